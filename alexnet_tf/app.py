@@ -1,0 +1,139 @@
+"""What the binaries share: flags of the same meaning, the line that a user's mistake gets, progress and results.
+
+Progress goes to standard error, results to standard output.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+import tqdm
+from absl import app, flags, logging
+
+from alexnet_tf.errors import UserError
+
+
+def _import_tensorflow_quietly():
+    """TensorFlow's notes on the CPU and on absent GPUs are no news to a user, and some of them heed no log level."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see them
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
+_import_tensorflow_quietly()
+
+DATASET = flags.DEFINE_string(
+    "dataset", "shapes", "shapes (drawn on first use), folder (class folders below --data_dir), or a TFDS data set's name.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The folder; for other data sets, where TFDS keeps its data (default: TFDS's own).")
+MODEL_DIR = flags.DEFINE_string("model_dir", "models/alexnet", "Where checkpoints, log and settings of a model lie.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Pictures in a step, all replicas together.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1)
+PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic; weights are float32 always.")
+XLA = flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster.")
+DISTRIBUTION = flags.DEFINE_enum(
+    "distribution", "auto", ["auto", "one_device", "mirrored"], "Of a step over devices; auto: mirrored from two replicas on.")
+REPLICAS = flags.DEFINE_integer(
+    "replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one CPU.", lower_bound=0)
+JSON = flags.DEFINE_string("json", None, "Writes the figures that are printed to this file as well, as one JSON object.")
+
+
+def run(main, arguments=False):
+    """Runs a binary: a UserError or a bad flag ends as one line on standard error and exit status 2.
+
+    `main` is called without arguments, or, if the binary takes any, with the list of them. Ctrl-C ends with status 130.
+    """
+    def guarded(argv):
+        try:
+            if arguments:
+                main(argv[1:])
+            elif len(argv) > 1:
+                raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
+            else:
+                main()
+        except (flags.Error, UserError) as error:
+            _refuse(error)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(130)
+
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.ERROR)
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _refuse(error)
+
+
+def _refuse(error):
+    print(f"{pathlib.Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def progress(total, description, initial=0):
+    """A bar that counts pictures: rate and time left. A log file gets a line every 10 seconds instead of a moving bar."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm.tqdm(total=total, initial=initial, desc=description, unit="img", mininterval=interval, maxinterval=interval,
+                     dynamic_ncols=True, bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, "
+                     "{remaining} left, {rate_fmt}{postfix}]")
+
+
+def report(figures):
+    """Prints a table of `figures` (name to value) and writes it to --json."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"  {name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+    write_json(figures)
+
+
+def write_json(figures):
+    """Writes `figures` to --json, if it is given."""
+    if JSON.value:
+        pathlib.Path(JSON.value).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def note(line):
+    """Tells the user something beside the results."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+
+
+def dataset_or(trained_with):
+    """(--dataset, --data_dir, seed): as given, or else those in `trained_with`, the flags of a model's training."""
+    if flags.FLAGS["dataset"].present or flags.FLAGS["data_dir"].present:
+        return DATASET.value, DATA_DIR.value, trained_with["seed"]
+    return trained_with["dataset"], trained_with["data_dir"], trained_with["seed"]
+
+
+def flag_values():
+    """The flags of this project and their values in this run."""
+    return {flag.name: flag.value for module, of_module in flags.FLAGS.flags_by_module_dict().items()
+            if "alexnet_tf" in module for flag in of_module}
+
+
+def provenance():
+    """What it takes to trace a result: versions, git commit, machine and time."""
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=pathlib.Path(__file__).parent,
+                                capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    versions = {name: importlib.metadata.version(name) for name in ("alexnet-tf", "tensorflow", "keras", "numpy")}
+    return {"versions": versions, "commit": commit, "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -1,0 +1,79 @@
+"""Finished artifacts, opened for use: what `export` and `tools/convert_tflite.py` wrote, without any of the model's code."""
+
+import io
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from alexnet_tf import preprocessing
+from alexnet_tf.errors import UserError
+from alexnet_tf.preprocessing import Preprocessing
+
+TOP = 5  # classes in an answer
+
+
+def open_classifier(path):
+    """Returns a function from the bytes of one picture to its best classes, [(name, probability), ...], best first.
+
+    `path` is a version's folder that export wrote, or a .tflite file. Raises UserError if it is neither; the function
+    raises tf.errors.InvalidArgumentError for bytes that are no picture.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return Tflite(path.read_bytes(), path).classify
+    read_manifest(path)
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+
+    def classify(picture):
+        answer = signature(image_bytes=tf.constant([picture]))
+        return [(name.decode(), float(score)) for name, score in zip(answer["names"][0].numpy(), answer["scores"][0])]
+
+    return classify
+
+
+def read_manifest(saved_model):
+    """The manifest that export wrote beside the graph. Raises UserError where there is none."""
+    try:
+        return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{saved_model} is no version that python -m alexnet_tf.export wrote ({error}).") from None
+
+
+class Tflite:
+    """A .tflite file with its labels and the manifest of the export that it was made from."""
+
+    def __init__(self, content, name="content", threads=2):
+        """`content` is the bytes of the file. Raises UserError if tools/convert_tflite.py did not write it."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as files:
+                self.labels = files.read("labels.txt").decode().splitlines()
+                self.manifest = json.loads(files.read("manifest.json"))
+            self.pixels = Preprocessing(**self.manifest["preprocessing"])
+            self._run = Interpreter(model_content=content, num_threads=threads).get_signature_runner("image")
+        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise UserError(f"{name} is not a file that tools/convert_tflite.py wrote ({error}).") from None
+        self._dtype = self._run.get_input_details()["images"]["dtype"]
+        self._scale, self._zero_point = self._run.get_output_details()["probabilities"]["quantization"]
+
+    def probabilities(self, image):
+        """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
+        answer = self._run(images=image[None].astype(self._dtype))["probabilities"][0]
+        # A quantised output says so by a scale; a float one has scale 0.
+        return (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale) if self._scale else answer
+
+    def classify(self, picture):
+        answer = self.probabilities(preprocessing.central_crop(preprocessing.decode(picture), self.pixels).numpy())
+        return [(self.labels[index], float(answer[index])) for index in np.argsort(-answer, kind="stable")[:TOP]]
+
+
+def append_archive(content, labels, manifest):
+    """Appends labels.txt (a string) and manifest.json (a dict) to the bytes of a .tflite file, as a zip archive."""
+    archive = io.BytesIO(content)
+    with zipfile.ZipFile(archive, "a") as files:
+        files.writestr("labels.txt", labels)
+        files.writestr("manifest.json", json.dumps(manifest))
+    return archive.getvalue()

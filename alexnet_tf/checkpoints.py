@@ -1,0 +1,167 @@
+"""The model directory: settings and checkpoints. This file alone knows its layout.
+
+    MODEL_DIR/
+      settings.json              what the model is and how it is trained
+      log.csv                    a line an epoch
+      checkpoints/step-00000600/
+        weights.npz              float32 arrays by variable path: "conv1a/kernel", ...; numpy.load reads it
+        optimizer.npz            the velocities, likewise
+        state.json               step, schedule state, last evaluation
+
+A checkpoint is written under another name and renamed when it is complete and on disk, so what carries its name is whole.
+The zip format of .npz holds a CRC of every array, which is checked on reading.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+
+import numpy as np
+
+from alexnet_tf.errors import UserError
+
+_KEEP = 2
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+
+
+def read_settings(model_dir):
+    """Returns the settings stored in `model_dir`, or None where there are none. Raises UserError if they are damaged."""
+    path = pathlib.Path(model_dir) / "settings.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); is {model_dir} a model directory?") from None
+
+
+def write_settings(model_dir, settings):
+    """Writes settings.json, creating `model_dir`. Raises UserError if it cannot be written."""
+    path = pathlib.Path(model_dir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _replace_text(path / "settings.json", json.dumps(settings, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
+
+
+def check_writable(model_dir):
+    """Raises UserError unless checkpoints could be written below `model_dir`; leaves nothing behind."""
+    folder = pathlib.Path(model_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"--model_dir={model_dir}: {folder} is a file; pass a folder.")
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
+
+
+def save(model_dir, model, optimizer, state):
+    """Writes the checkpoint of state["step"] and removes all but the newest two."""
+    folder = pathlib.Path(model_dir) / "checkpoints"
+    name = f"step-{state['step']:08d}"
+    unfinished = folder / f".{name}.{os.getpid()}"
+    unfinished.mkdir(parents=True)
+    np.savez(unfinished / "weights.npz", **_arrays(model.variables))
+    np.savez(unfinished / "optimizer.npz", **_arrays(optimizer.velocities))
+    (unfinished / "state.json").write_text(json.dumps(state))
+    for path in (*unfinished.iterdir(), unfinished):
+        _flush(path)
+    if (folder / name).exists():  # the same step again: the older one was damaged, or we would have started after it
+        shutil.rmtree(folder / name)
+    unfinished.rename(folder / name)
+    _flush(folder)
+    for old in _steps(model_dir)[_KEEP:]:
+        shutil.rmtree(old)
+
+
+def restore(model_dir, model, optimizer=None, report=print):
+    """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None where there is none.
+
+    A damaged checkpoint is named through `report` and the one before it is taken. Raises UserError if all are damaged: a
+    training that has begun never starts again from nothing unasked. Unfinished checkpoints of killed runs are removed.
+    """
+    checkpoints = _steps(model_dir)
+    for checkpoint in checkpoints:
+        try:
+            state = json.loads((checkpoint / "state.json").read_text())
+            weights = _read(checkpoint / "weights.npz", model.variables)
+            velocities = _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
+        except _UNREADABLE as error:
+            report(f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one before.")
+            continue
+        for variable, value in zip(model.variables, weights):
+            variable.assign(value)
+        if optimizer:
+            for variable, value in zip(optimizer.velocities, velocities):
+                variable.assign(value)
+            optimizer.iterations.assign(state["step"])
+        return state
+    if checkpoints:
+        raise UserError(f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from a copy, or "
+                            "pass another --model_dir to start from nothing.")
+    return None
+
+
+def newest_step(model_dir):
+    """The step of the newest checkpoint, readable or not; -1 where there is none."""
+    return max((int(path.name.removeprefix("step-")) for path in _steps(model_dir)), default=-1)
+
+
+def remove_unfinished(model_dir):
+    """Removes what killed runs left of checkpoints that they did not finish."""
+    for path in (pathlib.Path(model_dir) / "checkpoints").glob(".step-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def append_log(model_dir, row):
+    """Adds a line to log.csv; a line that is there already for this epoch or a later one is dropped first."""
+    path = pathlib.Path(model_dir) / "log.csv"
+    lines = path.read_text().splitlines()[1:] if path.exists() else []
+    lines = [line for line in lines if int(line.split(",")[0]) < row["epoch"]]
+    _replace_text(path, "\n".join([",".join(row), *lines, ",".join(str(value) for value in row.values())]) + "\n")
+
+
+def _steps(model_dir):
+    return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-*"), reverse=True)
+
+
+def _arrays(variables):
+    # Seeds of dropout are derived from the step and are not part of a model.
+    return {variable.path: np.asarray(variable.value) for variable in variables if "seed_generator" not in variable.path}
+
+
+def _read(path, variables):
+    with np.load(path, allow_pickle=False) as arrays:
+        values = []
+        for variable in variables:
+            if "seed_generator" in variable.path:
+                values.append(np.asarray(variable.value))
+                continue
+            value = arrays[variable.path]
+            if value.shape != tuple(variable.shape):
+                raise ValueError(f"{path.name}: {variable.path} is {value.shape} instead of {tuple(variable.shape)}")
+            values.append(value)
+        return values
+
+
+def _replace_text(path, text):
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    _flush(unfinished)
+    unfinished.replace(path)
+
+
+def _flush(path):
+    """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that its content does not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

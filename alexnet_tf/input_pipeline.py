@@ -1,0 +1,62 @@
+"""Records to batches, one function for training and one for evaluation. Batches hold uint8 images.
+
+The order of the pictures is a function of (seed, epoch) and what is done to a picture of (seed, epoch, picture): training that
+starts again at step n sees what it would have seen, with nothing stored but n.
+"""
+
+import tensorflow as tf
+
+from alexnet_tf import preprocessing
+
+
+def training_batches(split, pixels, batch_size, seed, first_step=0):
+    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size]} from step `first_step` on.
+
+    An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
+    because the order does. `pixels` is a Preprocessing.
+    """
+    steps_per_epoch = split.examples // batch_size
+    first_epoch, steps_done = divmod(first_step, steps_per_epoch)
+
+    def one_epoch(epoch):
+        records = split.read(seed + epoch).take(steps_per_epoch * batch_size)
+        done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
+        return records.skip(done).map(lambda record: record | {"epoch": epoch})  # skipped before they are decoded
+
+    def prepare(record):
+        image = preprocessing.decode(record["image"])
+        picture_seed = tf.stack([seed + record["epoch"] * 2**32, record["picture"] * 2])  # odd ones belong to random_crop
+        return {"image": preprocessing.random_crop(image, pixels, picture_seed), "label": record["label"]}
+
+    dataset = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
+    # Deterministic although parallel: the order is part of the result.
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split, pixels, batch_size):
+    """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
+
+    The last batch is filled up with black pictures of weight 0, so that no replica ever gets an empty or odd batch.
+    """
+    def prepare(record):
+        image = preprocessing.central_crop(preprocessing.decode(record["image"]), pixels)
+        return {"image": image, "label": record["label"], "weight": 1.0}
+
+    dataset = split.read(None).map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    missing = -split.examples % batch_size
+    shape = [pixels.image_size, pixels.image_size, pixels.channels]
+    filler = {"image": tf.zeros(shape, tf.uint8), "label": tf.constant(0, tf.int64), "weight": 0.0}
+    dataset = dataset.concatenate(tf.data.Dataset.from_tensors(filler).repeat(missing))
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def channel_mean(split, pixels, pictures=1024):
+    """Mean of each channel over the centre crops of the first `pictures` of a fixed shuffle: a list of floats in 0..255."""
+    crops = split.read(tf.constant(0, tf.int64)).take(pictures).map(
+        lambda record: preprocessing.central_crop(preprocessing.decode(record["image"]), pixels),
+        num_parallel_calls=tf.data.AUTOTUNE)
+    total, count = tf.zeros([pixels.channels]), 0
+    for crop in crops:
+        total, count = total + tf.reduce_mean(tf.cast(crop, tf.float32), [0, 1]), count + 1
+    return [float(level) for level in total / count]

@@ -1,0 +1,90 @@
+"""The update rule of 2012 and the learning-rate schedules."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("alexnet_tf")
+class SGD2012(keras.optimizers.Optimizer):
+    """Section 5 of the paper (src/weights.cu:146-198 of the source), with g the gradient of the mean loss:
+
+        v <- momentum * v - weight_decay * learning_rate * w - learning_rate * g
+        w <- w + v
+
+    The rate is inside the velocity, and the decay goes through the momentum; `keras.optimizers.SGD(weight_decay=)` is
+    another rule. Biases do not decay; their rate is `bias_rate` times the rate (the source ran 2, the paper says 1).
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, decay=0.0005, bias_rate=1.0, name="sgd2012", **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.velocities = [self.add_variable_from_reference(variable, name="velocity") for variable in variables]
+        self._is_bias = [variable.path.endswith("bias") for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        velocity = self.velocities[index].value
+        rate = tf.cast(learning_rate, variable.dtype) * (self.bias_rate if self._is_bias[index] else 1.0)
+        updated, new_velocity = _rule(
+            tf.convert_to_tensor(variable), tf.convert_to_tensor(velocity), tf.cast(gradient, variable.dtype), rate,
+            tf.constant(self.momentum, variable.dtype), tf.constant(0.0 if self._is_bias[index] else self.decay, variable.dtype))
+        velocity.assign(new_velocity)
+        variable.assign(updated)
+
+    def get_config(self):
+        return super().get_config() | {"momentum": self.momentum, "decay": self.decay, "bias_rate": self.bias_rate}
+
+
+@tf.function(jit_compile=True, reduce_retracing=False)  # one pass over the 244 MB of weights instead of five
+def _rule(weights, velocity, gradient, learning_rate, momentum, decay):
+    velocity = momentum * velocity - learning_rate * (decay * weights + gradient)
+    return weights + velocity, velocity
+
+
+SCHEDULES = ("plateau", "steps", "linear", "constant")
+# Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg, lines 169-181).
+_DROPS_2012, _EPOCHS_2012 = (25, 51, 79), 91
+
+
+def learning_rate_factor(schedule, progress, drops=0):
+    """What the starting rate is multiplied by when the share `progress` (0..1) of the training is done.
+
+    `drops` counts the divisions by 10 that a `Plateau` has asked for.
+    """
+    if schedule == "plateau":
+        return 0.1 ** drops
+    if schedule == "steps":
+        return 0.1 ** sum(progress * _EPOCHS_2012 >= epoch for epoch in _DROPS_2012)
+    if schedule == "linear":
+        return 1.0 - progress
+    return 1.0
+
+
+class Plateau:
+    """The paper's rule: divide the rate by 10 when the validation error stops improving, three times.
+
+    The paper did it by hand. Here "stops" is `patience` epochs without a new lowest error. Its state is three numbers.
+    """
+
+    def __init__(self, patience=5, most_drops=3):
+        self.patience, self.most_drops = patience, most_drops
+        self.lowest, self.epochs_since, self.drops = float("inf"), 0, 0
+
+    def after_epoch(self, error):
+        if error < self.lowest:
+            self.lowest, self.epochs_since = error, 0
+            return
+        self.epochs_since += 1
+        if self.epochs_since >= self.patience and self.drops < self.most_drops:
+            self.drops, self.epochs_since = self.drops + 1, 0
+
+    def state(self):
+        return {"lowest": self.lowest, "epochs_since": self.epochs_since, "drops": self.drops}
+
+    def restore(self, state):
+        self.lowest, self.epochs_since, self.drops = state["lowest"], state["epochs_since"], state["drops"]

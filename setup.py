@@ -1,0 +1,35 @@
+"""Installs the package `alexnet_tf`; constraints.txt pins the versions that `make` uses."""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+
+setuptools.setup(
+    name="alexnet-tf",
+    version=re.search(r'__version__ = "(.+)"', (_ROOT / "alexnet_tf/__init__.py").read_text())[1],
+    description="AlexNet for TensorFlow and Keras: the two-tower network of 2012, trained, exported, converted.",
+    long_description=(_ROOT / "README.md").read_text() if (_ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    packages=["alexnet_tf"],
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "ai-edge-litert>=2.3,<3",
+        "importlib_resources>=6,<8",  # tensorflow-datasets imports it and does not say so
+        "keras>=3.15.1,<4",
+        "numpy>=2,<3",
+        "pillow>=11,<14",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.10,<5",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={"test": ["pytest>=8,<10", "ruff>=0.12,<1"]},
+    entry_points={"console_scripts": [
+        "alexnet-train = alexnet_tf.train:run",
+        "alexnet-evaluate = alexnet_tf.evaluate:run",
+        "alexnet-export = alexnet_tf.export:run",
+    ]},
+)

@@ -1,0 +1,46 @@
+"""What the tests share: two logical CPU devices, and a small folder of real picture files."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from alexnet_tf import shapes
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+
+CLASS_NAMES = ("checked disc", "plain star", "striped disc")
+
+
+def write_pictures(folder, per_class, first=0):
+    """Class folders of drawn pictures, JPEG and every third a PNG; returns the paths."""
+    paths = []
+    for label, name in enumerate(CLASS_NAMES):
+        (folder / name).mkdir(parents=True)
+        for index in range(first, first + per_class):
+            path = folder / name / f"{index}.jpg"
+            path.write_bytes(shapes.draw_jpeg("train", 10 * index + shapes.CLASS_NAMES.index(name)))
+            if (index + label) % 3 == 0:
+                Image.open(path).resize((90, 120)).save(path.with_suffix(".png"))
+                path.unlink()
+                path = path.with_suffix(".png")
+            paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def picture_folder(tmp_path):
+    """train/ with 8 and test/ with 3 pictures of each of three classes."""
+    write_pictures(tmp_path / "pictures/train", 8)
+    write_pictures(tmp_path / "pictures/test", 3, first=8)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)

@@ -1,0 +1,137 @@
+"""A checkpoint is whole or it is not there; a damaged one is named and the one before it is taken."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from alexnet_tf import checkpoints
+from alexnet_tf.errors import UserError
+from alexnet_tf.optimizer import SGD2012
+
+
+@pytest.fixture
+def trained():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(3, name="fc1")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="fc2")(hidden))
+    optimizer = SGD2012()
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def values(model, optimizer):
+    return [np.asarray(v) for v in (*model.trainable_variables, *optimizer.velocities)]
+
+
+def save(directory, trained, step):
+    model, optimizer = trained
+    for variable in (*model.trainable_variables, *optimizer.velocities):
+        variable.assign(variable + step)
+    checkpoints.save(directory, model, optimizer, {"step": step})
+    return values(*trained)
+
+
+def test_restores_weights_velocities_and_state_and_keeps_two(tmp_path, trained):
+    for step in (5, 10, 15):
+        saved = save(tmp_path, trained, step)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000010", "step-00000015"]
+    for variable in (*trained[0].trainable_variables, *trained[1].velocities):
+        variable.assign(variable * 0)
+    assert checkpoints.restore(tmp_path, *trained) == {"step": 15}
+    for value, expected in zip(values(*trained), saved):
+        np.testing.assert_array_equal(value, expected)
+    assert int(trained[1].iterations.numpy()) == 15
+    with np.load(tmp_path / "checkpoints/step-00000015/weights.npz") as arrays:  # plain NumPy reads it
+        assert sorted(arrays) == ["fc1/bias", "fc1/kernel", "fc2/bias", "fc2/kernel"]
+
+
+def test_nothing_there_is_no_state(tmp_path, trained):
+    assert checkpoints.restore(tmp_path, *trained) is None
+    assert checkpoints.newest_step(tmp_path) == -1
+    assert checkpoints.read_settings(tmp_path) is None
+
+
+def damage(checkpoint, how):
+    weights = checkpoint / "weights.npz"
+    content = bytearray(weights.read_bytes())
+    if how == "truncated":
+        weights.write_bytes(content[:len(content) // 2])
+    elif how == "flipped byte":
+        content[content.index(b"\x93NUMPY") + 130] ^= 1  # in the data of the first array
+        weights.write_bytes(content)
+    elif how == "missing":
+        weights.unlink()
+    elif how == "empty state":
+        (checkpoint / "state.json").write_text("")
+    elif how == "pickle":
+        np.savez(weights, **{"fc1/kernel": np.array({"a": 1}, dtype=object)})
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped byte", "missing", "empty state", "pickle"])
+def test_damage_is_told_and_the_checkpoint_before_is_taken(tmp_path, trained, how):
+    before = save(tmp_path, trained, 5)
+    save(tmp_path, trained, 10)
+    damage(tmp_path / "checkpoints/step-00000010", how)
+    told = []
+    assert checkpoints.restore(tmp_path, *trained, report=told.append) == {"step": 5}
+    assert len(told) == 1 and "step-00000010 is damaged" in told[0]
+    for value, expected in zip(values(*trained), before):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_every_single_byte_of_the_arrays_is_guarded(tmp_path, trained):
+    expected = save(tmp_path, trained, 5)
+    weights = tmp_path / "checkpoints/step-00000005/weights.npz"
+    content = weights.read_bytes()
+    for position in range(0, len(content), 7):
+        weights.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1:])
+        try:
+            checkpoints.restore(tmp_path, *trained, report=lambda line: None)
+        except UserError:
+            continue
+        for value, whole in zip(values(*trained), expected):  # what is not detected is harmless
+            np.testing.assert_array_equal(value, whole)
+
+
+def test_if_all_are_damaged_training_does_not_start_from_nothing(tmp_path, trained):
+    save(tmp_path, trained, 5)
+    damage(tmp_path / "checkpoints/step-00000005", "truncated")
+    with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
+        checkpoints.restore(tmp_path, *trained, report=lambda line: None)
+
+
+def test_a_save_that_was_killed_is_not_seen_and_is_removed(tmp_path, trained):
+    save(tmp_path, trained, 5)
+    unfinished = tmp_path / "checkpoints/.step-00000010.4711"
+    unfinished.mkdir()
+    (unfinished / "weights.npz").write_bytes(b"half")
+    assert checkpoints.newest_step(tmp_path) == 5
+    checkpoints.remove_unfinished(tmp_path)
+    assert not unfinished.exists()
+    assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+
+
+def test_log_has_a_line_an_epoch_also_after_going_back(tmp_path):
+    for epoch, loss in ((1, 2.0), (2, 1.5), (3, 1.0), (2, 1.4)):
+        checkpoints.append_log(tmp_path, {"epoch": epoch, "loss": loss})
+    assert (tmp_path / "log.csv").read_text() == "epoch,loss\n1,2.0\n2,1.4\n"
+
+
+def test_settings_survive_and_damage_is_refused(tmp_path):
+    checkpoints.write_settings(tmp_path / "new/model", {"variant": "paper"})
+    assert checkpoints.read_settings(tmp_path / "new/model") == {"variant": "paper"}
+    (tmp_path / "new/model/settings.json").write_text(json.dumps({"variant": "paper"})[:5])
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoints.read_settings(tmp_path / "new/model")
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file/model"):
+        with pytest.raises(UserError, match="is a file"):
+            checkpoints.check_writable(path)
+    checkpoints.check_writable(tmp_path / "new/model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

@@ -1,0 +1,150 @@
+"""What is read, in which order, and what is refused before any work."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from conftest import CLASS_NAMES
+
+from alexnet_tf import datasets, shapes
+from alexnet_tf.errors import UserError
+
+
+class TinyPictures(tfds.core.GeneratorBasedBuilder):
+    """A data set of TFDS with nothing but a train split, in the real format."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=["even", "odd"])}))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for index in range(50):
+            yield index, {"image": np.full((8, 8, 3), 5 * index, np.uint8), "label": index % 2}
+
+
+class TinySentences(tfds.core.GeneratorBasedBuilder):
+    """No pictures at all."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"text": tfds.features.Text()}))
+
+    def _split_generators(self, dl_manager):
+        raise AssertionError("refused before it is prepared")
+
+    _generate_examples = _split_generators
+
+
+def pictures_in(split, epoch_seed=None):
+    seed = None if epoch_seed is None else tf.constant(epoch_seed, tf.int64)
+    return [int(record["picture"]) for record in split.read(seed)]
+
+
+def test_folder_is_read_whole_and_labels_are_the_sorted_names(picture_folder):
+    dataset = datasets.open_dataset("folder", picture_folder)
+    assert dataset.class_names == CLASS_NAMES
+    assert (dataset.train.examples, dataset.evaluation.examples, dataset.evaluation.name) == (24, 9, "test")
+    for record in dataset.train.read(None):
+        path = dataset.train.name_of(int(record["picture"]))
+        assert f"/{CLASS_NAMES[int(record['label'])]}/" in path
+        assert tf.io.read_file(path) == record["image"]
+
+
+def test_order_is_a_function_of_the_seed_for_folder_and_tfds(picture_folder, tmp_path):
+    for dataset in (datasets.open_dataset("folder", picture_folder), datasets.open_dataset("tiny_pictures", tmp_path / "tfds")):
+        split = dataset.train
+        orders = [pictures_in(split, seed) for seed in (1, 1, 2)]
+        assert orders[0] == orders[1] != orders[2]
+        assert sorted(orders[0]) == sorted(orders[2]) == pictures_in(split) == list(range(split.examples))
+
+
+def test_tfds_without_a_second_split_is_divided_and_says_so(tmp_path):
+    dataset = datasets.open_dataset("tiny_pictures", tmp_path)
+    assert (dataset.train.examples, dataset.evaluation.examples) == (45, 5)
+    assert "no validation or test split" in dataset.notes[0]
+    values = {name: [int(tf.io.decode_jpeg(record["image"])[0, 0, 0]) for record in split.read(None)]
+              for name, split in (("train", dataset.train), ("evaluation", dataset.evaluation))}
+    assert len(set(values["train"]) | set(values["evaluation"])) == 50  # each picture is in one of them
+
+
+def test_folder_without_a_second_split_is_divided_by_class(picture_folder):
+    dataset = datasets.open_dataset("folder", picture_folder / "train", seed=4)
+    assert (dataset.train.examples, dataset.evaluation.examples) == (21, 3)
+    assert sorted(int(record["label"]) for record in dataset.evaluation.read(None)) == [0, 1, 2]
+    again = datasets.open_dataset("folder", picture_folder / "train", seed=4)
+    assert [dataset.evaluation.name_of(i) for i in range(3)] == [again.evaluation.name_of(i) for i in range(3)]
+    assert "3 of its 24 pictures" in dataset.notes[0]
+
+
+def test_shapes_are_the_same_wherever_they_are_drawn():
+    assert shapes.draw_jpeg("train", 3) == shapes.draw_jpeg("train", 3) != shapes.draw_jpeg("test", 3)
+    height, width, channels = tf.io.decode_jpeg(shapes.draw_jpeg("test", 11)).shape
+    assert channels == 3 and {height, width} <= set(range(144, 289))
+
+
+def spoil(folder, what):
+    first = sorted((folder / "train" / CLASS_NAMES[1]).iterdir())[0]
+    if what == "missing":
+        shutil.rmtree(folder)
+    elif what == "empty class":
+        shutil.rmtree(folder / "train" / CLASS_NAMES[1])
+        (folder / "train" / CLASS_NAMES[1]).mkdir()
+    elif what == "text":
+        first.write_text("<html>not found</html>")
+    elif what == "empty file":
+        first.write_bytes(b"")
+    elif what == "truncated":
+        jpeg = sorted((folder / "train" / CLASS_NAMES[1]).glob("*.jpg"))[0]
+        jpeg.write_bytes(jpeg.read_bytes()[:2000])
+    elif what == "truncated png":
+        png = sorted((folder / "train").glob("*/*.png"))[0]
+        png.write_bytes(png.read_bytes()[:2000])
+    elif what == "one class":
+        for name in CLASS_NAMES[1:]:
+            shutil.rmtree(folder / "train" / name)
+    elif what == "other classes":
+        (folder / "test" / CLASS_NAMES[0]).rename(folder / "test/else")
+
+
+@pytest.mark.parametrize("what,message", [
+    ("missing", "is not a folder"), ("empty class", f"{CLASS_NAMES[1]} holds no picture"),
+    ("text", "does not decode"), ("empty file", "does not decode"), ("truncated", r"\.jpg does not decode"),
+    ("truncated png", r"\.png does not decode"), ("one class", "holds 1 class folder; a classifier needs at least 2"),
+    ("other classes", "differ in classes: checked disc, else")])
+def test_what_cannot_be_learned_from_is_refused(picture_folder, what, message):
+    spoil(picture_folder, what)
+    with pytest.raises(UserError, match=message) as error:
+        datasets.open_dataset("folder", picture_folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_with_something_behind_its_end_is_no_mistake(picture_folder):
+    jpeg = sorted((picture_folder / "train").glob("*/*.jpg"))[0]
+    jpeg.write_bytes(jpeg.read_bytes() + b"camera notes")
+    assert datasets.open_dataset("folder", picture_folder).train.examples == 24
+
+
+def test_files_that_are_no_pictures_are_passed_over_and_told(picture_folder):
+    (picture_folder / "train" / CLASS_NAMES[0] / "notes.txt").write_text("x")
+    (picture_folder / "train" / CLASS_NAMES[0] / ".DS_Store").write_text("x")
+    dataset = datasets.open_dataset("folder", picture_folder)
+    assert dataset.train.examples == 24
+    assert "1 files passed over" in dataset.notes[0] and "notes.txt" in dataset.notes[0]
+
+
+def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no_such_set is neither"):
+        datasets.open_dataset("no_such_set", tmp_path)
+    with pytest.raises(UserError, match="tiny_sentences has no features named image and label"):
+        datasets.open_dataset("tiny_sentences", tmp_path)
+    with pytest.raises(UserError, match="pass --data_dir"):
+        datasets.open_dataset("folder")

@@ -1,0 +1,76 @@
+"""Each picture once an epoch, in a new order, from any step on; evaluation counts each once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import datasets, input_pipeline
+from alexnet_tf.preprocessing import Preprocessing
+
+PIXELS = Preprocessing(image_size=56, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
+
+
+@pytest.fixture
+def train_split(picture_folder):
+    return datasets.open_dataset("folder", picture_folder).train
+
+
+def take(split, steps, first_step=0, batch_size=4, seed=0):
+    batches = input_pipeline.training_batches(split, PIXELS, batch_size, seed, first_step)
+    return [(batch["image"].numpy(), batch["label"].numpy()) for batch in batches.take(steps)]
+
+
+def test_two_epochs_hold_each_label_equally_and_differ(train_split):
+    batches = take(train_split, 12)
+    for epoch in (batches[:6], batches[6:]):
+        assert np.bincount(np.concatenate([labels for _, labels in epoch])).tolist() == [8, 8, 8]
+    first, second = (np.concatenate([labels for _, labels in epoch]).tolist() for epoch in (batches[:6], batches[6:]))
+    assert first != second
+    images = {image.tobytes() for images, _ in batches for image in images}
+    assert len(images) == 48  # another crop in the second epoch
+
+
+@pytest.mark.parametrize("first_step", [1, 5, 6, 8])
+def test_starting_at_a_step_gives_what_it_would_have_given(train_split, first_step):
+    whole, rest = take(train_split, 12), take(train_split, 12 - first_step, first_step)
+    for (images, labels), (expected_images, expected_labels) in zip(rest, whole[first_step:]):
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_another_seed_is_another_order(train_split):
+    orders = [np.concatenate([labels for _, labels in take(train_split, 6, seed=seed)]).tolist() for seed in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+def test_pictures_that_fill_no_batch_differ_between_epochs(train_split):
+    batches = take(train_split, 4, batch_size=10)
+    assert all(images.shape == (10, 56, 56, 3) for images, _ in batches)
+    left_out = []
+    for epoch in range(2):
+        order = [int(record["picture"]) for record in train_split.read(tf.constant(epoch, tf.int64))]
+        left_out.append(set(order[20:]))
+    assert left_out[0] != left_out[1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 9, 16])
+def test_evaluation_counts_every_picture_once(picture_folder, batch_size):
+    split = datasets.open_dataset("folder", picture_folder).evaluation
+    batches = list(input_pipeline.evaluation_batches(split, PIXELS, batch_size))
+    assert all(batch["image"].shape == (batch_size, 56, 56, 3) for batch in batches)
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    labels = np.concatenate([batch["label"] for batch in batches])[weights == 1]
+    assert weights.sum() == 9 and np.bincount(labels).tolist() == [3, 3, 3]
+
+
+def test_channel_mean_is_the_mean_of_the_crops(train_split):
+    mean = input_pipeline.channel_mean(train_split, PIXELS)
+    crops = []
+    for record in train_split.read(None):
+        image = tf.io.decode_image(record["image"], expand_animations=False)
+        height, width, _ = image.shape
+        scaled = [round(side * 64 / min(height, width)) for side in (height, width)]
+        whole = tf.image.resize(image, scaled, antialias=True).numpy()
+        top, left = ((side - 64) // 2 + 4 for side in scaled)
+        crops.append(whole[top:top + 56, left:left + 56].mean((0, 1)))
+    np.testing.assert_allclose(mean, np.mean(crops, 0), atol=0.1)

@@ -1,0 +1,118 @@
+"""The layers against float64 NumPy, written from the formulas of the paper and of the source."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
+
+
+def lrn(x, size, k, alpha):
+    """Section 3.3, one channel at a time."""
+    y = np.empty_like(x)
+    for i in range(x.shape[-1]):
+        window = x[..., max(0, i - size // 2):i + size // 2 + 1]
+        y[..., i] = x[..., i] / (k + alpha * (window ** 2).sum(-1)) ** 0.75
+    return y
+
+
+def lrn_gradient(x, dy, size, k, alpha):
+    """d(sum dy * y)/dx from the derivative of each output by each input of its window."""
+    gradient = np.zeros_like(x)
+    channels = x.shape[-1]
+    for i in range(channels):
+        low, high = max(0, i - size // 2), min(channels, i + size // 2 + 1)
+        d = k + alpha * (x[..., low:high] ** 2).sum(-1)
+        gradient[..., i] += dy[..., i] * d ** -0.75
+        for j in range(low, high):
+            gradient[..., j] -= dy[..., i] * x[..., i] * 0.75 * d ** -1.75 * 2 * alpha * x[..., j]
+    return gradient
+
+
+def spatial(x, size, k, alpha):
+    y = np.empty_like(x)
+    for row in range(x.shape[1]):
+        for column in range(x.shape[2]):
+            window = x[:, max(0, row - size // 2):row + size // 2 + 1, max(0, column - size // 2):column + size // 2 + 1]
+            y[:, row, column] = x[:, row, column] / (k + alpha * (window ** 2).sum((1, 2))) ** 0.75
+    return y
+
+
+def values_and_gradient(layer, x, dy):
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(x, tf.float32)
+        tape.watch(inputs)
+        y = layer(inputs)
+    return y.numpy(), tape.gradient(y, inputs, tf.constant(dy, tf.float32)).numpy()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["tf", "xla"])
+@pytest.mark.parametrize("channels,size,k,alpha,scale", [
+    (48, 5, 2.0, 1e-4, 50), (128, 5, 2.0, 2e-5, 200), (96, 5, 1.0, 2e-5, 20), (3, 5, 2.0, 1e-2, 10), (1, 3, 0.5, 0.1, 3),
+    (4, 9, 1.0, 1.0, 1), (7, 1, 1.0, 0.5, 2)])
+def test_lrn_is_the_formula_and_its_gradient_the_derivative(rng, channels, size, k, alpha, scale, compiled):
+    x, dy = rng.normal(0, scale, (2, 3, 4, channels)), rng.normal(0, 1, (2, 3, 4, channels))
+    layer = LocalResponseNormalization(size, k, alpha)
+    run = tf.function(lambda a, b: values_and_gradient_graph(layer, a, b), jit_compile=compiled)
+    y, gradient = run(tf.constant(x, tf.float32), tf.constant(dy, tf.float32))
+    x, dy = x.astype(np.float32).astype(np.float64), dy.astype(np.float32).astype(np.float64)
+    np.testing.assert_allclose(y, lrn(x, size, k, alpha), rtol=1e-6, atol=1e-6 * scale)
+    np.testing.assert_allclose(gradient, lrn_gradient(x, dy, size, k, alpha), rtol=1e-6, atol=1e-6 * np.abs(gradient).max())
+
+
+def values_and_gradient_graph(layer, x, dy):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    return y, tape.gradient(y, x, dy)
+
+
+def test_lrn_in_float64_is_exact_to_rounding(rng):
+    x = rng.normal(0, 50, (2, 3, 3, 10))
+    y = LocalResponseNormalization(dtype="float64")(x)
+    np.testing.assert_allclose(y, lrn(x, 5, 2.0, 1e-4), rtol=1e-14)
+
+
+def test_spatial_normalization_is_the_formula_and_its_gradient_the_numerical_one(rng):
+    x, dy = rng.normal(0, 60, (1, 7, 6, 3)), rng.normal(0, 1, (1, 7, 6, 3))
+    y, gradient = values_and_gradient(SpatialResponseNormalization(), x, dy)
+    np.testing.assert_allclose(y, spatial(x, 5, 1.0, 4e-5), rtol=1e-5, atol=1e-5)
+    step = np.zeros_like(x)
+    for index in [(0, 0, 0, 0), (0, 3, 2, 1), (0, 6, 5, 2)]:
+        step[:] = 0
+        step[index] = 1e-4
+        numeric = ((spatial(x + step, 5, 1.0, 4e-5) - spatial(x - step, 5, 1.0, 4e-5)) * dy).sum() / 2e-4
+        np.testing.assert_allclose(gradient[index], numeric, rtol=1e-4)
+
+
+def test_lrn_computes_in_float32_under_bfloat16(rng):
+    x = tf.constant(rng.normal(0, 300, (1, 2, 2, 8)), tf.bfloat16)
+    y = LocalResponseNormalization(dtype="mixed_bfloat16")(x)
+    assert y.dtype == tf.bfloat16
+    expected = tf.cast(lrn(x.numpy().astype(np.float64), 5, 2.0, 1e-4), tf.bfloat16)
+    np.testing.assert_array_equal(y.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("arguments", [{"size": 4}, {"k": 0.0}, {"alpha": -1e-4}])
+def test_lrn_refuses_what_has_no_finite_answer(arguments):
+    with pytest.raises(ValueError, match="|".join(arguments)):
+        LocalResponseNormalization(**arguments)
+
+
+def test_dropout_drops_in_training_and_scales_otherwise():
+    layer = Dropout(0.25, seed=3)
+    ones = tf.ones([100, 100])
+    np.testing.assert_array_equal(layer(ones, training=False), np.full([100, 100], 0.75))
+    first, second = layer(ones, training=True).numpy(), layer(ones, training=True).numpy()
+    assert set(np.unique(first)) == {0.0, 1.0}  # nothing is rescaled
+    assert abs(first.mean() - 0.75) < 0.02
+    assert (first != second).any()
+    np.testing.assert_array_equal(Dropout(0.0)(ones, training=False), ones)
+
+
+@pytest.mark.parametrize("layer", [LocalResponseNormalization(3, 1.0, 0.5), SpatialResponseNormalization(3, 2.0, 0.1), Dropout(0.5)])
+def test_layers_survive_their_config(layer):
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert type(again) is type(layer)
+    assert again.get_config() == layer.get_config()

@@ -1,0 +1,100 @@
+"""Parameter counts, shapes and starting weights, against figures computed from the papers and the source."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
+
+# Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files; torchvision's own count.
+PARAMETERS = {"paper": 60_965_224, "source2012": 60_965_224, "caffe": 60_965_224, "half": 16_630_440, "one_gpu": 59_798_312,
+              "conv6": 61_555_304, "one_weird_trick": 61_100_840}
+
+
+@pytest.mark.parametrize("variant", PARAMETERS)
+def test_parameters_at_1000_classes(variant):
+    assert build_model(variant).count_params() == PARAMETERS[variant]
+
+
+def test_fewer_classes_change_the_last_projection_alone():
+    model = build_model("paper", 10)
+    assert model.count_params() == 60_965_224 - 990 * 4097
+    assert model.output.shape == (None, 10)
+
+
+def test_lenet5_has_the_61706_parameters_of_the_usual_comparison():
+    # 6*(25+1) + 16*(25*6+1) + 120*(400+1) + 84*(120+1) + 10*(84+1)
+    assert build_model("lenet5", 10).count_params() == 156 + 2416 + 48120 + 10164 + 850 == 61_706
+
+
+@pytest.mark.parametrize("variant", ["paper", "source2012"])
+def test_output_shapes_are_the_papers(variant):
+    shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in build_model(variant).layers}
+    expected = {"conv1": (55, 55, 48), "pool1": (27, 27, 48), "conv2": (27, 27, 128), "pool2": (13, 13, 128),
+                "conv3": (13, 13, 192), "conv4": (13, 13, 192), "conv5": (13, 13, 128), "pool5": (6, 6, 128)}
+    for name, shape in expected.items():
+        assert shapes[f"{name}a"] == shapes[f"{name}b"] == shape
+    assert shapes["flatten"] == (9216,) and shapes["fc6"] == shapes["fc7"] == (4096,) and shapes["fc8"] == (1000,)
+
+
+def test_conv3_and_fc6_read_both_towers_and_conv2_4_5_their_own():
+    kernels = {layer.name: layer.kernel.shape for layer in build_model("paper").layers if hasattr(layer, "kernel")}
+    for tower in "ab":
+        assert kernels[f"conv2{tower}"][2] == 48
+        assert kernels[f"conv3{tower}"][2] == 256
+        assert kernels[f"conv4{tower}"][2] == kernels[f"conv5{tower}"][2] == 192
+    assert kernels["fc6"] == (9216, 4096)
+
+
+@pytest.mark.parametrize("variant,smallest", [
+    ("paper", 67), ("source2012", 64), ("one_weird_trick", 63), ("half", 67), ("lenet5", 12)])
+def test_the_smallest_image_builds_and_the_next_smaller_is_refused(variant, smallest):
+    assert smallest_image_size(variant) == smallest
+    assert build_model(variant, 2, smallest).output.shape == (None, 2)
+    with pytest.raises(ValueError, match=f"its smallest is {smallest}"):
+        build_model(variant, 2, smallest - 1)
+
+
+def test_refusals_name_what_is_legal():
+    with pytest.raises(ValueError, match="'alexnet' is unknown; use one of paper, source2012"):
+        build_model("alexnet")
+    with pytest.raises(ValueError, match="at least 2"):
+        build_model("paper", 1)
+
+
+@pytest.mark.parametrize("variant,stddev,biases", [
+    ("paper", {}, {"conv2": 1, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1}),
+    ("source2012", {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03}, {"conv2": 1, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1}),
+    ("caffe", {"fc6": 0.005, "fc7": 0.005}, {"conv2": 0.1, "conv4": 0.1, "conv5": 0.1, "fc6": 0.1, "fc7": 0.1})])
+def test_weights_at_the_start(variant, stddev, biases):
+    for layer in build_model(variant).layers:
+        if not hasattr(layer, "kernel"):
+            continue
+        name = layer.name.rstrip("ab")
+        kernel, expected = np.asarray(layer.kernel), stddev.get(name, 0.01)
+        assert abs(kernel.mean()) < 4 * expected / kernel.size ** 0.5
+        assert abs(kernel.std() / expected - 1) < 4 / (2 * kernel.size) ** 0.5
+        assert np.abs(kernel).max() > 2.5 * expected  # not truncated
+        np.testing.assert_array_equal(layer.bias, np.full(layer.bias.shape, biases.get(name, 0), np.float32))
+
+
+def test_224_with_the_sources_overhang_is_227_with_zero_rows():
+    """The old riddle: ceil((224 - 11) / 4) + 1 positions read 3 pixels past the right and bottom border, at zeros."""
+    assert VARIANTS["source2012"]["overhang"]
+    at_224, at_227 = build_model("source2012", 10, 224), build_model("source2012", 10, 227)
+    for model in (at_224, at_227):
+        assert model.get_layer("conv1a").output.shape == (None, 55, 55, 48)
+    at_227.set_weights(at_224.get_weights())
+    images = np.random.default_rng(0).normal(0, 60, (1, 224, 224, 3)).astype(np.float32)
+    padded = np.pad(images, [[0, 0], [0, 3], [0, 3], [0, 0]])
+    np.testing.assert_array_equal(at_224(images), at_227(padded))
+
+
+def test_model_file_needs_no_tensorflow():
+    """Keras alone: the same file builds on the JAX and PyTorch backends."""
+    source = "import sys; import keras; before = set(sys.modules)\nimport alexnet_tf.model\n" \
+             "new = set(sys.modules) - before\nassert not [m for m in new if m.split('.')[0] == 'tensorflow'], new"
+    result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,50 @@
+"""The 2012 rule against a NumPy loop, and the schedules at their steps."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.optimizer import Plateau, SGD2012, learning_rate_factor
+
+
+@pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+def test_hundred_steps_of_the_rule(rng, dtype, tolerance):
+    start = {"kernel": rng.normal(0, 1, (4, 3)), "bias": rng.normal(0, 1, 3)}
+    variables = [keras.Variable(value, dtype=dtype, name=name) for name, value in start.items()]
+    optimizer = SGD2012(0.01, momentum=0.9, decay=0.0005, bias_rate=2.0)
+    optimizer.build(variables)
+    w, v = dict(start), {name: np.zeros_like(value) for name, value in start.items()}
+    for step in range(100):
+        rate = 0.01 if step < 50 else 0.001  # the velocity keeps the old rate
+        optimizer.learning_rate.assign(rate)
+        rate = float(tf.constant(rate, tf.float32))
+        gradients = {name: rng.normal(0, 1, value.shape) for name, value in w.items()}
+        optimizer.apply([tf.constant(gradient, dtype) for gradient in gradients.values()], variables)
+        for name, g in gradients.items():
+            eps, decay = (rate, 0.0005) if name == "kernel" else (2 * rate, 0.0)
+            v[name] = 0.9 * v[name] - decay * eps * w[name] - eps * g
+            w[name] = w[name] + v[name]
+    for variable, expected in zip(variables, w.values()):
+        np.testing.assert_allclose(variable.value, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("schedule,expected", [
+    ("constant", [1, 1, 1, 1, 1]), ("linear", [1, 0.8, 0.5, 0.2, 0.0]),
+    ("steps", [1, 1, 0.1, 0.01, 0.001])])  # drops at 25/91 = .275, 51/91 = .56, 79/91 = .868
+def test_schedules(schedule, expected):
+    factors = [learning_rate_factor(schedule, progress) for progress in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    np.testing.assert_allclose(factors, expected, atol=1e-12)
+
+
+def test_plateau_divides_three_times_and_survives_a_restart():
+    plateau = Plateau(patience=2)
+    drops = []
+    for error in [0.9, 0.8, 0.8, 0.81, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]:
+        restored = Plateau(patience=2)
+        restored.restore(plateau.state())
+        plateau = restored
+        plateau.after_epoch(error)
+        drops.append(plateau.drops)
+    assert drops == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3]
+    assert learning_rate_factor("plateau", 0.5, 3) == pytest.approx(1e-3)

@@ -1,0 +1,186 @@
+"""The step on one device and on two, resumption at any step, and the refusals of the loop."""
+
+import math
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import checkpoints, datasets, input_pipeline, training
+from alexnet_tf.errors import UserError
+from alexnet_tf.model import build_model
+from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.preprocessing import Preprocessing
+
+PIXELS = Preprocessing(image_size=67, resize=77, channels=3, mean=(120.0, 115.0, 110.0), std=1.0)
+CPUS = ["CPU:0", "CPU:1"]
+
+
+def one_device():
+    return tf.distribute.OneDeviceStrategy(CPUS[0])
+
+
+def two_devices():
+    # Several strategies live in this process; the collectives of MirroredStrategy allow one.
+    return tf.distribute.MirroredStrategy(CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+def build(strategy, dropout_rate, seed=3):
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        model = build_model("paper", 3, PIXELS.image_size, dropout_rate)
+        optimizer = SGD2012(0.01)
+        optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def some_steps(strategy, folder, steps, dropout_rate=0.0, xla=True):
+    model, optimizer = build(strategy, dropout_rate)
+    step = training.TrainStep(strategy, model, optimizer, PIXELS, batch_size=6, xla=xla)
+    split = datasets.open_dataset("folder", folder).train
+    batches = iter(strategy.experimental_distribute_dataset(input_pipeline.training_batches(split, PIXELS, 6, seed=0)))
+    sums = [[float(value) for value in step(next(batches), number)] for number in range(steps)]
+    return [np.asarray(variable.value) for variable in model.trainable_variables], sums
+
+
+def test_two_devices_change_the_weights_as_one_does(picture_folder):
+    """The mean of the loss is over the global batch. Dropout off: its masks belong to a replica."""
+    ones, one_sums = some_steps(one_device(), picture_folder, 5)
+    twos, two_sums = some_steps(two_devices(), picture_folder, 5)
+    np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
+    for one, two in zip(ones, twos):
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
+    start, _ = build(one_device(), 0.0)
+    moved = max(np.abs(one - np.asarray(variable.value)).max() for one, variable in zip(ones, start.trainable_variables))
+    assert moved > 1e-4  # the comparison is of something
+
+
+def test_xla_changes_the_weights_as_without(picture_folder):
+    compiled, _ = some_steps(one_device(), picture_folder, 3, xla=True)
+    plain, _ = some_steps(one_device(), picture_folder, 3, xla=False)
+    for one, two in zip(compiled, plain):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed(picture_folder):
+    first, first_sums = some_steps(one_device(), picture_folder, 2, dropout_rate=0.5, xla=False)
+    again, again_sums = some_steps(one_device(), picture_folder, 2, dropout_rate=0.5, xla=False)
+    assert first_sums == again_sums
+    for one, two in zip(first, again):
+        np.testing.assert_array_equal(one, two)
+    # Rate 0 and the same picture twice: only dropout can make the loss differ.
+    strategy = one_device()
+    model, optimizer = build(strategy, 0.5)
+    optimizer.learning_rate.assign(0.0)
+    step = training.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
+    images = np.random.default_rng(0).integers(0, 255, (6, 67, 67, 3), dtype=np.uint8)
+    batch = {"image": tf.constant(images), "label": tf.constant([0, 1, 2, 0, 1, 2], tf.int64)}
+    losses = [float(step(batch, number)[0]) for number in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def plan(epochs, **changes):
+    return training.Plan(**({"batch_size": 6, "epochs": epochs, "learning_rate": 0.01, "warmup_steps": 2, "schedule": "linear",
+                             "seed": 0, "xla": "off", "checkpoint_seconds": 1e9} | changes))
+
+
+class Bar:
+    """Stands in for tqdm, and for a user who presses Ctrl-C after some steps."""
+
+    mininterval = 0.0
+
+    def __init__(self, stop_after=None):
+        self.steps, self.stop_after, self.lines = 0, stop_after, []
+
+    def __call__(self, total, description, initial=0):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def update(self, pictures):
+        self.steps += 1
+        if self.steps == self.stop_after:
+            signal.raise_signal(signal.SIGTERM)
+
+    def set_postfix_str(self, text):
+        self.lines.append(text)
+
+    def write(self, line, file):
+        self.lines.append(line)
+
+
+def run(folder, model_dir, the_plan, bar=None):
+    model_dir.mkdir(exist_ok=True)
+    model, optimizer = build(one_device(), 0.5)
+    dataset, notes = datasets.open_dataset("folder", folder), []
+    figures = training.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), bar or Bar(), notes.append)
+    return [np.asarray(v) for v in (*model.trainable_variables, *optimizer.velocities)], figures, notes
+
+
+def test_stopped_in_mid_epoch_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_path):
+    whole, figures, _ = run(picture_folder, tmp_path / "whole", plan(3))
+    assert (figures["examples"], figures["step"]) == (9, 12)
+    with pytest.raises(SystemExit) as stopped:
+        run(picture_folder, tmp_path / "stopped", plan(3), Bar(stop_after=6))
+    assert stopped.value.code == 143 and checkpoints.newest_step(tmp_path / "stopped") == 6
+    resumed, resumed_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
+    assert any("going on from step 6 of 12" in note for note in notes)
+    for one, two in zip(whole, resumed):
+        np.testing.assert_array_equal(one, two)
+    assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "stopped/log.csv").read_text()
+    again, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
+    assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(picture_folder, tmp_path):
+    run(picture_folder, tmp_path / "model", plan(1))
+    with pytest.raises(UserError, match="The loss is (nan|inf) at step"):
+        run(picture_folder, tmp_path / "model", plan(3, learning_rate=1e6, warmup_steps=0))
+    assert checkpoints.newest_step(tmp_path / "model") == 4
+
+
+def test_a_picture_that_breaks_after_the_check_is_named(picture_folder, tmp_path):
+    dataset = datasets.open_dataset("folder", picture_folder)
+    victim = sorted((picture_folder / "train").glob("*/*.jpg"))[3]
+    content = victim.read_bytes()
+    victim.write_bytes(content[:1500] + content[-2:])  # ends well, and has nothing in between
+    model, optimizer = build(one_device(), 0.5)
+    with pytest.raises(UserError, match=f"{victim.name} does not decode"):
+        training.train(one_device(), model, optimizer, dataset, PIXELS, plan(2), str(tmp_path), Bar(), lambda line: None)
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 16])
+def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(picture_folder, batch_size):
+    split = datasets.open_dataset("folder", picture_folder).evaluation
+    answers = []
+    for strategy, size in ((one_device(), 9), (one_device(), batch_size), (two_devices(), batch_size)):
+        model, _ = build(strategy, 0.5)
+        answers.append(training.evaluate_split(strategy, model, PIXELS, split, size))
+    model, _ = build(one_device(), 0.5)
+    batch = next(iter(input_pipeline.evaluation_batches(split, PIXELS, 9)))
+    logits = model((tf.cast(batch["image"], tf.float32) - PIXELS.mean), training=False)
+    losses = -tf.nn.log_softmax(logits).numpy()[np.arange(9), batch["label"]]
+    for answer in answers:
+        assert answer["examples"] == 9
+        assert answer["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+        assert answer["top_1"] == pytest.approx(np.mean(np.argmax(logits, 1) == batch["label"]))
+        assert answer["top_5"] == 1.0  # of three classes
+
+
+def test_warm_up_then_schedule():
+    rates = [training._learning_rate(plan(1, warmup_steps=4, learning_rate=0.1), step, 10, 0) for step in (0, 1, 3, 5, 9)]
+    np.testing.assert_allclose(rates, [0.025, 0.05 * 0.9, 0.1 * 0.7, 0.1 * 0.5, 0.1 * 0.1])
+    assert training._learning_rate(plan(1, schedule="plateau", warmup_steps=0), 7, 10, drops=2) == pytest.approx(1e-4)
+
+
+def test_loss_at_the_start_is_that_of_guessing():
+    model = build_model("paper", 1000, 67)
+    images = np.random.default_rng(0).normal(0, 70, (16, 67, 67, 3)).astype(np.float32)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(np.arange(16) * 60, model(images, training=False))
+    assert float(tf.reduce_mean(loss)) == pytest.approx(math.log(1000), rel=0.1)
