@@ -148,8 +148,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(picture
 def test_a_picture_that_breaks_after_the_check_is_named(picture_folder, tmp_path):
     dataset = datasets.open_dataset("folder", picture_folder)
     victim = sorted((picture_folder / "train").glob("*/*.jpg"))[3]
-    content = victim.read_bytes()
-    victim.write_bytes(content[:1500] + content[-2:])  # ends well, and has nothing in between
+    victim.write_bytes(victim.read_bytes()[:1500])
     model, optimizer = build(one_device(), 0.5)
     with pytest.raises(UserError, match=f"{victim.name} does not decode"):
         training.train(one_device(), model, optimizer, dataset, PIXELS, plan(2), str(tmp_path), Bar(), lambda line: None)

@@ -1,0 +1,167 @@
+"""The commands that users type, as real processes: pictures in, an answer out; and what they say to mistakes."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*arguments, cwd, status=0):
+    """Runs a Python command; returns its standard output, or, where it is to fail, its one line on standard error."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert result.returncode == status, result.stderr
+    if status:
+        (line,) = result.stderr.splitlines()
+        assert result.stdout == ""
+        return line
+    assert "Traceback" not in result.stderr
+    return result.stdout
+
+
+def tool(name):
+    return ROOT / "tools" / name
+
+
+def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
+    data = ["--dataset=folder", f"--data_dir={picture_folder}"]
+    train = ["-m", "alexnet_tf.train", *data, "--image_size=67", "--batch_size=6", "--learning_rate=0.002", "--xla=off",
+             "--schedule=constant", "--model_dir=model"]
+    run(*train, "--epochs=1", cwd=tmp_path)
+    first = (tmp_path / "model/log.csv").read_text().splitlines()
+    run(*train, "--epochs=3", "--json=train.json", cwd=tmp_path)  # goes on
+    log = (tmp_path / "model/log.csv").read_text().splitlines()
+    assert log[:2] == first and len(log) == 4
+    settings = json.loads((tmp_path / "model/settings.json").read_text())
+    assert settings["flags"]["learning_rate"] == 0.002 and settings["versions"]["tensorflow"] == tf.__version__
+    assert settings["class_names"] == ["checked disc", "plain star", "striped disc"]
+
+    run("-m", "alexnet_tf.evaluate", "--model_dir=model", "--json=evaluate.json", cwd=tmp_path)
+    trained, evaluated = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("train", "evaluate"))
+    assert evaluated["examples"] == 9
+    for name in ("loss", "top_1", "top_5"):
+        assert evaluated[name] == pytest.approx(trained[name], rel=1e-5)
+
+    export = ["-m", "alexnet_tf.export", "--model_dir=model", "--output=exports"]
+    run(*export, cwd=tmp_path)
+    assert "is there already" in run(*export, cwd=tmp_path)
+    run(*export, "--version=next", cwd=tmp_path)
+    assert sorted(os.listdir(tmp_path / "exports")) == ["1", "2"]
+    variables = (tmp_path / "exports/1/variables/variables.data-00000-of-00001").stat().st_size
+    parameters = sum(np.prod(array.shape) for array in np.load(next(tmp_path.glob("model/checkpoints/*/weights.npz"))).values())
+    assert variables < 1.02 * 4 * parameters  # each weight once
+
+    run(tool("convert_tflite.py"), "--saved_model=exports/1", "--output=net.tflite", "--json=convert.json", cwd=tmp_path)
+    assert json.loads((tmp_path / "convert.json").read_text())["top-1 agreement"] == 1.0
+    assert (tmp_path / "net.tflite").stat().st_size < 1.01 * 4 * parameters
+    with zipfile.ZipFile(tmp_path / "net.tflite") as archive:
+        assert archive.read("labels.txt").decode().splitlines() == settings["class_names"]
+    operators = {detail["op_name"] for detail in Interpreter(str(tmp_path / "net.tflite"))._get_ops_details()}
+    assert not [name for name in operators if "Flex" in name or name == "CUSTOM"]
+
+    pictures = sorted((picture_folder / "test").glob("*/*"))
+    answers = {}
+    for model in ("exports/1", "net.tflite"):
+        run(tool("classify.py"), f"--model={model}", "--json=answers.json", *pictures, cwd=tmp_path)
+        answers[model] = json.loads((tmp_path / "answers.json").read_text())
+    correct = 0
+    for picture in map(str, pictures):
+        by_saved_model, by_tflite = (dict(answers[model][picture]) for model in answers)
+        assert by_saved_model.keys() == by_tflite.keys() == set(settings["class_names"])
+        for name, probability in by_saved_model.items():
+            assert by_tflite[name] == pytest.approx(probability, abs=1e-4)
+        correct += max(by_saved_model, key=by_saved_model.get) == pathlib.Path(picture).parent.name
+    # The bytes signature sees the pixels that evaluation saw.
+    assert correct / len(pictures) == pytest.approx(evaluated["top_1"])
+
+    other = run(*train, "--variant=half", cwd=tmp_path, status=2)
+    assert "holds a model of variant paper" in other and "half" in other
+
+
+@pytest.mark.parametrize("quantization,share", [("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)])
+def test_smaller_files_are_as_small_as_said(exported, tmp_path, quantization, share):
+    folder, parameters = exported
+    run(tool("convert_tflite.py"), "--saved_model=exports/1", f"--quantization={quantization}", f"--output={tmp_path}/net.tflite",
+        cwd=folder)
+    assert (tmp_path / "net.tflite").stat().st_size < share * 4 * parameters
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An export whose answers are clear: its last bias prefers a class by far."""
+    from conftest import write_pictures
+
+    from alexnet_tf import checkpoints, export
+    from alexnet_tf.model import build_model
+    from alexnet_tf.preprocessing import Preprocessing
+
+    folder = tmp_path_factory.mktemp("export")
+    write_pictures(folder / "pictures/train", 4)
+    write_pictures(folder / "pictures/test", 2, first=4)
+    model = build_model("paper", 3, 99)
+    model.get_layer("fc8").bias.assign([0.0, 0.5, 4.0])
+    pixels = Preprocessing(99, 112, 3, (120.0, 115.0, 110.0), 1.0)
+    manifest = {"preprocessing": {"image_size": 99, "resize": 112, "channels": 3, "mean": pixels.mean, "std": 1.0},
+                "weights_sha256": export.weights_digest(model),
+                "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
+    export.write_saved_model(model, pixels, ["a", "b", "c"], manifest, folder / "exports/1")
+    assert checkpoints.newest_step(folder) == -1
+    return folder, model.count_params()
+
+
+def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
+    from alexnet_tf import export
+    from alexnet_tf.model import build_model
+    from alexnet_tf.preprocessing import Preprocessing
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "_check", fail)
+    with pytest.raises(export.UserError, match="cannot be written .No space left"):
+        export.write_saved_model(build_model("lenet5", 2), Preprocessing(28, 32, 1, (0.0,), 1.0), ["a", "b"], {}, tmp_path / "out/1")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--variant=vgg"], "paper"), (["--batch_size=0"], "batch_size"), (["--no_such_flag"], "no_such_flag"),
+    (["--learning_rate=-1"], "learning_rate"), (["stray"], "'stray' belongs to no flag"),
+    (["--batch_size=7", "--replicas=2"], "--batch_size=7 does not divide among 2 replicas; use a multiple of 2"),
+    (["--image_size=66", "--batch_size=6", "--dataset=folder", "--data_dir=pictures"], "its smallest is 67"),
+    (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
+    (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),
+    (["--dataset=folder", "--data_dir=pictures"], "--batch_size=128, but there are 24 training pictures")])
+def test_mistakes_get_one_line_and_write_nothing(picture_folder, tmp_path, arguments, message):
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    line = run("-m", "alexnet_tf.train", *arguments, cwd=tmp_path, status=2)
+    assert message in line and line.startswith("train.py: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    run("-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={picture_folder}", "--batch_size=6", "--image_size=67", "--dry_run",
+        cwd=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["-m", "alexnet_tf.evaluate", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
+    (["-m", "alexnet_tf.export", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
+    ([tool("convert_tflite.py"), "--saved_model=nothing"], "nothing is no version"),
+    ([tool("classify.py"), "--model=nothing", "conftest.py"], "nothing is no version"),
+    ([tool("classify.py"), "--model=conftest.py", "conftest.py"], "conftest.py is not a file that tools/convert_tflite.py wrote"),
+    ([tool("classify.py"), "--model=nothing"], "No picture given"),
+    ([tool("classify.py"), "--model=nothing", "no.jpg"], "no.jpg cannot be read")])
+def test_the_other_binaries_refuse_likewise(arguments, message):
+    assert message in run(*arguments, cwd=ROOT / "tests", status=2)
