@@ -20,9 +20,8 @@ from alexnet_tf.errors import UserError
 
 def _import_tensorflow_quietly():
     """TensorFlow's notes on the CPU and on absent GPUs are no news to a user, and some of them heed no log level."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see them
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)

@@ -5,9 +5,11 @@ A record is {"image": bytes of a JPEG or PNG file, "label": int64 in 0..classes-
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import pathlib
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -185,7 +187,8 @@ def _open_tfds(name, data_dir):
     if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
         raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
     try:
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
+            builder.download_and_prepare()
     except (AssertionError, OSError, tfds.download.DownloadError) as error:  # AssertionError: files to be placed by hand
         reason = " ".join(str(error).split())
         raise UserError(f"--dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None

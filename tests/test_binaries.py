@@ -128,7 +128,8 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch)
 
     monkeypatch.setattr(export, "_check", fail)
     with pytest.raises(export.UserError, match="cannot be written .No space left"):
-        export.write_saved_model(build_model("lenet5", 2), Preprocessing(28, 32, 1, (0.0,), 1.0), ["a", "b"], {}, tmp_path / "out/1")
+        pixels = Preprocessing(28, 32, 1, (0.0,), 1.0)
+        export.write_saved_model(build_model("lenet5", 2), pixels, ["a", "b"], {}, tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -150,8 +151,8 @@ def test_mistakes_get_one_line_and_write_nothing(picture_folder, tmp_path, argum
 
 def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    run("-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={picture_folder}", "--batch_size=6", "--image_size=67", "--dry_run",
-        cwd=tmp_path)
+    run("-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={picture_folder}", "--batch_size=6", "--image_size=67",
+        "--dry_run", cwd=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -111,7 +111,8 @@ def test_dropout_drops_in_training_and_scales_otherwise():
     np.testing.assert_array_equal(Dropout(0.0)(ones, training=False), ones)
 
 
-@pytest.mark.parametrize("layer", [LocalResponseNormalization(3, 1.0, 0.5), SpatialResponseNormalization(3, 2.0, 0.1), Dropout(0.5)])
+@pytest.mark.parametrize(
+    "layer", [LocalResponseNormalization(3, 1.0, 0.5), SpatialResponseNormalization(3, 2.0, 0.1), Dropout(0.5)])
 def test_layers_survive_their_config(layer):
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(again) is type(layer)
