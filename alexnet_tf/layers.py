@@ -23,10 +23,8 @@ class _ResponseNormalization(keras.layers.Layer):
             raise ValueError(f"k={k}, alpha={alpha}: both must be positive.")
         self.size, self.k, self.alpha = size, k, alpha
 
-    def call(self, inputs):
-        dtype = "float64" if keras.backend.standardize_dtype(inputs.dtype) == "float64" else "float32"
-        outputs = _normalize(ops.cast(inputs, dtype), self._axes, self.size, self.k, self.alpha)
-        return ops.cast(outputs, self.compute_dtype)
+    def call(self, inputs, training=False):
+        return _normalize(inputs, self._axes, self.size, self.k, self.alpha, compiled=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -63,27 +61,55 @@ class SpatialResponseNormalization(_ResponseNormalization):
         super().__init__(size, k, alpha, **kwargs)
 
 
-def _normalize(inputs, axes, size, k, alpha):
+def _normalize(inputs, axes, size, k, alpha, compiled):
     """The normalisation with its gradient in closed form: autodiff would differentiate each shifted slice of the window.
 
     With d = k + alpha * window(x^2) and y = x * d^-3/4, and since window() is its own transpose,
-        dx = dy * d^-3/4 - (3/2) alpha * x * window(dy * y / d).
+        dx = dy * d^-3/4 - (3/2) alpha * x * window(dy * x * d^-7/4).
+    Only x is kept for the backward pass: computing d again costs less than reading it.
+
+    `compiled` fuses each pass into one loop over memory by XLA, also where the rest of the step is not compiled. Exports
+    are not: other runtimes may lack XLA, and converters want plain operators.
     """
+
+    def powers(x):
+        reciprocal = 1.0 / (k + alpha * _window_sum(x * x, axes, size))
+        root = ops.sqrt(reciprocal)
+        return reciprocal, root * ops.sqrt(root)  # d^-1, d^-1/2 * d^-1/4
+
+    @_xla(compiled)
+    def forward(x):
+        wide = _widen(x)
+        return ops.cast(wide * powers(wide)[1], x.dtype)
+
+    @_xla(compiled)
+    def backward(x, dy):
+        wide, wide_dy = _widen(x), _widen(dy)
+        reciprocal, scale = powers(wide)
+        window = _window_sum(wide_dy * wide * scale * reciprocal, axes, size)
+        return ops.cast(wide_dy * scale - 1.5 * alpha * wide * window, x.dtype)
 
     @ops.custom_gradient
     def normalize(x):
-        reciprocal = 1.0 / (k + alpha * _window_sum(x * x, axes, size))
-        root = ops.sqrt(reciprocal)
-        scale = root * ops.sqrt(root)  # d^-1/2 * d^-1/4
-        y = x * scale
-
         def gradient(*args, upstream=None):
-            dy = args[0] if upstream is None else upstream  # the PyTorch backend names it
-            return dy * scale - 1.5 * alpha * x * _window_sum(dy * y * reciprocal, axes, size)
+            return backward(x, args[0] if upstream is None else upstream)  # the PyTorch backend names it
 
-        return y, gradient
+        return forward(x), gradient
 
     return normalize(inputs)
+
+
+def _xla(compiled):
+    """A decorator: compiles a function by XLA. The JAX and PyTorch backends compile, or do not, by means of their own."""
+    if not compiled or keras.backend.backend() != "tensorflow":
+        return lambda function: function
+    import tensorflow as tf
+
+    return tf.function(jit_compile=True)
+
+
+def _widen(x):
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
 def _window_sum(x, axes, size):

@@ -47,24 +47,24 @@ def values_and_gradient(layer, x, dy):
     return y.numpy(), tape.gradient(y, inputs, tf.constant(dy, tf.float32)).numpy()
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["tf", "xla"])
+@pytest.mark.parametrize("training,compiled", [(False, False), (True, False), (True, True)], ids=["plain", "kernel", "step"])
 @pytest.mark.parametrize("channels,size,k,alpha,scale", [
     (48, 5, 2.0, 1e-4, 50), (128, 5, 2.0, 2e-5, 200), (96, 5, 1.0, 2e-5, 20), (3, 5, 2.0, 1e-2, 10), (1, 3, 0.5, 0.1, 3),
     (4, 9, 1.0, 1.0, 1), (7, 1, 1.0, 0.5, 2)])
-def test_lrn_is_the_formula_and_its_gradient_the_derivative(rng, channels, size, k, alpha, scale, compiled):
+def test_lrn_is_the_formula_and_its_gradient_the_derivative(rng, channels, size, k, alpha, scale, training, compiled):
     x, dy = rng.normal(0, scale, (2, 3, 4, channels)), rng.normal(0, 1, (2, 3, 4, channels))
     layer = LocalResponseNormalization(size, k, alpha)
-    run = tf.function(lambda a, b: values_and_gradient_graph(layer, a, b), jit_compile=compiled)
+    run = tf.function(lambda a, b: values_and_gradient_graph(layer, a, b, training), jit_compile=compiled)
     y, gradient = run(tf.constant(x, tf.float32), tf.constant(dy, tf.float32))
     x, dy = x.astype(np.float32).astype(np.float64), dy.astype(np.float32).astype(np.float64)
     np.testing.assert_allclose(y, lrn(x, size, k, alpha), rtol=1e-6, atol=1e-6 * scale)
     np.testing.assert_allclose(gradient, lrn_gradient(x, dy, size, k, alpha), rtol=1e-6, atol=1e-6 * np.abs(gradient).max())
 
 
-def values_and_gradient_graph(layer, x, dy):
+def values_and_gradient_graph(layer, x, dy, training):
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = layer(x)
+        y = layer(x, training=training)
     return y, tape.gradient(y, x, dy)
 
 

@@ -20,7 +20,7 @@ _TFLITE = "models/shapes/alexnet.tflite"
 _PICTURE = "models/shapes/picture.jpg"
 _SAVED_MODEL = "saved_models/alexnet/1"
 # What makes 60 million parameters learn within minutes on two CPU cores: BUILD_NOTES.md says what else was tried.
-_RECIPE = ("--model_dir=models/shapes", "--epochs=4", "--batch_size=32", "--learning_rate=0.008", "--warmup_steps=40",
+_RECIPE = ("--model_dir=models/shapes", "--epochs=3", "--batch_size=32", "--learning_rate=0.008", "--warmup_steps=40",
            "--schedule=linear", "--xla=off")
 _TEST_PICTURE = 8  # of the test split, drawn anew into a file
 
