@@ -34,20 +34,37 @@ def _import_tensorflow_quietly():
 
 _import_tensorflow_quietly()
 
-DATASET = flags.DEFINE_string(
-    "dataset", "shapes", "shapes (drawn on first use), folder (class folders below --data_dir), or a TFDS data set's name.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The folder; for other data sets, where TFDS keeps its data (default: TFDS's own).")
-MODEL_DIR = flags.DEFINE_string("model_dir", "models/alexnet", "Where checkpoints, log and settings of a model lie.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Pictures in a step, all replicas together.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1)
-PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic; weights are float32 always.")
-XLA = flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster.")
-DISTRIBUTION = flags.DEFINE_enum(
-    "distribution", "auto", ["auto", "one_device", "mirrored"], "Of a step over devices; auto: mirrored from two replicas on.")
-REPLICAS = flags.DEFINE_integer(
-    "replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one CPU.", lower_bound=0)
 JSON = flags.DEFINE_string("json", None, "Writes the figures that are printed to this file as well, as one JSON object.")
+
+
+# Flags that mean the same wherever they occur. A binary defines those that it reads, and no others.
+
+
+def define_dataset():
+    """Returns the flags (--dataset, --data_dir)."""
+    return (flags.DEFINE_string("dataset", "shapes", "shapes (drawn on first use), folder (class folders below --data_dir), or the "
+                                "name of any image-classification data set of TFDS."),
+            flags.DEFINE_string("data_dir", None, "The folder; for other data sets, where TFDS keeps them (default: TFDS's own)."))
+
+
+def define_model_dir():
+    return flags.DEFINE_string("model_dir", "models/alexnet", "Where settings, checkpoints and log of a model lie.")
+
+
+def define_devices():
+    """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
+    return (flags.DEFINE_integer("batch_size", 128, "Pictures in a step, all replicas together.", lower_bound=1),
+            flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic; weights are float32 always."),
+            flags.DEFINE_enum("distribution", "auto", ["auto", "one_device", "mirrored"],
+                              "Of a step over devices; auto: mirrored from two replicas on."),
+            flags.DEFINE_integer("replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one "
+                                 "CPU.", lower_bound=0))
+
+
+def dataset_or(trained_with):
+    """(--dataset, --data_dir, seed): as given, or else those in `trained_with`, the flags of a model's training."""
+    given = flags.FLAGS.flag_values_dict() if any(flags.FLAGS[name].present for name in ("dataset", "data_dir")) else trained_with
+    return given["dataset"], given["data_dir"], trained_with["seed"]
 
 
 def run(main, arguments=False):
@@ -111,13 +128,6 @@ def write_json(figures):
 def note(line):
     """Tells the user something beside the results."""
     tqdm.tqdm.write(line, file=sys.stderr)
-
-
-def dataset_or(trained_with):
-    """(--dataset, --data_dir, seed): as given, or else those in `trained_with`, the flags of a model's training."""
-    if flags.FLAGS["dataset"].present or flags.FLAGS["data_dir"].present:
-        return DATASET.value, DATA_DIR.value, trained_with["seed"]
-    return trained_with["dataset"], trained_with["data_dir"], trained_with["seed"]
 
 
 def flag_values():

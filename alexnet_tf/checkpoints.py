@@ -21,6 +21,7 @@ import zipfile
 import numpy as np
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.model import build_model
 
 _KEEP = 2
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
@@ -79,6 +80,18 @@ def save(model_dir, model, optimizer, state):
     _flush(folder)
     for old in _steps(model_dir)[_KEEP:]:
         shutil.rmtree(old)
+
+
+def load_model(model_dir, report=print):
+    """Builds the model of `model_dir` and loads its newest checkpoint, as `restore` does.
+
+    Returns (model, settings, state). Raises UserError if there is no trained model.
+    """
+    settings = read_settings(model_dir)
+    if settings is None or newest_step(model_dir) < 0:
+        raise UserError(f"--model_dir={model_dir} holds no trained model; train one with python -m alexnet_tf.train.")
+    model = build_model(settings["variant"], len(settings["class_names"]), settings["preprocessing"]["image_size"])
+    return model, settings, restore(model_dir, model, report=report)
 
 
 def restore(model_dir, model, optimizer=None, report=print):

@@ -29,11 +29,11 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import artifacts, preprocessing
+from alexnet_tf import artifacts, checkpoints, preprocessing
 from alexnet_tf.errors import UserError
-from alexnet_tf.evaluate import load_model
 from alexnet_tf.preprocessing import Preprocessing
 
+_MODEL_DIR = app.define_model_dir()
 _OUTPUT = flags.DEFINE_string("output", "saved_models/alexnet", "The folder that holds the versions.")
 _VERSION = flags.DEFINE_string("version", "1", "Number of the version's folder; next: one more than the highest there is.")
 
@@ -119,7 +119,7 @@ def weights_digest(model):
 
 
 def main():
-    model, settings, state = load_model(app.MODEL_DIR.value)
+    model, settings, state = checkpoints.load_model(_MODEL_DIR.value, app.note)
     output = pathlib.Path(_OUTPUT.value)
     path = output / _version(output)
     digest = weights_digest(model)
@@ -131,7 +131,7 @@ def main():
     manifest = {
         "variant": settings["variant"], "preprocessing": settings["preprocessing"], "classes": len(settings["class_names"]),
         "evaluation": state["figures"], "weights_sha256": digest,
-        "training": {key: settings[key] for key in ("dataset", "flags", "versions", "commit")}, "export": app.provenance()}
+        "training": {key: settings[key] for key in ("flags", "versions", "commit")}, "export": app.provenance()}
     write_saved_model(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path)
     print(f"{path}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

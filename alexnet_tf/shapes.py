@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 SHAPES = ("disc", "star")
 TEXTURES = ("checked", "plain", "rayed", "ringed", "striped")
 CLASS_NAMES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
-TRAIN_PICTURES, TEST_PICTURES = 5400, 1000
+TRAIN_PICTURES, TEST_PICTURES = 5600, 1000
 
 # Drawing is seeded by (seed, split, index): each picture is the same wherever and in whatever order it is drawn.
 _SEED = 2012
@@ -142,8 +142,8 @@ def _texture(rng, texture, side):
     elif texture == "plain":
         wave = np.ones_like(wave)
     ink = ((wave * period / 4 + 0.5).clip(0, 1))[..., None]  # a ramp of about two pixels smooths the edge
-    first = rng.uniform(0, 255, 3)
-    second = (first + rng.uniform(95, 160, 3)) % 255  # at least 95 levels apart in every channel
+    dark = rng.uniform(0, 95, 3)
+    first, second = rng.permutation([dark, dark + rng.uniform(95, 160, 3)])
     return first.astype(np.float32) * ink + second.astype(np.float32) * (1 - ink)
 
 

@@ -5,6 +5,8 @@
     python -m alexnet_tf.train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91
 """
 
+import dataclasses
+
 from absl import flags
 
 from alexnet_tf import app  # before TensorFlow, which it quiets
@@ -13,10 +15,15 @@ import keras
 
 from alexnet_tf import checkpoints, datasets, input_pipeline, training
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import VARIANTS, build_model
+from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.optimizer import SCHEDULES, SGD2012
 from alexnet_tf.preprocessing import Preprocessing, default_resize
 
+_DATASET, _DATA_DIR = app.define_dataset()
+_MODEL_DIR = app.define_model_dir()
+_BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
+_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1)
+_XLA = flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster.")
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", 90, "Passes over the training pictures.", lower_bound=1)
@@ -36,44 +43,62 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, 
 
 
 def main():
-    strategy = training.distribution(app.DISTRIBUTION.value, app.REPLICAS.value)
-    _check_batch(app.BATCH_SIZE.value, strategy.num_replicas_in_sync)
-    checkpoints.check_writable(app.MODEL_DIR.value)
-    stored = checkpoints.read_settings(app.MODEL_DIR.value)
-    dataset = datasets.open_dataset(app.DATASET.value, app.DATA_DIR.value, app.SEED.value)
+    strategy = training.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+    replicas, batch_size, model_dir = strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value
+    if batch_size % replicas:
+        raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+    image_size = _image_size()
+    checkpoints.check_writable(model_dir)
+    stored = checkpoints.read_settings(model_dir)
+    _check_same(stored, variant=_VARIANT.value, image_size=image_size)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     for line in dataset.notes:
         app.note(line)
-    if dataset.train.examples < app.BATCH_SIZE.value:
-        raise UserError(f"--batch_size={app.BATCH_SIZE.value}, but there are {dataset.train.examples} training pictures; use a "
-                         "smaller one.")
-    settings = _settings(dataset, stored)
+    _check_same(stored, classes=list(dataset.class_names))
+    if dataset.train.examples < batch_size:
+        raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
 
-    keras.utils.set_random_seed(app.SEED.value)
-    keras.config.set_dtype_policy(app.PRECISION.value)
+    keras.utils.set_random_seed(_SEED.value)
+    keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
-        model = build_model(settings["variant"], len(dataset.class_names), settings["preprocessing"]["image_size"],
-                            _DROPOUT_RATE.value, _initial_stddev())
+        model = build_model(_VARIANT.value, len(dataset.class_names), image_size, _DROPOUT_RATE.value, _initial_stddev())
         optimizer = SGD2012(_LEARNING_RATE.value, _MOMENTUM.value, _WEIGHT_DECAY.value)
         optimizer.build(model.trainable_variables)
-    app.note(f"{settings['variant']}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
+    app.note(f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
              f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
-             f"{strategy.num_replicas_in_sync} replica(s), {app.PRECISION.value}")
+             f"{replicas} replica(s), {_PRECISION.value}")
     if _DRY_RUN.value:
         app.note("dry run: nothing is wrong; stopping before the first step")
         return
-    checkpoints.write_settings(app.MODEL_DIR.value, settings)
-    checkpoints.remove_unfinished(app.MODEL_DIR.value)
-    plan = training.Plan(app.BATCH_SIZE.value, _EPOCHS.value, _LEARNING_RATE.value, _WARMUP_STEPS.value, _SCHEDULE.value,
-                         app.SEED.value, app.XLA.value, _CHECKPOINT_SECONDS.value)
-    figures = training.train(strategy, model, optimizer, dataset, Preprocessing(**settings["preprocessing"]), plan,
-                             app.MODEL_DIR.value, app.progress, app.note)
-    print(f"{app.MODEL_DIR.value}:")
+    pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, image_size)
+    checkpoints.write_settings(model_dir, {
+        "variant": _VARIANT.value, "class_names": list(dataset.class_names), "preprocessing": dataclasses.asdict(pixels),
+        "flags": app.flag_values(), **app.provenance()})
+    checkpoints.remove_unfinished(model_dir)
+    plan = training.Plan(batch_size, _EPOCHS.value, _LEARNING_RATE.value, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value,
+                         _XLA.value, _CHECKPOINT_SECONDS.value)
+    figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, app.progress, app.note)
+    print(f"{model_dir}:")
     app.report(figures)
 
 
-def _check_batch(batch_size, replicas):
-    if batch_size % replicas:
-        raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+def _image_size():
+    """--image_size or the variant's own. Raises UserError if the network cannot read it."""
+    image_size, smallest = _IMAGE_SIZE.value or VARIANTS[_VARIANT.value]["image_size"], smallest_image_size(_VARIANT.value)
+    if image_size < smallest:
+        raise UserError(f"--image_size={image_size} is too small for --variant={_VARIANT.value}; its smallest is {smallest}.")
+    return image_size
+
+
+def _check_same(stored, **asked):
+    """Raises UserError if the model directory holds a model of another variant, image_size or classes."""
+    if not stored:
+        return
+    holds = {"variant": stored["variant"], "image_size": stored["preprocessing"]["image_size"], "classes": stored["class_names"]}
+    for name, value in asked.items():
+        if holds[name] != value:
+            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (holds[name], value))
+            raise UserError(f"--model_dir={_MODEL_DIR.value} holds a model of {name} {was}, not {now}; pass another --model_dir.")
 
 
 def _initial_stddev():
@@ -81,26 +106,10 @@ def _initial_stddev():
     return VARIANTS["source2012"]["stddev"] if paper_text else None
 
 
-def _settings(dataset, stored):
-    """What the model is (kept when training goes on) and how it is trained now. Raises UserError if the two disagree."""
+def _preprocessing(dataset, image_size):
     row = VARIANTS[_VARIANT.value]
-    image_size = _IMAGE_SIZE.value or row["image_size"]
-    class_names = list(dataset.class_names)
-    if stored:
-        asked = {"variant": _VARIANT.value, "image_size": image_size, "classes": class_names}
-        pixels = stored["preprocessing"]
-        holds = {"variant": stored["variant"], "image_size": pixels["image_size"], "classes": stored["class_names"]}
-        for name, value in asked.items():
-            if holds[name] != value:
-                was, now = (f"{len(v)}, {v[0]} to {v[-1]}" if isinstance(v, list) else v for v in (holds[name], value))
-                raise UserError(f"--model_dir={app.MODEL_DIR.value} holds a model of {name} {was}; not of {now}. Pass another.")
-    else:
-        build_model(_VARIANT.value, len(dataset.class_names), image_size)  # refuses a size before the mean is computed
-        pixels = {"image_size": image_size, "resize": default_resize(row, image_size), "channels": row["channels"],
-                  "mean": [0.0] * row["channels"], "std": row["std"]}
-        pixels["mean"] = input_pipeline.channel_mean(dataset.train, Preprocessing(**pixels))
-    return {"variant": _VARIANT.value, "class_names": class_names, "preprocessing": pixels,
-            "dataset": dataset.name, "flags": app.flag_values(), **app.provenance()}
+    pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"], (0.0,) * row["channels"], row["std"])
+    return dataclasses.replace(pixels, mean=input_pipeline.channel_mean(dataset.train, pixels))
 
 
 def run():

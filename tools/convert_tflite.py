@@ -21,6 +21,7 @@ from alexnet_tf import artifacts, datasets, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
+app.define_dataset()
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "saved_models/alexnet/1", "The version's folder that export wrote.")
 _OUTPUT = flags.DEFINE_string("output", "alexnet.tflite", "The file to write; it is replaced if it is there.")
 _QUANTIZATION = flags.DEFINE_enum(

@@ -29,15 +29,13 @@ def main():
     begin = time.monotonic()
     pathlib.Path("models/shapes").mkdir(parents=True, exist_ok=True)
     pathlib.Path(_PICTURE).write_bytes(shapes.draw_jpeg("test", _TEST_PICTURE))
-    where = [f"--data_dir={app.DATA_DIR.value}"] if app.DATA_DIR.value else []
 
-    trained = _run("-m", "alexnet_tf.train", *_RECIPE, f"--precision={_precision()}", *where)
+    trained = _run("-m", "alexnet_tf.train", *_RECIPE, f"--precision={_precision()}")
     evaluated = _run("-m", "alexnet_tf.evaluate", "--model_dir=models/shapes")
-    exported = _run("-m", "alexnet_tf.export", "--model_dir=models/shapes", "--output=saved_models/alexnet")
-    converted = _run("tools/convert_tflite.py", f"--saved_model={_SAVED_MODEL}", f"--output={_TFLITE}")
+    _run("-m", "alexnet_tf.export", "--model_dir=models/shapes", "--output=saved_models/alexnet")
+    _run("tools/convert_tflite.py", f"--saved_model={_SAVED_MODEL}", f"--output={_TFLITE}")
     (by_saved_model,), (by_tflite,) = (
         _run("tools/classify.py", f"--model={model}", _PICTURE).values() for model in (_SAVED_MODEL, _TFLITE))
-    del exported, converted
     difference = max(abs(probability - dict(by_tflite).get(name, 0)) for name, probability in by_saved_model[:3])
     if by_saved_model[0][0] != by_tflite[0][0] or difference > 1e-3:
         raise UserError(f"The SavedModel says {by_saved_model[0]}, the .tflite file {by_tflite[0]}.")
