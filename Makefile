@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test clean
+.PHONY: run test proof clean
 
 run: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py
@@ -12,6 +12,16 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest tests
+
+# The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print.
+proof: $(VENV)/installed .venv-proof/installed
+	$(BIN)/python -m pytest -s tests/proof
+	$(BIN)/python tests/proof/linear_baseline.py
+
+.venv-proof/installed: constraints.txt
+	$(PYTHON) -m venv .venv-proof
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless
+	@touch $@
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
@@ -21,4 +31,4 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) .venv-proof *.egg-info

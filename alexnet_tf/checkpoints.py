@@ -151,7 +151,7 @@ def _arrays(variables):
 
 
 def _read(path, variables):
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         values = []
         for variable in variables:
             if "seed_generator" in variable.path:

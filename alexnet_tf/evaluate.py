@@ -3,6 +3,8 @@
     python -m alexnet_tf.evaluate --model_dir=models/alexnet
 """
 
+import time
+
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
 import keras
@@ -26,10 +28,11 @@ def main():
         raise UserError(f"--dataset={dataset.name} has other classes than the model in --model_dir={_MODEL_DIR.value}.")
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-_BATCH_SIZE.value // replicas) * replicas  # the next multiple: no picture depends on it
+    begin = time.monotonic()
     with app.progress(dataset.evaluation.examples, "evaluate") as bar:
         figures = training.evaluate_split(strategy, model, Preprocessing(**settings["preprocessing"]), dataset.evaluation,
                                           batch_size, bar.update)
-        rate = bar.format_dict["rate"]
+    rate = figures["examples"] / (time.monotonic() - begin)
     print(f"{_MODEL_DIR.value}, step {state['step']}, on {dataset.name} ({dataset.evaluation.name}):")
     app.report(figures | {"images_per_s": rate})
 

@@ -9,6 +9,8 @@ connected layer that reads both towers is one layer here (the original splits it
 other than a variant's own gives pools that drop the last row where the original would look past the border.
 """
 
+import contextlib
+
 import keras
 from keras import layers
 
@@ -68,13 +70,14 @@ VARIANTS = {
 }
 
 
-def build_model(variant="paper", num_classes=1000, image_size=None, dropout_rate=0.5, stddev=None):
+def build_model(variant="paper", num_classes=1000, image_size=None, dropout_rate=0.5, stddev=None, tower_devices=None):
     """Returns the Keras functional model of `variant`; its output is logits, float32 [batch, num_classes].
 
     Its input is float [batch, image_size, image_size, channels]: RGB 0..255 less the mean, divided by the variant's "std"
     (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without the tower's letter, replaces the standard
-    deviations of the initial weights. Raises UserError for an unknown variant, fewer than two classes or an image_size below
-    the smallest that leaves a pixel after the last pool.
+    deviations of the initial weights. `tower_devices` names the devices on which the weights of tower a and tower b are
+    made; training.place_towers has the arithmetic done there too. Raises UserError for an unknown variant, fewer than two
+    classes or an image_size below the smallest that leaves a pixel after the last pool.
     """
     if variant not in VARIANTS:
         raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
@@ -90,7 +93,8 @@ def build_model(variant="paper", num_classes=1000, image_size=None, dropout_rate
     elif variant == "one_weird_trick":
         logits = _one_weird_trick(images, num_classes, dropout_rate)
     else:
-        logits = _alexnet(images, num_classes, dropout_rate, row | ({"stddev": stddev} if stddev else {}))
+        row = row | ({"stddev": stddev} if stddev else {})
+        logits = _alexnet(images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ())))
     # Logits are float32 whatever the policy: the loss is computed from them.
     return keras.Model(images, layers.Activation("linear", dtype="float32", name="logits")(logits), name=variant)
 
@@ -118,16 +122,19 @@ def _last_map_size(variant, image_size):
     return size
 
 
-def _alexnet(images, num_classes, dropout_rate, row):
+def _alexnet(images, num_classes, dropout_rate, row, devices):
     """Sizes at the ends of the lines: 227 x 227 input, two towers. A tower is a list entry; `both` joins them."""
     towers = row["towers"]
 
     def conv(inputs, filters, kernel_size, name, strides=1, padding="same", relu=True):
-        return [layers.Conv2D(
-            filters, kernel_size, strides, padding, activation="relu" if relu else None, name=f"{name}{tower}",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
-            bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)),
-        )(x) for x, tower in zip(inputs, towers)]
+        outputs = []
+        for x, tower in zip(inputs, towers):
+            with keras.device(devices[tower]) if devices else contextlib.nullcontext():
+                outputs.append(layers.Conv2D(
+                    filters, kernel_size, strides, padding, activation="relu" if relu else None, name=f"{name}{tower}",
+                    kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
+                    bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x))
+        return outputs
 
     def pool(inputs, name):
         return [layers.MaxPooling2D(3, 2, name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 SHAPES = ("disc", "star")
 TEXTURES = ("checked", "plain", "rayed", "ringed", "striped")
 CLASS_NAMES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
-TRAIN_PICTURES, TEST_PICTURES = 5600, 1000
+TRAIN_PICTURES, TEST_PICTURES = 4400, 1000
 
 # Drawing is seeded by (seed, split, index): each picture is the same wherever and in whatever order it is drawn.
 _SEED = 2012

@@ -39,11 +39,16 @@ _INIT = flags.DEFINE_enum(
     "0.01 in all layers. The other variants have their own.")
 _CHECKPOINT_SECONDS = flags.DEFINE_integer(
     "checkpoint_seconds", 600, "A checkpoint is written at the end of an epoch and after this time.", lower_bound=1)
+_TOWER_DEVICES = flags.DEFINE_list(
+    "tower_devices", None, "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without XLA.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, then stops before the first step.")
 
 
 def main():
-    strategy = training.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+    if _TOWER_DEVICES.value:
+        strategy = training.across_towers(_TOWER_DEVICES.value, _VARIANT.value, _DISTRIBUTION.value, _REPLICAS.value, _XLA.value)
+    else:
+        strategy = training.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     replicas, batch_size, model_dir = strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value
     if batch_size % replicas:
         raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
@@ -61,9 +66,12 @@ def main():
     keras.utils.set_random_seed(_SEED.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
-        model = build_model(_VARIANT.value, len(dataset.class_names), image_size, _DROPOUT_RATE.value, _initial_stddev())
+        model = build_model(_VARIANT.value, len(dataset.class_names), image_size, _DROPOUT_RATE.value, _initial_stddev(),
+                            _TOWER_DEVICES.value)
         optimizer = SGD2012(_LEARNING_RATE.value, _MOMENTUM.value, _WEIGHT_DECAY.value)
         optimizer.build(model.trainable_variables)
+    if _TOWER_DEVICES.value:
+        training.place_towers(model, _TOWER_DEVICES.value)
     app.note(f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
              f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
              f"{replicas} replica(s), {_PRECISION.value}")
@@ -76,7 +84,7 @@ def main():
         "flags": app.flag_values(), **app.provenance()})
     checkpoints.remove_unfinished(model_dir)
     plan = training.Plan(batch_size, _EPOCHS.value, _LEARNING_RATE.value, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value,
-                         _XLA.value, _CHECKPOINT_SECONDS.value)
+                         "off" if _TOWER_DEVICES.value else _XLA.value, _CHECKPOINT_SECONDS.value)
     figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, app.progress, app.note)
     print(f"{model_dir}:")
     app.report(figures)

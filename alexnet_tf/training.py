@@ -12,6 +12,7 @@ many. From Python:
 """
 
 import dataclasses
+import functools
 import math
 import signal
 import sys
@@ -22,6 +23,7 @@ import tensorflow as tf
 
 from alexnet_tf import checkpoints, datasets, input_pipeline, preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.model import VARIANTS
 from alexnet_tf.optimizer import Plateau, learning_rate_factor
 
 
@@ -35,15 +37,44 @@ def distribution(kind, replicas):
     if gpus and replicas > len(gpus):
         raise UserError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs; use at most {len(gpus)}.")
     if kind == "one_device" and replicas > 1:
-        raise UserError(f"--distribution=one_device has one replica; drop --replicas={replicas} or use --distribution=mirrored.")
+        raise UserError(f"--distribution=one_device has one replica, not --replicas={replicas}; use --distribution=mirrored.")
     replicas = replicas or (1 if kind == "one_device" else max(1, len(gpus)))
     device = "GPU" if gpus else "CPU"
     if replicas == 1 and kind != "mirrored":
         return tf.distribute.OneDeviceStrategy(f"{device}:0")
     if not gpus:
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * replicas)
+        _make_logical_cpus(replicas)
     return tf.distribute.MirroredStrategy([f"{device}:{index}" for index in range(replicas)])
+
+
+def across_towers(devices, variant, kind, replicas, xla):
+    """Returns the strategy for towers on two `devices`: TensorFlow's default one, which leaves variables where they are made.
+
+    Makes the logical CPUs that are named. Raises UserError, with the reason, where towers cannot be placed.
+    """
+    given = f"--tower_devices={','.join(devices)}"
+    if len(devices) != 2:
+        raise UserError(f"{given}: name two devices, such as GPU:0,GPU:1 or CPU:0,CPU:1.")
+    if VARIANTS[variant].get("towers") != "ab":
+        raise UserError(f"{given}: --variant={variant} has no two towers.")
+    if replicas > 1 or kind == "mirrored":
+        raise UserError(f"{given}: a replica of tf.distribute is one device, with none for a second tower; drop --replicas.")
+    if xla == "on":
+        raise UserError(f"{given}: XLA compiles a step for one device; drop --xla=on.")
+    cpus = [int(device.partition(":")[2] or 0) for device in devices if device.upper().startswith("CPU:")]
+    if cpus and max(cpus) > 0:
+        _make_logical_cpus(max(cpus) + 1)
+    there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    for device in devices:
+        if device.upper() not in there:
+            raise UserError(f"{given}: there is no device {device} here, but {', '.join(there)}.")
+    return tf.distribute.get_strategy()
+
+
+def _make_logical_cpus(count):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or ()) != count:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 
 
 class TrainStep:
@@ -52,10 +83,10 @@ class TrainStep:
     """
 
     def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
-        self.xla = xla
         with strategy.scope():
             optimizer.build(model.trainable_variables)
         forward_backward = tf.function(_forward_backward(model, pixels, batch_size), jit_compile=xla)
+        self.forward_backward = forward_backward
 
         def replica_step(batch, step):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -80,14 +111,14 @@ class TrainStep:
 
 def _forward_backward(model, pixels, batch_size):
     def forward_backward(weights, state, images, labels):
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            logits, _ = model.stateless_call(weights, state, preprocessing.to_network_input(images, pixels), training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            # Gradients of the replicas are summed: the mean is over the GLOBAL batch.
-            mean_loss = tf.reduce_sum(losses) / batch_size
+        logits, _ = model.stateless_call(weights, state, preprocessing.to_network_input(images, pixels), training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        # Gradients of the replicas are summed: the mean is over the GLOBAL batch.
+        mean_loss = tf.reduce_sum(losses) / batch_size
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
-        return tf.reduce_sum(losses), correct, tape.gradient(mean_loss, weights)
+        # Not a GradientTape: it would put the backward pass of both towers on the device of the first.
+        gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
+        return tf.reduce_sum(losses), correct, gradients
 
     return forward_backward
 
@@ -97,6 +128,27 @@ def _dropout_seed(variable, seed, step):
     if "seed_generator" not in variable.path:
         return tf.convert_to_tensor(variable.value)
     return tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), variable.dtype)
+
+
+def place_towers(model, devices):
+    """Has each layer of tower a computed on the first of two devices and of tower b on the second, as in 2012.
+
+    The model is build_model(tower_devices=devices)'s; what reads both towers stays where the step runs. The towers have to
+    be the devices of one replica, and XLA compiles for one device: neither goes with this (flags say so).
+    """
+    for layer in model.layers:
+        for tower, device in zip("ab", devices):
+            if layer.name.endswith(tower) and layer.name[-2:-1].isdigit():
+                layer.call = _call_on(device, layer.call)
+
+
+def _call_on(device, call):
+    @functools.wraps(call)
+    def on_device(*args, **kwargs):
+        with tf.device(device):
+            return call(*args, **kwargs)
+
+    return on_device
 
 
 def pick_xla(make_step, batch):

@@ -138,6 +138,10 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch)
     (["--learning_rate=-1"], "learning_rate"), (["stray"], "'stray' belongs to no flag"),
     (["--batch_size=7", "--replicas=2"], "--batch_size=7 does not divide among 2 replicas; use a multiple of 2"),
     (["--image_size=66", "--batch_size=6", "--dataset=folder", "--data_dir=pictures"], "its smallest is 67"),
+    (["--tower_devices=CPU:0,CPU:1", "--replicas=2"], "a replica of tf.distribute is one device"),
+    (["--tower_devices=CPU:0,CPU:1", "--xla=on"], "XLA compiles a step for one device"),
+    (["--tower_devices=CPU:0,CPU:1", "--variant=half"], "--variant=half has no two towers"),
+    (["--tower_devices=GPU:7,CPU:0"], "there is no device GPU:7 here"), (["--tower_devices=CPU:0"], "name two devices"),
     (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
     (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),
     (["--dataset=folder", "--data_dir=pictures"], "--batch_size=128, but there are 24 training pictures")])

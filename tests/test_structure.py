@@ -43,8 +43,8 @@ def test_tools_do_not_import_each_other():
         assert not [tool for tool in tools if re.search(rf"^(from|import) (tools\.)?{tool}\b", source, re.M)]
 
 
-@pytest.fixture
-def describe(monkeypatch):
+@pytest.fixture(scope="module")
+def describe():
     spec = importlib.util.spec_from_file_location("describe", ROOT / "tools/describe.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

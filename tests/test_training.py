@@ -81,6 +81,34 @@ def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed(pictur
     assert losses[0] == losses[2] != losses[1]
 
 
+def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(picture_folder):
+    split = datasets.open_dataset("folder", picture_folder).train
+    batch = next(iter(input_pipeline.training_batches(split, PIXELS, 6, seed=0)))
+    answers = []
+    for devices in (None, CPUS):
+        keras.utils.set_random_seed(3)
+        model = build_model("paper", 3, PIXELS.image_size, dropout_rate=0.0, tower_devices=devices)
+        if devices:
+            training.place_towers(model, devices)
+        optimizer = SGD2012(0.01)
+        strategy = training.across_towers(CPUS, "paper", "auto", 0, "auto")
+        step = training.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
+        for number in range(2):
+            step(batch, number)
+        answers.append([np.asarray(variable.value) for variable in model.trainable_variables])
+    for one, two in zip(*answers):
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
+    for name, device in (("conv2a", "CPU:0"), ("conv2b", "CPU:1")):
+        assert model.get_layer(name).kernel.value.device.endswith(device)
+        velocity = optimizer.velocities[[v.path for v in model.trainable_variables].index(f"{name}/kernel")]
+        assert velocity.value.device.endswith(device)
+    (graph,) = (function.graph for function in step.forward_backward._list_all_concrete_functions())
+    for kind in ("Conv2D", "Conv2DBackpropFilter", "MaxPool", "MaxPoolGrad"):
+        placed = [operation.device for operation in graph.get_operations() if operation.type == kind]
+        counts = [sum(device.endswith(cpu) for device in placed) for cpu in CPUS]
+        assert counts[1] == len(placed) / 2 > 0, (kind, placed)
+
+
 def plan(epochs, **changes):
     return training.Plan(**({"batch_size": 6, "epochs": epochs, "learning_rate": 0.01, "warmup_steps": 2, "schedule": "linear",
                              "seed": 0, "xla": "off", "checkpoint_seconds": 1e9} | changes))

@@ -1,6 +1,6 @@
 """How far a linear classifier on the pixels gets on the embedded data set: `make proof` runs it.
 
-    python tests/linear_baseline.py
+    python tests/proof/linear_baseline.py
 
 Softmax regression on the very pixels that the network reads (227 x 227 x 3, less the mean), Adam, random crops and mirrors as in
 training, until the training accuracy is far above chance; the best held-out accuracy of all epochs is printed.
@@ -9,7 +9,6 @@ training, until the training accuracy is far above chance; the best held-out acc
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
 import keras
-import tensorflow as tf
 
 from alexnet_tf import datasets, input_pipeline
 from alexnet_tf.preprocessing import Preprocessing, to_network_input
