@@ -25,7 +25,8 @@ def main():
         return batches.map(lambda batch: (to_network_input(batch["image"], pixels), batch["label"]))
 
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(len(dataset.class_names))])
-    model.compile(keras.optimizers.Adam(1e-5), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+    model.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                  metrics=["accuracy"])
     history = model.fit(
         prepared(input_pipeline.training_batches(dataset.train, pixels, _BATCH, seed=0)), epochs=_EPOCHS,
         steps_per_epoch=dataset.train.examples // _BATCH, verbose=0,
