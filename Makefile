@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test proof clean
+.PHONY: run test proof bench clean
 
 run: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py
@@ -12,6 +12,10 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest tests
+
+bench: $(VENV)/installed
+	$(BIN)/python tools/benchmark.py --batch_size=32
+	$(BIN)/python tools/benchmark.py --batch_size=32 --precision=mixed_bfloat16
 
 # The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print.
 proof: $(VENV)/installed .venv-proof/installed

@@ -12,7 +12,8 @@ other than a variant's own gives pools that drop the last row where the original
 import contextlib
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
@@ -206,11 +207,23 @@ def _one_weird_trick(images, num_classes, dropout_rate):
     x = conv(x, 256, 3, "conv4")                                                           # 13 x 13 x 256
     x = conv(x, 256, 3, "conv5")                                                           # 13 x 13 x 256
     x = layers.MaxPooling2D(3, 2, name="pool5")(x)                                         # 6 x 6 x 256
-    x = layers.AdaptiveAveragePooling2D(6, name="average_pool")(x)                         # 6 x 6 x 256
+    x = _adaptive_average(x, 6)                                                            # 6 x 6 x 256
     x = layers.Flatten(name="flatten")(x)                                                  # 9216
     x = fc(layers.Dropout(dropout_rate, name="dropout6")(x), 4096, "fc6")                  # 4096
     x = fc(layers.Dropout(dropout_rate, name="dropout7")(x), 4096, "fc7")                  # 4096
     return fc(x, num_classes, "fc8", activation=None)
+
+
+def _adaptive_average(x, side):
+    """Means over `side` x `side` windows that cover the map, overlapping where it is smaller: PyTorch's AdaptiveAvgPool2d."""
+    size = x.shape[1]
+    if size == side:
+        return x
+    windows = np.zeros((side, size), np.float32)
+    for index in range(side):
+        first, last = index * size // side, -(-(index + 1) * size // side)
+        windows[index, first:last] = 1 / (last - first)
+    return ops.einsum("ih,bhwc,jw->bijc", ops.cast(windows, x.dtype), x, ops.cast(windows, x.dtype))
 
 
 def _lenet5(images, num_classes):

@@ -28,6 +28,18 @@ def run(*arguments, cwd, status=0):
     return result.stdout
 
 
+# An export needs neither this package nor Keras; files of several sizes and formats go in as one batch.
+_PLAIN_TENSORFLOW = """
+import sys
+sys.modules["alexnet_tf"] = sys.modules["keras"] = None
+import tensorflow as tf
+classify = tf.saved_model.load("exports/1").signatures["serving_default"]
+answer = classify(image_bytes=tf.constant([open(name, "rb").read() for name in sys.argv[1:]]))
+assert answer["probabilities"].shape == (9, 3) and answer["names"].shape == answer["scores"].shape == (9, 3)
+assert float(abs(tf.reduce_sum(answer["probabilities"], 1) - 1).numpy().max()) < 1e-5
+"""
+
+
 def tool(name):
     return ROOT / "tools" / name
 
@@ -59,6 +71,8 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
     variables = (tmp_path / "exports/1/variables/variables.data-00000-of-00001").stat().st_size
     parameters = sum(np.prod(array.shape) for array in np.load(next(tmp_path.glob("model/checkpoints/*/weights.npz"))).values())
     assert variables < 1.02 * 4 * parameters  # each weight once
+
+    run("-c", _PLAIN_TENSORFLOW, *sorted((picture_folder / "test").glob("*/*")), cwd=tmp_path)
 
     run(tool("convert_tflite.py"), "--saved_model=exports/1", "--output=net.tflite", "--json=convert.json", cwd=tmp_path)
     assert json.loads((tmp_path / "convert.json").read_text())["top-1 agreement"] == 1.0

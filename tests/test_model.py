@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
+from alexnet_tf.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
 
 # Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files; torchvision's own count.
 PARAMETERS = {"paper": 60_965_224, "source2012": 60_965_224, "caffe": 60_965_224, "half": 16_630_440, "one_gpu": 59_798_312,
@@ -90,6 +90,16 @@ def test_224_with_the_sources_overhang_is_227_with_zero_rows():
     images = np.random.default_rng(0).normal(0, 60, (1, 224, 224, 3)).astype(np.float32)
     padded = np.pad(images, [[0, 0], [0, 3], [0, 3], [0, 0]])
     np.testing.assert_array_equal(at_224(images), at_227(padded))
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 9])
+def test_adaptive_average_is_pytorchs(size):
+    """Window i reaches from floor(i n / 6) to ceil((i + 1) n / 6), written out for each n."""
+    edges = {1: [(0, 1)] * 6, 4: [(0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4)], 6: [(i, i + 1) for i in range(6)],
+             9: [(0, 2), (1, 3), (3, 5), (4, 6), (6, 8), (7, 9)]}[size]
+    x = np.random.default_rng(0).normal(0, 1, (2, size, size, 3)).astype(np.float32)
+    expected = [[x[:, a:b, c:d].mean((1, 2)) for c, d in edges] for a, b in edges]
+    np.testing.assert_allclose(_adaptive_average(x, 6), np.transpose(expected, (2, 0, 1, 3)), atol=1e-6)
 
 
 def test_model_file_needs_no_tensorflow():
