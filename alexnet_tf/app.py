@@ -82,6 +82,9 @@ def run(main, arguments=False):
                 main()
         except (flags.Error, UserError) as error:
             _refuse(error)
+        except BrokenPipeError:  # whoever read our results has seen enough: `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         except KeyboardInterrupt:
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(130)

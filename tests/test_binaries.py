@@ -167,6 +167,12 @@ def test_mistakes_get_one_line_and_write_nothing(picture_folder, tmp_path, argum
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_reader_that_leaves_early_is_no_mistake():
+    command = f"{sys.executable} {tool('describe.py')} --variant=lenet5 | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+
+
 def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     run("-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={picture_folder}", "--batch_size=6", "--image_size=67",

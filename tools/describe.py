@@ -183,7 +183,7 @@ def draw_comparison(models):
     canvas = _Canvas(width * len(models) + 20, row * max(map(len, columns)) + 108)
     for index, (model, blocks) in enumerate(zip(models, columns)):
         left = 20 + width * index
-        canvas.text(left, 26, model.name, 18, anchor="lm")
+        canvas.text(left, 26, _TITLES.get(model.name, model.name), 18, anchor="lm")
         total = sum(stage.multiply_adds for stage in blocks)
         canvas.text(left, 48, f"{model.count_params():,} parameters, {total:,} multiply-adds", 12, _PALE, "lm")
         for number, stage in enumerate(blocks):
@@ -215,7 +215,7 @@ def main():
             raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
         image = draw_comparison(models) if len(models) == 2 else draw_network(models[0])
         try:
-            image.save(_PICTURE.value)
+            image.quantize(64).save(_PICTURE.value, optimize=True)  # few colours: a third of the size
         except OSError as error:
             raise UserError(f"--picture={_PICTURE.value} cannot be written ({error.strerror}).") from None
         print(_PICTURE.value)
