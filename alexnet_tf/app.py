@@ -63,8 +63,11 @@ def define_devices():
 
 def dataset_or(trained_with):
     """(--dataset, --data_dir, seed): as given, or else those in `trained_with`, the flags of a model's training."""
-    given = flags.FLAGS.flag_values_dict() if any(flags.FLAGS[name].present for name in ("dataset", "data_dir")) else trained_with
-    return given["dataset"], given["data_dir"], trained_with["seed"]
+    given = {name: flags.FLAGS[name].value for name in ("dataset", "data_dir") if flags.FLAGS[name].present}
+    if given.get("dataset", trained_with["dataset"]) != trained_with["dataset"]:
+        given.setdefault("data_dir", None)  # that of another data set is of no use
+    used = trained_with | given
+    return used["dataset"], used["data_dir"], used["seed"]
 
 
 def run(main, arguments=False):
@@ -74,6 +77,7 @@ def run(main, arguments=False):
     """
     def guarded(argv):
         try:
+            _check_json()
             if arguments:
                 main(argv[1:])
             elif len(argv) > 1:
@@ -89,6 +93,8 @@ def run(main, arguments=False):
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(130)
 
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):  # --help lists a binary's own flags alone
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     logging.use_absl_handler()
     logging.set_verbosity(logging.ERROR)
     app.run(guarded, flags_parser=_parse_flags)
@@ -99,6 +105,13 @@ def _parse_flags(argv):
         return flags.FLAGS(argv)
     except flags.Error as error:
         _refuse(error)
+
+
+def _check_json():
+    if JSON.value:
+        path = pathlib.Path(JSON.value)
+        if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            raise UserError(f"--json={JSON.value} cannot be written; name a file in a folder that exists.")
 
 
 def _refuse(error):
@@ -135,8 +148,11 @@ def note(line):
 
 def flag_values():
     """The flags of this project and their values in this run."""
-    return {flag.name: flag.value for module, of_module in flags.FLAGS.flags_by_module_dict().items()
-            if "alexnet_tf" in module for flag in of_module}
+    values = {flag.name: flag.value for module, of_module in flags.FLAGS.flags_by_module_dict().items()
+              if "alexnet_tf" in module for flag in of_module}
+    if values.get("data_dir"):
+        values["data_dir"] = str(pathlib.Path(values["data_dir"]).absolute())  # to be found again from any folder
+    return values
 
 
 def provenance():

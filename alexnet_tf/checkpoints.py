@@ -12,6 +12,8 @@ A checkpoint is written under another name and renamed when it is complete and o
 The zip format of .npz holds a CRC of every array, which is checked on reading.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -51,33 +53,52 @@ def write_settings(model_dir, settings):
 def check_writable(model_dir):
     """Raises UserError unless checkpoints could be written below `model_dir`; leaves nothing behind."""
     folder = pathlib.Path(model_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UserError(f"--model_dir={model_dir}: {folder} is a file; pass a folder.")
-    probe = folder / f".probe-{os.getpid()}"
     try:
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise UserError(f"--model_dir={model_dir}: {folder} is a file; pass a folder.")
+        probe = folder / f".probe-{os.getpid()}"
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
         raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
 
 
+@contextlib.contextmanager
+def locked(model_dir):
+    """Keeps other trainings out of `model_dir`, which exists. Raises UserError if one is at work there."""
+    with open(pathlib.Path(model_dir) / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
+        except OSError:
+            raise UserError(f"--model_dir={model_dir} is being trained by another process; wait for it, or pass another.") from None
+        yield
+
+
 def save(model_dir, model, optimizer, state):
-    """Writes the checkpoint of state["step"] and removes all but the newest two."""
+    """Writes the checkpoint of state["step"] and removes all but the newest two.
+
+    Raises UserError if it cannot be written; what was there is untouched.
+    """
     folder = pathlib.Path(model_dir) / "checkpoints"
     name = f"step-{state['step']:08d}"
     unfinished = folder / f".{name}.{os.getpid()}"
-    unfinished.mkdir(parents=True)
-    np.savez(unfinished / "weights.npz", **_arrays(model.variables))
-    np.savez(unfinished / "optimizer.npz", **_arrays(optimizer.velocities))
-    (unfinished / "state.json").write_text(json.dumps(state))
-    for path in (*unfinished.iterdir(), unfinished):
-        _flush(path)
-    if (folder / name).exists():  # the same step again: the older one was damaged, or we would have started after it
-        shutil.rmtree(folder / name)
-    unfinished.rename(folder / name)
-    _flush(folder)
+    try:
+        unfinished.mkdir(parents=True)
+        np.savez(unfinished / "weights.npz", **_arrays(model.variables))
+        np.savez(unfinished / "optimizer.npz", **_arrays(optimizer.velocities))
+        (unfinished / "state.json").write_text(json.dumps(state))
+        for path in (*unfinished.iterdir(), unfinished):
+            _flush(path)
+        if (folder / name).exists():  # the same step again: the older one was damaged, or we would have started after it
+            shutil.rmtree(folder / name)
+        unfinished.rename(folder / name)
+        _flush(folder)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise UserError(f"The checkpoint of step {state['step']} could not be written to {folder} ({error.strerror or error}); "
+                        "make room and start again: the one before is untouched.") from None
     for old in _steps(model_dir)[_KEEP:]:
         shutil.rmtree(old)
 
@@ -90,7 +111,8 @@ def load_model(model_dir, report=print):
     settings = read_settings(model_dir)
     if settings is None or newest_step(model_dir) < 0:
         raise UserError(f"--model_dir={model_dir} holds no trained model; train one with python -m alexnet_tf.train.")
-    model = build_model(settings["variant"], len(settings["class_names"]), settings["preprocessing"]["image_size"])
+    model = build_model(settings["variant"], len(settings["class_names"]), settings["preprocessing"]["image_size"],
+                        settings["dropout_rate"])  # the rate counts: without training, outputs are multiplied by 1 - rate
     return model, settings, restore(model_dir, model, report=report)
 
 
@@ -98,7 +120,7 @@ def restore(model_dir, model, optimizer=None, report=print):
     """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None where there is none.
 
     A damaged checkpoint is named through `report` and the one before it is taken. Raises UserError if all are damaged: a
-    training that has begun never starts again from nothing unasked. Unfinished checkpoints of killed runs are removed.
+    training that has begun never starts again from nothing unasked.
     """
     checkpoints = _steps(model_dir)
     for checkpoint in checkpoints:
@@ -142,7 +164,7 @@ def append_log(model_dir, row):
 
 
 def _steps(model_dir):
-    return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-*"), reverse=True)
+    return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
 
 
 def _arrays(variables):

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import itertools
 import pathlib
 import sys
 
@@ -52,11 +53,29 @@ def open_dataset(name, data_dir=None, seed=0):
     Raises UserError, before any long work, if there is nothing to read or if a picture of a folder is broken.
     """
     if name == "folder":
-        return _open_folder(data_dir, seed)
+        try:
+            return _open_folder(data_dir, seed)
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
+    some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
+    if any(path.suffix.lower() in PICTURE_SUFFIXES for path in some_files):
+        raise UserError(f"--data_dir={data_dir} holds class folders of pictures; pass --dataset=folder with it.")
     return _open_tfds(name, data_dir)
 
 
-def first_bad_picture(split):
+@contextlib.contextmanager
+def naming_bad_pictures(split):
+    """Turns the error of a picture of `split` that does not decode, or is gone, into a UserError that names it."""
+    try:
+        yield
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"A picture is gone: {_reason(error)}.") from None
+    except tf.errors.InvalidArgumentError as error:
+        name, reason = _first_bad_picture(split) or (split.name, _reason(error))
+        raise UserError(f"{name} does not decode as a picture ({reason}); replace it or take it out.") from None
+
+
+def _first_bad_picture(split):
     """Reads `split` until a picture does not decode; returns (its name, the reason), or None if all of them do."""
     for record in split.read(None):
         try:
@@ -89,6 +108,8 @@ def _open_folder(data_dir, seed):
         class_names, files, labels = _list_classes(root, notes)
     if not held_out:
         held = _stratified(labels, seed)
+        if not held.any():
+            raise UserError(f"{root} has no val/, validation/ or test/, and no class with a second picture to keep for evaluation.")
         notes.append(f"{root} has no val/, validation/ or test/: {held.sum()} of its {len(held)} pictures, drawn per class with "
                      f"--seed={seed}, are kept for evaluation.")
         evaluation_files, evaluation_labels = files[held], labels[held]
@@ -108,7 +129,7 @@ def _list_classes(folder, notes):
     for label, path in enumerate(classes):
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         pictures = [entry for entry in entries if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file()]
-        passed_over += [entry for entry in entries if entry not in pictures] if len(pictures) < len(entries) else []
+        passed_over += sorted(set(entries) - set(pictures))
         if not pictures:
             raise UserError(f"Class folder {path} holds no picture ({', '.join(PICTURE_SUFFIXES)}); fill it or remove it.")
         files += map(str, pictures)
@@ -119,7 +140,7 @@ def _list_classes(folder, notes):
 
 
 def _stratified(labels, seed):
-    """Mask of the pictures to hold out: `_HELD_OUT` of each class, at least one of it and never its last."""
+    """Mask of the pictures to hold out: `_HELD_OUT` of each class, at least one where it has two or more."""
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -180,7 +201,7 @@ def _open_tfds(name, data_dir):
         import alexnet_tf.shapes  # noqa: F401  registers the builder
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError:
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):  # the last two: a name of odd form or version
         raise UserError(f"--dataset={name} is neither shapes, folder nor a data set that TFDS knows "
                            "(https://www.tensorflow.org/datasets/catalog).") from None
     features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
@@ -189,10 +210,12 @@ def _open_tfds(name, data_dir):
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
             builder.download_and_prepare()
-    except (AssertionError, OSError, tfds.download.DownloadError) as error:  # AssertionError: files to be placed by hand
+    except (AssertionError, ImportError, OSError, tfds.download.DownloadError) as error:  # AssertionError: files to place by hand
         reason = " ".join(str(error).split())
         raise UserError(f"--dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
 
+    if "train" not in builder.info.splits:
+        raise UserError(f"--dataset={name} has no split named train, but {', '.join(builder.info.splits)}.")
     notes, train = [], "train"
     evaluation = next((split for split in EVALUATION_SPLITS if split in builder.info.splits), None)
     if not evaluation:

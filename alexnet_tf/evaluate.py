@@ -24,6 +24,8 @@ def main():
     with strategy.scope():
         model, settings, state = checkpoints.load_model(_MODEL_DIR.value, app.note)
     dataset = datasets.open_dataset(*app.dataset_or(settings["flags"]))
+    for line in dataset.notes:
+        app.note(line)
     if list(dataset.class_names) != settings["class_names"]:
         raise UserError(f"--dataset={dataset.name} has other classes than the model in --model_dir={_MODEL_DIR.value}.")
     replicas = strategy.num_replicas_in_sync

@@ -123,17 +123,16 @@ def main():
     output = pathlib.Path(_OUTPUT.value)
     path = output / _version(output)
     digest = weights_digest(model)
-    if path.exists():
-        if artifacts.read_manifest(path)["weights_sha256"] == digest:
-            print(f"{path} is there already, from the same weights")
-            return
+    there = path.exists()
+    if there and artifacts.read_manifest(path)["weights_sha256"] != digest:
         raise UserError(f"{path} is there already, from other weights; pass --version=next, or remove it.")
     manifest = {
         "variant": settings["variant"], "preprocessing": settings["preprocessing"], "classes": len(settings["class_names"]),
         "evaluation": state["figures"], "weights_sha256": digest,
         "training": {key: settings[key] for key in ("flags", "versions", "commit")}, "export": app.provenance()}
-    write_saved_model(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path)
-    print(f"{path}:")
+    if not there:
+        write_saved_model(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path)
+    print(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     app.report({"parameters": model.count_params(), "megabytes": size / 1e6, "signatures": "serving_default, images, image"})
 

@@ -6,7 +6,7 @@ starts again at step n sees what it would have seen, with nothing stored but n.
 
 import tensorflow as tf
 
-from alexnet_tf import preprocessing
+from alexnet_tf import datasets, preprocessing
 
 
 def training_batches(split, pixels, batch_size, seed, first_step=0):
@@ -57,6 +57,7 @@ def channel_mean(split, pixels, pictures=1024):
         lambda record: preprocessing.central_crop(preprocessing.decode(record["image"]), pixels),
         num_parallel_calls=tf.data.AUTOTUNE)
     total, count = tf.zeros([pixels.channels]), 0
-    for crop in crops:
-        total, count = total + tf.reduce_mean(tf.cast(crop, tf.float32), [0, 1]), count + 1
+    with datasets.naming_bad_pictures(split):
+        for crop in crops:
+            total, count = total + tf.reduce_mean(tf.cast(crop, tf.float32), [0, 1]), count + 1
     return [float(level) for level in total / count]

@@ -4,9 +4,9 @@ Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional N
 its released source, https://github.com/computerhistory/AlexNet-Source-Code ("the source", layers/layers-145.cfg).
 
 Two papers and one source tree are called AlexNet; `VARIANTS` says which is which. Keras 3 only: this file builds and runs
-on the TensorFlow, JAX and PyTorch backends. Departures from the originals, in every variant: none in the numbers; a fully
-connected layer that reads both towers is one layer here (the original splits its outputs over two GPUs), and an image_size
-other than a variant's own gives pools that drop the last row where the original would look past the border.
+on the TensorFlow, JAX and PyTorch backends. The last layer computes in float32 whatever the policy. Departures from the
+originals: a fully connected layer that reads both towers is one layer here (the original splits its outputs over two GPUs),
+and an image_size other than a variant's own gives pools that drop the last row where the source would look past the border.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ VARIANTS = {
     },
     # Half of the network: tower a alone.
     "half": _PAPER | {"towers": "a", "fc_units": 2048},
-    # The one-GPU net that section 3.2 compares with: half the kernels, but as many parameters (layers-145-half.cfg).
+    # The one-GPU net that section 3.2 compares with: half the kernels, conv5 and fc as wide as two towers (layers-145-half.cfg).
     "one_gpu": _SOURCE2012 | {"towers": "a", "conv5_filters": 256},
     # The pre-training net of the starred ensembles: a sixth convolution after the last pool (layers-146-2012-2011.cfg).
     "conv6": _SOURCE2012 | {"conv6": True},
@@ -96,8 +96,7 @@ def build_model(variant="paper", num_classes=1000, image_size=None, dropout_rate
     else:
         row = row | ({"stddev": stddev} if stddev else {})
         logits = _alexnet(images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ())))
-    # Logits are float32 whatever the policy: the loss is computed from them.
-    return keras.Model(images, layers.Activation("linear", dtype="float32", name="logits")(logits), name=variant)
+    return keras.Model(images, logits, name=variant)
 
 
 def smallest_image_size(variant):
@@ -150,9 +149,9 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     def both(inputs, name):  # every tower reads all of it
         return inputs if len(towers) == 1 else [layers.Concatenate(name=name)(inputs)] * len(towers)
 
-    def fc(x, units, name, relu=True):
+    def fc(x, units, name, relu=True, dtype=None):
         return layers.Dense(
-            units, activation="relu" if relu else None, name=name,
+            units, activation="relu" if relu else None, name=name, dtype=dtype,
             kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
             bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x)
 
@@ -181,7 +180,7 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     x = layers.Flatten(name="flatten")(x[0])                                              # 9216
     x = dropout(dropout_rate, name="dropout6")(fc(x, row["fc_units"], "fc6"))             # 4096
     x = dropout(dropout_rate, name="dropout7")(fc(x, row["fc_units"], "fc7"))             # 4096
-    return fc(x, num_classes, "fc8", relu=False)
+    return fc(x, num_classes, "fc8", relu=False, dtype="float32")
 
 
 def _one_weird_trick(images, num_classes, dropout_rate):
@@ -195,8 +194,8 @@ def _one_weird_trick(images, num_classes, dropout_rate):
         return layers.Conv2D(filters, kernel_size, padding="same", activation="relu", name=name,
                              **initializers(kernel_size ** 2 * x.shape[-1]))(x)
 
-    def fc(x, units, name, activation="relu"):
-        return layers.Dense(units, activation, name=name, **initializers(x.shape[-1]))(x)
+    def fc(x, units, name, activation="relu", dtype=None):
+        return layers.Dense(units, activation, name=name, dtype=dtype, **initializers(x.shape[-1]))(x)
 
     x = layers.ZeroPadding2D(2, name="pad1")(images)
     x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1", **initializers(363))(x)  # 55 x 55 x 64
@@ -211,7 +210,7 @@ def _one_weird_trick(images, num_classes, dropout_rate):
     x = layers.Flatten(name="flatten")(x)                                                  # 9216
     x = fc(layers.Dropout(dropout_rate, name="dropout6")(x), 4096, "fc6")                  # 4096
     x = fc(layers.Dropout(dropout_rate, name="dropout7")(x), 4096, "fc7")                  # 4096
-    return fc(x, num_classes, "fc8", activation=None)
+    return fc(x, num_classes, "fc8", activation=None, dtype="float32")
 
 
 def _adaptive_average(x, side):
@@ -235,4 +234,4 @@ def _lenet5(images, num_classes):
     x = layers.Flatten(name="flatten")(x)                                                  # 400
     x = layers.Dense(120, activation="sigmoid", name="fc3")(x)                             # 120
     x = layers.Dense(84, activation="sigmoid", name="fc4")(x)                              # 84
-    return layers.Dense(num_classes, name="fc5")(x)
+    return layers.Dense(num_classes, name="fc5", dtype="float32")(x)

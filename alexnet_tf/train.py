@@ -29,9 +29,11 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; de
 _EPOCHS = flags.DEFINE_integer("epochs", 90, "Passes over the training pictures.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.01, "At the start, after warm-up.", lower_bound=0.0)
 _WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0)
-_SCHEDULE = flags.DEFINE_enum("schedule", "plateau", SCHEDULES, "Of the learning rate: see README.md.")
+_SCHEDULE = flags.DEFINE_enum("schedule", "plateau", SCHEDULES, "plateau: divided by 10, three times, when the validation error "
+                               "stops improving; steps: at 25/91, 51/91 and 79/91 of the run; linear: to 0.")
 _MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0, upper_bound=0.9999)
 _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.", lower_bound=0.0)
+_BIAS_RATE = flags.DEFINE_float("bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99)
 _INIT = flags.DEFINE_enum(
     "init", "source2012", ["source2012", "variant"],
@@ -55,11 +57,14 @@ def main():
     image_size = _image_size()
     checkpoints.check_writable(model_dir)
     stored = checkpoints.read_settings(model_dir)
-    _check_same(stored, variant=_VARIANT.value, image_size=image_size)
+    identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
+                "batch_size": batch_size, "seed": _SEED.value}
+    _check_same(stored, identity)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     for line in dataset.notes:
         app.note(line)
-    _check_same(stored, classes=list(dataset.class_names))
+    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples}
+    _check_same(stored, identity)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
 
@@ -68,7 +73,7 @@ def main():
     with strategy.scope():
         model = build_model(_VARIANT.value, len(dataset.class_names), image_size, _DROPOUT_RATE.value, _initial_stddev(),
                             _TOWER_DEVICES.value)
-        optimizer = SGD2012(_LEARNING_RATE.value, _MOMENTUM.value, _WEIGHT_DECAY.value)
+        optimizer = SGD2012(_LEARNING_RATE.value, _MOMENTUM.value, _WEIGHT_DECAY.value, _BIAS_RATE.value)
         optimizer.build(model.trainable_variables)
     if _TOWER_DEVICES.value:
         training.place_towers(model, _TOWER_DEVICES.value)
@@ -79,13 +84,14 @@ def main():
         app.note("dry run: nothing is wrong; stopping before the first step")
         return
     pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, image_size)
-    checkpoints.write_settings(model_dir, {
-        "variant": _VARIANT.value, "class_names": list(dataset.class_names), "preprocessing": dataclasses.asdict(pixels),
-        "flags": app.flag_values(), **app.provenance()})
-    checkpoints.remove_unfinished(model_dir)
     plan = training.Plan(batch_size, _EPOCHS.value, _LEARNING_RATE.value, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value,
                          "off" if _TOWER_DEVICES.value else _XLA.value, _CHECKPOINT_SECONDS.value)
-    figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, app.progress, app.note)
+    if checkpoints.newest_step(model_dir) < dataset.train.examples // batch_size * plan.epochs:  # else these flags train nothing
+        settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.flag_values()}
+        checkpoints.write_settings(model_dir, settings | app.provenance())
+    with checkpoints.locked(model_dir):
+        checkpoints.remove_unfinished(model_dir)
+        figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, app.progress, app.note)
     print(f"{model_dir}:")
     app.report(figures)
 
@@ -98,14 +104,11 @@ def _image_size():
     return image_size
 
 
-def _check_same(stored, **asked):
-    """Raises UserError if the model directory holds a model of another variant, image_size or classes."""
-    if not stored:
-        return
-    holds = {"variant": stored["variant"], "image_size": stored["preprocessing"]["image_size"], "classes": stored["class_names"]}
-    for name, value in asked.items():
-        if holds[name] != value:
-            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (holds[name], value))
+def _check_same(stored, identity):
+    """Raises UserError if the model directory was trained with something else that cannot change on the way."""
+    for name, value in identity.items() if stored else ():
+        if stored[name] != value:
+            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored[name], value))
             raise UserError(f"--model_dir={_MODEL_DIR.value} holds a model of {name} {was}, not {now}; pass another --model_dir.")
 
 

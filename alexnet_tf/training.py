@@ -61,7 +61,8 @@ def across_towers(devices, variant, kind, replicas, xla):
         raise UserError(f"{given}: a replica of tf.distribute is one device, with none for a second tower; drop --replicas.")
     if xla == "on":
         raise UserError(f"{given}: XLA compiles a step for one device; drop --xla=on.")
-    cpus = [int(device.partition(":")[2] or 0) for device in devices if device.upper().startswith("CPU:")]
+    numbers = [device.upper().removeprefix("CPU:") for device in devices]
+    cpus = [int(number) for number in numbers if number.isdecimal()]
     if cpus and max(cpus) > 0:
         _make_logical_cpus(max(cpus) + 1)
     there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
@@ -83,6 +84,7 @@ class TrainStep:
     """
 
     def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
+        self.xla = xla
         with strategy.scope():
             optimizer.build(model.trainable_variables)
         forward_backward = tf.function(_forward_backward(model, pixels, batch_size), jit_compile=xla)
@@ -178,7 +180,9 @@ def evaluate(strategy, model, pixels, batches, on_batch=None):
         logits = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
         labels, weights = batch["label"], batch["weight"]
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        answers = [tf.cast(tf.math.in_top_k(labels, logits, k), tf.float32) for k in (1, 5)]
+        best = tf.math.top_k(logits, min(5, logits.shape[-1])).indices  # of equal logits the lower index: ties are no gift
+        found = tf.cast(tf.cast(best, tf.int64) == labels[:, None], tf.float32)
+        answers = found[:, 0], tf.reduce_sum(found, 1)
         return [tf.reduce_sum(value * weights) for value in (tf.ones_like(weights), losses, *answers)]
 
     @tf.function
@@ -218,25 +222,20 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, progress
     """
     steps_per_epoch = dataset.train.examples // plan.batch_size
     last_step = steps_per_epoch * plan.epochs
-    train_step = _make_step(strategy, model, optimizer, pixels, plan, note) if _steps_left(model_dir, last_step) else None
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
-        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None}
+        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None}
     if state["step"] >= last_step:
         note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
-        return state["figures"]
+        return state["figures"] or evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
     if state["step"]:
         note(f"{model_dir}: going on from step {state['step']} of {last_step}")
+    train_step = _make_step(strategy, model, optimizer, pixels, plan, state["xla"], note)
     plateau = Plateau()
     plateau.restore(state["plateau"])
     means = RunningMeans(plan.batch_size, state["sums"])
     stop = _StopSignal()
-    first_step, begin = state["step"], time.monotonic()
+    first_step, figures, begin = state["step"], state["figures"], time.monotonic()
     saved = shown = begin
-
-    def save(step, figures):
-        checkpoints.save(model_dir, model, optimizer, {
-            "step": step, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures})
-
     batches = iter(strategy.experimental_distribute_dataset(
         input_pipeline.training_batches(dataset.train, pixels, plan.batch_size, plan.seed, first_step)))
     with progress(last_step * plan.batch_size, "train", first_step * plan.batch_size) as bar:
@@ -245,13 +244,15 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, progress
             means.add(train_step(_next_batch(batches, dataset.train), step))
             bar.update(plan.batch_size)
             now, end_of_epoch = time.monotonic(), (step + 1) % steps_per_epoch == 0
-            if end_of_epoch or stop.requested or now - shown > bar.mininterval:
+            time_to_save = end_of_epoch or stop.requested or now - saved > plan.checkpoint_seconds
+            if time_to_save or now - shown > bar.mininterval:
                 loss, top_1 = means.recent(step + 1)
                 bar.set_postfix_str(f"epoch {step // steps_per_epoch + 1}/{plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}")
                 shown = now
             if end_of_epoch:
                 loss, top_1 = means.take_epoch()
                 figures = evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
+                _check_finite(figures["loss"], step + 1)
                 plateau.after_epoch(1 - figures["top_1"])
                 figures |= {"step": step + 1, "train_images_per_s": (step + 1 - first_step) * plan.batch_size / (now - begin)}
                 bar.write(f"epoch {(step + 1) // steps_per_epoch}: train loss {loss:.3f}, top-1 {top_1:.3f}; evaluation loss "
@@ -261,25 +262,24 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, progress
                     "learning_rate": float(optimizer.learning_rate.numpy()),
                     "train_loss": loss, "train_top_1": top_1, "loss": figures["loss"], "top_1": figures["top_1"]})
                 begin += time.monotonic() - now  # evaluation is not training
-                save(step + 1, figures)
-            elif stop.requested or now - saved > plan.checkpoint_seconds:
-                save(step + 1, state["figures"])
-                saved = now
+            if time_to_save:
+                checkpoints.save(model_dir, model, optimizer, {
+                    "step": step + 1, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
+                    "xla": train_step.xla})
+                saved = time.monotonic()
             stop.exit_if_requested(note, step + 1)
     return figures
 
 
-def _steps_left(model_dir, last_step):
-    """Whether there is anything to compile a step for."""
-    return checkpoints.newest_step(model_dir) < last_step
-
-
-def _make_step(strategy, model, optimizer, pixels, plan, note):
+def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
+    """The TrainStep that `plan` asks for. `picked` is what --xla=auto picked when this training began: it stays so, because
+    the two ways round differently and a resumed run is to be the whole run.
+    """
     def make_step(xla):
         return TrainStep(strategy, model, optimizer, pixels, plan.batch_size, xla, plan.seed)
 
-    if plan.xla != "auto":
-        return make_step(plan.xla == "on")
+    if plan.xla != "auto" or picked is not None:
+        return make_step(picked if plan.xla == "auto" else plan.xla == "on")
     shape = [plan.batch_size, pixels.image_size, pixels.image_size, pixels.channels]
     black = tf.data.Dataset.from_tensors({"image": tf.zeros(shape, tf.uint8), "label": tf.zeros(shape[:1], tf.int64)})
     optimizer.learning_rate.assign(0.0)
@@ -294,11 +294,8 @@ def _learning_rate(plan, step, last_step, drops):
 
 
 def _next_batch(batches, split):
-    try:
+    with datasets.naming_bad_pictures(split):
         return next(batches)
-    except tf.errors.InvalidArgumentError as error:
-        name, reason = datasets.first_bad_picture(split) or (split.name, error.message)
-        raise UserError(f"{name} does not decode as a picture ({reason}); replace it or take it out.") from None
 
 
 def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
@@ -307,6 +304,12 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
     iterator = iter(batches)
     steps = math.ceil(split.examples / batch_size)
     return evaluate(strategy, model, pixels, (_next_batch(iterator, split) for _ in range(steps)), on_batch)
+
+
+def _check_finite(loss, step):
+    if not math.isfinite(loss):
+        raise UserError(f"The loss is {loss} at step {step}; try a lower --learning_rate or a longer --warmup_steps. The last "
+                        "checkpoint is from before.")
 
 
 class RunningMeans:
@@ -323,9 +326,7 @@ class RunningMeans:
     def recent(self, step):
         """(loss, top_1) since the last call. Raises UserError if the loss is not finite."""
         self._fold()
-        if not math.isfinite(self._shown[0]):
-            raise UserError(f"The loss is {self._shown[0]} at step {step}; try a lower --learning_rate or a longer "
-                                "--warmup_steps. The last checkpoint is from before.")
+        _check_finite(self._shown[0], step)
         return self._shown
 
     def take_epoch(self):

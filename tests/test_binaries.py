@@ -47,7 +47,7 @@ def tool(name):
 def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
     data = ["--dataset=folder", f"--data_dir={picture_folder}"]
     train = ["-m", "alexnet_tf.train", *data, "--image_size=67", "--batch_size=6", "--learning_rate=0.002", "--xla=off",
-             "--schedule=constant", "--model_dir=model"]
+             "--schedule=constant", "--model_dir=model", "--dropout_rate=0.3"]
     run(*train, "--epochs=1", cwd=tmp_path)
     first = (tmp_path / "model/log.csv").read_text().splitlines()
     run(*train, "--epochs=3", "--json=train.json", cwd=tmp_path)  # goes on
@@ -97,8 +97,13 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
     # The bytes signature sees the pixels that evaluation saw.
     assert correct / len(pictures) == pytest.approx(evaluated["top_1"])
 
-    other = run(*train, "--variant=half", cwd=tmp_path, status=2)
-    assert "holds a model of variant paper" in other and "half" in other
+    for change, message in (("--variant=half", "variant paper, not half"), ("--image_size=99", "image_size 67, not 99"),
+                            ("--batch_size=3", "batch_size 6, not 3"), ("--seed=5", "seed 0, not 5"),
+                            ("--dropout_rate=0.5", "dropout_rate 0.3, not 0.5")):
+        assert f"holds a model of {message}" in run(*train, change, cwd=tmp_path, status=2)
+    (picture_folder / "train/checked disc").rename(picture_folder / "train/zebra")
+    (picture_folder / "test/checked disc").rename(picture_folder / "test/zebra")
+    assert "class_names 3 (checked disc to striped disc), not 3 (plain star to zebra)" in run(*train, cwd=tmp_path, status=2)
 
 
 @pytest.mark.parametrize("quantization,share", [("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)])
@@ -156,6 +161,8 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch)
     (["--tower_devices=CPU:0,CPU:1", "--xla=on"], "XLA compiles a step for one device"),
     (["--tower_devices=CPU:0,CPU:1", "--variant=half"], "--variant=half has no two towers"),
     (["--tower_devices=GPU:7,CPU:0"], "there is no device GPU:7 here"), (["--tower_devices=CPU:0"], "name two devices"),
+    (["--data_dir=pictures/train"], "pass --dataset=folder with it"),
+    (["--json=no/such/folder.json"], "--json=no/such/folder.json cannot be written"),
     (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
     (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),
     (["--dataset=folder", "--data_dir=pictures"], "--batch_size=128, but there are 24 training pictures")])
@@ -171,6 +178,12 @@ def test_a_reader_that_leaves_early_is_no_mistake():
     command = f"{sys.executable} {tool('describe.py')} --variant=lenet5 | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "export"])
+def test_help_explains_the_shared_flags_too(module):
+    result = subprocess.run([sys.executable, "-m", f"alexnet_tf.{module}", "--help"], capture_output=True, text=True)
+    assert "--model_dir" in result.stdout and "--json" in result.stdout
 
 
 def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):

@@ -141,10 +141,24 @@ def test_files_that_are_no_pictures_are_passed_over_and_told(picture_folder):
     assert "1 files passed over" in dataset.notes[0] and "notes.txt" in dataset.notes[0]
 
 
+def test_a_class_of_one_picture_is_kept_for_training_and_a_folder_of_such_classes_refused(picture_folder):
+    train = picture_folder / "train"
+    for name in CLASS_NAMES[:2]:
+        for picture in sorted((train / name).iterdir())[1:]:
+            picture.unlink()
+    assert datasets.open_dataset("folder", train).evaluation.examples == 1
+    for picture in sorted((train / CLASS_NAMES[2]).iterdir())[1:]:
+        picture.unlink()
+    with pytest.raises(UserError, match="no class with a second picture"):
+        datasets.open_dataset("folder", train)
+
+
 def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
     with pytest.raises(UserError, match="no_such_set is neither"):
         datasets.open_dataset("no_such_set", tmp_path)
     with pytest.raises(UserError, match="tiny_sentences has no features named image and label"):
         datasets.open_dataset("tiny_sentences", tmp_path)
+    with pytest.raises(UserError, match="a b is neither"):
+        datasets.open_dataset("a b", tmp_path)
     with pytest.raises(UserError, match="pass --data_dir"):
         datasets.open_dataset("folder")

@@ -94,7 +94,7 @@ def forward(variant, image, weights):
     for name in ("fc6", "fc7"):
         found[name] = relu(x @ weights[name][0] + weights[name][1])
         x = found[f"dropout{name[-1]}"] = kept * found[name]
-    found["fc8"] = found["logits"] = x @ weights["fc8"][0] + weights["fc8"][1]
+    found["fc8"] = x @ weights["fc8"][0] + weights["fc8"][1]
     return found
 
 

@@ -1,5 +1,6 @@
 """The step on one device and on two, resumption at any step, and the refusals of the loop."""
 
+import json
 import math
 import signal
 
@@ -164,6 +165,48 @@ def test_stopped_in_mid_epoch_and_started_again_is_bitwise_the_whole_run(picture
     assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "stopped/log.csv").read_text()
     again, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
+
+
+def test_a_finished_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(picture_folder, tmp_path):
+    whole, _, _ = run(picture_folder, tmp_path / "model", plan(2))
+    (tmp_path / "model/checkpoints/step-00000008/weights.npz").write_bytes(b"")
+    again, figures, notes = run(picture_folder, tmp_path / "model", plan(2))
+    assert any("step-00000008 is damaged" in note for note in notes) and figures["step"] == 8
+    for one, two in zip(whole, again):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_stopped_before_any_evaluation_and_asked_for_less_evaluates(picture_folder, tmp_path):
+    with pytest.raises(SystemExit):
+        run(picture_folder, tmp_path / "other", plan(3), Bar(stop_after=3))
+    _, figures, notes = run(picture_folder, tmp_path / "other", plan(1, batch_size=12))  # 2 steps an epoch
+    assert figures["examples"] == 9 and any("trained already" in note for note in notes)
+
+
+def test_what_auto_picked_stays_picked(picture_folder, tmp_path):
+    with pytest.raises(SystemExit):
+        run(picture_folder, tmp_path / "model", plan(2, xla="auto"), Bar(stop_after=5))
+    (state,) = tmp_path.glob("model/checkpoints/*5/state.json")
+    picked = json.loads(state.read_text())["xla"]
+    _, _, notes = run(picture_folder, tmp_path / "model", plan(2, xla="auto"))
+    assert picked in (True, False) and not any("--xla=auto" in note for note in notes)
+
+
+def test_one_training_at_a_time_in_a_directory(tmp_path):
+    refused = pytest.raises(UserError, match="is being trained by another process")
+    with checkpoints.locked(tmp_path), refused, checkpoints.locked(tmp_path):
+        pass
+    with checkpoints.locked(tmp_path):
+        pass
+
+
+def test_equal_logits_are_no_correct_answers(picture_folder):
+    split = datasets.open_dataset("folder", picture_folder).evaluation
+    model, _ = build(one_device(), 0.5)
+    fc8 = model.get_layer("fc8")
+    fc8.set_weights([np.zeros_like(weight) for weight in fc8.get_weights()])
+    figures = training.evaluate_split(one_device(), model, PIXELS, split, 9)
+    assert figures["top_1"] == pytest.approx(1 / 3)  # the lowest index, and that is right for one class of three
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(picture_folder, tmp_path):

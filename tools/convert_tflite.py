@@ -57,7 +57,7 @@ def compare(saved_model, content, images, quantization):
     agreement = float(np.mean(expected.argmax(1) == answers.argmax(1)))
     difference = float(np.abs(expected - answers).max())
     bound = _LARGEST_DIFFERENCE.get(quantization)
-    if (difference > bound) if bound else (agreement < _LEAST_AGREEMENT):
+    if not (difference <= bound if bound else agreement >= _LEAST_AGREEMENT):
         raise UserError(f"The converted model differs from {saved_model}: top-1 agreement {agreement:.3f}, largest "
                               f"difference of a probability {difference:.2g} on {len(images)} pictures; nothing was written.")
     return {"pictures compared": len(images), "top-1 agreement": agreement, "largest difference": difference}
@@ -69,7 +69,8 @@ def main():
         raise UserError(f"--output={output}: its folder does not exist; make it first.")
     manifest = artifacts.read_manifest(_SAVED_MODEL.value) | {"quantization": _QUANTIZATION.value}
     if _is_there(output, manifest):
-        print(f"{output} is there already, from the same weights")
+        print(f"{output} is there already, from the same weights:")
+        app.report({"quantization": _QUANTIZATION.value, "megabytes": output.stat().st_size / 1e6})
         return
     pixels = Preprocessing(**manifest["preprocessing"])
     dataset = datasets.open_dataset(*app.dataset_or(manifest["training"]["flags"]))
@@ -101,7 +102,8 @@ def _is_there(output, manifest):
 def _images(split, pixels):
     """What the network sees of `--pictures` pictures of a split: uint8 [s, s, c] each."""
     records = split.read(tf.constant(0, tf.int64)).take(_PICTURES.value)
-    return [preprocessing.central_crop(preprocessing.decode(record["image"]), pixels).numpy() for record in records]
+    with datasets.naming_bad_pictures(split):
+        return [preprocessing.central_crop(preprocessing.decode(record["image"]), pixels).numpy() for record in records]
 
 
 if __name__ == "__main__":

@@ -210,6 +210,7 @@ def main():
     for model in models:
         print(f"{model.name}:")
         print("\n".join(table(model)))
+    app.write_json({model.name: [dataclasses.asdict(stage) for stage in stages(model)] for model in models})
     if _PICTURE.value:
         if pathlib.Path(_PICTURE.value).suffix.lower() != ".png":
             raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
