@@ -73,9 +73,8 @@ def _normalize(inputs, axes, size, k, alpha, compiled):
     """
 
     def powers(x):
-        reciprocal = 1.0 / (k + alpha * _window_sum(x * x, axes, size))
-        root = ops.sqrt(reciprocal)
-        return reciprocal, root * ops.sqrt(root)  # d^-1, d^-1/2 * d^-1/4
+        root = ops.rsqrt(k + alpha * _window_sum(x * x, axes, size))
+        return root * root, root * ops.sqrt(root)  # d^-1, d^-3/4
 
     @_xla(compiled)
     def forward(x):

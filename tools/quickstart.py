@@ -53,7 +53,7 @@ def main():
     })
     print("""
 Next, try
-  .venv/bin/python -m alexnet_tf.train --dataset=folder --data_dir=YOUR_PICTURES --model_dir=models/yours --epochs=30
+  .venv/bin/python -m alexnet_tf.train --dataset=folder --data_dir=YOUR_PICTURES --model_dir=models/mine --epochs=30
   .venv/bin/python tools/convert_tflite.py --saved_model=saved_models/alexnet/1 --quantization=int8 --output=alexnet_int8.tflite
   .venv/bin/python tools/describe.py --variant=lenet5,paper --picture=comparison.png""")
 
