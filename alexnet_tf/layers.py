@@ -14,23 +14,25 @@ class _ResponseNormalization(keras.layers.Layer):
 
     _axes = None  # the axes over which the window extends
 
-    def __init__(self, size, k, alpha, **kwargs):
-        """Raises ValueError if `size` is even, or if `k` or `alpha` is not positive: the quotient would not be finite."""
+    def __init__(self, size, k, alpha, relu_first=False, **kwargs):
+        """`relu_first`: x is max(inputs, 0), in the same pass over memory.
+
+        Raises ValueError if `size` is even, or if `k` or `alpha` is not positive: the quotient would not be finite."""
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise ValueError(f"size={size}: the window reaches as far on both sides; use a positive odd number.")
         if k <= 0 or alpha <= 0:
             raise ValueError(f"k={k}, alpha={alpha}: both must be positive.")
-        self.size, self.k, self.alpha = size, k, alpha
+        self.size, self.k, self.alpha, self.relu_first = size, k, alpha, relu_first
 
     def call(self, inputs, training=False):
-        return _normalize(inputs, self._axes, self.size, self.k, self.alpha, compiled=training)
+        return _normalize(inputs, self._axes, self.size, self.k, self.alpha, self.relu_first, compiled=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "k": self.k, "alpha": self.alpha}
+        return {**super().get_config(), "size": self.size, "k": self.k, "alpha": self.alpha, "relu_first": self.relu_first}
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
@@ -43,8 +45,8 @@ class LocalResponseNormalization(_ResponseNormalization):
 
     _axes = (3,)
 
-    def __init__(self, size=5, k=2.0, alpha=1e-4, **kwargs):
-        super().__init__(size, k, alpha, **kwargs)
+    def __init__(self, size=5, k=2.0, alpha=1e-4, relu_first=False, **kwargs):
+        super().__init__(size, k, alpha, relu_first, **kwargs)
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
@@ -57,43 +59,45 @@ class SpatialResponseNormalization(_ResponseNormalization):
 
     _axes = (1, 2)
 
-    def __init__(self, size=5, k=1.0, alpha=4e-5, **kwargs):
-        super().__init__(size, k, alpha, **kwargs)
+    def __init__(self, size=5, k=1.0, alpha=4e-5, relu_first=False, **kwargs):
+        super().__init__(size, k, alpha, relu_first, **kwargs)
 
 
-def _normalize(inputs, axes, size, k, alpha, compiled):
+def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
     """The normalisation with its gradient in closed form: autodiff would differentiate each shifted slice of the window.
 
-    With d = k + alpha * window(x^2) and y = x * d^-3/4, and since window() is its own transpose,
-        dx = dy * d^-3/4 - (3/2) alpha * x * window(dy * x * d^-7/4).
-    Only x is kept for the backward pass: computing d again costs less than reading it.
+    With r = (k + alpha * window(x^2))^-1/4 and y = x * r^3, and since window() is its own transpose,
+        dx = dy * r^3 - (3/2) alpha * x * window(dy * x * r^7).
+    r is kept for the backward pass: each element's roots would be taken again for every window that it is in. A ReLU before
+    the normalisation costs nothing here, and two passes over memory as an operator of its own.
 
     `compiled` fuses each pass into one loop over memory by XLA, also where the rest of the step is not compiled. Exports
     are not: other runtimes may lack XLA, and converters want plain operators.
     """
 
-    def powers(x):
-        root = ops.rsqrt(k + alpha * _window_sum(x * x, axes, size))
-        return root * root, root * ops.sqrt(root)  # d^-1, d^-3/4
+    def widen(x):
+        return ops.maximum(_widen(x), 0) if relu_first else _widen(x)
 
     @_xla(compiled)
     def forward(x):
-        wide = _widen(x)
-        return ops.cast(wide * powers(wide)[1], x.dtype)
+        wide = widen(x)
+        r = 1 / ops.sqrt(ops.sqrt(k + alpha * _window_sum(wide * wide, axes, size)))
+        return ops.cast(wide * (r * r * r), x.dtype), r
 
     @_xla(compiled)
-    def backward(x, dy):
-        wide, wide_dy = _widen(x), _widen(dy)
-        reciprocal, scale = powers(wide)
-        window = _window_sum(wide_dy * wide * scale * reciprocal, axes, size)
-        return ops.cast(wide_dy * scale - 1.5 * alpha * wide * window, x.dtype)
+    def backward(x, r, dy):
+        wide, wide_dy, cube = widen(x), _widen(dy), r * r * r
+        dx = wide_dy * cube - 1.5 * alpha * wide * _window_sum(wide_dy * wide * (cube * cube * r), axes, size)
+        return ops.cast(ops.where(wide > 0, dx, 0) if relu_first else dx, x.dtype)
 
     @ops.custom_gradient
     def normalize(x):
-        def gradient(*args, upstream=None):
-            return backward(x, args[0] if upstream is None else upstream)  # the PyTorch backend names it
+        y, r = forward(x)
 
-        return forward(x), gradient
+        def gradient(*args, upstream=None):
+            return backward(x, r, args[0] if upstream is None else upstream)  # the PyTorch backend names it
+
+        return y, gradient
 
     return normalize(inputs)
 
@@ -112,14 +116,22 @@ def _widen(x):
 
 
 def _window_sum(x, axes, size):
-    """Sums over `size` neighbours along each of `axes`; outside the border there is nothing to add."""
+    """Sums over `size` neighbours along each of `axes`; outside the border there is nothing to add.
+
+    Sums of 2, 4, 8, ... neighbours are each made of two of the last, as far as the bits of `size` want them.
+    """
     for axis in axes:
-        length, reach = x.shape[axis], size // 2
-        padded = ops.pad(x, [[reach, reach] if a == axis else [0, 0] for a in range(len(x.shape))])
-        before = (slice(None),) * axis
-        x = padded[(*before, slice(0, length))]
-        for shift in range(1, size):
-            x = x + padded[(*before, slice(shift, shift + length))]
+        length, reach, before = x.shape[axis], size // 2, (slice(None),) * axis
+        run = ops.pad(x, [[reach, reach] if a == axis else [0, 0] for a in range(len(x.shape))])
+        total, width, begin = None, 1, 0  # run[i] is the sum of `width` neighbours from i on
+        while True:
+            if size & width:
+                part = run[(*before, slice(begin, begin + length))]
+                total, begin = part if total is None else total + part, begin + width
+            if 2 * width > size:
+                break
+            run, width = run[(*before, slice(None, -width))] + run[(*before, slice(width, None))], 2 * width
+        x = total
     return x
 
 

@@ -139,10 +139,13 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     def pool(inputs, name):
         return [layers.MaxPooling2D(3, 2, name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]
 
-    def lrn(inputs, name):
+    def lrn(inputs, name, relu_first=True):  # its kernel holds the ReLU of the convolution before it
+        def layer(name):
+            return LocalResponseNormalization(**row["lrn"], relu_first=relu_first, name=name)
+
         if not row["lrn_across_towers"]:
-            return [LocalResponseNormalization(**row["lrn"], name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]
-        x = LocalResponseNormalization(**row["lrn"], name=name)(both(inputs, f"{name}_in")[0])
+            return [layer(f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]
+        x = layer(name)(both(inputs, f"{name}_in")[0])
         half = x.shape[-1] // 2
         return [x[..., :half], x[..., half:]]
 
@@ -162,11 +165,11 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
         # The last of ceil((size - 11) / 4) + 1 positions ends up to 3 pixels outside, where the source reads zeros.
         overhang = (11 - images.shape[1]) % 4
         x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(towers)
-    x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=row["relu_first"])      # 55 x 55 x 48, twice
-    x = pool(lrn(x, "lrn1"), "pool1")                                                     # 27 x 27 x 48
+    x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)                  # 55 x 55 x 48, twice
+    x = pool(lrn(x, "lrn1", row["relu_first"]), "pool1")                                  # 27 x 27 x 48
     if not row["relu_first"]:
         x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
-    x = conv(x, 128, 5, "conv2")                                                          # 27 x 27 x 128
+    x = conv(x, 128, 5, "conv2", relu=False)                                              # 27 x 27 x 128
     x = lrn(x, "lrn2")
     if row["spatial_norm"]:
         x = [SpatialResponseNormalization(name=f"spatial_norm2{tower}")(t) for t, tower in zip(x, towers)]

@@ -68,6 +68,18 @@ def values_and_gradient_graph(layer, x, dy, training):
     return y, tape.gradient(y, x, dy)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("layer,plain", [
+    (LocalResponseNormalization(alpha=1e-2, relu_first=True), LocalResponseNormalization(alpha=1e-2)),
+    (SpatialResponseNormalization(alpha=1e-2, relu_first=True), SpatialResponseNormalization(alpha=1e-2))])
+def test_relu_first_is_a_relu_before(rng, layer, plain, training):
+    x, dy = (tf.constant(rng.normal(0, 5, (2, 7, 6, 9)), tf.float32) for _ in range(2))
+    y, gradient = values_and_gradient_graph(layer, x, dy, training)
+    expected_y, expected = values_and_gradient_graph(lambda x, training: plain(tf.nn.relu(x), training=training), x, dy, training)
+    np.testing.assert_allclose(y, expected_y, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_lrn_in_float64_is_exact_to_rounding(rng):
     x = rng.normal(0, 50, (2, 3, 3, 10))
     y = LocalResponseNormalization(dtype="float64")(x)

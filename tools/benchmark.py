@@ -75,13 +75,13 @@ def _keep(model):
 
 def _no_lrn(model):
     for layer in _lrn_layers(model):
-        layer.call = lambda inputs, training=False: inputs
+        layer.call = lambda inputs, training=False, layer=layer: tf.nn.relu(inputs) if layer.relu_first else inputs
 
 
 def _tf_lrn(model):
     for layer in _lrn_layers(model):
         def call(inputs, training=False, layer=layer):
-            wide = tf.cast(inputs, tf.float32)
+            wide = tf.cast(tf.nn.relu(inputs) if layer.relu_first else inputs, tf.float32)
             return tf.cast(tf.nn.local_response_normalization(wide, layer.size // 2, layer.k, layer.alpha, 0.75), inputs.dtype)
 
         layer.call = call

@@ -36,7 +36,7 @@ _LAYERS = [
     ("fc8", "InnerProduct", "drop7", "inner_product_param { num_output: 1000 }"),
 ]
 # Our layers whose outputs are Caffe's blobs; the towers' outputs stand one behind the other in a blob.
-_BLOBS = {"relu1": "conv1", "norm1": "lrn1", "pool1": "pool1", "relu2": "conv2", "norm2": "lrn2", "pool2": "pool2",
+_BLOBS = {"conv1": "conv1", "norm1": "lrn1", "pool1": "pool1", "conv2": "conv2", "norm2": "lrn2", "pool2": "pool2",
           "relu3": "conv3", "relu4": "conv4", "relu5": "conv5", "pool5": "pool5", "relu6": "fc6", "relu7": "fc7", "fc8": "fc8"}
 
 _RUN = """
