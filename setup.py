@@ -22,6 +22,7 @@ setuptools.setup(
         "keras>=3.15.1,<4",
         "numpy>=2,<3",
         "pillow>=11,<14",
+        "tensorboard>=2.20,<3",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<5",
         "tqdm>=4.66,<5",

@@ -1,7 +1,4 @@
-"""What the binaries share: flags of the same meaning, the line that a user's mistake gets, progress and results.
-
-Progress goes to standard error, results to standard output.
-"""
+"""What the binaries share: flags of the same meaning, the line that a user's mistake gets, results on standard output."""
 
 import importlib.metadata
 import json
@@ -12,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import tqdm
 from absl import app, flags, logging
 
 from alexnet_tf.errors import UserError
@@ -55,8 +51,9 @@ def define_devices():
     """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
     return (flags.DEFINE_integer("batch_size", 128, "Pictures in a step, all replicas together.", lower_bound=1),
             flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic; weights are float32 always."),
-            flags.DEFINE_enum("distribution", "auto", ["auto", "one_device", "mirrored"],
-                              "Of a step over devices; auto: mirrored from two replicas on."),
+            flags.DEFINE_enum("distribution", "auto", ["auto", "one_device", "mirrored", "multi_worker"],
+                              "Of a step over devices; auto: mirrored from two replicas on; multi_worker: over processes that "
+                              "the environment variable TF_CONFIG names."),
             flags.DEFINE_integer("replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one "
                                  "CPU.", lower_bound=0))
 
@@ -119,14 +116,6 @@ def _refuse(error):
     sys.exit(2)
 
 
-def progress(total, description, initial=0):
-    """A bar that counts pictures: rate and time left. A log file gets a line every 10 seconds instead of a moving bar."""
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm.tqdm(total=total, initial=initial, desc=description, unit="img", mininterval=interval, maxinterval=interval,
-                     dynamic_ncols=True, bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, "
-                     "{remaining} left, {rate_fmt}{postfix}]")
-
-
 def report(figures):
     """Prints a table of `figures` (name to value) and writes it to --json."""
     width = max(map(len, figures))
@@ -139,11 +128,6 @@ def write_json(figures):
     """Writes `figures` to --json, if it is given."""
     if JSON.value:
         pathlib.Path(JSON.value).write_text(json.dumps(figures, indent=1) + "\n")
-
-
-def note(line):
-    """Tells the user something beside the results."""
-    tqdm.tqdm.write(line, file=sys.stderr)
 
 
 def flag_values():

@@ -2,18 +2,19 @@
 
     MODEL_DIR/
       settings.json              what the model is and how it is trained
-      log.csv                    a line an epoch
+      metrics.jsonl, tensorboard/  how it went: alexnet_tf/metrics.py
       checkpoints/step-00000600/
         weights.npz              float32 arrays by variable path: "conv1a/kernel", ...; numpy.load reads it
         optimizer.npz            the velocities, likewise
         state.json               step, schedule state, last evaluation
+        SHA256SUMS               of the three; `sha256sum -c` reads it
 
 A checkpoint is written under another name and renamed when it is complete and on disk, so what carries its name is whole.
-The zip format of .npz holds a CRC of every array, which is checked on reading.
 """
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -26,6 +27,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
 
 _KEEP = 2
+_SUMS = "SHA256SUMS"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
@@ -45,7 +47,7 @@ def write_settings(model_dir, settings):
     path = pathlib.Path(model_dir)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _replace_text(path / "settings.json", json.dumps(settings, indent=1) + "\n")
+        replace_text(path / "settings.json", json.dumps(settings, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
 
@@ -67,7 +69,8 @@ def check_writable(model_dir):
 
 @contextlib.contextmanager
 def locked(model_dir):
-    """Keeps other trainings out of `model_dir`, which exists. Raises UserError if one is at work there."""
+    """Keeps other trainings out of `model_dir`, which it makes. Raises UserError if one is at work there."""
+    pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(model_dir) / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
@@ -79,16 +82,22 @@ def locked(model_dir):
 def save(model_dir, model, optimizer, state):
     """Writes the checkpoint of state["step"] and removes all but the newest two.
 
-    Raises UserError if it cannot be written; what was there is untouched.
+    Raises UserError if it cannot be written, or if a weight is not finite; what was there is untouched.
     """
+    arrays = {"weights.npz": _arrays(model.variables), "optimizer.npz": _arrays(optimizer.velocities)}
+    for name, array in (item for file in arrays.values() for item in file.items()):
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} is not finite after step {state['step']}; try a lower --learning_rate or a longer "
+                            "--warmup_steps. The last checkpoint is from before.")
     folder = pathlib.Path(model_dir) / "checkpoints"
     name = f"step-{state['step']:08d}"
     unfinished = folder / f".{name}.{os.getpid()}"
     try:
         unfinished.mkdir(parents=True)
-        np.savez(unfinished / "weights.npz", **_arrays(model.variables))
-        np.savez(unfinished / "optimizer.npz", **_arrays(optimizer.velocities))
+        for file, content in arrays.items():
+            np.savez(unfinished / file, **content)
         (unfinished / "state.json").write_text(json.dumps(state))
+        (unfinished / _SUMS).write_text("".join(f"{_digest(unfinished / file)}  {file}\n" for file in (*arrays, "state.json")))
         for path in (*unfinished.iterdir(), unfinished):
             _flush(path)
         if (folder / name).exists():  # the same step again: the older one was damaged, or we would have started after it
@@ -125,6 +134,7 @@ def restore(model_dir, model, optimizer=None, report=print):
     checkpoints = _steps(model_dir)
     for checkpoint in checkpoints:
         try:
+            _check_sums(checkpoint)
             state = json.loads((checkpoint / "state.json").read_text())
             weights = _read(checkpoint / "weights.npz", model.variables)
             velocities = _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
@@ -155,14 +165,6 @@ def remove_unfinished(model_dir):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def append_log(model_dir, row):
-    """Adds a line to log.csv; a line that is there already for this epoch or a later one is dropped first."""
-    path = pathlib.Path(model_dir) / "log.csv"
-    lines = path.read_text().splitlines()[1:] if path.exists() else []
-    lines = [line for line in lines if int(line.split(",")[0]) < row["epoch"]]
-    _replace_text(path, "\n".join([",".join(row), *lines, ",".join(str(value) for value in row.values())]) + "\n")
-
-
 def _steps(model_dir):
     return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
 
@@ -186,7 +188,20 @@ def _read(path, variables):
         return values
 
 
-def _replace_text(path, text):
+def _check_sums(checkpoint):
+    """Raises ValueError unless the three files are those that were written, bit for bit."""
+    text = "".join(f"{_digest(checkpoint / file)}  {file}\n" for file in ("weights.npz", "optimizer.npz", "state.json"))
+    if (checkpoint / _SUMS).read_text() != text:
+        raise ValueError(f"its files differ from {_SUMS}")
+
+
+def _digest(path):
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def replace_text(path, text):
+    """Writes a file whose name holds either all of the old text or all of the new, whatever happens."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text)
     _flush(unfinished)

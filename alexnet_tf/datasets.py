@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import pathlib
 import sys
@@ -44,6 +45,7 @@ class Dataset:
     class_names: tuple
     train: Split
     evaluation: Split
+    fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
 
 
@@ -114,9 +116,12 @@ def _open_folder(data_dir, seed):
                      f"--seed={seed}, are kept for evaluation.")
         evaluation_files, evaluation_labels = files[held], labels[held]
         files, labels = files[~held], labels[~held]
-    _check_pictures(np.concatenate([files, evaluation_files]))
+    every_file = np.concatenate([files, evaluation_files])
+    _check_pictures(every_file)
+    sizes = "".join(f"{pathlib.Path(file).relative_to(root)}\0{pathlib.Path(file).stat().st_size}\n" for file in every_file)
     return Dataset("folder", class_names, _folder_split("train", files, labels),
-                   _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels), tuple(notes))
+                   _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels),
+                   hashlib.sha256(sizes.encode(errors="surrogateescape")).hexdigest(), tuple(notes))
 
 
 def _list_classes(folder, notes):
@@ -224,7 +229,8 @@ def _open_tfds(name, data_dir):
         notes.append(f"{name} has no validation or test split: {evaluation} is kept for evaluation.")
     decoders = {"image": tfds.decode.SkipDecoding()}
     return Dataset(name, tuple(features["label"].names),
-                   *(_tfds_split(builder, split, decoders) for split in (train, evaluation)), tuple(notes))
+                   *(_tfds_split(builder, split, decoders) for split in (train, evaluation)),
+                   f"{builder.info.full_name}, {builder.info.dataset_size} bytes", tuple(notes))
 
 
 def _tfds_split(builder, name, decoders):

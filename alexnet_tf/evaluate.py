@@ -9,7 +9,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 
 import keras
 
-from alexnet_tf import checkpoints, datasets, training
+from alexnet_tf import checkpoints, console, datasets, devices, steps
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -19,21 +19,21 @@ _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
 
 
 def main():
-    strategy = training.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+    strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
-        model, settings, state = checkpoints.load_model(_MODEL_DIR.value, app.note)
+        model, settings, state = checkpoints.load_model(_MODEL_DIR.value, console.note)
     dataset = datasets.open_dataset(*app.dataset_or(settings["flags"]))
     for line in dataset.notes:
-        app.note(line)
+        console.note(line)
     if list(dataset.class_names) != settings["class_names"]:
         raise UserError(f"--dataset={dataset.name} has other classes than the model in --model_dir={_MODEL_DIR.value}.")
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-_BATCH_SIZE.value // replicas) * replicas  # the next multiple: no picture depends on it
     begin = time.monotonic()
-    with app.progress(dataset.evaluation.examples, "evaluate") as bar:
-        figures = training.evaluate_split(strategy, model, Preprocessing(**settings["preprocessing"]), dataset.evaluation,
-                                          batch_size, bar.update)
+    with console.progress(dataset.evaluation.examples, "evaluate") as bar:
+        figures = steps.evaluate_split(strategy, model, Preprocessing(**settings["preprocessing"]), dataset.evaluation,
+                                       batch_size, bar.update)
     rate = figures["examples"] / (time.monotonic() - begin)
     print(f"{_MODEL_DIR.value}, step {state['step']}, on {dataset.name} ({dataset.evaluation.name}):")
     app.report(figures | {"images_per_s": rate})

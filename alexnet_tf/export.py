@@ -29,7 +29,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import artifacts, checkpoints, preprocessing
+from alexnet_tf import artifacts, checkpoints, console, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -119,7 +119,7 @@ def weights_digest(model):
 
 
 def main():
-    model, settings, state = checkpoints.load_model(_MODEL_DIR.value, app.note)
+    model, settings, state = checkpoints.load_model(_MODEL_DIR.value, console.note)
     output = pathlib.Path(_OUTPUT.value)
     path = output / _version(output)
     digest = weights_digest(model)

@@ -8,12 +8,15 @@ import tensorflow as tf
 
 from alexnet_tf import datasets, preprocessing
 
+_ALONE = tf.distribute.InputContext()  # one worker with one replica
 
-def training_batches(split, pixels, batch_size, seed, first_step=0):
+
+def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE):
     """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size]} from step `first_step` on.
 
     An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
-    because the order does. `pixels` is a Preprocessing.
+    because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
+    part of `batch_size`.
     """
     steps_per_epoch = split.examples // batch_size
     first_epoch, steps_done = divmod(first_step, steps_per_epoch)
@@ -21,7 +24,8 @@ def training_batches(split, pixels, batch_size, seed, first_step=0):
     def one_epoch(epoch):
         records = split.read(seed + epoch).take(steps_per_epoch * batch_size)
         done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
-        return records.skip(done).map(lambda record: record | {"epoch": epoch})  # skipped before they are decoded
+        records = _share(records.skip(done), batch_size, context)  # skipped and shared out before they are decoded
+        return records.map(lambda record: record | {"epoch": epoch})
 
     def prepare(record):
         image = preprocessing.decode(record["image"])
@@ -29,26 +33,48 @@ def training_batches(split, pixels, batch_size, seed, first_step=0):
         return {"image": preprocessing.random_crop(image, pixels, picture_seed), "label": record["label"]}
 
     dataset = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    # Deterministic although parallel: the order is part of the result.
-    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return _prepared_batches(dataset, prepare, batch_size, context)
 
 
-def evaluation_batches(split, pixels, batch_size):
+def evaluation_batches(split, pixels, batch_size, context=_ALONE):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
-    The last batch is filled up with black pictures of weight 0, so that no replica ever gets an empty or odd batch.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch.
     """
+    def weigh(number, record):
+        return record | {"weight": tf.cast(number < split.examples, tf.float32)}
+
     def prepare(record):
         image = preprocessing.central_crop(preprocessing.decode(record["image"]), pixels)
-        return {"image": image, "label": record["label"], "weight": 1.0}
+        return {"image": image, "label": record["label"], "weight": record["weight"]}
 
-    dataset = split.read(None).map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    missing = -split.examples % batch_size
-    shape = [pixels.image_size, pixels.image_size, pixels.channels]
-    filler = {"image": tf.zeros(shape, tf.uint8), "label": tf.constant(0, tf.int64), "weight": 0.0}
-    dataset = dataset.concatenate(tf.data.Dataset.from_tensors(filler).repeat(missing))
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    records = split.read(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
+    return _prepared_batches(_share(records, batch_size, context), prepare, batch_size, context)
+
+
+def distribute(strategy, make_batches):
+    """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on this worker."""
+    return iter(strategy.distribute_datasets_from_function(lambda context: make_batches(context=context)))
+
+
+def next_batch(batches, split):
+    """The next of `batches`. Raises UserError naming a picture of `split` that does not decode."""
+    with datasets.naming_bad_pictures(split):
+        return next(batches)
+
+
+def _share(records, batch_size, context):
+    """This worker's rows of each batch: worker w of n has the w-th n-th of them."""
+    workers = context.num_input_pipelines
+    if workers == 1:
+        return records
+    return records.batch(batch_size // workers).shard(workers, context.input_pipeline_id).unbatch()
+
+
+def _prepared_batches(records, prepare, batch_size, context):
+    # Deterministic although parallel: the order is part of the result.
+    dataset = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def channel_mean(split, pixels, pictures=1024):

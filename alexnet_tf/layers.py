@@ -1,5 +1,7 @@
 """Layers that Keras lacks and AlexNet needs. Keras 3 only: they run on the TensorFlow, JAX and PyTorch backends."""
 
+import random
+
 import keras
 from keras import ops
 
@@ -141,26 +143,50 @@ class Dropout(keras.layers.Layer):
     are kept and multiplied by the probability of being kept.
 
     `keras.layers.Dropout` rescales in training instead: with the same initial weights and rates it trains differently.
+    `inverted` does as it does. On TensorFlow the mask of a row depends on the seed, the step and the number of the row in the
+    global batch alone, so that it is the same on one device and on many (steps.TrainStep sets both numbers).
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate, inverted=False, seed=None, **kwargs):
         """Raises ValueError unless 0 <= rate < 1."""
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate={rate}: the share of units dropped must be at least 0 and below 1.")
-        self.rate, self.seed = rate, seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if rate > 0 else None
+        # keras.utils.set_random_seed governs it, as it does the seeds of Keras' own layers.
+        self.rate, self.inverted, self.seed = rate, inverted, random.randrange(2**31) if seed is None else seed
+        # Its state is [any number, calls so far]. On TensorFlow the first is the number of the first row.
+        self.seed_generator = keras.random.SeedGenerator(self.seed) if rate > 0 else None
 
     def call(self, inputs, training=False):
         if self.rate == 0:
             return inputs
         if not training:
-            return inputs * (1 - self.rate)
-        kept = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator) >= self.rate
-        return inputs * ops.cast(kept, inputs.dtype)
+            return inputs if self.inverted else inputs * (1 - self.rate)
+        if keras.backend.backend() == "tensorflow":
+            kept = _kept(ops.shape(inputs), self.rate, self.seed, self.seed_generator.next())
+        else:
+            kept = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator) >= self.rate
+        outputs = inputs * ops.cast(kept, inputs.dtype)
+        return outputs / (1 - self.rate) if self.inverted else outputs
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate, "inverted": self.inverted, "seed": self.seed}
+
+
+def _kept(shape, rate, seed, state):
+    """Mask of `shape` [rows, units]; `state` is [number of the first row, step].
+
+    Random bits of Philox, a counter of (row, step) under the key `seed`: integers are the same whether XLA compiles them or
+    not, where TensorFlow's random floats are not.
+    """
+    import tensorflow as tf
+
+    rows, units = shape
+    draws = -(-units // 4)  # Philox gives four words a draw
+    counter = tf.stack([tf.cast(state[0], tf.uint64) * draws, tf.cast(state[1], tf.uint64)])
+    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[rows, 4 * draws], key=tf.constant([seed], tf.uint64), counter=counter, alg=1, dtype=tf.int32)
+    return bits[:, :units] >= round(rate * 2**32) - 2**31

@@ -77,7 +77,7 @@ def build_model(variant="paper", num_classes=1000, image_size=None, dropout_rate
     Its input is float [batch, image_size, image_size, channels]: RGB 0..255 less the mean, divided by the variant's "std"
     (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without the tower's letter, replaces the standard
     deviations of the initial weights. `tower_devices` names the devices on which the weights of tower a and tower b are
-    made; training.place_towers has the arithmetic done there too. Raises UserError for an unknown variant, fewer than two
+    made; devices.place_towers has the arithmetic done there too. Raises UserError for an unknown variant, fewer than two
     classes or an image_size below the smallest that leaves a pixel after the last pool.
     """
     if variant not in VARIANTS:
@@ -158,7 +158,8 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
             kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
             bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x)
 
-    dropout = layers.Dropout if row["inverted_dropout"] else Dropout
+    def dropout(x, name):
+        return Dropout(dropout_rate, row["inverted_dropout"], name=name)(x)
 
     x = [images] * len(towers)
     if row["overhang"]:
@@ -181,8 +182,8 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     if row["conv6"]:
         x = both(conv(x, 128, 3, "conv6"), "both6")                                       # 6 x 6 x 256
     x = layers.Flatten(name="flatten")(x[0])                                              # 9216
-    x = dropout(dropout_rate, name="dropout6")(fc(x, row["fc_units"], "fc6"))             # 4096
-    x = dropout(dropout_rate, name="dropout7")(fc(x, row["fc_units"], "fc7"))             # 4096
+    x = dropout(fc(x, row["fc_units"], "fc6"), "dropout6")                                # 4096
+    x = dropout(fc(x, row["fc_units"], "fc7"), "dropout7")                                # 4096
     return fc(x, num_classes, "fc8", relu=False, dtype="float32")
 
 
@@ -211,8 +212,8 @@ def _one_weird_trick(images, num_classes, dropout_rate):
     x = layers.MaxPooling2D(3, 2, name="pool5")(x)                                         # 6 x 6 x 256
     x = _adaptive_average(x, 6)                                                            # 6 x 6 x 256
     x = layers.Flatten(name="flatten")(x)                                                  # 9216
-    x = fc(layers.Dropout(dropout_rate, name="dropout6")(x), 4096, "fc6")                  # 4096
-    x = fc(layers.Dropout(dropout_rate, name="dropout7")(x), 4096, "fc7")                  # 4096
+    x = fc(Dropout(dropout_rate, inverted=True, name="dropout6")(x), 4096, "fc6")          # 4096
+    x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")          # 4096
     return fc(x, num_classes, "fc8", activation=None, dtype="float32")
 
 

@@ -25,14 +25,29 @@ class SGD2012(keras.optimizers.Optimizer):
         super().build(variables)
         self.velocities = [self.add_variable_from_reference(variable, name="velocity") for variable in variables]
         self._is_bias = [variable.path.endswith("bias") for variable in variables]
+        self._is_conv1 = [variable.path.split("/")[-2:-1] in (["conv1"], ["conv1a"], ["conv1b"]) for variable in variables]
+        # The `steps` schedule slows conv1 and then freezes it. A rate of 0 freezes: no decay, no coasting (src/layer.cu:582).
+        self.conv1_factor = self.add_variable((), initializer="ones", name="conv1_factor")
+        self._accept = True
+
+    def apply_if(self, accept, gradients, variables):
+        """`apply`, changing nothing where `accept`, a scalar bool, is false. Call it where the step is traced."""
+        self._accept = accept
+        try:
+            self.apply(gradients, variables)
+        finally:
+            self._accept = True
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         velocity = self.velocities[index].value
         rate = tf.cast(learning_rate, variable.dtype) * (self.bias_rate if self._is_bias[index] else 1.0)
+        if self._is_conv1[index]:
+            rate *= tf.cast(self.conv1_factor.value, variable.dtype)
         updated, new_velocity = _rule(
             tf.convert_to_tensor(variable), tf.convert_to_tensor(velocity), tf.cast(gradient, variable.dtype), rate,
-            tf.constant(self.momentum, variable.dtype), tf.constant(0.0 if self._is_bias[index] else self.decay, variable.dtype))
+            tf.constant(self.momentum, variable.dtype), tf.constant(0.0 if self._is_bias[index] else self.decay, variable.dtype),
+            tf.logical_and(self._accept, rate > 0))
         velocity.assign(new_velocity)
         variable.assign(updated)
 
@@ -41,14 +56,15 @@ class SGD2012(keras.optimizers.Optimizer):
 
 
 @tf.function(jit_compile=True, reduce_retracing=False)  # one pass over the 244 MB of weights instead of five
-def _rule(weights, velocity, gradient, learning_rate, momentum, decay):
-    velocity = momentum * velocity - learning_rate * (decay * weights + gradient)
-    return weights + velocity, velocity
+def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
+    moved = momentum * velocity - learning_rate * (decay * weights + gradient)
+    return tf.where(moves, weights + moved, weights), tf.where(moves, moved, velocity)
 
 
 SCHEDULES = ("plateau", "steps", "linear", "constant")
 # Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg, lines 169-181).
 _DROPS_2012, _EPOCHS_2012 = (25, 51, 79), 91
+_CONV1_2012 = (67, 0.1), (72, 0.0)  # what conv1's rate was multiplied by from those epochs on, beside the drops
 
 
 def learning_rate_factor(schedule, progress, drops=0):
@@ -63,6 +79,12 @@ def learning_rate_factor(schedule, progress, drops=0):
     if schedule == "linear":
         return 1.0 - progress
     return 1.0
+
+
+def conv1_factor(schedule, progress):
+    """What conv1's rate is multiplied by besides: the last phase of the 2012 run, for the schedule `steps`."""
+    past = [factor for epoch, factor in _CONV1_2012 if schedule == "steps" and progress * _EPOCHS_2012 >= epoch]
+    return past[-1] if past else 1.0
 
 
 class Plateau:

@@ -2,9 +2,12 @@
 
     python -m alexnet_tf.train                                              # the embedded shapes
     python -m alexnet_tf.train --dataset=folder --data_dir=flowers --model_dir=models/flowers --epochs=30
-    python -m alexnet_tf.train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91
+    python -m alexnet_tf.train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
+    TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' \
+        python -m alexnet_tf.train --distribution=multi_worker              # on each host, with its own index
 """
 
+import contextlib
 import dataclasses
 
 from absl import flags
@@ -12,8 +15,9 @@ from absl import flags
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
 import keras
+import tensorflow as tf
 
-from alexnet_tf import checkpoints, datasets, input_pipeline, training
+from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, training
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.optimizer import SCHEDULES, SGD2012
@@ -27,10 +31,13 @@ _XLA = flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", 90, "Passes over the training pictures.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.01, "At the start, after warm-up.", lower_bound=0.0)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", None, "At the start, after warm-up; default: the paper's 0.01, times batch_size / 256 where that is more.",
+    lower_bound=0.0)
 _WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0)
 _SCHEDULE = flags.DEFINE_enum("schedule", "plateau", SCHEDULES, "plateau: divided by 10, three times, when the validation error "
-                               "stops improving; steps: at 25/91, 51/91 and 79/91 of the run; linear: to 0.")
+                               "stops improving; steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
+                               "72/91; linear: to 0.")
 _MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0, upper_bound=0.9999)
 _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.", lower_bound=0.0)
 _BIAS_RATE = flags.DEFINE_float("bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0)
@@ -43,14 +50,12 @@ _CHECKPOINT_SECONDS = flags.DEFINE_integer(
     "checkpoint_seconds", 600, "A checkpoint is written at the end of an epoch and after this time.", lower_bound=1)
 _TOWER_DEVICES = flags.DEFINE_list(
     "tower_devices", None, "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without XLA.")
+_DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, then stops before the first step.")
 
 
 def main():
-    if _TOWER_DEVICES.value:
-        strategy = training.across_towers(_TOWER_DEVICES.value, _VARIANT.value, _DISTRIBUTION.value, _REPLICAS.value, _XLA.value)
-    else:
-        strategy = training.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+    strategy = _strategy()
     replicas, batch_size, model_dir = strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value
     if batch_size % replicas:
         raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
@@ -62,38 +67,75 @@ def main():
     _check_same(stored, identity)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     for line in dataset.notes:
-        app.note(line)
-    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples}
+        console.note(line)
+    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
+                 "data_fingerprint": dataset.fingerprint}
     _check_same(stored, identity)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
 
     keras.utils.set_random_seed(_SEED.value)
     keras.config.set_dtype_policy(_PRECISION.value)
+    learning_rate = _learning_rate(batch_size)
     with strategy.scope():
         model = build_model(_VARIANT.value, len(dataset.class_names), image_size, _DROPOUT_RATE.value, _initial_stddev(),
                             _TOWER_DEVICES.value)
-        optimizer = SGD2012(_LEARNING_RATE.value, _MOMENTUM.value, _WEIGHT_DECAY.value, _BIAS_RATE.value)
+        optimizer = SGD2012(learning_rate, _MOMENTUM.value, _WEIGHT_DECAY.value, _BIAS_RATE.value)
         optimizer.build(model.trainable_variables)
     if _TOWER_DEVICES.value:
-        training.place_towers(model, _TOWER_DEVICES.value)
-    app.note(f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
-             f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
-             f"{replicas} replica(s), {_PRECISION.value}")
+        devices.place_towers(model, _TOWER_DEVICES.value)
+    chief = devices.is_chief(strategy)
+    if chief:
+        console.note(
+            f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
+            f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
+            f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
+    plan = training.Plan(batch_size, _EPOCHS.value, learning_rate, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value, _xla(),
+                         _CHECKPOINT_SECONDS.value)
     if _DRY_RUN.value:
-        app.note("dry run: nothing is wrong; stopping before the first step")
+        console.note("dry run: nothing is wrong; stopping before the first step")
         return
-    pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, image_size)
-    plan = training.Plan(batch_size, _EPOCHS.value, _LEARNING_RATE.value, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value,
-                         "off" if _TOWER_DEVICES.value else _XLA.value, _CHECKPOINT_SECONDS.value)
-    if checkpoints.newest_step(model_dir) < dataset.train.examples // batch_size * plan.epochs:  # else these flags train nothing
-        settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.flag_values()}
-        checkpoints.write_settings(model_dir, settings | app.provenance())
-    with checkpoints.locked(model_dir):
-        checkpoints.remove_unfinished(model_dir)
-        figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, app.progress, app.note)
-    print(f"{model_dir}:")
-    app.report(figures)
+    with checkpoints.locked(model_dir) if chief else contextlib.nullcontext():
+        pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, image_size)
+        if chief:
+            checkpoints.remove_unfinished(model_dir)
+            if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
+                settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.flag_values()}
+                checkpoints.write_settings(model_dir, settings | app.provenance())
+        try:
+            figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir)
+        except tf.errors.OpError as error:
+            devices.leave_lost_workers(strategy, error)
+            raise
+    if chief:
+        print(f"{model_dir}:")
+        app.report(figures)
+
+
+def _strategy():
+    if _DETERMINISTIC.value:
+        if _XLA.value == "on":
+            raise UserError("--deterministic does not go with --xla=on, which has no deterministic gradient of max pooling.")
+        tf.config.experimental.enable_op_determinism()
+    if _TOWER_DEVICES.value:
+        return devices.across_towers(_TOWER_DEVICES.value, _VARIANT.value, _DISTRIBUTION.value, _REPLICAS.value, _XLA.value)
+    return devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+
+
+def _xla():
+    return "off" if _TOWER_DEVICES.value or _DETERMINISTIC.value else _XLA.value
+
+
+def _learning_rate(batch_size):
+    """--learning_rate, or the paper's, scaled linearly with batches above 256.
+
+    Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its accuracy, without warm-up:
+    https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md). Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
+    """
+    if batch_size > 1024:
+        console.note(f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS, which Keras does not "
+                     "have; expect to lose accuracy.")
+    return 0.01 * max(1, batch_size / 256) if _LEARNING_RATE.value is None else _LEARNING_RATE.value
 
 
 def _image_size():

@@ -49,10 +49,11 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
     train = ["-m", "alexnet_tf.train", *data, "--image_size=67", "--batch_size=6", "--learning_rate=0.002", "--xla=off",
              "--schedule=constant", "--model_dir=model", "--dropout_rate=0.3"]
     run(*train, "--epochs=1", cwd=tmp_path)
-    first = (tmp_path / "model/log.csv").read_text().splitlines()
+    first = (tmp_path / "model/metrics.jsonl").read_text().splitlines()
     run(*train, "--epochs=3", "--json=train.json", cwd=tmp_path)  # goes on
-    log = (tmp_path / "model/log.csv").read_text().splitlines()
-    assert log[:2] == first and len(log) == 4
+    log = (tmp_path / "model/metrics.jsonl").read_text().splitlines()
+    assert log[:2] == first and len(log) == 6  # two lines an epoch
+    assert list(tmp_path.glob("model/tensorboard/events*"))
     settings = json.loads((tmp_path / "model/settings.json").read_text())
     assert settings["flags"]["learning_rate"] == 0.002 and settings["versions"]["tensorflow"] == tf.__version__
     assert settings["class_names"] == ["checked disc", "plain star", "striped disc"]
@@ -101,6 +102,11 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
                             ("--batch_size=3", "batch_size 6, not 3"), ("--seed=5", "seed 0, not 5"),
                             ("--dropout_rate=0.5", "dropout_rate 0.3, not 0.5")):
         assert f"holds a model of {message}" in run(*train, change, cwd=tmp_path, status=2)
+    extra = next((picture_folder / "test").glob("*/*.jpg"))
+    whole = extra.read_bytes()
+    extra.write_bytes(whole[:-2] + b"\0\0" + whole[-2:])
+    assert "holds a model of data_fingerprint" in run(*train, cwd=tmp_path, status=2)
+    extra.write_bytes(whole)
     (picture_folder / "train/checked disc").rename(picture_folder / "train/zebra")
     (picture_folder / "test/checked disc").rename(picture_folder / "test/zebra")
     assert "class_names 3 (checked disc to striped disc), not 3 (plain star to zebra)" in run(*train, cwd=tmp_path, status=2)

@@ -1,6 +1,7 @@
 """A checkpoint is whole or it is not there; a damaged one is named and the one before it is taken."""
 
 import json
+import resource
 
 import keras
 import numpy as np
@@ -82,18 +83,40 @@ def test_damage_is_told_and_the_checkpoint_before_is_taken(tmp_path, trained, ho
         np.testing.assert_array_equal(value, expected)
 
 
-def test_every_single_byte_of_the_arrays_is_guarded(tmp_path, trained):
-    expected = save(tmp_path, trained, 5)
-    weights = tmp_path / "checkpoints/step-00000005/weights.npz"
-    content = weights.read_bytes()
+@pytest.mark.parametrize("file", ["weights.npz", "optimizer.npz", "state.json", "SHA256SUMS"])
+def test_every_byte_is_guarded(tmp_path, trained, file):
+    save(tmp_path, trained, 5)
+    path = tmp_path / "checkpoints/step-00000005" / file
+    content = path.read_bytes()
     for position in range(0, len(content), 7):
-        weights.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1:])
-        try:
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1:])
+        with pytest.raises(UserError, match="none of its 1 checkpoints"):
             checkpoints.restore(tmp_path, *trained, report=lambda line: None)
-        except UserError:
-            continue
-        for value, whole in zip(values(*trained), expected):  # what is not detected is harmless
-            np.testing.assert_array_equal(value, whole)
+    path.write_bytes(content)
+    assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+
+
+def test_weights_that_are_not_finite_are_not_stored(tmp_path, trained):
+    save(tmp_path, trained, 5)
+    trained[0].get_layer("fc2").bias.assign([1.0, np.nan])
+    with pytest.raises(UserError, match="fc2/bias is not finite after step 10"):
+        save(tmp_path, trained, 10)
+    assert checkpoints.newest_step(tmp_path) == 5 and checkpoints.restore(tmp_path, *trained) == {"step": 5}
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, trained):
+    before = save(tmp_path, trained, 5)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # bytes a file; Python ignores the signal and gets the error
+    try:
+        with pytest.raises(UserError, match="step 10 could not be written .*File too large.*; make room"):
+            save(tmp_path, trained, 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
+    checkpoints.restore(tmp_path, *trained)
+    for value, expected in zip(values(*trained), before):
+        np.testing.assert_array_equal(value, expected)
 
 
 def test_if_all_are_damaged_training_does_not_start_from_nothing(tmp_path, trained):
@@ -112,12 +135,6 @@ def test_a_save_that_was_killed_is_not_seen_and_is_removed(tmp_path, trained):
     checkpoints.remove_unfinished(tmp_path)
     assert not unfinished.exists()
     assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
-
-
-def test_log_has_a_line_an_epoch_also_after_going_back(tmp_path):
-    for epoch, loss in ((1, 2.0), (2, 1.5), (3, 1.0), (2, 1.4)):
-        checkpoints.append_log(tmp_path, {"epoch": epoch, "loss": loss})
-    assert (tmp_path / "log.csv").read_text() == "epoch,loss\n1,2.0\n2,1.4\n"
 
 
 def test_settings_survive_and_damage_is_refused(tmp_path):

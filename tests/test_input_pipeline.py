@@ -38,6 +38,25 @@ def test_starting_at_a_step_gives_what_it_would_have_given(train_split, first_st
         np.testing.assert_array_equal(labels, expected_labels)
 
 
+@pytest.mark.parametrize("workers,replicas", [(1, 2), (2, 2), (2, 4)])
+def test_workers_and_replicas_share_each_batch_in_order(picture_folder, train_split, workers, replicas):
+    whole = take(train_split, 7, first_step=3)
+    contexts = [tf.distribute.InputContext(workers, worker, replicas) for worker in range(workers)]
+    per_worker = [input_pipeline.training_batches(train_split, PIXELS, 4, 0, 3, context) for context in contexts]
+    parts = [iter(batches.batch(replicas // workers)) for batches in per_worker]
+    for images, labels in whole:
+        parts_of_step = [next(part) for part in parts]
+        joined = np.concatenate([part["image"].numpy().reshape(-1, 56, 56, 3) for part in parts_of_step])
+        np.testing.assert_array_equal(joined, images)
+        np.testing.assert_array_equal(np.concatenate([part["label"].numpy().ravel() for part in parts_of_step]), labels)
+    evaluation = datasets.open_dataset("folder", picture_folder).evaluation
+    shares = [list(input_pipeline.evaluation_batches(evaluation, PIXELS, 4, context)) for context in contexts]
+    assert len({len(share) for share in shares}) == 1
+    weights, labels = ([batch[name] for share in shares for batch in share] for name in ("weight", "label"))
+    weights, labels = np.concatenate(weights), np.concatenate(labels)
+    assert np.bincount(labels[weights == 1]).tolist() == [3, 3, 3]
+
+
 def test_another_seed_is_another_order(train_split):
     orders = [np.concatenate([labels for _, labels in take(train_split, 6, seed=seed)]).tolist() for seed in (0, 1)]
     assert orders[0] != orders[1]

@@ -123,6 +123,32 @@ def test_dropout_drops_in_training_and_scales_otherwise():
     np.testing.assert_array_equal(Dropout(0.0)(ones, training=False), ones)
 
 
+@pytest.mark.parametrize("units", [8, 10])
+def test_masks_of_rows_are_those_of_the_global_batch(units):
+    layer = Dropout(0.5, seed=7)
+    layer.build([None, units])
+
+    def mask(first_row, rows, step, compiled=False):
+        layer.seed_generator.state.assign([first_row, step])
+        return tf.function(lambda: layer(tf.ones([rows, units]), training=True), jit_compile=compiled)().numpy()
+
+    whole = mask(0, 64, step=3)
+    for compiled in (False, True):
+        np.testing.assert_array_equal(np.concatenate([mask(0, 16, 3), mask(16, 48, 3, compiled)]), whole)
+    assert (mask(0, 64, step=4) != whole).any()
+    assert len({row.tobytes() for row in whole}) > 60 * (units > 9)  # rows differ
+    other = Dropout(0.5, seed=8)
+    other.build([None, units])
+    other.seed_generator.state.assign([0, 3])
+    assert (other(tf.ones([64, units]), training=True).numpy() != whole).any()
+
+
+def test_inverted_dropout_is_that_of_keras_in_scale():
+    layer, ones = Dropout(0.25, inverted=True, seed=3), tf.ones([100, 100])
+    np.testing.assert_array_equal(layer(ones, training=False), ones)
+    assert set(np.unique(layer(ones, training=True))) == {0.0, np.float32(1 / 0.75)}
+
+
 @pytest.mark.parametrize(
     "layer", [LocalResponseNormalization(3, 1.0, 0.5), SpatialResponseNormalization(3, 2.0, 0.1), Dropout(0.5)])
 def test_layers_survive_their_config(layer):

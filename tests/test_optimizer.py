@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.optimizer import Plateau, SGD2012, learning_rate_factor
+from alexnet_tf.optimizer import Plateau, SGD2012, conv1_factor, learning_rate_factor
 
 
 @pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-12), ("float32", 1e-5)])
@@ -35,6 +35,26 @@ def test_hundred_steps_of_the_rule(rng, dtype, tolerance):
 def test_schedules(schedule, expected):
     factors = [learning_rate_factor(schedule, progress) for progress in (0.0, 0.2, 0.5, 0.8, 1.0)]
     np.testing.assert_allclose(factors, expected, atol=1e-12)
+
+
+def test_conv1_is_slowed_and_frozen_by_the_steps_schedule_alone():
+    assert [conv1_factor("steps", epoch / 91) for epoch in (0, 66, 67, 71, 72, 90)] == [1, 1, 0.1, 0.1, 0, 0]
+    assert [conv1_factor("linear", progress) for progress in (0.0, 0.99)] == [1, 1]
+
+
+def test_a_frozen_layer_keeps_weights_and_velocity_to_the_bit(rng):
+    conv1, other = (keras.layers.Conv2D(2, 3, name=name) for name in ("conv1a", "conv2a"))
+    for layer in (conv1, other):
+        layer.build([None, 5, 5, 1])
+    variables = [*conv1.weights, *other.weights]
+    optimizer = SGD2012(0.1)
+    gradients = [tf.constant(rng.normal(0, 1, variable.shape), tf.float32) for variable in variables]
+    optimizer.apply(gradients, variables)
+    before = [np.array(value) for value in (*variables, *optimizer.velocities)]
+    optimizer.conv1_factor.assign(0.0)
+    optimizer.apply(gradients, variables)
+    same = [(np.array(value) == old).all() for value, old in zip((*variables, *optimizer.velocities), before)]
+    assert same == [True, True, False, False] * 2
 
 
 def test_plateau_divides_three_times_and_survives_a_restart():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, datasets, input_pipeline, preprocessing, shapes, training
+from alexnet_tf import checkpoints, datasets, devices, input_pipeline, metrics, preprocessing, shapes, steps, training
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.optimizer import SGD2012
@@ -37,19 +37,21 @@ def build(strategy, dropout_rate, seed=3):
     return model, optimizer
 
 
-def some_steps(strategy, folder, steps, dropout_rate=0.0, xla=True):
+def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
     model, optimizer = build(strategy, dropout_rate)
-    step = training.TrainStep(strategy, model, optimizer, PIXELS, batch_size=6, xla=xla)
+    step = steps.TrainStep(strategy, model, optimizer, PIXELS, batch_size=6, xla=xla)
     split = datasets.open_dataset("folder", folder).train
-    batches = iter(strategy.experimental_distribute_dataset(input_pipeline.training_batches(split, PIXELS, 6, seed=0)))
-    sums = [[float(value) for value in step(next(batches), number)] for number in range(steps)]
+    batches = input_pipeline.distribute(
+        strategy, lambda context: input_pipeline.training_batches(split, PIXELS, 6, seed=0, context=context))
+    sums = [[float(value) for value in step(next(batches), number)] for number in range(count)]
     return [np.asarray(variable.value) for variable in model.trainable_variables], sums
 
 
-def test_two_devices_change_the_weights_as_one_does(picture_folder):
-    """The mean of the loss is over the global batch. Dropout off: its masks belong to a replica."""
-    ones, one_sums = some_steps(one_device(), picture_folder, 5)
-    twos, two_sums = some_steps(two_devices(), picture_folder, 5)
+@pytest.mark.parametrize("xla", [False, True])
+def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
+    """The mean of the loss is over the global batch, and so are the masks of dropout."""
+    ones, one_sums = some_steps(one_device(), picture_folder, 5, dropout_rate=0.5)
+    twos, two_sums = some_steps(two_devices(), picture_folder, 5, dropout_rate=0.5, xla=xla)
     np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
     for one, two in zip(ones, twos):
         np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
@@ -75,7 +77,7 @@ def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed(pictur
     strategy = one_device()
     model, optimizer = build(strategy, 0.5)
     optimizer.learning_rate.assign(0.0)
-    step = training.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
+    step = steps.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
     images = np.random.default_rng(0).integers(0, 255, (6, 67, 67, 3), dtype=np.uint8)
     batch = {"image": tf.constant(images), "label": tf.constant([0, 1, 2, 0, 1, 2], tf.int64)}
     losses = [float(step(batch, number)[0]) for number in (0, 1, 0)]
@@ -86,14 +88,14 @@ def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(pictur
     split = datasets.open_dataset("folder", picture_folder).train
     batch = next(iter(input_pipeline.training_batches(split, PIXELS, 6, seed=0)))
     answers = []
-    for devices in (None, CPUS):
+    for placed in (None, CPUS):
         keras.utils.set_random_seed(3)
-        model = build_model("paper", 3, PIXELS.image_size, dropout_rate=0.0, tower_devices=devices)
-        if devices:
-            training.place_towers(model, devices)
+        model = build_model("paper", 3, PIXELS.image_size, dropout_rate=0.0, tower_devices=placed)
+        if placed:
+            devices.place_towers(model, placed)
         optimizer = SGD2012(0.01)
-        strategy = training.across_towers(CPUS, "paper", "auto", 0, "auto")
-        step = training.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
+        strategy = devices.across_towers(CPUS, "paper", "auto", 0, "auto")
+        step = steps.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
         for number in range(2):
             step(batch, number)
         answers.append([np.asarray(variable.value) for variable in model.trainable_variables])
@@ -118,8 +120,6 @@ def plan(epochs, **changes):
 class Bar:
     """Stands in for tqdm, and for a user who presses Ctrl-C after some steps."""
 
-    mininterval = 0.0
-
     def __init__(self, stop_after=None):
         self.steps, self.stop_after, self.lines = 0, stop_after, []
 
@@ -140,16 +140,19 @@ class Bar:
     def set_postfix_str(self, text):
         self.lines.append(text)
 
-    def write(self, line, file):
-        self.lines.append(line)
 
-
-def run(folder, model_dir, the_plan, bar=None):
+def run(folder, model_dir, the_plan, bar=None, **arguments):
     model_dir.mkdir(exist_ok=True)
     model, optimizer = build(one_device(), 0.5)
     dataset, notes = datasets.open_dataset("folder", folder), []
-    figures = training.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), bar or Bar(), notes.append)
+    figures = training.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
+                             note=notes.append, **arguments)
     return [np.asarray(v) for v in (*model.trainable_variables, *optimizer.velocities)], figures, notes
+
+
+def epochs(model_dir):
+    """The lines of the log that come after an epoch."""
+    return [row for row in metrics.read_log(model_dir) if "loss" in row]
 
 
 def test_stopped_in_mid_epoch_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_path):
@@ -162,7 +165,7 @@ def test_stopped_in_mid_epoch_and_started_again_is_bitwise_the_whole_run(picture
     assert any("going on from step 6 of 12" in note for note in notes)
     for one, two in zip(whole, resumed):
         np.testing.assert_array_equal(one, two)
-    assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "stopped/log.csv").read_text()
+    assert epochs(tmp_path / "whole") == epochs(tmp_path / "stopped") != []
     again, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
 
@@ -205,15 +208,35 @@ def test_equal_logits_are_no_correct_answers(picture_folder):
     model, _ = build(one_device(), 0.5)
     fc8 = model.get_layer("fc8")
     fc8.set_weights([np.zeros_like(weight) for weight in fc8.get_weights()])
-    figures = training.evaluate_split(one_device(), model, PIXELS, split, 9)
+    figures = steps.evaluate_split(one_device(), model, PIXELS, split, 9)
     assert figures["top_1"] == pytest.approx(1 / 3)  # the lowest index, and that is right for one class of three
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(picture_folder, tmp_path):
     run(picture_folder, tmp_path / "model", plan(1))
-    with pytest.raises(UserError, match="The loss is (nan|inf) at step"):
-        run(picture_folder, tmp_path / "model", plan(3, learning_rate=1e6, warmup_steps=0))
+    with pytest.raises(UserError, match="The loss is not finite at step [5-8] from layer (conv|lrn|fc)"):
+        run(picture_folder, tmp_path / "model", plan(3, learning_rate=1e20, warmup_steps=0))
     assert checkpoints.newest_step(tmp_path / "model") == 4
+
+
+def test_a_step_of_a_loss_that_is_not_finite_changes_no_weight():
+    strategy = two_devices()
+    model, optimizer = build(strategy, 0.0)
+    step = steps.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
+    data = tf.data.Dataset.from_tensors({"image": np.zeros((6, 67, 67, 3), np.uint8), "label": np.zeros(6, np.int64)})
+    batch = next(iter(strategy.experimental_distribute_dataset(data)))
+    kernel = model.get_layer("fc8").kernel
+    start = np.asarray(kernel.value)
+    for value, moves in ((np.full_like(start, 1e38), False), (start, True)):
+        kernel.assign(value)
+        before = [np.asarray(variable.value) for variable in (*model.trainable_variables, *optimizer.velocities)]
+        loss, _ = step(batch, 0)
+        after = [np.asarray(variable.value) for variable in (*model.trainable_variables, *optimizer.velocities)]
+        changed = any((new != old).any() for new, old in zip(after, before))
+        assert (np.isfinite(float(loss)), changed) == (moves, moves)
+    assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) is None
+    kernel.assign(np.full_like(start, 1e38))
+    assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) == "fc8"
 
 
 def test_a_picture_that_breaks_after_the_check_is_named(picture_folder, tmp_path):
@@ -222,7 +245,7 @@ def test_a_picture_that_breaks_after_the_check_is_named(picture_folder, tmp_path
     victim.write_bytes(victim.read_bytes()[:1500])
     model, optimizer = build(one_device(), 0.5)
     with pytest.raises(UserError, match=f"{victim.name} does not decode"):
-        training.train(one_device(), model, optimizer, dataset, PIXELS, plan(2), str(tmp_path), Bar(), lambda line: None)
+        training.train(one_device(), model, optimizer, dataset, PIXELS, plan(2), str(tmp_path), progress=Bar())
 
 
 @pytest.mark.parametrize("batch_size", [2, 4, 16])
@@ -231,7 +254,7 @@ def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(picture
     answers = []
     for strategy, size in ((one_device(), 9), (one_device(), batch_size), (two_devices(), batch_size)):
         model, _ = build(strategy, 0.5)
-        answers.append(training.evaluate_split(strategy, model, PIXELS, split, size))
+        answers.append(steps.evaluate_split(strategy, model, PIXELS, split, size))
     model, _ = build(one_device(), 0.5)
     batch = next(iter(input_pipeline.evaluation_batches(split, PIXELS, 9)))
     logits = model((tf.cast(batch["image"], tf.float32) - PIXELS.mean), training=False)
@@ -244,9 +267,46 @@ def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(picture
 
 
 def test_warm_up_then_schedule():
-    rates = [training._learning_rate(plan(1, warmup_steps=4, learning_rate=0.1), step, 10, 0) for step in (0, 1, 3, 5, 9)]
+    rates = [plan(1, warmup_steps=4, learning_rate=0.1).rate(step, 10, 0) for step in (0, 1, 3, 5, 9)]
     np.testing.assert_allclose(rates, [0.025, 0.05 * 0.9, 0.1 * 0.7, 0.1 * 0.5, 0.1 * 0.1])
-    assert training._learning_rate(plan(1, schedule="plateau", warmup_steps=0), 7, 10, drops=2) == pytest.approx(1e-4)
+    assert plan(1, schedule="plateau", warmup_steps=0).rate(7, 10, drops=2) == pytest.approx(1e-4)
+
+
+def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            optimizer = self.model.optimizer
+            seen.append((float(optimizer.learning_rate), float(optimizer.conv1_factor.value),
+                         self.model.get_layer("conv1a").bias.numpy(), self.model.get_layer("conv2a").bias.numpy()))
+
+    run(picture_folder, tmp_path / "model", plan(5, schedule="steps", warmup_steps=0), callbacks=[Watch()])  # 20 steps
+    factors = [row[1] for row in seen]
+    assert factors == [1.0] * 15 + [pytest.approx(0.1)] + [0.0] * 4  # 67/91 of 20 is 14.7, 72/91 is 15.8
+    np.testing.assert_allclose([seen[step][0] for step in (0, 6, 12, 18)], [1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+    for before, after in zip(seen[15:], seen[16:]):
+        np.testing.assert_array_equal(before[2], after[2])
+        assert (before[3] != after[3]).any()
+
+
+def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path):
+    stop = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)  # nothing improves that much
+    history = keras.callbacks.History()
+    _, figures, notes = run(picture_folder, tmp_path / "model", plan(9), callbacks=[stop, history])
+    assert len(history.history["val_loss"]) == 2 and figures["step"] == 8
+    assert history.history["val_loss"] == [row["loss"] for row in epochs(tmp_path / "model")]
+    assert any("stopped by a callback after step 8" in note for note in notes)
+    assert checkpoints.newest_step(tmp_path / "model") == 8
+
+
+def test_a_callback_may_set_a_constant_rate(picture_folder, tmp_path):
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate.assign(0.005)
+
+    run(picture_folder, tmp_path / "model", plan(2, schedule="constant", warmup_steps=0), callbacks=[Halve()])
+    assert [row["learning_rate"] for row in epochs(tmp_path / "model")] == pytest.approx([0.01, 0.005])
 
 
 @pytest.mark.parametrize("variant,bound", [("paper", 0.02), ("source2012", 0.02), ("caffe", 0.01), ("one_weird_trick", 0.01)])
@@ -272,7 +332,7 @@ def test_every_variant_takes_a_step_on_one_device_and_on_two(variant):
         keras.utils.set_random_seed(3)
         with strategy.scope():
             model, optimizer = build_model(variant, 3, dropout_rate=0.0, image_size=size), SGD2012(0.01)
-        step = training.TrainStep(strategy, model, optimizer, pixels, 4, xla=False)
+        step = steps.TrainStep(strategy, model, optimizer, pixels, 4, xla=False)
         before = np.asarray(model.trainable_variables[0].value)
         loss, correct = step(next(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch)))), 0)
         after = np.asarray(model.trainable_variables[0].value)

@@ -1,0 +1,61 @@
+"""Two processes that train together, and what they say when they cannot."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alexnet_tf import devices
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start(arguments, cwd, index, ports):
+    config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": index}}
+    return subprocess.Popen([sys.executable, "-m", "alexnet_tf.train", *arguments, "--distribution=multi_worker"], cwd=cwd,
+                            env=os.environ | {"TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True)
+
+
+def weights(model_dir):
+    newest = max((model_dir / "checkpoints").glob("step-*"))
+    with np.load(newest / "weights.npz") as arrays:
+        return dict(arrays)
+
+
+def test_two_processes_train_as_one(picture_folder, tmp_path):
+    arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--image_size=67", "--batch_size=6", "--epochs=2",
+                 "--learning_rate=0.002", "--xla=off", "--schedule=constant", "--json=figures.json"]
+    subprocess.run([sys.executable, "-m", "alexnet_tf.train", *arguments, "--model_dir=alone"], cwd=tmp_path, check=True,
+                   capture_output=True)
+    alone = json.loads((tmp_path / "figures.json").read_text())
+    ports = free_ports(2)
+    workers = [start([*arguments, "--model_dir=together"], tmp_path, index, ports) for index in range(2)]
+    answers = [worker.communicate() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], answers
+    assert "together:" in answers[0][0] and answers[1][0] == ""  # one of them tells
+    together = json.loads((tmp_path / "figures.json").read_text())
+    assert together["examples"] == alone["examples"] == 9
+    assert together["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    expected = weights(tmp_path / "alone")
+    for name, value in weights(tmp_path / "together").items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("config", ["", "{", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
+def test_a_config_that_is_none_is_refused(config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(devices.UserError, match="TF_CONFIG"):
+        devices.distribution("multi_worker", 0)
