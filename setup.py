@@ -20,6 +20,7 @@ setuptools.setup(
         "ai-edge-litert>=2.3,<3",
         "importlib_resources>=6,<8",  # tensorflow-datasets imports it and does not say so
         "keras>=3.15.1,<4",
+        "matplotlib>=3.10,<4",
         "numpy>=2,<3",
         "pillow>=11,<14",
         "tensorboard>=2.20,<3",

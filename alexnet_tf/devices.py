@@ -1,5 +1,7 @@
 """Where a step runs: strategies of tf.distribute on one machine and on several, and the two towers' devices."""
 
+import contextlib
+import ctypes
 import functools
 import json
 import os
@@ -103,6 +105,19 @@ def _mean(strategy):
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(tf.identity, args=(value,)), axis=None)
 
     return mean
+
+
+def keep_freed_memory():
+    """Has glibc keep the memory of a step's activations for the next step.
+
+    It would give blocks of this size back to the system and have each of their pages zeroed and mapped anew, at every step.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 2**28)
 
 
 def across_towers(devices, variant, kind, replicas, xla):

@@ -10,6 +10,7 @@ and an image_size other than a variant's own gives pools that drop the last row 
 """
 
 import contextlib
+import math
 
 import keras
 import numpy as np
@@ -107,6 +108,13 @@ def smallest_image_size(variant):
     while _last_map_size(variant, size) < 1:
         size += 1
     return size
+
+
+def multiply_adds(layer):
+    """Multiply-adds of a layer of a built model for one picture; only convolutions and full connections count."""
+    if not isinstance(layer, (layers.Conv2D, layers.Dense)):
+        return 0
+    return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
 
 
 def _last_map_size(variant, image_size):

@@ -55,6 +55,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, 
 
 
 def main():
+    devices.keep_freed_memory()
     strategy = _strategy()
     replicas, batch_size, model_dir = strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value
     if batch_size % replicas:

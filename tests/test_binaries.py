@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -63,6 +64,11 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
     assert evaluated["examples"] == 9
     for name in ("loss", "top_1", "top_5"):
         assert evaluated[name] == pytest.approx(trained[name], rel=1e-5)
+
+    for figure in ("curves", "filters"):
+        run(tool("visualize.py"), f"--figure={figure}", "--model_dir=model", f"--output={figure}.png", cwd=tmp_path)
+        drawn = np.asarray(Image.open(tmp_path / f"{figure}.png").convert("L"))
+        assert min(drawn.shape) > 300 and drawn.std() > 10
 
     export = ["-m", "alexnet_tf.export", "--model_dir=model", "--output=exports"]
     run(*export, cwd=tmp_path)
@@ -167,6 +173,9 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch)
     (["--tower_devices=CPU:0,CPU:1", "--xla=on"], "XLA compiles a step for one device"),
     (["--tower_devices=CPU:0,CPU:1", "--variant=half"], "--variant=half has no two towers"),
     (["--tower_devices=GPU:7,CPU:0"], "there is no device GPU:7 here"), (["--tower_devices=CPU:0"], "name two devices"),
+    (["--deterministic", "--xla=on"], "no deterministic gradient of max pooling"),
+    (["--distribution=multi_worker"], "reads the environment variable TF_CONFIG"),
+    (["--tower_devices=CPU:0,CPU:1", "--distribution=multi_worker"], "a replica of tf.distribute is one device"),
     (["--data_dir=pictures/train"], "pass --dataset=folder with it"),
     (["--json=no/such/folder.json"], "--json=no/such/folder.json cannot be written"),
     (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
@@ -202,6 +211,9 @@ def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):
 @pytest.mark.parametrize("arguments,message", [
     (["-m", "alexnet_tf.evaluate", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
     (["-m", "alexnet_tf.export", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
+    ([tool("visualize.py"), "--model_dir=nothing"], "--model_dir=nothing has no log of an epoch"),
+    ([tool("visualize.py"), "--figure=filters", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
+    ([tool("visualize.py"), "--output=curves.pdf"], "name a .png file"),
     ([tool("convert_tflite.py"), "--saved_model=nothing"], "nothing is no version"),
     ([tool("classify.py"), "--model=nothing", "conftest.py"], "nothing is no version"),
     ([tool("classify.py"), "--model=conftest.py", "conftest.py"], "conftest.py is not a file that tools/convert_tflite.py wrote"),

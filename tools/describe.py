@@ -19,7 +19,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 from PIL import Image, ImageDraw, ImageFont
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import build_model
+from alexnet_tf.model import build_model, multiply_adds
 
 _VARIANT = flags.DEFINE_list("variant", "paper", "One variant, or two separated by a comma.")
 _NUM_CLASSES = flags.DEFINE_integer("num_classes", 1000, "Outputs of the last layer.", lower_bound=2)
@@ -65,9 +65,7 @@ def stages(model):
         stage = found.setdefault(name, Stage(name, kind, 0, shape, _detail(layer)))
         stage.towers += towers
         stage.parameters += layer.count_params()
-        if kind in ("conv", "fc"):
-            positions = math.prod(shape[:-1])
-            stage.multiply_adds += positions * math.prod(layer.kernel.shape)
+        stage.multiply_adds += multiply_adds(layer)
     return list(found.values())
 
 

@@ -1,0 +1,189 @@
+"""Training that is killed, stopped and damaged ends with the bits of the training that was left alone."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+
+from alexnet_tf import checkpoints, shapes
+from alexnet_tf.optimizer import SGD2012
+
+KILLS, STOPS, DAMAGES, WORKER_KILLS = 50, 20, 1000, 6
+# A checkpoint of 160 MB every second: many of the kills fall into one.
+ARGUMENTS = ["--image_size=67", "--batch_size=6", "--epochs=20", "--learning_rate=0.002", "--warmup_steps=10", "--deterministic",
+             "--checkpoint_seconds=1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 12), ("test", 3)):
+        for label in range(3):
+            (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
+            for index in range(count):
+                file = folder / split / shapes.CLASS_NAMES[label] / f"{index}.jpg"
+                file.write_bytes(shapes.draw_jpeg(split, 10 * index + label))
+    return folder
+
+
+def start(data, model_dir, *more, config=None):
+    environment = os.environ | ({"TF_CONFIG": json.dumps(config)} if config else {})
+    return subprocess.Popen(
+        [sys.executable, "-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={data}", f"--model_dir={model_dir}", *ARGUMENTS,
+         *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finished(process):
+    output, _ = process.communicate()
+    assert process.returncode == 0, output[-2000:]
+
+
+def result(model_dir):
+    """The bits of weights and velocities, and of the lines after each epoch."""
+    newest = pathlib.Path(model_dir) / "checkpoints" / f"step-{checkpoints.newest_step(model_dir):08d}"
+    log = [line for line in (pathlib.Path(model_dir) / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+    sums = (newest / "SHA256SUMS").read_text().splitlines()
+    return newest.name, [line for line in sums if ".npz" in line], log
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("undisturbed")
+    begin = time.monotonic()
+    finished(start(data, model_dir))
+    return result(model_dir), time.monotonic() - begin
+
+
+def test_killed_at_any_moment(data, undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    rng, kills, in_saves, runs = random.Random(0), 0, 0, 0
+    while kills < KILLS:
+        model_dir, runs = tmp_path / str(runs), runs + 1
+        while True:
+            process = start(data, model_dir)
+            try:
+                process.wait(rng.uniform(0, seconds) if kills < KILLS else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills, in_saves = kills + 1, in_saves + bool(list(model_dir.glob("checkpoints/.step-*")))
+                continue
+            finished(process)
+            break
+        assert result(model_dir) == expected
+        assert not list(model_dir.glob("checkpoints/.step-*"))
+    print(f"{kills} kills, {in_saves} of them inside a save, in {runs} trainings: the bits of the undisturbed one")
+
+
+def test_stopped_by_sigterm(data, undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    rng, stops, early, runs = random.Random(1), 0, 0, 0
+    while stops < STOPS:
+        model_dir, runs = tmp_path / str(runs), runs + 1
+        while True:
+            process = start(data, model_dir)
+            try:
+                process.wait(rng.uniform(seconds / 3, seconds) if stops < STOPS else None)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGTERM)
+                output, _ = process.communicate()
+                assert process.returncode in (0, 143, -signal.SIGTERM), output[-2000:]
+                early += process.returncode == -signal.SIGTERM  # before the loop: there is nothing to save yet
+                if process.returncode:
+                    stops += 1
+                    assert process.returncode < 0 or "stopped by SIGTERM after step" in output
+                    continue
+            else:
+                finished(process)
+            break
+        assert result(model_dir) == expected
+    print(f"{stops} SIGTERMs, {early} of them before the first step, in {runs} trainings: the bits of the undisturbed one")
+
+
+def test_damaged_checkpoints_are_never_taken(tmp_path):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(30, name="fc1"), keras.layers.Dense(5, name="fc2")])
+    optimizer = SGD2012()
+    optimizer.build(model.trainable_variables)
+    contents = {}
+    for step in (5, 10):
+        for variable in (*model.trainable_variables, *optimizer.velocities):
+            variable.assign(variable + step)
+        checkpoints.save(tmp_path, model, optimizer, {"step": step, "sums": [0.5, 1.0, step]})
+        folder = tmp_path / "checkpoints" / f"step-{step:08d}"
+        contents[step] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rng, counts = random.Random(2), {}
+    for _ in range(DAMAGES):
+        name = rng.choice(sorted(contents[10]))
+        whole, path = contents[10][name], folder / name
+        how = rng.choice(["bit", "bytes", "truncated", "missing", "longer", "older", "zeros"])
+        counts[how] = counts.get(how, 0) + 1
+        damaged = bytearray(whole)
+        if how == "bit":
+            damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        elif how == "bytes":
+            position = rng.randrange(len(whole))
+            damaged[position:position + 16] = bytes(255 - byte for byte in whole[position:position + 16])
+        elif how == "truncated":
+            damaged = whole[:rng.randrange(len(whole))]
+        elif how == "longer":
+            damaged += bytes(rng.randrange(1, 100))
+        elif how == "older":
+            damaged = contents[5][name]
+        elif how == "zeros":
+            damaged = bytes(len(whole))
+        path.unlink() if how == "missing" else path.write_bytes(damaged)
+        told = []
+        state = checkpoints.restore(tmp_path, model, optimizer, told.append)
+        assert state["step"] == 5 and len(told) == 1 and "step-00000010 is damaged" in told[0], (name, how)
+        path.write_bytes(whole)
+    assert checkpoints.restore(tmp_path, model, optimizer)["step"] == 10
+    print(f"{DAMAGES} damaged checkpoints, none taken: {counts}")
+
+
+def test_a_lost_worker_ends_the_job_and_the_job_goes_on(data, tmp_path):
+    def job(model_dir):
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+        for one in sockets:
+            one.close()
+        return [start(data, model_dir, "--distribution=multi_worker", config={
+            "cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}) for index in range(2)]
+
+    begin = time.monotonic()
+    for worker in job(tmp_path / "whole"):
+        finished(worker)
+    seconds, rng, kills, waits = time.monotonic() - begin, random.Random(3), 0, []
+    while kills < WORKER_KILLS:
+        workers = job(tmp_path / "killed")
+        time.sleep(rng.uniform(seconds / 2, seconds))
+        victim = workers[rng.randrange(2)]
+        if victim.poll() is not None:  # the job was done first
+            for worker in workers:
+                finished(worker)
+            break
+        victim.kill()
+        begin = time.monotonic()
+        survivor = workers[1 - workers.index(victim)]
+        output, _ = survivor.communicate()
+        victim.communicate()
+        waits.append(time.monotonic() - begin)
+        kills += 1
+        assert survivor.returncode == devices_lost(output), output[-2000:]
+    for worker in job(tmp_path / "killed"):
+        finished(worker)
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    print(f"{kills} workers killed; the other ended after at most {max(waits):.1f} s; in the end the bits of the undisturbed job")
+
+
+def devices_lost(output):
+    """The status that belongs to what a worker said when it lost the other."""
+    return 75 if "start all workers again" in output else 0
