@@ -31,10 +31,13 @@ def main():
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-_BATCH_SIZE.value // replicas) * replicas  # the next multiple: no picture depends on it
     begin = time.monotonic()
-    with console.progress(dataset.evaluation.examples, "evaluate") as bar:
+    chief = devices.is_chief(strategy)
+    with console.progress(dataset.evaluation.examples, "evaluate", hidden=not chief) as bar:
         figures = steps.evaluate_split(strategy, model, Preprocessing(**settings["preprocessing"]), dataset.evaluation,
                                        batch_size, bar.update)
     rate = figures["examples"] / (time.monotonic() - begin)
+    if not chief:
+        return
     print(f"{_MODEL_DIR.value}, step {state['step']}, on {dataset.name} ({dataset.evaluation.name}):")
     app.report(figures | {"images_per_s": rate})
 

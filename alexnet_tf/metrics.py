@@ -60,6 +60,7 @@ class Log:
 
     def __init__(self, model_dir, first_step):
         self._path = pathlib.Path(model_dir) / "metrics.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(self._path, "".join(json.dumps(row) + "\n" for row in read_log(model_dir) if row["step"] <= first_step))
         self._writer = tf.summary.create_file_writer(str(self._path.with_name("tensorboard")))
 

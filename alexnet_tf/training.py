@@ -60,6 +60,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     if not chief:
         progress, note = functools.partial(console.progress, hidden=True), console.silence
     steps_per_epoch, last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
+    with strategy.scope():
+        optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
         "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None}
     first_step, figures = state["step"], state["figures"]
