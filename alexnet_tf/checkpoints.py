@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 import zipfile
 
 import numpy as np
@@ -60,9 +61,7 @@ def check_writable(model_dir):
             folder = folder.parent
         if not folder.is_dir():
             raise UserError(f"--model_dir={model_dir}: {folder} is a file; pass a folder.")
-        probe = folder / f".probe-{os.getpid()}"
-        probe.mkdir()
-        probe.rmdir()
+        os.rmdir(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     except OSError as error:
         raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
 
@@ -74,7 +73,7 @@ def locked(model_dir):
     with open(pathlib.Path(model_dir) / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
-        except OSError:
+        except BlockingIOError:
             raise UserError(f"--model_dir={model_dir} is being trained by another process; wait for it, or pass another.") from None
         yield
 
@@ -100,8 +99,9 @@ def save(model_dir, model, optimizer, state):
         (unfinished / _SUMS).write_text("".join(f"{_digest(unfinished / file)}  {file}\n" for file in (*arrays, "state.json")))
         for path in (*unfinished.iterdir(), unfinished):
             _flush(path)
-        if (folder / name).exists():  # the same step again: the older one was damaged, or we would have started after it
-            shutil.rmtree(folder / name)
+        for other in _steps(model_dir):  # this step or later: damaged, or we would have started after it
+            if other.name >= name:
+                shutil.rmtree(other)
         unfinished.rename(folder / name)
         _flush(folder)
     except OSError as error:

@@ -1,12 +1,11 @@
 """Where a step runs: strategies of tf.distribute on one machine and on several, and the two towers' devices."""
 
-import contextlib
-import ctypes
 import functools
 import json
 import os
 import sys
 import threading
+import zlib
 
 import tensorflow as tf
 
@@ -93,31 +92,42 @@ def is_chief(strategy):
     return worker_count(strategy) == 1 or strategy.cluster_resolver.task_id == 0
 
 
-def mean_over_workers(strategy, value):
-    """The mean of a number over all workers, the same on each. All have to call it at the same step."""
-    return value if worker_count(strategy) == 1 else float(_mean(strategy)(tf.constant(value, tf.float32)))
+def over_workers(strategy, value):
+    """The numbers that all workers pass, in their order: a list. All have to call it at the same step."""
+    if worker_count(strategy) == 1:
+        return [value]
+    everything = _gather(strategy)(tf.constant([value], tf.float64)).numpy().tolist()
+    return everything[::len(everything) // worker_count(strategy)]  # one of each worker's replicas
 
 
 @functools.cache
-def _mean(strategy):
-    @tf.function
-    def mean(value):
-        return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(tf.identity, args=(value,)), axis=None)
-
-    return mean
+def _gather(strategy):
+    return tf.function(lambda value: strategy.gather(strategy.run(tf.identity, args=(value,)), axis=0))
 
 
-def keep_freed_memory():
-    """Has glibc keep the memory of a step's activations for the next step.
+def together(strategy, function):
+    """Calls `function` on the chief, then on the other workers; returns its answer. Raises UserError on all if it does on one."""
+    first = is_chief(strategy)
+    for turn in (True, False):
+        error = None
+        if first == turn:
+            try:
+                answer = function()
+            except UserError as refusal:
+                error = refusal
+        refused = [worker for worker, failed in enumerate(over_workers(strategy, float(error is not None))) if failed]
+        if error:
+            raise error
+        if refused:
+            raise UserError(f"Worker {refused[0]} refused to start; it has said why.")
+    return answer
 
-    It would give blocks of this size back to the system and have each of their pages zeroed and mapped anew, at every step.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL("libc.so.6")
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(top_pad, 2**28)
+
+def check_agreement(strategy, **values):
+    """Raises UserError on all workers unless all pass the same values."""
+    digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
+    if len(set(digests)) > 1:
+        raise UserError(f"The workers differ: this one has {values}. Start all with the same flags, data and --model_dir.")
 
 
 def across_towers(devices, variant, kind, replicas, xla):

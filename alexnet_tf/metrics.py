@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.checkpoints import replace_text
+from alexnet_tf.errors import UserError
 
 
 class RunningMeans:
@@ -53,7 +54,8 @@ class Log:
 
     Every 50 steps: step, epoch, train_loss, train_top_1 (since the line before), learning_rate, images_per_s, input_wait (the
     share of the time that steps waited for pictures). After an epoch: step, epoch, train_loss and train_top_1 of the epoch,
-    learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are dropped: those steps come again.
+    learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are dropped, as those steps come again;
+    TensorBoard shows them twice.
     """
 
     STEPS = 50
@@ -65,25 +67,23 @@ class Log:
         self._writer = tf.summary.create_file_writer(str(self._path.with_name("tensorboard")))
 
     def write(self, row):
-        with open(self._path, "a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        try:
+            with open(self._path, "a") as stream:
+                stream.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written ({error.strerror}); make room and start again: it goes on from the "
+                            "last checkpoint.") from None
         group = "epoch/" if "loss" in row else "step/"
         with self._writer.as_default():
             for name, value in row.items():
                 if name not in ("step", "epoch"):
                     tf.summary.scalar(group + name, value, step=row["step"])
 
-    def flush(self):
-        self._writer.flush()
-
 
 class NoLog:
     """What workers other than the chief write."""
 
     def write(self, row):
-        pass
-
-    def flush(self):
         pass
 
 

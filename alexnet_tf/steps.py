@@ -12,8 +12,10 @@ many. From Python:
 """
 
 import math
+import statistics
 import time
 
+import keras
 import tensorflow as tf
 
 from alexnet_tf import devices, input_pipeline, preprocessing
@@ -87,7 +89,7 @@ def pick_xla(strategy, make_step, batch):
         float(steps[xla](batch, 0)[0])  # compiles
         begin = time.perf_counter()
         float(steps[xla](batch, 0)[0])
-        seconds[xla] = devices.mean_over_workers(strategy, time.perf_counter() - begin)
+        seconds[xla] = statistics.mean(devices.over_workers(strategy, time.perf_counter() - begin))
     faster = seconds[True] < seconds[False]
     return steps[faster], (f"--xla=auto: {'on' if faster else 'off'} "
                            f"(a step takes {seconds[True]:.2f} s with XLA, {seconds[False]:.2f} s without)")
@@ -97,7 +99,7 @@ def first_non_finite_layer(model, pixels, images):
     """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
     x = preprocessing.to_network_input(images, pixels)
     computed = model.layers[1:]
-    for layer, output in zip(computed, type(model)(model.input, [layer.output for layer in computed])(x)):
+    for layer, output in zip(computed, keras.Model(model.input, [layer.output for layer in computed])(x)):
         if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
             return layer.name
     return None

@@ -9,6 +9,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 from absl import flags
 
@@ -55,37 +56,33 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, 
 
 
 def main():
-    devices.keep_freed_memory()
     strategy = _strategy()
-    replicas, batch_size, model_dir = strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value
+    try:
+        with contextlib.ExitStack() as until_trained:
+            _train(strategy, until_trained)
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(f"Out of memory with --batch_size={_BATCH_SIZE.value} ({' '.join(error.message.split())[:120]}); use a "
+                        "smaller one.") from None
+    except tf.errors.OpError as error:
+        devices.leave_lost_workers(strategy, error)
+        raise
+
+
+def _train(strategy, until_trained):
+    replicas, batch_size, model_dir, chief = (
+        strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value, devices.is_chief(strategy))
     if batch_size % replicas:
         raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
-    image_size = _image_size()
-    checkpoints.check_writable(model_dir)
-    stored = checkpoints.read_settings(model_dir)
-    identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
-                "batch_size": batch_size, "seed": _SEED.value}
-    _check_same(stored, identity)
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
-    for line in dataset.notes:
-        console.note(line)
-    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
-                 "data_fingerprint": dataset.fingerprint}
-    _check_same(stored, identity)
-    if dataset.train.examples < batch_size:
-        raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
-
+    stored, identity, dataset = devices.together(strategy, lambda: _open(model_dir, batch_size, chief, until_trained))
     keras.utils.set_random_seed(_SEED.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     learning_rate = _learning_rate(batch_size)
     with strategy.scope():
-        model = build_model(_VARIANT.value, len(dataset.class_names), image_size, _DROPOUT_RATE.value, _initial_stddev(),
-                            _TOWER_DEVICES.value)
+        model = build_model(_VARIANT.value, len(dataset.class_names), identity["image_size"], _DROPOUT_RATE.value,
+                            _initial_stddev(), _TOWER_DEVICES.value)
         optimizer = SGD2012(learning_rate, _MOMENTUM.value, _WEIGHT_DECAY.value, _BIAS_RATE.value)
-        optimizer.build(model.trainable_variables)
     if _TOWER_DEVICES.value:
         devices.place_towers(model, _TOWER_DEVICES.value)
-    chief = devices.is_chief(strategy)
     if chief:
         console.note(
             f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
@@ -96,21 +93,43 @@ def main():
     if _DRY_RUN.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
-    with checkpoints.locked(model_dir) if chief else contextlib.nullcontext():
-        pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, image_size)
-        if chief:
-            checkpoints.remove_unfinished(model_dir)
-            if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
-                settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.flag_values()}
-                checkpoints.write_settings(model_dir, settings | app.provenance())
-        try:
-            figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir)
-        except tf.errors.OpError as error:
-            devices.leave_lost_workers(strategy, error)
-            raise
+    pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, identity["image_size"])
+    if chief:
+        checkpoints.remove_unfinished(model_dir)
+        if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
+            settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.flag_values()}
+            checkpoints.write_settings(model_dir, settings | app.provenance())
+    figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir)
     if chief:
         print(f"{model_dir}:")
         app.report(figures)
+
+
+def _open(model_dir, batch_size, chief, until_trained):
+    """(settings stored in `model_dir` or None, what cannot change on the way, the Dataset). Raises UserError if they clash.
+
+    Keeps other trainings out of `model_dir` until `until_trained`, an ExitStack, is left.
+    """
+    image_size = _image_size()
+    if math.isnan(_LEARNING_RATE.value or 0.0):
+        raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the paper's.")
+    if chief:
+        checkpoints.check_writable(model_dir)
+    stored = checkpoints.read_settings(model_dir)
+    identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
+                "batch_size": batch_size, "seed": _SEED.value}
+    _check_same(stored, identity)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
+    for line in dataset.notes if chief else ():
+        console.note(line)
+    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
+                 "data_fingerprint": dataset.fingerprint}
+    _check_same(stored, identity)
+    if dataset.train.examples < batch_size:
+        raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
+    if chief and not _DRY_RUN.value:
+        until_trained.enter_context(checkpoints.locked(model_dir))
+    return stored, identity, dataset
 
 
 def _strategy():
@@ -150,8 +169,8 @@ def _image_size():
 def _check_same(stored, identity):
     """Raises UserError if the model directory was trained with something else that cannot change on the way."""
     for name, value in identity.items() if stored else ():
-        if stored[name] != value:
-            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored[name], value))
+        if stored.get(name) != value:
+            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
             raise UserError(f"--model_dir={_MODEL_DIR.value} holds a model of {name} {was}, not {now}; pass another --model_dir.")
 
 

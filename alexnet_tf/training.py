@@ -51,6 +51,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
           note=console.note):
     """Trains to the end of `plan` from the newest checkpoint in `model_dir`; returns the figures of the last evaluation.
 
+    `model` and `optimizer`, an SGD2012, are made in strategy.scope(), as tf.distribute wants it.
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
@@ -63,8 +64,9 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
-        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None}
+        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None, "scheduled": None}
     first_step, figures = state["step"], state["figures"]
+    devices.check_agreement(strategy, first_step=first_step, plan=plan, data=dataset.fingerprint)
     if first_step >= last_step:
         note(f"{model_dir} is trained already: step {first_step}, asked for {last_step}")
         return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
@@ -76,24 +78,25 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(len(dataset.class_names))
     log = Log(model_dir, first_step) if chief else NoLog()
     callbacks = _callback_list(callbacks, model, optimizer)
-    stop = _StopSignal(strategy)
-    scheduled = None
-    begin = saved = shown = time.monotonic()
+    begin = saved = time.monotonic()
     waited = 0.0  # for pictures
     logged = begin, waited, first_step
     batches = input_pipeline.distribute(strategy, functools.partial(
         input_pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, first_step))
+    scheduled = state["scheduled"]
+    if scheduled:
+        optimizer.learning_rate.assign(state["learning_rate"])  # a callback may have set it
     callbacks.on_train_begin()
-    with progress(last_step * plan.batch_size, "train", first_step * plan.batch_size) as bar:
+    with _StopSignal(strategy) as stop, progress(last_step * plan.batch_size, "train", first_step * plan.batch_size) as bar:
         for step in range(first_step, last_step):
             epoch, step_of_epoch = divmod(step, steps_per_epoch)
-            if step_of_epoch == 0 or step == first_step:
-                callbacks.on_epoch_begin(epoch)
-            rates = plan.rate(step, last_step, plateau.drops), conv1_factor(plan.schedule, step / last_step)
+            rates = [plan.rate(step, last_step, plateau.drops), conv1_factor(plan.schedule, step / last_step)]
+            optimizer.conv1_factor.assign(rates[1])
             if rates != scheduled:  # else a callback's rate would be overwritten at once
                 optimizer.learning_rate.assign(rates[0])
-                optimizer.conv1_factor.assign(rates[1])
                 scheduled = rates
+            if step_of_epoch == 0 or step == first_step:
+                callbacks.on_epoch_begin(epoch)
             callbacks.on_train_batch_begin(step_of_epoch)
             wait_begin = time.monotonic()
             batch = input_pipeline.next_batch(batches, dataset.train)
@@ -106,12 +109,12 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
 
             done, now = step + 1, time.monotonic()
             end_of_epoch = done % steps_per_epoch == 0
-            end = stop.requested_of_any(done) or model.stop_training
-            time_to_save = end_of_epoch or end or now - saved > plan.checkpoint_seconds
+            signalled, due = stop.agree(done, now - saved > plan.checkpoint_seconds)
+            time_to_save = end_of_epoch or signalled or model.stop_training or due
             time_to_log = done % Log.STEPS == 0 or end_of_epoch
-            if time_to_save or time_to_log or now - shown > console.INTERVAL:
+            if time_to_save or time_to_log:
                 _stop_if_not_finite(means.fold(), done, model, pixels, dataset, plan)
-                shown = now
+                now = time.monotonic()  # reading the sums has waited for the device
             if time_to_log:
                 (loss, top_1), rate = means.take_recent(), float(optimizer.learning_rate.numpy())
                 seconds, wait = now - logged[0], waited - logged[1]
@@ -140,12 +143,15 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                     f"val_{name}": evaluated[name] for name in ("loss", "top_1", "top_5")})
             if time_to_log:
                 logged = time.monotonic(), waited, done
-            if time_to_save and chief:
-                checkpoints.save(model_dir, model, optimizer, {
-                    "step": done, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
-                    "xla": train_step.xla})
+            if time_to_save:
+                if chief:
+                    checkpoints.save(model_dir, model, optimizer, {
+                        "step": done, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
+                        "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy())})
                 saved = time.monotonic()
-            stop.exit_if_requested(note, done)
+            if signalled:
+                note(f"stopped by {signal.Signals(signalled).name} after step {done}; start again to go on from there")
+                sys.exit(128 + signalled)
             if model.stop_training:
                 note(f"stopped by a callback after step {done}")
                 break
@@ -199,30 +205,33 @@ def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
 
 
 class _StopSignal:
-    """Remembers SIGTERM or SIGINT until the step is done; a second one stops at once."""
+    """Remembers SIGTERM or SIGINT until the step is done; a second one stops at once. In a `with`, on the main thread."""
 
     _CHECK_EVERY = 8  # steps, where workers have to agree
 
     def __init__(self, strategy):
-        self._strategy, self._here, self.requested = strategy, 0, 0
+        self._strategy, self._here, self._before = strategy, 0, {}
+
+    def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._remember)
+            self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _remember(self, number, frame):
         del frame
         self._here = number
-        signal.signal(number, signal.SIG_DFL)
+        for either in self._before:
+            signal.signal(either, signal.SIG_DFL)
 
-    def requested_of_any(self, step):
-        """The number of the signal that any worker got, or 0. The same on all workers, which call it at the same step."""
+    def agree(self, step, due):
+        """(the signal that any worker got, or 0; whether the chief's checkpoint is due), the same on all workers."""
         if devices.worker_count(self._strategy) == 1:
-            self.requested = self._here
-        elif step % self._CHECK_EVERY == 0 and devices.mean_over_workers(self._strategy, self._here):
-            self.requested = self._here or signal.SIGTERM
-        return self.requested
-
-    def exit_if_requested(self, note, step):
-        if self.requested:
-            note(f"stopped by {signal.Signals(self.requested).name} after step {step}; start again to go on from there")
-            sys.exit(128 + self.requested)
+            return self._here, due
+        if step % self._CHECK_EVERY:
+            return 0, False
+        asked = devices.over_workers(self._strategy, 100 * due + self._here)
+        return max(int(value) % 100 for value in asked), asked[0] >= 100

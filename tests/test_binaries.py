@@ -166,7 +166,9 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("arguments,message", [
     (["--variant=vgg"], "paper"), (["--batch_size=0"], "batch_size"), (["--no_such_flag"], "no_such_flag"),
-    (["--learning_rate=-1"], "learning_rate"), (["stray"], "'stray' belongs to no flag"),
+    (["--learning_rate=-1"], "learning_rate"),
+    (["--learning_rate=nan", "--dataset=folder", "--data_dir=pictures", "--batch_size=6"], "--learning_rate=nan is no number"),
+    (["stray"], "'stray' belongs to no flag"),
     (["--batch_size=7", "--replicas=2"], "--batch_size=7 does not divide among 2 replicas; use a multiple of 2"),
     (["--image_size=66", "--batch_size=6", "--dataset=folder", "--data_dir=pictures"], "its smallest is 67"),
     (["--tower_devices=CPU:0,CPU:1", "--replicas=2"], "a replica of tf.distribute is one device"),

@@ -142,8 +142,7 @@ class Bar:
 
 
 def run(folder, model_dir, the_plan, bar=None, **arguments):
-    keras.utils.set_random_seed(3)
-    model, optimizer = build_model("paper", 3, PIXELS.image_size), SGD2012()
+    model, optimizer = build(one_device(), 0.5)
     dataset, notes = datasets.open_dataset("folder", folder), []
     figures = training.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
                              note=notes.append, **arguments)

@@ -54,6 +54,20 @@ def test_two_processes_train_as_one(picture_folder, tmp_path):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("change,messages", [
+    (["--data_dir=nowhere"], ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"]),
+    (["--learning_rate=0.3"], ["The workers differ", "The workers differ"])])
+def test_a_worker_that_cannot_start_ends_both(picture_folder, tmp_path, change, messages):
+    arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--image_size=67", "--batch_size=6", "--xla=off",
+                 "--model_dir=model"]
+    ports = free_ports(2)
+    workers = [start(arguments + (change if index else []), tmp_path, index, ports) for index in range(2)]
+    for worker, message in zip(workers, messages):
+        output, error = worker.communicate()
+        assert worker.returncode == 2 and message in error and "Traceback" not in error, error
+    assert not list((tmp_path / "model").glob("checkpoints/step-*"))
+
+
 @pytest.mark.parametrize("config", ["", "{", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
 def test_a_config_that_is_none_is_refused(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)

@@ -37,7 +37,6 @@ _TORCH_PYTHON = flags.DEFINE_string(
 
 
 def main():
-    devices.keep_freed_memory()
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     if _BATCH_SIZE.value % strategy.num_replicas_in_sync:
         raise UserError(f"--batch_size={_BATCH_SIZE.value} does not divide among {strategy.num_replicas_in_sync} replicas.")
@@ -57,19 +56,20 @@ def main():
             models[name], step = _step(strategy, change, pixels, len(dataset.class_names), xla)
             timed[name] = _on_one_batch(step, _random_batch(strategy, pixels, len(dataset.class_names)))
     first = next(iter(timed))
+    operations, product = _matrix_product()
+    operations /= _in_turn({"": product})[""]
+    seconds = _in_turn(timed)
     batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.training_batches(
         dataset.train, pixels, _BATCH_SIZE.value, 0, context=context))
     step = _step(strategy, _keep, pixels, len(dataset.class_names), ways[0])[1]
-    timed["step fed by the input pipeline"] = lambda number: step(next(batches), number)
-    peak, timed["matrix product"] = _matrix_product()
-    seconds = _in_turn(timed)
+    fed = _in_turn({"one batch": timed[first], "fed": lambda number: step(next(batches), number)})
 
     figures = {}
-    operations = peak / seconds.pop("matrix product")
     for kind, value in seconds.items():
         figures[kind] = f"{value:.3f} s, {_BATCH_SIZE.value / value:.1f} images/s, {seconds[first] / value:.3f} of a step's rate"
     if "step without LRN" in seconds:
         figures["cost of LRN"] = f"{seconds[first] / seconds['step without LRN']:.3f} times the step without"
+    figures["fed by the input pipeline"] = f"{fed['one batch'] / fed['fed']:.3f} of the rate on one batch in memory"
     figures["matrix product"] = f"{operations / 1e9:.0f} GFLOP/s in {_PRECISION.value}"
     for kind in seconds.keys() & {first, "step without LRN"}:
         share = _step_operations(models[kind]) * _BATCH_SIZE.value / seconds[kind] / operations
