@@ -27,6 +27,7 @@ import numpy as np
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
 
+IF_NOT_FINITE = "try a lower --learning_rate or a longer --warmup_steps. The last checkpoint is from before."
 _KEEP = 2
 _SUMS = "SHA256SUMS"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
@@ -86,8 +87,7 @@ def save(model_dir, model, optimizer, state):
     arrays = {"weights.npz": _arrays(model.variables), "optimizer.npz": _arrays(optimizer.velocities)}
     for name, array in (item for file in arrays.values() for item in file.items()):
         if not np.isfinite(array).all():
-            raise UserError(f"{name} is not finite after step {state['step']}; try a lower --learning_rate or a longer "
-                            "--warmup_steps. The last checkpoint is from before.")
+            raise UserError(f"{name} is not finite after step {state['step']}; {IF_NOT_FINITE}")
     folder = pathlib.Path(model_dir) / "checkpoints"
     name = f"step-{state['step']:08d}"
     unfinished = folder / f".{name}.{os.getpid()}"
@@ -96,7 +96,7 @@ def save(model_dir, model, optimizer, state):
         for file, content in arrays.items():
             np.savez(unfinished / file, **content)
         (unfinished / "state.json").write_text(json.dumps(state))
-        (unfinished / _SUMS).write_text("".join(f"{_digest(unfinished / file)}  {file}\n" for file in (*arrays, "state.json")))
+        (unfinished / _SUMS).write_text(_sums(unfinished))
         for path in (*unfinished.iterdir(), unfinished):
             _flush(path)
         for other in _steps(model_dir):  # this step or later: damaged, or we would have started after it
@@ -190,14 +190,16 @@ def _read(path, variables):
 
 def _check_sums(checkpoint):
     """Raises ValueError unless the three files are those that were written, bit for bit."""
-    text = "".join(f"{_digest(checkpoint / file)}  {file}\n" for file in ("weights.npz", "optimizer.npz", "state.json"))
-    if (checkpoint / _SUMS).read_text() != text:
+    if (checkpoint / _SUMS).read_text() != _sums(checkpoint):
         raise ValueError(f"its files differ from {_SUMS}")
 
 
-def _digest(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sums(checkpoint):
+    lines = []
+    for file in ("weights.npz", "optimizer.npz", "state.json"):
+        with open(checkpoint / file, "rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file}\n")
+    return "".join(lines)
 
 
 def replace_text(path, text):

@@ -4,7 +4,6 @@ import sys
 
 import tqdm
 
-
 INTERVAL = 0.2 if sys.stderr.isatty() else 10.0  # seconds; a log file gets a line now and then instead of a moving bar
 
 

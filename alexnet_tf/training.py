@@ -129,8 +129,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                     note(advice)
                 evaluated = steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
                 if not math.isfinite(evaluated["loss"]):
-                    raise UserError(f"The evaluation loss is {evaluated['loss']} after step {done}; try a lower --learning_rate or "
-                                    "a longer --warmup_steps. The last checkpoint is from before.")
+                    raise UserError(f"The evaluation loss is {evaluated['loss']} after step {done}; {checkpoints.IF_NOT_FINITE}")
                 plateau.after_epoch(1 - evaluated["top_1"])
                 log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
                            "learning_rate": float(optimizer.learning_rate.numpy()),
@@ -200,8 +199,7 @@ def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
     batch = next(iter(input_pipeline.training_batches(dataset.train, pixels, plan.batch_size, plan.seed, step)))
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""
-    raise UserError(f"The loss is not finite at step {step + 1}{where}; try a lower --learning_rate or a longer --warmup_steps. "
-                    "The last checkpoint is from before.")
+    raise UserError(f"The loss is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}")
 
 
 class _StopSignal:

@@ -1,6 +1,8 @@
 """What the tests share: two logical CPU devices, and a small folder of real picture files."""
 
+import json
 import os
+import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -39,6 +41,20 @@ def picture_folder(tmp_path):
     write_pictures(tmp_path / "pictures/train", 8)
     write_pictures(tmp_path / "pictures/test", 3, first=8)
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def worker_environments():
+    """Makes the environments of two processes that train together on this machine, on ports that are free now."""
+    def make():
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
+        for one in sockets:
+            one.close()
+        return [os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+                for index in range(2)]
+
+    return make
 
 
 @pytest.fixture

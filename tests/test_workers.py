@@ -1,8 +1,6 @@
 """Two processes that train together, and what they say when they cannot."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 
@@ -12,21 +10,9 @@ import pytest
 from alexnet_tf import devices
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(arguments, cwd, index, ports):
-    config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": index}}
+def start(arguments, cwd, environment):
     return subprocess.Popen([sys.executable, "-m", "alexnet_tf.train", *arguments, "--distribution=multi_worker"], cwd=cwd,
-                            env=os.environ | {"TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True)
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def weights(model_dir):
@@ -35,14 +21,13 @@ def weights(model_dir):
         return dict(arrays)
 
 
-def test_two_processes_train_as_one(picture_folder, tmp_path):
+def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environments):
     arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--image_size=67", "--batch_size=6", "--epochs=2",
                  "--learning_rate=0.002", "--xla=off", "--schedule=constant", "--json=figures.json"]
     subprocess.run([sys.executable, "-m", "alexnet_tf.train", *arguments, "--model_dir=alone"], cwd=tmp_path, check=True,
                    capture_output=True)
     alone = json.loads((tmp_path / "figures.json").read_text())
-    ports = free_ports(2)
-    workers = [start([*arguments, "--model_dir=together"], tmp_path, index, ports) for index in range(2)]
+    workers = [start([*arguments, "--model_dir=together"], tmp_path, environment) for environment in worker_environments()]
     answers = [worker.communicate() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], answers
     assert "together:" in answers[0][0] and answers[1][0] == ""  # one of them tells
@@ -57,11 +42,10 @@ def test_two_processes_train_as_one(picture_folder, tmp_path):
 @pytest.mark.parametrize("change,messages", [
     (["--data_dir=nowhere"], ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"]),
     (["--learning_rate=0.3"], ["The workers differ", "The workers differ"])])
-def test_a_worker_that_cannot_start_ends_both(picture_folder, tmp_path, change, messages):
+def test_a_worker_that_cannot_start_ends_both(picture_folder, tmp_path, worker_environments, change, messages):
     arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--image_size=67", "--batch_size=6", "--xla=off",
                  "--model_dir=model"]
-    ports = free_ports(2)
-    workers = [start(arguments + (change if index else []), tmp_path, index, ports) for index in range(2)]
+    workers = [start(arguments + more, tmp_path, environment) for more, environment in zip(([], change), worker_environments())]
     for worker, message in zip(workers, messages):
         output, error = worker.communicate()
         assert worker.returncode == 2 and message in error and "Traceback" not in error, error

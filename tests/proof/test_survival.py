@@ -1,11 +1,8 @@
 """Training that is killed, stopped and damaged ends with the bits of the training that was left alone."""
 
-import json
-import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -34,8 +31,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def start(data, model_dir, *more, config=None):
-    environment = os.environ | ({"TF_CONFIG": json.dumps(config)} if config else {})
+def start(data, model_dir, *more, environment=None):
     return subprocess.Popen(
         [sys.executable, "-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={data}", f"--model_dir={model_dir}", *ARGUMENTS,
          *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
@@ -62,23 +58,35 @@ def undisturbed(data, tmp_path_factory):
     return result(model_dir), time.monotonic() - begin
 
 
+def through(data, model_dir, moment, interrupt):
+    """Trains to the end, through interruptions: after `moment()` seconds, unless it is None, `interrupt(process)` ends the
+    process and says whether there is anything left to train."""
+    while True:
+        process = start(data, model_dir)
+        try:
+            process.wait(moment())
+        except subprocess.TimeoutExpired:
+            if interrupt(process):
+                continue
+        else:
+            finished(process)
+        return result(model_dir)
+
+
 def test_killed_at_any_moment(data, undisturbed, tmp_path):
     expected, seconds = undisturbed
     rng, kills, in_saves, runs = random.Random(0), 0, 0, 0
+
+    def kill(process):
+        nonlocal kills, in_saves
+        process.kill()
+        process.communicate()
+        kills, in_saves = kills + 1, in_saves + bool(list(model_dir.glob("checkpoints/.step-*")))
+        return True
+
     while kills < KILLS:
         model_dir, runs = tmp_path / str(runs), runs + 1
-        while True:
-            process = start(data, model_dir)
-            try:
-                process.wait(rng.uniform(0, seconds) if kills < KILLS else None)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                kills, in_saves = kills + 1, in_saves + bool(list(model_dir.glob("checkpoints/.step-*")))
-                continue
-            finished(process)
-            break
-        assert result(model_dir) == expected
+        assert through(data, model_dir, lambda: rng.uniform(0, seconds) if kills < KILLS else None, kill) == expected
         assert not list(model_dir.glob("checkpoints/.step-*"))
     assert in_saves > 0
     print(f"{kills} kills, {in_saves} of them inside a save, in {runs} trainings: the bits of the undisturbed one")
@@ -87,25 +95,21 @@ def test_killed_at_any_moment(data, undisturbed, tmp_path):
 def test_stopped_by_sigterm(data, undisturbed, tmp_path):
     expected, seconds = undisturbed
     rng, stops, early, runs = random.Random(1), 0, 0, 0
+
+    def stop(process):
+        nonlocal stops, early
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate()
+        assert process.returncode in (0, 143, -signal.SIGTERM), output[-2000:]
+        early += process.returncode == -signal.SIGTERM  # before the loop: there is nothing to save yet
+        if process.returncode:
+            stops += 1
+            assert process.returncode < 0 or "stopped by SIGTERM after step" in output
+        return process.returncode != 0
+
     while stops < STOPS:
         model_dir, runs = tmp_path / str(runs), runs + 1
-        while True:
-            process = start(data, model_dir)
-            try:
-                process.wait(rng.uniform(seconds / 3, seconds) if stops < STOPS else None)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGTERM)
-                output, _ = process.communicate()
-                assert process.returncode in (0, 143, -signal.SIGTERM), output[-2000:]
-                early += process.returncode == -signal.SIGTERM  # before the loop: there is nothing to save yet
-                if process.returncode:
-                    stops += 1
-                    assert process.returncode < 0 or "stopped by SIGTERM after step" in output
-                    continue
-            else:
-                finished(process)
-            break
-        assert result(model_dir) == expected
+        assert through(data, model_dir, lambda: rng.uniform(seconds / 3, seconds) if stops < STOPS else None, stop) == expected
     assert early < stops
     print(f"{stops} SIGTERMs, {early} of them before the first step, in {runs} trainings: the bits of the undisturbed one")
 
@@ -151,14 +155,10 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
     print(f"{DAMAGES} damaged checkpoints, none taken: {counts}")
 
 
-def test_a_lost_worker_ends_the_job_and_the_job_goes_on(data, tmp_path):
+def test_a_lost_worker_ends_the_job_and_the_job_goes_on(data, tmp_path, worker_environments):
     def job(model_dir):
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-        for one in sockets:
-            one.close()
-        return [start(data, model_dir, "--distribution=multi_worker", config={
-            "cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}) for index in range(2)]
+        return [start(data, model_dir, "--distribution=multi_worker", environment=environment)
+                for environment in worker_environments()]
 
     begin = time.monotonic()
     for worker in job(tmp_path / "whole"):
