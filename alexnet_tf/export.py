@@ -60,8 +60,9 @@ class _Classifier(tf.Module):
         self._variables = [variable.value for variable in model.variables]
         # Not the models themselves: tracked as Keras objects as well, their weights would be written twice.
         self._logits, self._edge_logits, self._features = (
-            lambda images, form=form: form(preprocessing.to_network_input(images, pixels), training=False)
-            for form in (model, layers.for_small_devices(model), last_hidden(model)))
+            lambda images, form=form, prepare=prepare: form(prepare(images, pixels), training=False) for form, prepare in (
+                (model, preprocessing.to_network_input), (layers.for_small_devices(model), preprocessing.to_edge_input),
+                (last_hidden(model), preprocessing.to_network_input)))
         self._pixels = pixels
         # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
         self._names = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(

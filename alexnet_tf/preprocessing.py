@@ -6,6 +6,7 @@ way than those it was trained on. uint8 travels between the stages; `to_network_
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -79,3 +80,13 @@ def _window(image, preprocessing, offset):
 def to_network_input(images, preprocessing):
     """uint8 or float images in 0..255, [batch, image_size, image_size, channels], to float32 less the mean, over `std`."""
     return (tf.cast(images, tf.float32) - tf.constant(preprocessing.mean)) / preprocessing.std
+
+
+def to_edge_input(images, preprocessing):
+    """As `to_network_input`, but the mean goes in two parts, each as good as exact in float16.
+
+    A converter to float16 rounds all constants: a mean that is 0.03 off in a channel costs 1e-3 of a probability.
+    """
+    mean = np.array(preprocessing.mean, np.float32)
+    rounded = mean.astype(np.float16).astype(np.float32)
+    return (tf.cast(images, tf.float32) - rounded - (mean - rounded)) / preprocessing.std
