@@ -18,6 +18,7 @@ setuptools.setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "ai-edge-litert>=2.3,<3",
+        "flatbuffers>=24,<26",
         "importlib_resources>=6,<8",  # tensorflow-datasets imports it and does not say so
         "keras>=3.15.1,<4",
         "matplotlib>=3.10,<4",
@@ -28,7 +29,10 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10,<5",
         "tqdm>=4.66,<5",
     ],
-    extras_require={"test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"]},
+    extras_require={
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1", "tensorflow-serving-api>=2.20,<3"],
+        "proof": ["tf2onnx>=1.17,<2"],  # for ONNX Runtime as a witness
+    },
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",
         "alexnet-evaluate = alexnet_tf.evaluate:run",

@@ -51,8 +51,8 @@ def _flatbuffer(pixels, manifest):
     span = {0: np.full(1, 255, np.float32), 1: np.zeros(1, np.float32)}
     images = {
         0: "images", 3: content, 4: [none], 5: span,
-        1: f"{'RGB' if pixels.channels == 3 else 'Grey'} 0..255: the central square of {pixels.image_size} pixels of a picture whose "
-           f"shorter side was scaled to {pixels.resize}."}
+        1: f"{'RGB' if pixels.channels == 3 else 'Grey'} 0..255: the central {pixels.image_size} x "
+           f"{pixels.image_size} pixels of a picture whose shorter side was scaled to {pixels.resize}."}
     probabilities = {
         0: "probabilities", 1: "Of each class, in the order of the labels.", 3: {0: features, 1: {}},
         5: {0: np.ones(1, np.float32), 1: np.zeros(1, np.float32)},

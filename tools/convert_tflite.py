@@ -37,8 +37,9 @@ _CALIBRATION_PICTURES = 200
 _LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 1e-3}
 _LEAST_AGREEMENT = 0.98
 _LARGEST_LOSS = 0.003  # of top-1 accuracy
-# Normalisation stays in float32 in int8 files: 8 bits hold no sum of squares well, and RSQRT and SQRT of integers are slow.
-_IN_FLOAT = re.compile(r"^(?!.*/conv\d).*/((?:lrn|spatial_norm)\d[ab]?)(?!_in)")
+# What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and SQRT of integers are slow.
+# What comes before it: pixels less their mean do not fit into 8 bits, and conv1 takes no longer in float32.
+_IN_FLOAT = re.compile(r"^(?!.*/conv[2-9]).*?(sub|conv1|lrn\d|spatial_norm\d)")
 
 
 def convert(saved_model, quantization, calibration):
@@ -106,11 +107,14 @@ def main():
     artifacts.check_sums(_SAVED_MODEL.value)
     pixels = Preprocessing(**manifest["preprocessing"])
     dataset = datasets.open_dataset(*app.dataset_or(manifest["training"]["flags"]))
+    labels = (pathlib.Path(_SAVED_MODEL.value) / "assets/labels.txt").read_text()
+    if list(dataset.class_names) != labels.splitlines():
+        raise UserError(f"--dataset={dataset.name} has other classes than {_SAVED_MODEL.value}; pass pictures like those that it "
+                        "was trained on.")
 
     int8 = _QUANTIZATION.value == "int8"
     calibration = [image for image, _ in _images(dataset.train, pixels, _CALIBRATION_PICTURES)] if int8 else []
     content = convert(_SAVED_MODEL.value, _QUANTIZATION.value, calibration)
-    labels = (pathlib.Path(_SAVED_MODEL.value) / "assets/labels.txt").read_text()
     content = tflite_metadata.complete(content, pixels, labels, manifest)
     figures = compare(_SAVED_MODEL.value, content, dataset.evaluation, pixels, _QUANTIZATION.value)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
