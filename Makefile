@@ -18,13 +18,19 @@ bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32 --precision=mixed_bfloat16
 
 # The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print.
-proof: $(VENV)/installed .venv-proof/installed
+proof: $(VENV)/installed .venv-proof/installed .venv-mediapipe/installed
 	$(BIN)/python -m pytest -s tests/proof
 	$(BIN)/python tests/proof/linear_baseline.py
 
 .venv-proof/installed: constraints.txt
 	$(PYTHON) -m venv .venv-proof
-	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless onnxruntime
+	@touch $@
+
+# Apart, because it brings another OpenCV.
+.venv-mediapipe/installed: constraints.txt
+	$(PYTHON) -m venv .venv-mediapipe
+	.venv-mediapipe/bin/python -m pip install --quiet --constraint constraints.txt mediapipe
 	@touch $@
 
 $(VENV)/installed: setup.py constraints.txt
@@ -35,4 +41,4 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof *.egg-info
+	rm -rf $(VENV) .venv-proof .venv-mediapipe *.egg-info
