@@ -21,12 +21,12 @@ _WITNESS_PYTHON = flags.DEFINE_string(
 
 # Runs in a process of its own: loads one model, then times one picture for each line that it reads. Memory in MB.
 _WORKER = """
-import json, os, resource, sys, time
+import json, os, sys, time
 import numpy as np
 kind, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 def megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 image = np.random.default_rng(0).uniform(0, 255, json.loads(sys.argv[4]))
 if kind == "tflite":
@@ -107,17 +107,14 @@ def _in_turn(models, threads, shape):
         for name, (python, kind, path) in models.items():
             workers[name] = subprocess.Popen([python, "-c", _WORKER, kind, path, str(threads), shape], text=True,
                                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            line = workers[name].stdout.readline()
-            if not line:
-                raise UserError(f"{name} does not run under {python}.")
-            loads[name] = json.loads(line)
+            loads[name] = json.loads(_line(workers[name]))
         seconds = {name: [] for name in models}
         for _ in range(ROUNDS.value):
             for name, worker in workers.items():
                 for _ in range(3):  # the first two bring the caches back
                     worker.stdin.write("\n")
                     worker.stdin.flush()
-                    elapsed = float(worker.stdout.readline())
+                    elapsed = float(_line(worker))
                 seconds[name].append(elapsed)
     finally:
         for worker in workers.values():
@@ -127,6 +124,14 @@ def _in_turn(models, threads, shape):
     return {f"{name}, {threads} thread{'s' * (threads > 1)}":
             f"{1e3 * median:.1f} ms, {reference / median:.2f} of the first's rate; loads in {loads[name]['load']:.2f} s, "
             f"{loads[name]['memory']:.0f} MB" for name, median in medians.items()}
+
+
+def _line(worker):
+    """The next line of a worker. Raises UserError if it has ended instead."""
+    line = worker.stdout.readline()
+    if not line:
+        raise UserError(f"{worker.args[3]} ({worker.args[4]}) does not run under {worker.args[0]}: status {worker.wait()}.")
+    return line
 
 
 def _witnesses(first):
