@@ -47,6 +47,7 @@ class Dataset:
     evaluation: Split
     fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
+    statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
 
 
 def open_dataset(name, data_dir=None, seed=0):
