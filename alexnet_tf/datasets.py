@@ -18,7 +18,7 @@ import tarfile
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import imagenet, preprocessing, store
+from alexnet_tf import imagenet, prepared, preprocessing
 from alexnet_tf.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif")
@@ -58,7 +58,7 @@ def open_dataset(name, data_dir=None, seed=0):
     If `data_dir` holds a prepared data set, such as tools/prepare_dataset.py writes, that is read. Raises UserError, before any
     long work, if there is nothing to read or if a picture of a folder is broken.
     """
-    stored = store.find(data_dir) if data_dir else None
+    stored = prepared.find(data_dir) if data_dir else None
     if stored:
         return _open_prepared(name, stored)
     if name == "folder":
@@ -78,10 +78,10 @@ def naming_bad_pictures(split):
     try:
         yield
     except tf.errors.NotFoundError as error:
-        raise UserError(f"A picture is gone: {_reason(error)}.") from None
+        raise UserError(f"A picture is gone: {reason(error)}.") from None
     except tf.errors.InvalidArgumentError as error:
-        name, reason = _first_bad_picture(split) or (split.name, _reason(error))
-        raise UserError(f"{name} does not decode as a picture ({reason}); replace it or take it out.") from None
+        name, why = _first_bad_picture(split) or (split.name, reason(error))
+        raise UserError(f"{name} does not decode as a picture ({why}); replace it or take it out.") from None
 
 
 def _first_bad_picture(split):
@@ -90,7 +90,7 @@ def _first_bad_picture(split):
         try:
             preprocessing.decode(record["image"])
         except tf.errors.InvalidArgumentError as error:
-            return split.name_of(int(record["picture"])), _reason(error)
+            return split.name_of(int(record["picture"])), reason(error)
     return None
 
 
@@ -188,7 +188,7 @@ def _check_pictures(files):
             try:
                 preprocessing.decode(tf.io.read_file(file))
             except tf.errors.OpError as error:
-                raise UserError(f"{file} does not decode as a picture ({_reason(error)}); replace it or take it out.") from None
+                raise UserError(f"{file} does not decode as a picture ({reason(error)}); replace it or take it out.") from None
     return sizes
 
 
@@ -204,7 +204,8 @@ def _look_at(file):
     return size, not (whole_jpeg or whole_png)
 
 
-def _reason(error):
+def reason(error):
+    """What TensorFlow's error says, without the operation that says it: one short line."""
     return error.message.split("[Op:")[0].strip().splitlines()[0].split("{{")[0].strip()[:160]
 
 
@@ -225,7 +226,7 @@ def _open_tfds(name, data_dir):
     if builder.name == "imagenet2012" and not builder.is_prepared():
         archives = pathlib.Path(builder.data_dir_root) / "downloads/manual"
         imagenet.check_archives(archives, shlex.join(sys.orig_argv))
-        store.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
+        prepared.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
             builder.download_and_prepare()
@@ -245,7 +246,7 @@ def _open_prepared(name, directory):
     if name not in (builder.name, "folder"):
         raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass --dataset={builder.name}.")
     _check_features(name, builder)
-    return _tfds_dataset(name, builder, store.read_statistics(directory))
+    return _tfds_dataset(name, builder, prepared.read_statistics(directory))
 
 
 def _check_features(name, builder):

@@ -98,11 +98,9 @@ def pixel_moments(image):
     So [0, 0] counts pixels, [0, 1:] sums levels and [1:, 1:] their products. Moments of many pictures are added; up to 2**53 (two
     million pictures of 256 x 256) every sum is exact, so that neither order nor grouping changes a bit.
     """
-    levels = image.reshape(-1, image.shape[-1]).astype(np.float64)
-    moments = np.empty([image.shape[-1] + 1] * 2)
-    moments[0, 0], moments[0, 1:], moments[1:, 1:] = len(levels), levels.sum(0), levels.T @ levels
-    moments[1:, 0] = moments[0, 1:]
-    return moments
+    levels = np.ones([image.size // image.shape[-1], image.shape[-1] + 1])
+    levels[:, 1:] = image.reshape(-1, image.shape[-1])
+    return levels.T @ levels
 
 
 def colour_statistics(moments):
