@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import pathlib
+import re
 import shlex
 import sys
 import tarfile
@@ -205,8 +206,8 @@ def _look_at(file):
 
 
 def reason(error):
-    """What TensorFlow's error says, without the operation that says it: one short line."""
-    return error.message.split("[Op:")[0].strip().splitlines()[0].split("{{")[0].strip()[:160]
+    """What TensorFlow's error says, without the operation and the node that say it: one short line."""
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip().splitlines()[0][:160]
 
 
 # TFDS -----------------------------------------------------------------------------------------------------------------

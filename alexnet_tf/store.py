@@ -98,11 +98,11 @@ def check(dataset):
     for split in (dataset.train, dataset.evaluation):
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, console.progress(
                 split.examples, f"check {split.name}") as bar:
-            for record, answer in _in_order(pool, _decode_and_hash, split.read(None).as_numpy_iterator()):
+            for record, (why_bad, digest) in _in_order(pool, _decode_and_hash, split.read(None).as_numpy_iterator()):
                 name = split.name_of(int(record["picture"]))
-                if answer[1]:
-                    bad.append([name, answer[1]])
-                files[answer[0]].append((split.name, int(record["label"]), name))
+                if why_bad:
+                    bad.append([name, why_bad])
+                files[digest].append((split.name, int(record["label"]), name))
                 bar.update()
     groups = [group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1]
     return bad, [[name for _, _, name in group] for group in groups]
@@ -159,7 +159,7 @@ def _encode(record, quality):
     try:
         crop, jpeg = (tensor.numpy() for tensor in _crop_and_compress(record["image"], quality))
     except tf.errors.InvalidArgumentError as error:
-        return None, datasets.reason(error), None
+        return None, _why_bad(record["image"]) or datasets.reason(error), None
     return _example(jpeg, int(record["label"])), crop, input_pipeline.pixel_moments(crop)
 
 
@@ -176,13 +176,17 @@ def _crop_and_compress(picture, quality):
 
 
 def _decode_and_hash(record):
-    """(digest of the file, why it does not decode or None)."""
-    digest = hashlib.blake2b(record["image"], digest_size=16).digest()
+    """(why the record's picture is bad or None, a digest of its file)."""
+    return _why_bad(record["image"]), hashlib.blake2b(record["image"], digest_size=16).digest()
+
+
+def _why_bad(picture):
+    """What is wrong with the bytes of a picture file, in a line; None if they decode."""
     try:
-        preprocessing.decode(record["image"])
+        preprocessing.decode(picture)
     except tf.errors.InvalidArgumentError as error:
-        return digest, datasets.reason(error)
-    return digest, None
+        return datasets.reason(error)
+    return None
 
 
 def _foretold_bytes(dataset, quality):

@@ -7,7 +7,6 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from alexnet_tf import datasets, imagenet, input_pipeline, shapes
