@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from conftest import CLASS_NAMES, write_pictures
 from PIL import Image
-from test_binaries import run, tool
+from test_binaries import tool
 
 from alexnet_tf import datasets, prepared, preprocessing, store
 from alexnet_tf.errors import UserError
@@ -206,7 +206,7 @@ def test_the_highest_version_is_taken(tmp_path):
     assert prepared.find(tmp_path) == tmp_path / "1.10.0" == prepared.find(tmp_path / "1.10.0")
 
 
-def test_training_from_the_store_is_the_same_command(pictures, tmp_path):
+def test_training_from_the_store_is_the_same_command(run, pictures, tmp_path):
     run(tool("prepare_dataset.py"), "--dataset=folder", f"--data_dir={pictures}", "--output=store", "--json=s.json", cwd=tmp_path)
     figures = json.loads((tmp_path / "s.json").read_text())
     assert (figures["pictures, train"], figures["pictures, test"], figures["bad pictures, left out"]) == (24, 9, 0)
@@ -232,6 +232,6 @@ def test_check_lists_bad_pictures_with_status_1_and_writes_nothing(pictures, tmp
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "c.json"])
 
 
-def test_nothing_to_do_is_one_line(tmp_path):
+def test_nothing_to_do_is_one_line(run, tmp_path):
     assert "pass --output=DIR to store" in run(tool("prepare_dataset.py"), cwd=tmp_path, status=2)
     assert not list(tmp_path.iterdir())
