@@ -212,8 +212,8 @@ def test_training_from_the_store_is_the_same_command(run, pictures, tmp_path):
     run(tool("prepare_dataset.py"), "--dataset=folder", f"--data_dir={pictures}", "--output=store", "--json=s.json", cwd=tmp_path)
     figures = json.loads((tmp_path / "s.json").read_text())
     assert (figures["pictures, train"], figures["pictures, test"], figures["bad pictures, left out"]) == (24, 9, 0)
-    run("-m", "alexnet_tf.train", "--dataset=folder", "--data_dir=store", "--image_size=67", "--batch_size=6", "--epochs=1",
-        "--xla=off", "--model_dir=model", cwd=tmp_path)
+    run("-m", "alexnet_tf.train", "--dataset=folder", "--data_dir=store", "--variant=half", "--image_size=67", "--batch_size=6",
+        "--epochs=1", "--xla=off", "--model_dir=model", cwd=tmp_path)
     settings = json.loads((tmp_path / "model/settings.json").read_text())
     assert settings["preprocessing"]["mean"] == prepared.read_statistics(tmp_path / "store/1.0.0")["mean"]
     assert settings["class_names"] == list(CLASS_NAMES)
