@@ -40,7 +40,8 @@ def define_dataset():
     """Returns the flags (--dataset, --data_dir)."""
     return (flags.DEFINE_string("dataset", "shapes", "shapes (drawn on first use), folder (class folders below --data_dir), or the "
                                 "name of any image-classification data set of TFDS."),
-            flags.DEFINE_string("data_dir", None, "The folder; for other data sets, where TFDS keeps them (default: TFDS's own)."))
+            flags.DEFINE_string("data_dir", None, "The folder; for other data sets, where TFDS keeps them (default: TFDS's own). "
+                                "Or, for either, what tools/prepare_dataset.py has stored."))
 
 
 def define_model_dir():

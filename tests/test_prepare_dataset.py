@@ -48,7 +48,7 @@ def crops(split):
 
 
 def memory_dataset(contents):
-    """A Dataset of (bytes, label) in memory, the same to train and to evaluate."""
+    """A Dataset of (bytes, label) in memory, the same to train and to evaluate, by names of which TFDS takes one."""
     images, labels = (tf.constant(column) for column in zip(*contents))
 
     def stubs(epoch_seed):
@@ -59,7 +59,7 @@ def memory_dataset(contents):
         return {"image": images[stub["picture"]], "label": tf.cast(labels[stub["picture"]], tf.int64), "picture": stub["picture"]}
 
     train, test = (datasets.Split(split, len(contents), stubs, load, lambda picture: tf.data.Dataset.from_tensors(
-        {"picture": picture}), lambda picture, split=split: f"{split} {picture}") for split in ("train", "test"))
+        {"picture": picture}), lambda picture, split=split: f"{split} {picture}") for split in ("train", "held out"))
     return datasets.Dataset("folder", CLASS_NAMES, train, test, "in memory")
 
 
@@ -163,8 +163,9 @@ def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capf
     with pytest.raises(UserError, match="More pictures cannot be read than --max_bad_pictures allows"):
         store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=3)
     statistics = store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=4)
-    assert statistics["pictures"] == {"train": 3, "test": 3}
-    assert sorted(line.split(" cannot")[0] for line in statistics["bad_pictures"]) == ["test 1", "test 3", "train 1", "train 3"]
+    assert statistics["pictures"] == {"train": 3, "validation": 3}
+    assert sorted(line.split(" cannot")[0] for line in statistics["bad_pictures"]) == [
+        "held out 1", "held out 3", "train 1", "train 3"]
     assert "train 1 cannot be read (neither JPEG, PNG, GIF nor BMP" in capfd.readouterr().err
     store_of_three = datasets.open_dataset("folder", tmp_path)
     reds = {int(record["label"]): int(preprocessing.decode(record["image"])[9, 9, 0]) for record in store_of_three.train.read(None)}
@@ -176,8 +177,9 @@ def test_check_lists_what_does_not_decode_and_files_of_two_labels():
     same = flat_jpeg(10)
     dataset = memory_dataset([(same, 0), (b"<html>", 1), (same, 1), (flat_jpeg(30), 2)])
     bad, identical = store.check(dataset)
-    assert [line.split(" (")[0] for line in bad] == ["train 1 cannot be read", "test 1 cannot be read"]
-    assert sorted(sorted(names) for names in identical) == [["test 0", "test 2", "train 0", "train 2"], ["test 3", "train 3"]]
+    assert [line.split(" (")[0] for line in bad] == ["train 1 cannot be read", "held out 1 cannot be read"]
+    assert sorted(sorted(names) for names in identical) == [
+        ["held out 0", "held out 2", "train 0", "train 2"], ["held out 3", "train 3"]]
 
 
 def test_a_full_disk_and_class_names_of_two_lines_are_refused_before_anything_is_written(tmp_path, monkeypatch):
