@@ -47,6 +47,7 @@ class Dataset:
     evaluation: Split
     fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
+    class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
 
 
 def open_dataset(name, data_dir=None, seed=0):
@@ -63,6 +64,42 @@ def open_dataset(name, data_dir=None, seed=0):
     if any(path.suffix.lower() in PICTURE_SUFFIXES for path in some_files):
         raise UserError(f"--data_dir={data_dir} holds class folders of pictures; pass --dataset=folder with it.")
     return _open_tfds(name, data_dir)
+
+
+def describe_balance(class_names, counts):
+    """Lines for a user: how many training pictures there are of each class, and whether that is much out of balance."""
+    if len(counts) <= 20:
+        lines = ["training pictures: " + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts))]
+    else:
+        lines = [f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"]
+    fewest, most = np.argmin(counts), np.argmax(counts)
+    if counts[most] > 3 * counts[fewest]:
+        lines.append(f"The classes are out of balance: {counts[most]} pictures of {class_names[most]}, {counts[fewest]} of "
+                     f"{class_names[fewest]}. Rare classes will be guessed too seldom; add pictures of them.")
+    return lines
+
+
+def list_pictures(paths, class_names=()):
+    """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file names, in sorted order.
+
+    A picture's label is its folder's place in `class_names`, -1 where it is not among them. Raises UserError if there are none,
+    or if one is broken.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
+        below = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
+        files += map(str, below if path.is_dir() else [path])
+    if not files:
+        raise UserError(f"No picture ({', '.join(PICTURE_SUFFIXES)}) in {', '.join(map(str, paths))}.")
+    try:
+        _check_pictures(files)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
+    numbers = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([numbers.get(pathlib.Path(file).parent.name, -1) for file in files], np.int64)
+    return _folder_split("pictures", np.array(files), labels), files
 
 
 @contextlib.contextmanager
@@ -121,7 +158,8 @@ def _open_folder(data_dir, seed):
     names_and_sizes = "".join(f"{pathlib.Path(file).relative_to(root)}\0{size}\n" for file, size in zip(every_file, sizes))
     return Dataset("folder", class_names, _folder_split("train", files, labels),
                    _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels),
-                   hashlib.sha256(names_and_sizes.encode(errors="surrogateescape")).hexdigest(), tuple(notes))
+                   hashlib.sha256(names_and_sizes.encode(errors="surrogateescape")).hexdigest(), tuple(notes),
+                   tuple(np.bincount(labels, minlength=len(class_names)).tolist()))
 
 
 def _list_classes(folder, notes):

@@ -36,16 +36,19 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     return _prepared_batches(dataset, prepare, batch_size, context)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE):
+def evaluation_batches(split, pixels, batch_size, context=_ALONE, view=0, seed=0):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
-    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. View 0 is the
+    central crop, views 1, 2, ... are crops as in training, drawn from `seed`.
     """
     def weigh(number, record):
         return record | {"weight": tf.cast(number < split.examples, tf.float32)}
 
     def prepare(record):
-        image = preprocessing.central_crop(preprocessing.decode(record["image"]), pixels)
+        image = preprocessing.decode(record["image"])
+        image = preprocessing.random_crop(image, pixels, tf.stack([seed + view * 2**32, record["picture"] * 2])) if view else (
+            preprocessing.central_crop(image, pixels))
         return {"image": image, "label": record["label"], "weight": record["weight"]}
 
     records = split.read(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)

@@ -99,6 +99,42 @@ def read_log(model_dir):
     return rows
 
 
+class Best:
+    """The evaluation of the lowest error so far, among equal ones that of the lowest loss; and when to wait no longer.
+
+    `patience` is how many epochs may pass without a lower error; 0: any number. Its state is what a checkpoint keeps.
+    """
+
+    def __init__(self, patience, state=None):
+        self.patience = patience
+        self._state = state or {"step": 0, "error": float("inf"), "loss": float("inf"), "epochs_since": 0, "figures": None}
+
+    def after_epoch(self, step, figures):
+        """Takes the evaluation `figures` of `step`; returns whether they are the best."""
+        state, error, loss = self._state, 1 - figures["top_1"], figures["loss"]
+        since = 0 if error < state["error"] else state["epochs_since"] + 1
+        best = (error, loss) < (state["error"], state["loss"])
+        if best:
+            state = {"step": step, "error": error, "loss": loss, "figures": figures}
+        self._state = state | {"epochs_since": since}
+        return best
+
+    @property
+    def step(self):
+        return self._state["step"]
+
+    @property
+    def figures(self):
+        return self._state["figures"]
+
+    @property
+    def is_over(self):
+        return 0 < self.patience <= self._state["epochs_since"]
+
+    def state(self):
+        return self._state
+
+
 class Stall:
     """Notices a network that does not begin to learn: its cross-entropy stays at that of guessing, ln(classes).
 

@@ -11,6 +11,7 @@ many. From Python:
     loss, correct = step(next(batches), step_number)        # sums over the global batch
 """
 
+import functools
 import math
 import statistics
 import time
@@ -31,7 +32,8 @@ class TrainStep:
         self.xla = xla
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-        forward_backward = tf.function(_forward_backward(model, pixels, batch_size), jit_compile=xla)
+        prepare = functools.partial(preprocessing.to_network_input, preprocessing=pixels)
+        forward_backward = tf.function(make_forward_backward(model, prepare, batch_size), jit_compile=xla)
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
 
@@ -40,7 +42,7 @@ class TrainStep:
             first_row = rows * tf.cast(replica.replica_id_in_sync_group, tf.int64)
             # Read here, because a compiled function cannot read a variable that lives on another device.
             weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
-            state = [_state(variable, first_row, step) for variable in model.non_trainable_variables]
+            state = [state_of(variable, first_row, step) for variable in model.non_trainable_variables]
             *sums, gradients = forward_backward(weights, state, batch["image"], batch["label"])
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
             optimizer.apply_if(tf.math.is_finite(loss), gradients, model.trainable_variables)
@@ -56,9 +58,13 @@ class TrainStep:
         return self._step(batch, tf.constant(number, tf.int64))
 
 
-def _forward_backward(model, pixels, batch_size):
-    def forward_backward(weights, state, images, labels):
-        logits, _ = model.stateless_call(weights, state, preprocessing.to_network_input(images, pixels), training=True)
+def make_forward_backward(model, prepare, batch_size):
+    """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
+    the mean loss over `batch_size`); `prepare(inputs)` is what `model` reads. Layers below the first trainable one have no
+    backward pass: no gradient is asked for there.
+    """
+    def forward_backward(weights, state, inputs, labels):
+        logits, _ = model.stateless_call(weights, state, prepare(inputs), training=True)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         # Gradients of the replicas are summed: the mean is over the GLOBAL batch.
         mean_loss = tf.reduce_sum(losses) / batch_size
@@ -70,7 +76,7 @@ def _forward_backward(model, pixels, batch_size):
     return forward_backward
 
 
-def _state(variable, first_row, step):
+def state_of(variable, first_row, step):
     """What layers.Dropout draws its masks from: nothing random has to be stored with a checkpoint."""
     if "seed_generator" not in variable.path:
         return tf.convert_to_tensor(variable.value)

@@ -21,38 +21,27 @@ import tensorflow as tf
 from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, training
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
-from alexnet_tf.optimizer import SCHEDULES, SGD2012
+from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing, default_resize
 
 _DATASET, _DATA_DIR = app.define_dataset()
 _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
-_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1)
-_XLA = flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster.")
+(_SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE, _CHECKPOINT_SECONDS,
+ _DRY_RUN) = app.define_training()
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
-_EPOCHS = flags.DEFINE_integer("epochs", 90, "Passes over the training pictures.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", None, "At the start, after warm-up; default: the paper's 0.01, times batch_size / 256 where that is more.",
     lower_bound=0.0)
-_WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0)
-_SCHEDULE = flags.DEFINE_enum("schedule", "plateau", SCHEDULES, "plateau: divided by 10, three times, when the validation error "
-                               "stops improving; steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
-                               "72/91; linear: to 0.")
-_MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0, upper_bound=0.9999)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.", lower_bound=0.0)
-_BIAS_RATE = flags.DEFINE_float("bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99)
 _INIT = flags.DEFINE_enum(
     "init", "source2012", ["source2012", "variant"],
     "Initial weights of --variant=paper and half: source2012 is 0.03 in conv3 to conv5, as was run; variant is the paper's text, "
     "0.01 in all layers. The other variants have their own.")
-_CHECKPOINT_SECONDS = flags.DEFINE_integer(
-    "checkpoint_seconds", 600, "A checkpoint is written at the end of an epoch and after this time.", lower_bound=1)
 _TOWER_DEVICES = flags.DEFINE_list(
     "tower_devices", None, "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without XLA.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, then stops before the first step.")
 
 
 def main():
@@ -89,7 +78,7 @@ def _train(strategy, until_trained):
             f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = training.Plan(batch_size, _EPOCHS.value, learning_rate, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value, _xla(),
-                         _CHECKPOINT_SECONDS.value)
+                         _CHECKPOINT_SECONDS.value, _PATIENCE.value)
     if _DRY_RUN.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
@@ -116,15 +105,18 @@ def _open(model_dir, batch_size, chief, until_trained):
     if chief:
         checkpoints.check_writable(model_dir)
     stored = checkpoints.read_settings(model_dir)
+    if stored and "pretrained_sha256" in stored:
+        raise UserError(f"--model_dir={model_dir} holds a fine-tuned model; go on with python -m alexnet_tf.finetune, or pass "
+                        "another --model_dir.")
     identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
                 "batch_size": batch_size, "seed": _SEED.value}
-    _check_same(stored, identity)
+    checkpoints.check_same(model_dir, stored, identity)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     for line in dataset.notes if chief else ():
         console.note(line)
     identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
                  "data_fingerprint": dataset.fingerprint}
-    _check_same(stored, identity)
+    checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
     if chief and not _DRY_RUN.value:
@@ -164,14 +156,6 @@ def _image_size():
     if image_size < smallest:
         raise UserError(f"--image_size={image_size} is too small for --variant={_VARIANT.value}; its smallest is {smallest}.")
     return image_size
-
-
-def _check_same(stored, identity):
-    """Raises UserError if the model directory was trained with something else that cannot change on the way."""
-    for name, value in identity.items() if stored else ():
-        if stored.get(name) != value:
-            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
-            raise UserError(f"--model_dir={_MODEL_DIR.value} holds a model of {name} {was}, not {now}; pass another --model_dir.")
 
 
 def _initial_stddev():

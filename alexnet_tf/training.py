@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from alexnet_tf import checkpoints, console, devices, input_pipeline, steps
 from alexnet_tf.errors import UserError
-from alexnet_tf.metrics import Log, NoLog, RunningMeans, Stall
+from alexnet_tf.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.optimizer import Plateau, conv1_factor, learning_rate_factor
 
 
@@ -35,6 +35,7 @@ class Plan:
     seed: int = 0
     xla: str = "auto"
     checkpoint_seconds: float = 600
+    patience: int = 0  # epochs without a lower evaluation error after which to stop, with the best weights; 0: never, the last
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
@@ -64,10 +65,11 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
-        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None, "scheduled": None}
-    first_step, figures = state["step"], state["figures"]
+        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None, "scheduled": None,
+        "best": None}
+    first_step, figures, best = state["step"], state["figures"], Best(plan.patience, state.get("best"))
     devices.check_agreement(strategy, first_step=first_step, plan=plan, data=dataset.fingerprint)
-    if first_step >= last_step:
+    if first_step >= last_step or best.is_over:
         note(f"{model_dir} is trained already: step {first_step}, asked for {last_step}")
         return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
     if first_step:
@@ -131,6 +133,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 if not math.isfinite(evaluated["loss"]):
                     raise UserError(f"The evaluation loss is {evaluated['loss']} after step {done}; {checkpoints.IF_NOT_FINITE}")
                 plateau.after_epoch(1 - evaluated["top_1"])
+                best.after_epoch(done, evaluated)
                 log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
                            "learning_rate": float(optimizer.learning_rate.numpy()),
                            **{name: evaluated[name] for name in ("loss", "top_1", "top_5")}})
@@ -138,6 +141,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                      f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}")
                 figures = evaluated | {"step": done, "train_images_per_s": (done - first_step) * plan.batch_size / (now - begin)}
                 begin += time.monotonic() - now  # evaluation is not training
+                if plan.patience and best.step < done and (best.is_over or done == last_step):
+                    figures |= _load_best(model_dir, model, best, note)
                 callbacks.on_epoch_end(epoch, _logs((train_loss, train_top_1)) | {
                     f"val_{name}": evaluated[name] for name in ("loss", "top_1", "top_5")})
             if time_to_log:
@@ -146,16 +151,31 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 if chief:
                     checkpoints.save(model_dir, model, optimizer, {
                         "step": done, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
-                        "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy())})
+                        "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy()),
+                        "best": best.state()}, keep=best.step if plan.patience else None)
                 saved = time.monotonic()
             if signalled:
                 note(f"stopped by {signal.Signals(signalled).name} after step {done}; start again to go on from there")
                 sys.exit(128 + signalled)
+            if best.is_over:
+                note(f"stopped after step {done}: {plan.patience} epochs without a lower error than that of step {best.step}")
+                break
             if model.stop_training:
                 note(f"stopped by a callback after step {done}")
                 break
     callbacks.on_train_end()
     return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
+
+
+def _load_best(model_dir, model, best, note):
+    """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the figures of those it has."""
+    try:
+        checkpoints.restore(model_dir, model, step=best.step)
+    except UserError as error:
+        note(f"{error} The last weights are kept, not the best.")
+        return {}
+    note(f"the best weights are those after step {best.step}, which are kept")
+    return best.figures | {"step": best.step}
 
 
 def _logs(means):
