@@ -60,11 +60,12 @@ def define_devices(batch_size=128):
                                  "CPU.", lower_bound=0))
 
 
-def define_training(epochs=90, schedule="plateau", patience=0):
-    """Returns the flags (--seed, --xla, --epochs, --warmup_steps, --schedule, --momentum, --weight_decay, --bias_rate,
-    --patience, --checkpoint_seconds, --dry_run).
+def define_training(learning_rate, rate_help, epochs, schedule, patience):
+    """Returns the flags (--learning_rate, --seed, --xla, --epochs, --warmup_steps, --schedule, --momentum, --weight_decay,
+    --bias_rate, --patience, --checkpoint_seconds, --dry_run).
     """
     return (
+        flags.DEFINE_float("learning_rate", learning_rate, f"At the start, after warm-up{rate_help}.", lower_bound=0.0),
         flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1),
         flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster."),
         flags.DEFINE_integer("epochs", epochs, "Passes over the training pictures.", lower_bound=1),

@@ -63,11 +63,12 @@ def _last_of_trunk(model):
     return max(index for index, layer in enumerate(model.layers[:-1]) if not isinstance(layer, Dropout))
 
 
-def batches(strategy, model, pixels, split, batch_size, view=0, seed=0):
-    """Yields (outputs of `model` as float32 [pictures, ...], labels int64) for all pictures of `split`, in fixed order.
+def extractor(strategy, model, pixels, batch_size, seed=0):
+    """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures, ...], labels int64), batch by
+    batch, for all pictures of the split in fixed order.
 
-    `view` is that of input_pipeline.evaluation_batches. Nothing is dropped out. Raises UserError naming a picture that does not
-    decode.
+    `view` and `seed` are those of input_pipeline.evaluation_batches. Nothing is dropped out. A picture that does not decode is
+    named by a UserError.
     """
     def replica_step(batch):
         outputs = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
@@ -77,11 +78,14 @@ def batches(strategy, model, pixels, split, batch_size, view=0, seed=0):
     def step(batch):
         return [tf.concat(strategy.experimental_local_results(value), 0) for value in strategy.run(replica_step, args=(batch,))]
 
-    images = input_pipeline.distribute(strategy, lambda context: input_pipeline.evaluation_batches(
-        split, pixels, batch_size, context, view, seed))
-    for _ in range(math.ceil(split.examples / batch_size)):
-        outputs, labels, weights = (value.numpy() for value in step(input_pipeline.next_batch(images, split)))
-        yield outputs[weights > 0], labels[weights > 0]
+    def extract(split, view=0):
+        batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.evaluation_batches(
+            split, pixels, batch_size, context, view, seed))
+        for _ in range(math.ceil(split.examples / batch_size)):
+            outputs, labels, weights = (value.numpy() for value in step(input_pipeline.next_batch(batches, split)))
+            yield outputs[weights > 0], labels[weights > 0]
+
+    return extract
 
 
 def cached(folder, strategy, model, pixels, dataset, batch_size, views, seed, progress, note):
@@ -107,10 +111,10 @@ def cached(folder, strategy, model, pixels, dataset, batch_size, views, seed, pr
     begin = time.monotonic()
     try:
         unfinished.mkdir(parents=True)
+        extract = extractor(strategy, model, pixels, batch_size, seed)
         with progress(pictures, "features") as bar:
-            for name, split, count in (("train", dataset.train, views), ("evaluation", dataset.evaluation, 1)):
-                _write(unfinished / name, split.examples, units, count, bar, lambda view, split=split: batches(
-                    strategy, model, pixels, split, batch_size, view, seed))
+            _write(unfinished / "train", dataset.train, units, views, extract, bar)
+            _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)
         (unfinished / "key.json").write_text(json.dumps(key | {"seconds": time.monotonic() - begin}, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -122,12 +126,12 @@ def cached(folder, strategy, model, pixels, dataset, batch_size, views, seed, pr
     return _read(folder, key, dataset, note)
 
 
-def _write(path, examples, units, views, bar, make_batches):
-    array = np.lib.format.open_memmap(f"{path}.npy", "w+", np.float32, (views, examples, units))
-    labels = np.zeros(examples, np.int64)
+def _write(path, split, units, views, extract, bar):
+    array = np.lib.format.open_memmap(f"{path}.npy", "w+", np.float32, (views, split.examples, units))
+    labels = np.zeros(split.examples, np.int64)
     for view in range(views):
         done = 0
-        for outputs, of_batch in make_batches(view):
+        for outputs, of_batch in extract(split, view):
             array[view, done:done + len(outputs)] = outputs
             labels[done:done + len(outputs)] = of_batch
             done += len(outputs)

@@ -28,15 +28,14 @@ from alexnet_tf.preprocessing import Preprocessing
 _DATASET, _DATA_DIR = app.define_dataset()
 _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(batch_size=32)
-(_SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE, _CHECKPOINT_SECONDS,
- _DRY_RUN) = app.define_training(epochs=30, schedule="linear", patience=10)
+(_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
+ _CHECKPOINT_SECONDS, _DRY_RUN) = app.define_training(
+     0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
 _PRETRAINED = flags.DEFINE_string("pretrained", None, "The model directory of a training, or a weights file that "
-                                  "tools/import_weights.py wrote.", required=True)
+                                  "tools/import_weights.py wrote.")
 _TRAINABLE = flags.DEFINE_list("trainable", "head", "head: the fresh projection alone; all; or the layers to train as well, by "
                                "name: fc7, fc6, conv5, ... The others are frozen.")
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.001, "At the start, of the layers that were trained before.",
-                                    lower_bound=0.0)
-_HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times that rate for the fresh projection.", lower_bound=0.0)
+_HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times --learning_rate for the fresh projection.", lower_bound=0.0)
 _AUGMENT_VIEWS = flags.DEFINE_integer(
     "augment_views", 1, "With --trainable=head: how many views of a training picture go through the network. The first is the "
     "central crop, the others are random crops, half of them mirrored; each costs a pass.", lower_bound=1)
@@ -92,6 +91,8 @@ def main():
 
 def _load_pretrained():
     """(the trained model, its settings)."""
+    if not _PRETRAINED.value:
+        raise UserError("--pretrained is missing; name the model directory of a training.")
     model, settings, _ = checkpoints.load_model(_PRETRAINED.value, console.note)
     return model, settings
 
@@ -161,7 +162,7 @@ def _tune_layers(strategy, model, dataset, pixels, plan):
     with strategy.scope():
         optimizer = _optimizer(model)
     figures = training.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value)
-    logits, labels = zip(*features.batches(strategy, model, pixels, dataset.evaluation, _PASS_BATCH))
+    logits, labels = zip(*features.extractor(strategy, model, pixels, _PASS_BATCH)(dataset.evaluation))
     answers = head.answers(np.concatenate(logits), np.concatenate(labels))
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))

@@ -27,13 +27,11 @@ from alexnet_tf.preprocessing import Preprocessing, default_resize
 _DATASET, _DATA_DIR = app.define_dataset()
 _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
-(_SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE, _CHECKPOINT_SECONDS,
- _DRY_RUN) = app.define_training()
+(_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
+ _CHECKPOINT_SECONDS, _DRY_RUN) = app.define_training(
+     None, "; default: the paper's 0.01, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", None, "At the start, after warm-up; default: the paper's 0.01, times batch_size / 256 where that is more.",
-    lower_bound=0.0)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99)
 _INIT = flags.DEFINE_enum(
     "init", "source2012", ["source2012", "variant"],
