@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
-from conftest import write_pictures
+from conftest import LENET5_PIXELS as PIXELS, write_lenet5, write_pictures
 
 from alexnet_tf import (
     checkpoints,
@@ -31,21 +31,13 @@ from alexnet_tf.model import build_model, multiply_adds
 from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing
 
-PIXELS = Preprocessing(28, 32, 1, (120.0,), 128.0)
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """The model directory of a lenet5 of five classes, with weights as they are at the start."""
-    folder = tmp_path_factory.mktemp("pretrained")
-    keras.utils.set_random_seed(1)
-    model, optimizer = build_model("lenet5", 5), SGD2012()
-    optimizer.build(model.trainable_variables)
-    checkpoints.write_settings(folder, {"variant": "lenet5", "image_size": 28, "dropout_rate": 0.5, "class_names": list("abcde"),
-                                        "preprocessing": dataclasses.asdict(PIXELS)})
-    checkpoints.save(folder, model, optimizer, {"step": 7})
-    return folder
+    """The model directory of a lenet5 of five classes."""
+    return write_lenet5(tmp_path_factory.mktemp("pretrained"), list("abcde"))
 
 
 @pytest.fixture(scope="module")

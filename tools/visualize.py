@@ -23,6 +23,7 @@ from absl import flags
 
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
+import keras
 import matplotlib
 import numpy as np
 import tensorflow as tf
@@ -37,8 +38,9 @@ from matplotlib import pyplot  # noqa: E402  chooses its window system when impo
 _FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours"], "What to draw.")
 _MODEL_DIR = flags.DEFINE_list("model_dir", "models/alexnet", "A model directory; for curves one or several.")
 _OUTPUT = flags.DEFINE_string("output", "figure.png", "The PNG file to write; it is replaced if it is there.")
-_FEATURES = flags.DEFINE_string("features", None, "An .npz file to write the features of the pictures to, whatever is drawn; alone, "
-                                "nothing is drawn.")
+_FEATURES = flags.DEFINE_string("features", None, "An .npz file to write the features of the pictures to, whatever is drawn; "
+                                "without --figure nothing is.")
+_PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic of the network.")
 
 # As many as the paper's Figure 4 shows.
 _ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
@@ -96,6 +98,7 @@ class Seen:
     def __init__(self, model_dir, paths):
         if not paths:
             raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+        keras.config.set_dtype_policy(_PRECISION.value)
         self.model, settings, _ = checkpoints.load_model(model_dir, console.note)
         self.class_names, self.pixels = settings["class_names"], Preprocessing(**settings["preprocessing"])
         split, self.files = datasets.list_pictures(paths, self.class_names)
@@ -137,7 +140,7 @@ def draw_predictions(seen):
         _show(picture, seen.image(number), seen.name(number))
         best = np.argsort(-probabilities, kind="stable")[:5]
         bars.barh(range(len(best)), probabilities[best],
-                  color=["tab:red" if label == seen.labels[number] else "lightsteelblue" for label in best])
+                  color=["lightcoral" if label == seen.labels[number] else "lightsteelblue" for label in best])
         for place_of_class, label in enumerate(best):
             bars.text(0.02, place_of_class, seen.class_names[label], va="center", fontsize=8)
         bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
