@@ -4,6 +4,8 @@ The order of the pictures is a function of (seed, epoch) and what is done to a p
 starts again at step n sees what it would have seen, with nothing stored but n.
 """
 
+import functools
+
 import tensorflow as tf
 
 from alexnet_tf import datasets, preprocessing
@@ -36,17 +38,18 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     return _prepared_batches(dataset, prepare, batch_size, context)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE):
+def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
-    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. `pixels` may be a
+    tuple of Preprocessings: "image" is then a tuple too, each cropped from the same decoded picture by `crop(image, pixels)`.
     """
     def weigh(number, record):
         return record | {"weight": tf.cast(number < split.examples, tf.float32)}
 
     def prepare(record):
-        image = preprocessing.central_crop(preprocessing.decode(record["image"]), pixels)
-        return {"image": image, "label": record["label"], "weight": record["weight"]}
+        crops = tf.nest.map_structure(functools.partial(crop, preprocessing.decode(record["image"])), pixels)
+        return {"image": crops, "label": record["label"], "weight": record["weight"]}
 
     records = split.read(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
     return _prepared_batches(_share(records, batch_size, context), prepare, batch_size, context)
