@@ -141,12 +141,12 @@ def _refuse(error):
     sys.exit(2)
 
 
-def report(figures):
-    """Prints a table of `figures` (name to value) and writes it to --json."""
+def report(figures, more=None):
+    """Prints a table of `figures` (name to value) and writes it, and `more` that is not printed, to --json."""
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"  {name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
-    write_json(figures)
+    write_json(figures | (more or {}))
 
 
 def write_json(figures):

@@ -21,6 +21,7 @@ from alexnet_tf.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif")
 EVALUATION_SPLITS = ("val", "validation", "test")  # the first of these that a data set has is the one evaluated
+HELD_OUT_SPLIT = "held out"  # name of the one that --seed draws from a folder that has none of these
 _HELD_OUT = 0.1  # share of the pictures that is kept for evaluation where a data set has no such split
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 _OPEN_FILES = 16
@@ -157,7 +158,7 @@ def _open_folder(data_dir, seed):
     sizes = _check_pictures(every_file)
     names_and_sizes = "".join(f"{pathlib.Path(file).relative_to(root)}\0{size}\n" for file, size in zip(every_file, sizes))
     return Dataset("folder", class_names, _folder_split("train", files, labels),
-                   _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels),
+                   _folder_split(held_out.name if held_out else HELD_OUT_SPLIT, evaluation_files, evaluation_labels),
                    hashlib.sha256(names_and_sizes.encode(errors="surrogateescape")).hexdigest(), tuple(notes),
                    tuple(np.bincount(labels, minlength=len(class_names)).tolist()))
 

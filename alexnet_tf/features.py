@@ -25,6 +25,7 @@ from alexnet_tf import checkpoints, input_pipeline, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
 
+_BATCH = 128  # pictures at a time, about: no result depends on it
 _SPARE_BYTES = 2 ** 30  # left free on the disk beside the features: the model itself has to be written too
 
 
@@ -63,7 +64,7 @@ def _last_of_trunk(model):
     return max(index for index, layer in enumerate(model.layers[:-1]) if not isinstance(layer, Dropout))
 
 
-def extractor(strategy, model, pixels, batch_size, seed=0):
+def extractor(strategy, model, pixels, seed=0):
     """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures, ...], labels int64), batch by
     batch, for all pictures of the split in fixed order.
 
@@ -79,16 +80,18 @@ def extractor(strategy, model, pixels, batch_size, seed=0):
         return [tf.concat(strategy.experimental_local_results(value), 0) for value in strategy.run(replica_step, args=(batch,))]
 
     def extract(split, view=0):
+        replicas, count = strategy.num_replicas_in_sync, math.ceil(split.examples / _BATCH)
+        batch_size = math.ceil(split.examples / count / replicas) * replicas  # next to nothing is left to fill up in the last
         batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.evaluation_batches(
-            split, pixels, batch_size, context, view, seed))
-        for _ in range(math.ceil(split.examples / batch_size)):
+            split, pixels, batch_size, context, view=view, seed=seed))
+        for _ in range(count):
             outputs, labels, weights = (value.numpy() for value in step(input_pipeline.next_batch(batches, split)))
             yield outputs[weights > 0], labels[weights > 0]
 
     return extract
 
 
-def cached(folder, strategy, model, pixels, dataset, batch_size, views, seed, progress, note):
+def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note):
     """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else computed and written there.
 
     Raises UserError if the disk has no room, before anything is computed.
@@ -111,7 +114,7 @@ def cached(folder, strategy, model, pixels, dataset, batch_size, views, seed, pr
     begin = time.monotonic()
     try:
         unfinished.mkdir(parents=True)
-        extract = extractor(strategy, model, pixels, batch_size, seed)
+        extract = extractor(strategy, model, pixels, seed)
         with progress(pictures, "features") as bar:
             _write(unfinished / "train", dataset.train, units, views, extract, bar)
             _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)

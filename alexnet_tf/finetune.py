@@ -18,7 +18,8 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import keras
 import numpy as np
 
-from alexnet_tf import checkpoints, console, datasets, devices, features, head, training
+from alexnet_tf import checkpoints, console, datasets, devices, features, head, steps, training
+from alexnet_tf.classifiers import Classifier
 from alexnet_tf.errors import UserError
 from alexnet_tf.metrics import Best, Log
 from alexnet_tf.model import build_model, multiply_adds
@@ -41,7 +42,6 @@ _AUGMENT_VIEWS = flags.DEFINE_integer(
     "central crop, the others are random crops, half of them mirrored; each costs a pass.", lower_bound=1)
 _FEATURES_DIR = flags.DEFINE_string("features_dir", None, "With --trainable=head: where the outputs of the frozen layers are kept "
                                     "for the next run; default: features/ in --model_dir.")
-_PASS_BATCH = 128  # pictures at a time where nothing is trained: no result depends on it
 _WIDEST_MATRIX = 20  # classes
 
 
@@ -86,7 +86,8 @@ def main():
     for layer in model.layers:
         layer.trainable = True
     saved = _print_savings(cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs)
-    app.report(figures | saved)
+    app.report(figures | saved, {"classes": answers.by_class(dataset.class_names), "confusions": answers.confusions(
+        dataset.class_names)})
 
 
 def _load_pretrained():
@@ -141,7 +142,7 @@ def _tune_head(strategy, model, dataset, pixels, plan):
     projection = features.projection(model)
     state = checkpoints.restore(model_dir, model, report=console.note)
     found = features.cached(_FEATURES_DIR.value or f"{model_dir}/features", strategy, features.trunk(model), pixels, dataset,
-                            _PASS_BATCH, _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note)
+                            _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note)
     begin = time.monotonic()
     if state and (state["step"] >= last_step or Best(plan.patience, state["best"]).is_over):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
@@ -162,8 +163,8 @@ def _tune_layers(strategy, model, dataset, pixels, plan):
     with strategy.scope():
         optimizer = _optimizer(model)
     figures = training.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value)
-    logits, labels = zip(*features.extractor(strategy, model, pixels, _PASS_BATCH)(dataset.evaluation))
-    answers = head.answers(np.concatenate(logits), np.concatenate(labels))
+    classifier = Classifier(_MODEL_DIR.value, steps.model_probabilities(model, pixels), pixels, dataset.class_names, {})
+    (answers,) = steps.answers(strategy, [classifier], dataset.evaluation, plan.batch_size)
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))
 

@@ -4,6 +4,8 @@ The order of the pictures is a function of (seed, epoch) and what is done to a p
 starts again at step n sees what it would have seen, with nothing stored but n.
 """
 
+import functools
+
 import tensorflow as tf
 
 from alexnet_tf import datasets, preprocessing
@@ -36,20 +38,21 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     return _prepared_batches(dataset, prepare, batch_size, context)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE, view=0, seed=0):
+def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
-    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. View 0 is the
-    central crop, views 1, 2, ... are crops as in training, drawn from `seed`.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. `pixels` may be a
+    tuple of Preprocessings: "image" is then a tuple too, each cropped from the same decoded picture by `crop(image, pixels)`.
+    Views 1, 2, ... are crops as in training instead, drawn from `seed`.
     """
     def weigh(number, record):
         return record | {"weight": tf.cast(number < split.examples, tf.float32)}
 
     def prepare(record):
-        image = preprocessing.decode(record["image"])
-        image = preprocessing.random_crop(image, pixels, tf.stack([seed + view * 2**32, record["picture"] * 2])) if view else (
-            preprocessing.central_crop(image, pixels))
-        return {"image": image, "label": record["label"], "weight": record["weight"]}
+        drawn = tf.stack([seed + view * 2**32, record["picture"] * 2])
+        cut = functools.partial(preprocessing.random_crop, seed=drawn) if view else crop
+        crops = tf.nest.map_structure(functools.partial(cut, preprocessing.decode(record["image"])), pixels)
+        return {"image": crops, "label": record["label"], "weight": record["weight"]}
 
     records = split.read(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
     return _prepared_batches(_share(records, batch_size, context), prepare, batch_size, context)

@@ -45,6 +45,18 @@ def central_crop(image, preprocessing):
     return _window(image, preprocessing, tf.floor(offset))
 
 
+def ten_views(image, preprocessing):
+    """The four corners and the centre of the central resize x resize square, each and its mirror image: uint8 [10, s, s, c].
+
+    As the paper's section 4.1 and __trim_borders of the source's convdata_jpeg.py have it.
+    """
+    square = _window(image, dataclasses.replace(preprocessing, image_size=preprocessing.resize), tf.zeros([2]))
+    size, far = preprocessing.image_size, preprocessing.resize - preprocessing.image_size
+    places = (0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)
+    views = [square[top:top + size, left:left + size] for top, left in places]
+    return tf.stack([*views, *(view[:, ::-1] for view in views)])
+
+
 def random_crop(image, preprocessing, seed):
     """As `central_crop`, but at a random place of the central resize x resize square, and mirrored half the time.
 

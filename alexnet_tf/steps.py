@@ -17,9 +17,11 @@ import statistics
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import devices, input_pipeline, preprocessing
+from alexnet_tf.classifiers import TOP, Answers, Classifier
 
 
 class TrainStep:
@@ -112,33 +114,69 @@ def first_non_finite_layer(model, pixels, images):
 
 
 def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
-    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a datasets.Split.
+    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a datasets.Split, from their centre.
 
     Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
     `on_batch(pictures)` is called after each batch with the number of its pictures. Raises UserError naming a picture that does
     not decode.
     """
+    classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
+    return answers(strategy, [classifier], split, batch_size, on_batch=on_batch)[0].figures()
+
+
+def model_probabilities(model, pixels):
+    """The function of a Classifier for a Keras model that puts out logits."""
+    def from_images(images):
+        logits = model(preprocessing.to_network_input(images, pixels), training=False)
+        return tf.nn.softmax(tf.cast(logits, tf.float64))  # no logit of a network that is alive is so low that this gives 0
+
+    return from_images
+
+
+def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_batch=None):
+    """What each Classifier of `ensemble` says to every picture of a datasets.Split, and what they say together.
+
+    Returns Answers, in a list: those of each, and, where there are several, those from the mean of their probabilities by
+    `weights` (equal ones by default). From 10 `views`, the probabilities of each are the mean over preprocessing.ten_views, as
+    the 2012 source has it (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of losses.
+    `on_batch` as for evaluate_split. Pictures are decoded once, and cropped once for each kind of pixels.
+    """
+    shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
+    shares /= shares.sum()
+    kinds = tuple(dict.fromkeys(classifier.pixels for classifier in ensemble))
+    crop = {1: preprocessing.central_crop, 10: preprocessing.ten_views}[views]
+    least = [classifier.least for classifier in ensemble]
+
     def replica_step(batch):
-        logits = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
-        labels, weights = batch["label"], batch["weight"]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        best = tf.math.top_k(logits, min(5, logits.shape[-1])).indices  # of equal logits the lower index: ties are no gift
-        found = tf.cast(tf.cast(best, tf.int64) == labels[:, None], tf.float32)
-        answers = found[:, 0], tf.reduce_sum(found, 1)
-        return [tf.reduce_sum(value * weights) for value in (tf.ones_like(weights), losses, *answers)]
+        said = []
+        for classifier in ensemble:
+            with tf.control_dependencies(said[-1:]):  # after one another: memory holds the activations of one network
+                images = batch["image"][kinds.index(classifier.pixels)]
+                of_views = tf.cast(classifier.probabilities(tf.reshape(images, [-1, *images.shape[-3:]])), tf.float64)
+                said.append(tf.reduce_mean(tf.reshape(of_views, [-1, views, of_views.shape[-1]]), axis=1))
+        together = [tf.add_n([share * one for share, one in zip(shares, said)])] if len(said) > 1 else []
+        judged = [_judge(one, batch["label"], floor) for one, floor in zip(said + together, [*least, shares @ least])]
+        return batch["weight"], batch["label"], judged
 
     @tf.function
     def step(batch):
-        return tf.stack([strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-                         for value in strategy.run(replica_step, args=(batch,))])
+        return tf.nest.map_structure(lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,)))
 
     batches = input_pipeline.distribute(
-        strategy, lambda context: input_pipeline.evaluation_batches(split, pixels, batch_size, context))
-    totals = tf.zeros([4])
+        strategy, lambda context: input_pipeline.evaluation_batches(split, kinds, batch_size, context, crop))
+    labels, judgements = [], []
     for _ in range(math.ceil(split.examples / batch_size)):
-        sums = step(input_pipeline.next_batch(batches, split))
-        totals += sums
+        weight, label, judged = tf.nest.map_structure(np.asarray, step(input_pipeline.next_batch(batches, split)))
+        real = weight > 0  # the others fill up the last batch
+        labels.append(label[real])
+        judgements.append([[losses[real], best[real]] for losses, best in judged])
         if on_batch:
-            on_batch(int(sums[0]))
-    examples, *sums = (float(total) for total in totals)
-    return {"examples": int(examples), **dict(zip(("loss", "top_1", "top_5"), (total / examples for total in sums)))}
+            on_batch(len(labels[-1]))
+    return [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one))) for of_one in zip(*judgements)]
+
+
+def _judge(probabilities, labels, least):
+    """(losses [n] in nats, the best classes [n, TOP]). A probability below `least` counts as that, so that every loss is finite."""
+    losses = -tf.math.log(tf.maximum(tf.gather(probabilities, labels, batch_dims=1), least))
+    # Of equal ones the lower index: ties are no gift.
+    return losses, tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1])).indices

@@ -44,7 +44,6 @@ _PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat
 
 # As many as the paper's Figure 4 shows.
 _ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
-_BATCH = 128
 
 
 def draw_curves(model_dirs):
@@ -104,7 +103,7 @@ class Seen:
         split, self.files = datasets.list_pictures(paths, self.class_names)
         trunk, parts = features.trunk(self.model), []
         self.layer = trunk.layers[-1].name
-        extract = features.extractor(tf.distribute.get_strategy(), trunk, self.pixels, min(_BATCH, split.examples))
+        extract = features.extractor(tf.distribute.get_strategy(), trunk, self.pixels)
         with console.progress(split.examples, "features") as bar:
             for part in extract(split):
                 parts.append(part)
