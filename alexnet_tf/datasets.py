@@ -22,6 +22,7 @@ from alexnet_tf import imagenet, pictures, prepared
 from alexnet_tf.errors import UserError
 
 EVALUATION_SPLITS = ("val", "validation", "test")  # the first of these that a data set has is the one evaluated
+HELD_OUT_SPLIT = "held out"  # name of the one that --seed draws from a folder that has none of these
 _HELD_OUT = 0.1  # share of the pictures that is kept for evaluation where a data set has no such split
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 _OPEN_FILES = 16
@@ -47,6 +48,10 @@ class Split:
         """A tf.data.Dataset of records, in the order of `stubs`."""
         return self.stubs(epoch_seed).map(self.load, num_parallel_calls=_OPEN_FILES)
 
+    def describe_fault(self, picture):
+        """The name of the picture of that number and what is wrong with it."""
+        return f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
+
     def fault_of(self, picture):
         """What is wrong with the picture of that number, or None."""
         def image():
@@ -65,6 +70,7 @@ class Dataset:
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
     bad_pictures: tuple = ()  # a line for each picture that is left out, with its name and what is wrong with it
     statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
+    class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
 
 
 def open_dataset(name, data_dir=None, seed=0):
@@ -85,6 +91,42 @@ def open_dataset(name, data_dir=None, seed=0):
     if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
         raise UserError(f"--data_dir={data_dir} holds class folders of pictures; pass --dataset=folder with it.")
     return _open_tfds(name, data_dir)
+
+
+def describe_balance(class_names, counts):
+    """Lines for a user: how many training pictures there are of each class, and whether that is much out of balance."""
+    if len(counts) <= 20:
+        lines = ["training pictures: " + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts))]
+    else:
+        lines = [f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"]
+    fewest, most = np.argmin(counts), np.argmax(counts)
+    if counts[most] > 3 * counts[fewest]:
+        lines.append(f"The classes are out of balance: {counts[most]} pictures of {class_names[most]}, {counts[fewest]} of "
+                     f"{class_names[fewest]}. Rare classes will be guessed too seldom; add pictures of them.")
+    return lines
+
+
+def list_pictures(paths, class_names=()):
+    """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file names, in sorted order.
+
+    A picture's label is its folder's place in `class_names`, -1 where it is not among them. Raises UserError if there are none,
+    or if one is broken.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
+        below = sorted(file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES and file.is_file())
+        files += map(str, below if path.is_dir() else [path])
+    if not files:
+        raise UserError(f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}.")
+    names = list(map(os.fsencode, files))
+    for name, fault in zip(names, pictures.examine(names)[1]):
+        if fault:
+            raise UserError(f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out.")
+    numbers = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([numbers.get(imagenet.readable([pathlib.Path(file).parent.name])[0], -1) for file in files], np.int64)
+    return _folder_split("pictures", np.array(names, object), labels), files
 
 
 @contextlib.contextmanager
@@ -132,8 +174,9 @@ def _open_folder(data_dir, seed):
         files, labels = files[~held], labels[~held]
     imagenet.refuse_background(class_names)
     return Dataset("folder", imagenet.readable(class_names), _folder_split("train", files, labels),
-                   _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels),
-                   hashlib.sha256(names_and_sizes).hexdigest(), tuple(notes), tuple(bad_pictures))
+                   _folder_split(held_out.name if held_out else HELD_OUT_SPLIT, evaluation_files, evaluation_labels),
+                   hashlib.sha256(names_and_sizes).hexdigest(), tuple(notes), tuple(bad_pictures),
+                   class_counts=tuple(np.bincount(labels, minlength=len(class_names)).tolist()))
 
 
 def _list_classes(folder, notes, bad_pictures):
@@ -298,9 +341,8 @@ def _tfds_split(builder, name, decoders):
         return stubs_of(shard).skip(picture - tf.constant(first)[shard]).take(1).map(_stub)
 
     def load(stub):
-        told = tf.debugging.Assert(tf.strings.length(stub["serialized"]) > 0, [
-            "its record is lost: the file is damaged there or before"])
-        with tf.control_dependencies([told] if told is not None else []):
+        there = tf.debugging.Assert(tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"])
+        with tf.control_dependencies([there] if there is not None else []):
             example = builder.info.features.deserialize_example(stub["serialized"], decoders=decoders)
         return {"image": example["image"], "label": example["label"], "picture": stub["picture"]}
 

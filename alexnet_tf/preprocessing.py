@@ -1,14 +1,18 @@
-"""Pixels in, network input out: the only home of decoding, scaling, cropping, mirroring and mean subtraction.
+"""Pixels in, network input out: the only home of decoding, scaling, cropping, mirroring, colour noise and mean subtraction.
 
 Training, evaluation, export and classification all call this module, so that a network never sees pixels prepared in another
-way than those it was trained on. uint8 travels between the stages; `to_network_input` does the arithmetic at the end.
+way than those it was trained on. uint8 travels between the stages; `to_network_input`, and in training `to_training_input`, do the
+arithmetic at the end.
 """
 
 import dataclasses
 import functools
+import math
 
 import tensorflow as tf
 
+# As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
+_DCT = {"dct_method": "INTEGER_ACCURATE"}
 LARGEST_PICTURE = 89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
 
 
@@ -21,9 +25,13 @@ class Preprocessing:
     channels: int  # 3: RGB; 1: grey (ITU-R BT.601 luma)
     mean: tuple  # subtracted per channel, in 0..255
     std: float  # then the difference is divided by this; 1 in the paper
+    colour_pca: tuple | None = None  # rows: principal components of the training pixels, each as long as its standard deviation
+    noise_divides: bool = False  # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
 
     def __post_init__(self):
         object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))  # JSON gives a list
+        if self.colour_pca is not None:
+            object.__setattr__(self, "colour_pca", tuple(tuple(float(level) for level in row) for row in self.colour_pca))
 
 
 def default_resize(row, image_size):
@@ -31,13 +39,14 @@ def default_resize(row, image_size):
     return row["resize"] if image_size == row["image_size"] else round(image_size * 8 / 7)
 
 
-def decode(picture, preprocessing=None):
+def decode(picture, resize=None):
     """Decodes the bytes of one JPEG, PNG, BMP or GIF file (its first frame) to RGB, uint8 [height, width, 3].
 
-    Grey is repeated, CMYK converted, 16 bits cut to 8; alpha and EXIF orientation are ignored. With a `preprocessing`, a JPEG
-    whose shorter side is at least 2, 4 or 8 times its `resize` is decoded at that fraction of its size, which libjpeg does
-    sooner and without aliasing. Raises tf.errors.InvalidArgumentError for bytes that are no picture, that end early, or whose
-    header promises more than LARGEST_PICTURE pixels, before any of them is decoded.
+    Grey is repeated, CMYK converted, 16 bits cut to 8; alpha and EXIF orientation are ignored. With `resize`, a JPEG whose
+    shorter side is at least 4, 8 or 16 times as many pixels is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does sooner
+    and without aliasing; what is left to scale is at least twice `resize`, so that the result is hardly another. Raises
+    tf.errors.InvalidArgumentError for bytes that are no picture, that end early, or whose header promises more than
+    LARGEST_PICTURE pixels, before any of them is decoded.
     """
     is_jpeg = tf.io.is_jpeg(picture)
     size = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(picture)[:2], lambda: _size_in_header(picture))
@@ -45,9 +54,9 @@ def decode(picture, preprocessing=None):
     checks = [tf.debugging.Assert(pixels > 0, ["neither JPEG, PNG, GIF nor BMP, or without pixels"]),
               tf.debugging.Assert(pixels <= LARGEST_PICTURE, [f"its header promises more than {LARGEST_PICTURE} pixels"])]
     halvings = tf.constant(0)
-    if preprocessing:
-        halvings = tf.math.count_nonzero(tf.reduce_min(size) >= preprocessing.resize * tf.constant([2, 4, 8]), dtype=tf.int32)
-    ways = [functools.partial(tf.io.decode_jpeg, picture, 3, ratio) for ratio in (1, 2, 4, 8)]
+    if resize:
+        halvings = tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
+    ways = [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in (1, 2, 4, 8)]
     ways.append(functools.partial(tf.io.decode_image, picture, 3, expand_animations=False))
     with tf.control_dependencies([check for check in checks if check is not None]):  # None: it has run already
         return tf.ensure_shape(tf.switch_case(tf.where(is_jpeg, halvings, 4), ways), [None, None, 3])
@@ -74,6 +83,19 @@ def central_crop(image, preprocessing):
     return _window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, offset)
 
 
+def ten_views(image, preprocessing):
+    """The four corners and the centre of the central resize x resize square, each and its mirror image: uint8 [10, s, s, c].
+
+    As the paper's section 4.1 and __trim_borders of the source's convdata_jpeg.py have it.
+    """
+    square = _window(tf.shape(image)[:2], functools.partial(_cut, image),
+                     dataclasses.replace(preprocessing, image_size=preprocessing.resize), tf.zeros([2], tf.int32))
+    size, far = preprocessing.image_size, preprocessing.resize - preprocessing.image_size
+    places = (0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)
+    views = [square[top:top + size, left:left + size] for top, left in places]
+    return tf.stack([*views, *(view[:, ::-1] for view in views)])
+
+
 def random_crop(image, preprocessing, seed):
     """As `central_crop`, but at a random place of the central resize x resize square, and mirrored half the time.
 
@@ -84,7 +106,7 @@ def random_crop(image, preprocessing, seed):
 
 def decode_random_crop(picture, preprocessing, seed):
     """`random_crop` of the picture in the bytes of a file. Raises as `decode` does."""
-    return random_crop(decode(picture, preprocessing), preprocessing, seed)
+    return random_crop(decode(picture, preprocessing.resize), preprocessing, seed)
 
 
 def random_crop_of_jpeg(picture, preprocessing, seed):
@@ -95,11 +117,11 @@ def random_crop_of_jpeg(picture, preprocessing, seed):
     """
     size = tf.image.extract_jpeg_shape(picture)[:2]
     ends = tf.strings.substr(picture, -2, 2) == b"\xff\xd9"
-    with tf.control_dependencies([tf.debugging.Assert(ends & (tf.reduce_min(size) < 2 * preprocessing.resize), [size])]):
-        size = tf.identity(size)  # so short on one side, it has no more than LARGEST_PICTURE pixels: libjpeg allows 65500 a side
+    with tf.control_dependencies([tf.debugging.Assert(ends & (tf.reduce_min(size) < 4 * preprocessing.resize), [size])]):
+        size = tf.identity(size)  # LARGEST_PICTURE does not matter: the part alone is in memory
 
     def part(begin, size):
-        return tf.image.decode_and_crop_jpeg(picture, tf.concat([begin, size], 0), 3)
+        return tf.image.decode_and_crop_jpeg(picture, tf.concat([begin, size], 0), 3, **_DCT)
 
     return _random_window(size, part, preprocessing, seed)
 
@@ -168,3 +190,32 @@ def _resample(image, scale, shift, size):
 def to_network_input(images, preprocessing):
     """uint8 or float images in 0..255, [batch, image_size, image_size, channels], to float32 less the mean, over `std`."""
     return (tf.cast(images, tf.float32) - tf.constant(preprocessing.mean)) / preprocessing.std
+
+
+def to_training_input(images, preprocessing, strength, seed, step, first_row):
+    """`to_network_input` with colour noise (paper, section 4.1): to each picture the principal components of the training pixels
+    are added, each times a number from N(0, strength^2), the same for all pixels.
+
+    The paper multiplies eigenvalues; the 2012 source multiplies their roots, the standard deviations, as here: eigenvalues would
+    drown the picture. Noise belongs to (seed, step, row of the global batch), the first row here being `first_row`. Under XLA it
+    is the same to rounding, because random integers are.
+    """
+    inputs = to_network_input(images, preprocessing)
+    if preprocessing.colour_pca is None:
+        return inputs
+    shift = strength * tf.reduce_sum(_normal(tf.shape(images)[0], seed, step, first_row)[:, :, None] * preprocessing.colour_pca, 1)
+    noisy = inputs + shift[:, None, None] / preprocessing.std
+    return noisy / (1 + strength) if preprocessing.noise_divides else noisy
+
+
+def _normal(rows, seed, step, first_row):
+    """float32 [rows, 3] from N(0, 1), by the Box-Muller transform of random bits, of which Philox gives four words for each row.
+
+    The counter is (row, step); the key lies above those of layers.Dropout.
+    """
+    counter = tf.stack([tf.cast(first_row, tf.uint64), tf.cast(step, tf.uint64)])
+    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[rows, 4], key=tf.constant([2**32 + seed], tf.uint64), counter=counter, alg=1, dtype=tf.int32)
+    uniform = (tf.cast(bits, tf.float32) + (2**31 + 0.5)) * 2.0**-32  # in 0..1, without 0
+    radius, angle = tf.sqrt(-2 * tf.math.log(uniform[:, :2])), 2 * math.pi * uniform[:, 2:]
+    return tf.concat([radius * tf.cos(angle), radius[:, :1] * tf.sin(angle[:, :1])], 1)

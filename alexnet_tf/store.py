@@ -63,30 +63,37 @@ def write(dataset, directory, quality, max_bad_pictures=0):
     more than `max_bad_pictures` cannot be read; the shards written by then stay for the next run.
     """
     directory = pathlib.Path(directory)
-    source = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "side": SIDE, "quality": quality,
-              "shard_pictures": SHARD_PICTURES}
+    source = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes), "side": SIDE,
+              "quality": quality, "shard_pictures": SHARD_PICTURES}
     if directory.exists():
         return _already_stored(directory, source)
-    _check_class_names(dataset.class_names)
     _check_count(len(dataset.bad_pictures), max_bad_pictures)
-    foretold = _foretold_bytes(dataset, quality)
-    console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
     beginning = directory.with_name(f".{directory.name}.beginning")
-    with checkpoints.locked(beginning, "--output", "written"):
-        _keep_to_source(beginning / _SOURCE, source)
-        prepared.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.iterdir()))
-        tallies = {}
-        for name, split in (("train", dataset.train), (_evaluation_name(dataset), dataset.evaluation)):
-            prefix = f"{_tfds_name(dataset)}-{name}"
-            allowed = max_bad_pictures - len(dataset.bad_pictures) - sum(len(tally.bad) for tally in tallies.values())
-            tallies[name] = _Tally.read(beginning / f"{prefix}.npz")
-            _write_split(split, beginning, prefix, tallies[name], quality, allowed)
-        statistics = _write_metadata(dataset, beginning, directory.name, tallies, source)
-        for path in beginning.iterdir():
-            if path.name.startswith(".") or path.name == _SOURCE or path.suffix == ".npz":
-                path.unlink()
-        beginning.rename(directory)
+    try:
+        foretold = _foretold_bytes(dataset, quality)
+        console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
+        prepared.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
+        with checkpoints.locked(beginning, "--output", "written"):
+            _keep_to_source(beginning / _SOURCE, source)
+            statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)
+            for path in beginning.iterdir():
+                if path.name.startswith(".") or path.name == _SOURCE or path.suffix == ".npz":
+                    path.unlink()
+            beginning.rename(directory)
+    except (OSError, tf.errors.OpError) as error:
+        why = error.strerror if isinstance(error, OSError) else pictures.reason(error)
+        raise UserError(f"{directory} cannot be written ({why}); what is there of it stays for the next run.") from None
     return statistics
+
+
+def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
+    tallies, bad_so_far = {}, len(dataset.bad_pictures)
+    for name, split in (("train", dataset.train), (_evaluation_name(dataset), dataset.evaluation)):
+        prefix = f"{_tfds_name(dataset)}-{name}"
+        tallies[name] = _Tally.read(folder / f"{prefix}.npz")
+        _write_split(split, folder, prefix, tallies[name], quality, max_bad_pictures - bad_so_far)
+        bad_so_far += len(tallies[name].bad)
+    return _write_metadata(dataset, folder, version, tallies, source)
 
 
 def check(dataset):
@@ -191,7 +198,7 @@ def _decoded_size(picture):
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
 def _crop_and_compress(picture, quality):
-    crop = preprocessing.central_crop(preprocessing.decode(picture, _PIXELS), _PIXELS)
+    crop = preprocessing.central_crop(preprocessing.decode(picture, SIDE), _PIXELS)
     return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
 
 
@@ -247,12 +254,6 @@ def _keep_to_source(path, source):
     if path.exists() and json.loads(path.read_text()) != source:
         raise UserError(f"{path.parent} is the beginning of something else (see {path.name}); remove it, or pass another --output.")
     path.write_text(json.dumps(source))
-
-
-def _check_class_names(class_names):
-    for name in class_names:  # TFDS keeps them one a line
-        if "\n" in name or not name.isprintable():
-            raise UserError(f"The class name {name!r} cannot be stored in a text file of one name a line; rename the class.")
 
 
 def _tfds_name(dataset):

@@ -1,6 +1,5 @@
 """A data set stored at 256 x 256: the pixels of training, read by TFDS and by us, whole after any kill; what is refused."""
 
-import dataclasses
 import io
 import json
 import shutil
@@ -111,14 +110,14 @@ def test_statistics_are_those_of_all_training_pixels(pictures, stored):
     assert stored[1]["pictures"] == {"train": 24, "test": 9} and stored[1]["bad_pictures"] == []
 
 
-def dying(function, call):
-    """`function`, but the process is killed when it is called for the `call`-th time."""
+def dying(function, call, error=KeyboardInterrupt):
+    """`function`, but when it is called for the `call`-th time, the process is killed, or `error` raised."""
     calls = []
 
     def called(*arguments):
         calls.append(arguments)
         if len(calls) == call:
-            raise KeyboardInterrupt
+            raise error
         return function(*arguments)
 
     return called
@@ -182,15 +181,30 @@ def test_check_lists_what_does_not_decode_and_files_of_two_labels():
         ["held out 0", "held out 2", "train 0", "train 2"], ["held out 3", "train 3"]]
 
 
-def test_a_full_disk_and_class_names_of_two_lines_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_or_not_ours_ends_in_a_line(tmp_path, monkeypatch):
     dataset = memory_dataset([(flat_jpeg(10), 0), (flat_jpeg(30), 1)])
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
         with pytest.raises(UserError, match=r"needs 0\.0 GB on a disk that has 0\.0 GB left"):
             store.write(dataset, tmp_path / "1.0.0", 95)
-    with pytest.raises(UserError, match=r"class name 'a\\nb' cannot be stored"):
-        store.write(dataclasses.replace(dataset, class_names=("a\nb", "c")), tmp_path / "2.0.0", 95)
-    assert not (tmp_path / "1.0.0").exists() and not list(tmp_path.glob("*2.0.0*"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"):
+        store.write(dataset, tmp_path / "file/1.0.0", 95)
+    full = tf.errors.ResourceExhaustedError(None, None, "no space")
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io, "TFRecordWriter", dying(tf.io.TFRecordWriter, 2, full))
+        with pytest.raises(UserError, match=r"1\.0\.0 cannot be written \(no space\); what is there of it stays"):
+            store.write(dataset, tmp_path / "1.0.0", 95)
+    assert store.write(dataset, tmp_path / "1.0.0", 95)["pictures"] == {"train": 2, "validation": 2}
+
+
+def test_pictures_held_out_with_another_seed_are_another_source(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_write_metadata", dying(store._write_metadata, 1))
+    with pytest.raises(KeyboardInterrupt):
+        store.write(datasets.open_dataset("folder", pictures / "train", seed=1), tmp_path / "1.0.0", 95)
+    with pytest.raises(UserError, match="is the beginning of something else"):
+        store.write(datasets.open_dataset("folder", pictures / "train", seed=2), tmp_path / "1.0.0", 95)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"mean": [1, 2], "colour_pca": [[1, 2, 3], [1, 2, 3], [1, 2, 3]]}', "[",

@@ -1,4 +1,4 @@
-"""Any data set stored once at 256 x 256, as in 2012, which then trains several times as fast; or every picture of it checked.
+"""Any data set stored once at 256 x 256, as in 2012, so that training need not scale it again; or every picture of it checked.
 
     python tools/prepare_dataset.py --dataset=imagenet2012 --output=imagenet256
     python -m alexnet_tf.train --dataset=imagenet2012 --data_dir=imagenet256
