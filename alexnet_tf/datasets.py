@@ -53,7 +53,7 @@ class Split:
     def fault_of(self, picture):
         """What is wrong with the picture of that number, or None."""
         def image():
-            return next(iter(self.stub_of(picture).map(self.load)))["image"]
+            return next(iter(self.stub_of(tf.constant(picture, tf.int64)).map(self.load)))["image"]
 
         return pictures.fault_of(image)
 
