@@ -55,7 +55,8 @@ def test_a_service_that_begins_anew_is_noticed(picture_folder):
             assert input_pipeline.next_batch(iter(numbered), split)["image"].shape == (4, 28, 28, 1)
 
 
-@pytest.mark.parametrize("address,message", [("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")])
+@pytest.mark.parametrize("address,message", [
+    ("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")])
 def test_an_address_where_nothing_answers_is_refused(address, message):
     with pytest.raises(UserError, match=message):
         input_pipeline.check_reachable([address])
