@@ -101,8 +101,7 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
            keras.config.dtype_policy().name, "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
            "preprocessing": dataclasses.asdict(pixels) | {"mean": list(pixels.mean)},
            "data_fingerprint": dataset.fingerprint, "views": views, "seed": seed}
-    for left in folder.parent.glob(f".{folder.name}.*"):  # by runs that were killed
-        shutil.rmtree(left, ignore_errors=True)
+    _remove_unfinished(folder)
     found = _read(folder, key, dataset, note)
     if found:
         note(f"{folder}: features of {dataset.train.examples} + {dataset.evaluation.examples} pictures are there already")
@@ -127,6 +126,17 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return _read(folder, key, dataset, note)
+
+
+def _remove_unfinished(folder):
+    """Removes what killed runs left; another run may be writing the same features just now."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        try:
+            os.kill(int(left.suffix[1:]), 0)  # asks only whether that process is there
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            continue
 
 
 def _write(path, split, units, views, extract, bar):

@@ -49,6 +49,9 @@ def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     if devices.worker_count(strategy) > 1:
         raise UserError("--distribution=multi_worker: fine-tuning runs in one process; use --distribution=mirrored.")
+    if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
+        raise UserError(f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop anew in each "
+                        "epoch.")
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
     keras.utils.set_random_seed(_SEED.value)
@@ -77,8 +80,9 @@ def main():
         return
     with checkpoints.locked(model_dir):
         checkpoints.remove_unfinished(model_dir)
-        checkpoints.write_settings(model_dir, identity | {
-            "preprocessing": settings["preprocessing"], "flags": app.flag_values()} | app.provenance())
+        if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
+            checkpoints.write_settings(model_dir, identity | {
+                "preprocessing": settings["preprocessing"], "flags": app.flag_values()} | app.provenance())
         tune = _tune_head if len(trained) == 1 else _tune_layers
         figures, answers, cost = tune(strategy, model, dataset, pixels, plan)
     print(f"{model_dir}:")
@@ -203,10 +207,10 @@ def _print_savings(cost, scratch_work, epochs):
     """Prints this run's cost beside that of training all layers from nothing, as long; returns the figures."""
     seconds, work = cost
     scratch_seconds = seconds * scratch_work / work
-    print(f"  {'':14}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}")
-    for name, own, scratch in (("multiply-adds", work, scratch_work), ("seconds", seconds, scratch_seconds)):
-        print(f"  {name:14}{own:12.4g}{scratch:40.4g}{1 - own / scratch:9.1%}")
-    print("  (seconds: measured here; for the other, at the multiply-adds a second of this run)")
+    print(f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}")
+    for name, own, scratch in (("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9), ("seconds", seconds, scratch_seconds)):
+        print(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
+    print("  (seconds: measured here, and for the other at the multiply-adds a second of this run)\n")
     return {"seconds": seconds, "multiply_adds": work, "multiply_adds_from_nothing": scratch_work,
             "seconds_from_nothing": scratch_seconds}
 

@@ -168,9 +168,21 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     (folder / "train.npy").write_bytes((folder / "train.npy").read_bytes()[:5000])
     assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
     assert "it is replaced" in notes[-2]
-    (tmp_path / ".features.1234").mkdir()  # of a run that was killed
+    for process in (2 ** 30, 1):  # killed, and at work
+        (tmp_path / f".features.{process}").mkdir()
     cached(folder, model, notes=notes, **arguments)
-    assert os.listdir(tmp_path) == ["features"]
+    assert sorted(os.listdir(tmp_path)) == [".features.1", "features"]
+
+
+def test_two_devices_extract_the_same_features_in_the_same_order(pictures):
+    split, answers = datasets.open_dataset("folder", pictures).evaluation, []
+    for strategy in (CPU, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())):
+        keras.utils.set_random_seed(2)
+        with strategy.scope():
+            trunk = features.trunk(build_model("lenet5", 3))
+        answers.append([np.concatenate(parts) for parts in zip(*features.extractor(strategy, trunk, PIXELS)(split))])
+    np.testing.assert_allclose(answers[1][0], answers[0][0], rtol=1e-5)
+    assert answers[0][1].tolist() == answers[1][1].tolist() == [0] * 3 + [1] * 3 + [2] * 3  # not the one that fills up the batch
 
 
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_anything_is_written(pictures, tmp_path, monkeypatch):
@@ -186,6 +198,7 @@ def test_named_layers_are_trained_and_the_others_frozen(pretrained, pictures, tm
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == ["conv2", "fc4"]
     again = run(pretrained, pictures, tmp_path / "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
     assert "is trained already" in capsys.readouterr().err and again["loss"] == figures["loss"]
+    assert run(tmp_path / "model", pictures, tmp_path / "next", "--epochs=1")["examples"] == 9  # what it wrote, it takes
     with pytest.raises(UserError, match="holds a model of trained_layers 3 .conv2 to fc5., not 1"):
         run(pretrained, pictures, tmp_path / "model")
     # conv2 gets the gradient of its weights, fc3 passes one through, fc4 and fc5 have both.
@@ -319,7 +332,8 @@ def test_classes_out_of_balance_are_told(counts, told):
     (["--trainable=fc9"], "--trainable=fc9: no layer of that name; use head, all, or some of conv1, conv2, fc3, fc4, fc5"),
     (["--pretrained="], "--pretrained is missing"), (["--pretrained=nothing"], "nothing holds no trained model"),
     (["--batch_size=7", "--replicas=2"], "does not divide among 2 replicas"),
-    (["--distribution=multi_worker"], "TF_CONFIG")])
+    (["--distribution=multi_worker"], "TF_CONFIG"),
+    (["--augment_views=2", "--trainable=fc4"], "--augment_views=2 is for --trainable=head")])
 def test_refused_before_anything_is_written(pretrained, pictures, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
         run(pretrained, pictures, tmp_path / "model", *arguments)
