@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import signal
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 from conftest import CLASS_NAMES, LENET5_PIXELS as PIXELS, write_lenet5, write_pictures
+from test_training import Bar
 
 from alexnet_tf import (
     checkpoints,
@@ -236,27 +236,6 @@ def test_no_backward_pass_is_built_below_the_first_trained_layer():
     assert kinds.count("MatMul") == 3 + 2 + 1
 
 
-class Interrupted:
-    """Stands in for tqdm, and for a user who presses Ctrl-C after five steps."""
-
-    def __init__(self, total, description, initial=0):
-        self.steps = 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def update(self, pictures):
-        self.steps += 1
-        if self.steps == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    def set_postfix_str(self, text):
-        pass
-
-
 def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
     def train(model_dir, progress=console.progress):
         keras.utils.set_random_seed(2)
@@ -268,8 +247,8 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
         return model.get_weights()
 
     whole = train(tmp_path / "whole")
-    with pytest.raises(SystemExit, match="130"):
-        train(tmp_path / "stopped", Interrupted)
+    with pytest.raises(SystemExit, match="143"):
+        train(tmp_path / "stopped", Bar(stop_after=5))
     assert checkpoints.newest_step(tmp_path / "stopped") == 5
     for one, two in zip(whole, train(tmp_path / "stopped")):
         np.testing.assert_array_equal(one, two)
