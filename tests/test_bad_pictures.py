@@ -215,7 +215,7 @@ def records(tmp_path_factory):
 
 @pytest.mark.parametrize("harm,first_lost", [
     (lambda content: content[:len(content) // 2], 25), (lambda content: b"", 0),
-    (lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:], 1)])
+    (lambda content: content[:9000] + bytes([content[9000] ^ 1]) + content[9001:], 13)])
 def test_records_behind_damage_are_counted_and_the_others_keep_their_places(records, harm, first_lost):
     split = datasets.open_dataset("tiny_pictures", records).train
     file = next(records.rglob("*.tfrecord*"))
