@@ -27,8 +27,8 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
     because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
     part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
-    picture near it that can. That is the `way` "guarded". For "any" such a picture is an error, and for "jpeg" everything but an
-    ordinary JPEG is; they take less time, and what they give is the same to the bit.
+    picture near it that can. That is the `way` "guarded". For "any" such a picture is an error, and for "jpeg" everything but a
+    JPEG is; they take less time, and what they give is the same to the bit.
 
     With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
     """
