@@ -27,6 +27,7 @@ from alexnet_tf import (
     training,
 )
 from alexnet_tf.errors import UserError
+from alexnet_tf.layers import Dropout
 from alexnet_tf.model import build_model, multiply_adds
 from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing
@@ -256,6 +257,7 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
 
 @pytest.mark.parametrize("errors,patience,best,last", [
     ([0.5, 0.4, 0.6, 0.4, 0.1], 2, 2, 4),  # stops early, with the second epoch's weights
+    ([0.5, 0.4, 0.6, 0.7, 0.8], 3, 2, 5),  # they are kept beside two newer checkpoints
     ([0.5, 0.4, 0.6, 0.3, 0.4], 3, 4, 5),  # runs to the end
     ([0.5, 0.4, 0.6, 0.7, 0.8], 0, 5, 5)])  # without patience the last are kept
 def test_patience_keeps_the_weights_of_the_lowest_error(pictures, tmp_path, monkeypatch, errors, patience, best, last):
@@ -296,6 +298,27 @@ def test_a_head_keeps_its_best_weights_too(pretrained, pictures, tmp_path):
     best = min(rows, key=lambda row: (-row["top_1"], row["loss"]))
     assert (figures["step"], figures["loss"]) == (best["step"], best["loss"]) and len(rows) < 40
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
+    model, _, _ = checkpoints.load_model(tmp_path / "model")
+    split = datasets.open_dataset("folder", pictures).evaluation
+    assert steps.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(best["loss"], rel=1e-6)
+
+
+def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
+    class Losses(list):
+        def write(self, row):
+            self.append(row["train_loss"])
+
+    def train():
+        keras.utils.set_random_seed(2)
+        inputs = keras.Input((8,))
+        projection = keras.Model(inputs, keras.layers.Dense(3)(Dropout(0.5)(inputs)))
+        alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)  # so that only masks can make losses differ
+        head.train(projection, SGD2012(), features.Features(*alike, *alike, 0.0), a_plan(epochs=4, learning_rate=0.0),
+                   losses := Losses(), console.progress, print)
+        return losses
+
+    first = train()
+    assert len(set(first)) == 4 and train() == first
 
 
 def test_a_handful_of_pictures_takes_smaller_batches_and_says_so(pretrained, tmp_path, capsys):
