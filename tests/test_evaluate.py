@@ -162,6 +162,8 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
     ensemble = [Classifier("sure", sure, GREY, (), {}, least=least) for least in (1 / 512, 1e-38)]
     losses = [answer.losses[-1] for answer in steps.answers(one_device(), ensemble, split, 9)]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
+    broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
+    assert np.isnan(steps.answers(one_device(), [broken], split, 9)[0].figures()["loss"])  # by which a training notices
 
 
 # The command ----------------------------------------------------------------------------------------------------------
