@@ -18,7 +18,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, training
+from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, metrics, training
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.optimizer import SGD2012
@@ -122,6 +122,7 @@ def _open(model_dir, batch_size, chief, until_trained):
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     for line in (*dataset.notes, *dataset.bad_pictures[:20]) if chief else ():
         console.note(line)
+    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
     identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
                  "data_fingerprint": dataset.fingerprint}
     checkpoints.check_same(model_dir, stored, identity)
