@@ -154,7 +154,7 @@ def write_weights_file(path, arrays, settings):
 
 
 def _load_weights_file(path):
-    arrays = weight_formats.read_npz(weight_formats.read_content(path), path)
+    arrays = dict(weight_formats.parse(weight_formats.read_content(path), path).arrays)
     try:
         settings = json.loads(arrays.pop(_SETTINGS).tobytes())
         classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
