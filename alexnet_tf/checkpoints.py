@@ -74,14 +74,14 @@ def check_writable(model_dir):
 
 
 @contextlib.contextmanager
-def locked(model_dir):
-    """Keeps other trainings out of `model_dir`, which it makes. Raises UserError if one is at work there."""
-    pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
-    with open(pathlib.Path(model_dir) / ".lock", "w") as lock:
+def locked(folder, flag="--model_dir", at_work="trained"):
+    """Keeps other processes out of `folder`, which it makes. Raises UserError, naming `flag`, if one is at work there."""
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(pathlib.Path(folder) / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
         except BlockingIOError:
-            raise UserError(f"--model_dir={model_dir} is being trained by another process; wait for it, or pass another.") from None
+            raise UserError(f"{flag}={folder} is being {at_work} by another process; wait for it, or pass another.") from None
         yield
 
 

@@ -11,12 +11,14 @@ import functools
 import hashlib
 import itertools
 import pathlib
+import shlex
 import sys
+import tarfile
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import preprocessing
+from alexnet_tf import imagenet, prepared, preprocessing
 from alexnet_tf.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif")
@@ -47,13 +49,18 @@ class Dataset:
     evaluation: Split
     fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
+    statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
 
 
 def open_dataset(name, data_dir=None, seed=0):
     """Opens data set `name`: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
 
-    Raises UserError, before any long work, if there is nothing to read or if a picture of a folder is broken.
+    If `data_dir` holds a prepared data set, such as tools/prepare_dataset.py writes, that is read. Raises UserError, before any
+    long work, if there is nothing to read or if a picture of a folder is broken.
     """
+    stored = prepared.find(data_dir) if data_dir else None
+    if stored:
+        return _open_prepared(name, stored)
     if name == "folder":
         try:
             return _open_folder(data_dir, seed)
@@ -71,10 +78,10 @@ def naming_bad_pictures(split):
     try:
         yield
     except tf.errors.NotFoundError as error:
-        raise UserError(f"A picture is gone: {_reason(error)}.") from None
+        raise UserError(f"A picture is gone: {reason(error)}.") from None
     except tf.errors.InvalidArgumentError as error:
-        name, reason = _first_bad_picture(split) or (split.name, _reason(error))
-        raise UserError(f"{name} does not decode as a picture ({reason}); replace it or take it out.") from None
+        name, why = _first_bad_picture(split) or (split.name, reason(error))
+        raise UserError(f"{name} does not decode as a picture ({why}); replace it or take it out.") from None
 
 
 def _first_bad_picture(split):
@@ -83,7 +90,7 @@ def _first_bad_picture(split):
         try:
             preprocessing.decode(record["image"])
         except tf.errors.InvalidArgumentError as error:
-            return split.name_of(int(record["picture"])), _reason(error)
+            return split.name_of(int(record["picture"])), reason(error)
     return None
 
 
@@ -116,10 +123,11 @@ def _open_folder(data_dir, seed):
                      f"--seed={seed}, are kept for evaluation.")
         evaluation_files, evaluation_labels = files[held], labels[held]
         files, labels = files[~held], labels[~held]
+    imagenet.refuse_background(class_names)
     every_file = np.concatenate([files, evaluation_files])
     sizes = _check_pictures(every_file)
     names_and_sizes = "".join(f"{pathlib.Path(file).relative_to(root)}\0{size}\n" for file, size in zip(every_file, sizes))
-    return Dataset("folder", class_names, _folder_split("train", files, labels),
+    return Dataset("folder", imagenet.readable(class_names), _folder_split("train", files, labels),
                    _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels),
                    hashlib.sha256(names_and_sizes.encode(errors="surrogateescape")).hexdigest(), tuple(notes))
 
@@ -180,7 +188,7 @@ def _check_pictures(files):
             try:
                 preprocessing.decode(tf.io.read_file(file))
             except tf.errors.OpError as error:
-                raise UserError(f"{file} does not decode as a picture ({_reason(error)}); replace it or take it out.") from None
+                raise UserError(f"{file} does not decode as a picture ({reason(error)}); replace it or take it out.") from None
     return sizes
 
 
@@ -196,7 +204,8 @@ def _look_at(file):
     return size, not (whole_jpeg or whole_png)
 
 
-def _reason(error):
+def reason(error):
+    """What TensorFlow's error says, without the operation that says it: one short line."""
     return error.message.split("[Op:")[0].strip().splitlines()[0].split("{{")[0].strip()[:160]
 
 
@@ -213,15 +222,45 @@ def _open_tfds(name, data_dir):
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):  # the last two: a name of odd form or version
         raise UserError(f"--dataset={name} is neither shapes, folder nor a data set that TFDS knows "
                            "(https://www.tensorflow.org/datasets/catalog).") from None
-    features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
-    if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
-        raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
+    _check_features(name, builder)
+    if builder.name == "imagenet2012" and not builder.is_prepared():
+        archives = pathlib.Path(builder.data_dir_root) / "downloads/manual"
+        imagenet.check_archives(archives, shlex.join(sys.orig_argv))
+        prepared.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
             builder.download_and_prepare()
-    except (AssertionError, ImportError, OSError, tfds.download.DownloadError) as error:  # AssertionError: files to place by hand
-        reason = " ".join(str(error).split())
+    except (AssertionError, ImportError, OSError, tfds.download.DownloadError, tarfile.TarError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())  # AssertionError: files to place by hand
         raise UserError(f"--dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
+    return _tfds_dataset(name, builder)
+
+
+def _open_prepared(name, directory):
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(directory)
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        raise UserError(f"{directory}: TFDS cannot read dataset_info.json ({' '.join(str(error).split())[:200]}).") from None
+    if name not in (builder.name, "folder"):
+        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass --dataset={builder.name}.")
+    _check_features(name, builder)
+    return _tfds_dataset(name, builder, prepared.read_statistics(directory))
+
+
+def _check_features(name, builder):
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
+    if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
+        raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
+    imagenet.refuse_background(features["label"].names)
+
+
+def _tfds_dataset(name, builder, statistics=None):
+    """The Dataset of a prepared TFDS data set."""
+    import tensorflow_datasets as tfds
 
     if "train" not in builder.info.splits:
         raise UserError(f"--dataset={name} has no split named train, but {', '.join(builder.info.splits)}.")
@@ -231,10 +270,14 @@ def _open_tfds(name, data_dir):
         percent = round(100 * (1 - _HELD_OUT))
         train, evaluation = f"train[:{percent}%]", f"train[{percent}%:]"
         notes.append(f"{name} has no validation or test split: {evaluation} is kept for evaluation.")
+    for split, pictures in imagenet.PICTURES.items() if builder.name == "imagenet2012" else ():
+        here = builder.info.splits[split].num_examples if split in builder.info.splits else 0
+        if here != pictures:
+            notes.append(f"imagenet2012: {here} of its {pictures} {split} pictures are here.")
     decoders = {"image": tfds.decode.SkipDecoding()}
-    return Dataset(name, tuple(features["label"].names),
+    return Dataset(name, imagenet.readable(builder.info.features["label"].names),
                    *(_tfds_split(builder, split, decoders) for split in (train, evaluation)),
-                   f"{builder.info.full_name}, {builder.info.dataset_size} bytes", tuple(notes))
+                   f"{builder.info.full_name}, {builder.info.dataset_size} bytes", tuple(notes), statistics)
 
 
 def _tfds_split(builder, name, decoders):

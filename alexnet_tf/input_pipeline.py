@@ -4,6 +4,7 @@ The order of the pictures is a function of (seed, epoch) and what is done to a p
 starts again at step n sees what it would have seen, with nothing stored but n.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import datasets, preprocessing
@@ -78,12 +79,39 @@ def _prepared_batches(records, prepare, batch_size, context):
 
 
 def channel_mean(split, pixels, pictures=1024):
-    """Mean of each channel over the centre crops of the first `pictures` of a fixed shuffle: a list of floats in 0..255."""
+    """Mean of each channel, as `channel_statistics` has it."""
+    return channel_statistics(split, pixels, pictures)[0]
+
+
+def channel_statistics(split, pixels, pictures=1024):
+    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see `colour_statistics`."""
     crops = split.read(tf.constant(0, tf.int64)).take(pictures).map(
         lambda record: preprocessing.central_crop(preprocessing.decode(record["image"]), pixels),
         num_parallel_calls=tf.data.AUTOTUNE)
-    total, count = tf.zeros([pixels.channels]), 0
     with datasets.naming_bad_pictures(split):
-        for crop in crops:
-            total, count = total + tf.reduce_mean(tf.cast(crop, tf.float32), [0, 1]), count + 1
-    return [float(level) for level in total / count]
+        return colour_statistics(sum(pixel_moments(crop) for crop in crops.as_numpy_iterator()))
+
+
+def pixel_moments(image):
+    """Sums over the pixels of a uint8 [height, width, c]: float64 [c + 1, c + 1], of the products of the levels and of a leading 1.
+
+    So [0, 0] counts pixels, [0, 1:] sums levels and [1:, 1:] their products. Moments of many pictures are added; up to 2**53 (two
+    million pictures of 256 x 256) every sum is exact, so that neither order nor grouping changes a bit.
+    """
+    levels = np.ones([image.size // image.shape[-1], image.shape[-1] + 1])
+    levels[:, 1:] = image.reshape(-1, image.shape[-1])
+    return levels.T @ levels
+
+
+def colour_statistics(moments):
+    """(mean [c], colour PCA [c, c]) of pixels whose `pixel_moments` these are, as lists of floats in 0..255.
+
+    Row i of the PCA is the eigenvector of the channels' covariance with the i-th largest eigenvalue, its largest component
+    positive, times its standard deviation, the square root of that eigenvalue, as in the 2012 source (the paper says eigenvalue).
+    A sum of the rows, each times a N(0, 1) number, has the covariance of the pixels.
+    """
+    mean = moments[0, 1:] / moments[0, 0]
+    variances, vectors = np.linalg.eigh(moments[1:, 1:] / moments[0, 0] - np.outer(mean, mean))
+    rows = vectors.T[::-1] * np.sqrt(np.maximum(variances[::-1, None], 0))
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1)
+    return mean.tolist(), (rows * np.where(largest < 0, -1, 1)).tolist()

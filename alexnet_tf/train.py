@@ -182,6 +182,8 @@ def _initial_stddev():
 def _preprocessing(dataset, image_size):
     row = VARIANTS[_VARIANT.value]
     pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"], (0.0,) * row["channels"], row["std"])
+    if dataset.statistics and pixels.channels == 3:
+        return dataclasses.replace(pixels, mean=dataset.statistics["mean"])
     return dataclasses.replace(pixels, mean=input_pipeline.channel_mean(dataset.train, pixels))
 
 

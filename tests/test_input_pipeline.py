@@ -93,3 +93,14 @@ def test_channel_mean_is_the_mean_of_the_crops(train_split):
         top, left = ((side - 64) // 2 + 4 for side in scaled)
         crops.append(whole[top:top + 56, left:left + 56].mean((0, 1)))
     np.testing.assert_allclose(mean, np.mean(crops, 0), atol=0.1)
+
+
+def test_channel_statistics_are_mean_and_principal_components_of_the_pixels(train_split):
+    mean, colour_pca = input_pipeline.channel_statistics(train_split, PIXELS)
+    crops = input_pipeline.evaluation_batches(train_split, PIXELS, 24)
+    levels = np.concatenate([batch["image"].numpy().reshape(-1, 3) for batch in crops])
+    np.testing.assert_allclose(mean, levels.mean(0), rtol=1e-12)
+    rows, covariance = np.array(colour_pca), np.cov(levels.T, bias=True)
+    np.testing.assert_allclose(rows.T @ rows, covariance, rtol=1e-9)
+    np.testing.assert_allclose(rows @ rows.T, np.diag(np.linalg.eigvalsh(covariance)[::-1]), atol=1e-6)
+    assert (np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1) > 0).all()
