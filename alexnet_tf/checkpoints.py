@@ -29,6 +29,7 @@ import numpy as np
 from alexnet_tf import weight_formats
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
+from alexnet_tf.preprocessing import Preprocessing
 
 IF_NOT_FINITE = "try a lower --learning_rate or a longer --warmup_steps. The last checkpoint is from before."
 _KEEP = 2
@@ -135,19 +136,21 @@ def load_model(model_dir, report=print):
 
 
 def write_weights_file(path, arrays, settings):
-    """Writes float32 `arrays` by variable path, and what load_model and the binaries ask of settings.json, to one file.
+    """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json, to one file.
 
-    `settings` are "variant", "class_names", "preprocessing", "dropout_rate", "flags" (at least "dataset", "data_dir", "seed"),
-    "source" ({"published": figures or None, ...}) and app.provenance. Raises UserError if `path` cannot be written.
+    `settings` are those of a model directory, and "source": {"published": figures or None, ...}. Raises UserError if the arrays are
+    not those of the model that the settings describe, or if `path` cannot be written.
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    text = np.frombuffer(json.dumps(settings, indent=1).encode(), np.uint8)
     try:
+        _build(arrays, settings)
         with open(unfinished, "wb") as stream:
-            np.savez(stream, **arrays, **{_SETTINGS: text})
+            np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(json.dumps(settings, indent=1).encode(), np.uint8)})
         _flush(unfinished)
         unfinished.replace(path)
+    except ValueError as error:
+        raise UserError(f"{path} is not written: {error}.") from None
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written ({error.strerror}); pass another --output.") from None
@@ -157,19 +160,30 @@ def _load_weights_file(path):
     arrays = dict(weight_formats.parse(weight_formats.read_content(path), path).arrays)
     try:
         settings = json.loads(arrays.pop(_SETTINGS).tobytes())
-        classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
-        if classes > _MOST_CLASSES or image_size > _LARGEST_IMAGE:
-            raise ValueError(f"{classes} classes and {image_size} pixels are more than a weights file may ask for")
-        model = build_model(settings["variant"], classes, image_size, settings["dropout_rate"])
-        variables = [variable for variable in model.variables if "seed_generator" not in variable.path]
-        expected = {variable.path: tuple(variable.shape) for variable in variables}
-        if expected != {name: array.shape for name, array in arrays.items()}:
-            raise ValueError(f"its arrays are not those of {settings['variant']} with {classes} classes")
-        for variable in variables:
-            variable.assign(arrays[variable.path])
-        return model, settings, {"step": 0, "figures": settings["source"]["published"]}
+        return _build(arrays, settings), settings, {"step": 0, "figures": settings["source"]["published"]}
     except (*_UNREADABLE, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no file that tools/import_weights.py wrote ({' '.join(str(error).split())[:200]}).") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is no weights file that tools/import_weights.py wrote ({reason}).") from None
+
+
+def _build(arrays, settings):
+    """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not its weights."""
+    Preprocessing(**settings["preprocessing"])
+    if missing := {"flags", "source", "versions", "commit"} - settings.keys():
+        raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
+    classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
+    if classes > _MOST_CLASSES or image_size > _LARGEST_IMAGE:
+        raise ValueError(f"{classes} classes and {image_size} pixels are more than a weights file may ask for")
+    model = build_model(settings["variant"], classes, image_size, settings["dropout_rate"])
+    expected = {variable.path: tuple(variable.shape) for variable in model.weights}
+    for name in expected.keys() ^ arrays.keys():
+        raise ValueError(f"{name[:80]!r} is {'missing' if name in expected else 'no weight of ' + settings['variant']}")
+    for name, array in arrays.items():
+        if array.shape != expected[name] or not np.isfinite(array).all():
+            raise ValueError(f"{name} has the shape {array.shape}, or numbers that are not finite, instead of {expected[name]}")
+    for variable in model.weights:
+        variable.assign(arrays[variable.path])
+    return model
 
 
 def restore(model_dir, model, optimizer=None, report=print):

@@ -179,10 +179,8 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
         overhang = (11 - images.shape[1]) % 4
         x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(towers)
     x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)                  # 55 x 55 x 48, twice
-    if row["pool_first"]:  # the ReLU is in the kernel of LRN: pooling before it finds the same maxima
-        x = lrn(pool(x, "pool1"), "lrn1")
-    else:
-        x = pool(lrn(x, "lrn1", row["relu_first"]), "pool1")                              # 27 x 27 x 48
+    # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
+    x = lrn(pool(x, "pool1"), "lrn1") if row["pool_first"] else pool(lrn(x, "lrn1", row["relu_first"]), "pool1")  # 27 x 27 x 48
     if not row["relu_first"]:
         x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
     x = conv(x, 128, 5, "conv2", relu=False)                                              # 27 x 27 x 128

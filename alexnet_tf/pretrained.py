@@ -22,14 +22,14 @@ _TORCHVISION_NAMES = {"conv1": "features.0", "conv2": "features.3", "conv3": "fe
                       "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
 _LAST_MAP = (256, 6, 6)  # what fc6 reads, in the order of Caffe and PyTorch: channels first
 # Channel means of the mean image that Caffe publishes (data/ilsvrc12/imagenet_mean.binaryproto), as RGB.
-_CAFFE_MEAN = (122.679, 116.669, 104.007)
+CAFFE_MEAN = (122.679, 116.669, 104.007)
 # torchvision.transforms: Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]) of RGB in 0..1.
 _TORCHVISION_MEAN, _TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A file that is known by its digest, with the accuracy on ImageNet's validation pictures, centre crop, that is claimed for it."""
+    """A file that is known by its digest, with the accuracy that is claimed for it: ImageNet's validation pictures, centre crop."""
 
     name: str
     digest: str  # sha1 (40 digits), or the beginning of sha256
@@ -141,7 +141,7 @@ def _caffe(layers, variant):
         for tower, *parts in zip(towers, np.split(kernel, len(towers), -1), np.split(bias, len(towers))):
             arrays[f"{layer}{tower}/kernel"], arrays[f"{layer}{tower}/bias"] = parts
     row = VARIANTS[variant]
-    return variant, arrays, Preprocessing(row["image_size"], row["resize"], row["channels"], _CAFFE_MEAN, row["std"])
+    return variant, arrays, Preprocessing(row["image_size"], row["resize"], row["channels"], CAFFE_MEAN, row["std"])
 
 
 def _torchvision(layers):
