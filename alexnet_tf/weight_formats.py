@@ -62,9 +62,12 @@ def parse(content, name):
     if read is None:
         raise UserError(f"{name} is {kind}; pass a .caffemodel, .npy, .npz, .pth or .safetensors file of weights.")
     try:
-        return Weights(kind, *read(content))
+        arrays, *layer_types = read(content)
+        if not arrays:
+            raise ValueError("no arrays")
+        return Weights(kind, arrays, *layer_types)
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join((str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}").split())[:200]
         raise UserError(f"{name} is damaged, or asks for what a {kind} file of weights does not need ({reason}).") from None
 
 
@@ -77,7 +80,7 @@ def _recognise(content):
         return (".pth", _read_torch_archive) if torch else (".npz", _read_npz)
     for start, kind, read in (
             (b"\x93NUMPY", ".npy", _read_pickled_npy),
-            (b"\x80\x02", ".pth", _read_torch_pickles),
+            (b"\x80", ".pth", _read_torch_pickles),
             (b"\x0a", ".caffemodel", _read_caffemodel),  # the tags of NetParameter's name, layers and layer
             (b"\x12", ".caffemodel", _read_caffemodel),
             (b"\xa2\x06", ".caffemodel", _read_caffemodel),

@@ -5,13 +5,12 @@ tests/testdata/ holds a state dict of two small layers as PyTorch and safetensor
 
 import io
 import pathlib
-import pickle
 import struct
-import zipfile
 
 import numpy as np
 
-TESTDATA = pathlib.Path(__file__).parent / "testdata"
+ROOT = pathlib.Path(__file__).parent.parent
+TESTDATA = ROOT / "tests/testdata"
 
 # Caffe: (name, type, what it reads, parameters); one top a layer, so that every blob can be fetched.
 _NORM, _POOL = "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
@@ -100,9 +99,9 @@ def python2_npy(layers):
         return b"U" + bytes([len(value)]) + value.encode()
 
     def array(shape, dtype, flags, content):
-        return (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1(" + b"".join(b"M" + struct.pack("<H", side)
-                for side in shape) + b"tcnumpy\ndtype\n(" + text(dtype) + b"K\0K\1tR(K\3" + text(flags) +
-                b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89" + content + b"tb")
+        sides = b"".join(b"M" + struct.pack("<H", side) for side in shape)
+        return (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1(" + sides + b"tcnumpy\ndtype\n(" +
+                text(dtype) + b"K\0K\1tR(K\3" + text(flags) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89" + content + b"tb")
 
     numbers = b"".join(text(name) + b"](" + b"".join(
         array(one.shape, "f4", "<", b"T" + struct.pack("<i", one.nbytes) + np.ascontiguousarray(one, "<f4").tobytes())

@@ -25,9 +25,9 @@ from alexnet_tf.errors import UserError
 _SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth or .safetensors file, or a model directory.",
                               required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write; it is replaced if it is there.", required=True)
-_LABELS = flags.DEFINE_string("labels", None, "A file with one class name a line, in the order of the outputs; default: ImageNet's, "
-                              "for 1000 outputs.")
-_VARIANT = flags.DEFINE_enum("variant", None, ["caffe", "caffenet"], "Which of the two a Caffe file holds, if its layers do not "
+_LABELS = flags.DEFINE_string("labels", None, "A text file with a class name a line, in the order of the outputs; default: those "
+                              "of ImageNet for 1000 outputs.")
+_VARIANT = flags.DEFINE_enum("variant", None, ["caffe", "caffenet"], "Which of the two a Caffe file holds whose layers do not "
                              "tell; default: caffe.")
 
 
@@ -63,17 +63,18 @@ def _from_file(source):
             raise UserError(f"{source} lies in no model directory, which would tell of its pixels; pass the model directory.")
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
     known, sha256 = pretrained.recognise(content)
-    if known is None:
-        console.note(f"{source.name} is none of the published files known by their digests: is it whole, and whose is it?")
     variant, arrays, pixels = pretrained.convert(weights, source, _VARIANT.value or known and known.variant)
-    published = {"top_1": known.top_1, "top_5": known.top_5} if known else None
+    origin = {"file": source.name, "sha256": sha256, "published": None}
+    figures = {"sha256": sha256}
+    if known:
+        origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}, **dataclasses.asdict(known)}
+        figures |= {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
+    else:
+        console.note(f"{source.name} is none of the published files that are known by their digests; read as {variant}.")
     settings = {"variant": variant, "image_size": pixels.image_size, "class_names": _class_names(len(arrays["fc8/bias"])),
-                "preprocessing": dataclasses.asdict(pixels), "dropout_rate": 0.5,
-                "source": {"file": source.name, "sha256": sha256, "published": published}
-                | (dataclasses.asdict(known) if known else {}),
-                "flags": {"dataset": "imagenet2012", "data_dir": None, "seed": 0}} | app.provenance()
-    figures = {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
-    return arrays, settings, {"sha256": sha256} | (figures if known else {})
+                "preprocessing": dataclasses.asdict(pixels), "dropout_rate": 0.5, "source": origin,
+                "flags": {"dataset": "imagenet2012", "data_dir": None, "seed": 0}}
+    return arrays, settings | app.provenance(), figures
 
 
 def _class_names(outputs):

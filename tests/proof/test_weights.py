@@ -2,6 +2,11 @@
 OpenCV's DNN module executes the caffemodel, PyTorch its .pth; and a great many damaged and hostile files.
 """
 
+import json
+import math
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -70,8 +75,9 @@ def random_caffe_weights(rng):
     """Kernels and biases in Caffe's layout, for input of some tens."""
     shapes = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
               "conv5": (256, 192, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (1000, 4096)}
-    return {layer: [rng.standard_normal(shape, np.float32) * ((0.5 if layer == "conv1" else 1.4) / np.prod(shape[1:]) ** 0.5),
-                    rng.standard_normal(shape[0], np.float32)] for layer, shape in shapes.items()}
+    scales = {layer: (0.5 if layer == "conv1" else 1.4) / math.prod(shape[1:]) ** 0.5 for layer, shape in shapes.items()}
+    return {layer: [rng.standard_normal(shape, np.float32) * scales[layer], rng.standard_normal(shape[0], np.float32)]
+            for layer, shape in shapes.items()}
 
 
 def prototxt(layers):
@@ -81,9 +87,9 @@ def prototxt(layers):
     return "\n".join(lines).encode()
 
 
-def imported(path, folder, command):
+def imported(path, folder, run):
     """(variant, model, Preprocessing) of what tools/import_weights.py makes of the file."""
-    command("tools/import_weights.py", f"--source={path}", f"--output={folder / 'ours.npz'}")
+    run(weights_files.ROOT / "tools/import_weights.py", f"--source={path}", "--output=ours.npz", cwd=folder)
     model, settings, _ = checkpoints.load_model(folder / "ours.npz")
     return settings["variant"], model, Preprocessing(**settings["preprocessing"])
 
@@ -113,7 +119,7 @@ def largest_difference(ours, theirs, pairs):
 
 
 @pytest.mark.parametrize("variant,old", [("caffe", False), ("caffe", True), ("caffenet", True)])
-def test_caffe(rng, witness, command, tmp_path, variant, old):
+def test_caffe(rng, witness, run, tmp_path, variant, old):
     layers = weights_files.caffe_layers(pool_first=variant == "caffenet")
     content = weights_files.caffemodel(layers, random_caffe_weights(rng), old)
     (tmp_path / "net.caffemodel").write_bytes(content)
@@ -121,7 +127,7 @@ def test_caffe(rng, witness, command, tmp_path, variant, old):
     bgr = images[..., ::-1] - np.array(pretrained.CAFFE_MEAN[::-1], np.float32)
     theirs = witness(_OPENCV, prototxt=np.frombuffer(prototxt(layers), np.uint8), model=np.frombuffer(content, np.uint8),
                      images=bgr.transpose(0, 3, 1, 2), blobs=np.array(list(_BLOBS)))
-    recognised, model, pixels = imported(tmp_path / "net.caffemodel", tmp_path, command)
+    recognised, model, pixels = imported(tmp_path / "net.caffemodel", tmp_path, run)
     assert recognised == variant
     worst = largest_difference(outputs(model, images, pixels, _BLOBS.values()), theirs, _BLOBS)
     print(f"OpenCV {theirs['version']}, {variant}{' as of 2014' * old}: {len(_BLOBS)} blobs, largest difference {worst:.1e}")
@@ -148,11 +154,66 @@ def test_toronto(rng, witness, tmp_path):
         assert all(np.array_equal(array, expected[1][key]) for key, array in arrays.items())
 
 
-def test_pytorch(rng, witness, command, tmp_path):
+def test_pytorch(rng, witness, run, tmp_path):
     images = rng.integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
     theirs = witness(_PYTORCH, images=images, folder=np.array(str(tmp_path)))
     for file in ("now.pth", "training.pth", "before.pth", "alexnet.safetensors"):
-        recognised, model, pixels = imported(tmp_path / file, tmp_path, command)
+        recognised, model, pixels = imported(tmp_path / file, tmp_path, run)
         assert recognised == "one_weird_trick"
         worst = largest_difference(outputs(model, images, pixels, _TORCH_LAYERS.values()), theirs, _TORCH_LAYERS)
         print(f"PyTorch {theirs['version']}, {file}: {len(_TORCH_LAYERS)} outputs, largest difference {worst:.1e}")
+
+
+# Reads damaged files in a process that may take 256 MB and 20 minutes of processor, and reports what Python audits meanwhile.
+_READ_DAMAGED = """
+import collections, json, re, resource, sys
+sys.path[:0] = sys.argv[1:3]
+import numpy as np
+import hostile_files, weights_files
+from alexnet_tf import weight_formats
+samples, attacks = weights_files.samples(), hostile_files.attacks(sys.argv[3])
+events, reading = [], False
+sys.addaudithook(lambda event, arguments: events.append(event) if reading and event != "builtins.id" else None)
+in_use = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (in_use + 256 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (1200, 1200))
+rng, counts = np.random.default_rng(int(sys.argv[4])), {}
+
+def read(content, expected):
+    global reading
+    reading = True
+    try:
+        arrays = weight_formats.parse(content, "file").arrays
+    except weight_formats.UserError:
+        return "refused"
+    finally:
+        reading = False
+    assert sum(array.nbytes for array in arrays.values()) <= len(content)
+    if arrays.keys() == expected.keys() and all(np.array_equal(arrays[name], expected[name]) for name in expected):
+        return "as it was"
+    shapes = [{name: array.shape for name, array in one.items()} for one in (arrays, expected)]
+    return "other numbers" if shapes[0] == shapes[1] else "other names or shapes"
+
+for name, (content, expected) in samples.items():
+    assert read(content, expected) == "as it was"
+    counts[name] = collections.Counter(read(weights_files.mutate(rng, content), expected) for _ in range(int(sys.argv[5])))
+counts["attacks"] = collections.Counter(read(content, {}) for content in attacks.values())
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"counts": counts, "events": events, "peak": peak}))
+"""
+
+
+def test_damaged_and_hostile_files(tmp_path):
+    seed, files = 2012, 20_000
+    arguments = [weights_files.ROOT, weights_files.ROOT / "tests", tmp_path / "canary", seed, files]
+    result = subprocess.run([sys.executable, "-c", _READ_DAMAGED, *map(str, arguments)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    told = json.loads(result.stdout)
+    assert told["events"] == [] and list(tmp_path.iterdir()) == []
+    assert told["counts"].pop("attacks").keys() == {"refused"}
+    for name, counts in told["counts"].items():
+        assert sum(counts.values()) == files
+        if name in ("npz", "pth"):  # archives have checksums of their members
+            assert "other numbers" not in counts
+        print(f"{name}, seed {seed}: {', '.join(f'{count} {what}' for what, count in sorted(counts.items()))}")
+    print(f"{len(told['counts'])} formats, {files} damaged files each: no code run, peak of the process {told['peak']:.0f} MB")
