@@ -14,7 +14,7 @@ def _text(value):
     return b"X" + struct.pack("<i", len(value.encode())) + value.encode()
 
 
-def _pickles(canary):
+def pickles(canary):
     """{what it tries: pickle}; `canary` is a path that code would create."""
     command, source = _text(f"touch {canary}"), _text(f"open({str(canary)!r}, 'w')")
     doubled = b"}q\0"
@@ -98,9 +98,9 @@ def _arrays():
     """Arrays of NumPy within a pickle, as the "conv1" of a .npy file."""
     new = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR"
 
-    def npy(shape=b"K\6\x85", code="f4", data=b"U\x18" + bytes(24), again=0):
-        array = (new + b"(K\1" + shape + b"cnumpy\ndtype\n(" + _text(code) +
-                 b"K\0K\1tR(K\3U\1<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89")
+    def npy(shape=b"K\6\x85", code="f4", order="<", data=b"U\x18" + bytes(24), again=0):
+        array = (new + b"(K\1" + shape + b"cnumpy\ndtype\n(" + _text(code) + b"K\0K\1tR(K\3" + _text(order) +
+                 b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89")
         listed = array + data + b"q\1tb" + (array + b"h\1tb") * again
         layers = b"]}" + _text("conv1") + b"](" + listed + b"esa"
         return npy_header() + b"\x80\2" + new + b"(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89" + layers + b"tb."
@@ -115,6 +115,7 @@ def _arrays():
         "objects": npy(code="O8", data=b"]"),
         "text": npy(code="S4"),
         "a structure": npy(code="f4,f4"),
+        "an order that NumPy would evaluate": npy(order="(2,3)<"),
         "no data": npy(data=b"N"),
         "an array that is its own data": npy(data=b"h\1"),
         "text beyond Latin-1": npy(data=_text("\u20ac" * 24)),
@@ -130,6 +131,8 @@ def _nested_members(count):
         head = struct.pack("<5H3I2H", 20, 0, 0, 0, 0x21, zlib.crc32(data), len(data), len(data), len(name), 0)
         entries.append((name, head, len(data)))
         data = b"PK\3\4" + head + name + data
+        data = npy_header("|u1", f"({len(data)},)") + data
+    data = data[data.index(b"PK\3\4"):]
     directory = b"".join(b"PK\1\2\x14\0" + head + struct.pack("<3H2I", 0, 0, 0, 0, len(data) - length - 30 - len(name)) + name
                          for name, head, length in entries)
     return data + directory + b"PK\5\6" + struct.pack("<4H2IH", 0, 0, count, count, len(directory), len(data), 0)
@@ -149,13 +152,14 @@ def _archives():
         "a bomb": zipped(zipfile.ZIP_DEFLATED, a=npy_header("<f4", "(250000,)") + bytes(1_000_000)),
         "one name twice": twice,
         "members that overlap": _nested_members(50),
-        "20,000 members": zipped(a=b"PK\1\2" * 20_000),
+        "20,000 members": zipped(a=npy_header("<f4", "(20000,)") + b"PK\1\2" * 20_000),
         "objects": zipped(a=npy_header("|O", "(1,)") + pickle.dumps([1])),
         "a shape past the data": zipped(a=npy_header("<f4", "(7,)") + bytes(24)),
         "a huge shape": zipped(a=npy_header("<f4", "(9999999999, 9999999999)") + bytes(24)),
         "a shape of a thousand sides": zipped(a=npy_header("<f4", "(1, 1, 1, 1, 1, 1, 1, 1, 6)") + bytes(24)),
         "a header that is a program": zipped(a=npy_header("<f4", "(__import__('os').getpid(),)") + bytes(24)),
         "a header of 4 GB": zipped(a=b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + bytes(64)),
+        "a type that NumPy would evaluate": zipped(a=npy_header("<2f4", "(3,)") + bytes(24)),
         "dates": zipped(a=npy_header("<M8", "(3,)") + bytes(24)),
         "no member": zipped(),
     }
@@ -207,7 +211,7 @@ def _caffemodels():
         "a length past the end": model(good)[:-1],
         "a length of 2^63": varint(100 << 3 | 2) + varint(2**63) + bytes(10),
         "a number without end": varint(100 << 3 | 2) + b"\xff" * 100,
-        "a group": field(1, b"net") + varint(3 << 3 | 3),
+        "a group": model(good) + varint(3 << 3 | 3),
         "a shape past the data": model(shaped(7)),
         "a huge shape": model(shaped(2**62, 2**62)),
         "a negative shape": model(shaped(2**64 - 6)),
@@ -223,15 +227,15 @@ def _caffemodels():
         "no type": model(good, kind=b""),
         "one name twice": model(good) + model(good),
         "layers of both versions": model(good) + field(2, field(4, b"conv1") + field(5, 4) + field(6, good)),
-        "a million fields": field(1, b"net") + field(3, 1) * 1_000_000,
-        "a million layers": field(100, b"") * 1_000_000,
+        "a million fields": model(good) + field(3, 1) * 1_000_000,
+        "20,000 layers": model(good) + model(name=b"\x0a\5relu1") * 20_000,
     }
 
 
 def attacks(canary):
     """{what it tries: bytes of a file}; any code that one of them runs creates `canary`."""
     found = {}
-    for name, content in _pickles(canary).items():
+    for name, content in pickles(canary).items():
         found |= {f"pickle, {name}, .pth": content, f"pickle, {name}, .npy": npy_header() + content,
                   f"pickle, {name}, archive": _as_archive(content)}
     groups = {"tensor": _tensors(), "array": _arrays(), "archive": _archives(), "safetensors": _safetensors(),

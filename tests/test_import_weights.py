@@ -1,5 +1,6 @@
 """Weights of others: their formats are read, nothing in them is run, and each array lands where it belongs."""
 
+import io
 import json
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import weights_files
 
-from alexnet_tf import checkpoints, imagenet, pretrained, weight_formats
+from alexnet_tf import checkpoints, imagenet, pickles, pretrained, weight_formats
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -95,6 +96,17 @@ def test_no_attack_runs_anything_or_takes_much(tmp_path):
             parse(content, name)
         assert "\n" not in str(error.value) and len(str(error.value)) < 400, name
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name,message", [
+    ("os.system", "the name 'posix system'"), ("a dotted name", "the name 'numpy ndarray.tofile'"),
+    ("INST", "the instruction INST"), ("state for a class", "a Name where"), ("a list for a dict", "a list where"),
+    ("a call of a name that is no function", "numpy ndarray"), ("a codec that inflates", "another encoding"),
+    ("a tower of tuples", "more than 20000"), ("a tower of marks", "more than 20000"), ("a tower as a key", "a tuple as key"),
+    ("huge numbers as keys", "a int as key"), ("a long OrderedDict", "a long list")])
+def test_a_pickle_is_refused_for_what_it_asks(tmp_path, name, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        pickles.load(io.BytesIO(hostile_files.pickles(tmp_path / "canary")[name]))
 
 
 @pytest.mark.parametrize("content,message", [

@@ -65,7 +65,7 @@ _TORCH_LAYERS = {"features.1": "conv1", "features.2": "pool1", "features.4": "co
                  "classifier.5": "fc7", "classifier.6": "fc8"}
 
 _NUMPY = """
-layers = np.load(str(arrays["file"]), allow_pickle=True, encoding="latin1").item()
+layers = np.load(str(arrays["path"]), allow_pickle=True, encoding="latin1").item()
 for layer, pair in layers.items():
     answer[layer + ".0"], answer[layer + ".1"] = pair
 """
@@ -146,7 +146,7 @@ def test_toronto(rng, witness, tmp_path):
     np.save(tmp_path / "python3.npy", theirs, allow_pickle=True)
     for name in ("python2.npy", "python3.npy"):
         weights = weight_formats.parse((tmp_path / name).read_bytes(), name)
-        seen = witness(_NUMPY, file=np.array(str(tmp_path / name)))
+        seen = witness(_NUMPY, path=np.array(str(tmp_path / name)))
         assert weights.arrays.keys() == seen.keys()
         assert all(np.array_equal(weights.arrays[key], seen[key]) for key in seen)
         variant, arrays, pixels = pretrained.convert(weights, name)
