@@ -172,6 +172,8 @@ def _build(arrays, settings):
     if missing := {"flags", "source", "versions", "commit"} - settings.keys():
         raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
     classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
+    if not all(isinstance(name, str) for name in settings["class_names"]) or not isinstance(image_size, int):
+        raise ValueError("class names that are not text, or a part of a pixel")
     if classes > _MOST_CLASSES or image_size > _LARGEST_IMAGE:
         raise ValueError(f"{classes} classes and {image_size} pixels are more than a weights file may ask for")
     model = build_model(settings["variant"], classes, image_size, settings["dropout_rate"])

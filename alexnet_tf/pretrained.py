@@ -74,6 +74,8 @@ def convert(weights, name, variant=None):
     arrays = {key.replace("module.", ""): array for key, array in weights.arrays.items()}  # DataParallel puts it into names
     prefixes = [key.removesuffix("features.0.weight") for key in arrays if key.endswith("features.0.weight")]
     if len(prefixes) == 1:
+        if variant not in (None, "one_weird_trick"):
+            raise UserError(f"--variant={variant}, but {name} holds torchvision's network of one tower; leave --variant out.")
         parts = {layer: [f"{prefixes[0]}{there}.{part}" for part in ("weight", "bias")]
                  for layer, there in _TORCHVISION_NAMES.items()}
         return _torchvision(_layers(arrays, parts, _ONE_TOWER, name))

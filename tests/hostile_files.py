@@ -150,6 +150,7 @@ def _archives():
     twice = zipped(aa=array, ab=array).replace(b"ab.npy", b"aa.npy")
     return {
         "a bomb": zipped(zipfile.ZIP_DEFLATED, a=npy_header("<f4", "(250000,)") + bytes(1_000_000)),
+        "a compressed member": zipped(zipfile.ZIP_DEFLATED, a=array),
         "one name twice": twice,
         "members that overlap": _nested_members(50),
         "20,000 members": zipped(a=npy_header("<f4", "(20000,)") + b"PK\1\2" * 20_000),

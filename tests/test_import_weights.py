@@ -255,7 +255,9 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
     ({"variant": "caffe"}, "missing|no weight"),
     ({"class_names": ["a"] * 50_001}, "more than a weights file may"), ({"class_names": None}, "no weights file"),
     ({"preprocessing": settings()["preprocessing"] | {"image_size": 10**6}}, "more than a weights file may"),
-    ({"preprocessing": {"code": 1}}, "no weights file"), ({"source": None}, "no weights file")])
+    ({"preprocessing": {"code": 1}}, "no weights file"), ({"source": None}, "no weights file"),
+    ({"class_names": [1, 2, 3]}, "not text"),
+    ({"preprocessing": settings()["preprocessing"] | {"image_size": 28.5}}, "part of a pixel")])
 def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message):
     text = np.frombuffer(json.dumps(settings(**change)).encode(), np.uint8)
     with open(tmp_path / "net.npz", "wb") as stream:
@@ -292,7 +294,8 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     checkpoint.mkdir(parents=True)
     np.savez(checkpoint / "weights.npz", **arrays)
     (tmp_path / "model/settings.json").write_text(json.dumps(settings()))
-    run(TOOL, f"--source={checkpoint}/weights.npz", "--output=again.npz", cwd=tmp_path)
+    run(TOOL, f"--source={checkpoint}/weights.npz", "--output=once.npz", cwd=tmp_path)
+    run(TOOL, "--source=once.npz", "--output=again.npz", cwd=tmp_path)
     model, stored, _ = checkpoints.load_model(tmp_path / "again.npz")
     assert stored["class_names"] == ["a", "b", "c"]
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)

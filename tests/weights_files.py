@@ -98,15 +98,16 @@ def python2_npy(layers):
     def text(value):
         return b"U" + bytes([len(value)]) + value.encode()
 
-    def array(shape, dtype, flags, content):
+    def array(shape, dtype, order, flags, content):
         sides = b"".join(b"M" + struct.pack("<H", side) for side in shape)
         return (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1(" + sides + b"tcnumpy\ndtype\n(" +
-                text(dtype) + b"K\0K\1tR(K\3" + text(flags) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89" + content + b"tb")
+                text(dtype) + b"K\0K\1tR(K\3" + text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK" + flags + b"tb\x89" +
+                content + b"tb")
 
     numbers = b"".join(text(name) + b"](" + b"".join(
-        array(one.shape, "f4", "<", b"T" + struct.pack("<i", one.nbytes) + np.ascontiguousarray(one, "<f4").tobytes())
+        array(one.shape, "f4", "<", b"\0", b"T" + struct.pack("<i", one.nbytes) + np.ascontiguousarray(one, "<f4").tobytes())
         for one in arrays) + b"e" for name, arrays in layers.items())
-    return npy_header() + b"\x80\2" + array((), "O8", "|", b"](}(" + numbers + b"ue") + b"."
+    return npy_header() + b"\x80\2" + array((), "O8", "|", b"\x3f", b"](}(" + numbers + b"ue") + b"."
 
 
 def state():

@@ -43,12 +43,12 @@ def main():
         "variant": settings["variant"], "classes": len(settings["class_names"]),
         "parameters": sum(array.size for array in arrays.values()),
         "pixels": f"RGB in 0..255 less ({', '.join(f'{level:.4g}' for level in pixels['mean'])}), over {pixels['std']:g}; "
-                  f"{pixels['image_size']} of {pixels['resize']}",
+                  f"{pixels['image_size']} x {pixels['image_size']} of a shorter side of {pixels['resize']}",
         "megabytes": output.stat().st_size / 1e6})
 
 
 def _from_model_dir(source):
-    """(arrays, settings, what to report): the newest checkpoint of a model directory of ours."""
+    """(arrays, settings, what to report) of a model directory of ours, its newest checkpoint, or of a weights file."""
     model, settings, state = checkpoints.load_model(source, console.note)
     arrays = {variable.path: np.asarray(variable.value) for variable in model.weights}
     return arrays, settings | {"source": {"file": str(source), "published": state["figures"]}}, {"step": state["step"]}
@@ -57,8 +57,10 @@ def _from_model_dir(source):
 def _from_file(source):
     content = weight_formats.read_content(source)
     weights = weight_formats.parse(content, source)
+    if "settings.json" in weights.arrays:  # a weights file already
+        return _from_model_dir(source)
     if source.name == "weights.npz":  # of a checkpoint of ours, which knows nothing of its pixels
-        settings = checkpoints.read_settings(source.absolute().parents[2])
+        settings = checkpoints.read_settings(source.absolute().parent.parent.parent)
         if settings is None:
             raise UserError(f"{source} lies in no model directory, which would tell of its pixels; pass the model directory.")
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
