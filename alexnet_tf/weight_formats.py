@@ -168,7 +168,7 @@ def _view(data, dtype, shape, order="C"):
 
 
 def _is_count(number):
-    return type(number) is int and 0 <= number < 2**40  # bool is an int, and products of huge ones take for ever
+    return isinstance(number, int) and 0 <= number < 2**40  # products of huge ones take for ever
 
 
 # PyTorch
