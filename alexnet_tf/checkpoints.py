@@ -51,6 +51,14 @@ def read_settings(model_dir):
         raise UserError(f"{path} cannot be read ({error}); is {model_dir} a model directory?") from None
 
 
+def check_same(model_dir, stored, identity):
+    """Raises UserError if `stored`, the settings in `model_dir` or None, differ in what cannot change on the way."""
+    for name, value in identity.items() if stored else ():
+        if stored.get(name) != value:
+            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
+            raise UserError(f"--model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another --model_dir.")
+
+
 def write_settings(model_dir, settings):
     """Writes settings.json, creating `model_dir`. Raises UserError if it cannot be written."""
     path = pathlib.Path(model_dir)
@@ -86,8 +94,8 @@ def locked(folder, flag="--model_dir", at_work="trained"):
         yield
 
 
-def save(model_dir, model, optimizer, state):
-    """Writes the checkpoint of state["step"] and removes all but the newest two.
+def save(model_dir, model, optimizer, state, keep=None):
+    """Writes the checkpoint of state["step"] and removes all but the newest two and that of the step `keep`.
 
     Raises UserError if it cannot be written, or if a weight is not finite; what was there is untouched.
     """
@@ -116,7 +124,8 @@ def save(model_dir, model, optimizer, state):
         raise UserError(f"The checkpoint of step {state['step']} could not be written to {folder} ({error.strerror or error}); "
                         "make room and start again: the one before is untouched.") from None
     for old in _steps(model_dir)[_KEEP:]:
-        shutil.rmtree(old)
+        if old.name != f"step-{keep or 0:08d}":
+            shutil.rmtree(old)
 
 
 def load_model(model_dir, report=print):
@@ -188,13 +197,13 @@ def _build(arrays, settings):
     return model
 
 
-def restore(model_dir, model, optimizer=None, report=print):
+def restore(model_dir, model, optimizer=None, report=print, step=None):
     """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None where there is none.
 
-    A damaged checkpoint is named through `report` and the one before it is taken. Raises UserError if all are damaged: a
-    training that has begun never starts again from nothing unasked.
+    With `step` it is that one or none. A damaged checkpoint is named through `report` and the one before it is taken. Raises
+    UserError if all are damaged: a training that has begun never starts again from nothing unasked.
     """
-    checkpoints = _steps(model_dir)
+    checkpoints = [path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"]
     for checkpoint in checkpoints:
         try:
             _check_sums(checkpoint)
@@ -211,10 +220,19 @@ def restore(model_dir, model, optimizer=None, report=print):
                 variable.assign(value)
             optimizer.iterations.assign(state["step"])
         return state
-    if checkpoints:
+    if checkpoints or step is not None:
         raise UserError(f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from a copy, or "
                             "pass another --model_dir to start from nothing.")
     return None
+
+
+def weights_digest(model):
+    """sha256 over all weights in the order of their paths: tells whether two models have the same weights."""
+    digest = hashlib.sha256()
+    for variable in sorted(model.weights, key=lambda variable: variable.path):
+        digest.update(variable.path.encode())
+        digest.update(np.ascontiguousarray(variable.value))
+    return digest.hexdigest()
 
 
 def newest_step(model_dir):

@@ -4,53 +4,121 @@ The order of the pictures is a function of (seed, epoch) and what is done to a p
 starts again at step n sees what it would have seen, with nothing stored but n.
 """
 
+import functools
+import re
+import socket
+
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import datasets, preprocessing
+from alexnet_tf import preprocessing
+from alexnet_tf.errors import UserError
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
+_BEGAN_ANEW = "A data service began anew, with the first pictures; start the training again: it goes on from its checkpoint."
+_CONNECT_SECONDS = 10
+_NEIGHBOURS = 40  # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 
 
-def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE):
-    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size]} from step `first_step` on.
+def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=()):
+    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad": int64 [batch_size]} from step
+    `first_step` on.
 
     An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
     because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
-    part of `batch_size`.
+    part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
+    picture near it that can.
+
+    With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
     """
     steps_per_epoch = split.examples // batch_size
     first_epoch, steps_done = divmod(first_step, steps_per_epoch)
 
     def one_epoch(epoch):
-        records = split.read(seed + epoch).take(steps_per_epoch * batch_size)
+        stubs = split.stubs(seed + epoch).take(steps_per_epoch * batch_size)
         done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
-        records = _share(records.skip(done), batch_size, context)  # skipped and shared out before they are decoded
-        return records.map(lambda record: record | {"epoch": epoch})
+        stubs = _share(stubs.skip(done), batch_size, context)  # skipped and shared out before they are read
+        return stubs.map(lambda stub: stub | {"epoch": epoch})
 
-    def prepare(record):
-        image = preprocessing.decode(record["image"])
-        picture_seed = tf.stack([seed + record["epoch"] * 2**32, record["picture"] * 2])  # odd ones belong to random_crop
-        return {"image": preprocessing.random_crop(image, pixels, picture_seed), "label": record["label"]}
+    def prepare(stub, crop):
+        record = split.load(stub)
+        picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])  # odd ones belong to random_crop
+        return {"image": crop(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
 
-    dataset = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    return _prepared_batches(dataset, prepare, batch_size, context)
+    def otherwise(stub):
+        near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
+        neighbours = tf.data.Dataset.from_tensor_slices(near).flat_map(split.stub_of)
+        neighbours = neighbours.map(lambda other: other | {"epoch": stub["epoch"], "bad": stub["picture"]})
+        stubs = tf.data.Dataset.from_tensors(stub).concatenate(neighbours)
+        return stubs.map(functools.partial(prepare, crop=preprocessing.decode_random_crop))
+
+    stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
+    quick = functools.partial(prepare, crop=preprocessing.random_crop_of_jpeg)
+    guarded = _guarded(quick, otherwise)
+    if services:
+        return _from_services(services, stubs, guarded, context.get_per_replica_batch_size(batch_size))
+    return _prepared_batches(stubs, guarded, batch_size, context)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE):
+def _from_services(services, stubs, prepare, rows):
+    """Batches of `rows`, the k-th prepared by the service k modulo their number. An error if one begins anew."""
+    def of_service(number, address):
+        share = stubs.batch(rows).shard(len(services), number).unbatch()
+        batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(rows, drop_remainder=True)
+        return batches.enumerate().apply(tf.data.experimental.service.distribute(
+            tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None))
+
+    def in_order(number, numbered_batch):
+        number_there, batch = numbered_batch
+        expected = tf.debugging.Assert(number_there == number // len(services), [_BEGAN_ANEW])
+        with tf.control_dependencies([expected]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    parts = [of_service(number, address) for number, address in enumerate(services)]
+    batches = tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True)
+    return batches.enumerate().map(in_order).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
-    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. A picture that
+    cannot be read is black and of weight 0. `pixels` may be a tuple of Preprocessings: "image" is then a tuple too, each cropped
+    from the same decoded picture by `crop(image, pixels)`. Views 1, 2, ... are crops as in training instead, drawn from `seed`.
     """
-    def weigh(number, record):
-        return record | {"weight": tf.cast(number < split.examples, tf.float32)}
+    def weigh(number, stub):
+        return stub | {"weight": tf.cast(number < split.examples, tf.float32)}
 
-    def prepare(record):
-        image = preprocessing.central_crop(preprocessing.decode(record["image"]), pixels)
-        return {"image": image, "label": record["label"], "weight": record["weight"]}
+    def crops(image, picture):
+        drawn = tf.stack([seed + view * 2**32, picture * 2])
+        cut = functools.partial(preprocessing.random_crop, seed=drawn) if view else crop
+        return tf.nest.map_structure(functools.partial(cut, image), pixels)
 
-    records = split.read(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
-    return _prepared_batches(_share(records, batch_size, context), prepare, batch_size, context)
+    def prepare(stub):
+        record = split.load(stub)
+        image = preprocessing.decode(record["image"], max(each.resize for each in tf.nest.flatten(pixels)))
+        return {"image": crops(image, stub["picture"]), "label": record["label"], "weight": stub["weight"], "bad": stub["bad"]}
+
+    def otherwise(stub):
+        black = crops(tf.zeros([1, 1, 3], tf.uint8), stub["picture"])
+        return tf.data.Dataset.from_tensors(
+            {"image": black, "label": tf.constant(0, tf.int64), "weight": tf.constant(0.0), "bad": stub["picture"]})
+
+    stubs = split.stubs(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
+    return _prepared_batches(_share(stubs, batch_size, context), _guarded(prepare, otherwise), batch_size, context)
+
+
+def check_reachable(addresses):
+    """Raises UserError unless something answers at each of `addresses`, such as grpc://host:5050."""
+    for address in addresses:
+        form = re.fullmatch(r"grpc://(\[.+\]|[^:/]+):(\d+)", address)
+        if not form:
+            raise UserError(f"--data_service={address} is no address; write it as grpc://host:5050.")
+        try:
+            socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--data_service={address} does not answer ({error}); start python -m alexnet_tf.data_service "
+                            "there.") from None
 
 
 def distribute(strategy, make_batches):
@@ -59,22 +127,45 @@ def distribute(strategy, make_batches):
 
 
 def next_batch(batches, split):
-    """The next of `batches`. Raises UserError naming a picture of `split` that does not decode."""
-    with datasets.naming_bad_pictures(split):
+    """The next of `batches`. Raises UserError where there is none: a data service is gone, or nothing of `split` can be read."""
+    try:
         return next(batches)
+    except StopIteration:
+        raise UserError(_BEGAN_ANEW) from None
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:
+        if _BEGAN_ANEW in error.message:
+            raise UserError(_BEGAN_ANEW) from None
+        reason = " ".join(error.message.split())[-300:]
+        raise UserError(f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}") from None
 
 
-def _share(records, batch_size, context):
+def _share(stubs, batch_size, context):
     """This worker's rows of each batch: worker w of n has the w-th n-th of them."""
     workers = context.num_input_pipelines
     if workers == 1:
-        return records
-    return records.batch(batch_size // workers).shard(workers, context.input_pipeline_id).unbatch()
+        return stubs
+    return stubs.batch(batch_size // workers).shard(workers, context.input_pipeline_id).unbatch()
 
 
-def _prepared_batches(records, prepare, batch_size, context):
+def _guarded(quick, otherwise):
+    """A function of a stub that does not fail on account of it: what `quick` makes of it, or, where that raises, the first of the
+    dataset `otherwise(stub)` that is no error. The stub's "bad" is -1.
+
+    Datasets of one element whose errors are passed over cost 0.06 ms a picture, and what is not reached costs nothing. tf.cond
+    would cost 0.4 ms, for all the operations that it does not run.
+    """
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and half the time of building it
+    def guarded(stub):
+        one = tf.data.Dataset.from_tensors(stub | {"bad": tf.constant(-1, tf.int64)})
+        first, rest = one.map(quick), one.flat_map(otherwise)
+        return first.ignore_errors().concatenate(rest.ignore_errors()).take(1).get_single_element()
+
+    return guarded
+
+
+def _prepared_batches(stubs, prepare, batch_size, context):
     # Deterministic although parallel: the order is part of the result.
-    dataset = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -85,11 +176,12 @@ def channel_mean(split, pixels, pictures=1024):
 
 def channel_statistics(split, pixels, pictures=1024):
     """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see `colour_statistics`."""
-    crops = split.read(tf.constant(0, tf.int64)).take(pictures).map(
-        lambda record: preprocessing.central_crop(preprocessing.decode(record["image"]), pixels),
-        num_parallel_calls=tf.data.AUTOTUNE)
-    with datasets.naming_bad_pictures(split):
-        return colour_statistics(sum(pixel_moments(crop) for crop in crops.as_numpy_iterator()))
+    def prepare(stub):
+        return preprocessing.central_crop(preprocessing.decode(split.load(stub)["image"], pixels.resize), pixels)
+
+    # What cannot be read is counted when training comes to it.
+    crops = split.stubs(tf.constant(0, tf.int64)).take(pictures).map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    return colour_statistics(sum(pixel_moments(crop) for crop in crops.as_numpy_iterator()))
 
 
 def pixel_moments(image):

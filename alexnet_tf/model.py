@@ -25,6 +25,7 @@ _PAPER = {
     "resize": 256,  # section 2: the shorter side is scaled to 256, of which image_size pixels are cropped
     "channels": 3,
     "std": 1.0,  # inputs are divided by this after mean subtraction: section 2 divides by nothing
+    "colour_noise": 0.1,  # section 4.1: standard deviation of the shifts along the principal components of the colours
     "towers": "ab",
     "overhang": False,  # True: conv1 looks past the right and bottom border, at zeros
     "relu_first": True,  # in block 1: ReLU, LRN, pool; False: LRN on signed values, pool, ReLU
@@ -43,6 +44,7 @@ _PAPER = {
 # What was run: layers-145.cfg and layer-params-145.cfg. "scale=0.0001" is divided by the window's 5 (layer.py:1183).
 _SOURCE2012 = _PAPER | {
     "image_size": 224,
+    "noise_divides": True,  # inputs, by 1 + colour_noise: convdata_jpeg.py:176-179
     "overhang": True,
     "relu_first": False,
     "lrn": {"size": 5, "k": 2.0, "alpha": 2e-5},
@@ -51,6 +53,7 @@ _SOURCE2012 = _PAPER | {
 }
 # BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
 _CAFFE = _PAPER | {
+    "colour_noise": 0.0,
     "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
     "lrn_across_towers": True,
     "inverted_dropout": True,

@@ -19,7 +19,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, datasets, input_pipeline, prepared, preprocessing
+from alexnet_tf import checkpoints, console, datasets, input_pipeline, pictures, prepared, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -37,7 +37,7 @@ class _Tally:
 
     lengths: list  # pictures in each shard
     sizes: list  # bytes of records in each
-    bad: list  # [name, reason] of the pictures that could not be stored
+    bad: list  # a line for each picture that could not be stored
     moments: np.ndarray  # input_pipeline.pixel_moments of all
     image_sum: np.ndarray  # int64 [SIDE, SIDE, 3]
 
@@ -60,50 +60,58 @@ def write(dataset, directory, quality, max_bad_pictures=0):
     """Stores `dataset` in `directory`, named by a version ("1.0.0"), as JPEG of `quality`. Returns what prepared.STATISTICS holds.
 
     Raises UserError if the disk is too small, if another process writes there, if what is there was made of other pictures, or if
-    more than `max_bad_pictures` do not decode; the shards written by then stay for the next run.
+    more than `max_bad_pictures` cannot be read; the shards written by then stay for the next run.
     """
     directory = pathlib.Path(directory)
-    source = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "side": SIDE, "quality": quality,
-              "shard_pictures": SHARD_PICTURES}
+    source = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes), "side": SIDE,
+              "quality": quality, "shard_pictures": SHARD_PICTURES}
     if directory.exists():
         return _already_stored(directory, source)
-    _check_class_names(dataset.class_names)
-    foretold = _foretold_bytes(dataset, quality)
-    console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
+    _check_count(len(dataset.bad_pictures), max_bad_pictures)
     beginning = directory.with_name(f".{directory.name}.beginning")
-    with checkpoints.locked(beginning, "--output", "written"):
-        _keep_to_source(beginning / _SOURCE, source)
-        prepared.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.iterdir()))
-        tallies = {}
-        for name, split in (("train", dataset.train), (_evaluation_name(dataset), dataset.evaluation)):
-            prefix = f"{_tfds_name(dataset)}-{name}"
-            allowed = max_bad_pictures - sum(len(tally.bad) for tally in tallies.values())
-            tallies[name] = _Tally.read(beginning / f"{prefix}.npz")
-            _write_split(split, beginning, prefix, tallies[name], quality, allowed)
-        statistics = _write_metadata(dataset, beginning, directory.name, tallies, source)
-        for path in beginning.iterdir():
-            if path.name.startswith(".") or path.name == _SOURCE or path.suffix == ".npz":
-                path.unlink()
-        beginning.rename(directory)
+    try:
+        foretold = _foretold_bytes(dataset, quality)
+        console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
+        prepared.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
+        with checkpoints.locked(beginning, "--output", "written"):
+            _keep_to_source(beginning / _SOURCE, source)
+            statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)
+            for path in beginning.iterdir():
+                if path.name.startswith(".") or path.name == _SOURCE or path.suffix == ".npz":
+                    path.unlink()
+            beginning.rename(directory)
+    except (OSError, tf.errors.OpError) as error:
+        why = error.strerror if isinstance(error, OSError) else pictures.reason(error)
+        raise UserError(f"{directory} cannot be written ({why}); what is there of it stays for the next run.") from None
     return statistics
 
 
+def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
+    tallies, bad_so_far = {}, len(dataset.bad_pictures)
+    for name, split in (("train", dataset.train), (_evaluation_name(dataset), dataset.evaluation)):
+        prefix = f"{_tfds_name(dataset)}-{name}"
+        tallies[name] = _Tally.read(folder / f"{prefix}.npz")
+        _write_split(split, folder, prefix, tallies[name], quality, max_bad_pictures - bad_so_far)
+        bad_so_far += len(tallies[name].bad)
+    return _write_metadata(dataset, folder, version, tallies, source)
+
+
 def check(dataset):
-    """Reads every picture. Returns ([name, reason] of each that does not decode, lists of names of identical files).
+    """Reads every picture. Returns (a line for each that cannot be read, lists of names of identical files).
 
     Identical files count if they stand in several classes or splits: there they mislead the training, or tell it what it will be
     evaluated on.
     """
-    bad, files = [], collections.defaultdict(list)
+    bad, files = list(dataset.bad_pictures), collections.defaultdict(list)
     for split in (dataset.train, dataset.evaluation):
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, console.progress(
-                split.examples, f"check {split.name}") as bar:
-            for record, answer in _in_order(pool, _decode_and_hash, split.read(None).as_numpy_iterator()):
-                name = split.name_of(int(record["picture"]))
-                if answer[1]:
-                    bad.append([name, answer[1]])
-                files[answer[0]].append((split.name, int(record["label"]), name))
+        with console.progress(split.examples, f"check {split.name}") as bar:
+            for number, answer, fault in _in_order(split, split.stubs(None), _label_and_digest):
                 bar.update()
+                if fault:
+                    bad.append(fault)
+                else:
+                    label, digest = answer
+                    files[digest].append((split.name, label, split.name_of(number)))
     groups = [group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1]
     return bad, [[name for _, _, name in group] for group in groups]
 
@@ -111,20 +119,20 @@ def check(dataset):
 def _write_split(split, folder, prefix, tally, quality, allowed):
     """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to `allowed` pictures may be bad."""
     shards, done = -(-split.examples // SHARD_PICTURES), len(tally.lengths)
-    records = split.read(_ORDER_SEED).skip(done * SHARD_PICTURES).as_numpy_iterator()
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, console.progress(
-            split.examples, f"store {split.name}", initial=min(done * SHARD_PICTURES, split.examples)) as bar:
-        pictures = _in_order(pool, functools.partial(_encode, quality=quality), records)
+    pictures_done = min(done * SHARD_PICTURES, split.examples)
+    with console.progress(split.examples, f"store {split.name}", initial=pictures_done) as bar:
+        encoded = _in_order(split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(_encode, quality))
         for shard in range(done, shards):
             path = folder / f"{prefix}.tfrecord-{shard:05}-of-{shards:05}"
             beside = path.with_name(f".{path.name}")
             sizes = []
             with tf.io.TFRecordWriter(str(beside)) as writer:
-                for record, (example, crop, moments) in itertools.islice(pictures, SHARD_PICTURES):
+                for _, answer, fault in itertools.islice(encoded, SHARD_PICTURES):
                     bar.update()
-                    if example is None:
-                        _pass_over(split.name_of(int(record["picture"])), crop, tally, allowed)
+                    if fault:
+                        _leave_out(fault, tally, allowed)
                         continue
+                    example, crop, moments = answer
                     writer.write(example)
                     sizes.append(len(example))
                     tally.moments += moments
@@ -135,32 +143,63 @@ def _write_split(split, folder, prefix, tally, quality, allowed):
             tally.write(folder / f"{prefix}.npz")
 
 
-def _pass_over(name, reason, tally, allowed):
-    console.note(f"{name} does not decode as a picture ({reason}); it is left out")
-    tally.bad.append([name, reason])
-    if len(tally.bad) > allowed:
-        raise UserError("More pictures do not decode than --max_bad_pictures allows; --check lists them all.")
+def _leave_out(fault, tally, allowed):
+    console.note(f"{fault}: left out")
+    tally.bad.append(fault)
+    _check_count(len(tally.bad), allowed)
 
 
-def _in_order(pool, function, records):
-    """(record, function(record)) of each record, in order, computed by the threads of `pool`; few are in memory at a time."""
-    pending = collections.deque()
-    for record in records:
-        pending.append((record, pool.submit(function, record)))
-        if len(pending) > 4 * os.cpu_count():
-            record, answer = pending.popleft()
-            yield record, answer.result()
-    for record, answer in pending:
-        yield record, answer.result()
+def _check_count(bad_pictures, allowed):
+    if bad_pictures > allowed:
+        raise UserError("More pictures cannot be read than --max_bad_pictures allows; --check lists them all.")
 
 
-def _encode(record, quality):
-    """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments), or (None, why it is bad, None)."""
-    try:
-        crop, jpeg = (tensor.numpy() for tensor in _crop_and_compress(record["image"], quality))
-    except tf.errors.InvalidArgumentError as error:
-        return None, datasets.reason(error), None
-    return _example(jpeg, int(record["label"])), crop, input_pipeline.pixel_moments(crop)
+def _in_order(split, stubs, function):
+    """(picture number, function(bytes, label), None) of each of `stubs`, or (number, None, a line on it) if it cannot be read.
+
+    In order, by as many threads as there are cores, with few pictures in memory.
+    """
+    load = tf.function(split.load, input_signature=[stubs.element_spec]).get_concrete_function()
+
+    def one(stub):
+        number = int(stub["picture"])
+        try:
+            record = load(stub)
+            return number, function(record["image"], int(record["label"])), None
+        except tf.errors.OpError as error:
+            fault = split.fault_of(number) or pictures.reason(error)
+            return number, None, f"{split.name_of(number)} cannot be read ({fault})"
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        pending = collections.deque()
+        for stub in stubs:
+            pending.append(pool.submit(one, stub))
+            if len(pending) > 4 * os.cpu_count():
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _label_and_digest(picture, label):
+    _decoded_size(picture)
+    return label, hashlib.blake2b(picture.numpy(), digest_size=16).digest()
+
+
+def _encode(quality, picture, label):
+    """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments)."""
+    crop, jpeg = (tensor.numpy() for tensor in _crop_and_compress(picture, quality))
+    return _example(jpeg, label), crop, input_pipeline.pixel_moments(crop)
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _decoded_size(picture):
+    return tf.shape(preprocessing.decode(picture))
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
+def _crop_and_compress(picture, quality):
+    crop = preprocessing.central_crop(preprocessing.decode(picture, SIDE), _PIXELS)
+    return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
 
 
 def _example(jpeg, label):
@@ -169,27 +208,11 @@ def _example(jpeg, label):
         "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))})).SerializeToString()
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
-def _crop_and_compress(picture, quality):
-    crop = preprocessing.central_crop(preprocessing.decode(picture), _PIXELS)
-    return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
-
-
-def _decode_and_hash(record):
-    """(digest of the file, why it does not decode or None)."""
-    digest = hashlib.blake2b(record["image"], digest_size=16).digest()
-    try:
-        preprocessing.decode(record["image"])
-    except tf.errors.InvalidArgumentError as error:
-        return digest, datasets.reason(error)
-    return digest, None
-
-
 def _foretold_bytes(dataset, quality):
     """About how much disk the store of `dataset` takes, from some of its pictures."""
-    records = dataset.train.read(_ORDER_SEED).take(_SAMPLE).as_numpy_iterator()
-    examples = [example for example, _, _ in (_encode(record, quality) for record in records) if example]
-    mean = sum(map(len, examples)) / max(len(examples), 1)
+    some = _in_order(dataset.train, dataset.train.stubs(_ORDER_SEED).take(_SAMPLE), functools.partial(_encode, quality))
+    sizes = [len(answer[0]) for _, answer, _ in some if answer]
+    mean = sum(sizes) / max(len(sizes), 1)
     return int(1.05 * mean * (dataset.train.examples + dataset.evaluation.examples)) + 10 * SIDE**2 * 3 * 8  # and a few mean images
 
 
@@ -209,7 +232,8 @@ def _write_metadata(dataset, folder, version, tallies, source):
     mean, colour_pca = input_pipeline.colour_statistics(train.moments)
     np.save(folder / prepared.MEAN_IMAGE, (train.image_sum / sum(train.lengths)).astype(np.float32))
     statistics = {"mean": mean, "colour_pca": colour_pca, "pictures": {name: sum(tally.lengths) for name, tally in tallies.items()},
-                  "bad_pictures": [line for tally in tallies.values() for line in tally.bad], "source": source}
+                  "bad_pictures": [*dataset.bad_pictures, *(fault for tally in tallies.values() for fault in tally.bad)],
+                  "source": source}
     (folder / prepared.STATISTICS).write_text(json.dumps(statistics, indent=1) + "\n")
     return statistics
 
@@ -230,12 +254,6 @@ def _keep_to_source(path, source):
     if path.exists() and json.loads(path.read_text()) != source:
         raise UserError(f"{path.parent} is the beginning of something else (see {path.name}); remove it, or pass another --output.")
     path.write_text(json.dumps(source))
-
-
-def _check_class_names(class_names):
-    for name in class_names:  # TFDS keeps them one a line
-        if "\n" in name or not name.isprintable():
-            raise UserError(f"The class name {name!r} cannot be stored in a text file of one name a line; rename the class.")
 
 
 def _tfds_name(dataset):

@@ -130,7 +130,7 @@ def exported(tmp_path_factory):
     model.get_layer("fc8").bias.assign([0.0, 0.5, 4.0])
     pixels = Preprocessing(99, 112, 3, (120.0, 115.0, 110.0), 1.0)
     manifest = {"preprocessing": {"image_size": 99, "resize": 112, "channels": 3, "mean": pixels.mean, "std": 1.0},
-                "weights_sha256": export.weights_digest(model),
+                "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
     export.write_saved_model(model, pixels, ["a", "b", "c"], manifest, folder / "exports/1")
     assert checkpoints.newest_step(folder) == -1

@@ -7,7 +7,6 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from alexnet_tf import datasets, imagenet, input_pipeline, shapes
@@ -146,3 +145,10 @@ def test_synsets_are_in_label_order_and_the_names_are_words():
     synsets = list(imagenet.names_by_synset())
     assert synsets == sorted(synsets) and len(synsets) == 1000
     assert all(name and name.isprintable() and name == name.strip() for name in imagenet.names_by_synset().values())
+
+
+def test_pictures_in_folders_named_by_synsets_are_of_the_class_of_that_name(tmp_path):
+    (tmp_path / "n03126707").mkdir()
+    (tmp_path / "n03126707/1.jpg").write_bytes(shapes.draw_jpeg("train", 1))
+    split, _ = datasets.list_pictures([tmp_path], ["tench (n01440764)", "crane (n03126707)"])
+    assert [int(record["label"]) for record in split.read(None)] == [1]

