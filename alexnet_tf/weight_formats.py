@@ -215,10 +215,10 @@ def _torch_arrays(state, data):
 
 def _torch_array(tensor, data):
     dtype, numbers = np.dtype(tensor.storage.dtype), (tensor.offset, *tensor.size, *tensor.stride)
-    if not all(map(_is_count, numbers)) or len(tensor.size) != len(tensor.stride) or len(tensor.size) > 8 or 0 in tensor.size:
+    if not all(map(_is_count, numbers)) or len(tensor.size) > 8 or 0 in tensor.size:
         raise ValueError(f"a tensor of the shape {tensor.size[:8]}")
     flat = np.frombuffer(data, dtype)
-    last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride))
+    last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True))
     if flat.size != tensor.storage.numel or last >= flat.size or math.prod(tensor.size) > flat.size:
         raise ValueError(f"a tensor of the shape {tensor.size} that reaches out of its storage")
     steps = [step * dtype.itemsize for step in tensor.stride]

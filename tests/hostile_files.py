@@ -66,9 +66,9 @@ def _as_archive(content, **data):
     return buffer.getvalue()
 
 
-def _tensor(offset=b"K\0", size=b"K\6\x85", stride=b"K\1\x85", numel=b"K\6", kind=b"FloatStorage", stored=24):
+def _tensor(offset=b"K\0", size=b"K\6\x85", stride=b"K\1\x85", numel=b"K\6", what="storage", kind=b"FloatStorage", stored=24):
     """An archive of one tensor of 6 numbers, but for what is said."""
-    storage = b"(" + _text("storage") + b"ctorch\n" + kind + b"\n" + _text("0") + _text("cpu") + numel + b"tQ"
+    storage = b"(" + _text(what) + b"ctorch\n" + kind + b"\n" + _text("0") + _text("cpu") + numel + b"tQ"
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + size + stride + b"\x89NtR"
     return _as_archive(b"\x80\2}" + _text("features.0.weight") + tensor + b"s.", **{"0": bytes(stored)})
 
@@ -90,6 +90,7 @@ def _tensors():
         "a storage shorter than said": _tensor(stored=20),
         "a storage longer than said": _tensor(stored=28),
         "a negative storage": _tensor(numel=b"J\xff\xff\xff\xff"),
+        "a reference to something else": _tensor(what="module"),
         "a storage of objects": _tensor(kind=b"UntypedStorage"),
     }
 
@@ -210,6 +211,7 @@ def _caffemodels():
 
     return {
         "a length past the end": model(good)[:-1],
+        "a last field past the end": model(good) + b"\x0a\x64net",
         "a length of 2^63": varint(100 << 3 | 2) + varint(2**63) + bytes(10),
         "a number without end": varint(100 << 3 | 2) + b"\xff" * 100,
         "a group": model(good) + varint(3 << 3 | 3),
@@ -220,7 +222,7 @@ def _caffemodels():
         "half a number": model(shaped(6, data=bytes(23))),
         "no shape": model(field(5, bytes(24))),
         "no data": model(field(7, field(1, b"\6"))),
-        "data in pieces": model(shaped(6, data=bytes(12)) + field(5, bytes(12))),
+        "data in pieces": model(shaped(6) + field(5, bytes(24))),
         "an old shape past the data": model(b"".join(field(number, 2**40) for number in (1, 2, 3, 4)) + field(5, bytes(24))),
         "a name that is a number": model(good, name=field(1, 2**40)),
         "a name that is no text": model(good, name=field(1, b"\xff\xfe")),

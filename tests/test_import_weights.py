@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import sys
 
 import hostile_files
@@ -107,6 +108,28 @@ def test_no_attack_runs_anything_or_takes_much(tmp_path):
 def test_a_pickle_is_refused_for_what_it_asks(tmp_path, name, message):
     with pytest.raises((ValueError, KeyError), match=message):
         pickles.load(io.BytesIO(hostile_files.pickles(tmp_path / "canary")[name]))
+
+
+def test_what_weights_need_is_not_refused():
+    assert pickles.load(io.BytesIO(b"\x80\2}K\1Ns.")) == {1: None}  # an optimizer's state has numbers for keys
+    assert pickles.load(io.BytesIO(b"\x80\2ccollections\nOrderedDict\n]](U\1aK\7ea\x85R.")) == {"a": 7}  # as Python 2 wrote it
+
+
+@pytest.mark.parametrize("there,instead,message", [
+    (b"\xa8P\x19", b"\xa8P\x18", "something else than PyTorch's storages"),  # the magic number's end
+    (struct.pack("<q", 5), struct.pack("<q", 6), "another length than the pickle says")])
+def test_the_parts_of_an_older_pth_must_agree(there, instead, message):
+    content, _ = SAMPLES["pth of pickles"]
+    assert content.count(there) == 1
+    with pytest.raises(UserError, match=message):
+        parse(content.replace(there, instead))
+
+
+def test_the_data_of_an_array_must_fill_its_shape(tmp_path):
+    tried = hostile_files.attacks(tmp_path)
+    for name in ("array", "archive", "caffemodel"):
+        with pytest.raises(UserError, match="24 bytes for the shape"):
+            parse(tried[f"{name}, a shape past the data"])
 
 
 @pytest.mark.parametrize("content,message", [
@@ -255,7 +278,7 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
     ({"variant": "caffe"}, "missing|no weight"),
     ({"class_names": ["a"] * 50_001}, "more than a weights file may"), ({"class_names": None}, "no weights file"),
     ({"preprocessing": settings()["preprocessing"] | {"image_size": 10**6}}, "more than a weights file may"),
-    ({"preprocessing": {"code": 1}}, "no weights file"), ({"source": None}, "no weights file"),
+    ({"preprocessing": settings()["preprocessing"] | {"code": 1}}, "no weights file"), ({"source": None}, "no weights file"),
     ({"class_names": [1, 2, 3]}, "not text"),
     ({"preprocessing": settings()["preprocessing"] | {"image_size": 28.5}}, "part of a pixel")])
 def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message):
@@ -269,6 +292,8 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message)
 def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
     with pytest.raises(UserError, match="cannot be written"):
         checkpoints.write_weights_file(tmp_path / "none/net.npz", arrays, settings())
+    with pytest.raises(UserError, match="is not written: .*fc5/bias .*not finite"):
+        checkpoints.write_weights_file(tmp_path / "net.npz", arrays | {"fc5/bias": np.full(3, np.nan, np.float32)}, settings())
     del arrays["fc5/bias"]
     with pytest.raises(UserError, match="is not written: 'fc5/bias' is missing"):
         checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())

@@ -199,7 +199,7 @@ for name, (content, expected) in samples.items():
     assert read(content, expected) == "as it was"
     counts[name] = collections.Counter(read(weights_files.mutate(rng, content), expected) for _ in range(int(sys.argv[5])))
 counts["attacks"] = collections.Counter(read(content, {}) for content in attacks.values())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024  # getrusage would count the parent's
 print(json.dumps({"counts": counts, "events": events, "peak": peak}))
 """
 
