@@ -32,6 +32,7 @@ setuptools.setup(
     extras_require={"test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"]},
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",
+        "alexnet-data-service = alexnet_tf.data_service:run",
         "alexnet-finetune = alexnet_tf.finetune:run",
         "alexnet-evaluate = alexnet_tf.evaluate:run",
         "alexnet-export = alexnet_tf.export:run",

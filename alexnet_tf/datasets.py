@@ -55,7 +55,7 @@ class Split:
     def fault_of(self, picture):
         """What is wrong with the picture of that number, or None."""
         def image():
-            return next(iter(self.stub_of(picture).map(self.load)))["image"]
+            return self.load(next(iter(self.stub_of(tf.constant(picture, tf.int64)))))["image"]
 
         return pictures.fault_of(image)
 
@@ -126,7 +126,7 @@ def list_pictures(paths, class_names=()):
             raise UserError(f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out.")
     numbers = {name: label for label, name in enumerate(class_names)}
     labels = np.array([numbers.get(imagenet.readable([pathlib.Path(file).parent.name])[0], -1) for file in files], np.int64)
-    return _folder_split("pictures", np.array(names, object), labels), files
+    return split_of_files("pictures", np.array(names, object), labels), files
 
 
 @contextlib.contextmanager
@@ -173,8 +173,8 @@ def _open_folder(data_dir, seed):
         evaluation_files, evaluation_labels = files[held], labels[held]
         files, labels = files[~held], labels[~held]
     imagenet.refuse_background(class_names)
-    return Dataset("folder", imagenet.readable(class_names), _folder_split("train", files, labels),
-                   _folder_split(held_out.name if held_out else HELD_OUT_SPLIT, evaluation_files, evaluation_labels),
+    return Dataset("folder", imagenet.readable(class_names), split_of_files("train", files, labels),
+                   split_of_files(held_out.name if held_out else HELD_OUT_SPLIT, evaluation_files, evaluation_labels),
                    hashlib.sha256(names_and_sizes).hexdigest(), tuple(notes), tuple(bad_pictures),
                    class_counts=tuple(np.bincount(labels, minlength=len(class_names)).tolist()))
 
@@ -222,7 +222,8 @@ def _stratified(labels, seed):
     return held
 
 
-def _folder_split(name, files, labels):
+def split_of_files(name, files, labels):
+    """A Split of picture files: `files` names them as bytes, `labels` are int64; both are arrays."""
     def stub(picture):
         return {"file": tf.constant(files.tolist())[picture], "label": tf.constant(labels)[picture], "picture": picture}
 

@@ -87,8 +87,6 @@ def _open_dataset(models):
     """The data set that the flags name, or that the first model was trained on. Raises UserError where it cannot judge a model."""
     name, data_dir, seed = app.dataset_or(models[0].trained_with)
     dataset = datasets.open_dataset(name, data_dir, seed)
-    for line in dataset.notes:
-        console.note(line)
     drawn = pathlib.Path(data_dir).absolute() if dataset.evaluation.name == datasets.HELD_OUT_SPLIT else None
     for model in models:
         if model.class_names != dataset.class_names:
@@ -98,6 +96,8 @@ def _open_dataset(models):
         if drawn and trained_with["data_dir"] == str(drawn) and trained_with["seed"] != seed:
             raise UserError(f"{model.name} was trained with --seed={trained_with['seed']}, so on some of the pictures of {drawn} "
                             f"that --seed={seed} keeps for evaluation; nets to be compared need a folder test/.")
+    for line in dataset.notes:
+        console.note(line)
     return dataset
 
 

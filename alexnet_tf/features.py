@@ -46,7 +46,7 @@ def trunk(model):
     That is fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor outputs multiplied by the
     share that is kept.
     """
-    return keras.Model(model.input, model.layers[_last_of_trunk(model)].output)
+    return keras.Model(model.input, model.layers[_last_of_trunk(model)].output, name=model.name)
 
 
 def projection(model):
@@ -97,12 +97,12 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
     Raises UserError if the disk has no room, before anything is computed.
     """
     folder = pathlib.Path(folder)
-    key = {"weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name, "precision":
-           keras.config.dtype_policy().name, "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
+    key = {"variant": model.name, "weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name,
+           "precision": keras.config.dtype_policy().name,
+           "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
            "preprocessing": dataclasses.asdict(pixels) | {"mean": list(pixels.mean)},
            "data_fingerprint": dataset.fingerprint, "views": views, "seed": seed}
-    for left in folder.parent.glob(f".{folder.name}.*"):  # by runs that were killed
-        shutil.rmtree(left, ignore_errors=True)
+    _remove_unfinished(folder)
     found = _read(folder, key, dataset, note)
     if found:
         note(f"{folder}: features of {dataset.train.examples} + {dataset.evaluation.examples} pictures are there already")
@@ -127,6 +127,17 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return _read(folder, key, dataset, note)
+
+
+def _remove_unfinished(folder):
+    """Removes what killed runs left; another run may be writing the same features just now."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        try:
+            os.kill(int(left.suffix[1:]), 0)  # asks only whether that process is there
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (PermissionError, ValueError):
+            continue
 
 
 def _write(path, split, units, views, extract, bar):

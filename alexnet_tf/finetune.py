@@ -22,7 +22,7 @@ from alexnet_tf import checkpoints, console, datasets, devices, features, head, 
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.errors import UserError
 from alexnet_tf.metrics import Best, Log
-from alexnet_tf.model import build_model, multiply_adds
+from alexnet_tf.model import multiply_adds
 from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -49,23 +49,22 @@ def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     if devices.worker_count(strategy) > 1:
         raise UserError("--distribution=multi_worker: fine-tuning runs in one process; use --distribution=mirrored.")
+    if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
+        raise UserError(f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop anew in each "
+                        "epoch.")
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
     keras.utils.set_random_seed(_SEED.value)
     keras.config.set_dtype_policy(_PRECISION.value)
-    pretrained, settings = _load_pretrained()
     dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync)
-    pixels = Preprocessing(**settings["preprocessing"])
     with strategy.scope():
-        model = build_model(settings["variant"], len(dataset.class_names), pixels.image_size, settings["dropout_rate"])
-        trained = _freeze(model, _TRAINABLE.value)
-    for layer in model.layers[:-1]:
-        layer.set_weights(pretrained.get_layer(layer.name).get_weights())
+        model, settings = _load_pretrained(len(dataset.class_names))
+    trained, pixels = _freeze(model, _TRAINABLE.value), Preprocessing(**settings["preprocessing"])
     identity = {
         "variant": settings["variant"], "image_size": pixels.image_size, "dropout_rate": settings["dropout_rate"],
         "dataset": _DATASET.value, "batch_size": batch_size, "seed": _SEED.value, "class_names": list(dataset.class_names),
         "training_pictures": dataset.train.examples, "data_fingerprint": dataset.fingerprint,
-        "pretrained_sha256": checkpoints.weights_digest(pretrained), "trained_layers": trained}
+        "pretrained_sha256": checkpoints.weights_digest(features.trunk(model)), "trained_layers": trained}
     checkpoints.check_same(model_dir, checkpoints.read_settings(model_dir), identity)
     console.note(f"{settings['variant']} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
                  f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
@@ -77,8 +76,9 @@ def main():
         return
     with checkpoints.locked(model_dir):
         checkpoints.remove_unfinished(model_dir)
-        checkpoints.write_settings(model_dir, identity | {
-            "preprocessing": settings["preprocessing"], "flags": app.flag_values()} | app.provenance())
+        if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
+            checkpoints.write_settings(model_dir, identity | {
+                "preprocessing": settings["preprocessing"], "flags": app.flag_values()} | app.provenance())
         tune = _tune_head if len(trained) == 1 else _tune_layers
         figures, answers, cost = tune(strategy, model, dataset, pixels, plan)
     print(f"{model_dir}:")
@@ -90,12 +90,14 @@ def main():
         dataset.class_names)})
 
 
-def _load_pretrained():
-    """(the trained model, its settings)."""
+def _load_pretrained(classes):
+    """(the model of --pretrained with a fresh projection to `classes`, its settings)."""
     if not _PRETRAINED.value:
         raise UserError("--pretrained is missing; name the model directory of a training.")
     model, settings, _ = checkpoints.load_model(_PRETRAINED.value, console.note)
-    return model, settings
+    last = model.layers[-1]
+    fresh = type(last).from_config(last.get_config() | {"units": classes})
+    return keras.Model(model.input, fresh(last.input), name=model.name), settings
 
 
 def _open_dataset(replicas):
@@ -140,10 +142,10 @@ def _tune_head(strategy, model, dataset, pixels, plan):
     """Trains the projection on the features of the rest. Returns (figures, Answers, (seconds, multiply-adds) of the run)."""
     model_dir, last_step = _MODEL_DIR.value, plan.last_step(dataset)
     projection = features.projection(model)
-    state = checkpoints.restore(model_dir, model, report=console.note)
     found = features.cached(_FEATURES_DIR.value or f"{model_dir}/features", strategy, features.trunk(model), pixels, dataset,
                             _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note)
     begin = time.monotonic()
+    state = checkpoints.restore(model_dir, model, report=console.note)
     if state and (state["step"] >= last_step or Best(plan.patience, state["best"]).is_over):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
         projection = features.projection(model)
@@ -203,10 +205,10 @@ def _print_savings(cost, scratch_work, epochs):
     """Prints this run's cost beside that of training all layers from nothing, as long; returns the figures."""
     seconds, work = cost
     scratch_seconds = seconds * scratch_work / work
-    print(f"  {'':14}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}")
-    for name, own, scratch in (("multiply-adds", work, scratch_work), ("seconds", seconds, scratch_seconds)):
-        print(f"  {name:14}{own:12.4g}{scratch:40.4g}{1 - own / scratch:9.1%}")
-    print("  (seconds: measured here; for the other, at the multiply-adds a second of this run)")
+    print(f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}")
+    for name, own, scratch in (("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9), ("seconds", seconds, scratch_seconds)):
+        print(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
+    print("  (seconds: measured here, and for the other at the multiply-adds a second of this run)\n")
     return {"seconds": seconds, "multiply_adds": work, "multiply_adds_from_nothing": scratch_work,
             "seconds_from_nothing": scratch_seconds}
 

@@ -80,14 +80,14 @@ def _make_steps(head, optimizer, batch_size):
     @tf.function
     def run_steps(rows, labels, rates, first_step):
         """As many steps as there are `rates`; returns the sums of the loss and of the correct answers."""
+        rows, labels = tf.reshape(rows, [-1, batch_size, rows.shape[-1]]), tf.reshape(labels, [-1, batch_size])
         totals = tf.zeros([2])
         for index in tf.range(tf.size(rates)):
             optimizer.learning_rate.assign(rates[index])
             number = first_step + tf.cast(index, tf.int64)
             weights = [tf.convert_to_tensor(variable.value) for variable in head.trainable_variables]
             state = [steps.state_of(variable, tf.constant(0, tf.int64), number) for variable in head.non_trainable_variables]
-            batch = slice(index * batch_size, (index + 1) * batch_size)
-            *sums, gradients = forward_backward(weights, state, rows[batch], labels[batch])
+            *sums, gradients = forward_backward(weights, state, rows[index], labels[index])
             optimizer.apply_if(tf.math.is_finite(sums[0]), gradients, head.trainable_variables)
             totals += tf.stack(sums)
         return totals

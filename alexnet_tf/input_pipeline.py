@@ -68,15 +68,15 @@ def _from_services(services, stubs, prepare, rows):
         return batches.enumerate().apply(tf.data.experimental.service.distribute(
             tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None))
 
-    def in_order(number, numbered_batch):
-        number_there, batch = numbered_batch
-        expected = tf.debugging.Assert(number_there == number // len(services), [_BEGAN_ANEW])
-        with tf.control_dependencies([expected]):
-            return tf.nest.map_structure(tf.identity, batch)
-
     parts = [of_service(number, address) for number, address in enumerate(services)]
     batches = tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True)
-    return batches.enumerate().map(in_order).prefetch(tf.data.AUTOTUNE)
+    return batches.enumerate().map(functools.partial(_checked_order, len(services))).prefetch(tf.data.AUTOTUNE)
+
+
+def _checked_order(services, number, numbered_batch):
+    number_there, batch = numbered_batch
+    with tf.control_dependencies([tf.debugging.Assert(number_there == number // services, [_BEGAN_ANEW])]):
+        return tf.nest.map_structure(tf.identity, batch)
 
 
 def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0):

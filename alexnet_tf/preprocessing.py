@@ -49,7 +49,9 @@ def decode(picture, resize=None):
     LARGEST_PICTURE pixels, before any of them is decoded.
     """
     is_jpeg = tf.io.is_jpeg(picture)
-    size = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(picture)[:2], lambda: _size_in_header(picture))
+    shape = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(picture), lambda: _shape_in_header(picture))
+    picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
+    size = shape[:2]
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     checks = [tf.debugging.Assert(pixels > 0, ["neither JPEG, PNG, GIF nor BMP, or without pixels"]),
               tf.debugging.Assert(pixels <= LARGEST_PICTURE, [f"its header promises more than {LARGEST_PICTURE} pixels"])]
@@ -62,11 +64,21 @@ def decode(picture, resize=None):
         return tf.ensure_shape(tf.switch_case(tf.where(is_jpeg, halvings, 4), ways), [None, None, 3])
 
 
-def _size_in_header(picture):
-    """int32 [height, width] that the header of a PNG, GIF or BMP file states."""
+def _as_adobe_has_it(picture):
+    """A JPEG of four colours with a marker of Adobe's before its own, if it has one, which then prevails.
+
+    Without one, TensorFlow takes 255 for full ink. What writes such files, and Pillow, take it for none, as Adobe does.
+    """
+    marker = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\0"
+    return tf.strings.join([tf.strings.substr(picture, 0, 2), marker, tf.strings.substr(picture, 2, -1)])
+
+
+def _shape_in_header(picture):
+    """int32 [height, width, 3] that the header of a PNG, GIF or BMP file states; zeros instead for any other file."""
     def numbers(begin, dtype, little_endian=True):
         width_height = tf.io.decode_raw(tf.strings.substr(picture, begin, 2 * dtype.size), dtype, little_endian)
-        return tf.abs(tf.cast(width_height[::-1], tf.int32))  # a BMP that is stored from top to bottom has a negative height
+        # A BMP that is stored from top to bottom has a negative height.
+        return tf.concat([tf.abs(tf.cast(width_height[::-1], tf.int32)), [3]], 0)
 
     def starts_with(signature):
         return tf.strings.substr(picture, 0, len(signature)) == signature
@@ -74,7 +86,7 @@ def _size_in_header(picture):
     return tf.case([(starts_with(b"\x89PNG"), lambda: numbers(16, tf.int32, little_endian=False)),
                     (starts_with(b"GIF8"), lambda: numbers(6, tf.uint16)),
                     (starts_with(b"BM"), lambda: numbers(18, tf.int32))],
-                   default=lambda: tf.zeros([2], tf.int32))
+                   default=lambda: tf.zeros([3], tf.int32))
 
 
 def central_crop(image, preprocessing):
@@ -112,13 +124,17 @@ def decode_random_crop(picture, preprocessing, seed):
 def random_crop_of_jpeg(picture, preprocessing, seed):
     """The bits of `decode_random_crop` for an ordinary JPEG, of which only that part is decoded.
 
-    Raises tf.errors.InvalidArgumentError for all other bytes: another format, a shorter side that `decode` would halve, or a
-    file that does not end as a JPEG does, of which this part may be there and the rest not.
+    Raises tf.errors.InvalidArgumentError for all other bytes: another format, four colours, a shorter side that `decode` would
+    halve, or a file that does not end as a JPEG does, of which this part may be there and the rest not.
     """
-    size = tf.image.extract_jpeg_shape(picture)[:2]
-    ends = tf.strings.substr(picture, -2, 2) == b"\xff\xd9"
-    with tf.control_dependencies([tf.debugging.Assert(ends & (tf.reduce_min(size) < 4 * preprocessing.resize), [size])]):
-        size = tf.identity(size)  # LARGEST_PICTURE does not matter: the part alone is in memory
+    def checked(condition, value):
+        check = tf.debugging.Assert(condition, ["no ordinary JPEG"])
+        with tf.control_dependencies([check] if check is not None else []):
+            return tf.identity(value)
+
+    whole = checked(tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), picture)
+    shape = tf.image.extract_jpeg_shape(whole)
+    size = checked((shape[2] < 4) & (tf.reduce_min(shape[:2]) < 4 * preprocessing.resize), shape[:2])
 
     def part(begin, size):
         return tf.image.decode_and_crop_jpeg(picture, tf.concat([begin, size], 0), 3, **_DCT)

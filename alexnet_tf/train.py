@@ -43,9 +43,10 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
     "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0)
 _MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; above this many a run stops.", lower_bound=0)
-_DATA_SERVICE = flags.DEFINE_list("data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, "
-                                  "as grpc://host:5050, separated by commas; default: in this process.")
+    "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; at more than this a run stops.", lower_bound=0)
+_DATA_SERVICE = flags.DEFINE_list(
+    "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, "
+    "separated by commas; default: in this process.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.")
 
 

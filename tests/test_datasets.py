@@ -105,7 +105,8 @@ def spoil(folder, what):
 
 
 @pytest.mark.parametrize("what,message", [
-    ("missing", "is not a folder"), ("empty class", f"{CLASS_NAMES[1]} holds no picture"), ("one class", "holds 1 class folder; a classifier needs at least 2"),
+    ("missing", "is not a folder"), ("empty class", f"{CLASS_NAMES[1]} holds no picture"),
+    ("one class", "holds 1 class folder; a classifier needs at least 2"),
     ("other classes", "differ in classes: checked disc, else")])
 def test_what_cannot_be_learned_from_is_refused(picture_folder, what, message):
     spoil(picture_folder, what)

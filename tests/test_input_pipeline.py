@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import datasets, input_pipeline
+from alexnet_tf import datasets, input_pipeline, preprocessing
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=56, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
@@ -86,7 +86,7 @@ def test_channel_mean_is_the_mean_of_the_crops(train_split):
     mean = input_pipeline.channel_mean(train_split, PIXELS)
     crops = []
     for record in train_split.read(None):
-        image = tf.io.decode_image(record["image"], expand_animations=False)
+        image = preprocessing.decode(record["image"])
         height, width, _ = image.shape
         scaled = [round(side * 64 / min(height, width)) for side in (height, width)]
         whole = tf.image.resize(image, scaled, antialias=True).numpy()

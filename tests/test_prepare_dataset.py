@@ -1,5 +1,6 @@
 """A data set stored at 256 x 256: the pixels of training, read by TFDS and by us, whole after any kill; what is refused."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -172,13 +173,12 @@ def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capf
     np.testing.assert_allclose(store_of_three.statistics["mean"], [30, 100, 200], atol=2)
 
 
-def test_check_lists_what_does_not_decode_and_files_of_two_labels():
-    same = flat_jpeg(10)
-    dataset = memory_dataset([(same, 0), (b"<html>", 1), (same, 1), (flat_jpeg(30), 2)])
-    bad, identical = store.check(dataset)
-    assert [line.split(" (")[0] for line in bad] == ["train 1 cannot be read", "held out 1 cannot be read"]
-    assert sorted(sorted(names) for names in identical) == [
-        ["held out 0", "held out 2", "train 0", "train 2"], ["held out 3", "train 3"]]
+def test_check_lists_what_does_not_decode_and_files_of_two_classes_or_splits():
+    flat = [flat_jpeg(level) for level in (10, 30, 50)]  # of two classes, twice in one, and also held out
+    train = memory_dataset([(flat[0], 0), (b"<html>", 1), (flat[0], 1), (flat[1], 2), (flat[1], 2), (flat[2], 1)])
+    bad, identical = store.check(dataclasses.replace(train, evaluation=memory_dataset([(flat[2], 1)]).evaluation))
+    assert [line.split(" (")[0] for line in bad] == ["train 1 cannot be read"]
+    assert sorted(sorted(names) for names in identical) == [["held out 0", "train 5"], ["train 0", "train 2"]]
 
 
 def test_a_disk_that_is_full_or_not_ours_ends_in_a_line(tmp_path, monkeypatch):
