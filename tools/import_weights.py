@@ -80,7 +80,7 @@ def _from_file(source):
 
 
 def _class_names(outputs):
-    """--labels, or ImageNet's synset ids, or numbers. Raises UserError unless there is one for each of `outputs`."""
+    """--labels, or the classes of ImageNet, or numbers. Raises UserError unless there is one for each of `outputs`."""
     if _LABELS.value:
         try:
             names = pathlib.Path(_LABELS.value).read_text().splitlines()
@@ -89,15 +89,15 @@ def _class_names(outputs):
         if len(names) != outputs or not all(name.strip() for name in names):
             raise UserError(f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each output one name.")
         imagenet.refuse_background(names)
-        return names
-    synsets = list(imagenet.names_by_synset())
+        return list(imagenet.readable(names))
+    synsets = tuple(imagenet.names_by_synset())
     if outputs == len(synsets) + 1:
         raise UserError(f"{_SOURCE.value} has 1001 outputs, which are not ImageNet's 1000 classes; one of them may be a background "
                         "class, and which one the file does not say. Pass --labels, or weights with 1000 outputs.")
     if outputs != len(synsets):
         console.note(f"{outputs} outputs are not the classes of ImageNet: they are called by their numbers; --labels names them.")
         return [str(number) for number in range(outputs)]
-    return synsets
+    return list(imagenet.readable(synsets))
 
 
 if __name__ == "__main__":
