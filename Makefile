@@ -24,7 +24,7 @@ proof: $(VENV)/installed .venv-proof/installed
 
 .venv-proof/installed: constraints.txt
 	$(PYTHON) -m venv .venv-proof
-	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless pillow simplejpeg
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless pillow simplejpeg safetensors
 	@touch $@
 
 $(VENV)/installed: setup.py constraints.txt

@@ -30,6 +30,7 @@ _PAPER = {
     "towers": "ab",
     "overhang": False,  # True: conv1 looks past the right and bottom border, at zeros
     "relu_first": True,  # in block 1: ReLU, LRN, pool; False: LRN on signed values, pool, ReLU
+    "pool_first": False,  # in blocks 1 and 2: True: pool, LRN
     "lrn": {"size": 5, "k": 2.0, "alpha": 1e-4},  # section 3.3
     "lrn_across_towers": False,
     "spatial_norm": False,
@@ -51,18 +52,21 @@ _SOURCE2012 = _PAPER | {
     "spatial_norm": True,
     "stddev": {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03},
 }
+# BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
+_CAFFE = _PAPER | {
+    "colour_noise": 0.0,
+    "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
+    "lrn_across_towers": True,
+    "inverted_dropout": True,
+    "stddev": {"fc6": 0.005, "fc7": 0.005},
+    "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
+}
 VARIANTS = {
     "paper": _PAPER,
     "source2012": _SOURCE2012,
-    # BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
-    "caffe": _PAPER | {
-        "colour_noise": 0.0,
-        "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
-        "lrn_across_towers": True,
-        "inverted_dropout": True,
-        "stddev": {"fc6": 0.005, "fc7": 0.005},
-        "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
-    },
+    "caffe": _CAFFE,
+    # BVLC's bvlc_reference_caffenet (train_val.prototxt): pooled before it is normalised, and the paper's biases.
+    "caffenet": _CAFFE | {"pool_first": True, "biases": _PAPER["biases"]},
     # Half of the network: tower a alone.
     "half": _PAPER | {"towers": "a", "fc_units": 2048},
     # The one-GPU net that section 3.2 compares with: half the kernels, conv5 and fc as wide as two towers (layers-145-half.cfg).
@@ -216,14 +220,18 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
         overhang = (11 - images.shape[1]) % 4
         x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(towers)
     x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)                  # 55 x 55 x 48, twice
-    x = pool(lrn(x, "lrn1", row["relu_first"]), "pool1")                                  # 27 x 27 x 48
+    # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
+    x = lrn(pool(x, "pool1"), "lrn1") if row["pool_first"] else pool(lrn(x, "lrn1", row["relu_first"]), "pool1")  # 27 x 27 x 48
     if not row["relu_first"]:
         x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
     x = conv(x, 128, 5, "conv2", relu=False)                                              # 27 x 27 x 128
+    if row["pool_first"]:
+        x = pool(x, "pool2")
     x = lrn(x, "lrn2")
     if row["spatial_norm"]:
         x = [SpatialResponseNormalization(name=f"spatial_norm2{tower}")(t) for t, tower in zip(x, towers)]
-    x = pool(x, "pool2")                                                                  # 13 x 13 x 128
+    if not row["pool_first"]:
+        x = pool(x, "pool2")                                                              # 13 x 13 x 128
     x = conv(both(x, "both2"), 192, 3, "conv3")                                           # 13 x 13 x 192
     x = conv(x, 192, 3, "conv4")                                                          # 13 x 13 x 192
     x = conv(x, row["conv5_filters"], 3, "conv5")                                         # 13 x 13 x 128
