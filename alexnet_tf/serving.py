@@ -27,7 +27,7 @@ from alexnet_tf.batching import Batcher
 from alexnet_tf.errors import ServingError, UserError
 
 ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of an export whose manifest names none
-MAX_ENQUEUED_BATCHES = 2  # of the largest size: on top of the batches that run, the longest that anybody waits
+MAX_ENQUEUED_BATCHES = 4  # of the largest size: on top of the batches that run, the longest that anybody waits
 BATCH_THREADS = 2  # while one batch is in the matrix products, which use all cores, the other decodes its pictures, on one core
 LOAD_ATTEMPTS = 5  # TensorFlow Serving's --max_num_load_retries
 REQUEST_SECONDS = 30  # TensorFlow Serving's --rest_api_timeout_in_ms
@@ -35,6 +35,7 @@ MAX_PIXELS = 50_000_000  # of a picture, read from its header: decoded it takes 
 STABLE = "stable"  # the version label of what is served, here and in the files of serving_config
 DEFAULT_SIGNATURE = "serving_default"
 
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what the graph's decoder reads
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}  # TensorFlow numbers its errors likewise
 
 logger = logging.getLogger("alexnet_tf.serving")
@@ -252,7 +253,9 @@ class Server:
         except TimeoutError:
             raise ServingError("DEADLINE_EXCEEDED", f"Timed out after {REQUEST_SECONDS} s") from None
         except tf.errors.OpError as error:
-            raise ServingError(_CODES.get(error.error_code, "INTERNAL"), error.message.partition("\n")[0]) from None
+            # The kernel's own words, from between those of Python's runtime, which TensorFlow Serving has not.
+            message = error.message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0]
+            raise ServingError(_CODES.get(error.error_code, "INTERNAL"), message) from None
 
     def close(self):
         """Answers what waits, and ends the threads."""
@@ -266,10 +269,10 @@ def _check_picture(picture):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound is ours
-            width, height = Image.open(io.BytesIO(picture), formats=("JPEG", "PNG", "GIF", "BMP")).size
+            width, height = Image.open(io.BytesIO(picture), formats=_FORMATS).size
     except Image.DecompressionBombError:
         width, height = MAX_PIXELS, 2
     except Exception:  # Pillow's readers raise what they like
-        raise ServingError("INVALID_ARGUMENT", "The bytes are not those of a JPEG, PNG, GIF or BMP file") from None
+        raise ServingError("INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}") from None
     if width * height > MAX_PIXELS:
         raise ServingError("INVALID_ARGUMENT", f"The picture has more than {MAX_PIXELS} pixels")

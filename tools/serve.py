@@ -19,8 +19,13 @@ from absl import flags
 
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
-from alexnet_tf import monitoring, serving, serving_config, serving_grpc, serving_rest
 from alexnet_tf.errors import UserError
+
+try:
+    from alexnet_tf import monitoring, serving, serving_config, serving_grpc, serving_rest
+except ModuleNotFoundError as error:
+    print(f"serve.py: {error.name} is not installed; pip install 'alexnet-tf[serving]'", file=sys.stderr)
+    sys.exit(2)
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "saved_models/alexnet", "The folder that holds the versions.")
 _EMIT_CONFIG = flags.DEFINE_string("emit_config", None, "Writes TensorFlow Serving's files into this folder, and serves nothing.")
