@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow as tf
+from binaries import Binaries
 from PIL import Image
 
 from alexnet_tf import shapes
@@ -41,6 +42,14 @@ def picture_folder(tmp_path):
     write_pictures(tmp_path / "pictures/train", 8)
     write_pictures(tmp_path / "pictures/test", 3, first=8)
     return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Runs a binary: run("-m", "alexnet_tf.train", ..., cwd=folder, status=0), see Binaries."""
+    binaries = Binaries()
+    yield binaries
+    binaries.close()
 
 
 @pytest.fixture
