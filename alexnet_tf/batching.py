@@ -40,6 +40,12 @@ class Batcher:
     def waiting_rows(self):
         return self._rows
 
+    def require_room(self, rows=1):
+        """Raises ServingError if so many rows would be refused now."""
+        if self._closed or self._rows + rows > self._max_rows:
+            # What TensorFlow Serving answers (shared_batch_scheduler.h): clients and proxies know to come again.
+            raise ServingError("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
+
     def submit(self, function, inputs, rows):
         """Returns a concurrent Future of the function's outputs for these rows; cancelled before its batch begins, it costs
         nothing. Raises ServingError if there are more rows than a batch may hold, or no room for them."""
@@ -47,9 +53,7 @@ class Batcher:
             raise ServingError("INVALID_ARGUMENT", f"Task size {rows} is larger than maximum batch size {function.sizes[-1]}")
         request = _Request(function, inputs, rows)
         with self._changed:
-            if self._closed or self._rows + rows > self._max_rows:
-                # What TensorFlow Serving answers (shared_batch_scheduler.h), so that clients and proxies know when to come again.
-                raise ServingError("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
+            self.require_room(rows)
             self._waiting.append(request)
             self._rows += rows
             self._changed.notify()

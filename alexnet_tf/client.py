@@ -1,6 +1,7 @@
 """Classification by a server: tools/serve.py or TensorFlow Serving, over REST or gRPC."""
 
 import base64
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -28,7 +29,7 @@ def open_server(server, model_name):
     def classify(picture):
         try:
             return [(name, float(np.float32(score))) for name, score in zip(*predict(picture))]
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise UserError(f"--server={server} does not answer ({reason}); start it with tools/serve.py.") from None
         except (KeyError, TypeError, ValueError) as error:

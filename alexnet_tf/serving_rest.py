@@ -94,6 +94,7 @@ class _Rest:
         body = bytearray()
         try:
             await self._read(request, body)
+            self._server.batcher.require_room()  # a server that is busy should not take bodies to pieces in vain
             form, signature, inputs = await asyncio.to_thread(serving_json.read_inputs, body, version)
         finally:
             self._held -= len(body)
