@@ -70,8 +70,8 @@ class Signature:
             if dtype != wanted:
                 raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be {wanted.name} but {dtype.name} is provided")
             if len(shape) != len(dims) or any(size not in (-1, got) for size, got in zip(dims, shape)) or not shape[0]:
-                raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be of shape {_brackets(dims)}, with at least one row; "
-                                                       f"{_brackets(shape)} is provided")
+                raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be of shape {brackets(dims)}, with at least one row; "
+                                                       f"{brackets(shape)} is provided")
         (rows,) = {shape[0] for shape, _ in shapes_and_types.values()}
         if rows > self.sizes[-1]:
             raise ServingError("INVALID_ARGUMENT", f"Task size {rows} is larger than maximum batch size {self.sizes[-1]}")
@@ -83,7 +83,8 @@ def braces(names):
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def _brackets(shape):
+def brackets(shape):
+    """A shape in a message."""
     return "[" + ",".join("?" if size < 0 else str(size) for size in shape) + "]"
 
 

@@ -5,7 +5,7 @@ where TensorFlow Serving writes out all of it, pictures too; and deep nesting, o
 """
 
 import base64
-import binascii
+import contextlib
 import json
 import reprlib
 
@@ -13,7 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.errors import ServingError
-from alexnet_tf.serving import DEFAULT_SIGNATURE
+from alexnet_tf.serving import DEFAULT_SIGNATURE, brackets
+
+
+# 32 pictures of 227 x 227 pixels as lists are 1.7 million. More would hold up everybody while they are parsed, in Python.
+_MAX_CONTAINERS = 2_000_000
 
 
 def _bad(message):
@@ -32,6 +36,8 @@ def _parse(body):
     """The JSON object in a body."""
     if not body:
         raise _bad("JSON Parse error: The document is empty")
+    if body.count(b"[") + body.count(b"{") > _MAX_CONTAINERS:
+        raise _bad("JSON Parse error: too many lists and objects")
     try:
         document = json.loads(body.decode())
     except ValueError as error:
@@ -83,10 +89,10 @@ def _leaf(value, dtype):
         text = value["b64"]
         try:
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error, or no ASCII
             raise _bad("Unable to base64 decode") from None
     if dtype == tf.string and isinstance(value, str):
-        return value.encode()
+        return value.encode(errors="surrogatepass")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if dtype.is_floating and number:
         if isinstance(value, int) and abs(value) >= 2**24 or np.isfinite(value) and abs(value) > dtype.max:
@@ -98,16 +104,20 @@ def _leaf(value, dtype):
     raise _bad(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype.name}")
 
 
-def _tensor(value, dtype):
-    """A JSON value, or nested lists of them, to an array."""
+def _tensor(name, value, dtype, dims):
+    """A JSON value, or nested lists of them, to an array of shape `dims`, where -1 stands for any length.
+
+    The lists' lengths are looked at first: what a client sends may be anything, and to walk through it takes time."""
     shape = _shape(value)
-    if dtype.is_floating and len(shape) > 1:  # pictures as numbers: 150,000 a picture, too many to look at one by one
-        try:
-            array = np.asarray(value)
-        except ValueError:  # ragged: _leaves finds where
-            array = np.empty(0)
-        if array.dtype == np.float64 and array.size or array.dtype == np.int64 and np.abs(array).max(initial=0) < 2**24:
-            return array.astype(dtype.as_numpy_dtype)
+    if len(shape) != len(dims) or any(size not in (-1, length) for size, length in zip(dims, shape)):
+        raise _bad(f"Expects {name} to be of shape {brackets(dims)}; {brackets(shape)} is provided")
+    if dtype != tf.string and len(shape) > 1:  # pictures as numbers: 150,000 a picture, too many to convert one by one
+        with contextlib.suppress(ValueError, OverflowError):  # ragged, or too large: _leaves finds where
+            array = np.asarray(value, object)
+            types = set(map(type, array.flat))
+            limit = min(dtype.max, 2**24 - 1) if int in types and dtype.is_floating else dtype.max
+            if types <= ({int, float} if dtype.is_floating else {int}) and dtype.min <= array.min() and array.max() <= limit:
+                return array.astype(dtype.as_numpy_dtype)
     leaves = []
     _leaves(value, shape, 0, dtype, leaves)
     array = np.empty(len(leaves), dtype.as_numpy_dtype)
@@ -115,12 +125,23 @@ def _tensor(value, dtype):
     return array.reshape(shape)
 
 
-def _row_inputs(rows, expected):
+def _check_rows(rows, signature):
+    if not isinstance(rows, list):
+        return
+    if not rows:
+        raise _bad("Expects at least one row")
+    if len(rows) > signature.sizes[-1]:
+        raise _bad(f"Task size {len(rows)} is larger than maximum batch size {signature.sizes[-1]}")
+
+
+def _row_inputs(rows, signature):
     """Arrays by name of "instances": values, if the signature has one input, or objects of one value an input."""
+    expected = {name: _expected(info) for name, info in signature.definition.inputs.items()}
     if not isinstance(rows, list):
         raise _bad("Excepting 'instances' to be an list/array")
     if not rows:
         raise _bad("No values in 'instances' array")
+    _check_rows(rows, signature)
     named = isinstance(rows[0], dict) and not _is_base64(rows[0])
     if not named and len(expected) > 1:
         raise _bad("instances is a plain list, but expecting list of objects as multiple input tensors required as per "
@@ -132,12 +153,11 @@ def _row_inputs(rows, expected):
         values = row if named else {next(iter(expected)): row}
         for name, value in values.items():
             if name not in expected:
-                raise _bad(f"Failed to process element: {index} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: "
-                           f"JSON object: does not have named input: {name}")
+                raise _bad(f"Failed to process element: {index} key: {name[:60]} of 'instances' list. Error: INVALID_ARGUMENT: "
+                           f"JSON object: does not have named input: {name[:60]}")
             try:
-                tensors[name].append(_tensor(value, tf.as_dtype(expected[name].dtype)))
-                if tensors[name][0].shape != tensors[name][-1].shape:
-                    raise _bad(f"Expecting shape {list(tensors[name][0].shape)} but got: {list(tensors[name][-1].shape)}")
+                dtype, dims = expected[name]
+                tensors[name].append(_tensor(name, value, dtype, dims[1:]))
             except ServingError as error:
                 key = f" key: {name}" if named else ""
                 raise _bad(f"Failed to process element: {index}{key} of 'instances' list. "
@@ -148,8 +168,9 @@ def _row_inputs(rows, expected):
     return {name: np.stack(arrays) for name, arrays in tensors.items()}
 
 
-def _column_inputs(value, expected):
+def _column_inputs(value, signature):
     """Arrays by name of "inputs": one value, if the signature has one input, or an object of them."""
+    expected = {name: _expected(info) for name, info in signature.definition.inputs.items()}
     if not isinstance(value, dict) or _is_base64(value):
         if len(expected) > 1:
             raise _bad("inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
@@ -158,7 +179,13 @@ def _column_inputs(value, expected):
     for name in expected:
         if name not in value:
             raise _bad(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _tensor(value[name], tf.as_dtype(info.dtype)) for name, info in expected.items()}
+        _check_rows(value[name], signature)
+    return {name: _tensor(name, value[name], *dtype_and_dims) for name, dtype_and_dims in expected.items()}
+
+
+def _expected(info):
+    """(DType, dims) of a TensorInfo."""
+    return tf.as_dtype(info.dtype), [dim.size for dim in info.tensor_shape.dim]
 
 
 def _inputs(document, version):
@@ -174,9 +201,9 @@ def _inputs(document, version):
         raise _bad(f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to "
                    "exist ")
     if "instances" in document:
-        return "predictions", signature, _row_inputs(document["instances"], signature.definition.inputs)
+        return "predictions", signature, _row_inputs(document["instances"], signature)
     if "inputs" in document:
-        return "outputs", signature, _column_inputs(document["inputs"], signature.definition.inputs)
+        return "outputs", signature, _column_inputs(document["inputs"], signature)
     raise _bad("Missing 'inputs' or 'instances' key")
 
 
