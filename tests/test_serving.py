@@ -223,7 +223,9 @@ def bomb(side):
 
 @pytest.mark.parametrize("side", [8_000, 10_000, 100_000])
 def test_a_picture_of_too_many_pixels_is_not_decoded(server, side):
-    assert server.predict({"instances": [b64(bomb(side))]}) == (400, {"error": "The picture has more than 50000000 pixels"})
+    for pictures in ([bomb(side)], [bomb(side // 2)] * 5):
+        assert server.predict({"instances": list(map(b64, pictures))}) == (
+            400, {"error": "The request has pictures of more than 50000000 pixels"})
 
 
 def test_bodies_are_bounded(server, monkeypatch):
