@@ -54,8 +54,8 @@ class Signature:
         return {name: tensor.numpy() for name, tensor in answer.items()}
 
     def check(self, shapes_and_types):
-        """Number of rows of a request with inputs of name -> (shape, DType). Raises ServingError if the signature takes no such
-        inputs: what a malformed request claims is looked at before memory is given to it."""
+        """Raises ServingError if the signature takes no inputs of name -> (shape, DType): what a malformed request claims is looked
+        at before memory is given to it."""
         expected = self.definition.inputs
         if len(shapes_and_types) != len(expected):
             sent, wanted = set(shapes_and_types), set(expected)
@@ -69,13 +69,14 @@ class Signature:
             wanted, dims = tf.as_dtype(expected[name].dtype), [dim.size for dim in expected[name].tensor_shape.dim]
             if dtype != wanted:
                 raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be {wanted.name} but {dtype.name} is provided")
-            if len(shape) != len(dims) or any(size not in (-1, got) for size, got in zip(dims, shape)) or not shape[0]:
+            if len(shape) != len(dims) or any(size not in (-1, got) for size, got in zip(dims, shape)) or shape[0] < 1:
                 raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be of shape {brackets(dims)}, with at least one row; "
                                                        f"{brackets(shape)} is provided")
-        (rows,) = {shape[0] for shape, _ in shapes_and_types.values()}
-        if rows > self.sizes[-1]:
-            raise ServingError("INVALID_ARGUMENT", f"Task size {rows} is larger than maximum batch size {self.sizes[-1]}")
-        return rows
+        rows = {shape[0] for shape, _ in shapes_and_types.values()}
+        if len(rows) > 1:
+            raise ServingError("INVALID_ARGUMENT", "Batching session Run() input tensors must have equal 0th-dimension size")
+        if max(rows) > self.sizes[-1]:
+            raise ServingError("INVALID_ARGUMENT", f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}")
 
 
 def braces(names):

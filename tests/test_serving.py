@@ -388,6 +388,35 @@ def test_our_client_answers_as_the_export_does(server, expected):
         client.open_server("localhost", "alexnet")
 
 
+def test_classify_prints_the_same_by_a_server_and_by_the_export(server, exports, run, tmp_path):
+    (tmp_path / "picture.jpg").write_bytes(PICTURES[1])
+    printed = {run(ROOT / "tools/classify.py", where, "--json=answers.json", "picture.jpg", cwd=tmp_path)
+               + (tmp_path / "answers.json").read_text()
+               for where in (f"--model={exports}/1", f"--server={server.url}", f"--server=grpc://{server.address}")}
+    assert len(printed) == 1 and "star" in printed.pop()
+    (tmp_path / "text.jpg").write_text("no picture")
+    line = run(ROOT / "tools/classify.py", f"--server={server.url}", "text.jpg", cwd=tmp_path, status=2)
+    assert f"text.jpg is refused by --server={server.url}: The bytes are not those of a picture" in line
+
+
+def test_a_client_that_has_gone_is_forgotten(server, monkeypatch):
+    begun, forgotten = threading.Event(), threading.Event()
+
+    async def predict(signature, inputs):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            forgotten.set()
+
+    monkeypatch.setattr(server.core, "predict", predict)
+    body = json.dumps({"instances": [b64(PICTURES[0])]}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert begun.wait(60)
+    assert forgotten.wait(60)
+
+
 # Batches.
 
 
@@ -540,7 +569,8 @@ def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncated weights", "no graph", "no manifest or graph", "a picture it cannot answer"])
-def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(exports, tmp_path, damage):
+def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(exports, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(serving, "LOAD_ATTEMPTS", 2)
     shutil.copytree(exports / "1", tmp_path / "1")
     model = serving.Model("alexnet", tmp_path)
     model.poll(still=False)

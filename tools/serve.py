@@ -59,11 +59,11 @@ async def serve(server):
     rest_served = asyncio.ensure_future(rest.serve(sockets=[socket]))
     serving.logger.info("serving", extra={"fields": {
         "model": _MODEL_NAME.value, "host": _HOST.value, "port": port, "rest_api_port": socket.getsockname()[1]}})
-    await asyncio.wait({stop, rest_served}, return_when=asyncio.FIRST_COMPLETED)
-    serving.logger.info("stopping", extra={"fields": {"signal": stop.result()}})
+    number = await stop
+    serving.logger.info("stopping", extra={"fields": {"signal": number}})
     rest.should_exit = True
     await asyncio.gather(grpc_server.stop(_GRACE), rest_served)
-    return stop.result()
+    return number
 
 
 def main():
