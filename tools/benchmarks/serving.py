@@ -143,7 +143,7 @@ async def _closed_loop(client, seconds):
         nonlocal answers
         async for _ in client(number):
             now = time.perf_counter()
-            answers += now > stop - seconds  # after a second in which the queue has filled
+            answers += stop - seconds < now <= stop  # after a second in which the queue has filled
             if now > stop:
                 return
 
