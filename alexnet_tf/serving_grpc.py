@@ -25,7 +25,8 @@ MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
 MAX_REQUESTS = 512  # under way at once, before gRPC itself refuses: RESOURCE_EXHAUSTED
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.so_reuseport", 0),  # a second server on a port must fail
-    ("grpc.max_concurrent_streams", 128), ("grpc.server_handshake_timeout_ms", 10_000), ("grpc.max_connection_idle_ms", 300_000)]
+    ("grpc.max_concurrent_streams", 2 * MAX_REQUESTS),  # of one client; ended ones count until it has heard of it
+    ("grpc.server_handshake_timeout_ms", 10_000), ("grpc.max_connection_idle_ms", 300_000)]
 
 
 def _array(name, proto):

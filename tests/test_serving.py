@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -226,6 +227,12 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(server, side):
     for pictures in ([bomb(side)], [bomb(side // 2)] * 5):
         assert server.predict({"instances": list(map(b64, pictures))}) == (
             400, {"error": "The request has pictures of more than 50000000 pixels"})
+
+
+def test_a_connection_sends_without_waiting_for_acknowledgements():
+    with serving_rest.bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()), \
+            contextlib.closing(listener.accept()[0]) as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_bodies_are_bounded(server, monkeypatch):
