@@ -28,7 +28,10 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10,<5",
         "tqdm>=4.66,<5",
     ],
-    extras_require={"test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"]},
+    extras_require={
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
+        "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
+    },
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",
         "alexnet-evaluate = alexnet_tf.evaluate:run",

@@ -53,7 +53,7 @@ class Server(http.server.ThreadingHTTPServer):
         try:
             artifacts.Tflite(pathlib.Path(model).read_bytes(), model)
         except OSError as error:
-            raise UserError(f"--model={model} cannot be read ({error.strerror}); make run and tools/convert_tflite.py write one.") from None
+            raise UserError(f"--model={model} cannot be read ({error.strerror}); tools/convert_tflite.py writes one.") from None
         if not (PAGE / "node_modules/@litertjs/core").is_dir():
             raise UserError("The page has no LiteRT web runtime beside it yet; run make browser first.")
         try:

@@ -2,41 +2,41 @@
 
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from "@litertjs/core";
 
+import {UserError} from "./errors.js";
 import {centralCrop} from "./preprocessing.js";
 
 const TOP = 5;  // classes in an answer
 const RUNTIME = new URL("node_modules/@litertjs/core/wasm/", import.meta.url).href;
 
-// What the person who uses the page can mend; its message is one line for them.
-class UserError extends Error {
-  forPeople = true;
-}
-
 // Starts the runtime and returns the number of its threads. Threads need the two headers that tools/serve_page.py sends.
 export async function startRuntime() {
   if (typeof WebAssembly === "undefined") throw new UserError("This browser has no WebAssembly, which the network runs in.");
   const threads = globalThis.crossOriginIsolated && await supportsFeature("relaxedSimd") && await supportsFeature("threads");
-  const runtime = await loadLiteRt(RUNTIME, {threads});
-  return threads ? Math.min(navigator.hardwareConcurrency, runtime.liteRtWasm.getThreadCount()) : 1;
+  await loadLiteRt(RUNTIME, {threads});
+  return threads ? navigator.hardwareConcurrency : 1;
 }
 
 export class Classifier {
   // `content` is a Uint8Array of the whole file. Throws UserError if the page cannot run it.
-  static async open(content, name, threads) {
+  static async open(content, name) {
     let opened;
     try {
       const files = await unzip(content, ["labels.txt", "manifest.json"]);
       const labels = files["labels.txt"].trimEnd().split(/\r?\n/);
       const quantization = outputQuantization(content, labels.length);
-      const model = await loadAndCompile(content, {accelerator: "wasm", cpuOptions: {numThreads: threads}});
+      const model = await loadAndCompile(content, {accelerator: "wasm"});
       opened = new Classifier(model, labels, JSON.parse(files["manifest.json"]), quantization);
     } catch (error) {
       console.error(error);
       throw new UserError(`${name} is not a .tflite file that tools/convert_tflite.py wrote, or it is damaged.`);
     }
-    if (opened._input.shape[0] === 1) return opened;
-    opened.close();
-    throw new UserError(`${name} takes any number of pictures at once, which the web runtime does not; export and convert it again.`);
+    if (opened._input.shape[0] !== 1) {
+      opened.close();
+      throw new UserError(`${name} has no fixed batch of one, which the web runtime needs; export and convert it again.`);
+    }
+    const {image_size: size, channels} = opened.pixels;
+    await opened.probabilities(new Uint8Array(size * size * channels));  // the first run is slow, and no measure of the others
+    return opened;
   }
 
   constructor(model, labels, manifest, quantization) {

@@ -1,5 +1,6 @@
 // The page: a .tflite file and a picture in, the best classes out.
 
+import {UserError} from "./errors.js";
 import {decode, seenSquare} from "./preprocessing.js";
 
 const MODEL = "model.tflite";  // beside the page; where there is none, the person chooses a file
@@ -17,12 +18,12 @@ async function start() {
   } catch (error) {
     console.error(error);
     showStatus("No network.");
-    return tell(error.forPeople ? error.message
+    return tell(error instanceof UserError ? error.message
       : "The LiteRT runtime is not beside this page (`make browser` brings it), or this browser is too old for it.");
   }
   watchFiles();
-  const response = await fetch(MODEL).catch(() => null);
-  if (response?.ok) return openModel(MODEL, response.body, Number(response.headers.get("content-length")));
+  const response = await fetch(MODEL);
+  if (response.ok) return guarded(MODEL, () => openModel(MODEL, response.body, Number(response.headers.get("content-length"))));
   showStatus("Choose a .tflite file that tools/convert_tflite.py wrote, or drop it here.");
 }
 
@@ -51,29 +52,37 @@ function watchFiles() {
 
 function openFile(file) {
   if (!file) return;  // text was dropped, or the choice was cancelled
+  guarded(file.name, () => file.name.endsWith(".tflite") ? openModel(file.name, file.stream(), file.size) : openPicture(file));
+}
+
+// Does what opens the file `name`, and tells in one line why it cannot be done.
+async function guarded(name, open) {
   tell("");
-  return file.name.endsWith(".tflite") ? openModel(file.name, file.stream(), file.size) : openPicture(file);
+  try {
+    await open();
+  } catch (error) {
+    console.error(error);
+    showStatus(classifier ? classifier.status : "No network yet: choose a .tflite file.");
+    tell(error instanceof UserError ? error.message : `${name} cannot be used (${error.message}).`);
+  }
+  element("progress").hidden = true;
 }
 
 // Makes the file that `stream` gives, of `size` bytes (0: not known), the page's network.
 async function openModel(name, stream, size) {
   const begin = performance.now();
-  try {
-    const content = await readAll(stream, size);
-    showStatus("Preparing the network …");
-    await new Promise((resolve) => setTimeout(resolve, 50));  // the browser paints that, then is busy for a moment
-    const opened = await artifacts.Classifier.open(content, name, threads);
-    classifier?.close();
-    classifier = opened;
-    element("known").textContent = opened.labels.join(", ");
-    element("known-title").textContent = `The ${opened.labels.length} classes that it knows`;
-    element("labels").hidden = false;
-    showStatus(`${name}: ${facts(opened, content.length)}. Ready after ${((performance.now() - begin) / 1000).toFixed(1)} s.`);
-  } catch (error) {
-    showStatus(classifier ? "The network from before stays." : "No network yet: choose a .tflite file.");
-    tell(error.forPeople ? error.message : `${name} cannot be read (${error.message}).`);
-  }
-  element("progress").hidden = true;
+  const content = await readAll(stream, size);
+  showStatus("Preparing the network …");
+  await new Promise((resolve) => setTimeout(resolve, 50));  // the browser paints that, then is busy for a moment
+  const opened = await artifacts.Classifier.open(content, name);
+  classifier?.close();
+  classifier = opened;
+  const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+  classifier.status = `${name}: ${facts(opened, content.length)}. Ready after ${seconds} s.`;
+  showStatus(classifier.status);
+  element("known-title").textContent = `The ${opened.labels.length} classes that it knows`;
+  element("known").textContent = opened.labels.join(", ");
+  element("labels").hidden = false;
   await answer();
 }
 
@@ -101,12 +110,8 @@ function megabytes(bytes) {
 }
 
 async function openPicture(file) {
-  try {
-    const levels = await decode(file);
-    picture = {name: file.name, levels, bitmap: await createImageBitmap(levels)};
-  } catch {
-    return tell(`${file.name} is no picture that this browser can open; choose a JPEG, PNG or WebP file.`);
-  }
+  const levels = await decode(file);
+  picture = {name: file.name, levels, bitmap: await createImageBitmap(levels)};
   await answer();
 }
 
@@ -119,12 +124,14 @@ async function answer() {
   const {best, milliseconds} = await classifier.classify(asked.levels);
   if (asked !== picture) return;  // another was chosen in the meantime
   element("classes").replaceChildren(...best.map(row));
-  element("time").textContent = `The network took ${milliseconds.toFixed(0)} ms on ${threads === 1 ? "one thread" : `${threads} threads`}.`;
+  const where = threads === 1 ? "one thread" : `${threads} threads`;
+  element("time").textContent = `The network took ${milliseconds.toFixed(0)} ms on ${where}.`;
   element("answer").hidden = false;
 }
 
 function row({name, probability}) {
-  const [item, line, label, figure, bar, filled] = ["li", "div", "span", "data", "span", "span"].map((tag) => document.createElement(tag));
+  const tags = ["li", "div", "span", "data", "span", "span"];
+  const [item, line, label, figure, bar, filled] = tags.map((tag) => document.createElement(tag));
   label.textContent = name;
   figure.textContent = `${(100 * probability).toFixed(1)} %`;
   figure.value = probability;

@@ -1,10 +1,14 @@
 // Pixels in, network input out, as alexnet_tf/preprocessing.py does it for evaluation: the same window, the same filter.
 // Less the mean is not done here: that is part of the network in the file.
 
+import {UserError} from "./errors.js";
+
 // The levels of a picture file as an ImageData, alpha on white. Levels are as they are in the file: no colour profile is applied,
-// as none is where the network was trained. Throws for a file that is no picture.
+// as none is where the network was trained. Throws UserError for a file that is no picture.
 export async function decode(file) {
-  const bitmap = await createImageBitmap(file, {colorSpaceConversion: "none"});
+  const bitmap = await createImageBitmap(file, {colorSpaceConversion: "none"}).catch(() => {
+    throw new UserError(`${file.name} is no picture that this browser can open; choose a JPEG, PNG or WebP file.`);
+  });
   // A canvas that is read often is kept off the GPU, which would round differently.
   const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", {willReadFrequently: true});
   context.fillStyle = "white";
@@ -31,9 +35,10 @@ function triangleTaps(length, scale, corner, size) {
     const centre = (position + corner + 0.5) / scale;
     const first = Math.max(Math.ceil(centre - radius - 0.5), 0);
     const last = Math.min(Math.floor(centre + radius - 0.5), length - 1);
-    const weights = Array.from({length: last - first + 1}, (_, tap) => Math.max(0, 1 - Math.abs(first + tap + 0.5 - centre) / radius));
-    const sum = weights.reduce((total, weight) => total + weight, 0);
-    return {first, weights: Float32Array.from(weights, (weight) => weight / sum)};
+    const weight = (input) => Math.max(0, 1 - Math.abs(input + 0.5 - centre) / radius);
+    const weights = Array.from({length: last - first + 1}, (_, tap) => weight(first + tap));
+    const sum = weights.reduce((total, one) => total + one, 0);
+    return {first, weights: Float32Array.from(weights, (one) => one / sum)};
   });
 }
 
@@ -70,13 +75,15 @@ export function centralCrop({data, width, height}, pixels) {
 
 // ITU-R BT.601 luma, with the weights of tf.image.rgb_to_grayscale.
 function grey(rgb) {
-  return Float32Array.from({length: rgb.length / 3}, (_, at) => 0.2989 * rgb[3 * at] + 0.587 * rgb[3 * at + 1] + 0.114 * rgb[3 * at + 2]);
+  const luma = (at) => 0.2989 * rgb[at] + 0.587 * rgb[at + 1] + 0.114 * rgb[at + 2];
+  return Float32Array.from({length: rgb.length / 3}, (_, pixel) => luma(3 * pixel));
 }
 
 // The square of the picture that the network looks at, in pixels of the picture.
 export function seenSquare(width, height, pixels) {
   const {x, y} = centralWindow(width, height, pixels);
-  return {left: x.corner / x.scale, top: y.corner / y.scale, width: pixels.image_size / x.scale, height: pixels.image_size / y.scale};
+  const size = pixels.image_size;
+  return {left: x.corner / x.scale, top: y.corner / y.scale, width: size / x.scale, height: size / y.scale};
 }
 
 // As NumPy and TensorFlow round: 0.5 to 0, 1.5 to 2.
