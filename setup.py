@@ -29,7 +29,12 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10,<5",
         "tqdm>=4.66,<5",
     ],
-    extras_require={"test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"]},
+    extras_require={
+        "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2", "tensorflow-serving-api>=2.21,<2.22",
+                    "uvicorn>=0.50,<1"],
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
+        "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
+    },
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",
         "alexnet-data-service = alexnet_tf.data_service:run",

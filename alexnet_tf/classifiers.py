@@ -1,4 +1,4 @@
-"""Classifiers of every kind seen alike, and how right their answers are. NumPy alone: what was made of a model needs no model."""
+"""Classifiers of every kind seen alike, and how right their answers are."""
 
 import collections
 import dataclasses

@@ -224,8 +224,11 @@ def _stratified(labels, seed):
 
 def split_of_files(name, files, labels):
     """A Split of picture files: `files` names them as bytes, `labels` are int64; both are arrays."""
+    with tf.device("CPU:0"):  # once, here: in the functions below they would be part of each function's graph
+        names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
+
     def stub(picture):
-        return {"file": tf.constant(files.tolist())[picture], "label": tf.constant(labels)[picture], "picture": picture}
+        return {"file": names[picture], "label": targets[picture], "picture": picture}
 
     def stubs(epoch_seed):
         return tf.data.Dataset.from_tensor_slices(_shuffled_range(len(files), epoch_seed)).map(stub)

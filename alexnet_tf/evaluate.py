@@ -117,12 +117,12 @@ def _report(models, weights, dataset, answers, figures):
         print("\n  top-1 error  top-5 error    loss  weight  each model alone")
         for row in rows:
             print(f"{_errors(row)}  {row['loss']:6.4f}  {row['weight']:6g}  {row['model']}")
-    print(f"\n  top-1 error  top-5 error  pictures  class{_share(_WORST_CLASSES, classes)}")
+    print(f"\n  top-1 error  top-5 error  pictures  class{_first(_WORST_CLASSES, classes)}")
     for row in classes[:_WORST_CLASSES]:
         wrong = f" (most often called {row['most_common_wrong']}: {row['wrong_pictures']})" if row["wrong_pictures"] else ""
         print(f"{_errors(row)}  {row['pictures']:8}  {row['class']}{wrong}")
     if confusions:
-        print(f"\n  pictures  of a class called another{_share(_FREQUENT_CONFUSIONS, confusions)}")
+        print(f"\n  pictures  of a class called another{_first(_FREQUENT_CONFUSIONS, confusions)}")
         for name, answer, pictures in confusions[:_FREQUENT_CONFUSIONS]:
             print(f"  {pictures:8}  {name} -> {answer}")
 
@@ -136,7 +136,7 @@ def _errors(row):
     return f"  {row['top_1_error']:11.2%}  {row['top_5_error']:11.2%}"
 
 
-def _share(count, rows):
+def _first(count, rows):
     return f", the first {count} of {len(rows)} (all: --json)" if len(rows) > count else ""
 
 

@@ -82,8 +82,9 @@ def write_saved_model(model, pixels, class_names, manifest, path):
         shape = [pixels.image_size, pixels.image_size, pixels.channels]
         signatures = {
             "serving_default": module.image_bytes.get_concrete_function(tf.TensorSpec([None], tf.string, name="image_bytes")),
-            "images": module.images.get_concrete_function(tf.TensorSpec([None, *shape], tf.float32, name="images")),
+            # Before `images`: a trace for any number of pictures would be taken for one picture as well.
             "image": module.images.get_concrete_function(tf.TensorSpec([1, *shape], tf.float32, name="images")),
+            "images": module.images.get_concrete_function(tf.TensorSpec([None, *shape], tf.float32, name="images")),
         }
         tf.saved_model.save(module, str(unfinished), signatures)
         labels_file.unlink()  # a copy is among the assets

@@ -8,7 +8,6 @@ projection is trained on that. With more layers to train it is the training of a
 is written is a model directory like that of a training.
 """
 
-import re
 import time
 
 from absl import flags
@@ -22,7 +21,7 @@ from alexnet_tf import checkpoints, console, datasets, devices, features, head, 
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.errors import UserError
 from alexnet_tf.metrics import Best, Log
-from alexnet_tf.model import multiply_adds
+from alexnet_tf.model import freeze, multiply_adds, training_work
 from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -59,13 +58,14 @@ def main():
     dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync)
     with strategy.scope():
         model, settings = _load_pretrained(len(dataset.class_names))
-    trained, pixels = _freeze(model, _TRAINABLE.value), Preprocessing(**settings["preprocessing"])
+    trained, pixels = freeze(model, _TRAINABLE.value), Preprocessing(**settings["preprocessing"])
     identity = {
         "variant": settings["variant"], "image_size": pixels.image_size, "dropout_rate": settings["dropout_rate"],
         "dataset": _DATASET.value, "batch_size": batch_size, "seed": _SEED.value, "class_names": list(dataset.class_names),
         "training_pictures": dataset.train.examples, "data_fingerprint": dataset.fingerprint,
         "pretrained_sha256": checkpoints.weights_digest(features.trunk(model)), "trained_layers": trained}
     checkpoints.check_same(model_dir, checkpoints.read_settings(model_dir), identity)
+    _tell(dataset, batch_size)
     console.note(f"{settings['variant']} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
                  f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
                  f"({dataset.evaluation.name})")
@@ -83,8 +83,7 @@ def main():
         figures, answers, cost = tune(strategy, model, dataset, pixels, plan)
     print(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
-    for layer in model.layers:
-        layer.trainable = True
+    freeze(model, ["all"])  # none, that is
     saved = _print_savings(cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs)
     app.report(figures | saved, {"classes": answers.by_class(dataset.class_names), "confusions": answers.confusions(
         dataset.class_names)})
@@ -101,36 +100,26 @@ def _load_pretrained(classes):
 
 
 def _open_dataset(replicas):
-    """(the Dataset, the batch size: --batch_size or fewer). Tells how the classes are balanced."""
+    """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
     if batch_size % replicas:
         raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
-    balance = datasets.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else []
-    for line in (*dataset.notes, *balance):
-        console.note(line)
     most = dataset.train.examples // replicas * replicas
     if most == 0:
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {replicas} replicas; use fewer.")
-    if most < batch_size:
-        console.note(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures: batches of {most}")
     return dataset, min(batch_size, most)
 
 
-def _freeze(model, names):
-    """Freezes all layers of `model` but its last and those named; returns the names of the others, without towers' letters."""
-    there = list(dict.fromkeys(_both_towers(layer) for layer in model.layers if layer.weights))
-    for name in names:
-        if name not in (*there, "head", "all"):
-            raise UserError(f"--trainable={name}: no layer of that name; use head, all, or some of {', '.join(there)}.")
-    trained = [name for name in there if name in names or "all" in names or name == there[-1]]
-    for layer in model.layers:
-        layer.trainable = _both_towers(layer) in trained
-    return trained
-
-
-def _both_towers(layer):
-    return re.sub(r"(?<=\d)[ab]$", "", layer.name)
+def _tell(dataset, batch_size):
+    """Notes on the pictures: what was held out, how the classes are balanced, whether they fill a batch."""
+    for line in dataset.notes:
+        console.note(line)
+    for line in datasets.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
+        console.note(line)
+    if batch_size < _BATCH_SIZE.value:
+        console.note(f"--batch_size={_BATCH_SIZE.value}, but there are {dataset.train.examples} training pictures: batches of "
+                     f"{batch_size}")
 
 
 def _optimizer(model):
@@ -169,24 +158,6 @@ def _tune_layers(strategy, model, dataset, pixels, plan):
     (answers,) = steps.answers(strategy, [classifier], dataset.evaluation, plan.batch_size)
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))
-
-
-def training_work(model):
-    """Multiply-adds of a training step for one picture: forward, and backward down to the first layer that is not frozen.
-
-    The gradient of a layer's weights costs as much as its forward pass, and so does that of its inputs; the first trained
-    layer needs none of its inputs, a frozen one above it none of its weights.
-    """
-    work, first = 0, None
-    for layer in model.layers:
-        own = multiply_adds(layer)
-        work += own
-        if own and layer.trainable:
-            first = first or _both_towers(layer)
-            work += own
-        if first and _both_towers(layer) != first:
-            work += own
-    return work
 
 
 def _print_confusions(answers, class_names):

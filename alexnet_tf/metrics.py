@@ -136,6 +136,13 @@ class Best:
         return self._state
 
 
+def refuse_bad_pictures(count, most, faults):
+    """Raises UserError for more than `most` pictures that cannot be read, of which `faults` describe some."""
+    if count > most:
+        raise UserError(f"{count} pictures cannot be read, more than --max_bad_pictures={most}: {', '.join(faults[:3])}. Replace "
+                        "them or take them out, or allow more.")
+
+
 class BadPictures:
     """Pictures that cannot be read, each told and counted once, those that were left out at the start included."""
 
@@ -145,7 +152,7 @@ class BadPictures:
         """`numbers` are those of the training pictures that have been told already. Raises UserError for more than `most`."""
         self._strategy, self._dataset, self._most, self._note = strategy, dataset, most, note
         self._numbers, self._unread = set(numbers), []
-        self._stop_if_too_many([])
+        refuse_bad_pictures(len(self), most, dataset.bad_pictures)
 
     def __len__(self):
         return len(self._dataset.bad_pictures) + len(self._numbers)
@@ -167,13 +174,7 @@ class BadPictures:
         faults = [self._dataset.train.describe_fault(number) for number in sorted(new)[:self._MOST_TOLD]]
         for fault in faults:
             self._note(f"passed over, as it cannot be read: {fault}")
-        self._stop_if_too_many(faults)
-
-    def _stop_if_too_many(self, faults):
-        if len(self) > self._most:
-            named = ", ".join([*self._dataset.bad_pictures, *faults][:3])
-            raise UserError(f"{len(self)} pictures cannot be read, more than --max_bad_pictures={self._most}: {named}. Replace "
-                            "them or take them out, or allow more.")
+        refuse_bad_pictures(len(self), self._most, [*self._dataset.bad_pictures, *faults])
 
     def numbers(self):
         return sorted(self._numbers)

@@ -11,6 +11,7 @@ and an image_size other than a variant's own gives pools that drop the last row 
 
 import contextlib
 import math
+import re
 
 import keras
 import numpy as np
@@ -122,6 +123,43 @@ def multiply_adds(layer):
     if not isinstance(layer, (layers.Conv2D, layers.Dense)):
         return 0
     return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+
+
+def training_work(model):
+    """Multiply-adds of a training step for one picture: forward, and backward down to the first layer that is not frozen.
+
+    The gradient of a layer's weights costs as much as its forward pass, and so does that of its inputs; the first trained
+    layer needs none of its inputs, a frozen one above it none of its weights.
+    """
+    work, first = 0, None
+    for layer in model.layers:
+        own = multiply_adds(layer)
+        work += own
+        if own and layer.trainable:
+            first = first or _both_towers(layer)
+            work += own
+        if first and _both_towers(layer) != first:
+            work += own
+    return work
+
+
+def freeze(model, names):
+    """Freezes all layers but the last and those in `names` ("head" is the last, "all" are all); returns the others' names.
+
+    Names are without a tower's letter. Raises UserError for one that there is not.
+    """
+    there = list(dict.fromkeys(_both_towers(layer) for layer in model.layers if layer.weights))
+    for name in names:
+        if name not in (*there, "head", "all"):
+            raise UserError(f"--trainable={name}: no layer of that name; use head, all, or some of {', '.join(there)}.")
+    trained = [name for name in there if name in names or "all" in names or name == there[-1]]
+    for layer in model.layers:
+        layer.trainable = _both_towers(layer) in trained
+    return trained
+
+
+def _both_towers(layer):
+    return re.sub(r"(?<=\d)[ab]$", "", layer.name)
 
 
 def _last_map_size(variant, image_size):

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 # As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
 _DCT = {"dct_method": "INTEGER_ACCURATE"}
+_RATIOS = 1, 2, 4, 8  # by which libjpeg makes a JPEG smaller as it decodes it
 LARGEST_PICTURE = 89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
 
 
@@ -55,10 +56,8 @@ def decode(picture, resize=None):
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     checks = [tf.debugging.Assert(pixels > 0, ["neither JPEG, PNG, GIF nor BMP, or without pixels"]),
               tf.debugging.Assert(pixels <= LARGEST_PICTURE, [f"its header promises more than {LARGEST_PICTURE} pixels"])]
-    halvings = tf.constant(0)
-    if resize:
-        halvings = tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
-    ways = [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in (1, 2, 4, 8)]
+    halvings = _halvings(size, resize) if resize else tf.constant(0)
+    ways = [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in _RATIOS]
     ways.append(functools.partial(tf.io.decode_image, picture, 3, expand_animations=False))
     with tf.control_dependencies([check for check in checks if check is not None]):  # None: it has run already
         return tf.ensure_shape(tf.switch_case(tf.where(is_jpeg, halvings, 4), ways), [None, None, 3])
@@ -122,24 +121,30 @@ def decode_random_crop(picture, preprocessing, seed):
 
 
 def random_crop_of_jpeg(picture, preprocessing, seed):
-    """The bits of `decode_random_crop` for an ordinary JPEG, of which only that part is decoded.
+    """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded.
 
-    Raises tf.errors.InvalidArgumentError for all other bytes: another format, four colours, a shorter side that `decode` would
-    halve, or a file that does not end as a JPEG does, of which this part may be there and the rest not.
+    Raises tf.errors.InvalidArgumentError for another format, and for a file that does not end as a JPEG does, of which this part
+    may be there and the rest not.
     """
-    def checked(condition, value):
-        check = tf.debugging.Assert(condition, ["no ordinary JPEG"])
-        with tf.control_dependencies([check] if check is not None else []):
-            return tf.identity(value)
+    check = tf.debugging.Assert(
+        tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), ["no JPEG that ends as one"])
+    with tf.control_dependencies([check] if check is not None else []):
+        shape = tf.image.extract_jpeg_shape(picture)
+    picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
+    halvings = _halvings(shape[:2], preprocessing.resize)
+    divisor = tf.bitwise.left_shift(1, halvings)
 
-    whole = checked(tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), picture)
-    shape = tf.image.extract_jpeg_shape(whole)
-    size = checked((shape[2] < 4) & (tf.reduce_min(shape[:2]) < 4 * preprocessing.resize), shape[:2])
+    def part(begin, size):  # LARGEST_PICTURE does not matter: the part alone is in memory
+        window = tf.concat([begin, size], 0)
+        return tf.switch_case(halvings, [
+            functools.partial(tf.image.decode_and_crop_jpeg, picture, window, 3, ratio, **_DCT) for ratio in _RATIOS])
 
-    def part(begin, size):
-        return tf.image.decode_and_crop_jpeg(picture, tf.concat([begin, size], 0), 3, **_DCT)
+    return _random_window((shape[:2] + divisor - 1) // divisor, part, preprocessing, seed)
 
-    return _random_window(size, part, preprocessing, seed)
+
+def _halvings(size, resize):
+    """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice `resize`."""
+    return tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
 
 
 def _cut(image, begin, size):

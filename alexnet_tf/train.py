@@ -18,7 +18,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, training
+from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, metrics, training
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.optimizer import SGD2012
@@ -43,10 +43,10 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
     "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0)
 _MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; at more than this a run stops.", lower_bound=0)
+    "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; at more, a run stops.", lower_bound=0)
 _DATA_SERVICE = flags.DEFINE_list(
-    "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, "
-    "separated by commas; default: in this process.")
+    "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, with "
+    "commas between; default: in this process.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.")
 
 
@@ -122,6 +122,7 @@ def _open(model_dir, batch_size, chief, until_trained):
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     for line in (*dataset.notes, *dataset.bad_pictures[:20]) if chief else ():
         console.note(line)
+    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
     identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
                  "data_fingerprint": dataset.fingerprint}
     checkpoints.check_same(model_dir, stored, identity)

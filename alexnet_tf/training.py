@@ -87,9 +87,9 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     begin = saved = time.monotonic()
     waited = 0.0  # for pictures
     logged = begin, waited, first_step
-    batches = input_pipeline.distribute(strategy, functools.partial(
-        input_pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, first_step,
-        services=plan.data_service))
+    batches = input_pipeline.resilient_batches(strategy, dataset.train, functools.partial(
+        input_pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service),
+        first_step, guarded=bool(bad_pictures.numbers()))
     scheduled = state["scheduled"]
     if scheduled:
         optimizer.learning_rate.assign(state["learning_rate"])  # a callback may have set it
@@ -106,7 +106,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 callbacks.on_epoch_begin(epoch)
             callbacks.on_train_batch_begin(step_of_epoch)
             wait_begin = time.monotonic()
-            batch = input_pipeline.next_batch(batches, dataset.train)
+            batch = next(batches)
             waited += time.monotonic() - wait_begin
             sums = train_step(batch, step, plan.colour_noise * colour_noise_factor(plan.schedule, step / last_step))
             means.add(sums)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import CLASS_NAMES
 from test_datasets import TinyPictures  # noqa: F401  registers the data set
+from test_training import Bar
 
 from alexnet_tf import checkpoints, datasets, input_pipeline, metrics, pictures, steps, training
 from alexnet_tf.errors import UserError
@@ -62,7 +63,7 @@ def test_the_same_pictures_give_way_from_any_step_on_and_on_every_worker(damaged
 
 
 def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
-    lines, bar = [], Bar(stop_after)
+    lines, bar = [], Bar()
     keras.utils.set_random_seed(3)
     model, rule = build_model("lenet5", 3), SGD2012(0.01)
     plan = training.Plan(batch_size=4, epochs=epochs, schedule="constant", xla="off", **changes)
@@ -80,28 +81,6 @@ class Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.after -= 1
         self.model.stop_training = self.after == 0
-
-
-class Bar:
-    """Stands in for tqdm."""
-
-    def __init__(self, stop_after):
-        self.lines = []
-
-    def __call__(self, total, description, initial=0):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def update(self, count):
-        pass
-
-    def set_postfix_str(self, text):
-        self.lines.append(text)
 
 
 def test_training_goes_on_names_each_once_and_counts_them(damaged, tmp_path):
@@ -215,7 +194,7 @@ def records(tmp_path_factory):
 
 @pytest.mark.parametrize("harm,first_lost", [
     (lambda content: content[:len(content) // 2], 25), (lambda content: b"", 0),
-    (lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:], 1)])
+    (lambda content: content[:9000] + bytes([content[9000] ^ 1]) + content[9001:], 13)])
 def test_records_behind_damage_are_counted_and_the_others_keep_their_places(records, harm, first_lost):
     split = datasets.open_dataset("tiny_pictures", records).train
     file = next(records.rglob("*.tfrecord*"))

@@ -34,14 +34,14 @@ def two_devices():
 
 
 def build(variant, pixels, seed, images, classes=CLASSES):
-    """A net that tells `images` apart: its logits have mean 0 and standard deviation 2 over them."""
+    """A net that tells `images` apart: its logits have mean 0 over them, and a standard deviation that makes answers clear."""
     keras.utils.set_random_seed(seed)
     model = build_model(variant, classes, pixels.image_size) if variant else _linear(pixels, classes)
     *hidden, last = (layer for layer in model.layers if layer.weights)
-    for layer in hidden if variant == "lenet5" else ():  # else its sigmoids hardly move, and scaling shows rounding
+    for layer in hidden if variant == "lenet5" else ():  # else its sigmoids hardly move, and what they round would be scaled up
         layer.kernel.assign(4 * layer.kernel)
     mean, variance = tf.nn.moments(model(preprocessing.to_network_input(images, pixels), training=False), [0])
-    scale = 2 / tf.sqrt(variance)
+    scale = (0.5 if variant == "lenet5" else 2) / tf.sqrt(variance)
     last.set_weights([last.kernel * scale, -mean * scale])
     return model
 
@@ -144,7 +144,8 @@ def test_two_devices_and_any_batch_size_give_the_same_answers(split):
 def test_tables_of_classes_and_confusions():
     best = np.array([[0, 1], [1, 0], [1, 2], [2, 1], [2, 0], [0, 2], [0, 1]])
     answers = Answers(np.array([0, 0, 0, 2, 2, 2, 2]), np.arange(7.0), best)
-    assert answers.figures() == {"examples": 7, "loss": 3.0, "top_1": 3 / 7, "top_5": 5 / 7}
+    figures = answers.figures()
+    assert [figures[name] for name in ("examples", "loss", "top_1", "top_5")] == [7, 3.0, 3 / 7, 5 / 7]
     row = {"class": "a", "pictures": 3, "top_1_error": 2 / 3, "top_5_error": 1 / 3, "most_common_wrong": "b", "wrong_pictures": 2}
     assert answers.by_class("abc") == [row, {
         "class": "c", "pictures": 4, "top_1_error": 0.5, "top_5_error": 0.25, "most_common_wrong": "a", "wrong_pictures": 2}]
@@ -162,6 +163,8 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
     ensemble = [Classifier("sure", sure, GREY, (), {}, least=least) for least in (1 / 512, 1e-38)]
     losses = [answer.losses[-1] for answer in steps.answers(one_device(), ensemble, split, 9)]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
+    broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
+    assert np.isnan(steps.answers(one_device(), [broken], split, 9)[0].figures()["loss"])  # by which a training notices
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -243,6 +246,11 @@ def test_what_is_deployed_answers_as_what_was_trained(evaluate):
     assert evaluate("--models=saved")[1]["loss"] != model["loss"]  # from one view
 
 
+def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
+    assert artifacts.open_for_batches(trained / "uint8.tflite").least == pytest.approx(1 / 512)
+    assert artifacts.open_for_batches(trained / "float.tflite").least < 1e-37
+
+
 @pytest.mark.parametrize("arguments,message", [
     (["--models=nowhere"], "there is no nowhere"),
     (["--models=model,pictures"], "pictures is no version that python -m alexnet_tf.export wrote"),
@@ -263,4 +271,5 @@ def test_nets_that_held_out_other_pictures_are_not_compared_on_them(run, evaluat
     assert evaluate("--models=seed1")[1]["examples"] == 3  # alone it is judged by what it kept
     message = run("-m", "alexnet_tf.evaluate", "--models=seed0,seed1", cwd=trained, status=2)
     assert "seed1, step 7 was trained with --seed=1, so on some of the pictures of" in message
-    assert evaluate("--models=seed0,seed1", "--data_dir=pictures")[1]["examples"] == 9
+    for other in ("pictures", "pictures/test"):  # with a test/, and without one, but not what they were trained on
+        assert evaluate("--models=seed0,seed1", f"--data_dir={other}")[1]["examples"] == {"pictures": 9, "pictures/test": 3}[other]

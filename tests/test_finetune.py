@@ -8,8 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 from conftest import CLASS_NAMES, LENET5_PIXELS as PIXELS, write_lenet5, write_pictures
 from test_training import Bar
 
@@ -18,7 +16,6 @@ from alexnet_tf import (
     console,
     datasets,
     features,
-    finetune,
     head,
     input_pipeline,
     metrics,
@@ -27,7 +24,8 @@ from alexnet_tf import (
     training,
 )
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import build_model, multiply_adds
+from alexnet_tf.layers import Dropout
+from alexnet_tf.model import build_model, freeze, multiply_adds
 from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -48,13 +46,16 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def tune(pretrained, pictures, model_dir, *arguments):
-    """What `python -m alexnet_tf.finetune` does; returns its figures."""
-    with flagsaver.flagsaver():
-        flags.FLAGS(["finetune.py", f"--pretrained={pretrained}", "--dataset=folder", f"--data_dir={pictures}", "--batch_size=6",
-                     f"--model_dir={model_dir}", f"--json={model_dir}.json", "--xla=off", *arguments])
-        finetune.main()
-    return json.loads(model_dir.with_suffix(".json").read_text())
+@pytest.fixture
+def tune(run, pictures, tmp_path):
+    """Runs a fine-tuning into `model_dir`, below a folder of the test's own; returns its figures, or with a status its mistake."""
+    def tune(pretrained, model_dir, *arguments, status=0):
+        answer = run("-m", "alexnet_tf.finetune", f"--pretrained={pretrained}", "--dataset=folder", f"--data_dir={pictures}",
+                     "--batch_size=6", f"--model_dir={model_dir}", f"--json={model_dir}.json", "--xla=off", *arguments,
+                     cwd=tmp_path, status=status)
+        return answer if status else json.loads((tmp_path / f"{model_dir}.json").read_text()) | {"printed": answer}
+
+    return tune
 
 
 def weights_of(model_dir):
@@ -67,8 +68,8 @@ def moved(before, after):
     return [name for name in before if any((new != old).any() for new, old in zip(after[name], before[name]))]
 
 
-def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouched(pretrained, pictures, tmp_path, capsys):
-    figures = tune(pretrained, pictures, tmp_path / "model", "--epochs=12", "--patience=0", "--augment_views=2")
+def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouched(tune, pretrained, pictures, tmp_path):
+    figures = tune(pretrained, "model", "--epochs=12", "--patience=0", "--augment_views=2")
     before, after = weights_of(pretrained), weights_of(tmp_path / "model")
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == []
     assert after["fc5"][0].shape == (84, 3) and before["fc5"][0].shape == (84, 5)
@@ -81,7 +82,7 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     assert state["figures"]["loss"] == figures["loss"] and settings["flags"]["data_dir"] == str(pictures)
     assert len({row["loss"] for row in metrics.read_log(tmp_path / "model")}) == 12  # the head moved in every epoch
 
-    table = capsys.readouterr().out.splitlines()
+    table = figures["printed"].splitlines()
     rows = [line.split()[-3:] for line in table if line.split()[:1] in (["1"], ["2"], ["3"])]
     counts = np.array([[int(count.replace(".", "0")) for count in row] for row in rows])
     assert counts.sum(1).tolist() == [3, 3, 3] and np.trace(counts) / 9 == pytest.approx(figures["top_1"])
@@ -200,15 +201,14 @@ def test_features_that_do_not_fit_on_the_disk_are_refused_before_anything_is_wri
     assert os.listdir(tmp_path) == []
 
 
-def test_named_layers_are_trained_and_the_others_frozen(pretrained, pictures, tmp_path, capsys):
-    figures = tune(pretrained, pictures, tmp_path / "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
+def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, tmp_path):
+    figures = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
     before, after = weights_of(pretrained), weights_of(tmp_path / "model")
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == ["conv2", "fc4"]
-    again = tune(pretrained, pictures, tmp_path / "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
-    assert "is trained already" in capsys.readouterr().err and again["loss"] == figures["loss"]
-    assert tune(tmp_path / "model", pictures, tmp_path / "next", "--epochs=1")["examples"] == 9  # what it wrote, it takes
-    with pytest.raises(UserError, match="holds a model of trained_layers 3 .conv2 to fc5., not 1"):
-        tune(pretrained, pictures, tmp_path / "model")
+    again = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
+    assert "is trained already" in run.notes and again["loss"] == figures["loss"]
+    assert tune("model", "next", "--epochs=1")["examples"] == 9  # what it wrote, it takes
+    assert "holds a model of trained_layers 3 (conv2 to fc5), not 1 (fc5 to fc5)" in tune(pretrained, "model", status=2)
     # conv2 gets the gradient of its weights, fc3 passes one through, fc4 and fc5 have both.
     conv2, fc3, fc4, fc5 = 100 * 16 * 25 * 6, 400 * 120, 120 * 84, 84 * 3
     assert figures["multiply_adds"] == 24 * (28 * 28 * 25 * 6 + 2 * conv2 + 2 * fc3 + 3 * fc4 + 3 * fc5)
@@ -217,7 +217,7 @@ def test_named_layers_are_trained_and_the_others_frozen(pretrained, pictures, tm
 def test_no_backward_pass_is_built_below_the_first_trained_layer():
     with CPU.scope():
         model, optimizer = build_model("paper", 3, 67), SGD2012()
-    finetune._freeze(model, ["fc7"])
+    freeze(model, ["fc7"])
     pixels = Preprocessing(67, 77, 3, (120.0,) * 3, 1.0)
     step = steps.TrainStep(CPU, model, optimizer, pixels, 2, xla=False)
     weights, state = ([tf.convert_to_tensor(v.value) for v in group] for group in (
@@ -241,7 +241,7 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
         keras.utils.set_random_seed(2)
         with CPU.scope():
             model, optimizer = build_model("lenet5", 3), SGD2012(layer_rates={"fc5": 10.0})
-        finetune._freeze(model, ["fc4"])
+        freeze(model, ["fc4"])
         training.train(CPU, model, optimizer, datasets.open_dataset("folder", pictures), PIXELS, a_plan(), str(model_dir),
                        progress=progress, note=str)
         return model.get_weights()
@@ -256,6 +256,7 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
 
 @pytest.mark.parametrize("errors,patience,best,last", [
     ([0.5, 0.4, 0.6, 0.4, 0.1], 2, 2, 4),  # stops early, with the second epoch's weights
+    ([0.5, 0.4, 0.6, 0.7, 0.8], 3, 2, 5),  # they are kept beside two newer checkpoints
     ([0.5, 0.4, 0.6, 0.3, 0.4], 3, 4, 5),  # runs to the end
     ([0.5, 0.4, 0.6, 0.7, 0.8], 0, 5, 5)])  # without patience the last are kept
 def test_patience_keeps_the_weights_of_the_lowest_error(pictures, tmp_path, monkeypatch, errors, patience, best, last):
@@ -290,22 +291,42 @@ def test_of_equal_errors_the_lower_loss_is_the_best_and_does_not_count_as_lower(
     assert told == [True, True, False, False] and best.step == 2 and best.is_over
 
 
-def test_a_head_keeps_its_best_weights_too(pretrained, pictures, tmp_path):
-    figures = tune(pretrained, pictures, tmp_path / "model", "--epochs=40", "--patience=2", "--learning_rate=0.02")
+def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path):
+    figures = tune(pretrained, "model", "--epochs=40", "--patience=2", "--learning_rate=0.02")
     rows = metrics.read_log(tmp_path / "model")
     best = min(rows, key=lambda row: (-row["top_1"], row["loss"]))
     assert (figures["step"], figures["loss"]) == (best["step"], best["loss"]) and len(rows) < 40
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
+    model, _, _ = checkpoints.load_model(tmp_path / "model")
+    split = datasets.open_dataset("folder", pictures).evaluation
+    assert steps.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(best["loss"], rel=1e-6)
 
 
-def test_a_handful_of_pictures_takes_smaller_batches_and_says_so(pretrained, tmp_path, capsys):
+def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
+    class Losses(list):
+        def write(self, row):
+            self.append(row["train_loss"])
+
+    def train():
+        keras.utils.set_random_seed(2)
+        inputs = keras.Input((8,))
+        projection = keras.Model(inputs, keras.layers.Dense(3)(Dropout(0.5)(inputs)))
+        alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)  # so that only masks can make losses differ
+        head.train(projection, SGD2012(), features.Features(*alike, *alike, 0.0), a_plan(epochs=4, learning_rate=0.0),
+                   losses := Losses(), console.progress, print)
+        return losses
+
+    first = train()
+    assert len(set(first)) == 4 and train() == first
+
+
+def test_a_handful_of_pictures_takes_smaller_batches_and_says_so(run, tune, pretrained, tmp_path):
     write_pictures(tmp_path / "few", 2)
     for name in ("plain star", "striped disc"):
         next((tmp_path / "few" / name).iterdir()).unlink()
-    tune(pretrained, tmp_path / "few", tmp_path / "model", "--epochs=1")
-    told = " ".join(capsys.readouterr().err.split())
-    assert "--batch_size=6, but there are 3 training pictures: batches of 3" in told
-    assert "training pictures: checked disc 1, plain star 1, striped disc 1" in told
+    tune(pretrained, "model", "--epochs=1", f"--data_dir={tmp_path}/few")
+    assert "--batch_size=6, but there are 3 training pictures: batches of 3" in run.notes
+    assert "training pictures: checked disc 1, plain star 1, striped disc 1" in run.notes
 
 
 @pytest.mark.parametrize("counts,told", [([4, 12], False), ([4, 13], True), ([0, 3], True)])
@@ -321,9 +342,8 @@ def test_classes_out_of_balance_are_told(counts, told):
     (["--batch_size=7", "--replicas=2"], "does not divide among 2 replicas"),
     (["--distribution=multi_worker"], "TF_CONFIG"),
     (["--augment_views=2", "--trainable=fc4"], "--augment_views=2 is for --trainable=head")])
-def test_refused_before_anything_is_written(pretrained, pictures, tmp_path, arguments, message):
-    with pytest.raises(UserError, match=message):
-        tune(pretrained, pictures, tmp_path / "model", *arguments)
+def test_refused_before_anything_is_written(tune, pretrained, tmp_path, arguments, message):
+    assert message in tune(pretrained, "model", *arguments, status=2)
     assert os.listdir(tmp_path) == []
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.optimizer import Plateau, SGD2012, conv1_factor, learning_rate_factor
+from alexnet_tf.optimizer import Plateau, SGD2012, colour_noise_factor, conv1_factor, learning_rate_factor
 
 
 @pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-12), ("float32", 1e-5)])
@@ -81,3 +81,8 @@ def test_plateau_divides_three_times_and_survives_a_restart():
         drops.append(plateau.drops)
     assert drops == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3]
     assert learning_rate_factor("plateau", 0.5, 3) == pytest.approx(1e-3)
+
+
+def test_colour_noise_ends_where_the_2012_run_ended_it():
+    assert [colour_noise_factor("steps", epoch / 91) for epoch in (0, 66.9, 67.1, 90)] == [1.0, 1.0, 0.0, 0.0]
+    assert colour_noise_factor("plateau", 0.99) == 1.0

@@ -93,22 +93,22 @@ def jpeg(image, **options):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("height,width", [(200, 300), (301, 199), (128, 128), (128, 200), (50, 81), (113, 500)])
+@pytest.mark.parametrize("height,width", [(200, 300), (301, 199), (128, 128), (128, 200), (50, 81), (113, 500), (520, 700)])
 def test_decoding_the_crop_alone_gives_the_bits_of_decoding_all(rng, height, width):
-    picture = jpeg(Image.fromarray(noise(rng, height, width)), quality=90)  # colours are stored at half size, and smoothed
+    image = Image.fromarray(noise(rng, height, width))
     for number in range(4):
+        picture = jpeg(image if number else image.convert("CMYK"), quality=90)  # colours are stored at half size, and smoothed
         seed = tf.constant([number, 4], tf.int64)
         np.testing.assert_array_equal(preprocessing.random_crop_of_jpeg(picture, PIXELS, seed),
                                       preprocessing.decode_random_crop(picture, PIXELS, seed))
 
 
-def test_the_quick_way_refuses_all_but_ordinary_jpegs(rng):
+def test_the_quick_way_refuses_all_but_jpegs(rng):
     image = Image.fromarray(noise(rng, 130, 140))
     png = io.BytesIO()
     image.save(png, "PNG")
     whole = jpeg(image)
-    large = jpeg(image.resize((512, 600)))
-    for picture in (png.getvalue(), whole[:-2], whole + b"notes", jpeg(image.convert("CMYK")), large, b""):
+    for picture in (png.getvalue(), whole[:-2], whole + b"notes", b""):
         with pytest.raises(tf.errors.InvalidArgumentError):
             preprocessing.random_crop_of_jpeg(picture, PIXELS, tf.constant([1, 2], tf.int64))
     assert preprocessing.random_crop_of_jpeg(whole, PIXELS, tf.constant([1, 2], tf.int64)).shape == (113, 113, 3)

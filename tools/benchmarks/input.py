@@ -41,7 +41,8 @@ def figures():
         others = {}
         for _ in range(ROUNDS.value):
             for kind, files in kinds.items():
-                rates[kind].append(_time(input_pipeline.training_batches(_split_of(files), pixels, _BATCH, 0), len(files)))
+                batches = input_pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way="jpeg")
+                rates[kind].append(_time(batches, len(files)))
                 if _JPEG_PYTHON.value:
                     for what, figure in _elsewhere(files).items():
                         others.setdefault(f"{what}, {kind}", []).append(figure)
@@ -53,7 +54,7 @@ def figures():
             answer[f"{kind} against PyTorch"] = f"{cpu[f'PyTorch, {kind}'] / cpu[kind]:.2f} times"
         for count in map(int, _RECORDS.value):
             files = [stored[index % len(stored)] for index in range(count)]
-            value = _time(input_pipeline.training_batches(_split_of(files), pixels, _BATCH, 0), 2000)
+            value = _time(input_pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way="jpeg"), 2000)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             answer[f"{count} records"] = f"{_line([value])}; memory so far {memory:.2f} GB at most"
     return answer
