@@ -35,14 +35,14 @@ examples/browser/node_modules: examples/browser/package-lock.json
 .venv-proof/installed: constraints.txt $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
-	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless pillow simplejpeg safetensors
 	@touch $@
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serving,test]'
 	@touch $@
 
 clean:

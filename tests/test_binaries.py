@@ -1,4 +1,4 @@
-"""The commands that users type, as real processes: pictures in, an answer out; and what they say to mistakes."""
+"""The commands that users type, as processes of their own: pictures in, an answer out; and what they say to mistakes."""
 
 import json
 import os
@@ -14,19 +14,6 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-def run(*arguments, cwd, status=0):
-    """Runs a Python command; returns its standard output, or, where it is to fail, its one line on standard error."""
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True)
-    assert result.returncode == status, result.stderr
-    if status:
-        (line,) = result.stderr.splitlines()
-        assert result.stdout == ""
-        return line
-    assert "Traceback" not in result.stderr
-    return result.stdout
 
 
 # An export needs neither this package nor Keras; files of several sizes and formats go in as one batch.
@@ -45,7 +32,7 @@ def tool(name):
     return ROOT / "tools" / name
 
 
-def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
+def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     data = ["--dataset=folder", f"--data_dir={picture_folder}"]
     train = ["-m", "alexnet_tf.train", *data, "--image_size=67", "--batch_size=6", "--learning_rate=0.002", "--xla=off",
              "--schedule=constant", "--model_dir=model", "--dropout_rate=0.3"]
@@ -79,7 +66,8 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
     parameters = sum(np.prod(array.shape) for array in np.load(next(tmp_path.glob("model/checkpoints/*/weights.npz"))).values())
     assert variables < 1.02 * 4 * parameters  # each weight once
 
-    run("-c", _PLAIN_TENSORFLOW, *sorted((picture_folder / "test").glob("*/*")), cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", _PLAIN_TENSORFLOW, *sorted((picture_folder / "test").glob("*/*"))], cwd=tmp_path,
+                   check=True)
 
     run(tool("convert_tflite.py"), "--saved_model=exports/1", "--output=net.tflite", "--json=convert.json", cwd=tmp_path)
     assert json.loads((tmp_path / "convert.json").read_text())["top-1 agreement"] == 1.0
@@ -119,7 +107,7 @@ def test_pictures_to_answer_and_back_again(picture_folder, tmp_path):
 
 
 @pytest.mark.parametrize("quantization,share", [("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)])
-def test_smaller_files_are_as_small_as_said(exported, tmp_path, quantization, share):
+def test_smaller_files_are_as_small_as_said(run, exported, tmp_path, quantization, share):
     folder, parameters = exported
     run(tool("convert_tflite.py"), "--saved_model=exports/1", f"--quantization={quantization}", f"--output={tmp_path}/net.tflite",
         cwd=folder)
@@ -142,7 +130,7 @@ def exported(tmp_path_factory):
     model.get_layer("fc8").bias.assign([0.0, 0.5, 4.0])
     pixels = Preprocessing(99, 112, 3, (120.0, 115.0, 110.0), 1.0)
     manifest = {"preprocessing": {"image_size": 99, "resize": 112, "channels": 3, "mean": pixels.mean, "std": 1.0},
-                "weights_sha256": export.weights_digest(model),
+                "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
     export.write_saved_model(model, pixels, ["a", "b", "c"], manifest, folder / "exports/1")
     assert checkpoints.newest_step(folder) == -1
@@ -183,7 +171,7 @@ def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch)
     (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
     (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),
     (["--dataset=folder", "--data_dir=pictures"], "--batch_size=128, but there are 24 training pictures")])
-def test_mistakes_get_one_line_and_write_nothing(picture_folder, tmp_path, arguments, message):
+def test_mistakes_get_one_line_and_write_nothing(run, picture_folder, tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.rglob("*"))
     line = run("-m", "alexnet_tf.train", *arguments, cwd=tmp_path, status=2)
@@ -203,7 +191,7 @@ def test_help_explains_the_shared_flags_too(module):
     assert "--model_dir" in result.stdout and "--json" in result.stdout
 
 
-def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):
+def test_dry_run_checks_and_writes_nothing(run, picture_folder, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     run("-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={picture_folder}", "--batch_size=6", "--image_size=67",
         "--dry_run", cwd=tmp_path)
@@ -221,5 +209,5 @@ def test_dry_run_checks_and_writes_nothing(picture_folder, tmp_path):
     ([tool("classify.py"), "--model=conftest.py", "conftest.py"], "conftest.py is not a file that tools/convert_tflite.py wrote"),
     ([tool("classify.py"), "--model=nothing"], "No picture given"),
     ([tool("classify.py"), "--model=nothing", "no.jpg"], "no.jpg cannot be read")])
-def test_the_other_binaries_refuse_likewise(arguments, message):
+def test_the_other_binaries_refuse_likewise(run, arguments, message):
     assert message in run(*arguments, cwd=ROOT / "tests", status=2)

@@ -1,233 +1,28 @@
-"""Images per second, and what each part costs, as ratios within one run.
+"""How fast each part is, as ratios within one run.
 
-    python tools/benchmark.py --precision=mixed_bfloat16 --batch_size=32
+    python tools/benchmark.py --part=training --precision=mixed_bfloat16 --batch_size=32
     python tools/benchmark.py --batch_size=64 --torch_python=.venv-proof/bin/python     # PyTorch on the same network
 
-Steps are timed in turn, one of each kind a round, so that a machine that slows down slows them all; medians are printed.
+The parts are the files in tools/benchmarks/.
 """
 
-import json
-import resource
-import statistics
-import subprocess
-import time
+import importlib
+import pathlib
 
 from absl import flags
 
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from alexnet_tf import datasets, devices, input_pipeline, steps
-from alexnet_tf.errors import UserError
-from alexnet_tf.layers import LocalResponseNormalization
-from alexnet_tf.model import VARIANTS, build_model, multiply_adds
-from alexnet_tf.optimizer import SGD2012
-from alexnet_tf.preprocessing import Preprocessing
-
-_DATASET, _DATA_DIR = app.define_dataset()
-_BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
-_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet.")
-_XLA = flags.DEFINE_enum("xla", "off", ["on", "off", "both"], "Compile the steps by XLA; both times each way.")
-_ROUNDS = flags.DEFINE_integer("rounds", 12, "Timed rounds, after one that is not.", lower_bound=1)
-_TORCH_PYTHON = flags.DEFINE_string(
-    "torch_python", None, "A Python that has PyTorch: times the same network there, and torchvision's.")
+_PARTS = {path.stem: importlib.import_module(f"benchmarks.{path.stem}")
+          for path in sorted((pathlib.Path(__file__).parent / "benchmarks").glob("*.py")) if path.stem != "timing"}
+_PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.")
 
 
 def main():
-    strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
-    if _BATCH_SIZE.value % strategy.num_replicas_in_sync:
-        raise UserError(f"--batch_size={_BATCH_SIZE.value} does not divide among {strategy.num_replicas_in_sync} replicas.")
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value)
-    row = VARIANTS[_VARIANT.value]
-    pixels = Preprocessing(row["image_size"], row["resize"], row["channels"], (120.0,) * row["channels"], row["std"])
-    keras.config.set_dtype_policy(_PRECISION.value)
-
-    kinds = {"step": _keep, "step without LRN": _no_lrn, "step with tf.nn's LRN": _tf_lrn}
-    if "lrn" not in row:
-        kinds = {"step": _keep}
-    ways = {"on": (True,), "off": (False,), "both": (False, True)}[_XLA.value]
-    timed, models = {}, {}
-    for kind, change in kinds.items():
-        for xla in ways:
-            name = f"{kind}{', XLA' if xla else ''}"
-            models[name], step = _step(strategy, change, pixels, len(dataset.class_names), xla)
-            timed[name] = _on_one_batch(step, _random_batch(strategy, pixels, len(dataset.class_names)))
-    first = next(iter(timed))
-    operations, product = _matrix_product()
-    operations /= _in_turn({"": product})[""]
-    seconds = _in_turn(timed)
-    batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.training_batches(
-        dataset.train, pixels, _BATCH_SIZE.value, 0, context=context))
-    step = _step(strategy, _keep, pixels, len(dataset.class_names), ways[0])[1]
-    fed = _in_turn({"one batch": timed[first], "fed": lambda number: step(next(batches), number)})
-
-    figures = {}
-    for kind, value in seconds.items():
-        figures[kind] = f"{value:.3f} s, {_BATCH_SIZE.value / value:.1f} images/s, {seconds[first] / value:.3f} of a step's rate"
-    if "step without LRN" in seconds:
-        figures["cost of LRN"] = f"{seconds[first] / seconds['step without LRN']:.3f} times the step without"
-    figures["fed by the input pipeline"] = f"{fed['one batch'] / fed['fed']:.3f} of the rate on one batch in memory"
-    figures["matrix product"] = f"{operations / 1e9:.0f} GFLOP/s in {_PRECISION.value}"
-    for kind in seconds.keys() & {first, "step without LRN"}:
-        share = _step_operations(models[kind]) * _BATCH_SIZE.value / seconds[kind] / operations
-        figures[f"{kind}, share of the matrix product's rate"] = f"{share:.3f}"
-    if _TORCH_PYTHON.value:
-        figures |= _torch(_BATCH_SIZE.value / seconds[first])
-    figures["peak memory"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, all kinds of step together"
+    figures = _PARTS[_PART.value].figures()
     origin = app.provenance()
-    print(f"{_VARIANT.value}, batch {_BATCH_SIZE.value}, {_PRECISION.value}, {strategy.num_replicas_in_sync} replica(s), "
-          f"{origin['machine']}, commit {origin['commit']}:")
+    print(f"{_PART.value}; {origin['machine']}, commit {origin['commit']}:")
     app.report(figures)
-
-
-def _step(strategy, change, pixels, classes, xla):
-    with strategy.scope():
-        model, optimizer = build_model(_VARIANT.value, classes), SGD2012(0.001)
-    change(model)
-    return model, steps.TrainStep(strategy, model, optimizer, pixels, _BATCH_SIZE.value, xla)
-
-
-def _on_one_batch(step, batch):
-    return lambda number: step(batch, number)
-
-
-def _keep(model):
-    del model
-
-
-def _no_lrn(model):
-    for layer in _lrn_layers(model):
-        layer.call = lambda inputs, training=False, layer=layer: tf.nn.relu(inputs) if layer.relu_first else inputs
-
-
-def _tf_lrn(model):
-    for layer in _lrn_layers(model):
-        def call(inputs, training=False, layer=layer):
-            wide = tf.cast(tf.nn.relu(inputs) if layer.relu_first else inputs, tf.float32)
-            return tf.cast(tf.nn.local_response_normalization(wide, layer.size // 2, layer.k, layer.alpha, 0.75), inputs.dtype)
-
-        layer.call = call
-
-
-def _lrn_layers(model):
-    return [layer for layer in model.layers if isinstance(layer, LocalResponseNormalization)]
-
-
-def _random_batch(strategy, pixels, classes):
-    rng = np.random.default_rng(0)
-    shape = (_BATCH_SIZE.value, pixels.image_size, pixels.image_size, pixels.channels)
-    batch = {"image": rng.integers(0, 256, shape, np.uint8), "label": rng.integers(0, classes, _BATCH_SIZE.value)}
-    return next(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch))))
-
-
-def _matrix_product(side=4096):
-    """(its floating-point operations, a function that does it): what the machine can do at most."""
-    dtype = tf.bfloat16 if _PRECISION.value == "mixed_bfloat16" else tf.float32
-    a = tf.cast(tf.random.normal([side, side]), dtype)
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
-    return 2 * side**3, lambda number: [product()]
-
-
-def _step_operations(model):
-    """Floating-point operations of a training step for one picture: forward, and backward twice that, but for the gradient by
-    the pictures, which nobody asks for. A multiply-add is two."""
-    layers = [layer for layer in model.layers if multiply_adds(layer)]
-    return sum(2 * multiply_adds(layer) * (2 if layer.name.startswith("conv1") else 3) for layer in layers)
-
-
-def _in_turn(timed):
-    """Median seconds of each function. Reading what it returns first waits for the device."""
-    seconds = {name: [] for name in timed}
-    for round_number in range(_ROUNDS.value + 1):
-        for name, function in timed.items():
-            begin = time.perf_counter()
-            float(function(round_number)[0])
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
-
-
-def _torch(our_rate):
-    """Images/s of PyTorch's training step, the best of four ways, in a process of its own after ours have been timed."""
-    result = subprocess.run([_TORCH_PYTHON.value, "-c", _TORCH, str(_BATCH_SIZE.value), str(_ROUNDS.value)],
-                            capture_output=True, text=True)
-    if result.returncode:
-        raise UserError(f"--torch_python={_TORCH_PYTHON.value} failed: {result.stderr[-300:]}")
-    figures = {}
-    for net, rates in json.loads(result.stdout.splitlines()[-1]).items():
-        best = max(rates, key=rates.get)
-        figures[f"PyTorch, {net}"] = f"{rates[best]:.1f} images/s ({best}, float32); ours is {our_rate / rates[best]:.2f} times"
-    return figures
-
-
-# The network of the paper, and torchvision's, as a user of PyTorch would write them.
-_TORCH = """
-import json, statistics, sys, time
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-class Paper(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 96, 11, 4)
-        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
-        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
-        self.fc6, self.fc7, self.fc8 = nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 10)
-
-    def lrn(self, x):
-        towers = [F.local_response_norm(tower, 5, 5e-4, 0.75, 2.0) for tower in x.chunk(2, 1)]
-        return torch.cat(towers, 1)
-
-    def forward(self, x):
-        x = F.max_pool2d(self.lrn(F.relu(self.conv1(x))), 3, 2)
-        x = F.max_pool2d(self.lrn(F.relu(self.conv2(x))), 3, 2)
-        x = F.relu(self.conv5(F.relu(self.conv4(F.relu(self.conv3(x))))))
-        x = F.max_pool2d(x, 3, 2).flatten(1)
-        x = F.dropout(F.relu(self.fc6(x)))
-        return self.fc8(F.dropout(F.relu(self.fc7(x))))
-
-def torchvision():
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
-        nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
-        nn.Linear(4096, 10))
-
-batch, rounds = int(sys.argv[1]), int(sys.argv[2])
-answer = {}
-for name, make, side in (("the same network", Paper, 227), ("torchvision's network", torchvision, 224)):
-    answer[name] = {}
-    for layout in (torch.contiguous_format, torch.channels_last):
-        for compiled in (False, True):
-            way = f"{'compiled' if compiled else 'eager'}, {'channels last' if layout is torch.channels_last else 'channels first'}"
-            model = make().to(memory_format=layout)
-            optimizer = torch.optim.SGD(model.parameters(), 0.001, 0.9, weight_decay=5e-4)
-            run = torch.compile(model) if compiled else model
-            x = torch.randn(batch, 3, side, side).to(memory_format=layout)
-            y = torch.randint(10, (batch,))
-            seconds = []
-            try:
-                for _ in range(rounds + 2):
-                    begin = time.perf_counter()
-                    optimizer.zero_grad()
-                    loss = F.cross_entropy(run(x), y)
-                    loss.backward()
-                    optimizer.step()
-                    loss.item()
-                    seconds.append(time.perf_counter() - begin)
-            except Exception as error:
-                print(f"{way}: {str(error)[:200]}", file=sys.stderr)
-                continue
-            answer[name][way] = batch / statistics.median(seconds[2:])
-print(json.dumps(answer))
-"""
 
 
 if __name__ == "__main__":

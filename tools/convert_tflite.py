@@ -103,7 +103,8 @@ def _images(split, pixels):
     """What the network sees of `--pictures` pictures of a split: uint8 [s, s, c] each."""
     records = split.read(tf.constant(0, tf.int64)).take(_PICTURES.value)
     with datasets.naming_bad_pictures(split):
-        return [preprocessing.central_crop(preprocessing.decode(record["image"]), pixels).numpy() for record in records]
+        return [preprocessing.central_crop(preprocessing.decode(record["image"], pixels.resize), pixels).numpy()
+                for record in records]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""What the parts share: the flags that several read, and timing in turn."""
+
+import statistics
+import time
+
+from absl import flags
+
+from alexnet_tf import app
+
+DATASET, DATA_DIR = app.define_dataset()
+ROUNDS = flags.DEFINE_integer("rounds", 12, "Timed rounds, after one that is not.", lower_bound=1)
+
+
+def in_turn(timed):
+    """Median seconds of each function of `timed`, by name, called with the number of the round: one of each kind a round, so that
+    a machine that slows down slows them all.
+
+    What a function returns is a list whose first element can be read as a float, which waits for the device; or None.
+    """
+    seconds = {name: [] for name in timed}
+    for round_number in range(ROUNDS.value + 1):
+        for name, function in timed.items():
+            begin = time.perf_counter()
+            answer = function(round_number)
+            if answer is not None:
+                float(answer[0])
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
