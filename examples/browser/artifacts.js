@@ -19,17 +19,18 @@ export async function startRuntime() {
 export class Classifier {
   // `content` is a Uint8Array of the whole file. Throws UserError if the page cannot run it.
   static async open(content, name) {
-    let opened;
+    let labels, manifest, quantization;
     try {
       const files = await unzip(content, ["labels.txt", "manifest.json"]);
-      const labels = files["labels.txt"].trimEnd().split(/\r?\n/);
-      const quantization = outputQuantization(content, labels.length);
-      const model = await loadAndCompile(content, {accelerator: "wasm"});
-      opened = new Classifier(model, labels, JSON.parse(files["manifest.json"]), quantization);
+      labels = files["labels.txt"].trimEnd().split(/\r?\n/);
+      manifest = JSON.parse(files["manifest.json"]);
+      quantization = outputQuantization(content, labels.length);
     } catch (error) {
       console.error(error);
       throw new UserError(`${name} is not a .tflite file that tools/convert_tflite.py wrote, or it is damaged.`);
     }
+    const model = await loadAndCompile(content, {accelerator: "wasm"});
+    const opened = new Classifier(model, labels, manifest, quantization);
     if (opened._input.shape[0] !== 1) {
       opened.close();
       throw new UserError(`${name} has no fixed batch of one, which the web runtime needs; export and convert it again.`);

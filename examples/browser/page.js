@@ -127,6 +127,7 @@ async function answer() {
   const where = threads === 1 ? "one thread" : `${threads} threads`;
   element("time").textContent = `The network took ${milliseconds.toFixed(0)} ms on ${where}.`;
   element("answer").hidden = false;
+  element("answer").scrollIntoView({block: "nearest"});  // on a telephone it is below the picture
 }
 
 function row({name, probability}) {
@@ -171,6 +172,7 @@ function showStatus(text) {
 // One line for the person about what is wrong; empty: nothing is.
 function tell(text) {
   element("error").textContent = text;
+  if (text) element("error").scrollIntoView({block: "nearest"});
 }
 
 start();

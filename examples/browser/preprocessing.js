@@ -70,7 +70,8 @@ export function centralCrop({data, width, height}, pixels) {
       for (let at = 0; at < stride; at++) window[row * stride + at] += weights[tap] * rows[from + at];
     }
   });
-  return Uint8Array.from(pixels.channels === 1 ? grey(window) : window, roundHalfEven);
+  const levels = Uint8Array.from(window, roundHalfEven);
+  return pixels.channels === 1 ? Uint8Array.from(grey(levels), roundHalfEven) : levels;
 }
 
 // ITU-R BT.601 luma, with the weights of tf.image.rgb_to_grayscale.
