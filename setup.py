@@ -19,6 +19,7 @@ setuptools.setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "ai-edge-litert>=2.3,<3",
+        "flatbuffers>=24,<26",
         "importlib_resources>=6,<8",  # tensorflow-datasets imports it and does not say so
         "keras>=3.15.1,<4",
         "matplotlib>=3.10,<4",
@@ -33,7 +34,8 @@ setuptools.setup(
         "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2", "tensorflow-serving-api>=2.21,<2.22",
                     "uvicorn>=0.50,<1"],
         "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
-        "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
+        "proof": ["playwright>=1.60,<2",  # drives the Chromium of the machine; it brings none
+                  "tf2onnx>=1.17,<2"],  # for ONNX Runtime as a witness
     },
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",

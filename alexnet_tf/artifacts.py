@@ -1,5 +1,6 @@
 """Finished artifacts, opened for use: what `export` and `tools/convert_tflite.py` wrote, without any of the model's code."""
 
+import hashlib
 import io
 import json
 import os
@@ -9,7 +10,7 @@ import zipfile
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import preprocessing
 from alexnet_tf.classifiers import TOP, Classifier
@@ -17,6 +18,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
+SUMS = "SHA256SUMS"
 
 
 def open_classifier(path):
@@ -81,6 +83,27 @@ def read_manifest(saved_model):
         raise UserError(f"{saved_model} is no version that python -m alexnet_tf.export wrote ({error}).") from None
 
 
+def sums(saved_model):
+    """sha256 of each file of a version but the list itself, as `sha256sum` prints them."""
+    root = pathlib.Path(saved_model)
+    files = sorted(file for file in root.rglob("*") if file.is_file() and file.name != SUMS)
+    lines = []
+    for file in files:
+        with open(file, "rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.relative_to(root)}\n")
+    return "".join(lines)
+
+
+def check_sums(saved_model):
+    """Raises UserError unless the files of a version are those that export wrote, bit for bit."""
+    try:
+        whole = (pathlib.Path(saved_model) / "assets.extra" / SUMS).read_text() == sums(saved_model)
+    except OSError as error:
+        raise UserError(f"{saved_model} cannot be read ({error}).") from None
+    if not whole:
+        raise UserError(f"{saved_model} is damaged: its files differ from assets.extra/{SUMS}; export it again.")
+
+
 class Tflite:
     """A .tflite file with its labels and the manifest of the export that it was made from."""
 
@@ -110,10 +133,9 @@ class Tflite:
         return [(self.labels[index], float(answer[index])) for index in np.argsort(-answer, kind="stable")[:TOP]]
 
 
-def append_archive(content, labels, manifest):
-    """Appends labels.txt (a string) and manifest.json (a dict) to the bytes of a .tflite file, as a zip archive."""
-    archive = io.BytesIO(content)
-    with zipfile.ZipFile(archive, "a") as files:
-        files.writestr("labels.txt", labels)
-        files.writestr("manifest.json", json.dumps(manifest))
-    return archive.getvalue()
+def operator_outputs(content, dtype=None):
+    """The names of what the operators of a .tflite file put out; with `dtype`, of the tensors of that type alone."""
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    outputs = [tensors[index] for operator in interpreter._get_ops_details() for index in operator["outputs"]]
+    return [tensor["name"] for tensor in outputs if dtype in (None, tensor["dtype"])]

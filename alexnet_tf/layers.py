@@ -3,6 +3,7 @@
 import random
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -63,6 +64,41 @@ class SpatialResponseNormalization(_ResponseNormalization):
 
     def __init__(self, size=5, k=1.0, alpha=4e-5, relu_first=False, **kwargs):
         super().__init__(size, k, alpha, relu_first, **kwargs)
+
+
+class _WindowByConvolution(keras.layers.Layer):
+    """A normalisation in operators that runtimes of small devices execute fast: the window's sum is a convolution with a
+    constant kernel, which holds alpha as well, and no power is taken.
+
+    Float32 alone, and without a gradient of its own.
+    """
+
+    def __init__(self, normalization):
+        super().__init__(name=normalization.name)
+        self.normalization = normalization
+
+    def call(self, inputs):
+        of = self.normalization
+        x = ops.relu(inputs) if of.relu_first else inputs
+        channels = x.shape[-1]
+        if of._axes == (3,):
+            distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
+            kernel = of.alpha * (distance <= of.size // 2)
+            d = ops.conv(x * x, kernel[None, None].astype(np.float32), padding="same") + of.k
+        else:
+            kernel = np.full((of.size, of.size, channels, 1), of.alpha, np.float32)
+            d = ops.depthwise_conv(x * x, kernel, padding="same") + of.k
+        r = ops.rsqrt(d)
+        return x * r * ops.sqrt(r)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def for_small_devices(model):
+    """The same model over the same weights, its normalisations in operators that runtimes of small devices execute fast."""
+    return keras.models.clone_model(model, clone_function=lambda layer: (
+        _WindowByConvolution(layer) if isinstance(layer, _ResponseNormalization) else layer))
 
 
 def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):

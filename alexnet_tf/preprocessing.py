@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 # As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
@@ -242,3 +243,13 @@ def _normal(rows, seed, step, first_row):
     normal = tf.concat([radius * tf.cos(angle), radius[:, :1] * tf.sin(angle[:, :1])], 1)
     # Logarithm and cosine differ in their last bit with the number of rows, and under XLA. Nothing that is learned should.
     return tf.round(normal * 1024) / 1024
+
+
+def to_edge_input(images, preprocessing):
+    """As `to_network_input`, but the mean goes in two parts, each as good as exact in float16.
+
+    A converter to float16 rounds all constants: a mean that is 0.03 off in a channel costs 1e-3 of a probability.
+    """
+    mean = np.array(preprocessing.mean, np.float32)
+    rounded = mean.astype(np.float16).astype(np.float32)
+    return (tf.cast(images, tf.float32) - rounded - (mean - rounded)) / preprocessing.std

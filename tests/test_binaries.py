@@ -106,52 +106,6 @@ def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     assert "class_names 3 (checked disc to striped disc), not 3 (plain star to zebra)" in run(*train, cwd=tmp_path, status=2)
 
 
-@pytest.mark.parametrize("quantization,share", [("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)])
-def test_smaller_files_are_as_small_as_said(run, exported, tmp_path, quantization, share):
-    folder, parameters = exported
-    run(tool("convert_tflite.py"), "--saved_model=exports/1", f"--quantization={quantization}", f"--output={tmp_path}/net.tflite",
-        cwd=folder)
-    assert (tmp_path / "net.tflite").stat().st_size < share * 4 * parameters
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """An export whose answers are clear: its last bias prefers a class by far."""
-    from conftest import write_pictures
-
-    from alexnet_tf import checkpoints, export
-    from alexnet_tf.model import build_model
-    from alexnet_tf.preprocessing import Preprocessing
-
-    folder = tmp_path_factory.mktemp("export")
-    write_pictures(folder / "pictures/train", 4)
-    write_pictures(folder / "pictures/test", 2, first=4)
-    model = build_model("paper", 3, 99)
-    model.get_layer("fc8").bias.assign([0.0, 0.5, 4.0])
-    pixels = Preprocessing(99, 112, 3, (120.0, 115.0, 110.0), 1.0)
-    manifest = {"preprocessing": {"image_size": 99, "resize": 112, "channels": 3, "mean": pixels.mean, "std": 1.0},
-                "weights_sha256": checkpoints.weights_digest(model),
-                "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
-    export.write_saved_model(model, pixels, ["a", "b", "c"], manifest, folder / "exports/1")
-    assert checkpoints.newest_step(folder) == -1
-    return folder, model.count_params()
-
-
-def test_an_export_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
-    from alexnet_tf import export
-    from alexnet_tf.model import build_model
-    from alexnet_tf.preprocessing import Preprocessing
-
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(export, "_check", fail)
-    with pytest.raises(export.UserError, match="cannot be written .No space left"):
-        pixels = Preprocessing(28, 32, 1, (0.0,), 1.0)
-        export.write_saved_model(build_model("lenet5", 2), pixels, ["a", "b"], {}, tmp_path / "out/1")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
 @pytest.mark.parametrize("arguments,message", [
     (["--variant=vgg"], "paper"), (["--batch_size=0"], "batch_size"), (["--no_such_flag"], "no_such_flag"),
     (["--learning_rate=-1"], "learning_rate"),

@@ -2,13 +2,14 @@
 
     python tools/convert_tflite.py --saved_model=saved_models/alexnet/1 --output=alexnet.tflite
 
-Reads the SavedModel alone, and pictures of the data set that the model was trained on to compare the answers (and to calibrate
-int8). Built-in operators only. The labels and the manifest are appended to the file as a zip archive (labels.txt, manifest.json),
-which interpreters pass over and `unzip` reads.
+Reads the SavedModel alone, and pictures of the data set that the model was trained on: of its evaluation split to compare the
+answers, of its training split to calibrate int8. Built-in operators only. Labels, normalisation and what goes in and out stand
+in the file as other programs expect it (alexnet_tf/tflite_metadata.py); `unzip` reads labels.txt and manifest.json.
 """
 
 import os
 import pathlib
+import re
 
 from absl import flags
 
@@ -16,8 +17,9 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
 
-from alexnet_tf import artifacts, datasets, preprocessing
+from alexnet_tf import artifacts, console, datasets, preprocessing, tflite_metadata
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -27,67 +29,106 @@ _OUTPUT = flags.DEFINE_string("output", "alexnet.tflite", "The file to write; it
 _QUANTIZATION = flags.DEFINE_enum(
     "quantization", "none", ["none", "float16", "dynamic", "int8"],
     "none: float32; float16: weights; dynamic: weights in 8 bits; int8: weights and activations, uint8 in and out.")
-_PICTURES = flags.DEFINE_integer("pictures", 100, "How many pictures to compare on, and to calibrate int8 with.", lower_bound=1)
+_PICTURES = flags.DEFINE_integer(
+    "pictures", 0, "How many pictures of the evaluation split to compare on; 0: 100, and 2000 for dynamic and int8.", lower_bound=0)
 
+_CALIBRATION_PICTURES = 200
 # The largest difference of a probability that is accepted; the integer forms are judged by their top-1 answers.
 _LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 1e-3}
 _LEAST_AGREEMENT = 0.98
+_LARGEST_LOSS = 0.003  # of top-1 accuracy
+# What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and SQRT of integers are slow.
+# What comes before it: pixels less their mean do not fit into 8 bits, and conv1 takes no longer in float32.
+_IN_FLOAT = re.compile(r"^(?!.*/conv[2-9]).*?(sub|conv1|lrn\d|spatial_norm\d)")
 
 
 def convert(saved_model, quantization, calibration):
-    """Returns the bytes of the converted `image` signature. `calibration` holds uint8 images [s, s, c]."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=["image"])
+    """Returns the bytes of the converted `edge` signature, for one picture. `calibration` holds uint8 images [s, s, c].
+
+    Raises UserError if `saved_model` has no such signature.
+    """
+    loaded = tf.saved_model.load(saved_model)
+    if "edge" not in loaded.signatures:
+        raise UserError(f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)}; export the model again.")
+    edge = loaded.signatures["edge"]
+    shape = edge.structured_input_signature[1]["images"].shape
+    one = tf.function(lambda images: edge(images=images)).get_concrete_function(
+        tf.TensorSpec([1, *shape[1:]], tf.float32, name="images"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([one], loaded)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if quantization == "int8":
-        converter.representative_dataset = lambda: ({"images": image[None].astype(np.float32)} for image in calibration)
-        converter.inference_input_type = converter.inference_output_type = tf.uint8
-    return converter.convert()
+    if quantization != "int8":
+        return converter.convert()
+    converter.representative_dataset = lambda: ({"images": image[None].astype(np.float32)} for image in calibration)
+    # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to leave in float32.
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    in_float = [name for name in artifacts.operator_outputs(calibrated) if _IN_FLOAT.search(name)]
+    return mlir_quantize(calibrated, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=in_float or None)
 
 
-def compare(saved_model, content, images, quantization):
-    """Returns the figures of a comparison on `images`. Raises UserError if the two disagree beyond the bound."""
+def compare(saved_model, content, split, pixels, quantization):
+    """Returns the figures of a comparison on pictures of `split`. Raises UserError if the two disagree beyond the bound."""
     tflite = artifacts.Tflite(content, threads=os.cpu_count())
-    signature = tf.saved_model.load(saved_model).signatures["image"]
-    expected = np.stack([signature(images=image[None].astype(np.float32))["probabilities"][0] for image in images])
-    answers = np.stack([tflite.probabilities(image) for image in images])
+    loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
+    expected, answers, labels = [], [], []
+    count = min(split.examples, _PICTURES.value or (100 if quantization in _LARGEST_DIFFERENCE else 2000))
+    with console.progress(count, "compare") as bar:
+        for image, label in _images(split, pixels, count):
+            expected.append(loaded.signatures["images"](images=image[None].astype(np.float32))["probabilities"][0])
+            answers.append(tflite.probabilities(image))
+            labels.append(label)
+            bar.update()
+    expected, answers, labels = map(np.stack, (expected, answers, labels))
     agreement = float(np.mean(expected.argmax(1) == answers.argmax(1)))
     difference = float(np.abs(expected - answers).max())
+    accuracy, reference = (float(np.mean(of.argmax(1) == labels)) for of in (answers, expected))
     bound = _LARGEST_DIFFERENCE.get(quantization)
-    if not (difference <= bound if bound else agreement >= _LEAST_AGREEMENT):
-        raise UserError(f"The converted model differs from {saved_model}: top-1 agreement {agreement:.3f}, largest "
-                              f"difference of a probability {difference:.2g} on {len(images)} pictures; nothing was written.")
-    return {"pictures compared": len(images), "top-1 agreement": agreement, "largest difference": difference}
+    if not (difference <= bound if bound else agreement >= _LEAST_AGREEMENT and accuracy >= reference - _LARGEST_LOSS):
+        raise UserError(f"The converted model differs from {saved_model}: top-1 agreement {agreement:.3f}, largest difference of a "
+                        f"probability {difference:.2g}, accuracy {accuracy:.4f} instead of {reference:.4f} on {count} pictures; "
+                        "nothing was written.")
+    return {"pictures compared": count, "top-1 agreement": agreement, "largest difference": difference,
+            "accuracy": accuracy, "accuracy of the SavedModel": reference}
 
 
 def main():
     output = pathlib.Path(_OUTPUT.value)
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output={output}: its folder does not exist; make it first.")
+    if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
+        raise UserError(f"--output={output} cannot be written; name a file in a folder that exists.")
     manifest = artifacts.read_manifest(_SAVED_MODEL.value) | {"quantization": _QUANTIZATION.value}
     if _is_there(output, manifest):
         print(f"{output} is there already, from the same weights:")
         app.report({"quantization": _QUANTIZATION.value, "megabytes": output.stat().st_size / 1e6})
         return
+    artifacts.check_sums(_SAVED_MODEL.value)
     pixels = Preprocessing(**manifest["preprocessing"])
     dataset = datasets.open_dataset(*app.dataset_or(manifest["training"]["flags"]))
-
-    calibration = _images(dataset.train, pixels) if _QUANTIZATION.value == "int8" else []
-    content = convert(_SAVED_MODEL.value, _QUANTIZATION.value, calibration)
     labels = (pathlib.Path(_SAVED_MODEL.value) / "assets/labels.txt").read_text()
-    content = artifacts.append_archive(content, labels, manifest)
-    figures = compare(_SAVED_MODEL.value, content, _images(dataset.evaluation, pixels), _QUANTIZATION.value)
+    if list(dataset.class_names) != labels.splitlines():
+        raise UserError(f"--dataset={dataset.name} has other classes than {_SAVED_MODEL.value}; pass pictures like those that it "
+                        "was trained on.")
+
+    int8 = _QUANTIZATION.value == "int8"
+    calibration = [image for image, _ in _images(dataset.train, pixels, _CALIBRATION_PICTURES)] if int8 else []
+    content = convert(_SAVED_MODEL.value, _QUANTIZATION.value, calibration)
+    content = tflite_metadata.complete(content, pixels, labels, manifest)
+    figures = compare(_SAVED_MODEL.value, content, dataset.evaluation, pixels, _QUANTIZATION.value)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(content)
         unfinished.replace(output)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
     print(f"{output}:")
+    if int8:
+        in_float = {match[1] for name in artifacts.operator_outputs(content, np.float32) if (match := _IN_FLOAT.search(name))}
+        figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
     app.report({"quantization": _QUANTIZATION.value, "megabytes": len(content) / 1e6} | figures)
 
 
@@ -99,12 +140,12 @@ def _is_there(output, manifest):
     return all(there[key] == manifest[key] for key in ("weights_sha256", "quantization"))
 
 
-def _images(split, pixels):
-    """What the network sees of `--pictures` pictures of a split: uint8 [s, s, c] each."""
-    records = split.read(tf.constant(0, tf.int64)).take(_PICTURES.value)
+def _images(split, pixels, count):
+    """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each."""
     with datasets.naming_bad_pictures(split):
-        return [preprocessing.central_crop(preprocessing.decode(record["image"], pixels.resize), pixels).numpy()
-                for record in records]
+        for record in split.read(tf.constant(0, tf.int64)).take(count):
+            image = preprocessing.decode(record["image"], pixels.resize)
+            yield preprocessing.central_crop(image, pixels).numpy(), int(record["label"])
 
 
 if __name__ == "__main__":

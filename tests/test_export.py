@@ -1,0 +1,278 @@
+"""What export and conversion write: every signature's answers, the records beside the graph, files of all precisions, refusals."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+
+import flatbuffers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.compiled_model import CompiledModel
+from ai_edge_litert.interpreter import Interpreter
+from conftest import CLASS_NAMES, write_pictures
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow_serving.apis import prediction_log_pb2
+
+from alexnet_tf import artifacts, checkpoints, export, preprocessing
+from alexnet_tf.errors import UserError
+from alexnet_tf.model import build_model
+from alexnet_tf.preprocessing import Preprocessing
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONVERT = ROOT / "tools/convert_tflite.py"
+PIXELS = Preprocessing(67, 77, 3, (121.17, 119.03, 74.73), 1.0)
+
+
+def lively_model(seed):
+    """Activations large enough for response normalisation to act, and clear answers that depend on the picture."""
+    keras.utils.set_random_seed(seed)
+    names = (f"{kind}{number}" for number in range(1, 9) for kind in ("conv", "fc"))
+    return build_model("half", 3, 67, stddev=dict.fromkeys(names, 0.05) | {"fc8": 0.007})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(folder with pictures/ and exports/1, the Keras model)"""
+    folder = tmp_path_factory.mktemp("export")
+    write_pictures(folder / "pictures/train", 4)
+    write_pictures(folder / "pictures/test", 2, first=4)
+    model = lively_model(4)
+    manifest = {"preprocessing": {"image_size": 67, "resize": 77, "channels": 3, "mean": PIXELS.mean, "std": 1.0},
+                "variant": "half", "weights_sha256": checkpoints.weights_digest(model),
+                "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
+    export.write_saved_model(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
+    return folder, model
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(str(exported[0] / "exports/1"))
+
+
+@pytest.fixture(scope="module")
+def converted(exported, run):
+    """A .tflite file of each precision, and what the command said: {quantization: (path, figures)}."""
+    folder, _ = exported
+    files = {}
+    for quantization in ("none", "float16", "dynamic", "int8"):
+        run(CONVERT, "--saved_model=exports/1", f"--quantization={quantization}", f"--output={quantization}.tflite",
+            "--json=figures.json", cwd=folder)
+        files[quantization] = folder / f"{quantization}.tflite", json.loads((folder / "figures.json").read_text())
+    return files
+
+
+def files_of(folder):
+    return [path.read_bytes() for path in sorted((folder / "pictures/test").glob("*/*"))]
+
+
+def cropped(folder):
+    return np.stack([preprocessing.central_crop(preprocessing.decode(file), PIXELS) for file in files_of(folder)])
+
+
+def test_signatures_answer_as_the_model_does(exported, loaded):
+    folder, model = exported
+    images = cropped(folder)
+    network_input = preprocessing.to_network_input(images, PIXELS)
+    probabilities = tf.nn.softmax(model(network_input, training=False)).numpy()
+    assert len(images) == 6 and np.ptp(probabilities, axis=0).max() > 0.1  # the pictures tell
+    features = keras.Model(model.inputs, model.get_layer("fc7").output)(network_input, training=False).numpy()
+    for count in (6, 1):
+        for name, dtype in (("images", tf.float32), ("images_uint8", tf.uint8), ("edge", tf.float32)):
+            answer = loaded.signatures[name](images=tf.cast(images[:count], dtype))
+            np.testing.assert_allclose(answer["probabilities"], probabilities[:count], atol=1e-5, err_msg=name)
+        files = tf.constant(files_of(folder)[:count])
+        answer = loaded.signatures["serving_default"](image_bytes=files)
+        np.testing.assert_allclose(answer["probabilities"], probabilities[:count], atol=1e-5)
+        best = np.argsort(-probabilities[:count], 1)
+        np.testing.assert_array_equal(answer["class_ids"], best)
+        assert answer["names"].numpy().tolist() == [[CLASS_NAMES[index].encode() for index in row] for row in best]
+        answer = loaded.signatures["features"](image_bytes=files)["features"]
+        np.testing.assert_allclose(answer, features[:count], atol=1e-4 * features.max())
+
+
+@pytest.mark.parametrize("variant,image_size", [("source2012", 67), ("caffe", 67), ("lenet5", 28)])
+def test_small_devices_get_the_same_of_every_kind_of_normalisation(variant, image_size, rng):
+    from alexnet_tf.layers import for_small_devices
+
+    model = build_model(variant, 3, image_size, stddev={"conv1": 0.1, "conv2": 0.1} if variant != "lenet5" else None)
+    images = rng.uniform(-120, 130, (2, *model.input_shape[1:])).astype(np.float32)
+    edge = for_small_devices(model)
+    assert {id(variable) for variable in edge.variables} == {id(variable) for variable in model.variables}
+    expected = model(images, training=False).numpy()
+    np.testing.assert_allclose(edge(images, training=False), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_one_broken_picture_fails_its_batch_and_no_other(exported, loaded):
+    files = files_of(exported[0])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loaded.signatures["serving_default"](image_bytes=tf.constant([files[0], b"no picture"]))
+    assert loaded.signatures["serving_default"](image_bytes=tf.constant(files[:1]))["names"].shape == (1, 3)
+
+
+def test_warmup_requests_are_what_tensorflow_serving_reads(exported, loaded):
+    version = exported[0] / "exports/1"
+    serving = artifacts.read_manifest(version)["serving"]
+    sizes = []
+    for record in tf.data.TFRecordDataset(str(version / "assets.extra/tf_serving_warmup_requests")):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert (request.model_spec.name, request.model_spec.signature_name) == ("exports", serving["signature"])
+        (files,) = (tf.make_ndarray(tensor) for tensor in request.inputs.values())
+        answer = loaded.signatures[serving["signature"]](**{name: tf.constant(files) for name in request.inputs})
+        sizes.append(answer["names"].shape[0])
+    assert sizes == serving["allowed_batch_sizes"] == [1, 2, 4, 8, 16, 32]
+
+
+def test_checksums_find_one_bit(exported, run, tmp_path):
+    version = tmp_path / "1"
+    shutil.copytree(exported[0] / "exports/1", version)
+    subprocess.run(["sha256sum", "--check", "--quiet", "assets.extra/SHA256SUMS"], cwd=version, check=True)
+    weights = version / "variables/variables.data-00000-of-00001"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert "is damaged" in run(CONVERT, f"--saved_model={version}", "--output=net.tflite", cwd=tmp_path, status=2)
+    assert not (tmp_path / "net.tflite").exists()
+
+
+@pytest.mark.parametrize("quantization,share", [("none", 1.01), ("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)])
+def test_files_are_as_small_as_said_and_need_no_foreign_operator(exported, converted, quantization, share):
+    path, figures = converted[quantization]
+    assert path.stat().st_size < share * 4 * exported[1].count_params() + 20_000  # a small net's graph counts
+    model = schema.Model.GetRootAs(path.read_bytes())
+    codes = {model.OperatorCodes(index).BuiltinCode() for index in range(model.OperatorCodesLength())}
+    assert schema.BuiltinOperator.CUSTOM not in codes
+    assert schema.BuiltinOperator.CONV_2D in codes
+    assert figures["top-1 agreement"] == 1.0 and figures["pictures compared"] == 6
+
+
+def test_int8_takes_bytes_and_keeps_normalisation_in_float(converted):
+    path, figures = converted["int8"]
+    assert figures["in float32"] == "conv1, lrn1, lrn2, sub"
+    interpreter = Interpreter(str(path))
+    (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert given["dtype"] == answer["dtype"] == np.uint8
+    assert given["quantization"] == (1.0, 0) and answer["quantization"] == (1 / 256, 0)
+    in_bytes = " ".join(artifacts.operator_outputs(path.read_bytes(), np.int8))
+    assert all(name in in_bytes for name in ("conv2a", "conv3a", "conv5a", "fc6", "fc7", "fc8"))
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_the_compiled_model_answers_as_the_interpreter(exported, converted, quantization):
+    path, _ = converted[quantization]
+    tflite = artifacts.Tflite(path.read_bytes())
+    image = cropped(exported[0])[0]
+    compiled = CompiledModel.from_file(str(path))
+    inputs, outputs = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+    dtype = np.float32 if quantization == "none" else np.uint8
+    inputs[0].write(np.ascontiguousarray(image[None], dtype))
+    compiled.run_by_index(0, inputs, outputs)
+    answer = outputs[0].read(3, dtype) / (1 if quantization == "none" else 256)
+    np.testing.assert_allclose(answer, tflite.probabilities(image), atol=1e-6)
+
+
+def test_metadata_stands_where_other_programs_look(converted):
+    content = converted["none"][0].read_bytes()
+    model = schema.Model.GetRootAs(content)
+    (entry,) = (entry for entry in map(model.Metadata, range(model.MetadataLength())) if entry.Name() == b"TFLITE_METADATA")
+    metadata = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+    assert flatbuffers.util.BufferHasIdentifier(metadata, 0, b"M001")
+    assert b"labels.txt" in metadata and b"RGB 0..255" in metadata
+    tflite = artifacts.Tflite(content)
+    assert tflite.labels == list(CLASS_NAMES) and tflite.manifest["quantization"] == "none"
+
+
+def test_an_export_of_before_is_named(run, exported, tmp_path):
+    class Old(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([1, 67, 67, 3], tf.float32)])
+        def image(self, images):
+            return {"probabilities": tf.reduce_mean(images, [1, 2])}
+
+    old = Old()
+    tf.saved_model.save(old, str(tmp_path / "1"), {"image": old.image})
+    for assets in ("assets", "assets.extra"):
+        shutil.copytree(exported[0] / "exports/1" / assets, tmp_path / "1" / assets, dirs_exist_ok=True)
+    (tmp_path / "1/assets.extra/SHA256SUMS").write_text(artifacts.sums(tmp_path / "1"))
+    line = run(CONVERT, "--saved_model=1", "--output=net.tflite", cwd=tmp_path, status=2)
+    assert "1 has no signature named edge, only image" in line
+    assert sorted(os.listdir(tmp_path)) == ["1"]
+
+
+def test_no_pictures_no_file(run, exported, tmp_path):
+    line = run(CONVERT, f"--saved_model={exported[0]}/exports/1", "--quantization=int8", "--dataset=folder", "--data_dir=gone",
+               "--output=net.tflite", cwd=tmp_path, status=2)
+    assert "--data_dir=gone is not a folder" in line and not list(tmp_path.iterdir())
+
+
+def test_pictures_of_other_classes_are_refused(run, exported, tmp_path):
+    write_pictures(tmp_path / "pictures", 2)
+    (tmp_path / "pictures/plain star").rename(tmp_path / "pictures/zebra")
+    line = run(CONVERT, f"--saved_model={exported[0]}/exports/1", "--dataset=folder", "--data_dir=pictures", "--output=net.tflite",
+               cwd=tmp_path, status=2)
+    assert "has other classes than" in line and not (tmp_path / "net.tflite").exists()
+
+
+@pytest.fixture
+def full_disk():
+    """No file of this process, or of those it starts, can grow beyond a megabyte."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_disk_that_fills_leaves_no_version(exported, tmp_path, full_disk):
+    with pytest.raises(UserError, match="cannot be written .*make room"):
+        export.write_saved_model(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, monkeypatch):
+    other = lively_model(2)
+    check = export._check
+    monkeypatch.setattr(export, "_check", lambda path, model, pixels: check(path, other, pixels))
+    with pytest.raises(UserError, match="differs from the Keras model"):
+        export.write_saved_model(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# Runs the command with a conversion that has gone wrong in the way that the first argument says.
+_GONE_WRONG = """
+import os, pathlib, signal, sys, runpy
+from alexnet_tf import tflite_metadata
+complete, way = tflite_metadata.complete, sys.argv.pop(1)
+
+def other(content, *rest):
+    if way == "interrupted":
+        os.kill(os.getpid(), signal.SIGINT)
+    return complete(open(way, "rb").read(), *rest)
+
+tflite_metadata.complete = other
+sys.argv = sys.argv[1:]
+standard_error = os.dup(2)
+os.dup2(os.open("said", os.O_CREAT | os.O_RDWR), 2)  # the bar of the comparison, and a line of the runtime's
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    os.dup2(standard_error, 2)
+    print(pathlib.Path("said").read_text().splitlines()[-1], file=sys.stderr)
+    os.remove("said")
+"""
+
+
+@pytest.mark.parametrize("way,status,message", [("interrupted", 130, "stopped by Ctrl-C"), ("other.tflite", 2, "differs from")])
+def test_a_conversion_gone_wrong_writes_nothing(run, exported, tmp_path, way, status, message):
+    folder, _ = exported
+    (tmp_path / "wrong.py").write_text(_GONE_WRONG)
+    other = tf.function(lambda images: {"probabilities": tf.nn.softmax(-tf.reduce_mean(images, [1, 2]))}).get_concrete_function(
+        tf.TensorSpec([1, 67, 67, 3], tf.float32, name="images"))
+    (tmp_path / "other.tflite").write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([other], tf.Module()).convert())
+    (tmp_path / "net.tflite").write_text("what was there")
+    line = run("wrong.py", way, CONVERT, f"--saved_model={folder}/exports/1", "--output=net.tflite", cwd=tmp_path, status=status)
+    assert message in line
+    assert (tmp_path / "net.tflite").read_text() == "what was there"
+    assert sorted(os.listdir(tmp_path)) == ["net.tflite", "other.tflite", "wrong.py"]
