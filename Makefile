@@ -18,7 +18,7 @@ bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32 --precision=mixed_bfloat16
 
 # The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print. They need npm and Chromium.
-proof: $(VENV)/installed .venv-proof/installed examples/browser/node_modules
+proof: $(VENV)/installed .venv-proof/installed .venv-mediapipe/installed examples/browser/node_modules
 	@command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; }
 	$(BIN)/python -m pytest -s tests/proof
 	$(BIN)/python tests/proof/linear_baseline.py
@@ -35,7 +35,14 @@ examples/browser/node_modules: examples/browser/package-lock.json
 .venv-proof/installed: constraints.txt $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
-	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless pillow simplejpeg safetensors
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless onnxruntime \
+		pillow simplejpeg safetensors
+	@touch $@
+
+# Apart, because it brings another OpenCV.
+.venv-mediapipe/installed: constraints.txt
+	$(PYTHON) -m venv .venv-mediapipe
+	.venv-mediapipe/bin/python -m pip install --quiet --constraint constraints.txt mediapipe
 	@touch $@
 
 $(VENV)/installed: setup.py constraints.txt
@@ -46,4 +53,4 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof examples/browser/node_modules *.egg-info
+	rm -rf $(VENV) .venv-proof .venv-mediapipe examples/browser/node_modules *.egg-info

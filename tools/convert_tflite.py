@@ -39,7 +39,7 @@ _LEAST_AGREEMENT = 0.98
 _LARGEST_LOSS = 0.003  # of top-1 accuracy
 # What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and SQRT of integers are slow.
 # What comes before it: pixels less their mean do not fit into 8 bits, and conv1 takes no longer in float32.
-_IN_FLOAT = re.compile(r"^(?!.*/conv[2-9]).*?(sub|conv1|lrn\d|spatial_norm\d)")
+_IN_FLOAT = re.compile(r"\b(sub|conv1|lrn\d|spatial_norm\d)")
 
 
 def convert(saved_model, quantization, calibration):
@@ -66,8 +66,13 @@ def convert(saved_model, quantization, calibration):
     # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to leave in float32.
     converter._experimental_calibrate_only = True
     calibrated = converter.convert()
-    in_float = [name for name in artifacts.operator_outputs(calibrated) if _IN_FLOAT.search(name)]
+    in_float = [name for name in artifacts.operator_outputs(calibrated) if _kept_in_float(name)]
     return mlir_quantize(calibrated, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=in_float or None)
+
+
+def _kept_in_float(name):
+    """Which of `_IN_FLOAT` the operator is part of whose output has this name; none for a later convolution that took a ReLU in."""
+    return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
 
 
 def compare(saved_model, content, split, pixels, quantization):
@@ -127,7 +132,7 @@ def main():
         unfinished.unlink(missing_ok=True)
     print(f"{output}:")
     if int8:
-        in_float = {match[1] for name in artifacts.operator_outputs(content, np.float32) if (match := _IN_FLOAT.search(name))}
+        in_float = set().union(*map(_kept_in_float, artifacts.operator_outputs(content, np.float32)))
         figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
     app.report({"quantization": _QUANTIZATION.value, "megabytes": len(content) / 1e6} | figures)
 

@@ -124,8 +124,9 @@ def _in_turn(models, threads, shape):
             worker.communicate()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     reference = next(iter(medians.values()))
-    return {f"{name}, {threads} thread{'s' * (threads > 1)}": f"{1e3 * median:.1f} ms, {reference / median:.2f} of the first's "
-            f"rate; loads in {loads[name]['load']:.2f} s, {loads[name]['memory']:.0f} MB" for name, median in medians.items()}
+    return {f"{name}, {threads} thread{'s' * (threads > 1)}":
+            f"{1e3 * median:.1f} ms, {reference / median:.2f} of the first's rate; loads in {loads[name]['load']:.2f} s, "
+            f"{loads[name]['memory']:.0f} MB" for name, median in medians.items()}
 
 
 def _witnesses(first):
