@@ -11,6 +11,7 @@ import pickletools
 
 _MOST_INSTRUCTIONS = 20_000  # AlexNet's files have some hundreds
 _LONGEST_LIST_OF_ITEMS = 100  # of an OrderedDict
+_LONGEST_KEY = 200  # characters
 # Instructions that put their own argument onto the stack. Those of protocol 0, which are text, are not among them.
 _CONSTANTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE",
               "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
@@ -53,7 +54,7 @@ class Mapping(dict):
     def __init__(self, items=()):
         if len(items) > _LONGEST_LIST_OF_ITEMS:
             raise ValueError("an OrderedDict of a long list")
-        super().__init__(_pairs([part for item in items for part in item]))
+        super().__init__(_pairs([part for key, value in items for part in (key, value)]))
 
     def build(self, state):
         pass
@@ -79,7 +80,7 @@ class Tensor:
 
 
 def _tensor(storage, offset, size, stride, *of_no_account):
-    return Tensor(storage, offset, size, stride)
+    return Tensor(_expect(Storage, storage), offset, _expect(tuple, size), _expect(tuple, stride))
 
 
 def _parameter(tensor, *of_no_account):
@@ -168,7 +169,7 @@ class _Machine:
             case "GLOBAL" | "STACK_GLOBAL":
                 self.stack.append(_name(argument if name == "GLOBAL" else " ".join(self.pop(2))))
             case "BINPERSID":
-                self.stack.append(_storage(self.storages, *self.stack.pop()))
+                self.stack.append(_storage(self.storages, *_expect(tuple, self.stack.pop())))
             case "REDUCE":
                 called, arguments = self.pop(2)
                 self.stack.append(_CALLS[_expect(Name, called).name](*_expect(tuple, arguments)))
@@ -192,10 +193,10 @@ class _Machine:
 
 
 def _pairs(items):
-    """Items of a dict. Keys are text or small numbers: others may take for ever to be hashed, or collide at will."""
+    """Items of a dict. Keys are short text or small numbers: others may take for ever to be hashed, or collide at will."""
     for key in items[::2]:
-        if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**31):
-            raise ValueError(f"a dict with a {type(key).__name__} as key")
+        if not (isinstance(key, str) and len(key) <= _LONGEST_KEY or isinstance(key, int) and abs(key) < 2**31):
+            raise ValueError(f"a dict with such a {type(key).__name__} as key")
     return zip(items[::2], items[1::2], strict=True)
 
 

@@ -27,6 +27,7 @@ from alexnet_tf.errors import UserError
 _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
 _LARGEST_HEADER = 2**20  # bytes of names and shapes
 _MOST_PARTS = 10_000  # members of an archive, fields of a message
+_LONGEST_NAME = 200  # characters: one name may occur in thousands of arrays' names
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RecursionError, RuntimeError,
                struct.error, zipfile.BadZipFile)
 # NumPy evaluates the text of a type that it does not know at once; it gets to see no other than these.
@@ -147,6 +148,8 @@ def _read_pickled_npy(content):
     stream = io.BytesIO(content)
     stream.seek(begin)
     (layers,) = pickles.load(stream).data
+    if not all(isinstance(blobs, list | tuple) for blobs in layers.values()):
+        raise ValueError("layers that are no lists of arrays")
     arrays = {f"{layer}.{number}": blob for layer, blobs in layers.items() for number, blob in enumerate(blobs)}
     if sum(len(blob.data) for blob in arrays.values()) > len(content):
         raise ValueError("arrays that share their data")
@@ -205,6 +208,8 @@ def _torch_arrays(state, data):
     arrays, waiting, seen = {}, [("", state)], set()
     while waiting:
         path, value = waiting.pop()
+        if len(path) > _LONGEST_NAME:
+            raise ValueError("dicts in dicts without end")
         if isinstance(value, pickles.Tensor):
             arrays[path] = _torch_array(value, data[value.storage.key])
         elif isinstance(value, dict) and id(value) not in seen:  # a dict may hold itself
@@ -258,6 +263,8 @@ def _read_caffemodel(content):
     for layer in net.get(100, net.get(2, ())):
         numbers, blocks = _message(layer)
         of_name, of_blobs = (1, 7) if 100 in net else (4, 6)
+        if len(blocks[of_name][-1]) > _LONGEST_NAME:
+            raise ValueError("a layer with such a long name")
         name = bytes(blocks[of_name][-1]).decode()
         types.append(bytes(blocks[2][-1]).decode() if 100 in net else _V1_TYPES.get(numbers[5][-1], "another"))
         for number, blob in enumerate(blocks.get(of_blobs, ())):
@@ -274,7 +281,7 @@ def _blob(message):
         raise ValueError("an array in several pieces")
     if 7 in blocks:
         dimensions, shape, position = _message(blocks[7][-1])[1].get(1, [b""])[-1], [], 0
-        while position < len(dimensions):
+        while position < len(dimensions) and len(shape) < 9:  # eight are too many
             side, position = _varint(dimensions, position)
             shape.append(side)
     else:

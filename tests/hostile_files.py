@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 
+import numpy as np
 from weights_files import blob, field, npy_header, state, varint
 
 
@@ -232,6 +233,31 @@ def _caffemodels():
         "layers of both versions": model(good) + field(2, field(4, b"conv1") + field(5, 4) + field(6, good)),
         "a million fields": model(good) + field(3, 1) * 1_000_000,
         "20,000 layers": model(good) + model(name=b"\x0a\5relu1") * 20_000,
+    }
+
+
+def amplifiers(size=2_000_000):
+    """{what it tries: bytes of a file}: one long text, named again and again, or taken apart."""
+    text = _text("x" * size)
+    listed = b"](" + b"N" * 5000 + b"e"
+    pickled = {
+        "a text for a persistent id": text + b"Q.",
+        "a text for a size": (b"ctorch._utils\n_rebuild_tensor_v2\n((" + _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") +
+                              _text("cpu") + b"K\6tQK\0" + text + text + b"\x89NtR."),
+        "a text for items": b"ccollections\nOrderedDict\n](" + text + b"q\1" + b"h\1" * 98 + b"e\x85R.",
+        "a text encoded again and again": (b"Nc_codecs\nencode\nq\1" + text + _text("latin1") + b"\x86q\2\x87]" +
+                                           b"h\1h\2Ra" * 6000 + b"."),
+        "a long key": b"}" + text + listed + b"s.",
+    }
+    deep = b"}q\0" + _text("x" * 190) + b"q\1" + (b"}h\1") * 4000 + b"K\7" + b"s" * 4001 + b"."
+    outer = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89]}"
+    layer, many_sides = field(7, blob(np.ones(1, np.float32))), field(7, field(1, b"\1" * size)) + field(5, bytes(4))
+    return {f"{name}, .pth": b"\x80\2" + content for name, content in pickled.items()} | {
+        "dicts in dicts, archive": _as_archive(b"\x80\2" + deep),
+        "a text for a layer's arrays, .npy": npy_header() + b"\x80\2" + outer + _text("conv1") + text + b"satb.",
+        "a long key of many arrays, .npy": npy_header() + b"\x80\2" + outer + text + listed + b"satb.",
+        "a long name of many arrays, .caffemodel": field(100, field(1, b"x" * size) + field(2, b"y") + layer * 5000),
+        "a shape of many sides, .caffemodel": field(100, field(1, b"x") + field(2, b"y") + field(7, many_sides)),
     }
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import sys
+import tracemalloc
 
 import hostile_files
 import numpy as np
@@ -99,12 +100,25 @@ def test_no_attack_runs_anything_or_takes_much(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", hostile_files.amplifiers(1))
+def test_a_small_file_takes_little_memory(name):
+    content = hostile_files.amplifiers()[name]
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError):
+            weight_formats.parse(content, name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(content) + 2**20
+
+
 @pytest.mark.parametrize("name,message", [
     ("os.system", "the name 'posix system'"), ("a dotted name", "the name 'numpy ndarray.tofile'"),
     ("INST", "the instruction INST"), ("state for a class", "a Name where"), ("a list for a dict", "a list where"),
     ("a call of a name that is no function", "numpy ndarray"), ("a codec that inflates", "another encoding"),
-    ("a tower of tuples", "more than 20000"), ("a tower of marks", "more than 20000"), ("a tower as a key", "a tuple as key"),
-    ("huge numbers as keys", "a int as key"), ("a long OrderedDict", "a long list")])
+    ("a tower of tuples", "more than 20000"), ("a tower of marks", "more than 20000"), ("a tower as a key", "such a tuple as key"),
+    ("huge numbers as keys", "such a int as key"), ("a long OrderedDict", "a long list")])
 def test_a_pickle_is_refused_for_what_it_asks(tmp_path, name, message):
     with pytest.raises((ValueError, KeyError), match=message):
         pickles.load(io.BytesIO(hostile_files.pickles(tmp_path / "canary")[name]))
