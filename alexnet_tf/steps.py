@@ -34,6 +34,7 @@ class TrainStep:
         self.xla = xla
         with strategy.scope():
             optimizer.build(model.trainable_variables)
+
         def prepare(inputs):
             images, strength, step, first_row = inputs
             return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)

@@ -222,8 +222,8 @@ def test_no_backward_pass_is_built_below_the_first_trained_layer():
     step = steps.TrainStep(CPU, model, optimizer, pixels, 2, xla=False)
     weights, state = ([tf.convert_to_tensor(v.value) for v in group] for group in (
         model.trainable_variables, model.non_trainable_variables))
-    images, labels = tf.zeros([2, 67, 67, 3], tf.uint8), tf.zeros([2], tf.int64)
-    graph = step.forward_backward.get_concrete_function(weights, state, images, labels).graph
+    inputs = tf.zeros([2, 67, 67, 3], tf.uint8), tf.constant(0.0), tf.constant(0, tf.int64), tf.constant(0, tf.int64)
+    graph = step.forward_backward.get_concrete_function(weights, state, inputs, tf.zeros([2], tf.int64)).graph
     needed, left = set(), [output.op for output in graph.outputs]
     while left:
         operation = left.pop()
@@ -351,5 +351,5 @@ def test_preprocessing_of_views_is_that_of_training(pictures):
     dataset = datasets.open_dataset("folder", pictures)
     batch = next(iter(input_pipeline.evaluation_batches(dataset.train, PIXELS, 4, view=3, seed=5)))
     for number, record in enumerate(dataset.train.read(None).take(4)):
-        crop = preprocessing.random_crop(preprocessing.decode(record["image"]), PIXELS, tf.constant([5 + 3 * 2 ** 32, 2 * number]))
+        crop = preprocessing.decode_random_crop(record["image"], PIXELS, tf.constant([5 + 3 * 2 ** 32, 2 * number]))
         np.testing.assert_array_equal(batch["image"][number], crop)
