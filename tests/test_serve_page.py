@@ -48,7 +48,7 @@ def answers(server):
         return answer
 
     with server:
-        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield get
         server.shutdown()
 
@@ -73,6 +73,16 @@ def test_what_is_refused(serve_page, page):
     (page / "page/node_modules/@litertjs/core").rmdir()
     with pytest.raises(UserError, match="no LiteRT web runtime beside it yet; run make browser first"):
         serve_page.Server(page / "net.tflite", 0)
+
+
+def test_a_browser_that_leaves_is_no_error(serve_page, page, capsys):
+    with serve_page.Server(page / "net.tflite", 0) as server:
+        for error, told in ((ConnectionResetError(), False), (KeyError(), True)):
+            try:
+                raise error
+            except Exception:
+                server.handle_error(None, ("127.0.0.1", 1))
+            assert bool(capsys.readouterr().err) == told
 
 
 def test_a_file_that_is_not_ours_is_refused(serve_page):

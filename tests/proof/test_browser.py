@@ -10,6 +10,7 @@ import functools
 import http.server
 import importlib.util
 import io
+import json
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -68,13 +70,15 @@ def models(tmp_path_factory):
     fc8.kernel.assign(fc8.kernel * scale)
     fc8.bias.assign((fc8.bias - logits.mean(0)) * scale)
 
-    manifest = {"variant": "paper", "preprocessing": dataclasses.asdict(PIXELS)}
+    manifest = {"variant": "paper", "preprocessing": dataclasses.asdict(PIXELS), "weights_sha256": "random"}
     export.write_saved_model(model, PIXELS, shapes.CLASS_NAMES, manifest, folder / "exports/1")
     np.save(folder / "images.npy", images)
     subprocess.run([sys.executable, "-c", _CONVERT.format(tools=str(ROOT / "tools"), folder=str(folder))], check=True)
     for path in folder.glob("*.tflite"):
         labels = "".join(f"{name}\n" for name in shapes.CLASS_NAMES)
-        path.write_bytes(artifacts.append_archive(path.read_bytes(), labels, manifest | {"quantization": path.stem}))
+        with zipfile.ZipFile(path, "a") as files:  # as the tool does it
+            files.writestr("labels.txt", labels)
+            files.writestr("manifest.json", json.dumps(manifest | {"quantization": path.stem}))
     return {path.stem: path for path in folder.glob("*.tflite")}
 
 
