@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test proof bench clean
+.PHONY: run test proof bench browser clean
 
 run: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py
@@ -17,14 +17,26 @@ bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32
 	$(BIN)/python tools/benchmark.py --batch_size=32 --precision=mixed_bfloat16
 
-# The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print.
-proof: $(VENV)/installed .venv-proof/installed .venv-mediapipe/installed
+# The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print. They need npm and Chromium.
+proof: $(VENV)/installed .venv-proof/installed .venv-mediapipe/installed examples/browser/node_modules
+	@command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; }
 	$(BIN)/python -m pytest -s tests/proof
 	$(BIN)/python tests/proof/linear_baseline.py
 
-.venv-proof/installed: constraints.txt
+# Brings the LiteRT web runtime, of the version in package-lock.json, beside the page.
+browser: $(VENV)/installed examples/browser/node_modules
+	@echo "Now: $(BIN)/python tools/serve_page.py --model=FILE.tflite"
+
+examples/browser/node_modules: examples/browser/package-lock.json
+	@command -v npm > /dev/null || { echo "npm is needed (Debian: apt install npm)." >&2; exit 2; }
+	cd examples/browser && npm ci
+	@touch $@
+
+.venv-proof/installed: constraints.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
-	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless onnxruntime
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless onnxruntime \
+		pillow simplejpeg safetensors
 	@touch $@
 
 # Apart, because it brings another OpenCV.
@@ -37,8 +49,8 @@ $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serving,test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof .venv-mediapipe *.egg-info
+	rm -rf $(VENV) .venv-proof .venv-mediapipe examples/browser/node_modules *.egg-info

@@ -14,6 +14,7 @@ setuptools.setup(
     long_description=(_ROOT / "README.md").read_text() if (_ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     packages=["alexnet_tf"],
+    package_data={"alexnet_tf": ["imagenet_classes.txt"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1,<3",
@@ -30,11 +31,16 @@ setuptools.setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
-        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1", "tensorflow-serving-api>=2.20,<3"],
-        "proof": ["tf2onnx>=1.17,<2"],  # for ONNX Runtime as a witness
+        "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2", "tensorflow-serving-api>=2.21,<2.22",
+                    "uvicorn>=0.50,<1"],
+        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
+        "proof": ["playwright>=1.60,<2",  # drives the Chromium of the machine; it brings none
+                  "tf2onnx>=1.17,<2"],  # for ONNX Runtime as a witness
     },
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",
+        "alexnet-data-service = alexnet_tf.data_service:run",
+        "alexnet-finetune = alexnet_tf.finetune:run",
         "alexnet-evaluate = alexnet_tf.evaluate:run",
         "alexnet-export = alexnet_tf.export:run",
     ]},

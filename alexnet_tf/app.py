@@ -30,6 +30,8 @@ def _import_tensorflow_quietly():
 
 _import_tensorflow_quietly()
 
+from alexnet_tf.optimizer import SCHEDULES
+
 JSON = flags.DEFINE_string("json", None, "Writes the figures that are printed to this file as well, as one JSON object.")
 
 
@@ -40,22 +42,46 @@ def define_dataset():
     """Returns the flags (--dataset, --data_dir)."""
     return (flags.DEFINE_string("dataset", "shapes", "shapes (drawn on first use), folder (class folders below --data_dir), or the "
                                 "name of any image-classification data set of TFDS."),
-            flags.DEFINE_string("data_dir", None, "The folder; for other data sets, where TFDS keeps them (default: TFDS's own)."))
+            flags.DEFINE_string("data_dir", None, "The folder; for other data sets, where TFDS keeps them (default: TFDS's own). "
+                                "Or, for either, what tools/prepare_dataset.py has stored."))
 
 
 def define_model_dir():
     return flags.DEFINE_string("model_dir", "models/alexnet", "Where settings, checkpoints and log of a model lie.")
 
 
-def define_devices():
+def define_devices(batch_size=128):
     """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
-    return (flags.DEFINE_integer("batch_size", 128, "Pictures in a step, all replicas together.", lower_bound=1),
+    return (flags.DEFINE_integer("batch_size", batch_size, "Pictures in a step, all replicas together.", lower_bound=1),
             flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic; weights are float32 always."),
             flags.DEFINE_enum("distribution", "auto", ["auto", "one_device", "mirrored", "multi_worker"],
                               "Of a step over devices; auto: mirrored from two replicas on; multi_worker: over processes that "
                               "the environment variable TF_CONFIG names."),
             flags.DEFINE_integer("replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one "
                                  "CPU.", lower_bound=0))
+
+
+def define_training(learning_rate, rate_help, epochs, schedule, patience):
+    """Returns the flags (--learning_rate, --seed, --xla, --epochs, --warmup_steps, --schedule, --momentum, --weight_decay,
+    --bias_rate, --patience, --checkpoint_seconds, --dry_run).
+    """
+    return (
+        flags.DEFINE_float("learning_rate", learning_rate, f"At the start, after warm-up{rate_help}.", lower_bound=0.0),
+        flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1),
+        flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster."),
+        flags.DEFINE_integer("epochs", epochs, "Passes over the training pictures.", lower_bound=1),
+        flags.DEFINE_integer("warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0),
+        flags.DEFINE_enum("schedule", schedule, SCHEDULES, "plateau: divided by 10, three times, when the validation error stops "
+                          "improving; steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at 72/91; "
+                          "linear: to 0."),
+        flags.DEFINE_float("momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0, upper_bound=0.9999),
+        flags.DEFINE_float("weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.", lower_bound=0.0),
+        flags.DEFINE_float("bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0),
+        flags.DEFINE_integer("patience", patience, "Stops after so many epochs without a lower evaluation error, and keeps the "
+                             "best weights; 0: never stops early, and keeps the last.", lower_bound=0),
+        flags.DEFINE_integer("checkpoint_seconds", 600, "A checkpoint is written at the end of an epoch and after this time.",
+                             lower_bound=1),
+        flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, then stops before the first step."))
 
 
 def dataset_or(trained_with):
@@ -116,12 +142,12 @@ def _refuse(error):
     sys.exit(2)
 
 
-def report(figures):
-    """Prints a table of `figures` (name to value) and writes it to --json."""
+def report(figures, more=None):
+    """Prints a table of `figures` (name to value) and writes it, and `more` that is not printed, to --json."""
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"  {name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
-    write_json(figures)
+    write_json(figures | (more or {}))
 
 
 def write_json(figures):

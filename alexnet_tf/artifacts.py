@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import pathlib
+import threading
 import zipfile
 
 import numpy as np
@@ -11,10 +13,11 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import preprocessing
+from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
-TOP = 5  # classes in an answer
+LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
 
 
@@ -35,6 +38,41 @@ def open_classifier(path):
         return [(name.decode(), float(score)) for name, score in zip(answer["names"][0].numpy(), answer["scores"][0])]
 
     return classify
+
+
+def open_for_batches(path):
+    """Returns the Classifier of a .tflite file, of a version's folder that export wrote, or of the newest version in a folder.
+
+    To be called in strategy.scope(), which decides where the weights go. Raises UserError if `path` is none of these.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return _tflite_for_batches(path)
+    versions = [folder for folder in path.glob("*/") if folder.name.isdecimal()]
+    path = max(versions, key=lambda folder: int(folder.name), default=path)
+    manifest = read_manifest(path)
+    loaded = tf.saved_model.load(str(path))  # kept, for a signature does not keep its variables
+
+    def probabilities(images):
+        return loaded.signatures["images"](images=tf.cast(images, tf.float32))["probabilities"]
+
+    return Classifier(str(path), probabilities, Preprocessing(**manifest["preprocessing"]),
+                      tuple((path / "assets/labels.txt").read_text().splitlines()), manifest["training"]["flags"], LEAST_FLOAT)
+
+
+def _tflite_for_batches(path):
+    tflite = Tflite(path.read_bytes(), path, threads=os.cpu_count())
+    alone = threading.Lock()  # an interpreter has one set of buffers, and replicas call from threads of their own
+
+    def one_by_one(images):
+        with alone:
+            return np.stack([tflite.probabilities(image) for image in images])
+
+    def probabilities(images):
+        return tf.ensure_shape(tf.numpy_function(one_by_one, [images], tf.float32), [None, len(tflite.labels)])
+
+    return Classifier(str(path), probabilities, tflite.pixels, tuple(tflite.labels), tflite.manifest["training"]["flags"],
+                      tflite.least)
 
 
 def read_manifest(saved_model):
@@ -81,6 +119,7 @@ class Tflite:
             raise UserError(f"{name} is not a file that tools/convert_tflite.py wrote ({error}).") from None
         self._dtype = self._run.get_input_details()["images"]["dtype"]
         self._scale, self._zero_point = self._run.get_output_details()["probabilities"]["quantization"]
+        self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
 
     def probabilities(self, image):
         """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
@@ -89,7 +128,8 @@ class Tflite:
         return (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale) if self._scale else answer
 
     def classify(self, picture):
-        answer = self.probabilities(preprocessing.central_crop(preprocessing.decode(picture), self.pixels).numpy())
+        image = preprocessing.decode(picture, self.pixels.resize)
+        answer = self.probabilities(preprocessing.central_crop(image, self.pixels).numpy())
         return [(self.labels[index], float(answer[index])) for index in np.argsort(-answer, kind="stable")[:TOP]]
 
 

@@ -1,4 +1,4 @@
-"""The model directory: settings and checkpoints. This file alone knows its layout.
+"""The model directory: settings and checkpoints; and the weights file, a model in one file. This file alone knows their layout.
 
     MODEL_DIR/
       settings.json              what the model is and how it is trained
@@ -9,7 +9,9 @@
         state.json               step, schedule state, last evaluation
         SHA256SUMS               of the three; `sha256sum -c` reads it
 
-A checkpoint is written under another name and renamed when it is complete and on disk, so what carries its name is whole.
+    NAME.npz                   what weights.npz holds, and "settings.json": that text, as uint8
+
+Both are written under another name and renamed when complete and on disk, so what carries their name is whole.
 """
 
 import contextlib
@@ -24,11 +26,16 @@ import zipfile
 
 import numpy as np
 
+from alexnet_tf import weight_formats
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
+from alexnet_tf.preprocessing import Preprocessing
 
 IF_NOT_FINITE = "try a lower --learning_rate or a longer --warmup_steps. The last checkpoint is from before."
 _KEEP = 2
+_SETTINGS = "settings.json"
+# A weights file may come from anywhere; these keep a network that its settings describe within a few GB.
+_LARGEST_IMAGE, _MOST_CLASSES = 512, 50_000
 _SUMS = "SHA256SUMS"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
@@ -42,6 +49,14 @@ def read_settings(model_dir):
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); is {model_dir} a model directory?") from None
+
+
+def check_same(model_dir, stored, identity):
+    """Raises UserError if `stored`, the settings in `model_dir` or None, differ in what cannot change on the way."""
+    for name, value in identity.items() if stored else ():
+        if stored.get(name) != value:
+            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
+            raise UserError(f"--model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another --model_dir.")
 
 
 def write_settings(model_dir, settings):
@@ -68,19 +83,19 @@ def check_writable(model_dir):
 
 
 @contextlib.contextmanager
-def locked(model_dir):
-    """Keeps other trainings out of `model_dir`, which it makes. Raises UserError if one is at work there."""
-    pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
-    with open(pathlib.Path(model_dir) / ".lock", "w") as lock:
+def locked(folder, flag="--model_dir", at_work="trained"):
+    """Keeps other processes out of `folder`, which it makes. Raises UserError, naming `flag`, if one is at work there."""
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(pathlib.Path(folder) / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
         except BlockingIOError:
-            raise UserError(f"--model_dir={model_dir} is being trained by another process; wait for it, or pass another.") from None
+            raise UserError(f"{flag}={folder} is being {at_work} by another process; wait for it, or pass another.") from None
         yield
 
 
-def save(model_dir, model, optimizer, state):
-    """Writes the checkpoint of state["step"] and removes all but the newest two.
+def save(model_dir, model, optimizer, state, keep=None):
+    """Writes the checkpoint of state["step"] and removes all but the newest two and that of the step `keep`.
 
     Raises UserError if it cannot be written, or if a weight is not finite; what was there is untouched.
     """
@@ -109,14 +124,18 @@ def save(model_dir, model, optimizer, state):
         raise UserError(f"The checkpoint of step {state['step']} could not be written to {folder} ({error.strerror or error}); "
                         "make room and start again: the one before is untouched.") from None
     for old in _steps(model_dir)[_KEEP:]:
-        shutil.rmtree(old)
+        if old.name != f"step-{keep or 0:08d}":
+            shutil.rmtree(old)
 
 
 def load_model(model_dir, report=print):
-    """Builds the model of `model_dir` and loads its newest checkpoint, as `restore` does.
+    """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
 
-    Returns (model, settings, state). Raises UserError if there is no trained model.
+    Returns (model, settings, state): of the newest whole checkpoint, as `restore` does; a weights file has step 0 and, as its
+    figures, those that were published. Raises UserError if there is no trained model.
     """
+    if pathlib.Path(model_dir).is_file():
+        return _load_weights_file(model_dir)
     settings = read_settings(model_dir)
     if settings is None or newest_step(model_dir) < 0:
         raise UserError(f"--model_dir={model_dir} holds no trained model; train one with python -m alexnet_tf.train.")
@@ -125,13 +144,66 @@ def load_model(model_dir, report=print):
     return model, settings, restore(model_dir, model, report=report)
 
 
-def restore(model_dir, model, optimizer=None, report=print):
+def write_weights_file(path, arrays, settings):
+    """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json, to one file.
+
+    `settings` are those of a model directory, and "source": {"published": figures or None, ...}. Raises UserError if the arrays are
+    not those of the model that the settings describe, or if `path` cannot be written.
+    """
+    path = pathlib.Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _build(arrays, settings)
+        with open(unfinished, "wb") as stream:
+            np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(json.dumps(settings, indent=1).encode(), np.uint8)})
+        _flush(unfinished)
+        unfinished.replace(path)
+    except ValueError as error:
+        raise UserError(f"{path} is not written: {error}.") from None
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror}); pass another --output.") from None
+
+
+def _load_weights_file(path):
+    arrays = dict(weight_formats.parse(weight_formats.read_content(path), path).arrays)
+    try:
+        settings = json.loads(arrays.pop(_SETTINGS).tobytes())
+        return _build(arrays, settings), settings, {"step": 0, "figures": settings["source"]["published"]}
+    except (*_UNREADABLE, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is no weights file that tools/import_weights.py wrote ({reason}).") from None
+
+
+def _build(arrays, settings):
+    """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not its weights."""
+    Preprocessing(**settings["preprocessing"])
+    if missing := {"flags", "source", "versions", "commit"} - settings.keys():
+        raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
+    classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
+    if not all(isinstance(name, str) for name in settings["class_names"]) or not isinstance(image_size, int):
+        raise ValueError("class names that are not text, or a part of a pixel")
+    if classes > _MOST_CLASSES or image_size > _LARGEST_IMAGE:
+        raise ValueError(f"{classes} classes and {image_size} pixels are more than a weights file may ask for")
+    model = build_model(settings["variant"], classes, image_size, settings["dropout_rate"])
+    expected = {variable.path: tuple(variable.shape) for variable in model.weights}
+    for name in expected.keys() ^ arrays.keys():
+        raise ValueError(f"{name[:80]!r} is {'missing' if name in expected else 'no weight of ' + settings['variant']}")
+    for name, array in arrays.items():
+        if array.shape != expected[name] or not np.isfinite(array).all():
+            raise ValueError(f"{name} has the shape {array.shape}, or numbers that are not finite, instead of {expected[name]}")
+    for variable in model.weights:
+        variable.assign(arrays[variable.path])
+    return model
+
+
+def restore(model_dir, model, optimizer=None, report=print, step=None):
     """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None where there is none.
 
-    A damaged checkpoint is named through `report` and the one before it is taken. Raises UserError if all are damaged: a
-    training that has begun never starts again from nothing unasked.
+    With `step` it is that one or none. A damaged checkpoint is named through `report` and the one before it is taken. Raises
+    UserError if all are damaged: a training that has begun never starts again from nothing unasked.
     """
-    checkpoints = _steps(model_dir)
+    checkpoints = [path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"]
     for checkpoint in checkpoints:
         try:
             _check_sums(checkpoint)
@@ -148,10 +220,19 @@ def restore(model_dir, model, optimizer=None, report=print):
                 variable.assign(value)
             optimizer.iterations.assign(state["step"])
         return state
-    if checkpoints:
+    if checkpoints or step is not None:
         raise UserError(f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from a copy, or "
                             "pass another --model_dir to start from nothing.")
     return None
+
+
+def weights_digest(model):
+    """sha256 over all weights in the order of their paths: tells whether two models have the same weights."""
+    digest = hashlib.sha256()
+    for variable in sorted(model.weights, key=lambda variable: variable.path):
+        digest.update(variable.path.encode())
+        digest.update(np.ascontiguousarray(variable.value))
+    return digest.hexdigest()
 
 
 def newest_step(model_dir):

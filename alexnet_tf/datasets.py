@@ -4,23 +4,25 @@
 A record is {"image": bytes of a JPEG or PNG file, "label": int64 in 0..classes-1, "picture": int64 number within its split}.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
+import os
 import pathlib
+import shlex
 import sys
+import tarfile
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import preprocessing
+from alexnet_tf import imagenet, pictures, prepared
 from alexnet_tf.errors import UserError
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif")
 EVALUATION_SPLITS = ("val", "validation", "test")  # the first of these that a data set has is the one evaluated
+HELD_OUT_SPLIT = "held out"  # name of the one that --seed draws from a folder that has none of these
 _HELD_OUT = 0.1  # share of the pictures that is kept for evaluation where a data set has no such split
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 _OPEN_FILES = 16
@@ -28,15 +30,34 @@ _OPEN_FILES = 16
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: `examples` pictures and `read(epoch_seed)`, a tf.data.Dataset of records.
+    """One split of `examples` pictures.
 
-    Without a seed (None) the order is fixed; with one (an int64 scalar tensor) it is a shuffle that depends on the seed alone.
+    `stubs(epoch_seed)` is a tf.data.Dataset of what `load` turns into records: cheap to skip, and without errors, whatever is
+    wrong with the files. Without a seed (None) the order is fixed; with one (an int64 scalar tensor) it is a shuffle that
+    depends on the seed alone. `load` raises a tf.errors.OpError for a picture that is gone or damaged in its record.
     """
 
     name: str
     examples: int
-    read: callable
+    stubs: callable
+    load: callable
+    stub_of: callable  # picture number -> a tf.data.Dataset of its stub
     name_of: callable  # picture number -> what to call the picture in a message
+
+    def read(self, epoch_seed):
+        """A tf.data.Dataset of records, in the order of `stubs`."""
+        return self.stubs(epoch_seed).map(self.load, num_parallel_calls=_OPEN_FILES)
+
+    def describe_fault(self, picture):
+        """The name of the picture of that number and what is wrong with it."""
+        return f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
+
+    def fault_of(self, picture):
+        """What is wrong with the picture of that number, or None."""
+        def image():
+            return self.load(next(iter(self.stub_of(tf.constant(picture, tf.int64)))))["image"]
+
+        return pictures.fault_of(image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,22 +68,65 @@ class Dataset:
     evaluation: Split
     fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
+    bad_pictures: tuple = ()  # a line for each picture that is left out, with its name and what is wrong with it
+    statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
+    class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
 
 
 def open_dataset(name, data_dir=None, seed=0):
     """Opens data set `name`: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
 
-    Raises UserError, before any long work, if there is nothing to read or if a picture of a folder is broken.
+    If `data_dir` holds a prepared data set, such as tools/prepare_dataset.py writes, that is read. Raises UserError, before any
+    long work, if there is nothing to read. Pictures of a folder that cannot be read are left out.
     """
+    stored = prepared.find(data_dir) if data_dir else None
+    if stored:
+        return _open_prepared(name, stored)
     if name == "folder":
         try:
             return _open_folder(data_dir, seed)
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
     some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
-    if any(path.suffix.lower() in PICTURE_SUFFIXES for path in some_files):
+    if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
         raise UserError(f"--data_dir={data_dir} holds class folders of pictures; pass --dataset=folder with it.")
     return _open_tfds(name, data_dir)
+
+
+def describe_balance(class_names, counts):
+    """Lines for a user: how many training pictures there are of each class, and whether that is much out of balance."""
+    if len(counts) <= 20:
+        lines = ["training pictures: " + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts))]
+    else:
+        lines = [f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"]
+    fewest, most = np.argmin(counts), np.argmax(counts)
+    if counts[most] > 3 * counts[fewest]:
+        lines.append(f"The classes are out of balance: {counts[most]} pictures of {class_names[most]}, {counts[fewest]} of "
+                     f"{class_names[fewest]}. Rare classes will be guessed too seldom; add pictures of them.")
+    return lines
+
+
+def list_pictures(paths, class_names=()):
+    """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file names, in sorted order.
+
+    A picture's label is its folder's place in `class_names`, -1 where it is not among them. Raises UserError if there are none,
+    or if one is broken.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
+        below = sorted(file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES and file.is_file())
+        files += map(str, below if path.is_dir() else [path])
+    if not files:
+        raise UserError(f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}.")
+    names = list(map(os.fsencode, files))
+    for name, fault in zip(names, pictures.examine(names)[1]):
+        if fault:
+            raise UserError(f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out.")
+    numbers = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([numbers.get(imagenet.readable([pathlib.Path(file).parent.name])[0], -1) for file in files], np.int64)
+    return split_of_files("pictures", np.array(names, object), labels), files
 
 
 @contextlib.contextmanager
@@ -70,21 +134,11 @@ def naming_bad_pictures(split):
     """Turns the error of a picture of `split` that does not decode, or is gone, into a UserError that names it."""
     try:
         yield
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"A picture is gone: {_reason(error)}.") from None
-    except tf.errors.InvalidArgumentError as error:
-        name, reason = _first_bad_picture(split) or (split.name, _reason(error))
-        raise UserError(f"{name} does not decode as a picture ({reason}); replace it or take it out.") from None
-
-
-def _first_bad_picture(split):
-    """Reads `split` until a picture does not decode; returns (its name, the reason), or None if all of them do."""
-    for record in split.read(None):
-        try:
-            preprocessing.decode(record["image"])
-        except tf.errors.InvalidArgumentError as error:
-            return split.name_of(int(record["picture"])), _reason(error)
-    return None
+    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+        for picture in range(split.examples):
+            if fault := split.fault_of(picture):
+                raise UserError(f"{split.name_of(picture)} cannot be read ({fault}); replace it or take it out.") from None
+        raise UserError(f"{split.name} cannot be read ({pictures.reason(error)}).") from None
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -96,18 +150,20 @@ def _open_folder(data_dir, seed):
     root = pathlib.Path(data_dir)
     if not root.is_dir():
         raise UserError(f"--data_dir={data_dir} is not a folder; pass one with train/ and test/, a folder a class in each.")
-    notes = []
+    notes, bad_pictures = [], []
     if (root / "train").is_dir():
         held_out = next((root / name for name in EVALUATION_SPLITS if (root / name).is_dir()), None)
-        class_names, files, labels = _list_classes(root / "train", notes)
+        class_names, files, labels, sizes = _list_classes(root / "train", notes, bad_pictures)
         if held_out:
-            evaluation_names, evaluation_files, evaluation_labels = _list_classes(held_out, notes)
+            evaluation_names, evaluation_files, evaluation_labels, more = _list_classes(held_out, notes, bad_pictures)
+            sizes += more
             if evaluation_names != class_names:
                 odd = sorted(set(class_names) ^ set(evaluation_names))
                 raise UserError(f"{root}: train/ and {held_out.name}/ differ in classes: {', '.join(odd[:5])}.")
     else:
         held_out = None
-        class_names, files, labels = _list_classes(root, notes)
+        class_names, files, labels, sizes = _list_classes(root, notes, bad_pictures)
+    names_and_sizes = b"".join(b"%b\0%d\n" % (os.path.relpath(file, os.fsencode(root)), size) for file, size in sizes)
     if not held_out:
         held = _stratified(labels, seed)
         if not held.any():
@@ -116,32 +172,43 @@ def _open_folder(data_dir, seed):
                      f"--seed={seed}, are kept for evaluation.")
         evaluation_files, evaluation_labels = files[held], labels[held]
         files, labels = files[~held], labels[~held]
-    every_file = np.concatenate([files, evaluation_files])
-    sizes = _check_pictures(every_file)
-    names_and_sizes = "".join(f"{pathlib.Path(file).relative_to(root)}\0{size}\n" for file, size in zip(every_file, sizes))
-    return Dataset("folder", class_names, _folder_split("train", files, labels),
-                   _folder_split(held_out.name if held_out else "held out", evaluation_files, evaluation_labels),
-                   hashlib.sha256(names_and_sizes.encode(errors="surrogateescape")).hexdigest(), tuple(notes))
+    imagenet.refuse_background(class_names)
+    return Dataset("folder", imagenet.readable(class_names), split_of_files("train", files, labels),
+                   split_of_files(held_out.name if held_out else HELD_OUT_SPLIT, evaluation_files, evaluation_labels),
+                   hashlib.sha256(names_and_sizes).hexdigest(), tuple(notes), tuple(bad_pictures),
+                   class_counts=tuple(np.bincount(labels, minlength=len(class_names)).tolist()))
 
 
-def _list_classes(folder, notes):
-    """Returns (class names, file names, labels) of the class folders in `folder`, in sorted order."""
+def _list_classes(folder, notes, bad_pictures):
+    """Returns (class names, file names, labels, [(file name, size)]) of the class folders in `folder`, in sorted order.
+
+    Adds to `notes` what is passed over, and to `bad_pictures` what is named as a picture and cannot be read.
+    """
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         raise UserError(f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a classifier needs at least 2. "
                            "Is --data_dir one level too high or too low?")
     files, labels, passed_over = [], [], []
     for label, path in enumerate(classes):
-        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-        pictures = [entry for entry in entries if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file()]
-        passed_over += sorted(set(entries) - set(pictures))
-        if not pictures:
-            raise UserError(f"Class folder {path} holds no picture ({', '.join(PICTURE_SUFFIXES)}); fill it or remove it.")
-        files += map(str, pictures)
-        labels += [label] * len(pictures)
+        if not path.name.isprintable():  # a surrogate stands for a byte that is no UTF-8
+            raise UserError(f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be printed; rename it.")
+        named, others = pictures.list_pictures(path)
+        passed_over += others
+        if not named:
+            raise UserError(f"{path} holds no picture ({', '.join(pictures.SUFFIXES)}); remove the folder or fill it.")
+        files += named
+        labels += [label] * len(named)
     if passed_over:
-        notes.append(f"{folder}: {len(passed_over)} files passed over that are not named as pictures, first {passed_over[0]}.")
-    return tuple(path.name for path in classes), np.array(files), np.array(labels, np.int64)
+        notes.append(f"{folder}: {len(passed_over)} files passed over that are not named as pictures, first "
+                     f"{pictures.shown(passed_over[0])}.")
+    sizes, faults = pictures.examine(files)
+    bad_pictures += [f"{pictures.shown(file)} cannot be read ({fault})" for file, fault in zip(files, faults) if fault]
+    good = np.array([fault is None for fault in faults])
+    files, labels = np.array(files, object), np.array(labels, np.int64)
+    empty = set(range(len(classes))) - set(labels[good].tolist())
+    if empty:
+        raise UserError(f"{classes[min(empty)]} holds no picture that can be read: {bad_pictures[-1]}.")
+    return tuple(path.name for path in classes), files[good], labels[good], list(zip(files, sizes))
 
 
 def _stratified(labels, seed):
@@ -155,49 +222,22 @@ def _stratified(labels, seed):
     return held
 
 
-def _folder_split(name, files, labels):
-    def read(epoch_seed):
-        order = tf.data.Dataset.from_tensor_slices(_shuffled_range(len(files), epoch_seed))
-        names, targets = tf.constant(files), tf.constant(labels)
-        return order.map(
-            lambda picture: {"image": tf.io.read_file(names[picture]), "label": targets[picture], "picture": picture},
-            num_parallel_calls=_OPEN_FILES)
+def split_of_files(name, files, labels):
+    """A Split of picture files: `files` names them as bytes, `labels` are int64; both are arrays."""
+    with tf.device("CPU:0"):  # once, here: in the functions below they would be part of each function's graph
+        names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
 
-    return Split(name, len(files), read, lambda picture: files[picture])
+    def stub(picture):
+        return {"file": names[picture], "label": targets[picture], "picture": picture}
 
+    def stubs(epoch_seed):
+        return tf.data.Dataset.from_tensor_slices(_shuffled_range(len(files), epoch_seed)).map(stub)
 
-def _check_pictures(files):
-    """Returns the sizes of the files in bytes. Raises UserError naming the first that is no picture or that ends early.
+    def load(stub):
+        return {"image": tf.io.read_file(stub["file"]), "label": stub["label"], "picture": stub["picture"]}
 
-    Looks at each file's first and last bytes only, which takes about 30 microseconds a file; a file that looks odd is decoded.
-    """
-    with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool:
-        sizes = []
-        for file, (size, odd) in zip(files, pool.map(_look_at, files)):
-            sizes.append(size)
-            if not odd:
-                continue
-            try:
-                preprocessing.decode(tf.io.read_file(file))
-            except tf.errors.OpError as error:
-                raise UserError(f"{file} does not decode as a picture ({_reason(error)}); replace it or take it out.") from None
-    return sizes
-
-
-def _look_at(file):
-    """(size in bytes, whether it looks unlike a whole JPEG or PNG file)."""
-    with open(file, "rb") as stream:
-        head = stream.read(4)
-        size = stream.seek(0, 2)
-        stream.seek(max(0, size - 12))
-        tail = stream.read()
-    whole_jpeg = head.startswith(b"\xff\xd8\xff") and tail.endswith(b"\xff\xd9")
-    whole_png = head == b"\x89PNG" and tail[4:8] == b"IEND"
-    return size, not (whole_jpeg or whole_png)
-
-
-def _reason(error):
-    return error.message.split("[Op:")[0].strip().splitlines()[0].split("{{")[0].strip()[:160]
+    return Split(name, len(files), stubs, load, lambda picture: tf.data.Dataset.from_tensors(picture).map(stub),
+                 lambda picture: pictures.shown(files[picture]))
 
 
 # TFDS -----------------------------------------------------------------------------------------------------------------
@@ -213,15 +253,45 @@ def _open_tfds(name, data_dir):
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):  # the last two: a name of odd form or version
         raise UserError(f"--dataset={name} is neither shapes, folder nor a data set that TFDS knows "
                            "(https://www.tensorflow.org/datasets/catalog).") from None
-    features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
-    if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
-        raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
+    _check_features(name, builder)
+    if builder.name == "imagenet2012" and not builder.is_prepared():
+        archives = pathlib.Path(builder.data_dir_root) / "downloads/manual"
+        imagenet.check_archives(archives, shlex.join(sys.orig_argv))
+        prepared.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
             builder.download_and_prepare()
-    except (AssertionError, ImportError, OSError, tfds.download.DownloadError) as error:  # AssertionError: files to place by hand
-        reason = " ".join(str(error).split())
+    except (AssertionError, ImportError, OSError, tfds.download.DownloadError, tarfile.TarError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())  # AssertionError: files to place by hand
         raise UserError(f"--dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
+    return _tfds_dataset(name, builder)
+
+
+def _open_prepared(name, directory):
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(directory)
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        raise UserError(f"{directory}: TFDS cannot read dataset_info.json ({' '.join(str(error).split())[:200]}).") from None
+    if name not in (builder.name, "folder"):
+        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass --dataset={builder.name}.")
+    _check_features(name, builder)
+    return _tfds_dataset(name, builder, prepared.read_statistics(directory))
+
+
+def _check_features(name, builder):
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
+    if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
+        raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
+    imagenet.refuse_background(features["label"].names)
+
+
+def _tfds_dataset(name, builder, statistics=None):
+    """The Dataset of a prepared TFDS data set."""
+    import tensorflow_datasets as tfds
 
     if "train" not in builder.info.splits:
         raise UserError(f"--dataset={name} has no split named train, but {', '.join(builder.info.splits)}.")
@@ -231,10 +301,14 @@ def _open_tfds(name, data_dir):
         percent = round(100 * (1 - _HELD_OUT))
         train, evaluation = f"train[:{percent}%]", f"train[{percent}%:]"
         notes.append(f"{name} has no validation or test split: {evaluation} is kept for evaluation.")
+    for split, whole in imagenet.PICTURES.items() if builder.name == "imagenet2012" else ():
+        here = builder.info.splits[split].num_examples if split in builder.info.splits else 0
+        if here != whole:
+            notes.append(f"imagenet2012: {here} of its {whole} {split} pictures are here.")
     decoders = {"image": tfds.decode.SkipDecoding()}
-    return Dataset(name, tuple(features["label"].names),
+    return Dataset(name, imagenet.readable(builder.info.features["label"].names),
                    *(_tfds_split(builder, split, decoders) for split in (train, evaluation)),
-                   f"{builder.info.full_name}, {builder.info.dataset_size} bytes", tuple(notes))
+                   f"{builder.info.full_name}, {builder.info.dataset_size} bytes", tuple(notes), statistics=statistics)
 
 
 def _tfds_split(builder, name, decoders):
@@ -247,22 +321,44 @@ def _tfds_split(builder, name, decoders):
     split = builder.info.splits[name]
     shards = split.file_instructions
     adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
-    first = np.cumsum([0] + [shard.examples_in_shard for shard in shards])
-    files, skips, takes = ([getattr(shard, key) for shard in shards] for key in ("filename", "skip", "take"))
+    files, skips, lengths = ([getattr(shard, key) for shard in shards] for key in ("filename", "skip", "examples_in_shard"))
+    counts = [shard.take if shard.take >= 0 else shard.examples_in_shard - shard.skip for shard in shards]
+    first = np.cumsum([0] + counts)
 
-    def read_shard(shard):
-        takes_all = tf.constant(takes, tf.int64)[shard]
-        records = adapter.make_tf_data(tf.constant(files)[shard]).enumerate(tf.constant(first[:-1], tf.int64)[shard])
-        return records.skip(tf.constant(skips, tf.int64)[shard]).take(takes_all)
+    def stubs_of(shard):
+        files_here, skips_here, lengths_here, counts_here, first_here = (
+            tf.constant(values)[shard] for values in (files, *(np.array(v, np.int64) for v in (skips, lengths, counts, first))))
+        # TensorFlow reads a file up to its first damage. Empty records stand for the rest, so that all others keep their places.
+        records = adapter.make_tf_data(files_here).ignore_errors().concatenate(
+            tf.data.Dataset.from_tensors(b"").repeat(lengths_here))
+        return records.skip(skips_here).take(counts_here).enumerate(first_here)
 
-    def read(epoch_seed):
+    def stubs(epoch_seed):
         order = tf.data.Dataset.from_tensor_slices(_shuffled_range(len(files), epoch_seed))
-        records = order.interleave(read_shard, cycle_length=_OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        records = order.interleave(stubs_of, cycle_length=_OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         if epoch_seed is not None:
             records = records.batch(_SHUFFLE_WINDOW).enumerate(1).map(functools.partial(_shuffle_window, epoch_seed)).unbatch()
-        return records.map(functools.partial(_parse, builder.info.features, decoders), num_parallel_calls=tf.data.AUTOTUNE)
+        return records.map(_stub)
 
-    return Split(name, split.num_examples, read, lambda picture: f"{builder.info.full_name} {name}, picture {picture}")
+    def stub_of(picture):
+        shard = tf.searchsorted(tf.constant(first), tf.reshape(picture, [1]), side="right")[0] - 1
+        return stubs_of(shard).skip(picture - tf.constant(first)[shard]).take(1).map(_stub)
+
+    def load(stub):
+        there = tf.debugging.Assert(tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"])
+        with tf.control_dependencies([there] if there is not None else []):
+            example = builder.info.features.deserialize_example(stub["serialized"], decoders=decoders)
+        return {"image": example["image"], "label": example["label"], "picture": stub["picture"]}
+
+    def name_of(picture):
+        file = files[np.searchsorted(first, picture, side="right") - 1]
+        return f"{builder.info.full_name} {name}, picture {picture} in {file}"
+
+    return Split(name, split.num_examples, stubs, load, stub_of, name_of)
+
+
+def _stub(picture, serialized):
+    return {"serialized": serialized, "picture": picture}
 
 
 def _shuffled_range(size, epoch_seed, window=0):
@@ -278,8 +374,3 @@ def _shuffle_window(epoch_seed, window, records):
     pictures, serialized = records
     order = _shuffled_range(tf.size(pictures), epoch_seed, window)
     return tf.gather(pictures, order), tf.gather(serialized, order)
-
-
-def _parse(features, decoders, picture, serialized):
-    example = features.deserialize_example(serialized, decoders=decoders)
-    return {"image": example["image"], "label": example["label"], "picture": picture}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import sys
 import threading
@@ -98,6 +99,13 @@ def over_workers(strategy, value):
         return [value]
     everything = _gather(strategy)(tf.constant([value], tf.float64)).numpy().tolist()
     return everything[::len(everything) // worker_count(strategy)]  # one of each worker's replicas
+
+
+def union_over_workers(strategy, numbers):
+    """The set of all the numbers that the workers pass, each a set. All have to call it at the same step."""
+    most = int(max(over_workers(strategy, len(numbers))))
+    mine = sorted(numbers) + [math.nan] * (most - len(numbers))
+    return {int(number) for one in mine for number in over_workers(strategy, one) if not math.isnan(number)}
 
 
 @functools.cache

@@ -23,7 +23,6 @@ The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Besi
     assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it in the version's folder
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -99,7 +98,7 @@ class _Classifier(tf.Module):
 
     def _decode(self, image_bytes):
         def prepare(picture):
-            return preprocessing.central_crop(preprocessing.decode(picture), self._pixels)
+            return preprocessing.central_crop(preprocessing.decode(picture, self._pixels.resize), self._pixels)
 
         size, channels = self._pixels.image_size, self._pixels.channels
         return tf.map_fn(prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8))
@@ -204,20 +203,11 @@ def _check(path, model, pixels):
             raise UserError(f"The SavedModel differs from the Keras model by {difference:.2g} ({name}); nothing is exported.")
 
 
-def weights_digest(model):
-    """sha256 over all weights in the order of their paths: tells whether two exports are of the same weights."""
-    digest = hashlib.sha256()
-    for variable in sorted(model.weights, key=lambda variable: variable.path):
-        digest.update(variable.path.encode())
-        digest.update(np.ascontiguousarray(variable.value))
-    return digest.hexdigest()
-
-
 def main():
     model, settings, state = checkpoints.load_model(_MODEL_DIR.value, console.note)
     output = pathlib.Path(_OUTPUT.value)
     path = output / _version(output)
-    digest = weights_digest(model)
+    digest = checkpoints.weights_digest(model)
     there = path.exists()
     if there and artifacts.read_manifest(path)["weights_sha256"] != digest:
         raise UserError(f"{path} is there already, from other weights; pass --version=next, or remove it.")

@@ -4,52 +4,127 @@ The order of the pictures is a function of (seed, epoch) and what is done to a p
 starts again at step n sees what it would have seen, with nothing stored but n.
 """
 
+import functools
+import re
+import socket
+
+import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import datasets, preprocessing
+from alexnet_tf import preprocessing
+from alexnet_tf.errors import UserError
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
+_BEGAN_ANEW = "A data service began anew, with the first pictures; start the training again: it goes on from its checkpoint."
+_CONNECT_SECONDS = 10
+_NEIGHBOURS = 40  # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 
 
-def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE):
-    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size]} from step `first_step` on.
+def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way="guarded"):
+    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad": int64 [batch_size]} from step
+    `first_step` on.
 
     An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
     because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
-    part of `batch_size`.
+    part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
+    picture near it that can. That is the `way` "guarded". For "any" such a picture is an error, and for "jpeg" everything but a
+    JPEG is; they take less time, and what they give is the same to the bit.
+
+    With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
     """
     steps_per_epoch = split.examples // batch_size
     first_epoch, steps_done = divmod(first_step, steps_per_epoch)
 
     def one_epoch(epoch):
-        records = split.read(seed + epoch).take(steps_per_epoch * batch_size)
+        stubs = split.stubs(seed + epoch).take(steps_per_epoch * batch_size)
         done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
-        records = _share(records.skip(done), batch_size, context)  # skipped and shared out before they are decoded
-        return records.map(lambda record: record | {"epoch": epoch})
+        stubs = _share(stubs.skip(done), batch_size, context)  # skipped and shared out before they are read
+        return stubs.map(lambda stub: stub | {"epoch": epoch})
 
-    def prepare(record):
-        image = preprocessing.decode(record["image"])
-        picture_seed = tf.stack([seed + record["epoch"] * 2**32, record["picture"] * 2])  # odd ones belong to random_crop
-        return {"image": preprocessing.random_crop(image, pixels, picture_seed), "label": record["label"]}
+    def prepare(stub, crop):
+        record = split.load(stub)
+        picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])  # odd ones belong to random_crop
+        return {"image": crop(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
 
-    dataset = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    return _prepared_batches(dataset, prepare, batch_size, context)
+    def otherwise(stub):
+        near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
+        neighbours = tf.data.Dataset.from_tensor_slices(near).flat_map(split.stub_of)
+        neighbours = neighbours.map(lambda other: other | {"epoch": stub["epoch"], "bad": stub["picture"]})
+        return neighbours.map(functools.partial(prepare, crop=preprocessing.decode_random_crop))
+
+    stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
+    crop = preprocessing.random_crop_of_jpeg if way == "jpeg" else preprocessing.decode_random_crop
+    one = _guarded(functools.partial(prepare, crop=crop), otherwise if way == "guarded" or services else None)
+    if services:
+        return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
+    return _prepared_batches(stubs, one, batch_size, context)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE):
+def _from_services(services, stubs, prepare, rows):
+    """Batches of `rows`, the k-th prepared by the service k modulo their number. An error if one begins anew."""
+    def of_service(number, address):
+        share = stubs.batch(rows).shard(len(services), number).unbatch()
+        batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(rows, drop_remainder=True)
+        return batches.enumerate().apply(tf.data.experimental.service.distribute(
+            tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None))
+
+    parts = [of_service(number, address) for number, address in enumerate(services)]
+    batches = tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True)
+    return batches.enumerate().map(functools.partial(_checked_order, len(services))).prefetch(tf.data.AUTOTUNE)
+
+
+def _checked_order(services, number, numbered_batch):
+    number_there, batch = numbered_batch
+    with tf.control_dependencies([tf.debugging.Assert(number_there == number // services, [_BEGAN_ANEW])]):
+        return tf.nest.map_structure(tf.identity, batch)
+
+
+def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
-    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. A picture that
+    cannot be read is black and of weight 0. `pixels` may be a tuple of Preprocessings: "image" is then a tuple too, each cropped
+    from the same decoded picture by `crop(image, pixels)`. Views 1, 2, ... are crops as in training instead, drawn from `seed`.
     """
-    def weigh(number, record):
-        return record | {"weight": tf.cast(number < split.examples, tf.float32)}
+    def weigh(number, stub):
+        return stub | {"weight": tf.cast(number < split.examples, tf.float32)}
 
-    def prepare(record):
-        image = preprocessing.central_crop(preprocessing.decode(record["image"]), pixels)
-        return {"image": image, "label": record["label"], "weight": record["weight"]}
+    def crops(image, picture):
+        drawn = tf.stack([seed + view * 2**32, picture * 2])
+        cut = functools.partial(preprocessing.random_crop, seed=drawn) if view else crop
+        return tf.nest.map_structure(functools.partial(cut, image), pixels)
 
-    records = split.read(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
-    return _prepared_batches(_share(records, batch_size, context), prepare, batch_size, context)
+    def decode(stub):
+        record = split.load(stub)
+        image = preprocessing.decode(record["image"], max(each.resize for each in tf.nest.flatten(pixels)))
+        return stub | {"image": image, "label": record["label"]}
+
+    def otherwise(stub):
+        black = {"image": tf.zeros([1, 1, 3], tf.uint8), "label": tf.constant(0, tf.int64)}
+        return tf.data.Dataset.from_tensors(stub | black | {"weight": tf.constant(0.0), "bad": stub["picture"]})
+
+    decoded = _guarded(decode, otherwise)
+
+    @tf.autograph.experimental.do_not_convert
+    def prepare(stub):
+        row = decoded(stub)
+        return {"image": crops(row["image"], row["picture"])} | {key: row[key] for key in ("label", "weight", "bad")}
+
+    stubs = split.stubs(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
+    return _prepared_batches(_share(stubs, batch_size, context), prepare, batch_size, context)
+
+
+def check_reachable(addresses):
+    """Raises UserError unless something answers at each of `addresses`, such as grpc://host:5050."""
+    for address in addresses:
+        form = re.fullmatch(r"grpc://(\[.+\]|[^:/]+):(\d+)", address)
+        if not form:
+            raise UserError(f"--data_service={address} is no address; write it as grpc://host:5050.")
+        try:
+            socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--data_service={address} does not answer ({error}); start python -m alexnet_tf.data_service "
+                            "there.") from None
 
 
 def distribute(strategy, make_batches):
@@ -57,33 +132,103 @@ def distribute(strategy, make_batches):
     return iter(strategy.distribute_datasets_from_function(lambda context: make_batches(context=context)))
 
 
+def resilient_batches(strategy, split, make_batches, step, guarded):
+    """Yields the batches of a distributed `training_batches` from `step` on; `make_batches` is all of its call but for first_step,
+    context and way. The way is the quickest of which no picture so far was an error; with `guarded`, the last.
+    """
+    ways = ["guarded"] if guarded else ["jpeg", "any", "guarded"]
+    while True:
+        batches = distribute(strategy, functools.partial(make_batches, first_step=step, way=ways[0]))
+        try:
+            while True:
+                yield next_batch(batches, split)
+                step += 1
+        except UserError:
+            if len(ways) == 1:
+                raise
+            del ways[0]  # the step that failed comes again
+
+
 def next_batch(batches, split):
-    """The next of `batches`. Raises UserError naming a picture of `split` that does not decode."""
-    with datasets.naming_bad_pictures(split):
+    """The next of `batches`. Raises UserError where there is none: a data service is gone, or nothing of `split` can be read."""
+    try:
         return next(batches)
+    except StopIteration:
+        raise UserError(_BEGAN_ANEW) from None
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:
+        if _BEGAN_ANEW in error.message:
+            raise UserError(_BEGAN_ANEW) from None
+        reason = " ".join(error.message.split())[-300:]
+        raise UserError(f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}") from None
 
 
-def _share(records, batch_size, context):
+def _share(stubs, batch_size, context):
     """This worker's rows of each batch: worker w of n has the w-th n-th of them."""
     workers = context.num_input_pipelines
     if workers == 1:
-        return records
-    return records.batch(batch_size // workers).shard(workers, context.input_pipeline_id).unbatch()
+        return stubs
+    return stubs.batch(batch_size // workers).shard(workers, context.input_pipeline_id).unbatch()
 
 
-def _prepared_batches(records, prepare, batch_size, context):
+def _guarded(prepare, otherwise):
+    """A function of a stub: what `prepare` makes of it, its "bad" being -1, or, where that raises, the first of the dataset
+    `otherwise(stub)` that is no error. Without `otherwise` the error stays one.
+
+    A dataset of one element, whose errors are passed over: it costs 0.2 to 0.9 ms a picture, the more the larger the function.
+    """
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and half the time of building it
+    def guarded(stub):
+        stub = stub | {"bad": tf.constant(-1, tf.int64)}
+        if not otherwise:
+            return prepare(stub)
+        one = tf.data.Dataset.from_tensors(stub)
+        rest = one.flat_map(otherwise).ignore_errors()
+        return one.map(prepare).ignore_errors().concatenate(rest).take(1).get_single_element()
+
+    return guarded
+
+
+def _prepared_batches(stubs, prepare, batch_size, context):
     # Deterministic although parallel: the order is part of the result.
-    dataset = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def channel_mean(split, pixels, pictures=1024):
-    """Mean of each channel over the centre crops of the first `pictures` of a fixed shuffle: a list of floats in 0..255."""
-    crops = split.read(tf.constant(0, tf.int64)).take(pictures).map(
-        lambda record: preprocessing.central_crop(preprocessing.decode(record["image"]), pixels),
-        num_parallel_calls=tf.data.AUTOTUNE)
-    total, count = tf.zeros([pixels.channels]), 0
-    with datasets.naming_bad_pictures(split):
-        for crop in crops:
-            total, count = total + tf.reduce_mean(tf.cast(crop, tf.float32), [0, 1]), count + 1
-    return [float(level) for level in total / count]
+    """Mean of each channel, as `channel_statistics` has it."""
+    return channel_statistics(split, pixels, pictures)[0]
+
+
+def channel_statistics(split, pixels, pictures=1024):
+    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see `colour_statistics`."""
+    def prepare(stub):
+        return preprocessing.central_crop(preprocessing.decode(split.load(stub)["image"], pixels.resize), pixels)
+
+    # What cannot be read is counted when training comes to it.
+    crops = split.stubs(tf.constant(0, tf.int64)).take(pictures).map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    return colour_statistics(sum(pixel_moments(crop) for crop in crops.as_numpy_iterator()))
+
+
+def pixel_moments(image):
+    """Sums over the pixels of a uint8 [height, width, c]: float64 [c + 1, c + 1], of the products of the levels and of a leading 1.
+
+    So [0, 0] counts pixels, [0, 1:] sums levels and [1:, 1:] their products. Moments of many pictures are added; up to 2**53 (two
+    million pictures of 256 x 256) every sum is exact, so that neither order nor grouping changes a bit.
+    """
+    levels = np.ones([image.size // image.shape[-1], image.shape[-1] + 1])
+    levels[:, 1:] = image.reshape(-1, image.shape[-1])
+    return levels.T @ levels
+
+
+def colour_statistics(moments):
+    """(mean [c], colour PCA [c, c]) of pixels whose `pixel_moments` these are, as lists of floats in 0..255.
+
+    Row i of the PCA is the eigenvector of the channels' covariance with the i-th largest eigenvalue, its largest component
+    positive, times its standard deviation, the square root of that eigenvalue, as in the 2012 source (the paper says eigenvalue).
+    A sum of the rows, each times a N(0, 1) number, has the covariance of the pixels.
+    """
+    mean = moments[0, 1:] / moments[0, 0]
+    variances, vectors = np.linalg.eigh(moments[1:, 1:] / moments[0, 0] - np.outer(mean, mean))
+    rows = vectors.T[::-1] * np.sqrt(np.maximum(variances[::-1, None], 0))
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1)
+    return mean.tolist(), (rows * np.where(largest < 0, -1, 1)).tolist()

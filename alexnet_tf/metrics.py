@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import devices
 from alexnet_tf.checkpoints import replace_text
 from alexnet_tf.errors import UserError
 
@@ -53,9 +54,9 @@ class Log:
     """metrics.jsonl, one JSON object a line, and the same numbers as TensorBoard scalars in tensorboard/.
 
     Every 50 steps: step, epoch, train_loss, train_top_1 (since the line before), learning_rate, images_per_s, input_wait (the
-    share of the time that steps waited for pictures). After an epoch: step, epoch, train_loss and train_top_1 of the epoch,
-    learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are dropped, as those steps come again;
-    TensorBoard shows them twice.
+    share of the time that steps waited for pictures), bad_pictures (that could not be read, so far). After an epoch: step, epoch,
+    train_loss and train_top_1 of the epoch, learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are
+    dropped, as those steps come again; TensorBoard shows them twice.
     """
 
     STEPS = 50
@@ -97,6 +98,86 @@ def read_log(model_dir):
         except ValueError:
             continue
     return rows
+
+
+class Best:
+    """The evaluation of the lowest error so far, among equal ones that of the lowest loss; and when to wait no longer.
+
+    `patience` is how many epochs may pass without a lower error; 0: any number. Its state is what a checkpoint keeps.
+    """
+
+    def __init__(self, patience, state=None):
+        self.patience = patience
+        self._state = state or {"step": 0, "error": float("inf"), "loss": float("inf"), "epochs_since": 0, "figures": None}
+
+    def after_epoch(self, step, figures):
+        """Takes the evaluation `figures` of `step`; returns whether they are the best."""
+        state, error, loss = self._state, 1 - figures["top_1"], figures["loss"]
+        since = 0 if error < state["error"] else state["epochs_since"] + 1
+        best = (error, loss) < (state["error"], state["loss"])
+        if best:
+            state = {"step": step, "error": error, "loss": loss, "figures": figures}
+        self._state = state | {"epochs_since": since}
+        return best
+
+    @property
+    def step(self):
+        return self._state["step"]
+
+    @property
+    def figures(self):
+        return self._state["figures"]
+
+    @property
+    def is_over(self):
+        return 0 < self.patience <= self._state["epochs_since"]
+
+    def state(self):
+        return self._state
+
+
+def refuse_bad_pictures(count, most, faults):
+    """Raises UserError for more than `most` pictures that cannot be read, of which `faults` describe some."""
+    if count > most:
+        raise UserError(f"{count} pictures cannot be read, more than --max_bad_pictures={most}: {', '.join(faults[:3])}. Replace "
+                        "them or take them out, or allow more.")
+
+
+class BadPictures:
+    """Pictures that cannot be read, each told and counted once, those that were left out at the start included."""
+
+    _MOST_TOLD = 20  # at a time: a damaged file of records may lose thousands
+
+    def __init__(self, strategy, dataset, most, numbers, note):
+        """`numbers` are those of the training pictures that have been told already. Raises UserError for more than `most`."""
+        self._strategy, self._dataset, self._most, self._note = strategy, dataset, most, note
+        self._numbers, self._unread = set(numbers), []
+        refuse_bad_pictures(len(self), most, dataset.bad_pictures)
+
+    def __len__(self):
+        return len(self._dataset.bad_pictures) + len(self._numbers)
+
+    def in_line(self):
+        """For the end of the progress line."""
+        return f", {len(self)} bad pictures" if len(self) else ""
+
+    def add(self, batch):
+        """Remembers a batch of input_pipeline.training_batches; nothing is read from the device yet."""
+        self._unread += self._strategy.experimental_local_results(batch["bad"])
+
+    def check(self):
+        """Tells of new ones in what was added, all workers at the same step. Raises UserError when there are too many."""
+        numbers = set(np.concatenate(self._unread).tolist()) - {-1} - self._numbers if self._unread else set()
+        self._unread = []
+        new = devices.union_over_workers(self._strategy, numbers)
+        self._numbers |= new
+        faults = [self._dataset.train.describe_fault(number) for number in sorted(new)[:self._MOST_TOLD]]
+        for fault in faults:
+            self._note(f"passed over, as it cannot be read: {fault}")
+        refuse_bad_pictures(len(self), self._most, [*self._dataset.bad_pictures, *faults])
+
+    def numbers(self):
+        return sorted(self._numbers)
 
 
 class Stall:

@@ -11,6 +11,7 @@ and an image_size other than a variant's own gives pools that drop the last row 
 
 import contextlib
 import math
+import re
 
 import keras
 import numpy as np
@@ -25,9 +26,11 @@ _PAPER = {
     "resize": 256,  # section 2: the shorter side is scaled to 256, of which image_size pixels are cropped
     "channels": 3,
     "std": 1.0,  # inputs are divided by this after mean subtraction: section 2 divides by nothing
+    "colour_noise": 0.1,  # section 4.1: standard deviation of the shifts along the principal components of the colours
     "towers": "ab",
     "overhang": False,  # True: conv1 looks past the right and bottom border, at zeros
     "relu_first": True,  # in block 1: ReLU, LRN, pool; False: LRN on signed values, pool, ReLU
+    "pool_first": False,  # in blocks 1 and 2: True: pool, LRN
     "lrn": {"size": 5, "k": 2.0, "alpha": 1e-4},  # section 3.3
     "lrn_across_towers": False,
     "spatial_norm": False,
@@ -42,23 +45,28 @@ _PAPER = {
 # What was run: layers-145.cfg and layer-params-145.cfg. "scale=0.0001" is divided by the window's 5 (layer.py:1183).
 _SOURCE2012 = _PAPER | {
     "image_size": 224,
+    "noise_divides": True,  # inputs, by 1 + colour_noise: convdata_jpeg.py:176-179
     "overhang": True,
     "relu_first": False,
     "lrn": {"size": 5, "k": 2.0, "alpha": 2e-5},
     "spatial_norm": True,
     "stddev": {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03},
 }
+# BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
+_CAFFE = _PAPER | {
+    "colour_noise": 0.0,
+    "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
+    "lrn_across_towers": True,
+    "inverted_dropout": True,
+    "stddev": {"fc6": 0.005, "fc7": 0.005},
+    "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
+}
 VARIANTS = {
     "paper": _PAPER,
     "source2012": _SOURCE2012,
-    # BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
-    "caffe": _PAPER | {
-        "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
-        "lrn_across_towers": True,
-        "inverted_dropout": True,
-        "stddev": {"fc6": 0.005, "fc7": 0.005},
-        "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
-    },
+    "caffe": _CAFFE,
+    # BVLC's bvlc_reference_caffenet (train_val.prototxt): pooled before it is normalised, and the paper's biases.
+    "caffenet": _CAFFE | {"pool_first": True, "biases": _PAPER["biases"]},
     # Half of the network: tower a alone.
     "half": _PAPER | {"towers": "a", "fc_units": 2048},
     # The one-GPU net that section 3.2 compares with: half the kernels, conv5 and fc as wide as two towers (layers-145-half.cfg).
@@ -115,6 +123,43 @@ def multiply_adds(layer):
     if not isinstance(layer, (layers.Conv2D, layers.Dense)):
         return 0
     return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+
+
+def training_work(model):
+    """Multiply-adds of a training step for one picture: forward, and backward down to the first layer that is not frozen.
+
+    The gradient of a layer's weights costs as much as its forward pass, and so does that of its inputs; the first trained
+    layer needs none of its inputs, a frozen one above it none of its weights.
+    """
+    work, first = 0, None
+    for layer in model.layers:
+        own = multiply_adds(layer)
+        work += own
+        if own and layer.trainable:
+            first = first or _both_towers(layer)
+            work += own
+        if first and _both_towers(layer) != first:
+            work += own
+    return work
+
+
+def freeze(model, names):
+    """Freezes all layers but the last and those in `names` ("head" is the last, "all" are all); returns the others' names.
+
+    Names are without a tower's letter. Raises UserError for one that there is not.
+    """
+    there = list(dict.fromkeys(_both_towers(layer) for layer in model.layers if layer.weights))
+    for name in names:
+        if name not in (*there, "head", "all"):
+            raise UserError(f"--trainable={name}: no layer of that name; use head, all, or some of {', '.join(there)}.")
+    trained = [name for name in there if name in names or "all" in names or name == there[-1]]
+    for layer in model.layers:
+        layer.trainable = _both_towers(layer) in trained
+    return trained
+
+
+def _both_towers(layer):
+    return re.sub(r"(?<=\d)[ab]$", "", layer.name)
 
 
 def _last_map_size(variant, image_size):
@@ -175,14 +220,18 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
         overhang = (11 - images.shape[1]) % 4
         x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(towers)
     x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)                  # 55 x 55 x 48, twice
-    x = pool(lrn(x, "lrn1", row["relu_first"]), "pool1")                                  # 27 x 27 x 48
+    # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
+    x = lrn(pool(x, "pool1"), "lrn1") if row["pool_first"] else pool(lrn(x, "lrn1", row["relu_first"]), "pool1")  # 27 x 27 x 48
     if not row["relu_first"]:
         x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
     x = conv(x, 128, 5, "conv2", relu=False)                                              # 27 x 27 x 128
+    if row["pool_first"]:
+        x = pool(x, "pool2")
     x = lrn(x, "lrn2")
     if row["spatial_norm"]:
         x = [SpatialResponseNormalization(name=f"spatial_norm2{tower}")(t) for t, tower in zip(x, towers)]
-    x = pool(x, "pool2")                                                                  # 13 x 13 x 128
+    if not row["pool_first"]:
+        x = pool(x, "pool2")                                                              # 13 x 13 x 128
     x = conv(both(x, "both2"), 192, 3, "conv3")                                           # 13 x 13 x 192
     x = conv(x, 192, 3, "conv4")                                                          # 13 x 13 x 192
     x = conv(x, row["conv5_filters"], 3, "conv5")                                         # 13 x 13 x 128

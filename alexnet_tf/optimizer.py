@@ -13,11 +13,13 @@ class SGD2012(keras.optimizers.Optimizer):
 
     The rate is inside the velocity, and the decay goes through the momentum; `keras.optimizers.SGD(weight_decay=)` is
     another rule. Biases do not decay; their rate is `bias_rate` times the rate (the source ran 2, the paper says 1).
+    `layer_rates` multiplies the rates of layers by name, {"fc8": 10.0}: a fresh projection on trained layers (the source's
+    layer-params-146-2012-2011.cfg, lines 182-193, ran 10 there).
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, decay=0.0005, bias_rate=1.0, name="sgd2012", **kwargs):
+    def __init__(self, learning_rate=0.01, momentum=0.9, decay=0.0005, bias_rate=1.0, layer_rates=None, name="sgd2012", **kwargs):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
+        self.momentum, self.decay, self.bias_rate, self.layer_rates = momentum, decay, bias_rate, dict(layer_rates or {})
 
     def build(self, variables):
         if self.built:
@@ -25,7 +27,9 @@ class SGD2012(keras.optimizers.Optimizer):
         super().build(variables)
         self.velocities = [self.add_variable_from_reference(variable, name="velocity") for variable in variables]
         self._is_bias = [variable.path.endswith("bias") for variable in variables]
-        self._is_conv1 = [variable.path.split("/")[-2:-1] in (["conv1"], ["conv1a"], ["conv1b"]) for variable in variables]
+        self._factors = [(self.bias_rate if is_bias else 1.0) * self.layer_rates.get(_layer_name(variable), 1.0)
+                         for variable, is_bias in zip(variables, self._is_bias)]
+        self._is_conv1 = [_layer_name(variable) in ("conv1", "conv1a", "conv1b") for variable in variables]
         # The `steps` schedule slows conv1 and then freezes it. A rate of 0 freezes: no decay, no coasting (src/layer.cu:582).
         self.conv1_factor = self.add_variable((), initializer="ones", name="conv1_factor")
         self._accept = True
@@ -41,7 +45,7 @@ class SGD2012(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         velocity = self.velocities[index].value
-        rate = tf.cast(learning_rate, variable.dtype) * (self.bias_rate if self._is_bias[index] else 1.0)
+        rate = tf.cast(learning_rate, variable.dtype) * self._factors[index]
         if self._is_conv1[index]:
             rate *= tf.cast(self.conv1_factor.value, variable.dtype)
         updated, new_velocity = _rule(
@@ -52,7 +56,12 @@ class SGD2012(keras.optimizers.Optimizer):
         variable.assign(updated)
 
     def get_config(self):
-        return super().get_config() | {"momentum": self.momentum, "decay": self.decay, "bias_rate": self.bias_rate}
+        return super().get_config() | {"momentum": self.momentum, "decay": self.decay, "bias_rate": self.bias_rate,
+                                       "layer_rates": self.layer_rates}
+
+
+def _layer_name(variable):
+    return "/".join(variable.path.split("/")[-2:-1])
 
 
 @tf.function(jit_compile=True, reduce_retracing=False)  # one pass over the 244 MB of weights instead of five
@@ -64,6 +73,7 @@ def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
 SCHEDULES = ("plateau", "steps", "linear", "constant")
 # Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg, lines 169-181).
 _DROPS_2012, _EPOCHS_2012 = (25, 51, 79), 91
+_NOISE_2012 = 67  # from that epoch on there was no colour noise
 _CONV1_2012 = (67, 0.1), (72, 0.0)  # what conv1's rate was multiplied by from those epochs on, beside the drops
 
 
@@ -85,6 +95,11 @@ def conv1_factor(schedule, progress):
     """What conv1's rate is multiplied by besides: the last phase of the 2012 run, for the schedule `steps`."""
     past = [factor for epoch, factor in _CONV1_2012 if schedule == "steps" and progress * _EPOCHS_2012 >= epoch]
     return past[-1] if past else 1.0
+
+
+def colour_noise_factor(schedule, progress):
+    """What the strength of the colour noise is multiplied by: the schedule `steps` ends it as the 2012 run did."""
+    return 0.0 if schedule == "steps" and progress * _EPOCHS_2012 >= _NOISE_2012 else 1.0
 
 
 class Plateau:

@@ -1,13 +1,21 @@
-"""Pixels in, network input out: the only home of decoding, scaling, cropping, mirroring and mean subtraction.
+"""Pixels in, network input out: the only home of decoding, scaling, cropping, mirroring, colour noise and mean subtraction.
 
 Training, evaluation, export and classification all call this module, so that a network never sees pixels prepared in another
-way than those it was trained on. uint8 travels between the stages; `to_network_input` does the arithmetic at the end.
+way than those it was trained on. uint8 travels between the stages; `to_network_input`, and in training `to_training_input`, do the
+arithmetic at the end.
 """
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 import tensorflow as tf
+
+# As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
+_DCT = {"dct_method": "INTEGER_ACCURATE"}
+_RATIOS = 1, 2, 4, 8  # by which libjpeg makes a JPEG smaller as it decodes it
+LARGEST_PICTURE = 89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +27,13 @@ class Preprocessing:
     channels: int  # 3: RGB; 1: grey (ITU-R BT.601 luma)
     mean: tuple  # subtracted per channel, in 0..255
     std: float  # then the difference is divided by this; 1 in the paper
+    colour_pca: tuple | None = None  # rows: principal components of the training pixels, each as long as its standard deviation
+    noise_divides: bool = False  # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
 
     def __post_init__(self):
         object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))  # JSON gives a list
+        if self.colour_pca is not None:
+            object.__setattr__(self, "colour_pca", tuple(tuple(float(level) for level in row) for row in self.colour_pca))
 
 
 def default_resize(row, image_size):
@@ -29,21 +41,71 @@ def default_resize(row, image_size):
     return row["resize"] if image_size == row["image_size"] else round(image_size * 8 / 7)
 
 
-def decode(picture):
+def decode(picture, resize=None):
     """Decodes the bytes of one JPEG, PNG, BMP or GIF file (its first frame) to RGB, uint8 [height, width, 3].
 
-    Grey is repeated, alpha and EXIF orientation are ignored. Raises tf.errors.InvalidArgumentError for bytes that are no
-    picture or that end early.
+    Grey is repeated, CMYK converted, 16 bits cut to 8; alpha and EXIF orientation are ignored. With `resize`, a JPEG whose
+    shorter side is at least 4, 8 or 16 times as many pixels is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does sooner
+    and without aliasing; what is left to scale is at least twice `resize`, so that the result is hardly another. Raises
+    tf.errors.InvalidArgumentError for bytes that are no picture, that end early, or whose header promises more than
+    LARGEST_PICTURE pixels, before any of them is decoded.
     """
-    image = tf.io.decode_image(picture, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return image
+    is_jpeg = tf.io.is_jpeg(picture)
+    shape = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(picture), lambda: _shape_in_header(picture))
+    picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
+    size = shape[:2]
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    checks = [tf.debugging.Assert(pixels > 0, ["neither JPEG, PNG, GIF nor BMP, or without pixels"]),
+              tf.debugging.Assert(pixels <= LARGEST_PICTURE, [f"its header promises more than {LARGEST_PICTURE} pixels"])]
+    halvings = _halvings(size, resize) if resize else tf.constant(0)
+    ways = [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in _RATIOS]
+    ways.append(functools.partial(tf.io.decode_image, picture, 3, expand_animations=False))
+    with tf.control_dependencies([check for check in checks if check is not None]):  # None: it has run already
+        return tf.ensure_shape(tf.switch_case(tf.where(is_jpeg, halvings, 4), ways), [None, None, 3])
+
+
+def _as_adobe_has_it(picture):
+    """A JPEG of four colours with a marker of Adobe's before its own, if it has one, which then prevails.
+
+    Without one, TensorFlow takes 255 for full ink. What writes such files, and Pillow, take it for none, as Adobe does.
+    """
+    marker = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\0"
+    return tf.strings.join([tf.strings.substr(picture, 0, 2), marker, tf.strings.substr(picture, 2, -1)])
+
+
+def _shape_in_header(picture):
+    """int32 [height, width, 3] that the header of a PNG, GIF or BMP file states; zeros instead for any other file."""
+    def numbers(begin, dtype, little_endian=True):
+        width_height = tf.io.decode_raw(tf.strings.substr(picture, begin, 2 * dtype.size), dtype, little_endian)
+        # A BMP that is stored from top to bottom has a negative height.
+        return tf.concat([tf.abs(tf.cast(width_height[::-1], tf.int32)), [3]], 0)
+
+    def starts_with(signature):
+        return tf.strings.substr(picture, 0, len(signature)) == signature
+
+    return tf.case([(starts_with(b"\x89PNG"), lambda: numbers(16, tf.int32, little_endian=False)),
+                    (starts_with(b"GIF8"), lambda: numbers(6, tf.uint16)),
+                    (starts_with(b"BM"), lambda: numbers(18, tf.int32))],
+                   default=lambda: tf.zeros([3], tf.int32))
 
 
 def central_crop(image, preprocessing):
     """One picture of any size, uint8 [height, width, 3], to the central uint8 [image_size, image_size, channels]."""
-    offset = tf.fill([2], (preprocessing.resize - preprocessing.image_size) / 2)
-    return _window(image, preprocessing, tf.floor(offset))
+    offset = tf.fill([2], (preprocessing.resize - preprocessing.image_size) // 2)
+    return _window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, offset)
+
+
+def ten_views(image, preprocessing):
+    """The four corners and the centre of the central resize x resize square, each and its mirror image: uint8 [10, s, s, c].
+
+    As the paper's section 4.1 and __trim_borders of the source's convdata_jpeg.py have it.
+    """
+    square = _window(tf.shape(image)[:2], functools.partial(_cut, image),
+                     dataclasses.replace(preprocessing, image_size=preprocessing.resize), tf.zeros([2], tf.int32))
+    size, far = preprocessing.image_size, preprocessing.resize - preprocessing.image_size
+    places = (0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)
+    views = [square[top:top + size, left:left + size] for top, left in places]
+    return tf.stack([*views, *(view[:, ::-1] for view in views)])
 
 
 def random_crop(image, preprocessing, seed):
@@ -51,35 +113,136 @@ def random_crop(image, preprocessing, seed):
 
     Section 4.1 of the paper. `seed` is an int64 [2]: the same seed gives the same crop.
     """
+    return _random_window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, seed)
+
+
+def decode_random_crop(picture, preprocessing, seed):
+    """`random_crop` of the picture in the bytes of a file. Raises as `decode` does."""
+    return random_crop(decode(picture, preprocessing.resize), preprocessing, seed)
+
+
+def random_crop_of_jpeg(picture, preprocessing, seed):
+    """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded.
+
+    Raises tf.errors.InvalidArgumentError for another format, and for a file that does not end as a JPEG does, of which this part
+    may be there and the rest not.
+    """
+    check = tf.debugging.Assert(
+        tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), ["no JPEG that ends as one"])
+    with tf.control_dependencies([check] if check is not None else []):
+        shape = tf.image.extract_jpeg_shape(picture)
+    picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
+    halvings = _halvings(shape[:2], preprocessing.resize)
+    divisor = tf.bitwise.left_shift(1, halvings)
+
+    def part(begin, size):  # LARGEST_PICTURE does not matter: the part alone is in memory
+        window = tf.concat([begin, size], 0)
+        return tf.switch_case(halvings, [
+            functools.partial(tf.image.decode_and_crop_jpeg, picture, window, 3, ratio, **_DCT) for ratio in _RATIOS])
+
+    return _random_window((shape[:2] + divisor - 1) // divisor, part, preprocessing, seed)
+
+
+def _halvings(size, resize):
+    """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice `resize`."""
+    return tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
+
+
+def _cut(image, begin, size):
+    return tf.slice(image, tf.concat([begin, [0]], 0), tf.concat([size, [-1]], 0))
+
+
+def _random_window(size, part, preprocessing, seed):
     highest = preprocessing.resize - preprocessing.image_size + 1
     offset = tf.random.stateless_uniform([2], seed, 0, highest, tf.int32)
     mirror = tf.random.stateless_uniform([], seed + [0, 1], 0, 2, tf.int32) == 1
-    crop = _window(image, preprocessing, tf.cast(offset, tf.float32))
-    return tf.cond(mirror, lambda: crop[:, ::-1], lambda: crop)
+    crop = _window(size, part, preprocessing, offset)
+    return tf.cond(mirror, lambda: tf.reverse(crop, [1]), lambda: crop)
 
 
-def _window(image, preprocessing, offset):
+def _window(size, part, preprocessing, offset):
     """Scales the shorter side to `resize` and returns image_size x image_size pixels of the central square, uint8.
 
-    `offset` [2] is the window's (top, left) within that square. Only the window is computed: it equals the same window of the
-    whole scaled picture (triangle filter, antialiased as tf.image.resize does it).
+    `size`, int32 [2], is that of the picture; `part(begin, size)` gives pixels of it, of which the outermost may be off by some
+    levels, where they are not the picture's own; `offset`, int32 [2], is the window's (top, left) within that square. Only the
+    window is read and computed: it equals the same window of the whole scaled picture (triangle filter, antialiased as
+    tf.image.resize does it).
     """
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    scaled = tf.round(size * preprocessing.resize / tf.reduce_min(size))
-    scale = scaled / size
-    corner = tf.floor((scaled - preprocessing.resize) / 2) + offset
-    window = tf.raw_ops.ScaleAndTranslate(
-        images=image[None], size=[preprocessing.image_size] * 2, scale=scale, translation=-corner,
-        kernel_type="triangle", antialias=True)[0]
+    resize, side = preprocessing.resize, preprocessing.image_size
+
+    def cut():
+        corner = (size - resize) // 2 + offset
+        begin = tf.maximum(corner - 1, 0)
+        return _cut(part(begin, tf.minimum(corner + side + 1, size) - begin), corner - begin, [side, side])
+
+    def resample():
+        exact = tf.cast(size, tf.float64)
+        scaled = tf.round(exact * resize / tf.reduce_min(exact))
+        scale = scaled / exact
+        corner = (scaled - resize) // 2 + tf.cast(offset, tf.float64)
+        reach = tf.maximum(1 / scale, 1) + 1  # of the filter, in pixels of the picture, and one more
+        begin = tf.maximum(tf.cast(tf.floor(corner / scale - reach), tf.int32), 0)
+        end = tf.minimum(tf.cast(tf.math.ceil((corner + side) / scale + reach), tf.int32), size)
+        shift = tf.cast(begin, tf.float64) * scale - corner
+        return _resample(part(begin, end - begin), tf.cast(scale, tf.float32), tf.cast(shift, tf.float32), side)
+
+    window = tf.cond(tf.reduce_min(size) == resize, cut, resample)
     if preprocessing.channels == 1:
-        window = tf.image.rgb_to_grayscale(window)
-    window = tf.cast(tf.clip_by_value(tf.round(window), 0, 255), tf.uint8)
-    return tf.ensure_shape(window, [preprocessing.image_size] * 2 + [preprocessing.channels])
+        window = tf.cast(tf.round(tf.image.rgb_to_grayscale(tf.cast(window, tf.float32))), tf.uint8)
+    return tf.ensure_shape(window, [side, side, preprocessing.channels])
+
+
+def _resample(image, scale, shift, size):
+    """uint8 [height, width, 3] to uint8 [size, size, 3]: a pixel at p comes to p * scale + shift, both float32 [2].
+
+    ScaleAndTranslate is three times as fast on rows, whole vectors, as on the three numbers of a pixel. So rows are scaled,
+    turned into columns, and scaled again.
+    """
+    def rows(image, axis):
+        flat = tf.reshape(image, [1, tf.shape(image)[0], 1, -1])
+        scaled = tf.raw_ops.ScaleAndTranslate(
+            images=flat, size=[size, 1], scale=tf.stack([scale[axis], 1.0]), translation=tf.stack([shift[axis], 0.0]),
+            kernel_type="triangle", antialias=True)
+        return tf.reshape(scaled, [size, tf.shape(image)[1], 3])
+
+    columns = rows(tf.transpose(rows(image, 0), [1, 0, 2]), 1)
+    return tf.transpose(tf.cast(tf.round(columns), tf.uint8), [1, 0, 2])
 
 
 def to_network_input(images, preprocessing):
     """uint8 or float images in 0..255, [batch, image_size, image_size, channels], to float32 less the mean, over `std`."""
     return (tf.cast(images, tf.float32) - tf.constant(preprocessing.mean)) / preprocessing.std
+
+
+def to_training_input(images, preprocessing, strength, seed, step, first_row):
+    """`to_network_input` with colour noise (paper, section 4.1): to each picture the principal components of the training pixels
+    are added, each times a number from N(0, strength^2), the same for all pixels.
+
+    The paper multiplies eigenvalues; the 2012 source multiplies their roots, the standard deviations, as here: eigenvalues would
+    drown the picture. Noise belongs to (seed, step, row of the global batch), the first row here being `first_row`. It is
+    the same under XLA, because random integers are.
+    """
+    inputs = to_network_input(images, preprocessing)
+    if preprocessing.colour_pca is None:
+        return inputs
+    shift = strength * tf.reduce_sum(_normal(tf.shape(images)[0], seed, step, first_row)[:, :, None] * preprocessing.colour_pca, 1)
+    noisy = inputs + shift[:, None, None] / preprocessing.std
+    return noisy / (1 + strength) if preprocessing.noise_divides else noisy
+
+
+def _normal(rows, seed, step, first_row):
+    """float32 [rows, 3] from N(0, 1), by the Box-Muller transform of random bits, of which Philox gives four words for each row.
+
+    The counter is (row, step); the key lies above those of layers.Dropout.
+    """
+    counter = tf.stack([tf.cast(first_row, tf.uint64), tf.cast(step, tf.uint64)])
+    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[rows, 4], key=tf.constant([2**32 + seed], tf.uint64), counter=counter, alg=1, dtype=tf.int32)
+    uniform = (tf.cast(bits, tf.float32) + (2**31 + 0.5)) * 2.0**-32  # in 0..1, without 0
+    radius, angle = tf.sqrt(-2 * tf.math.log(uniform[:, :2])), 2 * math.pi * uniform[:, 2:]
+    normal = tf.concat([radius * tf.cos(angle), radius[:, :1] * tf.sin(angle[:, :1])], 1)
+    # Logarithm and cosine differ in their last bit with the number of rows, and under XLA. Nothing that is learned should.
+    return tf.round(normal * 1024) / 1024
 
 
 def to_edge_input(images, preprocessing):

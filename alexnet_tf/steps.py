@@ -16,49 +16,63 @@ import statistics
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import devices, input_pipeline, preprocessing
+from alexnet_tf import console, devices, input_pipeline, preprocessing
+from alexnet_tf.classifiers import TOP, Answers, Classifier
+from alexnet_tf.errors import UserError
 
 
 class TrainStep:
-    """One update of the weights. Call it with a batch of input_pipeline.distribute and the number of the step; it returns the
-    sum of the loss (cross-entropy in nats, without the decay) and of the correct top-1 answers over the global batch, as scalar
-    tensors. Where the loss is not finite, no weight changes.
+    """One update of the weights. Call it with a batch of input_pipeline.distribute, the number of the step and the strength of the
+    colour noise; it returns the sum of the loss (cross-entropy in nats, without the decay) and of the correct top-1 answers over
+    the global batch, as scalar tensors. Where the loss is not finite, no weight changes. Colour noise depends on `seed`.
     """
 
-    def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True):
+    def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
         self.xla = xla
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-        forward_backward = tf.function(_forward_backward(model, pixels, batch_size), jit_compile=xla)
+
+        def prepare(inputs):
+            images, strength, step, first_row = inputs
+            return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)
+
+        forward_backward = tf.function(make_forward_backward(model, prepare, batch_size), jit_compile=xla)
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
 
-        def replica_step(batch, step):
+        def replica_step(batch, step, strength):
             replica = tf.distribute.get_replica_context()
             first_row = rows * tf.cast(replica.replica_id_in_sync_group, tf.int64)
             # Read here, because a compiled function cannot read a variable that lives on another device.
             weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
-            state = [_state(variable, first_row, step) for variable in model.non_trainable_variables]
-            *sums, gradients = forward_backward(weights, state, batch["image"], batch["label"])
+            state = [state_of(variable, first_row, step) for variable in model.non_trainable_variables]
+            inputs = batch["image"], strength, step, first_row
+            *sums, gradients = forward_backward(weights, state, inputs, batch["label"])
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
             optimizer.apply_if(tf.math.is_finite(loss), gradients, model.trainable_variables)
             return loss, correct
 
         @tf.function
-        def step(batch, number):
-            return [strategy.experimental_local_results(value)[0] for value in strategy.run(replica_step, args=(batch, number))]
+        def step(batch, number, strength):
+            sums = strategy.run(replica_step, args=(batch, number, strength))
+            return [strategy.experimental_local_results(value)[0] for value in sums]
 
         self._step = step
 
-    def __call__(self, batch, number):
-        return self._step(batch, tf.constant(number, tf.int64))
+    def __call__(self, batch, number, colour_noise=0.0):
+        return self._step(batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32))
 
 
-def _forward_backward(model, pixels, batch_size):
-    def forward_backward(weights, state, images, labels):
-        logits, _ = model.stateless_call(weights, state, preprocessing.to_network_input(images, pixels), training=True)
+def make_forward_backward(model, prepare, batch_size):
+    """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
+    the mean loss over `batch_size`); `prepare(inputs)` is what `model` reads. Layers below the first trainable one have no
+    backward pass: no gradient is asked for there.
+    """
+    def forward_backward(weights, state, inputs, labels):
+        logits, _ = model.stateless_call(weights, state, prepare(inputs), training=True)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         # Gradients of the replicas are summed: the mean is over the GLOBAL batch.
         mean_loss = tf.reduce_sum(losses) / batch_size
@@ -70,7 +84,7 @@ def _forward_backward(model, pixels, batch_size):
     return forward_backward
 
 
-def _state(variable, first_row, step):
+def state_of(variable, first_row, step):
     """What layers.Dropout draws its masks from: nothing random has to be stored with a checkpoint."""
     if "seed_generator" not in variable.path:
         return tf.convert_to_tensor(variable.value)
@@ -106,33 +120,76 @@ def first_non_finite_layer(model, pixels, images):
 
 
 def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
-    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a datasets.Split.
+    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a datasets.Split, from their centre.
 
     Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
-    `on_batch(pictures)` is called after each batch with the number of its pictures. Raises UserError naming a picture that does
-    not decode.
+    A picture that cannot be read is told and not counted. `on_batch(pictures)` is called after each batch with the number of its
+    pictures.
     """
+    classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
+    return answers(strategy, [classifier], split, batch_size, on_batch=on_batch)[0].figures()
+
+
+def model_probabilities(model, pixels):
+    """The function of a Classifier for a Keras model that puts out logits."""
+    def from_images(images):
+        logits = model(preprocessing.to_network_input(images, pixels), training=False)
+        return tf.nn.softmax(tf.cast(logits, tf.float64))  # no logit of a network that is alive is so low that this gives 0
+
+    return from_images
+
+
+def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_batch=None):
+    """What each Classifier of `ensemble` says to every picture of a datasets.Split, and what they say together.
+
+    Returns Answers, in a list: those of each, and, where there are several, those from the mean of their probabilities by
+    `weights` (equal ones by default). From 10 `views`, the probabilities of each are the mean over preprocessing.ten_views, as
+    the 2012 source has it (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of losses.
+    `on_batch` as for evaluate_split. Pictures are decoded once, and cropped once for each kind of pixels.
+    """
+    shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
+    shares /= shares.sum()
+    kinds = tuple(dict.fromkeys(classifier.pixels for classifier in ensemble))
+    crop = {1: preprocessing.central_crop, 10: preprocessing.ten_views}[views]
+    least = [classifier.least for classifier in ensemble]
+
     def replica_step(batch):
-        logits = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
-        labels, weights = batch["label"], batch["weight"]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        best = tf.math.top_k(logits, min(5, logits.shape[-1])).indices  # of equal logits the lower index: ties are no gift
-        found = tf.cast(tf.cast(best, tf.int64) == labels[:, None], tf.float32)
-        answers = found[:, 0], tf.reduce_sum(found, 1)
-        return [tf.reduce_sum(value * weights) for value in (tf.ones_like(weights), losses, *answers)]
+        said = []
+        for classifier in ensemble:
+            with tf.control_dependencies(said[-1:]):  # after one another: memory holds the activations of one network
+                images = batch["image"][kinds.index(classifier.pixels)]
+                of_views = tf.cast(classifier.probabilities(tf.reshape(images, [-1, *images.shape[-3:]])), tf.float64)
+                said.append(tf.reduce_mean(tf.reshape(of_views, [-1, views, of_views.shape[-1]]), axis=1))
+        together = [tf.add_n([share * one for share, one in zip(shares, said)])] if len(said) > 1 else []
+        judged = [_judge(one, batch["label"], floor) for one, floor in zip(said + together, [*least, shares @ least])]
+        return batch["weight"], batch["label"], batch["bad"], judged
 
     @tf.function
     def step(batch):
-        return tf.stack([strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-                         for value in strategy.run(replica_step, args=(batch,))])
+        return tf.nest.map_structure(lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,)))
 
     batches = input_pipeline.distribute(
-        strategy, lambda context: input_pipeline.evaluation_batches(split, pixels, batch_size, context))
-    totals = tf.zeros([4])
+        strategy, lambda context: input_pipeline.evaluation_batches(split, kinds, batch_size, context, crop))
+    labels, judgements, bad = [], [], []
     for _ in range(math.ceil(split.examples / batch_size)):
-        sums = step(input_pipeline.next_batch(batches, split))
-        totals += sums
+        weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(input_pipeline.next_batch(batches, split)))
+        real = weight > 0  # the others fill up the last batch
+        labels.append(label[real])
+        bad += numbers[numbers >= 0].tolist()
+        judgements.append([[losses[real], best[real]] for losses, best in judged])
         if on_batch:
-            on_batch(int(sums[0]))
-    examples, *sums = (float(total) for total in totals)
-    return {"examples": int(examples), **dict(zip(("loss", "top_1", "top_5"), (total / examples for total in sums)))}
+            on_batch(len(labels[-1]))
+    bad = sorted(set(bad))
+    if len(bad) == split.examples:
+        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}.")
+    if bad and devices.is_chief(strategy):
+        console.note(f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are not counted: "
+                     f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}")
+    return [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+
+
+def _judge(probabilities, labels, least):
+    """(losses [n] in nats, the best classes [n, TOP]). A probability below `least` counts as that, so that every loss is finite."""
+    losses = -tf.math.log(tf.maximum(tf.gather(probabilities, labels, batch_dims=1), least))
+    # Of equal ones the lower index: ties are no gift.
+    return losses, tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1])).indices

@@ -18,41 +18,36 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, training
+from alexnet_tf import checkpoints, console, datasets, devices, input_pipeline, metrics, training
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
-from alexnet_tf.optimizer import SCHEDULES, SGD2012
+from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing, default_resize
 
 _DATASET, _DATA_DIR = app.define_dataset()
 _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
-_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0, upper_bound=2**31 - 1)
-_XLA = flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "Compile the step by XLA; auto times both and takes the faster.")
+(_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
+ _CHECKPOINT_SECONDS, _DRY_RUN) = app.define_training(
+     None, "; default: the paper's 0.01, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
-_EPOCHS = flags.DEFINE_integer("epochs", 90, "Passes over the training pictures.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", None, "At the start, after warm-up; default: the paper's 0.01, times batch_size / 256 where that is more.",
-    lower_bound=0.0)
-_WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0)
-_SCHEDULE = flags.DEFINE_enum("schedule", "plateau", SCHEDULES, "plateau: divided by 10, three times, when the validation error "
-                               "stops improving; steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
-                               "72/91; linear: to 0.")
-_MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0, upper_bound=0.9999)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.", lower_bound=0.0)
-_BIAS_RATE = flags.DEFINE_float("bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99)
 _INIT = flags.DEFINE_enum(
     "init", "source2012", ["source2012", "variant"],
     "Initial weights of --variant=paper and half: source2012 is 0.03 in conv3 to conv5, as was run; variant is the paper's text, "
     "0.01 in all layers. The other variants have their own.")
-_CHECKPOINT_SECONDS = flags.DEFINE_integer(
-    "checkpoint_seconds", 600, "A checkpoint is written at the end of an epoch and after this time.", lower_bound=1)
 _TOWER_DEVICES = flags.DEFINE_list(
     "tower_devices", None, "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without XLA.")
+_COLOUR_NOISE = flags.DEFINE_float(
+    "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
+    "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0)
+_MAX_BAD_PICTURES = flags.DEFINE_integer(
+    "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; at more, a run stops.", lower_bound=0)
+_DATA_SERVICE = flags.DEFINE_list(
+    "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, with "
+    "commas between; default: in this process.")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, then stops before the first step.")
 
 
 def main():
@@ -89,7 +84,8 @@ def _train(strategy, until_trained):
             f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = training.Plan(batch_size, _EPOCHS.value, learning_rate, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value, _xla(),
-                         _CHECKPOINT_SECONDS.value)
+                         _CHECKPOINT_SECONDS.value, _PATIENCE.value, _colour_noise(), _MAX_BAD_PICTURES.value,
+                         tuple(_DATA_SERVICE.value))
     if _DRY_RUN.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
@@ -113,18 +109,23 @@ def _open(model_dir, batch_size, chief, until_trained):
     image_size = _image_size()
     if math.isnan(_LEARNING_RATE.value or 0.0):
         raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the paper's.")
+    input_pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
     stored = checkpoints.read_settings(model_dir)
+    if stored and "pretrained_sha256" in stored:
+        raise UserError(f"--model_dir={model_dir} holds a fine-tuned model; go on with python -m alexnet_tf.finetune, or pass "
+                        "another --model_dir.")
     identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
                 "batch_size": batch_size, "seed": _SEED.value}
-    _check_same(stored, identity)
+    checkpoints.check_same(model_dir, stored, identity)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
-    for line in dataset.notes if chief else ():
+    for line in (*dataset.notes, *dataset.bad_pictures[:20]) if chief else ():
         console.note(line)
+    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
     identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
                  "data_fingerprint": dataset.fingerprint}
-    _check_same(stored, identity)
+    checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
     if chief and not _DRY_RUN.value:
@@ -166,12 +167,8 @@ def _image_size():
     return image_size
 
 
-def _check_same(stored, identity):
-    """Raises UserError if the model directory was trained with something else that cannot change on the way."""
-    for name, value in identity.items() if stored else ():
-        if stored.get(name) != value:
-            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
-            raise UserError(f"--model_dir={_MODEL_DIR.value} holds a model of {name} {was}, not {now}; pass another --model_dir.")
+def _colour_noise():
+    return VARIANTS[_VARIANT.value].get("colour_noise", 0.0) if _COLOUR_NOISE.value is None else _COLOUR_NOISE.value
 
 
 def _initial_stddev():
@@ -181,8 +178,12 @@ def _initial_stddev():
 
 def _preprocessing(dataset, image_size):
     row = VARIANTS[_VARIANT.value]
-    pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"], (0.0,) * row["channels"], row["std"])
-    return dataclasses.replace(pixels, mean=input_pipeline.channel_mean(dataset.train, pixels))
+    pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"], (0.0,) * row["channels"], row["std"],
+                           noise_divides=row.get("noise_divides", False))
+    if dataset.statistics and pixels.channels == 3:
+        return dataclasses.replace(pixels, **dataset.statistics)
+    mean, colour_pca = input_pipeline.channel_statistics(dataset.train, pixels)
+    return dataclasses.replace(pixels, mean=mean, colour_pca=colour_pca if pixels.channels == 3 else None)
 
 
 def run():

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from alexnet_tf import checkpoints, console, devices, input_pipeline, steps
 from alexnet_tf.errors import UserError
-from alexnet_tf.metrics import Log, NoLog, RunningMeans, Stall
-from alexnet_tf.optimizer import Plateau, conv1_factor, learning_rate_factor
+from alexnet_tf.metrics import BadPictures, Best, Log, NoLog, RunningMeans, Stall
+from alexnet_tf.optimizer import Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Plan:
     seed: int = 0
     xla: str = "auto"
     checkpoint_seconds: float = 600
+    patience: int = 0  # epochs without a lower evaluation error after which to stop, with the best weights; 0: never, the last
+    colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
+    max_bad_pictures: int = 10
+    data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
@@ -64,10 +68,11 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
-        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None, "scheduled": None}
-    first_step, figures = state["step"], state["figures"]
+        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None, "scheduled": None,
+        "best": None}
+    first_step, figures, best = state["step"], state["figures"], Best(plan.patience, state.get("best"))
     devices.check_agreement(strategy, first_step=first_step, plan=plan, data=dataset.fingerprint)
-    if first_step >= last_step:
+    if first_step >= last_step or best.is_over:
         note(f"{model_dir} is trained already: step {first_step}, asked for {last_step}")
         return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
     if first_step:
@@ -76,13 +81,15 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     plateau = Plateau()
     plateau.restore(state["plateau"])
     means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(len(dataset.class_names))
+    bad_pictures = BadPictures(strategy, dataset, plan.max_bad_pictures, state.get("bad_pictures", []), note)
     log = Log(model_dir, first_step) if chief else NoLog()
     callbacks = _callback_list(callbacks, model, optimizer)
     begin = saved = time.monotonic()
     waited = 0.0  # for pictures
     logged = begin, waited, first_step
-    batches = input_pipeline.distribute(strategy, functools.partial(
-        input_pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, first_step))
+    batches = input_pipeline.resilient_batches(strategy, dataset.train, functools.partial(
+        input_pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service),
+        first_step, guarded=bool(bad_pictures.numbers()))
     scheduled = state["scheduled"]
     if scheduled:
         optimizer.learning_rate.assign(state["learning_rate"])  # a callback may have set it
@@ -99,10 +106,11 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 callbacks.on_epoch_begin(epoch)
             callbacks.on_train_batch_begin(step_of_epoch)
             wait_begin = time.monotonic()
-            batch = input_pipeline.next_batch(batches, dataset.train)
+            batch = next(batches)
             waited += time.monotonic() - wait_begin
-            sums = train_step(batch, step)
+            sums = train_step(batch, step, plan.colour_noise * colour_noise_factor(plan.schedule, step / last_step))
             means.add(sums)
+            bad_pictures.add(batch)
             if callbacks.callbacks:
                 callbacks.on_train_batch_end(step_of_epoch, _logs(float(value) / plan.batch_size for value in sums))
             bar.update(plan.batch_size)
@@ -114,15 +122,17 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
             time_to_log = done % Log.STEPS == 0 or end_of_epoch
             if time_to_save or time_to_log:
                 _stop_if_not_finite(means.fold(), done, model, pixels, dataset, plan)
+                bad_pictures.check()
                 now = time.monotonic()  # reading the sums has waited for the device
             if time_to_log:
                 (loss, top_1), rate = means.take_recent(), float(optimizer.learning_rate.numpy())
                 seconds, wait = now - logged[0], waited - logged[1]
                 row = {"step": done, "epoch": epoch + 1, "train_loss": loss, "train_top_1": top_1, "learning_rate": rate,
-                       "images_per_s": (done - logged[2]) * plan.batch_size / seconds, "input_wait": wait / seconds}
+                       "images_per_s": (done - logged[2]) * plan.batch_size / seconds, "input_wait": wait / seconds,
+                       "bad_pictures": len(bad_pictures)}
                 log.write(row)
                 bar.set_postfix_str(f"epoch {epoch + 1}/{plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate {rate:.2g}, "
-                                    f"input wait {row['input_wait']:.0%}")
+                                    f"input wait {row['input_wait']:.0%}{bad_pictures.in_line()}")
             if end_of_epoch:
                 train_loss, train_top_1 = means.take_epoch()
                 if advice := stall.check(train_loss, done, last=done == last_step):
@@ -131,6 +141,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 if not math.isfinite(evaluated["loss"]):
                     raise UserError(f"The evaluation loss is {evaluated['loss']} after step {done}; {checkpoints.IF_NOT_FINITE}")
                 plateau.after_epoch(1 - evaluated["top_1"])
+                best.after_epoch(done, evaluated)
                 log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
                            "learning_rate": float(optimizer.learning_rate.numpy()),
                            **{name: evaluated[name] for name in ("loss", "top_1", "top_5")}})
@@ -138,6 +149,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                      f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}")
                 figures = evaluated | {"step": done, "train_images_per_s": (done - first_step) * plan.batch_size / (now - begin)}
                 begin += time.monotonic() - now  # evaluation is not training
+                if plan.patience and best.step < done and (best.is_over or done == last_step):
+                    figures |= _load_best(model_dir, model, best, note)
                 callbacks.on_epoch_end(epoch, _logs((train_loss, train_top_1)) | {
                     f"val_{name}": evaluated[name] for name in ("loss", "top_1", "top_5")})
             if time_to_log:
@@ -146,16 +159,31 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 if chief:
                     checkpoints.save(model_dir, model, optimizer, {
                         "step": done, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
-                        "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy())})
+                        "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy()),
+                        "best": best.state(), "bad_pictures": bad_pictures.numbers()}, keep=best.step if plan.patience else None)
                 saved = time.monotonic()
             if signalled:
                 note(f"stopped by {signal.Signals(signalled).name} after step {done}; start again to go on from there")
                 sys.exit(128 + signalled)
+            if best.is_over:
+                note(f"stopped after step {done}: {plan.patience} epochs without a lower error than that of step {best.step}")
+                break
             if model.stop_training:
                 note(f"stopped by a callback after step {done}")
                 break
     callbacks.on_train_end()
     return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
+
+
+def _load_best(model_dir, model, best, note):
+    """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the figures of those it has."""
+    try:
+        checkpoints.restore(model_dir, model, step=best.step)
+    except UserError as error:
+        note(f"{error} The last weights are kept, not the best.")
+        return {}
+    note(f"the best weights are those after step {best.step}, which are kept")
+    return best.figures | {"step": best.step}
 
 
 def _logs(means):
@@ -174,7 +202,7 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
     the two ways round differently and a resumed run is to be the whole run.
     """
     def make_step(xla):
-        return steps.TrainStep(strategy, model, optimizer, pixels, plan.batch_size, xla)
+        return steps.TrainStep(strategy, model, optimizer, pixels, plan.batch_size, xla, plan.seed)
 
     if plan.xla != "auto" or picked is not None:
         return make_step(picked if plan.xla == "auto" else plan.xla == "on")

@@ -24,7 +24,10 @@ class Binaries:
                                         text=True)
 
     def __call__(self, *arguments, cwd, status=0):
-        """Returns the standard output of a command, or, where it is to fail with `status`, its one line on standard error."""
+        """Returns the standard output of a command, or, where it is to fail with `status`, its one line on standard error.
+
+        `self.notes` is what it wrote to standard error.
+        """
         with tempfile.TemporaryDirectory() as output:
             request = {"arguments": list(map(str, arguments)), "cwd": str(cwd), "output": output}
             self._server.stdin.write(json.dumps(request) + "\n")
@@ -32,6 +35,7 @@ class Binaries:
             answer = json.loads(self._server.stdout.readline())
             stdout, stderr = ((pathlib.Path(output) / name).read_text() for name in ("stdout", "stderr"))
         assert answer == status, stderr
+        self.notes = stderr
         if status:
             (line,) = stderr.splitlines()
             assert stdout == ""

@@ -1,18 +1,23 @@
 """What the tests share: two logical CPU devices, and a small folder of real picture files."""
 
+import dataclasses
 import json
 import os
 import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from binaries import Binaries
 from PIL import Image
 
-from alexnet_tf import shapes
+from alexnet_tf import checkpoints, shapes
+from alexnet_tf.model import build_model
+from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.preprocessing import Preprocessing
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -34,6 +39,20 @@ def write_pictures(folder, per_class, first=0):
                 path = path.with_suffix(".png")
             paths.append(path)
     return paths
+
+
+LENET5_PIXELS = Preprocessing(28, 32, 1, (120.0,), 128.0)
+
+
+def write_lenet5(folder, class_names):
+    """Makes `folder` the model directory of a lenet5 with weights as they are at the start, at step 7; returns it."""
+    keras.utils.set_random_seed(1)
+    model, optimizer = build_model("lenet5", len(class_names)), SGD2012()
+    optimizer.build(model.trainable_variables)
+    checkpoints.write_settings(folder, {"variant": "lenet5", "image_size": 28, "dropout_rate": 0.5, "class_names": class_names,
+                                        "preprocessing": dataclasses.asdict(LENET5_PIXELS)})
+    checkpoints.save(folder, model, optimizer, {"step": 7})
+    return folder
 
 
 @pytest.fixture

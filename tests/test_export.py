@@ -18,7 +18,7 @@ from conftest import CLASS_NAMES, write_pictures
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import artifacts, export, preprocessing
+from alexnet_tf import artifacts, checkpoints, export, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -43,7 +43,7 @@ def exported(tmp_path_factory):
     write_pictures(folder / "pictures/test", 2, first=4)
     model = lively_model(4)
     manifest = {"preprocessing": {"image_size": 67, "resize": 77, "channels": 3, "mean": PIXELS.mean, "std": 1.0},
-                "variant": "half", "weights_sha256": export.weights_digest(model),
+                "variant": "half", "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
     export.write_saved_model(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
     return folder, model
@@ -248,7 +248,8 @@ complete, way = tflite_metadata.complete, sys.argv.pop(1)
 
 def other(content, *rest):
     if way == "interrupted":
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
+        signal.raise_signal(signal.SIGINT)
     return complete(open(way, "rb").read(), *rest)
 
 tflite_metadata.complete = other

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import datasets, input_pipeline
+from alexnet_tf import datasets, input_pipeline, preprocessing
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=56, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
@@ -86,10 +86,21 @@ def test_channel_mean_is_the_mean_of_the_crops(train_split):
     mean = input_pipeline.channel_mean(train_split, PIXELS)
     crops = []
     for record in train_split.read(None):
-        image = tf.io.decode_image(record["image"], expand_animations=False)
+        image = preprocessing.decode(record["image"])
         height, width, _ = image.shape
         scaled = [round(side * 64 / min(height, width)) for side in (height, width)]
         whole = tf.image.resize(image, scaled, antialias=True).numpy()
         top, left = ((side - 64) // 2 + 4 for side in scaled)
         crops.append(whole[top:top + 56, left:left + 56].mean((0, 1)))
     np.testing.assert_allclose(mean, np.mean(crops, 0), atol=0.1)
+
+
+def test_channel_statistics_are_mean_and_principal_components_of_the_pixels(train_split):
+    mean, colour_pca = input_pipeline.channel_statistics(train_split, PIXELS)
+    crops = input_pipeline.evaluation_batches(train_split, PIXELS, 24)
+    levels = np.concatenate([batch["image"].numpy().reshape(-1, 3) for batch in crops])
+    np.testing.assert_allclose(mean, levels.mean(0), rtol=1e-12)
+    rows, covariance = np.array(colour_pca), np.cov(levels.T, bias=True)
+    np.testing.assert_allclose(rows.T @ rows, covariance, rtol=1e-9)
+    np.testing.assert_allclose(rows @ rows.T, np.diag(np.linalg.eigvalsh(covariance)[::-1]), atol=1e-6)
+    assert (np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1) > 0).all()

@@ -9,8 +9,8 @@ import pytest
 from alexnet_tf.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
 
 # Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files; torchvision's own count.
-PARAMETERS = {"paper": 60_965_224, "source2012": 60_965_224, "caffe": 60_965_224, "half": 16_630_440, "one_gpu": 59_798_312,
-              "conv6": 61_555_304, "one_weird_trick": 61_100_840}
+PARAMETERS = {"paper": 60_965_224, "source2012": 60_965_224, "caffe": 60_965_224, "caffenet": 60_965_224, "half": 16_630_440,
+              "one_gpu": 59_798_312, "conv6": 61_555_304, "one_weird_trick": 61_100_840}
 
 
 @pytest.mark.parametrize("variant", PARAMETERS)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.optimizer import Plateau, SGD2012, conv1_factor, learning_rate_factor
+from alexnet_tf.optimizer import Plateau, SGD2012, colour_noise_factor, conv1_factor, learning_rate_factor
 
 
 @pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-12), ("float32", 1e-5)])
@@ -57,6 +57,19 @@ def test_a_frozen_layer_keeps_weights_and_velocity_to_the_bit(rng):
     assert same == [True, True, False, False] * 2
 
 
+def test_a_named_layer_learns_at_its_own_rate(rng):
+    layers = [keras.layers.Dense(2, name=name) for name in ("fc7", "fc8")]
+    for layer in layers:
+        layer.build([None, 3])
+    variables = [variable for layer in layers for variable in layer.weights]
+    before = [np.array(variable) for variable in variables]
+    optimizer = SGD2012(0.1, decay=0.0, bias_rate=2.0, layer_rates={"fc8": 10.0})
+    optimizer.apply([tf.ones(variable.shape) for variable in variables], variables)
+    moves = [float(np.mean(old - np.array(variable))) for old, variable in zip(before, variables)]
+    np.testing.assert_allclose(moves, [0.1, 0.2, 1.0, 2.0], rtol=1e-5)
+    assert SGD2012.from_config(optimizer.get_config()).layer_rates == {"fc8": 10.0}
+
+
 def test_plateau_divides_three_times_and_survives_a_restart():
     plateau = Plateau(patience=2)
     drops = []
@@ -68,3 +81,8 @@ def test_plateau_divides_three_times_and_survives_a_restart():
         drops.append(plateau.drops)
     assert drops == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3]
     assert learning_rate_factor("plateau", 0.5, 3) == pytest.approx(1e-3)
+
+
+def test_colour_noise_ends_where_the_2012_run_ended_it():
+    assert [colour_noise_factor("steps", epoch / 91) for epoch in (0, 66.9, 67.1, 90)] == [1.0, 1.0, 0.0, 0.0]
+    assert colour_noise_factor("plateau", 0.99) == 1.0

@@ -28,7 +28,7 @@ def test_central_crop_is_scaling_then_cropping(rng, height, width):
     expected = whole[top:top + 113, left:left + 113]
     assert crop.shape == (113, 113, 3) and crop.dtype == np.uint8
     assert np.abs(crop - np.rint(expected)).max() <= 1  # rounding of a half may go either way
-    assert (crop == np.rint(expected)).mean() > 0.999
+    assert (crop == np.rint(expected)).mean() > 0.998
 
 
 def test_random_crop_depends_on_its_seed_alone_and_reaches_all_places(rng):
@@ -85,3 +85,135 @@ def test_grey_variant_gets_one_channel(rng):
     crop = preprocessing.central_crop(tf.constant(np.full((40, 40, 3), [200, 100, 50], np.uint8)), grey)
     assert crop.shape == (28, 28, 1)
     assert set(np.unique(crop)) == {124}  # 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+
+
+def jpeg(image, **options):
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("height,width", [(200, 300), (301, 199), (128, 128), (128, 200), (50, 81), (113, 500), (520, 700)])
+def test_decoding_the_crop_alone_gives_the_bits_of_decoding_all(rng, height, width):
+    image = Image.fromarray(noise(rng, height, width))
+    for number in range(4):
+        picture = jpeg(image if number else image.convert("CMYK"), quality=90)  # colours are stored at half size, and smoothed
+        seed = tf.constant([number, 4], tf.int64)
+        np.testing.assert_array_equal(preprocessing.random_crop_of_jpeg(picture, PIXELS, seed),
+                                      preprocessing.decode_random_crop(picture, PIXELS, seed))
+
+
+def test_the_quick_way_refuses_all_but_jpegs(rng):
+    image = Image.fromarray(noise(rng, 130, 140))
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    whole = jpeg(image)
+    for picture in (png.getvalue(), whole[:-2], whole + b"notes", b""):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            preprocessing.random_crop_of_jpeg(picture, PIXELS, tf.constant([1, 2], tf.int64))
+    assert preprocessing.random_crop_of_jpeg(whole, PIXELS, tf.constant([1, 2], tf.int64)).shape == (113, 113, 3)
+
+
+def test_colours_are_those_of_pillow_whatever_the_form(rng):
+    blocks = Image.fromarray(np.repeat(np.repeat(noise(rng, 8, 6), 16, 0), 16, 1))
+    cmyk = jpeg(blocks.convert("CMYK"), quality=95)
+    marker = cmyk.index(b"\xff\xee")
+    ycck = cmyk[:marker + 15] + b"\x02" + cmyk[marker + 16:]  # the same numbers, said to be YCCK
+    without_marker = cmyk[:marker] + cmyk[marker + 16:]
+    files = {"plain": jpeg(blocks), "grey": jpeg(blocks.convert("L")), "progressive": jpeg(blocks, progressive=True),
+             "CMYK": cmyk, "YCCK": ycck, "CMYK without Adobe's marker": without_marker,
+             "garbage behind": jpeg(blocks) + b"notes"}
+    for name, picture in files.items():
+        expected = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+        np.testing.assert_array_equal(preprocessing.decode(picture), expected, name)
+    assert np.abs(np.subtract(preprocessing.decode(without_marker), blocks, dtype=int)).mean() < 3
+    broken_exif = b"\xff\xe1\0\x14Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12"
+    np.testing.assert_array_equal(preprocessing.decode(files["plain"][:2] + broken_exif + files["plain"][2:]),
+                                  preprocessing.decode(files["plain"]))
+
+
+def test_pngs_of_all_depths_first_frames_and_thin_pictures_are_read(rng):
+    image = Image.fromarray(noise(rng, 30, 40))
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1"):
+        stream = io.BytesIO()
+        image.convert(mode).save(stream, "PNG")
+        expected = np.asarray(Image.open(stream).convert("RGB"))
+        np.testing.assert_array_equal(preprocessing.decode(stream.getvalue()), expected, mode)
+    deep = tf.constant(rng.integers(0, 2**16, (5, 6, 3)), tf.uint16)
+    np.testing.assert_array_equal(preprocessing.decode(tf.io.encode_png(deep)), deep.numpy() >> 8)
+    stream = io.BytesIO()
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    assert preprocessing.decode(stream.getvalue()).numpy()[0, 0].tolist() == [255, 0, 0]
+    for height, width in ((1, 1), (1, 300), (300, 1)):
+        for picture in (jpeg(Image.new("RGB", (width, height), "white")),):
+            crop = preprocessing.central_crop(preprocessing.decode(picture, PIXELS.resize), PIXELS)
+            assert crop.shape == (113, 113, 3) and (crop.numpy() == 255).all()
+
+
+def test_large_jpegs_are_decoded_smaller_and_look_the_same(rng):
+    smooth = Image.fromarray(noise(rng, 12, 16)).resize((800, 600), Image.Resampling.BICUBIC)
+    picture = jpeg(smooth, quality=95)
+    assert preprocessing.decode(picture, 75).shape == (150, 200, 3)
+    assert preprocessing.decode(picture, 150).shape == (300, 400, 3)
+    assert preprocessing.decode(picture, 151).shape == preprocessing.decode(picture).shape == (600, 800, 3)
+    crops = [preprocessing.central_crop(preprocessing.decode(picture, resize), PIXELS) for resize in (None, 128)]
+    assert np.abs(np.subtract(*crops, dtype=int)).mean() < 1
+
+
+def test_headers_that_promise_too_much_are_refused_before_decoding(rng):
+    image = Image.fromarray(noise(rng, 20, 20))
+    png, plain = io.BytesIO(), bytearray(jpeg(image))
+    image.save(png, "PNG")
+    frame = plain.index(b"\xff\xc0")
+    plain[frame + 5:frame + 9] = (60_000).to_bytes(2, "big") * 2
+    side = (50_000).to_bytes(4, "big")
+    for picture in (bytes(plain), png.getvalue()[:16] + side + side + png.getvalue()[24:], b"GIF89a" + b"\xff" * 40,
+                    b"BM" + bytes(16) + side[::-1] * 2 + bytes(30)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="promises more than 89478485 pixels"):
+            preprocessing.decode(picture)
+
+
+PCA = ((70.0, 72.0, 68.0), (25.0, 2.0, -28.0), (5.0, -9.0, 4.0))
+
+
+def shifts(strength=0.1, rows=4000, step=3, first_row=0, seed=1, **changes):
+    pixels = Preprocessing(image_size=1, resize=1, channels=3, mean=(100.0,) * 3, std=2.0, colour_pca=PCA, **changes)
+    images = np.full((rows, 1, 1, 3), 100, np.uint8)
+    return np.asarray(preprocessing.to_training_input(images, pixels, strength, seed, step, first_row))[:, 0, 0] * 2
+
+
+def test_colour_noise_has_the_covariance_of_the_pixels_times_its_strength():
+    noise = shifts()
+    expected = 0.01 * np.array(PCA).T @ np.array(PCA)
+    np.testing.assert_allclose(noise.mean(0), 0, atol=0.6)
+    np.testing.assert_allclose(np.cov(noise.T), expected, atol=0.06 * expected.max())
+    np.testing.assert_array_equal(shifts(0.0), 0)
+    scaled = noise @ np.linalg.inv(np.array(PCA)) / 0.1  # N(0, 1): four of a thousand lie beyond 2.88
+    assert 0.001 < (np.abs(scaled) > 2.88).mean() < 0.008
+
+
+def test_colour_noise_belongs_to_seed_step_and_row():
+    whole = shifts(rows=8)
+    for rows in (1, 2, 3, 4):  # to the bit, however many there are at once
+        parts = [shifts(rows=min(rows, 8 - first), first_row=first) for first in range(0, 8, rows)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert len(np.unique(whole)) == 24
+    for other in (shifts(rows=8, step=4), shifts(rows=8, seed=2)):
+        assert (other != whole).all()
+    compiled = tf.function(lambda: preprocessing.to_training_input(
+        np.full((8, 1, 1, 3), 100, np.uint8), Preprocessing(1, 1, 3, (100.0,) * 3, 2.0, PCA), 0.1, 1, 3, 0), jit_compile=True)
+    np.testing.assert_allclose(compiled()[:, 0, 0] * 2, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_the_source_divides_noisy_inputs_and_the_paper_does_not():
+    np.testing.assert_allclose(shifts(noise_divides=True) * 1.1, shifts(), rtol=1e-5, atol=1e-4)
+    images = np.full((2, 1, 1, 3), 130, np.uint8)
+    pixels = Preprocessing(1, 1, 3, (100.0,) * 3, 1.0, None, noise_divides=True)
+    np.testing.assert_array_equal(preprocessing.to_training_input(images, pixels, 0.1, 0, 0, 0), 30)  # no components: no noise
+
+
+def test_settings_of_before_there_was_colour_noise_are_read():
+    old = {"image_size": 227, "resize": 256, "channels": 3, "mean": [1, 2, 3], "std": 1.0}
+    assert Preprocessing(**old).colour_pca is None
+    assert Preprocessing(**old, colour_pca=[list(row) for row in PCA]).colour_pca == PCA

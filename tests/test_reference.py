@@ -68,7 +68,7 @@ def forward(variant, image, weights):
         return {tower: conv(inputs[tower], *weights[name + tower], **how) for tower in "ab"}
 
     def lrn(name, towers):
-        if variant == "caffe":  # lrn_layer.cpp: k 1, alpha / n, and the window crosses from one group into the other
+        if variant in ("caffe", "caffenet"):  # lrn_layer.cpp: k 1, alpha / n, and the window crosses from one group into the other
             joined = found[name] = across_channels(join(towers), 1, 1e-4 / 5)
             half = joined.shape[2] // 2
             return {"a": joined[:, :, :half], "b": joined[:, :, half:]}
@@ -80,17 +80,22 @@ def forward(variant, image, weights):
         x = named("conv1", convolve("conv1", {"a": image, "b": image}, stride=4))
         x = named("relu1", each(relu, named("pool1", each(pool, lrn("lrn1", x)))))
         x = named("spatial_norm2", each(within_map, lrn("lrn2", each(relu, named("conv2", convolve("conv2", x, pad=2))))))
+        x = named("pool2", each(pool, x))
+    elif variant == "caffenet":  # ReLU, pool, LRN
+        x = named("conv1", convolve("conv1", {"a": image, "b": image}, stride=4))
+        x = lrn("lrn1", each(relu, named("pool1", each(pool, x))))
+        x = lrn("lrn2", each(relu, named("pool2", each(pool, named("conv2", convolve("conv2", x, pad=2))))))
     else:
         x = each(relu, named("conv1", convolve("conv1", {"a": image, "b": image}, stride=4)))
         x = named("pool1", each(pool, lrn("lrn1", x)))
         x = lrn("lrn2", each(relu, named("conv2", convolve("conv2", x, pad=2))))
-    x = named("pool2", each(pool, x))
+        x = named("pool2", each(pool, x))
     both = join(x)
     x = named("conv3", each(relu, convolve("conv3", {"a": both, "b": both}, pad=1)))
     x = named("conv4", each(relu, convolve("conv4", x, pad=1)))
     x = named("conv5", each(relu, convolve("conv5", x, pad=1)))
     x = join(named("pool5", each(pool, x))).reshape(-1)
-    kept = 1.0 if variant == "caffe" else 0.5  # section 4.2: outputs times 0.5 at test time; Caffe scales in training
+    kept = 1.0 if variant in ("caffe", "caffenet") else 0.5  # section 4.2: outputs times 0.5 at test time; Caffe scales in training
     for name in ("fc6", "fc7"):
         found[name] = relu(x @ weights[name][0] + weights[name][1])
         x = found[f"dropout{name[-1]}"] = kept * found[name]
@@ -98,7 +103,7 @@ def forward(variant, image, weights):
     return found
 
 
-@pytest.mark.parametrize("variant,image_size", [("paper", 99), ("source2012", 96), ("caffe", 99)])
+@pytest.mark.parametrize("variant,image_size", [("paper", 99), ("source2012", 96), ("caffe", 99), ("caffenet", 99)])
 def test_every_layer_is_the_papers_formula(rng, variant, image_size):
     model = build_model(variant, 10, image_size)
     weights = {}
@@ -119,5 +124,6 @@ def test_every_layer_is_the_papers_formula(rng, variant, image_size):
     for layer, output in zip(layers, outputs):
         reference = expected[layer.name]
         np.testing.assert_allclose(output[0], reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max(), err_msg=layer.name)
-    ratio = np.abs(expected["pool2a"]).max() / np.abs(expected["conv2a"]).max()
+    normalised = expected["lrn2" if variant == "caffenet" else "pool2a"]
+    ratio = np.abs(normalised).max() / np.abs(expected["conv2a"]).max()
     assert ratio < 0.9  # the normalisation is felt

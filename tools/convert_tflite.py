@@ -149,7 +149,8 @@ def _images(split, pixels, count):
     """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each."""
     with datasets.naming_bad_pictures(split):
         for record in split.read(tf.constant(0, tf.int64)).take(count):
-            yield preprocessing.central_crop(preprocessing.decode(record["image"]), pixels).numpy(), int(record["label"])
+            image = preprocessing.decode(record["image"], pixels.resize)
+            yield preprocessing.central_crop(image, pixels).numpy(), int(record["label"])
 
 
 if __name__ == "__main__":

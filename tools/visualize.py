@@ -1,31 +1,49 @@
-"""Pictures of a trained network: how its training went, and what its first layer looks for.
+"""Pictures of a trained network: how its training went, what its first layer looks for, and what it makes of pictures.
 
     python tools/visualize.py --figure=curves --model_dir=models/alexnet --output=curves.png
     python tools/visualize.py --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
     python tools/visualize.py --figure=filters --model_dir=models/alexnet --output=filters.png
+    python tools/visualize.py --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
+    python tools/visualize.py --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
+    python tools/visualize.py --features=features.npz --model_dir=models/alexnet pictures/test
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`: the kernels of conv1, a row
-of blocks for each tower, as in Figure 3 of the paper.
+of blocks for each tower, as in Figure 3 of the paper. `predictions` and `neighbours`: the two halves of its Figure 4, for pictures
+and folders of pictures: some of them with the five most probable classes, the right one in another colour if its folder's name
+says it; and some with those whose features, the last layer before the projection, are nearest.
+
+--features writes the features of all the pictures for other programs: numpy.load gives "features" float32 [pictures, 4096],
+"files", "labels" (int64, -1 where unknown), "class_names", "layer" and "weights_sha256".
 """
 
+import os
 import pathlib
 
 from absl import flags
 
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
+import keras
 import matplotlib
 import numpy as np
+import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, metrics
+from alexnet_tf import checkpoints, console, datasets, features, head, metrics, preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.preprocessing import Preprocessing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  chooses its window system when imported
 
-_FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters"], "What to draw.")
+_FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours"], "What to draw.")
 _MODEL_DIR = flags.DEFINE_list("model_dir", "models/alexnet", "A model directory; for curves one or several.")
 _OUTPUT = flags.DEFINE_string("output", "figure.png", "The PNG file to write; it is replaced if it is there.")
+_FEATURES = flags.DEFINE_string("features", None, "An .npz file to write the features of the pictures to, whatever is drawn; "
+                                "without --figure nothing is.")
+_PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic of the network.")
+
+# As many as the paper's Figure 4 shows.
+_ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
 
 
 def draw_curves(model_dirs):
@@ -73,13 +91,119 @@ def draw_filters(model_dir):
     return figure
 
 
-def main():
-    output = pathlib.Path(_OUTPUT.value)
+class Seen:
+    """What the network in `model_dir` makes of the pictures below `paths`. Raises UserError if either is not there."""
+
+    def __init__(self, model_dir, paths):
+        if not paths:
+            raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+        keras.config.set_dtype_policy(_PRECISION.value)
+        self.model, settings, _ = checkpoints.load_model(model_dir, console.note)
+        self.class_names, self.pixels = settings["class_names"], Preprocessing(**settings["preprocessing"])
+        split, self.files = datasets.list_pictures(paths, self.class_names)
+        trunk, parts = features.trunk(self.model), []
+        self.layer = trunk.layers[-1].name
+        extract = features.extractor(tf.distribute.get_strategy(), trunk, self.pixels)
+        with console.progress(split.examples, "features") as bar:
+            for part in extract(split):
+                parts.append(part)
+                bar.update(len(part[0]))
+        self.features, self.labels = map(np.concatenate, zip(*parts))
+
+    def image(self, number):
+        """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
+        picture = preprocessing.decode(tf.io.read_file(self.files[number]), self.pixels.resize)
+        return preprocessing.central_crop(picture, self.pixels).numpy()
+
+    def name(self, number):
+        """The picture's class, if it is known, or its file."""
+        label = self.labels[number]
+        return self.class_names[label] if label >= 0 else pathlib.Path(self.files[number]).name
+
+    def some(self, count):
+        """Numbers of `count` pictures, or of all where there are fewer, spread evenly."""
+        return np.unique(np.linspace(0, len(self.files) - 1, count).round().astype(int))
+
+
+def draw_predictions(seen):
+    """A matplotlib figure: pictures, and bars of their five most probable classes."""
+    numbers = seen.some(_ANSWERED)
+    logits = head.logits(features.projection(seen.model), seen.features[numbers])
+    columns, rows = min(4, len(numbers)), -(-len(numbers) // 4)
+    figure, axes = pyplot.subplots(2 * rows, columns, figsize=(2.6 * columns, 3.9 * rows), layout="constrained", squeeze=False,
+                                   height_ratios=[2.4, 1.3] * rows)
+    for axis in axes.flat:
+        axis.axis("off")
+    for place, (number, probabilities) in enumerate(zip(numbers, tf.nn.softmax(logits).numpy())):
+        row, column = divmod(place, columns)
+        picture, bars = axes[2 * row:2 * row + 2, column]
+        _show(picture, seen.image(number), seen.name(number))
+        best = np.argsort(-probabilities, kind="stable")[:5]
+        bars.barh(range(len(best)), probabilities[best],
+                  color=["lightcoral" if label == seen.labels[number] else "lightsteelblue" for label in best])
+        for place_of_class, label in enumerate(best):
+            bars.text(0.02, place_of_class, seen.class_names[label], va="center", fontsize=8)
+        bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
+    return figure
+
+
+def draw_neighbours(seen):
+    """A matplotlib figure: pictures in the first column, and in their rows those whose features are nearest (Euclid)."""
+    if len(seen.files) < 2:
+        raise UserError("One picture has no neighbours; pass more.")
+    queries, nearest = seen.some(_QUERIES), min(_NEAREST, len(seen.files) - 1)
+    figure, axes = pyplot.subplots(len(queries), 1 + nearest, figsize=(1.5 * (1 + nearest), 1.75 * len(queries)), squeeze=False,
+                                   layout="constrained")
+    for row, query in zip(axes, queries):
+        distances = np.linalg.norm(seen.features - seen.features[query], axis=1)
+        distances[query] = -1.0  # a picture is its own nearest, even where another is the same
+        for axis, number in zip(row, np.argsort(distances, kind="stable")):
+            _show(axis, seen.image(number), seen.name(number))
+            for spine in axis.spines.values():
+                spine.set(visible=number == query, linewidth=3, color="tab:red")
+    figure.suptitle(f"framed: a picture; beside it the nearest by {seen.layer} of {seen.model.name}", fontsize=9)
+    return figure
+
+
+def _show(axis, image, title):
+    axis.axis("on")
+    axis.set(xticks=[], yticks=[])
+    axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
+    axis.set_title(title if len(title) <= 24 else f"{title[:23]}…", fontsize=9)
+
+
+def write_features(seen, path):
+    """Writes the .npz file. Raises UserError if it cannot be written; what was there is then untouched."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as stream:
+            np.savez(stream, features=seen.features, files=np.array(seen.files), labels=seen.labels, layer=seen.layer,
+                     class_names=np.array(seen.class_names), weights_sha256=checkpoints.weights_digest(seen.model))
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f"--features={path} cannot be written ({error.strerror}).") from None
+    print(path)
+
+
+def main(pictures):
+    output, kind, model_dirs = pathlib.Path(_OUTPUT.value), _FIGURE.value, _MODEL_DIR.value
     if output.suffix.lower() != ".png":
         raise UserError(f"--output={output}: name a .png file.")
-    if _FIGURE.value == "filters" and len(_MODEL_DIR.value) > 1:
-        raise UserError(f"--model_dir={','.join(_MODEL_DIR.value)}: the filters of one model at a time.")
-    figure = draw_curves(_MODEL_DIR.value) if _FIGURE.value == "curves" else draw_filters(_MODEL_DIR.value[0])
+    if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
+        raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
+    sees = bool(_FEATURES.value) or kind in ("predictions", "neighbours")
+    if len(model_dirs) > 1 and (sees or kind == "filters"):
+        raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
+    if pictures and not sees:
+        raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
+    seen = Seen(model_dirs[0], pictures) if sees else None
+    if _FEATURES.value:
+        write_features(seen, pathlib.Path(_FEATURES.value))
+        if not _FIGURE.present:
+            return
+    figure = {"curves": lambda: draw_curves(model_dirs), "filters": lambda: draw_filters(model_dirs[0]),
+              "predictions": lambda: draw_predictions(seen), "neighbours": lambda: draw_neighbours(seen)}[kind]()
     try:
         figure.savefig(output, dpi=130)
     except OSError as error:
@@ -88,4 +212,4 @@ def main():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, arguments=True)

@@ -1,0 +1,185 @@
+"""Features: what the layers below the projection make of pictures. Computed once, kept on disk, used many times.
+
+    FOLDER/
+      key.json                  what they were computed from, and in how many seconds; of another key, they are computed anew
+      train.npy                 float32 [views, pictures, units]; view 0 is the central crop, the others are crops as in training
+      evaluation.npy            float32 [1, pictures, units]
+      train_labels.npy, evaluation_labels.npy     int64 [pictures]
+
+The folder is written under another name and renamed when it is complete.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import checkpoints, input_pipeline, preprocessing
+from alexnet_tf.errors import UserError
+from alexnet_tf.layers import Dropout
+
+_BATCH = 128  # pictures at a time, about: no result depends on it
+_SPARE_BYTES = 2 ** 30  # left free on the disk beside the features: the model itself has to be written too
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """The files of a folder of features, mapped into memory."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    evaluation: np.ndarray
+    evaluation_labels: np.ndarray
+    seconds: float  # that it took to compute them
+
+
+def trunk(model):
+    """The model without its projection: images to the output of the last layer before it, dropout aside.
+
+    That is fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor outputs multiplied by the
+    share that is kept.
+    """
+    return keras.Model(model.input, model.layers[_last_of_trunk(model)].output, name=model.name)
+
+
+def projection(model):
+    """The rest: a model from what `trunk` gives to logits, dropout included, of layers of its own with the weights of `model`."""
+    last = _last_of_trunk(model)
+    x = inputs = keras.Input(model.layers[last].output.shape[1:], name="features")
+    for layer in model.layers[last + 1:]:
+        x = type(layer).from_config(layer.get_config())(x)
+    head = keras.Model(inputs, x, name="projection")
+    head.layers[-1].set_weights(model.layers[-1].get_weights())
+    return head
+
+
+def _last_of_trunk(model):
+    return max(index for index, layer in enumerate(model.layers[:-1]) if not isinstance(layer, Dropout))
+
+
+def extractor(strategy, model, pixels, seed=0):
+    """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures, ...], labels int64), batch by
+    batch, for all pictures of the split in fixed order.
+
+    `view` and `seed` are those of input_pipeline.evaluation_batches. Nothing is dropped out. A picture that does not decode is
+    named by a UserError.
+    """
+    def replica_step(batch):
+        outputs = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
+        return tf.cast(outputs, tf.float32), batch["label"], batch["weight"]
+
+    @tf.function
+    def step(batch):
+        return [tf.concat(strategy.experimental_local_results(value), 0) for value in strategy.run(replica_step, args=(batch,))]
+
+    def extract(split, view=0):
+        replicas, count = strategy.num_replicas_in_sync, math.ceil(split.examples / _BATCH)
+        batch_size = math.ceil(split.examples / count / replicas) * replicas  # next to nothing is left to fill up in the last
+        batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.evaluation_batches(
+            split, pixels, batch_size, context, view=view, seed=seed))
+        for _ in range(count):
+            outputs, labels, weights = (value.numpy() for value in step(input_pipeline.next_batch(batches, split)))
+            yield outputs[weights > 0], labels[weights > 0]
+
+    return extract
+
+
+def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note):
+    """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else computed and written there.
+
+    Raises UserError if the disk has no room, before anything is computed.
+    """
+    folder = pathlib.Path(folder)
+    key = {"variant": model.name, "weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name,
+           "precision": keras.config.dtype_policy().name,
+           "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
+           "preprocessing": dataclasses.asdict(pixels) | {"mean": list(pixels.mean)},
+           "data_fingerprint": dataset.fingerprint, "views": views, "seed": seed}
+    _remove_unfinished(folder)
+    found = _read(folder, key, dataset, note)
+    if found:
+        note(f"{folder}: features of {dataset.train.examples} + {dataset.evaluation.examples} pictures are there already")
+        return found
+    units = model.output.shape[-1]
+    pictures = views * dataset.train.examples + dataset.evaluation.examples
+    _check_room(folder, 4 * units * pictures, f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures", note)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    begin = time.monotonic()
+    try:
+        unfinished.mkdir(parents=True)
+        extract = extractor(strategy, model, pixels, seed)
+        with progress(pictures, "features") as bar:
+            _write(unfinished / "train", dataset.train, units, views, extract, bar)
+            _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)
+        (unfinished / "key.json").write_text(json.dumps(key | {"seconds": time.monotonic() - begin}, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise UserError(f"The features could not be written to {folder} ({error.strerror or error}); make room, or pass another "
+                        "--features_dir.") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return _read(folder, key, dataset, note)
+
+
+def _remove_unfinished(folder):
+    """Removes what killed runs left; another run may be writing the same features just now."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        try:
+            os.kill(int(left.suffix[1:]), 0)  # asks only whether that process is there
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (PermissionError, ValueError):
+            continue
+
+
+def _write(path, split, units, views, extract, bar):
+    array = np.lib.format.open_memmap(f"{path}.npy", "w+", np.float32, (views, split.examples, units))
+    labels = np.zeros(split.examples, np.int64)
+    for view in range(views):
+        done = 0
+        for outputs, of_batch in extract(split, view):
+            array[view, done:done + len(outputs)] = outputs
+            labels[done:done + len(outputs)] = of_batch
+            done += len(outputs)
+            bar.update(len(outputs))
+    array.flush()
+    np.save(f"{path}_labels.npy", labels)
+
+
+def _read(folder, key, dataset, note):
+    """The Features in `folder`, or None, told why, where they are not those of `key` or cannot be read."""
+    if not folder.exists():
+        return None
+    try:
+        stored = json.loads((folder / "key.json").read_text())
+        odd = [name for name in key if stored.get(name) != key[name]]
+        if odd:
+            note(f"{folder} holds features of other {' and '.join(odd)}: they are not used, but replaced")
+            return None
+        found = Features(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in (
+            "train", "train_labels", "evaluation", "evaluation_labels")), stored["seconds"])
+        if (found.train.shape[1], found.evaluation.shape[1]) == (dataset.train.examples, dataset.evaluation.examples):
+            return found
+        raise ValueError("wrong shapes")
+    except (OSError, ValueError, AttributeError, IndexError, KeyError) as error:
+        note(f"{folder} cannot be read ({error}): it is replaced")
+        return None
+
+
+def _check_room(folder, size, what, note):
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if size + _SPARE_BYTES > free:
+        raise UserError(f"The features of {what} need {size / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free; make "
+                        "room, or pass another --features_dir or fewer --augment_views.")
+    note(f"features of {what}: {size / 1e6:.0f} MB to {folder} ({free / 1e9:.0f} GB free)")

@@ -1,0 +1,54 @@
+"""A prepared TFDS data set as a directory, and what tools/prepare_dataset.py lays beside its records:
+
+    dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
+    NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}
+    statistics.json                                       of the training split's pixels, all counted once, in 0..255, R G B:
+        "mean"          [3]
+        "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as input_pipeline.colour_statistics gives them
+    mean_image.npy                                        float32 [256, 256, 3], the mean picture of the training split
+"""
+
+import itertools
+import json
+import math
+import pathlib
+import re
+import shutil
+
+from alexnet_tf.errors import UserError
+
+STATISTICS, MEAN_IMAGE = "statistics.json", "mean_image.npy"
+
+
+def find(data_dir):
+    """The directory of a prepared data set: `data_dir`, or its newest version's folder (1.0.0, ...); None if there is neither."""
+    root = pathlib.Path(data_dir)
+    versions = [path for path in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    newest_first = sorted(versions, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True)
+    return next((path for path in (root, *newest_first) if (path / "dataset_info.json").is_file()), None)
+
+
+def read_statistics(directory):
+    """{"mean": [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError for other numbers."""
+    path = directory / STATISTICS
+    if not path.is_file():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+        statistics = {"mean": [float(level) for level in stored["mean"]],
+                      "colour_pca": [[float(level) for level in row] for row in stored["colour_pca"]]}
+    except (OSError, ValueError, TypeError, KeyError):
+        statistics = {"mean": [], "colour_pca": []}
+    rows = [statistics["mean"], *statistics["colour_pca"]]
+    if [len(row) for row in rows] != [3] * 4 or not all(map(math.isfinite, itertools.chain(*rows))):
+        raise UserError(f"{path} does not hold a mean of 3 and a colour_pca of 3 x 3 numbers; prepare the data set anew.")
+    return statistics
+
+
+def check_free_space(folder, needed):
+    """Raises UserError if `needed` bytes do not fit onto the disk of `folder`, which need not exist yet."""
+    folder = pathlib.Path(folder).absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
+    if free < needed:
+        raise UserError(f"{folder} needs {needed / 1e9:.1f} GB on a disk that has {free / 1e9:.1f} GB left; free some, or choose "
+                        "another disk.")

@@ -1,0 +1,140 @@
+// A .tflite file that tools/convert_tflite.py wrote, opened: labels, preprocessing, and the network in the LiteRT web runtime.
+
+import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from "@litertjs/core";
+
+import {UserError} from "./errors.js";
+import {centralCrop} from "./preprocessing.js";
+
+const TOP = 5;  // classes in an answer
+const RUNTIME = new URL("node_modules/@litertjs/core/wasm/", import.meta.url).href;
+
+// Starts the runtime and returns the number of its threads. Threads need the two headers that tools/serve_page.py sends.
+export async function startRuntime() {
+  if (typeof WebAssembly === "undefined") throw new UserError("This browser has no WebAssembly, which the network runs in.");
+  const threads = globalThis.crossOriginIsolated && await supportsFeature("relaxedSimd") && await supportsFeature("threads");
+  await loadLiteRt(RUNTIME, {threads});
+  return threads ? navigator.hardwareConcurrency : 1;
+}
+
+export class Classifier {
+  // `content` is a Uint8Array of the whole file. Throws UserError if the page cannot run it.
+  static async open(content, name) {
+    let labels, manifest, quantization;
+    try {
+      const files = await unzip(content, ["labels.txt", "manifest.json"]);
+      labels = files["labels.txt"].trimEnd().split(/\r?\n/);
+      manifest = JSON.parse(files["manifest.json"]);
+      quantization = outputQuantization(content, labels.length);
+    } catch (error) {
+      console.error(error);
+      throw new UserError(`${name} is not a .tflite file that tools/convert_tflite.py wrote, or it is damaged.`);
+    }
+    const model = await loadAndCompile(content, {accelerator: "wasm"});
+    const opened = new Classifier(model, labels, manifest, quantization);
+    if (opened._input.shape[0] !== 1) {
+      opened.close();
+      throw new UserError(`${name} has no fixed batch of one, which the web runtime needs; export and convert it again.`);
+    }
+    const {image_size: size, channels} = opened.pixels;
+    await opened.probabilities(new Uint8Array(size * size * channels));  // the first run is slow, and no measure of the others
+    return opened;
+  }
+
+  constructor(model, labels, manifest, quantization) {
+    Object.assign(this, {labels, manifest, pixels: manifest.preprocessing});
+    this._model = model;
+    [this._input] = model.getInputDetails();
+    this._output = model.getOutputDetails().find(({shape}) => shape.at(-1) === labels.length).name;
+    this._quantization = quantization;
+  }
+
+  // A probability a class for the pixels that `centralCrop` gives.
+  async probabilities(pixels) {
+    const array = this._input.dtype === "uint8" ? pixels : Float32Array.from(pixels);
+    const input = new Tensor(array, this._input.shape);
+    const outputs = await this._model.run({[this._input.name]: input});
+    const answer = Float32Array.from(await outputs[this._output].data());
+    for (const tensor of [input, ...Object.values(outputs)]) tensor.delete();
+    const {scale, zeroPoint} = this._quantization;
+    return answer.map((value) => (value - zeroPoint) * scale);
+  }
+
+  // The best classes of an ImageData, [{name, probability}, ...], best first, and the milliseconds that the network took.
+  async classify(picture) {
+    const pixels = centralCrop(picture, this.pixels);
+    const begin = performance.now();
+    const probabilities = await this.probabilities(pixels);
+    const milliseconds = performance.now() - begin;
+    const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+    const best = order.slice(0, TOP).map((index) => ({name: this.labels[index], probability: probabilities[index]}));
+    return {best, milliseconds};
+  }
+
+  close() {
+    this._model.delete();
+  }
+}
+
+// The texts of the `wanted` files of the zip archive at the end of `content`. Whatever stands before the archive does not count.
+async function unzip(content, wanted) {
+  const view = viewOf(content);
+  let end = content.length - 22;  // of the end record, without the comment that may follow it
+  while (view.getUint32(end, true) !== 0x06054b50) end--;
+  let entry = end - view.getUint32(end + 12, true);
+  const before = entry - view.getUint32(end + 16, true);  // 0 where offsets count from the start of the file
+  const files = {};
+  for (let left = view.getUint16(end + 10, true); left > 0; left--) {
+    const name = textOf(content.subarray(entry + 46, entry + 46 + view.getUint16(entry + 28, true)));
+    const header = before + view.getUint32(entry + 42, true);
+    const start = header + 30 + view.getUint16(header + 26, true) + view.getUint16(header + 28, true);
+    const packed = content.subarray(start, start + view.getUint32(entry + 20, true));
+    if (wanted.includes(name)) files[name] = textOf(view.getUint16(entry + 10, true) ? await inflate(packed) : packed);
+    entry += 46 + view.getUint16(entry + 28, true) + view.getUint16(entry + 30, true) + view.getUint16(entry + 32, true);
+  }
+  return files;
+}
+
+async function inflate(packed) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// {scale, zeroPoint} of the output that has a value a class: the runtime gives an integer output as it is. Field numbers are
+// those of TensorFlow Lite's schema.fbs.
+function outputQuantization(content, classes) {
+  const view = viewOf(content);
+  const subgraph = tableAt(view, listAt(view, view.getUint32(0, true), 2), 0);
+  const outputs = listAt(view, subgraph, 2);
+  for (let output = 0; output < view.getUint32(outputs, true); output++) {
+    const tensor = tableAt(view, listAt(view, subgraph, 0), view.getInt32(outputs + 4 + 4 * output, true));
+    const shape = listAt(view, tensor, 0);
+    if (view.getInt32(shape + 4 * view.getUint32(shape, true), true) !== classes) continue;
+    const quantization = listAt(view, tensor, 4);
+    const scales = quantization && listAt(view, quantization, 2);
+    if (!scales) return {scale: 1, zeroPoint: 0};
+    return {scale: view.getFloat32(scales + 4, true), zeroPoint: view.getInt32(listAt(view, quantization, 3) + 4, true)};
+  }
+  throw new Error("No output has a value a class.");
+}
+
+// Where field `number` of a FlatBuffers table points to, or 0 if the table leaves it out.
+function listAt(view, table, number) {
+  const vtable = table - view.getInt32(table, true);
+  const slot = 4 + 2 * number;
+  const field = slot < view.getUint16(vtable, true) ? view.getUint16(vtable + slot, true) : 0;
+  return field && table + field + view.getUint32(table + field, true);
+}
+
+// The table that element `index` of a list of tables is.
+function tableAt(view, list, index) {
+  const element = list + 4 + 4 * index;
+  return element + view.getUint32(element, true);
+}
+
+function viewOf(content) {
+  return new DataView(content.buffer, content.byteOffset, content.byteLength);
+}
+
+function textOf(bytes) {
+  return new TextDecoder().decode(bytes);
+}

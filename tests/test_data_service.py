@@ -1,0 +1,62 @@
+"""Batches that other processes prepare are those that this one would have prepared."""
+
+import functools
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alexnet_tf import datasets, input_pipeline
+from alexnet_tf.errors import UserError
+from alexnet_tf.preprocessing import Preprocessing
+
+PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=100.0)
+
+
+def start():
+    """One service in a process of its own, on a free port, and its address."""
+    process = subprocess.Popen([sys.executable, "-m", "alexnet_tf.data_service", "--port=0"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return process, process.stdout.readline().removeprefix("serving at ").strip()
+
+
+@pytest.fixture(scope="module")
+def services():
+    started = [start() for _ in range(2)]
+    yield [address for _, address in started]
+    for process, _ in started:
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate()
+        assert (process.returncode, error) == (0, "")
+
+
+def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, services):
+    split = datasets.open_dataset("folder", picture_folder).train
+    here = input_pipeline.training_batches(split, PIXELS, 4, 5, first_step=3).take(9)  # into the third epoch
+    there = input_pipeline.training_batches(split, PIXELS, 4, 5, first_step=3, services=services).take(9)
+    pairs = list(zip(here.as_numpy_iterator(), there.as_numpy_iterator()))
+    assert len(pairs) == 9
+    for expected, batch in pairs:
+        for key in ("image", "label", "bad"):
+            np.testing.assert_array_equal(batch[key], expected[key])
+
+
+def test_a_service_that_begins_anew_is_noticed(picture_folder):
+    split = datasets.open_dataset("folder", picture_folder).train
+    batches = input_pipeline.training_batches(split, PIXELS, 4, 0)
+    for first, message in ((0, None), (1, "A data service began anew")):
+        numbered = batches.enumerate(first).enumerate().map(functools.partial(input_pipeline._checked_order, 1))
+        if message:
+            with pytest.raises(UserError, match=message):
+                input_pipeline.next_batch(iter(numbered), split)
+        else:
+            assert input_pipeline.next_batch(iter(numbered), split)["image"].shape == (4, 28, 28, 1)
+
+
+@pytest.mark.parametrize("address,message", [
+    ("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")])
+def test_an_address_where_nothing_answers_is_refused(address, message):
+    with pytest.raises(UserError, match=message):
+        input_pipeline.check_reachable([address])

@@ -1,0 +1,275 @@
+"""Errors of one net and of many, from one view and from ten, against plain NumPy; what is deployed answers as what was trained."""
+
+import dataclasses
+import io
+import json
+import shutil
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CLASS_NAMES, write_pictures
+from PIL import Image
+
+from alexnet_tf import artifacts, checkpoints, datasets, export, preprocessing, steps
+from alexnet_tf.classifiers import Answers, Classifier
+from alexnet_tf.model import build_model
+from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.preprocessing import Preprocessing
+
+CPUS = ["CPU:0", "CPU:1"]
+CLASSES = 7
+GREY = Preprocessing(image_size=28, resize=32, channels=1, mean=(110.0,), std=128.0)
+
+
+def one_device():
+    return tf.distribute.OneDeviceStrategy(CPUS[0])
+
+
+def two_devices():
+    # Several strategies live in this process; the collectives of MirroredStrategy allow one.
+    return tf.distribute.MirroredStrategy(CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+def build(variant, pixels, seed, images, classes=CLASSES):
+    """A net that tells `images` apart: its logits have mean 0 over them, and a standard deviation that makes answers clear."""
+    keras.utils.set_random_seed(seed)
+    model = build_model(variant, classes, pixels.image_size) if variant else _linear(pixels, classes)
+    *hidden, last = (layer for layer in model.layers if layer.weights)
+    for layer in hidden if variant == "lenet5" else ():  # else its sigmoids hardly move, and what they round would be scaled up
+        layer.kernel.assign(4 * layer.kernel)
+    mean, variance = tf.nn.moments(model(preprocessing.to_network_input(images, pixels), training=False), [0])
+    scale = (0.5 if variant == "lenet5" else 2) / tf.sqrt(variance)
+    last.set_weights([last.kernel * scale, -mean * scale])
+    return model
+
+
+def _linear(pixels, classes):
+    images = keras.Input((pixels.image_size, pixels.image_size, pixels.channels))
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(images))
+    return keras.Model(images, keras.layers.Dense(classes)(x))
+
+
+def classifier(model, pixels):
+    return Classifier("net", steps.model_probabilities(model, pixels), pixels, (), {})
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Nine grey PNG files of seven classes, 80 x 100 and 100 x 80, so that a `resize` of 80 leaves their pixels as they are."""
+    folder, rng = tmp_path_factory.mktemp("clouds"), np.random.default_rng(1)
+    for number in range(9):
+        path = folder / f"test/{number % CLASSES}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clouds = Image.fromarray(rng.integers(0, 256, (5, 5), dtype=np.uint8))
+        clouds.resize((80, 100) if number % 2 else (100, 80)).save(path)
+    (folder / "train").symlink_to("test")
+    return datasets.open_dataset("folder", folder).evaluation
+
+
+def numpy_views(picture, pixels):
+    """Corners and centre of the central 80 x 80 and their mirror images, float [10, s, s, c]; nothing of the package is used."""
+    image = np.asarray(Image.open(io.BytesIO(picture)), np.float64)
+    top, left = (np.array(image.shape) - 80) // 2
+    size, far = pixels.image_size, 80 - pixels.image_size
+    five = [image[top + y:top + y + size, left + x:left + x + size]
+            for y in (0, far) for x in (0, far)] + [image[top + far // 2:, left + far // 2:][:size, :size]]
+    views = np.stack(five + [np.fliplr(view) for view in five])
+    return np.repeat(views[..., None], pixels.channels, -1)
+
+
+def numpy_probabilities(model, pixels, pictures):
+    views = np.concatenate([numpy_views(picture, pixels) for picture in pictures])
+    logits = np.asarray(model((views - pixels.mean) / pixels.std, training=False), np.float64)
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return (powers / powers.sum(1, keepdims=True)).reshape(len(pictures), 10, -1).mean(1)
+
+
+def test_seven_nets_from_ten_views_are_what_numpy_says(split):
+    sizes = [48, 56, 56, 64, 64, 64]
+    kinds = [Preprocessing(size, 80, 1, (100.0 + size,), 32.0) for size in sizes] + [
+        Preprocessing(67, 80, 3, (120.0, 110.0, 100.0), 1.0)]
+    pictures, labels = zip(*((record["image"], record["label"]) for record in split.read(None).as_numpy_iterator()))
+    models = [build(variant, pixels, seed, np.concatenate([numpy_views(picture, pixels) for picture in pictures]))
+              for seed, (variant, pixels) in enumerate(zip([None] * 5 + ["lenet5", "paper"], kinds))]
+    weights = [1, 1, 2, 1, 0, 3, 1]
+    answers = steps.answers(one_device(), list(map(classifier, models, kinds)), split, 4, weights, views=10)
+
+    expected = [numpy_probabilities(model, pixels, pictures) for model, pixels in zip(models, kinds)]
+    expected.append(np.average(expected, axis=0, weights=weights))
+    assert len(answers) == 8
+    for answer, probabilities in zip(answers, expected):
+        np.testing.assert_array_equal(answer.labels, labels)
+        np.testing.assert_allclose(answer.losses, -np.log(probabilities[np.arange(9), answer.labels]), rtol=5e-4)
+        np.testing.assert_array_equal(answer.best, np.argsort(-probabilities, axis=1)[:, :5])
+    together = answers[-1].figures()
+    places = np.argsort(np.argsort(-expected[-1], axis=1), axis=1)[np.arange(9), answers[-1].labels]
+    assert together["top_1"] == np.mean(places == 0) and together["top_5"] == np.mean(places < 5)
+    assert len(set(answers[-1].best[:, 0])) > 2 and 0 < together["top_5"] < 1  # the comparison is of something
+
+
+@pytest.mark.parametrize("image_size", [113, 112, 128])
+def test_ten_views_are_windows_of_the_scaled_picture(rng, image_size):
+    pixels = Preprocessing(image_size, 128, 3, (0.0,) * 3, 1.0)
+    image = rng.integers(0, 256, (150, 201, 3), dtype=np.uint8)
+    views = preprocessing.ten_views(tf.constant(image), pixels).numpy()
+    whole = tf.image.resize(image, (128, 172), antialias=True).numpy()[:, 22:150]
+    far = 128 - image_size
+    for view, (top, left) in zip(views, [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]):
+        assert np.abs(view - whole[top:top + image_size, left:left + image_size]).max() < 0.501
+    np.testing.assert_array_equal(views[5:], views[:5, :, ::-1])
+    centre = preprocessing.central_crop(tf.constant(image), pixels).numpy()
+    assert np.abs(views[4].astype(int) - centre).max() <= 1 and (views[4] == centre).mean() > 0.999  # half a level
+
+
+def test_two_devices_and_any_batch_size_give_the_same_answers(split):
+    kinds = Preprocessing(48, 80, 1, (100.0,), 32.0), Preprocessing(64, 80, 1, (90.0,), 32.0)
+    clouds = [np.concatenate([numpy_views(record["image"].numpy(), pixels) for record in split.read(None)]) for pixels in kinds]
+    answers = []
+    for strategy, batch_size in ((one_device(), 9), (one_device(), 2), (two_devices(), 4)):
+        counts = []
+        with strategy.scope():
+            ensemble = [classifier(build(None, pixels, 0, images), pixels) for pixels, images in zip(kinds, clouds)]
+        answers.append(steps.answers(strategy, ensemble, split, batch_size, views=10, on_batch=counts.append))
+        assert counts == [min(batch_size, 9 - done) for done in range(0, 9, batch_size)]
+    for other in answers[1:]:
+        for one, two in zip(answers[0], other, strict=True):
+            np.testing.assert_array_equal(one.labels, two.labels)
+            np.testing.assert_array_equal(one.best, two.best)
+            np.testing.assert_allclose(one.losses, two.losses, rtol=1e-5)
+
+
+def test_tables_of_classes_and_confusions():
+    best = np.array([[0, 1], [1, 0], [1, 2], [2, 1], [2, 0], [0, 2], [0, 1]])
+    answers = Answers(np.array([0, 0, 0, 2, 2, 2, 2]), np.arange(7.0), best)
+    figures = answers.figures()
+    assert [figures[name] for name in ("examples", "loss", "top_1", "top_5")] == [7, 3.0, 3 / 7, 5 / 7]
+    row = {"class": "a", "pictures": 3, "top_1_error": 2 / 3, "top_5_error": 1 / 3, "most_common_wrong": "b", "wrong_pictures": 2}
+    assert answers.by_class("abc") == [row, {
+        "class": "c", "pictures": 4, "top_1_error": 0.5, "top_5_error": 0.25, "most_common_wrong": "a", "wrong_pictures": 2}]
+    assert answers.confusions("abc") == [("a", "b", 2), ("c", "a", 2)]
+    right = Answers(np.array([1]), np.zeros(1), np.array([[1, 0]]))
+    assert right.confusions("ab") == []
+    assert right.by_class("ab") == [{"class": "b", "pictures": 1, "top_1_error": 0.0, "top_5_error": 0.0,
+                                     "most_common_wrong": None, "wrong_pictures": 0}]
+
+
+def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
+    def sure(images):
+        return tf.one_hot(tf.zeros([len(images)], tf.int64), CLASSES)  # always class 0
+
+    ensemble = [Classifier("sure", sure, GREY, (), {}, least=least) for least in (1 / 512, 1e-38)]
+    losses = [answer.losses[-1] for answer in steps.answers(one_device(), ensemble, split, 9)]
+    np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
+    broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
+    assert np.isnan(steps.answers(one_device(), [broken], split, 9)[0].figures()["loss"])  # by which a training notices
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Pictures, and a net as model directory, as SavedModel beside an older one, as .tflite file and as one of 8 bits.
+
+    seed0/ and seed1/ are that net too, and say that they were trained on a folder without test/, each with its seed.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    write_pictures(folder / "pictures/train", 2)
+    write_pictures(folder / "pictures/test", 3, first=2)
+    write_pictures(folder / "two", 2)
+    shutil.rmtree(folder / "two" / CLASS_NAMES[0])
+    images = np.stack([preprocessing.central_crop(preprocessing.decode(path.read_bytes()), GREY)
+                       for path in (folder / "pictures/test").glob("*/*")])
+    model, other = (build("lenet5", GREY, seed, images, classes=3) for seed in (0, 1))
+    optimizer = SGD2012()
+    optimizer.build(model.trainable_variables)
+    checkpoints.save(folder / "model", model, optimizer, {"step": 7})
+    for name, data_dir, seed in (("model", "pictures", 0), ("seed0", "pictures/train", 0), ("seed1", "pictures/train", 1)):
+        trained_with = {"dataset": "folder", "data_dir": str(folder / data_dir), "seed": seed}
+        checkpoints.write_settings(folder / name, {
+            "variant": "lenet5", "class_names": list(CLASS_NAMES), "preprocessing": dataclasses.asdict(GREY), "dropout_rate": 0.5,
+            "flags": trained_with})
+        if name != "model":
+            (folder / name / "checkpoints").symlink_to(folder / "model/checkpoints")
+
+    trained_with = checkpoints.read_settings(folder / "model")["flags"]
+    manifest = {"preprocessing": dataclasses.asdict(GREY), "training": {"flags": trained_with}}
+    for version, net in ((9, other), (10, model)):
+        export.write_saved_model(net, GREY, CLASS_NAMES, manifest, folder / f"saved/{version}")
+    warnings.simplefilter("ignore", UserWarning)  # of TensorFlow's calibrator about its own interpreter; pytest restores
+    noise = np.random.default_rng(0).uniform(0, 255, (20, 1, 28, 28, 1)).astype(np.float32)
+    for name in ("float", "uint8"):
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved/10"), signature_keys=["image"])
+        if name == "uint8":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+            converter.representative_dataset = lambda: ({"images": image} for image in noise)
+        content = artifacts.append_archive(converter.convert(), "".join(f"{label}\n" for label in CLASS_NAMES), manifest)
+        (folder / f"{name}.tflite").write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def evaluate(run, trained):
+    """Runs the command among what is trained; returns its standard output and the figures of --json."""
+    def evaluate(*arguments):
+        printed = run("-m", "alexnet_tf.evaluate", "--json=figures.json", *arguments, cwd=trained)
+        return printed, json.loads((trained / "figures.json").read_text())
+
+    return evaluate
+
+
+def test_what_is_deployed_answers_as_what_was_trained(evaluate):
+    printed, figures = evaluate("--models=model,saved,saved/9,float.tflite,uint8.tflite", "--weights=1,1,0,2,1", "--views=10",
+                                "--batch_size=40")
+    model, newest, other, tflite, uint8 = figures["models"]
+    assert figures["examples"] == model["examples"] == 9 and figures["views"] == 10
+    assert [row["model"] for row in (model, newest, other)] == ["model, step 7", "saved/10", "saved/9"]
+    assert [row["weight"] for row in figures["models"]] == [1, 1, 0, 2, 1]
+    for same in (newest, tflite):
+        assert same["loss"] == pytest.approx(model["loss"], rel=1e-4) and same["top_1_error"] == model["top_1_error"]
+    assert abs(other["loss"] - model["loss"]) > 0.01
+    assert uint8["loss"] == pytest.approx(model["loss"], rel=0.1) and uint8["loss"] != model["loss"]
+    assert figures["loss"] == pytest.approx(model["loss"], rel=0.05)  # the other one has weight 0
+    assert "  float.tflite\n" in printed and "on folder (test):" in printed
+
+    printed, alone = evaluate("--model_dir=model", "--views=10", "--replicas=2")
+    assert alone["loss"] == pytest.approx(model["loss"], rel=1e-5) and alone["top_1_error"] == model["top_1_error"]
+    assert {row["class"] for row in alone["classes"]} == set(CLASS_NAMES)
+    assert sum(row["pictures"] for row in alone["classes"]) == 9
+    assert sum(pictures for _, _, pictures in alone["confusions"]) == round(9 * alone["top_1_error"]) > 0
+    name, answer, pictures = alone["confusions"][0]
+    assert f"  {pictures:8}  {name} -> {answer}\n" in printed
+    assert evaluate("--models=saved")[1]["loss"] != model["loss"]  # from one view
+
+
+def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
+    assert artifacts.open_for_batches(trained / "uint8.tflite").least == pytest.approx(1 / 512)
+    assert artifacts.open_for_batches(trained / "float.tflite").least < 1e-37
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--models=nowhere"], "there is no nowhere"),
+    (["--models=model,pictures"], "pictures is no version that python -m alexnet_tf.export wrote"),
+    (["--models=pictures/test/plain star/3.jpg"], "is not a file that tools/convert_tflite.py wrote"),
+    (["--models=model,model", "--weights=1"], "--weights=1: write a number, 0 or more, for each of the 2 --models"),
+    (["--models=model,model", "--weights=0,0"], "--weights=0,0: write"),
+    (["--models=model,model", "--weights=1,-1"], "--weights=1,-1: write"),
+    (["--models=model,model", "--weights=1,nan"], "--weights=1,nan: write"),
+    (["--models=model,model", "--weights=1,one"], "--weights=1,one: write"),
+    (["--model_dir=model", "--weights=1,1"], "for each of the 0 --models"),
+    (["--models=model", "--data_dir=two"], "model, step 7 knows 3 classes (checked disc to striped disc), but --dataset=folder has "
+                                           "2 classes (plain star to striped disc)")])
+def test_mistakes_are_named(run, trained, arguments, message):
+    assert message in run("-m", "alexnet_tf.evaluate", *arguments, cwd=trained, status=2)
+
+
+def test_nets_that_held_out_other_pictures_are_not_compared_on_them(run, evaluate, trained):
+    assert evaluate("--models=seed1")[1]["examples"] == 3  # alone it is judged by what it kept
+    message = run("-m", "alexnet_tf.evaluate", "--models=seed0,seed1", cwd=trained, status=2)
+    assert "seed1, step 7 was trained with --seed=1, so on some of the pictures of" in message
+    for other in ("pictures", "pictures/test"):  # with a test/, and without one, but not what they were trained on
+        assert evaluate("--models=seed0,seed1", f"--data_dir={other}")[1]["examples"] == {"pictures": 9, "pictures/test": 3}[other]

@@ -1,0 +1,99 @@
+"""The page's server: the files, the model under its name, the headers that threads need, and what is refused."""
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import pathlib
+import re
+import threading
+
+import pytest
+
+from alexnet_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / "examples/browser"
+
+
+@pytest.fixture(scope="module")
+def serve_page():
+    spec = importlib.util.spec_from_file_location("serve_page", ROOT / "tools/serve_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def page(serve_page, tmp_path, monkeypatch):
+    """A folder that stands for the page with its runtime, and a model that is taken for one of ours."""
+    (tmp_path / "page/node_modules/@litertjs/core").mkdir(parents=True)
+    (tmp_path / "page/index.html").write_text("the page")
+    (tmp_path / "secret.txt").write_text("not of the page")
+    (tmp_path / "net.tflite").write_bytes(b"the model")
+    monkeypatch.setattr(serve_page, "PAGE", tmp_path / "page")
+    monkeypatch.setattr(serve_page.artifacts, "Tflite", lambda content, name: None)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def answers(server):
+    """Returns a function from a path to (status, headers, body)."""
+    def get(path):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer = response.status, response.headers, response.read()
+        connection.close()
+        return answer
+
+    with server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield get
+        server.shutdown()
+
+
+def test_page_model_and_headers(serve_page, page):
+    with answers(serve_page.Server(page / "net.tflite", 0)) as get:
+        for path, body in (("/", b"the page"), ("/model.tflite", b"the model"), ("/model.tflite?again", b"the model")):
+            status, headers, content = get(path)
+            assert (status, content) == (200, body) and headers["Content-Length"] == str(len(body))
+            assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        for path in ("/../secret.txt", "/net.tflite", "/other.tflite"):
+            assert get(path)[0] == 404
+
+
+def test_what_is_refused(serve_page, page):
+    with (serve_page.Server(page / "net.tflite", 0) as server,
+          pytest.raises(UserError, match=f"--port={server.server_port} is not to be had .Address already in use")):
+        serve_page.Server(page / "net.tflite", server.server_port)
+    with pytest.raises(UserError, match="no.tflite cannot be read .No such file"):
+        serve_page.Server(page / "no.tflite", 0)
+    (page / "page/node_modules/@litertjs/core").rmdir()
+    with pytest.raises(UserError, match="no LiteRT web runtime beside it yet; run make browser first"):
+        serve_page.Server(page / "net.tflite", 0)
+
+
+def test_a_browser_that_leaves_is_no_error(serve_page, page, capsys):
+    with serve_page.Server(page / "net.tflite", 0) as server:
+        for error, told in ((ConnectionResetError(), False), (KeyError(), True)):
+            try:
+                raise error
+            except Exception:
+                server.handle_error(None, ("127.0.0.1", 1))
+            assert bool(capsys.readouterr().err) == told
+
+
+def test_a_file_that_is_not_ours_is_refused(serve_page):
+    with pytest.raises(UserError, match="index.html is not a file that tools/convert_tflite.py wrote"):
+        serve_page.Server(PAGE / "index.html", 0)
+
+
+def test_the_page_names_no_other_host():
+    files = [path for path in PAGE.iterdir() if path.is_file()]
+    assert {"index.html", "style.css", "page.js", "package-lock.json", ".npmrc"} <= {path.name for path in files}
+    for path in files:
+        assert not re.search(r"//\w+\.\w|registry=", path.read_text()), path
+    pinned = json.loads((PAGE / "package.json").read_text())["dependencies"]["@litertjs/core"]
+    assert json.loads((PAGE / "package-lock.json").read_text())["packages"]["node_modules/@litertjs/core"]["version"] == pinned

@@ -1,0 +1,725 @@
+"""The server by the clients that people use: TensorFlow Serving's contract, batches, versions that come and go."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from served import CLASS_NAMES, SIZES, Served, write_export
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+from tensorflow_serving.config import model_server_config_pb2
+
+from alexnet_tf import client, serving, serving_config, serving_json, serving_rest, shapes
+from alexnet_tf.batching import Batcher
+from alexnet_tf.errors import ServingError, UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """A folder with versions 1 and 2."""
+    folder = tmp_path_factory.mktemp("exports")
+    write_export(folder / "1", seed=1)
+    write_export(folder / "2", seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(exports, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copytree(exports / "1", folder / "1")
+    served = Served(folder)
+    yield served
+    served.close()
+
+
+@pytest.fixture(scope="module")
+def expected(exports):
+    """What the export itself answers to PICTURES."""
+    answer = tf.saved_model.load(str(exports / "1")).signatures["serving_default"](image_bytes=tf.constant(PICTURES))
+    return {name: tensor.numpy() for name, tensor in answer.items()}
+
+
+def b64(picture):
+    return {"b64": base64.b64encode(picture).decode()}
+
+
+def check_rows(rows, expected):
+    assert len(rows) == len(PICTURES)
+    for index, row in enumerate(rows):
+        assert row["class_ids"] == expected["class_ids"][index].tolist()
+        assert row["names"] == [name.decode() for name in expected["names"][index]]
+        for name in ("scores", "probabilities"):
+            np.testing.assert_allclose(row[name], expected[name][index], rtol=1e-5)
+
+
+# REST.
+
+
+@pytest.mark.parametrize("path", ["alexnet", "alexnet/versions/1", "alexnet/labels/stable", "%61lexnet"])
+@pytest.mark.parametrize("named", [True, False])
+def test_rows(server, expected, path, named):
+    instances = [{"image_bytes": b64(picture)} if named else b64(picture) for picture in PICTURES]
+    status, answer = server.predict({"instances": instances}, f"/v1/models/{path}:predict")
+    assert (status, list(answer)) == (200, ["predictions"])
+    check_rows(answer["predictions"], expected)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_columns(server, expected, named):
+    column = [b64(picture) for picture in PICTURES]
+    status, answer = server.predict({"signature_name": "serving_default", "inputs": {"image_bytes": column} if named else column})
+    assert (status, list(answer)) == (200, ["outputs"])
+    check_rows([dict(zip(answer["outputs"], row)) for row in zip(*answer["outputs"].values())], expected)
+
+
+def test_one_output_has_no_name(server):
+    image = np.random.default_rng(0).uniform(0, 255, [28, 28, 1]).round(2).tolist()
+    for request, key in (({"instances": [image, image]}, "predictions"), ({"inputs": [image, image]}, "outputs")):
+        status, answer = server.predict(request | {"signature_name": "images"})
+        assert status == 200 and np.shape(answer[key]) == (2, len(CLASS_NAMES))
+        np.testing.assert_allclose(np.sum(answer[key], 1), 1, rtol=1e-5)
+
+
+IMAGE = [[[0]] * 28] * 28
+PREDICT = "/v1/models/alexnet:predict"
+
+
+@pytest.mark.parametrize("body,message", [
+    (b"", "JSON Parse error: The document is empty"),
+    (b"instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
+    (b'{"instances": [1}', "JSON Parse error: Invalid value"), (b"\xff\xfe{\0", "JSON Parse error"),
+    (b'{"instances": ' + b"[" * 500_000, "nested too deeply"), (b'{"a":' * 900 + b"1" + b"}" * 900, "'inputs' or 'instances'"),
+    (b'{"instances": [%s]}' % (b"1" * 5000), "JSON Parse error"), (b"[1]", "Is not object"),
+    ({}, "Missing 'inputs' or 'instances' key"), ({"instances": [1], "inputs": [1]}, "expecting only one of"),
+    ({"instances": 1}, "to be an list/array"), ({"instances": []}, "No values in 'instances' array"),
+    ({"instances": ["x"], "signature_name": 100}, "'signature_name' key must be a string value."),
+    ({"instances": ["x"], "signature_name": "no"}, 'Serving signature name: "no" not found in signature def'),
+    ({"instances": [1]}, "JSON Value: 1 Type: Number is not of expected type: string"),
+    ({"instances": [{"b64": "*"}]}, "Unable to base64 decode"),
+    ({"instances": [{"b64": "AA", "x": 1}]}, "key: b64 of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have"),
+    ({"instances": [{}]}, "keys must be equal to: image_bytes"),
+    ({"instances": [{"image_bytes": "x"}, "x"]}, "Expecting object but got list at item 1 of input list"),
+    ({"instances": ["x", {"image_bytes": "x"}]}, "Expecting value/list but got object at item 1 of input list"),
+    ({"instances": [["x"]]}, "Error: INVALID_ARGUMENT: Expects image_bytes to be of shape []; [1] is provided"),
+    ({"instances": ["\ud800"]}, "are not those of a picture"), ({"instances": [{"b64": "\u00e9"}]}, "Unable to base64 decode"),
+    (b'{"instances": [' + b"[]," * 10**6 + b"[" * 10**6, "too many lists and objects"),
+    ({"inputs": [["x"]] * 9}, "Task size 9 is larger than maximum batch size 8"),
+    ({"instances": ["not a picture"]}, "are not those of a picture"), ({"instances": [b64(b"")]}, "are not those of a picture"),
+    ({"instances": ["/etc/hostname"]}, "are not those of a picture"),
+    ({"instances": [b64(PICTURES[0][:1500])]}, "Invalid JPEG data"), ({"inputs": []}, "Expects at least one row"),
+    ({"inputs": "x"}, "Expects image_bytes to be of shape [?]; [] is"),
+    ({"inputs": {"no": ["x"]}}, "Missing named input: image_bytes"),
+    ({"instances": ["x"] * 9}, "Task size 9 is larger than maximum batch size 8"),
+    ({"signature_name": "images", "instances": [[[[True]] * 28] * 28]}, "Type: True is not of expected type: float32"),
+    ({"signature_name": "images", "instances": [IMAGE, IMAGE[:27]]}, "Expects images to be of shape [28,28,1]; [27,28,1] is"),
+    ({"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[[0]] * 27]]}, "list at unexpected size: 27 at level: 1"),
+    ({"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[0] * 28]]}, "found at incorrect level: 3"),
+    ({"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[[[0]]] * 28]]}, "Encountered list at unexpected level: 3"),
+    ({"signature_name": "images", "instances": [[[[2**24]] * 28] * 28]}, "to float without loss of precision"),
+    ({"signature_name": "images", "instances": [[[["x"]] * 28] * 28]}, 'JSON Value: "x" Type: String'),
+    ({"signature_name": "images", "instances": [[[[None]] * 28] * 28]}, "JSON Value: null Type: Null")])
+def test_bad_bodies(server, body, message):
+    status, answer = server.predict(body)
+    assert (status, list(answer)) == (400, ["error"])
+    assert message in answer["error"] and len(answer["error"]) < 500
+
+
+@pytest.mark.parametrize("method,path,status,message", [
+    ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo"), ("GET", "/v1/models", 400, "Missing model name in request."),
+    ("POST", "/v1/models", 400, "Malformed request: POST /v1/models"), ("GET", PREDICT, 400, "Malformed request"),
+    ("PUT", PREDICT, 400, "Malformed request: PUT"), ("POST", "/v1/models/alexnet/version/50:predict", 400, "Malformed request"),
+    ("POST", "/v1/models/alexnet/versions/HELLO:predict", 400, "Malformed request"),
+    ("POST", f"/v1/models/alexnet/versions/{2**64}:predict", 400, f"Failed to convert version: {2**64} to numeric."),
+    ("POST", "/v1/models/alexnet/versions/1/labels/stable:predict", 400, "Malformed request"),
+    ("POST", "/v1/models/foo:predict", 404, "Servable not found for request: Latest(foo)"),
+    ("POST", "/v1/models/alexnet/versions/99:predict", 404, "Servable not found for request: Specific(alexnet, 99)"),
+    ("POST", "/v1/models/alexnet/labels/canary:predict", 400, "Unrecognized servable version label: canary"),
+    ("POST", "/v1/models/..%2F..%2Fetc:predict", 404, "Servable not found for request: Latest(../../etc)"),
+    ("POST", "/v1/models/../../etc/passwd:predict", 400, "Malformed request"),
+    ("POST", f"/v1/models/{'x' * 10_000}:predict", 404, "Servable not found"),
+    ("GET", "/v1/models/foo", 404, "Could not find any versions of model foo"),
+    ("GET", "/v1/models/alexnet/versions/7", 404, "Could not find version 7 of model alexnet"),
+    ("GET", "/v1/models/foo/metadata", 404, "Servable not found for request: Latest(foo)"),
+    ("POST", "/v1/models/alexnet:classify", 400,
+     "Expected classification signature method_name to be tensorflow/serving/classify. Was: tensorflow/serving/predict"),
+    ("POST", "/v1/models/alexnet:regress", 400, "Expected regression signature method_name")])
+def test_bad_paths(server, method, path, status, message):
+    got, text = server.request(path, b'{"instances": ["x"]}' if method != "GET" else None, method)
+    assert got == status and message in json.loads(text)["error"]
+
+
+def test_status_and_metadata_are_those_of_grpc(server):
+    for path in ("alexnet", "alexnet/versions/1", "alexnet/labels/stable"):
+        status, text = server.request(f"/v1/models/{path}")
+        assert status == 200 and json.loads(text) == {"model_version_status": [
+            {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]}
+    status, text = server.request("/V1/models/alexnet/metadata")
+    answer = json.loads(text)
+    assert answer["model_spec"] == {"name": "alexnet", "signature_name": "", "version": "1"}
+    (info,) = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"].values()
+    assert info["dtype"] == "DT_STRING" and info["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
+
+
+def test_operators_pages(server):
+    assert [server.request(path)[0] for path in ("/livez", "/readyz", "/no/such/page")] == [200, 200, 404]
+    server.predict({"instances": [b64(PICTURES[0])]})
+    _, before = server.request("/monitoring/prometheus/metrics")
+    server.predict({"instances": [b64(PICTURES[0])]})
+    server.predict({"instances": [b64(PICTURES[0])]}, "/v1/models/foo:predict")
+    _, after = server.request("/monitoring/prometheus/metrics")
+
+    def value(page, start):
+        return float(next((line.split()[-1] for line in page.splitlines() if line.startswith(start)), 0))
+
+    for start in (':tensorflow:serving:request_count{model_name="alexnet",status="OK"}', "alexnet_batch_rows_count",
+                  ':tensorflow:serving:request_latency_count{API="Predict",entrypoint="REST"'):
+        assert value(after, start) == value(before, start) + 1
+    assert value(after, ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}') >= 1 and "foo" not in after
+
+
+def test_numbers_and_strings_in_answers():
+    outputs = {"x": np.float32([[0.2, np.nan, np.inf, 1e-9]]), "y_bytes": np.array([b"\xff"], object),
+               "z": np.array([b"a"], object)}
+    text = serving_json.write_outputs("predictions", outputs)
+    assert text == b'{"predictions": [{"x": [0.2, NaN, Infinity, 1e-09], "y_bytes": {"b64": "/w=="}, "z": "a"}]}'
+    assert serving_json.write_outputs("outputs", {"z": outputs["z"]}) == b'{"outputs": ["a"]}'
+
+
+def bomb(side):
+    """A PNG whose header says side x side."""
+    header = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+
+
+@pytest.mark.parametrize("side", [8_000, 10_000, 100_000])
+def test_a_picture_of_too_many_pixels_is_not_decoded(server, side):
+    for pictures in ([bomb(side)], [bomb(side // 2)] * 5):
+        assert server.predict({"instances": list(map(b64, pictures))}) == (
+            400, {"error": "The request has pictures of more than 50000000 pixels"})
+
+
+def test_a_connection_sends_without_waiting_for_acknowledgements():
+    with serving_rest.bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()), \
+            contextlib.closing(listener.accept()[0]) as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_bodies_are_bounded(server, monkeypatch):
+    monkeypatch.setattr(serving_rest, "MAX_BODY", 1000)
+    assert server.predict({"instances": [b64(PICTURES[0])]}) == (413, {"error": "The body is longer than 1000 bytes"})
+    monkeypatch.setattr(serving_rest, "MAX_BODY", 10**6)
+    monkeypatch.setattr(serving_rest, "MAX_BODIES", 1000)
+    assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 503
+    monkeypatch.undo()
+    assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 200
+
+
+@pytest.mark.parametrize("sent,status", [
+    (b"", b""), (b"GET /livez HT", b""), (b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Le", b""), (b"no HTTP\r\n\r\n", b"400"),
+    (b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", b"408")])
+@pytest.mark.parametrize("requests_before", [0, 1])
+def test_slow_and_senseless_connections_are_dropped(server, monkeypatch, sent, status, requests_before):
+    if requests_before and not sent:
+        sent = b"G"
+    monkeypatch.setattr(serving_rest, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(serving_rest, "BODY_SECONDS", 0.1)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for _ in range(requests_before):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            before = b""
+            while not before.endswith(b"alive\n"):
+                before += connection.recv(10_000)
+        connection.sendall(sent)
+        received = b""
+        while part := connection.recv(10_000):
+            received += part
+    assert received[9:12] == status
+
+
+# gRPC.
+
+
+@pytest.fixture(scope="module")
+def stubs(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel), model_service_pb2_grpc.ModelServiceStub(channel)
+
+
+def predict_request(pictures, **spec):
+    request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto(pictures, tf.string)})
+    request.model_spec.name = spec.pop("name", "alexnet")
+    request.model_spec.signature_name, request.model_spec.version_label = spec.get("signature", ""), spec.get("label", "")
+    if "version" in spec:
+        request.model_spec.version.value = spec["version"]
+    return request
+
+
+@pytest.mark.parametrize("spec", [{}, {"version": 1}, {"label": "stable"}, {"signature": "serving_default"}])
+def test_grpc_predict(stubs, expected, spec):
+    response = stubs[0].Predict(predict_request(PICTURES, **spec), 60)
+    for name, array in expected.items():
+        answer = tf.make_ndarray(response.outputs[name])
+        assert answer.dtype == array.dtype and answer.shape == array.shape
+        np.testing.assert_allclose(answer, array, rtol=1e-5) if name in ("scores", "probabilities") else \
+            np.testing.assert_array_equal(answer, array)
+    # Clients read these fields directly.
+    assert len(response.outputs["scores"].float_val) == len(response.outputs["names"].string_val) == 15
+    assert len(response.outputs["class_ids"].int_val) == 15
+    spec = response.model_spec
+    assert (spec.name, spec.signature_name, spec.version.value) == ("alexnet", "serving_default", 1)
+
+
+def test_grpc_output_filter(stubs):
+    request = predict_request(PICTURES)
+    request.output_filter.append("names")
+    assert list(stubs[0].Predict(request, 60).outputs) == ["names"]
+
+
+def changed(**changes):
+    """A good PredictRequest but for `changes`."""
+    request = predict_request(PICTURES[:1], **{name: value for name, value in changes.items() if isinstance(value, (str, int))})
+    for name, proto in changes.get("inputs", {}).items():
+        request.inputs[name].CopyFrom(proto)
+    request.output_filter.extend(changes.get("output_filter", []))
+    if changes.get("no_spec"):
+        request.ClearField("model_spec")
+    return request
+
+
+def claim(dtype, *shape, **values):
+    """A TensorProto that says of itself what need not be true."""
+    return tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto(), **values)
+
+
+@pytest.mark.parametrize("changes,code,message", [
+    ({"no_spec": True}, "INVALID_ARGUMENT", "Missing ModelSpec"), ({"name": ""}, "INVALID_ARGUMENT", "no name specified"),
+    ({"name": "../x"}, "NOT_FOUND", "Servable not found for request: Latest(../x)"),
+    ({"version": 99}, "NOT_FOUND", "Servable not found for request: Specific(alexnet, 99)"),
+    ({"label": "canary"}, "INVALID_ARGUMENT", "Unrecognized servable version label: canary"),
+    ({"signature": "no"}, "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
+    ({"output_filter": ["no"]}, "INVALID_ARGUMENT", "output tensor alias not found in signature: no"),
+    ({"output_filter": ["names", "names"]}, "INVALID_ARGUMENT", "duplicate output tensor alias: names"),
+    ({"inputs": {"extra": tf.make_tensor_proto(1)}}, "INVALID_ARGUMENT", "input size does not match signature: 2!=1 len({extra,"),
+    ({"signature": "images"}, "INVALID_ARGUMENT", "input tensor alias not found in signature: image_bytes"),
+    ({"inputs": {"image_bytes": tf.make_tensor_proto([1.0])}}, "INVALID_ARGUMENT", "to be string but float32 is provided"),
+    ({"inputs": {"image_bytes": tf.make_tensor_proto("x")}}, "INVALID_ARGUMENT", "of shape [?], with at least one row; []"),
+    ({"inputs": {"image_bytes": claim(tf.string, 0)}}, "INVALID_ARGUMENT", "with at least one row; [0] is provided"),
+    ({"inputs": {"image_bytes": claim(tf.string, 10**12, string_val=[b"x"])}}, "INVALID_ARGUMENT", "Task size 1000000000000 is"),
+    ({"inputs": {"image_bytes": claim(tf.string, 2, string_val=[b"x"] * 3)}}, "INVALID_ARGUMENT", "parsing error: image_bytes"),
+    ({"inputs": {"image_bytes": claim(tf.string, 2)}}, "INVALID_ARGUMENT", "are not those of a picture"),
+    ({"inputs": {"image_bytes": tf.make_tensor_proto([b"x"] * 9)}}, "INVALID_ARGUMENT", "larger than maximum batch size 8"),
+    ({"inputs": {"image_bytes": tf.make_tensor_proto([PICTURES[0][:1500]])}}, "INVALID_ARGUMENT", "Invalid JPEG data")])
+def test_grpc_refusals(stubs, changes, code, message):
+    with pytest.raises(grpc.RpcError) as error:
+        stubs[0].Predict(changed(**changes), 60)
+    assert error.value.code().name == code and message in error.value.details()
+
+
+def test_grpc_services_beside_predict(stubs):
+    prediction, model = stubs
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "alexnet"
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert prediction.GetModelMetadata(request, 60).metadata["signature_def"].Unpack(signatures)
+    assert {"serving_default", "images"} <= set(signatures.signature_def)
+    for fields, message in (([], "at least one metadata_field"), (["x"], "Metadata field x is not supported")):
+        request.ClearField("metadata_field")
+        request.metadata_field.extend(fields)
+        with pytest.raises(grpc.RpcError, match=message):
+            prediction.GetModelMetadata(request, 60)
+
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "alexnet"
+    (status,) = model.GetModelStatus(request, 60).model_version_status
+    assert (status.version, status.state, status.status.error_code) == (1, status.AVAILABLE, 0)
+    request.model_spec.version.value = 5
+    with pytest.raises(grpc.RpcError, match="Could not find version 5 of model alexnet"):
+        model.GetModelStatus(request, 60)
+
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "alexnet"
+    with pytest.raises(grpc.RpcError, match="Expected classification signature method_name"):
+        prediction.Classify(request, 60)
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(name="alexnet", base_path="/etc")
+    with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):  # no request can name a folder
+        model.HandleReloadConfigRequest(request, 60)
+
+
+def test_our_client_answers_as_the_export_does(server, expected):
+    for address in (server.url, f"grpc://{server.address}"):
+        answer = client.open_server(address, "alexnet")(PICTURES[1])
+        assert [name for name, _ in answer] == [name.decode() for name in expected["names"][1]]
+        np.testing.assert_allclose([score for _, score in answer], expected["scores"][1], rtol=1e-5)
+        with pytest.raises(ServingError, match="not those of a picture"):
+            client.open_server(address, "alexnet")(b"x")
+        with pytest.raises(ServingError, match=r"Latest\(foo\)"):
+            client.open_server(address, "foo")(PICTURES[1])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for scheme in ("http", "grpc"):
+        with pytest.raises(UserError, match="does not answer"):
+            client.open_server(f"{scheme}://127.0.0.1:{port}", "alexnet")(PICTURES[1])
+    with pytest.raises(UserError, match="is no address"):
+        client.open_server("localhost", "alexnet")
+
+
+def test_classify_prints_the_same_by_a_server_and_by_the_export(server, exports, run, tmp_path):
+    (tmp_path / "picture.jpg").write_bytes(PICTURES[1])
+    printed = {run(ROOT / "tools/classify.py", where, "--json=answers.json", "picture.jpg", cwd=tmp_path)
+               + (tmp_path / "answers.json").read_text()
+               for where in (f"--model={exports}/1", f"--server={server.url}", f"--server=grpc://{server.address}")}
+    assert len(printed) == 1 and "star" in printed.pop()
+    (tmp_path / "text.jpg").write_text("no picture")
+    line = run(ROOT / "tools/classify.py", f"--server={server.url}", "text.jpg", cwd=tmp_path, status=2)
+    assert f"text.jpg is refused by --server={server.url}: The bytes are not those of a picture" in line
+
+
+def test_a_client_that_has_gone_is_forgotten(server, monkeypatch):
+    begun, forgotten = threading.Event(), threading.Event()
+
+    async def predict(signature, inputs):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            forgotten.set()
+
+    monkeypatch.setattr(server.core, "predict", predict)
+    body = json.dumps({"instances": [b64(PICTURES[0])]}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert begun.wait(60)
+    assert forgotten.wait(60)
+
+
+# Batches.
+
+
+class Gate:
+    """A function that waits to be let through, and notes the batches that it sees. Doubles its numbers; refuses a 13."""
+
+    sizes = [1, 2, 4, 8]
+
+    def __init__(self):
+        self.batches, self.entered, self.opened = [], threading.Semaphore(0), threading.Event()
+
+    def __call__(self, inputs):
+        self.batches.append(inputs["x"].tolist())
+        self.entered.release()
+        assert self.opened.wait(60)
+        if 13 in inputs["x"]:
+            raise ValueError("thirteen")
+        return {"y": 2 * inputs["x"]}
+
+
+@pytest.fixture
+def gate():
+    """(gate, batcher): the only thread of the batcher waits inside the gate, with a batch of one."""
+    gate = Gate()
+    batcher = Batcher(max_rows=16, threads=1)
+    batcher.submit(gate, {"x": np.array([0])}, 1)
+    assert gate.entered.acquire(timeout=60)
+    yield gate, batcher
+    gate.opened.set()
+    batcher.close()
+
+
+def submit(gate, batcher, *numbers):
+    return batcher.submit(gate, {"x": np.array(numbers)}, len(numbers))
+
+
+def answers(futures):
+    return [future.result(60)["y"].tolist() for future in futures]
+
+
+def test_what_waits_is_merged_up_to_a_size_that_is_allowed(gate):
+    futures = [submit(*gate, number) for number in range(1, 15) if number != 13]
+    gate[0].opened.set()
+    assert answers(futures) == [[2 * number] for number in range(1, 15) if number != 13]
+    assert gate[0].batches[1:] == [[1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 11, 12], [14]]
+
+
+def test_rows_of_one_request_stay_together_and_are_padded(gate):
+    futures = [submit(*gate, 1, 2, 3), submit(*gate, 4, 5, 6), submit(*gate, 7)]
+    gate[0].opened.set()
+    assert answers(futures) == [[2, 4, 6], [8, 10, 12], [14]]
+    assert gate[0].batches[1:] == [[1, 2, 3, 7], [4, 5, 6, 4]]
+
+
+def test_another_function_is_another_batch(gate):
+    other = Gate()
+    other.opened.set()
+    futures = [submit(*gate, 1), submit(other, gate[1], 2), submit(*gate, 3), submit(other, gate[1], 4)]
+    gate[0].opened.set()
+    assert answers(futures) == [[2], [4], [6], [8]]
+    assert gate[0].batches[1:] == [[1, 3]] and other.batches == [[2, 4]]
+
+
+def test_a_mistake_in_a_batch_is_no_other_clients(gate):
+    futures = [submit(*gate, number) for number in (11, 12, 13, 14)]
+    gate[0].opened.set()
+    with pytest.raises(ValueError, match="thirteen"):
+        futures[2].result(60)
+    assert answers(futures[:2] + futures[3:]) == [[22], [24], [28]]
+
+
+def test_the_queue_is_bounded_and_whoever_leaves_it_costs_nothing(gate):
+    futures = [submit(*gate, number, number) for number in range(1, 9)]
+    assert gate[1].waiting_rows == 16
+    with pytest.raises(ServingError, match="queue to which this task was submitted is full") as error:
+        submit(*gate, 1)
+    assert error.value.code == "UNAVAILABLE"
+    with pytest.raises(ServingError, match="Task size 9 is larger than maximum batch size 8"):
+        submit(*gate, *range(9))
+    assert all(future.cancel() for future in futures[:7])
+    gate[0].opened.set()
+    assert answers(futures[7:]) == [[16, 16]]
+    assert gate[0].batches[1:] == [[8, 8]]
+
+
+def test_close_answers_what_waits(gate):
+    futures = [submit(*gate, number) for number in range(5)]
+    gate[0].opened.set()
+    gate[1].close()
+    assert all(future.done() for future in futures)
+    with pytest.raises(ServingError, match="is full"):
+        submit(*gate, 1)
+
+
+def test_a_request_is_given_up_in_time(server, monkeypatch):
+    monkeypatch.setattr(serving, "REQUEST_SECONDS", 0.01)
+    gate = Gate()
+    with pytest.raises(ServingError, match="Timed out") as error:
+        asyncio.run(server.core.predict(gate, {"x": np.array([1])}))
+    gate.opened.set()
+    assert error.value.code == "DEADLINE_EXCEEDED"
+
+
+# Versions.
+
+
+def states(model):
+    return {number: state for number, (state, _, _) in model.states.items()}
+
+
+def test_a_new_version_takes_over_and_requests_under_way_are_answered(exports, tmp_path, expected):
+    shutil.copytree(exports / "1", tmp_path / "1")
+    model = serving.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    before = model.version("alexnet")
+    shutil.copytree(exports / "2", tmp_path / "2")
+    model.poll()  # seen for the first time: it may still be being written
+    assert model.version("alexnet").number == 1
+    model.poll()
+    assert states(model) == {1: "END", 2: "AVAILABLE"} and model.version("alexnet").number == 2
+    with pytest.raises(ServingError, match=r"Specific\(alexnet, 1\)"):
+        model.version("alexnet", 1)
+    # Whoever had asked for it before.
+    answer = before.signatures["serving_default"]({"image_bytes": np.array(PICTURES, object)})
+    np.testing.assert_allclose(answer["scores"], expected["scores"], rtol=1e-5)
+    shutil.rmtree(tmp_path / "2")  # the operator takes it back
+    model.poll()
+    assert states(model) == {1: "AVAILABLE", 2: "END"}
+    shutil.rmtree(tmp_path / "1")  # no version at all: what is served stays
+    model.poll()
+    assert model.version("alexnet").number == 1
+
+
+def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
+    shutil.copytree(exports / "1", tmp_path / "1")
+    model = serving.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    loads = []
+    monkeypatch.setattr(model, "_load", lambda *arguments: loads.append(arguments[0]) or False)
+    files = sorted(path for path in (exports / "2").rglob("*") if path.is_file())
+    for file in files:
+        copy = tmp_path / "2" / file.relative_to(exports / "2")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+        model.poll()
+    assert loads == []
+    monkeypatch.undo()
+    model.poll()
+    assert model.version("alexnet").number == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated weights", "no graph", "no manifest or graph", "a picture it cannot answer"])
+def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(exports, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(serving, "LOAD_ATTEMPTS", 2)
+    shutil.copytree(exports / "1", tmp_path / "1")
+    model = serving.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    shutil.copytree(exports / "2", tmp_path / "2")
+    if damage == "truncated weights":
+        os.truncate(tmp_path / "2/variables/variables.data-00000-of-00001", 1000)
+    elif damage == "no graph":
+        (tmp_path / "2/saved_model.pb").unlink()
+    elif damage == "no manifest or graph":
+        shutil.rmtree(tmp_path / "2")
+        (tmp_path / "2").mkdir()
+    else:
+        warm_up = prediction_log_pb2.PredictionLog()
+        warm_up.predict_log.request.CopyFrom(predict_request([b"not a picture"]))
+        with tf.io.TFRecordWriter(str(tmp_path / "2/assets.extra/tf_serving_warmup_requests")) as file:
+            file.write(warm_up.SerializeToString())
+    seen = []
+    for _ in range(serving.LOAD_ATTEMPTS + 3):
+        model.poll()
+        seen.append(states(model).get(2))
+    assert seen == [None] + ["LOADING"] * (serving.LOAD_ATTEMPTS - 1) + ["END"] * 3
+    assert model.version("alexnet").number == 1 and states(model)[1] == "AVAILABLE"
+    (status, *_) = model.status("alexnet")
+    assert status[:3] == (2, "END", "UNKNOWN") and status[3]
+    shutil.rmtree(tmp_path / "2")  # mended: it gets its chance
+    shutil.copytree(exports / "2", tmp_path / "2")
+    model.poll()
+    model.poll()
+    assert states(model) == {1: "END", 2: "AVAILABLE"}
+
+
+def test_only_numbers_are_versions(exports, tmp_path):
+    for name in ("1", ".2", "3.tmp", "x", "-4", "٥"):
+        shutil.copytree(exports / "1", tmp_path / name)
+    (tmp_path / "9").write_text("a file")
+    model = serving.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    assert states(model) == {1: "AVAILABLE"}
+
+
+# The binary.
+
+
+def test_a_process_serves_and_ends_when_it_is_told_to(exports):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools/serve.py", f"--saved_model={exports}", "--port=0", "--rest_api_port=0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    events = []
+    for line in process.stderr:
+        events.append(json.loads(line))
+        if events[-1]["event"] == "serving":
+            break
+    assert [(event["event"], event.get("version")) for event in events] == [("version available", 2), ("serving", None)]
+    with socket.create_connection(("127.0.0.1", events[-1]["rest_api_port"]), timeout=60) as connection:
+        body = json.dumps({"instances": [b64(PICTURES[0])]}).encode()
+        connection.sendall(b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                           b"Content-Length: %d\r\n\r\n" % len(body))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # the request is under way
+        process.send_signal(signal.SIGTERM)
+        assert json.loads(process.stderr.readline())["event"] == "stopping"
+        connection.sendall(body)
+        answer = b""
+        while part := connection.recv(100_000):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 200") and b'"predictions"' in answer
+    output, rest = process.communicate()
+    assert (process.returncode, output) == (143, "") and json.loads(rest)["event"] == "stopped"
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--saved_model=nothing"], "--saved_model=nothing holds no version that loads"), (["--model_name=../x"], "--model_name=../x"),
+    (["--saved_model=nothing", "--emit_config=out"], "--saved_model=nothing holds no version")])
+def test_mistakes(run, tmp_path, arguments, message):
+    assert message in run(ROOT / "tools/serve.py", *arguments, cwd=tmp_path, status=2).splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+# TensorFlow Serving's own files.
+
+
+def message_class(name, fields):
+    """A message of the published fields [(name, number, type or message, repeated)], of a proto that no package carries."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="published", syntax="proto3",
+                                              dependency=["google/protobuf/wrappers.proto"])
+    message = file.message_type.add(name=name)
+    for field, number, kind, repeated in fields:
+        added = message.field.add(name=field, number=number, label=3 if repeated else 1)
+        if isinstance(kind, str):
+            added.type, added.type_name = added.TYPE_MESSAGE, kind
+        else:
+            added.type = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"published.{name}"))
+
+
+INT64_VALUE, INT64, BOOL, STRING = ".google.protobuf.Int64Value", 3, 8, 9
+# servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto of tensorflow/serving.
+BATCHING = [("max_batch_size", 1, INT64_VALUE, False), ("batch_timeout_micros", 2, INT64_VALUE, False),
+            ("max_enqueued_batches", 3, INT64_VALUE, False), ("num_batch_threads", 4, INT64_VALUE, False),
+            ("thread_pool_name", 5, ".google.protobuf.StringValue", False), ("allowed_batch_sizes", 6, INT64, True),
+            ("pad_variable_length_inputs", 7, BOOL, False)]
+PROMETHEUS = [("enable", 1, BOOL, False), ("path", 2, STRING, False)]
+
+
+def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, server):
+    paths = serving_config.write(tmp_path / "config", exports, "flowers")
+    files = {path.name: path.read_text() for path in paths}
+    assert set(files) == {path.name for path in (tmp_path / "config").iterdir()}
+
+    (model,) = text_format.Parse(files["models.config"], model_server_config_pb2.ModelServerConfig()).model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("flowers", "/models/flowers", "tensorflow")
+    assert model.model_version_policy.specific.versions == [2] and dict(model.version_labels) == {"stable": 2}
+
+    batching = text_format.Parse(files["batching.config"], message_class("BatchingParameters", BATCHING)())
+    assert batching.allowed_batch_sizes == SIZES and batching.max_batch_size.value == SIZES[-1]
+    assert batching.max_enqueued_batches.value == serving.MAX_ENQUEUED_BATCHES
+
+    outer, _, inner = files["monitoring.config"].partition("{")
+    prometheus = text_format.Parse(inner.rpartition("}")[0], message_class("PrometheusConfig", PROMETHEUS)())
+    assert outer.strip() == "prometheus_config" and prometheus.enable and prometheus.path == "/monitoring/prometheus/metrics"
+
+    (service,) = yaml.safe_load(files["compose.yaml"])["services"].values()
+    assert service["ports"] == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
+    assert {volume["target"]: volume["source"] for volume in service["volumes"]} == {
+        "/models/flowers": str(exports), "/config": "."}
+    for flag in service["command"]:  # each names a file that is there
+        name, _, value = flag.partition("=")
+        assert not value.startswith("/config/") or value.removeprefix("/config/") in files
+    # The health check is a command for bash; our server answers it as TensorFlow Serving would.
+    check = service["healthcheck"]["test"][1:]
+    for model_name, status in (("alexnet", 0), ("flowers", 1)):
+        command = check[-1].replace("8501", str(server.port)).replace("flowers", model_name)
+        assert subprocess.run([*check[:-1], command], timeout=60).returncode == status
+
+
+def test_configuration_is_written_whole_or_not_at_all(exports, tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        serving_config.write(tmp_path / "there", exports, "alexnet")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        serving_config.write(tmp_path / "file/config", exports, "alexnet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]

@@ -1,0 +1,120 @@
+"""Answers and neighbours are those of the network, and the features written are what evaluation would make of the pictures."""
+
+import functools
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
+from matplotlib.colors import to_rgba
+
+from alexnet_tf import checkpoints, features, preprocessing
+from alexnet_tf.errors import UserError
+
+TOOL = pathlib.Path(__file__).parent.parent / "tools/visualize.py"
+
+
+@pytest.fixture(scope="module")
+def visualize():
+    """The tool as a module. Its flags are its own: other binaries, loaded by other tests, have some of the same names."""
+    spec = importlib.util.spec_from_file_location("visualize", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    module.own_flags = flags.FlagValues()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DEFINE_enum", "DEFINE_list", "DEFINE_string"):
+            patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=module.own_flags))
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return write_lenet5(tmp_path_factory.mktemp("model"), list(CLASS_NAMES))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """4 pictures of each class, and one in a folder that is no class."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = write_pictures(folder, 4)
+    (folder / "unknown").mkdir()
+    (folder / "unknown/a twin.jpg").write_bytes(paths[5].read_bytes())
+    return folder
+
+
+def run(visualize, *arguments):
+    before = flagsaver.save_flag_values(visualize.own_flags)
+    try:
+        visualize.main(visualize.own_flags(["visualize.py", *map(str, arguments)])[1:])
+    finally:
+        flagsaver.restore_flag_values(before, visualize.own_flags)
+
+
+def test_features_are_what_the_network_makes_of_each_picture(visualize, model_dir, pictures, tmp_path):
+    run(visualize, f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]  # nothing drawn, nothing left over
+    written = np.load(tmp_path / "f.npz")
+    model, _, _ = checkpoints.load_model(model_dir)
+    trunk = features.trunk(model)
+    assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
+    for file, row in zip(written["files"], written["features"]):
+        crop = preprocessing.central_crop(preprocessing.decode(tf.io.read_file(file)), LENET5_PIXELS)
+        np.testing.assert_allclose(trunk(preprocessing.to_network_input(crop[None], LENET5_PIXELS))[0], row, rtol=1e-5)
+    assert written["labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [-1]
+    assert (written["class_names"].tolist(), str(written["layer"])) == (list(CLASS_NAMES), "fc4")
+    assert str(written["weights_sha256"]) == checkpoints.weights_digest(model)
+
+
+def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(visualize, model_dir, pictures):
+    seen = visualize.Seen(model_dir, [pictures])
+    figure = visualize.draw_neighbours(seen)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == 5 * 7
+    for row, query in enumerate(seen.some(5)):
+        distances = ((seen.features - seen.features[query]) ** 2).sum(1)
+        distances[query] = np.inf
+        assert titles[7 * row] == seen.name(query)
+        assert titles[7 * row + 1] == seen.name(int(np.argmin(distances)))
+    assert titles[-7:-5] == ["a twin.jpg", "plain star"]  # the last query, and the same picture under its class
+
+
+def test_predictions_show_the_five_best_with_the_right_one_marked(visualize, model_dir, pictures):
+    seen = visualize.Seen(model_dir, sorted(pictures.iterdir()))
+    figure = visualize.draw_predictions(seen)
+    charts = [axis for axis in figure.axes if axis.patches]
+    assert len(charts) == 8
+    model, _, _ = checkpoints.load_model(model_dir)
+    for axis, number in zip(charts, seen.some(8)):
+        expected = tf.nn.softmax(model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS)))[0].numpy()
+        order = np.argsort(-expected)
+        assert [text.get_text() for text in axis.texts] == [CLASS_NAMES[label] for label in order]
+        np.testing.assert_allclose([bar.get_width() for bar in axis.patches], expected[order], rtol=1e-4)
+        marked = [label for label, bar in zip(order, axis.patches) if bar.get_facecolor() == to_rgba("lightcoral")]
+        assert marked == [label for label in order if label == seen.labels[number]]
+
+
+def test_figures_are_written(visualize, model_dir, pictures, tmp_path, capsys):
+    run(visualize, "--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
+    assert capsys.readouterr().out == f"{tmp_path}/n.png\n" and (tmp_path / "n.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--figure=predictions"], "No picture given"), (["--figure=neighbours", "nowhere"], "nowhere does not exist"),
+    (["--features=f.txt"], "name an .npz file"), (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
+    (["--figure=predictions", "--model_dir=a,b"], "one model at a time")])
+def test_mistakes_are_refused(visualize, model_dir, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run(visualize, f"--model_dir={model_dir}", *arguments)
+
+
+def test_pictures_that_are_none_are_named(visualize, model_dir, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="No picture .* in .*empty"):
+        visualize.Seen(model_dir, [tmp_path / "empty"])
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="bad.jpg does not decode"):
+        visualize.Seen(model_dir, [tmp_path])
