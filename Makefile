@@ -35,7 +35,7 @@ examples/browser/node_modules: examples/browser/package-lock.json
 .venv-proof/installed: constraints.txt $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
-	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless onnxruntime \
+	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless \
 		pillow simplejpeg safetensors
 	@touch $@
 

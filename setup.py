@@ -34,8 +34,7 @@ setuptools.setup(
         "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2", "tensorflow-serving-api>=2.21,<2.22",
                     "uvicorn>=0.50,<1"],
         "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
-        "proof": ["playwright>=1.60,<2",  # drives the Chromium of the machine; it brings none
-                  "tf2onnx>=1.17,<2"],  # for ONNX Runtime as a witness
+        "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
     },
     entry_points={"console_scripts": [
         "alexnet-train = alexnet_tf.train:run",

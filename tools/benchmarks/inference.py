@@ -1,4 +1,4 @@
-"""One picture at a time: `.tflite` files of every precision beside ONNX Runtime and PyTorch on the same weights."""
+"""One picture at a time: `.tflite` files of every precision beside PyTorch on the same weights."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ from alexnet_tf.errors import UserError
 _TFLITE = flags.DEFINE_list("tflite", [], "Files that tools/convert_tflite.py wrote, the float32 one first.")
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "The version that they were made from, for --witness_python.")
 _WITNESS_PYTHON = flags.DEFINE_string(
-    "witness_python", None, "A Python that has ONNX Runtime and PyTorch, for instance .venv-proof/bin/python.")
+    "witness_python", None, "A Python that has PyTorch, for instance .venv-proof/bin/python.")
 
 # Runs in a process of its own: loads one model, then times one picture for each line that it reads. Memory in MB.
 _WORKER = """
@@ -37,14 +37,6 @@ if kind == "tflite":
     given = interpreter.get_input_details()[0]
     interpreter.set_tensor(given["index"], image.astype(given["dtype"]))
     answer = interpreter.invoke
-elif kind == "onnx":
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    before, begin = megabytes(), time.perf_counter()
-    session = onnxruntime.InferenceSession(path, options)
-    feed = {session.get_inputs()[0].name: image.astype(np.float32)}
-    answer = lambda: session.run(None, feed)
 else:
     import torch
     torch.set_num_threads(threads)
@@ -89,7 +81,7 @@ def figures():
     shape = json.dumps([1, first.pixels.image_size, first.pixels.image_size, first.pixels.channels])
     models = {pathlib.Path(path).name: (sys.executable, "tflite", path) for path in _TFLITE.value}
     if _WITNESS_PYTHON.value:
-        models |= _witnesses(first)
+        models |= _witness(first)
     return {name: text for threads in (1, 2) for name, text in _in_turn(models, threads, shape).items()}
 
 
@@ -134,20 +126,13 @@ def _line(worker):
     return line
 
 
-def _witnesses(first):
-    """ONNX and NumPy files of the same weights beside the first .tflite file, and who runs them."""
+def _witness(first):
+    """PyTorch, and a NumPy file of the same weights beside the first .tflite file."""
     if not _SAVED_MODEL.value or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"] != first.manifest["weights_sha256"]:
         raise UserError("--witness_python needs --saved_model, the version that the .tflite files were made from.")
-    folder = pathlib.Path(_TFLITE.value[0]).absolute().parent
-    onnx, weights = folder / "witness.onnx", folder / "witness.npz"
-    result = subprocess.run(
-        [sys.executable, "-m", "tf2onnx.convert", "--saved-model", _SAVED_MODEL.value, "--signature_def", "images", "--opset", "18",
-         "--output", onnx], capture_output=True, text=True)
-    if result.returncode:
-        raise UserError(f"tf2onnx could not convert {_SAVED_MODEL.value} ({result.stderr.strip().splitlines()[-1]}).")
-    models = {"ONNX Runtime": (_WITNESS_PYTHON.value, "onnx", str(onnx))}
-    if first.manifest["variant"] == "paper":
-        loaded = tf.saved_model.load(_SAVED_MODEL.value)
-        np.savez(weights, **{variable.name.removesuffix(":0"): variable.numpy() for variable in loaded._variables})
-        models["PyTorch"] = (_WITNESS_PYTHON.value, "torch", str(weights))
-    return models
+    if first.manifest["variant"] != "paper":
+        raise UserError("--witness_python knows the variant paper alone.")
+    weights = pathlib.Path(_TFLITE.value[0]).absolute().with_suffix(".npz")
+    loaded = tf.saved_model.load(_SAVED_MODEL.value)
+    np.savez(weights, **{variable.name.removesuffix(":0"): variable.numpy() for variable in loaded._variables})
+    return {"PyTorch": (_WITNESS_PYTHON.value, "torch", str(weights))}
