@@ -34,11 +34,10 @@ from absl import flags
 
 from alexnet_tf import app  # before TensorFlow, which it quiets
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import artifacts, checkpoints, console, layers, preprocessing
+from alexnet_tf import artifacts, checkpoints, console, features, layers, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -61,7 +60,7 @@ class _Classifier(tf.Module):
         self._logits, self._edge_logits, self._features = (
             lambda images, form=form, prepare=prepare: form(prepare(images, pixels), training=False) for form, prepare in (
                 (model, preprocessing.to_network_input), (layers.for_small_devices(model), preprocessing.to_edge_input),
-                (last_hidden(model), preprocessing.to_network_input)))
+                (features.trunk(model), preprocessing.to_network_input)))
         self._pixels = pixels
         # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
         self._names = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(
@@ -102,12 +101,6 @@ class _Classifier(tf.Module):
 
         size, channels = self._pixels.image_size, self._pixels.channels
         return tf.map_fn(prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8))
-
-
-def last_hidden(model):
-    """The model up to its last hidden layer of full connections, whose output is called features: fc7 of AlexNet."""
-    *_, hidden, _ = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
-    return keras.Model(model.inputs, hidden.output)
 
 
 def write_saved_model(model, pixels, class_names, manifest, path):
@@ -195,8 +188,8 @@ def _check(path, model, pixels):
     exchanged.unlink()
     of_images, of_files = (tf.nn.softmax(model(preprocessing.to_network_input(batch, pixels), training=False)).numpy()
                            for batch in (images, cropped))
-    features = last_hidden(model)(preprocessing.to_network_input(cropped, pixels), training=False).numpy()
-    expected = dict.fromkeys(("images", "images_uint8", "edge"), of_images) | {"serving_default": of_files, "features": features}
+    of_trunk = features.trunk(model)(preprocessing.to_network_input(cropped, pixels), training=False).numpy()
+    expected = dict.fromkeys(("images", "images_uint8", "edge"), of_images) | {"serving_default": of_files, "features": of_trunk}
     for name, values in expected.items():
         difference = np.abs(answers[name] - values).max() / max(1, np.abs(values).max())
         if not difference < _TOLERANCE:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import artifacts, export, preprocessing, shapes
+from alexnet_tf import artifacts, checkpoints, export, preprocessing, shapes
 from alexnet_tf.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
     model = build_model("paper", 10)
     model.get_layer("fc8").bias.assign(np.linspace(0, 3, 10))
     manifest = {"preprocessing": {"image_size": 227, "resize": 256, "channels": 3, "mean": pixels.mean, "std": 1.0},
-                "variant": "paper", "weights_sha256": export.weights_digest(model),
+                "variant": "paper", "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
     export.write_saved_model(model, pixels, list(shapes.CLASS_NAMES), manifest, folder / "exports/1")
     return folder
