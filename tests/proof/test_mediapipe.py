@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     manifest = {"preprocessing": {"image_size": 227, "resize": 256, "channels": 3, "mean": pixels.mean, "std": 1.0},
                 "variant": "paper", "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
-    export.write_saved_model(model, pixels, list(shapes.CLASS_NAMES), manifest, folder / "exports/1")
+    export.write_saved_model(model, pixels, sorted(shapes.CLASS_NAMES), manifest, folder / "exports/1")
     return folder
 
 
