@@ -1,5 +1,6 @@
 """The step on one device and on two, resumption at any step, and the refusals of the loop."""
 
+import gc
 import json
 import math
 import signal
@@ -18,6 +19,12 @@ from alexnet_tf.preprocessing import Preprocessing
 PIXELS = Preprocessing(image_size=67, resize=77, channels=3, mean=(120.0, 115.0, 110.0), std=1.0,
                        colour_pca=((70.0, 72.0, 68.0), (25.0, 2.0, -28.0), (5.0, -9.0, 4.0)))
 CPUS = ["CPU:0", "CPU:1"]
+
+
+@pytest.fixture(autouse=True)
+def _models_of_other_tests_are_gone():
+    yield
+    gc.collect()  # a model and its compiled functions hold each other, hundreds of megabytes a test
 
 
 def one_device():
