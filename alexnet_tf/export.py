@@ -110,7 +110,7 @@ def write_saved_model(model, pixels, class_names, manifest, path):
     """
     path = pathlib.Path(path).absolute()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # no number, so that a watching server passes it over
-    manifest = manifest | {"serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"}}
+    manifest = {"serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"}} | manifest
     try:
         unfinished.mkdir(parents=True)
         labels_file = unfinished / "labels.txt"
@@ -121,7 +121,8 @@ def write_saved_model(model, pixels, class_names, manifest, path):
         extra = unfinished / "assets.extra"
         extra.mkdir()
         (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize)
+        sizes = manifest["serving"]["allowed_batch_sizes"]
+        _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes)
         _check(unfinished, model, pixels)
         (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
         unfinished.rename(path)
@@ -132,7 +133,7 @@ def write_saved_model(model, pixels, class_names, manifest, path):
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write_warmup(path, model_name, side):
+def _write_warmup(path, model_name, side, sizes):
     """A TFRecord of tensorflow.serving.PredictionLog: one request of each size of a batch, of grey pictures `side` pixels wide.
 
     The messages are written by hand, because their package is not otherwise needed. Field numbers: prediction_log.proto,
@@ -140,7 +141,7 @@ def _write_warmup(path, model_name, side):
     """
     picture = tf.io.encode_jpeg(tf.fill([side, side, 3], tf.constant(128, tf.uint8))).numpy()
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for size in _BATCH_SIZES:
+        for size in sizes:
             files = tf.make_tensor_proto([picture] * size).SerializeToString()
             spec = _field(1, model_name.encode()) + _field(3, b"serving_default")
             request = _field(1, spec) + _field(2, _field(1, b"image_bytes") + _field(2, files))

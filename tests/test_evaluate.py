@@ -13,7 +13,7 @@ import tensorflow as tf
 from conftest import CLASS_NAMES, write_pictures
 from PIL import Image
 
-from alexnet_tf import artifacts, checkpoints, datasets, export, preprocessing, steps
+from alexnet_tf import artifacts, checkpoints, datasets, export, preprocessing, steps, tflite_metadata
 from alexnet_tf.classifiers import Answers, Classifier
 from alexnet_tf.model import build_model
 from alexnet_tf.optimizer import SGD2012
@@ -202,12 +202,16 @@ def trained(tmp_path_factory):
     warnings.simplefilter("ignore", UserWarning)  # of TensorFlow's calibrator about its own interpreter; pytest restores
     noise = np.random.default_rng(0).uniform(0, 255, (20, 1, 28, 28, 1)).astype(np.float32)
     for name in ("float", "uint8"):
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved/10"), signature_keys=["image"])
+        loaded = tf.saved_model.load(str(folder / "saved/10"))
+        one = tf.function(lambda images, edge=loaded.signatures["edge"]: edge(images=images)).get_concrete_function(
+            tf.TensorSpec([1, GREY.image_size, GREY.image_size, GREY.channels], tf.float32, name="images"))
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([one], loaded)
         if name == "uint8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
             converter.representative_dataset = lambda: ({"images": image} for image in noise)
-        content = artifacts.append_archive(converter.convert(), "".join(f"{label}\n" for label in CLASS_NAMES), manifest)
+        content = tflite_metadata.complete(converter.convert(), GREY, "".join(f"{label}\n" for label in CLASS_NAMES),
+                                           manifest)
         (folder / f"{name}.tflite").write_bytes(content)
     return folder
 
