@@ -196,7 +196,8 @@ def trained(tmp_path_factory):
             (folder / name / "checkpoints").symlink_to(folder / "model/checkpoints")
 
     trained_with = checkpoints.read_settings(folder / "model")["flags"]
-    manifest = {"variant": "lenet5", "weights_sha256": "0", "preprocessing": dataclasses.asdict(GREY), "training": {"flags": trained_with}}
+    manifest = {"variant": "lenet5", "weights_sha256": "0", "preprocessing": dataclasses.asdict(GREY),
+                "training": {"flags": trained_with}}
     for version, net in ((9, other), (10, model)):
         export.write_saved_model(net, GREY, CLASS_NAMES, manifest, folder / f"saved/{version}")
     warnings.simplefilter("ignore", UserWarning)  # of TensorFlow's calibrator about its own interpreter; pytest restores
