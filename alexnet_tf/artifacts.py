@@ -1,6 +1,5 @@
 """Finished artifacts, opened for use: what `export` and `tools/convert_tflite.py` wrote, without any of the model's code."""
 
-import hashlib
 import io
 import json
 import os
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from alexnet_tf import preprocessing
+from alexnet_tf import disk, preprocessing
 from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
@@ -86,12 +85,7 @@ def read_manifest(saved_model):
 def sums(saved_model):
     """sha256 of each file of a version but the list itself, as `sha256sum` prints them."""
     root = pathlib.Path(saved_model)
-    files = sorted(file for file in root.rglob("*") if file.is_file() and file.name != SUMS)
-    lines = []
-    for file in files:
-        with open(file, "rb") as stream:
-            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.relative_to(root)}\n")
-    return "".join(lines)
+    return disk.sums(root, sorted(file.relative_to(root) for file in root.rglob("*") if file.is_file() and file.name != SUMS))
 
 
 def check_sums(saved_model):

@@ -26,7 +26,7 @@ import zipfile
 
 import numpy as np
 
-from alexnet_tf import weight_formats
+from alexnet_tf import disk, weight_formats
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -42,7 +42,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotI
 
 def read_settings(model_dir):
     """Returns the settings stored in `model_dir`, or None where there are none. Raises UserError if they are damaged."""
-    path = pathlib.Path(model_dir) / "settings.json"
+    path = pathlib.Path(model_dir) / _SETTINGS
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def write_settings(model_dir, settings):
     path = pathlib.Path(model_dir)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        replace_text(path / "settings.json", json.dumps(settings, indent=1) + "\n")
+        replace_text(path / _SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
 
@@ -276,11 +276,7 @@ def _check_sums(checkpoint):
 
 
 def _sums(checkpoint):
-    lines = []
-    for file in ("weights.npz", "optimizer.npz", "state.json"):
-        with open(checkpoint / file, "rb") as stream:
-            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file}\n")
-    return "".join(lines)
+    return disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json"))
 
 
 def replace_text(path, text):

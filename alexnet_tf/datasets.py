@@ -18,7 +18,7 @@ import tarfile
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import imagenet, pictures, prepared
+from alexnet_tf import disk, imagenet, pictures, prepared
 from alexnet_tf.errors import UserError
 
 EVALUATION_SPLITS = ("val", "validation", "test")  # the first of these that a data set has is the one evaluated
@@ -257,7 +257,7 @@ def _open_tfds(name, data_dir):
     if builder.name == "imagenet2012" and not builder.is_prepared():
         archives = pathlib.Path(builder.data_dir_root) / "downloads/manual"
         imagenet.check_archives(archives, shlex.join(sys.orig_argv))
-        prepared.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
+        disk.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
             builder.download_and_prepare()

@@ -44,6 +44,12 @@ def distribution(kind, replicas):
     return tf.distribute.MirroredStrategy([f"{device}:{index}" for index in range(replicas)])
 
 
+def check_divides(batch_size, replicas):
+    """Raises UserError unless every replica gets as many pictures of a batch as every other."""
+    if batch_size % replicas:
+        raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+
+
 def _multi_worker():
     """One process a worker, each with its own TF_CONFIG: {"cluster": {"worker": [addresses]}, "task": {"type", "index"}}."""
     example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, input_pipeline, preprocessing
+from alexnet_tf import checkpoints, disk, input_pipeline, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
 
@@ -175,10 +175,7 @@ def _read(folder, key, dataset, note):
 
 
 def _check_room(folder, size, what, note):
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    free = disk.free_bytes(folder)
     if size + _SPARE_BYTES > free:
         raise UserError(f"The features of {what} need {size / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free; make "
                         "room, or pass another --features_dir or fewer --augment_views.")

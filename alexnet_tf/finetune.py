@@ -102,8 +102,7 @@ def _load_pretrained(classes):
 def _open_dataset(replicas):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
-    if batch_size % replicas:
-        raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+    devices.check_divides(batch_size, replicas)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
     most = dataset.train.examples // replicas * replicas
     if most == 0:

@@ -13,7 +13,6 @@ import json
 import math
 import pathlib
 import re
-import shutil
 
 from alexnet_tf.errors import UserError
 
@@ -43,12 +42,3 @@ def read_statistics(directory):
     if [len(row) for row in rows] != [3] * 4 or not all(map(math.isfinite, itertools.chain(*rows))):
         raise UserError(f"{path} does not hold a mean of 3 and a colour_pca of 3 x 3 numbers; prepare the data set anew.")
     return statistics
-
-
-def check_free_space(folder, needed):
-    """Raises UserError if `needed` bytes do not fit onto the disk of `folder`, which need not exist yet."""
-    folder = pathlib.Path(folder).absolute()
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
-    if free < needed:
-        raise UserError(f"{folder} needs {needed / 1e9:.1f} GB on a disk that has {free / 1e9:.1f} GB left; free some, or choose "
-                        "another disk.")

@@ -19,7 +19,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, datasets, input_pipeline, pictures, prepared, preprocessing
+from alexnet_tf import checkpoints, console, datasets, disk, input_pipeline, pictures, prepared, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -72,7 +72,7 @@ def write(dataset, directory, quality, max_bad_pictures=0):
     try:
         foretold = _foretold_bytes(dataset, quality)
         console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
-        prepared.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
+        disk.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
         with checkpoints.locked(beginning, "--output", "written"):
             _keep_to_source(beginning / _SOURCE, source)
             statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)

@@ -66,8 +66,7 @@ def main():
 def _train(strategy, until_trained):
     replicas, batch_size, model_dir, chief = (
         strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value, devices.is_chief(strategy))
-    if batch_size % replicas:
-        raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+    devices.check_divides(batch_size, replicas)
     stored, identity, dataset = devices.together(strategy, lambda: _open(model_dir, batch_size, chief, until_trained))
     keras.utils.set_random_seed(_SEED.value)
     keras.config.set_dtype_policy(_PRECISION.value)

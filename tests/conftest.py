@@ -1,8 +1,10 @@
 """What the tests share: two logical CPU devices, and a small folder of real picture files."""
 
 import dataclasses
+import importlib.util
 import json
 import os
+import pathlib
 import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -41,6 +43,21 @@ def write_pictures(folder, per_class, first=0):
     return paths
 
 
+def write_picture_folder(folder):
+    """train/ with 8 and test/ with 3 pictures of each of three classes; returns `folder`."""
+    write_pictures(folder / "train", 8)
+    write_pictures(folder / "test", 3, first=8)
+    return folder
+
+
+def load_tool(name):
+    """tools/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).parent.parent / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 LENET5_PIXELS = Preprocessing(28, 32, 1, (120.0,), 128.0)
 
 
@@ -57,10 +74,7 @@ def write_lenet5(folder, class_names):
 
 @pytest.fixture
 def picture_folder(tmp_path):
-    """train/ with 8 and test/ with 3 pictures of each of three classes."""
-    write_pictures(tmp_path / "pictures/train", 8)
-    write_pictures(tmp_path / "pictures/test", 3, first=8)
-    return tmp_path / "pictures"
+    return write_picture_folder(tmp_path / "pictures")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASS_NAMES, LENET5_PIXELS as PIXELS, write_lenet5, write_pictures
+from conftest import CLASS_NAMES, LENET5_PIXELS as PIXELS, write_lenet5, write_picture_folder, write_pictures
 from test_training import Bar
 
 from alexnet_tf import (
@@ -40,10 +40,7 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    write_pictures(folder / "train", 8)
-    write_pictures(folder / "test", 3, first=8)
-    return folder
+    return write_picture_folder(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture

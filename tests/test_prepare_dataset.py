@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from conftest import CLASS_NAMES, write_pictures
+from conftest import CLASS_NAMES, write_picture_folder
 from PIL import Image
 from test_binaries import tool
 
@@ -26,10 +26,7 @@ WHOLE = Preprocessing(image_size=256, resize=256, channels=3, mean=(0.0,) * 3, s
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A folder of 24 pictures to train and 9 to test."""
-    folder = tmp_path_factory.mktemp("originals")
-    write_pictures(folder / "train", 8)
-    write_pictures(folder / "test", 3, first=8)
-    return folder
+    return write_picture_folder(tmp_path_factory.mktemp("originals"))
 
 
 @pytest.fixture(scope="module")

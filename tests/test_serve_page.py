@@ -2,13 +2,13 @@
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import pathlib
 import re
 import threading
 
 import pytest
+from conftest import load_tool
 
 from alexnet_tf.errors import UserError
 
@@ -18,10 +18,7 @@ PAGE = ROOT / "examples/browser"
 
 @pytest.fixture(scope="module")
 def serve_page():
-    spec = importlib.util.spec_from_file_location("serve_page", ROOT / "tools/serve_page.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("serve_page")
 
 
 @pytest.fixture

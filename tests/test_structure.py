@@ -1,11 +1,11 @@
 """The shape of the project: imports flow one way, the README's map is the truth, and the network's picture is drawn whole."""
 
 import ast
-import importlib.util
 import pathlib
 import re
 
 import pytest
+from conftest import load_tool
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -45,10 +45,7 @@ def test_tools_do_not_import_each_other():
 
 @pytest.fixture(scope="module")
 def describe():
-    spec = importlib.util.spec_from_file_location("describe", ROOT / "tools/describe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("describe")
 
 
 def test_table_adds_up(describe):

@@ -27,8 +27,7 @@ _TORCH_PYTHON = flags.DEFINE_string(
 def figures():
     """Figures of the step, by name, as text."""
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
-    if _BATCH_SIZE.value % strategy.num_replicas_in_sync:
-        raise UserError(f"--batch_size={_BATCH_SIZE.value} does not divide among {strategy.num_replicas_in_sync} replicas.")
+    devices.check_divides(_BATCH_SIZE.value, strategy.num_replicas_in_sync)
     dataset = datasets.open_dataset(DATASET.value, DATA_DIR.value)
     row = VARIANTS[_VARIANT.value]
     pixels = Preprocessing(row["image_size"], row["resize"], row["channels"], (120.0,) * row["channels"], row["std"])
