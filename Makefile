@@ -36,7 +36,7 @@ examples/browser/node_modules: examples/browser/package-lock.json
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
 	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless \
-		pillow simplejpeg safetensors
+		pillow simplejpeg safetensors onnx onnxruntime
 	@touch $@
 
 # Apart, because it brings another OpenCV.

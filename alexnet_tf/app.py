@@ -63,7 +63,7 @@ def define_devices(batch_size=128):
 
 def define_training(learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags (--learning_rate, --seed, --xla, --epochs, --warmup_steps, --schedule, --momentum, --weight_decay,
-    --bias_rate, --patience, --checkpoint_seconds, --dry_run).
+    --bias_rate, --patience, --checkpoint_seconds, --max_bad_pictures, --dry_run).
     """
     return (
         flags.DEFINE_float("learning_rate", learning_rate, f"At the start, after warm-up{rate_help}.", lower_bound=0.0),
@@ -81,6 +81,8 @@ def define_training(learning_rate, rate_help, epochs, schedule, patience):
                              "best weights; 0: never stops early, and keeps the last.", lower_bound=0),
         flags.DEFINE_integer("checkpoint_seconds", 600, "A checkpoint is written at the end of an epoch and after this time.",
                              lower_bound=1),
+        flags.DEFINE_integer(
+            "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; at more, a run stops.", lower_bound=0),
         flags.DEFINE_bool("dry_run", False, "Checks all that can be checked, then stops before the first step."))
 
 

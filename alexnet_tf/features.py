@@ -1,7 +1,8 @@
 """Features: what the layers below the projection make of pictures. Computed once, kept on disk, used many times.
 
     FOLDER/
-      key.json                  what they were computed from, and in how many seconds; of another key, they are computed anew
+      key.json                  what they were computed from, in how many seconds, and the numbers of the pictures that could not be
+                            read and have no row; of another key, they are computed anew
       train.npy                 float32 [views, pictures, units]; view 0 is the central crop, the others are crops as in training
       evaluation.npy            float32 [1, pictures, units]
       train_labels.npy, evaluation_labels.npy     int64 [pictures]
@@ -21,11 +22,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, disk, input_pipeline, preprocessing
+from alexnet_tf import checkpoints, disk, input_pipeline, metrics, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
 
 _BATCH = 128  # pictures at a time, about: no result depends on it
+_MOST_TOLD = 20  # bad pictures, by name
 _SPARE_BYTES = 2 ** 30  # left free on the disk beside the features: the model itself has to be written too
 
 
@@ -38,6 +40,7 @@ class Features:
     evaluation: np.ndarray
     evaluation_labels: np.ndarray
     seconds: float  # that it took to compute them
+    bad_pictures: dict  # "train" and "evaluation": numbers of the pictures that cannot be read and have no row
 
 
 def trunk(model):
@@ -65,15 +68,15 @@ def _last_of_trunk(model):
 
 
 def extractor(strategy, model, pixels, seed=0):
-    """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures, ...], labels int64), batch by
-    batch, for all pictures of the split in fixed order.
+    """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures, ...], labels int64 [pictures],
+    numbers int64 [bad]), batch by batch, for all pictures of the split in fixed order.
 
-    `view` and `seed` are those of input_pipeline.evaluation_batches. Nothing is dropped out. A picture that does not decode is
-    named by a UserError.
+    `view` and `seed` are those of input_pipeline.evaluation_batches. Nothing is dropped out. The numbers are those of pictures
+    that cannot be read; they have neither output nor label.
     """
     def replica_step(batch):
         outputs = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
-        return tf.cast(outputs, tf.float32), batch["label"], batch["weight"]
+        return tf.cast(outputs, tf.float32), batch["label"], batch["weight"], batch["bad"]
 
     @tf.function
     def step(batch):
@@ -85,16 +88,17 @@ def extractor(strategy, model, pixels, seed=0):
         batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.evaluation_batches(
             split, pixels, batch_size, context, view=view, seed=seed))
         for _ in range(count):
-            outputs, labels, weights = (value.numpy() for value in step(input_pipeline.next_batch(batches, split)))
-            yield outputs[weights > 0], labels[weights > 0]
+            outputs, labels, weights, bad = (value.numpy() for value in step(input_pipeline.next_batch(batches, split)))
+            yield outputs[weights > 0], labels[weights > 0], np.unique(bad[bad >= 0])
 
     return extract
 
 
-def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note):
+def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note, max_bad_pictures=0):
     """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else computed and written there.
 
-    Raises UserError if the disk has no room, before anything is computed.
+    Raises UserError if the disk has no room, before anything is computed, and if more than `max_bad_pictures` of the training
+    pictures cannot be read, or all of a split.
     """
     folder = pathlib.Path(folder)
     key = {"variant": model.name, "weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name,
@@ -103,9 +107,10 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
            "preprocessing": dataclasses.asdict(pixels) | {"mean": list(pixels.mean)},
            "data_fingerprint": dataset.fingerprint, "views": views, "seed": seed}
     _remove_unfinished(folder)
-    found = _read(folder, key, dataset, note)
+    found = _read(folder, key, note)
     if found:
-        note(f"{folder}: features of {dataset.train.examples} + {dataset.evaluation.examples} pictures are there already")
+        note(f"{folder}: features of {len(found.train_labels)} + {len(found.evaluation_labels)} pictures are there already")
+        _tell_bad(found, dataset, max_bad_pictures, note)
         return found
     units = model.output.shape[-1]
     pictures = views * dataset.train.examples + dataset.evaluation.examples
@@ -116,9 +121,10 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
         unfinished.mkdir(parents=True)
         extract = extractor(strategy, model, pixels, seed)
         with progress(pictures, "features") as bar:
-            _write(unfinished / "train", dataset.train, units, views, extract, bar)
-            _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)
-        (unfinished / "key.json").write_text(json.dumps(key | {"seconds": time.monotonic() - begin}, indent=1) + "\n")
+            bad = {"train": _write(unfinished / "train", dataset.train, units, views, extract, bar),
+                   "evaluation": _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)}
+        of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
+        (unfinished / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     except OSError as error:
@@ -126,7 +132,18 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
                         "--features_dir.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return _read(folder, key, dataset, note)
+    found = _read(folder, key, note)
+    _tell_bad(found, dataset, max_bad_pictures, note)
+    return found
+
+
+def _tell_bad(found, dataset, most, note):
+    for split, numbers in ((dataset.train, found.bad_pictures["train"]), (dataset.evaluation, found.bad_pictures["evaluation"])):
+        faults = [split.describe_fault(number) for number in numbers[:_MOST_TOLD]]
+        for fault in faults:
+            note(f"passed over, as it cannot be read: {fault}")
+        if split is dataset.train:
+            metrics.refuse_bad_pictures(len(dataset.bad_pictures) + len(numbers), most, [*dataset.bad_pictures, *faults])
 
 
 def _remove_unfinished(folder):
@@ -141,20 +158,31 @@ def _remove_unfinished(folder):
 
 
 def _write(path, split, units, views, extract, bar):
+    """Writes the features of a split; returns the numbers of the pictures that cannot be read, which have no rows."""
     array = np.lib.format.open_memmap(f"{path}.npy", "w+", np.float32, (views, split.examples, units))
-    labels = np.zeros(split.examples, np.int64)
+    labels, bad = np.zeros(split.examples, np.int64), set()
     for view in range(views):
         done = 0
-        for outputs, of_batch in extract(split, view):
+        for outputs, of_batch, numbers in extract(split, view):
             array[view, done:done + len(outputs)] = outputs
             labels[done:done + len(outputs)] = of_batch
             done += len(outputs)
+            bad.update(numbers.tolist())
             bar.update(len(outputs))
     array.flush()
-    np.save(f"{path}_labels.npy", labels)
+    if not done:
+        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}.")
+    if bad:  # the same in every view
+        kept = np.lib.format.open_memmap(f"{path}.kept", "w+", np.float32, (views, done, units))
+        for view in range(views):
+            kept[view] = array[view, :done]
+        kept.flush()
+        os.replace(f"{path}.kept", f"{path}.npy")
+    np.save(f"{path}_labels.npy", labels[:done])
+    return sorted(bad)
 
 
-def _read(folder, key, dataset, note):
+def _read(folder, key, note):
     """The Features in `folder`, or None, told why, where they are not those of `key` or cannot be read."""
     if not folder.exists():
         return None
@@ -165,8 +193,8 @@ def _read(folder, key, dataset, note):
             note(f"{folder} holds features of other {' and '.join(odd)}: they are not used, but replaced")
             return None
         found = Features(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in (
-            "train", "train_labels", "evaluation", "evaluation_labels")), stored["seconds"])
-        if (found.train.shape[1], found.evaluation.shape[1]) == (dataset.train.examples, dataset.evaluation.examples):
+            "train", "train_labels", "evaluation", "evaluation_labels")), stored["seconds"], stored["bad_pictures"])
+        if (found.train.shape[1], found.evaluation.shape[1]) == (len(found.train_labels), len(found.evaluation_labels)):
             return found
         raise ValueError("wrong shapes")
     except (OSError, ValueError, AttributeError, IndexError, KeyError) as error:

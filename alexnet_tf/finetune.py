@@ -17,7 +17,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 import keras
 import numpy as np
 
-from alexnet_tf import checkpoints, console, datasets, devices, features, head, steps, training
+from alexnet_tf import checkpoints, console, datasets, devices, features, head, metrics, steps, training
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.errors import UserError
 from alexnet_tf.metrics import Best, Log
@@ -29,7 +29,7 @@ _DATASET, _DATA_DIR = app.define_dataset()
 _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(batch_size=32)
 (_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
- _CHECKPOINT_SECONDS, _DRY_RUN) = app.define_training(
+ _CHECKPOINT_SECONDS, _MAX_BAD_PICTURES, _DRY_RUN) = app.define_training(
      0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
 _PRETRAINED = flags.DEFINE_string("pretrained", None, "The model directory of a training, or a weights file that "
                                   "tools/import_weights.py wrote.")
@@ -70,7 +70,7 @@ def main():
                  f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
                  f"({dataset.evaluation.name})")
     plan = training.Plan(batch_size, _EPOCHS.value, _LEARNING_RATE.value, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value,
-                         _XLA.value, _CHECKPOINT_SECONDS.value, _PATIENCE.value)
+                         _XLA.value, _CHECKPOINT_SECONDS.value, _PATIENCE.value, max_bad_pictures=_MAX_BAD_PICTURES.value)
     if _DRY_RUN.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
@@ -111,8 +111,12 @@ def _open_dataset(replicas):
 
 
 def _tell(dataset, batch_size):
-    """Notes on the pictures: what was held out, how the classes are balanced, whether they fill a batch."""
-    for line in dataset.notes:
+    """Notes on the pictures: what was held out or cannot be read, how the classes are balanced, whether they fill a batch.
+
+    Raises UserError if too many cannot be read.
+    """
+    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
+    for line in (*dataset.notes, *dataset.bad_pictures[:20]):
         console.note(line)
     for line in datasets.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
         console.note(line)
@@ -128,10 +132,14 @@ def _optimizer(model):
 
 def _tune_head(strategy, model, dataset, pixels, plan):
     """Trains the projection on the features of the rest. Returns (figures, Answers, (seconds, multiply-adds) of the run)."""
-    model_dir, last_step = _MODEL_DIR.value, plan.last_step(dataset)
-    projection = features.projection(model)
+    model_dir, projection = _MODEL_DIR.value, features.projection(model)
     found = features.cached(_FEATURES_DIR.value or f"{model_dir}/features", strategy, features.trunk(model), pixels, dataset,
-                            _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note)
+                            _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note, plan.max_bad_pictures)
+    steps_per_epoch = len(found.train_labels) // plan.batch_size
+    if not steps_per_epoch:
+        raise UserError(f"Of the training pictures, {len(found.train_labels)} can be read, fewer than --batch_size="
+                        f"{plan.batch_size}; use a smaller one.")
+    last_step = steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
     if state and (state["step"] >= last_step or Best(plan.patience, state["best"]).is_over):

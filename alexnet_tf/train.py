@@ -28,7 +28,7 @@ _DATASET, _DATA_DIR = app.define_dataset()
 _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
 (_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
- _CHECKPOINT_SECONDS, _DRY_RUN) = app.define_training(
+ _CHECKPOINT_SECONDS, _MAX_BAD_PICTURES, _DRY_RUN) = app.define_training(
      None, "; default: the paper's 0.01, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
@@ -42,8 +42,6 @@ _TOWER_DEVICES = flags.DEFINE_list(
 _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
     "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0)
-_MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures", 10, "Pictures that cannot be read are named and passed over; at more, a run stops.", lower_bound=0)
 _DATA_SERVICE = flags.DEFINE_list(
     "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, with "
     "commas between; default: in this process.")
@@ -119,9 +117,9 @@ def _open(model_dir, batch_size, chief, until_trained):
                 "batch_size": batch_size, "seed": _SEED.value}
     checkpoints.check_same(model_dir, stored, identity)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
+    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
     for line in (*dataset.notes, *dataset.bad_pictures[:20]) if chief else ():
         console.note(line)
-    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
     identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
                  "data_fingerprint": dataset.fingerprint}
     checkpoints.check_same(model_dir, stored, identity)

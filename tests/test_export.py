@@ -242,7 +242,7 @@ def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, 
 
 # Runs the command with a conversion that has gone wrong in the way that the first argument says.
 _GONE_WRONG = """
-import os, pathlib, signal, sys, runpy
+import os, pathlib, resource, signal, sys, runpy
 from alexnet_tf import tflite_metadata
 complete, way = tflite_metadata.complete, sys.argv.pop(1)
 
@@ -250,6 +250,9 @@ def other(content, *rest):
     if way == "interrupted":
         signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
         signal.raise_signal(signal.SIGINT)
+    if way == "full disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        return complete(content, *rest)
     return complete(open(way, "rb").read(), *rest)
 
 tflite_metadata.complete = other
@@ -265,7 +268,9 @@ finally:
 """
 
 
-@pytest.mark.parametrize("way,status,message", [("interrupted", 130, "stopped by Ctrl-C"), ("other.tflite", 2, "differs from")])
+@pytest.mark.parametrize("way,status,message", [
+    ("interrupted", 130, "stopped by Ctrl-C"), ("other.tflite", 2, "differs from"),
+    ("full disk", 2, "--output=net.tflite cannot be written (File too large)")])
 def test_a_conversion_gone_wrong_writes_nothing(run, exported, tmp_path, way, status, message):
     folder, _ = exported
     (tmp_path / "wrong.py").write_text(_GONE_WRONG)

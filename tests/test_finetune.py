@@ -126,9 +126,9 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
         model, optimizer = build_model("lenet5", 3), SGD2012(0.0, layer_rates={"fc5": 2.0})
     projection = features.projection(model)
     trunk = features.trunk(model)
-    outputs, labels = map(np.concatenate, zip(*features.extractor(CPU, trunk, PIXELS)(dataset.train)))
+    outputs, labels, _ = map(np.concatenate, zip(*features.extractor(CPU, trunk, PIXELS)(dataset.train)))
     assert outputs.shape == (24, 84) and labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
-    found = features.Features(outputs[None], labels, outputs[None], labels, 0.0)
+    found = features.Features(outputs[None], labels, outputs[None], labels, 0.0, {})
     head.train(projection, SGD2012(0.0, layer_rates={"fc5": 2.0}), found, plan, metrics.NoLog(), console.progress, print)
 
     for layer in model.layers[:-1]:
@@ -144,8 +144,8 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
-def cached(folder, model, dataset, notes, views=1, pixels=PIXELS):
-    return features.cached(folder, CPU, features.trunk(model), pixels, dataset, views, 0, console.progress, notes.append)
+def cached(folder, model, dataset, notes, views=1, pixels=PIXELS, most=0):
+    return features.cached(folder, CPU, features.trunk(model), pixels, dataset, views, 0, console.progress, notes.append, most)
 
 
 def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(pictures, tmp_path):
@@ -178,6 +178,49 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
         (tmp_path / f".features.{process}").mkdir()
     cached(folder, model, notes=notes, **arguments)
     assert sorted(os.listdir(tmp_path)) == [".features.1", "features"]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tmp_path, views):
+    folder, notes = write_picture_folder(tmp_path / "pictures"), []
+    dataset, model = datasets.open_dataset("folder", folder), build_model("lenet5", 3)
+    whole = cached(tmp_path / "whole", model, dataset, notes, views)
+    cut = [folder / "train" / CLASS_NAMES[1] / "1.jpg", next((folder / "test" / CLASS_NAMES[0]).glob("*.jpg"))]
+    for victim in cut:
+        victim.write_bytes(victim.read_bytes()[:1000])
+    for _ in range(2):  # computed, and read again
+        found = cached(tmp_path / "features", model, dataset, notes, views, most=1)
+        assert [sum(f"cannot be read: {victim}" in note for note in notes[-3:]) for victim in cut] == [1, 1]
+    assert sorted(os.listdir(tmp_path / "features")) == sorted(os.listdir(tmp_path / "whole"))
+    number = [dataset.train.name_of(picture) for picture in range(24)].index(str(cut[0]))
+    assert found.bad_pictures["train"] == [number]
+    for name, labels, there in (("train", "train_labels", np.delete(np.arange(24), number)),
+                                ("evaluation", "evaluation_labels", np.delete(np.arange(9), found.bad_pictures["evaluation"]))):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[:, there])
+        np.testing.assert_array_equal(getattr(found, labels), getattr(whole, labels)[there])
+    with pytest.raises(UserError, match="1 pictures cannot be read, more than --max_bad_pictures=0"):
+        cached(tmp_path / "features", model, dataset, notes, views, most=0)
+
+
+def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(run, tune, pretrained, tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    victim = folder / "train" / CLASS_NAMES[0] / "1.jpg"
+    victim.write_bytes(victim.read_bytes()[:1000])
+    figures = tune(pretrained, "model", "--epochs=1", f"--data_dir={folder}")
+    assert str(victim) in run.notes and figures["examples"] == 9
+    assert "more than --max_bad_pictures=0" in tune(
+        pretrained, "other", f"--data_dir={folder}", "--max_bad_pictures=0", status=2)
+    assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
+
+
+def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    dataset = datasets.open_dataset("folder", folder)
+    for picture in (folder / "test").rglob("*.*"):
+        picture.write_bytes(b"")
+    with pytest.raises(UserError, match="No picture of test can be read, such as .*"):
+        cached(tmp_path / "features", build_model("lenet5", 3), dataset, [])
+    assert sorted(os.listdir(tmp_path)) == ["pictures"]
 
 
 def test_two_devices_extract_the_same_features_in_the_same_order(pictures):
@@ -309,7 +352,7 @@ def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
         inputs = keras.Input((8,))
         projection = keras.Model(inputs, keras.layers.Dense(3)(Dropout(0.5)(inputs)))
         alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)  # so that only masks can make losses differ
-        head.train(projection, SGD2012(), features.Features(*alike, *alike, 0.0), a_plan(epochs=4, learning_rate=0.0),
+        head.train(projection, SGD2012(), features.Features(*alike, *alike, 0.0, {}), a_plan(epochs=4, learning_rate=0.0),
                    losses := Losses(), console.progress, print)
         return losses
 

@@ -112,6 +112,19 @@ def test_mistakes_are_refused(visualize, model_dir, arguments, message):
         run(visualize, f"--model_dir={model_dir}", *arguments)
 
 
+def test_a_picture_that_breaks_while_it_is_looked_at_is_named(visualize, model_dir, pictures, monkeypatch):
+    listed = visualize.datasets.list_pictures
+
+    def list_and_break(*arguments):
+        split, files = listed(*arguments)
+        (pictures / "unknown/a twin.jpg").write_bytes(b"no picture any more")
+        return split, files
+
+    monkeypatch.setattr(visualize.datasets, "list_pictures", list_and_break)
+    with pytest.raises(UserError, match="a twin.jpg .* cannot be read; replace it"):
+        visualize.Seen(model_dir, [pictures])
+
+
 def test_pictures_that_are_none_are_named(visualize, model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No picture .* in .*empty"):

@@ -108,7 +108,9 @@ class Seen:
             for part in extract(split):
                 parts.append(part)
                 bar.update(len(part[0]))
-        self.features, self.labels = map(np.concatenate, zip(*parts))
+        self.features, self.labels, bad = map(np.concatenate, zip(*parts))
+        if len(bad):
+            raise UserError(f"{split.describe_fault(bad[0])} cannot be read; replace it or take it out.")
 
     def image(self, number):
         """What the network reads of a picture: uint8 [image_size, image_size, channels]."""

@@ -5,18 +5,16 @@
 Counted are seconds of CPU for a picture, which other work on the machine disturbs less, and pictures per second.
 """
 
-import json
 import pathlib
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from benchmarks.timing import DATA_DIR, DATASET, ROUNDS
+from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, elsewhere
 
 from alexnet_tf import datasets, input_pipeline, preprocessing
 from alexnet_tf.errors import UserError
@@ -44,7 +42,7 @@ def figures():
                 batches = input_pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way="jpeg")
                 rates[kind].append(_time(batches, len(files)))
                 if _JPEG_PYTHON.value:
-                    for what, figure in _elsewhere(files).items():
+                    for what, figure in elsewhere("input", "jpeg_python", _JPEG_PYTHON.value, *files).items():
                         others.setdefault(f"{what}, {kind}", []).append(figure)
         answer = {kind: _line(values) for kind, values in (rates | others).items()}
         cpu = {kind: statistics.median(value[1] for value in values) for kind, values in (rates | others).items()}
@@ -97,56 +95,3 @@ def _time(batches, pictures):
 def _line(values):
     seconds, cpu = (statistics.median(column) for column in zip(*values))
     return f"{1000 * cpu:.2f} ms of CPU a picture, {1 / seconds:.0f} images/s"
-
-
-def _elsewhere(files):
-    """{what: (seconds, seconds of CPU) a picture} in the other Python."""
-    result = subprocess.run([_JPEG_PYTHON.value, "-c", _OTHERS, *files], capture_output=True, text=True)
-    if result.returncode:
-        raise UserError(f"--jpeg_python={_JPEG_PYTHON.value} failed: {result.stderr[-300:]}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-# libjpeg-turbo with the accurate DCT, as ours, on two threads; and torchvision's usual chain on Pillow in two processes.
-_OTHERS = """
-import concurrent.futures, json, random, resource, sys, time
-import numpy as np, simplejpeg, torch
-from PIL import Image
-
-files = sys.argv[1:]
-
-def decode(file):
-    with open(file, "rb") as stream:
-        return simplejpeg.decode_jpeg(stream.read(), fastdct=False, fastupsample=False).shape
-
-class Pictures(torch.utils.data.Dataset):
-    def __len__(self):
-        return 3 * len(files)
-
-    def __getitem__(self, index):
-        image = Image.open(files[index % len(files)]).convert("RGB")
-        scale = 256 / min(image.size)
-        if scale != 1:
-            image = image.resize([max(256, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
-        left, top = ((side - 256) // 2 + random.randrange(30) for side in image.size)
-        image = image.crop((left, top, left + 227, top + 227))
-        if random.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return torch.from_numpy(np.array(image))
-
-def cpu():
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-answer = {}
-with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    list(pool.map(decode, files[:50]))
-    begin, used = time.perf_counter(), cpu()
-    list(pool.map(decode, files * 2))
-    answer["libjpeg-turbo"] = [(time.perf_counter() - begin) / len(files) / 2, (cpu() - used) / len(files) / 2]
-torch.set_num_threads(1)
-begin, used = time.perf_counter(), cpu()
-for batch in torch.utils.data.DataLoader(Pictures(), 64, shuffle=True, num_workers=2):
-    pass
-answer["PyTorch"] = [(time.perf_counter() - begin) / len(files) / 3, (cpu() - used) / len(files) / 3]
-print(json.dumps(answer))
-"""

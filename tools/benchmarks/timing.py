@@ -1,11 +1,17 @@
-"""What the parts share: the flags that several read, and timing in turn."""
+"""What the parts share: the flags that several read, timing in turn, and other Pythons."""
 
+import json
+import pathlib
 import statistics
+import subprocess
 import time
 
 from absl import flags
 
 from alexnet_tf import app
+from alexnet_tf.errors import UserError
+
+ELSEWHERE = pathlib.Path(__file__).parent / "elsewhere"  # scripts for a Python that has other libraries, for instance .venv-proof's
 
 DATASET, DATA_DIR = app.define_dataset()
 ROUNDS = flags.DEFINE_integer("rounds", 12, "Timed rounds, after one that is not.", lower_bound=1)
@@ -26,3 +32,14 @@ def in_turn(timed):
                 float(answer[0])
             seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def elsewhere(script, flag, python, *arguments):
+    """What a script of ELSEWHERE prints as JSON in its last line, run by `python`, the value of --`flag`.
+
+    Raises UserError if it fails there.
+    """
+    result = subprocess.run([python, "-P", ELSEWHERE / f"{script}.py", *map(str, arguments)], capture_output=True, text=True)
+    if result.returncode:
+        raise UserError(f"--{flag}={python} failed: {' '.join(result.stderr[-300:].split())}")
+    return json.loads(result.stdout.splitlines()[-1])

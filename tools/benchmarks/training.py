@@ -1,17 +1,14 @@
 """A training step: images per second, the share of the machine's matrix product, and what each part costs."""
 
-import json
 import resource
-import subprocess
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, in_turn
+from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, elsewhere, in_turn
 
 from alexnet_tf import app, datasets, devices, input_pipeline, steps
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import LocalResponseNormalization
 from alexnet_tf.model import VARIANTS, build_model, multiply_adds
 from alexnet_tf.optimizer import SGD2012
@@ -125,81 +122,9 @@ def _step_operations(model):
 
 
 def _torch(our_rate):
-    """Images/s of PyTorch's training step, the best of four ways, in a process of its own after ours have been timed."""
-    result = subprocess.run([_TORCH_PYTHON.value, "-c", _TORCH, str(_BATCH_SIZE.value), str(ROUNDS.value)],
-                            capture_output=True, text=True)
-    if result.returncode:
-        raise UserError(f"--torch_python={_TORCH_PYTHON.value} failed: {result.stderr[-300:]}")
+    """Images/s of PyTorch's training step, the best of four ways, after ours have been timed."""
     figures = {}
-    for net, rates in json.loads(result.stdout.splitlines()[-1]).items():
+    for net, rates in elsewhere("training_step", "torch_python", _TORCH_PYTHON.value, _BATCH_SIZE.value, ROUNDS.value).items():
         best = max(rates, key=rates.get)
         figures[f"PyTorch, {net}"] = f"{rates[best]:.1f} images/s ({best}, float32); ours is {our_rate / rates[best]:.2f} times"
     return figures
-
-
-# The network of the paper, and torchvision's, as a user of PyTorch would write them.
-_TORCH = """
-import json, statistics, sys, time
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-class Paper(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 96, 11, 4)
-        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
-        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
-        self.fc6, self.fc7, self.fc8 = nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 10)
-
-    def lrn(self, x):
-        towers = [F.local_response_norm(tower, 5, 5e-4, 0.75, 2.0) for tower in x.chunk(2, 1)]
-        return torch.cat(towers, 1)
-
-    def forward(self, x):
-        x = F.max_pool2d(self.lrn(F.relu(self.conv1(x))), 3, 2)
-        x = F.max_pool2d(self.lrn(F.relu(self.conv2(x))), 3, 2)
-        x = F.relu(self.conv5(F.relu(self.conv4(F.relu(self.conv3(x))))))
-        x = F.max_pool2d(x, 3, 2).flatten(1)
-        x = F.dropout(F.relu(self.fc6(x)))
-        return self.fc8(F.dropout(F.relu(self.fc7(x))))
-
-def torchvision():
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
-        nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
-        nn.Linear(4096, 10))
-
-batch, rounds = int(sys.argv[1]), int(sys.argv[2])
-answer = {}
-for name, make, side in (("the same network", Paper, 227), ("torchvision's network", torchvision, 224)):
-    answer[name] = {}
-    for layout in (torch.contiguous_format, torch.channels_last):
-        for compiled in (False, True):
-            way = f"{'compiled' if compiled else 'eager'}, {'channels last' if layout is torch.channels_last else 'channels first'}"
-            model = make().to(memory_format=layout)
-            optimizer = torch.optim.SGD(model.parameters(), 0.001, 0.9, weight_decay=5e-4)
-            run = torch.compile(model) if compiled else model
-            x = torch.randn(batch, 3, side, side).to(memory_format=layout)
-            y = torch.randint(10, (batch,))
-            seconds = []
-            try:
-                for _ in range(rounds + 2):
-                    begin = time.perf_counter()
-                    optimizer.zero_grad()
-                    loss = F.cross_entropy(run(x), y)
-                    loss.backward()
-                    optimizer.step()
-                    loss.item()
-                    seconds.append(time.perf_counter() - begin)
-            except Exception as error:
-                print(f"{way}: {str(error)[:200]}", file=sys.stderr)
-                continue
-            answer[name][way] = batch / statistics.median(seconds[2:])
-print(json.dumps(answer))
-"""
