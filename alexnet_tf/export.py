@@ -110,7 +110,8 @@ def write_saved_model(model, pixels, class_names, manifest, path):
     """
     path = pathlib.Path(path).absolute()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # no number, so that a watching server passes it over
-    manifest = {"serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"}} | manifest
+    manifest = {"serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"},
+                "features": features.trunk(model).layers[-1].name} | manifest
     try:
         unfinished.mkdir(parents=True)
         labels_file = unfinished / "labels.txt"
@@ -207,7 +208,7 @@ def main():
         raise UserError(f"{path} is there already, from other weights; pass --version=next, or remove it.")
     manifest = {
         "variant": settings["variant"], "preprocessing": settings["preprocessing"], "classes": len(settings["class_names"]),
-        "evaluation": state["figures"], "weights_sha256": digest,
+        "step": state["step"], "evaluation": state["figures"], "weights_sha256": digest,
         "training": {key: settings[key] for key in ("flags", "versions", "commit")}, "export": app.provenance()}
     if not there:
         write_saved_model(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path)

@@ -67,8 +67,9 @@ def write_lenet5(folder, class_names):
     model, optimizer = build_model("lenet5", len(class_names)), SGD2012()
     optimizer.build(model.trainable_variables)
     checkpoints.write_settings(folder, {"variant": "lenet5", "image_size": 28, "dropout_rate": 0.5, "class_names": class_names,
-                                        "preprocessing": dataclasses.asdict(LENET5_PIXELS)})
-    checkpoints.save(folder, model, optimizer, {"step": 7})
+                                        "preprocessing": dataclasses.asdict(LENET5_PIXELS), "flags": {}, "versions": {},
+                                        "commit": "unknown"})
+    checkpoints.save(folder, model, optimizer, {"step": 7, "figures": None})
     return folder
 
 

@@ -38,6 +38,14 @@ def model_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def exported(model_dir, run, tmp_path_factory):
+    """A version of the same model as a SavedModel."""
+    folder = tmp_path_factory.mktemp("exported")
+    run("-m", "alexnet_tf.export", f"--model_dir={model_dir}", f"--output={folder}/net", cwd=folder)
+    return folder / "net/1"
+
+
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """4 pictures of each class, and one in a folder that is no class."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -47,7 +55,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def run(visualize, *arguments):
+def draw(visualize, *arguments):
     before = flagsaver.save_flag_values(visualize.own_flags)
     try:
         visualize.main(visualize.own_flags(["visualize.py", *map(str, arguments)])[1:])
@@ -56,7 +64,7 @@ def run(visualize, *arguments):
 
 
 def test_features_are_what_the_network_makes_of_each_picture(visualize, model_dir, pictures, tmp_path):
-    run(visualize, f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
+    draw(visualize, f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]  # nothing drawn, nothing left over
     written = np.load(tmp_path / "f.npz")
     model, _, _ = checkpoints.load_model(model_dir)
@@ -70,8 +78,25 @@ def test_features_are_what_the_network_makes_of_each_picture(visualize, model_di
     assert str(written["weights_sha256"]) == checkpoints.weights_digest(model)
 
 
+def test_what_is_deployed_has_the_same_features_answers_and_filters(visualize, model_dir, exported, pictures, tmp_path):
+    networks = [visualize.open_network(path) for path in (model_dir, exported)]
+    trained, deployed = (visualize.Seen(network, [pictures]) for network in networks)
+    np.testing.assert_allclose(deployed.features, trained.features, rtol=1e-4, atol=1e-6)
+    assert (deployed.files, deployed.labels.tolist()) == (trained.files, trained.labels.tolist())
+    for name in ("variant", "step", "class_names", "pixels", "layer", "weights_sha256"):
+        assert getattr(networks[1], name) == getattr(networks[0], name), name
+    np.testing.assert_array_equal(networks[1].kernels, networks[0].kernels)
+    files = trained.files[:3]
+    np.testing.assert_allclose(deployed.network.probabilities(deployed.features[:3], files),
+                               trained.network.probabilities(trained.features[:3], files), rtol=1e-4)
+    for figure in ("filters", "predictions", "neighbours"):
+        draw(visualize, f"--figure={figure}", f"--output={tmp_path}/{figure}.png", f"--model_dir={exported}",
+             *([pictures] if figure != "filters" else []))
+        assert (tmp_path / f"{figure}.png").stat().st_size > 5000
+
+
 def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(visualize, model_dir, pictures):
-    seen = visualize.Seen(model_dir, [pictures])
+    seen = visualize.Seen(visualize.open_network(model_dir), [pictures])
     figure = visualize.draw_neighbours(seen)
     titles = [axis.get_title() for axis in figure.axes]
     assert len(titles) == 5 * 7
@@ -84,7 +109,7 @@ def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(visualiz
 
 
 def test_predictions_show_the_five_best_with_the_right_one_marked(visualize, model_dir, pictures):
-    seen = visualize.Seen(model_dir, sorted(pictures.iterdir()))
+    seen = visualize.Seen(visualize.open_network(model_dir), sorted(pictures.iterdir()))
     figure = visualize.draw_predictions(seen)
     charts = [axis for axis in figure.axes if axis.patches]
     assert len(charts) == 8
@@ -99,7 +124,7 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(visualize, mod
 
 
 def test_figures_are_written(visualize, model_dir, pictures, tmp_path, capsys):
-    run(visualize, "--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
+    draw(visualize, "--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
     assert capsys.readouterr().out == f"{tmp_path}/n.png\n" and (tmp_path / "n.png").stat().st_size > 10_000
 
 
@@ -109,26 +134,29 @@ def test_figures_are_written(visualize, model_dir, pictures, tmp_path, capsys):
     (["--figure=predictions", "--model_dir=a,b"], "one model at a time")])
 def test_mistakes_are_refused(visualize, model_dir, arguments, message):
     with pytest.raises(UserError, match=message):
-        run(visualize, f"--model_dir={model_dir}", *arguments)
+        draw(visualize, f"--model_dir={model_dir}", *arguments)
 
 
-def test_a_picture_that_breaks_while_it_is_looked_at_is_named(visualize, model_dir, pictures, monkeypatch):
+@pytest.mark.parametrize("kind", ["model_dir", "exported"])
+def test_a_picture_that_breaks_while_it_is_looked_at_is_named(visualize, kind, tmp_path, monkeypatch, request):
+    write_pictures(tmp_path, 2)
+    victim = next(tmp_path.rglob("*.jpg"))
     listed = visualize.datasets.list_pictures
 
     def list_and_break(*arguments):
         split, files = listed(*arguments)
-        (pictures / "unknown/a twin.jpg").write_bytes(b"no picture any more")
+        victim.write_bytes(b"no picture any more")
         return split, files
 
     monkeypatch.setattr(visualize.datasets, "list_pictures", list_and_break)
-    with pytest.raises(UserError, match="a twin.jpg .* cannot be read; replace it"):
-        visualize.Seen(model_dir, [pictures])
+    with pytest.raises(UserError, match=f"{victim.name} .*; replace it or take it out"):
+        visualize.Seen(visualize.open_network(request.getfixturevalue(kind)), [tmp_path])
 
 
 def test_pictures_that_are_none_are_named(visualize, model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No picture .* in .*empty"):
-        visualize.Seen(model_dir, [tmp_path / "empty"])
+        visualize.Seen(visualize.open_network(model_dir), [tmp_path / "empty"])
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="bad.jpg cannot be read"):
-        visualize.Seen(model_dir, [tmp_path])
+        visualize.Seen(visualize.open_network(model_dir), [tmp_path])

@@ -6,6 +6,7 @@
     python tools/visualize.py --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
     python tools/visualize.py --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
     python tools/visualize.py --features=features.npz --model_dir=models/alexnet pictures/test
+    python tools/visualize.py --features=features.npz --model_dir=saved_models/alexnet/1 pictures/test     # what is deployed
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`: the kernels of conv1, a row
 of blocks for each tower, as in Figure 3 of the paper. `predictions` and `neighbours`: the two halves of its Figure 4, for pictures
@@ -16,6 +17,7 @@ says it; and some with those whose features, the last layer before the projectio
 "files", "labels" (int64, -1 where unknown), "class_names", "layer" and "weights_sha256".
 """
 
+import dataclasses
 import os
 import pathlib
 
@@ -28,7 +30,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, console, datasets, features, head, metrics, preprocessing
+from alexnet_tf import artifacts, checkpoints, console, datasets, features, head, metrics, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -36,7 +38,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  chooses its window system when imported
 
 _FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours"], "What to draw.")
-_MODEL_DIR = flags.DEFINE_list("model_dir", "models/alexnet", "A model directory; for curves one or several.")
+_MODEL_DIR = flags.DEFINE_list("model_dir", "models/alexnet", "A model directory; for curves one or several; for all else, a "
+                                 "version that export wrote will do as well.")
 _OUTPUT = flags.DEFINE_string("output", "figure.png", "The PNG file to write; it is replaced if it is there.")
 _FEATURES = flags.DEFINE_string("features", None, "An .npz file to write the features of the pictures to, whatever is drawn; "
                                 "without --figure nothing is.")
@@ -44,6 +47,7 @@ _PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat
 
 # As many as the paper's Figure 4 shows.
 _ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
+_BATCH = 32  # files that a SavedModel is given at a time
 
 
 def draw_curves(model_dirs):
@@ -72,12 +76,73 @@ def draw_curves(model_dirs):
     return figure
 
 
-def draw_filters(model_dir):
-    """A matplotlib figure of conv1's kernels, each stretched to the full range of colours. Raises UserError if none is trained."""
-    model, _, state = checkpoints.load_model(model_dir, console.note)
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is drawn of a network, whether it is in training or deployed."""
+
+    variant: str
+    step: int  # of the training
+    class_names: tuple
+    pixels: Preprocessing
+    kernels: list  # of conv1, by tower: float32 [height, width, channels, filters]
+    layer: str  # the one whose outputs are the features
+    weights_sha256: str
+    extract: callable  # a Split -> (features float32 [pictures, units], labels int64), batch by batch
+    probabilities: callable  # (features, names of their files) -> float32 [pictures, classes]
+
+
+def open_network(path):
+    """The Network in a model directory, or in a version that export wrote. Raises UserError if it is neither."""
+    return _deployed(path) if (pathlib.Path(path) / "saved_model.pb").exists() else _trained(path)
+
+
+def _trained(model_dir):
+    keras.config.set_dtype_policy(_PRECISION.value)
+    model, settings, state = checkpoints.load_model(model_dir, console.note)
+    pixels, trunk = Preprocessing(**settings["preprocessing"]), features.trunk(model)
+
+    def extract(split):
+        for outputs, labels, bad in features.extractor(tf.distribute.get_strategy(), trunk, pixels)(split):
+            if len(bad):
+                raise UserError(f"{split.describe_fault(bad[0])} cannot be read; replace it or take it out.")
+            yield outputs, labels
+
+    def probabilities(outputs, files):
+        return tf.nn.softmax(head.logits(features.projection(model), outputs)).numpy()
+
     kernels = [layer.kernel.numpy() for layer in model.layers if layer.name in ("conv1", "conv1a", "conv1b")]
+    return Network(settings["variant"], state["step"], tuple(settings["class_names"]), pixels, kernels, trunk.layers[-1].name,
+                   checkpoints.weights_digest(model), extract, probabilities)
+
+
+def _deployed(version):
+    manifest = artifacts.read_manifest(version)
+    loaded = tf.saved_model.load(version)  # kept, for a signature does not keep its variables
+    variables = {variable.name.removesuffix(":0"): variable for variable in loaded._variables}
+
+    def extract(split):
+        with datasets.naming_bad_pictures(split):
+            for records in split.read(None).batch(_BATCH):
+                answer = loaded.signatures["features"](image_bytes=records["image"])
+                yield answer["features"].numpy(), records["label"].numpy()
+
+    def probabilities(outputs, files):
+        pictures = tf.stack([tf.io.read_file(file) for file in files])
+        return loaded.signatures["serving_default"](image_bytes=pictures)["probabilities"].numpy()
+
+    kernels = [variables[f"{name}/kernel"].numpy() for name in ("conv1", "conv1a", "conv1b") if f"{name}/kernel" in variables]
+    return Network(manifest["variant"], manifest["step"],
+                   tuple((pathlib.Path(version) / "assets/labels.txt").read_text().splitlines()),
+                   Preprocessing(**manifest["preprocessing"]), kernels, manifest["features"], manifest["weights_sha256"], extract,
+                   probabilities)
+
+
+def draw_filters(network):
+    """A matplotlib figure of conv1's kernels, each stretched to the full range of colours."""
+    kernels = network.kernels
     columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
-    figure, axes = pyplot.subplots(sum(rows), columns, figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained")
+    figure, axes = pyplot.subplots(sum(rows), columns, figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained",
+                                   squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for block, kernel in enumerate(kernels):
@@ -87,40 +152,31 @@ def draw_filters(model_dir):
             axes[sum(rows[:block]) + index // columns, index % columns].imshow(
                 np.squeeze((weights - low) / max(high - low, 1e-12)), cmap="gray", interpolation="nearest")
     towers = "; tower a above, tower b below" if len(kernels) == 2 else ""
-    figure.suptitle(f"conv1 of {model.name} after step {state['step']}{towers}", fontsize=10)
+    figure.suptitle(f"conv1 of {network.variant} after step {network.step}{towers}", fontsize=10)
     return figure
 
 
 class Seen:
-    """What the network in `model_dir` makes of the pictures below `paths`. Raises UserError if either is not there."""
+    """What a Network makes of the pictures below `paths`. Raises UserError if there are none, or one cannot be read."""
 
-    def __init__(self, model_dir, paths):
-        if not paths:
-            raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
-        keras.config.set_dtype_policy(_PRECISION.value)
-        self.model, settings, _ = checkpoints.load_model(model_dir, console.note)
-        self.class_names, self.pixels = settings["class_names"], Preprocessing(**settings["preprocessing"])
-        split, self.files = datasets.list_pictures(paths, self.class_names)
-        trunk, parts = features.trunk(self.model), []
-        self.layer = trunk.layers[-1].name
-        extract = features.extractor(tf.distribute.get_strategy(), trunk, self.pixels)
+    def __init__(self, network, paths):
+        split, self.files = datasets.list_pictures(paths, network.class_names)
+        self.network, parts = network, []
         with console.progress(split.examples, "features") as bar:
-            for part in extract(split):
+            for part in network.extract(split):
                 parts.append(part)
                 bar.update(len(part[0]))
-        self.features, self.labels, bad = map(np.concatenate, zip(*parts))
-        if len(bad):
-            raise UserError(f"{split.describe_fault(bad[0])} cannot be read; replace it or take it out.")
+        self.features, self.labels = map(np.concatenate, zip(*parts))
 
     def image(self, number):
         """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
-        picture = preprocessing.decode(tf.io.read_file(self.files[number]), self.pixels.resize)
-        return preprocessing.central_crop(picture, self.pixels).numpy()
+        pixels = self.network.pixels
+        return preprocessing.central_crop(preprocessing.decode(tf.io.read_file(self.files[number]), pixels.resize), pixels).numpy()
 
     def name(self, number):
         """The picture's class, if it is known, or its file."""
         label = self.labels[number]
-        return self.class_names[label] if label >= 0 else pathlib.Path(self.files[number]).name
+        return self.network.class_names[label] if label >= 0 else pathlib.Path(self.files[number]).name
 
     def some(self, count):
         """Numbers of `count` pictures, or of all where there are fewer, spread evenly."""
@@ -130,21 +186,21 @@ class Seen:
 def draw_predictions(seen):
     """A matplotlib figure: pictures, and bars of their five most probable classes."""
     numbers = seen.some(_ANSWERED)
-    logits = head.logits(features.projection(seen.model), seen.features[numbers])
+    probabilities = seen.network.probabilities(seen.features[numbers], [seen.files[number] for number in numbers])
     columns, rows = min(4, len(numbers)), -(-len(numbers) // 4)
     figure, axes = pyplot.subplots(2 * rows, columns, figsize=(2.6 * columns, 3.9 * rows), layout="constrained", squeeze=False,
                                    height_ratios=[2.4, 1.3] * rows)
     for axis in axes.flat:
         axis.axis("off")
-    for place, (number, probabilities) in enumerate(zip(numbers, tf.nn.softmax(logits).numpy())):
+    for place, (number, of_picture) in enumerate(zip(numbers, probabilities)):
         row, column = divmod(place, columns)
         picture, bars = axes[2 * row:2 * row + 2, column]
         _show(picture, seen.image(number), seen.name(number))
-        best = np.argsort(-probabilities, kind="stable")[:5]
-        bars.barh(range(len(best)), probabilities[best],
+        best = np.argsort(-of_picture, kind="stable")[:5]
+        bars.barh(range(len(best)), of_picture[best],
                   color=["lightcoral" if label == seen.labels[number] else "lightsteelblue" for label in best])
         for place_of_class, label in enumerate(best):
-            bars.text(0.02, place_of_class, seen.class_names[label], va="center", fontsize=8)
+            bars.text(0.02, place_of_class, seen.network.class_names[label], va="center", fontsize=8)
         bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
     return figure
 
@@ -163,7 +219,7 @@ def draw_neighbours(seen):
             _show(axis, seen.image(number), seen.name(number))
             for spine in axis.spines.values():
                 spine.set(visible=number == query, linewidth=3, color="tab:red")
-    figure.suptitle(f"framed: a picture; beside it the nearest by {seen.layer} of {seen.model.name}", fontsize=9)
+    figure.suptitle(f"framed: a picture; beside it the nearest by {seen.network.layer} of {seen.network.variant}", fontsize=9)
     return figure
 
 
@@ -179,8 +235,8 @@ def write_features(seen, path):
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(unfinished, "wb") as stream:
-            np.savez(stream, features=seen.features, files=np.array(seen.files), labels=seen.labels, layer=seen.layer,
-                     class_names=np.array(seen.class_names), weights_sha256=checkpoints.weights_digest(seen.model))
+            np.savez(stream, features=seen.features, files=np.array(seen.files), labels=seen.labels, layer=seen.network.layer,
+                     class_names=np.array(seen.network.class_names), weights_sha256=seen.network.weights_sha256)
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
@@ -199,12 +255,15 @@ def main(pictures):
         raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
     if pictures and not sees:
         raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
-    seen = Seen(model_dirs[0], pictures) if sees else None
+    if sees and not pictures:
+        raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+    network = open_network(model_dirs[0]) if sees or kind == "filters" else None
+    seen = Seen(network, pictures) if sees else None
     if _FEATURES.value:
         write_features(seen, pathlib.Path(_FEATURES.value))
         if not _FIGURE.present:
             return
-    figure = {"curves": lambda: draw_curves(model_dirs), "filters": lambda: draw_filters(model_dirs[0]),
+    figure = {"curves": lambda: draw_curves(model_dirs), "filters": lambda: draw_filters(network),
               "predictions": lambda: draw_predictions(seen), "neighbours": lambda: draw_neighbours(seen)}[kind]()
     try:
         figure.savefig(output, dpi=130)
