@@ -89,7 +89,7 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(visualize, m
     files = trained.files[:3]
     np.testing.assert_allclose(deployed.network.probabilities(deployed.features[:3], files),
                                trained.network.probabilities(trained.features[:3], files), rtol=1e-4)
-    for figure in ("filters", "predictions", "neighbours"):
+    for figure in ("filters", "predictions", "neighbours", "confusions"):
         draw(visualize, f"--figure={figure}", f"--output={tmp_path}/{figure}.png", f"--model_dir={exported}",
              *([pictures] if figure != "filters" else []))
         assert (tmp_path / f"{figure}.png").stat().st_size > 5000
@@ -121,6 +121,27 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(visualize, mod
         np.testing.assert_allclose([bar.get_width() for bar in axis.patches], expected[order], rtol=1e-4)
         marked = [label for label, bar in zip(order, axis.patches) if bar.get_facecolor() == to_rgba("lightcoral")]
         assert marked == [label for label in order if label == seen.labels[number]]
+
+
+@pytest.mark.parametrize("kind", ["model_dir", "exported"])
+def test_confusions_count_each_picture_of_a_known_class(visualize, kind, pictures, monkeypatch, request):
+    monkeypatch.setattr(visualize, "_BATCH", 5)
+    seen = visualize.Seen(visualize.open_network(request.getfixturevalue(kind)), [pictures])
+    (axes,) = visualize.draw_confusions(seen).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    said = [CLASS_NAMES[label] for label in seen.network.probabilities(seen.features, seen.files).argmax(1)]
+    expected = np.zeros([len(names)] * 2, int)
+    for label, answer in zip(seen.labels, said):
+        if label >= 0:
+            expected[names.index(CLASS_NAMES[label]), names.index(answer)] += 1
+    shown = np.zeros_like(expected)
+    for text in axes.texts:
+        shown[int(text.get_position()[1]), int(text.get_position()[0])] = int(text.get_text())
+    np.testing.assert_array_equal(shown, expected)
+    np.testing.assert_allclose(axes.images[0].get_array(), expected / np.maximum(expected.sum(1, keepdims=True), 1))
+    assert expected.sum() == 12 and axes.get_title().endswith(f"{np.trace(expected)} of 12 pictures right")
+    with pytest.raises(UserError, match="No picture lies in a folder that is named after"):
+        visualize.draw_confusions(visualize.Seen(seen.network, [pictures / "unknown"]))
 
 
 def test_figures_are_written(visualize, model_dir, pictures, tmp_path, capsys):

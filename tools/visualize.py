@@ -5,13 +5,15 @@
     python tools/visualize.py --figure=filters --model_dir=models/alexnet --output=filters.png
     python tools/visualize.py --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
     python tools/visualize.py --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
+    python tools/visualize.py --figure=confusions --model_dir=models/alexnet --output=confusions.png pictures/test
     python tools/visualize.py --features=features.npz --model_dir=models/alexnet pictures/test
     python tools/visualize.py --features=features.npz --model_dir=saved_models/alexnet/1 pictures/test     # what is deployed
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`: the kernels of conv1, a row
 of blocks for each tower, as in Figure 3 of the paper. `predictions` and `neighbours`: the two halves of its Figure 4, for pictures
 and folders of pictures: some of them with the five most probable classes, the right one in another colour if its folder's name
-says it; and some with those whose features, the last layer before the projection, are nearest.
+says it; and some with those whose features, the last layer before the projection, are nearest. `confusions`: what the pictures
+of each class are taken for.
 
 --features writes the features of all the pictures for other programs: numpy.load gives "features" float32 [pictures, 4096],
 "files", "labels" (int64, -1 where unknown), "class_names", "layer" and "weights_sha256".
@@ -37,7 +39,8 @@ from alexnet_tf.preprocessing import Preprocessing
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  chooses its window system when imported
 
-_FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours"], "What to draw.")
+_FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours", "confusions"],
+                            "What to draw.")
 _MODEL_DIR = flags.DEFINE_list("model_dir", "models/alexnet", "A model directory; for curves one or several; for all else, a "
                                  "version that export wrote will do as well.")
 _OUTPUT = flags.DEFINE_string("output", "figure.png", "The PNG file to write; it is replaced if it is there.")
@@ -48,6 +51,7 @@ _PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat
 # As many as the paper's Figure 4 shows.
 _ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
 _BATCH = 32  # files that a SavedModel is given at a time
+_COUNTED = 30  # classes up to which a table of confusions shows its numbers
 
 
 def draw_curves(model_dirs):
@@ -127,8 +131,9 @@ def _deployed(version):
                 yield answer["features"].numpy(), records["label"].numpy()
 
     def probabilities(outputs, files):
-        pictures = tf.stack([tf.io.read_file(file) for file in files])
-        return loaded.signatures["serving_default"](image_bytes=pictures)["probabilities"].numpy()
+        batches = [files[begin:begin + _BATCH] for begin in range(0, len(files), _BATCH)]
+        return np.concatenate([loaded.signatures["serving_default"](
+            image_bytes=tf.stack([tf.io.read_file(file) for file in batch]))["probabilities"] for batch in batches])
 
     kernels = [variables[f"{name}/kernel"].numpy() for name in ("conv1", "conv1a", "conv1b") if f"{name}/kernel" in variables]
     return Network(manifest["variant"], manifest["step"],
@@ -223,6 +228,33 @@ def draw_neighbours(seen):
     return figure
 
 
+def draw_confusions(seen):
+    """A matplotlib figure: rows for what the pictures are, columns for what they are taken for, in shares of the row."""
+    known, class_names = np.flatnonzero(seen.labels >= 0), seen.network.class_names
+    if not len(known):
+        raise UserError("No picture lies in a folder that is named after one of the network's classes "
+                        f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); pass folders that do.")
+    best = seen.network.probabilities(seen.features[known], [seen.files[number] for number in known]).argmax(1)
+    counts = np.zeros([len(class_names)] * 2, int)
+    np.add.at(counts, (seen.labels[known], best), 1)
+    there = np.flatnonzero(counts.sum(0) + counts.sum(1))  # classes that occur
+    counts = counts[np.ix_(there, there)]
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(3 + 0.4 * len(there), 30)
+    figure, axes = pyplot.subplots(figsize=(side, side), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if len(there) <= _COUNTED else max(2, 270 / len(there))
+    names = [class_names[label] for label in there]
+    axes.set_xticks(range(len(there)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(there)), names, fontsize=size)
+    axes.set(xlabel="taken for", ylabel="is")
+    for row, column in zip(*np.nonzero(counts)) if len(there) <= _COUNTED else ():
+        axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=9,
+                  color="white" if shares[row, column] > 0.5 else "black")
+    axes.set_title(f"{seen.network.variant}: {np.trace(counts)} of {len(known)} pictures right", fontsize=10)
+    return figure
+
+
 def _show(axis, image, title):
     axis.axis("on")
     axis.set(xticks=[], yticks=[])
@@ -250,7 +282,7 @@ def main(pictures):
         raise UserError(f"--output={output}: name a .png file.")
     if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
         raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
-    sees = bool(_FEATURES.value) or kind in ("predictions", "neighbours")
+    sees = bool(_FEATURES.value) or kind in ("predictions", "neighbours", "confusions")
     if len(model_dirs) > 1 and (sees or kind == "filters"):
         raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
     if pictures and not sees:
@@ -264,7 +296,8 @@ def main(pictures):
         if not _FIGURE.present:
             return
     figure = {"curves": lambda: draw_curves(model_dirs), "filters": lambda: draw_filters(network),
-              "predictions": lambda: draw_predictions(seen), "neighbours": lambda: draw_neighbours(seen)}[kind]()
+              "predictions": lambda: draw_predictions(seen), "neighbours": lambda: draw_neighbours(seen),
+              "confusions": lambda: draw_confusions(seen)}[kind]()
     try:
         figure.savefig(output, dpi=130)
     except OSError as error:
