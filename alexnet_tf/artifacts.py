@@ -56,7 +56,7 @@ def open_for_batches(path):
         return loaded.signatures["images"](images=tf.cast(images, tf.float32))["probabilities"]
 
     return Classifier(str(path), probabilities, Preprocessing(**manifest["preprocessing"]),
-                      tuple((path / "assets/labels.txt").read_text().splitlines()), manifest["training"]["flags"], LEAST_FLOAT)
+                      tuple(read_labels(path)), manifest["training"]["flags"], LEAST_FLOAT)
 
 
 def _tflite_for_batches(path):
@@ -78,6 +78,14 @@ def read_manifest(saved_model):
     """The manifest that export wrote beside the graph. Raises UserError where there is none."""
     try:
         return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{saved_model} is no version that python -m alexnet_tf.export wrote ({error}).") from None
+
+
+def read_labels(saved_model):
+    """The class names of a version, in the order of its probabilities. Raises UserError where there are none."""
+    try:
+        return (pathlib.Path(saved_model) / "assets/labels.txt").read_text().splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"{saved_model} is no version that python -m alexnet_tf.export wrote ({error}).") from None
 

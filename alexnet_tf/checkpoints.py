@@ -128,8 +128,8 @@ def save(model_dir, model, optimizer, state, keep=None):
             shutil.rmtree(old)
 
 
-def load_model(model_dir, report=print):
-    """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
+def load_model(model_dir, report=print, flag="model_dir"):
+    """Builds the model of `model_dir`, a model directory or a weights file that --`flag` names, and loads its weights.
 
     Returns (model, settings, state): of the newest whole checkpoint, as `restore` does; a weights file has step 0 and, as its
     figures, those that were published. Raises UserError if there is no trained model.
@@ -138,7 +138,7 @@ def load_model(model_dir, report=print):
         return _load_weights_file(model_dir)
     settings = read_settings(model_dir)
     if settings is None or newest_step(model_dir) < 0:
-        raise UserError(f"--model_dir={model_dir} holds no trained model; train one with python -m alexnet_tf.train.")
+        raise UserError(f"--{flag}={model_dir} holds no trained model; train one with python -m alexnet_tf.train.")
     model = build_model(settings["variant"], len(settings["class_names"]), settings["preprocessing"]["image_size"],
                         settings["dropout_rate"])  # the rate counts: without training, outputs are multiplied by 1 - rate
     return model, settings, restore(model_dir, model, report=report)
@@ -238,6 +238,14 @@ def weights_digest(model):
 def newest_step(model_dir):
     """The step of the newest checkpoint, readable or not; -1 where there is none."""
     return max((int(path.name.removeprefix("step-")) for path in _steps(model_dir)), default=-1)
+
+
+def newest_state(model_dir):
+    """The state in the newest checkpoint, whose other files may be damaged; None where there is none that can be read."""
+    try:
+        return json.loads((_steps(model_dir)[0] / "state.json").read_text())
+    except (IndexError, OSError, ValueError):
+        return None
 
 
 def remove_unfinished(model_dir):

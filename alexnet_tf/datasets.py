@@ -112,21 +112,31 @@ def list_pictures(paths, class_names=()):
     A picture's label is its folder's place in `class_names`, -1 where it is not among them. Raises UserError if there are none,
     or if one is broken.
     """
-    files = []
-    for path in map(pathlib.Path, paths):
-        if not path.exists():
+    names = []
+    for path in paths:
+        if not os.path.exists(path):
             raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
-        below = sorted(file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES and file.is_file())
-        files += map(str, below if path.is_dir() else [path])
+        names += _pictures_below(path) if os.path.isdir(path) else [os.fsencode(path)]
+    files = list(map(os.fsdecode, names))
     if not files:
         raise UserError(f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}.")
-    names = list(map(os.fsencode, files))
     for name, fault in zip(names, pictures.examine(names)[1]):
         if fault:
             raise UserError(f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out.")
     numbers = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([numbers.get(imagenet.readable([pathlib.Path(file).parent.name])[0], -1) for file in files], np.int64)
+    folders = [os.path.basename(os.path.dirname(os.path.abspath(file))) for file in files]
+    labels = np.array([numbers.get(folder, numbers.get(imagenet.readable([folder])[0], -1)) for folder in folders], np.int64)
     return split_of_files("pictures", np.array(names, object), labels), files
+
+
+def _pictures_below(folder):
+    """Names of the pictures anywhere below `folder`, sorted. As in training, links are followed and hidden files left out."""
+    found, been = [], set()
+    for here, inner, _ in os.walk(folder, followlinks=True):
+        been.add(os.path.realpath(here))  # a link may lead back up
+        inner[:] = [name for name in inner if not name.startswith(".") and os.path.realpath(os.path.join(here, name)) not in been]
+        found += [file for file in pictures.list_pictures(here)[0] if not os.path.isdir(file)]
+    return sorted(found)
 
 
 @contextlib.contextmanager

@@ -204,13 +204,18 @@ def main():
     path = output / _version(output)
     digest = checkpoints.weights_digest(model)
     there = path.exists()
-    if there and artifacts.read_manifest(path)["weights_sha256"] != digest:
-        raise UserError(f"{path} is there already, from other weights; pass --version=next, or remove it.")
     manifest = {
         "variant": settings["variant"], "preprocessing": settings["preprocessing"], "classes": len(settings["class_names"]),
         "step": state["step"], "evaluation": state["figures"], "weights_sha256": digest,
         "training": {key: settings[key] for key in ("flags", "versions", "commit")}, "export": app.provenance()}
-    if not there:
+    if there:
+        other = [name for name in ("weights_sha256", "variant", "preprocessing") if artifacts.read_manifest(path)[name] != (
+            json.loads(json.dumps(manifest[name])))]
+        if artifacts.read_labels(path) != settings["class_names"]:
+            other.append("class names")
+        if other:
+            raise UserError(f"{path} is there already, with other {', '.join(other)}; pass --version=next, or remove it.")
+    else:
         write_saved_model(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path)
     print(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

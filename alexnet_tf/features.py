@@ -28,6 +28,7 @@ from alexnet_tf.layers import Dropout
 
 _BATCH = 128  # pictures at a time, about: no result depends on it
 _MOST_TOLD = 20  # bad pictures, by name
+_FILES = {"key.json", "train.npy", "train_labels.npy", "evaluation.npy", "evaluation_labels.npy"}
 _SPARE_BYTES = 2 ** 30  # left free on the disk beside the features: the model itself has to be written too
 
 
@@ -87,7 +88,7 @@ def extractor(strategy, model, pixels, seed=0):
         batch_size = math.ceil(split.examples / count / replicas) * replicas  # next to nothing is left to fill up in the last
         batches = input_pipeline.distribute(strategy, lambda context: input_pipeline.evaluation_batches(
             split, pixels, batch_size, context, view=view, seed=seed))
-        for _ in range(count):
+        for _ in range(math.ceil(split.examples / batch_size)):
             outputs, labels, weights, bad = (value.numpy() for value in step(input_pipeline.next_batch(batches, split)))
             yield outputs[weights > 0], labels[weights > 0], np.unique(bad[bad >= 0])
 
@@ -97,10 +98,11 @@ def extractor(strategy, model, pixels, seed=0):
 def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note, max_bad_pictures=0):
     """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else computed and written there.
 
-    Raises UserError if the disk has no room, before anything is computed, and if more than `max_bad_pictures` of the training
-    pictures cannot be read, or all of a split.
+    Raises UserError, before anything is computed, if the disk has no room or `folder` holds anything else; and if more than
+    `max_bad_pictures` of the training pictures cannot be read, or all of a split.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).resolve()
+    _check_ours(folder)
     key = {"variant": model.name, "weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name,
            "precision": keras.config.dtype_policy().name,
            "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
@@ -137,6 +139,15 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
     return found
 
 
+def _check_ours(folder):
+    """Raises UserError unless `folder` may be replaced: it is not there, or holds nothing but features."""
+    if folder.exists():
+        foreign = [path.name for path in folder.iterdir() if path.name not in _FILES] if folder.is_dir() else [folder.name]
+        if foreign:
+            raise UserError(f"{folder} is no folder of features ({foreign[0]}); pass a --features_dir that is not there yet, or "
+                            "one that a fine-tuning has written.")
+
+
 def _tell_bad(found, dataset, most, note):
     for split, numbers in ((dataset.train, found.bad_pictures["train"]), (dataset.evaluation, found.bad_pictures["evaluation"])):
         faults = [split.describe_fault(number) for number in numbers[:_MOST_TOLD]]
@@ -150,7 +161,10 @@ def _remove_unfinished(folder):
     """Removes what killed runs left; another run may be writing the same features just now."""
     for left in folder.parent.glob(f".{folder.name}.*"):
         try:
-            os.kill(int(left.suffix[1:]), 0)  # asks only whether that process is there
+            if left.suffix[1:] != str(os.getpid()):  # a process that has ended may have had our number
+                os.kill(int(left.suffix[1:]), 0)  # asks only whether that process is there
+                continue
+            shutil.rmtree(left, ignore_errors=True)
         except ProcessLookupError:
             shutil.rmtree(left, ignore_errors=True)
         except (PermissionError, ValueError):
@@ -158,28 +172,40 @@ def _remove_unfinished(folder):
 
 
 def _write(path, split, units, views, extract, bar):
-    """Writes the features of a split; returns the numbers of the pictures that cannot be read, which have no rows."""
-    array = np.lib.format.open_memmap(f"{path}.npy", "w+", np.float32, (views, split.examples, units))
-    labels, bad = np.zeros(split.examples, np.int64), set()
-    for view in range(views):
-        done = 0
-        for outputs, of_batch, numbers in extract(split, view):
-            array[view, done:done + len(outputs)] = outputs
-            labels[done:done + len(outputs)] = of_batch
-            done += len(outputs)
-            bad.update(numbers.tolist())
-            bar.update(len(outputs))
-    array.flush()
-    if not done:
-        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}.")
-    if bad:  # the same in every view
-        kept = np.lib.format.open_memmap(f"{path}.kept", "w+", np.float32, (views, done, units))
+    """Writes the features of a split; returns the numbers of the pictures that cannot be read, which have no rows.
+
+    Raises UserError if none can be read, or others in another view.
+    """
+    of_first_view = set()
+    with open(f"{path}.npy", "wb") as stream:
+        _write_header(stream, (views, split.examples, units))
         for view in range(views):
-            kept[view] = array[view, :done]
-        kept.flush()
-        os.replace(f"{path}.kept", f"{path}.npy")
-    np.save(f"{path}_labels.npy", labels[:done])
+            labels, bad = [], set()
+            for outputs, of_batch, numbers in extract(split, view):
+                stream.write(np.ascontiguousarray(outputs).data)
+                labels.append(of_batch)
+                bad.update(numbers.tolist())
+                bar.update(len(outputs))
+            labels = np.concatenate(labels)
+            of_first_view = bad if view == 0 else of_first_view
+            if bad != of_first_view:
+                other = split.name_of(min(bad ^ of_first_view))
+                raise UserError(f"{other} could be read at one time and not at another; make sure of the disk and start again.")
+        if not len(labels):
+            raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}.")
+        stream.seek(0)
+        _write_header(stream, (views, len(labels), units))  # of the same length: NumPy fills it up to 128 bytes
+        stream.flush()
+        os.fsync(stream.fileno())
+    with open(f"{path}_labels.npy", "wb") as stream:
+        np.save(stream, labels)
+        stream.flush()
+        os.fsync(stream.fileno())
     return sorted(bad)
+
+
+def _write_header(stream, shape):
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
 
 
 def _read(folder, key, note):
@@ -197,7 +223,7 @@ def _read(folder, key, note):
         if (found.train.shape[1], found.evaluation.shape[1]) == (len(found.train_labels), len(found.evaluation_labels)):
             return found
         raise ValueError("wrong shapes")
-    except (OSError, ValueError, AttributeError, IndexError, KeyError) as error:
+    except (OSError, EOFError, ValueError, AttributeError, IndexError, KeyError) as error:
         note(f"{folder} cannot be read ({error}): it is replaced")
         return None
 

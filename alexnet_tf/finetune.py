@@ -20,7 +20,7 @@ import numpy as np
 from alexnet_tf import checkpoints, console, datasets, devices, features, head, metrics, steps, training
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.errors import UserError
-from alexnet_tf.metrics import Best, Log
+from alexnet_tf.metrics import Log
 from alexnet_tf.model import freeze, multiply_adds, training_work
 from alexnet_tf.optimizer import SGD2012
 from alexnet_tf.preprocessing import Preprocessing
@@ -76,7 +76,7 @@ def main():
         return
     with checkpoints.locked(model_dir):
         checkpoints.remove_unfinished(model_dir)
-        if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
+        if not training.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
             checkpoints.write_settings(model_dir, identity | {
                 "preprocessing": settings["preprocessing"], "flags": app.flag_values()} | app.provenance())
         tune = _tune_head if len(trained) == 1 else _tune_layers
@@ -93,7 +93,7 @@ def _load_pretrained(classes):
     """(the model of --pretrained with a fresh projection to `classes`, its settings)."""
     if not _PRETRAINED.value:
         raise UserError("--pretrained is missing; name the model directory of a training.")
-    model, settings, _ = checkpoints.load_model(_PRETRAINED.value, console.note)
+    model, settings, _ = checkpoints.load_model(_PRETRAINED.value, console.note, "pretrained")
     last = model.layers[-1]
     fresh = type(last).from_config(last.get_config() | {"units": classes})
     return keras.Model(model.input, fresh(last.input), name=model.name), settings
@@ -142,7 +142,7 @@ def _tune_head(strategy, model, dataset, pixels, plan):
     last_step = steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
-    if state and (state["step"] >= last_step or Best(plan.patience, state["best"]).is_over):
+    if training.is_over(state, plan, last_step):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
         projection = features.projection(model)
     else:
@@ -150,7 +150,7 @@ def _tune_head(strategy, model, dataset, pixels, plan):
         state = head.train(projection, optimizer, found, plan, Log(model_dir, 0), console.progress, console.note)
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         checkpoints.save(model_dir, model, optimizer, state)
-    answers = head.answers(head.logits(projection, found.evaluation[0]), found.evaluation_labels)
+    answers = head.answers(projection, found)
     passes = found.train.shape[0] * found.train.shape[1] + len(found.evaluation_labels)
     work = passes * sum(map(multiply_adds, model.layers)) + state["step"] * plan.batch_size * training_work(projection)
     return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)

@@ -43,7 +43,7 @@ def train(head, optimizer, found, plan, log, progress, note):
                 bar.update(count * plan.batch_size)
             done = (epoch + 1) * steps_per_epoch
             loss, top_1 = (float(value) for value in sums / len(order))
-            figures = answers(logits(head, found.evaluation[0]), found.evaluation_labels).figures() | {"step": done}
+            figures = answers(head, found).figures() | {"step": done}
             if not math.isfinite(loss + figures["loss"]):
                 raise UserError(f"The loss is not finite in epoch {epoch + 1}; {checkpoints.IF_NOT_FINITE}")
             plateau.after_epoch(1 - figures["top_1"])
@@ -68,10 +68,11 @@ def logits(head, inputs):
     return np.concatenate([head(tf.constant(inputs[begin:begin + rows]), training=False) for begin in range(0, len(inputs), rows)])
 
 
-def answers(logits, labels):
-    """The Answers that lie in logits, float32 [pictures, classes]."""
-    return Answers(np.array(labels), tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy(),
-                   tf.math.top_k(logits, min(TOP, logits.shape[-1])).indices.numpy())
+def answers(head, found):
+    """The Answers of `head` to the evaluation pictures of `found`, a Features."""
+    said, labels = logits(head, found.evaluation[0]), np.array(found.evaluation_labels)
+    return Answers(labels, tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said).numpy(),
+                   tf.math.top_k(said, min(TOP, said.shape[-1])).indices.numpy(), len(found.bad_pictures["evaluation"]))
 
 
 def _make_steps(head, optimizer, batch_size):

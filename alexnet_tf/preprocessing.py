@@ -125,17 +125,20 @@ def random_crop_of_jpeg(picture, preprocessing, seed):
     """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded.
 
     Raises tf.errors.InvalidArgumentError for another format, and for a file that does not end as a JPEG does, of which this part
-    may be there and the rest not.
+    may be there and the rest not, or of more than LARGEST_PICTURE pixels, as `decode` does.
     """
     check = tf.debugging.Assert(
         tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), ["no JPEG that ends as one"])
     with tf.control_dependencies([check] if check is not None else []):
         shape = tf.image.extract_jpeg_shape(picture)
+    few = tf.debugging.Assert(tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= LARGEST_PICTURE, ["too many pixels"])
+    with tf.control_dependencies([few] if few is not None else []):
+        shape = tf.identity(shape)
     picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
     halvings = _halvings(shape[:2], preprocessing.resize)
     divisor = tf.bitwise.left_shift(1, halvings)
 
-    def part(begin, size):  # LARGEST_PICTURE does not matter: the part alone is in memory
+    def part(begin, size):
         window = tf.concat([begin, size], 0)
         return tf.switch_case(halvings, [
             functools.partial(tf.image.decode_and_crop_jpeg, picture, window, 3, ratio, **_DCT) for ratio in _RATIOS])

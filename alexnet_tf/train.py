@@ -89,7 +89,7 @@ def _train(strategy, until_trained):
     pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, identity["image_size"])
     if chief:
         checkpoints.remove_unfinished(model_dir)
-        if checkpoints.newest_step(model_dir) < plan.last_step(dataset):  # else these flags train nothing
+        if not training.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
             settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.flag_values()}
             checkpoints.write_settings(model_dir, settings | app.provenance())
     figures = training.train(strategy, model, optimizer, dataset, pixels, plan, model_dir)

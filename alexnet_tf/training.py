@@ -65,6 +65,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     if not chief:
         progress, note = functools.partial(console.progress, hidden=True), console.silence
     steps_per_epoch, last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
+    if not last_step:
+        raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
@@ -72,7 +74,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
         "best": None}
     first_step, figures, best = state["step"], state["figures"], Best(plan.patience, state.get("best"))
     devices.check_agreement(strategy, first_step=first_step, plan=plan, data=dataset.fingerprint)
-    if first_step >= last_step or best.is_over:
+    if is_over(state, plan, last_step):
         note(f"{model_dir} is trained already: step {first_step}, asked for {last_step}")
         return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
     if first_step:
@@ -216,6 +218,11 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
     train_step, line = steps.pick_xla(strategy, make_step, next(input_pipeline.distribute(strategy, black)))
     note(line)
     return train_step
+
+
+def is_over(state, plan, last_step):
+    """Whether a training has nothing left to do after a checkpoint with this state; None: there is no checkpoint."""
+    return state is not None and (state["step"] >= last_step or Best(plan.patience, state.get("best")).is_over)
 
 
 def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):

@@ -150,3 +150,24 @@ def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
         datasets.open_dataset("a b", tmp_path)
     with pytest.raises(UserError, match="pass --data_dir"):
         datasets.open_dataset("folder")
+
+
+def test_pictures_are_listed_as_training_lists_them(picture_folder, tmp_path, monkeypatch):
+    (tmp_path / "linked").mkdir()
+    for name in CLASS_NAMES[:2]:
+        (tmp_path / "linked" / name).symlink_to(picture_folder / "train" / name)
+    (tmp_path / "linked/around").symlink_to(tmp_path / "linked")
+    (picture_folder / "train" / CLASS_NAMES[0] / "._1.jpg").write_bytes(b"no picture")
+    split, files = datasets.list_pictures([tmp_path / "linked"], CLASS_NAMES)
+    assert len(files) == 16
+    assert [int(record["label"]) for record in split.read(None)] == [0] * 8 + [1] * 8
+    monkeypatch.chdir(picture_folder / "train" / CLASS_NAMES[1])
+    assert {int(record["label"]) for record in datasets.list_pictures(["."], CLASS_NAMES)[0].read(None)} == {1}
+
+
+@pytest.mark.parametrize("class_names", [("n01440764", "other"), ("tench (n01440764)", "shark (n01484850)")])
+def test_labels_of_listed_pictures_are_found_by_synset_or_by_name(picture_folder, tmp_path, class_names):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/n01440764").symlink_to(picture_folder / "train" / CLASS_NAMES[0])
+    split, _ = datasets.list_pictures([tmp_path / "linked"], class_names)
+    assert {int(record["label"]) for record in split.read(None)} == {0}

@@ -208,6 +208,31 @@ def test_no_pictures_no_file(run, exported, tmp_path):
     assert "--data_dir=gone is not a folder" in line and not list(tmp_path.iterdir())
 
 
+def test_a_picture_that_cannot_be_read_is_not_compared(run, exported, tmp_path):
+    write_pictures(tmp_path / "pictures/train", 2)
+    write_pictures(tmp_path / "pictures/test", 2, first=4)
+    victim = next((tmp_path / "pictures/test").rglob("*.png"))
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 255  # the ends are whole
+    victim.write_bytes(content)
+    run(CONVERT, f"--saved_model={exported[0]}/exports/1", "--dataset=folder", "--data_dir=pictures", "--output=net.tflite",
+        "--json=figures.json", cwd=tmp_path)
+    assert json.loads((tmp_path / "figures.json").read_text())["pictures compared"] == 5
+
+
+def test_a_file_of_other_labels_is_made_again(run, exported, converted, tmp_path):
+    folder, _ = exported
+    shutil.copytree(folder / "exports/1", tmp_path / "1")
+    shutil.copytree(folder / "pictures", tmp_path / "pictures")
+    for split in ("train", "test"):
+        (tmp_path / f"pictures/{split}/{CLASS_NAMES[0]}").rename(tmp_path / f"pictures/{split}/Another")
+    (tmp_path / "1/assets/labels.txt").write_text("".join(f"{name}\n" for name in ("Another", *CLASS_NAMES[1:])))
+    (tmp_path / "1/assets.extra/SHA256SUMS").write_text(artifacts.sums(tmp_path / "1"))
+    shutil.copy(converted["none"][0], tmp_path / "net.tflite")
+    run(CONVERT, "--saved_model=1", "--output=net.tflite", "--dataset=folder", "--data_dir=pictures", cwd=tmp_path)
+    assert artifacts.Tflite((tmp_path / "net.tflite").read_bytes()).labels == ["Another", *CLASS_NAMES[1:]]
+
+
 def test_pictures_of_other_classes_are_refused(run, exported, tmp_path):
     write_pictures(tmp_path / "pictures", 2)
     (tmp_path / "pictures/plain star").rename(tmp_path / "pictures/zebra")

@@ -128,7 +128,7 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
     trunk = features.trunk(model)
     outputs, labels, _ = map(np.concatenate, zip(*features.extractor(CPU, trunk, PIXELS)(dataset.train)))
     assert outputs.shape == (24, 84) and labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
-    found = features.Features(outputs[None], labels, outputs[None], labels, 0.0, {})
+    found = features.Features(outputs[None], labels, outputs[None], labels, 0.0, {"evaluation": []})
     head.train(projection, SGD2012(0.0, layer_rates={"fc5": 2.0}), found, plan, metrics.NoLog(), console.progress, print)
 
     for layer in model.layers[:-1]:
@@ -174,10 +174,36 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     (folder / "train.npy").write_bytes((folder / "train.npy").read_bytes()[:5000])
     assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
     assert "it is replaced" in notes[-2]
-    for process in (2 ** 30, 1):  # killed, and at work
+    (folder / "train_labels.npy").write_bytes(b"")  # as a power cut leaves it
+    assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84) and "it is replaced" in notes[-2]
+    for process in (2 ** 30, 1, os.getpid()):  # killed, at work, and killed when it had our number
         (tmp_path / f".features.{process}").mkdir()
     cached(folder, model, notes=notes, **arguments)
     assert sorted(os.listdir(tmp_path)) == [".features.1", "features"]
+
+
+def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
+    model, dataset = build_model("lenet5", 3), datasets.open_dataset("folder", pictures)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/notes.md").write_text("two years")
+    for folder in (tmp_path / "precious", tmp_path / "precious/notes.md"):
+        with pytest.raises(UserError, match=r"is no folder of features \(notes.md\); pass a --features_dir"):
+            cached(folder, model, dataset, [])
+    assert (tmp_path / "precious/notes.md").read_text() == "two years" and os.listdir(tmp_path) == ["precious"]
+    (tmp_path / "disk/features").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk/features")  # to the disk with room
+    cached(tmp_path / "link", model, dataset, [])
+    assert (tmp_path / "link").is_symlink() and len(os.listdir(tmp_path / "disk/features")) == 5
+
+
+def test_a_picture_that_can_be_read_in_one_view_alone_is_an_error(pictures, tmp_path):
+    split = datasets.open_dataset("folder", pictures).evaluation
+
+    def extract(split, view):
+        yield np.zeros((9 - view, 2), np.float32), np.zeros(9 - view, np.int64), np.arange(view)
+
+    with pytest.raises(UserError, match="could be read at one time and not at another"):
+        features._write(tmp_path / "test", split, 2, 2, extract, Bar(stop_after=0))
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -194,6 +220,7 @@ def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tm
     assert sorted(os.listdir(tmp_path / "features")) == sorted(os.listdir(tmp_path / "whole"))
     number = [dataset.train.name_of(picture) for picture in range(24)].index(str(cut[0]))
     assert found.bad_pictures["train"] == [number]
+    assert head.answers(features.projection(model), found).figures()["bad_pictures"] == 1
     for name, labels, there in (("train", "train_labels", np.delete(np.arange(24), number)),
                                 ("evaluation", "evaluation_labels", np.delete(np.arange(9), found.bad_pictures["evaluation"]))):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[:, there])
@@ -207,7 +234,7 @@ def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(run, tune
     victim = folder / "train" / CLASS_NAMES[0] / "1.jpg"
     victim.write_bytes(victim.read_bytes()[:1000])
     figures = tune(pretrained, "model", "--epochs=1", f"--data_dir={folder}")
-    assert str(victim) in run.notes and figures["examples"] == 9
+    assert str(victim) in run.notes and (figures["examples"], figures["bad_pictures"]) == (9, 0)
     assert "more than --max_bad_pictures=0" in tune(
         pretrained, "other", f"--data_dir={folder}", "--max_bad_pictures=0", status=2)
     assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
@@ -223,7 +250,8 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["pictures"]
 
 
-def test_two_devices_extract_the_same_features_in_the_same_order(pictures):
+def test_two_devices_extract_the_same_features_in_the_same_order(pictures, monkeypatch):
+    monkeypatch.setattr(features, "_BATCH", 7)  # two batches of 5 pictures, which are 6 on two devices: one too many at the end
     split, answers = datasets.open_dataset("folder", pictures).evaluation, []
     for strategy in (CPU, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())):
         keras.utils.set_random_seed(2)
@@ -248,6 +276,7 @@ def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, t
     again = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
     assert "is trained already" in run.notes and again["loss"] == figures["loss"]
     assert tune("model", "next", "--epochs=1")["examples"] == 9  # what it wrote, it takes
+    assert "--pretrained=nothing holds no trained model" in tune("nothing", "another", status=2)
     assert "holds a model of trained_layers 3 (conv2 to fc5), not 1 (fc5 to fc5)" in tune(pretrained, "model", status=2)
     # conv2 gets the gradient of its weights, fc3 passes one through, fc4 and fc5 have both.
     conv2, fc3, fc4, fc5 = 100 * 16 * 25 * 6, 400 * 120, 120 * 84, 84 * 3
@@ -342,6 +371,13 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
     assert steps.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(best["loss"], rel=1e-6)
 
 
+def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(run, tune, pretrained, tmp_path):
+    tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0")
+    settings = (tmp_path / "model/settings.json").read_text()
+    tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0.5")
+    assert "is trained already" in run.notes and (tmp_path / "model/settings.json").read_text() == settings
+
+
 def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
     class Losses(list):
         def write(self, row):
@@ -352,8 +388,8 @@ def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
         inputs = keras.Input((8,))
         projection = keras.Model(inputs, keras.layers.Dense(3)(Dropout(0.5)(inputs)))
         alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)  # so that only masks can make losses differ
-        head.train(projection, SGD2012(), features.Features(*alike, *alike, 0.0, {}), a_plan(epochs=4, learning_rate=0.0),
-                   losses := Losses(), console.progress, print)
+        found = features.Features(*alike, *alike, 0.0, {"evaluation": []})
+        head.train(projection, SGD2012(), found, a_plan(epochs=4, learning_rate=0.0), losses := Losses(), console.progress, print)
         return losses
 
     first = train()

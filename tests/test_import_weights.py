@@ -330,6 +330,11 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
     run("-m", "alexnet_tf.export", "--model_dir=net.npz", "--output=exports", cwd=tmp_path)
     assert (tmp_path / "exports/1/assets/labels.txt").read_text().splitlines() == ["a", "b", "c"]
+    (tmp_path / "names.txt").write_text("x\ny\nz\n")
+    run(TOOL, "--source=net.npz", "--labels=names.txt", "--output=named.npz", cwd=tmp_path)
+    assert checkpoints.load_model(tmp_path / "named.npz")[1]["class_names"] == ["x", "y", "z"]
+    assert "1 is there already, with other class names; pass --version=next" in run(
+        "-m", "alexnet_tf.export", "--model_dir=named.npz", "--output=exports", cwd=tmp_path, status=2)
     checkpoint = tmp_path / "model/checkpoints/step-00000007"
     checkpoint.mkdir(parents=True)
     np.savez(checkpoint / "weights.npz", **arrays)

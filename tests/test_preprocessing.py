@@ -1,5 +1,6 @@
 """One window of the scaled picture is what scaling the whole picture and cropping gives, everywhere it is used."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -112,6 +113,16 @@ def test_the_quick_way_refuses_all_but_jpegs(rng):
         with pytest.raises(tf.errors.InvalidArgumentError):
             preprocessing.random_crop_of_jpeg(picture, PIXELS, tf.constant([1, 2], tf.int64))
     assert preprocessing.random_crop_of_jpeg(whole, PIXELS, tf.constant([1, 2], tf.int64)).shape == (113, 113, 3)
+
+
+def test_too_many_pixels_are_refused_in_every_way_of_reading(monkeypatch):
+    picture = tf.io.encode_jpeg(tf.zeros([140, 160, 3], tf.uint8))
+    seed = tf.constant([1, 2], tf.int64)
+    for largest, refused in ((140 * 160, False), (140 * 160 - 1, True)):
+        monkeypatch.setattr(preprocessing, "LARGEST_PICTURE", largest)
+        for read in (preprocessing.decode, lambda picture: preprocessing.random_crop_of_jpeg(picture, PIXELS, seed)):
+            with pytest.raises(tf.errors.InvalidArgumentError) if refused else contextlib.nullcontext():
+                read(picture)
 
 
 def test_colours_are_those_of_pillow_whatever_the_form(rng):

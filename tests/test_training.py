@@ -338,3 +338,11 @@ def test_every_variant_takes_a_step_on_one_device_and_on_two(variant):
         answers.append((float(loss), after))
     assert answers[1][0] == pytest.approx(answers[0][0], rel=1e-5)
     np.testing.assert_allclose(answers[1][1], answers[0][1], rtol=1e-5, atol=1e-7)
+
+
+def test_fewer_pictures_than_a_batch_are_refused(picture_folder, tmp_path):
+    strategy, dataset = one_device(), datasets.open_dataset("folder", picture_folder)
+    with strategy.scope():
+        model, optimizer = build_model("lenet5", 3), SGD2012()
+    with pytest.raises(UserError, match="24 training pictures do not fill a batch of 25"):
+        training.train(strategy, model, optimizer, dataset, PIXELS, training.Plan(batch_size=25), tmp_path)

@@ -2,6 +2,8 @@
 
 import functools
 import importlib.util
+import json
+import os
 import pathlib
 
 import numpy as np
@@ -147,6 +149,24 @@ def test_confusions_count_each_picture_of_a_known_class(visualize, kind, picture
 def test_figures_are_written(visualize, model_dir, pictures, tmp_path, capsys):
     draw(visualize, "--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
     assert capsys.readouterr().out == f"{tmp_path}/n.png\n" and (tmp_path / "n.png").stat().st_size > 10_000
+
+
+def test_odd_names_are_drawn_as_they_are(visualize, model_dir, pictures, tmp_path):
+    picture = next((pictures / CLASS_NAMES[0]).glob("*.jpg")).read_bytes()
+    (tmp_path / "a$^$b.jpg").write_bytes(picture)
+    with open(os.path.join(os.fsencode(tmp_path), b"bl\xfcte.jpg"), "wb") as file:
+        file.write(picture)
+    draw(visualize, "--figure=predictions", f"--output={tmp_path}/p.png", f"--model_dir={model_dir}", tmp_path)
+    assert (tmp_path / "p.png").exists()
+
+
+def test_the_training_of_a_head_has_a_curve_too(visualize, tmp_path):
+    rows = [{"epoch": epoch, "step": 4 * epoch, "loss": 2 / epoch, "top_1": 0.5, "train_loss": 1 / epoch, "train_top_1": 0.6}
+            for epoch in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loss, _ = visualize.draw_curves([tmp_path]).axes
+    assert [line.get_ydata().tolist() if hasattr(line.get_ydata(), "tolist") else line.get_ydata() for line in loss.lines] == [
+        [1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
 
 
 @pytest.mark.parametrize("arguments,message", [

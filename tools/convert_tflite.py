@@ -96,7 +96,7 @@ def compare(saved_model, content, split, pixels, quantization):
         raise UserError(f"The converted model differs from {saved_model}: top-1 agreement {agreement:.3f}, largest difference of a "
                         f"probability {difference:.2g}, accuracy {accuracy:.4f} instead of {reference:.4f} on {count} pictures; "
                         "nothing was written.")
-    return {"pictures compared": count, "top-1 agreement": agreement, "largest difference": difference,
+    return {"pictures compared": len(labels), "top-1 agreement": agreement, "largest difference": difference,
             "accuracy": accuracy, "accuracy of the SavedModel": reference}
 
 
@@ -105,22 +105,22 @@ def main():
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
         raise UserError(f"--output={output} cannot be written; name a file in a folder that exists.")
     manifest = artifacts.read_manifest(_SAVED_MODEL.value) | {"quantization": _QUANTIZATION.value}
-    if _is_there(output, manifest):
+    class_names = artifacts.read_labels(_SAVED_MODEL.value)
+    if _is_there(output, manifest, class_names):
         print(f"{output} is there already, from the same weights:")
         app.report({"quantization": _QUANTIZATION.value, "megabytes": output.stat().st_size / 1e6})
         return
     artifacts.check_sums(_SAVED_MODEL.value)
     pixels = Preprocessing(**manifest["preprocessing"])
     dataset = datasets.open_dataset(*app.dataset_or(manifest["training"]["flags"]))
-    labels = (pathlib.Path(_SAVED_MODEL.value) / "assets/labels.txt").read_text()
-    if list(dataset.class_names) != labels.splitlines():
+    if list(dataset.class_names) != class_names:
         raise UserError(f"--dataset={dataset.name} has other classes than {_SAVED_MODEL.value}; pass pictures like those that it "
                         "was trained on.")
 
     int8 = _QUANTIZATION.value == "int8"
     calibration = [image for image, _ in _images(dataset.train, pixels, _CALIBRATION_PICTURES)] if int8 else []
     content = convert(_SAVED_MODEL.value, _QUANTIZATION.value, calibration)
-    content = tflite_metadata.complete(content, pixels, labels, manifest)
+    content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in class_names), manifest)
     figures = compare(_SAVED_MODEL.value, content, dataset.evaluation, pixels, _QUANTIZATION.value)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
@@ -137,20 +137,30 @@ def main():
     app.report({"quantization": _QUANTIZATION.value, "megabytes": len(content) / 1e6} | figures)
 
 
-def _is_there(output, manifest):
+def _is_there(output, manifest, class_names):
     try:
-        there = artifacts.Tflite(output.read_bytes()).manifest
+        there = artifacts.Tflite(output.read_bytes())
     except (OSError, UserError):
         return False
-    return all(there[key] == manifest[key] for key in ("weights_sha256", "quantization"))
+    same = all(there.manifest[key] == manifest[key] for key in ("weights_sha256", "variant", "preprocessing", "quantization"))
+    return same and there.labels == class_names
 
 
 def _images(split, pixels, count):
-    """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each."""
-    with datasets.naming_bad_pictures(split):
-        for record in split.read(tf.constant(0, tf.int64)).take(count):
-            image = preprocessing.decode(record["image"], pixels.resize)
-            yield preprocessing.central_crop(image, pixels).numpy(), int(record["label"])
+    """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each; fewer where some cannot be read.
+
+    Raises UserError if there is none.
+    """
+    def prepare(stub):
+        record = split.load(stub)
+        return preprocessing.central_crop(preprocessing.decode(record["image"], pixels.resize), pixels), record["label"]
+
+    images = split.stubs(tf.constant(0, tf.int64)).map(prepare).ignore_errors().take(count)
+    label = None
+    for image, label in images.as_numpy_iterator():
+        yield image, int(label)
+    if label is None:
+        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(0)}.")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def _from_model_dir(source):
     """(arrays, settings, what to report) of a model directory of ours, its newest checkpoint, or of a weights file."""
     model, settings, state = checkpoints.load_model(source, console.note)
     arrays = {variable.path: np.asarray(variable.value) for variable in model.weights}
+    if _LABELS.value:
+        settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
     return arrays, settings | {"source": {"file": str(source), "published": state["figures"]}}, {"step": state["step"]}
 
 

@@ -32,11 +32,12 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import artifacts, checkpoints, console, datasets, features, head, metrics, preprocessing
+from alexnet_tf import artifacts, checkpoints, console, datasets, features, head, metrics, pictures as picture_files, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
 matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 from matplotlib import pyplot  # noqa: E402  chooses its window system when imported
 
 _FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours", "confusions"],
@@ -63,7 +64,7 @@ def draw_curves(model_dirs):
         if not epochs:
             raise UserError(f"--model_dir={model_dir} has no log of an epoch; train there first.")
         steps_per_epoch = epochs[0]["step"] / epochs[0]["epoch"]
-        fine = [row for row in rows if "loss" not in row]
+        fine = [row for row in rows if "loss" not in row] or epochs  # a head writes no others
         label = f"{pathlib.Path(model_dir).name}, " if len(model_dirs) > 1 else ""
         for axes, measure in ((loss, lambda row, split: row[f"{split}loss"]),
                               (error, lambda row, split: 100 * (1 - row[f"{split}top_1"]))):
@@ -133,7 +134,7 @@ def _deployed(version):
     def probabilities(outputs, files):
         batches = [files[begin:begin + _BATCH] for begin in range(0, len(files), _BATCH)]
         return np.concatenate([loaded.signatures["serving_default"](
-            image_bytes=tf.stack([tf.io.read_file(file) for file in batch]))["probabilities"] for batch in batches])
+            image_bytes=tf.stack([tf.io.read_file(os.fsencode(file)) for file in batch]))["probabilities"] for batch in batches])
 
     kernels = [variables[f"{name}/kernel"].numpy() for name in ("conv1", "conv1a", "conv1b") if f"{name}/kernel" in variables]
     return Network(manifest["variant"], manifest["step"],
@@ -175,13 +176,13 @@ class Seen:
 
     def image(self, number):
         """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
-        pixels = self.network.pixels
-        return preprocessing.central_crop(preprocessing.decode(tf.io.read_file(self.files[number]), pixels.resize), pixels).numpy()
+        content, pixels = tf.io.read_file(os.fsencode(self.files[number])), self.network.pixels
+        return preprocessing.central_crop(preprocessing.decode(content, pixels.resize), pixels).numpy()
 
     def name(self, number):
         """The picture's class, if it is known, or its file."""
         label = self.labels[number]
-        return self.network.class_names[label] if label >= 0 else pathlib.Path(self.files[number]).name
+        return self.network.class_names[label] if label >= 0 else picture_files.shown(os.path.basename(self.files[number]))
 
     def some(self, count):
         """Numbers of `count` pictures, or of all where there are fewer, spread evenly."""

@@ -5,11 +5,12 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from benchmarks.timing import ELSEWHERE, ROUNDS
+from benchmarks.timing import ELSEWHERE, ROUNDS, check_python
 
 from alexnet_tf import artifacts
 from alexnet_tf.errors import UserError
@@ -22,14 +23,16 @@ _WITNESS_PYTHON = flags.DEFINE_string(
 
 def figures():
     """Milliseconds of one picture, load time and memory of each file and thread count, as text."""
+    check_python("witness_python", _WITNESS_PYTHON.value)
     if not _TFLITE.value:
         raise UserError("--part=inference times files; pass --tflite=none.tflite,int8.tflite,...")
     first = artifacts.Tflite(_read(_TFLITE.value[0]), _TFLITE.value[0])
     pixels = json.dumps([1, first.pixels.image_size, first.pixels.image_size, first.pixels.channels]), json.dumps(first.pixels.mean)
-    models = {pathlib.Path(path).name: (sys.executable, "tflite", path) for path in _TFLITE.value}
-    if _WITNESS_PYTHON.value:
-        models |= _witness(first)
-    return {name: text for threads in (1, 2) for name, text in _in_turn(models, threads, pixels).items()}
+    models = {path: (sys.executable, "tflite", path) for path in _TFLITE.value}
+    with tempfile.TemporaryDirectory() as folder:
+        if _WITNESS_PYTHON.value:
+            models |= _witness(first, pathlib.Path(folder) / "weights.npz")
+        return {name: text for threads in (1, 2) for name, text in _in_turn(models, threads, pixels).items()}
 
 
 def _read(path):
@@ -78,13 +81,12 @@ def _line(worker):
     return line
 
 
-def _witness(first):
-    """PyTorch and ONNX Runtime, and a NumPy file of the same weights beside the first .tflite file."""
+def _witness(first, weights):
+    """PyTorch and ONNX Runtime over the same weights, which are written to the .npz file `weights`."""
     if not _SAVED_MODEL.value or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"] != first.manifest["weights_sha256"]:
         raise UserError("--witness_python needs --saved_model, the version that the .tflite files were made from.")
     if first.manifest["variant"] != "paper":
         raise UserError("--witness_python knows the variant paper alone.")
-    weights = pathlib.Path(_TFLITE.value[0]).absolute().with_suffix(".npz")
     loaded = tf.saved_model.load(_SAVED_MODEL.value)
     np.savez(weights, **{variable.name.removesuffix(":0"): variable.numpy() for variable in loaded._variables})
     return {name: (_WITNESS_PYTHON.value, kind, str(weights)) for name, kind in (("PyTorch", "pytorch"), ("ONNX Runtime", "onnx"))}

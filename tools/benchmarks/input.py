@@ -14,7 +14,7 @@ import time
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, elsewhere
+from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, check_python, elsewhere
 
 from alexnet_tf import datasets, input_pipeline, preprocessing
 from alexnet_tf.errors import UserError
@@ -29,6 +29,9 @@ _RECORDS = flags.DEFINE_list("records", [], "Times the input from that many reco
 
 def figures():
     """Figures of the input, by name, as text."""
+    check_python("jpeg_python", _JPEG_PYTHON.value)
+    if not all(count.isdecimal() and int(count) >= _BATCH for count in _RECORDS.value):
+        raise UserError(f"--records={','.join(_RECORDS.value)}: numbers of {_BATCH} or more, with commas between.")
     split = datasets.open_dataset(DATASET.value, DATA_DIR.value).train
     pixels = Preprocessing(227, 256, 3, (0.0,) * 3, 1.0)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,6 +72,8 @@ def _write(split, folder, change, most=500):
     folder.mkdir()
     names = []
     for number, record in enumerate(split.read(tf.constant(0, tf.int64)).take(most)):
+        if not tf.io.is_jpeg(record["image"]):
+            raise UserError(f"{split.name_of(int(record['picture']))} is no JPEG; JPEGs are what is timed.")
         names.append(str(folder / f"{number}.jpg"))
         pathlib.Path(names[-1]).write_bytes(change(record["image"].numpy()))
     if len(names) < _BATCH:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import time
@@ -32,6 +33,12 @@ def in_turn(timed):
                 float(answer[0])
             seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def check_python(flag, python):
+    """Raises UserError, before anything is timed, if `python`, the value of --`flag`, is given and no program."""
+    if python and not shutil.which(python):
+        raise UserError(f"--{flag}={python} is no program; pass a Python, for instance .venv-proof/bin/python.")
 
 
 def elsewhere(script, flag, python, *arguments):

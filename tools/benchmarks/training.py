@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, elsewhere, in_turn
+from benchmarks.timing import DATA_DIR, DATASET, ROUNDS, check_python, elsewhere, in_turn
 
 from alexnet_tf import app, datasets, devices, input_pipeline, steps
 from alexnet_tf.layers import LocalResponseNormalization
@@ -23,6 +23,7 @@ _TORCH_PYTHON = flags.DEFINE_string(
 
 def figures():
     """Figures of the step, by name, as text."""
+    check_python("torch_python", _TORCH_PYTHON.value)
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     devices.check_divides(_BATCH_SIZE.value, strategy.num_replicas_in_sync)
     dataset = datasets.open_dataset(DATASET.value, DATA_DIR.value)
