@@ -18,6 +18,7 @@ from alexnet_tf.preprocessing import Preprocessing
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
+IDENTITY = "weights_sha256", "variant", "preprocessing"  # of a manifest: with the labels, what decides every answer
 
 
 def open_classifier(path):
@@ -88,6 +89,11 @@ def read_labels(saved_model):
         return (pathlib.Path(saved_model) / "assets/labels.txt").read_text().splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"{saved_model} is no version that python -m alexnet_tf.export wrote ({error}).") from None
+
+
+def variables(loaded):
+    """The weights of a version that tf.saved_model.load has loaded: {"conv1a/kernel": tf.Variable, ...}."""
+    return {variable.name.removesuffix(":0"): variable for variable in loaded._variables}
 
 
 def sums(saved_model):

@@ -113,12 +113,12 @@ def save(model_dir, model, optimizer, state, keep=None):
         (unfinished / "state.json").write_text(json.dumps(state))
         (unfinished / _SUMS).write_text(_sums(unfinished))
         for path in (*unfinished.iterdir(), unfinished):
-            _flush(path)
+            disk.flush(path)
         for other in _steps(model_dir):  # this step or later: damaged, or we would have started after it
             if other.name >= name:
                 shutil.rmtree(other)
         unfinished.rename(folder / name)
-        _flush(folder)
+        disk.flush(folder)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(f"The checkpoint of step {state['step']} could not be written to {folder} ({error.strerror or error}); "
@@ -156,7 +156,7 @@ def write_weights_file(path, arrays, settings):
         _build(arrays, settings)
         with open(unfinished, "wb") as stream:
             np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(json.dumps(settings, indent=1).encode(), np.uint8)})
-        _flush(unfinished)
+        disk.flush(unfinished)
         unfinished.replace(path)
     except ValueError as error:
         raise UserError(f"{path} is not written: {error}.") from None
@@ -291,14 +291,5 @@ def replace_text(path, text):
     """Writes a file whose name holds either all of the old text or all of the new, whatever happens."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text)
-    _flush(unfinished)
+    disk.flush(unfinished)
     unfinished.replace(path)
-
-
-def _flush(path):
-    """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that its content does not."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

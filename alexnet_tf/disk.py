@@ -1,6 +1,7 @@
-"""What is asked of files on disk: whether there is room for them, and whether they are those that were written."""
+"""What is asked of files on disk: whether there is room for them, and whether they are there and those that were written."""
 
 import hashlib
+import os
 import pathlib
 import shutil
 
@@ -29,3 +30,12 @@ def sums(folder, files):
         with open(folder / file, "rb") as stream:
             lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file}\n")
     return "".join(lines)
+
+
+def flush(path):
+    """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that its content does not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

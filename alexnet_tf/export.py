@@ -209,8 +209,8 @@ def main():
         "step": state["step"], "evaluation": state["figures"], "weights_sha256": digest,
         "training": {key: settings[key] for key in ("flags", "versions", "commit")}, "export": app.provenance()}
     if there:
-        other = [name for name in ("weights_sha256", "variant", "preprocessing") if artifacts.read_manifest(path)[name] != (
-            json.loads(json.dumps(manifest[name])))]
+        stored = artifacts.read_manifest(path)
+        other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]
         if artifacts.read_labels(path) != settings["class_names"]:
             other.append("class names")
         if other:

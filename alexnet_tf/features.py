@@ -27,7 +27,6 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
 
 _BATCH = 128  # pictures at a time, about: no result depends on it
-_MOST_TOLD = 20  # bad pictures, by name
 _FILES = {"key.json", "train.npy", "train_labels.npy", "evaluation.npy", "evaluation_labels.npy"}
 _SPARE_BYTES = 2 ** 30  # left free on the disk beside the features: the model itself has to be written too
 
@@ -127,6 +126,8 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
                    "evaluation": _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)}
         of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
         (unfinished / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
+        for path in (*unfinished.iterdir(), unfinished):
+            disk.flush(path)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     except OSError as error:
@@ -150,9 +151,7 @@ def _check_ours(folder):
 
 def _tell_bad(found, dataset, most, note):
     for split, numbers in ((dataset.train, found.bad_pictures["train"]), (dataset.evaluation, found.bad_pictures["evaluation"])):
-        faults = [split.describe_fault(number) for number in numbers[:_MOST_TOLD]]
-        for fault in faults:
-            note(f"passed over, as it cannot be read: {fault}")
+        faults = metrics.tell_bad_pictures(split, numbers, note)
         if split is dataset.train:
             metrics.refuse_bad_pictures(len(dataset.bad_pictures) + len(numbers), most, [*dataset.bad_pictures, *faults])
 
@@ -161,14 +160,15 @@ def _remove_unfinished(folder):
     """Removes what killed runs left; another run may be writing the same features just now."""
     for left in folder.parent.glob(f".{folder.name}.*"):
         try:
-            if left.suffix[1:] != str(os.getpid()):  # a process that has ended may have had our number
-                os.kill(int(left.suffix[1:]), 0)  # asks only whether that process is there
-                continue
-            shutil.rmtree(left, ignore_errors=True)
+            process = int(left.suffix[1:])
+            os.kill(process, 0)  # asks only whether that process is there
+            ended = process == os.getpid()  # one that has ended may have had our number
         except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
+            ended = True
         except (PermissionError, ValueError):
-            continue
+            ended = False
+        if ended:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(path, split, units, views, extract, bar):
@@ -176,7 +176,7 @@ def _write(path, split, units, views, extract, bar):
 
     Raises UserError if none can be read, or others in another view.
     """
-    of_first_view = set()
+    of_first_view = None
     with open(f"{path}.npy", "wb") as stream:
         _write_header(stream, (views, split.examples, units))
         for view in range(views):
@@ -186,21 +186,17 @@ def _write(path, split, units, views, extract, bar):
                 labels.append(of_batch)
                 bad.update(numbers.tolist())
                 bar.update(len(outputs))
-            labels = np.concatenate(labels)
-            of_first_view = bad if view == 0 else of_first_view
-            if bad != of_first_view:
+            if view == 0:
+                of_first_view = bad
+            elif bad != of_first_view:
                 other = split.name_of(min(bad ^ of_first_view))
                 raise UserError(f"{other} could be read at one time and not at another; make sure of the disk and start again.")
+        labels = np.concatenate(labels)
         if not len(labels):
             raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}.")
         stream.seek(0)
         _write_header(stream, (views, len(labels), units))  # of the same length: NumPy fills it up to 128 bytes
-        stream.flush()
-        os.fsync(stream.fileno())
-    with open(f"{path}_labels.npy", "wb") as stream:
-        np.save(stream, labels)
-        stream.flush()
-        os.fsync(stream.fileno())
+    np.save(f"{path}_labels.npy", labels)
     return sorted(bad)
 
 

@@ -115,9 +115,7 @@ def _tell(dataset, batch_size):
 
     Raises UserError if too many cannot be read.
     """
-    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
-    for line in (*dataset.notes, *dataset.bad_pictures[:20]):
-        console.note(line)
+    metrics.tell_of_opening(dataset, _MAX_BAD_PICTURES.value, console.note)
     for line in datasets.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
         console.note(line)
     if batch_size < _BATCH_SIZE.value:

@@ -201,12 +201,21 @@ def channel_mean(split, pixels, pictures=1024):
 
 def channel_statistics(split, pixels, pictures=1024):
     """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see `colour_statistics`."""
-    def prepare(stub):
-        return preprocessing.central_crop(preprocessing.decode(split.load(stub)["image"], pixels.resize), pixels)
-
     # What cannot be read is counted when training comes to it.
-    crops = split.stubs(tf.constant(0, tf.int64)).take(pictures).map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    return colour_statistics(sum(pixel_moments(crop) for crop in crops.as_numpy_iterator()))
+    crops = central_crops(split, split.stubs(tf.constant(0, tf.int64)).take(pictures), pixels)
+    return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops.as_numpy_iterator()))
+
+
+def central_crops(split, stubs, pixels):
+    """A tf.data.Dataset of (uint8 central crop [image_size, image_size, c], label) of each of `stubs` of `split`, in their order.
+
+    What cannot be read is left out.
+    """
+    def prepare(stub):
+        record = split.load(stub)
+        return preprocessing.central_crop(preprocessing.decode(record["image"], pixels.resize), pixels), record["label"]
+
+    return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
 
 
 def pixel_moments(image):

@@ -11,6 +11,8 @@ from alexnet_tf import devices
 from alexnet_tf.checkpoints import replace_text
 from alexnet_tf.errors import UserError
 
+_MOST_TOLD = 20  # bad pictures, at a time: a damaged file of records may lose thousands
+
 
 class RunningMeans:
     """Mean loss and top-1 of training since last asked and since the epoch began; read from the device only when asked."""
@@ -143,10 +145,23 @@ def refuse_bad_pictures(count, most, faults):
                         "them or take them out, or allow more.")
 
 
+def tell_bad_pictures(split, numbers, note):
+    """Tells of the first of the pictures of those `numbers`; returns what it says of each."""
+    faults = [split.describe_fault(number) for number in numbers[:_MOST_TOLD]]
+    for fault in faults:
+        note(f"passed over, as it cannot be read: {fault}")
+    return faults
+
+
+def tell_of_opening(dataset, most, note):
+    """Tells what was found when `dataset` was opened. Raises UserError if more than `most` of its pictures cannot be read."""
+    refuse_bad_pictures(len(dataset.bad_pictures), most, dataset.bad_pictures)
+    for line in (*dataset.notes, *dataset.bad_pictures[:_MOST_TOLD]):
+        note(line)
+
+
 class BadPictures:
     """Pictures that cannot be read, each told and counted once, those that were left out at the start included."""
-
-    _MOST_TOLD = 20  # at a time: a damaged file of records may lose thousands
 
     def __init__(self, strategy, dataset, most, numbers, note):
         """`numbers` are those of the training pictures that have been told already. Raises UserError for more than `most`."""
@@ -171,9 +186,7 @@ class BadPictures:
         self._unread = []
         new = devices.union_over_workers(self._strategy, numbers)
         self._numbers |= new
-        faults = [self._dataset.train.describe_fault(number) for number in sorted(new)[:self._MOST_TOLD]]
-        for fault in faults:
-            self._note(f"passed over, as it cannot be read: {fault}")
+        faults = tell_bad_pictures(self._dataset.train, sorted(new), self._note)
         refuse_bad_pictures(len(self), self._most, [*self._dataset.bad_pictures, *faults])
 
     def numbers(self):

@@ -127,12 +127,10 @@ def random_crop_of_jpeg(picture, preprocessing, seed):
     Raises tf.errors.InvalidArgumentError for another format, and for a file that does not end as a JPEG does, of which this part
     may be there and the rest not, or of more than LARGEST_PICTURE pixels, as `decode` does.
     """
-    check = tf.debugging.Assert(
-        tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), ["no JPEG that ends as one"])
-    with tf.control_dependencies([check] if check is not None else []):
-        shape = tf.image.extract_jpeg_shape(picture)
-    few = tf.debugging.Assert(tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= LARGEST_PICTURE, ["too many pixels"])
-    with tf.control_dependencies([few] if few is not None else []):
+    shape = tf.image.extract_jpeg_shape(picture)  # an error for any other format
+    checks = [tf.debugging.Assert(tf.strings.substr(picture, -2, 2) == b"\xff\xd9", ["no JPEG that ends as one"]),
+              tf.debugging.Assert(tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= LARGEST_PICTURE, ["too many pixels"])]
+    with tf.control_dependencies([check for check in checks if check is not None]):  # None: it has run already
         shape = tf.identity(shape)
     picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
     halvings = _halvings(shape[:2], preprocessing.resize)

@@ -117,9 +117,7 @@ def _open(model_dir, batch_size, chief, until_trained):
                 "batch_size": batch_size, "seed": _SEED.value}
     checkpoints.check_same(model_dir, stored, identity)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
-    metrics.refuse_bad_pictures(len(dataset.bad_pictures), _MAX_BAD_PICTURES.value, dataset.bad_pictures)
-    for line in (*dataset.notes, *dataset.bad_pictures[:20]) if chief else ():
-        console.note(line)
+    metrics.tell_of_opening(dataset, _MAX_BAD_PICTURES.value, console.note if chief else console.silence)
     identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
                  "data_fingerprint": dataset.fingerprint}
     checkpoints.check_same(model_dir, stored, identity)

@@ -165,8 +165,7 @@ def test_the_training_of_a_head_has_a_curve_too(visualize, tmp_path):
             for epoch in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loss, _ = visualize.draw_curves([tmp_path]).axes
-    assert [line.get_ydata().tolist() if hasattr(line.get_ydata(), "tolist") else line.get_ydata() for line in loss.lines] == [
-        [1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
+    assert [list(line.get_ydata()) for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
 
 
 @pytest.mark.parametrize("arguments,message", [

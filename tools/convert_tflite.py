@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
-from alexnet_tf import artifacts, console, datasets, preprocessing, tflite_metadata
+from alexnet_tf import artifacts, console, datasets, input_pipeline, tflite_metadata
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -142,7 +142,7 @@ def _is_there(output, manifest, class_names):
         there = artifacts.Tflite(output.read_bytes())
     except (OSError, UserError):
         return False
-    same = all(there.manifest[key] == manifest[key] for key in ("weights_sha256", "variant", "preprocessing", "quantization"))
+    same = all(there.manifest[key] == manifest[key] for key in (*artifacts.IDENTITY, "quantization"))
     return same and there.labels == class_names
 
 
@@ -151,13 +151,9 @@ def _images(split, pixels, count):
 
     Raises UserError if there is none.
     """
-    def prepare(stub):
-        record = split.load(stub)
-        return preprocessing.central_crop(preprocessing.decode(record["image"], pixels.resize), pixels), record["label"]
-
-    images = split.stubs(tf.constant(0, tf.int64)).map(prepare).ignore_errors().take(count)
     label = None
-    for image, label in images.as_numpy_iterator():
+    images = input_pipeline.central_crops(split, split.stubs(tf.constant(0, tf.int64)), pixels)
+    for image, label in images.take(count).as_numpy_iterator():
         yield image, int(label)
     if label is None:
         raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(0)}.")

@@ -123,7 +123,7 @@ def _trained(model_dir):
 def _deployed(version):
     manifest = artifacts.read_manifest(version)
     loaded = tf.saved_model.load(version)  # kept, for a signature does not keep its variables
-    variables = {variable.name.removesuffix(":0"): variable for variable in loaded._variables}
+    variables = artifacts.variables(loaded)
 
     def extract(split):
         with datasets.naming_bad_pictures(split):
@@ -137,8 +137,7 @@ def _deployed(version):
             image_bytes=tf.stack([tf.io.read_file(os.fsencode(file)) for file in batch]))["probabilities"] for batch in batches])
 
     kernels = [variables[f"{name}/kernel"].numpy() for name in ("conv1", "conv1a", "conv1b") if f"{name}/kernel" in variables]
-    return Network(manifest["variant"], manifest["step"],
-                   tuple((pathlib.Path(version) / "assets/labels.txt").read_text().splitlines()),
+    return Network(manifest["variant"], manifest["step"], tuple(artifacts.read_labels(version)),
                    Preprocessing(**manifest["preprocessing"]), kernels, manifest["features"], manifest["weights_sha256"], extract,
                    probabilities)
 

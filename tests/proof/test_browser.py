@@ -44,7 +44,7 @@ def tool(name):
 # In a process of its own: its flags have the names of export's. The tool itself would refuse int8, since answers of random weights
 # hang by a thread; here they only have to be the same in the page and out of it.
 _CONVERT = """
-import json, sys
+import sys
 sys.path.insert(0, {tools!r})
 import numpy as np
 import convert_tflite

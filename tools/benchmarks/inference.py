@@ -88,5 +88,5 @@ def _witness(first, weights):
     if first.manifest["variant"] != "paper":
         raise UserError("--witness_python knows the variant paper alone.")
     loaded = tf.saved_model.load(_SAVED_MODEL.value)
-    np.savez(weights, **{variable.name.removesuffix(":0"): variable.numpy() for variable in loaded._variables})
+    np.savez(weights, **{name: variable.numpy() for name, variable in artifacts.variables(loaded).items()})
     return {name: (_WITNESS_PYTHON.value, kind, str(weights)) for name, kind in (("PyTorch", "pytorch"), ("ONNX Runtime", "onnx"))}
