@@ -105,8 +105,9 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
     key = {"variant": model.name, "weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name,
            "precision": keras.config.dtype_policy().name,
            "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
-           "preprocessing": dataclasses.asdict(pixels) | {"mean": list(pixels.mean)},
+           "preprocessing": dataclasses.asdict(pixels),
            "data_fingerprint": dataset.fingerprint, "views": views, "seed": seed}
+    key = json.loads(json.dumps(key))  # as it is read back: tuples are lists there
     _remove_unfinished(folder)
     found = _read(folder, key, note)
     if found:

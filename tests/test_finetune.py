@@ -101,6 +101,16 @@ def test_other_commands_take_what_it_writes_and_train_leaves_it_alone(run, pretr
     assert "holds a fine-tuned model" in run("-m", "alexnet_tf.train", "--model_dir=model", cwd=tmp_path, status=2)
 
 
+def test_a_network_trained_with_default_flags_is_tuned_and_its_features_found_again(run, pictures, tmp_path):
+    """Its pixels have a colour PCA, which is tuples in memory and lists in JSON."""
+    data = ["--dataset=folder", f"--data_dir={pictures}"]
+    run("-m", "alexnet_tf.train", *data, "--model_dir=trained", "--image_size=67", "--batch_size=6", "--epochs=1", cwd=tmp_path)
+    tune = ["-m", "alexnet_tf.finetune", "--pretrained=trained", *data, "--model_dir=tuned", "--features_dir=features"]
+    run(*tune, "--epochs=1", cwd=tmp_path)
+    run(*tune, "--epochs=2", cwd=tmp_path)
+    assert "features of 24 + 9 pictures are there already" in run.notes
+
+
 @pytest.mark.parametrize("variant", ["half", "one_weird_trick", "lenet5"])
 def test_trunk_and_projection_are_the_model(variant, rng):
     keras.utils.set_random_seed(2)
