@@ -13,8 +13,8 @@ setuptools.setup(
     description="AlexNet for TensorFlow and Keras: the two-tower network of 2012, trained, exported, converted.",
     long_description=(_ROOT / "README.md").read_text() if (_ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
-    packages=["alexnet_tf"],
-    package_data={"alexnet_tf": ["imagenet_classes.txt"]},
+    packages=setuptools.find_packages(include=["alexnet_tf", "alexnet_tf.*"]),
+    package_data={"alexnet_tf.data": ["imagenet_classes.txt"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1,<3",
@@ -36,11 +36,5 @@ setuptools.setup(
         "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
         "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
     },
-    entry_points={"console_scripts": [
-        "alexnet-train = alexnet_tf.train:run",
-        "alexnet-data-service = alexnet_tf.data_service:run",
-        "alexnet-finetune = alexnet_tf.finetune:run",
-        "alexnet-evaluate = alexnet_tf.evaluate:run",
-        "alexnet-export = alexnet_tf.export:run",
-    ]},
+    entry_points={"console_scripts": ["alexnet = alexnet_tf.__main__:main"]},
 )

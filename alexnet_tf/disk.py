@@ -1,5 +1,7 @@
-"""What is asked of files on disk: whether there is room for them, and whether they are there and those that were written."""
+"""Files on disk: whether there is room for them, whole or not at all, one process at a time."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -39,3 +41,24 @@ def flush(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(folder, flag="--model_dir", at_work="trained"):
+    """Keeps other processes out of `folder`, which it makes. Raises UserError, naming `flag`, if one is at work there."""
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(pathlib.Path(folder) / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
+        except BlockingIOError:
+            raise UserError(f"{flag}={folder} is being {at_work} by another process; wait for it, or pass another.") from None
+        yield
+
+
+
+def replace_text(path, text):
+    """Writes a file whose name holds either all of the old text or all of the new, whatever happens."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    flush(unfinished)
+    unfinished.replace(path)

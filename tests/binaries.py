@@ -49,9 +49,9 @@ class Binaries:
 
 def _serve():
     sys.path[0] = str(ROOT)
-    import alexnet_tf.app
-    import alexnet_tf.artifacts
-    import alexnet_tf.training  # noqa: F401
+    import alexnet_tf.commands.app
+    import alexnet_tf.exports.artifacts
+    import alexnet_tf.training.loop  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -1,10 +1,8 @@
 """What the tests share: two logical CPU devices, and a small folder of real picture files."""
 
 import dataclasses
-import importlib.util
 import json
 import os
-import pathlib
 import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,10 +14,11 @@ import tensorflow as tf
 from binaries import Binaries
 from PIL import Image
 
-from alexnet_tf import checkpoints, shapes
-from alexnet_tf.model import build_model
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.data import shapes
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints
+from alexnet_tf.training.optimizer import SGD2012
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -48,14 +47,6 @@ def write_picture_folder(folder):
     write_pictures(folder / "train", 8)
     write_pictures(folder / "test", 3, first=8)
     return folder
-
-
-def load_tool(name):
-    """tools/NAME.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).parent.parent / f"tools/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 LENET5_PIXELS = Preprocessing(28, 32, 1, (120.0,), 128.0)

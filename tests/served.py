@@ -10,9 +10,10 @@ import urllib.request
 
 import keras
 
-from alexnet_tf import export, monitoring, serving, serving_grpc, serving_rest
-from alexnet_tf.model import build_model
+from alexnet_tf.exports import saved_model
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.serving import grpc_api, monitoring, rest_api, versions
 
 CLASS_NAMES = ["checked disc", "plain star", "striped disc", "ringed star", "dotted disc", "plain disc"]
 SIZES = [1, 2, 4, 8]
@@ -23,15 +24,15 @@ def write_export(path, seed=1):
     keras.utils.set_random_seed(seed)
     pixels = Preprocessing(28, 32, 1, (120.0,), 64.0)
     manifest = {"serving": {"allowed_batch_sizes": SIZES, "signature": "serving_default"}}
-    export.write_saved_model(build_model("lenet5", len(CLASS_NAMES)), pixels, CLASS_NAMES, manifest, path)
+    saved_model.write(build_model("lenet5", len(CLASS_NAMES)), pixels, CLASS_NAMES, manifest, path)
 
 
 class Served:
-    """A server in this process: `url` of its REST interface, `address` of its gRPC one, `core` the serving.Server."""
+    """A server in this process: `url` of its REST interface, `address` of its gRPC one, `core` the versions.Server."""
 
     def __init__(self, folder):
         # Polled by the tests alone.
-        self.core = serving.Server("alexnet", folder, poll_seconds=threading.TIMEOUT_MAX, metrics=monitoring.Metrics())
+        self.core = versions.Server("alexnet", folder, poll_seconds=threading.TIMEOUT_MAX, metrics=monitoring.Metrics())
         self._loop, started = asyncio.new_event_loop(), concurrent.futures.Future()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve(started)])
         self._thread.start()
@@ -40,9 +41,9 @@ class Served:
         self.port = port
 
     async def _serve(self, started):
-        socket = serving_rest.bind("127.0.0.1", 0)
-        grpc_server, grpc_port = await serving_grpc.start(self.core, "127.0.0.1", 0)
-        self._rest = serving_rest.rest_server(self.core)
+        socket = rest_api.bind("127.0.0.1", 0)
+        grpc_server, grpc_port = await grpc_api.start(self.core, "127.0.0.1", 0)
+        self._rest = rest_api.rest_server(self.core)
         started.set_result((socket.getsockname()[1], grpc_port))
         await self._rest.serve(sockets=[socket])
         await grpc_server.stop(None)

@@ -11,11 +11,12 @@ from conftest import CLASS_NAMES
 from test_datasets import TinyPictures  # noqa: F401  registers the data set
 from test_training import Bar
 
-from alexnet_tf import checkpoints, datasets, input_pipeline, metrics, pictures, steps, training
+from alexnet_tf.data import datasets, pictures, pipeline
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import build_model
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints, evaluation, loop, metrics
+from alexnet_tf.training.optimizer import SGD2012
 
 PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=100.0)
 
@@ -32,7 +33,7 @@ def damaged(picture_folder):
 
 
 def batches(split, count, **arguments):
-    return list(input_pipeline.training_batches(split, PIXELS, 4, seed=0, **arguments).take(count).as_numpy_iterator())
+    return list(pipeline.training_batches(split, PIXELS, 4, seed=0, **arguments).take(count).as_numpy_iterator())
 
 
 def test_every_batch_is_full_and_a_bad_picture_gives_way_to_the_next_one(damaged):
@@ -66,9 +67,9 @@ def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
     lines, bar = [], Bar()
     keras.utils.set_random_seed(3)
     model, rule = build_model("lenet5", 3), SGD2012(0.01)
-    plan = training.Plan(batch_size=4, epochs=epochs, schedule="constant", xla="off", **changes)
+    plan = loop.Plan(batch_size=4, epochs=epochs, schedule="constant", xla="off", **changes)
     callbacks = [Stop(stop_after)] if stop_after else ()
-    figures = training.train(tf.distribute.get_strategy(), model, rule, dataset, PIXELS, plan, str(model_dir), callbacks,
+    figures = loop.train(tf.distribute.get_strategy(), model, rule, dataset, PIXELS, plan, str(model_dir), callbacks,
                              progress=bar, note=lines.append)
     return [np.asarray(weight) for weight in model.weights], figures, lines, bar.lines
 
@@ -175,13 +176,13 @@ def test_class_folders_without_readable_pictures_or_printable_names_are_refused(
 def test_evaluation_says_what_it_leaves_out_and_refuses_nothing_at_all(damaged, picture_folder, capsys):
     split = damaged[0].evaluation
     strategy, model = tf.distribute.get_strategy(), build_model("lenet5", 3)
-    whole = steps.evaluate_split(strategy, model, PIXELS, split, 4)
+    whole = evaluation.evaluate_split(strategy, model, PIXELS, split, 4)
     assert (whole["examples"], whole["bad_pictures"]) == (8, 1)
     assert "1 of the 9 pictures of test cannot be read and are not counted: /" in capsys.readouterr().err
     for path in (picture_folder / "test").glob("*/*"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="No picture of test can be read"):
-        steps.evaluate_split(strategy, model, PIXELS, split, 4)
+        evaluation.evaluate_split(strategy, model, PIXELS, split, 4)
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_mistakes_get_one_line_and_write_nothing(run, picture_folder, tmp_path, 
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.rglob("*"))
     line = run("-m", "alexnet_tf.train", *arguments, cwd=tmp_path, status=2)
-    assert message in line and line.startswith("train.py: ")
+    assert message in line and line.startswith("python -m alexnet_tf.train: ")
     assert sorted(tmp_path.rglob("*")) == before
 
 

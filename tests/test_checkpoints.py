@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf import checkpoints
 from alexnet_tf.errors import UserError
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.training import checkpoints
+from alexnet_tf.training.optimizer import SGD2012
 
 
 @pytest.fixture

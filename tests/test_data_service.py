@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import datasets, input_pipeline
+from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -34,8 +34,8 @@ def services():
 
 def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, services):
     split = datasets.open_dataset("folder", picture_folder).train
-    here = input_pipeline.training_batches(split, PIXELS, 4, 5, first_step=3).take(9)  # into the third epoch
-    there = input_pipeline.training_batches(split, PIXELS, 4, 5, first_step=3, services=services).take(9)
+    here = pipeline.training_batches(split, PIXELS, 4, 5, first_step=3).take(9)  # into the third epoch
+    there = pipeline.training_batches(split, PIXELS, 4, 5, first_step=3, services=services).take(9)
     pairs = list(zip(here.as_numpy_iterator(), there.as_numpy_iterator()))
     assert len(pairs) == 9
     for expected, batch in pairs:
@@ -45,18 +45,18 @@ def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, se
 
 def test_a_service_that_begins_anew_is_noticed(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
-    batches = input_pipeline.training_batches(split, PIXELS, 4, 0)
+    batches = pipeline.training_batches(split, PIXELS, 4, 0)
     for first, message in ((0, None), (1, "A data service began anew")):
-        numbered = batches.enumerate(first).enumerate().map(functools.partial(input_pipeline._checked_order, 1))
+        numbered = batches.enumerate(first).enumerate().map(functools.partial(pipeline._checked_order, 1))
         if message:
             with pytest.raises(UserError, match=message):
-                input_pipeline.next_batch(iter(numbered), split)
+                pipeline.next_batch(iter(numbered), split)
         else:
-            assert input_pipeline.next_batch(iter(numbered), split)["image"].shape == (4, 28, 28, 1)
+            assert pipeline.next_batch(iter(numbered), split)["image"].shape == (4, 28, 28, 1)
 
 
 @pytest.mark.parametrize("address,message", [
     ("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")])
 def test_an_address_where_nothing_answers_is_refused(address, message):
     with pytest.raises(UserError, match=message):
-        input_pipeline.check_reachable([address])
+        pipeline.check_reachable([address])

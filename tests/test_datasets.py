@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from conftest import CLASS_NAMES
 
-from alexnet_tf import datasets, shapes
+from alexnet_tf.data import datasets, folders, shapes
 from alexnet_tf.errors import UserError
 
 
@@ -158,16 +158,16 @@ def test_pictures_are_listed_as_training_lists_them(picture_folder, tmp_path, mo
         (tmp_path / "linked" / name).symlink_to(picture_folder / "train" / name)
     (tmp_path / "linked/around").symlink_to(tmp_path / "linked")
     (picture_folder / "train" / CLASS_NAMES[0] / "._1.jpg").write_bytes(b"no picture")
-    split, files = datasets.list_pictures([tmp_path / "linked"], CLASS_NAMES)
+    split, files = folders.list_pictures([tmp_path / "linked"], CLASS_NAMES)
     assert len(files) == 16
     assert [int(record["label"]) for record in split.read(None)] == [0] * 8 + [1] * 8
     monkeypatch.chdir(picture_folder / "train" / CLASS_NAMES[1])
-    assert {int(record["label"]) for record in datasets.list_pictures(["."], CLASS_NAMES)[0].read(None)} == {1}
+    assert {int(record["label"]) for record in folders.list_pictures(["."], CLASS_NAMES)[0].read(None)} == {1}
 
 
 @pytest.mark.parametrize("class_names", [("n01440764", "other"), ("tench (n01440764)", "shark (n01484850)")])
 def test_labels_of_listed_pictures_are_found_by_synset_or_by_name(picture_folder, tmp_path, class_names):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/n01440764").symlink_to(picture_folder / "train" / CLASS_NAMES[0])
-    split, _ = datasets.list_pictures([tmp_path / "linked"], class_names)
+    split, _ = folders.list_pictures([tmp_path / "linked"], class_names)
     assert {int(record["label"]) for record in split.read(None)} == {0}

@@ -13,11 +13,14 @@ import tensorflow as tf
 from conftest import CLASS_NAMES, write_pictures
 from PIL import Image
 
-from alexnet_tf import artifacts, checkpoints, datasets, export, preprocessing, steps, tflite_metadata
+from alexnet_tf import preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
-from alexnet_tf.model import build_model
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.data import datasets
+from alexnet_tf.exports import artifacts, saved_model, tflite_metadata
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints, evaluation
+from alexnet_tf.training.optimizer import SGD2012
 
 CPUS = ["CPU:0", "CPU:1"]
 CLASSES = 7
@@ -53,7 +56,7 @@ def _linear(pixels, classes):
 
 
 def classifier(model, pixels):
-    return Classifier("net", steps.model_probabilities(model, pixels), pixels, (), {})
+    return Classifier("net", evaluation.model_probabilities(model, pixels), pixels, (), {})
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_seven_nets_from_ten_views_are_what_numpy_says(split):
     models = [build(variant, pixels, seed, np.concatenate([numpy_views(picture, pixels) for picture in pictures]))
               for seed, (variant, pixels) in enumerate(zip([None] * 5 + ["lenet5", "paper"], kinds))]
     weights = [1, 1, 2, 1, 0, 3, 1]
-    answers = steps.answers(one_device(), list(map(classifier, models, kinds)), split, 4, weights, views=10)
+    answers = evaluation.answers(one_device(), list(map(classifier, models, kinds)), split, 4, weights, views=10)
 
     expected = [numpy_probabilities(model, pixels, pictures) for model, pixels in zip(models, kinds)]
     expected.append(np.average(expected, axis=0, weights=weights))
@@ -132,7 +135,7 @@ def test_two_devices_and_any_batch_size_give_the_same_answers(split):
         counts = []
         with strategy.scope():
             ensemble = [classifier(build(None, pixels, 0, images), pixels) for pixels, images in zip(kinds, clouds)]
-        answers.append(steps.answers(strategy, ensemble, split, batch_size, views=10, on_batch=counts.append))
+        answers.append(evaluation.answers(strategy, ensemble, split, batch_size, views=10, on_batch=counts.append))
         assert counts == [min(batch_size, 9 - done) for done in range(0, 9, batch_size)]
     for other in answers[1:]:
         for one, two in zip(answers[0], other, strict=True):
@@ -161,10 +164,10 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
         return tf.one_hot(tf.zeros([len(images)], tf.int64), CLASSES)  # always class 0
 
     ensemble = [Classifier("sure", sure, GREY, (), {}, least=least) for least in (1 / 512, 1e-38)]
-    losses = [answer.losses[-1] for answer in steps.answers(one_device(), ensemble, split, 9)]
+    losses = [answer.losses[-1] for answer in evaluation.answers(one_device(), ensemble, split, 9)]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
     broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
-    assert np.isnan(steps.answers(one_device(), [broken], split, 9)[0].figures()["loss"])  # by which a training notices
+    assert np.isnan(evaluation.answers(one_device(), [broken], split, 9)[0].figures()["loss"])  # by which a training notices
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ def trained(tmp_path_factory):
     manifest = {"variant": "lenet5", "weights_sha256": "0", "preprocessing": dataclasses.asdict(GREY),
                 "training": {"flags": trained_with}}
     for version, net in ((9, other), (10, model)):
-        export.write_saved_model(net, GREY, CLASS_NAMES, manifest, folder / f"saved/{version}")
+        saved_model.write(net, GREY, CLASS_NAMES, manifest, folder / f"saved/{version}")
     warnings.simplefilter("ignore", UserWarning)  # of TensorFlow's calibrator about its own interpreter; pytest restores
     noise = np.random.default_rng(0).uniform(0, 255, (20, 1, 28, 28, 1)).astype(np.float32)
     for name in ("float", "uint8"):

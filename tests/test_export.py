@@ -18,10 +18,13 @@ from conftest import CLASS_NAMES, write_pictures
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import artifacts, checkpoints, export, preprocessing
+from alexnet_tf import preprocessing
+from alexnet_tf.commands import export
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import build_model
+from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONVERT = ROOT / "tools/convert_tflite.py"
@@ -45,7 +48,7 @@ def exported(tmp_path_factory):
     manifest = {"preprocessing": {"image_size": 67, "resize": 77, "channels": 3, "mean": PIXELS.mean, "std": 1.0},
                 "variant": "half", "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
-    export.write_saved_model(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
+    saved_model.write(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
     return folder, model
 
 
@@ -97,7 +100,7 @@ def test_signatures_answer_as_the_model_does(exported, loaded):
 
 @pytest.mark.parametrize("variant,image_size", [("source2012", 67), ("caffe", 67), ("lenet5", 28)])
 def test_small_devices_get_the_same_of_every_kind_of_normalisation(variant, image_size, rng):
-    from alexnet_tf.layers import for_small_devices
+    from alexnet_tf.network.layers import for_small_devices
 
     model = build_model(variant, 3, image_size, stddev={"conv1": 0.1, "conv2": 0.1} if variant != "lenet5" else None)
     images = rng.uniform(-120, 130, (2, *model.input_shape[1:])).astype(np.float32)
@@ -252,23 +255,23 @@ def full_disk():
 
 def test_a_disk_that_fills_leaves_no_version(exported, tmp_path, full_disk):
     with pytest.raises(UserError, match="cannot be written .*make room"):
-        export.write_saved_model(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
+        saved_model.write(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, monkeypatch):
     other = lively_model(2)
     check = export._check
-    monkeypatch.setattr(export, "_check", lambda path, model, pixels: check(path, other, pixels))
+    monkeypatch.setattr(saved_model, "_check", lambda path, model, pixels: check(path, other, pixels))
     with pytest.raises(UserError, match="differs from the Keras model"):
-        export.write_saved_model(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
+        saved_model.write(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 # Runs the command with a conversion that has gone wrong in the way that the first argument says.
 _GONE_WRONG = """
 import os, pathlib, resource, signal, sys, runpy
-from alexnet_tf import tflite_metadata
+from alexnet_tf.exports import tflite_metadata
 complete, way = tflite_metadata.complete, sys.argv.pop(1)
 
 def other(content, *rest):

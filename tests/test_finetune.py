@@ -8,26 +8,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASS_NAMES, LENET5_PIXELS as PIXELS, write_lenet5, write_picture_folder, write_pictures
+from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
+from conftest import LENET5_PIXELS as PIXELS
 from test_training import Bar
 
-from alexnet_tf import (
-    checkpoints,
-    console,
-    datasets,
-    features,
-    head,
-    input_pipeline,
-    metrics,
-    preprocessing,
-    steps,
-    training,
-)
+from alexnet_tf import console, preprocessing
+from alexnet_tf.data import datasets, pipeline, splits
 from alexnet_tf.errors import UserError
-from alexnet_tf.layers import Dropout
-from alexnet_tf.model import build_model, freeze, multiply_adds
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import Dropout
+from alexnet_tf.network.model import build_model, multiply_adds
+from alexnet_tf.network.surgery import freeze
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints, evaluation, features, head, loop, metrics, steps
+from alexnet_tf.training.optimizer import SGD2012
 
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 
@@ -73,7 +67,7 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
 
     model, settings, state = checkpoints.load_model(tmp_path / "model")
     dataset = datasets.open_dataset("folder", pictures)
-    evaluated = steps.evaluate_split(CPU, model, Preprocessing(**settings["preprocessing"]), dataset.evaluation, 4)
+    evaluated = evaluation.evaluate_split(CPU, model, Preprocessing(**settings["preprocessing"]), dataset.evaluation, 4)
     for name in ("examples", "loss", "top_1", "top_5"):
         assert figures[name] == pytest.approx(evaluated[name], rel=1e-5), name
     assert state["figures"]["loss"] == figures["loss"] and settings["flags"]["data_dir"] == str(pictures)
@@ -115,7 +109,7 @@ def test_a_network_trained_with_default_flags_is_tuned_and_its_features_found_ag
 def test_trunk_and_projection_are_the_model(variant, rng):
     keras.utils.set_random_seed(2)
     model = build_model(variant, 3, 67 if variant != "lenet5" else 28)
-    trunk, projection = features.trunk(model), features.projection(model)
+    trunk, projection = surgery.trunk(model), surgery.projection(model)
     images = rng.normal(0, 60, (2, *model.input.shape[1:])).astype(np.float32)
     np.testing.assert_allclose(projection(trunk(images)), model(images), rtol=1e-5, atol=1e-6)
     assert trunk.layers[-1].name == ("fc4" if variant == "lenet5" else "fc7")
@@ -125,7 +119,7 @@ def test_trunk_and_projection_are_the_model(variant, rng):
 
 
 def a_plan(**changes):
-    return training.Plan(**({"batch_size": 6, "epochs": 2, "learning_rate": 0.05, "schedule": "linear", "xla": "off"} | changes))
+    return loop.Plan(**({"batch_size": 6, "epochs": 2, "learning_rate": 0.05, "schedule": "linear", "xla": "off"} | changes))
 
 
 def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(pictures, monkeypatch):
@@ -134,8 +128,8 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
     dataset, plan = datasets.open_dataset("folder", pictures), a_plan()
     with CPU.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012(0.0, layer_rates={"fc5": 2.0})
-    projection = features.projection(model)
-    trunk = features.trunk(model)
+    projection = surgery.projection(model)
+    trunk = surgery.trunk(model)
     outputs, labels, _ = map(np.concatenate, zip(*features.extractor(CPU, trunk, PIXELS)(dataset.train)))
     assert outputs.shape == (24, 84) and labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
     found = features.Features(outputs[None], labels, outputs[None], labels, 0.0, {"evaluation": []})
@@ -144,7 +138,7 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
     for layer in model.layers[:-1]:
         layer.trainable = False
     step = steps.TrainStep(CPU, model, optimizer, PIXELS, 6, xla=False)
-    crops = np.concatenate([batch["image"] for batch in input_pipeline.evaluation_batches(dataset.train, PIXELS, 24)])
+    crops = np.concatenate([batch["image"] for batch in pipeline.evaluation_batches(dataset.train, PIXELS, 24)])
     for number in range(8):
         epoch, part = divmod(number, 4)
         rows = np.random.default_rng((0, epoch)).permutation(24)[6 * part:6 * part + 6]
@@ -155,7 +149,7 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
 
 
 def cached(folder, model, dataset, notes, views=1, pixels=PIXELS, most=0):
-    return features.cached(folder, CPU, features.trunk(model), pixels, dataset, views, 0, console.progress, notes.append, most)
+    return features.cached(folder, CPU, surgery.trunk(model), pixels, dataset, views, 0, console.progress, notes.append, most)
 
 
 def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(pictures, tmp_path):
@@ -230,7 +224,7 @@ def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tm
     assert sorted(os.listdir(tmp_path / "features")) == sorted(os.listdir(tmp_path / "whole"))
     number = [dataset.train.name_of(picture) for picture in range(24)].index(str(cut[0]))
     assert found.bad_pictures["train"] == [number]
-    assert head.answers(features.projection(model), found).figures()["bad_pictures"] == 1
+    assert head.answers(surgery.projection(model), found).figures()["bad_pictures"] == 1
     for name, labels, there in (("train", "train_labels", np.delete(np.arange(24), number)),
                                 ("evaluation", "evaluation_labels", np.delete(np.arange(9), found.bad_pictures["evaluation"]))):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[:, there])
@@ -266,7 +260,7 @@ def test_two_devices_extract_the_same_features_in_the_same_order(pictures, monke
     for strategy in (CPU, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())):
         keras.utils.set_random_seed(2)
         with strategy.scope():
-            trunk = features.trunk(build_model("lenet5", 3))
+            trunk = surgery.trunk(build_model("lenet5", 3))
         answers.append([np.concatenate(parts) for parts in zip(*features.extractor(strategy, trunk, PIXELS)(split))])
     np.testing.assert_allclose(answers[1][0], answers[0][0], rtol=1e-5)
     assert answers[0][1].tolist() == answers[1][1].tolist() == [0] * 3 + [1] * 3 + [2] * 3  # not the one that fills up the batch
@@ -321,7 +315,7 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
         with CPU.scope():
             model, optimizer = build_model("lenet5", 3), SGD2012(layer_rates={"fc5": 10.0})
         freeze(model, ["fc4"])
-        training.train(CPU, model, optimizer, datasets.open_dataset("folder", pictures), PIXELS, a_plan(), str(model_dir),
+        loop.train(CPU, model, optimizer, datasets.open_dataset("folder", pictures), PIXELS, a_plan(), str(model_dir),
                        progress=progress, note=str)
         return model.get_weights()
 
@@ -345,20 +339,20 @@ def test_patience_keeps_the_weights_of_the_lowest_error(pictures, tmp_path, monk
         seen.append(model.get_weights())
         return {"examples": 9, "loss": 1.0, "top_1": 1 - left.pop(0), "top_5": 1.0}
 
-    monkeypatch.setattr(steps, "evaluate_split", evaluate)
+    monkeypatch.setattr(evaluation, "evaluate_split", evaluate)
     keras.utils.set_random_seed(2)
     with CPU.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012()
     dataset, notes = datasets.open_dataset("folder", pictures), []
     arguments = CPU, model, optimizer, dataset, PIXELS, a_plan(epochs=5, patience=patience), str(tmp_path)
-    figures = training.train(*arguments, note=notes.append)
+    figures = loop.train(*arguments, note=notes.append)
     assert figures["top_1"] == 1 - errors[best - 1] and figures["step"] == 4 * best
     assert checkpoints.newest_step(tmp_path) == 4 * last
     kept = build_model("lenet5", 3)
     checkpoints.restore(tmp_path, kept)
     for one, two in zip(kept.get_weights(), seen[best - 1]):
         np.testing.assert_array_equal(one, two)
-    assert training.train(*arguments, note=notes.append) == figures and "is trained already" in notes[-1]
+    assert loop.train(*arguments, note=notes.append) == figures and "is trained already" in notes[-1]
 
 
 def test_of_equal_errors_the_lower_loss_is_the_best_and_does_not_count_as_lower():
@@ -378,7 +372,7 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
     model, _, _ = checkpoints.load_model(tmp_path / "model")
     split = datasets.open_dataset("folder", pictures).evaluation
-    assert steps.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(best["loss"], rel=1e-6)
+    assert evaluation.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(best["loss"], rel=1e-6)
 
 
 def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(run, tune, pretrained, tmp_path):
@@ -417,7 +411,7 @@ def test_a_handful_of_pictures_takes_smaller_batches_and_says_so(run, tune, pret
 
 @pytest.mark.parametrize("counts,told", [([4, 12], False), ([4, 13], True), ([0, 3], True)])
 def test_classes_out_of_balance_are_told(counts, told):
-    lines = datasets.describe_balance(("a", "b"), counts)
+    lines = splits.describe_balance(("a", "b"), counts)
     assert lines[0] == f"training pictures: a {counts[0]}, b {counts[1]}"
     assert [line.startswith("The classes are out of balance") for line in lines[1:]] == [True] * told
 
@@ -435,7 +429,7 @@ def test_refused_before_anything_is_written(tune, pretrained, tmp_path, argument
 
 def test_preprocessing_of_views_is_that_of_training(pictures):
     dataset = datasets.open_dataset("folder", pictures)
-    batch = next(iter(input_pipeline.evaluation_batches(dataset.train, PIXELS, 4, view=3, seed=5)))
+    batch = next(iter(pipeline.evaluation_batches(dataset.train, PIXELS, 4, view=3, seed=5)))
     for number, record in enumerate(dataset.train.read(None).take(4)):
         crop = preprocessing.decode_random_crop(record["image"], PIXELS, tf.constant([5 + 3 * 2 ** 32, 2 * number]))
         np.testing.assert_array_equal(batch["image"][number], crop)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_tf import datasets, imagenet, input_pipeline, shapes
+from alexnet_tf.data import datasets, folders, imagenet, pipeline, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -80,7 +80,7 @@ def test_archives_become_a_data_set_of_1000_named_classes(data_dir, capfd):
 def test_cmyk_and_png_come_out_in_their_colours(data_dir):
     train = datasets.open_dataset("imagenet2012", data_dir).train
     pixels = Preprocessing(image_size=64, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
-    batch = next(iter(input_pipeline.training_batches(train, pixels, 5, seed=0)))
+    batch = next(iter(pipeline.training_batches(train, pixels, 5, seed=0)))
     colours = np.reshape(batch["image"], [5, -1, 3]).astype(float)
     flat = [colour.mean(0) for colour in colours if colour.std(0).max() < 1]
     assert len(flat) == 2
@@ -150,5 +150,5 @@ def test_synsets_are_in_label_order_and_the_names_are_words():
 def test_pictures_in_folders_named_by_synsets_are_of_the_class_of_that_name(tmp_path):
     (tmp_path / "n03126707").mkdir()
     (tmp_path / "n03126707/1.jpg").write_bytes(shapes.draw_jpeg("train", 1))
-    split, _ = datasets.list_pictures([tmp_path], ["tench (n01440764)", "crane (n03126707)"])
+    split, _ = folders.list_pictures([tmp_path], ["tench (n01440764)", "crane (n03126707)"])
     assert [int(record["label"]) for record in split.read(None)] == [1]

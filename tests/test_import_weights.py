@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import weights_files
 
-from alexnet_tf import checkpoints, pickles, pretrained, weight_formats
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import build_model
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints
+from alexnet_tf.weights import formats, pickles, published
 
 SAMPLES = weights_files.samples()
 TOOL = weights_files.ROOT / "tools/import_weights.py"
@@ -30,11 +31,11 @@ sys.addaudithook(_record)  # Python tells of every import, open, exec, compile a
 
 
 def parse(content, name="file"):
-    """As weight_formats.parse, which may do nothing that Python audits."""
+    """As formats.parse, which may do nothing that Python audits."""
     global _events
     _events = []
     try:
-        return weight_formats.parse(content, name)
+        return formats.parse(content, name)
     finally:
         events, _events = _events, None
         assert not events
@@ -106,7 +107,7 @@ def test_a_small_file_takes_little_memory(name):
     tracemalloc.start()
     try:
         with pytest.raises(UserError):
-            weight_formats.parse(content, name)
+            formats.parse(content, name)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -157,11 +158,11 @@ def test_other_files_are_named(content, message):
 def test_what_is_no_file_is_refused(tmp_path):
     for path, message in ((tmp_path, "a folder or a device"), ("/dev/zero", "a folder or a device"), (tmp_path / "x", "not there")):
         with pytest.raises(UserError, match=message):
-            weight_formats.read_content(path)
+            formats.read_content(path)
     with open(tmp_path / "large", "wb") as stream:
         stream.truncate(2**30 + 1)
     with pytest.raises(UserError, match="no file of AlexNet's weights is larger"):
-        weight_formats.read_content(tmp_path / "large")
+        formats.read_content(tmp_path / "large")
 
 
 # Onto our variants. `source_of` goes the way back, written from the layouts' own definitions.
@@ -193,7 +194,7 @@ def networks():
 
 def weights(layers, names="{layer}.{number}", form=".caffemodel", types=()):
     parts = ("weight", "bias")
-    return weight_formats.Weights(form, {names.format(layer=layer, number=number, part=parts[number]): array
+    return formats.Weights(form, {names.format(layer=layer, number=number, part=parts[number]): array
                                          for layer, pair in layers.items() for number, array in enumerate(pair)}, types)
 
 
@@ -201,7 +202,7 @@ def weights(layers, names="{layer}.{number}", form=".caffemodel", types=()):
     (("Convolution", "ReLU", "LRN", "Pooling"), None, "caffe"), (("Convolution", "ReLU", "Pooling", "LRN"), None, "caffenet"),
     ((), None, "caffe"), ((), "caffenet", "caffenet")])
 def test_caffe_lands_in_its_towers(networks, types, variant, expected):
-    found = pretrained.convert(weights(source_of(networks["caffe"], "caffe"), types=types), "x", variant)
+    found = published.convert(weights(source_of(networks["caffe"], "caffe"), types=types), "x", variant)
     assert found[0] == expected and same(found[1], networks["caffe"])
     assert found[2] == Preprocessing(227, 256, 3, (122.679, 116.669, 104.007), 1.0)  # RGB: BGR is folded into conv1
 
@@ -209,8 +210,8 @@ def test_caffe_lands_in_its_towers(networks, types, variant, expected):
 def test_arrays_of_2014_and_torontos_layout(networks):
     source = {layer: [array.reshape((1,) * (4 - array.ndim) + array.shape) for array in pair]
               for layer, pair in source_of(networks["caffe"], "caffe").items()}
-    assert same(pretrained.convert(weights(source), "x")[1], networks["caffe"])
-    found = pretrained.convert(weights(source_of(networks["caffe"], "toronto"), form=".npy"), "x")
+    assert same(published.convert(weights(source), "x")[1], networks["caffe"])
+    found = published.convert(weights(source_of(networks["caffe"], "toronto"), form=".npy"), "x")
     assert found[0] == "caffe" and same(found[1], networks["caffe"])
 
 
@@ -220,7 +221,7 @@ TORCHVISION = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.
 
 def test_torchvision_lands_in_one_tower(networks):
     source = {TORCHVISION[layer]: pair for layer, pair in source_of(networks["one_weird_trick"], "torchvision").items()}
-    variant, arrays, pixels = pretrained.convert(weights(source, "{layer}.{part}", ".pth"), "x")
+    variant, arrays, pixels = published.convert(weights(source, "{layer}.{part}", ".pth"), "x")
     expected = networks["one_weird_trick"]
     assert variant == "one_weird_trick" and arrays.keys() == expected.keys()
     for name, array in arrays.items():
@@ -233,7 +234,7 @@ def test_a_training_of_pytorch_is_searched_for_the_network():
     """As examples/imagenet saves it: within a dict, and DataParallel in every name."""
     conv1 = {"features.0": [np.zeros((64, 3, 11, 11), np.float32), np.zeros(64, np.float32)]}
     with pytest.raises(UserError) as error:
-        pretrained.convert(weights(conv1, "state_dict.module.{layer}.{part}", ".pth"), "x")
+        published.convert(weights(conv1, "state_dict.module.{layer}.{part}", ".pth"), "x")
     assert "conv1" not in str(error.value) and "conv2 is missing" in str(error.value)
 
 
@@ -243,26 +244,26 @@ def test_what_is_no_alexnet_is_told_whole(networks):
     source["fc6"][1] = source["fc6"][1] * np.nan
     del source["fc7"]
     with pytest.raises(UserError) as error:
-        pretrained.convert(weights(source), "net.caffemodel")
+        published.convert(weights(source), "net.caffemodel")
     for part in ("net.caffemodel", r"conv2 is (256, 96, 5, 5) and (256,) instead of (256, 48, 5, 5)", "fc6 has numbers",
                  "fc7 is missing"):
         assert part in str(error.value)
     with pytest.raises(UserError, match="neither an AlexNet of Caffe .* nor one of torchvision .*, but 'features.0.weight', "):
-        pretrained.convert(weight_formats.Weights(".pth", {"features.0.weight": 0, "b.features.0.weight": 0}), "x")
+        published.convert(formats.Weights(".pth", {"features.0.weight": 0, "b.features.0.weight": 0}), "x")
     with pytest.raises(UserError, match="order of caffenet; leave --variant out"):
-        pretrained.convert(weights(source_of(networks["caffe"], "caffe"), types=("Pooling", "LRN")), "x", "caffe")
+        published.convert(weights(source_of(networks["caffe"], "caffe"), types=("Pooling", "LRN")), "x", "caffe")
 
 
 def test_published_files_are_known_by_their_digests():
-    assert pretrained.recognise(b"")[0] is None
-    for one in pretrained.PUBLISHED:
+    assert published.recognise(b"")[0] is None
+    for one in published.PUBLISHED:
         assert len(one.digest) in (8, 40, 64) and set(one.digest) <= set("0123456789abcdef")
-    known = pretrained.Published("x", "e3b0c442", "caffe", 0.5, 0.8, "", "")  # sha256 of nothing
-    sha1 = pretrained.Published("y", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "caffe", 0.5, 0.8, "", "")
+    known = published.Published("x", "e3b0c442", "caffe", 0.5, 0.8, "", "")  # sha256 of nothing
+    sha1 = published.Published("y", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "caffe", 0.5, 0.8, "", "")
     for one in (known, sha1):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pretrained, "PUBLISHED", (one,))
-            assert pretrained.recognise(b"")[0] is one
+            patch.setattr(published, "PUBLISHED", (one,))
+            assert published.recognise(b"")[0] is one
 
 
 # The weights file, and the command.

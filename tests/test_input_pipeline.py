@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import datasets, input_pipeline, preprocessing
+from alexnet_tf import preprocessing
+from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=56, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
@@ -16,7 +17,7 @@ def train_split(picture_folder):
 
 
 def take(split, steps, first_step=0, batch_size=4, seed=0):
-    batches = input_pipeline.training_batches(split, PIXELS, batch_size, seed, first_step)
+    batches = pipeline.training_batches(split, PIXELS, batch_size, seed, first_step)
     return [(batch["image"].numpy(), batch["label"].numpy()) for batch in batches.take(steps)]
 
 
@@ -42,7 +43,7 @@ def test_starting_at_a_step_gives_what_it_would_have_given(train_split, first_st
 def test_workers_and_replicas_share_each_batch_in_order(picture_folder, train_split, workers, replicas):
     whole = take(train_split, 7, first_step=3)
     contexts = [tf.distribute.InputContext(workers, worker, replicas) for worker in range(workers)]
-    per_worker = [input_pipeline.training_batches(train_split, PIXELS, 4, 0, 3, context) for context in contexts]
+    per_worker = [pipeline.training_batches(train_split, PIXELS, 4, 0, 3, context) for context in contexts]
     parts = [iter(batches.batch(replicas // workers)) for batches in per_worker]
     for images, labels in whole:
         parts_of_step = [next(part) for part in parts]
@@ -50,7 +51,7 @@ def test_workers_and_replicas_share_each_batch_in_order(picture_folder, train_sp
         np.testing.assert_array_equal(joined, images)
         np.testing.assert_array_equal(np.concatenate([part["label"].numpy().ravel() for part in parts_of_step]), labels)
     evaluation = datasets.open_dataset("folder", picture_folder).evaluation
-    shares = [list(input_pipeline.evaluation_batches(evaluation, PIXELS, 4, context)) for context in contexts]
+    shares = [list(pipeline.evaluation_batches(evaluation, PIXELS, 4, context)) for context in contexts]
     assert len({len(share) for share in shares}) == 1
     weights, labels = ([batch[name] for share in shares for batch in share] for name in ("weight", "label"))
     weights, labels = np.concatenate(weights), np.concatenate(labels)
@@ -75,7 +76,7 @@ def test_pictures_that_fill_no_batch_differ_between_epochs(train_split):
 @pytest.mark.parametrize("batch_size", [1, 4, 9, 16])
 def test_evaluation_counts_every_picture_once(picture_folder, batch_size):
     split = datasets.open_dataset("folder", picture_folder).evaluation
-    batches = list(input_pipeline.evaluation_batches(split, PIXELS, batch_size))
+    batches = list(pipeline.evaluation_batches(split, PIXELS, batch_size))
     assert all(batch["image"].shape == (batch_size, 56, 56, 3) for batch in batches)
     weights = np.concatenate([batch["weight"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])[weights == 1]
@@ -83,7 +84,7 @@ def test_evaluation_counts_every_picture_once(picture_folder, batch_size):
 
 
 def test_channel_mean_is_the_mean_of_the_crops(train_split):
-    mean = input_pipeline.channel_mean(train_split, PIXELS)
+    mean = pipeline.channel_mean(train_split, PIXELS)
     crops = []
     for record in train_split.read(None):
         image = preprocessing.decode(record["image"])
@@ -96,8 +97,8 @@ def test_channel_mean_is_the_mean_of_the_crops(train_split):
 
 
 def test_channel_statistics_are_mean_and_principal_components_of_the_pixels(train_split):
-    mean, colour_pca = input_pipeline.channel_statistics(train_split, PIXELS)
-    crops = input_pipeline.evaluation_batches(train_split, PIXELS, 24)
+    mean, colour_pca = pipeline.channel_statistics(train_split, PIXELS)
+    crops = pipeline.evaluation_batches(train_split, PIXELS, 24)
     levels = np.concatenate([batch["image"].numpy().reshape(-1, 3) for batch in crops])
     np.testing.assert_allclose(mean, levels.mean(0), rtol=1e-12)
     rows, covariance = np.array(colour_pca), np.cov(levels.T, bias=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
+from alexnet_tf.network.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
 
 
 def lrn(x, size, k, alpha):

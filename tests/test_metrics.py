@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from alexnet_tf.metrics import Log, RunningMeans, Stall, read_log
+from alexnet_tf.training.metrics import Log, RunningMeans, Stall, read_log
 
 
 def test_log_drops_what_comes_again_and_lines_half_written(tmp_path):

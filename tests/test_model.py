@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
+from alexnet_tf.network.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
 
 # Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files; torchvision's own count.
 PARAMETERS = {"paper": 60_965_224, "source2012": 60_965_224, "caffe": 60_965_224, "caffenet": 60_965_224, "half": 16_630_440,
@@ -104,7 +104,7 @@ def test_adaptive_average_is_pytorchs(size):
 
 def test_model_file_needs_no_tensorflow():
     """Keras alone: the same file builds on the JAX and PyTorch backends."""
-    source = "import sys; import keras; before = set(sys.modules)\nimport alexnet_tf.model\n" \
+    source = "import sys; import keras; before = set(sys.modules)\nimport alexnet_tf.network.model\n" \
              "new = set(sys.modules) - before\nassert not [m for m in new if m.split('.')[0] == 'tensorflow'], new"
     result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

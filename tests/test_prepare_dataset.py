@@ -16,7 +16,8 @@ from conftest import CLASS_NAMES, write_picture_folder
 from PIL import Image
 from test_binaries import tool
 
-from alexnet_tf import datasets, prepared, preprocessing, store
+from alexnet_tf import preprocessing
+from alexnet_tf.data import datasets, prepared, splits, store
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -55,9 +56,9 @@ def memory_dataset(contents):
     def load(stub):
         return {"image": images[stub["picture"]], "label": tf.cast(labels[stub["picture"]], tf.int64), "picture": stub["picture"]}
 
-    train, test = (datasets.Split(split, len(contents), stubs, load, lambda picture: tf.data.Dataset.from_tensors(
+    train, test = (splits.Split(split, len(contents), stubs, load, lambda picture: tf.data.Dataset.from_tensors(
         {"picture": picture}), lambda picture, split=split: f"{split} {picture}") for split in ("train", "held out"))
-    return datasets.Dataset("folder", CLASS_NAMES, train, test, "in memory")
+    return splits.Dataset("folder", CLASS_NAMES, train, test, "in memory")
 
 
 def flat_jpeg(level):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf.model import build_model
+from alexnet_tf.network.model import build_model
 
 
 def conv(x, kernel, bias, stride=1, pad=0):

@@ -8,21 +8,16 @@ import re
 import threading
 
 import pytest
-from conftest import load_tool
 
+from alexnet_tf.commands import serve_page
 from alexnet_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "examples/browser"
 
 
-@pytest.fixture(scope="module")
-def serve_page():
-    return load_tool("serve_page")
-
-
 @pytest.fixture
-def page(serve_page, tmp_path, monkeypatch):
+def page(tmp_path, monkeypatch):
     """A folder that stands for the page with its runtime, and a model that is taken for one of ours."""
     (tmp_path / "page/node_modules/@litertjs/core").mkdir(parents=True)
     (tmp_path / "page/index.html").write_text("the page")
@@ -50,7 +45,7 @@ def answers(server):
         server.shutdown()
 
 
-def test_page_model_and_headers(serve_page, page):
+def test_page_model_and_headers(page):
     with answers(serve_page.Server(page / "net.tflite", 0)) as get:
         for path, body in (("/", b"the page"), ("/model.tflite", b"the model"), ("/model.tflite?again", b"the model")):
             status, headers, content = get(path)
@@ -61,7 +56,7 @@ def test_page_model_and_headers(serve_page, page):
             assert get(path)[0] == 404
 
 
-def test_what_is_refused(serve_page, page):
+def test_what_is_refused(page):
     with (serve_page.Server(page / "net.tflite", 0) as server,
           pytest.raises(UserError, match=f"--port={server.server_port} is not to be had .Address already in use")):
         serve_page.Server(page / "net.tflite", server.server_port)
@@ -72,7 +67,7 @@ def test_what_is_refused(serve_page, page):
         serve_page.Server(page / "net.tflite", 0)
 
 
-def test_a_browser_that_leaves_is_no_error(serve_page, page, capsys):
+def test_a_browser_that_leaves_is_no_error(page, capsys):
     with serve_page.Server(page / "net.tflite", 0) as server:
         for error, told in ((ConnectionResetError(), False), (KeyError(), True)):
             try:

@@ -35,9 +35,10 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from alexnet_tf import client, serving, serving_config, serving_json, serving_rest, shapes
-from alexnet_tf.batching import Batcher
+from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.serving import client, json_api, rest_api, tf_serving, versions
+from alexnet_tf.serving.batching import Batcher
 
 ROOT = pathlib.Path(__file__).parent.parent
 PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
@@ -209,9 +210,9 @@ def test_operators_pages(server):
 def test_numbers_and_strings_in_answers():
     outputs = {"x": np.float32([[0.2, np.nan, np.inf, 1e-9]]), "y_bytes": np.array([b"\xff"], object),
                "z": np.array([b"a"], object)}
-    text = serving_json.write_outputs("predictions", outputs)
+    text = json_api.write_outputs("predictions", outputs)
     assert text == b'{"predictions": [{"x": [0.2, NaN, Infinity, 1e-09], "y_bytes": {"b64": "/w=="}, "z": "a"}]}'
-    assert serving_json.write_outputs("outputs", {"z": outputs["z"]}) == b'{"outputs": ["a"]}'
+    assert json_api.write_outputs("outputs", {"z": outputs["z"]}) == b'{"outputs": ["a"]}'
 
 
 def bomb(side):
@@ -230,16 +231,16 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(server, side):
 
 
 def test_a_connection_sends_without_waiting_for_acknowledgements():
-    with serving_rest.bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()), \
+    with rest_api.bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()), \
             contextlib.closing(listener.accept()[0]) as connection:
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_bodies_are_bounded(server, monkeypatch):
-    monkeypatch.setattr(serving_rest, "MAX_BODY", 1000)
+    monkeypatch.setattr(rest_api, "MAX_BODY", 1000)
     assert server.predict({"instances": [b64(PICTURES[0])]}) == (413, {"error": "The body is longer than 1000 bytes"})
-    monkeypatch.setattr(serving_rest, "MAX_BODY", 10**6)
-    monkeypatch.setattr(serving_rest, "MAX_BODIES", 1000)
+    monkeypatch.setattr(rest_api, "MAX_BODY", 10**6)
+    monkeypatch.setattr(rest_api, "MAX_BODIES", 1000)
     assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 503
     monkeypatch.undo()
     assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 200
@@ -252,8 +253,8 @@ def test_bodies_are_bounded(server, monkeypatch):
 def test_slow_and_senseless_connections_are_dropped(server, monkeypatch, sent, status, requests_before):
     if requests_before and not sent:
         sent = b"G"
-    monkeypatch.setattr(serving_rest, "HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(serving_rest, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(rest_api, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(rest_api, "BODY_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         for _ in range(requests_before):
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -519,7 +520,7 @@ def test_close_answers_what_waits(gate):
 
 
 def test_a_request_is_given_up_in_time(server, monkeypatch):
-    monkeypatch.setattr(serving, "REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr(versions, "REQUEST_SECONDS", 0.01)
     gate = Gate()
     with pytest.raises(ServingError, match="Timed out") as error:
         asyncio.run(server.core.predict(gate, {"x": np.array([1])}))
@@ -536,7 +537,7 @@ def states(model):
 
 def test_a_new_version_takes_over_and_requests_under_way_are_answered(exports, tmp_path, expected):
     shutil.copytree(exports / "1", tmp_path / "1")
-    model = serving.Model("alexnet", tmp_path)
+    model = versions.Model("alexnet", tmp_path)
     model.poll(still=False)
     before = model.version("alexnet")
     shutil.copytree(exports / "2", tmp_path / "2")
@@ -559,7 +560,7 @@ def test_a_new_version_takes_over_and_requests_under_way_are_answered(exports, t
 
 def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
     shutil.copytree(exports / "1", tmp_path / "1")
-    model = serving.Model("alexnet", tmp_path)
+    model = versions.Model("alexnet", tmp_path)
     model.poll(still=False)
     loads = []
     monkeypatch.setattr(model, "_load", lambda *arguments: loads.append(arguments[0]) or False)
@@ -577,9 +578,9 @@ def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["truncated weights", "no graph", "no manifest or graph", "a picture it cannot answer"])
 def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(exports, tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(serving, "LOAD_ATTEMPTS", 2)
+    monkeypatch.setattr(versions, "LOAD_ATTEMPTS", 2)
     shutil.copytree(exports / "1", tmp_path / "1")
-    model = serving.Model("alexnet", tmp_path)
+    model = versions.Model("alexnet", tmp_path)
     model.poll(still=False)
     shutil.copytree(exports / "2", tmp_path / "2")
     if damage == "truncated weights":
@@ -595,10 +596,10 @@ def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(expo
         with tf.io.TFRecordWriter(str(tmp_path / "2/assets.extra/tf_serving_warmup_requests")) as file:
             file.write(warm_up.SerializeToString())
     seen = []
-    for _ in range(serving.LOAD_ATTEMPTS + 3):
+    for _ in range(versions.LOAD_ATTEMPTS + 3):
         model.poll()
         seen.append(states(model).get(2))
-    assert seen == [None] + ["LOADING"] * (serving.LOAD_ATTEMPTS - 1) + ["END"] * 3
+    assert seen == [None] + ["LOADING"] * (versions.LOAD_ATTEMPTS - 1) + ["END"] * 3
     assert model.version("alexnet").number == 1 and states(model)[1] == "AVAILABLE"
     (status, *_) = model.status("alexnet")
     assert status[:3] == (2, "END", "UNKNOWN") and status[3]
@@ -613,7 +614,7 @@ def test_only_numbers_are_versions(exports, tmp_path):
     for name in ("1", ".2", "3.tmp", "x", "-4", "٥"):
         shutil.copytree(exports / "1", tmp_path / name)
     (tmp_path / "9").write_text("a file")
-    model = serving.Model("alexnet", tmp_path)
+    model = versions.Model("alexnet", tmp_path)
     model.poll(still=False)
     assert states(model) == {1: "AVAILABLE"}
 
@@ -685,7 +686,7 @@ PROMETHEUS = [("enable", 1, BOOL, False), ("path", 2, STRING, False)]
 
 
 def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, server):
-    paths = serving_config.write(tmp_path / "config", exports, "flowers")
+    paths = tf_serving.write(tmp_path / "config", exports, "flowers")
     files = {path.name: path.read_text() for path in paths}
     assert set(files) == {path.name for path in (tmp_path / "config").iterdir()}
 
@@ -695,7 +696,7 @@ def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, serve
 
     batching = text_format.Parse(files["batching.config"], message_class("BatchingParameters", BATCHING)())
     assert batching.allowed_batch_sizes == SIZES and batching.max_batch_size.value == SIZES[-1]
-    assert batching.max_enqueued_batches.value == serving.MAX_ENQUEUED_BATCHES
+    assert batching.max_enqueued_batches.value == versions.MAX_ENQUEUED_BATCHES
 
     outer, _, inner = files["monitoring.config"].partition("{")
     prometheus = text_format.Parse(inner.rpartition("}")[0], message_class("PrometheusConfig", PROMETHEUS)())
@@ -718,8 +719,8 @@ def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, serve
 def test_configuration_is_written_whole_or_not_at_all(exports, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="is there already"):
-        serving_config.write(tmp_path / "there", exports, "alexnet")
+        tf_serving.write(tmp_path / "there", exports, "alexnet")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        serving_config.write(tmp_path / "file/config", exports, "alexnet")
+        tf_serving.write(tmp_path / "file/config", exports, "alexnet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]

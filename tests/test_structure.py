@@ -2,20 +2,28 @@
 
 import ast
 import pathlib
-import re
 
 import pytest
-from conftest import load_tool
 from PIL import Image
 
+from alexnet_tf.commands import describe
+
 ROOT = pathlib.Path(__file__).parent.parent
-# From the README's table, in its order.
-MAP = [name for row in re.findall(r"^\| (`alexnet_tf/.*?) \|", (ROOT / "README.md").read_text(), re.M)
-       for name in re.findall(r"(\w+)\.py", row)]
+PACKAGE = ROOT / "alexnet_tf"
+# The floors of the house, the lowest first: a folder imports only what lies below it. Files that lie
+# in alexnet_tf itself are floors of their own, or share one where they stand in one line.
+FLOORS = [
+    ["errors"], ["disk", "console", "preprocessing"], ["classifiers"], ["network"], ["weights"], ["data"],
+    ["training", "exports"], ["serving"], ["commands"], ["__main__"],
+    ["train", "finetune", "evaluate", "export", "data_service"]]  # launchers
 
 
-def imported(path):
-    """Names of the package's modules that a file imports."""
+def floor_of(name):
+    return next(index for index, names in enumerate(FLOORS) if name in names)
+
+
+def imports(path):
+    """The parts of the package (folders, or files that lie in it) that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "alexnet_tf":
@@ -27,29 +35,56 @@ def imported(path):
     return names
 
 
-def test_the_map_in_the_readme_is_complete():
-    assert set(MAP) == {path.stem for path in (ROOT / "alexnet_tf").glob("*.py")} - {"__init__"}
+def part(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-@pytest.mark.parametrize("name", MAP)
-def test_a_file_imports_only_files_above_it(name):
-    assert imported(ROOT / f"alexnet_tf/{name}.py") <= set(MAP[:MAP.index(name)])
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
-def test_tools_do_not_import_each_other():
-    tools = {path.stem for path in (ROOT / "tools").glob("*.py")}
-    for path in (ROOT / "tools").glob("*.py"):
-        source = path.read_text()
-        assert not [tool for tool in tools if re.search(rf"^(from|import) (tools\.)?{tool}\b", source, re.M)]
+def test_every_part_has_a_floor_and_every_floor_is_there():
+    assert {part(path) for path in FILES} == {name for names in FLOORS for name in names}
 
 
-@pytest.fixture(scope="module")
-def describe():
-    return load_tool("describe")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downward_only(path):
+    own = part(path)
+    upward = [name for name in imports(path) - {own} if floor_of(name) >= floor_of(own)]
+    assert not upward, f"{path} on floor {floor_of(own)} imports {upward}"
 
 
-def test_table_adds_up(describe):
-    from alexnet_tf.model import build_model
+def modules_of(folder):
+    return {path.stem: path for path in (PACKAGE / folder).glob("*.py")}
+
+
+@pytest.mark.parametrize("folder", ["network", "weights", "data", "training", "exports", "serving"])
+def test_no_folder_imports_itself_in_a_circle(folder):
+    modules = modules_of(folder)
+    above = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == f"alexnet_tf.{folder}":
+                above[name] |= {alias.name for alias in node.names} & set(modules)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"alexnet_tf.{folder}."):
+                above[name].add(node.module.split(".")[2])
+    while free := [name for name, needs in above.items() if not needs]:
+        for name in free:
+            del above[name]
+        for needs in above.values():
+            needs -= set(free)
+    assert not above, f"these import each other: {above}"
+
+
+def test_no_command_imports_another():
+    commands = set(modules_of("commands")) - {"app"}
+    for path in modules_of("commands").values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "alexnet_tf.commands":
+                assert not {alias.name for alias in node.names} & commands, path
+
+
+def test_table_adds_up():
+    from alexnet_tf.network.model import build_model
 
     lines = describe.table(build_model("paper"))
     # conv1 to conv5 and fc6 to fc8 by hand: outputs times kernel_size^2 times inputs of one tower.
@@ -61,8 +96,8 @@ def test_table_adds_up(describe):
         "conv1", "lrn1", "pool1", "conv2", "lrn2", "pool2", "conv3", "conv4", "conv5", "pool5", "fc6", "fc7", "fc8", "total"]
 
 
-def test_pictures_are_drawn_and_no_text_leaves_them(describe, tmp_path):
-    from alexnet_tf.model import build_model
+def test_pictures_are_drawn_and_no_text_leaves_them():
+    from alexnet_tf.network.model import build_model
 
     paper, lenet = build_model("paper"), build_model("lenet5")
     for image in (describe.draw_network(paper), describe.draw_comparison([lenet, paper])):

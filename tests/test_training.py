@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, datasets, devices, input_pipeline, metrics, preprocessing, shapes, steps, training
+from alexnet_tf import disk, preprocessing
+from alexnet_tf.data import datasets, pipeline, shapes
 from alexnet_tf.errors import UserError
-from alexnet_tf.model import VARIANTS, build_model, smallest_image_size
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
+from alexnet_tf.training.optimizer import SGD2012
 
 PIXELS = Preprocessing(image_size=67, resize=77, channels=3, mean=(120.0, 115.0, 110.0), std=1.0,
                        colour_pca=((70.0, 72.0, 68.0), (25.0, 2.0, -28.0), (5.0, -9.0, 4.0)))
@@ -49,8 +51,8 @@ def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
     model, optimizer = build(strategy, dropout_rate)
     step = steps.TrainStep(strategy, model, optimizer, PIXELS, batch_size=6, xla=xla)
     split = datasets.open_dataset("folder", folder).train
-    batches = input_pipeline.distribute(
-        strategy, lambda context: input_pipeline.training_batches(split, PIXELS, 6, seed=0, context=context))
+    batches = pipeline.distribute(
+        strategy, lambda context: pipeline.training_batches(split, PIXELS, 6, seed=0, context=context))
     sums = [[float(value) for value in step(next(batches), number, colour_noise=0.1)] for number in range(count)]
     return [np.asarray(variable.value) for variable in model.trainable_variables], sums
 
@@ -94,7 +96,7 @@ def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed(pictur
 
 def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
-    batch = next(iter(input_pipeline.training_batches(split, PIXELS, 6, seed=0)))
+    batch = next(iter(pipeline.training_batches(split, PIXELS, 6, seed=0)))
     answers = []
     for placed in (None, CPUS):
         keras.utils.set_random_seed(3)
@@ -121,7 +123,7 @@ def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(pictur
 
 
 def plan(epochs, **changes):
-    return training.Plan(**({"batch_size": 6, "epochs": epochs, "learning_rate": 0.01, "warmup_steps": 2, "schedule": "linear",
+    return loop.Plan(**({"batch_size": 6, "epochs": epochs, "learning_rate": 0.01, "warmup_steps": 2, "schedule": "linear",
                              "seed": 0, "xla": "off", "checkpoint_seconds": 1e9, "colour_noise": 0.1} | changes))
 
 
@@ -152,7 +154,7 @@ class Bar:
 def run(folder, model_dir, the_plan, bar=None, **arguments):
     model, optimizer = build(one_device(), 0.5)
     dataset, notes = datasets.open_dataset("folder", folder), []
-    figures = training.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
+    figures = loop.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
                              note=notes.append, **arguments)
     return [np.asarray(v) for v in (*model.trainable_variables, *optimizer.velocities)], figures, notes
 
@@ -204,9 +206,9 @@ def test_what_auto_picked_stays_picked(picture_folder, tmp_path):
 
 def test_one_training_at_a_time_in_a_directory(tmp_path):
     refused = pytest.raises(UserError, match="is being trained by another process")
-    with checkpoints.locked(tmp_path), refused, checkpoints.locked(tmp_path):
+    with disk.locked(tmp_path), refused, disk.locked(tmp_path):
         pass
-    with checkpoints.locked(tmp_path):
+    with disk.locked(tmp_path):
         pass
 
 
@@ -215,7 +217,7 @@ def test_equal_logits_are_no_correct_answers(picture_folder):
     model, _ = build(one_device(), 0.5)
     fc8 = model.get_layer("fc8")
     fc8.set_weights([np.zeros_like(weight) for weight in fc8.get_weights()])
-    figures = steps.evaluate_split(one_device(), model, PIXELS, split, 9)
+    figures = evaluation.evaluate_split(one_device(), model, PIXELS, split, 9)
     assert figures["top_1"] == pytest.approx(1 / 3)  # the lowest index, and that is right for one class of three
 
 
@@ -252,9 +254,9 @@ def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(picture
     answers = []
     for strategy, size in ((one_device(), 9), (one_device(), batch_size), (two_devices(), batch_size)):
         model, _ = build(strategy, 0.5)
-        answers.append(steps.evaluate_split(strategy, model, PIXELS, split, size))
+        answers.append(evaluation.evaluate_split(strategy, model, PIXELS, split, size))
     model, _ = build(one_device(), 0.5)
-    batch = next(iter(input_pipeline.evaluation_batches(split, PIXELS, 9)))
+    batch = next(iter(pipeline.evaluation_batches(split, PIXELS, 9)))
     logits = model((tf.cast(batch["image"], tf.float32) - PIXELS.mean), training=False)
     losses = -tf.nn.log_softmax(logits).numpy()[np.arange(9), batch["label"]]
     for answer in answers:
@@ -345,4 +347,4 @@ def test_fewer_pictures_than_a_batch_are_refused(picture_folder, tmp_path):
     with strategy.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012()
     with pytest.raises(UserError, match="24 training pictures do not fill a batch of 25"):
-        training.train(strategy, model, optimizer, dataset, PIXELS, training.Plan(batch_size=25), tmp_path)
+        loop.train(strategy, model, optimizer, dataset, PIXELS, loop.Plan(batch_size=25), tmp_path)

@@ -1,37 +1,22 @@
 """Answers and neighbours are those of the network, and the features written are what evaluation would make of the pictures."""
 
-import functools
-import importlib.util
 import json
 import os
-import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 from absl.testing import flagsaver
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
 from matplotlib.colors import to_rgba
 
-from alexnet_tf import checkpoints, features, preprocessing
+from alexnet_tf import preprocessing
+from alexnet_tf.commands import visualize
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
+from alexnet_tf.training import checkpoints
 
-TOOL = pathlib.Path(__file__).parent.parent / "tools/visualize.py"
-
-
-@pytest.fixture(scope="module")
-def visualize():
-    """The tool as a module. Its flags are its own: other binaries, loaded by other tests, have some of the same names."""
-    spec = importlib.util.spec_from_file_location("visualize", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    module.own_flags = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DEFINE_enum", "DEFINE_list", "DEFINE_string"):
-            patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=module.own_flags))
-        spec.loader.exec_module(module)
-    module.own_flags(["visualize.py"])
-    return module
+visualize.FLAGS(["visualize"])
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +42,20 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def draw(visualize, *arguments):
-    before = flagsaver.save_flag_values(visualize.own_flags)
+def draw(*arguments):
+    before = flagsaver.save_flag_values(visualize.FLAGS)
     try:
-        visualize.main(visualize.own_flags(["visualize.py", *map(str, arguments)])[1:])
+        visualize.main(visualize.FLAGS(["visualize.py", *map(str, arguments)])[1:])
     finally:
-        flagsaver.restore_flag_values(before, visualize.own_flags)
+        flagsaver.restore_flag_values(before, visualize.FLAGS)
 
 
-def test_features_are_what_the_network_makes_of_each_picture(visualize, model_dir, pictures, tmp_path):
-    draw(visualize, f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
+def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures, tmp_path):
+    draw(f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]  # nothing drawn, nothing left over
     written = np.load(tmp_path / "f.npz")
     model, _, _ = checkpoints.load_model(model_dir)
-    trunk = features.trunk(model)
+    trunk = surgery.trunk(model)
     assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
     for file, row in zip(written["files"], written["features"]):
         crop = preprocessing.central_crop(preprocessing.decode(tf.io.read_file(file), LENET5_PIXELS.resize), LENET5_PIXELS)
@@ -80,7 +65,7 @@ def test_features_are_what_the_network_makes_of_each_picture(visualize, model_di
     assert str(written["weights_sha256"]) == checkpoints.weights_digest(model)
 
 
-def test_what_is_deployed_has_the_same_features_answers_and_filters(visualize, model_dir, exported, pictures, tmp_path):
+def test_what_is_deployed_has_the_same_features_answers_and_filters(model_dir, exported, pictures, tmp_path):
     networks = [visualize.open_network(path) for path in (model_dir, exported)]
     trained, deployed = (visualize.Seen(network, [pictures]) for network in networks)
     np.testing.assert_allclose(deployed.features, trained.features, rtol=1e-4, atol=1e-6)
@@ -92,12 +77,12 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(visualize, m
     np.testing.assert_allclose(deployed.network.probabilities(deployed.features[:3], files),
                                trained.network.probabilities(trained.features[:3], files), rtol=1e-4)
     for figure in ("filters", "predictions", "neighbours", "confusions"):
-        draw(visualize, f"--figure={figure}", f"--output={tmp_path}/{figure}.png", f"--model_dir={exported}",
+        draw(f"--figure={figure}", f"--output={tmp_path}/{figure}.png", f"--model_dir={exported}",
              *([pictures] if figure != "filters" else []))
         assert (tmp_path / f"{figure}.png").stat().st_size > 5000
 
 
-def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(visualize, model_dir, pictures):
+def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(model_dir, pictures):
     seen = visualize.Seen(visualize.open_network(model_dir), [pictures])
     figure = visualize.draw_neighbours(seen)
     titles = [axis.get_title() for axis in figure.axes]
@@ -110,7 +95,7 @@ def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(visualiz
     assert titles[-7:-5] == ["a twin.jpg", "plain star"]  # the last query, and the same picture under its class
 
 
-def test_predictions_show_the_five_best_with_the_right_one_marked(visualize, model_dir, pictures):
+def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pictures):
     seen = visualize.Seen(visualize.open_network(model_dir), sorted(pictures.iterdir()))
     figure = visualize.draw_predictions(seen)
     charts = [axis for axis in figure.axes if axis.patches]
@@ -126,7 +111,7 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(visualize, mod
 
 
 @pytest.mark.parametrize("kind", ["model_dir", "exported"])
-def test_confusions_count_each_picture_of_a_known_class(visualize, kind, pictures, monkeypatch, request):
+def test_confusions_count_each_picture_of_a_known_class(kind, pictures, monkeypatch, request):
     monkeypatch.setattr(visualize, "_BATCH", 5)
     seen = visualize.Seen(visualize.open_network(request.getfixturevalue(kind)), [pictures])
     (axes,) = visualize.draw_confusions(seen).axes
@@ -146,21 +131,21 @@ def test_confusions_count_each_picture_of_a_known_class(visualize, kind, picture
         visualize.draw_confusions(visualize.Seen(seen.network, [pictures / "unknown"]))
 
 
-def test_figures_are_written(visualize, model_dir, pictures, tmp_path, capsys):
-    draw(visualize, "--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
+def test_figures_are_written(model_dir, pictures, tmp_path, capsys):
+    draw("--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
     assert capsys.readouterr().out == f"{tmp_path}/n.png\n" and (tmp_path / "n.png").stat().st_size > 10_000
 
 
-def test_odd_names_are_drawn_as_they_are(visualize, model_dir, pictures, tmp_path):
+def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
     picture = next((pictures / CLASS_NAMES[0]).glob("*.jpg")).read_bytes()
     (tmp_path / "a$^$b.jpg").write_bytes(picture)
     with open(os.path.join(os.fsencode(tmp_path), b"bl\xfcte.jpg"), "wb") as file:
         file.write(picture)
-    draw(visualize, "--figure=predictions", f"--output={tmp_path}/p.png", f"--model_dir={model_dir}", tmp_path)
+    draw("--figure=predictions", f"--output={tmp_path}/p.png", f"--model_dir={model_dir}", tmp_path)
     assert (tmp_path / "p.png").exists()
 
 
-def test_the_training_of_a_head_has_a_curve_too(visualize, tmp_path):
+def test_the_training_of_a_head_has_a_curve_too(tmp_path):
     rows = [{"epoch": epoch, "step": 4 * epoch, "loss": 2 / epoch, "top_1": 0.5, "train_loss": 1 / epoch, "train_top_1": 0.6}
             for epoch in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -172,28 +157,28 @@ def test_the_training_of_a_head_has_a_curve_too(visualize, tmp_path):
     (["--figure=predictions"], "No picture given"), (["--figure=neighbours", "nowhere"], "nowhere does not exist"),
     (["--features=f.txt"], "name an .npz file"), (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
     (["--figure=predictions", "--model_dir=a,b"], "one model at a time")])
-def test_mistakes_are_refused(visualize, model_dir, arguments, message):
+def test_mistakes_are_refused(model_dir, arguments, message):
     with pytest.raises(UserError, match=message):
-        draw(visualize, f"--model_dir={model_dir}", *arguments)
+        draw(f"--model_dir={model_dir}", *arguments)
 
 
 @pytest.mark.parametrize("kind", ["model_dir", "exported"])
-def test_a_picture_that_breaks_while_it_is_looked_at_is_named(visualize, kind, tmp_path, monkeypatch, request):
+def test_a_picture_that_breaks_while_it_is_looked_at_is_named(kind, tmp_path, monkeypatch, request):
     write_pictures(tmp_path, 2)
     victim = next(tmp_path.rglob("*.jpg"))
-    listed = visualize.datasets.list_pictures
+    listed = visualize.folders.list_pictures
 
     def list_and_break(*arguments):
         split, files = listed(*arguments)
         victim.write_bytes(b"no picture any more")
         return split, files
 
-    monkeypatch.setattr(visualize.datasets, "list_pictures", list_and_break)
+    monkeypatch.setattr(visualize.folders, "list_pictures", list_and_break)
     with pytest.raises(UserError, match=f"{victim.name} .*; replace it or take it out"):
         visualize.Seen(visualize.open_network(request.getfixturevalue(kind)), [tmp_path])
 
 
-def test_pictures_that_are_none_are_named(visualize, model_dir, tmp_path):
+def test_pictures_that_are_none_are_named(model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No picture .* in .*empty"):
         visualize.Seen(visualize.open_network(model_dir), [tmp_path / "empty"])

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import devices
+from alexnet_tf.training import devices
 
 
 def start(arguments, cwd, environment):

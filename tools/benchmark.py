@@ -1,29 +1,6 @@
-"""How fast each part is, as ratios within one run.
+"""`python tools/benchmark.py`: the command `alexnet benchmark`, alexnet_tf/commands/benchmark.py."""
 
-    python tools/benchmark.py --part=training --precision=mixed_bfloat16 --batch_size=32
-    python tools/benchmark.py --batch_size=64 --torch_python=.venv-proof/bin/python     # PyTorch on the same network
-
-The parts are the files in tools/benchmarks/.
-"""
-
-import importlib
-import pathlib
-
-from absl import flags
-
-from alexnet_tf import app  # before TensorFlow, which it quiets
-
-_PARTS = {path.stem: importlib.import_module(f"benchmarks.{path.stem}")
-          for path in sorted((pathlib.Path(__file__).parent / "benchmarks").glob("*.py")) if path.stem != "timing"}
-_PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.")
-
-
-def main():
-    figures = _PARTS[_PART.value].figures()
-    origin = app.provenance()
-    print(f"{_PART.value}; {origin['machine']}, commit {origin['commit']}:")
-    app.report(figures)
-
+from alexnet_tf.__main__ import launch
 
 if __name__ == "__main__":
-    app.run(main)
+    launch("benchmark")

@@ -1,51 +1,6 @@
-"""Pictures to their most probable classes, by a SavedModel, a .tflite file or a server.
+"""`python tools/classify.py`: the command `alexnet classify`, alexnet_tf/commands/classify.py."""
 
-    python tools/classify.py --model=saved_models/alexnet/1 flower.jpg
-    python tools/classify.py --model=alexnet.tflite flower.jpg
-    python tools/classify.py --server=http://127.0.0.1:8501 flower.jpg      # or grpc://127.0.0.1:8500
-"""
-
-import pathlib
-
-from absl import flags
-
-from alexnet_tf import app  # before TensorFlow, which it quiets
-
-import tensorflow as tf
-
-from alexnet_tf import artifacts, client
-from alexnet_tf.errors import ServingError, UserError
-
-_MODEL = flags.DEFINE_string("model", "saved_models/alexnet/1", "A version's folder that export wrote, or a .tflite file.")
-_SERVER = flags.DEFINE_string("server", None, "Asks this server instead: http://HOST:8501 or grpc://HOST:8500.")
-_MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "The model's name at the server.")
-
-
-def main(pictures):
-    if not pictures:
-        raise UserError("No picture given; pass the paths of JPEG or PNG files.")
-    contents = [_read(picture) for picture in pictures]
-    classify = client.open_server(_SERVER.value, _MODEL_NAME.value) if _SERVER.value else artifacts.open_classifier(_MODEL.value)
-    answers = {}
-    for picture, content in zip(pictures, contents):
-        try:
-            answers[picture] = classify(content)
-        except tf.errors.InvalidArgumentError:
-            raise UserError(f"{picture} does not decode as a picture; pass JPEG or PNG files.") from None
-        except ServingError as error:
-            raise UserError(f"{picture} is refused by --server={_SERVER.value}: {error.message}") from None
-        print(picture)
-        for name, probability in answers[picture]:
-            print(f"  {probability:.4f}  {name}")
-    app.write_json(answers)
-
-
-def _read(picture):
-    try:
-        return pathlib.Path(picture).read_bytes()
-    except OSError as error:
-        raise UserError(f"{picture} cannot be read ({error.strerror}).") from None
-
+from alexnet_tf.__main__ import launch
 
 if __name__ == "__main__":
-    app.run(main, arguments=True)
+    launch("classify")

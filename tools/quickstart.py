@@ -12,13 +12,19 @@ import subprocess
 import sys
 import time
 
-from alexnet_tf import app  # before TensorFlow, which it quiets
-
-import tensorflow as tf
+from absl import flags
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from alexnet_tf import shapes
+from alexnet_tf.__main__ import tensorflow_quiet
+
+with tensorflow_quiet():
+    import tensorflow as tf
+
+from alexnet_tf.commands import app
+from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
+
+FLAGS = flags.FlagValues()  # none
 
 _TFLITE = "models/shapes/alexnet.tflite"
 _PICTURES = [f"models/shapes/pictures/{number}.jpg" for number in range(len(shapes.CLASS_NAMES))]  # one of each class
@@ -35,11 +41,11 @@ def main():
         pathlib.Path(picture).parent.mkdir(parents=True, exist_ok=True)
         pathlib.Path(picture).write_bytes(shapes.draw_jpeg("test", number))
 
-    trained = _run("-m", "alexnet_tf.train", *_RECIPE, f"--precision={_precision()}")
-    evaluated = _run("-m", "alexnet_tf.evaluate", "--model_dir=models/shapes")
-    _run("-m", "alexnet_tf.export", "--model_dir=models/shapes", "--output=saved_models/alexnet")
-    _run("tools/convert_tflite.py", f"--saved_model={_SAVED_MODEL}", f"--output={_TFLITE}")
-    by_saved_model, by_tflite = (_run("tools/classify.py", f"--model={model}", *_PICTURES) for model in (_SAVED_MODEL, _TFLITE))
+    trained = _run("train", *_RECIPE, f"--precision={_precision()}")
+    evaluated = _run("evaluate", "--model_dir=models/shapes")
+    _run("export", "--model_dir=models/shapes", "--output=saved_models/alexnet")
+    _run("convert", f"--saved_model={_SAVED_MODEL}", f"--output={_TFLITE}")
+    by_saved_model, by_tflite = (_run("classify", f"--model={model}", *_PICTURES) for model in (_SAVED_MODEL, _TFLITE))
     difference = _largest_difference(by_saved_model, by_tflite)
     _draw_sheet(by_saved_model)
 
@@ -55,9 +61,9 @@ def main():
     })
     print("""
 Next, try
-  .venv/bin/python -m alexnet_tf.train --dataset=folder --data_dir=YOUR_PICTURES --model_dir=models/mine --epochs=30
-  .venv/bin/python tools/convert_tflite.py --saved_model=saved_models/alexnet/1 --quantization=int8 --output=alexnet_int8.tflite
-  .venv/bin/python tools/describe.py --variant=lenet5,paper --picture=comparison.png""")
+  .venv/bin/alexnet train --dataset=folder --data_dir=YOUR_PICTURES --model_dir=models/mine --epochs=30
+  .venv/bin/alexnet convert --saved_model=saved_models/alexnet/1 --quantization=int8 --output=alexnet_int8.tflite
+  .venv/bin/alexnet describe --variant=lenet5,paper --picture=comparison.png""")
 
 
 def _largest_difference(answers, others):
@@ -101,13 +107,13 @@ def _precision():
 
 
 def _run(*arguments):
-    """Runs a Python command and returns its figures. Raises UserError if it fails; it has said why."""
+    """Runs a command and returns its figures. Raises UserError if it fails; it has said why."""
     figures = pathlib.Path("models/shapes/.figures.json")
     figures.unlink(missing_ok=True)
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
-    status = subprocess.run([sys.executable, *arguments, f"--json={figures}"]).returncode
+    print(f"\n$ alexnet {shlex.join(arguments)}", flush=True)
+    status = subprocess.run([sys.executable, "-m", "alexnet_tf", *arguments, f"--json={figures}"]).returncode
     if status:
-        raise UserError(f"{arguments[0]} {arguments[1]} ended with status {status}.")
+        raise UserError(f"alexnet {arguments[0]} ended with status {status}.")
     answer = json.loads(figures.read_text()) if figures.exists() else {}
     figures.unlink(missing_ok=True)
     return answer
@@ -120,4 +126,4 @@ def _megabytes(path):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(sys.modules[__name__], "quickstart", sys.argv[1:])

@@ -17,18 +17,17 @@ import math
 import statistics
 import time
 
-from absl import flags
-
-from alexnet_tf import app  # before TensorFlow, which it quiets
-
 import keras
 import tensorflow as tf
+from absl import flags
 
-from alexnet_tf import datasets, input_pipeline, steps
-from alexnet_tf.layers import LocalResponseNormalization
-from alexnet_tf.model import VARIANTS, build_model
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.commands import app
+from alexnet_tf.data import datasets, pipeline
+from alexnet_tf.network.layers import LocalResponseNormalization
+from alexnet_tf.network.model import VARIANTS, build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import evaluation, steps
+from alexnet_tf.training.optimizer import SGD2012
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "cifar10", "Class folders below train/ and test/.")
 _STUDY = flags.DEFINE_enum("study", "plateau", ["plateau", "claims"], "Which question.")
@@ -48,7 +47,7 @@ def trainer(dataset, pixels, variant, stddev, seed, change=None):
     if change:
         change(model)
     step = steps.TrainStep(strategy, model, optimizer, pixels, _BATCH, xla=False)
-    batches = iter(input_pipeline.training_batches(dataset.train, pixels, _BATCH, seed))
+    batches = iter(pipeline.training_batches(dataset.train, pixels, _BATCH, seed))
     return strategy, model, optimizer, step, batches
 
 
@@ -114,7 +113,7 @@ def claims(dataset, pixels):
                 optimizer.learning_rate.assign(0.01 * min(1, (number + 1) / 100) * (1 - number / (_EPOCHS.value * per_epoch)))
                 sums = step(next(batches), number)
                 loss, correct = loss + sums[0], correct + sums[1]
-            figures = steps.evaluate_split(strategy, model, seen, dataset.evaluation, 500)
+            figures = evaluation.evaluate_split(strategy, model, seen, dataset.evaluation, 500)
             pictures = per_epoch * _BATCH
             print(f"{name}, epoch {epoch + 1}: train loss {float(loss) / pictures:.3f}, error {1 - float(correct) / pictures:.3f}; "
                   f"test loss {figures['loss']:.3f}, error {1 - figures['top_1']:.3f} ({time.time() - begin:.0f} s)", flush=True)
@@ -124,7 +123,7 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     dataset = datasets.open_dataset("folder", _DATA_DIR.value)
     pixels = Preprocessing(_SIZE.value, round(_SIZE.value * 8 / 7), 3, (0.0,) * 3, 1.0)
-    pixels = Preprocessing(_SIZE.value, pixels.resize, 3, input_pipeline.channel_mean(dataset.train, pixels), 1.0)
+    pixels = Preprocessing(_SIZE.value, pixels.resize, 3, pipeline.channel_mean(dataset.train, pixels), 1.0)
     {"plateau": plateau, "claims": claims}[_STUDY.value](dataset, pixels)
 
 

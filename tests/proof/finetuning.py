@@ -21,7 +21,8 @@ import time
 
 from absl import flags
 
-from alexnet_tf import app, checkpoints
+from alexnet_tf.commands import app
+from alexnet_tf.training import checkpoints
 
 _PRETRAINED = flags.DEFINE_string("pretrained", "models/alexnet", "A model directory.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "flowers", "Class folders below train/ and test/.")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.layers import LocalResponseNormalization, SpatialResponseNormalization
-from alexnet_tf.model import VARIANTS, build_model
+from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
+from alexnet_tf.network.model import VARIANTS, build_model
 
 _LOGITS = """
 import sys
-from alexnet_tf.model import build_model
+from alexnet_tf.network.model import build_model
 model = build_model({variant!r}, 10)
 for variable in model.weights:
     variable.assign(arrays[variable.path])
@@ -19,12 +19,12 @@ assert "tensorflow" not in sys.modules
 
 _GRADIENTS = {"jax": """
 import jax
-from alexnet_tf.layers import {layer}
+from alexnet_tf.network.layers import {layer}
 layer = {layer}()
 answer["gradient"] = jax.grad(lambda x: (layer(x) * arrays["dy"]).sum())(arrays["x"])
 """, "torch": """
 import torch
-from alexnet_tf.layers import {layer}
+from alexnet_tf.network.layers import {layer}
 x = torch.tensor(arrays["x"], requires_grad=True)
 ({layer}()(x) * torch.tensor(arrays["dy"])).sum().backward()
 answer["gradient"] = x.grad.numpy()

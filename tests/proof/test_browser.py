@@ -24,8 +24,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from alexnet_tf import artifacts, export, preprocessing, shapes
-from alexnet_tf.model import build_model
+from alexnet_tf import preprocessing
+from alexnet_tf.data import shapes
+from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -48,7 +50,8 @@ import sys
 sys.path.insert(0, {tools!r})
 import numpy as np
 import convert_tflite
-from alexnet_tf import artifacts, preprocessing, tflite_metadata
+from alexnet_tf import preprocessing
+from alexnet_tf.exports import artifacts, tflite_metadata
 version = {folder!r} + "/exports/1"
 manifest, labels = artifacts.read_manifest(version), "".join(f"{{name}}\\n" for name in artifacts.read_labels(version))
 pixels = preprocessing.Preprocessing(**manifest["preprocessing"])
@@ -74,7 +77,7 @@ def models(tmp_path_factory):
     fc8.bias.assign((fc8.bias - logits.mean(0)) * scale)
 
     manifest = {"variant": "paper", "preprocessing": dataclasses.asdict(PIXELS), "weights_sha256": "random"}
-    export.write_saved_model(model, PIXELS, shapes.CLASS_NAMES, manifest, folder / "exports/1")
+    saved_model.write(model, PIXELS, shapes.CLASS_NAMES, manifest, folder / "exports/1")
     np.save(folder / "images.npy", images)
     subprocess.run([sys.executable, "-c", _CONVERT.format(tools=str(ROOT / "tools"), folder=str(folder))], check=True)
     return {path.stem: path for path in folder.glob("*.tflite")}

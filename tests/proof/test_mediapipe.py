@@ -7,9 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import artifacts, checkpoints, export, preprocessing, shapes
-from alexnet_tf.model import build_model
+from alexnet_tf import preprocessing
+from alexnet_tf.data import shapes
+from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -41,7 +44,7 @@ def folder(tmp_path_factory):
     manifest = {"preprocessing": {"image_size": 227, "resize": 256, "channels": 3, "mean": pixels.mean, "std": 1.0},
                 "variant": "paper", "weights_sha256": checkpoints.weights_digest(model),
                 "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
-    export.write_saved_model(model, pixels, sorted(shapes.CLASS_NAMES), manifest, folder / "exports/1")
+    saved_model.write(model, pixels, sorted(shapes.CLASS_NAMES), manifest, folder / "exports/1")
     return folder
 
 

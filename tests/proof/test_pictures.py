@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from alexnet_tf import datasets, input_pipeline, shapes
+from alexnet_tf.data import datasets, pipeline, shapes, splits
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=56, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
@@ -45,7 +45,7 @@ def batches_of(split, epochs=1):
     """(pictures read right, pictures passed over) in some epochs of batches of 20, each of the right shape and in time."""
     bad, good = 0, 0
     steps = epochs * split.examples // 20
-    batches = iter(input_pipeline.training_batches(split, PIXELS, 20, seed=0))
+    batches = iter(pipeline.training_batches(split, PIXELS, 20, seed=0))
     for _ in range(steps):
         begin = time.monotonic()
         batch = next(batches)
@@ -64,7 +64,7 @@ def test_damaged_files(tmp_path):
         source = sources[rng.integers(len(sources))]
         with open(names[-1], "wb") as stream:
             stream.write(source if number % 11 == 0 else mutated(rng, source))
-    split = datasets.split_of_files("damaged", np.array(names, object), np.arange(len(names)) % 10)
+    split = splits.split_of_files("damaged", np.array(names, object), np.arange(len(names)) % 10)
     good, bad = batches_of(split)
     print(f"\n{FILES} damaged files among {len(names)}, seed {SEED}: {bad} passed over, {good} read, no crash, no hang")
     assert bad > FILES / 5 and good > FILES / 10

@@ -29,7 +29,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from served import write_export
 
-from alexnet_tf import shapes
+from alexnet_tf.data import shapes
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PICTURE = shapes.draw_jpeg("test", 0)

@@ -10,8 +10,9 @@ import time
 import keras
 import pytest
 
-from alexnet_tf import checkpoints, shapes
-from alexnet_tf.optimizer import SGD2012
+from alexnet_tf.data import shapes
+from alexnet_tf.training import checkpoints
+from alexnet_tf.training.optimizer import SGD2012
 
 KILLS, STOPS, DAMAGES, WORKER_KILLS = 50, 20, 1000, 6
 # A checkpoint of 160 MB every second: many of the kills fall into one.

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import weights_files
 
-from alexnet_tf import checkpoints, preprocessing, pretrained, weight_formats
+from alexnet_tf import preprocessing
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints
+from alexnet_tf.weights import formats, published
 
 # Our layers whose outputs are Caffe's blobs; the towers' outputs stand one behind the other in a blob.
 _BLOBS = {"conv1": "conv1", "norm1": "lrn1", "pool1": "pool1", "conv2": "conv2", "norm2": "lrn2", "pool2": "pool2",
@@ -124,7 +126,7 @@ def test_caffe(rng, witness, run, tmp_path, variant, old):
     content = weights_files.caffemodel(layers, random_caffe_weights(rng), old)
     (tmp_path / "net.caffemodel").write_bytes(content)
     images = rng.integers(0, 256, (2, 227, 227, 3)).astype(np.uint8)
-    bgr = images[..., ::-1] - np.array(pretrained.CAFFE_MEAN[::-1], np.float32)
+    bgr = images[..., ::-1] - np.array(published.CAFFE_MEAN[::-1], np.float32)
     theirs = witness(_OPENCV, prototxt=np.frombuffer(prototxt(layers), np.uint8), model=np.frombuffer(content, np.uint8),
                      images=bgr.transpose(0, 3, 1, 2), blobs=np.array(list(_BLOBS)))
     recognised, model, pixels = imported(tmp_path / "net.caffemodel", tmp_path, run)
@@ -136,7 +138,7 @@ def test_caffe(rng, witness, run, tmp_path, variant, old):
 def test_toronto(rng, witness, tmp_path):
     """Python 2's file is what NumPy takes it for, and equals, imported, the same weights in a caffemodel."""
     weights = random_caffe_weights(rng)
-    expected = pretrained.convert(weight_formats.parse(weights_files.caffemodel(weights_files.caffe_layers(), weights), "c"), "c")
+    expected = published.convert(formats.parse(weights_files.caffemodel(weights_files.caffe_layers(), weights), "c"), "c")
     theirs = {}
     for layer, (kernel, bias) in weights.items():
         if layer == "fc6":
@@ -145,11 +147,11 @@ def test_toronto(rng, witness, tmp_path):
     (tmp_path / "python2.npy").write_bytes(weights_files.python2_npy(theirs))
     np.save(tmp_path / "python3.npy", theirs, allow_pickle=True)
     for name in ("python2.npy", "python3.npy"):
-        weights = weight_formats.parse((tmp_path / name).read_bytes(), name)
+        weights = formats.parse((tmp_path / name).read_bytes(), name)
         seen = witness(_NUMPY, path=np.array(str(tmp_path / name)))
         assert weights.arrays.keys() == seen.keys()
         assert all(np.array_equal(weights.arrays[key], seen[key]) for key in seen)
-        variant, arrays, pixels = pretrained.convert(weights, name)
+        variant, arrays, pixels = published.convert(weights, name)
         assert (variant, pixels) == (expected[0], expected[2]) and arrays.keys() == expected[1].keys()
         assert all(np.array_equal(array, expected[1][key]) for key, array in arrays.items())
 
@@ -170,7 +172,7 @@ import codecs, collections, json, re, resource, sys
 sys.path[:0] = sys.argv[1:3]
 import numpy as np
 import hostile_files, weights_files
-from alexnet_tf import weight_formats
+from alexnet_tf.weights import formats
 samples, attacks = weights_files.samples(), hostile_files.attacks(sys.argv[3])
 codecs.lookup("raw_unicode_escape")  # pickletools imports it for a text of protocol 0, before that is refused
 events, reading = [], False
@@ -184,8 +186,8 @@ def read(content, expected):
     global reading
     reading = True
     try:
-        arrays = weight_formats.parse(content, "file").arrays
-    except weight_formats.UserError:
+        arrays = formats.parse(content, "file").arrays
+    except formats.UserError:
         return "refused"
     finally:
         reading = False

@@ -1,0 +1,245 @@
+"""What the commands share: flags of one meaning, what a mistake is answered with, and results.
+
+A command is a module of this folder. It has a docstring, which --help prints; FLAGS, an
+absl.flags.FlagValues of its own, so that any two commands can be imported in one process; and
+`main()`. A command that takes arguments beside its flags says so by `ARGUMENTS`, a word for them,
+and has `main(arguments)`. `alexnet_tf.__main__` is the only caller of
+`run`.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import textwrap
+import time
+import types
+
+from absl import app, flags, logging
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.training import loop
+from alexnet_tf.training.optimizer import SCHEDULES
+
+# Flags that mean the same wherever they occur. A command defines those that it reads, no others.
+
+
+def define_json(flag_values):
+    return flags.DEFINE_string(
+        "json", None, "Writes the figures that are printed to this file as well, as one JSON object.",
+        flag_values=flag_values)
+
+
+def define_dataset(flag_values):
+    """Returns the flags (--dataset, --data_dir)."""
+    return (
+        flags.DEFINE_string(
+            "dataset", "shapes",
+            "shapes (drawn on first use), folder (class folders below --data_dir), or the name of "
+            "any image-classification data set of TFDS.", flag_values=flag_values),
+        flags.DEFINE_string(
+            "data_dir", None,
+            "The folder; for other data sets, where TFDS keeps them (default: TFDS's own). Or, for "
+            "either, what alexnet prepare has stored.", flag_values=flag_values))
+
+
+def define_model_dir(flag_values):
+    return flags.DEFINE_string(
+        "model_dir", "models/alexnet", "Where settings, checkpoints and log of a model lie.",
+        flag_values=flag_values)
+
+
+def define_precision(flag_values):
+    return flags.DEFINE_enum(
+        "precision", "float32", ["float32", "mixed_bfloat16"],
+        "Arithmetic; weights are always float32.", flag_values=flag_values)
+
+
+def define_devices(flag_values, batch_size=128):
+    """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
+    return (
+        flags.DEFINE_integer(
+            "batch_size", batch_size, "Pictures in a step, all replicas together.", lower_bound=1,
+            flag_values=flag_values),
+        define_precision(flag_values),
+        flags.DEFINE_enum(
+            "distribution", "auto", ["auto", "one_device", "mirrored", "multi_worker"],
+            "Of a step over devices; auto: mirrored from two replicas on; multi_worker: over "
+            "processes that the environment variable TF_CONFIG names.", flag_values=flag_values),
+        flags.DEFINE_integer(
+            "replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all "
+            "GPUs, or one CPU.", lower_bound=0, flag_values=flag_values))
+
+
+def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
+    """Returns the flags of a training, each an attribute that is named as the flag is."""
+    fv = flag_values
+    return types.SimpleNamespace(
+        learning_rate=flags.DEFINE_float(
+            "learning_rate", learning_rate, f"At the start, after warm-up{rate_help}.",
+            lower_bound=0.0, flag_values=fv),
+        seed=flags.DEFINE_integer(
+            "seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0,
+            upper_bound=2**31 - 1, flag_values=fv),
+        xla=flags.DEFINE_enum(
+            "xla", "auto", ["auto", "on", "off"],
+            "Compile the step by XLA; auto times both and takes the faster.", flag_values=fv),
+        epochs=flags.DEFINE_integer(
+            "epochs", epochs, "Passes over the training pictures.", lower_bound=1, flag_values=fv),
+        warmup_steps=flags.DEFINE_integer(
+            "warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0,
+            flag_values=fv),
+        schedule=flags.DEFINE_enum(
+            "schedule", schedule, SCHEDULES,
+            "plateau: divided by 10, three times, when the validation error stops improving; "
+            "steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
+            "72/91; linear: to 0.", flag_values=fv),
+        momentum=flags.DEFINE_float(
+            "momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0,
+            upper_bound=0.9999, flag_values=fv),
+        weight_decay=flags.DEFINE_float(
+            "weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.",
+            lower_bound=0.0, flag_values=fv),
+        bias_rate=flags.DEFINE_float(
+            "bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0,
+            flag_values=fv),
+        patience=flags.DEFINE_integer(
+            "patience", patience,
+            "Stops after so many epochs without a lower evaluation error, and keeps the best "
+            "weights; 0: never stops early, and keeps the last.", lower_bound=0, flag_values=fv),
+        checkpoint_seconds=flags.DEFINE_integer(
+            "checkpoint_seconds", 600,
+            "A checkpoint is written at the end of an epoch and after this time.", lower_bound=1,
+            flag_values=fv),
+        max_bad_pictures=flags.DEFINE_integer(
+            "max_bad_pictures", 10,
+            "Pictures that cannot be read are named and passed over; at more, a run stops.",
+            lower_bound=0, flag_values=fv),
+        dry_run=flags.DEFINE_bool(
+            "dry_run", False, "Checks all that can be checked, then stops before the first step.",
+            flag_values=fv))
+
+
+def plan(training, **others):
+    """The loop.Plan that the flags of `define_training` ask for, and `others`, its other fields."""
+    of_flags = ("epochs", "warmup_steps", "schedule", "seed", "checkpoint_seconds", "patience", "max_bad_pictures")
+    return loop.Plan(**{name: getattr(training, name).value for name in of_flags}, **others)
+
+
+def dataset_or(flag_values, trained_with):
+    """(--dataset, --data_dir, seed): as given, or else those of `trained_with`, a model's flags."""
+    given = {name: flag_values[name].value for name in ("dataset", "data_dir")
+             if flag_values[name].present}
+    if given.get("dataset", trained_with["dataset"]) != trained_with["dataset"]:
+        given.setdefault("data_dir", None)  # that of another data set is of no use
+    used = trained_with | given
+    return used["dataset"], used["data_dir"], used["seed"]
+
+
+def run(command, called, arguments):
+    """Runs a command, a module, with `arguments`; `called` is how the user called it.
+
+    A UserError or a bad flag ends as one line on standard error and exit status 2; Ctrl-C ends
+    with status 130.
+    """
+    flag_values = command.FLAGS
+    takes = getattr(command, "ARGUMENTS", None)
+
+    def guarded(argv):
+        try:
+            if "json" in flag_values:
+                _check_json(flag_values["json"].value)
+            if len(argv) > 1 and not takes:
+                raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
+            command.main(argv[1:]) if takes else command.main()
+        except (flags.Error, UserError) as error:
+            _refuse(called, error, flag_values)
+        except BrokenPipeError:  # whoever read our results has seen enough: `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(130)
+
+    def parse(argv):
+        flags.FLAGS.mark_as_parsed()  # absl's own, which app.run reads
+        if {"--help", "-h", "--helpfull", "-help"} & set(argv[1:]):
+            print(_help(command, called, takes))
+            sys.exit(0)
+        try:
+            return flag_values(argv)
+        except flags.Error as error:
+            return _refuse(called, error, flag_values)
+
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.ERROR)
+    app.run(guarded, [called, *arguments], flags_parser=parse)
+
+
+def _help(command, called, takes):
+    arguments = f" {takes}" if takes else ""
+    lines = [command.__doc__.strip(), "", f"usage: {called} --flag=value ...{arguments}", ""]
+    for name in sorted(command.FLAGS):
+        flag = command.FLAGS[name]
+        if name != flag.name:
+            continue
+        values = f"={{{','.join(flag.parser.enum_values)}}}" if flag.flag_type() == "string enum" else ""
+        shown = f"--[no]{name}" if flag.boolean else f"--{name}{values}"
+        default = "required" if flag.default is None and flag.required else f"default: {flag.default_as_str}"
+        text = f"{flag.help} ({default})" if flag.default is not None or flag.required else flag.help
+        lines += [f"  {shown}", *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return "\n".join(lines)
+
+
+def _check_json(value):
+    if value:
+        path = pathlib.Path(value)
+        if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            raise UserError(f"json={value} cannot be written; name a file in a folder that exists.")
+
+
+def _refuse(called, error, flag_values):
+    """Ends with one line. The library speaks of parameters; those that are flags here get dashes."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"(?<![-\w./'\"])(\w+)=", lambda match: f"--{match[0]}" if match[1] in flag_values else match[0], text)
+    print(f"{called}: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+def report(figures, json_path=None, more=None):
+    """Prints a table of `figures` (name to value), and writes it, and `more`, to `json_path`."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"  {name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+    write_json(figures | (more or {}), json_path)
+
+
+def write_json(figures, json_path):
+    """Writes `figures` to `json_path`, if it is given."""
+    if json_path:
+        pathlib.Path(json_path).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def values_of(flag_values):
+    """The flags of a command and their values in this run, for the settings of what it writes."""
+    values = {name: flag_values[name].value for name in flag_values}
+    if values.get("data_dir"):
+        # To be found again from any folder.
+        values["data_dir"] = str(pathlib.Path(values["data_dir"]).absolute())
+    return values
+
+
+def provenance():
+    """What it takes to trace a result: versions, git commit, machine and time."""
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=pathlib.Path(__file__).parent,
+                                capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    versions = {name: importlib.metadata.version(name) for name in ("alexnet-tf", "tensorflow", "keras", "numpy")}
+    return {"versions": versions, "commit": commit, "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

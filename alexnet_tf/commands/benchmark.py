@@ -1,0 +1,24 @@
+"""How fast each part is, as ratios within one run.
+
+    alexnet benchmark --part=training --precision=mixed_bfloat16 --batch_size=32
+    alexnet benchmark --batch_size=64 --torch_python=.venv-proof/bin/python     # PyTorch on the same network
+
+The parts are the files of alexnet_tf/commands/benchmarks/.
+"""
+
+from absl import flags
+
+from alexnet_tf.commands import app
+from alexnet_tf.commands.benchmarks import inference, input, serving, timing, training
+
+FLAGS = timing.FLAGS
+_JSON = app.define_json(FLAGS)
+_PARTS = {"inference": inference, "input": input, "serving": serving, "training": training}
+_PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.", flag_values=FLAGS)
+
+
+def main():
+    figures = _PARTS[_PART.value].figures()
+    origin = app.provenance()
+    print(f"{_PART.value}; {origin['machine']}, commit {origin['commit']}:")
+    app.report(figures, _JSON.value)

@@ -1,0 +1,191 @@
+"""Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
+
+    python -m alexnet_tf.finetune --pretrained=models/alexnet --dataset=folder --data_dir=flowers --model_dir=models/flowers
+    python -m alexnet_tf.finetune --pretrained=models/alexnet ... --trainable=fc6,fc7
+
+With --trainable=head the pictures go through the network once: what its layers make of them is kept in --features_dir, and the
+projection is trained on that. With more layers to train it is the training of alexnet_tf.train, the others frozen. What
+is written is a model directory like that of a training.
+"""
+
+import time
+
+import keras
+import numpy as np
+from absl import flags
+
+from alexnet_tf import console, disk
+from alexnet_tf.classifiers import Classifier
+from alexnet_tf.commands import app
+from alexnet_tf.data import bad_pictures, datasets, splits
+from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
+from alexnet_tf.network.model import multiply_adds, training_work
+from alexnet_tf.network.surgery import freeze
+from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop
+from alexnet_tf.training.metrics import Log
+from alexnet_tf.training.optimizer import SGD2012
+
+FLAGS = flags.FlagValues()
+_JSON = app.define_json(FLAGS)
+_DATASET, _DATA_DIR = app.define_dataset(FLAGS)
+_MODEL_DIR = app.define_model_dir(FLAGS)
+_BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS, batch_size=32)
+_TRAINING = app.define_training(FLAGS, 
+     0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
+_PRETRAINED = flags.DEFINE_string("pretrained", None, "The model directory of a training, or a weights file that "
+                                  "tools/import_weights.py wrote.", flag_values=FLAGS)
+_TRAINABLE = flags.DEFINE_list("trainable", "head", "head: the fresh projection alone; all; or the layers to train as well, by "
+                               "name: fc7, fc6, conv5, ... The others are frozen.", flag_values=FLAGS)
+_HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times --learning_rate for the fresh projection.", lower_bound=0.0, flag_values=FLAGS)
+_AUGMENT_VIEWS = flags.DEFINE_integer(
+    "augment_views", 1, "With --trainable=head: how many views of a training picture go through the network. The first is the "
+    "central crop, the others are random crops, half of them mirrored; each costs a pass.", lower_bound=1, flag_values=FLAGS)
+_FEATURES_DIR = flags.DEFINE_string("features_dir", None, "With --trainable=head: where the outputs of the frozen layers are kept "
+                                    "for the next run; default: features/ in --model_dir.", flag_values=FLAGS)
+_WIDEST_MATRIX = 20  # classes
+
+
+def main():
+    strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+    if devices.worker_count(strategy) > 1:
+        raise UserError("--distribution=multi_worker: fine-tuning runs in one process; use --distribution=mirrored.")
+    if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
+        raise UserError(f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop anew in each "
+                        "epoch.")
+    model_dir = _MODEL_DIR.value
+    checkpoints.check_writable(model_dir)
+    keras.utils.set_random_seed(_TRAINING.seed.value)
+    keras.config.set_dtype_policy(_PRECISION.value)
+    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync)
+    with strategy.scope():
+        model, settings = _load_pretrained(len(dataset.class_names))
+    trained, pixels = freeze(model, _TRAINABLE.value), Preprocessing(**settings["preprocessing"])
+    identity = {
+        "variant": settings["variant"], "image_size": pixels.image_size, "dropout_rate": settings["dropout_rate"],
+        "dataset": _DATASET.value, "batch_size": batch_size, "seed": _TRAINING.seed.value, "class_names": list(dataset.class_names),
+        "training_pictures": dataset.train.examples, "data_fingerprint": dataset.fingerprint,
+        "pretrained_sha256": checkpoints.weights_digest(surgery.trunk(model)), "trained_layers": trained}
+    checkpoints.check_same(model_dir, checkpoints.read_settings(model_dir), identity)
+    _tell(dataset, batch_size)
+    console.note(f"{settings['variant']} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
+                 f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
+                 f"({dataset.evaluation.name})")
+    plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
+    if _TRAINING.dry_run.value:
+        console.note("dry run: nothing is wrong; stopping before the first step")
+        return
+    with disk.locked(model_dir):
+        checkpoints.remove_unfinished(model_dir)
+        if not loop.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
+            checkpoints.write_settings(model_dir, identity | {
+                "preprocessing": settings["preprocessing"], "flags": app.values_of(FLAGS)} | app.provenance())
+        tune = _tune_head if len(trained) == 1 else _tune_layers
+        figures, answers, cost = tune(strategy, model, dataset, pixels, plan)
+    print(f"{model_dir}:")
+    _print_confusions(answers, dataset.class_names)
+    freeze(model, ["all"])  # none, that is
+    saved = _print_savings(cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs)
+    app.report(figures | saved, _JSON.value, {"classes": answers.by_class(dataset.class_names), "confusions": answers.confusions(
+        dataset.class_names)})
+
+
+def _load_pretrained(classes):
+    """(the model of --pretrained with a fresh projection to `classes`, its settings)."""
+    if not _PRETRAINED.value:
+        raise UserError("--pretrained is missing; name the model directory of a training.")
+    model, settings, _ = checkpoints.load_model(_PRETRAINED.value, console.note, "pretrained")
+    last = model.layers[-1]
+    fresh = type(last).from_config(last.get_config() | {"units": classes})
+    return keras.Model(model.input, fresh(last.input), name=model.name), settings
+
+
+def _open_dataset(replicas):
+    """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
+    batch_size = _BATCH_SIZE.value
+    devices.check_divides(batch_size, replicas)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value)
+    most = dataset.train.examples // replicas * replicas
+    if most == 0:
+        raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {replicas} replicas; use fewer.")
+    return dataset, min(batch_size, most)
+
+
+def _tell(dataset, batch_size):
+    """Notes on the pictures: what was held out or cannot be read, how the classes are balanced, whether they fill a batch.
+
+    Raises UserError if too many cannot be read.
+    """
+    bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note)
+    for line in splits.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
+        console.note(line)
+    if batch_size < _BATCH_SIZE.value:
+        console.note(f"--batch_size={_BATCH_SIZE.value}, but there are {dataset.train.examples} training pictures: batches of "
+                     f"{batch_size}")
+
+
+def _optimizer(model):
+    return SGD2012(_TRAINING.learning_rate.value, _TRAINING.momentum.value, _TRAINING.weight_decay.value, _TRAINING.bias_rate.value,
+                   {model.layers[-1].name: _HEAD_RATE.value})
+
+
+def _tune_head(strategy, model, dataset, pixels, plan):
+    """Trains the projection on the features of the rest. Returns (figures, Answers, (seconds, multiply-adds) of the run)."""
+    model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
+    found = features.cached(_FEATURES_DIR.value or f"{model_dir}/features", strategy, surgery.trunk(model), pixels, dataset,
+                            _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note, plan.max_bad_pictures)
+    steps_per_epoch = len(found.train_labels) // plan.batch_size
+    if not steps_per_epoch:
+        raise UserError(f"Of the training pictures, {len(found.train_labels)} can be read, fewer than --batch_size="
+                        f"{plan.batch_size}; use a smaller one.")
+    last_step = steps_per_epoch * plan.epochs
+    begin = time.monotonic()
+    state = checkpoints.restore(model_dir, model, report=console.note)
+    if loop.is_over(state, plan, last_step):
+        console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
+        projection = surgery.projection(model)
+    else:
+        optimizer = _optimizer(model)
+        state = head.train(projection, optimizer, found, plan, Log(model_dir, 0), console.progress, console.note)
+        model.layers[-1].set_weights(projection.layers[-1].get_weights())
+        checkpoints.save(model_dir, model, optimizer, state)
+    answers = head.answers(projection, found)
+    passes = found.train.shape[0] * found.train.shape[1] + len(found.evaluation_labels)
+    work = passes * sum(map(multiply_adds, model.layers)) + state["step"] * plan.batch_size * training_work(projection)
+    return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)
+
+
+def _tune_layers(strategy, model, dataset, pixels, plan):
+    """Trains what is not frozen by the one training loop. Returns as _tune_head does."""
+    with strategy.scope():
+        optimizer = _optimizer(model)
+    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value)
+    classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, dataset.class_names, {})
+    (answers,) = evaluation.answers(strategy, [classifier], dataset.evaluation, plan.batch_size)
+    pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
+    return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))
+
+
+def _print_confusions(answers, class_names):
+    """The confusion table: a row for what the pictures are, a column for what they were taken for."""
+    if len(class_names) > _WIDEST_MATRIX:
+        print("  python -m alexnet_tf.evaluate lists which classes are taken for which")
+        return
+    width, table = max(map(len, class_names)), np.zeros([len(class_names)] * 2, int)
+    np.add.at(table, (answers.labels, answers.best[:, 0]), 1)
+    print(f"  {'is, taken for':<{width + 4}}" + "".join(f"{number:5}" for number in range(1, len(class_names) + 1)))
+    for number, (name, row) in enumerate(zip(class_names, table), 1):
+        print(f"  {number:2}  {name:<{width}}" + "".join(f"{count or '.':>5}" for count in row))
+
+
+def _print_savings(cost, scratch_work, epochs):
+    """Prints this run's cost beside that of training all layers from nothing, as long; returns the figures."""
+    seconds, work = cost
+    scratch_seconds = seconds * scratch_work / work
+    print(f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}")
+    for name, own, scratch in (("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9), ("seconds", seconds, scratch_seconds)):
+        print(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
+    print("  (seconds: measured here, and for the other at the multiply-adds a second of this run)\n")
+    return {"seconds": seconds, "multiply_adds": work, "multiply_adds_from_nothing": scratch_work,
+            "seconds_from_nothing": scratch_seconds}

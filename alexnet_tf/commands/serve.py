@@ -1,0 +1,85 @@
+"""Serves an export as TensorFlow Serving does, or writes the files with which TensorFlow Serving itself serves it.
+
+    python tools/serve.py --saved_model=saved_models/alexnet                            # gRPC on 8500, REST on 8501
+    python tools/serve.py --saved_model=saved_models/alexnet --emit_config=serving      # for Docker: serving/README.md goes on
+
+The newest version below the folder is served; a newer one takes its place as soon as it is there and has answered its warm-up
+requests, and no request is lost. SIGTERM and Ctrl-C: nothing new is accepted, what is under way is answered, then it ends with
+status 143 or 130. A second one ends it at once.
+"""
+
+import asyncio
+import pathlib
+import re
+import resource
+import signal
+import sys
+
+from absl import flags
+
+from alexnet_tf.errors import UserError
+
+try:
+    from alexnet_tf.serving import grpc_api, monitoring, rest_api, tf_serving, versions
+except ModuleNotFoundError as error:
+    _MISSING = error.name
+else:
+    _MISSING = None
+
+FLAGS = flags.FlagValues()
+_SAVED_MODEL = flags.DEFINE_string("saved_model", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS)
+_EMIT_CONFIG = flags.DEFINE_string("emit_config", None, "Writes TensorFlow Serving's files into this folder, and serves nothing.", flag_values=FLAGS)
+_MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "The name that clients ask for.", flag_values=FLAGS)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0 for all, without encryption or passwords.", flag_values=FLAGS)
+_PORT = flags.DEFINE_integer("port", 8500, "For gRPC; 0: any.", lower_bound=0, upper_bound=65535, flag_values=FLAGS)
+_REST_API_PORT = flags.DEFINE_integer("rest_api_port", 8501, "For REST and metrics; 0: any.", lower_bound=0, upper_bound=65535, flag_values=FLAGS)
+_POLL = flags.DEFINE_float("file_system_poll_wait_seconds", 1.0, "How often to look for new versions.", lower_bound=0.01, flag_values=FLAGS)
+
+
+async def serve(server):
+    """Serves until a signal; returns its number."""
+    stop = asyncio.get_running_loop().create_future()
+
+    def stopped_by(number):
+        if stop.done():
+            sys.exit(128 + number)
+        stop.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped_by, number)
+    try:
+        socket = rest_api.bind(_HOST.value, _REST_API_PORT.value)
+        grpc_server, port = await grpc_api.start(server, _HOST.value, _PORT.value)
+    except OSError as error:
+        raise UserError(f"--host={_HOST.value} --port={_PORT.value} --rest_api_port={_REST_API_PORT.value}: one of them cannot be "
+                        f"listened on ({error.strerror or error}); pass others.") from None
+    rest = rest_api.rest_server(server)
+    rest_served = asyncio.ensure_future(rest.serve(sockets=[socket]))
+    versions.logger.info("serving", extra={"fields": {
+        "model": _MODEL_NAME.value, "host": _HOST.value, "port": port, "rest_api_port": socket.getsockname()[1]}})
+    number = await stop
+    versions.logger.info("stopping", extra={"fields": {"signal": number}})
+    rest.should_exit = True
+    await asyncio.gather(grpc_server.stop(versions.REQUEST_SECONDS), rest_served)
+    return number
+
+
+def main():
+    if _MISSING:
+        raise UserError(f"{_MISSING} is not installed; pip install 'alexnet-tf[serving]'")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", _MODEL_NAME.value):
+        raise UserError(f"--model_name={_MODEL_NAME.value}: it stands in paths and configuration; use letters, digits, - and _.")
+    if _EMIT_CONFIG.value:
+        for path in tf_serving.write(pathlib.Path(_EMIT_CONFIG.value), _SAVED_MODEL.value, _MODEL_NAME.value):
+            print(path)
+        return
+    monitoring.log_to_standard_error()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection is an open file
+    server = versions.Server(_MODEL_NAME.value, _SAVED_MODEL.value, _POLL.value, monitoring.Metrics())
+    try:
+        number = asyncio.run(serve(server))
+    finally:
+        server.close()
+    versions.logger.info("stopped")
+    sys.exit(128 + number)

@@ -1,0 +1,119 @@
+"""A split of a data set: its pictures, in order or shuffled, as records.
+
+A record is {"image": bytes of a picture file, "label": int64 in 0..classes-1, "picture": int64 number
+within its split}.
+"""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.data import pictures
+from alexnet_tf.errors import UserError
+
+OPEN_FILES = 16
+EVALUATION_SPLITS = ("val", "validation", "test")  # the first of these that a data set has is the one evaluated
+HELD_OUT_SPLIT = "held out"  # name of the one that --seed draws from a folder that has none of these
+HELD_OUT = 0.1  # share of the pictures that is kept for evaluation where a data set has no such split
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of `examples` pictures.
+
+    `stubs(epoch_seed)` is a tf.data.Dataset of what `load` turns into records: cheap to skip, and without errors, whatever is
+    wrong with the files. Without a seed (None) the order is fixed; with one (an int64 scalar tensor) it is a shuffle that
+    depends on the seed alone. `load` raises a tf.errors.OpError for a picture that is gone or damaged in its record.
+    """
+
+    name: str
+    examples: int
+    stubs: callable
+    load: callable
+    stub_of: callable  # picture number -> a tf.data.Dataset of its stub
+    name_of: callable  # picture number -> what to call the picture in a message
+
+    def read(self, epoch_seed):
+        """A tf.data.Dataset of records, in the order of `stubs`."""
+        return self.stubs(epoch_seed).map(self.load, num_parallel_calls=OPEN_FILES)
+
+    def describe_fault(self, picture):
+        """The name of the picture of that number and what is wrong with it."""
+        return f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
+
+    def fault_of(self, picture):
+        """What is wrong with the picture of that number, or None."""
+        def image():
+            return self.load(next(iter(self.stub_of(tf.constant(picture, tf.int64)))))["image"]
+
+        return pictures.fault_of(image)
+
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    name: str
+    class_names: tuple
+    train: Split
+    evaluation: Split
+    fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
+    notes: tuple = ()  # what a user should be told: a split made here, files passed over
+    bad_pictures: tuple = ()  # a line for each picture that is left out, with its name and what is wrong with it
+    statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
+    class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
+
+
+
+def describe_balance(class_names, counts):
+    """Lines for a user: how many training pictures there are of each class, and whether that is much out of balance."""
+    if len(counts) <= 20:
+        lines = ["training pictures: " + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts))]
+    else:
+        lines = [f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"]
+    fewest, most = np.argmin(counts), np.argmax(counts)
+    if counts[most] > 3 * counts[fewest]:
+        lines.append(f"The classes are out of balance: {counts[most]} pictures of {class_names[most]}, {counts[fewest]} of "
+                     f"{class_names[fewest]}. Rare classes will be guessed too seldom; add pictures of them.")
+    return lines
+
+
+
+@contextlib.contextmanager
+def naming_bad_pictures(split):
+    """Turns the error of a picture of `split` that does not decode, or is gone, into a UserError that names it."""
+    try:
+        yield
+    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+        for picture in range(split.examples):
+            if fault := split.fault_of(picture):
+                raise UserError(f"{split.name_of(picture)} cannot be read ({fault}); replace it or take it out.") from None
+        raise UserError(f"{split.name} cannot be read ({pictures.reason(error)}).") from None
+
+
+
+def split_of_files(name, files, labels):
+    """A Split of picture files: `files` names them as bytes, `labels` are int64; both are arrays."""
+    with tf.device("CPU:0"):  # once, here: in the functions below they would be part of each function's graph
+        names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
+
+    def stub(picture):
+        return {"file": names[picture], "label": targets[picture], "picture": picture}
+
+    def stubs(epoch_seed):
+        return tf.data.Dataset.from_tensor_slices(shuffled_range(len(files), epoch_seed)).map(stub)
+
+    def load(stub):
+        return {"image": tf.io.read_file(stub["file"]), "label": stub["label"], "picture": stub["picture"]}
+
+    return Split(name, len(files), stubs, load, lambda picture: tf.data.Dataset.from_tensors(picture).map(stub),
+                 lambda picture: pictures.shown(files[picture]))
+
+
+
+def shuffled_range(size, epoch_seed, window=0):
+    """0..size-1, int64, in an order that depends on the seeds alone; in place where `epoch_seed` is None."""
+    numbers = tf.range(tf.cast(size, tf.int64))
+    if epoch_seed is None:
+        return numbers
+    return tf.random.experimental.stateless_shuffle(numbers, seed=tf.stack([epoch_seed, window]))

@@ -1,0 +1,267 @@
+"""A data set stored once at 256 x 256, as the 2012 nets read theirs; and every picture of a data set looked at.
+
+What is written is a prepared TFDS data set (prepared.py). Pictures are scaled and cropped by `preprocessing` itself, so that
+training reads the pixels that it would have made of the originals, but for the JPEG compression. They are shuffled once, as in
+2012. A run that was killed goes on with the first shard that is missing; the directory gets its name when all is there.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import console, disk, preprocessing
+from alexnet_tf.data import pictures, pipeline, prepared, splits
+from alexnet_tf.errors import UserError
+from alexnet_tf.preprocessing import Preprocessing
+
+SIDE = 256  # pixels, in the paper and in its source
+SHARD_PICTURES = 4096  # about 85 MB: what a run that is killed loses at most
+_PIXELS = Preprocessing(image_size=SIDE, resize=SIDE, channels=3, mean=(0.0,) * 3, std=1.0)
+_ORDER_SEED = tf.constant(2012, tf.int64)
+_SAMPLE = 32  # pictures encoded to foretell the size of all
+_SOURCE = "source.json"
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What is stored of a split so far; written beside its shards after each."""
+
+    lengths: list  # pictures in each shard
+    sizes: list  # bytes of records in each
+    bad: list  # a line for each picture that could not be stored
+    moments: np.ndarray  # pipeline.pixel_moments of all
+    image_sum: np.ndarray  # int64 [SIDE, SIDE, 3]
+
+    @classmethod
+    def read(cls, path):
+        if not path.exists():
+            return cls([], [], [], np.zeros([4, 4]), np.zeros([SIDE, SIDE, 3], np.int64))
+        with np.load(path) as stored:
+            return cls(stored["lengths"].tolist(), stored["sizes"].tolist(), json.loads(str(stored["bad"])), stored["moments"],
+                       stored["image_sum"])
+
+    def write(self, path):
+        beside = path.with_name(f".{path.name}")
+        with open(beside, "wb") as stream:
+            np.savez(stream, **vars(self) | {"bad": json.dumps(self.bad)})
+        beside.replace(path)
+
+
+def write(dataset, directory, quality, max_bad_pictures=0):
+    """Stores `dataset` in `directory`, named by a version ("1.0.0"), as JPEG of `quality`. Returns what prepared.STATISTICS holds.
+
+    Raises UserError if the disk is too small, if another process writes there, if what is there was made of other pictures, or if
+    more than `max_bad_pictures` cannot be read; the shards written by then stay for the next run.
+    """
+    directory = pathlib.Path(directory)
+    source = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes), "side": SIDE,
+              "quality": quality, "shard_pictures": SHARD_PICTURES}
+    if directory.exists():
+        return _already_stored(directory, source)
+    _check_count(len(dataset.bad_pictures), max_bad_pictures)
+    beginning = directory.with_name(f".{directory.name}.beginning")
+    try:
+        foretold = _foretold_bytes(dataset, quality)
+        console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
+        disk.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
+        with disk.locked(beginning, "--output", "written"):
+            _keep_to_source(beginning / _SOURCE, source)
+            statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)
+            for path in beginning.iterdir():
+                if path.name.startswith(".") or path.name == _SOURCE or path.suffix == ".npz":
+                    path.unlink()
+            beginning.rename(directory)
+    except (OSError, tf.errors.OpError) as error:
+        why = error.strerror if isinstance(error, OSError) else pictures.reason(error)
+        raise UserError(f"{directory} cannot be written ({why}); what is there of it stays for the next run.") from None
+    return statistics
+
+
+def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
+    tallies, bad_so_far = {}, len(dataset.bad_pictures)
+    for name, split in (("train", dataset.train), (_evaluation_name(dataset), dataset.evaluation)):
+        prefix = f"{_tfds_name(dataset)}-{name}"
+        tallies[name] = _Tally.read(folder / f"{prefix}.npz")
+        _write_split(split, folder, prefix, tallies[name], quality, max_bad_pictures - bad_so_far)
+        bad_so_far += len(tallies[name].bad)
+    return _write_metadata(dataset, folder, version, tallies, source)
+
+
+def check(dataset):
+    """Reads every picture. Returns (a line for each that cannot be read, lists of names of identical files).
+
+    Identical files count if they stand in several classes or splits: there they mislead the training, or tell it what it will be
+    evaluated on.
+    """
+    bad, files = list(dataset.bad_pictures), collections.defaultdict(list)
+    for split in (dataset.train, dataset.evaluation):
+        with console.progress(split.examples, f"check {split.name}") as bar:
+            for number, answer, fault in _in_order(split, split.stubs(None), _label_and_digest):
+                bar.update()
+                if fault:
+                    bad.append(fault)
+                else:
+                    label, digest = answer
+                    files[digest].append((split.name, label, split.name_of(number)))
+    groups = [group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1]
+    return bad, [[name for _, _, name in group] for group in groups]
+
+
+def _write_split(split, folder, prefix, tally, quality, allowed):
+    """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to `allowed` pictures may be bad."""
+    shards, done = -(-split.examples // SHARD_PICTURES), len(tally.lengths)
+    pictures_done = min(done * SHARD_PICTURES, split.examples)
+    with console.progress(split.examples, f"store {split.name}", initial=pictures_done) as bar:
+        encoded = _in_order(split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(_encode, quality))
+        for shard in range(done, shards):
+            path = folder / f"{prefix}.tfrecord-{shard:05}-of-{shards:05}"
+            beside = path.with_name(f".{path.name}")
+            sizes = []
+            with tf.io.TFRecordWriter(str(beside)) as writer:
+                for _, answer, fault in itertools.islice(encoded, SHARD_PICTURES):
+                    bar.update()
+                    if fault:
+                        _leave_out(fault, tally, allowed)
+                        continue
+                    example, crop, moments = answer
+                    writer.write(example)
+                    sizes.append(len(example))
+                    tally.moments += moments
+                    tally.image_sum += crop
+            beside.rename(path)
+            tally.lengths.append(len(sizes))
+            tally.sizes.append(sum(sizes))
+            tally.write(folder / f"{prefix}.npz")
+
+
+def _leave_out(fault, tally, allowed):
+    console.note(f"{fault}: left out")
+    tally.bad.append(fault)
+    _check_count(len(tally.bad), allowed)
+
+
+def _check_count(bad_pictures, allowed):
+    if bad_pictures > allowed:
+        raise UserError("More pictures cannot be read than --max_bad_pictures allows; --check lists them all.")
+
+
+def _in_order(split, stubs, function):
+    """(picture number, function(bytes, label), None) of each of `stubs`, or (number, None, a line on it) if it cannot be read.
+
+    In order, by as many threads as there are cores, with few pictures in memory.
+    """
+    load = tf.function(split.load, input_signature=[stubs.element_spec]).get_concrete_function()
+
+    def one(stub):
+        number = int(stub["picture"])
+        try:
+            record = load(stub)
+            return number, function(record["image"], int(record["label"])), None
+        except tf.errors.OpError as error:
+            fault = split.fault_of(number) or pictures.reason(error)
+            return number, None, f"{split.name_of(number)} cannot be read ({fault})"
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        pending = collections.deque()
+        for stub in stubs:
+            pending.append(pool.submit(one, stub))
+            if len(pending) > 4 * os.cpu_count():
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _label_and_digest(picture, label):
+    _decoded_size(picture)
+    return label, hashlib.blake2b(picture.numpy(), digest_size=16).digest()
+
+
+def _encode(quality, picture, label):
+    """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments)."""
+    crop, jpeg = (tensor.numpy() for tensor in _crop_and_compress(picture, quality))
+    return _example(jpeg, label), crop, pipeline.pixel_moments(crop)
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _decoded_size(picture):
+    return tf.shape(preprocessing.decode(picture))
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
+def _crop_and_compress(picture, quality):
+    crop = preprocessing.central_crop(preprocessing.decode(picture, SIDE), _PIXELS)
+    return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
+
+
+def _example(jpeg, label):
+    return tf.train.Example(features=tf.train.Features(feature={
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))})).SerializeToString()
+
+
+def _foretold_bytes(dataset, quality):
+    """About how much disk the store of `dataset` takes, from some of its pictures."""
+    some = _in_order(dataset.train, dataset.train.stubs(_ORDER_SEED).take(_SAMPLE), functools.partial(_encode, quality))
+    sizes = [len(answer[0]) for _, answer, _ in some if answer]
+    mean = sum(sizes) / max(len(sizes), 1)
+    return int(1.05 * mean * (dataset.train.examples + dataset.evaluation.examples)) + 10 * SIDE**2 * 3 * 8  # and a few mean images
+
+
+def _write_metadata(dataset, folder, version, tallies, source):
+    """Writes what TFDS and training read beside the records; returns the statistics."""
+    import tensorflow_datasets as tfds
+
+    splits = [tfds.core.SplitInfo(name=name, shard_lengths=tally.lengths, num_bytes=sum(tally.sizes), filename_template=(
+        tfds.core.ShardedFileTemplate(folder, dataset_name=_tfds_name(dataset), split=name, filetype_suffix="tfrecord")))
+        for name, tally in tallies.items()]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, split_infos=splits, version=version, check_data=False, supervised_keys=("image", "label"),
+        description=f"{dataset.name}, stored once at {SIDE} x {SIDE}.", features=tfds.features.FeaturesDict({
+            "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=dataset.class_names)}))
+    train = tallies["train"]
+    mean, colour_pca = pipeline.colour_statistics(train.moments)
+    np.save(folder / prepared.MEAN_IMAGE, (train.image_sum / sum(train.lengths)).astype(np.float32))
+    statistics = {"mean": mean, "colour_pca": colour_pca, "pictures": {name: sum(tally.lengths) for name, tally in tallies.items()},
+                  "bad_pictures": [*dataset.bad_pictures, *(fault for tally in tallies.values() for fault in tally.bad)],
+                  "source": source}
+    (folder / prepared.STATISTICS).write_text(json.dumps(statistics, indent=1) + "\n")
+    return statistics
+
+
+def _already_stored(directory, source):
+    """The statistics in a finished `directory`. Raises UserError if it was not made from `source`."""
+    try:
+        statistics = json.loads((directory / prepared.STATISTICS).read_text())
+    except (OSError, ValueError):
+        statistics = {}
+    if statistics.get("source") != source:
+        raise UserError(f"{directory} is there already and holds something else; pass another --output, or a higher --version.")
+    return statistics
+
+
+def _keep_to_source(path, source):
+    """Notes at `path` what is being stored. Raises UserError if something else has been begun there."""
+    if path.exists() and json.loads(path.read_text()) != source:
+        raise UserError(f"{path.parent} is the beginning of something else (see {path.name}); remove it, or pass another --output.")
+    path.write_text(json.dumps(source))
+
+
+def _tfds_name(dataset):
+    return re.split("[/:]", dataset.name)[0]  # without configuration and version
+
+
+def _evaluation_name(dataset):
+    """A name for the evaluation split that TFDS takes: its own, unless it is a part kept of another."""
+    name = dataset.evaluation.name
+    return name if name in splits.EVALUATION_SPLITS else splits.EVALUATION_SPLITS[1]

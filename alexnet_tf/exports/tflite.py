@@ -1,0 +1,101 @@
+"""A SavedModel to the bytes of a .tflite file, and how far the two agree."""
+
+import os
+import re
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
+
+from alexnet_tf import console
+from alexnet_tf.data import pipeline
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
+
+# The largest difference of a probability that is accepted; the integer forms are judged by their top-1 answers.
+_LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 1e-3}
+
+
+_LEAST_AGREEMENT = 0.98
+
+
+_LARGEST_LOSS = 0.003  # of top-1 accuracy
+
+
+# What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and SQRT of integers are slow.
+# What comes before it: pixels less their mean do not fit into 8 bits, and conv1 takes no longer in float32.
+_IN_FLOAT = re.compile(r"\b(sub|conv1|lrn\d|spatial_norm\d)")
+
+
+
+def convert(saved_model, quantization, calibration):
+    """Returns the bytes of the converted `edge` signature, for one picture. `calibration` holds uint8 images [s, s, c].
+
+    Raises UserError if `saved_model` has no such signature.
+    """
+    loaded = tf.saved_model.load(saved_model)
+    if "edge" not in loaded.signatures:
+        raise UserError(f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)}; export the model again.")
+    edge = loaded.signatures["edge"]
+    shape = edge.structured_input_signature[1]["images"].shape
+    one = tf.function(lambda images: edge(images=images)).get_concrete_function(
+        tf.TensorSpec([1, *shape[1:]], tf.float32, name="images"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([one], loaded)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantization != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantization != "int8":
+        return converter.convert()
+    converter.representative_dataset = lambda: ({"images": image[None].astype(np.float32)} for image in calibration)
+    # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to leave in float32.
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    in_float = [name for name in artifacts.operator_outputs(calibrated) if kept_in_float(name)]
+    return mlir_quantize(calibrated, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=in_float or None)
+
+
+
+def kept_in_float(name):
+    """Which of `_IN_FLOAT` the operator is part of whose output has this name; none for a later convolution that took a ReLU in."""
+    return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
+
+
+
+def compare(saved_model, content, split, pixels, quantization, pictures=0):
+    """Returns the figures of a comparison on pictures of `split`. Raises UserError if the two disagree beyond the bound."""
+    tflite = artifacts.Tflite(content, threads=os.cpu_count())
+    loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
+    expected, answers, labels = [], [], []
+    count = min(split.examples, pictures or (100 if quantization in _LARGEST_DIFFERENCE else 2000))
+    with console.progress(count, "compare") as bar:
+        for image, label in images_of(split, pixels, count):
+            expected.append(loaded.signatures["images"](images=image[None].astype(np.float32))["probabilities"][0])
+            answers.append(tflite.probabilities(image))
+            labels.append(label)
+            bar.update()
+    expected, answers, labels = map(np.stack, (expected, answers, labels))
+    agreement = float(np.mean(expected.argmax(1) == answers.argmax(1)))
+    difference = float(np.abs(expected - answers).max())
+    accuracy, reference = (float(np.mean(of.argmax(1) == labels)) for of in (answers, expected))
+    bound = _LARGEST_DIFFERENCE.get(quantization)
+    if not (difference <= bound if bound else agreement >= _LEAST_AGREEMENT and accuracy >= reference - _LARGEST_LOSS):
+        raise UserError(f"The converted model differs from {saved_model}: top-1 agreement {agreement:.3f}, largest difference of a "
+                        f"probability {difference:.2g}, accuracy {accuracy:.4f} instead of {reference:.4f} on {count} pictures; "
+                        "nothing was written.")
+    return {"pictures compared": len(labels), "top-1 agreement": agreement, "largest difference": difference,
+            "accuracy": accuracy, "accuracy of the SavedModel": reference}
+
+
+def images_of(split, pixels, count):
+    """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each; fewer where some cannot be read.
+
+    Raises UserError if there is none.
+    """
+    label = None
+    images = pipeline.central_crops(split, split.stubs(tf.constant(0, tf.int64)), pixels)
+    for image, label in images.take(count).as_numpy_iterator():
+        yield image, int(label)
+    if label is None:
+        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(0)}.")

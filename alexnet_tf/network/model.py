@@ -1,0 +1,285 @@
+"""AlexNet: images to logits.
+
+Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012 ("the paper"), and
+its released source, https://github.com/computerhistory/AlexNet-Source-Code ("the source", layers/layers-145.cfg).
+
+Two papers and one source tree are called AlexNet; `VARIANTS` says which is which. Keras 3 only: this file builds and runs
+on the TensorFlow, JAX and PyTorch backends. The last layer computes in float32 whatever the policy. Departures from the
+originals: a fully connected layer that reads both towers is one layer here (the original splits its outputs over two GPUs),
+and an image_size other than a variant's own gives pools that drop the last row where the source would look past the border.
+"""
+
+import contextlib
+import math
+import re
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
+
+# The paper's text. Section 3.5 prints 224 x 224 for the input; 11 x 11 kernels at stride 4 fit 55 times only into 227.
+_PAPER = {
+    "image_size": 227,
+    "resize": 256,  # section 2: the shorter side is scaled to 256, of which image_size pixels are cropped
+    "channels": 3,
+    "std": 1.0,  # inputs are divided by this after mean subtraction: section 2 divides by nothing
+    "colour_noise": 0.1,  # section 4.1: standard deviation of the shifts along the principal components of the colours
+    "towers": "ab",
+    "overhang": False,  # True: conv1 looks past the right and bottom border, at zeros
+    "relu_first": True,  # in block 1: ReLU, LRN, pool; False: LRN on signed values, pool, ReLU
+    "pool_first": False,  # in blocks 1 and 2: True: pool, LRN
+    "lrn": {"size": 5, "k": 2.0, "alpha": 1e-4},  # section 3.3
+    "lrn_across_towers": False,
+    "spatial_norm": False,
+    "conv6": False,
+    "conv5_filters": 128,  # per tower
+    "fc_units": 4096,
+    "inverted_dropout": False,
+    # Section 5: standard deviation 0.01 in every layer; biases 1 in conv2, conv4, conv5 and the hidden fully connected.
+    "stddev": {},
+    "biases": {"conv2": 1.0, "conv4": 1.0, "conv5": 1.0, "conv6": 1.0, "fc6": 1.0, "fc7": 1.0},
+}
+# What was run: layers-145.cfg and layer-params-145.cfg. "scale=0.0001" is divided by the window's 5 (layer.py:1183).
+_SOURCE2012 = _PAPER | {
+    "image_size": 224,
+    "noise_divides": True,  # inputs, by 1 + colour_noise: convdata_jpeg.py:176-179
+    "overhang": True,
+    "relu_first": False,
+    "lrn": {"size": 5, "k": 2.0, "alpha": 2e-5},
+    "spatial_norm": True,
+    "stddev": {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03},
+}
+# BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
+_CAFFE = _PAPER | {
+    "colour_noise": 0.0,
+    "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
+    "lrn_across_towers": True,
+    "inverted_dropout": True,
+    "stddev": {"fc6": 0.005, "fc7": 0.005},
+    "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
+}
+VARIANTS = {
+    "paper": _PAPER,
+    "source2012": _SOURCE2012,
+    "caffe": _CAFFE,
+    # BVLC's bvlc_reference_caffenet (train_val.prototxt): pooled before it is normalised, and the paper's biases.
+    "caffenet": _CAFFE | {"pool_first": True, "biases": _PAPER["biases"]},
+    # Half of the network: tower a alone.
+    "half": _PAPER | {"towers": "a", "fc_units": 2048},
+    # The one-GPU net that section 3.2 compares with: half the kernels, conv5 and fc as wide as two towers (layers-145-half.cfg).
+    "one_gpu": _SOURCE2012 | {"towers": "a", "conv5_filters": 256},
+    # The pre-training net of the starred ensembles: a sixth convolution after the last pool (layers-146-2012-2011.cfg).
+    "conv6": _SOURCE2012 | {"conv6": True},
+    # Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as torchvision builds it.
+    "one_weird_trick": {"image_size": 224, "resize": 256, "channels": 3, "std": 57.6},
+    # LeNet as AlexNet is usually compared with it: 28 x 28 grey pictures, sigmoid, average pooling.
+    "lenet5": {"image_size": 28, "resize": 32, "channels": 1, "std": 128.0},
+}
+
+
+def build_model(variant="paper", num_classes=1000, image_size=None, dropout_rate=0.5, stddev=None, tower_devices=None):
+    """Returns the Keras functional model of `variant`; its output is logits, float32 [batch, num_classes].
+
+    Its input is float [batch, image_size, image_size, channels]: RGB 0..255 less the mean, divided by the variant's "std"
+    (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without the tower's letter, replaces the standard
+    deviations of the initial weights. `tower_devices` names the devices on which the weights of tower a and tower b are
+    made; devices.place_towers has the arithmetic done there too. Raises UserError for an unknown variant, fewer than two
+    classes or an image_size below the smallest that leaves a pixel after the last pool.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
+    row = VARIANTS[variant]
+    image_size = image_size or row["image_size"]
+    if num_classes < 2:
+        raise UserError(f"num_classes={num_classes}: a classifier needs at least 2.")
+    if image_size < smallest_image_size(variant):
+        raise UserError(f"image_size={image_size} is too small for {variant}; its smallest is {smallest_image_size(variant)}.")
+    images = keras.Input((image_size, image_size, row["channels"]), name="images")
+    if variant == "lenet5":
+        logits = _lenet5(images, num_classes)
+    elif variant == "one_weird_trick":
+        logits = _one_weird_trick(images, num_classes, dropout_rate)
+    else:
+        row = row | ({"stddev": stddev} if stddev else {})
+        logits = _alexnet(images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ())))
+    return keras.Model(images, logits, name=variant)
+
+
+def smallest_image_size(variant):
+    """The smallest image_size that leaves at least one pixel after the last pool."""
+    if variant == "lenet5":
+        return 12
+    size = 1
+    while _last_map_size(variant, size) < 1:
+        size += 1
+    return size
+
+
+def multiply_adds(layer):
+    """Multiply-adds of a layer of a built model for one picture; only convolutions and full connections count."""
+    if not isinstance(layer, (layers.Conv2D, layers.Dense)):
+        return 0
+    return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+
+
+def training_work(model):
+    """Multiply-adds of a training step for one picture: forward, and backward down to the first layer that is not frozen.
+
+    The gradient of a layer's weights costs as much as its forward pass, and so does that of its inputs; the first trained
+    layer needs none of its inputs, a frozen one above it none of its weights.
+    """
+    work, first = 0, None
+    for layer in model.layers:
+        own = multiply_adds(layer)
+        work += own
+        if own and layer.trainable:
+            first = first or both_towers(layer)
+            work += own
+        if first and both_towers(layer) != first:
+            work += own
+    return work
+
+
+
+
+def both_towers(layer):
+    return re.sub(r"(?<=\d)[ab]$", "", layer.name)
+
+
+def _last_map_size(variant, image_size):
+    if variant == "one_weird_trick":
+        conv1 = (image_size + 4 - 11) // 4 + 1
+    elif VARIANTS[variant]["overhang"]:
+        conv1 = -((11 - image_size) // 4) + 1  # rounded up: layer.py:1004
+    else:
+        conv1 = (image_size - 11) // 4 + 1
+    size = conv1
+    for _ in range(3):
+        size = (size - 3) // 2 + 1
+    return size
+
+
+def _alexnet(images, num_classes, dropout_rate, row, devices):
+    """Sizes at the ends of the lines: 227 x 227 input, two towers. A tower is a list entry; `both` joins them."""
+    towers = row["towers"]
+
+    def conv(inputs, filters, kernel_size, name, strides=1, padding="same", relu=True):
+        outputs = []
+        for x, tower in zip(inputs, towers):
+            with keras.device(devices[tower]) if devices else contextlib.nullcontext():
+                outputs.append(layers.Conv2D(
+                    filters, kernel_size, strides, padding, activation="relu" if relu else None, name=f"{name}{tower}",
+                    kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
+                    bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x))
+        return outputs
+
+    def pool(inputs, name):
+        return [layers.MaxPooling2D(3, 2, name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]
+
+    def lrn(inputs, name, relu_first=True):  # its kernel holds the ReLU of the convolution before it
+        def layer(name):
+            return LocalResponseNormalization(**row["lrn"], relu_first=relu_first, name=name)
+
+        if not row["lrn_across_towers"]:
+            return [layer(f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]
+        x = layer(name)(both(inputs, f"{name}_in")[0])
+        half = x.shape[-1] // 2
+        return [x[..., :half], x[..., half:]]
+
+    def both(inputs, name):  # every tower reads all of it
+        return inputs if len(towers) == 1 else [layers.Concatenate(name=name)(inputs)] * len(towers)
+
+    def fc(x, units, name, relu=True, dtype=None):
+        return layers.Dense(
+            units, activation="relu" if relu else None, name=name, dtype=dtype,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
+            bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x)
+
+    def dropout(x, name):
+        return Dropout(dropout_rate, row["inverted_dropout"], name=name)(x)
+
+    x = [images] * len(towers)
+    if row["overhang"]:
+        # The last of ceil((size - 11) / 4) + 1 positions ends up to 3 pixels outside, where the source reads zeros.
+        overhang = (11 - images.shape[1]) % 4
+        x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(towers)
+    x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)                  # 55 x 55 x 48, twice
+    # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
+    x = lrn(pool(x, "pool1"), "lrn1") if row["pool_first"] else pool(lrn(x, "lrn1", row["relu_first"]), "pool1")  # 27 x 27 x 48
+    if not row["relu_first"]:
+        x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
+    x = conv(x, 128, 5, "conv2", relu=False)                                              # 27 x 27 x 128
+    if row["pool_first"]:
+        x = pool(x, "pool2")
+    x = lrn(x, "lrn2")
+    if row["spatial_norm"]:
+        x = [SpatialResponseNormalization(name=f"spatial_norm2{tower}")(t) for t, tower in zip(x, towers)]
+    if not row["pool_first"]:
+        x = pool(x, "pool2")                                                              # 13 x 13 x 128
+    x = conv(both(x, "both2"), 192, 3, "conv3")                                           # 13 x 13 x 192
+    x = conv(x, 192, 3, "conv4")                                                          # 13 x 13 x 192
+    x = conv(x, row["conv5_filters"], 3, "conv5")                                         # 13 x 13 x 128
+    x = both(pool(x, "pool5"), "both5")                                                   # 6 x 6 x 256
+    if row["conv6"]:
+        x = both(conv(x, 128, 3, "conv6"), "both6")                                       # 6 x 6 x 256
+    x = layers.Flatten(name="flatten")(x[0])                                              # 9216
+    x = dropout(fc(x, row["fc_units"], "fc6"), "dropout6")                                # 4096
+    x = dropout(fc(x, row["fc_units"], "fc7"), "dropout7")                                # 4096
+    return fc(x, num_classes, "fc8", relu=False, dtype="float32")
+
+
+def _one_weird_trick(images, num_classes, dropout_rate):
+    """Widths, padding, dropout before the layer, average pool and initial weights as in torchvision.models.alexnet."""
+    # PyTorch's default: uniform within 1/sqrt(fan_in), kernels and biases alike.
+    def initializers(fan_in):
+        return {"kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+                "bias_initializer": keras.initializers.RandomUniform(-fan_in ** -0.5, fan_in ** -0.5)}
+
+    def conv(x, filters, kernel_size, name):
+        return layers.Conv2D(filters, kernel_size, padding="same", activation="relu", name=name,
+                             **initializers(kernel_size ** 2 * x.shape[-1]))(x)
+
+    def fc(x, units, name, activation="relu", dtype=None):
+        return layers.Dense(units, activation, name=name, dtype=dtype, **initializers(x.shape[-1]))(x)
+
+    x = layers.ZeroPadding2D(2, name="pad1")(images)
+    x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1", **initializers(363))(x)  # 55 x 55 x 64
+    x = layers.MaxPooling2D(3, 2, name="pool1")(x)                                         # 27 x 27 x 64
+    x = conv(x, 192, 5, "conv2")                                                           # 27 x 27 x 192
+    x = layers.MaxPooling2D(3, 2, name="pool2")(x)                                         # 13 x 13 x 192
+    x = conv(x, 384, 3, "conv3")                                                           # 13 x 13 x 384
+    x = conv(x, 256, 3, "conv4")                                                           # 13 x 13 x 256
+    x = conv(x, 256, 3, "conv5")                                                           # 13 x 13 x 256
+    x = layers.MaxPooling2D(3, 2, name="pool5")(x)                                         # 6 x 6 x 256
+    x = _adaptive_average(x, 6)                                                            # 6 x 6 x 256
+    x = layers.Flatten(name="flatten")(x)                                                  # 9216
+    x = fc(Dropout(dropout_rate, inverted=True, name="dropout6")(x), 4096, "fc6")          # 4096
+    x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")          # 4096
+    return fc(x, num_classes, "fc8", activation=None, dtype="float32")
+
+
+def _adaptive_average(x, side):
+    """Means over `side` x `side` windows that cover the map, overlapping where it is smaller: PyTorch's AdaptiveAvgPool2d."""
+    size = x.shape[1]
+    if size == side:
+        return x
+    windows = np.zeros((side, size), np.float32)
+    for index in range(side):
+        first, last = index * size // side, -(-(index + 1) * size // side)
+        windows[index, first:last] = 1 / (last - first)
+    return ops.einsum("ih,bhwc,jw->bijc", ops.cast(windows, x.dtype), x, ops.cast(windows, x.dtype))
+
+
+def _lenet5(images, num_classes):
+    """LeCun et al. 1998 in the form in which it stands beside AlexNet: plain average pools and full connections."""
+    x = layers.Conv2D(6, 5, padding="same", activation="sigmoid", name="conv1")(images)    # 28 x 28 x 6
+    x = layers.AveragePooling2D(2, name="pool1")(x)                                        # 14 x 14 x 6
+    x = layers.Conv2D(16, 5, activation="sigmoid", name="conv2")(x)                        # 10 x 10 x 16
+    x = layers.AveragePooling2D(2, name="pool2")(x)                                        # 5 x 5 x 16
+    x = layers.Flatten(name="flatten")(x)                                                  # 400
+    x = layers.Dense(120, activation="sigmoid", name="fc3")(x)                             # 120
+    x = layers.Dense(84, activation="sigmoid", name="fc4")(x)                              # 84
+    return layers.Dense(num_classes, name="fc5", dtype="float32")(x)

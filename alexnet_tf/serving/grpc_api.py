@@ -1,0 +1,178 @@
+"""TensorFlow Serving's gRPC services over a serving.Server: PredictionService and ModelService.
+
+Statuses and texts are those of tensorflow/serving, master of 2026-07-30 (servables/tensorflow/predict_util.cc, classifier.cc,
+get_model_metadata_impl.cc).
+"""
+
+import asyncio
+import time
+
+import grpc
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from alexnet_tf.errors import ServingError
+from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, braces, logger
+
+MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
+MAX_REQUESTS = 512  # under way at once, before gRPC itself refuses: RESOURCE_EXHAUSTED
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.so_reuseport", 0),  # a second server on a port must fail
+    ("grpc.max_concurrent_streams", 2 * MAX_REQUESTS),  # of one client; ended ones count until it has heard of it
+    ("grpc.server_handshake_timeout_ms", 10_000), ("grpc.max_connection_idle_ms", 300_000)]
+
+
+def _array(name, proto):
+    """The array in a TensorProto, of a shape that was checked."""
+    try:
+        return tf.make_ndarray(proto)
+    except (ValueError, TypeError):
+        raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
+
+
+def _proto(array):
+    """A TensorProto with its values in the field of their type, as TensorFlow Serving's answers have them: clients read those."""
+    dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
+    field = {"float32": "float_val", "int32": "int_val", "int64": "int64_val", "string": "string_val"}[dtype.name]
+    return tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto(),
+                                  **{field: array.ravel().tolist()})
+
+
+def _described(name, proto):
+    """(shape, DType) that a TensorProto claims."""
+    try:
+        return [dim.size for dim in proto.tensor_shape.dim], tf.as_dtype(proto.dtype)
+    except TypeError:
+        raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
+
+
+def asked(spec):
+    """(name, version or None, label) of a ModelSpec."""
+    return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label
+
+
+def model_status(model, spec):
+    """The GetModelStatusResponse to a ModelSpec. Raises ServingError."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for number, state, code, message in model.status(*asked(spec)):
+        status = response.model_version_status.add(version=number, state=state)
+        status.status.error_code, status.status.error_message = grpc.StatusCode[code].value[0], message
+    return response
+
+
+def model_metadata(model, spec, fields):
+    """The GetModelMetadataResponse to a ModelSpec. Raises ServingError."""
+    if not fields:
+        raise ServingError("INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field")
+    for field in fields:
+        if field != "signature_def":
+            raise ServingError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
+    version = model.version(*asked(spec))
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name, response.model_spec.version.value = spec.name, version.number
+    response.metadata["signature_def"].Pack(get_model_metadata_pb2.SignatureDefMap(signature_def=version.signature_defs))
+    return response
+
+
+def refuse(model, spec, what, method):
+    """Raises the ServingError of Classify and Regress: they take tf.Examples, and no signature of an export does."""
+    version, name = model.version(*asked(spec)), spec.signature_name or DEFAULT_SIGNATURE
+    if name not in version.signature_defs:
+        raise ServingError("INVALID_ARGUMENT", f"No signature was found with the name: {name}")
+    raise ServingError("INVALID_ARGUMENT", f"Expected {what} signature method_name to be tensorflow/serving/{method}. "
+                                           f"Was: {version.signature_defs[name].method_name}")
+
+
+def _answered(api):
+    """A decorator for the methods of the services: counts the request, and turns a ServingError into its status."""
+    def decorate(method):
+        async def answer(self, request, context):
+            begin, status = time.monotonic(), "OK"
+            try:
+                if not request.HasField("model_spec"):
+                    raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
+                return await method(self, request, context)
+            except ServingError as error:
+                status = error.code
+                await context.abort(grpc.StatusCode[error.code], error.message)
+            except asyncio.CancelledError:  # the client has gone, or its deadline
+                status = "CANCELLED"
+                raise
+            except Exception:
+                status = "INTERNAL"
+                logger.exception("request failed", extra={"fields": {"api": api}})
+                await context.abort(grpc.StatusCode.INTERNAL, "Internal error; the server's log has it")
+            finally:
+                self._server.metrics.request(request.model_spec.name, api, "GRPC", status, time.monotonic() - begin)
+
+        return answer
+    return decorate
+
+
+class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, server):
+        self._server = server
+
+    @_answered("Predict")
+    async def Predict(self, request, context):
+        version = self._server.model.version(*asked(request.model_spec))
+        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        if name not in version.signatures:
+            raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+        signature = version.signatures[name]
+        signature.check({key: _described(key, proto) for key, proto in request.inputs.items()})
+        wanted = list(request.output_filter) or list(signature.definition.outputs)
+        for alias in wanted:
+            if alias not in signature.definition.outputs:
+                raise ServingError("INVALID_ARGUMENT", f"output tensor alias not found in signature: {alias} Outputs expected to "
+                                                       f"be in the set {braces(signature.definition.outputs)}.")
+            if wanted.count(alias) > 1:
+                raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {alias}")
+        outputs = await self._server.predict(signature, {key: _array(key, proto) for key, proto in request.inputs.items()})
+        response = predict_pb2.PredictResponse(outputs={alias: _proto(outputs[alias]) for alias in wanted})
+        response.model_spec.name, response.model_spec.signature_name = request.model_spec.name, name
+        response.model_spec.version.value = version.number
+        return response
+
+    @_answered("Classify")
+    async def Classify(self, request, context):
+        refuse(self._server.model, request.model_spec, "classification", "classify")
+
+    @_answered("Regress")
+    async def Regress(self, request, context):
+        refuse(self._server.model, request.model_spec, "regression", "regress")
+
+    @_answered("GetModelMetadata")
+    async def GetModelMetadata(self, request, context):
+        return model_metadata(self._server.model, request.model_spec, request.metadata_field)
+
+
+class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Without HandleReloadConfigRequest: no request may name a folder."""
+
+    def __init__(self, server):
+        self._server = server
+
+    @_answered("GetModelStatus")
+    async def GetModelStatus(self, request, context):
+        return model_status(self._server.model, request.model_spec)
+
+
+async def start(server, host, port):
+    """Starts the services; returns the gRPC server and its port. Raises OSError if the address is taken."""
+    grpc_server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_REQUESTS)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(server), grpc_server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(server), grpc_server)
+    try:
+        port = grpc_server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+    await grpc_server.start()
+    return grpc_server, port

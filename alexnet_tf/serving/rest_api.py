@@ -1,0 +1,207 @@
+"""TensorFlow Serving's REST interface over a serving.Server.
+
+    GET   /v1/models/NAME[/versions/N|/labels/L]             states of the versions
+    GET   /v1/models/NAME[/versions/N|/labels/L]/metadata    signatures
+    POST  /v1/models/NAME[/versions/N|/labels/L]:predict     {"signature_name": ..., "instances": [...]}, or "inputs"
+    GET   /monitoring/prometheus/metrics
+    GET   /livez, /readyz                                    not TensorFlow Serving's: 200 while it runs, while it can predict
+
+Paths and statuses are those of tensorflow/serving, master of 2026-07-30 (model_servers/http_rest_api_handler.cc,
+http_rest_api_util.cc, http_server.cc). What it lacks: bounds on bodies, connections and slowness.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import time
+import urllib.parse
+
+import tensorflow as tf
+import uvicorn
+from google.protobuf import json_format
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from alexnet_tf.errors import ServingError
+from alexnet_tf.serving import json_api, monitoring
+from alexnet_tf.serving.grpc_api import asked, model_metadata, model_status, refuse
+from alexnet_tf.serving.versions import REQUEST_SECONDS, logger
+
+MAX_BODY = 32 * 2**20  # bytes of a request
+MAX_BODIES = 8 * MAX_BODY  # bytes of all requests that are being read
+MAX_CONNECTIONS = 2000
+HEAD_SECONDS, BODY_SECONDS = 10, 30  # in which a request's head, and then its body, must have come in
+
+_METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
+_TARGET = r"(?i)/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?"
+_PATHS = {"GET": re.compile(_TARGET + "(/metadata)?"), "POST": re.compile(_TARGET + ":(classify|regress|predict)")}
+_STATUSES = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "CANCELLED": 499,
+             "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504}  # all others: 500
+
+
+class _Rest:
+    """The routes' endpoints."""
+
+    def __init__(self, server):
+        self._server, self._held = server, 0  # bytes of bodies that are being read or parsed
+
+    async def live(self, request):
+        return Response("alive\n")
+
+    async def ready(self, request):
+        return Response("ready\n") if self._server.model.ready else Response("no version is loaded\n", 503)
+
+    async def metrics(self, request):
+        page, content_type = self._server.metrics.page()
+        return Response(page, headers={"content-type": content_type})
+
+    async def answer(self, request):
+        """Any request below /v1/; errors are {"error": text}."""
+        begin, code, headers, spec, method = time.monotonic(), "OK", {}, model_pb2.ModelSpec(), ""
+        try:
+            method = _read_path(request, spec)
+            body, status = await self._call(request, spec, method), 200
+        except ServingError as error:
+            code, status, body = error.code, _STATUSES.get(error.code, 500), _error(error.message)
+        except HTTPException as error:  # before all of the body was read: there is no telling where the next request begins
+            code, status, body, headers = "INVALID_ARGUMENT", error.status_code, _error(error.detail), {"connection": "close"}
+        except ClientDisconnect:
+            code, status, body = "CANCELLED", 499, b""
+        except Exception:
+            logger.exception("request failed", extra={"fields": {"path": request.url.path}})
+            code, status, body = "INTERNAL", 500, _error("Internal error; the server's log has it")
+        if method:
+            self._server.metrics.request(spec.name, method.capitalize(), "REST", code, time.monotonic() - begin)
+        return Response(body, status, headers, "application/json")
+
+    async def _call(self, request, spec, method):
+        """The body of the answer to `method`. Raises ServingError, HTTPException and ClientDisconnect."""
+        model = self._server.model
+        if method == "status":
+            return json_format.MessageToJson(model_status(model, spec), always_print_fields_with_no_presence=True).encode()
+        if method == "metadata":
+            return _metadata_json(model_metadata(model, spec, ["signature_def"]))
+        version = model.version(*asked(spec))
+        if method != "predict":
+            refuse(model, spec, {"classify": "classification", "regress": "regression"}[method], method)
+        body = bytearray()
+        try:
+            await self._read(request, body)
+            self._server.batcher.require_room()  # a server that is busy should not take bodies to pieces in vain
+            form, signature, inputs = await asyncio.to_thread(json_api.read_inputs, body, version)
+        finally:
+            self._held -= len(body)
+        signature.check({name: (array.shape, tf.as_dtype(array.dtype)) for name, array in inputs.items()})
+        prediction = asyncio.ensure_future(self._server.predict(signature, inputs))
+        gone = asyncio.ensure_future(request.receive())  # after the body there is nothing to receive but that the client has gone
+        try:
+            await asyncio.wait({prediction, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not prediction.done():
+                raise ClientDisconnect
+            return json_api.write_outputs(form, prediction.result())
+        finally:
+            prediction.cancel()
+            gone.cancel()
+
+    async def _read(self, request, body):
+        """Appends the request's body to `body`. Raises HTTPException if it is too long or too slow."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in request.stream():
+                    if len(body) + len(part) > MAX_BODY:
+                        raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes")
+                    if self._held + len(part) > MAX_BODIES:
+                        raise HTTPException(503, "Too many requests are being read")
+                    body += part
+                    self._held += len(part)
+        except TimeoutError:
+            raise HTTPException(408, f"The body did not come in within {BODY_SECONDS} s") from None
+
+
+def _error(message):
+    return json.dumps({"error": message}).encode()
+
+
+def _read_path(request, spec):
+    """Fills a ModelSpec from a path and returns the method: status, metadata, classify, regress or predict."""
+    path = request.scope["raw_path"].decode("latin-1")
+    match = _PATHS[request.method].fullmatch(path) if request.method in _PATHS else None
+    if not match or request.method == "POST" and not match[1]:
+        raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {path[:200]}")
+    if not match[1]:
+        raise ServingError("INVALID_ARGUMENT", "Missing model name in request.")
+    spec.name = urllib.parse.unquote(match[1])  # a key to look up, never a path
+    if match[2]:
+        if len(match[2]) > 19 or int(match[2]) >= 2**63:
+            raise ServingError("INVALID_ARGUMENT", f"Failed to convert version: {match[2][:200]} to numeric.")
+        spec.version.value = int(match[2])
+    if match[3]:
+        spec.version_label = urllib.parse.unquote(match[3])
+    return match[4].strip("/").lower() if match[4] else "status"
+
+
+def _metadata_json(response):
+    """As ToJsonString of http_rest_api_util.cc writes it: the Any unpacked, fields named as in the protos."""
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    spec, signatures = (json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        for message in (response.model_spec, signatures))
+    return json.dumps({"model_spec": spec, "metadata": {"signature_def": signatures}}).encode()
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, and a connection is closed on which the head of a request does not come in in time: uvicorn bounds the silence
+    between requests, but not the one before the first, nor a head that comes in bit by bit."""
+
+    _deadline = None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def data_received(self, data):
+        super().data_received(data)
+        head_is_due = self.cycle is None or self.cycle.response_complete
+        if self._deadline and not head_is_due:
+            self._deadline.cancel()
+            self._deadline = None
+        elif head_is_due and not self._deadline:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def connection_lost(self, exc):
+        if self._deadline:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+
+class _Uvicorn(uvicorn.Server):
+    def capture_signals(self):
+        return contextlib.nullcontext()  # they are the binary's: gRPC has to stop too
+
+
+def bind(host, port):
+    """A listening socket. Raises OSError if the address is taken."""
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
+    # Connections inherit it. asyncio sets it only on sockets that say they are TCP, and these do not: an answer's head would go out
+    # at once, and its body 40 ms later, when the client has acknowledged the head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def rest_server(server):
+    """A uvicorn.Server for `await its.serve(sockets=[...])`, which ends once `should_exit` is set and all is answered."""
+    rest = _Rest(server)
+    app = Starlette(routes=[
+        Route("/livez", rest.live), Route("/readyz", rest.ready), Route(monitoring.PATH, rest.metrics),
+        Route("/v1/{path:path}", rest.answer, methods=_METHODS), Route("/V1/{path:path}", rest.answer, methods=_METHODS)])
+    return _Uvicorn(uvicorn.Config(
+        app, http=_Protocol, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False, server_header=False,
+        limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=60, timeout_graceful_shutdown=REQUEST_SECONDS))

@@ -1,0 +1,146 @@
+"""The files with which TensorFlow Serving's own binary serves an export, by Docker.
+
+The image is 2.20.0, the newest that was known when this was written; the binary itself could not be run here. The files follow
+tensorflow/serving, master of 2026-07-30: config/model_server_config.proto, config/monitoring_config.proto,
+servables/tensorflow/session_bundle_config.proto (BatchingParameters), g3doc/serving_config.md.
+"""
+
+import os
+import pathlib
+import shutil
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.serving import monitoring, versions
+
+_IMAGE = "tensorflow/serving:2.20.0"
+
+_COMPOSE = """\
+# TensorFlow Serving with the export of {source}. See README.md.
+services:
+  {name}:
+    image: {image}
+    command:
+      - --model_config_file=/config/models.config
+      - --model_config_file_poll_wait_seconds=10
+      - --allow_version_labels_for_unavailable_models=true
+      - --enable_batching=true
+      - --batching_parameters_file=/config/batching.config
+      - --monitoring_config_file=/config/monitoring.config
+      - --rest_api_timeout_in_ms={timeout}
+    ports:  # this machine alone: neither port asks who is there, and gRPC can be told to load any folder
+      - 127.0.0.1:8500:8500
+      - 127.0.0.1:8501:8501
+    volumes:
+      - type: bind
+        source: "{source}"
+        target: /models/{name}
+        read_only: true
+      - type: bind
+        source: .
+        target: /config
+        read_only: true
+    user: "65534:65534"
+    read_only: true
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    mem_limit: {megabytes}m
+    pids_limit: 1024
+    ulimits:
+      nofile: 65536
+    restart: unless-stopped
+    stop_grace_period: 30s
+    healthcheck:  # the image has bash and no curl
+      test: ["CMD", "bash", "-c", "{check}"]
+      interval: 10s
+      timeout: 5s
+      start_period: 60s
+      retries: 3
+"""
+_CHECK = ("exec 3<>/dev/tcp/127.0.0.1/8501 && printf 'GET /v1/models/{name}/labels/{label} HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3 "
+          "&& grep -q AVAILABLE <&3")
+
+_README = """\
+# {name} by TensorFlow Serving
+
+Start it, and ask it, over REST and over gRPC:
+
+    docker compose --file {folder}/compose.yaml up --detach --wait
+    echo '{{"instances": [{{"b64": "'$(base64 -w0 picture.jpg)'"}}]}}' | curl --data @- http://127.0.0.1:8501/v1/models/{name}:predict
+    python tools/classify.py --server=grpc://127.0.0.1:8500 --model_name={name} picture.jpg
+
+| file | holds |
+|---|---|
+| `compose.yaml` | the container: ports on this machine alone, limits, health check |
+| `models.config` | which versions are served, and their labels; read again every 10 s |
+| `batching.config` | the batch sizes that the export allows |
+| `monitoring.config` | metrics at http://127.0.0.1:8501{metrics} |
+
+Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`, with a label to try it by,
+
+    specific {{ versions: {version} versions: {next} }}
+    version_labels {{ key: "canary" value: {next} }}
+
+ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, move `{label}` to it; later take {version} out.
+To roll back, move `{label}` back.
+
+Merged into one batch, a picture that does not decode fails all requests of the batch, and TensorFlow Serving does not try them
+again one by one, as `tools/serve.py` does. If your clients send files that nobody has looked at, take `--enable_batching` out.
+TensorFlow Serving bounds neither the length of a body nor the nesting of its JSON, and has no passwords: put a proxy in front of it
+(nginx: `client_max_body_size 32m`) before anybody but you can reach it.
+"""
+
+
+def write(folder, saved_model, name):
+    """Writes the files into `folder` and returns their paths; they are there all or not at all. Raises UserError."""
+    source = pathlib.Path(saved_model).absolute()
+    versions = sorted(int(path.name) for path in source.glob("*") if path.name.isdecimal() and (path / "saved_model.pb").is_file())
+    if not versions:
+        raise UserError(f"--saved_model={saved_model} holds no version; pass the folder that holds the versions that python -m "
+                        "alexnet_tf.export wrote.")
+    if '"' in str(source) or not str(source).isprintable() or "$" in str(source):
+        raise UserError(f"--saved_model={saved_model}: its path cannot stand in a compose file; rename the folder.")
+    newest = versions[-1]
+    size = sum(path.stat().st_size for path in (source / str(newest)).rglob("*") if path.is_file())
+    words = {"name": name, "label": versions.STABLE, "folder": folder, "source": source, "image": _IMAGE, "version": newest,
+             "next": newest + 1, "metrics": monitoring.PATH, "timeout": 1000 * versions.REQUEST_SECONDS,
+             "megabytes": 2048 + 3 * size // 10**6}  # two versions while one follows the other, and room for batches
+    files = {
+        "compose.yaml": _COMPOSE.format(check=_CHECK.format(**words), **words),
+        "models.config": text_format.MessageToString(_models(name, newest)),
+        "batching.config": _batching(versions.allowed_batch_sizes(source / str(newest))),
+        "monitoring.config": f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n',
+        "README.md": _README.format(**words)}
+    unfinished = folder.absolute().with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        if folder.exists():
+            raise UserError(f"--emit_config={folder} is there already; remove it, or name another folder.")
+        unfinished.mkdir(parents=True)
+        for file, text in files.items():
+            (unfinished / file).write_text(text)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise UserError(f"--emit_config={folder} cannot be written ({error.strerror}).") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return [folder / file for file in files]
+
+
+def _models(name, version):
+    config = model_server_config_pb2.ModelServerConfig()
+    model = config.model_config_list.config.add(name=name, base_path=f"/models/{name}", model_platform="tensorflow")
+    model.model_version_policy.specific.versions.append(version)
+    model.version_labels[versions.STABLE] = version
+    return config
+
+
+def _batching(sizes):
+    """BatchingParameters as text: the package of protos lacks them. The last allowed size must be the largest batch."""
+    return "".join([
+        f"max_batch_size {{ value: {sizes[-1]} }}\n",
+        "batch_timeout_micros { value: 0 }  # begin when a thread is free: on a CPU waiting gains nothing\n",
+        f"max_enqueued_batches {{ value: {versions.MAX_ENQUEUED_BATCHES} }}  # beyond it UNAVAILABLE, 503 over REST\n",
+        f"num_batch_threads {{ value: {os.cpu_count()} }}\n",
+        *(f"allowed_batch_sizes: {size}\n" for size in sizes)])

@@ -1,0 +1,277 @@
+"""What a server serves: the versions of an export, loaded and retired while requests run, and predictions by them.
+
+Follows TensorFlow Serving where a client can see it: states, names of errors and their texts are those of its source
+(tensorflow/serving, master of 2026-07-30: model_servers/get_model_status_impl.cc, servables/tensorflow/predict_util.cc). It departs
+from it in what it loads: a version's folder that is still being written is left alone, and one whose warm-up fails is not served.
+"""
+
+import asyncio
+import functools
+import gc
+import io
+import json
+import logging
+import pathlib
+import threading
+import warnings
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from alexnet_tf.data import shapes
+from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.serving.batching import Batcher
+
+ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of an export whose manifest names none
+MAX_ENQUEUED_BATCHES = 4  # of the largest size: on top of the batches that run, the longest that anybody waits
+BATCH_THREADS = 2  # while one batch is in the matrix products, which use all cores, the other decodes its pictures, on one core
+LOAD_ATTEMPTS = 5  # TensorFlow Serving's --max_num_load_retries
+REQUEST_SECONDS = 30  # TensorFlow Serving's --rest_api_timeout_in_ms
+MAX_PIXELS = 50_000_000  # of a request's pictures together, by their headers: 150 MB decoded, and seconds of a core
+STABLE = "stable"  # the version label of what is served, here and in the files of serving_config
+DEFAULT_SIGNATURE = "serving_default"
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what the graph's decoder reads
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}  # TensorFlow numbers its errors likewise
+
+logger = logging.getLogger("alexnet_tf.serving")
+
+
+class Signature:
+    """One signature of a loaded version, as a function of named arrays."""
+
+    def __init__(self, definition, function, sizes):
+        self.definition, self._function = definition, function
+        (self.rows,) = {info.tensor_shape.dim[0].size for info in definition.inputs.values()}  # -1: any number
+        self.sizes = sizes if self.rows < 0 else [self.rows]
+
+    def __call__(self, inputs):
+        answer = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in answer.items()}
+
+    def check(self, shapes_and_types):
+        """Raises ServingError if the signature takes no inputs of name -> (shape, DType): what a malformed request claims is looked
+        at before memory is given to it."""
+        expected = self.definition.inputs
+        if len(shapes_and_types) != len(expected):
+            sent, wanted = set(shapes_and_types), set(expected)
+            raise ServingError("INVALID_ARGUMENT", (
+                f"input size does not match signature: {len(sent)}!={len(wanted)} len({braces(sent)}) != len({braces(wanted)}). "
+                f"Sent extra: {braces(sent - wanted)}. Missing but required: {braces(wanted - sent)}."))
+        for name, (shape, dtype) in shapes_and_types.items():
+            if name not in expected:
+                raise ServingError("INVALID_ARGUMENT", f"input tensor alias not found in signature: {name}. "
+                                                       f"Inputs expected to be in the set {braces(expected)}.")
+            wanted, dims = tf.as_dtype(expected[name].dtype), [dim.size for dim in expected[name].tensor_shape.dim]
+            if dtype != wanted:
+                raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be {wanted.name} but {dtype.name} is provided")
+            if len(shape) != len(dims) or any(size not in (-1, got) for size, got in zip(dims, shape)) or shape[0] < 1:
+                raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be of shape {brackets(dims)}, with at least one row; "
+                                                       f"{brackets(shape)} is provided")
+        rows = {shape[0] for shape, _ in shapes_and_types.values()}
+        if len(rows) > 1:
+            raise ServingError("INVALID_ARGUMENT", "Batching session Run() input tensors must have equal 0th-dimension size")
+        if max(rows) > self.sizes[-1]:
+            raise ServingError("INVALID_ARGUMENT", f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}")
+
+
+def braces(names):
+    """A set as TensorFlow Serving's messages write it."""
+    return "{" + ",".join(sorted(names)) + "}"
+
+
+def brackets(shape):
+    """A shape in a message."""
+    return "[" + ",".join("?" if size < 0 else str(size) for size in shape) + "]"
+
+
+class Version:
+    """A version of the model, loaded and tried out."""
+
+    def __init__(self, path):
+        """Raises whatever is wrong with the folder."""
+        self.number = int(path.name)
+        saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
+        sizes = allowed_batch_sizes(path)
+        functions = tf.saved_model.load(str(path)).signatures
+        self.signatures = {name: Signature(self.signature_defs[name], functions[name], sizes) for name in functions}
+        self._warm_up(path)
+
+    def _warm_up(self, path):
+        """Answers the requests that the export brings, or a drawn picture: what cannot answer is not served, and what is served
+        answers its first client as fast as the others."""
+        requests = path / "assets.extra/tf_serving_warmup_requests"
+        if not requests.exists():
+            picture = np.array([shapes.draw_jpeg("test", 0)], object)
+            for size in self.signatures[DEFAULT_SIGNATURE].sizes:
+                self.signatures[DEFAULT_SIGNATURE]({"image_bytes": picture.repeat(size)})
+            return
+        for record in tf.data.TFRecordDataset(str(requests)).as_numpy_iterator():
+            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+            signature = self.signatures[request.model_spec.signature_name or DEFAULT_SIGNATURE]
+            signature({name: tf.make_ndarray(proto) for name, proto in request.inputs.items()})
+
+
+def allowed_batch_sizes(path):
+    """The batch sizes that an export's manifest allows, increasing."""
+    try:
+        manifest = json.loads((pathlib.Path(path) / "assets.extra/manifest.json").read_text())
+    except OSError:  # an export of another program
+        return list(ALLOWED_BATCH_SIZES)
+    return sorted(manifest.get("serving", {}).get("allowed_batch_sizes", ALLOWED_BATCH_SIZES))
+
+
+class Model:
+    """The newest version below a folder that loads, and the state of all that were tried."""
+
+    def __init__(self, name, folder):
+        self.name, self._folder = name, pathlib.Path(folder)
+        self.states = {}  # number -> (state, code, message), in the words of ModelVersionStatus
+        self._current, self._failures, self._seen = None, {}, {}
+
+    @property
+    def ready(self):
+        return self._current is not None
+
+    def poll(self, still=True):
+        """Loads the newest version if it is not the one that is served, or the newest that loads. With `still`, a folder is tried
+        only when it has not changed since the last poll: while it is being copied it is no model yet, and counts no attempt."""
+        found = _versions(self._folder)
+        seen, self._seen = self._seen, {number: _fingerprint(path) for number, path in found.items()}
+        current = self._current.number if self._current else None
+        for number in sorted(found, reverse=True):
+            if number == current:
+                return
+            fingerprint = self._seen[number]
+            attempts = self._failures.get((number, fingerprint), 0)
+            if attempts < LOAD_ATTEMPTS and (not still or seen.get(number) == fingerprint):
+                if self._load(number, found[number], attempts + 1):
+                    return
+                self._failures[number, fingerprint] = attempts + 1
+
+    def _load(self, number, path, attempt):
+        self.states[number] = ("LOADING", "OK", "")
+        try:
+            version = Version(path)
+        except Exception as error:  # a damaged folder can raise anything; what is served stays
+            message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            last = attempt == LOAD_ATTEMPTS
+            self.states[number] = ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
+            logger.error("version does not load", extra={"fields": {
+                "model": self.name, "version": number, "attempt": attempt, "attempts": LOAD_ATTEMPTS, "error": message}})
+            return False
+        before, self._current = self._current, version  # requests under way hold the one before, until they are answered
+        self.states[number] = ("AVAILABLE", "OK", "")
+        if before:
+            self.states[before.number] = ("END", "OK", "")
+        logger.info("version available", extra={"fields": {
+            "model": self.name, "version": number, "retired": before.number if before else None}})
+        del before
+        gc.collect()  # a loaded SavedModel is a cycle of references
+        return True
+
+    def version(self, name, number=None, label=""):
+        """The version that a request asks for. Raises ServingError if it is not served."""
+        if not name:
+            raise ServingError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+        current = self._current
+        if label and name == self.name and label != STABLE:
+            raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+        if name != self.name or not current or number not in (None, current.number):
+            asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+            raise ServingError("NOT_FOUND", f"Servable not found for request: {asked}")
+        return current
+
+    def status(self, name, number=None, label=""):
+        """[(number, state, code, message)] of one version, or of all, the newest first. Raises ServingError if there is none."""
+        if label:
+            number = self.version(name, label=label).number
+        states = dict(self.states) if name == self.name else {}  # a copy: the poller writes into it
+        if number is not None and number not in states:
+            raise ServingError("NOT_FOUND", f"Could not find version {number} of model {name}")
+        if not states:
+            raise ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
+        return [(one, *states[one]) for one in sorted(states, reverse=True) if number in (None, one)]
+
+
+def _versions(folder):
+    """Number -> path of the folders below `folder` whose names are numbers, as TensorFlow Serving reads them."""
+    try:
+        return {int(path.name): path for path in folder.iterdir()
+                if path.name.isascii() and path.name.isdecimal() and path.is_dir()}
+    except OSError:  # the disk is away for a moment: what is served stays
+        return {}
+
+
+def _fingerprint(folder):
+    """Changes while files are written into a folder."""
+    try:
+        stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
+    except OSError:  # removed while we look
+        return None
+    return hash(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+class Server:
+    """The model, its poller and its batches: all that REST and gRPC have in common."""
+
+    def __init__(self, name, folder, poll_seconds, metrics):
+        """Loads the newest version that loads. Raises UserError where there is none."""
+        self.model, self.metrics = Model(name, folder), metrics
+        self.model.poll(still=False)
+        if not self.model.ready:
+            reason = "; ".join(f"version {number}: {message}" for number, (_, _, message) in self.model.states.items())
+            raise UserError(f"--saved_model={folder} holds no version that loads ({reason or 'no folder whose name is a number'}); "
+                            "pass the folder that holds the versions that python -m alexnet_tf.export wrote.")
+        largest = max(self.model.version(name).signatures[DEFAULT_SIGNATURE].sizes)
+        self.batcher = Batcher(MAX_ENQUEUED_BATCHES * largest, BATCH_THREADS, functools.partial(metrics.batch, name))
+        metrics.waiting.set_function(lambda: self.batcher.waiting_rows)
+        self._stopped = threading.Event()
+        self._poller = threading.Thread(target=self._poll, args=[poll_seconds], name="poll", daemon=True)
+        self._poller.start()
+
+    def _poll(self, seconds):
+        while not self._stopped.wait(seconds):
+            try:
+                self.model.poll()
+            except Exception:
+                logger.exception("poll failed")  # and go on: what is served stays
+
+    async def predict(self, signature, inputs):
+        """Outputs of `signature` for `inputs`, arrays by name that it has checked. Raises ServingError."""
+        if sum(_pixels(picture) for array in inputs.values() if array.dtype == object for picture in array.flat) > MAX_PIXELS:
+            raise ServingError("INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels")
+        rows = len(next(iter(inputs.values())))
+        future = self.batcher.submit(signature, inputs, rows)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), REQUEST_SECONDS)
+        except TimeoutError:
+            raise ServingError("DEADLINE_EXCEEDED", f"Timed out after {REQUEST_SECONDS} s") from None
+        except tf.errors.OpError as error:
+            # The kernel's own words, from between those of Python's runtime, which TensorFlow Serving has not.
+            message = error.message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0]
+            raise ServingError(_CODES.get(error.error_code, "INTERNAL"), message) from None
+
+    def close(self):
+        """Answers what waits, and ends the threads."""
+        self._stopped.set()
+        self._poller.join()
+        self.batcher.close()
+
+
+def _pixels(picture):
+    """How many pixels the header of a picture file claims. Raises ServingError for bytes that are none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound is ours
+            width, height = Image.open(io.BytesIO(picture), formats=_FORMATS).size
+    except Image.DecompressionBombError:
+        return MAX_PIXELS + 1
+    except Exception:  # Pillow's readers raise what they like
+        raise ServingError("INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}") from None
+    return width * height

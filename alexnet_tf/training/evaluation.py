@@ -1,0 +1,91 @@
+"""Evaluation: what classifiers say to every picture of a split, under any tf.distribute strategy."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import console, preprocessing
+from alexnet_tf.classifiers import TOP, Answers, Classifier
+from alexnet_tf.data import pipeline
+from alexnet_tf.errors import UserError
+from alexnet_tf.training import devices
+
+
+def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
+    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a splits.Split, from their centre.
+
+    Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
+    A picture that cannot be read is told and not counted. `on_batch(pictures)` is called after each batch with the number of its
+    pictures.
+    """
+    classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
+    return answers(strategy, [classifier], split, batch_size, on_batch=on_batch)[0].figures()
+
+
+
+def model_probabilities(model, pixels):
+    """The function of a Classifier for a Keras model that puts out logits."""
+    def from_images(images):
+        logits = model(preprocessing.to_network_input(images, pixels), training=False)
+        return tf.nn.softmax(tf.cast(logits, tf.float64))  # no logit of a network that is alive is so low that this gives 0
+
+    return from_images
+
+
+
+def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_batch=None):
+    """What each Classifier of `ensemble` says to every picture of a splits.Split, and what they say together.
+
+    Returns Answers, in a list: those of each, and, where there are several, those from the mean of their probabilities by
+    `weights` (equal ones by default). From 10 `views`, the probabilities of each are the mean over preprocessing.ten_views, as
+    the 2012 source has it (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of losses.
+    `on_batch` as for evaluate_split. Pictures are decoded once, and cropped once for each kind of pixels.
+    """
+    shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
+    shares /= shares.sum()
+    kinds = tuple(dict.fromkeys(classifier.pixels for classifier in ensemble))
+    crop = {1: preprocessing.central_crop, 10: preprocessing.ten_views}[views]
+    least = [classifier.least for classifier in ensemble]
+
+    def replica_step(batch):
+        said = []
+        for classifier in ensemble:
+            with tf.control_dependencies(said[-1:]):  # after one another: memory holds the activations of one network
+                images = batch["image"][kinds.index(classifier.pixels)]
+                of_views = tf.cast(classifier.probabilities(tf.reshape(images, [-1, *images.shape[-3:]])), tf.float64)
+                said.append(tf.reduce_mean(tf.reshape(of_views, [-1, views, of_views.shape[-1]]), axis=1))
+        together = [tf.add_n([share * one for share, one in zip(shares, said)])] if len(said) > 1 else []
+        judged = [_judge(one, batch["label"], floor) for one, floor in zip(said + together, [*least, shares @ least])]
+        return batch["weight"], batch["label"], batch["bad"], judged
+
+    @tf.function
+    def step(batch):
+        return tf.nest.map_structure(lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,)))
+
+    batches = pipeline.distribute(
+        strategy, lambda context: pipeline.evaluation_batches(split, kinds, batch_size, context, crop))
+    labels, judgements, bad = [], [], []
+    for _ in range(math.ceil(split.examples / batch_size)):
+        weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(pipeline.next_batch(batches, split)))
+        real = weight > 0  # the others fill up the last batch
+        labels.append(label[real])
+        bad += numbers[numbers >= 0].tolist()
+        judgements.append([[losses[real], best[real]] for losses, best in judged])
+        if on_batch:
+            on_batch(len(labels[-1]))
+    bad = sorted(set(bad))
+    if len(bad) == split.examples:
+        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}.")
+    if bad and devices.is_chief(strategy):
+        console.note(f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are not counted: "
+                     f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}")
+    return [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+
+
+
+def _judge(probabilities, labels, least):
+    """(losses [n] in nats, the best classes [n, TOP]). A probability below `least` counts as that, so that every loss is finite."""
+    losses = -tf.math.log(tf.maximum(tf.gather(probabilities, labels, batch_dims=1), least))
+    # Of equal ones the lower index: ties are no gift.
+    return losses, tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1])).indices

@@ -1,0 +1,164 @@
+"""What one watches while a network trains: running means, the log in the model directory, the stall."""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.disk import replace_text
+from alexnet_tf.errors import UserError
+
+
+class RunningMeans:
+    """Mean loss and top-1 of training since last asked and since the epoch began; read from the device only when asked."""
+
+    def __init__(self, batch_size, epoch_sums):
+        self._batch_size, self._epoch, self._steps = batch_size, list(epoch_sums), []
+        self._recent = np.zeros(3)  # loss, correct, pictures
+
+    def add(self, sums):
+        self._steps.append(sums)
+
+    def fold(self):
+        """Reads what was added. Returns how many steps ago the loss was first not finite, 0 for the last one; or None."""
+        if not self._steps:
+            return None
+        sums = np.array(self._steps, np.float64)
+        bad = np.flatnonzero(~np.isfinite(sums[:, 0]))
+        self._steps = []
+        total = np.append(sums.sum(0), len(sums) * self._batch_size)
+        self._recent += total
+        self._epoch = [have + new for have, new in zip(self._epoch, total.tolist())]
+        return len(sums) - 1 - int(bad[0]) if bad.size else None
+
+    def take_recent(self):
+        """(loss, top_1) since the last call, of what was folded."""
+        loss, correct, pictures = self._recent
+        self._recent = np.zeros(3)
+        return loss / pictures, correct / pictures
+
+    def take_epoch(self):
+        """(loss, top_1) since the epoch began; a new epoch begins."""
+        loss, correct, pictures = self._epoch
+        self._epoch = [0.0, 0.0, 0]
+        return loss / pictures, correct / pictures
+
+    def epoch_sums(self):
+        return list(self._epoch)
+
+
+class Log:
+    """metrics.jsonl, one JSON object a line, and the same numbers as TensorBoard scalars in tensorboard/.
+
+    Every 50 steps: step, epoch, train_loss, train_top_1 (since the line before), learning_rate, images_per_s, input_wait (the
+    share of the time that steps waited for pictures), bad_pictures (that could not be read, so far). After an epoch: step, epoch,
+    train_loss and train_top_1 of the epoch, learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are
+    dropped, as those steps come again; TensorBoard shows them twice.
+    """
+
+    STEPS = 50
+
+    def __init__(self, model_dir, first_step):
+        self._path = pathlib.Path(model_dir) / "metrics.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(self._path, "".join(json.dumps(row) + "\n" for row in read_log(model_dir) if row["step"] <= first_step))
+        self._writer = tf.summary.create_file_writer(str(self._path.with_name("tensorboard")))
+
+    def write(self, row):
+        try:
+            with open(self._path, "a") as stream:
+                stream.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written ({error.strerror}); make room and start again: it goes on from the "
+                            "last checkpoint.") from None
+        group = "epoch/" if "loss" in row else "step/"
+        with self._writer.as_default():
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    tf.summary.scalar(group + name, value, step=row["step"])
+
+
+class NoLog:
+    """What workers other than the chief write."""
+
+    def write(self, row):
+        pass
+
+
+def read_log(model_dir):
+    """The rows of metrics.jsonl, in order; a line that a killed run left half-written is passed over."""
+    path = pathlib.Path(model_dir) / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+class Best:
+    """The evaluation of the lowest error so far, among equal ones that of the lowest loss; and when to wait no longer.
+
+    `patience` is how many epochs may pass without a lower error; 0: any number. Its state is what a checkpoint keeps.
+    """
+
+    def __init__(self, patience, state=None):
+        self.patience = patience
+        self._state = state or {"step": 0, "error": float("inf"), "loss": float("inf"), "epochs_since": 0, "figures": None}
+
+    def after_epoch(self, step, figures):
+        """Takes the evaluation `figures` of `step`; returns whether they are the best."""
+        state, error, loss = self._state, 1 - figures["top_1"], figures["loss"]
+        since = 0 if error < state["error"] else state["epochs_since"] + 1
+        best = (error, loss) < (state["error"], state["loss"])
+        if best:
+            state = {"step": step, "error": error, "loss": loss, "figures": figures}
+        self._state = state | {"epochs_since": since}
+        return best
+
+    @property
+    def step(self):
+        return self._state["step"]
+
+    @property
+    def figures(self):
+        return self._state["figures"]
+
+    @property
+    def is_over(self):
+        return 0 < self.patience <= self._state["epochs_since"]
+
+    def state(self):
+        return self._state
+
+
+
+
+
+
+
+
+
+
+class Stall:
+    """Notices a network that does not begin to learn: its cross-entropy stays at that of guessing, ln(classes).
+
+    The most reported fault of AlexNets: https://github.com/BVLC/caffe/issues/401, /2085, /3243.
+    """
+
+    STEPS = 2000  # nets that learn have left the plateau by then, or nearly so: BUILD_NOTES.md
+
+    def __init__(self, classes):
+        self._guessing, self.told = math.log(classes), False
+
+    def check(self, loss, step, last):
+        """A line of advice, once, if the mean `loss` of the steps before `step` is that of guessing; else None."""
+        if self.told or not (step >= self.STEPS or last) or loss < self._guessing - 0.02:
+            return None
+        self.told = True
+        return (f"After {step} steps the loss is {loss:.3f}, that of guessing (ln(classes) = {self._guessing:.3f}): the network "
+                "has not begun to learn. Let it run on if it is early; else try --init=source2012, another --seed, a longer "
+                "--warmup_steps, or a --learning_rate two times higher or lower.")

@@ -1,0 +1,124 @@
+"""One step of training and one of evaluation, for any tf.distribute strategy.
+
+The forward and backward pass is a pure function of weights and batch, compiled by XLA per replica if asked; the sum of the
+gradients over the replicas and the optimizer stay outside, where tf.distribute needs them. The same code serves one device and
+many. From Python:
+
+    strategy = devices.distribution("auto", 1)
+    with strategy.scope():
+        model, optimizer = build_model("paper", 10), SGD2012()
+    step = TrainStep(strategy, model, optimizer, pixels, batch_size=128)
+    loss, correct = step(next(batches), step_number)        # sums over the global batch
+"""
+
+import statistics
+import time
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf import preprocessing
+from alexnet_tf.training import devices
+
+
+class TrainStep:
+    """One update of the weights. Call it with a batch of pipeline.distribute, the number of the step and the strength of the
+    colour noise; it returns the sum of the loss (cross-entropy in nats, without the decay) and of the correct top-1 answers over
+    the global batch, as scalar tensors. Where the loss is not finite, no weight changes. Colour noise depends on `seed`.
+    """
+
+    def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
+        self.xla = xla
+        with strategy.scope():
+            optimizer.build(model.trainable_variables)
+
+        def prepare(inputs):
+            images, strength, step, first_row = inputs
+            return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)
+
+        forward_backward = tf.function(make_forward_backward(model, prepare, batch_size), jit_compile=xla)
+        self.forward_backward = forward_backward
+        rows = batch_size // strategy.num_replicas_in_sync
+
+        def replica_step(batch, step, strength):
+            replica = tf.distribute.get_replica_context()
+            first_row = rows * tf.cast(replica.replica_id_in_sync_group, tf.int64)
+            # Read here, because a compiled function cannot read a variable that lives on another device.
+            weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
+            state = [state_of(variable, first_row, step) for variable in model.non_trainable_variables]
+            inputs = batch["image"], strength, step, first_row
+            *sums, gradients = forward_backward(weights, state, inputs, batch["label"])
+            loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+            optimizer.apply_if(tf.math.is_finite(loss), gradients, model.trainable_variables)
+            return loss, correct
+
+        @tf.function
+        def step(batch, number, strength):
+            sums = strategy.run(replica_step, args=(batch, number, strength))
+            return [strategy.experimental_local_results(value)[0] for value in sums]
+
+        self._step = step
+
+    def __call__(self, batch, number, colour_noise=0.0):
+        return self._step(batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32))
+
+
+def make_forward_backward(model, prepare, batch_size):
+    """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
+    the mean loss over `batch_size`); `prepare(inputs)` is what `model` reads. Layers below the first trainable one have no
+    backward pass: no gradient is asked for there.
+    """
+    def forward_backward(weights, state, inputs, labels):
+        logits, _ = model.stateless_call(weights, state, prepare(inputs), training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        # Gradients of the replicas are summed: the mean is over the GLOBAL batch.
+        mean_loss = tf.reduce_sum(losses) / batch_size
+        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
+        # Not a GradientTape: it would put the backward pass of both towers on the device of the first.
+        gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
+        return tf.reduce_sum(losses), correct, gradients
+
+    return forward_backward
+
+
+def state_of(variable, first_row, step):
+    """What layers.Dropout draws its masks from: nothing random has to be stored with a checkpoint."""
+    if "seed_generator" not in variable.path:
+        return tf.convert_to_tensor(variable.value)
+    return tf.cast(tf.stack([first_row, step]), variable.dtype)
+
+
+def pick_xla(strategy, make_step, batch):
+    """Times a step with and without XLA on `batch`; returns (the faster TrainStep, a line that says so).
+
+    `make_step(xla)` returns a TrainStep of an optimizer at rate 0, so that the timed steps move nothing. Workers take the mean
+    of their times, and so the same way.
+    """
+    seconds, steps = {}, {}
+    for xla in (True, False):
+        steps[xla] = make_step(xla)
+        float(steps[xla](batch, 0)[0])  # compiles
+        begin = time.perf_counter()
+        float(steps[xla](batch, 0)[0])
+        seconds[xla] = statistics.mean(devices.over_workers(strategy, time.perf_counter() - begin))
+    faster = seconds[True] < seconds[False]
+    return steps[faster], (f"--xla=auto: {'on' if faster else 'off'} "
+                           f"(a step takes {seconds[True]:.2f} s with XLA, {seconds[False]:.2f} s without)")
+
+
+def first_non_finite_layer(model, pixels, images):
+    """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
+    x = preprocessing.to_network_input(images, pixels)
+    computed = model.layers[1:]
+    for layer, output in zip(computed, keras.Model(model.input, [layer.output for layer in computed])(x)):
+        if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
+            return layer.name
+    return None
+
+
+
+
+
+
+
+
