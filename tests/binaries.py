@@ -49,9 +49,12 @@ class Binaries:
 
 def _serve():
     sys.path[0] = str(ROOT)
-    import alexnet_tf.commands.app
-    import alexnet_tf.exports.artifacts
-    import alexnet_tf.training.loop  # noqa: F401
+    from alexnet_tf.__main__ import tensorflow_quiet
+
+    with tensorflow_quiet():
+        import alexnet_tf.commands.app
+        import alexnet_tf.exports.artifacts
+        import alexnet_tf.training.loop  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -189,8 +189,9 @@ def _help(command, called, takes):
             continue
         values = f"={{{','.join(flag.parser.enum_values)}}}" if flag.flag_type() == "string enum" else ""
         shown = f"--[no]{name}" if flag.boolean else f"--{name}{values}"
-        default = "required" if flag.default is None and flag.required else f"default: {flag.default_as_str}"
-        text = f"{flag.help} ({default})" if flag.default is not None or flag.required else flag.help
+        text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's list of values, which stands above
+        if flag.default is not None:
+            text += f" (default: {flag.default_as_str.strip(chr(39))})"
         lines += [f"  {shown}", *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     return "\n".join(lines)
 
