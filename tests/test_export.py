@@ -19,7 +19,6 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import preprocessing
-from alexnet_tf.commands import export
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import build_model
@@ -261,7 +260,7 @@ def test_a_disk_that_fills_leaves_no_version(exported, tmp_path, full_disk):
 
 def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, monkeypatch):
     other = lively_model(2)
-    check = export._check
+    check = saved_model._check
     monkeypatch.setattr(saved_model, "_check", lambda path, model, pixels: check(path, other, pixels))
     with pytest.raises(UserError, match="differs from the Keras model"):
         saved_model.write(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
