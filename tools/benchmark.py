@@ -21,7 +21,7 @@ _PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.")
 def main():
     figures = _PARTS[_PART.value].figures()
     origin = app.provenance()
-    print(f"{_PART.value}; {origin['machine']}, commit {origin['commit']}:")
+    print(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")
     app.report(figures)
 
 
