@@ -79,12 +79,19 @@ def run():
 
 @pytest.fixture
 def worker_environments():
-    """Makes the environments of two processes that train together on this machine, on ports that are free now."""
-    def make():
+    """Makes the environments of two processes that train together on this machine, on ports that are free now;
+    with a chief and a quoted index, as jobs of Kubernetes have them, if asked."""
+    def make(kubernetes=False):
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
         for one in sockets:
             one.close()
+        if kubernetes:
+            (chief, worker) = cluster["worker"]
+            cluster = {"chief": [chief], "worker": [worker], "evaluator": ["nowhere:1"]}
+            return [os.environ | {"TF_CONFIG": json.dumps(
+                {"cluster": cluster, "task": {"type": kind, "index": "0"}, "environment": "cloud"})}
+                for kind in ("chief", "worker")]
         return [os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
                 for index in range(2)]
 

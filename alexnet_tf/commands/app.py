@@ -235,12 +235,27 @@ def values_of(flag_values):
 
 
 def provenance():
-    """What it takes to trace a result: versions, git commit, machine and time."""
-    try:
-        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=pathlib.Path(__file__).parent,
-                                capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
-    versions = {name: importlib.metadata.version(name) for name in ("alexnet-tf", "tensorflow", "keras", "numpy")}
-    return {"versions": versions, "commit": commit, "python": platform.python_version(),
+    """What it takes to trace a result: versions, machine and time, and the git commit if this is a checkout."""
+    names = ("alexnet-tf", "tensorflow", "keras", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    commit = _commit(pathlib.Path(__file__).resolve().parents[2])
+    return {"versions": versions, **({"commit": commit} if commit else {}), "python": platform.python_version(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+def _commit(folder):
+    """The git commit of `folder` if it is a checkout of this project, else None: an installed package may lie
+    within a repository of its user, which says nothing about it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "setup.py", "alexnet_tf/commands/app.py")
+        if pathlib.Path(git("rev-parse", "--show-toplevel")).resolve() == folder:
+            return git("describe", "--always", "--dirty")
+    except (OSError, subprocess.CalledProcessError):  # no git, or nothing of it here
+        pass
+    return None

@@ -20,5 +20,5 @@ _PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.", fla
 def main():
     figures = _PARTS[_PART.value].figures()
     origin = app.provenance()
-    print(f"{_PART.value}; {origin['machine']}, commit {origin['commit']}:")
+    print(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")
     app.report(figures, _JSON.value)

@@ -63,7 +63,8 @@ def main():
     manifest = {
         "variant": settings["variant"], "preprocessing": settings["preprocessing"], "classes": len(settings["class_names"]),
         "step": state["step"], "evaluation": state["figures"], "weights_sha256": digest,
-        "training": {key: settings[key] for key in ("flags", "versions", "commit")}, "export": app.provenance()}
+        "training": {key: settings[key] for key in ("flags", "versions", "commit") if key in settings},
+        "export": app.provenance()}
     if there:
         stored = artifacts.read_manifest(path)
         other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]

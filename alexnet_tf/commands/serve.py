@@ -4,11 +4,12 @@
     python tools/serve.py --saved_model=saved_models/alexnet --emit_config=serving      # for Docker: serving/README.md goes on
 
 The newest version below the folder is served; a newer one takes its place as soon as it is there and has answered its warm-up
-requests, and no request is lost. SIGTERM and Ctrl-C: nothing new is accepted, what is under way is answered, then it ends with
-status 143 or 130. A second one ends it at once.
+requests, and no request is lost. SIGTERM and Ctrl-C: it is ready no more and takes no new connections, clients that are connected
+are answered and told to leave, then it ends with status 143 or 130. A second one ends it at once.
 """
 
 import asyncio
+import os
 import pathlib
 import re
 import resource
@@ -16,6 +17,9 @@ import signal
 import sys
 
 from absl import flags
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ calls the end of listening an error; what fails is raised
+
 
 from alexnet_tf.errors import UserError
 
@@ -42,7 +46,7 @@ async def serve(server):
 
     def stopped_by(number):
         if stop.done():
-            sys.exit(128 + number)
+            os._exit(128 + number)
         stop.set_result(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,8 +63,8 @@ async def serve(server):
         "model": _MODEL_NAME.value, "host": _HOST.value, "port": port, "rest_api_port": socket.getsockname()[1]}})
     number = await stop
     versions.logger.info("stopping", extra={"fields": {"signal": number}})
-    rest.should_exit = True
-    await asyncio.gather(grpc_server.stop(versions.REQUEST_SECONDS), rest_served)
+    server.model.stopping = True  # who asks whether we are ready hears it before all others
+    await asyncio.gather(grpc_api.stop(grpc_server, port, versions.REQUEST_SECONDS), rest.stop(socket), rest_served)
     return number
 
 
@@ -80,6 +84,8 @@ def main():
     try:
         number = asyncio.run(serve(server))
     finally:
-        server.close()
+        ended = server.close()
     versions.logger.info("stopped")
+    if not ended:  # Python would wait for its threads
+        os._exit(128 + number)
     sys.exit(128 + number)

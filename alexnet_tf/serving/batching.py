@@ -59,13 +59,15 @@ class Batcher:
             self._changed.notify()
         return request.future
 
-    def close(self):
-        """Finishes what waits, and takes nothing more."""
+    def close(self, seconds=threading.TIMEOUT_MAX):
+        """Finishes what waits, and takes nothing more. Returns whether all of it was finished within `seconds`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(min(max(0, deadline - time.monotonic()), threading.TIMEOUT_MAX))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self):
         while (batch := self._next()) is not None:

@@ -1,10 +1,13 @@
-"""TensorFlow Serving's gRPC services over a serving.Server: PredictionService and ModelService.
+"""TensorFlow Serving's gRPC services over a versions.Server: PredictionService and ModelService.
 
 Statuses and texts are those of tensorflow/serving, master of 2026-07-30 (servables/tensorflow/predict_util.cc, classifier.cc,
 get_model_metadata_impl.cc).
 """
 
 import asyncio
+import contextlib
+import os
+import socket
 import time
 
 import grpc
@@ -19,22 +22,32 @@ from tensorflow_serving.apis import (
 )
 
 from alexnet_tf.errors import ServingError
-from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, braces, logger
+from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, braces, check_values, logger
 
 MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
 MAX_REQUESTS = 512  # under way at once, before gRPC itself refuses: RESOURCE_EXHAUSTED
+CONNECTION_SECONDS = 5  # after which a client is told to make another; gRPC varies it by a tenth
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.so_reuseport", 0),  # a second server on a port must fail
     ("grpc.max_concurrent_streams", 2 * MAX_REQUESTS),  # of one client; ended ones count until it has heard of it
-    ("grpc.server_handshake_timeout_ms", 10_000), ("grpc.max_connection_idle_ms", 300_000)]
+    ("grpc.server_handshake_timeout_ms", 10_000), ("grpc.max_connection_idle_ms", 300_000),
+    # The only way to have gRPC send GOAWAY to a client and answer what it has sent meanwhile: stopped, it cancels that.
+    ("grpc.max_connection_age_ms", 1000 * CONNECTION_SECONDS)]
 
 
 def _array(name, proto):
     """The array in a TensorProto, of a shape that was checked."""
     try:
         return tf.make_ndarray(proto)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # the last of a number that its type does not hold, such as 300 for uint8
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
+
+
+def _arrays(protos):
+    """The arrays in TensorProtos by name, of shapes that were checked. Raises ServingError for values that are none."""
+    inputs = {key: _array(key, proto) for key, proto in protos.items()}
+    check_values(inputs)
+    return inputs
 
 
 def _proto(array):
@@ -135,7 +148,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                                                        f"be in the set {braces(signature.definition.outputs)}.")
             if wanted.count(alias) > 1:
                 raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {alias}")
-        outputs = await self._server.predict(signature, {key: _array(key, proto) for key, proto in request.inputs.items()})
+        inputs = await asyncio.to_thread(_arrays, dict(request.inputs))
+        outputs = await self._server.predict(signature, inputs)
         response = predict_pb2.PredictResponse(outputs={alias: _proto(outputs[alias]) for alias in wanted})
         response.model_spec.name, response.model_spec.signature_name = request.model_spec.name, name
         response.model_spec.version.value = version.number
@@ -176,3 +190,32 @@ async def start(server, host, port):
         raise OSError(str(error)) from None
     await grpc_server.start()
     return grpc_server, port
+
+
+async def stop(grpc_server, port, grace):
+    """Takes no new connections, waits until the clients have been told to leave and have left, and ends
+    the gRPC server of `port` once all is answered, or after `grace` seconds more."""
+    for listener in _sockets(port, socket.SO_ACCEPTCONN):
+        with contextlib.suppress(OSError):  # Linux alone ends listening so
+            listener.shutdown(socket.SHUT_RDWR)
+    deadline = time.monotonic() + 1.2 * CONNECTION_SECONDS
+    while any(map(_connected, _sockets(port))) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    await grpc_server.stop(grace)
+
+
+def _sockets(port, option=None):
+    """Yields this process's TCP sockets of `port`, or those that have the option: gRPC lists none."""
+    for number in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as one:
+            if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port:
+                if option is None or one.getsockopt(socket.SOL_SOCKET, option):
+                    yield one
+
+
+def _connected(one):
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True

@@ -83,13 +83,23 @@ def _leaves(value, shape, level, dtype, leaves):
         _leaves(element, shape, level + 1, dtype, leaves)
 
 
+def _from_base64(text):
+    """The bytes of base64 as absl::Base64Unescape takes it, which is TensorFlow Serving's: white space anywhere, padding by = or . or
+    none, and the alphabet with + and /; not the one of URLs. Raises ServingError."""
+    try:
+        digits = b"".join(text.encode("ascii").split())
+        data = digits.rstrip(b"=.")
+        missing = -len(data) % 4
+        if len(digits) - len(data) not in (0, missing):
+            raise ValueError("padding of another length")
+        return base64.b64decode(data + b"=" * missing, validate=True)
+    except ValueError:  # binascii.Error, or no ASCII
+        raise _bad("Unable to base64 decode") from None
+
+
 def _leaf(value, dtype):
     if dtype == tf.string and _is_base64(value):
-        text = value["b64"]
-        try:
-            return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except ValueError:  # binascii.Error, or no ASCII
-            raise _bad("Unable to base64 decode") from None
+        return _from_base64(value["b64"])
     if dtype == tf.string and isinstance(value, str):
         return value.encode(errors="surrogatepass")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface over a serving.Server.
+"""TensorFlow Serving's REST interface over a versions.Server.
 
     GET   /v1/models/NAME[/versions/N|/labels/L]             states of the versions
     GET   /v1/models/NAME[/versions/N|/labels/L]/metadata    signatures
@@ -7,16 +7,21 @@
     GET   /livez, /readyz                                    not TensorFlow Serving's: 200 while it runs, while it can predict
 
 Paths and statuses are those of tensorflow/serving, master of 2026-07-30 (model_servers/http_rest_api_handler.cc,
-http_rest_api_util.cc, http_server.cc). What it lacks: bounds on bodies, connections and slowness.
+http_rest_api_util.cc, http_server.cc), and so is the encoding of a body: none, or gzip. What it lacks: bounds on bodies,
+connections and slowness.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import re
+import resource
 import socket
+import struct
 import time
 import urllib.parse
+import zlib
 
 import tensorflow as tf
 import uvicorn
@@ -32,13 +37,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from alexnet_tf.errors import ServingError
 from alexnet_tf.serving import json_api, monitoring
 from alexnet_tf.serving.grpc_api import asked, model_metadata, model_status, refuse
-from alexnet_tf.serving.versions import REQUEST_SECONDS, logger
+from alexnet_tf.serving.versions import REQUEST_SECONDS, check_values, logger
 
-MAX_BODY = 32 * 2**20  # bytes of a request
+MAX_BODY = 32 * 2**20  # bytes of a request, and of what it inflates to
 MAX_BODIES = 8 * MAX_BODY  # bytes of all requests that are being read
-MAX_CONNECTIONS = 2000
+MAX_CONNECTIONS = 2000  # or half as many as the files that may be open
+LEAVE_SECONDS = 5  # in which a client with a connection learns by its next answer that the server stops
 HEAD_SECONDS, BODY_SECONDS = 10, 30  # in which a request's head, and then its body, must have come in
 
+_SO_ATTACH_FILTER = 26  # Linux's; Python does not name it
 _METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 _TARGET = r"(?i)/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?"
 _PATHS = {"GET": re.compile(_TARGET + "(/metadata)?"), "POST": re.compile(_TARGET + ":(classify|regress|predict)")}
@@ -91,14 +98,19 @@ class _Rest:
         version = model.version(*asked(spec))
         if method != "predict":
             refuse(model, spec, {"classify": "classification", "regress": "regression"}[method], method)
-        body = bytearray()
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", "x-gzip"):
+            raise ServingError("INVALID_ARGUMENT", f"Content-Encoding: {encoding[:60]} is not read; send gzip, or none")
+        body, held = bytearray(), 0
         try:
             await self._read(request, body)
+            held = len(body)
             self._server.batcher.require_room()  # a server that is busy should not take bodies to pieces in vain
-            form, signature, inputs = await asyncio.to_thread(json_api.read_inputs, body, version)
+            if encoding != "identity":
+                held += self._hold(MAX_BODY)
+            form, signature, inputs = await asyncio.to_thread(_inputs, body, encoding, version)
         finally:
-            self._held -= len(body)
-        signature.check({name: (array.shape, tf.as_dtype(array.dtype)) for name, array in inputs.items()})
+            self._held -= max(held, len(body))
         prediction = asyncio.ensure_future(self._server.predict(signature, inputs))
         gone = asyncio.ensure_future(request.receive())  # after the body there is nothing to receive but that the client has gone
         try:
@@ -117,12 +129,42 @@ class _Rest:
                 async for part in request.stream():
                     if len(body) + len(part) > MAX_BODY:
                         raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes")
-                    if self._held + len(part) > MAX_BODIES:
-                        raise HTTPException(503, "Too many requests are being read")
+                    self._hold(len(part))
                     body += part
-                    self._held += len(part)
         except TimeoutError:
             raise HTTPException(408, f"The body did not come in within {BODY_SECONDS} s") from None
+
+
+    def _hold(self, size):
+        """Counts so many bytes more; returns their number. Raises HTTPException if they are too many."""
+        if self._held + size > MAX_BODIES:
+            raise HTTPException(503, "Too many requests are being read")
+        self._held += size
+        return size
+
+
+def _inputs(body, encoding, version):
+    """(format, signature, arrays by name) of a body, looked through. Raises ServingError."""
+    if encoding != "identity":
+        body = _inflated(body)
+    form, signature, inputs = json_api.read_inputs(body, version)
+    signature.check({name: (array.shape, tf.as_dtype(array.dtype)) for name, array in inputs.items()})
+    check_values(inputs)
+    return form, signature, inputs
+
+
+def _inflated(body):
+    """What was compressed with gzip. Raises ServingError."""
+    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        raise ServingError("INVALID_ARGUMENT", "The body is not compressed with gzip, as its head says") from None
+    if len(inflated) > MAX_BODY:
+        raise ServingError("INVALID_ARGUMENT", f"The body inflates to more than {MAX_BODY} bytes")
+    if not inflater.eof or inflater.unused_data:
+        raise ServingError("INVALID_ARGUMENT", "The body ends within its gzip stream, or goes on behind it")
+    return inflated
 
 
 def _error(message):
@@ -158,23 +200,46 @@ def _metadata_json(response):
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, and a connection is closed on which the head of a request does not come in in time: uvicorn bounds the silence
-    between requests, but not the one before the first, nor a head that comes in bit by bit."""
+    """uvicorn's, but no silent client keeps others out.
+
+    A connection is closed on which the head of a request does not come in in time: uvicorn bounds the silence between requests,
+    but not the one before the first, nor a head that comes in bit by bit. And where a connection is one too many, another is given
+    up for it on which nothing is asked: first those that never asked anything.
+    """
 
     _deadline = None
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._silent_since = self.loop.time()
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        if len(self.connections) > _most_connections():
+            idle = [other for other in self.connections if other is not self and other.idle]
+            if idle:
+                min(idle, key=lambda other: (other.cycle is not None, other._silent_since)).give_up()
+
+    @property
+    def idle(self):
+        return self.cycle is None or self.cycle.response_complete
+
+    def give_up(self):
+        self.connections.discard(self)  # at once: many may come in before it is told that the connection is lost
+        self.transport.abort()
 
     def data_received(self, data):
         super().data_received(data)
-        head_is_due = self.cycle is None or self.cycle.response_complete
-        if self._deadline and not head_is_due:
+        if self._deadline and not self.idle:
             self._deadline.cancel()
             self._deadline = None
-        elif head_is_due and not self._deadline:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        elif self.idle and not self._deadline:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def on_response_complete(self):
+        self._silent_since = self.loop.time()
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self):
+        self.transport.abort()  # to close would wait for a client that does not take its answer
 
     def connection_lost(self, exc):
         if self._deadline:
@@ -182,9 +247,47 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
 
+def _most_connections():
+    return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
 class _Uvicorn(uvicorn.Server):
     def capture_signals(self):
         return contextlib.nullcontext()  # they are the binary's: gRPC has to stop too
+
+    async def stop(self, listener):
+        """Takes no new connections, and waits until those that there are have heard that they should leave, or said nothing for
+        a while; then has `serve` end."""
+        _take_no_more(listener)
+        await asyncio.sleep(0.1)  # connections that were on their way are accepted meanwhile
+        for server in self.servers:
+            server.close()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self.server_state.connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        self.should_exit = True
+
+
+def _told(app, model):
+    """`app`, whose answers close their connections once `model` is stopping: or a client's next request would find nobody."""
+    async def answer(scope, receive, send):
+        async def tell(message):
+            if model.stopping and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await app(scope, receive, tell)
+
+    return answer
+
+
+def _take_no_more(listener):
+    """Has the kernel ignore whoever wants to connect, so that nobody is connected and never served when the socket is closed."""
+    # Of a TCP header, byte 13: 2 is SYN, by which a connection begins.
+    program = ((0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    with contextlib.suppress(OSError):  # another kernel than Linux
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(code)))
 
 
 def bind(host, port):
@@ -197,11 +300,13 @@ def bind(host, port):
 
 
 def rest_server(server):
-    """A uvicorn.Server for `await its.serve(sockets=[...])`, which ends once `should_exit` is set and all is answered."""
+    """A uvicorn.Server for `await its.serve(sockets=[...])`, which ends once `should_exit` is set and all is answered; its `stop`
+    sees to that gently."""
     rest = _Rest(server)
     app = Starlette(routes=[
         Route("/livez", rest.live), Route("/readyz", rest.ready), Route(monitoring.PATH, rest.metrics),
         Route("/v1/{path:path}", rest.answer, methods=_METHODS), Route("/V1/{path:path}", rest.answer, methods=_METHODS)])
     return _Uvicorn(uvicorn.Config(
-        app, http=_Protocol, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False, server_header=False,
-        limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=60, timeout_graceful_shutdown=REQUEST_SECONDS))
+        _told(app, server.model), http=_Protocol, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False,
+        server_header=False, limit_concurrency=_most_connections() + 1, timeout_keep_alive=60,
+        timeout_graceful_shutdown=REQUEST_SECONDS))

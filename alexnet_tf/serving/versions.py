@@ -8,21 +8,20 @@ from it in what it loads: a version's folder that is still being written is left
 import asyncio
 import functools
 import gc
-import io
 import json
 import logging
 import pathlib
+import re
 import threading
-import warnings
+import time
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf.data import shapes
+from alexnet_tf.data import picture_headers, shapes
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving.batching import Batcher
 
@@ -31,11 +30,13 @@ MAX_ENQUEUED_BATCHES = 4  # of the largest size: on top of the batches that run,
 BATCH_THREADS = 2  # while one batch is in the matrix products, which use all cores, the other decodes its pictures, on one core
 LOAD_ATTEMPTS = 5  # TensorFlow Serving's --max_num_load_retries
 REQUEST_SECONDS = 30  # TensorFlow Serving's --rest_api_timeout_in_ms
-MAX_PIXELS = 50_000_000  # of a request's pictures together, by their headers: 150 MB decoded, and seconds of a core
+MAX_PIXELS = 50_000_000  # of a request's pictures together, by their headers: 150 MB decoded, and a second of a core
+MAX_VERSION = 2**63 - 1  # what the messages of status and metadata hold
 STABLE = "stable"  # the version label of what is served, here and in the files of serving_config
 DEFAULT_SIGNATURE = "serving_default"
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what the graph's decoder reads
+_CLOSE_SECONDS = 5  # for threads to end that nobody waits for any more
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}  # TensorFlow numbers its errors likewise
 
 logger = logging.getLogger("alexnet_tf.serving")
@@ -79,6 +80,37 @@ class Signature:
             raise ServingError("INVALID_ARGUMENT", f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}")
 
 
+def check_values(inputs):
+    """Raises ServingError for pictures that cost too much, or are none, and for numbers that are none. Takes a while: off the event
+    loop."""
+    pixels = 0
+    for name, array in inputs.items():
+        if array.dtype == object:
+            pixels += sum(map(_pixels, array.flat))
+        elif not np.isfinite(array).all():  # max(NaN, 0) may be 0, and then the answer looks like one
+            raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be finite numbers; NaN or Infinity is provided")
+    if pixels > MAX_PIXELS:
+        raise ServingError("INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels")
+
+
+def _pixels(picture):
+    """How many pixels the header of a picture file claims. Raises ServingError for bytes that are none."""
+    try:
+        # A tensor that claims rows without any values holds no bytes at all.
+        cost = picture_headers.cost(picture) if isinstance(picture, bytes) else None
+    except ValueError as error:
+        raise ServingError("INVALID_ARGUMENT", f"The request has {error}") from None
+    if not cost or cost.format not in _FORMATS:
+        raise ServingError("INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}")
+    return cost.pixels
+
+
+def words(message):
+    """An error of TensorFlow's runtime in the kernel's own words, without names of nodes and Python's wrapping of it."""
+    message = message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0].partition("\n\t [[")[0]
+    return re.sub(r"\[?\[?\{\{[^{}]*\}\}\]?\]? *", "", message).strip()
+
+
 def braces(names):
     """A set as TensorFlow Serving's messages write it."""
     return "{" + ",".join(sorted(names)) + "}"
@@ -95,6 +127,9 @@ class Version:
     def __init__(self, path):
         """Raises whatever is wrong with the folder."""
         self.number = int(path.name)
+        for file in (*path.glob("*"), *path.glob("*/*")):
+            if file.exists() and not (file.is_file() or file.is_dir()):  # to open a pipe is to wait for ever
+                raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
         saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
         sizes = allowed_batch_sizes(path)
@@ -132,11 +167,16 @@ class Model:
     def __init__(self, name, folder):
         self.name, self._folder = name, pathlib.Path(folder)
         self.states = {}  # number -> (state, code, message), in the words of ModelVersionStatus
+        self.stopping = False  # once it is set, probes hear that nothing should be sent any more; what is sent is answered
         self._current, self._failures, self._seen = None, {}, {}
 
     @property
-    def ready(self):
+    def loaded(self):
         return self._current is not None
+
+    @property
+    def ready(self):
+        return self.loaded and not self.stopping
 
     def poll(self, still=True):
         """Loads the newest version if it is not the one that is served, or the newest that loads. With `still`, a folder is tried
@@ -159,7 +199,7 @@ class Model:
         try:
             version = Version(path)
         except Exception as error:  # a damaged folder can raise anything; what is served stays
-            message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            message = " ".join(words(f"{type(error).__name__}: {error}").split())[:500]
             last = attempt == LOAD_ATTEMPTS
             self.states[number] = ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
             logger.error("version does not load", extra={"fields": {
@@ -196,14 +236,17 @@ class Model:
             raise ServingError("NOT_FOUND", f"Could not find version {number} of model {name}")
         if not states:
             raise ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
+        if self.stopping:
+            states = {one: ("UNLOADING", *rest) if state == "AVAILABLE" else (state, *rest)
+                      for one, (state, *rest) in states.items()}
         return [(one, *states[one]) for one in sorted(states, reverse=True) if number in (None, one)]
 
 
 def _versions(folder):
-    """Number -> path of the folders below `folder` whose names are numbers, as TensorFlow Serving reads them."""
+    """Number -> path of the folders below `folder` whose names are numbers of 63 bits, as TensorFlow Serving reads them."""
     try:
         return {int(path.name): path for path in folder.iterdir()
-                if path.name.isascii() and path.name.isdecimal() and path.is_dir()}
+                if path.name.isascii() and path.name.isdecimal() and int(path.name) <= MAX_VERSION and path.is_dir()}
     except OSError:  # the disk is away for a moment: what is served stays
         return {}
 
@@ -224,7 +267,7 @@ class Server:
         """Loads the newest version that loads. Raises UserError where there is none."""
         self.model, self.metrics = Model(name, folder), metrics
         self.model.poll(still=False)
-        if not self.model.ready:
+        if not self.model.loaded:
             reason = "; ".join(f"version {number}: {message}" for number, (_, _, message) in self.model.states.items())
             raise UserError(f"--saved_model={folder} holds no version that loads ({reason or 'no folder whose name is a number'}); "
                             "pass the folder that holds the versions that python -m alexnet_tf.export wrote.")
@@ -243,9 +286,7 @@ class Server:
                 logger.exception("poll failed")  # and go on: what is served stays
 
     async def predict(self, signature, inputs):
-        """Outputs of `signature` for `inputs`, arrays by name that it has checked. Raises ServingError."""
-        if sum(_pixels(picture) for array in inputs.values() if array.dtype == object for picture in array.flat) > MAX_PIXELS:
-            raise ServingError("INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels")
+        """Outputs of `signature` for `inputs`, arrays by name that it and `check_values` have checked. Raises ServingError."""
         rows = len(next(iter(inputs.values())))
         future = self.batcher.submit(signature, inputs, rows)
         try:
@@ -253,25 +294,13 @@ class Server:
         except TimeoutError:
             raise ServingError("DEADLINE_EXCEEDED", f"Timed out after {REQUEST_SECONDS} s") from None
         except tf.errors.OpError as error:
-            # The kernel's own words, from between those of Python's runtime, which TensorFlow Serving has not.
-            message = error.message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0]
-            raise ServingError(_CODES.get(error.error_code, "INTERNAL"), message) from None
+            raise ServingError(_CODES.get(error.error_code, "INTERNAL"), words(error.message)) from None
 
     def close(self):
-        """Answers what waits, and ends the threads."""
+        """Answers what waits, and ends the threads. Returns whether they have ended: one that decodes a picture, or loads a version,
+        cannot be interrupted, and is not waited for longer than a few seconds."""
         self._stopped.set()
-        self._poller.join()
-        self.batcher.close()
-
-
-def _pixels(picture):
-    """How many pixels the header of a picture file claims. Raises ServingError for bytes that are none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound is ours
-            width, height = Image.open(io.BytesIO(picture), formats=_FORMATS).size
-    except Image.DecompressionBombError:
-        return MAX_PIXELS + 1
-    except Exception:  # Pillow's readers raise what they like
-        raise ServingError("INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}") from None
-    return width * height
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        ended = self.batcher.close(_CLOSE_SECONDS)
+        self._poller.join(max(0, deadline - time.monotonic()))
+        return ended and not self._poller.is_alive()

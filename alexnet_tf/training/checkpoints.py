@@ -167,7 +167,7 @@ def _load_weights_file(path):
 def _build(arrays, settings):
     """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not its weights."""
     Preprocessing(**settings["preprocessing"])
-    if missing := {"flags", "source", "versions", "commit"} - settings.keys():
+    if missing := {"flags", "source", "versions"} - settings.keys():
         raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
     classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
     if not all(isinstance(name, str) for name in settings["class_names"]) or not isinstance(image_size, int):

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import re
 import sys
 import threading
 import zlib
@@ -51,29 +52,51 @@ def check_divides(batch_size, replicas):
 
 
 def _multi_worker():
-    """One process a worker, each with its own TF_CONFIG: {"cluster": {"worker": [addresses]}, "task": {"type", "index"}}."""
-    example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-    text = os.environ.get("TF_CONFIG", "")
-    try:
-        config = json.loads(text)
-        addresses, task = config["cluster"]["worker"], config["task"]
-        valid = task["type"] == "worker" and 0 <= task["index"] < len(addresses)
-    except (ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
-        raise UserError(f"--distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}; "
-                        f"it should look like {example}, with this worker's own index.")
+    """One process a worker, each with its own TF_CONFIG."""
+    addresses, index = _cluster(os.environ.get("TF_CONFIG", ""))
     watchdog = threading.Timer(_GATHER_SECONDS, _give_up, [f"not all of {', '.join(addresses)} appeared in {_GATHER_SECONDS} s"])
     watchdog.daemon = True
     watchdog.start()  # TensorFlow itself would wait for ever, deaf to SIGTERM
     try:
         options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=_COLLECTIVE_SECONDS)
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    except (RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"Worker {task['index']} at {addresses[task['index']]} could not start "
+        cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=index)
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"Worker {index} at {addresses[index]} could not start "
                         f"({' '.join(str(error).split())[:200]}); see TF_CONFIG.") from None
     finally:
         watchdog.cancel()
+
+
+def _cluster(text):
+    """(addresses of all processes that train, the index of this one among them) from a TF_CONFIG.
+
+    A chief trains like the others, and comes first, as worker 0. Kubernetes' jobs write indices as text, and name evaluators,
+    which take no part. Raises UserError.
+    """
+    example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+    given = f"--distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}"
+    try:
+        config = json.loads(text)
+        jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
+        if isinstance(index, bool) or not re.fullmatch(r"\d{1,9}", str(index), re.ASCII):
+            raise ValueError
+        jobs = {job: addresses for job, addresses in jobs.items() if addresses}
+        chief, workers = jobs.get("chief", []), jobs.get("worker", [])
+        texts = all(isinstance(address, str) and address for address in [*chief, *workers])
+        valid = isinstance(chief, list) and isinstance(workers, list) and texts and len(chief) <= 1
+    except (ValueError, KeyError, TypeError, AttributeError):
+        valid = False
+    if valid and kind == "evaluator":
+        raise UserError(f"{given}: an evaluator takes no part in training; start none, and run "
+                        "python -m alexnet_tf.evaluate afterwards.")
+    if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
+        raise UserError(f"{given}: workers train together without {', '.join(map(str, strangers))}; start a chief and "
+                        "workers alone, or workers alone.")
+    if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
+        raise UserError(f"{given}; it should look like {example}, with this worker's own index.")
+    return [*chief, *workers], int(index) + (len(chief) if kind == "worker" else 0)
 
 
 def leave_lost_workers(strategy, error):

@@ -28,7 +28,6 @@ _SERVED_SECONDS = flags.DEFINE_float("served_seconds", 10, "serving: length of e
 _SERVED_REQUESTS = flags.DEFINE_integer(
     "served_requests", 0, "serving: so many requests more, over which the server's memory is watched; a small model will do.", flag_values=FLAGS)
 
-_SERVE = pathlib.Path(__file__).parent.parent / "serve.py"
 _ROUNDS = 3
 _CLIENTS = 96  # that each wait for an answer before they ask again: two batches run, one fills
 
@@ -70,7 +69,7 @@ async def _figures(bare, sizes, pictures, address, port):
 @contextlib.contextmanager
 def _served(folder):
     """A server in a process of its own; gives its REST address and gRPC port."""
-    process = subprocess.Popen([sys.executable, _SERVE, f"--saved_model={folder}", "--port=0", "--rest_api_port=0"],
+    process = subprocess.Popen([sys.executable, "-m", "alexnet_tf", "serve", f"--saved_model={folder}", "--port=0", "--rest_api_port=0"],
                                stderr=subprocess.PIPE, text=True)
     try:
         for line in process.stderr:
