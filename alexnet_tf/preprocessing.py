@@ -1,4 +1,5 @@
-"""Pixels in, network input out: the only home of decoding, scaling, cropping, mirroring, colour noise and mean subtraction.
+"""Pixels in, network input out: the only home of scaling, cropping, mirroring, colour noise and mean subtraction. Bytes become
+pixels in `decoding`.
 
 Training, evaluation, export and classification all call this module, so that a network never sees pixels prepared in another
 way than those it was trained on. uint8 travels between the stages; `to_network_input`, and in training `to_training_input`, do the
@@ -12,10 +13,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-# As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
-_DCT = {"dct_method": "INTEGER_ACCURATE"}
-_RATIOS = 1, 2, 4, 8  # by which libjpeg makes a JPEG smaller as it decodes it
-LARGEST_PICTURE = 89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
+from alexnet_tf.decoding import decode, jpeg_in_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,54 +37,6 @@ class Preprocessing:
 def default_resize(row, image_size):
     """The `resize` that belongs to `image_size` for a row of model.VARIANTS: the variant's own, or in proportion 8 / 7."""
     return row["resize"] if image_size == row["image_size"] else round(image_size * 8 / 7)
-
-
-def decode(picture, resize=None):
-    """Decodes the bytes of one JPEG, PNG, BMP or GIF file (its first frame) to RGB, uint8 [height, width, 3].
-
-    Grey is repeated, CMYK converted, 16 bits cut to 8; alpha and EXIF orientation are ignored. With `resize`, a JPEG whose
-    shorter side is at least 4, 8 or 16 times as many pixels is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does sooner
-    and without aliasing; what is left to scale is at least twice `resize`, so that the result is hardly another. Raises
-    tf.errors.InvalidArgumentError for bytes that are no picture, that end early, or whose header promises more than
-    LARGEST_PICTURE pixels, before any of them is decoded.
-    """
-    is_jpeg = tf.io.is_jpeg(picture)
-    shape = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(picture), lambda: _shape_in_header(picture))
-    picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
-    size = shape[:2]
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    checks = [tf.debugging.Assert(pixels > 0, ["neither JPEG, PNG, GIF nor BMP, or without pixels"]),
-              tf.debugging.Assert(pixels <= LARGEST_PICTURE, [f"its header promises more than {LARGEST_PICTURE} pixels"])]
-    halvings = _halvings(size, resize) if resize else tf.constant(0)
-    ways = [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in _RATIOS]
-    ways.append(functools.partial(tf.io.decode_image, picture, 3, expand_animations=False))
-    with tf.control_dependencies([check for check in checks if check is not None]):  # None: it has run already
-        return tf.ensure_shape(tf.switch_case(tf.where(is_jpeg, halvings, 4), ways), [None, None, 3])
-
-
-def _as_adobe_has_it(picture):
-    """A JPEG of four colours with a marker of Adobe's before its own, if it has one, which then prevails.
-
-    Without one, TensorFlow takes 255 for full ink. What writes such files, and Pillow, take it for none, as Adobe does.
-    """
-    marker = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\0"
-    return tf.strings.join([tf.strings.substr(picture, 0, 2), marker, tf.strings.substr(picture, 2, -1)])
-
-
-def _shape_in_header(picture):
-    """int32 [height, width, 3] that the header of a PNG, GIF or BMP file states; zeros instead for any other file."""
-    def numbers(begin, dtype, little_endian=True):
-        width_height = tf.io.decode_raw(tf.strings.substr(picture, begin, 2 * dtype.size), dtype, little_endian)
-        # A BMP that is stored from top to bottom has a negative height.
-        return tf.concat([tf.abs(tf.cast(width_height[::-1], tf.int32)), [3]], 0)
-
-    def starts_with(signature):
-        return tf.strings.substr(picture, 0, len(signature)) == signature
-
-    return tf.case([(starts_with(b"\x89PNG"), lambda: numbers(16, tf.int32, little_endian=False)),
-                    (starts_with(b"GIF8"), lambda: numbers(6, tf.uint16)),
-                    (starts_with(b"BM"), lambda: numbers(18, tf.int32))],
-                   default=lambda: tf.zeros([3], tf.int32))
 
 
 def central_crop(image, preprocessing):
@@ -122,31 +72,9 @@ def decode_random_crop(picture, preprocessing, seed):
 
 
 def random_crop_of_jpeg(picture, preprocessing, seed):
-    """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded.
-
-    Raises tf.errors.InvalidArgumentError for another format, and for a file that does not end as a JPEG does, of which this part
-    may be there and the rest not, or of more than LARGEST_PICTURE pixels, as `decode` does.
-    """
-    shape = tf.image.extract_jpeg_shape(picture)  # an error for any other format
-    checks = [tf.debugging.Assert(tf.strings.substr(picture, -2, 2) == b"\xff\xd9", ["no JPEG that ends as one"]),
-              tf.debugging.Assert(tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= LARGEST_PICTURE, ["too many pixels"])]
-    with tf.control_dependencies([check for check in checks if check is not None]):  # None: it has run already
-        shape = tf.identity(shape)
-    picture = tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture)
-    halvings = _halvings(shape[:2], preprocessing.resize)
-    divisor = tf.bitwise.left_shift(1, halvings)
-
-    def part(begin, size):
-        window = tf.concat([begin, size], 0)
-        return tf.switch_case(halvings, [
-            functools.partial(tf.image.decode_and_crop_jpeg, picture, window, 3, ratio, **_DCT) for ratio in _RATIOS])
-
-    return _random_window((shape[:2] + divisor - 1) // divisor, part, preprocessing, seed)
-
-
-def _halvings(size, resize):
-    """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice `resize`."""
-    return tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
+    """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded. Raises as `decoding.jpeg_in_parts` does."""
+    size, part = jpeg_in_parts(picture, preprocessing.resize)
+    return _random_window(size, part, preprocessing, seed)
 
 
 def _cut(image, begin, size):
