@@ -54,10 +54,10 @@ class Served:
         self._loop.close()
         self.core.close()
 
-    def request(self, path, body=None, method=None):
+    def request(self, path, body=None, method=None, headers={}):
         """(status, body) of a request; `body` is bytes, or an object to be sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, method=method)
+        request = urllib.request.Request(self.url + path, data, dict(headers), method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
@@ -65,6 +65,6 @@ class Served:
             with contextlib.closing(error):
                 return error.code, error.read().decode()
 
-    def predict(self, body, path="/v1/models/alexnet:predict"):
-        status, text = self.request(path, body)
+    def predict(self, body, path="/v1/models/alexnet:predict", headers={}):
+        status, text = self.request(path, body, headers=headers)
         return status, json.loads(text)

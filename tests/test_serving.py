@@ -3,6 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import gzip
+import http.client
+import io
+import itertools
 import json
 import os
 import pathlib
@@ -21,6 +25,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from PIL import Image
 from served import CLASS_NAMES, SIZES, Served, write_export
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
@@ -37,8 +42,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
-from alexnet_tf.serving import client, json_api, rest_api, tf_serving, versions
 from alexnet_tf.serving.batching import Batcher
+from alexnet_tf.serving.versions import client, json_api, rest_api, tf_serving, versions
 
 ROOT = pathlib.Path(__file__).parent.parent
 PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
@@ -228,6 +233,170 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(server, side):
     for pictures in ([bomb(side)], [bomb(side // 2)] * 5):
         assert server.predict({"instances": list(map(b64, pictures))}) == (
             400, {"error": "The request has pictures of more than 50000000 pixels"})
+
+
+def encoded(kind, **options):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, kind, **options)
+    return file.getvalue()
+
+
+GIF, SCANS = encoded("GIF"), encoded("JPEG", progressive=True)
+
+
+@pytest.mark.parametrize("picture,message", [
+    (GIF[:-1] + b"\x2c\0\0\0\0" + struct.pack("<HH", 12_000, 12_000) + b"\0\2\1\0\0;", "more than 50000000 pixels"),
+    (SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda"):-2] * 3000 + SCANS[-2:], "a JPEG of more than 500 scans"),
+    (SCANS[:2] + b"\xff\xfe\0\2" * 300_000 + SCANS[2:], "a JPEG of more than 200000 segments")])
+def test_pictures_as_weapons(server, stubs, picture, message):
+    status, answer = server.predict({"instances": [b64(picture)]})
+    assert status == 400 and message in answer["error"]
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as error:
+        stubs[0].Predict(predict_request([picture]), 60)
+    assert message in error.value.details()
+
+
+def test_pictures_are_looked_at_off_the_event_loop(server, stubs, monkeypatch):
+    threads = []
+    monkeypatch.setattr(versions.picture_headers, "cost", lambda picture: threads.append(threading.current_thread()))
+    assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 400
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+        stubs[0].Predict(predict_request(PICTURES[:1]), 60)
+    assert len(threads) == 2 and server._thread not in threads
+
+
+def png_without_end():
+    picture = encoded("PNG")
+    return picture[:-20]
+
+
+@pytest.mark.parametrize("picture", [
+    PICTURES[0][:1500], png_without_end(), GIF[:-8], encoded("BMP")[:60], b"\xff\xd8\xff" + b"x" * 100,
+    b"GIF89a" + bytes(30), encoded("PNG")[:40] + b"\0" * 40, b"BM" + bytes(60), encoded("WEBP")[:60]])
+def test_errors_name_no_nodes(server, picture):
+    status, answer = server.predict({"instances": [b64(picture)]})
+    assert status == 400 and answer["error"]
+    for word in ("{{", "[[", "node", "[Op:", "Traceback", "/job:"):
+        assert word not in answer["error"]
+
+
+def test_words_of_an_error():
+    assert versions.words("{{function_node __inference_signature_wrapper_9}} {{function_node map_body_7}} assertion failed: [x]\n"
+                         "\t [[{{node map/while/Assert}}]]\n\t [[y]] [Op:__inference_wrapper]") == "assertion failed: [x]"
+
+
+# gzip and base64, as TensorFlow Serving reads them.
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP ", "x-gzip"])
+def test_gzip(server, expected, encoding):
+    body = gzip.compress(json.dumps({"instances": list(map(b64, PICTURES))}).encode())
+    status, answer = server.predict(body, headers={"Content-Encoding": encoding})
+    assert status == 200
+    check_rows(answer["predictions"], expected)
+
+
+@pytest.mark.parametrize("body,encoding,message", [
+    (b"{}", "gzip", "is not compressed with gzip"), (gzip.compress(b"{}")[:-3], "gzip", "ends within its gzip stream"),
+    (gzip.compress(b"{}") + b"x", "gzip", "goes on behind it"),
+    (gzip.compress(b" " * (rest_api.MAX_BODY + 1)), "gzip", "inflates to more than 33554432 bytes"),
+    (zlib.compress(b"{}"), "deflate", "Content-Encoding: deflate is not read; send gzip, or none"),
+    (b"{}", "gzip, gzip", "Content-Encoding: gzip, gzip is not read")])
+def test_bad_encodings(server, body, encoding, message):
+    status, answer = server.predict(body, headers={"Content-Encoding": encoding})
+    assert status == 400 and message in answer["error"]
+
+
+def test_memory_of_bodies_is_given_back(server):
+    held = []
+    rest = next(route for route in server._rest.config.app.__closure__ if hasattr(route.cell_contents, "routes"))
+    bound = rest.cell_contents.routes[-1].endpoint.__self__
+    for body, encoding in ((b"{}", "identity"), (gzip.compress(b"{}"), "gzip"), (b"x", "gzip"), (b"x", "br")):
+        server.predict(body, headers={"Content-Encoding": encoding})
+        held.append(bound._held)
+    assert held == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("text", ["+/+/AQ==", "+/+/AQ", "+/+/\r\nAQ==\n", " +/ +\t/A Q = =", "+/+/AQ..", "+/+/AR=="])
+def test_base64(text):
+    assert json_api._from_base64(text) == b"\xfb\xff\xbf\x01"
+
+
+@pytest.mark.parametrize("text", ["-_-_AQ==", "AQ=", "AQ===", "A", "A===", "AQ==AQ==", "AQ=Q", "AQAQ=", "A\u00a0Q==", "\0", "*"])
+def test_bad_base64(text):
+    with pytest.raises(ServingError, match="Unable to base64 decode"):
+        json_api._from_base64(text)
+
+
+# Numbers that are none.
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("signature", ["images", "edge"])
+def test_numbers_that_are_none(server, number, signature):
+    image = json.dumps(IMAGE).replace("0", number, 1)
+    body = f'{{"signature_name": "{signature}", "instances": [{image}]}}'.encode()
+    assert server.predict(body) == (400, {"error": "Expects images to be finite numbers; NaN or Infinity is provided"})
+
+
+def image_request(signature, proto):
+    request = predict_pb2.PredictRequest(inputs={"images": proto})
+    request.model_spec.name, request.model_spec.signature_name = "alexnet", signature
+    return request
+
+
+@pytest.mark.parametrize("signature,proto,message", [
+    ("images", tf.make_tensor_proto(np.full([1, 28, 28, 1], np.nan, np.float32)), "Expects images to be finite numbers"),
+    ("edge", tf.make_tensor_proto(np.full([1, 28, 28, 1], np.inf, np.float32)), "Expects images to be finite numbers"),
+    *(("images_uint8", tensor_pb2.TensorProto(
+        dtype=tf.uint8.as_datatype_enum, tensor_shape=tf.TensorShape([1, 28, 28, 1]).as_proto(), int_val=[value]),
+       "tensor parsing error: images") for value in (300, -1, 256, 2**31 - 1))])
+def test_numbers_that_no_image_has(stubs, signature, proto, message):
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as error:
+        stubs[0].Predict(image_request(signature, proto), 60)
+    assert message in error.value.details()
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "\U0001f600" * 10_000])
+def test_long_texts_of_clients_are_cited_in_part(stubs, text):
+    for changes, code in (({"name": text}, "NOT_FOUND"), ({"label": text}, "INVALID_ARGUMENT"),
+                          ({"signature": text}, "FAILED_PRECONDITION"), ({"output_filter": [text]}, "INVALID_ARGUMENT"),
+                          ({"inputs": {text: tf.make_tensor_proto(1)}}, "INVALID_ARGUMENT")):
+        with pytest.raises(grpc.RpcError) as error:
+            stubs[0].Predict(changed(**changes), 60)
+        assert error.value.code().name == code and text[0] in error.value.details()
+
+
+# Connections.
+
+
+def ask_alive(connection):
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"alive\n"):
+        part = connection.recv(10_000)
+        assert part, answer
+        answer += part
+    return answer
+
+
+def test_silent_connections_lock_nobody_out(server, monkeypatch):
+    monkeypatch.setattr(rest_api, "MAX_CONNECTIONS", 5)
+    with contextlib.ExitStack() as stack:
+        def connect():
+            return stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+
+        kept = connect()
+        ask_alive(kept)
+        silent = [connect() for _ in range(30)]
+        ask_alive(kept)  # whoever asked before is the last to be given up
+        ask_alive(connect())
+        assert [one.recv(1) for one in silent[:26]] == [b""] * 26
+
+
+def test_a_connection_is_a_file(monkeypatch):
+    monkeypatch.setattr(rest_api.resource, "getrlimit", lambda kind: (1024, 1024))
+    assert rest_api._most_connections() == 512
 
 
 def test_a_connection_sends_without_waiting_for_acknowledgements():
@@ -510,6 +679,13 @@ def test_the_queue_is_bounded_and_whoever_leaves_it_costs_nothing(gate):
     assert gate[0].batches[1:] == [[8, 8]]
 
 
+def test_close_waits_for_no_thread_for_ever(gate):
+    future = submit(*gate, 1)
+    assert not gate[1].close(seconds=0.01)
+    gate[0].opened.set()
+    assert gate[1].close() and answers([future]) == [[2]]
+
+
 def test_close_answers_what_waits(gate):
     futures = [submit(*gate, number) for number in range(5)]
     gate[0].opened.set()
@@ -611,12 +787,42 @@ def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(expo
 
 
 def test_only_numbers_are_versions(exports, tmp_path):
-    for name in ("1", ".2", "3.tmp", "x", "-4", "٥"):
+    for name in ("1", ".2", "3.tmp", "x", "-4", "٥", "1" * 20, str(2**63), "9" * 250):
         shutil.copytree(exports / "1", tmp_path / name)
     (tmp_path / "9").write_text("a file")
+    os.mkfifo(tmp_path / "10")
     model = versions.Model("alexnet", tmp_path)
     model.poll(still=False)
     assert states(model) == {1: "AVAILABLE"}
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index", "assets.extra/manifest.json"])
+def test_a_pipe_in_a_version_halts_nobody(exports, tmp_path, name):
+    for version in "12":
+        shutil.copytree(exports / version, tmp_path / version)
+    (tmp_path / "2" / name).unlink()
+    os.mkfifo(tmp_path / "2" / name)
+    model = versions.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    assert states(model) == {1: "AVAILABLE", 2: "LOADING"}
+    assert f"{name} is neither a file nor a folder" in model.states[2][2]
+
+
+def test_health_turns_first(exports, server):
+    model = versions.Model("alexnet", exports)
+    model.poll(still=False)
+    model.stopping = True
+    assert not model.ready and model.loaded
+    assert [state for _, state, _, _ in model.status("alexnet")] == ["UNLOADING"]
+    assert model.version("alexnet").number == 2  # what is sent is answered
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        assert b"connection: close" not in ask_alive(connection)
+        server.core.model.stopping = True
+        try:
+            assert server.request("/readyz")[0] == 503
+            assert b"\r\nconnection: close\r\n" in ask_alive(connection) and connection.recv(1) == b""
+        finally:
+            server.core.model.stopping = False
 
 
 # The binary.
@@ -646,6 +852,63 @@ def test_a_process_serves_and_ends_when_it_is_told_to(exports):
     assert answer.startswith(b"HTTP/1.1 200") and b'"predictions"' in answer
     output, rest = process.communicate()
     assert (process.returncode, output) == (143, "") and json.loads(rest)["event"] == "stopped"
+
+
+def until_refused(ask):
+    """The number of times that `ask` returns, before it raises ConnectionRefusedError."""
+    for count in itertools.count():
+        try:
+            ask()
+        except ConnectionRefusedError:
+            return count
+
+
+def test_a_stop_loses_no_request(exports):
+    """Clients of both protocols ask until nobody listens any more: whatever they could send is answered."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools/serve.py", f"--saved_model={exports}", "--port=0", "--rest_api_port=0"],
+        stderr=subprocess.PIPE, text=True)
+    ports = next(event for event in map(json.loads, process.stderr) if event["event"] == "serving")
+    body = json.dumps({"instances": [b64(PICTURES[0])]})
+    counts = {}
+
+    def rest(name, headers):
+        connection = http.client.HTTPConnection("127.0.0.1", ports["rest_api_port"], timeout=60)
+
+        def ask():
+            connection.request("POST", PREDICT, body, headers)  # connects anew after an answer that closes
+            with connection.getresponse() as answer:
+                assert answer.status == 200 and answer.read()
+
+        counts[name] = until_refused(ask)
+
+    def over_grpc():
+        with grpc.insecure_channel(f"127.0.0.1:{ports['port']}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+            def ask():
+                try:
+                    stub.Predict(predict_request(PICTURES[:1]), 60)
+                except grpc.RpcError as error:
+                    assert error.code().name == "UNAVAILABLE" and "failed to connect" in error.details(), error
+                    raise ConnectionRefusedError from None
+                asked.set()
+
+            counts["grpc"] = until_refused(ask)
+
+    asked = threading.Event()
+    clients = [threading.Thread(target=rest, args=["kept alive", {}]), threading.Thread(target=over_grpc),
+               threading.Thread(target=rest, args=["anew", {"Connection": "close"}])]
+    for one in clients:
+        one.start()
+    assert asked.wait(60)
+    process.send_signal(signal.SIGTERM)
+    for one in clients:
+        one.join()
+    _, lines = process.communicate()
+    assert process.returncode == 143
+    assert [json.loads(line)["event"] for line in lines.splitlines()] == ["stopping", "stopped"]
+    assert set(counts) == {"kept alive", "anew", "grpc"}  # a client that lost a request has no count
 
 
 @pytest.mark.parametrize("arguments,message", [

@@ -14,7 +14,7 @@ MAX_TEXTS = 8  # compressed ones in a PNG: libpng inflates each and keeps it, up
 _SCANS_OF_A_PIXEL = 10  # a progressive JPEG as encoders write it
 
 # Of a JPEG: what ends the data of a scan. FF 00 is an FF in the data, and FF D0 to FF D7 are restarts within it.
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _WINDOW = 2**20  # bytes that are searched at once: the search lets no other thread of Python run
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 

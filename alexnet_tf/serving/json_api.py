@@ -121,7 +121,8 @@ def _tensor(name, value, dtype, dims):
     if len(shape) != len(dims) or any(size not in (-1, length) for size, length in zip(dims, shape)):
         raise _bad(f"Expects {name} to be of shape {brackets(dims)}; {brackets(shape)} is provided")
     if dtype != tf.string and len(shape) > 1:  # pictures as numbers: 150,000 a picture, too many to convert one by one
-        with contextlib.suppress(ValueError, OverflowError):  # ragged, or too large: _leaves finds where
+        # Ragged, too large, or none: _leaves finds where.
+        with contextlib.suppress(ValueError, OverflowError), np.errstate(invalid="ignore"):
             array = np.asarray(value, object)
             types = set(map(type, array.flat))
             limit = min(dtype.max, 2**24 - 1) if int in types and dtype.is_floating else dtype.max
