@@ -42,8 +42,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.serving import client, json_api, rest_api, tf_serving, versions
 from alexnet_tf.serving.batching import Batcher
-from alexnet_tf.serving.versions import client, json_api, rest_api, tf_serving, versions
 
 ROOT = pathlib.Path(__file__).parent.parent
 PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
