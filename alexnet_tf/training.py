@@ -6,6 +6,7 @@ From Python, with callbacks of Keras:
           callbacks=[keras.callbacks.EarlyStopping("val_loss", patience=3)])
 """
 
+import collections
 import dataclasses
 import functools
 import math
@@ -59,7 +60,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite.
+    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite, and for a model
+    that does not put out one logit a class, or two of whose weights have the same path.
     """
     chief = devices.is_chief(strategy)
     if not chief:
@@ -67,6 +69,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     steps_per_epoch, last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
     if not last_step:
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
+    _check_model(model, len(dataset.class_names))
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
@@ -177,6 +180,21 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     return figures or steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
 
 
+def _check_model(model, classes):
+    """Raises UserError for a model whose answers or weights would be taken for what they are not."""
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
+            keras.activations.softmax, keras.activations.sigmoid):
+        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss wants logits: leave out its "
+                        "activation.")
+    if model.output_shape != (None, classes):
+        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} classes; it needs one number for each.")
+    path, count = collections.Counter(checkpoints.paths(model)).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would keep one of them; give its layers "
+                        "names of their own.")
+
+
 def _load_best(model_dir, model, best, note):
     """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the figures of those it has."""
     try:
@@ -215,7 +233,10 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
         return tf.data.Dataset.from_tensors(batch).repeat()
 
     optimizer.learning_rate.assign(0.0)
+    state = [variable.numpy() for variable in model.non_trainable_variables]  # no rate keeps moving statistics where they are
     train_step, line = steps.pick_xla(strategy, make_step, next(input_pipeline.distribute(strategy, black)))
+    for variable, value in zip(model.non_trainable_variables, state):
+        variable.assign(value)
     note(line)
     return train_step
 
