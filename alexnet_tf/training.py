@@ -60,8 +60,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite, and for a model
-    that does not put out one logit a class, or two of whose weights have the same path.
+    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite; and for a
+    model that does not put out one logit a class, or two of whose weights have the same path.
     """
     chief = devices.is_chief(strategy)
     if not chief:

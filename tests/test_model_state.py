@@ -215,5 +215,12 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
     flat = layers.Flatten()(images)
     refuse(keras.Model(images, layers.Softmax(name="sum_is_1")(layers.Dense(3)(flat))), "sum_is_1, puts out probabilities")
     refuse(keras.Model(images, layers.Dense(4)(flat)), r"puts out \(None, 4\), but there are 3 classes")
-    twins = [keras.Sequential([keras.Input((144,)), layers.Dense(3, name="fc")], name=name) for name in ("one", "two")]
-    refuse(keras.Model(images, layers.Add()([twin(flat) for twin in twins])), "fc/kernel")
+
+    class Twins(layers.Layer):
+        def build(self, input_shape):
+            self.one, self.two = (self.add_weight(name="twin", shape=(144,)) for _ in range(2))
+
+        def call(self, inputs):
+            return inputs * self.one + self.two
+
+    refuse(keras.Model(images, layers.Dense(3)(Twins(name="both")(flat))), "2 weights of the model are called both/twin")
