@@ -278,6 +278,8 @@ def _read(path, variables):
             value = arrays[variable.path]
             if value.shape != tuple(variable.shape):
                 raise ValueError(f"{path.name}: {variable.path} is {value.shape} instead of {tuple(variable.shape)}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{path.name}: {variable.path} holds what is no finite number")
             values.append(value)
         return values
 

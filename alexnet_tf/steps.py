@@ -151,7 +151,7 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
     """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a datasets.Split, from their centre.
 
     Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
-    A picture that cannot be read is told and not counted. `on_batch(pictures)` is called after each batch with the number of its
+    A picture that cannot be read is told and not counted. Raises UserError for answers that are no numbers. `on_batch(pictures)` is called after each batch with the number of its
     pictures.
     """
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
@@ -159,10 +159,19 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
 
 
 def model_probabilities(model, pixels):
-    """The function of a Classifier for a Keras model that puts out logits."""
+    """The function of a Classifier for a Keras model that puts out logits. What is not finite before a max pool makes the
+    picture's probabilities NaN: a pool takes NaN for the smallest of all numbers, and the layers behind it would answer as ever.
+    """
+    pooled = [layer.input for layer in model.layers if isinstance(layer, keras.layers.MaxPooling2D) and hasattr(layer, "input")]
+    model = keras.Model(model.input, [model.output, *pooled]) if pooled else model
+
     def from_images(images):
-        logits = model(preprocessing.to_network_input(images, pixels), training=False)
-        return tf.nn.softmax(tf.cast(logits, tf.float64))  # no logit of a network that is alive is so low that this gives 0
+        logits, *before_pools = tf.nest.flatten(model(preprocessing.to_network_input(images, pixels), training=False))
+        logits = tf.cast(logits, tf.float64)  # no logit of a network that is alive is so low that its probability is 0
+        for maps in before_pools:
+            sound = tf.math.is_finite(tf.reduce_sum(maps, [1, 2, 3]))
+            logits = tf.where(sound[:, None], logits, math.nan)
+        return tf.nn.softmax(logits)
 
     return from_images
 
@@ -213,11 +222,18 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
     if bad and devices.is_chief(strategy):
         console.note(f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are not counted: "
                      f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}")
-    return [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+    found = [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+    for classifier, one in zip(ensemble, found):
+        if none := np.count_nonzero(~np.isfinite(one.losses)):
+            raise UserError(f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)} pictures of {split.name} "
+                            "with what is no number (NaN): a weight or a layer's output is not finite; go back to a checkpoint "
+                            "from before, or train again with a lower --learning_rate.")
+    return found
 
 
 def _judge(probabilities, labels, least):
     """(losses [n] in nats, the best classes [n, TOP]). A probability below `least` counts as that, so that every loss is finite."""
-    losses = -tf.math.log(tf.maximum(tf.gather(probabilities, labels, batch_dims=1), least))
+    right = tf.gather(probabilities, labels, batch_dims=1)
+    losses = -tf.math.log(tf.where(right < least, least, right))  # NaN stays NaN
     # Of equal ones the lower index: ties are no gift.
     return losses, tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1])).indices

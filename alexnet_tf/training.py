@@ -9,7 +9,6 @@ From Python, with callbacks of Keras:
 import collections
 import dataclasses
 import functools
-import math
 import signal
 import sys
 import threading
@@ -143,8 +142,6 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 if advice := stall.check(train_loss, done, last=done == last_step):
                     note(advice)
                 evaluated = steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
-                if not math.isfinite(evaluated["loss"]):
-                    raise UserError(f"The evaluation loss is {evaluated['loss']} after step {done}; {checkpoints.IF_NOT_FINITE}")
                 plateau.after_epoch(1 - evaluated["top_1"])
                 best.after_epoch(done, evaluated)
                 log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
