@@ -29,7 +29,7 @@ _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
 (_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
  _CHECKPOINT_SECONDS, _MAX_BAD_PICTURES, _DRY_RUN) = app.define_training(
-     None, "; default: the paper's 0.01, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
+     None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99)
@@ -82,7 +82,7 @@ def _train(strategy, until_trained):
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = training.Plan(batch_size, _EPOCHS.value, learning_rate, _WARMUP_STEPS.value, _SCHEDULE.value, _SEED.value, _xla(),
                          _CHECKPOINT_SECONDS.value, _PATIENCE.value, _colour_noise(), _MAX_BAD_PICTURES.value,
-                         tuple(_DATA_SERVICE.value))
+                         tuple(_DATA_SERVICE.value), _INIT.value if _has_init() else "")
     if _DRY_RUN.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
@@ -105,7 +105,7 @@ def _open(model_dir, batch_size, chief, until_trained):
     """
     image_size = _image_size()
     if math.isnan(_LEARNING_RATE.value or 0.0):
-        raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the paper's.")
+        raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the variant's.")
     input_pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
@@ -143,7 +143,7 @@ def _xla():
 
 
 def _learning_rate(batch_size):
-    """--learning_rate, or the paper's, scaled linearly with batches above 256.
+    """--learning_rate, or the variant's, scaled linearly with batches above 256.
 
     Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its accuracy, without warm-up:
     https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md). Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
@@ -151,7 +151,8 @@ def _learning_rate(batch_size):
     if batch_size > 1024:
         console.note(f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS, which Keras does not "
                      "have; expect to lose accuracy.")
-    return 0.01 * max(1, batch_size / 256) if _LEARNING_RATE.value is None else _LEARNING_RATE.value
+    rate = VARIANTS[_VARIANT.value]["learning_rate"] * max(1, batch_size / 256)
+    return rate if _LEARNING_RATE.value is None else _LEARNING_RATE.value
 
 
 def _image_size():
@@ -167,8 +168,12 @@ def _colour_noise():
 
 
 def _initial_stddev():
-    paper_text = _VARIANT.value in ("paper", "half") and _INIT.value == "source2012"
-    return VARIANTS["source2012"]["stddev"] if paper_text else None
+    return VARIANTS["source2012"]["stddev"] if _has_init() and _INIT.value == "source2012" else None
+
+
+def _has_init():
+    """Whether --init says something of this variant."""
+    return _VARIANT.value in ("paper", "half")
 
 
 def _preprocessing(dataset, image_size):

@@ -39,6 +39,7 @@ class Plan:
     colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
     max_bad_pictures: int = 10
     data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
+    init: str = ""  # "variant": the variant has initial weights that begin to learn sooner, --init=source2012, and these are not they
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
@@ -84,7 +85,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     train_step = _make_step(strategy, model, optimizer, pixels, plan, state["xla"], note)
     plateau = Plateau()
     plateau.restore(state["plateau"])
-    means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(len(dataset.class_names))
+    means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(dataset.class_names, plan)
     bad_pictures = BadPictures(strategy, dataset, plan.max_bad_pictures, state.get("bad_pictures", []), note)
     log = Log(model_dir, first_step) if chief else NoLog()
     callbacks = _callback_list(callbacks, model, optimizer)
@@ -139,9 +140,9 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                                     f"input wait {row['input_wait']:.0%}{bad_pictures.in_line()}")
             if end_of_epoch:
                 train_loss, train_top_1 = means.take_epoch()
-                if advice := stall.check(train_loss, done, last=done == last_step):
-                    note(advice)
                 evaluated = steps.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
+                if advice := stall.check(train_loss, evaluated, done, last=done == last_step):
+                    note(advice)
                 plateau.after_epoch(1 - evaluated["top_1"])
                 best.after_epoch(done, evaluated)
                 log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
