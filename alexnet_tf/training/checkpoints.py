@@ -247,6 +247,11 @@ def _steps(model_dir):
     return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
 
 
+def paths(model):
+    """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
+    return [variable.path for variable in model.variables if "seed_generator" not in variable.path]
+
+
 def _arrays(variables):
     # Seeds of dropout are derived from the step and are not part of a model.
     return {variable.path: np.asarray(variable.value) for variable in variables if "seed_generator" not in variable.path}
@@ -262,6 +267,8 @@ def _read(path, variables):
             value = arrays[variable.path]
             if value.shape != tuple(variable.shape):
                 raise ValueError(f"{path.name}: {variable.path} is {value.shape} instead of {tuple(variable.shape)}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{path.name}: {variable.path} holds what is no finite number")
             values.append(value)
         return values
 
