@@ -128,7 +128,6 @@ def _with_attributes(function, kind, arguments, *of_no_account):
 
 def _scalar(*of_no_account):
     """numpy.float64(...): nothing at all, since a file may have one for each step."""
-    return None
 
 
 def _default_dict(*of_no_account):

@@ -215,6 +215,8 @@ def _read_pickled_npy(content):
 
 
 def _unpickled(blob):
+    if 0 in blob.shape:
+        raise Unsupported("has no number")
     data = blob.data.encode("latin-1") if isinstance(blob.data, str) else blob.data
     return _view(data, _numpy_type(blob.dtype.order + blob.dtype.code), blob.shape, "F" if blob.fortran else "C")
 
@@ -237,9 +239,9 @@ def _is_count(number):
 
 def _read_torch_archive(content):
     """torch.save since 1.6: FOLDER/data.pkl, FOLDER/data/KEY for each storage, FOLDER/byteorder."""
-    members, storages = _zip_members(content), {}
-    if any(name.endswith("/constants.pkl") for name in members):
+    if b"/constants.pkl" in content[-_LARGEST_HEADER:]:  # the directory, in which no tensor's file has such a name
         raise Unsupported("is a program of TorchScript; save model.state_dict() by torch.save instead")
+    members, storages = _zip_members(content), {}
     (pickle,) = [name for name in members if name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
     if members.get(f"{folder}byteorder", b"little") != b"little":
@@ -283,9 +285,9 @@ def _torch_weights(state, data):
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:  # a dict may hold itself
             seen.add(id(value))
             if isinstance(value, pickles.Opaque):
-                modules.extend([value.name[:_LONGEST_NAME]] * value.is_module())
+                modules.extend([_dotted(value.name)] * value.is_module())
                 if value.name.startswith("torch._utils _rebuild"):  # a tensor of a kind that is not read
-                    unreadable[path] = f"is made by {value.name}"
+                    unreadable[path] = f"is made by {_dotted(value.name)}"
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
                 if isinstance(inner, pickles.Tensor | pickles.Array | dict | list | tuple):
                     visit(f"{path}.{key}" if path else str(key), inner)
@@ -293,6 +295,11 @@ def _torch_weights(state, data):
     visit("", state)
     entries = tuple(map(str, state)) if isinstance(state, dict) else ()
     return Weights(".pth", arrays, unreadable=unreadable, entries=entries, module=next(iter(modules), None))
+
+
+def _dotted(name):
+    """A name of a pickle, "torch._utils _rebuild_qtensor", as Python has it."""
+    return " ".join(name[:_LONGEST_NAME].split()).replace(" ", ".")
 
 
 def _torch_array(tensor, data):
@@ -410,11 +417,8 @@ def _blob(message):
     dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])
     if len(data) != 1:
         raise ValueError("an array in several pieces")
-    if 7 in blocks:
-        shape = _dimensions(blocks[7][-1])
-    else:
-        shape = [numbers.get(field, [0])[-1] for field in (1, 2, 3, 4)]
-    return _view(data[0], np.dtype(dtype), tuple(shape))
+    old_shape = tuple(numbers.get(field, [0])[-1] for field in (1, 2, 3, 4))
+    return _view(data[0], np.dtype(dtype), _dimensions(blocks[7][-1]) if 7 in blocks else old_shape)
 
 
 def _dimensions(message):
