@@ -13,9 +13,10 @@ import tensorflow as tf
 from conftest import CLASS_NAMES, write_pictures
 from PIL import Image
 
-from alexnet_tf import preprocessing
+from alexnet_tf import disk, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
 from alexnet_tf.data import datasets
+from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite_metadata
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -40,11 +41,9 @@ def build(variant, pixels, seed, images, classes=CLASSES):
     """A net that tells `images` apart: its logits have mean 0 over them, and a standard deviation that makes answers clear."""
     keras.utils.set_random_seed(seed)
     model = build_model(variant, classes, pixels.image_size) if variant else _linear(pixels, classes)
-    *hidden, last = (layer for layer in model.layers if layer.weights)
-    for layer in hidden if variant == "lenet5" else ():  # else its sigmoids hardly move, and what they round would be scaled up
-        layer.kernel.assign(4 * layer.kernel)
+    last = model.layers[-1]
     mean, variance = tf.nn.moments(model(preprocessing.to_network_input(images, pixels), training=False), [0])
-    scale = (0.5 if variant == "lenet5" else 2) / tf.sqrt(variance)
+    scale = 2 / tf.sqrt(variance)
     last.set_weights([last.kernel * scale, -mean * scale])
     return model
 
@@ -167,7 +166,8 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
     losses = [answer.losses[-1] for answer in evaluation.answers(one_device(), ensemble, split, 9)]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
     broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
-    assert np.isnan(evaluation.answers(one_device(), [broken], split, 9)[0].figures()["loss"])  # by which a training notices
+    with pytest.raises(UserError, match="broken answers 9 of the 9 pictures of test with what is no number"):
+        evaluation.answers(one_device(), [broken], split, 9)
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -252,6 +252,55 @@ def test_what_is_deployed_answers_as_what_was_trained(evaluate):
     name, answer, pictures = alone["confusions"][0]
     assert f"  {pictures:8}  {name} -> {answer}\n" in printed
     assert evaluate("--models=saved")[1]["loss"] != model["loss"]  # from one view
+
+
+LARGE = Preprocessing(67, 80, 3, (110.0,) * 3, 1.0)
+
+
+@pytest.mark.parametrize("variant,layer,pixels", [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)])
+def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pixels):
+    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as if nothing were wrong."""
+    model = build_model(variant, CLASSES, pixels.image_size)
+    kernel = model.get_layer(layer).kernel.numpy()
+    for where in (np.s_[:], np.s_[1, 2, 0, 3]):
+        broken = kernel.copy()
+        broken[where] = np.nan
+        model.get_layer(layer).kernel.assign(broken)
+        with pytest.raises(UserError, match=f"{layer}/kernel holds what is no finite number; go back"):
+            evaluation.evaluate_split(one_device(), model, pixels, split, 9)
+
+
+@pytest.mark.parametrize("layer", ["conv1a", "conv2a", "conv4a"])
+def test_layers_that_overflow_are_not_evaluated(split, layer):
+    model = build_model("half", CLASSES, 67)
+    kernel = model.get_layer(layer).kernel
+    kernel.assign(1e38 * np.sign(kernel.numpy()))
+    with pytest.raises(UserError, match="The network answers 9 of the 9 pictures of test with what is no number"):
+        evaluation.evaluate_split(one_device(), model, LARGE, split, 9)
+
+
+def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    (checkpoint,) = (tmp_path / "model/checkpoints").iterdir()
+    arrays, told = dict(np.load(checkpoint / "weights.npz")), []
+    arrays["conv1/kernel"][0, 0, 0, 0] = np.nan
+    np.savez(checkpoint / "weights.npz", **arrays)
+    (checkpoint / "SHA256SUMS").write_text(disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json")))
+    with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
+        checkpoints.load_model(tmp_path / "model", told.append)
+    assert "conv1/kernel holds what is no finite number" in told[0]
+
+
+def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    model, settings, _ = checkpoints.load_model(tmp_path / "model")
+    model.layers[-1].set_weights([np.zeros((84, 3)), np.array([0.0, 1.0, 0.0])])
+    optimizer = SGD2012()
+    optimizer.build(model.trainable_variables)
+    checkpoints.save(tmp_path / "model", model, optimizer, {"step": 8, "figures": None})
+    figures = evaluate(f"--models=model,{tmp_path}/model")[1]
+    assert "step 8 answers every picture with plain star" in run.notes and "step 7 answers" not in run.notes
+    assert [row.get("only_answer") for row in figures["models"]] == [None, 1]
 
 
 def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):

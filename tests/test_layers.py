@@ -80,6 +80,27 @@ def test_relu_first_is_a_relu_before(rng, layer, plain, training):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("relu_first", [False, True])
+@pytest.mark.parametrize("kind", [LocalResponseNormalization, SpatialResponseNormalization])
+def test_what_is_no_number_stays_none(rng, kind, relu_first, dtype, training):
+    x = rng.normal(0, 5, (1, 17, 17, 32)).astype(np.float32)
+    x[0, 3, 4, 10] = np.nan
+    inputs = tf.cast(x, tf.bfloat16 if "bfloat16" in dtype else tf.float32)
+    y, gradient = values_and_gradient_graph(kind(relu_first=relu_first, dtype=dtype), inputs, tf.ones_like(inputs), training)
+    window = np.s_[0, 3, 4, 8:13] if kind is LocalResponseNormalization else np.s_[0, 1:6, 2:7, 10]
+    for found in (y, gradient):
+        nan = np.isnan(tf.cast(found, tf.float32).numpy())
+        assert nan[0, 3, 4, 10] and nan[window].mean() > (0.3 if relu_first else 0.99)  # where a ReLU is closed there is a 0
+        assert np.isnan(tf.cast(y, tf.float32)).sum() <= nan[window].size
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_dropout_lets_through_what_is_no_number(training):
+    assert np.isnan(Dropout(0.5, seed=3)(tf.fill([50, 40], np.nan), training=training)).all()
+
+
 def test_lrn_in_float64_is_exact_to_rounding(rng):
     x = rng.normal(0, 50, (2, 3, 3, 10))
     y = LocalResponseNormalization(dtype="float64")(x)

@@ -26,7 +26,7 @@ def test_fewer_classes_change_the_last_projection_alone():
 
 def test_lenet5_has_the_61706_parameters_of_the_usual_comparison():
     # 6*(25+1) + 16*(25*6+1) + 120*(400+1) + 84*(120+1) + 10*(84+1)
-    assert build_model("lenet5", 10).count_params() == 156 + 2416 + 48120 + 10164 + 850 == 61_706
+    assert build_model("lenet5").count_params() == 156 + 2416 + 48120 + 10164 + 850 == 61_706
 
 
 @pytest.mark.parametrize("variant", ["paper", "source2012"])
@@ -78,6 +78,14 @@ def test_weights_at_the_start(variant, stddev, biases):
         assert abs(kernel.std() / expected - 1) < 4 / (2 * kernel.size) ** 0.5
         assert np.abs(kernel).max() > 2.5 * expected  # not truncated
         np.testing.assert_array_equal(layer.bias, np.full(layer.bias.shape, biases.get(name, 0), np.float32))
+
+
+def test_weights_of_lenet5_at_the_start_have_a_variance_of_one_over_their_inputs():
+    for layer in build_model("lenet5").layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.asarray(layer.kernel)
+            inputs = kernel.size // kernel.shape[-1]
+            assert abs(kernel.std() * inputs ** 0.5 - 1) < 4 / (2 * kernel.size) ** 0.5 and not np.any(layer.bias)
 
 
 def test_224_with_the_sources_overhang_is_227_with_zero_rows():

@@ -1,6 +1,7 @@
 """Weights files as others write them, made without their frameworks; and damage and malice done to such files.
 
-tests/testdata/ holds a state dict of two small layers as PyTorch and safetensors write it: tests/proof/write_testdata.py made it.
+tests/testdata/ holds a state dict of two small layers as PyTorch and safetensors write it, alone and within the checkpoint of a
+training: tests/proof/write_testdata.py made it.
 """
 
 import io
@@ -14,7 +15,23 @@ TESTDATA = ROOT / "tests/testdata"
 
 # Caffe: (name, type, what it reads, parameters); one top a layer, so that every blob can be fetched.
 _NORM, _POOL = "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
-_V1_TYPES = {"Convolution": 4, "Dropout": 6, "InnerProduct": 14, "LRN": 15, "Pooling": 17, "ReLU": 18}
+_V1_TYPES = {"Convolution": 4, "Data": 5, "Dropout": 6, "InnerProduct": 14, "LRN": 15, "Pooling": 17, "ReLU": 18,
+             "SoftmaxWithLoss": 21, "Split": 22}
+# Messages of a prototxt: (field in LayerParameter, in V1LayerParameter, {name: field}).
+_MESSAGES = {
+    "convolution_param": (106, 10, {"num_output": 1, "bias_term": 2, "pad": 3, "kernel_size": 4,
+                                    "group": 5, "stride": 6, "pad_h": 9, "pad_w": 10,
+                                    "stride_h": 13, "stride_w": 14, "dilation": 18}),
+    "pooling_param": (121, 19, {"pool": 1, "kernel_size": 2, "stride": 3, "pad": 4, "global_pooling": 12}),
+    "lrn_param": (118, 18, {"local_size": 1, "alpha": 2, "beta": 3, "norm_region": 4, "k": 5}),
+    "inner_product_param": (117, 17, {"num_output": 1, "bias_term": 2, "transpose": 6}),
+    "dropout_param": (108, 12, {"dropout_ratio": 1, "scale_train": 2}),
+    "relu_param": (123, 30, {"negative_slope": 1}),
+    "transform_param": (100, 36, {"scale": 1, "mirror": 2, "crop_size": 3, "mean_file": 4, "mean_value": 5, "force_gray": 7}),
+    "data_param": (107, 11, {"source": 1, "scale": 2, "mean_file": 3, "batch_size": 4, "crop_size": 5}),
+    "image_data_param": (115, 15, {"new_height": 9, "new_width": 10}),
+}
+_FLOATS = {"alpha", "beta", "k", "dropout_ratio", "negative_slope", "scale", "mean_value"}
 
 
 def caffe_layers(pool_first=False):
@@ -71,19 +88,42 @@ def blob(array, old=False):
     return field(7, field(1, b"".join(varint(side) for side in array.shape))) + data
 
 
+def parameters(text, old=False):
+    """The messages in the text of a prototxt, "lrn_param { alpha: 0.0001 }", as a layer holds them."""
+    out, words = b"", text.replace(":", " ").split()
+    while words:
+        message, _, *words = words
+        *fields, names = _MESSAGES[message]
+        content = b""
+        while words[0] != "}":
+            name, value, *words = words
+            if name in _FLOATS:
+                content += varint(names[name] << 3 | 5) + struct.pack("<f", float(value))
+            elif value[0] == '"':
+                content += field(names[name], value.strip('"').encode())
+            else:
+                content += field(names[name], {"MAX": 0, "AVE": 1}.get(value) if value.isupper() else int(value))
+        words = words[1:]
+        out += field(fields[old], content)
+    return out
+
+
 def caffemodel(layers, weights, old=False):
     """NetParameter: name = 1, layer = 100 (LayerParameter: name = 1, type = 2, bottom = 3, top = 4, blobs = 7).
 
     `old`: layers = 2 (V1LayerParameter: bottom = 2, top = 3, name = 4, type = 5, blobs = 6), as Caffe wrote in 2014.
     """
     model = field(1, b"AlexNet")
-    for name, kind, bottom, _ in layers:
+    for name, kind, bottom, text in layers:
         blobs = [blob(array, old) for array in weights.get(name, ())]
-        name, bottom = name.encode(), bottom.encode()
+        name, bottom = name.encode(), [bottom.encode()] * bool(bottom)  # what reads pictures has none
         if old:
-            parts = [field(2, bottom), field(3, name), field(4, name), field(5, _V1_TYPES[kind]), *(field(6, one) for one in blobs)]
+            parts = [*(field(2, one) for one in bottom), field(3, name), field(4, name), field(5, _V1_TYPES[kind]),
+                     *(field(6, one) for one in blobs)]
         else:
-            parts = [field(1, name), field(2, kind.encode()), field(3, bottom), field(4, name), *(field(7, one) for one in blobs)]
+            parts = [field(1, name), field(2, kind.encode()), *(field(3, one) for one in bottom), field(4, name),
+                     *(field(7, one) for one in blobs)]
+        parts.append(parameters(text, old))
         model += field(2 if old else 100, b"".join(parts))
     return model
 

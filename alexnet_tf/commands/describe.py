@@ -1,7 +1,7 @@
 """The layers of a network as a table or a picture, or two networks side by side.
 
     python tools/describe.py --variant=paper
-    python tools/describe.py --variant=lenet5,paper --num_classes=10 --picture=comparison.png
+    python tools/describe.py --variant=lenet5,paper --picture=comparison.png
     python tools/describe.py --variant=paper --picture=network.png          # the block diagram of the towers
 
 Every figure is read from the Keras model itself. A multiply-add is one; memory is of float32, for one picture.
@@ -22,7 +22,7 @@ from alexnet_tf.network.model import build_model, multiply_adds
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _VARIANT = flags.DEFINE_list("variant", "paper", "One variant, or two separated by a comma.", flag_values=FLAGS)
-_NUM_CLASSES = flags.DEFINE_integer("num_classes", 1000, "Outputs of the last layer.", lower_bound=2, flag_values=FLAGS)
+_NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Outputs of the last layer; default: 1000, of lenet5 10.", lower_bound=2, flag_values=FLAGS)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1, flag_values=FLAGS)
 _PICTURE = flags.DEFINE_string("picture", None, "Draws the blocks into this PNG file as well.", flag_values=FLAGS)
 

@@ -32,7 +32,7 @@ _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS, batch_size=32)
-_TRAINING = app.define_training(FLAGS, 
+_TRAINING = app.define_training(FLAGS,
      0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
 _PRETRAINED = flags.DEFINE_string("pretrained", None, "The model directory of a training, or a weights file that "
                                   "tools/import_weights.py wrote.", flag_values=FLAGS)

@@ -8,9 +8,13 @@ Reads Caffe's .caffemodel (bvlc_alexnet, bvlc_reference_caffenet), Toronto's bvl
 .safetensors, and our own: a model directory, or the weights.npz of one of its checkpoints. None of those frameworks is needed, and
 nothing in a file is run. The output holds the weights by variable path, the variant, the class names, and what the network expects
 of its pixels.
+
+All of a file is taken, or it is refused: layers beside those of the network, or described otherwise
+than ours. What a file does not say, flags do; what is assumed without them is told.
 """
 
 import dataclasses
+import math
 import pathlib
 
 import numpy as np
@@ -20,6 +24,7 @@ from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
+from alexnet_tf.settings import check_class_names
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import formats, published
 
@@ -28,17 +33,45 @@ _JSON = app.define_json(FLAGS)
 _SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth or .safetensors file, or a model directory.",
                               required=True, flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write; it is replaced if it is there.", required=True, flag_values=FLAGS)
-_LABELS = flags.DEFINE_string("labels", None, "A text file with a class name a line, in the order of the outputs; default: those "
-                              "of ImageNet for 1000 outputs.", flag_values=FLAGS)
-_VARIANT = flags.DEFINE_enum("variant", None, ["caffe", "caffenet"], "Which of the two a Caffe file holds whose layers do not "
-                             "tell; default: caffe.", flag_values=FLAGS)
+_LABELS = flags.DEFINE_string(
+    "labels", None, "A text file with a class name a line, in the order of the outputs; or imagenet, "
+    "for ImageNet's names. Default: ImageNet's for a published file that is known by its digest, "
+    "otherwise class 0, class 1, ...",
+    flag_values=FLAGS)
+_VARIANT = flags.DEFINE_enum(
+    "variant", None, ["caffe", "caffenet"], "Which of the two a file holds whose layers do not tell: "
+    "caffe normalises and then pools, caffenet pools and then normalises.",
+    flag_values=FLAGS)
+_MEAN = flags.DEFINE_list(
+    "mean", None, "What the network subtracts from its pixels: levels of 0..255, one, or one a "
+    "channel in the order of --channel_order; default: what the file says, or is usual.",
+    flag_values=FLAGS)
+_STD = flags.DEFINE_list(
+    "std", None, "What it divides the difference by, likewise in 0..255: 58.395 for 0.229 of 0..1; "
+    "256 for a scale of 1/256.",
+    flag_values=FLAGS)
+_RESIZE = flags.DEFINE_integer(
+    "resize", None, "To how many pixels the shorter side of a picture is scaled before the centre "
+    "is cropped; default: what the file says, or 256.", lower_bound=1,
+    flag_values=FLAGS)
+_CHANNEL_ORDER = flags.DEFINE_enum(
+    "channel_order", None, ["rgb", "bgr"], "In which order the network reads its channels; "
+    "default: bgr for Caffe's files, rgb for PyTorch's.",
+    flag_values=FLAGS)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Of a file with several networks: model, ema (its moving average), or the name "
+    "of the entry; default: model.",
+    flag_values=FLAGS)
 
 
 def main():
     source, output = pathlib.Path(_SOURCE.value), pathlib.Path(_OUTPUT.value)
+    stated = published.Stated(_VARIANT.value, _numbers(_MEAN), _numbers(_STD), _RESIZE.value,
+                               _CHANNEL_ORDER.value, _WEIGHTS.value)
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise UserError(f"--output={output}: name a .npz file in a folder that exists.")
-    arrays, settings, figures = _from_model_dir(source) if source.is_dir() else _from_file(source)
+    arrays, settings, figures = (_from_model_dir(source, stated) if source.is_dir()
+                                 else _from_file(source, stated))
     checkpoints.write_weights_file(output, arrays, settings)
     pixels = settings["preprocessing"]
     print(f"{output}:")
@@ -50,8 +83,31 @@ def main():
         "megabytes": output.stat().st_size / 1e6}, _JSON.value)
 
 
-def _from_model_dir(source):
+def _numbers(flag):
+    """The flag's list as floats, or None. Raises UserError if they are no finite numbers."""
+    if flag.value is None:
+        return None
+    try:
+        numbers = tuple(float(text) for text in flag.value)
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"--{flag.name}={','.join(flag.value)}: give one number, or three with "
+                        "commas between.")
+    return numbers
+
+
+def _check_nothing_stated(source, stated):
+    """Raises UserError if the flags say of a file of ours what it says itself."""
+    for name, value in dataclasses.asdict(stated).items():
+        if value is not None:
+            raise UserError(f"--{name} is for files of others, and {source} holds a network of "
+                            f"this project, with its settings; leave --{name} out.")
+
+
+def _from_model_dir(source, stated):
     """(arrays, settings, what to report) of a model directory of ours, its newest checkpoint, or of a weights file."""
+    _check_nothing_stated(source, stated)
     model, settings, state = checkpoints.load_model(source, console.note)
     arrays = {variable.path: np.asarray(variable.value) for variable in model.weights}
     if _LABELS.value:
@@ -59,47 +115,71 @@ def _from_model_dir(source):
     return arrays, settings | {"source": {"file": str(source), "published": state["figures"]}}, {"step": state["step"]}
 
 
-def _from_file(source):
+def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
     if "settings.json" in weights.arrays:  # a weights file already
-        return _from_model_dir(source)
+        return _from_model_dir(source, stated)
     if source.name == "weights.npz":  # of a checkpoint of ours, which knows nothing of its pixels
+        _check_nothing_stated(source, stated)
         settings = checkpoints.read_settings(source.absolute().parent.parent.parent)
         if settings is None:
             raise UserError(f"{source} lies in no model directory, which would tell of its pixels; pass the model directory.")
+        if _LABELS.value:
+            settings = settings | {"class_names": _class_names(len(settings["class_names"]), None)}
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
     known, sha256 = published.recognise(content)
-    variant, arrays, pixels = published.convert(weights, source, _VARIANT.value or known and known.variant)
+    found = published.convert(weights, source.name, stated, known)
     origin = {"file": source.name, "sha256": sha256, "published": None}
     figures = {"sha256": sha256}
     if known:
         origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}, **dataclasses.asdict(known)}
         figures |= {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
     else:
-        console.note(f"{source.name} is none of the published files that are known by their digests; read as {variant}.")
-    settings = {"variant": variant, "image_size": pixels.image_size, "class_names": _class_names(len(arrays["fc8/bias"])),
-                "preprocessing": dataclasses.asdict(pixels), "dropout_rate": 0.5, "source": origin,
-                "flags": {"dataset": "imagenet2012", "data_dir": None, "seed": 0}}
-    return arrays, settings | app.provenance(), figures
+        console.note(f"{source.name} is none of the published files that are known by their digests; read as {found.variant}.")
+    for line in found.notes:
+        console.note(line)
+    names = _class_names(len(found.arrays["fc8/bias"]), known)
+    of_imagenet = names == list(imagenet.readable(tuple(imagenet.names_by_synset())))
+    settings = {"variant": found.variant, "image_size": found.preprocessing.image_size,
+                "class_names": names, "preprocessing": dataclasses.asdict(found.preprocessing),
+                "dropout_rate": found.dropout_rate, "source": origin,
+                # What it is evaluated on: a folder has to be named.
+                "flags": {"dataset": "imagenet2012" if of_imagenet else "folder", "data_dir": None,
+                          "seed": 0}}
+    return found.arrays, settings | app.provenance(), figures
 
 
-def _class_names(outputs):
-    """--labels, or the classes of ImageNet, or numbers. Raises UserError unless there is one for each of `outputs`."""
+def _class_names(outputs, known):
+    """--labels, or the classes of ImageNet for a file that is `known` to have them, or numbers.
+
+    Raises UserError unless there is one for each of `outputs`.
+    """
+    synsets = tuple(imagenet.names_by_synset())
+    if _LABELS.value == "imagenet" or known and not _LABELS.value:
+        if outputs == len(synsets) + 1:
+            raise UserError(
+                f"--labels=imagenet, but {_SOURCE.value} has 1001 outputs: one of them may be a "
+                "background class, and which one the file does not say. Pass --labels=FILE, or "
+                "weights with 1000 outputs.")
+        if outputs != len(synsets):
+            raise UserError(f"--labels=imagenet, but {_SOURCE.value} has {outputs} outputs, not "
+                            f"{len(synsets)}; pass --labels=FILE with their names.")
+        return list(imagenet.readable(synsets))
     if _LABELS.value:
         try:
-            names = pathlib.Path(_LABELS.value).read_text().splitlines()
+            names = pathlib.Path(_LABELS.value).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             raise UserError(f"--labels={_LABELS.value} cannot be read as text ({error}).") from None
         if len(names) != outputs or not all(name.strip() for name in names):
             raise UserError(f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each output one name.")
         imagenet.refuse_background(names)
+        try:
+            check_class_names(tuple(names))
+        except ValueError as error:
+            raise UserError(f"--labels={_LABELS.value}: {error}.") from None
         return list(imagenet.readable(names))
-    synsets = tuple(imagenet.names_by_synset())
-    if outputs == len(synsets) + 1:
-        raise UserError(f"{_SOURCE.value} has 1001 outputs, which are not ImageNet's 1000 classes; one of them may be a background "
-                        "class, and which one the file does not say. Pass --labels, or weights with 1000 outputs.")
-    if outputs != len(synsets):
-        console.note(f"{outputs} outputs are not the classes of ImageNet: they are called by their numbers; --labels names them.")
-        return [str(number) for number in range(outputs)]
-    return list(imagenet.readable(synsets))
+    more = "; --labels=imagenet says that they are ImageNet's" * (outputs == len(synsets))
+    console.note(f"The file does not say what its {outputs} outputs are called; they are named "
+                 f"class 0 to class {outputs - 1}. --labels=FILE names them{more}.")
+    return [f"class {number}" for number in range(outputs)]

@@ -29,8 +29,8 @@ _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_TRAINING = app.define_training(FLAGS, 
-     None, "; default: the paper's 0.01, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
+_TRAINING = app.define_training(FLAGS,
+     None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.", flag_values=FLAGS)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1, flag_values=FLAGS)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99, flag_values=FLAGS)
@@ -82,7 +82,7 @@ def _train(strategy, until_trained):
             f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=learning_rate, xla=_xla(), colour_noise=_colour_noise(),
-                    data_service=tuple(_DATA_SERVICE.value))
+                    data_service=tuple(_DATA_SERVICE.value), init=_INIT.value if _has_init() else "")
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
@@ -105,7 +105,7 @@ def _open(model_dir, batch_size, chief, until_trained):
     """
     image_size = _image_size()
     if math.isnan(_TRAINING.learning_rate.value or 0.0):
-        raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the paper's.")
+        raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the variant's.")
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
@@ -143,7 +143,7 @@ def _xla():
 
 
 def _learning_rate(batch_size):
-    """--learning_rate, or the paper's, scaled linearly with batches above 256.
+    """--learning_rate, or the variant's, scaled linearly with batches above 256.
 
     Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its accuracy, without warm-up:
     https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md). Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
@@ -151,7 +151,8 @@ def _learning_rate(batch_size):
     if batch_size > 1024:
         console.note(f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS, which Keras does not "
                      "have; expect to lose accuracy.")
-    return 0.01 * max(1, batch_size / 256) if _TRAINING.learning_rate.value is None else _TRAINING.learning_rate.value
+    rate = VARIANTS[_VARIANT.value]["learning_rate"] * max(1, batch_size / 256)
+    return rate if _TRAINING.learning_rate.value is None else _TRAINING.learning_rate.value
 
 
 def _image_size():
@@ -167,8 +168,12 @@ def _colour_noise():
 
 
 def _initial_stddev():
-    paper_text = _VARIANT.value in ("paper", "half") and _INIT.value == "source2012"
-    return VARIANTS["source2012"]["stddev"] if paper_text else None
+    return VARIANTS["source2012"]["stddev"] if _has_init() and _INIT.value == "source2012" else None
+
+
+def _has_init():
+    """Whether --init says something of this variant."""
+    return _VARIANT.value in ("paper", "half")
 
 
 def _preprocessing(dataset, image_size):

@@ -126,7 +126,7 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
     def backward(x, r, dy):
         wide, wide_dy, cube = widen(x), _widen(dy), r * r * r
         dx = wide_dy * cube - 1.5 * alpha * wide * _window_sum(wide_dy * wide * (cube * cube * r), axes, size)
-        return ops.cast(ops.where(wide > 0, dx, 0) if relu_first else dx, x.dtype)
+        return ops.cast(ops.where(wide <= 0, 0, dx) if relu_first else dx, x.dtype)  # NaN stays NaN
 
     @ops.custom_gradient
     def normalize(x):

@@ -27,14 +27,12 @@ import numpy as np
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats
 
 IF_NOT_FINITE = "try a lower --learning_rate or a longer --warmup_steps. The last checkpoint is from before."
 _KEEP = 2
 _SETTINGS = "settings.json"
-# A weights file may come from anywhere; these keep a network that its settings describe within a few GB.
-_LARGEST_IMAGE, _MOST_CLASSES = 512, 50_000
 _SUMS = "SHA256SUMS"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
@@ -134,17 +132,21 @@ def load_model(model_dir, report=print, flag="model_dir"):
 
 
 def write_weights_file(path, arrays, settings):
-    """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json, to one file.
+    """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json,
+    to one file.
 
-    `settings` are those of a model directory, and "source": {"published": figures or None, ...}. Raises UserError if the arrays are
-    not those of the model that the settings describe, or if `path` cannot be written.
+    `settings` are those of a model directory, and "source": {"published": figures or None, ...}.
+    Raises UserError if they are none that a weights file may have, if the arrays are not those of
+    the model that they describe, or if `path` cannot be written.
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _build(arrays, settings)
+        stored = _settings_of_weights(settings)
+        _build(arrays, stored)
+        text = json.dumps(stored.to_json(), indent=1).encode()
         with open(unfinished, "wb") as stream:
-            np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(json.dumps(settings, indent=1).encode(), np.uint8)})
+            np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(text, np.uint8)})
         disk.flush(unfinished)
         unfinished.replace(path)
     except ValueError as error:
@@ -156,29 +158,40 @@ def write_weights_file(path, arrays, settings):
 
 def _load_weights_file(path):
     arrays = dict(formats.parse(formats.read_content(path), path).arrays)
+    if _SETTINGS not in arrays:
+        raise UserError(f"{path} is no weights file of this project, which holds the settings of "
+                        "its network too; tools/import_weights.py makes one of it.")
     try:
-        settings = json.loads(arrays.pop(_SETTINGS).tobytes())
-        return _build(arrays, settings), settings, {"step": 0, "figures": settings["source"]["published"]}
-    except (*_UNREADABLE, TypeError, AttributeError) as error:
+        settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
+        figures = settings.source["published"]
+        return _build(arrays, settings), settings.to_json(), {"step": 0, "figures": figures}
+    except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no weights file that tools/import_weights.py wrote ({reason}).") from None
 
 
+def _settings_of_weights(content):
+    """The Settings of a weights file, which may come from anywhere. Raises ValueError."""
+    settings = Settings.from_json(content).of_a_stranger()
+    there = {"flags": settings.flags.get("dataset"), "source": settings.source,
+             "versions": settings.others.get("versions")}
+    if missing := [name for name, value in there.items() if value is None]:
+        raise ValueError(f"its settings lack {', '.join(missing)}")
+    return settings
+
+
 def _build(arrays, settings):
-    """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not its weights."""
-    Preprocessing(**settings["preprocessing"])
-    if missing := {"flags", "source", "versions"} - settings.keys():
-        raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
-    classes, image_size = len(settings["class_names"]), settings["preprocessing"]["image_size"]
-    if not all(isinstance(name, str) for name in settings["class_names"]) or not isinstance(image_size, int):
-        raise ValueError("class names that are not text, or a part of a pixel")
-    if classes > _MOST_CLASSES or image_size > _LARGEST_IMAGE:
-        raise ValueError(f"{classes} classes and {image_size} pixels are more than a weights file may ask for")
-    model = build_model(settings["variant"], classes, image_size, settings["dropout_rate"])
+    """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not
+    its weights.
+    """
+    model = build_model(settings.variant, len(settings.class_names),
+                        settings.preprocessing.image_size, settings.dropout_rate)
     expected = {variable.path: tuple(variable.shape) for variable in model.weights}
-    for name in expected.keys() ^ arrays.keys():
-        raise ValueError(f"{name[:80]!r} is {'missing' if name in expected else 'no weight of ' + settings['variant']}")
+    for name in sorted(expected.keys() ^ arrays.keys()):
+        raise ValueError(f"{name[:80]!r} is {'missing' if name in expected else 'no weight of ' + settings.variant}")
     for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise ValueError(f"{name} holds {array.dtype}, and weights are floating-point numbers")
         if array.shape != expected[name] or not np.isfinite(array).all():
             raise ValueError(f"{name} has the shape {array.shape}, or numbers that are not finite, instead of {expected[name]}")
     for variable in model.weights:
@@ -247,6 +260,11 @@ def _steps(model_dir):
     return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
 
 
+def paths(model):
+    """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
+    return [variable.path for variable in model.variables if "seed_generator" not in variable.path]
+
+
 def _arrays(variables):
     # Seeds of dropout are derived from the step and are not part of a model.
     return {variable.path: np.asarray(variable.value) for variable in variables if "seed_generator" not in variable.path}
@@ -262,6 +280,8 @@ def _read(path, variables):
             value = arrays[variable.path]
             if value.shape != tuple(variable.shape):
                 raise ValueError(f"{path.name}: {variable.path} is {value.shape} instead of {tuple(variable.shape)}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{path.name}: {variable.path} holds what is no finite number")
             values.append(value)
         return values
 

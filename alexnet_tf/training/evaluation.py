@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,12 +12,14 @@ from alexnet_tf.data import pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices
 
+_GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
+
 
 def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
     """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a splits.Split, from their centre.
 
     Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
-    A picture that cannot be read is told and not counted. `on_batch(pictures)` is called after each batch with the number of its
+    A picture that cannot be read is told and not counted. Raises UserError for weights or answers that are no numbers. `on_batch(pictures)` is called after each batch with the number of its
     pictures.
     """
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
@@ -25,10 +28,25 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
 
 
 def model_probabilities(model, pixels):
-    """The function of a Classifier for a Keras model that puts out logits."""
+    """The function of a Classifier for a Keras model that puts out logits. Raises UserError for a weight that is not finite.
+
+    Where a layer with weights puts out what is not finite, the picture's probabilities are NaN. The layers behind it may answer as
+    ever: a pool takes NaN for the smallest of all numbers, and so do some kernels of ReLU.
+    """
+    for variable in model.variables:
+        if not np.isfinite(variable.numpy()).all():
+            raise UserError(f"{variable.path} holds what is no finite number; {_GO_BACK}")
+    if getattr(model, "outputs", None):  # what is no graph of layers is judged by its answers alone
+        hidden = [layer.output for layer in model.layers[:-1] if layer.weights]
+        model = keras.Model(model.inputs[0], [*model.outputs, *hidden])
+
     def from_images(images):
-        logits = model(preprocessing.to_network_input(images, pixels), training=False)
-        return tf.nn.softmax(tf.cast(logits, tf.float64))  # no logit of a network that is alive is so low that this gives 0
+        logits, *hidden = tf.nest.flatten(model(preprocessing.to_network_input(images, pixels), training=False))
+        logits = tf.cast(logits, tf.float64)  # no logit of a network that is alive is so low that its probability is 0
+        for outputs in hidden:
+            sound = tf.math.is_finite(tf.reduce_sum(outputs, range(1, len(outputs.shape))))
+            logits = tf.where(sound[:, None], logits, math.nan)
+        return tf.nn.softmax(logits)
 
     return from_images
 
@@ -80,12 +98,18 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
     if bad and devices.is_chief(strategy):
         console.note(f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are not counted: "
                      f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}")
-    return [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+    found = [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+    for classifier, one in zip(ensemble, found):
+        if none := np.count_nonzero(np.isnan(one.losses)):
+            raise UserError(f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)} pictures of {split.name} "
+                            f"with what is no number (NaN): a layer's output is not finite; {_GO_BACK}")
+    return found
 
 
 
 def _judge(probabilities, labels, least):
     """(losses [n] in nats, the best classes [n, TOP]). A probability below `least` counts as that, so that every loss is finite."""
-    losses = -tf.math.log(tf.maximum(tf.gather(probabilities, labels, batch_dims=1), least))
+    right = tf.gather(probabilities, labels, batch_dims=1)
+    losses = -tf.math.log(tf.where(tf.math.is_nan(right), right, tf.maximum(right, least)))
     # Of equal ones the lower index: ties are no gift.
     return losses, tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1])).indices

@@ -88,7 +88,7 @@ def _make_steps(head, optimizer, batch_size):
             number = first_step + tf.cast(index, tf.int64)
             weights = [tf.convert_to_tensor(variable.value) for variable in head.trainable_variables]
             state = [steps.state_of(variable, tf.constant(0, tf.int64), number) for variable in head.non_trainable_variables]
-            *sums, gradients = forward_backward(weights, state, rows[index], labels[index])
+            *sums, gradients, _ = forward_backward(weights, state, rows[index], labels[index])
             optimizer.apply_if(tf.math.is_finite(sums[0]), gradients, head.trainable_variables)
             totals += tf.stack(sums)
         return totals

@@ -6,9 +6,9 @@ From Python, with callbacks of Keras:
           callbacks=[keras.callbacks.EarlyStopping("val_loss", patience=3)])
 """
 
+import collections
 import dataclasses
 import functools
-import math
 import signal
 import sys
 import threading
@@ -42,6 +42,7 @@ class Plan:
     colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
     max_bad_pictures: int = 10
     data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
+    init: str = ""  # "variant": the variant has initial weights that begin to learn sooner, --init=source2012, and these are not they
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
@@ -62,7 +63,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite.
+    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite; and for a
+    model that does not put out one logit a class, or two of whose weights have the same path.
     """
     chief = devices.is_chief(strategy)
     if not chief:
@@ -70,6 +72,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     steps_per_epoch, last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
     if not last_step:
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
+    _check_model(model, len(dataset.class_names))
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
@@ -85,7 +88,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     train_step = _make_step(strategy, model, optimizer, pixels, plan, state["xla"], note)
     plateau = Plateau()
     plateau.restore(state["plateau"])
-    means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(len(dataset.class_names))
+    means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(dataset.class_names, plan)
     bad_pictures = BadPictures(dataset, plan.max_bad_pictures, state.get("bad_pictures", []), note,
                                functools.partial(devices.union_over_workers, strategy))
     log = Log(model_dir, first_step) if chief else NoLog()
@@ -141,11 +144,9 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                                     f"input wait {row['input_wait']:.0%}{bad_pictures.in_line()}")
             if end_of_epoch:
                 train_loss, train_top_1 = means.take_epoch()
-                if advice := stall.check(train_loss, done, last=done == last_step):
-                    note(advice)
                 evaluated = evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
-                if not math.isfinite(evaluated["loss"]):
-                    raise UserError(f"The evaluation loss is {evaluated['loss']} after step {done}; {checkpoints.IF_NOT_FINITE}")
+                if advice := stall.check(train_loss, evaluated, done, last=done == last_step):
+                    note(advice)
                 plateau.after_epoch(1 - evaluated["top_1"])
                 best.after_epoch(done, evaluated)
                 log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
@@ -179,6 +180,21 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                 break
     callbacks.on_train_end()
     return figures or evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
+
+
+def _check_model(model, classes):
+    """Raises UserError for a model whose answers or weights would be taken for what they are not."""
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
+            keras.activations.softmax, keras.activations.sigmoid):
+        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss wants logits: leave out its "
+                        "activation.")
+    if model.output_shape != (None, classes):
+        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} classes; it needs one number for each.")
+    path, count = collections.Counter(checkpoints.paths(model)).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would keep one of them; give its layers "
+                        "names of their own.")
 
 
 def _load_best(model_dir, model, best, note):
@@ -219,7 +235,10 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
         return tf.data.Dataset.from_tensors(batch).repeat()
 
     optimizer.learning_rate.assign(0.0)
+    state = [variable.numpy() for variable in model.non_trainable_variables]  # no rate keeps moving statistics where they are
     train_step, line = steps.pick_xla(strategy, make_step, next(pipeline.distribute(strategy, black)))
+    for variable, value in zip(model.non_trainable_variables, state):
+        variable.assign(value)
     note(line)
     return train_step
 

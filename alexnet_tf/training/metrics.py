@@ -144,21 +144,50 @@ class Best:
 
 
 class Stall:
-    """Notices a network that does not begin to learn: its cross-entropy stays at that of guessing, ln(classes).
+    """Notices a network that does not begin to learn: its cross-entropy stays at that of guessing, ln(classes), or above, or it
+    has one answer to all pictures.
 
     The most reported fault of AlexNets: https://github.com/BVLC/caffe/issues/401, /2085, /3243.
     """
 
     STEPS = 2000  # nets that learn have left the plateau by then, or nearly so: BUILD_NOTES.md
 
-    def __init__(self, classes):
-        self._guessing, self.told = math.log(classes), False
+    def __init__(self, class_names, plan):
+        """`plan` is the training.Plan: its settings are in force, and so are no advice."""
+        self._guessing, self._class_names, self._plan, self.told = math.log(len(class_names)), class_names, plan, False
 
-    def check(self, loss, step, last):
-        """A line of advice, once, if the mean `loss` of the steps before `step` is that of guessing; else None."""
-        if self.told or not (step >= self.STEPS or last) or loss < self._guessing - 0.02:
+    def check(self, loss, figures, step, last):
+        """A line of advice, once, or None, from the mean training `loss` of the epoch before `step` and from the `figures` of the
+        evaluation after it."""
+        # Even among the few steps of a small epoch, chance does not make 5 %.
+        above, at = loss > 1.05 * self._guessing, loss >= self._guessing - 0.02
+        answer = figures.get("only_answer")
+        if self.told or not (step >= self.STEPS or last) or not (at or answer is not None):
             return None
         self.told = True
-        return (f"After {step} steps the loss is {loss:.3f}, that of guessing (ln(classes) = {self._guessing:.3f}): the network "
-                "has not begun to learn. Let it run on if it is early; else try --init=source2012, another --seed, a longer "
-                "--warmup_steps, or a --learning_rate two times higher or lower.")
+        of_guessing = f"that of guessing (ln(classes) = {self._guessing:.3f})"
+        longer = f"more --epochs than {self._plan.epochs}" if last else "letting it run on"
+        if above:
+            found, advice = f"above {of_guessing}: the steps are too large", [self._rates(0.5), self._warmer()]
+        elif at:
+            found = f"{of_guessing}: the network has not begun to learn"
+            advice = [*self._other_start(), self._warmer(), self._rates(0.5, 2), longer]
+        else:
+            found = f"below {of_guessing}, yet it may know no more than how many pictures each class has"
+            advice = [longer, self._rates(0.5), "classes of about as many pictures each"]
+        same = "" if answer is None else (f" Its answer to all {figures['examples']} evaluation pictures is "
+                                          f"{self._class_names[answer]}.")
+        return f"After {step} steps the loss is {loss:.3f}, {found}.{same} What may help: {', '.join(advice)}."
+
+    def _other_start(self):
+        better = ["--init=source2012 instead of variant"] if self._plan.init == "variant" else []
+        return [*better, f"another --seed than {self._plan.seed}"]
+
+    def _warmer(self):
+        steps = self._plan.warmup_steps
+        return f"--warmup_steps={max(100, 2 * steps)} instead of {steps}"
+
+    def _rates(self, *factors):
+        rate = self._plan.learning_rate
+        others = " or ".join(f"{rate * factor:g}" for factor in factors) if rate else "0.01"
+        return f"--learning_rate={others} instead of {rate:g}"

@@ -24,7 +24,10 @@ from alexnet_tf.training import devices
 class TrainStep:
     """One update of the weights. Call it with a batch of pipeline.distribute, the number of the step and the strength of the
     colour noise; it returns the sum of the loss (cross-entropy in nats, without the decay) and of the correct top-1 answers over
-    the global batch, as scalar tensors. Where the loss is not finite, no weight changes. Colour noise depends on `seed`.
+    the global batch, as scalar tensors. Where the loss is not finite, nothing changes. Colour noise depends on `seed`.
+
+    What else a model's layers keep, such as the moving statistics of BatchNormalization, is updated too: float numbers become the
+    mean over the replicas, so that all of them and a checkpoint hold the same.
     """
 
     def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
@@ -47,9 +50,12 @@ class TrainStep:
             weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
             state = [state_of(variable, first_row, step) for variable in model.non_trainable_variables]
             inputs = batch["image"], strength, step, first_row
-            *sums, gradients = forward_backward(weights, state, inputs, batch["label"])
+            *sums, gradients, kept = forward_backward(weights, state, inputs, batch["label"])
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-            optimizer.apply_if(tf.math.is_finite(loss), gradients, model.trainable_variables)
+            finite = tf.math.is_finite(loss)
+            optimizer.apply_if(finite, gradients, model.trainable_variables)
+            if changed := [pair for pair in zip(model.non_trainable_variables, kept) if pair[1] is not None]:
+                replica.merge_call(_assign, (*zip(*changed), finite))
             return loss, correct
 
         @tf.function
@@ -65,27 +71,49 @@ class TrainStep:
 
 def make_forward_backward(model, prepare, batch_size):
     """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
-    the mean loss over `batch_size`); `prepare(inputs)` is what `model` reads. Layers below the first trainable one have no
-    backward pass: no gradient is asked for there.
+    the mean loss over `batch_size`, new state); `prepare(inputs)` is what `model` reads. The new state has None for what the model
+    leaves as it is, and for seeds, which `state_of` derives. To the mean loss come the losses that the model adds itself, such as
+    those of regularizers; they are not in the sum. Layers below the first trainable one have no backward pass: no gradient is
+    asked for there.
     """
     def forward_backward(weights, state, inputs, labels):
-        logits, _ = model.stateless_call(weights, state, prepare(inputs), training=True)
+        logits, kept, added = model.stateless_call(weights, state, prepare(inputs), training=True, return_losses=True)
+        kept = [None if new is old or _is_seed(variable) else new
+                for variable, old, new in zip(model.non_trainable_variables, state, kept)]
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        # Gradients of the replicas are summed: the mean is over the GLOBAL batch.
+        # Gradients of the replicas are summed: the mean is over the GLOBAL batch, and so each adds its share of the other losses.
         mean_loss = tf.reduce_sum(losses) / batch_size
+        if added:
+            mean_loss += tf.cast(tf.add_n(added), mean_loss.dtype) * tf.size(labels, mean_loss.dtype) / batch_size
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
         # Not a GradientTape: it would put the backward pass of both towers on the device of the first.
         gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
-        return tf.reduce_sum(losses), correct, gradients
+        return tf.reduce_sum(losses), correct, gradients, kept
 
     return forward_backward
 
 
 def state_of(variable, first_row, step):
     """What layers.Dropout draws its masks from: nothing random has to be stored with a checkpoint."""
-    if "seed_generator" not in variable.path:
+    if not _is_seed(variable):
         return tf.convert_to_tensor(variable.value)
     return tf.cast(tf.stack([first_row, step]), variable.dtype)
+
+
+def _is_seed(variable):
+    return "seed_generator" in variable.path
+
+
+def _assign(strategy, variables, values, finite):
+    """Gives `variables` their new `values`, of which each replica has its own, unless `finite` is false."""
+    for variable, value in zip(variables, values):
+        if variable.dtype.startswith(("float", "bfloat")):  # counters are the same on every replica
+            value = strategy.extended.reduce_to(tf.distribute.ReduceOp.MEAN, value, variable.value)
+        strategy.extended.update(variable.value, _assign_if, args=(value, finite))
+
+
+def _assign_if(variable, value, finite):
+    variable.assign(tf.where(finite, value, variable))
 
 
 def pick_xla(strategy, make_step, batch):
@@ -109,16 +137,8 @@ def pick_xla(strategy, make_step, batch):
 def first_non_finite_layer(model, pixels, images):
     """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
     x = preprocessing.to_network_input(images, pixels)
-    computed = model.layers[1:]
+    computed = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for layer, output in zip(computed, keras.Model(model.input, [layer.output for layer in computed])(x)):
         if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
             return layer.name
     return None
-
-
-
-
-
-
-
-

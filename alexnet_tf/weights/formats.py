@@ -3,11 +3,13 @@
 Nothing in a file is run, no name in it is looked up, and no array is made that the file does not hold the bytes of. What does not
 fit is a UserError. The format is told by the content, whatever the file is called:
 
-    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and the types of the layers in order
-    NumPy's .npy         a pickled dict of lists of arrays, as Toronto's bvlc_alexnet.npy: {"conv1.0": ..., "conv1.1": ..., ...}
+    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and the layers in order, as they are described there
+    NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy: {"conv1.0": ..., "conv1.1": ...}
     NumPy's .npz         {name: array}
     PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by dots: {"features.0.weight": ...}
     .safetensors         {name: array}
+
+Whatever else a file holds is named in `Weights`, so that nothing of it is passed over unseen.
 """
 
 import dataclasses
@@ -19,10 +21,12 @@ import re
 import struct
 import zipfile
 
+import ml_dtypes
 import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.weights import pickles
+from alexnet_tf.weights.pickles import Unsupported
 
 _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
 _LARGEST_HEADER = 2**20  # bytes of names and shapes
@@ -31,19 +35,67 @@ _LONGEST_NAME = 200  # characters: one name may occur in thousands of arrays' na
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RecursionError, RuntimeError,
                struct.error, zipfile.BadZipFile)
 # NumPy evaluates the text of a type that it does not know at once; it gets to see no other than these.
-_NUMPY_TYPES = {"<f2", "<f4", "<f8", ">f2", ">f4", ">f8", "<i4", "<i8", "|u1", "|O"}
+_NUMPY_TYPES = {"<f2", "<f4", "<f8", ">f2", ">f4", ">f8", "<i2", "<i4", "<i8", "<u2", "<u4", "<u8", "|i1", "|u1", "|b1", "|O"}
 # The header of a .npy file as NumPy writes it, Python 2's long integers included: dtype, order, shape.
 _NPY_HEADER = re.compile(rb"\{'descr': '([<>|]\w{1,4})', 'fortran_order': (False|True), 'shape': \(([\d, L]*)\), \}\s*")
-_SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
-# V1LayerParameter.LayerType of caffe.proto, for the types that tell bvlc_alexnet from CaffeNet.
-_V1_TYPES = {15: "LRN", 17: "Pooling"}
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": _BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2",
+                      "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
+# V1LayerParameter.LayerType of caffe.proto, by the names that LayerParameter has for them.
+_V1_TYPES = {
+    1: "Accuracy", 2: "BNLL", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 7: "EuclideanLoss", 8: "Flatten", 9: "HDF5Data",
+    10: "HDF5Output", 11: "Im2col", 12: "ImageData", 13: "InfogainLoss", 14: "InnerProduct", 15: "LRN",
+    16: "MultinomialLogisticLoss", 17: "Pooling", 18: "ReLU", 19: "Sigmoid", 20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split",
+    23: "TanH", 24: "WindowData", 25: "Eltwise", 26: "Power", 27: "SigmoidCrossEntropyLoss", 28: "HingeLoss", 29: "MemoryData",
+    30: "ArgMax", 31: "Threshold", 32: "DummyData", 33: "Slice", 34: "MVN", 35: "AbsVal", 36: "Silence", 37: "ContrastiveLoss",
+    38: "Exp", 39: "Deconvolution"}
+# Parameters by their fields in caffe.proto; None for one that no answer depends on: where to read pictures, how to begin, what
+# computes. A message is (its field in LayerParameter, its field in V1LayerParameter, its own fields).
+_TRANSFORM = (100, 36, {1: "scale", 2: None, 3: "crop_size", 4: "mean_file", 5: "mean_value", 6: None, 7: "force_gray"})
+_PARAMETERS = {
+    "Convolution": [(106, 10, {
+        1: None, 2: "bias_term", 3: "pad", 4: "kernel_size", 5: "group", 6: "stride", 7: None, 8: None, 9: "pad_h", 10: "pad_w",
+        11: "kernel_h", 12: "kernel_w", 13: "stride_h", 14: "stride_w", 15: None, 16: "axis", 17: None, 18: "dilation"})],
+    "Pooling": [(121, 19, {1: "pool", 2: "kernel_size", 3: "stride", 4: "pad", 5: "kernel_h", 6: "kernel_w", 7: "stride_h",
+                           8: "stride_w", 9: "pad_h", 10: "pad_w", 11: None, 12: "global_pooling"})],
+    "LRN": [(118, 18, {1: "local_size", 2: "alpha", 3: "beta", 4: "norm_region", 5: "k", 6: None})],
+    "InnerProduct": [(117, 17, {1: None, 2: "bias_term", 3: None, 4: None, 5: "axis", 6: "transpose"})],
+    "ReLU": [(123, 30, {1: "negative_slope", 2: None})],
+    "Dropout": [(108, 12, {1: "dropout_ratio", 2: "scale_train"})],
+    "Data": [_TRANSFORM, (107, 11, {1: None, 2: "scale", 3: "mean_file", 4: None, 5: "crop_size", 6: None, 7: None, 8: None, 9: None,
+                                    10: None})],
+    "ImageData": [_TRANSFORM, (115, 15, {1: None, 2: "scale", 3: "mean_file", 4: None, 5: "crop_size", 6: None, 7: None, 8: None,
+                                         9: "new_height", 10: "new_width", 11: "is_color", 12: None})],
+    "MemoryData": [_TRANSFORM, (119, 22, {1: None, 2: "channels", 3: "height", 4: "width"})],
+    "Input": [(143, 0, {1: "shape"})],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer of a Caffe file, as it is described there. Names are those of a prototxt of today."""
+
+    name: str
+    type: str  # "Convolution", "ReLU", ...
+    inputs: tuple = ()  # names of blobs
+    outputs: tuple = ()
+    parameters: dict = dataclasses.field(default_factory=dict)  # that the file states: {"stride": (4,), "mean_file": ("...",), ...}
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
+    """What a file holds: all of it, by name."""
+
     format: str  # the suffix that files of the format usually have
     arrays: dict  # name -> array of the file's dtype, a view of its bytes
-    layer_types: tuple = ()  # of a caffemodel, in order: ("Convolution", "ReLU", "LRN", ...)
+    layers: tuple = ()  # of a caffemodel, in order: Layer
+    unreadable: dict = dataclasses.field(default_factory=dict)  # name -> why, of arrays in forms that are not read: quantised ones
+    entries: tuple = ()  # of a .pth: its keys at the top
+    module: str | None = None  # of a .pth: the class of a pickled torch.nn.Module, if there is one
+
+
+# Its weights could be found only by running the code of whoever saved it.
+WHOLE_MODULE = "a whole object of the class {}, as torch.save(model, ...) writes it; save model.state_dict() instead"
 
 
 def read_content(path):
@@ -65,13 +117,15 @@ def parse(content, name):
     if read is None:
         raise UserError(f"{name} is {kind}; pass a .caffemodel, .npy, .npz, .pth or .safetensors file of weights.")
     try:
-        arrays, *layer_types = read(content)
-        if not arrays:
-            raise ValueError("no arrays")
-        return Weights(kind, arrays, *layer_types)
+        weights = read(content)
+        if not weights.arrays:
+            raise Unsupported(f"holds {WHOLE_MODULE.format(weights.module)}" if weights.module else "holds no arrays")
+        return weights
+    except Unsupported as error:
+        raise UserError(f"{name} {error}.") from None
     except _UNREADABLE as error:
         reason = " ".join((str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}").split())[:200]
-        raise UserError(f"{name} is damaged, or asks for what a {kind} file of weights does not need ({reason}).") from None
+        raise UserError(f"{name} is damaged ({reason}).") from None
 
 
 def _recognise(content):
@@ -99,7 +153,7 @@ def _recognise(content):
 
 
 def _read_npz(content):
-    return ({name.removesuffix(".npy"): _npy(member) for name, member in _zip_members(content).items()},)
+    return Weights(".npz", {name.removesuffix(".npy"): _npy(member) for name, member in _zip_members(content).items()})
 
 
 def _zip_members(content):
@@ -109,7 +163,7 @@ def _zip_members(content):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise ValueError("compressed members")
+            raise Unsupported("is compressed, and might be of any size; write it with numpy.savez, not savez_compressed")
         if len({member.filename for member in members}) < len(members):
             raise ValueError("two members of one name")
         if sum(member.file_size for member in members) > len(content):
@@ -137,33 +191,39 @@ def _npy_header(content):
 
 def _numpy_type(text):
     if text not in _NUMPY_TYPES:
-        raise ValueError(f"numbers of the type {text[:10]!r}")
+        raise Unsupported(f"holds an array of the type {text[:10]!r}, which no weights have")
     return np.dtype(text)
 
 
 def _read_pickled_npy(content):
     begin, dtype, _, shape = _npy_header(content)
     if dtype.kind != "O" or shape:
-        raise ValueError("one array, and not a dict of layers")
+        raise Unsupported("is one array, and not a dict of layers")
     stream = io.BytesIO(content)
     stream.seek(begin)
     (layers,) = pickles.load(stream).data
-    if not all(isinstance(blobs, list | tuple) for blobs in layers.values()):
-        raise ValueError("layers that are no lists of arrays")
-    arrays = {f"{layer}.{number}": blob for layer, blobs in layers.items() for number, blob in enumerate(blobs)}
+    if not isinstance(layers, dict) or not all(isinstance(blobs, dict | list | tuple) for blobs in layers.values()):
+        raise Unsupported("is no dict of layers, each a list or a dict of arrays")
+    # {"conv1": [kernel, bias]} and {"conv1": {"weights": kernel, "biases": bias}}
+    arrays = {f"{layer}.{part}": blob for layer, blobs in layers.items()
+              for part, blob in (blobs.items() if isinstance(blobs, dict) else enumerate(blobs))}
+    if not all(isinstance(blob, pickles.Array) for blob in arrays.values()):
+        raise Unsupported("holds layers that are no lists or dicts of arrays")
     if sum(len(blob.data) for blob in arrays.values()) > len(content):
         raise ValueError("arrays that share their data")
-    return ({name: _unpickled(blob) for name, blob in arrays.items()},)
+    return Weights(".npy", {name: _unpickled(blob) for name, blob in arrays.items()})
 
 
 def _unpickled(blob):
+    if 0 in blob.shape:
+        raise Unsupported("has no number")
     data = blob.data.encode("latin-1") if isinstance(blob.data, str) else blob.data
     return _view(data, _numpy_type(blob.dtype.order + blob.dtype.code), blob.shape, "F" if blob.fortran else "C")
 
 
 def _view(data, dtype, shape, order="C"):
     """An array over all of `data`."""
-    if len(shape) > 8 or not all(_is_count(side) and side > 0 for side in shape) or dtype.kind not in "fiu":
+    if len(shape) > 8 or not all(_is_count(side) and side > 0 for side in shape) or dtype.kind not in "fiub" and dtype != _BFLOAT16:
         raise ValueError(f"an array of {dtype} with the shape {shape[:8]}")
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for the shape {shape}")
@@ -179,48 +239,74 @@ def _is_count(number):
 
 def _read_torch_archive(content):
     """torch.save since 1.6: FOLDER/data.pkl, FOLDER/data/KEY for each storage, FOLDER/byteorder."""
+    if b"/constants.pkl" in content[-_LARGEST_HEADER:]:  # the directory, in which no tensor's file has such a name
+        raise Unsupported("is a program of TorchScript; save model.state_dict() by torch.save instead")
     members, storages = _zip_members(content), {}
     (pickle,) = [name for name in members if name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
     if members.get(f"{folder}byteorder", b"little") != b"little":
-        raise ValueError("big-endian numbers")
+        raise Unsupported("holds big-endian numbers")
     state = pickles.load(io.BytesIO(members[pickle]), storages)
-    return (_torch_arrays(state, {key: members[f"{folder}data/{key}"] for key in storages}),)
+    return _torch_weights(state, {key: members[f"{folder}data/{key}"] for key in storages})
 
 
 def _read_torch_pickles(content):
     """torch.save before: pickles of a magic number, a version, the system, the state and the storages' keys, then the storages."""
     stream, storages = io.BytesIO(content), {}
-    magic, version, _, state, keys = (pickles.load(stream, storages) for _ in range(5))
-    if (magic, version) != (0x1950A86A20F9469CFC6C, 1001) or set(keys) != storages.keys():
+    if pickles.load(stream) != 0x1950A86A20F9469CFC6C:
+        raise Unsupported("is a pickle that torch.save did not write; save the weights by torch.save, or by numpy.savez")
+    version, _, state, keys = (pickles.load(stream, storages) for _ in range(4))
+    if version != 1001 or set(keys) != storages.keys():
         raise ValueError("pickles of something else than PyTorch's storages")
+    if strange := [key for key in keys if storages[key].dtype is None]:
+        raise Unsupported(f"holds {len(strange)} arrays of a type that is not read (quantised or complex numbers); save float32")
     data, begin = {}, stream.tell()
     for key in keys:
-        end = begin + 8 + storages[key].numel * np.dtype(storages[key].dtype).itemsize
+        end = begin + 8 + storages[key].numel * np.dtype(storages[key].dtype).itemsize  # bfloat16 is a name of ml_dtypes
         if struct.unpack_from("<q", content, begin)[0] != storages[key].numel or end > len(content):
             raise ValueError("a storage of another length than the pickle says")
         data[key], begin = memoryview(content)[begin + 8:end], end
-    return (_torch_arrays(state, data),)
+    return _torch_weights(state, data)
 
 
-def _torch_arrays(state, data):
-    """{"features.0.weight": array}: the tensors in dicts within dicts; whatever else is there is left."""
-    arrays, waiting, seen = {}, [("", state)], set()
-    while waiting:
-        path, value = waiting.pop()
+def _torch_weights(state, data):
+    """The Weights of what a pickle has built: its tensors and arrays in dicts and lists within one another, by their paths."""
+    arrays, unreadable, modules, seen = {}, {}, [], set()
+
+    def visit(path, value):
         if len(path) > _LONGEST_NAME:
-            raise ValueError("dicts in dicts without end")
-        if isinstance(value, pickles.Tensor):
-            arrays[path] = _torch_array(value, data[value.storage.key])
-        elif isinstance(value, dict) and id(value) not in seen:  # a dict may hold itself
+            unreadable[path[:_LONGEST_NAME]] = "dicts in dicts without end"
+        elif isinstance(value, pickles.Tensor | pickles.Array):
+            try:
+                arrays[path] = (_torch_array(value, data[value.storage.key]) if isinstance(value, pickles.Tensor)
+                                else _unpickled(value))
+            except Unsupported as error:
+                unreadable[path] = str(error)
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:  # a dict may hold itself
             seen.add(id(value))
-            waiting += [(f"{path}.{key}" if path else str(key), inner) for key, inner in value.items()]
-    return arrays
+            if isinstance(value, pickles.Opaque):
+                modules.extend([_dotted(value.name)] * value.is_module())
+                if value.name.startswith("torch._utils _rebuild"):  # a tensor of a kind that is not read
+                    unreadable[path] = f"is made by {_dotted(value.name)}"
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(inner, pickles.Tensor | pickles.Array | dict | list | tuple):
+                    visit(f"{path}.{key}" if path else str(key), inner)
+
+    visit("", state)
+    entries = tuple(map(str, state)) if isinstance(state, dict) else ()
+    return Weights(".pth", arrays, unreadable=unreadable, entries=entries, module=next(iter(modules), None))
+
+
+def _dotted(name):
+    """A name of a pickle, "torch._utils _rebuild_qtensor", as Python has it."""
+    return " ".join(name[:_LONGEST_NAME].split()).replace(" ", ".")
 
 
 def _torch_array(tensor, data):
+    if tensor.storage.dtype is None or 0 in tensor.size:
+        raise Unsupported("has no number" if tensor.storage.dtype else "is of a type that is not read")
     dtype, numbers = np.dtype(tensor.storage.dtype), (tensor.offset, *tensor.size, *tensor.stride)
-    if not all(map(_is_count, numbers)) or len(tensor.size) > 8 or 0 in tensor.size:
+    if not all(map(_is_count, numbers)) or len(tensor.size) > 8:
         raise ValueError(f"a tensor of the shape {tensor.size[:8]}")
     flat = np.frombuffer(data, dtype)
     last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True))
@@ -238,17 +324,27 @@ def _read_safetensors(content):
     (length,) = struct.unpack_from("<Q", content)
     if length > min(_LARGEST_HEADER, len(content) - 8):
         raise ValueError(f"a header of {length} bytes")
-    header, data = json.loads(content[8:8 + length]), memoryview(content)[8 + length:]
+    header, data = json.loads(content[8:8 + length], object_pairs_hook=_once), memoryview(content)[8 + length:]
     header.pop("__metadata__", None)
-    arrays, end = {}, 0
+    arrays, unreadable, end = {}, {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, previous, end = entry["data_offsets"][0], end, entry["data_offsets"][1]
         if not (_is_count(begin) and _is_count(end) and begin == previous <= end <= len(data)):
             raise ValueError(f"{name[:80]!r} overlaps another tensor, leaves a gap or lies outside the file")
-        arrays[name] = _view(data[begin:end], np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"]))
+        if entry["dtype"] in _SAFETENSORS_TYPES and 0 not in entry["shape"]:
+            arrays[name] = _view(data[begin:end], np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"]))
+        else:
+            unreadable[name] = f"is of the type {str(entry['dtype'])[:10]!r} and the shape {entry['shape'][:8]}"
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes too many")
-    return (arrays,)
+    return Weights(".safetensors", arrays, unreadable=unreadable)
+
+
+def _once(pairs):
+    """A dict of JSON, in which the later of two entries would silently be taken."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("two entries of one name")
+    return found
 
 
 # Caffe
@@ -256,21 +352,63 @@ def _read_safetensors(content):
 
 def _read_caffemodel(content):
     """NetParameter of caffe.proto: `layer` (100) of today, or `layers` (2) of 2014, as in the published files."""
-    _, net = _message(memoryview(content))
+    numbers, net = _message(memoryview(content))
     if 2 in net and 100 in net:
         raise ValueError("layers of two versions of Caffe")
-    arrays, types = {}, []
-    for layer in net.get(100, net.get(2, ())):
-        numbers, blocks = _message(layer)
-        of_name, of_blobs = (1, 7) if 100 in net else (4, 6)
-        if len(blocks[of_name][-1]) > _LONGEST_NAME:
-            raise ValueError("a layer with such a long name")
-        name = bytes(blocks[of_name][-1]).decode()
-        types.append(bytes(blocks[2][-1]).decode() if 100 in net else _V1_TYPES.get(numbers[5][-1], "another"))
+    arrays, layers = {}, []
+    # Inputs of the net itself: `input` (3), and `input_shape` (8) or four `input_dim` (4) for each.
+    shapes = [_dimensions(shape) for shape in net.get(8, ())] or [tuple(numbers.get(4, ()))[:4]]
+    for name, shape in zip(net.get(3, ()), shapes):
+        layers.append(Layer("input", "Input", (), (_text(name),), {"shape": shape}))
+    for message in net.get(100, net.get(2, ())):
+        numbers, blocks = _message(message)
+        of_name, of_blobs, of_inputs = (1, 7, 3) if 100 in net else (4, 6, 2)
+        if 100 not in net and 1 in blocks:  # V0LayerParameter
+            raise Unsupported("holds layers as Caffe wrote them before 2014; Caffe's own upgrade_net_proto_binary renews it")
+        name = _text(blocks[of_name][-1])
+        kind = _text(blocks[2][-1]) if 100 in net else _V1_TYPES.get(numbers[5][-1], f"layer of type {numbers[5][-1]}")
+        inputs, outputs = (tuple(map(_text, blocks.get(field, ()))) for field in (of_inputs, of_inputs + 1))
+        layers.append(Layer(name, kind, inputs, outputs, _parameters(kind, blocks, 0 if 100 in net else 1)))
         for number, blob in enumerate(blocks.get(of_blobs, ())):
             if arrays.setdefault(f"{name}.{number}", array := _blob(blob)) is not array:
                 raise ValueError(f"two layers of the name {name[:80]!r}")
-    return arrays, tuple(types)
+    return Weights(".caffemodel", arrays, tuple(layers))
+
+
+def _parameters(kind, blocks, version):
+    """{name: numbers, or text} of what a layer's messages state; fields that are unknown here are called by their numbers."""
+    stated = {}
+    for *fields, names in _PARAMETERS.get(kind, ()):
+        for content in blocks.get(fields[version], ()):
+            numbers, texts = _message(content)
+            for field, values in (numbers | texts).items():
+                name = names.get(field, f"field {field}")
+                if name == "mean_file":
+                    values = map(_text, values)
+                elif name == "shape":
+                    values = _dimensions(values[-1])
+                elif name and field in texts:  # packed
+                    values = (number for packed in values for number in _packed(packed, name == "mean_value"))
+                if name:
+                    stated[name] = (*stated.get(name, ()), *values)[:16]  # there are three at most
+    return stated
+
+
+def _packed(content, floats):
+    if floats:
+        return np.frombuffer(content, "<f4").tolist()
+    numbers, position = [], 0
+    while position < len(content) and len(numbers) < 16:
+        number, position = _varint(content, position)
+        numbers.append(number)
+    return numbers
+
+
+def _text(content):
+    """Text of a file, of which one may be named in thousands of arrays' names."""
+    if len(content) > _LONGEST_NAME:
+        raise ValueError("such a long name")
+    return bytes(content).decode()
 
 
 def _blob(message):
@@ -279,18 +417,17 @@ def _blob(message):
     dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])
     if len(data) != 1:
         raise ValueError("an array in several pieces")
-    if 7 in blocks:
-        dimensions, shape, position = _message(blocks[7][-1])[1].get(1, [b""])[-1], [], 0
-        while position < len(dimensions) and len(shape) < 9:  # eight are too many
-            side, position = _varint(dimensions, position)
-            shape.append(side)
-    else:
-        shape = [numbers.get(field, [0])[-1] for field in (1, 2, 3, 4)]
-    return _view(data[0], np.dtype(dtype), tuple(shape))
+    old_shape = tuple(numbers.get(field, [0])[-1] for field in (1, 2, 3, 4))
+    return _view(data[0], np.dtype(dtype), _dimensions(blocks[7][-1]) if 7 in blocks else old_shape)
+
+
+def _dimensions(message):
+    """BlobShape: packed dim (1)."""
+    return tuple(_packed(_message(message)[1].get(1, [b""])[-1], floats=False))
 
 
 def _message(data):
-    """({field: [int, ...]}, {field: [bytes, ...]}) of a protobuf message. https://protobuf.dev/programming-guides/encoding/"""
+    """({field: [number, ...]}, {field: [bytes, ...]}) of a protobuf message. https://protobuf.dev/programming-guides/encoding/"""
     numbers, blocks, position, fields = {}, {}, 0, 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -303,8 +440,10 @@ def _message(data):
             length, position = _varint(data, position)
             blocks.setdefault(field, []).append(data[position:position + length])
             position += length
-        elif wire_type in (1, 5):  # numbers of fixed width, of which Caffe has none that matters
-            position += 8 if wire_type == 1 else 4
+        elif wire_type in (1, 5):
+            kind, width = ("<d", 8) if wire_type == 1 else ("<f", 4)
+            numbers.setdefault(field, []).append(struct.unpack_from(kind, data, position)[0])
+            position += width
         if wire_type in (3, 4, 6, 7) or position > len(data) or fields > _MOST_PARTS:
             raise ValueError("a message that ends early, has too many fields or a field of an unknown kind")
     return numbers, blocks

@@ -2,28 +2,60 @@
 
 A pickle is a program for a machine with a stack. The pickletools of the standard library read its instructions; `load` obeys those
 that build lists, dicts, tuples, numbers, text and bytes, and knows a few names by heart, each of which stands for a record of
-this file: an array of NumPy, a tensor of PyTorch. Any other name or instruction ends the reading. The data of an array are never
-copied, and the number of instructions is bounded, so that a small file cannot ask for much.
+this file: an array of NumPy, a tensor of PyTorch. Any other name is a name and no more: what it would have made, an
+argparse.Namespace or a scalar of NumPy, is an `Opaque` that keeps what was put into it. The data of an array are never
+copied, and the memory that all objects together may take is bounded, so that a small file cannot ask for much.
 """
 
 import dataclasses
 import pickletools
 
-_MOST_INSTRUCTIONS = 20_000  # AlexNet's files have some hundreds
+_MOST_MEMORY = 2**27  # bytes, of all objects together; a million losses take a third of it
 _LONGEST_LIST_OF_ITEMS = 100  # of an OrderedDict
 _LONGEST_KEY = 200  # characters
+# What an instruction costs, in bytes, at most: the object and its place on the stack.
+_COST_OF_A_NUMBER, _COST_OF_AN_OPAQUE = 40, 500
+_COSTS = dict.fromkeys(
+    ("MARK", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "MEMOIZE",
+     "BINPUT", "LONG_BINPUT"), 100) | dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE"), 200)
 # Instructions that put their own argument onto the stack. Those of protocol 0, which are text, are not among them.
 _CONSTANTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE",
-              "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+              "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
+class Unsupported(ValueError):
+    """What a sound file may hold, and is not read here: "holds ...", as the end of a sentence."""
+
+
 class Name:
-    """A name that stands for itself: the type of a storage, the class ndarray."""
+    """A name that stands for itself: the type of a storage, the class ndarray, any function."""
+
+    __slots__ = ("name",)
 
     def __init__(self, name):
         self.name = name
+
+
+class Opaque(dict):
+    """What a name that is unknown here would have made. Nobody was asked: `name` is the name, `state` what its attributes would
+    have been, and its own items are those that were put into it as into a dict. Other arguments and items are passed over.
+    """
+
+    __slots__ = ("name", "state")
+
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.state = name, None
+
+    def build(self, state):
+        self.state = state
+
+    def is_module(self):
+        """Whether it was an object of PyTorch's class of networks, with its weights."""
+        attributes = self.state[0] if isinstance(self.state, tuple) and self.state else self.state
+        return isinstance(attributes, dict) and {"_parameters", "_modules"} <= attributes.keys()
 
 
 class Dtype:
@@ -54,7 +86,8 @@ class Mapping(dict):
     def __init__(self, items=()):
         if len(items) > _LONGEST_LIST_OF_ITEMS:
             raise ValueError("an OrderedDict of a long list")
-        super().__init__(_pairs([part for key, value in items for part in (key, value)]))
+        super().__init__()
+        _enter(self, [part for key, value in items for part in (key, value)])
 
     def build(self, state):
         pass
@@ -64,7 +97,7 @@ class Mapping(dict):
 class Storage:
     """A storage of PyTorch: numbers of one type, kept outside the pickle under `key`."""
 
-    dtype: str  # as NumPy writes it
+    dtype: str | None  # as numpy.dtype takes it; None for one that no array has
     key: str
     numel: int
 
@@ -87,6 +120,20 @@ def _parameter(tensor, *of_no_account):
     return tensor
 
 
+def _with_attributes(function, kind, arguments, *of_no_account):
+    """torch._tensor._rebuild_from_type_v2: a tensor that a script has given attributes to."""
+    name = _expect(Name, function).name
+    return _CALLS.get(name, lambda *_: Opaque(name))(*_expect(tuple, arguments))
+
+
+def _scalar(*of_no_account):
+    """numpy.float64(...): nothing at all, since a file may have one for each step."""
+
+
+def _default_dict(*of_no_account):
+    return Mapping()
+
+
 def _encode(text, encoding):
     """_codecs.encode: how Python 3 writes bytes for Python 2."""
     if encoding != "latin1":
@@ -97,29 +144,35 @@ def _encode(text, encoding):
 # What a pickle may call. NumPy 2 moved its core.
 _CALLS = {
     "collections OrderedDict": Mapping,
+    "collections defaultdict": _default_dict,
     "_codecs encode": _encode,
     "numpy dtype": Dtype,
     "numpy.core.multiarray _reconstruct": Array,
     "numpy._core.multiarray _reconstruct": Array,
+    "numpy.core.multiarray scalar": _scalar,
+    "numpy._core.multiarray scalar": _scalar,
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": _parameter,
+    "torch._utils _rebuild_parameter_with_state": _parameter,
+    "torch._tensor _rebuild_from_type_v2": _with_attributes,
 }
-_STORAGE_TYPES = {"torch FloatStorage": "<f4", "torch HalfStorage": "<f2", "torch DoubleStorage": "<f8", "torch LongStorage": "<i8"}
-_NAMES = {"numpy ndarray", *_CALLS, *_STORAGE_TYPES}
+_STORAGE_TYPES = {f"torch {kind}Storage": dtype for kind, dtype in (
+    ("Float", "<f4"), ("Half", "<f2"), ("Double", "<f8"), ("BFloat16", "bfloat16"), ("Long", "<i8"), ("Int", "<i4"),
+    ("Short", "<i2"), ("Char", "|i1"), ("Byte", "|u1"), ("Bool", "|b1"))}
 
 
 def load(stream, storages=None):
     """What the pickle at `stream`'s position builds; the stream is left behind its end. Storages are entered into `storages`.
 
-    Raises ValueError for one that asks for anything else than data, and what damaged data cause: LookupError, TypeError.
+    Raises Unsupported for one that builds too much, ValueError for one that is built otherwise than data are, and what damaged data
+    cause: LookupError, TypeError.
     """
     machine = _Machine({} if storages is None else storages)
-    for number, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
+    for instruction, argument, _ in pickletools.genops(stream):
         if instruction.name == "STOP":
             break
-        if number == _MOST_INSTRUCTIONS:
-            raise ValueError(f"more than {_MOST_INSTRUCTIONS} instructions")
+        machine.spend(_COSTS.get(instruction.name, _COST_OF_A_NUMBER))
         machine.obey(instruction.name, argument)
     (result,) = machine.stack
     return result
@@ -128,7 +181,16 @@ def load(stream, storages=None):
 class _Machine:
     def __init__(self, storages):
         self.stack, self.below, self.memo = [], [], {}  # `below`: the stacks beneath each mark
-        self.storages = storages
+        self.storages, self.spent = storages, 0
+
+    def spend(self, memory):
+        self.spent += memory
+        if self.spent > _MOST_MEMORY:
+            raise Unsupported("holds more lists and numbers beside its weights than is read; save the state_dict alone")
+
+    def opaque(self, name):
+        self.spend(_COST_OF_AN_OPAQUE)
+        return Opaque(name)
 
     def obey(self, name, argument):
         if name in _CONSTANTS:
@@ -146,6 +208,12 @@ class _Machine:
         elif name not in ("PROTO", "FRAME"):
             self.build(name, argument)
 
+    def call(self, function, arguments):
+        """What a name that is known here makes of `arguments`; for any other, an Opaque, even where a call is no use."""
+        name = function.name if isinstance(function, Name) else "a function"
+        known = _CALLS.get(name)
+        return known(*_expect(tuple, arguments)) if known else self.opaque(name)
+
     def build(self, name, argument):
         match name:
             case "EMPTY_TUPLE":
@@ -160,22 +228,31 @@ class _Machine:
             case "TUPLE":
                 items = self.pop_to_mark()  # puts another stack in the place of this one
                 self.stack.append(tuple(items))
-            case "APPEND" | "APPENDS":
+            case "EMPTY_SET":
+                self.stack.append(self.opaque("builtins set"))
+            case "FROZENSET":
+                self.pop_to_mark()
+                self.stack.append(self.opaque("builtins frozenset"))
+            case "APPEND" | "APPENDS" | "ADDITEMS":
                 items = self.pop(1) if name == "APPEND" else self.pop_to_mark()
-                _expect(list, self.stack[-1]).extend(items)
+                if isinstance(_expect((list, Opaque), self.stack[-1]), list):
+                    self.stack[-1].extend(items)
             case "SETITEM" | "SETITEMS":
                 items = self.pop(2) if name == "SETITEM" else self.pop_to_mark()
-                _expect(dict, self.stack[-1]).update(_pairs(items))
+                _enter(_expect(dict, self.stack[-1]), items)
             case "GLOBAL" | "STACK_GLOBAL":
-                self.stack.append(_name(argument if name == "GLOBAL" else " ".join(self.pop(2))))
+                self.stack.append(Name(argument if name == "GLOBAL" else " ".join(self.pop(2))))
             case "BINPERSID":
-                self.stack.append(_storage(self.storages, *_expect(tuple, self.stack.pop())))
-            case "REDUCE":
+                self.stack.append(_persistent(self.storages, *_expect(tuple, self.stack.pop())))
+            case "REDUCE" | "NEWOBJ":
                 called, arguments = self.pop(2)
-                self.stack.append(_CALLS[_expect(Name, called).name](*_expect(tuple, arguments)))
+                self.stack.append(self.call(called, arguments))
+            case "NEWOBJ_EX":
+                called, arguments, _ = self.pop(3)
+                self.stack.append(self.call(called, arguments))
             case "BUILD":
                 (state,) = self.pop(1)
-                _expect((Array, Dtype, Mapping), self.stack[-1]).build(state)
+                _expect((Array, Dtype, Mapping, Opaque), self.stack[-1]).build(state)
             case _:
                 raise ValueError(f"the instruction {name}, which data do not need")
 
@@ -192,25 +269,34 @@ class _Machine:
         return items
 
 
-def _pairs(items):
-    """Items of a dict. Keys are short text or small numbers: others may take for ever to be hashed, or collide at will."""
-    for key in items[::2]:
-        if not (isinstance(key, str) and len(key) <= _LONGEST_KEY or isinstance(key, int) and abs(key) < 2**31):
-            raise ValueError(f"a dict with such a {type(key).__name__} as key")
-    return zip(items[::2], items[1::2], strict=True)
+def _enter(mapping, items):
+    """Enters `items`, keys and values in turn, into a dict.
+
+    Keys are short text or small numbers: others may take for ever to be hashed, or collide at will, and get a name instead.
+    """
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not (isinstance(key, str) and len(key) <= _LONGEST_KEY or isinstance(key, int) and abs(key) < 2**63):
+            key = f"<{type(key).__name__} {len(mapping)}>"
+        if key in mapping:
+            raise ValueError(f"two entries {str(key)[:80]!r} in one dict")
+        mapping[key] = value
 
 
-def _name(name):
-    if name not in _NAMES:
-        raise ValueError(f"the name {name[:80]!r}, which no weights need")
-    return Name(name)
-
-
-def _storage(storages, kind, storage_type, key, location, numel, view=None):
-    """The storage of a persistent id; `location` is a device, `view` a part of another storage, which nobody writes any more."""
-    if kind != "storage" or view is not None:
+def _persistent(storages, kind, what, *details):
+    """What a persistent id stands for: a storage; or a class, which PyTorch before 1.6 wrote beside the source of its file."""
+    if kind == "module":
+        return _expect(Name, what)
+    if kind != "storage":
         raise ValueError("a reference to something else than a storage")
-    storage = Storage(_STORAGE_TYPES[_expect(Name, storage_type).name], _expect(str, key), _expect(int, numel))
+    return _storage(storages, what, *details)
+
+
+def _storage(storages, storage_type, key, location, numel, view=None):
+    """The storage of a persistent id; `location` is a device, `view` a part of another storage, which nobody writes any more."""
+    if view is not None:
+        raise ValueError("a part of a storage")
+    dtype = _STORAGE_TYPES.get(_expect(Name, storage_type).name)
+    storage = Storage(dtype, _expect(str, key), _expect(int, numel))
     if storages.setdefault(key, storage) != storage:
         raise ValueError("two storages of one name")
     return storage

@@ -2,16 +2,23 @@
 
 Our networks read RGB in 0..255, less a mean per channel, over one scalar. What other networks expect instead is folded into the
 kernel of conv1, exactly: zeros that pad the input are zeros in both.
+
+All of a file finds its place, or is told as what no answer depends on (an optimizer's state, an
+average that was not chosen), or the file is refused. What its layers are described as is compared
+with our variants. What no file says, `Stated` does.
 """
 
 import dataclasses
 import hashlib
+import re
 
 import numpy as np
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.formats import WHOLE_MODULE
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import LARGEST_RESIZE
 
 # Kernels as their publishers store them: [outputs, inputs of a group, height, width] and [outputs, inputs].
 _GROUPED = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
@@ -19,7 +26,21 @@ _GROUPED = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 2
 _ONE_TOWER = {"conv1": (64, 3, 11, 11), "conv2": (192, 64, 5, 5), "conv3": (384, 192, 3, 3), "conv4": (256, 384, 3, 3),
               "conv5": (256, 256, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (None, 4096)}
 _TORCHVISION_NAMES = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
-                      "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+                      "conv5": "features.10"}
+# Where the three projections stand among dropout, which has no weights, and ReLU.
+_CLASSIFIERS = ("1", "4", "6"), ("0", "3", "6"), ("0", "2", "4")
+# Components that wrappers of PyTorch put into names, and that say nothing.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Words of an entry's name by which it belongs to a training and not to its network.
+_OF_AN_OPTIMIZER = {"optim", "optimizer", "optimizers", "optims", "opt", "scheduler", "schedulers",
+                    "sched", "scaler", "amp", "rng", "random"}
+_AVERAGES = {"ema", "swa", "shadow", "averaged", "avg"}
+_OF_A_TRAINING = _OF_AN_OPTIMIZER | _AVERAGES | {
+    "args", "config", "hparams", "epoch", "epochs", "step", "steps", "lr", "loss", "losses", "acc",
+    "accuracy", "acc1", "acc5", "metric", "metrics", "history", "best", "criterion", "callbacks",
+    "loops", "meter", "meters", "momentum", "stats", "confusion", "log", "logs"}
+_COUNTERS = {"n_averaged", "num_updates", "num_batches_tracked", "epoch", "step", "global_step"}
+_KERNELS, _BIASES = {"0", "weights", "weight", "kernel", "W", "w"}, {"1", "biases", "bias", "b"}
 _LAST_MAP = (256, 6, 6)  # what fc6 reads, in the order of Caffe and PyTorch: channels first
 # Channel means of the mean image that Caffe publishes (data/ilsvrc12/imagenet_mean.binaryproto), as RGB.
 CAFFE_MEAN = (122.679, 116.669, 104.007)
@@ -65,47 +86,472 @@ def recognise(content):
     return next((one for one in PUBLISHED if one.digest == sha1 or sha256.startswith(one.digest)), None), sha256
 
 
-def convert(weights, name, variant=None):
-    """Returns (variant, {variable path: float32 array}, Preprocessing) for the `weights` of a file called `name`.
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What a user says of a file; None for what is left to the file. It may not contradict it."""
 
-    `variant` decides between "caffe" and "caffenet", which have the same arrays, where the file does not tell by the order of its
-    layers. Raises UserError for weights that are not those of an AlexNet, whole and finite.
+    variant: str | None = None  # "caffe" or "caffenet", which have the same arrays
+    mean: tuple | None = None  # one level of 0..255 for all channels, or one each, as read there
+    std: tuple | None = None  # likewise; the difference is divided by it
+    resize: int | None = None  # the shorter side of a picture before cropping, in pixels
+    channel_order: str | None = None  # "rgb" or "bgr", as the network reads its pixels
+    weights: str | None = None  # "model", "ema", or the prefix of one of several networks
+
+    def __post_init__(self) -> None:
+        """Raises UserError for levels of 0..1, which are easily meant, and other impossible ones."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            text = f"--{name}={_listed(values or ())}"
+            if values is None:
+                continue
+            if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
+                raise UserError(f"{text}: give one number, or three with commas between.")
+            small = name == "std" and max(values) < 1 or name == "mean" and 0 < max(values) <= 1
+            if small and min(values) >= 0:
+                raise UserError(f"{text}: give levels of 0..255, {_listed(255 * v for v in values)}"
+                                " for these.")
+            if name == "std" and min(values) <= 0:
+                raise UserError(f"{text}: pixels are divided by it; give positive numbers.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A network of others as one of our variants."""
+
+    variant: str
+    arrays: dict  # variable path -> float32 array
+    preprocessing: Preprocessing
+    dropout_rate: float = 0.5
+    notes: tuple = ()  # lines that the user has to see: what was assumed, what was passed over
+
+
+def convert(weights, name, stated=None, known=None):
+    """The `Converted` network in `weights`, those of a file called `name`.
+
+    `stated` is what the user says of it. A file that is `known` by its digest is what was
+    published, and is not compared with anything. Raises UserError for weights that are not those
+    of one of our AlexNets, whole, finite and alone, and for a description that differs from ours.
     """
-    arrays = {key.replace("module.", ""): array for key, array in weights.arrays.items()}  # DataParallel puts it into names
-    prefixes = [key.removesuffix("features.0.weight") for key in arrays if key.endswith("features.0.weight")]
+    stated = stated or Stated()
+    arrays = _without_wrappers(weights.arrays, name)
+    prefixes = [key.removesuffix("features.0.weight") for key in arrays
+                if re.search(r"(^|\.)features\.0\.weight$", key)]
+    if prefixes:
+        if stated.variant:
+            raise UserError(f"--variant={stated.variant}, but {name} holds torchvision's network "
+                            "of one tower; leave --variant out.")
+        return _from_torchvision(weights, arrays, prefixes, name, stated, known)
+    if {"conv1.0", "conv1.weights", "conv1.weight"} & arrays.keys() or weights.layers:
+        if stated.weights:
+            raise UserError(f"--weights={stated.weights}, but {name} holds one network; leave "
+                            "--weights out.")
+        return _from_caffe(weights, arrays, name, stated, known)
+    if weights.module:
+        raise UserError(f"{name} holds {WHOLE_MODULE.format(weights.module)}.")
+    found = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
+    raise UserError(f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision (features.0.weight to "
+                    f"classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}.")
+
+
+def _without_wrappers(arrays, name):
+    """The same by names without what DataParallel and torch.compile put into them."""
+    found = {}
+    for key, array in arrays.items():
+        bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if bare in found:
+            raise UserError(f"{name} holds {bare[:80]} twice, under different prefixes; save the "
+                            "state_dict of one network alone.")
+        found[bare] = array
+    return found
+
+
+def _listed(values):
+    return ",".join(f"{value:.6g}" for value in values)
+
+
+def _settle(flag, stated, told, name, default=None):
+    """What the user or the file says, or `default`. Raises UserError if they contradict."""
+    if None not in (stated, told) and not np.allclose(stated, told, rtol=1e-4):
+        said, tells = (_listed(np.atleast_1d(value)) for value in (stated, told))
+        raise UserError(f"--{flag}={said}, but {name} says {tells}; leave --{flag} out.")
+    return next((value for value in (stated, told) if value is not None), default)
+
+
+def _pixels(variant, kernel, mean, std, resize, order, name):
+    """(conv1's kernel for RGB, Preprocessing) for a network that reads its channels in `order`,
+    "rgb" or "bgr", less `mean` and over `std`, each one number or three.
+
+    A deviation for each channel becomes the variant's one: conv1 takes the ratio.
+    """
+    row = VARIANTS[variant]
+    mean, std = (tuple(np.broadcast_to(np.array(values, float), 3)) for values in (mean, std))
+    if order == "bgr":
+        kernel, mean, std = kernel[:, :, ::-1], mean[::-1], std[::-1]
+    if len(set(std)) > 1:
+        kernel = (kernel * (row["std"] / np.array(std))[:, None]).astype(np.float32)
+        std = (row["std"],)
+    if not row["image_size"] <= resize <= LARGEST_RESIZE:
+        raise UserError(f"--resize={resize}: {name} reads {row['image_size']} pixels of a side; "
+                        f"give a number from {row['image_size']} to {LARGEST_RESIZE}.")
+    return kernel, Preprocessing(row["image_size"], resize, row["channels"], mean, float(std[0]))
+
+
+# torchvision
+
+
+def _from_torchvision(weights, arrays, prefixes, name, stated, known):
+    prefix, notes = _choose(prefixes, stated.weights, name)
+    layers, parts = _torchvision_parts(arrays, prefix, name)
+    passed_over = _passed_over(weights, arrays, parts, prefix, prefixes, name)
+    if passed_over:
+        notes.append(f"{name}: passed over, as no part of the network: {', '.join(passed_over)}.")
+    told = known and _TORCHVISION_MEAN, known and _TORCHVISION_STD
+    mean, std = (_settle(flag, of_user, of_file and tuple(255 * level for level in of_file), name)
+                 for flag, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told))
+    if mean is None or std is None:
+        mean, std = (given or tuple(255 * level for level in usual) for given, usual in
+                     ((mean, _TORCHVISION_MEAN), (std, _TORCHVISION_STD)))
+        notes.append(f"{name} does not say what its pixels are; assumed, as torchvision has them: "
+                     f"{(stated.channel_order or 'rgb').upper()} less {_listed(mean)} over "
+                     f"{_listed(std)}. --mean, --std and --channel_order say otherwise.")
+    resize = stated.resize or VARIANTS["one_weird_trick"]["resize"]
+    kernel, pixels = _pixels("one_weird_trick", layers["conv1"][0], mean, std, resize,
+                             stated.channel_order or "rgb", name)
+    layers["conv1"] = kernel, layers["conv1"][1]
+    found = {f"{layer}/{part}": array for layer, pair in layers.items()
+             for part, array in zip(("kernel", "bias"), pair)}
+    return Converted("one_weird_trick", found, pixels, notes=tuple(notes))
+
+
+def _choose(prefixes, wanted, name):
+    """(the prefix of the network that is meant, [a line on the others])."""
+    names = {prefix: prefix.removesuffix(".") or "the file itself" for prefix in prefixes}
+    averages = [prefix for prefix in prefixes if _words(prefix) & _AVERAGES]
+    models = [prefix for prefix in prefixes if prefix not in averages]
+    if wanted in ("model", "ema"):
+        chosen = models if wanted == "model" else averages
+    elif wanted:
+        chosen = [prefix for prefix in prefixes if names[prefix] == wanted]
+    else:
+        chosen = models or averages
+    if not chosen:
+        raise UserError(f"--weights={wanted}, but {name} holds {', '.join(names.values())}; name "
+                        "one of these, or leave --weights out.")
+    if len(chosen) > 1:
+        raise UserError(f"{name} holds {len(chosen)} networks: "
+                        f"{', '.join(names[prefix] for prefix in chosen)}; choose one by "
+                        f"--weights={names[chosen[0]]}, or save one alone.")
     if len(prefixes) == 1:
-        if variant not in (None, "one_weird_trick"):
-            raise UserError(f"--variant={variant}, but {name} holds torchvision's network of one tower; leave --variant out.")
-        parts = {layer: [f"{prefixes[0]}{there}.{part}" for part in ("weight", "bias")]
-                 for layer, there in _TORCHVISION_NAMES.items()}
-        return _torchvision(_layers(arrays, parts, _ONE_TOWER, name))
-    if "conv1.0" not in arrays:
-        found = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
-        raise UserError(f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision (features.0.weight to "
-                        f"classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}.")
-    parts = {layer: [f"{layer}.0", f"{layer}.1"] for layer in _GROUPED}
+        return chosen[0], []
+    others = ", ".join(names[prefix] for prefix in prefixes if prefix != chosen[0])
+    return chosen[0], [f"{name} holds more than one network: {names[chosen[0]]} is taken, not "
+                       f"{others}; --weights={{model,ema,NAME}} takes another."]
+
+
+def _words(key):
+    return set(re.split(r"[._-]", key.lower()))
+
+
+def _torchvision_parts(arrays, prefix, name):
+    """({layer: (kernel, bias)}, the names of these arrays)."""
+    classifier = sorted({".".join(key.removeprefix(prefix).split(".")[1:-1]) for key in arrays
+                         if key.startswith(f"{prefix}classifier.")}, key=_natural)
+    # A last layer that was put into a Sequential, as classifier.6.1, is one still.
+    firsts = tuple(place.split(".")[0] for place in classifier)
+    if firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
+        places = ", ".join(f"classifier.{place}" for place in classifier[:5]) or "none"
+        raise UserError(f"{name} has its fully connected layers in other places than an AlexNet of "
+                        f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {places}.")
+    places = _TORCHVISION_NAMES | {layer: f"classifier.{place}" for layer, place in
+                                   zip(("fc6", "fc7", "fc8"), classifier)}
+    parts = {layer: [f"{prefix}{place}.{part}" for part in ("weight", "bias")]
+             for layer, place in places.items()}
+    return _layers(arrays, parts, _ONE_TOWER, name), {key for pair in parts.values() for key in pair}
+
+
+def _natural(key):
+    return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in key.split(".")]
+
+
+def _passed_over(weights, arrays, used, prefix, prefixes, name):
+    """Names of what the file holds beside the arrays `used`, shortest first.
+
+    Raises UserError for anything that may be part of the network.
+    """
+    strange, harmless = [], []
+    unreadable = _without_wrappers(weights.unreadable, name)
+    for key in [*arrays, *unreadable]:
+        if key not in used:
+            array, top = arrays.get(key), _beside(key, prefix)
+            other = any(key.startswith(one) for one in prefixes if len(one) > len(prefix)
+                        or not key.startswith(prefix))
+            outside = not key.startswith(prefix)
+            counter = array is not None and array.size == 1 and array.dtype.kind in "iu"
+            sound = (other or _words(top) & (_OF_A_TRAINING if outside else _OF_AN_OPTIMIZER)
+                     or counter and (outside or key.split(".")[-1] in _COUNTERS)
+                     or outside and array is not None and (array.size == 1 or array.dtype.kind in "iub"))
+            (harmless if sound else strange).append(key)
+    if strange:
+        listed = ", ".join(f"{key[:80]} {_described(arrays, unreadable, key)}"
+                           for key in strange[:3])
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        raise UserError(f"{name} holds more than an AlexNet of torchvision: {listed}{more}; none "
+                        "of our variants computes with them. If they are no part of the network, "
+                        "save its state_dict without them.")
+    placed = {key.split(".")[0] for key in used}
+    tops = dict.fromkeys(entry for entry in (*weights.entries, *(key.split(".")[0] for key in harmless))
+                         if entry not in placed and entry not in _WRAPPERS)
+    if prefix == "":
+        tops = {top: None for top in tops if top not in ("features", "classifier")}
+    inner = [key for key in harmless if key.split(".")[0] in placed]
+    names = [top[:40] for top in tops] + [key[:80] for key in inner]
+    return names[:20] + ["..."] * (len(names) > 20)
+
+
+def _beside(key, prefix):
+    """The first component of a name that is not also one of the prefix: "opt" of opt.state.0."""
+    parts, of_prefix = key.split("."), prefix.split(".")
+    return next((part for part, own in zip(parts, [*of_prefix[:-1], *[None] * len(parts)])
+                 if part != own), parts[-1])
+
+
+def _described(arrays, unreadable, key):
+    return str(arrays[key].shape) if key in arrays else unreadable[key]
+
+
+# Caffe
+
+_COMPUTE = {"Convolution", "ReLU", "LRN", "Pooling", "InnerProduct"}
+_CHANGE_NOTHING = {"Dropout", "Flatten"}  # of an answer
+_READ_PICTURES = {"Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "Input"}
+_AFTER_THE_ANSWER = {"Softmax", "SoftmaxWithLoss", "Accuracy", "ArgMax", "Silence",
+                     "MultinomialLogisticLoss", "InfogainLoss"}
+_NORM_FIRST = ("Convolution", "ReLU", "LRN", "Pooling") * 2
+_POOL_FIRST = ("Convolution", "ReLU", "Pooling", "LRN") * 2
+_UPPER = (*("Convolution", "ReLU") * 3, "Pooling", *("InnerProduct", "ReLU") * 2, "InnerProduct")
+_CHAINS = {"caffe": _NORM_FIRST + _UPPER, "caffenet": _POOL_FIRST + _UPPER}
+_PLACES = {"conv1": (11, 4, 0, 1), "conv2": (5, 1, 2, 2), "conv3": (3, 1, 1, 1),
+           "conv4": (3, 1, 1, 2), "conv5": (3, 1, 1, 2)}  # kernel, stride, pad, group
+
+
+def _from_caffe(weights, arrays, name, stated, known):
+    pairs = {}  # the arrays of each layer of the file
+    for key in arrays:
+        layer, _, part = key.rpartition(".")
+        which = 0 if part in _KERNELS else 1 if part in _BIASES else None
+        if which is None or which in pairs.setdefault(layer, {}):
+            raise UserError(f"{name} holds {key[:80]} {arrays[key].shape}, which is neither the "
+                            "kernel nor the bias of a layer; no variant computes with it.")
+        pairs[layer][which] = key
+    notes, told, dropout_rate, order, told_variant = [], {}, 0.5, [], known and known.variant
+    if weights.layers and not known:
+        told_variant, order, told, dropout_rate = _caffe_description(weights.layers, name)
+    if not told_variant or known:
+        # Names alone tell; the last layer is called otherwise where other classes were trained.
+        others = [layer for layer in pairs if layer not in _GROUPED]
+        last = others[0] if "fc8" not in pairs and len(others) == 1 else "fc8"
+        order = [*list(_GROUPED)[:-1], last]
+    beside = [*(pairs.keys() - set(order)), *weights.unreadable]
+    if beside:
+        raise UserError(f"{name} holds more than an AlexNet of Caffe: {', '.join(sorted(beside))[:200]}; "
+                        "no variant computes with it.")
+    if order[-1] != "fc8":
+        notes.append(f"{name}: {order[-1]} is taken for its last layer, fc8.")
+    if told_variant and stated.variant not in (None, told_variant):
+        raise UserError(f"--variant={stated.variant}, but {name} has its pools and LRN in the order of {told_variant}; leave "
+                        "--variant out.")
+    variant = told_variant or stated.variant
+    if variant is None:
+        raise UserError(f"{name} does not say whether it normalises before it pools, and answers "
+                        "depend on it; pass --variant=caffe (as bvlc_alexnet: LRN, then pool) or "
+                        "--variant=caffenet (as bvlc_reference_caffenet: pool, then LRN).")
+    parts = {ours: [pairs.get(theirs, {}).get(which, f"{theirs}.{which}") for which in (0, 1)]
+             for ours, theirs in zip(_GROUPED, order)}
     layers = _layers(arrays, parts, _GROUPED, name, outputs_first=weights.format != ".npy")
-    return _caffe(layers, _which_caffe(weights.layer_types, variant, name))
+    mean, std, resize = _caffe_pixels(told, variant, name, stated, known, notes)
+    kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize,
+                             stated.channel_order or "bgr", name)
+    layers["conv1"] = kernel, layers["conv1"][1]
+    return Converted(variant, _towers(layers), pixels, dropout_rate, tuple(notes))
 
 
-def _which_caffe(layer_types, variant, name):
-    """"caffenet" if the file's first pool is before its first LRN; if it lists neither, what the caller says, or "caffe"."""
-    told = next(({"LRN": "caffe", "Pooling": "caffenet"}[kind] for kind in layer_types if kind in ("LRN", "Pooling")), None)
-    if variant and told not in (None, variant):
-        raise UserError(f"--variant={variant}, but {name} has its pools and LRN in the order of {told}; leave --variant out.")
-    return told or variant or "caffe"
+def _caffe_description(layers, name):
+    """(the variant, or None where the file has layers with weights alone; the names of these
+    layers in order; {parameter of its pictures: values}; dropout_rate).
+
+    Raises UserError, with all that differs, for a network that no variant is.
+    """
+    chain, wrong = _chain(layers)
+    kinds = tuple(layer.type for layer in chain if layer.type not in _CHANGE_NOTHING)
+    of_weights = [layer for layer in chain if layer.type in ("Convolution", "InnerProduct")]
+    variant = next((variant for variant, kinds_of in _CHAINS.items() if kinds_of == kinds), None)
+    if variant is None and not wrong and len(of_weights) < len(kinds):
+        wrong.append(_first_difference([layer for layer in chain
+                                        if layer.type not in _CHANGE_NOTHING]))
+    numbers = dict.fromkeys(_COMPUTE, 0)
+    for layer in chain:
+        if layer.type in numbers:
+            numbers[layer.type] += 1
+        wrong += _differences(layer, numbers.get(layer.type))
+    first = set(chain[0].inputs) if chain else set()
+    sources = [layer for layer in layers if layer.type in _READ_PICTURES
+               and (not first or not layer.outputs or first & set(layer.outputs))]
+    told, strange = _told_of_pictures(sources)
+    wrong += strange
+    if wrong:
+        raise UserError(f"{name} is a network that no variant is: {'; '.join(wrong[:6])}"
+                        f"{'; and more' * (len(wrong) > 6)}.")
+    rates = {round(_one(layer, "dropout_ratio", 0.5), 6) for layer in chain
+             if layer.type == "Dropout"}
+    rate = rates.pop() if len(rates) == 1 else 0.5
+    return variant, [layer.name for layer in of_weights], told, rate
+
+
+def _chain(layers):
+    """(the layers from the picture to the answer, what is wrong with the others)."""
+    chain, wrong, blobs = [], [], set()
+    for layer in layers:
+        if layer.type in _READ_PICTURES:
+            blobs |= set(layer.outputs)
+        elif layer.type == "Split":
+            blobs |= set(layer.outputs) if set(layer.inputs) & blobs else set()
+        elif layer.type in _COMPUTE | _CHANGE_NOTHING:
+            if len(layer.inputs) > 1 or (layer.inputs and blobs and not set(layer.inputs) & blobs):
+                wrong.append(f"{layer.name} reads {', '.join(layer.inputs)[:80]}, not what is "
+                             "before it")
+            chain.append(layer)
+            blobs = set(layer.outputs)
+        elif layer.type not in _AFTER_THE_ANSWER:
+            wrong.append(f"{layer.name} is a layer of the type {layer.type}")
+    return chain, wrong
+
+
+def _first_difference(chain):
+    if not any(layer.type == "LRN" for layer in chain):
+        return "it has no LRN, which caffe and caffenet have"
+    def same(expected):
+        pairs = zip([*(layer.type for layer in chain), "nothing"], [*expected, "nothing"])
+        return next(index for index, (one, other) in enumerate(pairs) if one != other)
+
+    variant = max(_CHAINS, key=lambda variant: same(_CHAINS[variant]))
+    place, expected = same(_CHAINS[variant]), [*_CHAINS[variant], "nothing"]
+    there = f"{chain[place].name} ({chain[place].type})" if place < len(chain) else "nothing"
+    before = f"after {chain[place - 1].name}" if place else "at first"
+    return f"{before} comes {there}, where {variant} has {expected[place]}"
+
+
+def _one(layer, name, default):
+    values = set(layer.parameters.get(name, ()))
+    return values.pop() if len(values) == 1 else ("several numbers" if values else default)
+
+
+def _differences(layer, number):
+    """What the description of the `number`-th layer of its type differs in from our variants."""
+    stated = layer.parameters
+    if layer.type == "Convolution" and f"conv{number}" not in _PLACES:
+        return []  # there are too many
+    if layer.type == "LRN":
+        expected = {"local_size": (5, 5), "alpha": (1e-4, 1.0), "beta": (0.75, 0.75),
+                    "norm_region": (0, 0), "k": (1.0, 1.0)}
+    elif layer.type == "ReLU":
+        expected = {"negative_slope": (0.0, 0.0)}
+    elif layer.type == "Dropout":
+        expected = {"scale_train": (1, 1), "dropout_ratio": (_one(layer, "dropout_ratio", 0.5),) * 2}
+    elif layer.type == "InnerProduct":
+        expected = {"bias_term": (1, 1), "axis": (1, 1), "transpose": (0, 0)}
+    elif layer.type in ("Convolution", "Pooling") and stated:  # a size has no default there
+        pool = layer.type == "Pooling"
+        kernel, stride, pad, group = (3, 2, 0, 1) if pool else _PLACES[f"conv{number}"]
+        expected = {"pool": (0, 0), "global_pooling": (0, 0)} if pool else {
+            "group": (group, 1), "bias_term": (1, 1), "axis": (1, 1), "dilation": (1, 1)}
+        for name, value, default in (("kernel", kernel, None), ("stride", stride, 1),
+                                     ("pad", pad, 0)):
+            whole = "kernel_size" if name == "kernel" else name
+            names = [f"{name}_h", f"{name}_w"] if f"{name}_h" in stated else [whole]
+            expected |= dict.fromkeys(names, (value, default))
+    else:
+        return []
+    wrong = [f"{layer.name} has a {name.replace('field', 'parameter')} that is not known here"
+             for name in stated if name.startswith("field")]
+    stray = stated.keys() - expected.keys() - {name for name in stated if name.startswith("field")}
+    wrong += [f"{layer.name} has {name} besides" for name in sorted(stray)]
+    for name, (value, default) in expected.items():
+        found = _one(layer, name, default)
+        if isinstance(found, str) or found is None or not np.isclose(found, value, rtol=1e-5):
+            shown = "none" if found is None else found if isinstance(found, str) else f"{found:.6g}"
+            wrong.append(f"{layer.name} has {name} {shown} instead of {value:g}")
+    return wrong
+
+
+def _told_of_pictures(sources):
+    """({parameter: values}, what is wrong) of the layers that read pictures, which must agree."""
+    told, wrong = {}, []
+    for layer in sources:
+        for name, values in layer.parameters.items():
+            if name.startswith("field") or name in ("force_gray", "is_color") and values[-1] != (
+                    name == "is_color"):
+                wrong.append(f"{layer.name} has {name.replace('field', 'parameter')} "
+                             f"{values[-1]}")
+            elif told.setdefault(name, values) != values:
+                wrong.append(f"{layer.name} has {name} {values}, and another layer {told[name]}")
+    if any(layer.type in ("Data", "ImageData", "MemoryData") for layer in sources):
+        told["reads"] = ()  # as Caffe does: what is not stated is 1 and 0
+    for name, expected in (("channels", 3), ("height", 227), ("width", 227)):
+        if name in told and told[name][-1] != expected:
+            wrong.append(f"its pictures have {name} {told[name][-1]} instead of {expected}")
+    if "shape" in told and told["shape"] and told["shape"][1:] != (3, 227, 227):
+        wrong.append(f"its input is {told['shape']} instead of (N, 3, 227, 227)")
+    scale = told.get("scale", (1.0,))
+    if len(set(scale)) > 1 or not 1e-6 < scale[0] < 1e6:
+        wrong.append(f"its pixels are multiplied by {_listed(scale)}")
+    if len(told.get("mean_value", (0.0,))) not in (1, 3) or not all(
+            abs(level) < 1e6 for level in told.get("mean_value", ())):
+        wrong.append(f"it has {len(told['mean_value'])} mean values for 3 channels")
+    if told.get("crop_size", (0,))[-1] not in (0, 227):
+        wrong.append(f"crop_size is {told['crop_size'][-1]} instead of 227")
+    return told, wrong
+
+
+def _caffe_pixels(told, variant, name, stated, known, notes):
+    """(mean, std, resize) as the file and the user say, the channels in the order there."""
+    row = VARIANTS[variant]
+    usual = CAFFE_MEAN if stated.channel_order == "rgb" else CAFFE_MEAN[::-1]
+    scale = told["scale"][0] if "scale" in told else 1.0 if known else None
+    std = _settle("std", stated.std, scale and (1 / scale,), name, (row["std"],))
+    of_file = usual if known else told.get("mean_value")
+    nothing = (0.0,) if "reads" in told and "mean_file" not in told else None
+    mean = _settle("mean", stated.mean, of_file, name, nothing)
+    if mean is None and "mean_file" in told:
+        raise UserError(f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
+                        "pass --mean with the mean of that file's channels, as B,G,R (ImageNet's: "
+                        f"--mean={_listed(CAFFE_MEAN[::-1])}).")
+    if mean is None:
+        mean = usual
+        notes.append(f"{name} does not say what its pixels are; assumed, as Caffe's examples have "
+                     f"them: {(stated.channel_order or 'bgr').upper()} less {_listed(mean)} over "
+                     f"{_listed(std)}. --mean, --std and --channel_order say otherwise.")
+    resize = None
+    sides = {told[side][-1] for side in ("new_height", "new_width") if side in told} - {0}
+    if len(sides) > 1:
+        raise UserError(f"{name} squeezes its pictures to {told['new_height'][-1]} x "
+                        f"{told['new_width'][-1]}, which is not done here.")
+    if sides:
+        (resize,) = sides
+    elif "reads" in told and not told.get("crop_size", (0,))[-1] and stated.resize is None:
+        raise UserError(f"{name} says no crop_size, so its pictures had the size at which they "
+                        "were stored; pass --resize=227 if that was 227 x 227.")
+    return mean, std, _settle("resize", stated.resize, resize, name, row["resize"])
 
 
 def _layers(arrays, parts, shapes, name, outputs_first=True):
     """{layer: (kernel [height, width, inputs, outputs] or [inputs, outputs], bias [outputs])}, float32.
 
     `parts` names the arrays of each layer. Without `outputs_first` the kernels are laid out as ours are. Raises UserError with all
-    that is missing or of another shape.
+    that is missing, of another shape, or no weights.
     """
     layers, wrong = {}, []
     for layer, keys in parts.items():
-        if not all(key in arrays for key in keys):
-            wrong.append(f"{layer} is missing")
+        if missing := [key for key in keys if key not in arrays]:
+            wrong.append(f"{layer} is missing ({', '.join(key[:80] for key in missing)})")
             continue
         kernel, bias = (_without_leading_ones(arrays[key], ndim) for key, ndim in zip(keys, (len(shapes[layer]), 1)))
         shape = (shapes[layer][0] or bias.size, *shapes[layer][1:])
@@ -113,9 +559,19 @@ def _layers(arrays, parts, shapes, name, outputs_first=True):
         if kernel.shape != expected or bias.shape != shape[:1]:
             wrong.append(f"{layer} is {kernel.shape} and {bias.shape} instead of {expected} and {shape[:1]}")
             continue
-        layers[layer] = tuple(np.asarray(part, np.float32) for part in (_as_ours(layer, kernel) if outputs_first else kernel, bias))
-        if not all(np.isfinite(part).all() for part in layers[layer]):
+        if strange := [str(part.dtype) for part in (kernel, bias) if part.dtype.kind in "iub"]:
+            wrong.append(f"{layer} is of {strange[0]}, and weights are floating-point numbers")
+            continue
+        with np.errstate(over="ignore"):  # of float64; it shows below
+            layers[layer] = tuple(np.asarray(part, np.float32) for part in
+                                  (_as_ours(layer, kernel) if outputs_first else kernel, bias))
+        kernel, bias = layers[layer]
+        if not np.isfinite(kernel).all() or not np.isfinite(bias).all():
             wrong.append(f"{layer} has numbers that are not finite")
+        elif kernel.min() == kernel.max():
+            wrong.append(f"all weights of {layer} are {kernel.flat[0]:g}: it was never trained")
+        if layer == "fc8" and bias.size < 2:
+            wrong.append(f"it has {bias.size} output, and a classifier has two or more")
     if wrong:
         raise UserError(f"{name} is no AlexNet as published: {'; '.join(wrong)}.")
     return layers
@@ -133,25 +589,11 @@ def _as_ours(layer, kernel):
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
 
 
-def _caffe(layers, variant):
-    """Groups become towers. Caffe reads BGR: the input channels of conv1 are turned round."""
+def _towers(layers):
+    """Groups become towers."""
     arrays = {}
     for layer, (kernel, bias) in layers.items():
-        if layer == "conv1":
-            kernel = kernel[:, :, ::-1]
         towers = "ab" if layer.startswith("conv") else ("",)
         for tower, *parts in zip(towers, np.split(kernel, len(towers), -1), np.split(bias, len(towers))):
             arrays[f"{layer}{tower}/kernel"], arrays[f"{layer}{tower}/bias"] = parts
-    row = VARIANTS[variant]
-    return variant, arrays, Preprocessing(row["image_size"], row["resize"], row["channels"], CAFFE_MEAN, row["std"])
-
-
-def _torchvision(layers):
-    """torchvision divides each channel by a deviation of its own and we by one scalar: conv1 takes the ratio."""
-    row = VARIANTS["one_weird_trick"]
-    kernel, bias = layers["conv1"]
-    ratio = row["std"] / (255 * np.array(_TORCHVISION_STD))
-    layers = layers | {"conv1": ((kernel * ratio[:, None]).astype(np.float32), bias)}
-    arrays = {f"{layer}/{part}": array for layer, pair in layers.items() for part, array in zip(("kernel", "bias"), pair)}
-    mean = tuple(255 * level for level in _TORCHVISION_MEAN)
-    return "one_weird_trick", arrays, Preprocessing(row["image_size"], row["resize"], row["channels"], mean, row["std"])
+    return arrays

@@ -1,0 +1,215 @@
+"""What has to be known of a network beside its weights, with one reader that believes nothing.
+
+A model directory keeps it as settings.json, a weights file as its member of that name; the manifest
+of an export holds the same entries, its class names apart. Such a file may come from anywhere, so
+each entry is checked here, once, before anything is built or opened because of it.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import unicodedata
+from typing import Any
+
+from alexnet_tf.network.model import VARIANTS, smallest_image_size
+from alexnet_tf.preprocessing import Preprocessing
+
+LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
+# These keep a network that a stranger's settings describe within a few GB.
+LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
+_LARGEST_TEXT = 2**23  # bytes
+_LONGEST_NAME = 255  # characters
+_LARGEST_NUMBER = 1e6  # of a mean or a deviation
+_MOST_SEEDS = 2**31
+# Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
+_NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
+# As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
+_DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of one network. Raises ValueError where an entry is none that can be meant."""
+
+    variant: str  # a key of model.VARIANTS
+    preprocessing: Preprocessing
+    class_names: tuple  # of str, in the order of the outputs; at least two
+    dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
+    flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
+    source: dict | None = None  # of imported weights: file, "published" figures or None
+    others: dict = dataclasses.field(default_factory=dict)  # what else is stored: versions, commit
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"the variant {_shown(self.variant)} is unknown")
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        check_class_names(self.class_names)
+        _check_pixels(self.preprocessing, self.variant)
+        if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"dropout_rate is {_shown(self.dropout_rate)}, not in [0, 1)")
+        _check_flags(self.flags)
+        if self.source is not None:
+            _check_source(self.source)
+
+    @classmethod
+    def from_json(cls, content: bytes | str | dict) -> "Settings":
+        """The settings in `content`, JSON or what json.loads makes of it.
+
+        Raises ValueError, in words that may follow the name of the file, for any that are damaged,
+        incomplete or out of bounds.
+        """
+        value = _parsed(content) if isinstance(content, bytes | str) else content
+        _expect(dict, value, "the whole")
+        known = {name: value[name] for name in ("variant", "preprocessing", "class_names")
+                 if name in value}
+        if missing := {"variant", "preprocessing", "class_names"} - known.keys():
+            raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
+        _expect(str, known["variant"], "variant")
+        _expect(list | tuple, known["class_names"], "class_names")
+        known["preprocessing"] = _preprocessing(known["preprocessing"])
+        for name in ("dropout_rate", "flags", "source"):
+            if name in value:
+                known[name] = value[name]
+        read = {field.name for field in dataclasses.fields(cls)} | {"image_size"}
+        settings = cls(**known, others={key: item for key, item in value.items()
+                                        if key not in read})
+        size = settings.preprocessing.image_size
+        if value.get("image_size", size) != size:
+            raise ValueError(f"image_size is {_shown(value['image_size'])}, and {size} pixels in "
+                             "preprocessing")
+        return settings
+
+    def to_json(self) -> dict:
+        """What json.dumps writes and `from_json` reads back as the same settings."""
+        stored = {"variant": self.variant, "image_size": self.preprocessing.image_size,
+                  "class_names": list(self.class_names),
+                  "preprocessing": dataclasses.asdict(self.preprocessing),
+                  "dropout_rate": self.dropout_rate, "flags": self.flags}
+        if self.source is not None:
+            stored["source"] = self.source
+        # As JSON reads it back: lists for tuples.
+        return json.loads(json.dumps(stored | self.others))
+
+    def of_a_stranger(self) -> "Settings":
+        """The same, for a file that may come from anywhere: no folder is named that its user did
+        not name. Raises ValueError for a network that only its own maker may ask for.
+        """
+        classes, side = len(self.class_names), self.preprocessing.image_size
+        if classes > MOST_CLASSES or side > LARGEST_IMAGE:
+            raise ValueError(f"{classes} classes and {side} pixels are more than a weights file "
+                             "may ask for")
+        return dataclasses.replace(self, flags={"seed": 0} | self.flags | {"data_dir": None})
+
+
+def check_class_names(names: tuple) -> None:
+    """Raises ValueError unless `names` are two or more, each one line that can be written."""
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
+    for name in names:
+        _expect(str, name, "a class name")
+        if not name.strip() or len(name) > _LONGEST_NAME:
+            raise ValueError(f"the class name {_shown(name)} is empty or longer than "
+                             f"{_LONGEST_NAME} characters")
+        if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+            raise ValueError(f"the class name {_shown(name)} holds a control character or a line "
+                             "break")
+
+
+def _parsed(text):
+    if len(text) > _LARGEST_TEXT:
+        raise ValueError(f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are "
+                         "never needed")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("settings that are nested without end") from None
+
+
+def _preprocessing(value):
+    _expect(dict, value, "preprocessing")
+    fields = {field.name: field for field in dataclasses.fields(Preprocessing)}
+    for name in value.keys() - fields.keys():
+        raise ValueError(f"preprocessing has no entry {_shown(name)}")
+    for name, field in fields.items():
+        if name not in value and field.default is dataclasses.MISSING:
+            raise ValueError(f"preprocessing lacks {name}")
+    _check_numbers(value["mean"], "mean")
+    pca = value.get("colour_pca")
+    if pca is not None:
+        for row in _expect(list | tuple, pca, "colour_pca"):
+            _check_numbers(row, "a row of colour_pca")
+    return Preprocessing(**value)
+
+
+def _check_pixels(pixels, variant):
+    channels, smallest = VARIANTS[variant]["channels"], smallest_image_size(variant)
+    for name, least, most in (("image_size", smallest, LARGEST_RESIZE),
+                              ("channels", channels, channels)):
+        _check_integer(getattr(pixels, name), name, least, most)
+    _check_integer(pixels.resize, "resize", pixels.image_size, LARGEST_RESIZE)
+    if len(pixels.mean) != channels:
+        raise ValueError(f"mean has {len(pixels.mean)} numbers for {channels} channels")
+    _check_numbers(pixels.mean, "mean")
+    if not _is_number(pixels.std) or not 1 / _LARGEST_NUMBER <= pixels.std <= _LARGEST_NUMBER:
+        raise ValueError(f"std is {_shown(pixels.std)}, not a positive number")
+    _expect(bool, pixels.noise_divides, "noise_divides")
+    if pixels.colour_pca is not None:
+        if [len(row) for row in pixels.colour_pca] != [channels] * channels:
+            raise ValueError(f"colour_pca is not {channels} rows of {channels} numbers")
+        for row in pixels.colour_pca:
+            _check_numbers(row, "a row of colour_pca")
+
+
+def _check_flags(flags):
+    _expect(dict, flags, "flags")
+    dataset, data_dir, seed = (flags.get(name) for name in ("dataset", "data_dir", "seed"))
+    if dataset is not None and not (isinstance(dataset, str) and _DATASET.fullmatch(dataset)):
+        raise ValueError(f"{_shown(dataset)} is no name of a data set")
+    if data_dir is not None:
+        _expect(str, data_dir, "data_dir")
+    if seed is not None:
+        _check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
+
+
+def _check_source(source):
+    _expect(dict, source, "source")
+    if "published" not in source:
+        raise ValueError("source lacks published")
+    figures = source["published"]
+    for name, share in () if figures is None else _expect(dict, figures, "published").items():
+        if not _is_number(share) or not 0 <= share <= 1:
+            raise ValueError(f"the published {_shown(name)} is {_shown(share)}, not in [0, 1]")
+
+
+def _check_integer(value, name, least, most):
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"{least}" if least == most else f"a whole number from {least} to {most}"
+        raise ValueError(f"{name} is {_shown(value)}, not {bounds}")
+
+
+def _check_numbers(values, name):
+    for number in _expect(list | tuple, values, name):
+        if not _is_number(number) or abs(number) > _LARGEST_NUMBER:
+            raise ValueError(f"{name} holds {_shown(number)}, which no pixel needs")
+
+
+def _is_number(value):
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, float) and math.isfinite(value) or (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+
+
+def _expect(kind: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {_shown(value)}, of the type {type(value).__name__}")
+    return value
+
+
+def _shown(value):
+    """A value of any size and kind in a few characters of one line."""
+    if isinstance(value, dict | list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a huge number"
+    return ascii(value[:40] if isinstance(value, str) else value)
