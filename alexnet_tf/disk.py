@@ -1,10 +1,14 @@
 """Files on disk: whether there is room for them, whole or not at all, one process at a time."""
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
+import glob
 import hashlib
 import os
 import pathlib
+import secrets
 import shutil
 
 from alexnet_tf.errors import UserError
@@ -44,7 +48,7 @@ def flush(path):
 
 
 @contextlib.contextmanager
-def locked(folder, flag="--model_dir", at_work="trained"):
+def locked(folder, flag="model_dir", at_work="trained"):
     """Keeps other processes out of `folder`, which it makes. Raises UserError, naming `flag`, if one is at work there."""
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:
@@ -55,10 +59,92 @@ def locked(folder, flag="--model_dir", at_work="trained"):
         yield
 
 
+@dataclasses.dataclass
+class Appearing:
+    """What is being written, or was."""
+
+    path: pathlib.Path
+
+
+@contextlib.contextmanager
+def appearing(path, folder: bool = False, next_free=None):
+    """Gives an Appearing, with a `path` beside `path` to write to; what is there when the block
+    ends gets the name `path`, and then Appearing.path is where it came to lie.
+
+    So what carries the name `path` is whole and on disk, whatever happens in between, and a block
+    that fails leaves nothing. The name is that of an empty file, or of an empty `folder`; it is
+    hidden and ends in ".unfinished". What killed processes have left of the same `path` is removed.
+    A file that is there is replaced; a folder is not: OSError, unless `next_free(path)` gives
+    another path to try. Raises OSError where `path` cannot be written.
+    """
+    path = pathlib.Path(path).absolute()
+    unfinished, held = _begin(path, folder)
+    appearing = Appearing(unfinished)
+    try:
+        yield appearing
+        for part in [*unfinished.rglob("*"), unfinished] if folder else [unfinished]:
+            flush(part)
+        while True:
+            try:
+                unfinished.rename(path)
+                break
+            except OSError as error:
+                if not next_free or error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                path = next_free(path)
+        appearing.path = path
+        flush(path.parent)
+    finally:
+        if folder:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _begin(path, folder):
+    """(a new name beside `path`, a descriptor whose lock says that somebody is writing there).
+
+    The system releases the lock when the process ends, however it ends: process numbers come again,
+    in containers soon.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parent = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)  # between making a name and locking it nobody looks
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+            with contextlib.suppress(OSError):
+                _remove_unless_held(left)
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+        unfinished.mkdir() if folder else unfinished.touch()
+        held = os.open(unfinished, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    finally:
+        os.close(parent)
+    return unfinished, held
+
+
+def _remove_unless_held(left):
+    held = os.open(left, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    finally:
+        os.close(held)
+
 
 def replace_text(path, text):
-    """Writes a file whose name holds either all of the old text or all of the new, whatever happens."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    flush(unfinished)
-    unfinished.replace(path)
+    """Writes a file whose name holds all of the old text or all of the new, whatever happens."""
+    with appearing(path) as unfinished:
+        unfinished.path.write_text(text)
+
+
+def newest_version(folder):
+    """The numbered folder of the highest number in `folder`, or None. Numbers are decimal."""
+    numbered = [path for path in pathlib.Path(folder).glob("*/") if is_version(path.name)]
+    return max(numbered, key=lambda path: int(path.name), default=None)
+
+
+def is_version(name: str) -> bool:
+    """Whether `name` is a version's number, as TensorFlow Serving reads it: an int64 of 0 or more."""
+    return name.isascii() and name.isdecimal() and int(name) < 2**63

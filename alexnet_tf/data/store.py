@@ -51,10 +51,8 @@ class _Tally:
                        stored["image_sum"])
 
     def write(self, path):
-        beside = path.with_name(f".{path.name}")
-        with open(beside, "wb") as stream:
+        with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
             np.savez(stream, **vars(self) | {"bad": json.dumps(self.bad)})
-        beside.replace(path)
 
 
 def write(dataset, directory, quality, max_bad_pictures=0):
@@ -74,7 +72,7 @@ def write(dataset, directory, quality, max_bad_pictures=0):
         foretold = _foretold_bytes(dataset, quality)
         console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
         disk.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
-        with disk.locked(beginning, "--output", "written"):
+        with disk.locked(beginning, "output", "written"):
             _keep_to_source(beginning / _SOURCE, source)
             statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)
             for path in beginning.iterdir():

@@ -22,16 +22,14 @@ The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Besi
 """
 
 import json
-import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import preprocessing
+from alexnet_tf import disk, preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.network import layers, surgery
@@ -98,36 +96,34 @@ class _Classifier(tf.Module):
 
 
 
-def write(model, pixels, class_names, manifest, path):
-    """Writes the SavedModel to `path`, which appears only when it is complete and was read again by another process.
+def write(model, pixels, class_names, manifest, path, next_free=None):
+    """Writes the SavedModel to `path`, which appears only when it is complete and was read again by
+    another process; returns where it is: `next_free(path)` where `path` was taken in the meantime.
 
     Raises UserError if it cannot be written, or answers otherwise than `model`.
     """
     path = pathlib.Path(path).absolute()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # no number, so that a watching server passes it over
     manifest = {"serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"},
                 "features": surgery.trunk(model).layers[-1].name} | manifest
+    sizes = manifest["serving"]["allowed_batch_sizes"]
     try:
-        unfinished.mkdir(parents=True)
-        labels_file = unfinished / "labels.txt"
-        labels_file.write_text("".join(f"{name}\n" for name in class_names))
-        module = _Classifier(model, pixels, str(labels_file))
-        tf.saved_model.save(module, str(unfinished), module.signatures())
-        labels_file.unlink()  # a copy is among the assets
-        extra = unfinished / "assets.extra"
-        extra.mkdir()
-        (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        sizes = manifest["serving"]["allowed_batch_sizes"]
-        _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes)
-        _check(unfinished, model, pixels)
-        (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
-        unfinished.rename(path)
+        with disk.appearing(path, folder=True, next_free=next_free) as appearing:
+            unfinished = appearing.path
+            labels_file = unfinished / "labels.txt"
+            labels_file.write_text("".join(f"{name}\n" for name in class_names))
+            module = _Classifier(model, pixels, str(labels_file))
+            tf.saved_model.save(module, str(unfinished), module.signatures())
+            labels_file.unlink()  # a copy is among the assets
+            extra = unfinished / "assets.extra"
+            extra.mkdir()
+            (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+            _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes)
+            _check(unfinished, model, pixels)
+            (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise UserError(f"{path} cannot be written ({reason}); make room, or pass another --output.") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
+        raise UserError(f"{path} cannot be written ({reason}); make room, or pass another output.") from None
+    return appearing.path
 
 
 def _write_warmup(path, model_name, side, sizes):

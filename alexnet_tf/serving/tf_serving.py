@@ -7,11 +7,11 @@ servables/tensorflow/session_bundle_config.proto (BatchingParameters), g3doc/ser
 
 import os
 import pathlib
-import shutil
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from alexnet_tf import disk
 from alexnet_tf.errors import UserError
 from alexnet_tf.serving import monitoring, versions
 
@@ -98,10 +98,10 @@ def write(folder, saved_model, name):
     source = pathlib.Path(saved_model).absolute()
     numbers = sorted(int(path.name) for path in source.glob("*") if path.name.isdecimal() and (path / "saved_model.pb").is_file())
     if not numbers:
-        raise UserError(f"--saved_model={saved_model} holds no version; pass the folder that holds the versions that python -m "
+        raise UserError(f"saved_model={saved_model} holds no version; pass the folder that holds the versions that python -m "
                         "alexnet_tf.export wrote.")
     if '"' in str(source) or not str(source).isprintable() or "$" in str(source):
-        raise UserError(f"--saved_model={saved_model}: its path cannot stand in a compose file; rename the folder.")
+        raise UserError(f"saved_model={saved_model}: its path cannot stand in a compose file; rename the folder.")
     newest = numbers[-1]
     size = sum(path.stat().st_size for path in (source / str(newest)).rglob("*") if path.is_file())
     words = {"name": name, "label": versions.STABLE, "folder": folder, "source": source, "image": _IMAGE, "version": newest,
@@ -113,18 +113,14 @@ def write(folder, saved_model, name):
         "batching.config": _batching(versions.allowed_batch_sizes(source / str(newest))),
         "monitoring.config": f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n',
         "README.md": _README.format(**words)}
-    unfinished = folder.absolute().with_name(f".{folder.name}.{os.getpid()}")
+    if folder.exists():
+        raise UserError(f"emit_config={folder} is there already; remove it, or name another folder.")
     try:
-        if folder.exists():
-            raise UserError(f"--emit_config={folder} is there already; remove it, or name another folder.")
-        unfinished.mkdir(parents=True)
-        for file, text in files.items():
-            (unfinished / file).write_text(text)
-        unfinished.rename(folder)
+        with disk.appearing(folder, folder=True) as unfinished:
+            for file, text in files.items():
+                (unfinished.path / file).write_text(text)
     except OSError as error:
-        raise UserError(f"--emit_config={folder} cannot be written ({error.strerror}).") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        raise UserError(f"emit_config={folder} cannot be written ({error.strerror}).") from None
     return [folder / file for file in files]
 
 

@@ -1,0 +1,92 @@
+"""What is written appears whole or not at all, whoever is killed, and by how many at once."""
+
+import errno
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_tf import disk
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_block_that_fails_leaves_nothing_and_what_was_there_stays(tmp_path, folder):
+    path = tmp_path / "deep" / "it"
+    with pytest.raises(ZeroDivisionError), disk.appearing(path, folder) as unfinished:
+        (unfinished.path / "part" if folder else unfinished.path).write_text("half")
+        raise ZeroDivisionError
+    assert list(path.parent.iterdir()) == []
+    with disk.appearing(path, folder) as unfinished:
+        (unfinished.path / "part" if folder else unfinished.path).write_text("whole")
+        assert not path.exists()
+    assert unfinished.path == path and os.listdir(path.parent) == ["it"]
+    assert (path / "part" if folder else path).read_text() == "whole"
+
+
+def test_a_file_is_replaced_and_a_folder_is_not(tmp_path):
+    (tmp_path / "file").write_text("old")
+    disk.replace_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/mine").touch()
+    with pytest.raises(OSError) as error, disk.appearing(tmp_path / "folder", folder=True):
+        pass
+    assert error.value.errno == errno.ENOTEMPTY
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+_KILLED = """
+import os, signal, sys
+from alexnet_tf import disk
+with disk.appearing(sys.argv[1], folder=True) as unfinished:
+    (unfinished.path / "part").write_text("half")
+    print(unfinished.path, flush=True)
+    signal.pause() if sys.argv[2] == "stay" else os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_path):
+    def start(what):
+        return subprocess.Popen([sys.executable, "-c", _KILLED, tmp_path / "it", what], text=True,
+                                stdout=subprocess.PIPE)
+
+    with start("stay") as staying:
+        theirs = pathlib.Path(staying.stdout.readline().strip())
+        with start("die") as dying:
+            left = pathlib.Path(dying.stdout.readline().strip())
+            assert dying.wait() == -signal.SIGKILL
+        assert (left / "part").exists()
+        (tmp_path / ".it.backup").write_text("the user's")
+        with disk.appearing(tmp_path / "it"):
+            assert not left.exists() and (theirs / "part").exists()
+        staying.kill()
+    assert (tmp_path / ".it.backup").exists()
+
+
+def _export(folder):
+    def next_free(path):
+        return path.with_name(str(int(disk.newest_version(folder).name) + 1))
+
+    with disk.appearing(folder / "1", folder=True, next_free=next_free) as unfinished:
+        (unfinished.path / "saved_model.pb").touch()
+
+
+def test_exports_at_once_get_a_number_each(tmp_path):
+    processes = [multiprocessing.get_context("spawn").Process(target=_export, args=[tmp_path]) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(os.listdir(tmp_path)) == ["1", "2", "3", "4"]
+
+
+def test_versions_are_compared_as_numbers(tmp_path):
+    assert disk.newest_version(tmp_path) is None
+    for name in ("2", "10", "9" * 20, "1.5", ".11.abc.unfinished", "\N{ARABIC-INDIC DIGIT NINE}9", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "11").touch()
+    assert disk.newest_version(tmp_path).name == "10"
