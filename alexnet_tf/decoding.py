@@ -36,6 +36,14 @@ _FOREIGN = {  # how files of other formats begin, and what is said of them
     r"\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {_SAVE}"}
 
 
+def _apart(function):
+    """`function` of one string as a call of its own in a graph, which costs nothing where it stands in a branch not taken.
+
+    TensorFlow would put its operators into the graph around it, and there pass over each of them, for every picture.
+    """
+    return tf.function(function, [tf.TensorSpec([], tf.string)], autograph=False, experimental_attributes={"_noinline": True})
+
+
 def decode(picture, resize=None):
     """Decodes the bytes of one JPEG, PNG, GIF, BMP or WebP file to RGB, uint8 [height, width, 3].
 
@@ -123,6 +131,7 @@ def _halvings(size, resize):
     return tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
 
 
+@_apart
 def _decode_other(picture):
     head = tf.strings.substr(picture, 0, 16)
     ways = {r"\CPNG\C*": _decode_png, r"GIF8\C*": _decode_gif, r"BM\C*": _decode_bmp, r"RIFF\C{4}WEBP\C*": _decode_webp}
@@ -130,6 +139,7 @@ def _decode_other(picture):
                     for signature, way in ways.items()], default=functools.partial(_refuse, head))
 
 
+@_apart
 def _refuse(head):
     message = tf.case([(tf.strings.regex_full_match(head, signature), functools.partial(tf.constant, message))
                        for signature, message in _FOREIGN.items()],
@@ -180,25 +190,28 @@ def _reversed_axes(orientation):
 
 def _orientation_of_jpeg(picture):
     """int32 in 1..8: what the first EXIF segment before the frame header says; 1 where there is none."""
-    def walk():
-        end = tf.strings.length(picture) - 10
-
-        def segment(at, exif, last, _):
-            head = tf.cast(tf.io.decode_raw(tf.strings.substr(picture, at, 4), tf.uint8), tf.int32)
-            marker, length = head[1], head[2] * 256 + head[3]
-            exif = (marker == 0xE1) & (tf.strings.substr(picture, at + 4, 6) == b"Exif\0\0")
-            last = (head[0] != 0xFF) | (marker >= 0xC0) & (marker <= 0xC2) | (marker == 0xDA)
-            further = tf.where(marker == 0xFF, 1, tf.where(exif, 10, 2 + length))  # a second 0xFF only fills up
-            return at + further, exif, last, length - 8
-
-        at, exif, _, length = tf.while_loop(lambda at, exif, last, _: ~exif & ~last & (at <= end), segment,
-                                            (2, tf.constant(False), tf.constant(False), 0), maximum_iterations=_MOST_STEPS)
-        return tf.cond(exif, lambda: _orientation(tf.strings.substr(picture, at, length)), lambda: 1)
-
     plain = tf.strings.regex_full_match(tf.strings.substr(picture, 0, _PLAIN_HEAD), _PLAIN_JPEG)
-    return tf.cond(plain, lambda: 1, walk)
+    return tf.cond(plain, lambda: 1, lambda: _orientation_in_segments(picture))
 
 
+@_apart
+def _orientation_in_segments(picture):
+    end = tf.strings.length(picture) - 10
+
+    def segment(at, _, __):
+        head = tf.io.decode_raw(tf.strings.substr(picture, at, 10), tf.uint16, little_endian=False)
+        marker, length = head[0], tf.cast(head[1], tf.int32)
+        exif = tf.reduce_all(tf.gather(head, [0, 2, 3, 4]) == [0xFFE1, 0x4578, 0x6966, 0])  # "Exif", and two zeros
+        last = exif | tf.reduce_any(marker == [0xFFC0, 0xFFC1, 0xFFC2, 0xFFDA]) | (marker < 0xFF00)
+        return tf.where(last, at, at + tf.where(marker == 0xFFFF, 1, 2 + length)), exif, last  # 0xFFFF: the first fills up
+
+    false = tf.constant(False)
+    at, exif, _ = tf.while_loop(lambda at, _, last: ~last & (at <= end), segment, (2, false, false), parallel_iterations=1,
+                                maximum_iterations=_MOST_STEPS)
+    return tf.cond(exif, lambda: _orientation(tf.strings.substr(picture, at + 10, 2**16)), lambda: 1)
+
+
+@_apart
 def _orientation(exif):
     """int32 in 1..8 that EXIF states, a string that is laid out as a TIFF file; 1 where it states none, or is damaged."""
     exif = tf.strings.regex_replace(exif, r"\A(Exif\x00\x00){1,2}", "", replace_global=False)
@@ -225,6 +238,7 @@ def _orientation(exif):
 # Forms ----------------------------------------------------------------------------------------------------------------
 
 
+@_apart
 def _decode_png(picture):
     data, length = _bytes(picture), _length(picture)
     alpha, pixels, exif, end = (int.from_bytes(name, "big") for name in (b"tRNS", b"IDAT", b"eXIf", b"IEND"))
@@ -246,6 +260,7 @@ def _decode_png(picture):
         tf.strings.substr(picture, exif_at + 8, _number(data, exif_at, 4, False))), lambda: 1))
 
 
+@_apart
 def _decode_webp(picture):
     data, length = _bytes(picture), _length(picture)
     is_extended, is_lossless = (tf.strings.substr(picture, 12, 4) == name for name in (b"VP8X", b"VP8L"))
@@ -278,6 +293,7 @@ def _palette(data, begin, count, size):
     return tf.concat([colours, beyond[tf.shape(colours)[0]:]], 0)
 
 
+@_apart
 def _decode_gif(picture):
     """TensorFlow's decoder gets the first frame alone, which bounds its work, with a palette that makes levels of colour numbers."""
     data, length = _bytes(picture), _length(picture)
@@ -330,6 +346,7 @@ def _after_blocks(data, length, at, step):
     return tf.where(data[at] > 0, length, at) + 1, step
 
 
+@_apart
 def _decode_bmp(picture):
     """TensorFlow's own decoder takes the numbers of colours for levels of grey, and knows three of these forms."""
     data, length = _bytes(picture), _length(picture)
