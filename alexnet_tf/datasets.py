@@ -73,9 +73,10 @@ class Dataset:
     class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
 
 
-def open_dataset(name, data_dir=None, seed=0):
+def open_dataset(name, data_dir=None, seed=0, by_pillow=False):
     """Opens data set `name`: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
 
+    `by_pillow`: with pictures in a folder that Pillow alone reads, for tools/prepare_dataset.py.
     If `data_dir` holds a prepared data set, such as tools/prepare_dataset.py writes, that is read. Raises UserError, before any
     long work, if there is nothing to read. Pictures of a folder that cannot be read are left out.
     """
@@ -84,7 +85,7 @@ def open_dataset(name, data_dir=None, seed=0):
         return _open_prepared(name, stored)
     if name == "folder":
         try:
-            return _open_folder(data_dir, seed)
+            return _open_folder(data_dir, seed, by_pillow)
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
     some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
@@ -154,7 +155,7 @@ def naming_bad_pictures(split):
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
-def _open_folder(data_dir, seed):
+def _open_folder(data_dir, seed, by_pillow):
     if not data_dir:
         raise UserError("--dataset=folder reads the class folders below --data_dir; pass --data_dir=DIR.")
     root = pathlib.Path(data_dir)
@@ -163,16 +164,16 @@ def _open_folder(data_dir, seed):
     notes, bad_pictures = [], []
     if (root / "train").is_dir():
         held_out = next((root / name for name in EVALUATION_SPLITS if (root / name).is_dir()), None)
-        class_names, files, labels, sizes = _list_classes(root / "train", notes, bad_pictures)
+        class_names, files, labels, sizes = _list_classes(root / "train", notes, bad_pictures, by_pillow)
         if held_out:
-            evaluation_names, evaluation_files, evaluation_labels, more = _list_classes(held_out, notes, bad_pictures)
+            evaluation_names, evaluation_files, evaluation_labels, more = _list_classes(held_out, notes, bad_pictures, by_pillow)
             sizes += more
             if evaluation_names != class_names:
                 odd = sorted(set(class_names) ^ set(evaluation_names))
                 raise UserError(f"{root}: train/ and {held_out.name}/ differ in classes: {', '.join(odd[:5])}.")
     else:
         held_out = None
-        class_names, files, labels, sizes = _list_classes(root, notes, bad_pictures)
+        class_names, files, labels, sizes = _list_classes(root, notes, bad_pictures, by_pillow)
     names_and_sizes = b"".join(b"%b\0%d\n" % (os.path.relpath(file, os.fsencode(root)), size) for file, size in sizes)
     if not held_out:
         held = _stratified(labels, seed)
@@ -189,7 +190,7 @@ def _open_folder(data_dir, seed):
                    class_counts=tuple(np.bincount(labels, minlength=len(class_names)).tolist()))
 
 
-def _list_classes(folder, notes, bad_pictures):
+def _list_classes(folder, notes, bad_pictures, by_pillow=False):
     """Returns (class names, file names, labels, [(file name, size)]) of the class folders in `folder`, in sorted order.
 
     Adds to `notes` what is passed over, and to `bad_pictures` what is named as a picture and cannot be read.
@@ -202,7 +203,7 @@ def _list_classes(folder, notes, bad_pictures):
     for label, path in enumerate(classes):
         if not path.name.isprintable():  # a surrogate stands for a byte that is no UTF-8
             raise UserError(f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be printed; rename it.")
-        named, others = pictures.list_pictures(path)
+        named, others = pictures.list_pictures(path, pictures.SUFFIXES + pictures.PILLOW_SUFFIXES * by_pillow)
         passed_over += others
         if not named:
             raise UserError(f"{path} holds no picture ({', '.join(pictures.SUFFIXES)}); remove the folder or fill it.")
@@ -211,7 +212,7 @@ def _list_classes(folder, notes, bad_pictures):
     if passed_over:
         notes.append(f"{folder}: {len(passed_over)} files passed over that are not named as pictures, first "
                      f"{pictures.shown(passed_over[0])}.")
-    sizes, faults = pictures.examine(files)
+    sizes, faults = pictures.examine(files, by_pillow)
     bad_pictures += [f"{pictures.shown(file)} cannot be read ({fault})" for file, fault in zip(files, faults) if fault]
     good = np.array([fault is None for fault in faults])
     files, labels = np.array(files, object), np.array(labels, np.int64)

@@ -288,7 +288,8 @@ def _decode_webp(picture):
 
 def _palette(data, begin, count, size):
     """uint8 [256, 3]: `count` colours of `size` bytes each in `data`, and black, as in Pillow; without any, levels of grey."""
-    colours = tf.reshape(data[begin:begin + size * tf.minimum(count, 256)], tf.stack([-1, size]))[:, :3]
+    there = tf.maximum(tf.size(data, tf.int64) - begin, 0) // size  # in a file that ends early, which is told elsewhere
+    colours = tf.reshape(data[begin:begin + size * tf.minimum(tf.minimum(count, 256), there)], tf.stack([-1, size]))[:, :3]
     beyond = tf.where(count > 0, tf.zeros([256, 3], tf.uint8), _RAMP)
     return tf.concat([colours, beyond[tf.shape(colours)[0]:]], 0)
 

@@ -13,7 +13,7 @@ from alexnet_tf import app  # before TensorFlow, which it quiets
 
 import tensorflow as tf
 
-from alexnet_tf import artifacts, client
+from alexnet_tf import artifacts, client, pictures as picture_files
 from alexnet_tf.errors import ServingError, UserError
 
 _MODEL = flags.DEFINE_string("model", "saved_models/alexnet/1", "A version's folder that export wrote, or a .tflite file.")
@@ -23,15 +23,16 @@ _MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "The model's name at 
 
 def main(pictures):
     if not pictures:
-        raise UserError("No picture given; pass the paths of JPEG or PNG files.")
+        raise UserError("No picture given; pass the paths of JPEG, PNG, GIF, BMP or WebP files.")
     contents = [_read(picture) for picture in pictures]
     classify = client.open_server(_SERVER.value, _MODEL_NAME.value) if _SERVER.value else artifacts.open_classifier(_MODEL.value)
     answers = {}
     for picture, content in zip(pictures, contents):
         try:
             answers[picture] = classify(content)
-        except tf.errors.InvalidArgumentError:
-            raise UserError(f"{picture} does not decode as a picture; pass JPEG or PNG files.") from None
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"{picture} does not decode as a picture ({picture_files.reason(error)}); pass JPEG, PNG, GIF, BMP or "
+                            "WebP files.") from None
         except ServingError as error:
             raise UserError(f"{picture} is refused by --server={_SERVER.value}: {error.message}") from None
         print(picture)
