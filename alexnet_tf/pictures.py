@@ -92,7 +92,9 @@ def through_pillow(picture: bytes) -> bytes | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pixels, which are counted here, and of odd tags
-            image = Image.open(io.BytesIO(picture), formats=_PILLOW_FORMATS)
+            Image.init()
+            known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]  # one without its plugin would be an error
+            image = Image.open(io.BytesIO(picture), formats=known)
             if image.width * image.height > decoding.LARGEST_PICTURE or image.mode in ("I", "F"):
                 return None
             image = ImageOps.exif_transpose(image)
