@@ -1,7 +1,9 @@
-"""The bytes of a picture file to what the picture is meant to look like: RGB levels, the same for every reader of this project.
+"""The bytes of a picture file to what the picture is meant to look like: RGB levels, the same for
+every reader of this project.
 
-All of it is TensorFlow's operators, so that it runs in tf.data and travels inside an export. Its decoders see to what is compressed;
-orientation, transparency, the screen of a GIF and the palette of a BMP, of which they know nothing, are seen to here.
+All of it is TensorFlow's operators, so that it runs in tf.data and travels inside an export. Its
+decoders see to what is compressed; orientation, transparency, the screen of a GIF and the palette of
+a BMP, of which they know nothing, are seen to here.
 """
 
 import functools
@@ -423,7 +425,10 @@ def _palette(data, begin, count, size):
 
 @_apart
 def _decode_gif(picture):
-    """TensorFlow's decoder gets the first frame alone, which bounds its work, with a palette that makes levels of colour numbers."""
+    """TensorFlow's decoder gets the first frame alone, which bounds its work.
+
+    A palette that it is given with it makes levels of the numbers of colours.
+    """
     data, length = _bytes(picture), _length(picture)
 
     def colours(flags):

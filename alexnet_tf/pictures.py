@@ -35,8 +35,9 @@ def list_pictures(folder, suffixes=SUFFIXES):
 def examine(files, by_pillow=False):
     """Sizes of `files` in bytes, and for each what is wrong with it, or None: two lists.
 
-    With `by_pillow`, what `through_pillow` reads is sound. Looks at each file's first and last bytes, which takes about 30 microseconds a file; one that looks odd is decoded. So damage
-    between the two is not found here.
+    With `by_pillow`, what `through_pillow` reads is sound. Looks at each file's first and last bytes,
+    which takes about 30 microseconds a file; one that looks odd is decoded. So damage between the two
+    is not found here.
     """
     sizes, faults = [], []
     with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool:
