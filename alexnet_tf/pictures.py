@@ -113,8 +113,10 @@ def through_pillow(picture: bytes) -> bytes | None:
 
 def reason(error):
     """What an error of TensorFlow says, in a few words."""
-    text = re.sub(r".*Summarized data: b'(.*)'", r"\1", " ".join(error.message.split("[Op:")[0].split()))
-    text = re.sub(r".*<stack traces unavailable> |( \[\[{{node .*?}}\]\])+$", "", text)
+    text = error.message.split("[Op:")[0].split("\n\t [[")[0].strip()
+    if text.startswith("Graph execution error"):  # then comes where the graph was made, and last what is wrong
+        text = text.splitlines()[-1]
+    text = re.sub(r".*Summarized data: b'(.*)'", r"\1", " ".join(text.split()))
     text = re.sub(r".*assertion failed: \[(.*?)\]( \[\[.*)?", r"\1", text)
     return re.sub(r"{{.*?}} ", "", text)[:160].strip()
 

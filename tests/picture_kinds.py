@@ -93,10 +93,9 @@ def gif(
             ]
         ]
     depth = max((len(palette) // 3).bit_length() - 2, 0)
-    codes, bits, count = [256], [], 0
-    for number in numbers.flatten():
+    codes, bits = [256], []
+    for count, number in enumerate(numbers.flatten(), 1):
         codes.append(int(number))
-        count += 1
         if count % 120 == 0:
             codes.append(256)  # cleared before codes grow longer than 9 bits
     for code in [*codes, 257]:
