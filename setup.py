@@ -31,6 +31,7 @@ setuptools.setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "pictures": ["pillow-heif>=1,<2"],  # HEIC, for tools/prepare_dataset.py
         "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2", "tensorflow-serving-api>=2.21,<2.22",
                     "uvicorn>=0.50,<1"],
         "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],

@@ -1,7 +1,9 @@
-"""The bytes of a picture file to what the picture is meant to look like: RGB levels, the same for every reader of this project.
+"""The bytes of a picture file to what the picture is meant to look like: RGB levels, the same for
+every reader of this project.
 
-All of it is TensorFlow's operators, so that it runs in tf.data and travels inside an export. Its decoders see to what is compressed;
-orientation, transparency, the screen of a GIF and the palette of a BMP, of which they know nothing, are seen to here.
+All of it is TensorFlow's operators, so that it runs in tf.data and travels inside an export. Its
+decoders see to what is compressed; orientation, transparency, the screen of a GIF and the palette of
+a BMP, of which they know nothing, are seen to here.
 """
 
 import functools
@@ -12,15 +14,19 @@ import tensorflow as tf
 # As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
 _DCT = {"dct_method": "INTEGER_ACCURATE"}
 _RATIOS = 1, 2, 4, 8  # by which libjpeg makes a JPEG smaller as it decodes it
-LARGEST_PICTURE = 89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
+LARGEST_PICTURE = (
+    89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
+)
 _MOST_STEPS = 10_000  # from one part of a file to the next; a hostile file may have millions
 _RAMP = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 3)
 
 # The head of a JPEG with nothing but JFIF's own segment and tables before its frame header, and so without EXIF: to see that costs
 # next to nothing, to walk along the segments a hundredth of the time of decoding. \C is any byte; RE2 has no name for those above
 # 127: markers, and the length of two tables in one segment (132).
-_PLAIN_JPEG = (r"\C\C(\C\C\x00\x10JFIF\C{10})?(\C\C\x00\x43[\x00-\x03]\C{64}|\C\C\x00\C\x00\C{129})*"
-               r"\C\C\x00[\x0b\x11]\x08\C*")
+_PLAIN_JPEG = (
+    r"\C\C(\C\C\x00\x10JFIF\C{10})?(\C\C\x00\x43[\x00-\x03]\C{64}|\C\C\x00\C\x00\C{129})*"
+    r"\C\C\x00[\x0b\x11]\x08\C*"
+)
 _PLAIN_HEAD = 512  # bytes, as many as such a head has
 
 _PREPARED_ALONE = "which only tools/prepare_dataset.py reads; elsewhere save it as JPEG or PNG"
@@ -33,7 +39,21 @@ _FOREIGN = {  # how files of other formats begin, and what is said of them
     r"\x00\x00\x00\x0cJXL \C*": f"JPEG XL, {_SAVE}",
     r"8BPS\C*": f"a file of Photoshop, {_SAVE}",
     r"%PDF\C*": f"PDF, {_SAVE}",
-    r"\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {_SAVE}"}
+    r"\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {_SAVE}",
+}
+
+
+def _apart(function):
+    """`function` of one string as a call of its own in a graph, which costs nothing where it stands in a branch not taken.
+
+    TensorFlow would put its operators into the graph around it, and there pass over each of them, for every picture.
+    """
+    return tf.function(
+        function,
+        [tf.TensorSpec([], tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
 
 
 def decode(picture, resize=None):
@@ -48,7 +68,11 @@ def decode(picture, resize=None):
     them is decoded.
     """
     picture = tf.convert_to_tensor(picture)
-    image = tf.cond(tf.io.is_jpeg(picture), lambda: _decode_jpeg(picture, resize), lambda: _decode_other(picture))
+    image = tf.cond(
+        tf.io.is_jpeg(picture),
+        lambda: _decode_jpeg(picture, resize),
+        lambda: _decode_other(picture),
+    )
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -60,7 +84,12 @@ def jpeg_in_parts(picture, resize):
     of which a part may be there and the rest not, and for more than LARGEST_PICTURE pixels.
     """
     picture = tf.convert_to_tensor(picture)
-    with _after((tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"), "no JPEG that ends as one")):
+    with _after(
+        (
+            tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"),
+            "no JPEG that ends as one",
+        )
+    ):
         picture = tf.identity(picture)
     orientation = _orientation_of_jpeg(picture)
     picture, stored = _checked_jpeg(picture)
@@ -73,8 +102,18 @@ def jpeg_in_parts(picture, resize):
     def part(begin, size):
         begin = tf.where(_reversed_axes(orientation), whole - begin - size, begin)
         window = tf.concat([exchanged(begin), exchanged(size)], 0)
-        return _turned(tf.switch_case(halvings, [
-            functools.partial(tf.image.decode_and_crop_jpeg, picture, window, 3, ratio, **_DCT) for ratio in _RATIOS]), orientation)
+        return _turned(
+            tf.switch_case(
+                halvings,
+                [
+                    functools.partial(
+                        tf.image.decode_and_crop_jpeg, picture, window, 3, ratio, **_DCT
+                    )
+                    for ratio in _RATIOS
+                ],
+            ),
+            orientation,
+        )
 
     whole = exchanged((stored + divisor - 1) // divisor)
     return whole, part
@@ -84,7 +123,10 @@ def _decode_jpeg(picture, resize):
     orientation = _orientation_of_jpeg(picture)
     picture, size = _checked_jpeg(picture)
     halvings = _halvings(size, resize) if resize else tf.constant(0)
-    image = tf.switch_case(halvings, [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in _RATIOS])
+    image = tf.switch_case(
+        halvings,
+        [functools.partial(tf.io.decode_jpeg, picture, 3, ratio, **_DCT) for ratio in _RATIOS],
+    )
     return _turned(image, orientation)
 
 
@@ -98,15 +140,19 @@ def _checked_jpeg(picture):
 def _checked_size(size):
     """`size`, an integer [height, width], as int32. An error if there are no pixels, or too many."""
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    with _after((pixels > 0, "a picture without pixels"),
-                (pixels <= LARGEST_PICTURE, f"its header promises more than {LARGEST_PICTURE} pixels")):
+    with _after(
+        (pixels > 0, "a picture without pixels"),
+        (pixels <= LARGEST_PICTURE, f"its header promises more than {LARGEST_PICTURE} pixels"),
+    ):
         return tf.cast(tf.identity(size), tf.int32)
 
 
 def _after(*checks):
     """The context of what is computed only where all `checks` hold, pairs of a condition and what the error says otherwise."""
     checks = [tf.debugging.Assert(condition, [message]) for condition, message in checks]
-    return tf.control_dependencies([check for check in checks if check is not None])  # None: it has run already
+    return tf.control_dependencies(
+        [check for check in checks if check is not None]
+    )  # None: it has run already
 
 
 def _as_adobe_has_it(picture):
@@ -115,25 +161,45 @@ def _as_adobe_has_it(picture):
     Without one, TensorFlow takes 255 for full ink. What writes such files, and Pillow, take it for none, as Adobe does.
     """
     marker = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\0"
-    return tf.strings.join([tf.strings.substr(picture, 0, 2), marker, tf.strings.substr(picture, 2, -1)])
+    return tf.strings.join(
+        [tf.strings.substr(picture, 0, 2), marker, tf.strings.substr(picture, 2, -1)]
+    )
 
 
 def _halvings(size, resize):
     """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice `resize`."""
-    return tf.math.count_nonzero(tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32)
+    return tf.math.count_nonzero(
+        tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32
+    )
 
 
+@_apart
 def _decode_other(picture):
     head = tf.strings.substr(picture, 0, 16)
-    ways = {r"\CPNG\C*": _decode_png, r"GIF8\C*": _decode_gif, r"BM\C*": _decode_bmp, r"RIFF\C{4}WEBP\C*": _decode_webp}
-    return tf.case([(tf.strings.regex_full_match(head, signature), functools.partial(way, picture))
-                    for signature, way in ways.items()], default=functools.partial(_refuse, head))
+    ways = {
+        r"\CPNG\C*": _decode_png,
+        r"GIF8\C*": _decode_gif,
+        r"BM\C*": _decode_bmp,
+        r"RIFF\C{4}WEBP\C*": _decode_webp,
+    }
+    return tf.case(
+        [
+            (tf.strings.regex_full_match(head, signature), functools.partial(way, picture))
+            for signature, way in ways.items()
+        ],
+        default=functools.partial(_refuse, head),
+    )
 
 
+@_apart
 def _refuse(head):
-    message = tf.case([(tf.strings.regex_full_match(head, signature), functools.partial(tf.constant, message))
-                       for signature, message in _FOREIGN.items()],
-                      default=lambda: tf.constant("neither JPEG, PNG, GIF, BMP nor WebP"))
+    message = tf.case(
+        [
+            (tf.strings.regex_full_match(head, signature), functools.partial(tf.constant, message))
+            for signature, message in _FOREIGN.items()
+        ],
+        default=lambda: tf.constant("neither JPEG, PNG, GIF, BMP nor WebP"),
+    )
     with _after((tf.constant(False), message)):
         return tf.zeros([1, 1, 3], tf.uint8)
 
@@ -150,14 +216,18 @@ def _length(picture):
 def _number(data, begin, size, little_endian=True):
     """int64, unsigned: what `size` of the bytes in `data` say."""
     powers = 256 ** np.arange(size, dtype=np.int64)
-    return tf.reduce_sum(tf.cast(data[begin:begin + size], tf.int64) * (powers if little_endian else powers[::-1]))
+    return tf.reduce_sum(
+        tf.cast(data[begin : begin + size], tf.int64) * (powers if little_endian else powers[::-1])
+    )
 
 
 def _on_white(image):
     """uint8 [height, width, 4] with alpha to [height, width, 3], rounded to the nearest level."""
     eight = tf.constant(8, tf.uint16)
     shade = (255 - tf.cast(image[..., :3], tf.uint16)) * tf.cast(image[..., 3:], tf.uint16) + 128
-    shade = tf.bitwise.right_shift(shade + tf.bitwise.right_shift(shade, eight), eight)  # by 255, without a division
+    shade = tf.bitwise.right_shift(
+        shade + tf.bitwise.right_shift(shade, eight), eight
+    )  # by 255, without a division
     return tf.cast(255 - shade, tf.uint8)
 
 
@@ -166,39 +236,60 @@ def _on_white(image):
 
 def _turned(image, orientation):
     """uint8 [height, width, 3], turned and mirrored as an `orientation` of EXIF says, int32 in 1..8."""
+
     def turned():
         upright = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
-        return tf.raw_ops.Reverse(tensor=upright, dims=tf.concat([_reversed_axes(orientation), [False]], 0))
+        return tf.raw_ops.Reverse(
+            tensor=upright, dims=tf.concat([_reversed_axes(orientation), [False]], 0)
+        )
 
     return tf.cond(orientation > 1, turned, lambda: image)
 
 
 def _reversed_axes(orientation):
     """bool [2]: whether rows, and whether columns, come in reverse, after they were exchanged where `orientation` is above 4."""
-    return tf.gather([[False, False], [False, True], [True, True], [True, False]], (orientation - 1) % 4)
+    return tf.gather(
+        [[False, False], [False, True], [True, True], [True, False]], (orientation - 1) % 4
+    )
 
 
 def _orientation_of_jpeg(picture):
     """int32 in 1..8: what the first EXIF segment before the frame header says; 1 where there is none."""
-    def walk():
-        end = tf.strings.length(picture) - 10
-
-        def segment(at, exif, last, _):
-            head = tf.cast(tf.io.decode_raw(tf.strings.substr(picture, at, 4), tf.uint8), tf.int32)
-            marker, length = head[1], head[2] * 256 + head[3]
-            exif = (marker == 0xE1) & (tf.strings.substr(picture, at + 4, 6) == b"Exif\0\0")
-            last = (head[0] != 0xFF) | (marker >= 0xC0) & (marker <= 0xC2) | (marker == 0xDA)
-            further = tf.where(marker == 0xFF, 1, tf.where(exif, 10, 2 + length))  # a second 0xFF only fills up
-            return at + further, exif, last, length - 8
-
-        at, exif, _, length = tf.while_loop(lambda at, exif, last, _: ~exif & ~last & (at <= end), segment,
-                                            (2, tf.constant(False), tf.constant(False), 0), maximum_iterations=_MOST_STEPS)
-        return tf.cond(exif, lambda: _orientation(tf.strings.substr(picture, at, length)), lambda: 1)
-
     plain = tf.strings.regex_full_match(tf.strings.substr(picture, 0, _PLAIN_HEAD), _PLAIN_JPEG)
-    return tf.cond(plain, lambda: 1, walk)
+    return tf.cond(plain, lambda: 1, lambda: _orientation_in_segments(picture))
 
 
+@_apart
+def _orientation_in_segments(picture):
+    end = tf.strings.length(picture) - 10
+
+    def segment(at, _, __):
+        head = tf.io.decode_raw(tf.strings.substr(picture, at, 10), tf.uint16, little_endian=False)
+        marker, length = head[0], tf.cast(head[1], tf.int32)
+        exif = tf.reduce_all(
+            tf.gather(head, [0, 2, 3, 4]) == [0xFFE1, 0x4578, 0x6966, 0]
+        )  # "Exif", and two zeros
+        last = exif | tf.reduce_any(marker == [0xFFC0, 0xFFC1, 0xFFC2, 0xFFDA]) | (marker < 0xFF00)
+        return (
+            tf.where(last, at, at + tf.where(marker == 0xFFFF, 1, 2 + length)),
+            exif,
+            last,
+        )  # 0xFFFF: the first fills up
+
+    false = tf.constant(False)
+    at, exif, _ = tf.while_loop(
+        lambda at, _, last: ~last & (at <= end),
+        segment,
+        (2, false, false),
+        parallel_iterations=1,
+        maximum_iterations=_MOST_STEPS,
+    )
+    return tf.cond(
+        exif, lambda: _orientation(tf.strings.substr(picture, at + 10, 2**16)), lambda: 1
+    )
+
+
+@_apart
 def _orientation(exif):
     """int32 in 1..8 that EXIF states, a string that is laid out as a TIFF file; 1 where it states none, or is damaged."""
     exif = tf.strings.regex_replace(exif, r"\A(Exif\x00\x00){1,2}", "", replace_global=False)
@@ -206,63 +297,112 @@ def _orientation(exif):
     little_endian = data[0] == ord("I")
 
     def number(begin, size):
-        return tf.where(little_endian, _number(data, begin, size), _number(data, begin, size, False))
+        return tf.where(
+            little_endian, _number(data, begin, size), _number(data, begin, size, False)
+        )
 
     first = tf.minimum(number(4, 4), length)
     count = tf.minimum(number(first, 2), tf.maximum(length - first - 2, 0) // 12)
-    entries = tf.cast(tf.reshape(data[first + 2:first + 2 + 12 * count], [-1, 12]), tf.int32)
+    entries = tf.cast(tf.reshape(data[first + 2 : first + 2 + 12 * count], [-1, 12]), tf.int32)
 
     def column(begin):
-        return tf.reduce_sum(entries[:, begin:begin + 2] * tf.where(little_endian, [1, 256], [256, 1]), 1)
+        return tf.reduce_sum(
+            entries[:, begin : begin + 2] * tf.where(little_endian, [1, 256], [256, 1]), 1
+        )
 
     kind = column(2)  # 3: of two bytes, 4: of four
     value = column(8) + tf.where(kind == 4, column(10), 0)
     stated = (column(0) == 0x112) & (column(4) + column(6) == 1) & ((kind == 3) | (kind == 4))
-    sound = tf.strings.regex_full_match(tf.strings.substr(exif, 0, 4), r"II\*\x00|MM\x00\*") & (value > 0) & (value < 9)
+    sound = (
+        tf.strings.regex_full_match(tf.strings.substr(exif, 0, 4), r"II\*\x00|MM\x00\*")
+        & (value > 0)
+        & (value < 9)
+    )
     return tf.concat([[1], tf.boolean_mask(value, stated & sound)], 0)[-1]
 
 
 # Forms ----------------------------------------------------------------------------------------------------------------
 
 
+@_apart
 def _decode_png(picture):
     data, length = _bytes(picture), _length(picture)
-    alpha, pixels, exif, end = (int.from_bytes(name, "big") for name in (b"tRNS", b"IDAT", b"eXIf", b"IEND"))
+    alpha, pixels, exif, end = (
+        int.from_bytes(name, "big") for name in (b"tRNS", b"IDAT", b"eXIf", b"IEND")
+    )
 
     def chunk(at, _, has_alpha, has_pixels, exif_at):
         content, kind = (_number(data, at + begin, 4, little_endian=False) for begin in (0, 4))
         has_alpha |= (kind == alpha) & ~has_pixels
-        return (tf.minimum(at + 12 + content, length), kind, has_alpha, has_pixels | (kind == pixels),
-                tf.where(kind == exif, at, exif_at))
+        return (
+            tf.minimum(at + 12 + content, length),
+            kind,
+            has_alpha,
+            has_pixels | (kind == pixels),
+            tf.where(kind == exif, at, exif_at),
+        )
 
     first, none, false = tf.constant(8, tf.int64), tf.constant(0, tf.int64), tf.constant(False)
     _, _, has_alpha, _, exif_at = tf.while_loop(
-        lambda at, kind, *_: (kind != end) & (at < length), chunk, (first, none, false, false, none),
-        maximum_iterations=_MOST_STEPS)
+        lambda at, kind, *_: (kind != end) & (at < length),
+        chunk,
+        (first, none, false, false, none),
+        maximum_iterations=_MOST_STEPS,
+    )
     has_alpha |= data[25] >= 4  # the type of colour: grey with alpha, or RGB with it
-    with tf.control_dependencies([_checked_size(tf.stack([_number(data, begin, 4, False) for begin in (20, 16)]))]):
-        image = tf.cond(has_alpha, lambda: _on_white(tf.io.decode_png(picture, 4)), lambda: tf.io.decode_png(picture, 3))
-    return _turned(image, tf.cond(exif_at > 0, lambda: _orientation(
-        tf.strings.substr(picture, exif_at + 8, _number(data, exif_at, 4, False))), lambda: 1))
+    with tf.control_dependencies(
+        [_checked_size(tf.stack([_number(data, begin, 4, False) for begin in (20, 16)]))]
+    ):
+        image = tf.cond(
+            has_alpha,
+            lambda: _on_white(tf.io.decode_png(picture, 4)),
+            lambda: tf.io.decode_png(picture, 3),
+        )
+    return _turned(
+        image,
+        tf.cond(
+            exif_at > 0,
+            lambda: _orientation(
+                tf.strings.substr(picture, exif_at + 8, _number(data, exif_at, 4, False))
+            ),
+            lambda: 1,
+        ),
+    )
 
 
+@_apart
 def _decode_webp(picture):
     data, length = _bytes(picture), _length(picture)
-    is_extended, is_lossless = (tf.strings.substr(picture, 12, 4) == name for name in (b"VP8X", b"VP8L"))
+    is_extended, is_lossless = (
+        tf.strings.substr(picture, 12, 4) == name for name in (b"VP8X", b"VP8L")
+    )
     packed, exif = _number(data, 21, 4), int.from_bytes(b"EXIF", "little")
-    size = tf.where(is_extended, tf.stack([_number(data, begin, 3) for begin in (27, 24)]) + 1,
-                    tf.where(is_lossless, tf.stack([packed // 2**14, packed]) % 2**14 + 1,
-                             tf.stack([_number(data, begin, 2) for begin in (28, 26)]) % 2**14))
+    size = tf.where(
+        is_extended,
+        tf.stack([_number(data, begin, 3) for begin in (27, 24)]) + 1,
+        tf.where(
+            is_lossless,
+            tf.stack([packed // 2**14, packed]) % 2**14 + 1,
+            tf.stack([_number(data, begin, 2) for begin in (28, 26)]) % 2**14,
+        ),
+    )
 
     def chunk(at, _):
         kind, content = _number(data, at, 4), _number(data, at + 4, 4)
         return tf.where(kind == exif, at, tf.minimum(at + 8 + content + content % 2, length)), kind
 
     def walk():
-        at, kind = tf.while_loop(lambda at, kind: (kind != exif) & (at < length), chunk,
-                                 (tf.constant(12, tf.int64), tf.constant(0, tf.int64)), maximum_iterations=_MOST_STEPS)
-        return tf.cond(kind == exif, lambda: _orientation(tf.strings.substr(picture, at + 8, _number(data, at + 4, 4))),
-                       lambda: 1)
+        at, kind = tf.while_loop(
+            lambda at, kind: (kind != exif) & (at < length),
+            chunk,
+            (tf.constant(12, tf.int64), tf.constant(0, tf.int64)),
+            maximum_iterations=_MOST_STEPS,
+        )
+        return tf.cond(
+            kind == exif,
+            lambda: _orientation(tf.strings.substr(picture, at + 8, _number(data, at + 4, 4))),
+            lambda: 1,
+        )
 
     with tf.control_dependencies([_checked_size(size)]):
         # Not by DecodeWebP: where a runtime has no such operator, an export with it would not load.
@@ -273,13 +413,22 @@ def _decode_webp(picture):
 
 def _palette(data, begin, count, size):
     """uint8 [256, 3]: `count` colours of `size` bytes each in `data`, and black, as in Pillow; without any, levels of grey."""
-    colours = tf.reshape(data[begin:begin + size * tf.minimum(count, 256)], tf.stack([-1, size]))[:, :3]
+    there = (
+        tf.maximum(tf.size(data, tf.int64) - begin, 0) // size
+    )  # in a file that ends early, which is told elsewhere
+    colours = tf.reshape(
+        data[begin : begin + size * tf.minimum(tf.minimum(count, 256), there)], tf.stack([-1, size])
+    )[:, :3]
     beyond = tf.where(count > 0, tf.zeros([256, 3], tf.uint8), _RAMP)
-    return tf.concat([colours, beyond[tf.shape(colours)[0]:]], 0)
+    return tf.concat([colours, beyond[tf.shape(colours)[0] :]], 0)
 
 
+@_apart
 def _decode_gif(picture):
-    """TensorFlow's decoder gets the first frame alone, which bounds its work, with a palette that makes levels of colour numbers."""
+    """TensorFlow's decoder gets the first frame alone, which bounds its work.
+
+    A palette that it is given with it makes levels of the numbers of colours.
+    """
     data, length = _bytes(picture), _length(picture)
 
     def colours(flags):
@@ -287,32 +436,62 @@ def _decode_gif(picture):
 
     def extension(at, transparent, step):
         is_control = (_number(data, at, 2) == 0xF921) & (data[at + 3] & 1 > 0)
-        after, step = tf.cond(data[at] == ord("!"), lambda: _after_blocks(data, length, at + 2, step), lambda: (at + 1, step + 1))
+        after, step = tf.cond(
+            data[at] == ord("!"),
+            lambda: _after_blocks(data, length, at + 2, step),
+            lambda: (at + 1, step + 1),
+        )
         return after, tf.where(is_control, _number(data, at + 6, 1), transparent), step
 
     def before_frame(at, _, step):
-        return (data[at] != ord(",")) & (data[at] != ord(";")) & (at < length) & (step < _MOST_STEPS)
+        return (
+            (data[at] != ord(",")) & (data[at] != ord(";")) & (at < length) & (step < _MOST_STEPS)
+        )
 
     zero, common = tf.constant(0, tf.int64), colours(_number(data, 10, 1))
-    at, transparent, step = tf.while_loop(before_frame, extension, (tf.minimum(13 + 3 * common, length), zero - 1, zero))
+    at, transparent, step = tf.while_loop(
+        before_frame, extension, (tf.minimum(13 + 3 * common, length), zero - 1, zero)
+    )
     left, top, width, height = (_number(data, at + begin, 2) for begin in (1, 3, 5, 7))
     flags = _number(data, at + 9, 1)
     own = colours(flags)
     begin = tf.minimum(at + 10 + 3 * own, length)
     end, _ = _after_blocks(data, length, begin + 1, step)
     screen = tf.maximum([_number(data, 8, 2), _number(data, 6, 2)], [top + height, left + width])
-    with _after((data[at] == ord(","), "a GIF without a frame"), (end <= length, "a GIF whose first frame ends early"),
-                (width * height > 0, "a picture without pixels")):
+    with _after(
+        (data[at] == ord(","), "a GIF without a frame"),
+        (end <= length, "a GIF whose first frame ends early"),
+        (width * height > 0, "a picture without pixels"),
+    ):
         screen = tf.cast(_checked_size(screen), tf.int64)
     with tf.control_dependencies([screen]):
-        size, interlaced = tf.strings.substr(picture, at + 5, 4), tf.where(flags & 64 > 0, b"\x40", b"\0")
-        numbers = tf.io.decode_gif(tf.strings.join([
-            b"GIF89a", size, b"\xf7\0\0", _RAMP.tobytes(), b",\0\0\0\0", size, interlaced,
-            tf.strings.substr(picture, begin, end - begin), b";"]))[0, :, :, 0]
+        size, interlaced = (
+            tf.strings.substr(picture, at + 5, 4),
+            tf.where(flags & 64 > 0, b"\x40", b"\0"),
+        )
+        numbers = tf.io.decode_gif(
+            tf.strings.join(
+                [
+                    b"GIF89a",
+                    size,
+                    b"\xf7\0\0",
+                    _RAMP.tobytes(),
+                    b",\0\0\0\0",
+                    size,
+                    interlaced,
+                    tf.strings.substr(picture, begin, end - begin),
+                    b";",
+                ]
+            )
+        )[0, :, :, 0]
     around = tf.stack([[top, screen[0] - top - height], [left, screen[1] - left - width]])
     numbers = tf.pad(numbers, around, constant_values=tf.cast(tf.maximum(transparent, 0), tf.uint8))
-    palette = _palette(data, tf.where(own > 0, at + 10, 13), tf.where(own > 0, own, common), zero + 3)
-    palette = tf.where((tf.range(256, dtype=tf.int64) == transparent)[:, None], tf.constant(255, tf.uint8), palette)
+    palette = _palette(
+        data, tf.where(own > 0, at + 10, 13), tf.where(own > 0, own, common), zero + 3
+    )
+    palette = tf.where(
+        (tf.range(256, dtype=tf.int64) == transparent)[:, None], tf.constant(255, tf.uint8), palette
+    )
     return tf.gather(palette, tf.cast(numbers, tf.int32))
 
 
@@ -321,15 +500,21 @@ def _after_blocks(data, length, at, step):
 
     Encoders write blocks of one length: these are passed at one step.
     """
+
     def blocks(at, step):
         stride = tf.cast(data[at], tf.int64) + 1
-        same = tf.cast(data[at:at + 4096 * stride:stride] == data[at], tf.int32)
+        same = tf.cast(data[at : at + 4096 * stride : stride] == data[at], tf.int32)
         return tf.minimum(at + stride * tf.argmin(tf.concat([same, [0]], 0)), length), step + 1
 
-    at, step = tf.while_loop(lambda at, step: (data[at] > 0) & (step < _MOST_STEPS), blocks, (tf.minimum(at, length), step))
+    at, step = tf.while_loop(
+        lambda at, step: (data[at] > 0) & (step < _MOST_STEPS),
+        blocks,
+        (tf.minimum(at, length), step),
+    )
     return tf.where(data[at] > 0, length, at) + 1, step
 
 
+@_apart
 def _decode_bmp(picture):
     """TensorFlow's own decoder takes the numbers of colours for levels of grey, and knows three of these forms."""
     data, length = _bytes(picture), _length(picture)
@@ -340,51 +525,92 @@ def _decode_bmp(picture):
         return tf.where(is_old, old, _number(data, place, size))
 
     zero = tf.constant(0, tf.int64)
-    width, height, bits = (field(*place, _number(data, old, 2)) for *place, old in ((18, 4, 18), (22, 4, 20), (28, 2, 24)))
+    width, height, bits = (
+        field(*place, _number(data, old, 2))
+        for *place, old in ((18, 4, 18), (22, 4, 20), (28, 2, 24))
+    )
     compression, count = field(30, 4, zero), field(46, 4, zero)
     from_top = height >= 2**31  # a negative number
     height = tf.where(from_top, 2**32 - height, height)
-    masks = tf.stack([_number(data, place, 4) for place in (54, 58, 62)] + [tf.where(header >= 56, _number(data, 66, 4), 0)])
-    masks = tf.where(compression == 3, masks, tf.where(
-        bits == 16, tf.constant([0x7C00, 0x3E0, 0x1F, 0], tf.int64), [0xFF0000, 0xFF00, 0xFF, 0]))
-    in_words = tf.reduce_all(masks[:3] == [0x7C00, 0x3E0, 0x1F]) | tf.reduce_all(masks[:3] == [0xF800, 0x7E0, 0x1F])
+    masks = tf.stack(
+        [_number(data, place, 4) for place in (54, 58, 62)]
+        + [tf.where(header >= 56, _number(data, 66, 4), 0)]
+    )
+    masks = tf.where(
+        compression == 3,
+        masks,
+        tf.where(
+            bits == 16, tf.constant([0x7C00, 0x3E0, 0x1F, 0], tf.int64), [0xFF0000, 0xFF00, 0xFF, 0]
+        ),
+    )
+    in_words = tf.reduce_all(masks[:3] == [0x7C00, 0x3E0, 0x1F]) | tf.reduce_all(
+        masks[:3] == [0xF800, 0x7E0, 0x1F]
+    )
     in_bytes = masks[:, None] == [0xFF, 0xFF00, 0xFF0000, 0xFF000000]
-    whole_bytes = tf.reduce_all(tf.reduce_any(in_bytes[:3], 1)) & ((masks[3] == 0) | tf.reduce_any(in_bytes[3]))
+    whole_bytes = tf.reduce_all(tf.reduce_any(in_bytes[:3], 1)) & (
+        (masks[3] == 0) | tf.reduce_any(in_bytes[3])
+    )
     has_palette = (bits == 1) | (bits == 4) | (bits == 8)
     known = (is_old | (header >= 40)) & tf.where(
-        has_palette, compression == 0, ((compression == 0) | (compression == 3)) & (
-            (bits == 16) & in_words | (bits == 24) & tf.reduce_all(masks[:3] == [0xFF0000, 0xFF00, 0xFF]) | (bits == 32) & whole_bytes))
+        has_palette,
+        compression == 0,
+        ((compression == 0) | (compression == 3))
+        & (
+            (bits == 16) & in_words
+            | (bits == 24) & tf.reduce_all(masks[:3] == [0xFF0000, 0xFF00, 0xFF])
+            | (bits == 32) & whole_bytes
+        ),
+    )
 
     entry, stride = tf.where(is_old, zero + 3, 4), (width * bits + 31) // 32 * 4
     count = tf.where(has_palette, tf.where(count == 0, 2 ** tf.minimum(bits, 8), count), 0)
     begin = tf.maximum(begin, 14 + header)
-    begin = tf.where(begin == 14 + header, begin + entry * count, begin)  # some say so, although the palette is there
-    with _after(((compression != 1) & (compression != 2), f"a BMP with run-length compression, {_PREPARED_ALONE}"),
-                (known, f"a BMP of a rare form, {_SAVE}")):
+    begin = tf.where(
+        begin == 14 + header, begin + entry * count, begin
+    )  # some say so, although the palette is there
+    with _after(
+        (
+            (compression != 1) & (compression != 2),
+            f"a BMP with run-length compression, {_PREPARED_ALONE}",
+        ),
+        (known, f"a BMP of a rare form, {_SAVE}"),
+    ):
         height, width = tf.unstack(_checked_size([height, width]))
     with _after((begin + tf.cast(height, tf.int64) * stride <= length, "a BMP that ends early")):
-        rows = tf.reshape(data[begin:begin + tf.cast(height, tf.int64) * stride], [height, -1])
+        rows = tf.reshape(data[begin : begin + tf.cast(height, tf.int64) * stride], [height, -1])
     rows = tf.raw_ops.Reverse(tensor=rows, dims=[~from_top, False])
 
     def by_palette(bits):
         shifts = tf.constant(list(range(8 - bits, -1, -bits)), tf.uint8)
-        numbers = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[:, :, None], shifts), 2**bits - 1)
+        numbers = tf.bitwise.bitwise_and(
+            tf.bitwise.right_shift(rows[:, :, None], shifts), 2**bits - 1
+        )
         numbers = tf.reshape(numbers, [height, -1])[:, :width]
-        return tf.gather(_palette(data, 14 + header, count, entry)[:, ::-1], tf.cast(numbers, tf.int32))
+        return tf.gather(
+            _palette(data, 14 + header, count, entry)[:, ::-1], tf.cast(numbers, tf.int32)
+        )
 
     def of_words():
-        words = tf.cast(rows[:, :2 * width:2], tf.int32) + 256 * tf.cast(rows[:, 1:2 * width:2], tf.int32)
+        words = tf.cast(rows[:, : 2 * width : 2], tf.int32) + 256 * tf.cast(
+            rows[:, 1 : 2 * width : 2], tf.int32
+        )
         parts = tf.cast(masks[:3], tf.int32)
         lowest = parts & -parts
         return tf.cast((words[:, :, None] & parts) // lowest * 255 // (parts // lowest), tf.uint8)
 
     def of_bytes(size):
-        return tf.reshape(rows[:, :size * width], [height, width, size])
+        return tf.reshape(rows[:, : size * width], [height, width, size])
 
     def of_four():
         places = tf.argmax(tf.cast(in_bytes, tf.int32), 1)
-        return tf.cond(masks[3] > 0, lambda: _on_white(tf.gather(of_bytes(4), places, axis=2)),
-                       lambda: tf.gather(of_bytes(4), places[:3], axis=2))
+        return tf.cond(
+            masks[3] > 0,
+            lambda: _on_white(tf.gather(of_bytes(4), places, axis=2)),
+            lambda: tf.gather(of_bytes(4), places[:3], axis=2),
+        )
 
-    return tf.case([(bits == number, functools.partial(by_palette, number)) for number in (1, 4, 8)] + [
-        (bits == 16, of_words), (bits == 24, lambda: of_bytes(3)[:, :, ::-1])], default=of_four)
+    return tf.case(
+        [(bits == number, functools.partial(by_palette, number)) for number in (1, 4, 8)]
+        + [(bits == 16, of_words), (bits == 24, lambda: of_bytes(3)[:, :, ::-1])],
+        default=of_four,
+    )

@@ -12,7 +12,9 @@ HEIGHT, WIDTH = 21, 37
 def by_pillow(content):
     """RGB levels, uint8 [height, width, 3]: orientation obeyed, on white."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    return np.asarray(
+        Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    )
 
 
 def saved(image, form, **options):
@@ -25,8 +27,25 @@ def exif(orientation, order="<", kind=3):
     """EXIF of a camera's name and an orientation, in two bytes (`kind` 3) or four (4)."""
     value = {3: "Hxx", 4: "I"}[kind]
     mark = b"II" if order == "<" else b"MM"
-    return b"Exif\0\0" + mark + struct.pack(
-        f"{order}HIHHHI4sHHI{value}I", 42, 8, 2, 0x10F, 2, 4, b"Cam\0", 0x112, kind, 1, orientation, 0)
+    return (
+        b"Exif\0\0"
+        + mark
+        + struct.pack(
+            f"{order}HIHHHI4sHHI{value}I",
+            42,
+            8,
+            2,
+            0x10F,
+            2,
+            4,
+            b"Cam\0",
+            0x112,
+            kind,
+            1,
+            orientation,
+            0,
+        )
+    )
 
 
 def segment(marker, content):
@@ -42,45 +61,113 @@ def png_with(png, name, content, last=False):
     """A PNG with a chunk before its pixels, or as the last but one; the checksum is right."""
     import zlib
 
-    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    chunk = (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
     place = len(png) - 12 if last else png.index(b"IDAT") - 4
     return png[:place] + chunk + png[place:]
 
 
-def gif(screen, place, numbers, palette, transparent=None, own_palette=False, interlaced=False, frames=1, before=b""):
+def gif(
+    screen,
+    place,
+    numbers,
+    palette,
+    transparent=None,
+    own_palette=False,
+    interlaced=False,
+    frames=1,
+    before=b"",
+):
     """A GIF by hand, its pixels in codes that are not compressed; `numbers` is uint8 [height, width] of the first frame."""
     height, width = numbers.shape
     if interlaced:
-        numbers = numbers[[row for first, step in ((0, 8), (4, 8), (2, 4), (1, 2)) for row in range(first, height, step)]]
+        numbers = numbers[
+            [
+                row
+                for first, step in ((0, 8), (4, 8), (2, 4), (1, 2))
+                for row in range(first, height, step)
+            ]
+        ]
     depth = max((len(palette) // 3).bit_length() - 2, 0)
-    codes, bits, count = [256], [], 0
-    for number in numbers.flatten():
+    codes, bits = [256], []
+    for count, number in enumerate(numbers.flatten(), 1):
         codes.append(int(number))
-        count += 1
         if count % 120 == 0:
             codes.append(256)  # cleared before codes grow longer than 9 bits
     for code in [*codes, 257]:
         bits += [code >> bit & 1 for bit in range(9)]
     packed = np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
-    blocks = b"".join(bytes([len(packed[at:at + 255])]) + packed[at:at + 255] for at in range(0, len(packed), 255)) + b"\0"
+    blocks = (
+        b"".join(
+            bytes([len(packed[at : at + 255])]) + packed[at : at + 255]
+            for at in range(0, len(packed), 255)
+        )
+        + b"\0"
+    )
     control = b"" if transparent is None else b"!\xf9\x04\x01\0\0" + bytes([transparent]) + b"\0"
-    head = b"GIF89a" + struct.pack("<HHBBB", *screen, 0 if own_palette or not palette else 0x80 | depth, 0, 0)
-    frame = b"," + struct.pack("<HHHHB", *place, width, height, (0x80 | depth if own_palette else 0) | 0x40 * interlaced)
-    return (head + (b"" if own_palette else palette) + before + (
-        control + frame + (palette if own_palette else b"") + b"\x08" + blocks) * frames + b";")
+    head = b"GIF89a" + struct.pack(
+        "<HHBBB", *screen, 0 if own_palette or not palette else 0x80 | depth, 0, 0
+    )
+    frame = b"," + struct.pack(
+        "<HHHHB", *place, width, height, (0x80 | depth if own_palette else 0) | 0x40 * interlaced
+    )
+    return (
+        head
+        + (b"" if own_palette else palette)
+        + before
+        + (control + frame + (palette if own_palette else b"") + b"\x08" + blocks) * frames
+        + b";"
+    )
 
 
-def bmp(bits, rows, palette=b"", colours=0, compression=0, masks=b"", header=40, from_top=False, width=WIDTH, height=HEIGHT,
-        behind=b""):
+def bmp(
+    bits,
+    rows,
+    palette=b"",
+    colours=0,
+    compression=0,
+    masks=b"",
+    header=40,
+    from_top=False,
+    width=WIDTH,
+    height=HEIGHT,
+    behind=b"",
+):
     """A BMP by hand; `rows` are bytes from the lowest row on, or from the highest with `from_top`."""
     if header == 12:
         info = struct.pack("<IHHHH", 12, width, height, 1, bits)
     else:
-        info = struct.pack("<IiiHHIIiiII", header, width, -height if from_top else height, 1, bits, compression, len(rows), 0, 0,
-                           colours, 0) + masks
+        info = (
+            struct.pack(
+                "<IiiHHIIiiII",
+                header,
+                width,
+                -height if from_top else height,
+                1,
+                bits,
+                compression,
+                len(rows),
+                0,
+                0,
+                colours,
+                0,
+            )
+            + masks
+        )
         info += bytes(max(0, header - len(info)))
     begin = 14 + len(info) + len(palette)
-    return b"BM" + struct.pack("<IHHI", begin + len(rows), 0, 0, begin) + info + palette + rows + behind
+    return (
+        b"BM"
+        + struct.pack("<IHHI", begin + len(rows), 0, 0, begin)
+        + info
+        + palette
+        + rows
+        + behind
+    )
 
 
 def kinds():
@@ -98,64 +185,125 @@ def kinds():
     files = {}
 
     jpeg = saved(plain, "JPEG", quality=90)
-    files |= {"JPEG": jpeg, "JPEG, grey": saved(grey, "JPEG"), "JPEG, progressive": saved(plain, "JPEG", progressive=True),
-              "JPEG, CMYK": saved(plain.convert("CMYK"), "JPEG"), "JPEG, 4:4:4": saved(plain, "JPEG", subsampling=0)}
+    files |= {
+        "JPEG": jpeg,
+        "JPEG, grey": saved(grey, "JPEG"),
+        "JPEG, progressive": saved(plain, "JPEG", progressive=True),
+        "JPEG, CMYK": saved(plain.convert("CMYK"), "JPEG"),
+        "JPEG, 4:4:4": saved(plain, "JPEG", subsampling=0),
+    }
     for orientation in range(1, 9):
-        files[f"JPEG, orientation {orientation}"] = jpeg_with(jpeg, segment(0xE1, exif(orientation)))
+        files[f"JPEG, orientation {orientation}"] = jpeg_with(
+            jpeg, segment(0xE1, exif(orientation))
+        )
         files[f"JPEG, orientation {orientation}, most significant byte first"] = jpeg_with(
-            jpeg, segment(0xE1, exif(orientation, ">")))
-        files[f"PNG, orientation {orientation}"] = png_with(saved(plain, "PNG"), b"eXIf", exif(orientation, ">")[6:])
-        files[f"WebP, orientation {orientation}"] = saved(clear, "WEBP", lossless=True, exif=exif(orientation)[6:])
-    icc, comment = segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000)), segment(0xFE, b"\xff\xd8\xff\xda a comment")
+            jpeg, segment(0xE1, exif(orientation, ">"))
+        )
+        files[f"PNG, orientation {orientation}"] = png_with(
+            saved(plain, "PNG"), b"eXIf", exif(orientation, ">")[6:]
+        )
+        files[f"WebP, orientation {orientation}"] = saved(
+            clear, "WEBP", lossless=True, exif=exif(orientation)[6:]
+        )
+    icc, comment = (
+        segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000)),
+        segment(0xFE, b"\xff\xd8\xff\xda a comment"),
+    )
     files |= {
         "JPEG, EXIF alone": jpeg[:2] + segment(0xE1, exif(6)) + jpeg[20:],
-        "JPEG, EXIF behind a profile and a comment": jpeg_with(jpeg, icc, comment, segment(0xE1, exif(8))),
-        "JPEG, EXIF behind XMP": jpeg_with(jpeg, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), segment(0xE1, exif(3))),
+        "JPEG, EXIF behind a profile and a comment": jpeg_with(
+            jpeg, icc, comment, segment(0xE1, exif(8))
+        ),
+        "JPEG, EXIF behind XMP": jpeg_with(
+            jpeg, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), segment(0xE1, exif(3))
+        ),
         "JPEG, EXIF behind tables": jpeg[:158] + segment(0xE1, exif(6)) + jpeg[158:],
         "JPEG, two EXIF segments": jpeg_with(jpeg, segment(0xE1, exif(6)), segment(0xE1, exif(3))),
-        "JPEG, EXIF between bytes that fill up": jpeg_with(jpeg, b"\xff\xff" + segment(0xE1, exif(5))),
+        "JPEG, EXIF between bytes that fill up": jpeg_with(
+            jpeg, b"\xff\xff" + segment(0xE1, exif(5))
+        ),
         "JPEG, orientation of four bytes": jpeg_with(jpeg, segment(0xE1, exif(7, ">", 4))),
-        "JPEG, orientation of four bytes, least significant first": jpeg_with(jpeg, segment(0xE1, exif(8, "<", 4))),
+        "JPEG, orientation of four bytes, least significant first": jpeg_with(
+            jpeg, segment(0xE1, exif(8, "<", 4))
+        ),
         "JPEG, orientation 9": jpeg_with(jpeg, segment(0xE1, exif(9))),
         "JPEG, orientation 0": jpeg_with(jpeg, segment(0xE1, exif(0))),
         "JPEG, EXIF of Pillow": saved(plain, "JPEG", exif=exif(6)),
         "JPEG, CMYK, orientation 5": saved(plain.convert("CMYK"), "JPEG", exif=exif(5)),
         "JPEG, grey, orientation 6": saved(grey, "JPEG", exif=exif(6)),
-        "JPEG, a profile": saved(plain, "JPEG", icc_profile=bytes(3000))}
+        "JPEG, a profile": saved(plain, "JPEG", icc_profile=bytes(3000)),
+    }
 
-    for name, image in {"RGB": plain, "grey": grey, "palette of 16": few, "palette": plain.quantize(200), "one bit": plain.convert("1"),
-                        "alpha": clear, "grey with alpha": clear.convert("LA")}.items():
+    for name, image in {
+        "RGB": plain,
+        "grey": grey,
+        "palette of 16": few,
+        "palette": plain.quantize(200),
+        "one bit": plain.convert("1"),
+        "alpha": clear,
+        "grey with alpha": clear.convert("LA"),
+    }.items():
         files[f"PNG, {name}"] = saved(image, "PNG")
     files |= {
         "PNG, transparent numbers": saved(few, "PNG", transparency=bytes([0, 80, 255, 200])),
         "PNG, one transparent number": saved(few, "PNG", transparency=3),
-        "PNG, transparent number of a large palette": saved(plain.quantize(200), "PNG", transparency=7),
+        "PNG, transparent number of a large palette": saved(
+            plain.quantize(200), "PNG", transparency=7
+        ),
         "PNG, transparent grey": saved(grey, "PNG", transparency=int(np.asarray(grey)[0, 0])),
         "PNG, transparent bit": saved(plain.convert("1"), "PNG", transparency=0),
-        "PNG, transparent colour": saved(plain, "PNG", transparency=tuple(int(level) for level in np.asarray(plain)[5, 5])),
-        "PNG, EXIF behind the pixels": png_with(saved(clear, "PNG"), b"eXIf", exif(6)[6:], last=True),
+        "PNG, transparent colour": saved(
+            plain, "PNG", transparency=tuple(int(level) for level in np.asarray(plain)[5, 5])
+        ),
+        "PNG, EXIF behind the pixels": png_with(
+            saved(clear, "PNG"), b"eXIf", exif(6)[6:], last=True
+        ),
         "PNG, EXIF as in JPEG": png_with(saved(plain, "PNG"), b"eXIf", exif(8)),
-        "PNG, several frames": saved(plain, "PNG", save_all=True, append_images=[Image.new("RGB", plain.size)])}
+        "PNG, several frames": saved(
+            plain, "PNG", save_all=True, append_images=[Image.new("RGB", plain.size)]
+        ),
+    }
 
     palette = Image.frombytes("P", (WIDTH, HEIGHT), numbers.tobytes())
     palette.putpalette(colours)
     files |= {
-        "GIF": saved(palette, "GIF"), "GIF, grey": saved(grey, "GIF"), "GIF, 16 colours": saved(few, "GIF"),
-        "GIF, transparent": saved(palette, "GIF", transparency=5), "GIF, no palette": gif((WIDTH, HEIGHT), (0, 0), numbers, b"", transparent=3), "GIF, one bit": saved(plain.convert("1"), "GIF"),
+        "GIF": saved(palette, "GIF"),
+        "GIF, grey": saved(grey, "GIF"),
+        "GIF, 16 colours": saved(few, "GIF"),
+        "GIF, transparent": saved(palette, "GIF", transparency=5),
+        "GIF, no palette": gif((WIDTH, HEIGHT), (0, 0), numbers, b"", transparent=3),
+        "GIF, one bit": saved(plain.convert("1"), "GIF"),
         "GIF, interlaced": gif((WIDTH, HEIGHT), (0, 0), numbers, colours, interlaced=True),
         "GIF, small first frame": gif((WIDTH + 9, HEIGHT + 5), (4, 3), numbers, colours),
-        "GIF, small transparent first frame": gif((WIDTH + 9, HEIGHT + 5), (4, 3), numbers, colours, transparent=9),
-        "GIF, first frame beyond its screen": gif((WIDTH - 9, HEIGHT - 5), (4, 3), numbers, colours),
+        "GIF, small transparent first frame": gif(
+            (WIDTH + 9, HEIGHT + 5), (4, 3), numbers, colours, transparent=9
+        ),
+        "GIF, first frame beyond its screen": gif(
+            (WIDTH - 9, HEIGHT - 5), (4, 3), numbers, colours
+        ),
         "GIF, own palette": gif((WIDTH, HEIGHT), (0, 0), numbers, colours, own_palette=True),
-        "GIF, few colours, own palette": gif((WIDTH, HEIGHT), (0, 0), numbers % 8, colours[:24], own_palette=True, transparent=2),
+        "GIF, few colours, own palette": gif(
+            (WIDTH, HEIGHT), (0, 0), numbers % 8, colours[:24], own_palette=True, transparent=2
+        ),
         "GIF, numbers beyond its palette": gif((WIDTH, HEIGHT), (0, 0), numbers, colours[:96]),
         "GIF, three frames": gif((WIDTH, HEIGHT), (0, 0), numbers, colours, frames=3),
-        "GIF, comments and loops": gif((WIDTH, HEIGHT), (0, 0), numbers, colours, transparent=1, before=(
-            b"!\xfe\x05hello\xff" + bytes(255) + b"\0!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")),
-        "GIF, several frames": saved(palette, "GIF", save_all=True, append_images=[Image.new("P", palette.size, 7)])}
+        "GIF, comments and loops": gif(
+            (WIDTH, HEIGHT),
+            (0, 0),
+            numbers,
+            colours,
+            transparent=1,
+            before=(b"!\xfe\x05hello\xff" + bytes(255) + b"\0!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"),
+        ),
+        "GIF, several frames": saved(
+            palette, "GIF", save_all=True, append_images=[Image.new("P", palette.size, 7)]
+        ),
+    }
 
     def packed(bits):
-        rows = np.packbits(np.unpackbits(numbers[..., None], axis=2)[..., 8 - bits:].reshape(HEIGHT, -1), axis=1)
+        rows = np.packbits(
+            np.unpackbits(numbers[..., None], axis=2)[..., 8 - bits :].reshape(HEIGHT, -1), axis=1
+        )
         return padded(rows)
 
     def padded(rows):
@@ -163,7 +311,9 @@ def kinds():
         return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).tobytes()
 
     def table(count, size=4):
-        return np.pad(np.frombuffer(colours, np.uint8)[:3 * count].reshape(-1, 3), ((0, 0), (0, size - 3))).tobytes()
+        return np.pad(
+            np.frombuffer(colours, np.uint8)[: 3 * count].reshape(-1, 3), ((0, 0), (0, size - 3))
+        ).tobytes()
 
     words = rng.integers(0, 2**16, (HEIGHT, WIDTH)).astype("<u2")
     longs = levels.tobytes()
@@ -174,24 +324,57 @@ def kinds():
         "BMP, 4 bits, few colours": bmp(4, packed(4), table(9), colours=9),
         "BMP, 8 bits, few colours": bmp(8, packed(8), table(40), colours=40),
         "BMP, 8 bits, from the top": bmp(8, packed(8), table(256), from_top=True),
-        "BMP, 8 bits, grey": saved(grey, "BMP"), "BMP, of Pillow": saved(plain, "BMP"), "BMP, one bit": saved(plain.convert("1"), "BMP"),
-        "BMP, 8 bits, palette of Pillow": saved(palette, "BMP"), "BMP, 32 bits of Pillow": saved(clear, "BMP"),
+        "BMP, 8 bits, grey": saved(grey, "BMP"),
+        "BMP, of Pillow": saved(plain, "BMP"),
+        "BMP, one bit": saved(plain.convert("1"), "BMP"),
+        "BMP, 8 bits, palette of Pillow": saved(palette, "BMP"),
+        "BMP, 32 bits of Pillow": saved(clear, "BMP"),
         "BMP, bytes behind": bmp(24, padded(levels[..., :3]), behind=b"notes"),
         "BMP, 24 bits, from the top": bmp(24, padded(levels[..., :3]), from_top=True),
         "BMP, 24 bits, of OS/2": bmp(24, padded(levels[..., :3]), header=12),
         "BMP, 32 bits": bmp(32, longs),
         "BMP, 16 bits": bmp(16, padded(words)),
-        "BMP, 16 bits, 555": bmp(16, padded(words), compression=3, masks=struct.pack("<3I", 0x7C00, 0x3E0, 0x1F)),
-        "BMP, 16 bits, 565": bmp(16, padded(words), compression=3, masks=struct.pack("<3I", 0xF800, 0x7E0, 0x1F)),
-        "BMP, 16 bits, 565, version 4": bmp(16, padded(words), compression=3, masks=struct.pack("<3I", 0xF800, 0x7E0, 0x1F), header=108),
-        "BMP, 32 bits, masks": bmp(32, longs, compression=3, masks=struct.pack("<3I", 0xFF000000, 0xFF0000, 0xFF00)),
-        "BMP, 32 bits, alpha": bmp(32, longs, compression=3, header=124, masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
-        "BMP, 32 bits, alpha last": bmp(32, longs, compression=3, header=56, masks=struct.pack("<4I", 0xFF000000, 0xFF0000, 0xFF00, 0xFF))}
+        "BMP, 16 bits, 555": bmp(
+            16, padded(words), compression=3, masks=struct.pack("<3I", 0x7C00, 0x3E0, 0x1F)
+        ),
+        "BMP, 16 bits, 565": bmp(
+            16, padded(words), compression=3, masks=struct.pack("<3I", 0xF800, 0x7E0, 0x1F)
+        ),
+        "BMP, 16 bits, 565, version 4": bmp(
+            16,
+            padded(words),
+            compression=3,
+            masks=struct.pack("<3I", 0xF800, 0x7E0, 0x1F),
+            header=108,
+        ),
+        "BMP, 32 bits, masks": bmp(
+            32, longs, compression=3, masks=struct.pack("<3I", 0xFF000000, 0xFF0000, 0xFF00)
+        ),
+        "BMP, 32 bits, alpha": bmp(
+            32,
+            longs,
+            compression=3,
+            header=124,
+            masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+        ),
+        "BMP, 32 bits, alpha last": bmp(
+            32,
+            longs,
+            compression=3,
+            header=56,
+            masks=struct.pack("<4I", 0xFF000000, 0xFF0000, 0xFF00, 0xFF),
+        ),
+    }
 
     files |= {
-        "WebP": saved(plain, "WEBP", quality=80), "WebP, lossless": saved(plain, "WEBP", lossless=True),
-        "WebP, alpha": saved(clear, "WEBP", quality=80, exact=True), "WebP, lossless alpha": saved(clear, "WEBP", lossless=True),
+        "WebP": saved(plain, "WEBP", quality=80),
+        "WebP, lossless": saved(plain, "WEBP", lossless=True),
+        "WebP, alpha": saved(clear, "WEBP", quality=80, exact=True),
+        "WebP, lossless alpha": saved(clear, "WEBP", lossless=True),
         "WebP, profile": saved(plain, "WEBP", icc_profile=bytes(131)),
-        "WebP, several frames": saved(clear, "WEBP", save_all=True, append_images=[plain], lossless=True),
-        "WebP, EXIF as in JPEG": saved(plain, "WEBP", lossless=True, exif=exif(6, ">"))}
+        "WebP, several frames": saved(
+            clear, "WEBP", save_all=True, append_images=[plain], lossless=True
+        ),
+        "WebP, EXIF as in JPEG": saved(plain, "WEBP", lossless=True, exif=exif(6, ">")),
+    }
     return files

@@ -125,7 +125,7 @@ def spoiled(folder):
     (folder / "folder.jpg").mkdir()
     (folder / "nowhere.jpg").symlink_to("gone.jpg")
     (folder / "circle.jpg").symlink_to("circle.jpg")
-    return {"empty.jpg": "neither JPEG, PNG, GIF nor BMP", "text.jpg": "neither JPEG", "cut.jpg": "Invalid JPEG",
+    return {"empty.jpg": "neither JPEG, PNG, GIF, BMP nor WebP", "text.jpg": "neither JPEG", "cut.jpg": "Invalid JPEG",
             "cut.png": "PNG", "head.jpg": "JPEG", "huge.png": "promises more than 89478485 pixels",
             r"\n.jpg'": "neither", r"\xff\xfe.jpg'": "neither",
             "pipe.jpg": "neither a file nor a folder", "folder.jpg": "a folder", "nowhere.jpg": "a link that leads nowhere",

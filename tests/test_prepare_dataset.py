@@ -164,7 +164,7 @@ def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capf
     assert statistics["pictures"] == {"train": 3, "validation": 3}
     assert sorted(line.split(" cannot")[0] for line in statistics["bad_pictures"]) == [
         "held out 1", "held out 3", "train 1", "train 3"]
-    assert "train 1 cannot be read (neither JPEG, PNG, GIF nor BMP" in capfd.readouterr().err
+    assert "train 1 cannot be read (neither JPEG, PNG, GIF, BMP nor WebP" in capfd.readouterr().err
     store_of_three = datasets.open_dataset("folder", tmp_path)
     reds = {int(record["label"]): int(preprocessing.decode(record["image"])[9, 9, 0]) for record in store_of_three.train.read(None)}
     assert {label: round(red, -1) for label, red in reds.items()} == {0: 10, 1: 50, 2: 30}

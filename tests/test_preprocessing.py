@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from alexnet_tf import preprocessing
+from alexnet_tf import decoding, preprocessing
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=113, resize=128, channels=3, mean=(120.0, 110.0, 100.0), std=2.0)
@@ -119,7 +119,7 @@ def test_too_many_pixels_are_refused_in_every_way_of_reading(monkeypatch):
     picture = tf.io.encode_jpeg(tf.zeros([140, 160, 3], tf.uint8))
     seed = tf.constant([1, 2], tf.int64)
     for largest, refused in ((140 * 160, False), (140 * 160 - 1, True)):
-        monkeypatch.setattr(preprocessing, "LARGEST_PICTURE", largest)
+        monkeypatch.setattr(decoding, "LARGEST_PICTURE", largest)
         for read in (preprocessing.decode, lambda picture: preprocessing.random_crop_of_jpeg(picture, PIXELS, seed)):
             with pytest.raises(tf.errors.InvalidArgumentError) if refused else contextlib.nullcontext():
                 read(picture)

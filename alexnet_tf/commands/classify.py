@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf.commands import app
+from alexnet_tf.data import pictures as picture_files
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.serving import client
@@ -26,15 +27,16 @@ ARGUMENTS = "PICTURE..."
 
 def main(pictures):
     if not pictures:
-        raise UserError("No picture given; pass the paths of JPEG or PNG files.")
+        raise UserError("No picture given; pass the paths of JPEG, PNG, GIF, BMP or WebP files.")
     contents = [_read(picture) for picture in pictures]
     classify = client.open_server(_SERVER.value, _MODEL_NAME.value) if _SERVER.value else artifacts.open_classifier(_MODEL.value)
     answers = {}
     for picture, content in zip(pictures, contents):
         try:
             answers[picture] = classify(content)
-        except tf.errors.InvalidArgumentError:
-            raise UserError(f"{picture} does not decode as a picture; pass JPEG or PNG files.") from None
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"{picture} does not decode as a picture ({picture_files.reason(error)}); pass JPEG, PNG, GIF, BMP or "
+                            "WebP files.") from None
         except ServingError as error:
             raise UserError(f"{picture} is refused by --server={_SERVER.value}: {error.message}") from None
         print(picture)

@@ -4,6 +4,8 @@
     python -m alexnet_tf.train --dataset=imagenet2012 --data_dir=imagenet256
     python tools/prepare_dataset.py --dataset=folder --data_dir=pictures --check
 
+AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed BMP, which nothing else here reads, are read.
+
 What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that was killed goes on where it was.
 """
 
@@ -35,7 +37,7 @@ _IDENTICAL_LINES = 20  # --json has all
 
 def main():
     directory = None if _CHECK.value else _directory()
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value, by_pillow=True)
     for line in dataset.notes:
         console.note(line)
     if _CHECK.value:

@@ -11,7 +11,7 @@ from alexnet_tf.data.splits import EVALUATION_SPLITS, HELD_OUT, HELD_OUT_SPLIT, 
 from alexnet_tf.errors import UserError
 
 
-def open_folder(data_dir, seed):
+def open_folder(data_dir, seed, by_pillow=False):
     if not data_dir:
         raise UserError("--dataset=folder reads the class folders below --data_dir; pass --data_dir=DIR.")
     root = pathlib.Path(data_dir)
@@ -20,16 +20,16 @@ def open_folder(data_dir, seed):
     notes, bad_pictures = [], []
     if (root / "train").is_dir():
         held_out = next((root / name for name in EVALUATION_SPLITS if (root / name).is_dir()), None)
-        class_names, files, labels, sizes = _list_classes(root / "train", notes, bad_pictures)
+        class_names, files, labels, sizes = _list_classes(root / "train", notes, bad_pictures, by_pillow)
         if held_out:
-            evaluation_names, evaluation_files, evaluation_labels, more = _list_classes(held_out, notes, bad_pictures)
+            evaluation_names, evaluation_files, evaluation_labels, more = _list_classes(held_out, notes, bad_pictures, by_pillow)
             sizes += more
             if evaluation_names != class_names:
                 odd = sorted(set(class_names) ^ set(evaluation_names))
                 raise UserError(f"{root}: train/ and {held_out.name}/ differ in classes: {', '.join(odd[:5])}.")
     else:
         held_out = None
-        class_names, files, labels, sizes = _list_classes(root, notes, bad_pictures)
+        class_names, files, labels, sizes = _list_classes(root, notes, bad_pictures, by_pillow)
     names_and_sizes = b"".join(b"%b\0%d\n" % (os.path.relpath(file, os.fsencode(root)), size) for file, size in sizes)
     if not held_out:
         held = _stratified(labels, seed)
@@ -47,7 +47,7 @@ def open_folder(data_dir, seed):
 
 
 
-def _list_classes(folder, notes, bad_pictures):
+def _list_classes(folder, notes, bad_pictures, by_pillow=False):
     """Returns (class names, file names, labels, [(file name, size)]) of the class folders in `folder`, in sorted order.
 
     Adds to `notes` what is passed over, and to `bad_pictures` what is named as a picture and cannot be read.
@@ -60,7 +60,7 @@ def _list_classes(folder, notes, bad_pictures):
     for label, path in enumerate(classes):
         if not path.name.isprintable():  # a surrogate stands for a byte that is no UTF-8
             raise UserError(f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be printed; rename it.")
-        named, others = pictures.list_pictures(path)
+        named, others = pictures.list_pictures(path, pictures.SUFFIXES + pictures.PILLOW_SUFFIXES * by_pillow)
         passed_over += others
         if not named:
             raise UserError(f"{path} holds no picture ({', '.join(pictures.SUFFIXES)}); remove the folder or fill it.")
@@ -69,7 +69,7 @@ def _list_classes(folder, notes, bad_pictures):
     if passed_over:
         notes.append(f"{folder}: {len(passed_over)} files passed over that are not named as pictures, first "
                      f"{pictures.shown(passed_over[0])}.")
-    sizes, faults = pictures.examine(files)
+    sizes, faults = pictures.examine(files, by_pillow)
     bad_pictures += [f"{pictures.shown(file)} cannot be read ({fault})" for file, fault in zip(files, faults) if fault]
     good = np.array([fault is None for fault in faults])
     files, labels = np.array(files, object), np.array(labels, np.int64)

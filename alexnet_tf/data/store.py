@@ -153,6 +153,17 @@ def _check_count(bad_pictures, allowed):
         raise UserError("More pictures cannot be read than --max_bad_pictures allows; --check lists them all.")
 
 
+def _read(picture, function):
+    """`function` of a picture that TensorFlow reads, or of what Pillow makes of it."""
+    try:
+        return function(picture)
+    except tf.errors.InvalidArgumentError:
+        readable = pictures.through_pillow(picture.numpy())
+        if readable is None:
+            raise
+        return function(tf.constant(readable))
+
+
 def _in_order(split, stubs, function):
     """(picture number, function(bytes, label), None) of each of `stubs`, or (number, None, a line on it) if it cannot be read.
 
@@ -180,13 +191,14 @@ def _in_order(split, stubs, function):
 
 
 def _label_and_digest(picture, label):
-    _decoded_size(picture)
+    _read(picture, _decoded_size)
     return label, hashlib.blake2b(picture.numpy(), digest_size=16).digest()
 
 
 def _encode(quality, picture, label):
     """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments)."""
-    crop, jpeg = (tensor.numpy() for tensor in _crop_and_compress(picture, quality))
+    crop, jpeg = (tensor.numpy() for tensor in _read(
+        picture, lambda readable: _crop_and_compress(readable, quality)))
     return _example(jpeg, label), crop, pipeline.pixel_moments(crop)
 
 

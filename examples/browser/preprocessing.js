@@ -3,7 +3,25 @@
 
 import {UserError} from "./errors.js";
 
-// The levels of a picture file as an ImageData, alpha on white. Levels are as they are in the file: no colour profile is applied,
+// What shows through a picture: white, but where a GIF has no transparent colour, the first of its colours, which is then what its
+// screen has around a smaller first frame.
+function groundOf(bytes) {
+  const colours = (flags) => flags & 128 ? 3 * 2 ** ((flags & 7) + 1) : 0;
+  if (String.fromCharCode(...bytes.subarray(0, 4)) !== "GIF8") return "white";
+  const common = colours(bytes[10]);
+  let at = 13 + common;
+  while (bytes[at] === 0x21) {  // an extension
+    if (bytes[at + 1] === 0xf9 && bytes[at + 3] & 1) return "white";
+    for (at += 2; bytes[at]; at += bytes[at] + 1);
+    at++;
+  }
+  if (bytes[at] !== 0x2c) return "white";
+  const palette = colours(bytes[at + 9]) ? at + 10 : common ? 13 : bytes.length;
+  const [red = 0, green = 0, blue = 0] = bytes.subarray(palette);
+  return `rgb(${red} ${green} ${blue})`;
+}
+
+// The levels of a picture file as an ImageData, turned as EXIF says, the first frame alone, alpha on white. Levels are as they are in the file: no colour profile is applied,
 // as none is where the network was trained. Throws UserError for a file that is no picture.
 export async function decode(file) {
   const bitmap = await createImageBitmap(file, {colorSpaceConversion: "none"}).catch(() => {
@@ -11,7 +29,7 @@ export async function decode(file) {
   });
   // A canvas that is read often is kept off the GPU, which would round differently.
   const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", {willReadFrequently: true});
-  context.fillStyle = "white";
+  context.fillStyle = groundOf(new Uint8Array(await file.slice(0, 2 ** 16).arrayBuffer()));
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
   return context.getImageData(0, 0, bitmap.width, bitmap.height);

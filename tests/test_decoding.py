@@ -1,0 +1,247 @@
+"""A picture means the same to every reader, to the bit what Pillow makes of it; what is not read is refused by its name."""
+
+import numpy as np
+import picture_kinds
+import pytest
+import tensorflow as tf
+from picture_kinds import bmp, by_pillow, exif, gif, saved, segment
+from PIL import Image
+
+from alexnet_tf import decoding, preprocessing
+from alexnet_tf.commands import export
+from alexnet_tf.data import datasets, pictures, store
+from alexnet_tf.preprocessing import Preprocessing
+
+KINDS = picture_kinds.kinds()
+PIXELS = Preprocessing(image_size=19, resize=20, channels=3, mean=(0.0,) * 3, std=1.0)
+COLOURS = bytes(range(256)) * 3
+
+
+def crop(levels):
+    return preprocessing.central_crop(tf.constant(levels), PIXELS).numpy()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WebP"])
+def test_every_kind_is_what_pillow_makes_of_it(form):
+    of_form = {name: content for name, content in KINDS.items() if name.startswith(form)}
+    assert len(KINDS) > 100 and len(of_form) > 10
+    dataset = tf.data.Dataset.from_tensor_slices(list(of_form.values())).map(decoding.decode)
+    for (name, content), inside in zip(of_form.items(), dataset.as_numpy_iterator(), strict=True):
+        expected = by_pillow(content)
+        np.testing.assert_array_equal(decoding.decode(content), expected, name)
+        np.testing.assert_array_equal(inside, expected, f"{name}, in tf.data")
+
+
+def test_the_crop_alone_of_a_turned_jpeg_has_the_bits_of_the_whole():
+    pixels = Preprocessing(image_size=113, resize=128, channels=3, mean=(0.0,) * 3, std=1.0)
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8))
+    for size in ((190, 150), (128, 200), (640, 530)):
+        for orientation in range(1, 9):
+            picture = saved(image.resize(size), "JPEG", exif=exif(orientation), quality=90)
+            seed = tf.constant([orientation, 4], tf.int64)
+            np.testing.assert_array_equal(
+                preprocessing.random_crop_of_jpeg(picture, pixels, seed),
+                preprocessing.decode_random_crop(picture, pixels, seed),
+                f"{size} {orientation}",
+            )
+
+
+def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
+    module = type("Module", (tf.Module,), {})()
+    classifier = export._Classifier.__new__(export._Classifier)
+    classifier._pixels = PIXELS
+    module.decode = tf.function(
+        lambda files: {"images": export._Classifier._decode(classifier, files)},
+        [tf.TensorSpec([None], tf.string)],
+    )
+    tf.saved_model.save(module, str(tmp_path / "saved"), module.decode.get_concrete_function())
+    contents = list(KINDS.values())
+    images = (
+        tf.saved_model.load(str(tmp_path / "saved"))
+        .signatures["serving_default"](tf.constant(contents))["images"]
+        .numpy()
+    )
+    for name, image, content in zip(KINDS, images, contents, strict=True):
+        np.testing.assert_array_equal(image, crop(by_pillow(content)), name)
+    for name, content in list(KINDS.items())[::7]:
+        whole = preprocessing.central_crop(tf.constant(by_pillow(content)), store._PIXELS).numpy()
+        np.testing.assert_array_equal(store._encode(90, tf.constant(content), 1)[1], whole, name)
+    operators = {
+        node.op
+        for function in module.decode.get_concrete_function().graph.as_graph_def().library.function
+        for node in function.node_def
+    }
+    # Of TensorFlow 2.0, every one: a server that knows no WebP refuses such a picture, and serves the others.
+    assert {one for one in operators if one.startswith("Decode")} == {
+        "DecodeJpeg",
+        "DecodePng",
+        "DecodeGif",
+        "DecodeImage",
+        "DecodeRaw",
+    }
+
+
+def test_sixteen_bits_are_cut_to_the_upper_eight(rng):
+    for channels in (1, 3):
+        deep = rng.integers(0, 2**16, (9, 7, channels), np.uint16)
+        levels = np.broadcast_to(deep >> 8, (9, 7, 3))
+        np.testing.assert_array_equal(decoding.decode(tf.io.encode_png(deep)), levels)
+    deep = rng.integers(0, 2**16, (9, 7, 4), np.uint16)
+    colour, alpha = (deep >> 8).astype(int)[..., :3], (deep >> 8).astype(int)[..., 3:]
+    expected = np.rint((colour * alpha + 255 * (255 - alpha)) / 255)
+    np.testing.assert_array_equal(decoding.decode(tf.io.encode_png(deep)), expected)
+
+
+def heic(brand):
+    return b"\0\0\0\x18ftyp" + brand + bytes(100)
+
+
+def test_what_is_not_read_is_named_with_what_to_do():
+    image = Image.new("RGB", (9, 9), "red")
+    rle = bmp(8, b"\x09\x01\0\0\0\1", COLOURS + bytes(256), compression=1)
+    inside = tf.function(decoding.decode, [tf.TensorSpec([], tf.string)], autograph=False)
+    prepared, by_hand = "which only tools/prepare_dataset.py reads", "save it as JPEG or PNG"
+    for name, advice, content in (
+        ("AVIF", prepared, saved(image, "AVIF")),
+        ("HEIC", prepared, heic(b"heic")),
+        ("HEIC", prepared, heic(b"mif1")),
+        ("TIFF", prepared, saved(image, "TIFF")),
+        ("TIFF", prepared, b"MM\0*" + bytes(40)),
+        ("JPEG 2000", prepared, saved(image, "JPEG2000")),
+        ("a BMP with run-length compression", prepared, rle),
+        ("a BMP of a rare form", by_hand, bmp(2, bytes(400))),
+        ("SVG", by_hand, b'<?xml version="1.0"?><svg/>'),
+        ("PDF", by_hand, b"%PDF-1.7"),
+        ("neither JPEG, PNG, GIF, BMP nor WebP", "", b"<html>"),
+    ):
+        told = pictures.fault_of(lambda: tf.constant(content))  # noqa: B023
+        assert told.startswith(name) and advice in told and "\n" not in told and "node" not in told
+        with pytest.raises(tf.errors.InvalidArgumentError, match=name):
+            inside(tf.constant(content))
+
+
+def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng):
+    levels = rng.integers(0, 256, (20, 30, 4), np.uint8)
+    clear, plain = Image.fromarray(levels), Image.fromarray(np.ascontiguousarray(levels[..., :3]))
+    deep = rng.integers(0, 2**16, (20, 30), np.uint16)
+    turned = exif(6)[6:]
+    files = {
+        "plain.tiff": saved(plain, "TIFF"),
+        "turned.tiff": saved(plain, "TIFF", exif=turned),
+        "clear.tif": saved(clear, "TIFF", compression="tiff_lzw"),
+        "p.jp2": saved(plain, "JPEG2000"),
+        "turned.avif": saved(plain, "AVIF", quality=100, exif=turned),
+    }
+    for name, content in files.items():
+        np.testing.assert_array_equal(
+            decoding.decode(pictures.through_pillow(content)), by_pillow(content), name
+        )
+    of_deep = decoding.decode(pictures.through_pillow(saved(Image.fromarray(deep), "TIFF")))
+    np.testing.assert_array_equal(of_deep, np.broadcast_to((deep >> 8)[..., None], (20, 30, 3)))
+    assert (
+        pictures.through_pillow(saved(Image.fromarray(deep.astype(np.float32)), "TIFF")) is None
+    )  # no range is agreed on
+    rle = bmp(
+        8,
+        b"\x09\x01\0\0\x09\x02\0\1",
+        bytes(4) + b"\x0a\x14\x1e\0\x28\x32\x3c\0" + bytes(1012),
+        compression=1,
+        width=9,
+        height=2,
+    )
+    np.testing.assert_array_equal(decoding.decode(pictures.through_pillow(rle)), by_pillow(rle))
+
+    for split in ("train", "val"):
+        for label in ("one", "two"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for name, content in (files | {"rle.bmp": rle}).items():
+                (tmp_path / split / label / name).write_bytes(
+                    content + split.encode() + label.encode()
+                )
+    dataset = datasets.open_dataset("folder", tmp_path, by_pillow=True)
+    assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
+        [],
+        [],
+    )
+    statistics = store.write(dataset, tmp_path / "stored/1.0.0", 90)
+    assert statistics["pictures"] == {"train": 12, "val": 12} and statistics["bad_pictures"] == []
+
+
+def bomb(**changes):
+    """A GIF of a first frame of 4 x 4 and of more, which are 65,535 x 65,535."""
+    small = gif((4, 4), (0, 0), np.zeros((4, 4), np.uint8), COLOURS)
+    large = gif((65535, 65535), (0, 0), np.zeros((1, 1), np.uint8), COLOURS, **changes)
+    frame = large.index(b",\0\0\0\0\1\0\1\0")
+    return small[:-1] + large[frame : frame + 5] + b"\xff\xff\xff\xff" + large[frame + 9 :]
+
+
+def test_hostile_headers_cost_no_memory():
+    assert decoding.decode(bomb()).shape == (4, 4, 3)  # what follows the first frame is not decoded
+    webp = bytearray(saved(Image.new("RGBA", (9, 9)), "WEBP", exif=exif(1)))
+    webp[24:30] = b"\xff" * 6
+    lossless = bytearray(saved(Image.new("RGB", (9, 9)), "WEBP", lossless=True))
+    lossless[21:25] = b"\xff\xff\xff\x0f"
+    lossy = bytearray(saved(Image.new("RGB", (9, 9)), "WEBP"))
+    lossy[26:30] = b"\xff\x3f\xff\x3f"
+    frame = gif((4, 4), (0, 0), np.zeros((4, 4), np.uint8), COLOURS).replace(
+        b",\0\0\0\0\4\0\4\0", b",\0\0\0\0\xff\xff\xff\xff"
+    )
+    for content in (
+        webp,
+        lossless,
+        lossy,
+        frame,
+        bmp(1, bytes(8), bytes(8), width=2**20, height=2**20),
+        bmp(8, bytes(8), bytes(8), width=2**20, height=-(2**20)),
+    ):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="promises more than 89478485 pixels"
+        ):
+            decoding.decode(bytes(content))
+    blocks = (
+        gif((4, 4), (0, 0), np.zeros((4, 4), np.uint8), COLOURS)[:-2]
+        + b"\1\0\2\0\0" * 20_000
+        + b"\0;"
+    )
+    jpeg = saved(Image.new("RGB", (9, 9)), "JPEG")
+    assert decoding.decode(picture_kinds.jpeg_with(jpeg, segment(0xFE, b"") * 30_000)).shape == (
+        9,
+        9,
+        3,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="first frame ends early"):
+        decoding.decode(blocks)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["GIF, transparent", "BMP, 8 bits", "BMP, 16 bits, 565", "WebP, lossless alpha", "PNG, alpha"],
+)
+def test_files_cut_anywhere_are_errors_and_nothing_worse(name):
+    content = KINDS[name]
+    for length in (*range(1, 80, 5), len(content) // 2, len(content) - 20):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decoding.decode(content[:length])
+
+
+def test_damaged_orientations_leave_a_picture_as_it_is(rng):
+    jpeg = KINDS["JPEG"]
+    expected = by_pillow(jpeg)
+    for content in (
+        b"Exif\0\0",
+        b"Exif\0\0II*\0",
+        exif(6)[:25],
+        exif(6).replace(b"II*", b"II+"),
+        exif(6)[:8] + b"\xff" * 40,
+        b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1",
+    ):
+        np.testing.assert_array_equal(
+            decoding.decode(picture_kinds.jpeg_with(jpeg, segment(0xE1, content))), expected
+        )
+
+
+def test_sound_pngs_among_jpegs_make_no_noise(capfd):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG"):
+        preprocessing.random_crop_of_jpeg(KINDS["PNG, RGB"], PIXELS, tf.constant([1, 2], tf.int64))
+    decoding.decode(KINDS["PNG, RGB"])
+    assert "JPEG" not in capfd.readouterr().err
