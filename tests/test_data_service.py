@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.errors import UserError
@@ -43,16 +44,24 @@ def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, se
             np.testing.assert_array_equal(batch[key], expected[key])
 
 
-def test_a_service_that_begins_anew_is_noticed(picture_folder):
+def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
-    batches = pipeline.training_batches(split, PIXELS, 4, 0)
-    for first, message in ((0, None), (1, "A data service began anew")):
-        numbered = batches.enumerate(first).enumerate().map(functools.partial(pipeline._checked_order, 1))
-        if message:
-            with pytest.raises(UserError, match=message):
-                pipeline.next_batch(iter(numbered), split)
-        else:
-            assert pipeline.next_batch(iter(numbered), split)["image"].shape == (4, 28, 28, 1)
+    ways = []
+
+    def make_batches(context, first_step, way, first=1):
+        ways.append(way)
+        batches = pipeline.training_batches(split, PIXELS, 4, 0, first_step, context, way=way)
+        numbered = batches.enumerate(first).enumerate()
+        return numbered.map(functools.partial(pipeline.checked_order, 1))
+
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    sound = functools.partial(make_batches, first=0)
+    batch = next(pipeline.resilient_training(strategy, split, sound, 0, guarded=False))
+    assert batch["image"].shape == (4, 28, 28, 1)
+    del ways[:]
+    with pytest.raises(UserError, match="A data service began anew"):
+        next(pipeline.resilient_training(strategy, split, make_batches, 0, guarded=False))
+    assert len(ways) == 1  # no other way was tried
 
 
 @pytest.mark.parametrize("address,message", [

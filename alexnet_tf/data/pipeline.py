@@ -4,6 +4,7 @@ The order of the pictures is a function of (seed, epoch) and what is done to a p
 starts again at step n sees what it would have seen, with nothing stored but n.
 """
 
+import enum
 import functools
 import re
 import socket
@@ -20,15 +21,26 @@ _CONNECT_SECONDS = 10
 _NEIGHBOURS = 40  # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 
 
-def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way="guarded"):
+class Way(enum.Enum):
+    """How pictures are read, the quickest first. What they give is the same to the bit."""
+
+    JPEG = enum.auto()  # of which only the crop is decoded; all else is an error
+    ANY = enum.auto()  # a picture that cannot be read is an error
+    GUARDED = enum.auto()  # no picture is an error: it is marked as bad
+
+
+class PictureError(UserError):
+    """A picture cannot be read by the way that was tried."""
+
+
+def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way=Way.GUARDED):
     """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad": int64 [batch_size]} from step
     `first_step` on.
 
     An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
     because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
     part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
-    picture near it that can. That is the `way` "guarded". For "any" such a picture is an error, and for "jpeg" everything but a
-    JPEG is; they take less time, and what they give is the same to the bit.
+    picture near it that can: that is the `way` GUARDED.
 
     With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
     """
@@ -53,8 +65,8 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
         return neighbours.map(functools.partial(prepare, crop=preprocessing.decode_random_crop))
 
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    crop = preprocessing.random_crop_of_jpeg if way == "jpeg" else preprocessing.decode_random_crop
-    one = _guarded(functools.partial(prepare, crop=crop), otherwise if way == "guarded" or services else None)
+    crop = preprocessing.random_crop_of_jpeg if way is Way.JPEG else preprocessing.decode_random_crop
+    one = _guarded(functools.partial(prepare, crop=crop), otherwise if way is Way.GUARDED or services else None)
     if services:
         return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
     return _prepared_batches(stubs, one, batch_size, context)
@@ -70,40 +82,48 @@ def _from_services(services, stubs, prepare, rows):
 
     parts = [of_service(number, address) for number, address in enumerate(services)]
     batches = tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True)
-    return batches.enumerate().map(functools.partial(_checked_order, len(services))).prefetch(tf.data.AUTOTUNE)
+    return batches.enumerate().map(functools.partial(checked_order, len(services))).prefetch(tf.data.AUTOTUNE)
 
 
-def _checked_order(services, number, numbered_batch):
+def checked_order(services, number, numbered_batch):
+    """The `number`-th batch of all, of `numbered_batch`: (its number among those of its service, it).
+
+    An error where a service counts from 0 again.
+    """
     number_there, batch = numbered_batch
     with tf.control_dependencies([tf.debugging.Assert(number_there == number // services, [_BEGAN_ANEW])]):
         return tf.nest.map_structure(tf.identity, batch)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0):
+def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0, first_step=0,
+                       way=Way.GUARDED):
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
 
     The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. A picture that
-    cannot be read is black and of weight 0. `pixels` may be a tuple of Preprocessings: "image" is then a tuple too, each cropped
-    from the same decoded picture by `crop(image, pixels)`. Views 1, 2, ... are crops as in training instead, drawn from `seed`.
+    cannot be read is black and of weight 0, unless `way` makes it an error. `first_step` batches are left out. `pixels` may be a tuple of Preprocessings: "image" is then a tuple too, each cropped
+    from the decoded picture by `crop(image, pixels)`. Views 1, 2, ... are crops as in training instead, drawn from `seed`.
     """
     def weigh(number, stub):
         return stub | {"weight": tf.cast(number < split.examples, tf.float32)}
 
-    def crops(image, picture):
+    # Decoded once for each size that is asked for: what one network sees does not depend on others.
+    sizes = sorted({each.resize for each in tf.nest.flatten(pixels)})
+
+    def crops(images, picture):
         drawn = tf.stack([seed + view * 2**32, picture * 2])
         cut = functools.partial(preprocessing.random_crop, seed=drawn) if view else crop
-        return tf.nest.map_structure(functools.partial(cut, image), pixels)
+        return tf.nest.map_structure(lambda each: cut(images[sizes.index(each.resize)], each), pixels)
 
     def decode(stub):
         record = split.load(stub)
-        image = preprocessing.decode(record["image"], max(each.resize for each in tf.nest.flatten(pixels)))
-        return stub | {"image": image, "label": record["label"]}
+        images = tuple(preprocessing.decode(record["image"], size) for size in sizes)
+        return stub | {"image": images, "label": record["label"]}
 
     def otherwise(stub):
-        black = {"image": tf.zeros([1, 1, 3], tf.uint8), "label": tf.constant(0, tf.int64)}
+        black = {"image": (tf.zeros([1, 1, 3], tf.uint8),) * len(sizes), "label": tf.constant(0, tf.int64)}
         return tf.data.Dataset.from_tensors(stub | black | {"weight": tf.constant(0.0), "bad": stub["picture"]})
 
-    decoded = _guarded(decode, otherwise)
+    decoded = _guarded(decode, otherwise if way is Way.GUARDED else None)
 
     @tf.autograph.experimental.do_not_convert
     def prepare(stub):
@@ -111,6 +131,7 @@ def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preproces
         return {"image": crops(row["image"], row["picture"])} | {key: row[key] for key in ("label", "weight", "bad")}
 
     stubs = split.stubs(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
+    stubs = stubs.skip(first_step * batch_size)
     return _prepared_batches(_share(stubs, batch_size, context), prepare, batch_size, context)
 
 
@@ -132,25 +153,37 @@ def distribute(strategy, make_batches):
     return iter(strategy.distribute_datasets_from_function(lambda context: make_batches(context=context)))
 
 
-def resilient_batches(strategy, split, make_batches, step, guarded):
-    """Yields the batches of a distributed `training_batches` from `step` on; `make_batches` is all of its call but for first_step,
-    context and way. The way is the quickest of which no picture so far was an error; with `guarded`, the last.
+def resilient_training(strategy, split, make_batches, step, guarded):
+    """Yields the batches of a distributed `training_batches` from `step` on.
+
+    `make_batches` is all of its call but for first_step, context and way. The way is the quickest
+    of which no picture so far was an error; with `guarded`, the last.
     """
-    ways = ["guarded"] if guarded else ["jpeg", "any", "guarded"]
-    while True:
-        batches = distribute(strategy, functools.partial(make_batches, first_step=step, way=ways[0]))
+    ways = [Way.GUARDED] if guarded else [Way.JPEG, Way.ANY, Way.GUARDED]
+    return _resilient(strategy, split, make_batches, step, ways)
+
+
+def resilient_evaluation(strategy, split, make_batches):
+    """Yields the batches of a distributed `evaluation_batches`, as resilient_training does: a guard
+    round each picture takes as long as half of its decoding, and next to none needs it.
+    """
+    return _resilient(strategy, split, make_batches, 0, [Way.ANY, Way.GUARDED])
+
+
+def _resilient(strategy, split, make_batches, step, ways):
+    for way in ways:
+        batches = distribute(strategy, functools.partial(make_batches, first_step=step, way=way))
         try:
             while True:
-                yield next_batch(batches, split)
-                step += 1
-        except UserError:
-            if len(ways) == 1:
+                yield _next(batches, split)
+                step += 1  # where it fails, this step comes again
+        except PictureError:
+            if way is ways[-1]:
                 raise
-            del ways[0]  # the step that failed comes again
 
 
-def next_batch(batches, split):
-    """The next of `batches`. Raises UserError where there is none: a data service is gone, or nothing of `split` can be read."""
+def _next(batches, split):
+    """The next of `batches`. Raises PictureError, or UserError where a data service is gone."""
     try:
         return next(batches)
     except StopIteration:
@@ -159,7 +192,7 @@ def next_batch(batches, split):
         if _BEGAN_ANEW in error.message:
             raise UserError(_BEGAN_ANEW) from None
         reason = " ".join(error.message.split())[-300:]
-        raise UserError(f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}") from None
+        raise PictureError(f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}") from None
 
 
 def _share(stubs, batch_size, context):

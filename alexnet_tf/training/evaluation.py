@@ -1,5 +1,6 @@
 """Evaluation: what classifiers say to every picture of a split, under any tf.distribute strategy."""
 
+import functools
 import math
 
 import keras
@@ -58,7 +59,7 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
     Returns Answers, in a list: those of each, and, where there are several, those from the mean of their probabilities by
     `weights` (equal ones by default). From 10 `views`, the probabilities of each are the mean over preprocessing.ten_views, as
     the 2012 source has it (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of losses.
-    `on_batch` as for evaluate_split. Pictures are decoded once, and cropped once for each kind of pixels.
+    `on_batch` as for evaluate_split. Pictures are cropped once for each kind of pixels.
     """
     shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
     shares /= shares.sum()
@@ -81,11 +82,11 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
     def step(batch):
         return tf.nest.map_structure(lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,)))
 
-    batches = pipeline.distribute(
-        strategy, lambda context: pipeline.evaluation_batches(split, kinds, batch_size, context, crop))
+    batches = pipeline.resilient_evaluation(
+        strategy, split, functools.partial(pipeline.evaluation_batches, split, kinds, batch_size, crop=crop))
     labels, judgements, bad = [], [], []
     for _ in range(math.ceil(split.examples / batch_size)):
-        weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(pipeline.next_batch(batches, split)))
+        weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(next(batches)))
         real = weight > 0  # the others fill up the last batch
         labels.append(label[real])
         bad += numbers[numbers >= 0].tolist()

@@ -11,6 +11,7 @@ The folder is written under another name and renamed when it is complete.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -69,10 +70,10 @@ def extractor(strategy, model, pixels, seed=0):
     def extract(split, view=0):
         replicas, count = strategy.num_replicas_in_sync, math.ceil(split.examples / _BATCH)
         batch_size = math.ceil(split.examples / count / replicas) * replicas  # next to nothing is left to fill up in the last
-        batches = pipeline.distribute(strategy, lambda context: pipeline.evaluation_batches(
-            split, pixels, batch_size, context, view=view, seed=seed))
+        batches = pipeline.resilient_evaluation(strategy, split, functools.partial(
+            pipeline.evaluation_batches, split, pixels, batch_size, view=view, seed=seed))
         for _ in range(math.ceil(split.examples / batch_size)):
-            outputs, labels, weights, bad = (value.numpy() for value in step(pipeline.next_batch(batches, split)))
+            outputs, labels, weights, bad = (value.numpy() for value in step(next(batches)))
             yield outputs[weights > 0], labels[weights > 0], np.unique(bad[bad >= 0])
 
     return extract

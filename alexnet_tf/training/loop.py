@@ -96,7 +96,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     begin = saved = time.monotonic()
     waited = 0.0  # for pictures
     logged = begin, waited, first_step
-    batches = pipeline.resilient_batches(strategy, dataset.train, functools.partial(
+    batches = pipeline.resilient_training(strategy, dataset.train, functools.partial(
         pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service),
         first_step, guarded=bool(bad_pictures.numbers()))
     scheduled = state["scheduled"]

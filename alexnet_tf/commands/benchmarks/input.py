@@ -43,7 +43,7 @@ def figures():
         others = {}
         for _ in range(ROUNDS.value):
             for kind, files in kinds.items():
-                batches = pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way="jpeg")
+                batches = pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way=pipeline.Way.JPEG)
                 rates[kind].append(_time(batches, len(files)))
                 if _JPEG_PYTHON.value:
                     for what, figure in elsewhere("input", "jpeg_python", _JPEG_PYTHON.value, *files).items():
@@ -56,7 +56,7 @@ def figures():
             answer[f"{kind} against PyTorch"] = f"{cpu[f'PyTorch, {kind}'] / cpu[kind]:.2f} times"
         for count in map(int, _RECORDS.value):
             files = [stored[index % len(stored)] for index in range(count)]
-            value = _time(pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way="jpeg"), 2000)
+            value = _time(pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way=pipeline.Way.JPEG), 2000)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             answer[f"{count} records"] = f"{_line([value])}; memory so far {memory:.2f} GB at most"
     return answer
