@@ -154,8 +154,8 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
     """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a datasets.Split, from their centre.
 
     Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
-    A picture that cannot be read is told and not counted. Raises UserError for weights or answers that are no numbers. `on_batch(pictures)` is called after each batch with the number of its
-    pictures.
+    A picture that cannot be read is told and not counted. `on_batch(pictures)` is called after each batch with the number of its
+    pictures. Raises UserError for weights or answers that are no numbers.
     """
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
     return answers(strategy, [classifier], split, batch_size, on_batch=on_batch)[0].figures()

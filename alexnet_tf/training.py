@@ -39,7 +39,7 @@ class Plan:
     colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
     max_bad_pictures: int = 10
     data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
-    init: str = ""  # "variant": the variant has initial weights that begin to learn sooner, --init=source2012, and these are not they
+    init: str = ""  # "variant": there are initial weights that begin to learn sooner, of source2012
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
