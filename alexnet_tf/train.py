@@ -29,8 +29,8 @@ _MODEL_DIR = app.define_model_dir()
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices()
 (_LEARNING_RATE, _SEED, _XLA, _EPOCHS, _WARMUP_STEPS, _SCHEDULE, _MOMENTUM, _WEIGHT_DECAY, _BIAS_RATE, _PATIENCE,
  _CHECKPOINT_SECONDS, _MAX_BAD_PICTURES, _DRY_RUN) = app.define_training(
-     None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more", epochs=90,
-     schedule="plateau", patience=0)
+     None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is "
+     "more", epochs=90, schedule="plateau", patience=0)
 _VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99)

@@ -21,7 +21,9 @@ class Counter(layers.Layer):
     """Counts its calls in training, as an integer, and puts through what it gets."""
 
     def build(self, input_shape):
-        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
+        self.calls = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls"
+        )
 
     def call(self, inputs, training=False):
         if training:
@@ -35,8 +37,12 @@ def build(strategy, regularizer=None, trainable=True, softmax=False):
         images = keras.Input((12, 12, 1))
         x = layers.Conv2D(4, 3, kernel_regularizer=regularizer, name="conv")(images)
         x = layers.BatchNormalization(momentum=MOMENTUM, name="norm")(x)
-        x = Counter(name="counter")(layers.Dropout(0.0, name="nothing")(layers.ReLU(name="relu")(x)))
-        x = layers.Dense(3, activation="softmax" if softmax else None, name="last")(layers.Flatten(name="flat")(x))
+        x = Counter(name="counter")(
+            layers.Dropout(0.0, name="nothing")(layers.ReLU(name="relu")(x))
+        )
+        x = layers.Dense(3, activation="softmax" if softmax else None, name="last")(
+            layers.Flatten(name="flat")(x)
+        )
         model, optimizer = keras.Model(images, x), SGD2012(0.05, momentum=0.0, decay=0.0)
         model.get_layer("norm").trainable = trainable
         optimizer.build(model.trainable_variables)
@@ -45,7 +51,13 @@ def build(strategy, regularizer=None, trainable=True, softmax=False):
 
 def batches(count=3, rows=8):
     rng = np.random.default_rng(0)
-    return [{"image": rng.integers(0, 256, (rows, 12, 12, 1), np.uint8), "label": rng.integers(0, 3, rows)} for _ in range(count)]
+    return [
+        {
+            "image": rng.integers(0, 256, (rows, 12, 12, 1), np.uint8),
+            "label": rng.integers(0, 3, rows),
+        }
+        for _ in range(count)
+    ]
 
 
 def inputs(batch):
@@ -54,22 +66,43 @@ def inputs(batch):
 
 def take(strategy, model, optimizer, some, xla=False):
     step = steps.TrainStep(strategy, model, optimizer, PIXELS, len(some[0]["label"]), xla=xla)
-    return [float(step(next(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch)))), number)[0])
-            for number, batch in enumerate(some)]
+    return [
+        float(
+            step(
+                next(
+                    iter(
+                        strategy.experimental_distribute_dataset(
+                            tf.data.Dataset.from_tensors(batch)
+                        )
+                    )
+                ),
+                number,
+            )[0]
+        )
+        for number, batch in enumerate(some)
+    ]
 
 
 def values(model):
-    return {variable.path: variable.numpy() for variable in model.variables if "seed" not in variable.path}
+    return {
+        variable.path: variable.numpy()
+        for variable in model.variables
+        if "seed" not in variable.path
+    }
 
 
 @pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("regularizer", [None, keras.regularizers.L2(0.05)], ids=["plain", "regularized"])
+@pytest.mark.parametrize(
+    "regularizer", [None, keras.regularizers.L2(0.05)], ids=["plain", "regularized"]
+)
 def test_steps_are_those_of_keras(xla, regularizer):
     model, optimizer = build(one_device(), regularizer)
     take(one_device(), model, optimizer, batches(), xla)
     keras_model, _ = build(one_device(), regularizer)
     start = values(keras_model)
-    keras_model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    keras_model.compile(
+        keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
     for batch in batches():
         keras_model.train_on_batch(inputs(batch), batch["label"])
     ours, theirs = values(model), values(keras_model)
@@ -100,13 +133,25 @@ def test_moving_statistics_are_the_mean_over_the_replicas(xla):
     assert model.get_layer("counter").calls.numpy() == 2
 
 
-@pytest.mark.parametrize("synchronization,aggregation", [
-    ("auto", "mean"), ("auto", "only_first_replica"), ("on_read", "mean"), ("on_read", "only_first_replica")])
+@pytest.mark.parametrize(
+    "synchronization,aggregation",
+    [
+        ("auto", "mean"),
+        ("auto", "only_first_replica"),
+        ("on_read", "mean"),
+        ("on_read", "only_first_replica"),
+    ],
+)
 def test_state_of_any_kind_of_variable_agrees_on_all_replicas(synchronization, aggregation):
     class Mean(layers.Layer):
         def build(self, input_shape):
-            self.seen = keras.Variable(0.0, trainable=False, aggregation=aggregation, synchronization=synchronization,
-                                       name="seen")
+            self.seen = keras.Variable(
+                0.0,
+                trainable=False,
+                aggregation=aggregation,
+                synchronization=synchronization,
+                name="seen",
+            )
 
         def call(self, inputs, training=False):
             if training:
@@ -141,7 +186,12 @@ def test_a_frozen_normalisation_and_a_loss_that_is_not_finite_move_nothing(xla):
     take(strategy, model, optimizer, batches(1), xla)
     after = values(model)
     assert {name for name in after if (after[name] != before[name]).any()} == {
-        "conv/kernel", "conv/bias", "last/kernel", "last/bias", "counter/calls"}
+        "conv/kernel",
+        "conv/bias",
+        "last/kernel",
+        "last/bias",
+        "counter/calls",
+    }
 
     model, optimizer = build(strategy)
     model.get_layer("last").kernel.assign(np.full((400, 3), 1e38, np.float32))
@@ -156,7 +206,9 @@ def test_a_model_without_such_state_gets_no_operation_for_it():
     strategy = one_device()
     with strategy.scope():
         model, optimizer = build_model("paper", 3, 67), SGD2012()
-    step = steps.TrainStep(strategy, model, optimizer, Preprocessing(67, 77, 3, (0.0,) * 3, 1.0), 2, xla=False)
+    step = steps.TrainStep(
+        strategy, model, optimizer, Preprocessing(67, 77, 3, (0.0,) * 3, 1.0), 2, xla=False
+    )
     step({"image": np.zeros((2, 67, 67, 3), np.uint8), "label": np.zeros(2, np.int64)}, 0)
     (graph,) = (function.graph for function in step.forward_backward._list_all_concrete_functions())
     assert len(graph.outputs) == 2 + len(model.trainable_variables)
@@ -165,16 +217,35 @@ def test_a_model_without_such_state_gets_no_operation_for_it():
 def run(strategy, folder, model_dir, the_plan, bar=None):
     model, optimizer = build(strategy)
     dataset = datasets.open_dataset("folder", folder)
-    figures = training.train(strategy, model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
-                             note=lambda line: None)
+    figures = training.train(
+        strategy,
+        model,
+        optimizer,
+        dataset,
+        PIXELS,
+        the_plan,
+        str(model_dir),
+        progress=bar or Bar(),
+        note=lambda line: None,
+    )
     return values(model), figures
 
 
 def test_the_state_is_kept_in_the_checkpoint_and_exact_after_a_stop(picture_folder, tmp_path):
-    whole, figures = run(one_device(), picture_folder, tmp_path / "whole", plan(2, learning_rate=0.05))
+    whole, figures = run(
+        one_device(), picture_folder, tmp_path / "whole", plan(2, learning_rate=0.05)
+    )
     with pytest.raises(SystemExit):
-        run(one_device(), picture_folder, tmp_path / "stopped", plan(2, learning_rate=0.05), Bar(stop_after=5))
-    resumed, resumed_figures = run(one_device(), picture_folder, tmp_path / "stopped", plan(2, learning_rate=0.05))
+        run(
+            one_device(),
+            picture_folder,
+            tmp_path / "stopped",
+            plan(2, learning_rate=0.05),
+            Bar(stop_after=5),
+        )
+    resumed, resumed_figures = run(
+        one_device(), picture_folder, tmp_path / "stopped", plan(2, learning_rate=0.05)
+    )
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
     assert resumed_figures["loss"] == figures["loss"] and whole["counter/calls"] == 8
@@ -206,15 +277,29 @@ def test_timing_xla_moves_no_statistics():
 def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_path):
     def refuse(model, message):
         with pytest.raises(UserError, match=message):
-            training.train(one_device(), model, SGD2012(), datasets.open_dataset("folder", picture_folder), PIXELS, plan(1),
-                           tmp_path / "model", progress=Bar(), note=print)
+            training.train(
+                one_device(),
+                model,
+                SGD2012(),
+                datasets.open_dataset("folder", picture_folder),
+                PIXELS,
+                plan(1),
+                tmp_path / "model",
+                progress=Bar(),
+                note=print,
+            )
         assert not (tmp_path / "model").exists()
 
     refuse(build(one_device(), softmax=True)[0], "last layer, last, puts out probabilities")
     images = keras.Input((12, 12, 1))
     flat = layers.Flatten()(images)
-    refuse(keras.Model(images, layers.Softmax(name="sum_is_1")(layers.Dense(3)(flat))), "sum_is_1, puts out probabilities")
-    refuse(keras.Model(images, layers.Dense(4)(flat)), r"puts out \(None, 4\), but there are 3 classes")
+    refuse(
+        keras.Model(images, layers.Softmax(name="sum_is_1")(layers.Dense(3)(flat))),
+        "sum_is_1, puts out probabilities",
+    )
+    refuse(
+        keras.Model(images, layers.Dense(4)(flat)), r"puts out \(None, 4\), but there are 3 classes"
+    )
 
     class Twins(layers.Layer):
         def build(self, input_shape):
@@ -223,4 +308,7 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
         def call(self, inputs):
             return inputs * self.one + self.two
 
-    refuse(keras.Model(images, layers.Dense(3)(Twins(name="both")(flat))), "2 weights of the model are called both/twin")
+    refuse(
+        keras.Model(images, layers.Dense(3)(Twins(name="both")(flat))),
+        "2 weights of the model are called both/twin",
+    )

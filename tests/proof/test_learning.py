@@ -40,11 +40,25 @@ def test_every_variant_has_its_setting():
 def test_it_learns_with_its_defaults(variant, seed, tmp_path):
     given, bound, minutes = SETTINGS[variant]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "alexnet_tf.train", "--dataset=shapes", f"--variant={variant}",
-               f"--seed={seed}", f"--model_dir={tmp_path}/model", f"--json={tmp_path}/figures.json",
-               "--xla=off", *given]  # not to be timed: it is slower on processors
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "alexnet_tf.train",
+        "--dataset=shapes",
+        f"--variant={variant}",
+        f"--seed={seed}",
+        f"--model_dir={tmp_path}/model",
+        f"--json={tmp_path}/figures.json",
+        "--xla=off",
+        *given,
+    ]  # not to be timed: it is slower on processors
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     taken = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
