@@ -38,8 +38,9 @@ class Answers:
         classes too, that class as "only_answer".
         """
         right = self.best == self.labels[:, None]
-        figures = {"examples": len(self.labels), "bad_pictures": self.bad_pictures, "loss": float(self.losses.mean()),
-                   "top_1": float(right[:, 0].mean()), "top_5": float(right.any(1).mean())}
+        figures = {"examples": len(self.labels), "bad_pictures": self.bad_pictures,
+                   "loss": float(self.losses.mean()), "top_1": float(right[:, 0].mean()),
+                   "top_5": float(right.any(1).mean())}
         if len(set(self.best[:, 0])) == 1 and not right[:, 0].all():
             figures["only_answer"] = int(self.best[0, 0])
         return figures

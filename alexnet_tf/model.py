@@ -83,7 +83,8 @@ VARIANTS = {
     # average pooling as in 1998.
     # A std of 64 gives inputs a variance of about 1, as the initial weights want it.
     "lenet5": {
-        "num_classes": 10, "learning_rate": 0.05, "image_size": 28, "resize": 32, "channels": 1, "std": 64.0},
+        "num_classes": 10, "learning_rate": 0.05, "image_size": 28, "resize": 32, "channels": 1,
+        "std": 64.0},
 }
 
 

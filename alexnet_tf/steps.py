@@ -61,8 +61,8 @@ class TrainStep:
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
             finite = tf.math.is_finite(loss)
             optimizer.apply_if(finite, gradients, model.trainable_variables)
-            changed = [(variable, value) for variable, value in zip(model.non_trainable_variables, kept)
-                       if value is not None]
+            changed = [pair for pair in zip(model.non_trainable_variables, kept)
+                       if pair[1] is not None]
             if changed:
                 replica.merge_call(_assign, (*zip(*changed), finite))
             return loss, correct
@@ -118,7 +118,7 @@ def _is_seed(variable):
 
 
 def _assign(strategy, variables, values, finite):
-    """Gives `variables` their `values`, of which each replica has its own, unless `finite` is false."""
+    """Gives `variables` their `values`, each replica's own, unless `finite` is false."""
     for variable, value in zip(variables, values):
         if variable.dtype.startswith(("float", "bfloat")):  # counters are the same on every replica
             value = strategy.extended.reduce_to(tf.distribute.ReduceOp.MEAN, value, variable.value)

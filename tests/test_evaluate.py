@@ -254,7 +254,10 @@ def test_what_is_deployed_answers_as_what_was_trained(evaluate):
 LARGE = Preprocessing(67, 80, 3, (110.0,) * 3, 1.0)
 
 
-@pytest.mark.parametrize("variant,layer,pixels", [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)])
+@pytest.mark.parametrize(
+    "variant,layer,pixels",
+    [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)],
+)
 def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pixels):
     """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as if nothing were wrong."""
     model = build_model(variant, CLASSES, pixels.image_size)
@@ -263,7 +266,9 @@ def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pi
         broken = kernel.copy()
         broken[where] = np.nan
         model.get_layer(layer).kernel.assign(broken)
-        with pytest.raises(UserError, match=f"{layer}/kernel holds what is no finite number; go back"):
+        with pytest.raises(
+            UserError, match=f"{layer}/kernel holds what is no finite number; go back"
+        ):
             steps.evaluate_split(one_device(), model, pixels, split, 9)
 
 
@@ -272,7 +277,9 @@ def test_layers_that_overflow_are_not_evaluated(split, layer):
     model = build_model("half", CLASSES, 67)
     kernel = model.get_layer(layer).kernel
     kernel.assign(1e38 * np.sign(kernel.numpy()))
-    with pytest.raises(UserError, match="The network answers 9 of the 9 pictures of test with what is no number"):
+    with pytest.raises(
+        UserError, match="The network answers 9 of the 9 pictures of test with what is no number"
+    ):
         steps.evaluate_split(one_device(), model, LARGE, split, 9)
 
 
@@ -282,7 +289,9 @@ def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path
     arrays, told = dict(np.load(checkpoint / "weights.npz")), []
     arrays["conv1/kernel"][0, 0, 0, 0] = np.nan
     np.savez(checkpoint / "weights.npz", **arrays)
-    (checkpoint / "SHA256SUMS").write_text(disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json")))
+    (checkpoint / "SHA256SUMS").write_text(
+        disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json"))
+    )
     with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
         checkpoints.load_model(tmp_path / "model", told.append)
     assert "conv1/kernel holds what is no finite number" in told[0]
@@ -296,7 +305,10 @@ def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     optimizer.build(model.trainable_variables)
     checkpoints.save(tmp_path / "model", model, optimizer, {"step": 8, "figures": None})
     figures = evaluate(f"--models=model,{tmp_path}/model")[1]
-    assert "step 8 answers every picture with plain star" in run.notes and "step 7 answers" not in run.notes
+    assert (
+        "step 8 answers every picture with plain star" in run.notes
+        and "step 7 answers" not in run.notes
+    )
     assert [row.get("only_answer") for row in figures["models"]] == [None, 1]
 
 

@@ -1,6 +1,6 @@
-"""Every variant learns with its defaults: rate, initial weights, schedule, warm-up, noise and dropout are what
-`python -m alexnet_tf.train --variant=...` takes when nothing else is said. What is set is how long it runs and, but for lenet5,
-how large the pictures are, so that two cores do it in minutes.
+"""Every variant learns with its defaults: rate, initial weights, schedule, warm-up, noise and dropout
+are what `python -m alexnet_tf.train --variant=...` takes when nothing else is said. What is set is how
+long it runs and, but for lenet5, how large the pictures are, so that two cores do it in minutes.
 
     .venv/bin/python -m pytest -s tests/proof/test_learning.py -k paper
 """
@@ -17,7 +17,8 @@ from conftest import ROOT
 from alexnet_tf.model import VARIANTS
 
 CHANCE = 0.1  # ten classes of as many pictures each
-# Flags, the top-1 that three seeds are to exceed, and the minutes of the processor that each may take (two cores: half as long).
+# Flags, the top-1 that three seeds are to exceed, and the minutes of the processor that each may
+# take: on two cores about half as many by the clock.
 SETTINGS = {
     "paper": (["--image_size=67", "--epochs=7"], 0.6, 8),
     "source2012": (["--image_size=67", "--epochs=7"], 0.6, 8),
