@@ -60,8 +60,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no
-    longer finite; and for a model that does not put out one logit a class, or two of whose weights
+    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is
+    no longer finite; and for a model that does not put out one logit a class, or two of whose weights
     have the same path.
     """
     chief = devices.is_chief(strategy)
@@ -184,15 +184,15 @@ def _check_model(model, classes):
     last = model.layers[-1]
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
             keras.activations.softmax, keras.activations.sigmoid):
-        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss wants "
-                        "logits: leave out its activation.")
+        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss "
+                        "wants logits: leave out its activation.")
     if model.output_shape != (None, classes):
-        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} classes; "
-                        "it needs one number for each.")
+        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} "
+                        "classes; it needs one number for each.")
     path, count = collections.Counter(checkpoints.paths(model)).most_common(1)[0]
     if count > 1:
-        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would keep "
-                        "one of them; give them names of their own.")
+        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would "
+                        "keep one of them; give them names of their own.")
 
 
 def _load_best(model_dir, model, best, note):

@@ -259,7 +259,7 @@ LARGE = Preprocessing(67, 80, 3, (110.0,) * 3, 1.0)
     [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)],
 )
 def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pixels):
-    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as if nothing were wrong."""
+    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as ever."""
     model = build_model(variant, CLASSES, pixels.image_size)
     kernel = model.get_layer(layer).kernel.numpy()
     for where in (np.s_[:], np.s_[1, 2, 0, 3]):

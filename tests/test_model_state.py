@@ -1,4 +1,5 @@
-"""What models keep beside their weights, such as the moving statistics of BatchNormalization, and the losses that they add."""
+"""What models keep beside their weights, such as the moving statistics of BatchNormalization, and
+the losses that they add."""
 
 import keras
 import numpy as np
