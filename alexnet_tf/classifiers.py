@@ -33,13 +33,17 @@ class Answers:
     bad_pictures: int = 0  # that could not be read, and have no row
 
     def figures(self):
-        """{"examples", "bad_pictures", "loss", "top_1", "top_5"}: the mean loss, and shares of correct answers in 0..1; and where
-        one class is the answer to all pictures, those of other classes too, that class as "only_answer".
+        """{"examples", "bad_pictures", "loss", "top_1", "top_5"}: the mean loss, and shares of
+        correct answers in 0..1; and, where one class is the answer to all pictures, those of other
+        classes too, that class as "only_answer".
         """
         right = self.best == self.labels[:, None]
-        return {"examples": len(self.labels), "bad_pictures": self.bad_pictures, "loss": float(self.losses.mean()),
-                "top_1": float(right[:, 0].mean()), "top_5": float(right.any(1).mean())} | (
-                    {"only_answer": int(self.best[0, 0])} if len(set(self.best[:, 0])) == 1 and not right[:, 0].all() else {})
+        figures = {"examples": len(self.labels), "bad_pictures": self.bad_pictures,
+                   "loss": float(self.losses.mean()), "top_1": float(right[:, 0].mean()),
+                   "top_5": float(right.any(1).mean())}
+        if len(set(self.best[:, 0])) == 1 and not right[:, 0].all():
+            figures["only_answer"] = int(self.best[0, 0])
+        return figures
 
     def by_class(self, class_names):
         """A dict for each class that has pictures, the worst by top-1 error first: class, pictures, top_1_error, top_5_error,

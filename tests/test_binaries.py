@@ -106,6 +106,17 @@ def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     assert "class_names 3 (checked disc to striped disc), not 3 (plain star to zebra)" in run(*train, cwd=tmp_path, status=2)
 
 
+def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_path):
+    command = ["-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={picture_folder}",
+               "--batch_size=6", "--variant=lenet5", "--xla=off", "--epochs=1", "--model_dir=model"]
+    run(*command, "--dry_run", cwd=tmp_path)
+    assert "rate 0.05" in run.notes
+    run(*command, "--learning_rate=0", cwd=tmp_path)  # which learns nothing
+    line = run.notes[run.notes.index("After 4 steps"):].splitlines()[0]
+    assert "that of guessing" in line and "--learning_rate=0.01 instead of 0" in line
+    assert "--init" not in line  # lenet5 has no choice
+
+
 @pytest.mark.parametrize("arguments,message", [
     (["--variant=vgg"], "paper"), (["--batch_size=0"], "batch_size"), (["--no_such_flag"], "no_such_flag"),
     (["--learning_rate=-1"], "learning_rate"),

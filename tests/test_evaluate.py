@@ -257,9 +257,12 @@ def test_what_is_deployed_answers_as_what_was_trained(evaluate):
 LARGE = Preprocessing(67, 80, 3, (110.0,) * 3, 1.0)
 
 
-@pytest.mark.parametrize("variant,layer,pixels", [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)])
+@pytest.mark.parametrize(
+    "variant,layer,pixels",
+    [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)],
+)
 def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pixels):
-    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as if nothing were wrong."""
+    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as ever."""
     model = build_model(variant, CLASSES, pixels.image_size)
     kernel = model.get_layer(layer).kernel.numpy()
     for where in (np.s_[:], np.s_[1, 2, 0, 3]):
@@ -285,7 +288,9 @@ def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path
     arrays, told = dict(np.load(checkpoint / "weights.npz")), []
     arrays["conv1/kernel"][0, 0, 0, 0] = np.nan
     np.savez(checkpoint / "weights.npz", **arrays)
-    (checkpoint / "SHA256SUMS").write_text(disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json")))
+    (checkpoint / "SHA256SUMS").write_text(
+        disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json"))
+    )
     with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
         checkpoints.load_model(tmp_path / "model", told.append)
     assert "conv1/kernel holds what is no finite number" in told[0]
@@ -299,7 +304,10 @@ def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     optimizer.build(model.trainable_variables)
     checkpoints.save(tmp_path / "model", model, optimizer, {"step": 8, "figures": None})
     figures = evaluate(f"--models=model,{tmp_path}/model")[1]
-    assert "step 8 answers every picture with plain star" in run.notes and "step 7 answers" not in run.notes
+    assert (
+        "step 8 answers every picture with plain star" in run.notes
+        and "step 7 answers" not in run.notes
+    )
     assert [row.get("only_answer") for row in figures["models"]] == [None, 1]
 
 

@@ -88,11 +88,15 @@ def test_what_is_no_number_stays_none(rng, kind, relu_first, dtype, training):
     x = rng.normal(0, 5, (1, 17, 17, 32)).astype(np.float32)
     x[0, 3, 4, 10] = np.nan
     inputs = tf.cast(x, tf.bfloat16 if "bfloat16" in dtype else tf.float32)
-    y, gradient = values_and_gradient_graph(kind(relu_first=relu_first, dtype=dtype), inputs, tf.ones_like(inputs), training)
+    y, gradient = values_and_gradient_graph(
+        kind(relu_first=relu_first, dtype=dtype), inputs, tf.ones_like(inputs), training
+    )
     window = np.s_[0, 3, 4, 8:13] if kind is LocalResponseNormalization else np.s_[0, 1:6, 2:7, 10]
     for found in (y, gradient):
         nan = np.isnan(tf.cast(found, tf.float32).numpy())
-        assert nan[0, 3, 4, 10] and nan[window].mean() > (0.3 if relu_first else 0.99)  # where a ReLU is closed there is a 0
+        assert nan[0, 3, 4, 10] and nan[window].mean() > (
+            0.3 if relu_first else 0.99
+        )  # where a ReLU is closed there is a 0
         assert np.isnan(tf.cast(y, tf.float32)).sum() <= nan[window].size
 
 

@@ -39,9 +39,17 @@ FIGURES = {"examples": 50, "top_1": 0.001}
 GUESSING = math.log(1000)
 
 
-@pytest.mark.parametrize("loss,step,last,told", [
-    (GUESSING, 2000, False, True), (GUESSING + 0.3, 5000, False, True), (GUESSING - 0.05, 5000, False, False),
-    (GUESSING, 1999, False, False), (GUESSING, 30, True, True), (3 * GUESSING, 2000, False, True)])
+@pytest.mark.parametrize(
+    "loss,step,last,told",
+    [
+        (GUESSING, 2000, False, True),
+        (GUESSING + 0.3, 5000, False, True),
+        (GUESSING - 0.05, 5000, False, False),
+        (GUESSING, 1999, False, False),
+        (GUESSING, 30, True, True),
+        (3 * GUESSING, 2000, False, True),
+    ],
+)
 def test_a_stall_is_told_once(loss, step, last, told):
     stall = Stall(CLASSES, Plan())
     line = stall.check(loss, FIGURES, step, last)
@@ -60,29 +68,57 @@ def test_advice_is_of_settings_that_are_not_in_force():
     for init in ("source2012", ""):  # it is so already; other variants have no choice
         assert "--init" not in advice(GUESSING, init=init)
     line = advice(GUESSING, seed=3, warmup_steps=400, learning_rate=0.05, epochs=20, last=True)
-    for part in ("another --seed than 3", "--warmup_steps=800 instead of 400", "--learning_rate=0.025 or 0.1 instead of 0.05",
-                 "more --epochs than 20"):
+    for part in (
+        "another --seed than 3",
+        "--warmup_steps=800 instead of 400",
+        "--learning_rate=0.025 or 0.1 instead of 0.05",
+        "more --epochs than 20",
+    ):
         assert part in line
-    assert "--warmup_steps=100 instead of 0" in advice(GUESSING) and "letting it run on" in advice(GUESSING)
+    assert "--warmup_steps=100 instead of 0" in advice(GUESSING) and "letting it run on" in advice(
+        GUESSING
+    )
     assert "--learning_rate=0.01 instead of 0," in advice(GUESSING, learning_rate=0.0)
 
 
 def test_advice_depends_on_where_the_loss_is():
-    above, at = advice(3 * GUESSING, learning_rate=0.01, init="variant"), advice(GUESSING, learning_rate=0.01, init="variant")
+    above, at = (
+        advice(3 * GUESSING, learning_rate=0.01, init="variant"),
+        advice(GUESSING, learning_rate=0.01, init="variant"),
+    )
     assert "20.723, above that of guessing" in above and "too large" in above
-    assert "--learning_rate=0.005 instead of 0.01" in above and "0.02" not in above and "--seed" not in above and "run" not in above
+    assert (
+        "--learning_rate=0.005 instead of 0.01" in above
+        and "0.02" not in above
+        and "--seed" not in above
+        and "run" not in above
+    )
     assert "6.908, that of guessing" in at and "has not begun to learn" in at
 
 
 def test_one_answer_to_all_pictures_is_told_even_below_guessing():
     one = FIGURES | {"only_answer": 7}
     line = advice(2.5, one)
-    assert "2.500, below that of guessing" in line and "Its answer to all 50 evaluation pictures is class 7." in line
-    assert advice(2.5) is None and "class 7" in advice(GUESSING, one) and "class 7" in advice(30.0, one)
+    assert (
+        "2.500, below that of guessing" in line
+        and "Its answer to all 50 evaluation pictures is class 7." in line
+    )
+    assert (
+        advice(2.5) is None
+        and "class 7" in advice(GUESSING, one)
+        and "class 7" in advice(30.0, one)
+    )
 
 
-@pytest.mark.parametrize("labels,answers,only", [
-    ([0, 1, 2], [1, 1, 1], 1), ([0, 1, 2], [1, 1, 0], None), ([1, 1, 1], [1, 1, 1], None), ([2, 2], [0, 0], 0)])
+@pytest.mark.parametrize(
+    "labels,answers,only",
+    [
+        ([0, 1, 2], [1, 1, 1], 1),
+        ([0, 1, 2], [1, 1, 0], None),
+        ([1, 1, 1], [1, 1, 1], None),
+        ([2, 2], [0, 0], 0),
+    ],
+)
 def test_figures_name_the_only_answer(labels, answers, only):
     best = np.stack([answers, np.full(len(answers), 3)], 1).astype(np.int32)
     assert Answers(np.array(labels), np.ones(len(labels)), best).figures().get("only_answer") == only

@@ -85,7 +85,9 @@ def test_weights_of_lenet5_at_the_start_have_a_variance_of_one_over_their_inputs
         if hasattr(layer, "kernel"):
             kernel = np.asarray(layer.kernel)
             inputs = kernel.size // kernel.shape[-1]
-            assert abs(kernel.std() * inputs ** 0.5 - 1) < 4 / (2 * kernel.size) ** 0.5 and not np.any(layer.bias)
+            assert abs(kernel.std() * inputs**0.5 - 1) < 4 / (
+                2 * kernel.size
+            ) ** 0.5 and not np.any(layer.bias)
 
 
 def test_224_with_the_sources_overhang_is_227_with_zero_rows():

@@ -116,8 +116,9 @@ def _report(models, weights, dataset, answers, figures):
             for model, weight, one in zip(models, weights or [1.0] * len(models), answers)]
     for row in rows:
         if "only_answer" in row:
-            console.note(f"{row['model']} answers every picture with {dataset.class_names[row['only_answer']]}: it has not learnt to "
-                         "tell the classes apart.")
+            answer = dataset.class_names[row["only_answer"]]
+            console.note(f"{row['model']} answers every picture with {answer}: it does not tell "
+                         "the classes apart.")
     print(f"{' + '.join(model.name for model in models)}, on {dataset.name} ({dataset.evaluation.name}):")
     app.report(_figures(together) | figures, _JSON.value, {"models": rows, "classes": classes, "confusions": confusions})
     if len(models) > 1:

@@ -77,16 +77,20 @@ VARIANTS = {
     "conv6": _SOURCE2012 | {"conv6": True},
     # Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as torchvision builds it.
     "one_weird_trick": {
-        "num_classes": 1000, "learning_rate": 0.01, "image_size": 224, "resize": 256, "channels": 3, "std": 57.6},
-    # LeNet-5 as it usually stands beside AlexNet: 28 x 28 grey pictures, padded in conv1; tanh and average pooling as in 1998.
+        "num_classes": 1000, "learning_rate": 0.01, "image_size": 224, "resize": 256, "channels": 3,
+        "std": 57.6},
+    # LeNet-5 as it usually stands beside AlexNet: 28 x 28 grey pictures, padded in conv1; tanh and
+    # average pooling as in 1998.
     # A std of 64 gives inputs a variance of about 1, as the initial weights want it.
-    "lenet5": {"num_classes": 10, "learning_rate": 0.05, "image_size": 28, "resize": 32, "channels": 1, "std": 64.0},
+    "lenet5": {
+        "num_classes": 10, "learning_rate": 0.05, "image_size": 28, "resize": 32, "channels": 1,
+        "std": 64.0},
 }
 
 
 def build_model(variant="paper", num_classes=None, image_size=None, dropout_rate=0.5, stddev=None, tower_devices=None):
-    """Returns the Keras functional model of `variant`; its output is logits, float32 [batch, num_classes], 1000 or, of lenet5, 10
-    by default.
+    """Returns the Keras functional model of `variant`; its output is logits, float32
+    [batch, num_classes], by default 1000 and of lenet5 10.
 
     Its input is float [batch, image_size, image_size, channels]: RGB 0..255 less the mean, divided by the variant's "std"
     (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without the tower's letter, replaces the standard
@@ -97,7 +101,8 @@ def build_model(variant="paper", num_classes=None, image_size=None, dropout_rate
     if variant not in VARIANTS:
         raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
     row = VARIANTS[variant]
-    image_size, num_classes = image_size or row["image_size"], row["num_classes"] if num_classes is None else num_classes
+    image_size = image_size or row["image_size"]
+    num_classes = row["num_classes"] if num_classes is None else num_classes
     if num_classes < 2:
         raise UserError(f"num_classes={num_classes}: a classifier needs at least 2.")
     if image_size < smallest_image_size(variant):
@@ -279,22 +284,25 @@ def _adaptive_average(x, side):
 
 
 def _lenet5(images, num_classes):
-    """LeCun et al. 1998 in the form in which it stands beside AlexNet: plain average pools and full connections.
+    """LeCun et al. 1998 in the form in which it stands beside AlexNet: plain average pools and full
+    connections.
 
-    Sigmoids, which this form is often given, stay at ln(classes) from any usual start; 1998 had a tanh, and weights of variance
-    1 / inputs.
+    Sigmoids, which this form is often given, stay at ln(classes) for long from the usual starts;
+    1998 had a tanh, and weights of variance 1 / inputs.
     """
     def conv(x, filters, name, padding="valid"):
-        return layers.Conv2D(filters, 5, padding=padding, activation="tanh", kernel_initializer="lecun_normal", name=name)(x)
+        return layers.Conv2D(filters, 5, padding=padding, activation="tanh",
+                             kernel_initializer="lecun_normal", name=name)(x)
 
     def fc(x, units, name, activation="tanh", dtype=None):
-        return layers.Dense(units, activation, kernel_initializer="lecun_normal", name=name, dtype=dtype)(x)
+        return layers.Dense(units, activation, kernel_initializer="lecun_normal", name=name,
+                            dtype=dtype)(x)
 
-    x = conv(images, 6, "conv1", padding="same")                                           # 28 x 28 x 6
-    x = layers.AveragePooling2D(2, name="pool1")(x)                                        # 14 x 14 x 6
-    x = conv(x, 16, "conv2")                                                               # 10 x 10 x 16
-    x = layers.AveragePooling2D(2, name="pool2")(x)                                        # 5 x 5 x 16
-    x = layers.Flatten(name="flatten")(x)                                                  # 400
-    x = fc(x, 120, "fc3")                                                                  # 120
-    x = fc(x, 84, "fc4")                                                                   # 84
+    x = conv(images, 6, "conv1", padding="same")            # 28 x 28 x 6
+    x = layers.AveragePooling2D(2, name="pool1")(x)            # 14 x 14 x 6
+    x = conv(x, 16, "conv2")            # 10 x 10 x 16
+    x = layers.AveragePooling2D(2, name="pool2")(x)            # 5 x 5 x 16
+    x = layers.Flatten(name="flatten")(x)            # 400
+    x = fc(x, 120, "fc3")            # 120
+    x = fc(x, 84, "fc4")            # 84
     return fc(x, num_classes, "fc5", activation=None, dtype="float32")

@@ -42,7 +42,7 @@ class Plan:
     colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
     max_bad_pictures: int = 10
     data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
-    init: str = ""  # "variant": the variant has initial weights that begin to learn sooner, --init=source2012, and these are not they
+    init: str = ""  # "variant": there are initial weights that begin to learn sooner, of source2012
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
@@ -63,8 +63,9 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite; and for a
-    model that does not put out one logit a class, or two of whose weights have the same path.
+    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is
+    no longer finite; and for a model that does not put out one logit a class, or two of whose weights
+    have the same path.
     """
     chief = devices.is_chief(strategy)
     if not chief:
@@ -183,18 +184,19 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
 
 
 def _check_model(model, classes):
-    """Raises UserError for a model whose answers or weights would be taken for what they are not."""
+    """Raises UserError for a model whose answers or weights would be taken for others."""
     last = model.layers[-1]
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
             keras.activations.softmax, keras.activations.sigmoid):
-        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss wants logits: leave out its "
-                        "activation.")
+        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss "
+                        "wants logits: leave out its activation.")
     if model.output_shape != (None, classes):
-        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} classes; it needs one number for each.")
+        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} "
+                        "classes; it needs one number for each.")
     path, count = collections.Counter(checkpoints.paths(model)).most_common(1)[0]
     if count > 1:
-        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would keep one of them; give its layers "
-                        "names of their own.")
+        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would "
+                        "keep one of them; give them names of their own.")
 
 
 def _load_best(model_dir, model, best, note):
@@ -235,7 +237,8 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
         return tf.data.Dataset.from_tensors(batch).repeat()
 
     optimizer.learning_rate.assign(0.0)
-    state = [variable.numpy() for variable in model.non_trainable_variables]  # no rate keeps moving statistics where they are
+    # A rate of 0 does not keep moving statistics where they are.
+    state = [variable.numpy() for variable in model.non_trainable_variables]
     train_step, line = steps.pick_xla(strategy, make_step, next(pipeline.distribute(strategy, black)))
     for variable, value in zip(model.non_trainable_variables, state):
         variable.assign(value)

@@ -26,8 +26,9 @@ class TrainStep:
     colour noise; it returns the sum of the loss (cross-entropy in nats, without the decay) and of the correct top-1 answers over
     the global batch, as scalar tensors. Where the loss is not finite, nothing changes. Colour noise depends on `seed`.
 
-    What else a model's layers keep, such as the moving statistics of BatchNormalization, is updated too: float numbers become the
-    mean over the replicas, so that all of them and a checkpoint hold the same.
+    What else a model's layers keep, such as the moving statistics of BatchNormalization, is updated
+    too: float numbers become the mean over the replicas, so that all of them and a checkpoint hold
+    the same.
     """
 
     def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
@@ -54,7 +55,9 @@ class TrainStep:
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
             finite = tf.math.is_finite(loss)
             optimizer.apply_if(finite, gradients, model.trainable_variables)
-            if changed := [pair for pair in zip(model.non_trainable_variables, kept) if pair[1] is not None]:
+            changed = [pair for pair in zip(model.non_trainable_variables, kept)
+                       if pair[1] is not None]
+            if changed:
                 replica.merge_call(_assign, (*zip(*changed), finite))
             return loss, correct
 
@@ -71,20 +74,24 @@ class TrainStep:
 
 def make_forward_backward(model, prepare, batch_size):
     """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
-    the mean loss over `batch_size`, new state); `prepare(inputs)` is what `model` reads. The new state has None for what the model
-    leaves as it is, and for seeds, which `state_of` derives. To the mean loss come the losses that the model adds itself, such as
-    those of regularizers; they are not in the sum. Layers below the first trainable one have no backward pass: no gradient is
-    asked for there.
+    the mean loss over `batch_size`, new state); `prepare(inputs)` is what `model` reads. The new state
+    has None for what the model leaves as it is, and for seeds, which `state_of` derives. To the mean
+    loss come the losses that the model adds itself, such as those of regularizers; they are not in
+    the sum. Layers below the first trainable one have no backward pass: no gradient is asked for
+    there.
     """
     def forward_backward(weights, state, inputs, labels):
-        logits, kept, added = model.stateless_call(weights, state, prepare(inputs), training=True, return_losses=True)
+        logits, kept, added = model.stateless_call(
+            weights, state, prepare(inputs), training=True, return_losses=True)
         kept = [None if new is old or _is_seed(variable) else new
                 for variable, old, new in zip(model.non_trainable_variables, state, kept)]
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        # Gradients of the replicas are summed: the mean is over the GLOBAL batch, and so each adds its share of the other losses.
+        # Gradients of the replicas are summed: the mean is over the GLOBAL batch, and each replica
+        # adds its share of the other losses.
         mean_loss = tf.reduce_sum(losses) / batch_size
         if added:
-            mean_loss += tf.cast(tf.add_n(added), mean_loss.dtype) * tf.size(labels, mean_loss.dtype) / batch_size
+            share = tf.size(labels, mean_loss.dtype) / batch_size
+            mean_loss += tf.cast(tf.add_n(added), mean_loss.dtype) * share
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
         # Not a GradientTape: it would put the backward pass of both towers on the device of the first.
         gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
@@ -105,7 +112,7 @@ def _is_seed(variable):
 
 
 def _assign(strategy, variables, values, finite):
-    """Gives `variables` their new `values`, of which each replica has its own, unless `finite` is false."""
+    """Gives `variables` their `values`, each replica's own, unless `finite` is false."""
     for variable, value in zip(variables, values):
         if variable.dtype.startswith(("float", "bfloat")):  # counters are the same on every replica
             value = strategy.extended.reduce_to(tf.distribute.ReduceOp.MEAN, value, variable.value)

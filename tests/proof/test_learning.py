@@ -1,0 +1,69 @@
+"""Every variant learns with its defaults: rate, initial weights, schedule, warm-up, noise and
+dropout are what `python -m alexnet_tf.train --variant=...` takes when nothing else is said. What is
+set is how long it runs and, but for lenet5, how large the pictures are, so that two cores do it in minutes.
+
+    .venv/bin/python -m pytest -s tests/proof/test_learning.py -k paper
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from alexnet_tf.network.model import VARIANTS
+
+CHANCE = 0.1  # ten classes of as many pictures each
+# Flags, the top-1 that three seeds are to exceed, and the minutes of the processor that each may
+# take: on two cores about half as many by the clock.
+SETTINGS = {
+    "paper": (["--image_size=67", "--epochs=7"], 0.6, 8),
+    "source2012": (["--image_size=67", "--epochs=7"], 0.6, 8),
+    "caffe": (["--image_size=67", "--epochs=10"], 0.4, 12),
+    "caffenet": (["--image_size=67", "--epochs=10"], 0.4, 12),
+    "half": (["--image_size=67", "--epochs=10"], 0.5, 6),
+    "one_gpu": (["--image_size=67", "--epochs=7"], 0.6, 8),
+    "conv6": (["--image_size=67", "--epochs=10"], 0.5, 12),
+    "one_weird_trick": (["--image_size=67", "--epochs=14"], 0.3, 25),
+    "lenet5": (["--epochs=20"], 0.8, 8),
+}
+
+
+def test_every_variant_has_its_setting():
+    assert SETTINGS.keys() == VARIANTS.keys()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("variant", SETTINGS)
+def test_it_learns_with_its_defaults(variant, seed, tmp_path):
+    given, bound, minutes = SETTINGS[variant]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [
+        sys.executable,
+        "-m",
+        "alexnet_tf.train",
+        "--dataset=shapes",
+        f"--variant={variant}",
+        f"--seed={seed}",
+        f"--model_dir={tmp_path}/model",
+        f"--json={tmp_path}/figures.json",
+        "--xla=off",
+        *given,
+    ]  # not to be timed: it is slower on processors
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+    top_1 = json.loads((tmp_path / "figures.json").read_text())["top_1"]
+    print(f"\n{variant}, seed {seed}: top-1 {top_1:.1%}, {taken:.1f} minutes of the processor")
+    assert top_1 > bound > 2 * CHANCE
+    assert taken < minutes
