@@ -257,7 +257,9 @@ def _torchvision_parts(arrays, prefix, name):
                          if key.startswith(f"{prefix}classifier.")}, key=_natural)
     # A last layer that was put into a Sequential, as classifier.6.1, is one still.
     firsts = tuple(place.split(".")[0] for place in classifier)
-    if firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
+    if len(firsts) < 3:
+        classifier = _CLASSIFIERS[0]  # of which some are missing
+    elif firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
         places = ", ".join(f"classifier.{place}" for place in classifier[:5]) or "none"
         raise UserError(f"{name} has its fully connected layers in other places than an AlexNet of "
                         f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {places}.")
@@ -280,16 +282,16 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
     strange, harmless = [], []
     unreadable = _without_wrappers(weights.unreadable, name)
     for key in [*arrays, *unreadable]:
-        if key not in used:
-            array, top = arrays.get(key), _beside(key, prefix)
-            other = any(key.startswith(one) for one in prefixes if len(one) > len(prefix)
-                        or not key.startswith(prefix))
-            outside = not key.startswith(prefix)
-            counter = array is not None and array.size == 1 and array.dtype.kind in "iu"
-            sound = (other or _words(top) & (_OF_A_TRAINING if outside else _OF_AN_OPTIMIZER)
-                     or counter and (outside or key.split(".")[-1] in _COUNTERS)
-                     or outside and array is not None and (array.size == 1 or array.dtype.kind in "iub"))
-            (harmless if sound else strange).append(key)
+        if key in used:
+            continue
+        array, outside = arrays.get(key), not key.startswith(prefix)
+        counts = array is not None and array.dtype.kind in "iub"
+        single = array is not None and array.size == 1
+        words = _OF_A_TRAINING if outside else set() if prefix else _OF_AN_OPTIMIZER
+        sound = (any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
+                 or _words(_beside(key, prefix)) & words or outside and (counts or single)
+                 or counts and single and key.split(".")[-1] in _COUNTERS)
+        (harmless if sound else strange).append(key)
     if strange:
         listed = ", ".join(f"{key[:80]} {_described(arrays, unreadable, key)}"
                            for key in strange[:3])

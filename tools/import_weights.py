@@ -116,7 +116,7 @@ def _from_file(source, stated):
         if settings is None:
             raise UserError(f"{source} lies in no model directory, which would tell of its pixels; pass the model directory.")
         if _LABELS.value:
-            settings = settings | {"class_names": _class_names(len(settings["class_names"]), None)}
+            settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
     known, sha256 = pretrained.recognise(content)
     found = pretrained.convert(weights, source.name, stated, known)
@@ -140,7 +140,7 @@ def _from_file(source, stated):
     return found.arrays, settings | app.provenance(), figures
 
 
-def _class_names(outputs, known):
+def _class_names(outputs, known=None):
     """--labels, or the classes of ImageNet for a file that is `known` to have them, or numbers.
 
     Raises UserError unless there is one for each of `outputs`.
