@@ -63,11 +63,17 @@ def test_a_caffemodel_tells_the_order_of_its_layers():
         for old in (False, True):
             layers = described(weights_files.caffe_layers(pool_first), old)
             order = ["Pooling", "LRN"] if pool_first else ["LRN", "Pooling"]
-            assert [layer.type for layer in layers if layer.type in order] == order * 2 + ["Pooling"]
+            assert [layer.type for layer in layers if layer.type in order] == order * 2 + [
+                "Pooling"
+            ]
             assert layers[0] == weight_formats.Layer("conv1", "Convolution", ("data",), ("conv1",),
                                                      {"kernel_size": (11,), "stride": (4,)})
             (norm,) = (layer for layer in layers if layer.name == "norm1")
-            assert norm.parameters == {"local_size": (5,), "alpha": (np.float32(1e-4),), "beta": (0.75,)}
+            assert norm.parameters == {
+                "local_size": (5,),
+                "alpha": (np.float32(1e-4),),
+                "beta": (0.75,),
+            }
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -131,24 +137,42 @@ def test_a_pickle_is_refused_for_what_it_asks(tmp_path, name, message):
         pickles.load(io.BytesIO(hostile_files.pickles(tmp_path / "canary")[name]))
 
 
-@pytest.mark.parametrize("name,made", [
-    ("os.system", "posix system"), ("eval", "builtins eval"), ("a dotted name", "numpy ndarray.tofile"),
-    ("NEWOBJ", "subprocess Popen"), ("numpy's own eval", "numpy.f2py.crackfortran myeval"),
-    ("a call of a name that is no function", "numpy ndarray"), ("torch.load within", "torch.storage _load_from_bytes"),
-    ("getattr of a module", "a function")])
+@pytest.mark.parametrize(
+    "name,made",
+    [
+        ("os.system", "posix system"),
+        ("eval", "builtins eval"),
+        ("a dotted name", "numpy ndarray.tofile"),
+        ("NEWOBJ", "subprocess Popen"),
+        ("numpy's own eval", "numpy.f2py.crackfortran myeval"),
+        ("a call of a name that is no function", "numpy ndarray"),
+        ("torch.load within", "torch.storage _load_from_bytes"),
+        ("getattr of a module", "a function"),
+    ],
+)
 def test_what_a_name_would_have_made_is_inert(tmp_path, name, made):
     found = pickles.load(io.BytesIO(hostile_files.pickles(tmp_path / "canary")[name]))
-    assert isinstance(found, pickles.Opaque) and (found.name, found.state, dict(found)) == (made, None, {})
+    assert isinstance(found, pickles.Opaque) and (found.name, found.state, dict(found)) == (
+        made,
+        None,
+        {},
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_keys_that_hash_slowly_get_a_name(tmp_path):
-    for name, key in (("a tower as a key", "<tuple 0>"), ("huge numbers as keys", "<int 0>"), ("an object as a key", "<Opaque 0>")):
+    for name, key in (
+        ("a tower as a key", "<tuple 0>"),
+        ("huge numbers as keys", "<int 0>"),
+        ("an object as a key", "<Opaque 0>"),
+    ):
         assert pickles.load(io.BytesIO(hostile_files.pickles(tmp_path)[name])) == {key: None}
 
 
 def test_the_memory_of_all_objects_is_bounded(monkeypatch):
-    monkeypatch.setattr(pickles, "_MOST_MEMORY", 1000)  # of which a list takes 100, and so does a mark
+    monkeypatch.setattr(
+        pickles, "_MOST_MEMORY", 1000
+    )  # of which a list takes 100, and so does a mark
     assert len(pickles.load(io.BytesIO(b"\x80\2(" + b"]" * 7 + b"t."))) == 7
     with pytest.raises(pickles.Unsupported, match="save the state_dict alone"):
         pickles.load(io.BytesIO(b"\x80\2(" + b"]" * 8 + b"t."))
@@ -159,10 +183,22 @@ def test_what_weights_need_is_not_refused():
     assert pickles.load(io.BytesIO(b"\x80\2ccollections\nOrderedDict\n]](U\1aK\7ea\x85R.")) == {"a": 7}  # as Python 2 wrote it
 
 
-@pytest.mark.parametrize("there,instead,message", [
-    (b"\xa8P\x19", b"\xa8P\x18", "a pickle that torch.save did not write"),  # the magic number's end
-    (b"\x80\2M\xe9\3.", b"\x80\2M\xe8\3.", r"is damaged \(pickles of something else than PyTorch's storages"),  # the version
-    (struct.pack("<q", 5), struct.pack("<q", 6), "another length than the pickle says")])
+@pytest.mark.parametrize(
+    "there,instead,message",
+    [
+        (
+            b"\xa8P\x19",
+            b"\xa8P\x18",
+            "a pickle that torch.save did not write",
+        ),  # the magic number's end
+        (
+            b"\x80\2M\xe9\3.",
+            b"\x80\2M\xe8\3.",
+            r"is damaged \(pickles of something else than PyTorch's storages",
+        ),  # the version
+        (struct.pack("<q", 5), struct.pack("<q", 6), "another length than the pickle says"),
+    ],
+)
 def test_the_parts_of_an_older_pth_must_agree(there, instead, message):
     content, _ = SAMPLES["pth of pickles"]
     assert content.count(there) == 1
@@ -224,20 +260,39 @@ def networks():
 
 def weights(layers, names="{layer}.{number}", form=".caffemodel", description=()):
     parts = ("weight", "bias")
-    return weight_formats.Weights(form, {names.format(layer=layer, number=number, part=parts[number]): array
-                                         for layer, pair in layers.items() for number, array in enumerate(pair)}, description)
+    return weight_formats.Weights(
+        form,
+        {
+            names.format(layer=layer, number=number, part=parts[number]): array
+            for layer, pair in layers.items()
+            for number, array in enumerate(pair)
+        },
+        description,
+    )
 
 
-@pytest.mark.parametrize("pool_first,variant,expected", [
-    (False, None, "caffe"), (True, None, "caffenet"), (None, "caffe", "caffe"), (None, "caffenet", "caffenet")])
+@pytest.mark.parametrize(
+    "pool_first,variant,expected",
+    [
+        (False, None, "caffe"),
+        (True, None, "caffenet"),
+        (None, "caffe", "caffe"),
+        (None, "caffenet", "caffenet"),
+    ],
+)
 def test_caffe_lands_in_its_towers(networks, pool_first, variant, expected):
     description = () if pool_first is None else described(weights_files.caffe_layers(pool_first))
-    found = pretrained.convert(weights(source_of(networks["caffe"], "caffe"), description=description), "x",
-                               pretrained.Stated(variant))
+    found = pretrained.convert(
+        weights(source_of(networks["caffe"], "caffe"), description=description),
+        "x",
+        pretrained.Stated(variant),
+    )
     assert found.variant == expected and same(found.arrays, networks["caffe"])
     # RGB: BGR is folded into conv1.
     assert found.preprocessing == Preprocessing(227, 256, 3, (122.679, 116.669, 104.007), 1.0)
-    assert found.dropout_rate == 0.5 and "x does not say what its pixels are" in "".join(found.notes)
+    assert found.dropout_rate == 0.5 and "x does not say what its pixels are" in "".join(
+        found.notes
+    )
 
 
 def test_arrays_of_2014_and_torontos_layout(networks):
@@ -250,7 +305,11 @@ def test_arrays_of_2014_and_torontos_layout(networks):
     assert found.variant == "caffe" and same(found.arrays, networks["caffe"])
     toronto["fc8_flickr"] = toronto.pop("fc8")
     content = io.BytesIO()
-    np.save(content, {layer: dict(zip(("weights", "biases"), pair)) for layer, pair in toronto.items()}, allow_pickle=True)
+    np.save(
+        content,
+        {layer: dict(zip(("weights", "biases"), pair)) for layer, pair in toronto.items()},
+        allow_pickle=True,
+    )
     found = pretrained.convert(parse(content.getvalue()), "x", caffe)
     assert same(found.arrays, networks["caffe"])
     assert found.notes[0] == "x: fc8_flickr is taken for its last layer, fc8."
@@ -273,10 +332,17 @@ def test_torchvision_lands_in_one_tower(networks):
 
 def test_a_training_of_pytorch_is_searched_for_the_network():
     """As examples/imagenet saves it: within a dict, and DataParallel in every name."""
-    conv1 = {"features.0": [np.eye(64 * 33, 11, dtype=np.float32).reshape(64, 3, 11, 11), np.zeros(64, np.float32)]}
+    conv1 = {
+        "features.0": [
+            np.eye(64 * 33, 11, dtype=np.float32).reshape(64, 3, 11, 11),
+            np.zeros(64, np.float32),
+        ]
+    }
     with pytest.raises(UserError) as error:
         pretrained.convert(weights(conv1, "state_dict.module.{layer}.{part}", ".pth"), "x")
-    assert "conv1" not in str(error.value) and "conv2 is missing (state_dict.features.3.weight, " in str(error.value)
+    assert "conv1" not in str(
+        error.value
+    ) and "conv2 is missing (state_dict.features.3.weight, " in str(error.value)
 
 
 def test_what_is_no_alexnet_is_told_whole(networks):
@@ -289,23 +355,45 @@ def test_what_is_no_alexnet_is_told_whole(networks):
     for part in ("net.caffemodel", r"conv2 is (256, 96, 5, 5) and (256,) instead of (256, 48, 5, 5)", "fc6 has numbers",
                  "fc7 is missing"):
         assert part in str(error.value)
-    with pytest.raises(UserError, match="neither an AlexNet of Caffe .* nor one of torchvision .*, but 'layer1.weight'"):
-        pretrained.convert(weight_formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
+    with pytest.raises(
+        UserError,
+        match="neither an AlexNet of Caffe .* nor one of torchvision .*, but 'layer1.weight'",
+    ):
+        pretrained.convert(
+            weight_formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x"
+        )
     description = described(weights_files.caffe_layers(pool_first=True))
     with pytest.raises(UserError, match="order of caffenet; leave --variant out"):
-        pretrained.convert(weights(source_of(networks["caffe"], "caffe"), description=description), "x", pretrained.Stated("caffe"))
+        pretrained.convert(
+            weights(source_of(networks["caffe"], "caffe"), description=description),
+            "x",
+            pretrained.Stated("caffe"),
+        )
 
 
 def light(*shape):
     """Float32 numbers that are not all the same and take no memory."""
-    return np.broadcast_to(np.arange(1.0, shape[0] + 1, dtype=np.float32).reshape(-1, *[1] * (len(shape) - 1)) / 100, shape)
+    return np.broadcast_to(
+        np.arange(1.0, shape[0] + 1, dtype=np.float32).reshape(-1, *[1] * (len(shape) - 1)) / 100,
+        shape,
+    )
 
 
 def torchvision(prefix="", classifier=(1, 4, 6), classes=3, last=""):
-    """{name: array} of a whole network of one tower, with `classifier` as the places of its projections."""
-    shapes = {"features.0": (64, 3, 11, 11), "features.3": (192, 64, 5, 5), "features.6": (384, 192, 3, 3),
-              "features.8": (256, 384, 3, 3), "features.10": (256, 256, 3, 3)}
-    shapes |= dict(zip((f"classifier.{place}" for place in classifier), ((4096, 9216), (4096, 4096), (classes, 4096))))
+    """{name: array} of a network of one tower; `classifier` are the places of its projections."""
+    shapes = {
+        "features.0": (64, 3, 11, 11),
+        "features.3": (192, 64, 5, 5),
+        "features.6": (384, 192, 3, 3),
+        "features.8": (256, 384, 3, 3),
+        "features.10": (256, 256, 3, 3),
+    }
+    shapes |= dict(
+        zip(
+            (f"classifier.{place}" for place in classifier),
+            ((4096, 9216), (4096, 4096), (classes, 4096)),
+        )
+    )
     shapes[f"classifier.{classifier[-1]}{last}"] = shapes.pop(f"classifier.{classifier[-1]}")
     return {f"{prefix}{layer}.{part}": light(*shape[:len(shape) if part == "weight" else 1])
             for layer, shape in shapes.items() for part in ("weight", "bias")}
@@ -316,18 +404,35 @@ def convert_torch(arrays, entries=(), unreadable=(), **stated):
     return pretrained.convert(weights, "x", pretrained.Stated(**stated))
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "state_dict.model._orig_mod.module.", "net.0.backbone."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "module.",
+        "_orig_mod.",
+        "model.",
+        "state_dict.model._orig_mod.module.",
+        "net.0.backbone.",
+    ],
+)
 def test_prefixes_say_nothing(prefix):
     found = convert_torch(torchvision(prefix))
-    assert np.array_equal(found.arrays["fc8/kernel"][7], light(3)) and found.arrays["conv1/kernel"].shape == (11, 11, 3, 64)
+    assert np.array_equal(found.arrays["fc8/kernel"][7], light(3)) and found.arrays[
+        "conv1/kernel"
+    ].shape == (11, 11, 3, 64)
 
 
 def test_data_parallel_over_the_features_alone():
-    arrays = {name.replace("features.", "features.module."): array for name, array in torchvision().items()}
+    arrays = {
+        name.replace("features.", "features.module."): array
+        for name, array in torchvision().items()
+    }
     assert convert_torch(arrays).arrays["conv5/bias"].shape == (256,)
 
 
-@pytest.mark.parametrize("classifier,last", [((1, 4, 6), ""), ((0, 3, 6), ""), ((0, 2, 4), ""), ((1, 4, 6), ".1")])
+@pytest.mark.parametrize(
+    "classifier,last", [((1, 4, 6), ""), ((0, 3, 6), ""), ((0, 2, 4), ""), ((1, 4, 6), ".1")]
+)
 def test_dropout_may_be_elsewhere(classifier, last):
     arrays = torchvision("", classifier, last=last)
     arrays[f"classifier.{classifier[1]}.bias"] = np.full(4096, 0.5, np.float32)
@@ -335,9 +440,14 @@ def test_dropout_may_be_elsewhere(classifier, last):
 
 
 def test_projections_in_unknown_places_are_refused():
-    with pytest.raises(UserError, match="in other places .*: classifier.2, classifier.5, classifier.7"):
+    with pytest.raises(
+        UserError, match="in other places .*: classifier.2, classifier.5, classifier.7"
+    ):
         convert_torch(torchvision("", (2, 5, 7)))
-    with pytest.raises(UserError, match="in other places .*: classifier.1, classifier.4, classifier.6, classifier.7"):
+    with pytest.raises(
+        UserError,
+        match="in other places .*: classifier.1, classifier.4, classifier.6, classifier.7",
+    ):
         convert_torch(torchvision() | {"classifier.7.weight": light(10, 3)})
 
 
@@ -347,39 +457,70 @@ def test_projections_in_unknown_places_are_refused():
     {"state_dict.optimizer.weight": light(3, 3)}, {"x.features.3.weight": light(192, 64, 5, 5)}])
 def test_what_may_be_a_part_of_the_network_is_refused(beside):
     (name,) = beside
-    with pytest.raises(UserError, match=f"more than an AlexNet of torchvision: {name} .*save its state_dict without"):
+    with pytest.raises(
+        UserError,
+        match=f"more than an AlexNet of torchvision: {name} .*save its state_dict without",
+    ):
         convert_torch(torchvision("state_dict.") | beside)
 
 
 def test_a_quantised_tensor_beside_is_refused():
-    with pytest.raises(UserError, match="more than .*: state_dict.bn is made by torch._utils._rebuild_qtensor"):
-        convert_torch(torchvision("state_dict."), unreadable={"state_dict.bn": "is made by torch._utils._rebuild_qtensor"})
+    with pytest.raises(
+        UserError, match="more than .*: state_dict.bn is made by torch._utils._rebuild_qtensor"
+    ):
+        convert_torch(
+            torchvision("state_dict."),
+            unreadable={"state_dict.bn": "is made by torch._utils._rebuild_qtensor"},
+        )
 
 
 def test_what_belongs_to_a_training_is_told():
-    beside = {"optimizer.state.0.exp_avg": light(64, 3, 11, 11), "rng": np.zeros(5, np.uint8), "best_acc1": light(1).reshape(()),
-              "train_losses": light(90), "state_dict.n_averaged": np.array(3)}
-    found = convert_torch(torchvision("state_dict.") | beside, entries=("epoch", "args", "state_dict", "optimizer"))
-    assert found.notes[0] == ("x: passed over, as no part of the network: epoch, args, optimizer, rng, best_acc1, train_losses, "
-                              "state_dict.n_averaged.")
+    beside = {
+        "optimizer.state.0.exp_avg": light(64, 3, 11, 11),
+        "rng": np.zeros(5, np.uint8),
+        "best_acc1": light(1).reshape(()),
+        "train_losses": light(90),
+        "state_dict.n_averaged": np.array(3),
+    }
+    found = convert_torch(
+        torchvision("state_dict.") | beside, entries=("epoch", "args", "state_dict", "optimizer")
+    )
+    assert found.notes[0] == (
+        "x: passed over, as no part of the network: epoch, args, optimizer, rng, best_acc1, train_losses, "
+        "state_dict.n_averaged."
+    )
     assert len(found.arrays) == 16
 
 
 def test_two_copies_of_a_layer_are_refused():
     for beside in ("module.features.3.weight", "_orig_mod.module.classifier.6.bias"):
-        with pytest.raises(UserError, match="holds (features.3.weight|classifier.6.bias) twice, under different prefixes"):
+        with pytest.raises(
+            UserError,
+            match="holds (features.3.weight|classifier.6.bias) twice, under different prefixes",
+        ):
             convert_torch(torchvision() | {beside: light(192, 64, 5, 5)})
 
 
 def test_model_and_average_side_by_side():
     both = torchvision("state_dict.") | torchvision("state_dict_ema.module.")
     both["state_dict_ema.module.classifier.6.bias"] = np.full(3, 9, np.float32)
-    for stated, bias in ((None, light(3)), ("model", light(3)), ("state_dict", light(3)), ("ema", [9] * 3), ("state_dict_ema", [9] * 3)):
+    for stated, bias in (
+        (None, light(3)),
+        ("model", light(3)),
+        ("state_dict", light(3)),
+        ("ema", [9] * 3),
+        ("state_dict_ema", [9] * 3),
+    ):
         found = convert_torch(both, weights=stated)
         assert np.array_equal(found.arrays["fc8/bias"], bias)
-        names = ["state_dict", "state_dict_ema"][::1 if bias is not [9] * 3 and bias[0] != 9 else -1]
+        names = ["state_dict", "state_dict_ema"][
+            :: 1 if bias is not [9] * 3 and bias[0] != 9 else -1
+        ]
         assert f"{names[0]} is taken, not {names[1]}" in found.notes[0]
-    with pytest.raises(UserError, match="--weights=other, but x holds state_dict, state_dict_ema; name one of these"):
+    with pytest.raises(
+        UserError,
+        match="--weights=other, but x holds state_dict, state_dict_ema; name one of these",
+    ):
         convert_torch(both, weights="other")
     with pytest.raises(UserError, match="--weights=ema, but x holds state_dict;"):
         convert_torch(torchvision("state_dict."), weights="ema")
@@ -389,17 +530,39 @@ def test_model_and_average_side_by_side():
 
 def test_two_networks_are_chosen_by_name():
     both = torchvision("student.", classes=3) | torchvision("best.", classes=4)
-    with pytest.raises(UserError, match="2 networks: student, best; choose one by --weights=student"):
+    with pytest.raises(
+        UserError, match="2 networks: student, best; choose one by --weights=student"
+    ):
         convert_torch(both)
     assert len(convert_torch(both, weights="best").arrays["fc8/bias"]) == 4
 
 
-@pytest.mark.parametrize("name,array,message", [
-    ("classifier.1.weight", np.zeros((4096, 9216), np.float32), "all weights of fc6 are 0: it was never trained"),
-    ("features.0.weight", np.full((64, 3, 11, 11), 0.5, np.float32), "all weights of conv1 are 0.5"),
-    ("features.3.weight", np.ones((192, 64, 5, 5), np.int8), "conv2 is of int8, and weights are floating"),
-    ("classifier.6.bias", np.array([1, np.inf, 0], np.float32), "fc8 has numbers that are not finite"),
-    ("features.0.bias", np.full(64, 1e300), "conv1 has numbers that are not finite")])
+@pytest.mark.parametrize(
+    "name,array,message",
+    [
+        (
+            "classifier.1.weight",
+            np.zeros((4096, 9216), np.float32),
+            "all weights of fc6 are 0: it was never trained",
+        ),
+        (
+            "features.0.weight",
+            np.full((64, 3, 11, 11), 0.5, np.float32),
+            "all weights of conv1 are 0.5",
+        ),
+        (
+            "features.3.weight",
+            np.ones((192, 64, 5, 5), np.int8),
+            "conv2 is of int8, and weights are floating",
+        ),
+        (
+            "classifier.6.bias",
+            np.array([1, np.inf, 0], np.float32),
+            "fc8 has numbers that are not finite",
+        ),
+        ("features.0.bias", np.full(64, 1e300), "conv1 has numbers that are not finite"),
+    ],
+)
 def test_numbers_that_are_no_weights_are_refused(name, array, message):
     with pytest.raises(UserError, match=message):
         convert_torch(torchvision() | {name: array})
@@ -414,35 +577,69 @@ def test_one_class_is_none():
 def test_halves_are_weights():
     arrays = torchvision()
     expected = light(64).astype(np.float16).astype(np.float32)
-    assert np.array_equal(convert_torch(arrays | {"features.0.bias": light(64).astype(np.float16)}).arrays["conv1/bias"], expected)
+    assert np.array_equal(
+        convert_torch(arrays | {"features.0.bias": light(64).astype(np.float16)}).arrays[
+            "conv1/bias"
+        ],
+        expected,
+    )
 
 
 def test_what_no_file_says_can_be_stated():
-    found = convert_torch(torchvision(), mean=(10.0, 20.0, 30.0), std=(50.0,), resize=300, channel_order="bgr")
-    assert found.preprocessing == Preprocessing(224, 300, 3, (30.0, 20.0, 10.0), 50.0) and found.notes == ()
+    found = convert_torch(
+        torchvision(), mean=(10.0, 20.0, 30.0), std=(50.0,), resize=300, channel_order="bgr"
+    )
+    assert (
+        found.preprocessing == Preprocessing(224, 300, 3, (30.0, 20.0, 10.0), 50.0)
+        and found.notes == ()
+    )
     ours = found.arrays["conv1/kernel"]
-    assert np.array_equal(ours, np.moveaxis(torchvision()["features.0.weight"][:, ::-1], (0, 1), (-1, -2)))
-    assert "x does not say what its pixels are; assumed, as torchvision has them: RGB less 123.675,116.28,103.53 over " in (
-        convert_torch(torchvision()).notes[0])
-    with pytest.raises(UserError, match="--resize=223: x reads 224 pixels of a side; give a number from 224 to"):
+    assert np.array_equal(
+        ours, np.moveaxis(torchvision()["features.0.weight"][:, ::-1], (0, 1), (-1, -2))
+    )
+    assert (
+        "x does not say what its pixels are; assumed, as torchvision has them: RGB less 123.675,116.28,103.53 over "
+        in (convert_torch(torchvision()).notes[0])
+    )
+    with pytest.raises(
+        UserError, match="--resize=223: x reads 224 pixels of a side; give a number from 224 to"
+    ):
         convert_torch(torchvision(), resize=223)
     with pytest.raises(UserError, match="leave --variant out"):
         convert_torch(torchvision(), variant="caffe")
 
 
-@pytest.mark.parametrize("stated,message", [
-    ({"mean": (0.485, 0.456, 0.406)}, "levels of 0..255, 123.675,116.28,103.53"), ({"mean": (1.0, 2.0)}, "one number, or three"),
-    ({"std": (0.229, 0.224, 0.225)}, "58.395,57.12,57.375"), ({"std": (0.0, 5.0, 5.0)}, "give positive numbers"),
-    ({"std": (-3.0,)}, "positive")])
+@pytest.mark.parametrize(
+    "stated,message",
+    [
+        ({"mean": (0.485, 0.456, 0.406)}, "levels of 0..255, 123.675,116.28,103.53"),
+        ({"mean": (1.0, 2.0)}, "one number, or three"),
+        ({"std": (0.229, 0.224, 0.225)}, "58.395,57.12,57.375"),
+        ({"std": (0.0, 5.0, 5.0)}, "give positive numbers"),
+        ({"std": (-3.0,)}, "positive"),
+    ],
+)
 def test_impossible_pixels_are_refused(stated, message):
     with pytest.raises(UserError, match=message):
         pretrained.Stated(**stated)
 
 
 def caffe_arrays(last="fc8", classes=3):
-    shapes = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
-              "conv5": (256, 192, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), last: (classes, 4096)}
-    return {f"{layer}.{number}": light(*shape[:1] if number else shape) for layer, shape in shapes.items() for number in (0, 1)}
+    shapes = {
+        "conv1": (96, 3, 11, 11),
+        "conv2": (256, 48, 5, 5),
+        "conv3": (384, 256, 3, 3),
+        "conv4": (384, 192, 3, 3),
+        "conv5": (256, 192, 3, 3),
+        "fc6": (4096, 9216),
+        "fc7": (4096, 4096),
+        last: (classes, 4096),
+    }
+    return {
+        f"{layer}.{number}": light(*shape[:1] if number else shape)
+        for layer, shape in shapes.items()
+        for number in (0, 1)
+    }
 
 
 def convert_caffe(layers, arrays=None, old=False, **stated):
@@ -451,7 +648,7 @@ def convert_caffe(layers, arrays=None, old=False, **stated):
 
 
 def changed(name, *change, pool_first=False):
-    """The layers of bvlc_alexnet with another type or other parameters of one of them; without a change, without it."""
+    """The layers of bvlc_alexnet with another type or parameters of one, or without it."""
     layers = []
     for layer in weights_files.caffe_layers(pool_first):
         if layer[0] != name:
@@ -463,27 +660,85 @@ def changed(name, *change, pool_first=False):
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("layers,message", [
-    (changed("norm1", None, "lrn_param { local_size: 5 alpha: 0.001 beta: 0.75 }"), "norm1 has alpha 0.001 instead of 0.0001"),
-    (changed("norm2", None, "lrn_param { local_size: 3 alpha: 0.0001 }"), "norm2 has local_size 3 instead of 5"),
-    (changed("norm1", None, ""), "norm1 has alpha 1 instead of 0.0001"),
-    (changed("norm1", None, "lrn_param { alpha: 0.0001 k: 2 }"), "norm1 has k 2 instead of 1"),
-    (changed("norm1", None, "lrn_param { alpha: 0.0001 beta: 0.5 }"), "norm1 has beta 0.5 instead of 0.75"),
-    (changed("norm1", None, "lrn_param { alpha: 0.0001 norm_region: 1 }"), "norm1 has norm_region 1 instead of 0"),
-    (changed("conv1", None, "convolution_param { kernel_size: 11 stride: 2 }"), "conv1 has stride 2 instead of 4"),
-    (changed("conv1", None, "convolution_param { kernel_size: 11 stride_h: 4 stride_w: 2 }"), "conv1 has stride_w 2 instead of 4"),
-    (changed("conv2", None, "convolution_param { pad: 1 kernel_size: 5 group: 2 }"), "conv2 has pad 1 instead of 2"),
-    (changed("conv2", None, "convolution_param { pad: 2 kernel_size: 5 }"), "conv2 has group 1 instead of 2"),
-    (changed("conv3", None, "convolution_param { pad: 1 kernel_size: 5 }"), "conv3 has kernel_size 5 instead of 3"),
-    (changed("conv3", None, "convolution_param { pad: 1 kernel_size: 3 dilation: 2 }"), "conv3 has dilation 2 instead of 1"),
-    (changed("pool1", None, "pooling_param { pool: AVE kernel_size: 3 stride: 2 }"), "pool1 has pool 1 instead of 0"),
-    (changed("pool5", None, "pooling_param { kernel_size: 2 stride: 2 }"), "pool5 has kernel_size 2 instead of 3"),
-    (changed("pool5", None, "pooling_param { kernel_size: 3 stride: 2 pad: 1 }"), "pool5 has pad 1 instead of 0"),
-    (changed("relu3", None, "relu_param { negative_slope: 0.1 }"), "relu3 has negative_slope 0.1 instead of 0"),
-    (changed("fc7", None, "inner_product_param { transpose: 1 }"), "fc7 has transpose 1 instead of 0"),
-    (changed("drop6", None, "dropout_param { scale_train: 0 }"), "drop6 has scale_train 0 instead of 1"),
-    (changed("relu7", "Dropout", ""), "after fc7 comes fc8 .InnerProduct., where caffe has ReLU"),
-    ([layer for layer in changed("norm1") if layer[0] != "norm2"], "it has no LRN, which caffe and caffenet have")])
+@pytest.mark.parametrize(
+    "layers,message",
+    [
+        (
+            changed("norm1", None, "lrn_param { local_size: 5 alpha: 0.001 beta: 0.75 }"),
+            "norm1 has alpha 0.001 instead of 0.0001",
+        ),
+        (
+            changed("norm2", None, "lrn_param { local_size: 3 alpha: 0.0001 }"),
+            "norm2 has local_size 3 instead of 5",
+        ),
+        (changed("norm1", None, ""), "norm1 has alpha 1 instead of 0.0001"),
+        (changed("norm1", None, "lrn_param { alpha: 0.0001 k: 2 }"), "norm1 has k 2 instead of 1"),
+        (
+            changed("norm1", None, "lrn_param { alpha: 0.0001 beta: 0.5 }"),
+            "norm1 has beta 0.5 instead of 0.75",
+        ),
+        (
+            changed("norm1", None, "lrn_param { alpha: 0.0001 norm_region: 1 }"),
+            "norm1 has norm_region 1 instead of 0",
+        ),
+        (
+            changed("conv1", None, "convolution_param { kernel_size: 11 stride: 2 }"),
+            "conv1 has stride 2 instead of 4",
+        ),
+        (
+            changed("conv1", None, "convolution_param { kernel_size: 11 stride_h: 4 stride_w: 2 }"),
+            "conv1 has stride_w 2 instead of 4",
+        ),
+        (
+            changed("conv2", None, "convolution_param { pad: 1 kernel_size: 5 group: 2 }"),
+            "conv2 has pad 1 instead of 2",
+        ),
+        (
+            changed("conv2", None, "convolution_param { pad: 2 kernel_size: 5 }"),
+            "conv2 has group 1 instead of 2",
+        ),
+        (
+            changed("conv3", None, "convolution_param { pad: 1 kernel_size: 5 }"),
+            "conv3 has kernel_size 5 instead of 3",
+        ),
+        (
+            changed("conv3", None, "convolution_param { pad: 1 kernel_size: 3 dilation: 2 }"),
+            "conv3 has dilation 2 instead of 1",
+        ),
+        (
+            changed("pool1", None, "pooling_param { pool: AVE kernel_size: 3 stride: 2 }"),
+            "pool1 has pool 1 instead of 0",
+        ),
+        (
+            changed("pool5", None, "pooling_param { kernel_size: 2 stride: 2 }"),
+            "pool5 has kernel_size 2 instead of 3",
+        ),
+        (
+            changed("pool5", None, "pooling_param { kernel_size: 3 stride: 2 pad: 1 }"),
+            "pool5 has pad 1 instead of 0",
+        ),
+        (
+            changed("relu3", None, "relu_param { negative_slope: 0.1 }"),
+            "relu3 has negative_slope 0.1 instead of 0",
+        ),
+        (
+            changed("fc7", None, "inner_product_param { transpose: 1 }"),
+            "fc7 has transpose 1 instead of 0",
+        ),
+        (
+            changed("drop6", None, "dropout_param { scale_train: 0 }"),
+            "drop6 has scale_train 0 instead of 1",
+        ),
+        (
+            changed("relu7", "Dropout", ""),
+            "after fc7 comes fc8 .InnerProduct., where caffe has ReLU",
+        ),
+        (
+            [layer for layer in changed("norm1") if layer[0] != "norm2"],
+            "it has no LRN, which caffe and caffenet have",
+        ),
+    ],
+)
 def test_a_network_that_no_variant_is(old, layers, message):
     if "no LRN" in message:
         layers = [(*layer[:2], layer[2].replace("norm", "relu"), layer[3]) for layer in layers]
@@ -515,16 +770,26 @@ def test_arrays_that_no_layer_has_are_refused():
 
 
 def test_a_renamed_last_layer_of_caffe():
-    layers = [("fc8_flickr" if layer[0] == "fc8" else layer[0], *layer[1:]) for layer in weights_files.caffe_layers()]
+    layers = [
+        ("fc8_flickr" if layer[0] == "fc8" else layer[0], *layer[1:])
+        for layer in weights_files.caffe_layers()
+    ]
     found = convert_caffe(layers, caffe_arrays("fc8_flickr", 20))
-    assert len(found.arrays["fc8/bias"]) == 20 and "x: fc8_flickr is taken for its last layer, fc8." in found.notes
+    assert (
+        len(found.arrays["fc8/bias"]) == 20
+        and "x: fc8_flickr is taken for its last layer, fc8." in found.notes
+    )
 
 
 def test_weights_alone_do_not_tell_the_variant():
     found = weight_formats.Weights(".caffemodel", caffe_arrays(), ())
     with pytest.raises(UserError, match="pass --variant=caffe .*or --variant=caffenet"):
         pretrained.convert(found, "x")
-    alone = [layer for layer in weights_files.caffe_layers() if layer[1] in ("Convolution", "InnerProduct")]
+    alone = [
+        layer
+        for layer in weights_files.caffe_layers()
+        if layer[1] in ("Convolution", "InnerProduct")
+    ]
     alone = [(name, kind, "", text) for name, kind, _, text in alone]
     with pytest.raises(UserError, match="pass --variant=caffe"):
         convert_caffe(alone)
@@ -532,24 +797,69 @@ def test_weights_alone_do_not_tell_the_variant():
 
 
 def test_dropout_is_that_of_the_file():
-    layers = [(*layer[:3], layer[3].replace("0.5", "0.25")) for layer in weights_files.caffe_layers()]
+    layers = [
+        (*layer[:3], layer[3].replace("0.5", "0.25")) for layer in weights_files.caffe_layers()
+    ]
     assert convert_caffe(layers).dropout_rate == 0.25
 
 
 def with_pictures(text, kind="Data"):
-    return [("data", kind, "", text), *weights_files.caffe_layers(), ("loss", "SoftmaxWithLoss", "fc8", "")]
+    return [
+        ("data", kind, "", text),
+        *weights_files.caffe_layers(),
+        ("loss", "SoftmaxWithLoss", "fc8", ""),
+    ]
 
 
-@pytest.mark.parametrize("text,stated,mean,std,resize", [
-    ("transform_param { scale: 0.00390625 mirror: 1 crop_size: 227 }", {}, (0.0, 0.0, 0.0), 256.0, 256),
-    ("transform_param { crop_size: 227 mean_value: 104 mean_value: 117 mean_value: 123 }", {}, (123.0, 117.0, 104.0), 1.0, 256),
-    ("transform_param { crop_size: 227 mean_value: 128 scale: 0.0078125 }", {"resize": 240}, (128.0,) * 3, 128.0, 240),
-    ('transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }', {"mean": (1.0, 2.0, 3.0)}, (3.0, 2.0, 1.0), 1.0, 256),
-    ("transform_param { crop_size: 227 }", {"mean": (1.0, 2.0, 3.0), "std": (2.0,)}, (3.0, 2.0, 1.0), 2.0, 256),
-    ("data_param { scale: 0.5 crop_size: 227 }", {}, (0.0, 0.0, 0.0), 2.0, 256),
-    ("transform_param { mean_value: 9 }", {"resize": 227}, (9.0,) * 3, 1.0, 227),
-    ("transform_param { crop_size: 227 mean_value: 1 mean_value: 2 mean_value: 3 }", {"channel_order": "rgb"}, (1.0, 2.0, 3.0), 1.0,
-     256)])
+@pytest.mark.parametrize(
+    "text,stated,mean,std,resize",
+    [
+        (
+            "transform_param { scale: 0.00390625 mirror: 1 crop_size: 227 }",
+            {},
+            (0.0, 0.0, 0.0),
+            256.0,
+            256,
+        ),
+        (
+            "transform_param { crop_size: 227 mean_value: 104 mean_value: 117 mean_value: 123 }",
+            {},
+            (123.0, 117.0, 104.0),
+            1.0,
+            256,
+        ),
+        (
+            "transform_param { crop_size: 227 mean_value: 128 scale: 0.0078125 }",
+            {"resize": 240},
+            (128.0,) * 3,
+            128.0,
+            240,
+        ),
+        (
+            'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
+            {"mean": (1.0, 2.0, 3.0)},
+            (3.0, 2.0, 1.0),
+            1.0,
+            256,
+        ),
+        (
+            "transform_param { crop_size: 227 }",
+            {"mean": (1.0, 2.0, 3.0), "std": (2.0,)},
+            (3.0, 2.0, 1.0),
+            2.0,
+            256,
+        ),
+        ("data_param { scale: 0.5 crop_size: 227 }", {}, (0.0, 0.0, 0.0), 2.0, 256),
+        ("transform_param { mean_value: 9 }", {"resize": 227}, (9.0,) * 3, 1.0, 227),
+        (
+            "transform_param { crop_size: 227 mean_value: 1 mean_value: 2 mean_value: 3 }",
+            {"channel_order": "rgb"},
+            (1.0, 2.0, 3.0),
+            1.0,
+            256,
+        ),
+    ],
+)
 @pytest.mark.parametrize("old", [False, True])
 def test_pixels_are_those_of_the_file(old, text, stated, mean, std, resize):
     found = convert_caffe(with_pictures(text), old=old, **stated)
@@ -565,16 +875,35 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
         convert_caffe(with_pictures(text.replace("new_width: 260", "new_width: 300"), "ImageData"))
 
 
-@pytest.mark.parametrize("text,stated,message", [
-    ('transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }', {},
-     "subtracts the mean in 'a/mean.binaryproto', another file; pass --mean .*--mean=104.007,116.669,122.679"),
-    ("transform_param { crop_size: 224 }", {}, "crop_size is 224 instead of 227"),
-    ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass --resize=227"),
-    ("transform_param { crop_size: 227 force_gray: 1 }", {}, "force_gray 1"),
-    ("transform_param { crop_size: 227 scale: 0 }", {}, "multiplied by 0"),
-    ("transform_param { crop_size: 227 mean_value: 1 mean_value: 2 }", {}, "2 mean values for 3 channels"),
-    ("transform_param { crop_size: 227 mean_value: 128 }", {"mean": (2.0,)}, "--mean=2, but x says 128; leave --mean out"),
-    ("transform_param { crop_size: 227 scale: 0.5 }", {"std": (3.0,)}, "--std=3, but x says 2; leave --std out")])
+@pytest.mark.parametrize(
+    "text,stated,message",
+    [
+        (
+            'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
+            {},
+            "subtracts the mean in 'a/mean.binaryproto', another file; pass --mean .*--mean=104.007,116.669,122.679",
+        ),
+        ("transform_param { crop_size: 224 }", {}, "crop_size is 224 instead of 227"),
+        ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass --resize=227"),
+        ("transform_param { crop_size: 227 force_gray: 1 }", {}, "force_gray 1"),
+        ("transform_param { crop_size: 227 scale: 0 }", {}, "multiplied by 0"),
+        (
+            "transform_param { crop_size: 227 mean_value: 1 mean_value: 2 }",
+            {},
+            "2 mean values for 3 channels",
+        ),
+        (
+            "transform_param { crop_size: 227 mean_value: 128 }",
+            {"mean": (2.0,)},
+            "--mean=2, but x says 128; leave --mean out",
+        ),
+        (
+            "transform_param { crop_size: 227 scale: 0.5 }",
+            {"std": (3.0,)},
+            "--std=3, but x says 2; leave --std out",
+        ),
+    ],
+)
 def test_pixels_that_cannot_be_had_are_refused(text, stated, message):
     with pytest.raises(UserError, match=message):
         convert_caffe(with_pictures(text), **stated)
@@ -589,9 +918,19 @@ def test_split_layers_and_answers_change_nothing():
 
 def test_a_known_file_is_what_was_published():
     known = pretrained.PUBLISHED[0]
-    found = pretrained.convert(weight_formats.Weights(".caffemodel", caffe_arrays(classes=1000)), "x", known=known)
-    assert found.variant == "caffe" and found.preprocessing.mean == pretrained.CAFFE_MEAN and found.notes == ()
-    found = pretrained.convert(weight_formats.Weights(".pth", torchvision(classes=1000)), "x", known=pretrained.PUBLISHED[3])
+    found = pretrained.convert(
+        weight_formats.Weights(".caffemodel", caffe_arrays(classes=1000)), "x", known=known
+    )
+    assert (
+        found.variant == "caffe"
+        and found.preprocessing.mean == pretrained.CAFFE_MEAN
+        and found.notes == ()
+    )
+    found = pretrained.convert(
+        weight_formats.Weights(".pth", torchvision(classes=1000)),
+        "x",
+        known=pretrained.PUBLISHED[3],
+    )
     assert found.variant == "one_weird_trick" and found.notes == ()
 
 
@@ -599,9 +938,15 @@ def test_checkpoints_of_ordinary_scripts_are_read():
     expected = weights_files.state()
     for name in ("training.pth", "training_pickles.pth"):
         found = parse((weights_files.TESTDATA / name).read_bytes(), name)
-        state = {key.removeprefix("state_dict."): array for key, array in found.arrays.items() if key.startswith("state_dict.")}
+        state = {
+            key.removeprefix("state_dict."): array
+            for key, array in found.arrays.items()
+            if key.startswith("state_dict.")
+        }
         assert same(state, expected) and found.unreadable == {} and found.module is None
-        assert {"args", "epoch", "losses", "optimizer", "state_dict", "seen", "confusion"} <= set(found.entries)
+        assert {"args", "epoch", "losses", "optimizer", "state_dict", "seen", "confusion"} <= set(
+            found.entries
+        )
         assert found.arrays["rng"].dtype == np.uint8 and found.arrays["best_acc1"] == 57.25
 
 
@@ -610,34 +955,63 @@ def test_bfloat16_is_read():
         found = parse((weights_files.TESTDATA / name).read_bytes(), name).arrays
         for key, array in weights_files.state().items():
             bits = array.view(np.uint32)
-            rounded = (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32)  # to even
+            rounded = (
+                (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+            )  # to even
             assert np.array_equal(found[key].astype(np.float32), rounded)
 
 
 def test_a_whole_module_is_told_so():
-    message = "a whole object of the class torch.nn.modules.container.Sequential, .*model.state_dict"
+    message = (
+        "a whole object of the class torch.nn.modules.container.Sequential, .*model.state_dict"
+    )
     content = (weights_files.TESTDATA / "module.pth").read_bytes()
     with pytest.raises(UserError, match=message):
         parse(content)
     # As before 1.6: the class is a persistent id, beside its source.
     head, body = (weights_files.TESTDATA / "state_pickles.pth").read_bytes().split(b"\x80\2}", 1)
-    kind, state = b"(" + hostile_files._text("module") + b"ctorch.nn.modules.container\nSequential\n", b"}(" + b"".join(
-        hostile_files._text(name) + b"}" for name in ("_parameters", "_modules")) + b"u"
-    module = kind + hostile_files._text("container.py") + hostile_files._text("class Sequential: ...") + b"tQ)\x81" + state + b"b."
+    kind, state = (
+        b"(" + hostile_files._text("module") + b"ctorch.nn.modules.container\nSequential\n",
+        b"}("
+        + b"".join(hostile_files._text(name) + b"}" for name in ("_parameters", "_modules"))
+        + b"u",
+    )
+    module = (
+        kind
+        + hostile_files._text("container.py")
+        + hostile_files._text("class Sequential: ...")
+        + b"tQ)\x81"
+        + state
+        + b"b."
+    )
     with pytest.raises(UserError, match=message):
         parse(head + b"\x80\2}." + b"\x80\2" + module + b"\x80\2].")
     with pytest.raises(UserError, match=f"x holds {message}"):
-        pretrained.convert(weight_formats.Weights(".pth", {"optimizer.state.0": light(3)},
-                                                  module="torch.nn.modules.container.Sequential"), "x")
+        pretrained.convert(
+            weight_formats.Weights(
+                ".pth",
+                {"optimizer.state.0": light(3)},
+                module="torch.nn.modules.container.Sequential",
+            ),
+            "x",
+        )
 
 
 def test_sound_files_are_not_called_damaged():
-    npy, npz, array = io.BytesIO(), io.BytesIO(), weights_files.npy_header("<f4", "(6,)") + bytes(24)
+    npy, npz, array = (
+        io.BytesIO(),
+        io.BytesIO(),
+        weights_files.npy_header("<f4", "(6,)") + bytes(24),
+    )
     np.savez_compressed(npz, a=np.ones(3))
     np.save(npy, {"conv1": 3}, allow_pickle=True)
     pickled = b"\x80\2" + hostile_files._text("weights") + b"."
-    for content, message in ((npz.getvalue(), "is compressed"), (array, "is one array, and not a dict"),
-                             (npy.getvalue(), "no dict of layers"), (pickled, "a pickle that torch.save did not write")):
+    for content, message in (
+        (npz.getvalue(), "is compressed"),
+        (array, "is one array, and not a dict"),
+        (npy.getvalue(), "no dict of layers"),
+        (pickled, "a pickle that torch.save did not write"),
+    ):
         with pytest.raises(UserError, match=message) as error:
             parse(content)
         assert "damaged" not in str(error.value)
@@ -674,18 +1048,36 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
     model, stored, state = checkpoints.load_model(tmp_path / "net.npz")
     pixels = settings()["preprocessing"] | {"colour_pca": None, "noise_divides": False}
-    assert stored == settings(image_size=28, preprocessing=pixels) and state == {"step": 0, "figures": None}
+    assert stored == settings(image_size=28, preprocessing=pixels) and state == {
+        "step": 0,
+        "figures": None,
+    }
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
 
 
-@pytest.mark.parametrize("change,message", [
-    ({"class_names": ["a", "b"]}, "fc5/.* has the shape"), ({"variant": "vgg"}, "unknown"),
-    ({"variant": "caffe"}, "missing|no weight"),
-    ({"class_names": ["a"] * 50_001}, "more than a weights file may"), ({"class_names": None}, "no weights file"),
-    ({"preprocessing": settings()["preprocessing"] | {"image_size": 513, "resize": 600}}, "more than a weights file may"),
-    ({"preprocessing": settings()["preprocessing"] | {"code": 1}}, "no weights file"), ({"source": None}, "no weights file"),
-    ({"class_names": [1, 2, 3]}, "a class name is 1"), ({"flags": {}}, "lack flags"), ({"versions": None}, "lack versions"),
-    ({"preprocessing": settings()["preprocessing"] | {"image_size": 28.5}}, "image_size is 28.5, not a whole number")])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"class_names": ["a", "b"]}, "fc5/.* has the shape"),
+        ({"variant": "vgg"}, "unknown"),
+        ({"variant": "caffe"}, "missing|no weight"),
+        ({"class_names": ["a"] * 50_001}, "more than a weights file may"),
+        ({"class_names": None}, "no weights file"),
+        (
+            {"preprocessing": settings()["preprocessing"] | {"image_size": 513, "resize": 600}},
+            "more than a weights file may",
+        ),
+        ({"preprocessing": settings()["preprocessing"] | {"code": 1}}, "no weights file"),
+        ({"source": None}, "no weights file"),
+        ({"class_names": [1, 2, 3]}, "a class name is 1"),
+        ({"flags": {}}, "lack flags"),
+        ({"versions": None}, "lack versions"),
+        (
+            {"preprocessing": settings()["preprocessing"] | {"image_size": 28.5}},
+            "image_size is 28.5, not a whole number",
+        ),
+    ],
+)
 def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message):
     text = np.frombuffer(json.dumps(settings(**change)).encode(), np.uint8)
     with open(tmp_path / "net.npz", "wb") as stream:
@@ -708,7 +1100,14 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
 def test_from_a_caffemodel_to_a_weights_file(networks, run, tmp_path):
     layers = source_of(networks["caffe"], "caffe")
     (tmp_path / "net.caffemodel").write_bytes(weights_files.caffemodel(weights_files.caffe_layers(), layers))
-    run(TOOL, "--source=net.caffemodel", "--output=net.npz", "--json=figures.json", "--labels=imagenet", cwd=tmp_path)
+    run(
+        TOOL,
+        "--source=net.caffemodel",
+        "--output=net.npz",
+        "--json=figures.json",
+        "--labels=imagenet",
+        cwd=tmp_path,
+    )
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["variant"] == "caffe" and figures["parameters"] == 60_965_224 and figures["classes"] == 1000
     with np.load(tmp_path / "net.npz", allow_pickle=False) as stored:  # plain NumPy reads it
@@ -737,16 +1136,29 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
 
 
-@pytest.mark.parametrize("arguments,message", [
-    ((), "--source"), (("--source=no.npy", "--output=a.npz"), "no.npy is not there"),
-    (("--source=no.npy", "--output=a.h5"), "name a .npz file"), (("--source=no.npy", "--output=no/a.npz"), "a folder that exists"),
-    (("--source=bad.pth", "--output=a.npz"), "bad.pth is a pickle that torch.save did not write"),
-    (("--source=half.pth", "--output=a.npz"), "half.pth is damaged"), (("--source=small.pth", "--output=a.npz"), "conv1 is"),
-    (("--source=small.pth", "--output=a.npz", "--mean=x"), "--mean=x: give one number"),
-    (("--source=small.pth", "--output=a.npz", "--mean=0.485,0.456,0.406"), "give levels of 0..255, 123.675,116.28,103.53"),
-    (("--source=weights.npz", "--output=a.npz", "--std=2"), "leave --std out"),
-    (("--source=.", "--output=a.npz"), "holds no trained model"),
-    (("--source=weights.npz", "--output=a.npz"), "pass the model directory")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ((), "--source"),
+        (("--source=no.npy", "--output=a.npz"), "no.npy is not there"),
+        (("--source=no.npy", "--output=a.h5"), "name a .npz file"),
+        (("--source=no.npy", "--output=no/a.npz"), "a folder that exists"),
+        (
+            ("--source=bad.pth", "--output=a.npz"),
+            "bad.pth is a pickle that torch.save did not write",
+        ),
+        (("--source=half.pth", "--output=a.npz"), "half.pth is damaged"),
+        (("--source=small.pth", "--output=a.npz"), "conv1 is"),
+        (("--source=small.pth", "--output=a.npz", "--mean=x"), "--mean=x: give one number"),
+        (
+            ("--source=small.pth", "--output=a.npz", "--mean=0.485,0.456,0.406"),
+            "give levels of 0..255, 123.675,116.28,103.53",
+        ),
+        (("--source=weights.npz", "--output=a.npz", "--std=2"), "leave --std out"),
+        (("--source=.", "--output=a.npz"), "holds no trained model"),
+        (("--source=weights.npz", "--output=a.npz"), "pass the model directory"),
+    ],
+)
 def test_mistakes_get_one_line_and_write_nothing(run, tmp_path, arguments, message):
     folder = tmp_path / "a/b/c"
     folder.mkdir(parents=True)

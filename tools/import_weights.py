@@ -31,12 +31,19 @@ _SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth o
                               required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write; it is replaced if it is there.", required=True)
 _LABELS = flags.DEFINE_string(
-    "labels", None, "A text file with a class name a line, in the order of the outputs; or imagenet, "
+    "labels",
+    None,
+    "A text file with a class name a line, in the order of the outputs; or imagenet, "
     "for ImageNet's names. Default: ImageNet's for a published file that is known by its digest, "
-    "otherwise class 0, class 1, ...")
+    "otherwise class 0, class 1, ...",
+)
 _VARIANT = flags.DEFINE_enum(
-    "variant", None, ["caffe", "caffenet"], "Which of the two a file holds whose layers do not tell: "
-    "caffe normalises and then pools, caffenet pools and then normalises.")
+    "variant",
+    None,
+    ["caffe", "caffenet"],
+    "Which of the two a file holds whose layers do not tell: "
+    "caffe normalises and then pools, caffenet pools and then normalises.",
+)
 _MEAN = flags.DEFINE_list(
     "mean", None, "What the network subtracts from its pixels: levels of 0..255, one, or one a "
     "channel in the order of --channel_order; default: what the file says, or is usual.")
@@ -50,8 +57,11 @@ _CHANNEL_ORDER = flags.DEFINE_enum(
     "channel_order", None, ["rgb", "bgr"], "In which order the network reads its channels; "
     "default: bgr for Caffe's files, rgb for PyTorch's.")
 _WEIGHTS = flags.DEFINE_string(
-    "weights", None, "Of a file with several networks: model, ema (its moving average), or the name "
-    "of the entry; default: model.")
+    "weights",
+    None,
+    "Of a file with several networks: model, ema (its moving average), or the name "
+    "of the entry; default: model.",
+)
 
 
 def main():
@@ -126,7 +136,10 @@ def _from_file(source, stated):
         origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}, **dataclasses.asdict(known)}
         figures |= {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
     else:
-        console.note(f"{source.name} is none of the published files that are known by their digests; read as {found.variant}.")
+        console.note(
+            f"{source.name} is none of the published files that are known by their digests; read "
+            f"as {found.variant}."
+        )
     for line in found.notes:
         console.note(line)
     names = _class_names(len(found.arrays["fc8/bias"]), known)
