@@ -1100,18 +1100,18 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
 def test_from_a_caffemodel_to_a_weights_file(networks, run, tmp_path):
     layers = source_of(networks["caffe"], "caffe")
     (tmp_path / "net.caffemodel").write_bytes(weights_files.caffemodel(weights_files.caffe_layers(), layers))
-    run(
-        TOOL,
-        "--source=net.caffemodel",
-        "--output=net.npz",
-        "--json=figures.json",
-        "--labels=imagenet",
-        cwd=tmp_path,
-    )
+    run(TOOL, "--source=net.caffemodel", "--output=net.npz", "--json=figures.json", cwd=tmp_path)
+    assert "named class 0 to class 999. --labels=FILE names them; --labels=imagenet" in run.notes
+    assert "net.caffemodel does not say what its pixels are; assumed, as Caffe's" in run.notes
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["variant"] == "caffe" and figures["parameters"] == 60_965_224 and figures["classes"] == 1000
     with np.load(tmp_path / "net.npz", allow_pickle=False) as stored:  # plain NumPy reads it
         assert same({name: stored[name] for name in stored if name != "settings.json"}, networks["caffe"])
+        settings = json.loads(stored["settings.json"].tobytes())
+        assert settings["class_names"] == [f"class {number}" for number in range(1000)]
+        assert settings["flags"] == {"dataset": "folder", "data_dir": None, "seed": 0}
+    run(TOOL, "--source=net.npz", "--labels=imagenet", "--output=named.npz", cwd=tmp_path)
+    with np.load(tmp_path / "named.npz", allow_pickle=False) as stored:
         names = json.loads(stored["settings.json"].tobytes())["class_names"]
         assert len(names) == 1000 and names[0] == "tench (n01440764)"  # as the data set has them
 
@@ -1120,6 +1120,8 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
     run("-m", "alexnet_tf.export", "--model_dir=net.npz", "--output=exports", cwd=tmp_path)
     assert (tmp_path / "exports/1/assets/labels.txt").read_text().splitlines() == ["a", "b", "c"]
+    assert "--labels=imagenet, but net.npz has 3 outputs, not 1000; pass --labels=FILE" in run(
+        TOOL, "--source=net.npz", "--labels=imagenet", "--output=named.npz", cwd=tmp_path, status=2)
     (tmp_path / "names.txt").write_text("x\ny\nz\n")
     run(TOOL, "--source=net.npz", "--labels=names.txt", "--output=named.npz", cwd=tmp_path)
     assert checkpoints.load_model(tmp_path / "named.npz")[1]["class_names"] == ["x", "y", "z"]

@@ -35,6 +35,12 @@ def test_settings_are_read_and_written_as_they_are():
     assert Settings.from_json(settings.to_json()) == settings
 
 
+def test_figures_of_a_training_are_figures_too():
+    figures = {"examples": 240, "bad_pictures": 0, "loss": 2.31, "top_1": 0.57, "top_5": 1.0}
+    assert Settings.from_json(STORED | {"source": {"published": figures}}).source == {
+        "published": figures}
+
+
 def test_tuples_and_lists_are_the_same_settings():
     settings = Settings.from_json(STORED | COLOUR)
     assert settings.preprocessing.colour_pca == ((1.0, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, 0.0, 3.0))
