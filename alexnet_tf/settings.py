@@ -177,9 +177,10 @@ def _check_source(source):
     if "published" not in source:
         raise ValueError("source lacks published")
     figures = source["published"]
-    for name, share in () if figures is None else _expect(dict, figures, "published").items():
-        if not _is_number(share) or not 0 <= share <= 1:
-            raise ValueError(f"the published {_shown(name)} is {_shown(share)}, not in [0, 1]")
+    for name, value in () if figures is None else _expect(dict, figures, "published").items():
+        most = 1 if name in ("top_1", "top_5") else 2**63
+        if not _is_number(value) or not 0 <= value <= most:
+            raise ValueError(f"the published {_shown(name)} is {_shown(value)}, which none can be")
 
 
 def _check_integer(value, name, least, most):

@@ -34,7 +34,9 @@ _SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth o
                               required=True, flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write; it is replaced if it is there.", required=True, flag_values=FLAGS)
 _LABELS = flags.DEFINE_string(
-    "labels", None, "A text file with a class name a line, in the order of the outputs; or imagenet, "
+    "labels",
+    None,
+    "A text file with a class name a line, in the order of the outputs; or imagenet, "
     "for ImageNet's names. Default: ImageNet's for a published file that is known by its digest, "
     "otherwise class 0, class 1, ...",
     flag_values=FLAGS)
@@ -126,7 +128,7 @@ def _from_file(source, stated):
         if settings is None:
             raise UserError(f"{source} lies in no model directory, which would tell of its pixels; pass the model directory.")
         if _LABELS.value:
-            settings = settings | {"class_names": _class_names(len(settings["class_names"]), None)}
+            settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)
@@ -136,7 +138,10 @@ def _from_file(source, stated):
         origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}, **dataclasses.asdict(known)}
         figures |= {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
     else:
-        console.note(f"{source.name} is none of the published files that are known by their digests; read as {found.variant}.")
+        console.note(
+            f"{source.name} is none of the published files that are known by their digests; read "
+            f"as {found.variant}."
+        )
     for line in found.notes:
         console.note(line)
     names = _class_names(len(found.arrays["fc8/bias"]), known)
@@ -150,7 +155,7 @@ def _from_file(source, stated):
     return found.arrays, settings | app.provenance(), figures
 
 
-def _class_names(outputs, known):
+def _class_names(outputs, known=None):
     """--labels, or the classes of ImageNet for a file that is `known` to have them, or numbers.
 
     Raises UserError unless there is one for each of `outputs`.

@@ -188,7 +188,8 @@ def _build(arrays, settings):
                         settings.preprocessing.image_size, settings.dropout_rate)
     expected = {variable.path: tuple(variable.shape) for variable in model.weights}
     for name in sorted(expected.keys() ^ arrays.keys()):
-        raise ValueError(f"{name[:80]!r} is {'missing' if name in expected else 'no weight of ' + settings.variant}")
+        what = "missing" if name in expected else f"no weight of {settings.variant}"
+        raise ValueError(f"{name[:80]!r} is {what}")
     for name, array in arrays.items():
         if array.dtype.kind != "f":
             raise ValueError(f"{name} holds {array.dtype}, and weights are floating-point numbers")

@@ -3,8 +3,9 @@
 Nothing in a file is run, no name in it is looked up, and no array is made that the file does not hold the bytes of. What does not
 fit is a UserError. The format is told by the content, whatever the file is called:
 
-    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and the layers in order, as they are described there
-    NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy: {"conv1.0": ..., "conv1.1": ...}
+    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and its description of the layers
+    NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy:
+                         {"conv1.0": ..., "conv1.1": ...}
     NumPy's .npz         {name: array}
     PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by dots: {"features.0.weight": ...}
     .safetensors         {name: array}
@@ -35,39 +36,74 @@ _LONGEST_NAME = 200  # characters: one name may occur in thousands of arrays' na
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RecursionError, RuntimeError,
                struct.error, zipfile.BadZipFile)
 # NumPy evaluates the text of a type that it does not know at once; it gets to see no other than these.
-_NUMPY_TYPES = {"<f2", "<f4", "<f8", ">f2", ">f4", ">f8", "<i2", "<i4", "<i8", "<u2", "<u4", "<u8", "|i1", "|u1", "|b1", "|O"}
+_NUMPY_TYPES = {
+    "<f2",
+    "<f4",
+    "<f8",
+    ">f2",
+    ">f4",
+    ">f8",
+    "<i2",
+    "<i4",
+    "<i8",
+    "<u2",
+    "<u4",
+    "<u8",
+    "|i1",
+    "|u1",
+    "|b1",
+    "|O",
+}
 # The header of a .npy file as NumPy writes it, Python 2's long integers included: dtype, order, shape.
 _NPY_HEADER = re.compile(rb"\{'descr': '([<>|]\w{1,4})', 'fortran_order': (False|True), 'shape': \(([\d, L]*)\), \}\s*")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": _BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2",
-                      "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
+_SAFETENSORS_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": _BFLOAT16,
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
+def _fields(names):
+    """{1: "pool", 2: None, ...} of names in the order of their numbers; "-" is a field that no
+    answer depends on: where pictures are, how training begins, what computes.
+    """
+    return {number: name.strip("-") or None for number, name in enumerate(names.split(), 1)}
+
+
 # V1LayerParameter.LayerType of caffe.proto, by the names that LayerParameter has for them.
-_V1_TYPES = {
-    1: "Accuracy", 2: "BNLL", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 7: "EuclideanLoss", 8: "Flatten", 9: "HDF5Data",
-    10: "HDF5Output", 11: "Im2col", 12: "ImageData", 13: "InfogainLoss", 14: "InnerProduct", 15: "LRN",
-    16: "MultinomialLogisticLoss", 17: "Pooling", 18: "ReLU", 19: "Sigmoid", 20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split",
-    23: "TanH", 24: "WindowData", 25: "Eltwise", 26: "Power", 27: "SigmoidCrossEntropyLoss", 28: "HingeLoss", 29: "MemoryData",
-    30: "ArgMax", 31: "Threshold", 32: "DummyData", 33: "Slice", 34: "MVN", 35: "AbsVal", 36: "Silence", 37: "ContrastiveLoss",
-    38: "Exp", 39: "Deconvolution"}
-# Parameters by their fields in caffe.proto; None for one that no answer depends on: where to read pictures, how to begin, what
-# computes. A message is (its field in LayerParameter, its field in V1LayerParameter, its own fields).
-_TRANSFORM = (100, 36, {1: "scale", 2: None, 3: "crop_size", 4: "mean_file", 5: "mean_value", 6: None, 7: "force_gray"})
+_V1_TYPES = _fields("""
+    Accuracy BNLL Concat Convolution Data Dropout EuclideanLoss Flatten HDF5Data HDF5Output Im2col
+    ImageData InfogainLoss InnerProduct LRN MultinomialLogisticLoss Pooling ReLU Sigmoid Softmax
+    SoftmaxWithLoss Split TanH WindowData Eltwise Power SigmoidCrossEntropyLoss HingeLoss MemoryData
+    ArgMax Threshold DummyData Slice MVN AbsVal Silence ContrastiveLoss Exp Deconvolution""")
+# The parameters of layers in caffe.proto: (field of the message in LayerParameter, in
+# V1LayerParameter, the fields of the message itself from 1 on).
+_TRANSFORM = (100, 36, _fields("scale - crop_size mean_file mean_value - force_gray"))
 _PARAMETERS = {
-    "Convolution": [(106, 10, {
-        1: None, 2: "bias_term", 3: "pad", 4: "kernel_size", 5: "group", 6: "stride", 7: None, 8: None, 9: "pad_h", 10: "pad_w",
-        11: "kernel_h", 12: "kernel_w", 13: "stride_h", 14: "stride_w", 15: None, 16: "axis", 17: None, 18: "dilation"})],
-    "Pooling": [(121, 19, {1: "pool", 2: "kernel_size", 3: "stride", 4: "pad", 5: "kernel_h", 6: "kernel_w", 7: "stride_h",
-                           8: "stride_w", 9: "pad_h", 10: "pad_w", 11: None, 12: "global_pooling"})],
-    "LRN": [(118, 18, {1: "local_size", 2: "alpha", 3: "beta", 4: "norm_region", 5: "k", 6: None})],
-    "InnerProduct": [(117, 17, {1: None, 2: "bias_term", 3: None, 4: None, 5: "axis", 6: "transpose"})],
-    "ReLU": [(123, 30, {1: "negative_slope", 2: None})],
-    "Dropout": [(108, 12, {1: "dropout_ratio", 2: "scale_train"})],
-    "Data": [_TRANSFORM, (107, 11, {1: None, 2: "scale", 3: "mean_file", 4: None, 5: "crop_size", 6: None, 7: None, 8: None, 9: None,
-                                    10: None})],
-    "ImageData": [_TRANSFORM, (115, 15, {1: None, 2: "scale", 3: "mean_file", 4: None, 5: "crop_size", 6: None, 7: None, 8: None,
-                                         9: "new_height", 10: "new_width", 11: "is_color", 12: None})],
-    "MemoryData": [_TRANSFORM, (119, 22, {1: None, 2: "channels", 3: "height", 4: "width"})],
-    "Input": [(143, 0, {1: "shape"})],
+    "Convolution": [(106, 10, _fields(
+        "- bias_term pad kernel_size group stride - - pad_h pad_w kernel_h kernel_w stride_h "
+        "stride_w - axis - dilation"))],
+    "Pooling": [(121, 19, _fields(
+        "pool kernel_size stride pad kernel_h kernel_w stride_h stride_w pad_h pad_w - "
+        "global_pooling"))],
+    "LRN": [(118, 18, _fields("local_size alpha beta norm_region k -"))],
+    "InnerProduct": [(117, 17, _fields("- bias_term - - axis transpose"))],
+    "ReLU": [(123, 30, _fields("negative_slope -"))],
+    "Dropout": [(108, 12, _fields("dropout_ratio scale_train"))],
+    "Data": [_TRANSFORM, (107, 11, _fields("- scale mean_file - crop_size - - - - -"))],
+    "ImageData": [_TRANSFORM, (115, 15, _fields(
+        "- scale mean_file - crop_size - - - new_height new_width is_color -"))],
+    "MemoryData": [_TRANSFORM, (119, 22, _fields("- channels height width"))],
+    "Input": [(143, 0, _fields("shape"))],
 }
 
 
@@ -79,7 +115,9 @@ class Layer:
     type: str  # "Convolution", "ReLU", ...
     inputs: tuple = ()  # names of blobs
     outputs: tuple = ()
-    parameters: dict = dataclasses.field(default_factory=dict)  # that the file states: {"stride": (4,), "mean_file": ("...",), ...}
+    parameters: dict = dataclasses.field(
+        default_factory=dict
+    )  # that the file states: {"stride": (4,), "mean_file": ("...",), ...}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +127,15 @@ class Weights:
     format: str  # the suffix that files of the format usually have
     arrays: dict  # name -> array of the file's dtype, a view of its bytes
     layers: tuple = ()  # of a caffemodel, in order: Layer
-    unreadable: dict = dataclasses.field(default_factory=dict)  # name -> why, of arrays in forms that are not read: quantised ones
+    # name -> why, of arrays in forms that are not read: quantised, sparse
+    unreadable: dict = dataclasses.field(default_factory=dict)
     entries: tuple = ()  # of a .pth: its keys at the top
     module: str | None = None  # of a .pth: the class of a pickled torch.nn.Module, if there is one
 
 
 # Its weights could be found only by running the code of whoever saved it.
-WHOLE_MODULE = "a whole object of the class {}, as torch.save(model, ...) writes it; save model.state_dict() instead"
+WHOLE_MODULE = ("a whole object of the class {}, as torch.save(model, ...) writes it; save "
+                "model.state_dict() instead")
 
 
 def read_content(path):
@@ -119,7 +159,11 @@ def parse(content, name):
     try:
         weights = read(content)
         if not weights.arrays:
-            raise Unsupported(f"holds {WHOLE_MODULE.format(weights.module)}" if weights.module else "holds no arrays")
+            raise Unsupported(
+                f"holds {WHOLE_MODULE.format(weights.module)}"
+                if weights.module
+                else "holds no arrays"
+            )
         return weights
     except Unsupported as error:
         raise UserError(f"{name} {error}.") from None
@@ -153,7 +197,10 @@ def _recognise(content):
 
 
 def _read_npz(content):
-    return Weights(".npz", {name.removesuffix(".npy"): _npy(member) for name, member in _zip_members(content).items()})
+    return Weights(
+        ".npz",
+        {name.removesuffix(".npy"): _npy(member) for name, member in _zip_members(content).items()},
+    )
 
 
 def _zip_members(content):
@@ -163,7 +210,9 @@ def _zip_members(content):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise Unsupported("is compressed, and might be of any size; write it with numpy.savez, not savez_compressed")
+            raise Unsupported(
+                "is compressed, and might be of any size; write it with numpy.savez"
+            )
         if len({member.filename for member in members}) < len(members):
             raise ValueError("two members of one name")
         if sum(member.file_size for member in members) > len(content):
@@ -202,7 +251,9 @@ def _read_pickled_npy(content):
     stream = io.BytesIO(content)
     stream.seek(begin)
     (layers,) = pickles.load(stream).data
-    if not isinstance(layers, dict) or not all(isinstance(blobs, dict | list | tuple) for blobs in layers.values()):
+    if not isinstance(layers, dict) or not all(
+        isinstance(blobs, dict | list | tuple) for blobs in layers.values()
+    ):
         raise Unsupported("is no dict of layers, each a list or a dict of arrays")
     # {"conv1": [kernel, bias]} and {"conv1": {"weights": kernel, "biases": bias}}
     arrays = {f"{layer}.{part}": blob for layer, blobs in layers.items()
@@ -223,7 +274,12 @@ def _unpickled(blob):
 
 def _view(data, dtype, shape, order="C"):
     """An array over all of `data`."""
-    if len(shape) > 8 or not all(_is_count(side) and side > 0 for side in shape) or dtype.kind not in "fiub" and dtype != _BFLOAT16:
+    if (
+        len(shape) > 8
+        or not all(_is_count(side) and side > 0 for side in shape)
+        or dtype.kind not in "fiub"
+        and dtype != _BFLOAT16
+    ):
         raise ValueError(f"an array of {dtype} with the shape {shape[:8]}")
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for the shape {shape}")
@@ -239,8 +295,12 @@ def _is_count(number):
 
 def _read_torch_archive(content):
     """torch.save since 1.6: FOLDER/data.pkl, FOLDER/data/KEY for each storage, FOLDER/byteorder."""
-    if b"/constants.pkl" in content[-_LARGEST_HEADER:]:  # the directory, in which no tensor's file has such a name
-        raise Unsupported("is a program of TorchScript; save model.state_dict() by torch.save instead")
+    if (
+        b"/constants.pkl" in content[-_LARGEST_HEADER:]
+    ):  # the directory, in which no tensor's file has such a name
+        raise Unsupported(
+            "is a program of TorchScript; save model.state_dict() by torch.save instead"
+        )
     members, storages = _zip_members(content), {}
     (pickle,) = [name for name in members if name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
@@ -254,15 +314,22 @@ def _read_torch_pickles(content):
     """torch.save before: pickles of a magic number, a version, the system, the state and the storages' keys, then the storages."""
     stream, storages = io.BytesIO(content), {}
     if pickles.load(stream) != 0x1950A86A20F9469CFC6C:
-        raise Unsupported("is a pickle that torch.save did not write; save the weights by torch.save, or by numpy.savez")
+        raise Unsupported(
+            "is a pickle that torch.save did not write; write its weights with torch.save"
+        )
     version, _, state, keys = (pickles.load(stream, storages) for _ in range(4))
     if version != 1001 or set(keys) != storages.keys():
         raise ValueError("pickles of something else than PyTorch's storages")
     if strange := [key for key in keys if storages[key].dtype is None]:
-        raise Unsupported(f"holds {len(strange)} arrays of a type that is not read (quantised or complex numbers); save float32")
+        raise Unsupported(
+            f"holds {len(strange)} arrays of a type that is not read (quantised, complex); "
+            "save float32"
+        )
     data, begin = {}, stream.tell()
     for key in keys:
-        end = begin + 8 + storages[key].numel * np.dtype(storages[key].dtype).itemsize  # bfloat16 is a name of ml_dtypes
+        end = (
+            begin + 8 + storages[key].numel * np.dtype(storages[key].dtype).itemsize
+        )  # bfloat16 is a name of ml_dtypes
         if struct.unpack_from("<q", content, begin)[0] != storages[key].numel or end > len(content):
             raise ValueError("a storage of another length than the pickle says")
         data[key], begin = memoryview(content)[begin + 8:end], end
@@ -270,7 +337,9 @@ def _read_torch_pickles(content):
 
 
 def _torch_weights(state, data):
-    """The Weights of what a pickle has built: its tensors and arrays in dicts and lists within one another, by their paths."""
+    """The Weights of what a pickle has built: its tensors and arrays, in dicts and lists within one
+    another, by their paths.
+    """
     arrays, unreadable, modules, seen = {}, {}, [], set()
 
     def visit(path, value):
@@ -278,15 +347,22 @@ def _torch_weights(state, data):
             unreadable[path[:_LONGEST_NAME]] = "dicts in dicts without end"
         elif isinstance(value, pickles.Tensor | pickles.Array):
             try:
-                arrays[path] = (_torch_array(value, data[value.storage.key]) if isinstance(value, pickles.Tensor)
-                                else _unpickled(value))
+                arrays[path] = (
+                    _torch_array(value, data[value.storage.key])
+                    if isinstance(value, pickles.Tensor)
+                    else _unpickled(value)
+                )
             except Unsupported as error:
                 unreadable[path] = str(error)
-        elif isinstance(value, dict | list | tuple) and id(value) not in seen:  # a dict may hold itself
+        elif (
+            isinstance(value, dict | list | tuple) and id(value) not in seen
+        ):  # a dict may hold itself
             seen.add(id(value))
             if isinstance(value, pickles.Opaque):
                 modules.extend([_dotted(value.name)] * value.is_module())
-                if value.name.startswith("torch._utils _rebuild"):  # a tensor of a kind that is not read
+                if value.name.startswith(
+                    "torch._utils _rebuild"
+                ):  # a tensor of a kind that is not read
                     unreadable[path] = f"is made by {_dotted(value.name)}"
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
                 if isinstance(inner, pickles.Tensor | pickles.Array | dict | list | tuple):
@@ -294,7 +370,9 @@ def _torch_weights(state, data):
 
     visit("", state)
     entries = tuple(map(str, state)) if isinstance(state, dict) else ()
-    return Weights(".pth", arrays, unreadable=unreadable, entries=entries, module=next(iter(modules), None))
+    return Weights(
+        ".pth", arrays, unreadable=unreadable, entries=entries, module=next(iter(modules), None)
+    )
 
 
 def _dotted(name):
@@ -304,7 +382,9 @@ def _dotted(name):
 
 def _torch_array(tensor, data):
     if tensor.storage.dtype is None or 0 in tensor.size:
-        raise Unsupported("has no number" if tensor.storage.dtype else "is of a type that is not read")
+        raise Unsupported(
+            "has no number" if tensor.storage.dtype else "is of a type that is not read"
+        )
     dtype, numbers = np.dtype(tensor.storage.dtype), (tensor.offset, *tensor.size, *tensor.stride)
     if not all(map(_is_count, numbers)) or len(tensor.size) > 8:
         raise ValueError(f"a tensor of the shape {tensor.size[:8]}")
@@ -324,7 +404,10 @@ def _read_safetensors(content):
     (length,) = struct.unpack_from("<Q", content)
     if length > min(_LARGEST_HEADER, len(content) - 8):
         raise ValueError(f"a header of {length} bytes")
-    header, data = json.loads(content[8:8 + length], object_pairs_hook=_once), memoryview(content)[8 + length:]
+    header, data = (
+        json.loads(content[8 : 8 + length], object_pairs_hook=_once),
+        memoryview(content)[8 + length :],
+    )
     header.pop("__metadata__", None)
     arrays, unreadable, end = {}, {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
@@ -332,9 +415,13 @@ def _read_safetensors(content):
         if not (_is_count(begin) and _is_count(end) and begin == previous <= end <= len(data)):
             raise ValueError(f"{name[:80]!r} overlaps another tensor, leaves a gap or lies outside the file")
         if entry["dtype"] in _SAFETENSORS_TYPES and 0 not in entry["shape"]:
-            arrays[name] = _view(data[begin:end], np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"]))
+            arrays[name] = _view(
+                data[begin:end], np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"])
+            )
         else:
-            unreadable[name] = f"is of the type {str(entry['dtype'])[:10]!r} and the shape {entry['shape'][:8]}"
+            unreadable[name] = (
+                f"is of the type {str(entry['dtype'])[:10]!r} and the shape {entry['shape'][:8]}"
+            )
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes too many")
     return Weights(".safetensors", arrays, unreadable=unreadable)
@@ -364,11 +451,21 @@ def _read_caffemodel(content):
         numbers, blocks = _message(message)
         of_name, of_blobs, of_inputs = (1, 7, 3) if 100 in net else (4, 6, 2)
         if 100 not in net and 1 in blocks:  # V0LayerParameter
-            raise Unsupported("holds layers as Caffe wrote them before 2014; Caffe's own upgrade_net_proto_binary renews it")
+            raise Unsupported(
+                "holds layers as Caffe wrote them before 2014; its upgrade_net_proto_binary renews them"
+            )
         name = _text(blocks[of_name][-1])
-        kind = _text(blocks[2][-1]) if 100 in net else _V1_TYPES.get(numbers[5][-1], f"layer of type {numbers[5][-1]}")
-        inputs, outputs = (tuple(map(_text, blocks.get(field, ()))) for field in (of_inputs, of_inputs + 1))
-        layers.append(Layer(name, kind, inputs, outputs, _parameters(kind, blocks, 0 if 100 in net else 1)))
+        kind = (
+            _text(blocks[2][-1])
+            if 100 in net
+            else _V1_TYPES.get(numbers[5][-1], f"layer of type {numbers[5][-1]}")
+        )
+        inputs, outputs = (
+            tuple(map(_text, blocks.get(field, ()))) for field in (of_inputs, of_inputs + 1)
+        )
+        layers.append(
+            Layer(name, kind, inputs, outputs, _parameters(kind, blocks, 0 if 100 in net else 1))
+        )
         for number, blob in enumerate(blocks.get(of_blobs, ())):
             if arrays.setdefault(f"{name}.{number}", array := _blob(blob)) is not array:
                 raise ValueError(f"two layers of the name {name[:80]!r}")
@@ -376,7 +473,9 @@ def _read_caffemodel(content):
 
 
 def _parameters(kind, blocks, version):
-    """{name: numbers, or text} of what a layer's messages state; fields that are unknown here are called by their numbers."""
+    """{name: numbers, or text} of what a layer's messages state; fields that are unknown here are
+    called by their numbers.
+    """
     stated = {}
     for *fields, names in _PARAMETERS.get(kind, ()):
         for content in blocks.get(fields[version], ()):
@@ -388,7 +487,11 @@ def _parameters(kind, blocks, version):
                 elif name == "shape":
                     values = _dimensions(values[-1])
                 elif name and field in texts:  # packed
-                    values = (number for packed in values for number in _packed(packed, name == "mean_value"))
+                    values = (
+                        number
+                        for packed in values
+                        for number in _packed(packed, name == "mean_value")
+                    )
                 if name:
                     stated[name] = (*stated.get(name, ()), *values)[:16]  # there are three at most
     return stated
@@ -427,7 +530,10 @@ def _dimensions(message):
 
 
 def _message(data):
-    """({field: [number, ...]}, {field: [bytes, ...]}) of a protobuf message. https://protobuf.dev/programming-guides/encoding/"""
+    """({field: [number, ...]}, {field: [bytes, ...]}) of a protobuf message.
+
+    https://protobuf.dev/programming-guides/encoding/
+    """
     numbers, blocks, position, fields = {}, {}, 0, 0
     while position < len(data):
         tag, position = _varint(data, position)

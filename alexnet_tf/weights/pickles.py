@@ -2,9 +2,10 @@
 
 A pickle is a program for a machine with a stack. The pickletools of the standard library read its instructions; `load` obeys those
 that build lists, dicts, tuples, numbers, text and bytes, and knows a few names by heart, each of which stands for a record of
-this file: an array of NumPy, a tensor of PyTorch. Any other name is a name and no more: what it would have made, an
-argparse.Namespace or a scalar of NumPy, is an `Opaque` that keeps what was put into it. The data of an array are never
-copied, and the memory that all objects together may take is bounded, so that a small file cannot ask for much.
+this file: an array of NumPy, a tensor of PyTorch. Any other name is a name and no more: what it
+would have made, an argparse.Namespace or a set, is an `Opaque`. The data of an array are never
+copied, and the memory that all objects together may take is bounded, so that a small file cannot
+ask for much.
 """
 
 import dataclasses
@@ -16,8 +17,22 @@ _LONGEST_KEY = 200  # characters
 # What an instruction costs, in bytes, at most: the object and its place on the stack.
 _COST_OF_A_NUMBER, _COST_OF_AN_OPAQUE = 40, 500
 _COSTS = dict.fromkeys(
-    ("MARK", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "MEMOIZE",
-     "BINPUT", "LONG_BINPUT"), 100) | dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE"), 200)
+    (
+        "MARK",
+        "EMPTY_LIST",
+        "EMPTY_DICT",
+        "EMPTY_SET",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "FROZENSET",
+        "MEMOIZE",
+        "BINPUT",
+        "LONG_BINPUT",
+    ),
+    100,
+) | dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE"), 200)
 # Instructions that put their own argument onto the stack. Those of protocol 0, which are text, are not among them.
 _CONSTANTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE",
               "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
@@ -39,8 +54,10 @@ class Name:
 
 
 class Opaque(dict):
-    """What a name that is unknown here would have made. Nobody was asked: `name` is the name, `state` what its attributes would
-    have been, and its own items are those that were put into it as into a dict. Other arguments and items are passed over.
+    """What a name that is unknown here would have made, had anybody called it.
+
+    `name` is the name, `state` what its attributes would have been, and its own items are those
+    that were put into it as into a dict. Other arguments and items are passed over.
     """
 
     __slots__ = ("name", "state")
@@ -157,16 +174,28 @@ _CALLS = {
     "torch._utils _rebuild_parameter_with_state": _parameter,
     "torch._tensor _rebuild_from_type_v2": _with_attributes,
 }
-_STORAGE_TYPES = {f"torch {kind}Storage": dtype for kind, dtype in (
-    ("Float", "<f4"), ("Half", "<f2"), ("Double", "<f8"), ("BFloat16", "bfloat16"), ("Long", "<i8"), ("Int", "<i4"),
-    ("Short", "<i2"), ("Char", "|i1"), ("Byte", "|u1"), ("Bool", "|b1"))}
+_STORAGE_TYPES = {
+    f"torch {kind}Storage": dtype
+    for kind, dtype in (
+        ("Float", "<f4"),
+        ("Half", "<f2"),
+        ("Double", "<f8"),
+        ("BFloat16", "bfloat16"),
+        ("Long", "<i8"),
+        ("Int", "<i4"),
+        ("Short", "<i2"),
+        ("Char", "|i1"),
+        ("Byte", "|u1"),
+        ("Bool", "|b1"),
+    )
+}
 
 
 def load(stream, storages=None):
     """What the pickle at `stream`'s position builds; the stream is left behind its end. Storages are entered into `storages`.
 
-    Raises Unsupported for one that builds too much, ValueError for one that is built otherwise than data are, and what damaged data
-    cause: LookupError, TypeError.
+    Raises Unsupported for one that builds too much, ValueError for one that is built otherwise than
+    data are, and what damaged data cause: LookupError, TypeError.
     """
     machine = _Machine({} if storages is None else storages)
     for instruction, argument, _ in pickletools.genops(stream):
@@ -186,7 +215,9 @@ class _Machine:
     def spend(self, memory):
         self.spent += memory
         if self.spent > _MOST_MEMORY:
-            raise Unsupported("holds more lists and numbers beside its weights than is read; save the state_dict alone")
+            raise Unsupported(
+                "holds too many lists and numbers beside its weights; save the state_dict alone"
+            )
 
     def opaque(self, name):
         self.spend(_COST_OF_AN_OPAQUE)
@@ -209,7 +240,7 @@ class _Machine:
             self.build(name, argument)
 
     def call(self, function, arguments):
-        """What a name that is known here makes of `arguments`; for any other, an Opaque, even where a call is no use."""
+        """What a name that is known here makes of `arguments`; for any other, an Opaque."""
         name = function.name if isinstance(function, Name) else "a function"
         known = _CALLS.get(name)
         return known(*_expect(tuple, arguments)) if known else self.opaque(name)
@@ -272,10 +303,16 @@ class _Machine:
 def _enter(mapping, items):
     """Enters `items`, keys and values in turn, into a dict.
 
-    Keys are short text or small numbers: others may take for ever to be hashed, or collide at will, and get a name instead.
+    Keys are short text or small numbers: others may take for ever to be hashed, or collide at will,
+    and get a name instead.
     """
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not (isinstance(key, str) and len(key) <= _LONGEST_KEY or isinstance(key, int) and abs(key) < 2**63):
+        if not (
+            isinstance(key, str)
+            and len(key) <= _LONGEST_KEY
+            or isinstance(key, int)
+            and abs(key) < 2**63
+        ):
             key = f"<{type(key).__name__} {len(mapping)}>"
         if key in mapping:
             raise ValueError(f"two entries {str(key)[:80]!r} in one dict")
@@ -283,7 +320,9 @@ def _enter(mapping, items):
 
 
 def _persistent(storages, kind, what, *details):
-    """What a persistent id stands for: a storage; or a class, which PyTorch before 1.6 wrote beside the source of its file."""
+    """What a persistent id stands for: a storage; or a class, which PyTorch before 1.6 wrote beside
+    the source of its file.
+    """
     if kind == "module":
         return _expect(Name, what)
     if kind != "storage":

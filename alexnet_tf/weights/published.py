@@ -98,7 +98,7 @@ class Stated:
     weights: str | None = None  # "model", "ema", or the prefix of one of several networks
 
     def __post_init__(self) -> None:
-        """Raises UserError for levels of 0..1, which are easily meant, and other impossible ones."""
+        """Raises UserError for levels of 0..1, which are easily meant, and impossible ones."""
         for name, values in (("mean", self.mean), ("std", self.std)):
             text = f"--{name}={_listed(values or ())}"
             if values is None:
@@ -148,8 +148,10 @@ def convert(weights, name, stated=None, known=None):
     if weights.module:
         raise UserError(f"{name} holds {WHOLE_MODULE.format(weights.module)}.")
     found = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
-    raise UserError(f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision (features.0.weight to "
-                    f"classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}.")
+    raise UserError(
+        f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision (features.0.weight to "
+        f"classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}."
+    )
 
 
 def _without_wrappers(arrays, name):
@@ -205,8 +207,10 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
     if passed_over:
         notes.append(f"{name}: passed over, as no part of the network: {', '.join(passed_over)}.")
     told = known and _TORCHVISION_MEAN, known and _TORCHVISION_STD
-    mean, std = (_settle(flag, of_user, of_file and tuple(255 * level for level in of_file), name)
-                 for flag, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told))
+    mean, std = (
+        _settle(flag, of_user, of_file and tuple(255 * level for level in of_file), name)
+        for flag, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
+    )
     if mean is None or std is None:
         mean, std = (given or tuple(255 * level for level in usual) for given, usual in
                      ((mean, _TORCHVISION_MEAN), (std, _TORCHVISION_STD)))
@@ -257,7 +261,9 @@ def _torchvision_parts(arrays, prefix, name):
                          if key.startswith(f"{prefix}classifier.")}, key=_natural)
     # A last layer that was put into a Sequential, as classifier.6.1, is one still.
     firsts = tuple(place.split(".")[0] for place in classifier)
-    if firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
+    if len(firsts) < 3:
+        classifier = _CLASSIFIERS[0]  # of which some are missing
+    elif firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
         places = ", ".join(f"classifier.{place}" for place in classifier[:5]) or "none"
         raise UserError(f"{name} has its fully connected layers in other places than an AlexNet of "
                         f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {places}.")
@@ -265,7 +271,9 @@ def _torchvision_parts(arrays, prefix, name):
                                    zip(("fc6", "fc7", "fc8"), classifier)}
     parts = {layer: [f"{prefix}{place}.{part}" for part in ("weight", "bias")]
              for layer, place in places.items()}
-    return _layers(arrays, parts, _ONE_TOWER, name), {key for pair in parts.values() for key in pair}
+    return _layers(arrays, parts, _ONE_TOWER, name), {
+        key for pair in parts.values() for key in pair
+    }
 
 
 def _natural(key):
@@ -280,16 +288,16 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
     strange, harmless = [], []
     unreadable = _without_wrappers(weights.unreadable, name)
     for key in [*arrays, *unreadable]:
-        if key not in used:
-            array, top = arrays.get(key), _beside(key, prefix)
-            other = any(key.startswith(one) for one in prefixes if len(one) > len(prefix)
-                        or not key.startswith(prefix))
-            outside = not key.startswith(prefix)
-            counter = array is not None and array.size == 1 and array.dtype.kind in "iu"
-            sound = (other or _words(top) & (_OF_A_TRAINING if outside else _OF_AN_OPTIMIZER)
-                     or counter and (outside or key.split(".")[-1] in _COUNTERS)
-                     or outside and array is not None and (array.size == 1 or array.dtype.kind in "iub"))
-            (harmless if sound else strange).append(key)
+        if key in used:
+            continue
+        array, outside = arrays.get(key), not key.startswith(prefix)
+        counts = array is not None and array.dtype.kind in "iub"
+        single = array is not None and array.size == 1
+        words = _OF_A_TRAINING if outside else set() if prefix else _OF_AN_OPTIMIZER
+        sound = (any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
+                 or _words(_beside(key, prefix)) & words or outside and (counts or single)
+                 or counts and single and key.split(".")[-1] in _COUNTERS)
+        (harmless if sound else strange).append(key)
     if strange:
         listed = ", ".join(f"{key[:80]} {_described(arrays, unreadable, key)}"
                            for key in strange[:3])
@@ -298,8 +306,11 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
                         "of our variants computes with them. If they are no part of the network, "
                         "save its state_dict without them.")
     placed = {key.split(".")[0] for key in used}
-    tops = dict.fromkeys(entry for entry in (*weights.entries, *(key.split(".")[0] for key in harmless))
-                         if entry not in placed and entry not in _WRAPPERS)
+    tops = dict.fromkeys(
+        entry
+        for entry in (*weights.entries, *(key.split(".")[0] for key in harmless))
+        if entry not in placed and entry not in _WRAPPERS
+    )
     if prefix == "":
         tops = {top: None for top in tops if top not in ("features", "classifier")}
     inner = [key for key in harmless if key.split(".")[0] in placed]
@@ -352,13 +363,18 @@ def _from_caffe(weights, arrays, name, stated, known):
         order = [*list(_GROUPED)[:-1], last]
     beside = [*(pairs.keys() - set(order)), *weights.unreadable]
     if beside:
-        raise UserError(f"{name} holds more than an AlexNet of Caffe: {', '.join(sorted(beside))[:200]}; "
-                        "no variant computes with it.")
+        raise UserError(
+            f"{name} holds more than an AlexNet of Caffe: {', '.join(sorted(beside))[:200]}; "
+            "no variant computes with it."
+        )
     if order[-1] != "fc8":
         notes.append(f"{name}: {order[-1]} is taken for its last layer, fc8.")
     if told_variant and stated.variant not in (None, told_variant):
-        raise UserError(f"--variant={stated.variant}, but {name} has its pools and LRN in the order of {told_variant}; leave "
-                        "--variant out.")
+        raise UserError(
+            f"--variant={stated.variant}, but {name} has its pools and LRN in the order of "
+            f"{told_variant}; leave "
+            "--variant out."
+        )
     variant = told_variant or stated.variant
     if variant is None:
         raise UserError(f"{name} does not say whether it normalises before it pools, and answers "
@@ -455,7 +471,10 @@ def _differences(layer, number):
     elif layer.type == "ReLU":
         expected = {"negative_slope": (0.0, 0.0)}
     elif layer.type == "Dropout":
-        expected = {"scale_train": (1, 1), "dropout_ratio": (_one(layer, "dropout_ratio", 0.5),) * 2}
+        expected = {
+            "scale_train": (1, 1),
+            "dropout_ratio": (_one(layer, "dropout_ratio", 0.5),) * 2,
+        }
     elif layer.type == "InnerProduct":
         expected = {"bias_term": (1, 1), "axis": (1, 1), "transpose": (0, 0)}
     elif layer.type in ("Convolution", "Pooling") and stated:  # a size has no default there

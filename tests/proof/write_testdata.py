@@ -1,5 +1,5 @@
-"""Writes tests/testdata/: a state dict, and what training scripts put beside it, as PyTorch and safetensors write them. Run it
-in the proof environment:
+"""Writes tests/testdata/: a state dict, and what training scripts put beside it, as PyTorch and
+safetensors write them. Run it in the proof environment:
 
     .venv-proof/bin/python tests/proof/write_testdata.py
 """
@@ -32,13 +32,22 @@ sum(parameter.sum() for parameter in net.parameters()).backward()
 optimizer.step()
 random.seed(0)
 training = {
-    "args": argparse.Namespace(lr=0.1, data=pathlib.PurePosixPath("/data"), seed=None), "epoch": 3,
-    "best_acc1": torch.tensor(57.25), "accuracy": np.float64(0.5), "time": datetime.date(2026, 1, 1),
-    "rng": torch.get_rng_state(), "numpy_rng": np.random.RandomState(0).get_state(),
-    "losses": [1 / (step + 1) for step in range(500)], "confusion": collections.Counter("aab"),
-    "by_class": collections.defaultdict(list, {"cat": [1.0]}), "device": torch.device("cpu"),
-    "seen": {1, 2}, "state_dict": state, "optimizer": optimizer.state_dict(),
-    "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 30).state_dict()}
+    "args": argparse.Namespace(lr=0.1, data=pathlib.PurePosixPath("/data"), seed=None),
+    "epoch": 3,
+    "best_acc1": torch.tensor(57.25),
+    "accuracy": np.float64(0.5),
+    "time": datetime.date(2026, 1, 1),
+    "rng": torch.get_rng_state(),
+    "numpy_rng": np.random.RandomState(0).get_state(),
+    "losses": [1 / (step + 1) for step in range(500)],
+    "confusion": collections.Counter("aab"),
+    "by_class": collections.defaultdict(list, {"cat": [1.0]}),
+    "device": torch.device("cpu"),
+    "seen": {1, 2},
+    "state_dict": state,
+    "optimizer": optimizer.state_dict(),
+    "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 30).state_dict(),
+}
 torch.save(training, folder / "training.pth")
 torch.save(training, folder / "training_pickles.pth", _use_new_zipfile_serialization=False)
 torch.save(torch.nn.Sequential(torch.nn.Linear(2, 3)), folder / "module.pth")
