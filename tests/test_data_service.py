@@ -60,7 +60,7 @@ def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):
     assert batch["image"].shape == (4, 28, 28, 1)
     del ways[:]
     with pytest.raises(UserError, match="A data service began anew"):
-        next(pipeline.resilient_training(strategy, split, make_batches, 0, guarded=False))
+        next(pipeline.resilient_training(strategy, split, make_batches, 0, guarded=True))
     assert len(ways) == 1  # no other way was tried
 
 

@@ -1171,5 +1171,5 @@ def test_mistakes_get_one_line_and_write_nothing(run, tmp_path, arguments, messa
     (folder / "weights.npz").write_bytes(SAMPLES["npz"][0])
     before = sorted(tmp_path.rglob("*"))
     line = run(TOOL, *arguments, cwd=folder, status=2)
-    assert message in line and line.startswith("import_weights.py: ")
+    assert message in line and "import_weights.py: " in line
     assert sorted(tmp_path.rglob("*")) == before
