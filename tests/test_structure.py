@@ -13,8 +13,8 @@ PACKAGE = ROOT / "alexnet_tf"
 # The floors of the house, the lowest first: a folder imports only what lies below it. Files that lie
 # in alexnet_tf itself are floors of their own, or share one where they stand in one line.
 FLOORS = [
-    ["errors"], ["disk", "console", "preprocessing"], ["classifiers"], ["network"], ["settings"], ["weights"], ["data"],
-    ["training", "exports"], ["serving"], ["commands"], ["__main__"],
+    ["errors"], ["disk", "console", "preprocessing", "provenance"], ["classifiers"], ["network"], ["settings"], ["weights"], ["data"],
+    ["training", "exports"], ["networks"], ["jobs"], ["serving"], ["commands"], ["__main__"],
     ["train", "finetune", "evaluate", "export", "data_service"]]  # launchers
 
 
