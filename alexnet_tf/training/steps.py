@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
+from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices
 from alexnet_tf.training.objective import Objective, judge_labels
 
@@ -81,9 +82,12 @@ class TrainStep:
 
 
 def _augmented(augment, images, targets, seed):
-    """What `augment` makes of a replica's part of a batch. Raises ValueError for other shapes."""
-    changed = augment(tf.cast(images, tf.float32), targets, seed)
-    return [tf.ensure_shape(tf.cast(new, tf.float32), old.shape) for new, old in zip(changed, (images, targets))]
+    """What `augment` makes of a replica's part of a batch. Raises UserError for other shapes."""
+    changed = [tf.cast(new, tf.float32) for new in augment(tf.cast(images, tf.float32), targets, seed)]
+    for new, old in zip(changed, (images, targets)):
+        if not new.shape.is_compatible_with(old.shape):
+            raise UserError(f"augment= gives {new.shape} for {old.shape}; the shapes of images and targets have to stay.")
+    return [tf.ensure_shape(new, old.shape) for new, old in zip(changed, (images, targets))]
 
 
 def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
