@@ -29,6 +29,15 @@ def check_free_space(folder, needed):
                         "another disk.")
 
 
+def numbered(folder):
+    """The folders in `folder` whose names are numbers, by number: {1: Path, 2: Path, ...}.
+
+    Numbers are those that TensorFlow Serving takes for versions: an int64 of 0 or more.
+    """
+    return {int(path.name): path for path in pathlib.Path(folder).glob("*/")
+            if path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63}
+
+
 def sums(folder, files):
     """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum` prints and checks them."""
     lines = []
@@ -137,14 +146,3 @@ def replace_text(path, text):
     """Writes a file whose name holds all of the old text or all of the new, whatever happens."""
     with appearing(path) as unfinished:
         unfinished.path.write_text(text)
-
-
-def newest_version(folder):
-    """The numbered folder of the highest number in `folder`, or None. Numbers are decimal."""
-    numbered = [path for path in pathlib.Path(folder).glob("*/") if is_version(path.name)]
-    return max(numbered, key=lambda path: int(path.name), default=None)
-
-
-def is_version(name: str) -> bool:
-    """Whether `name` is a version's number, as TensorFlow Serving reads it: an int64 of 0 or more."""
-    return name.isascii() and name.isdecimal() and int(name) < 2**63

@@ -69,7 +69,7 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_
 
 def _export(folder):
     def next_free(path):
-        return path.with_name(str(int(disk.newest_version(folder).name) + 1))
+        return path.with_name(str(max(disk.numbered(folder)) + 1))
 
     with disk.appearing(folder / "1", folder=True, next_free=next_free) as unfinished:
         (unfinished.path / "saved_model.pb").touch()
@@ -84,9 +84,9 @@ def test_exports_at_once_get_a_number_each(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["1", "2", "3", "4"]
 
 
-def test_versions_are_compared_as_numbers(tmp_path):
-    assert disk.newest_version(tmp_path) is None
+def test_versions_are_numbers_that_a_server_takes(tmp_path):
+    assert disk.numbered(tmp_path) == {}
     for name in ("2", "10", "9" * 20, "1.5", ".11.abc.unfinished", "\N{ARABIC-INDIC DIGIT NINE}9", "model"):
         (tmp_path / name).mkdir()
     (tmp_path / "11").touch()
-    assert disk.newest_version(tmp_path).name == "10"
+    assert disk.numbered(tmp_path) == {2: tmp_path / "2", 10: tmp_path / "10"}

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from alexnet_tf.commands import app
+from alexnet_tf import provenance
 
 
 def git(folder, *arguments):
@@ -11,7 +11,7 @@ def git(folder, *arguments):
 
 
 def write_checkout(folder, track=True):
-    for name in ("setup.py", "alexnet_tf/commands/app.py"):
+    for name in ("setup.py", "alexnet_tf/provenance.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
     if track:
@@ -21,10 +21,10 @@ def write_checkout(folder, track=True):
 
 
 def test_a_commit_is_that_of_the_projects_checkout_or_absent(tmp_path, monkeypatch):
-    assert app._commit(tmp_path) is None
+    assert provenance._commit(tmp_path) is None
     checkout, user = tmp_path / "checkout", tmp_path / "user"
     write_checkout(checkout)
-    commit = app._commit(checkout)
+    commit = provenance._commit(checkout)
     head = (checkout / ".git/logs/HEAD").read_text().split()[1]
     assert commit and head.startswith(commit)
 
@@ -34,15 +34,15 @@ def test_a_commit_is_that_of_the_projects_checkout_or_absent(tmp_path, monkeypat
     environment = user / ".venv/lib/site-packages"
     write_checkout(environment, track=False)
     write_checkout(user, track=False)  # pip install --target=.
-    assert app._commit(environment) is app._commit(user) is None
+    assert provenance._commit(environment) is provenance._commit(user) is None
     git(user, "add", ".")  # somebody commits his environment
     git(user, "commit", "-m", "all")
-    assert app._commit(environment) is None
+    assert provenance._commit(environment) is None
 
     monkeypatch.setenv("GIT_DIR", str(user / ".git"))  # as hooks have it
-    assert app._commit(checkout) == commit
+    assert provenance._commit(checkout) == commit
 
 
 def test_provenance_without_a_commit_names_none(monkeypatch):
-    monkeypatch.setattr(app, "_commit", lambda folder: None)
-    assert "commit" not in app.provenance()
+    monkeypatch.setattr(provenance, "_commit", lambda folder: None)
+    assert "commit" not in provenance.provenance()

@@ -3,20 +3,29 @@
 `open_dataset` checks what can be checked before any long work and returns a `Dataset`, from which `pipeline` reads.
 """
 
+import dataclasses
 import itertools
 import pathlib
 
-from alexnet_tf.data import folders, pictures, prepared, tfds
+from alexnet_tf.data import folders, pictures, prepared, splits, tfds
 from alexnet_tf.errors import UserError
 
 
-def open_dataset(name, data_dir=None, seed=0, by_pillow=False):
+def open_dataset(name: str, data_dir: str | None = None, seed: int = 0,
+                 by_pillow: bool = False) -> splits.Dataset:
     """Opens data set `name`: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
 
     `by_pillow`: with pictures in a folder that Pillow alone reads, for alexnet prepare.
-    If `data_dir` holds a prepared data set, such as tools/prepare_dataset.py writes, that is read. Raises UserError, before any
+    If `data_dir` holds a prepared data set, such as alexnet prepare writes, that is read. Raises UserError, before any
     long work, if there is nothing to read. Pictures of a folder that cannot be read are left out.
     """
+    # The folder is to be found again from any other.
+    folder = str(pathlib.Path(data_dir).absolute()) if data_dir else None
+    return dataclasses.replace(_open(name, data_dir, seed, by_pillow),
+                               opened_with={"dataset": name, "data_dir": folder, "seed": seed})
+
+
+def _open(name, data_dir, seed, by_pillow):
     stored = prepared.find(data_dir) if data_dir else None
     if stored:
         return tfds.open_prepared(name, stored)
@@ -29,39 +38,3 @@ def open_dataset(name, data_dir=None, seed=0, by_pillow=False):
     if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
         raise UserError(f"--data_dir={data_dir} holds class folders of pictures; pass --dataset=folder with it.")
     return tfds.open_named(name, data_dir)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -33,7 +33,7 @@ class PictureError(UserError):
     """A picture cannot be read by the way that was tried."""
 
 
-def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way=Way.GUARDED):
+def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way=Way.GUARDED, crop=None):
     """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad": int64 [batch_size]} from step
     `first_step` on.
 
@@ -41,6 +41,9 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
     part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
     picture near it that can: that is the `way` GUARDED.
+
+    `crop(image, pixels, seed)`, from uint8 [height, width, 3] to uint8 [s, s, c], takes the place of preprocessing.random_crop;
+    its randomness belongs to `seed`, int64 [2].
 
     With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
     """
@@ -53,23 +56,30 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
         stubs = _share(stubs.skip(done), batch_size, context)  # skipped and shared out before they are read
         return stubs.map(lambda stub: stub | {"epoch": epoch})
 
-    def prepare(stub, crop):
+    def prepare(stub, cut):
         record = split.load(stub)
         picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])  # odd ones belong to random_crop
-        return {"image": crop(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
+        return {"image": cut(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
 
     def otherwise(stub):
         near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
         neighbours = tf.data.Dataset.from_tensor_slices(near).flat_map(split.stub_of)
         neighbours = neighbours.map(lambda other: other | {"epoch": stub["epoch"], "bad": stub["picture"]})
-        return neighbours.map(functools.partial(prepare, crop=preprocessing.decode_random_crop))
+        return neighbours.map(functools.partial(prepare, cut=from_any))
 
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    crop = preprocessing.random_crop_of_jpeg if way is Way.JPEG else preprocessing.decode_random_crop
-    one = _guarded(functools.partial(prepare, crop=crop), otherwise if way is Way.GUARDED or services else None)
+    from_any = functools.partial(_decode_and_crop, crop=crop) if crop else preprocessing.decode_random_crop
+    cut = preprocessing.random_crop_of_jpeg if way is Way.JPEG and not crop else from_any
+    one = _guarded(functools.partial(prepare, cut=cut), otherwise if way is Way.GUARDED or services else None)
     if services:
         return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
     return _prepared_batches(stubs, one, batch_size, context)
+
+
+def _decode_and_crop(picture, pixels, seed, crop):
+    """The crop of a user's own, checked: uint8 [image_size, image_size, channels]."""
+    image = crop(preprocessing.decode(picture), pixels, seed)
+    return tf.ensure_shape(tf.cast(image, tf.uint8), [pixels.image_size, pixels.image_size, pixels.channels])
 
 
 def _from_services(services, stubs, prepare, rows):
