@@ -164,14 +164,17 @@ def epochs(model_dir):
     return [row for row in metrics.read_log(model_dir) if "loss" in row]
 
 
-def test_stopped_in_mid_epoch_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_path):
+@pytest.mark.parametrize("stop_after", [6, 12])  # in mid-epoch; before the last evaluation
+def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_path, stop_after):
     whole, figures, _ = run(picture_folder, tmp_path / "whole", plan(3))
     assert (figures["examples"], figures["step"]) == (9, 12)
     with pytest.raises(SystemExit) as stopped:
-        run(picture_folder, tmp_path / "stopped", plan(3), Bar(stop_after=6))
-    assert stopped.value.code == 143 and checkpoints.newest_step(tmp_path / "stopped") == 6
+        run(picture_folder, tmp_path / "stopped", plan(3), Bar(stop_after=stop_after))
+    assert stopped.value.code == 143 and checkpoints.newest_step(tmp_path / "stopped") == stop_after
+    assert len(epochs(tmp_path / "stopped")) == (stop_after - 1) // 4  # a signal does not wait for an evaluation
     resumed, resumed_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
-    assert any("going on from step 6 of 12" in note for note in notes)
+    assert any(f"going on from step {stop_after} of 12" in note for note in notes)
+    assert resumed_figures["train_images_per_s"] > 0
     for one, two in zip(whole, resumed):
         np.testing.assert_array_equal(one, two)
     assert epochs(tmp_path / "whole") == epochs(tmp_path / "stopped") != []

@@ -123,7 +123,10 @@ def is_chief(strategy):
 
 
 def over_workers(strategy, value):
-    """The numbers that all workers pass, in their order: a list. All have to call it at the same step."""
+    """What all workers pass, a number or a list of numbers each, in their order: a list.
+
+    All have to call it at the same step, with as many numbers.
+    """
     if worker_count(strategy) == 1:
         return [value]
     everything = _gather(strategy)(tf.constant([value], tf.float64)).numpy().tolist()

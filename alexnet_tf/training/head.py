@@ -10,6 +10,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints, steps
 from alexnet_tf.training.metrics import Best
 from alexnet_tf.training.optimizer import Plateau
+from alexnet_tf.training.state import TrainingState
 
 _CHUNK = 2 ** 28  # bytes of features that are in memory at a time
 
@@ -58,8 +59,7 @@ def train(head, optimizer, found, plan, log, progress, note):
     if plan.patience:
         head.set_weights(weights)
         figures = best.figures
-    return {"step": done, "plateau": plateau.state(), "sums": [0.0, 0.0, 0], "figures": figures, "xla": None, "scheduled": None,
-            "learning_rate": rates[-1], "best": best.state()}
+    return TrainingState(done, figures, best.state(), plateau.state(), learning_rate=rates[-1]).to_json()
 
 
 def logits(head, inputs):

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import signal
 import sys
-import threading
 import time
 
 import keras
@@ -24,10 +23,11 @@ from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, devices, evaluation, record, steps
+from alexnet_tf.training import checkpoints, devices, evaluation, record, steps, stopping
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import SGD2012, Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
+from alexnet_tf.training.state import TrainingState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,117 +87,240 @@ def train(strategy: tf.distribute.Strategy, model: keras.Model, optimizer: SGD20
 
 
 def _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks, progress, note, objective, crop):
-    chief = devices.is_chief(strategy)
-    if not chief:
+    if not devices.is_chief(strategy):
         progress, note = functools.partial(console.progress, hidden=True), console.silence
-    steps_per_epoch, last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
-    with strategy.scope():
-        optimizer.build(model.trainable_variables)
-    state = checkpoints.restore(model_dir, model, optimizer, note) or {
-        "step": 0, "plateau": Plateau().state(), "sums": [0.0, 0.0, 0], "figures": None, "xla": None, "scheduled": None,
-        "best": None}
-    first_step, figures, best = state["step"], state["figures"], Best(plan.patience, state.get("best"))
-    devices.check_agreement(strategy, first_step=first_step, plan=plan, data=dataset.fingerprint)
-    if is_over(state, plan, last_step):
-        note(f"{model_dir} is trained already: step {first_step}, asked for {last_step}")
-        return figures or evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
-    if first_step:
-        note(f"{model_dir}: going on from step {first_step} of {last_step}")
-    train_step = _make_step(strategy, model, optimizer, pixels, plan, state["xla"], note, objective, dataset.class_names)
-    plateau = Plateau()
-    plateau.restore(state["plateau"])
-    means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(dataset.class_names, plan)
-    bad_pictures = BadPictures(dataset, plan.max_bad_pictures, state.get("bad_pictures", []), note,
-                               functools.partial(devices.union_over_workers, strategy))
-    log = Log(model_dir, first_step) if chief else NoLog()
-    callbacks = _callback_list(callbacks, model, optimizer)
-    begin = saved = time.monotonic()
-    waited = 0.0  # for pictures
-    logged = begin, waited, first_step
+    run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note)
+    if run.is_over:
+        note(f"{model_dir} is trained already: step {run.first_step}, asked for {run.last_step}")
+        return run.figures()
+    if run.first_step:
+        note(f"{model_dir}: going on from step {run.first_step} of {run.last_step}")
+    run.prepare(callbacks, objective)
     batches = pipeline.resilient_training(strategy, dataset.train, functools.partial(
         pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service, crop=crop),
-        first_step, guarded=bool(bad_pictures.numbers()))
-    scheduled = state["scheduled"]
-    if scheduled:
-        optimizer.learning_rate.assign(state["learning_rate"])  # a callback may have set it
-    callbacks.on_train_begin()
-    with _StopSignal(strategy) as stop, progress(last_step * plan.batch_size, "train", first_step * plan.batch_size) as bar:
-        for step in range(first_step, last_step):
-            epoch, step_of_epoch = divmod(step, steps_per_epoch)
-            rates = [plan.rate(step, last_step, plateau.drops), conv1_factor(plan.schedule, step / last_step)]
-            optimizer.conv1_factor.assign(rates[1])
-            if rates != scheduled:  # else a callback's rate would be overwritten at once
-                optimizer.learning_rate.assign(rates[0])
-                scheduled = rates
-            if step_of_epoch == 0 or step == first_step:
-                callbacks.on_epoch_begin(epoch)
-            callbacks.on_train_batch_begin(step_of_epoch)
-            wait_begin = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - wait_begin
-            sums = train_step(batch, step, plan.colour_noise * colour_noise_factor(plan.schedule, step / last_step))
-            means.add(sums)
-            bad_pictures.add(strategy.experimental_local_results(batch["bad"]))
-            if callbacks.callbacks:
-                callbacks.on_train_batch_end(step_of_epoch, _logs(float(value) / plan.batch_size for value in sums))
+        run.first_step, guarded=bool(run.state.bad_pictures))
+    run.callbacks.on_train_begin()
+    with stopping.StopSignal(strategy) as stop, \
+            progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar:
+        if run.state.to_evaluate:
+            run.finish_epoch(stop)
+        while not run.is_over and not model.stop_training:
+            run.begin_step()
+            with run.waiting:
+                batch = next(batches)
+            run.train_on(batch)
             bar.update(plan.batch_size)
-
-            done, now = step + 1, time.monotonic()
-            end_of_epoch = done % steps_per_epoch == 0
-            signalled, due = stop.agree(done, now - saved > plan.checkpoint_seconds)
-            time_to_save = end_of_epoch or signalled or model.stop_training or due
-            time_to_log = done % Log.STEPS == 0 or end_of_epoch
-            if time_to_save or time_to_log:
-                _stop_if_not_finite(means.fold(), done, model, pixels, dataset, plan)
-                bad_pictures.check()
-                now = time.monotonic()  # reading the sums has waited for the device
-            if time_to_log:
-                (loss, top_1), rate = means.take_recent(), float(optimizer.learning_rate.numpy())
-                seconds, wait = now - logged[0], waited - logged[1]
-                row = {"step": done, "epoch": epoch + 1, "train_loss": loss, "train_top_1": top_1, "learning_rate": rate,
-                       "images_per_s": (done - logged[2]) * plan.batch_size / seconds, "input_wait": wait / seconds,
-                       "bad_pictures": len(bad_pictures)}
-                log.write(row)
-                bar.set_postfix_str(f"epoch {epoch + 1}/{plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate {rate:.2g}, "
-                                    f"input wait {row['input_wait']:.0%}{bad_pictures.in_line()}")
-            if end_of_epoch:
-                train_loss, train_top_1 = means.take_epoch()
-                evaluated = evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
-                if advice := stall.check(train_loss if objective.is_plain else evaluated["loss"], evaluated, done, last=done == last_step):
-                    note(advice)
-                plateau.after_epoch(1 - evaluated["top_1"])
-                best.after_epoch(done, evaluated)
-                log.write({"step": done, "epoch": epoch + 1, "train_loss": train_loss, "train_top_1": train_top_1,
-                           "learning_rate": float(optimizer.learning_rate.numpy()),
-                           **{name: evaluated[name] for name in ("loss", "top_1", "top_5")}})
-                note(f"epoch {epoch + 1}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
-                     f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}")
-                figures = evaluated | {"step": done, "train_images_per_s": (done - first_step) * plan.batch_size / (now - begin)}
-                begin += time.monotonic() - now  # evaluation is not training
-                if plan.patience and best.step < done and (best.is_over or done == last_step):
-                    figures |= _load_best(model_dir, model, best, note)
-                callbacks.on_epoch_end(epoch, _logs((train_loss, train_top_1)) | {
-                    f"val_{name}": evaluated[name] for name in ("loss", "top_1", "top_5")})
-            if time_to_log:
-                logged = time.monotonic(), waited, done
-            if time_to_save:
-                if chief:
-                    checkpoints.save(model_dir, model, optimizer, {
-                        "step": done, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
-                        "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy()),
-                        "best": best.state(), "bad_pictures": bad_pictures.numbers()}, keep=best.step if plan.patience else None)
-                saved = time.monotonic()
+            signalled, due = stop.agree(run.state.step, run.saved_s > plan.checkpoint_seconds)
+            if run.is_end_of_epoch or run.state.step % Log.STEPS == 0:
+                bar.set_postfix_str(run.log_steps())
+            if run.is_end_of_epoch:
+                run.finish_epoch(stop)
+            if run.is_end_of_epoch or signalled or due or model.stop_training:
+                run.save()
             if signalled:
-                note(f"stopped by {signal.Signals(signalled).name} after step {done}; start again to go on from there")
-                sys.exit(128 + signalled)
-            if best.is_over:
-                note(f"stopped after step {done}: {plan.patience} epochs without a lower error than that of step {best.step}")
-                break
-            if model.stop_training:
-                note(f"stopped by a callback after step {done}")
-                break
-    callbacks.on_train_end()
-    return figures or evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
+                run.leave(signalled)
+        run.tell_why_it_ended()
+    run.callbacks.on_train_end()
+    return run.figures()
+
+
+class _Stopwatch:
+    """Seconds that pass in its `with` blocks."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __enter__(self):
+        self._begin = time.monotonic()
+
+    def __exit__(self, *error):
+        self.seconds += time.monotonic() - self._begin
+
+
+class _Interrupted(Exception):
+    """A signal came during an evaluation."""
+
+
+class _Run:
+    """A training between its newest checkpoint and its end. Its methods are the stages of the loop.
+
+    All workers go through the same stages at the same steps; the chief writes.
+    """
+
+    def __init__(self, strategy, model, optimizer, dataset, pixels, plan, model_dir, note):
+        """Loads the newest checkpoint. Raises UserError if workers do not start alike."""
+        self._strategy, self._model, self._optimizer = strategy, model, optimizer
+        self._dataset, self._pixels, self._plan = dataset, pixels, plan
+        self._model_dir, self._note = model_dir, note
+        self._steps_per_epoch, self.last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
+        with strategy.scope():
+            optimizer.build(model.trainable_variables)
+        stored = checkpoints.restore(model_dir, model, optimizer, note)
+        self.state = TrainingState.from_json(stored) if stored else TrainingState()
+        if self.state.data not in (None, dataset.fingerprint):
+            self.state.bad_pictures = []  # others have their numbers
+        self.state.data = dataset.fingerprint
+        self.first_step = self.state.step
+        self._best = Best(plan.patience, self.state.best)
+        devices.check_agreement(strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint)
+
+    def prepare(self, callbacks, objective):
+        """Makes what a run needs that is not over yet."""
+        plan, state = self._plan, self.state
+        self._train_step = _make_step(self._strategy, self._model, self._optimizer, self._pixels, plan, state.xla,
+                                      self._note, objective, self._dataset.class_names)
+        self._means = RunningMeans(plan.batch_size, state.sums)
+        self._plateau = Plateau()
+        self._plateau.restore(state.plateau)
+        self._is_plain = objective.is_plain
+        self._stall = Stall(self._dataset.class_names, plan)
+        self._bad_pictures = BadPictures(self._dataset, plan.max_bad_pictures, state.bad_pictures, self._note,
+                                         functools.partial(devices.union_over_workers, self._strategy))
+        self._log = Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
+        self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
+        if state.scheduled:
+            self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
+        self.waiting, self._paused = _Stopwatch(), _Stopwatch()  # for pictures; for evaluation and saving
+        self._began = self._saved = time.monotonic()
+        self._logged = (0.0, 0.0, self.first_step)  # seconds of training and of waiting, steps, when last logged
+
+    @property
+    def is_over(self):
+        return self.state.step >= self.last_step and not self.state.to_evaluate or self._best.is_over
+
+    @property
+    def is_end_of_epoch(self):
+        return self.state.step % self._steps_per_epoch == 0
+
+    @property
+    def saved_s(self):
+        """Seconds since the newest checkpoint."""
+        return time.monotonic() - self._saved
+
+    def _training_seconds(self):
+        """Since the run began, evaluation and saving left out."""
+        return time.monotonic() - self._began - self._paused.seconds
+
+    def _progress_of_run(self):
+        return self.state.step / self.last_step
+
+    def begin_step(self):
+        """Sets the rates of the next step."""
+        step, state = self.state.step, self.state
+        epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
+        rates = [self._plan.rate(step, self.last_step, self._plateau.drops),
+                 conv1_factor(self._plan.schedule, self._progress_of_run())]
+        self._optimizer.conv1_factor.assign(rates[1])
+        if rates != state.scheduled:  # else a callback's rate would be overwritten at once
+            self._optimizer.learning_rate.assign(rates[0])
+            state.scheduled = rates
+        if step_of_epoch == 0 or step == self.first_step:
+            self.callbacks.on_epoch_begin(epoch)
+        self.callbacks.on_train_batch_begin(step_of_epoch)
+
+    def train_on(self, batch):
+        """Makes the step. Nothing is read from the device, unless a callback wants it."""
+        noise = self._plan.colour_noise * colour_noise_factor(self._plan.schedule, self._progress_of_run())
+        sums = self._train_step(batch, self.state.step, noise)
+        self._means.add(sums)
+        self._bad_pictures.add(self._strategy.experimental_local_results(batch["bad"]))
+        if self.callbacks.callbacks:
+            self.callbacks.on_train_batch_end(self.state.step % self._steps_per_epoch, _logs(
+                float(value) / self._plan.batch_size for value in sums))
+        self.state.step += 1
+
+    def _read_steps(self):
+        """Waits for the steps so far. Raises UserError where a loss is not finite, or too many pictures are bad."""
+        _stop_if_not_finite(self._means.fold(), self.state.step, self._model, self._pixels, self._dataset, self._plan)
+        self._bad_pictures.check()
+
+    def log_steps(self):
+        """Logs the steps since it was last called; returns the end of the progress line."""
+        self._read_steps()
+        (loss, top_1), rate = self._means.take_recent(), float(self._optimizer.learning_rate.numpy())
+        now = (self._training_seconds(), self.waiting.seconds, self.state.step)
+        seconds, waited, steps_done = (new - old for new, old in zip(now, self._logged))
+        self._logged = now
+        epoch = -(-self.state.step // self._steps_per_epoch)
+        self._log.write({
+            "step": self.state.step, "epoch": epoch, "train_loss": loss, "train_top_1": top_1, "learning_rate": rate,
+            "images_per_s": steps_done * self._plan.batch_size / seconds, "input_wait": waited / seconds,
+            "bad_pictures": len(self._bad_pictures)})
+        return (f"epoch {epoch}/{self._plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate {rate:.2g}, "
+                f"input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}")
+
+    def finish_epoch(self, stop):
+        """Evaluates, and tells whoever wants to know. A signal leaves before the evaluation is over:
+        it comes first when the training goes on.
+        """
+        state, plan = self.state, self._plan
+        if self.state.step > self.first_step:
+            pictures = (state.step - self.first_step) * plan.batch_size
+            state.train_images_per_s = pictures / self._training_seconds()
+        state.to_evaluate = True
+
+        def leave_if_asked(pictures):
+            if stop.alone:
+                raise _Interrupted
+
+        with self._paused:
+            try:
+                evaluated = evaluation.evaluate_split(self._strategy, self._model, self._pixels, self._dataset.evaluation,
+                                                      plan.batch_size, leave_if_asked)
+            except _Interrupted:
+                self.save()
+                self.leave(stop.alone)
+            state.to_evaluate = False
+            self._take_evaluation(evaluated)
+
+    def _take_evaluation(self, evaluated):
+        state, plan = self.state, self._plan
+        epoch, is_last = state.step // self._steps_per_epoch, state.step == self.last_step
+        train_loss, train_top_1 = self._means.take_epoch()
+        measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
+        if advice := self._stall.check(train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last):
+            self._note(advice)
+        self._plateau.after_epoch(1 - evaluated["top_1"])
+        self._best.after_epoch(state.step, evaluated)
+        self._log.write({"step": state.step, "epoch": epoch, "train_loss": train_loss, "train_top_1": train_top_1,
+                         "learning_rate": float(self._optimizer.learning_rate.numpy()), **measured})
+        self._note(f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
+                   f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}")
+        state.figures = evaluated | {"evaluated_on": self._dataset.evaluation.name, "step": state.step,
+                                     "train_images_per_s": state.train_images_per_s}
+        if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
+            state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
+        self.callbacks.on_epoch_end(epoch - 1, _logs((train_loss, train_top_1)) | {
+            f"val_{name}": value for name, value in measured.items()})
+
+    def save(self):
+        """Writes a checkpoint, from which a run goes on to the bits that this one would have."""
+        with self._paused:
+            self._read_steps()
+            state = self.state
+            state.plateau, state.sums, state.best = self._plateau.state(), self._means.epoch_sums(), self._best.state()
+            state.learning_rate, state.xla = float(self._optimizer.learning_rate.numpy()), self._train_step.xla
+            state.bad_pictures = self._bad_pictures.numbers()
+            if devices.is_chief(self._strategy):
+                checkpoints.save(self._model_dir, self._model, self._optimizer, state.to_json(),
+                                 keep=self._best.step if self._plan.patience else None)
+        self._saved = time.monotonic()
+
+    def leave(self, signalled):
+        self._note(f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again to go on from there")
+        sys.exit(128 + signalled)
+
+    def tell_why_it_ended(self):
+        if self._best.is_over:
+            self._note(f"stopped after step {self.state.step}: {self._plan.patience} epochs without a lower error than that of "
+                       f"step {self._best.step}")
+        elif self._model.stop_training:
+            self._note(f"stopped by a callback after step {self.state.step}")
+
+    def figures(self):
+        """Of the last evaluation; there is one now where there was none."""
+        return self.state.figures or evaluation.evaluate_split(
+            self._strategy, self._model, self._pixels, self._dataset.evaluation, self._plan.batch_size)
 
 
 def _check_model(model, classes):
@@ -263,9 +386,12 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note, objective
     return train_step
 
 
-def is_over(state, plan, last_step):
+def is_over(stored, plan, last_step):
     """Whether a training has nothing left to do after a checkpoint with this state; None: there is no checkpoint."""
-    return state is not None and (state["step"] >= last_step or Best(plan.patience, state.get("best")).is_over)
+    if stored is None:
+        return False
+    state = TrainingState.from_json(stored)
+    return state.step >= last_step and not state.to_evaluate or Best(plan.patience, state.best).is_over
 
 
 def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
@@ -278,36 +404,3 @@ def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""
     raise UserError(f"The loss is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}")
-
-
-class _StopSignal:
-    """Remembers SIGTERM or SIGINT until the step is done; a second one stops at once. In a `with`, on the main thread."""
-
-    _CHECK_EVERY = 8  # steps, where workers have to agree
-
-    def __init__(self, strategy):
-        self._strategy, self._here, self._before = strategy, 0, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number, frame):
-        del frame
-        self._here = number
-        for either in self._before:
-            signal.signal(either, signal.SIG_DFL)
-
-    def agree(self, step, due):
-        """(the signal that any worker got, or 0; whether the chief's checkpoint is due), the same on all workers."""
-        if devices.worker_count(self._strategy) == 1:
-            return self._here, due
-        if step % self._CHECK_EVERY:
-            return 0, False
-        asked = devices.over_workers(self._strategy, 100 * due + self._here)
-        return max(int(value) % 100 for value in asked), asked[0] >= 100

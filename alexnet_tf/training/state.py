@@ -1,0 +1,32 @@
+"""What a checkpoint keeps beside the weights: how far a training is, and what its schedule knows."""
+
+import dataclasses
+from typing import Any
+
+from alexnet_tf.training.optimizer import Plateau
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """state.json of a checkpoint; `to_json` and `from_json` alone know its layout."""
+
+    step: int = 0  # steps done
+    figures: dict | None = None  # of the last evaluation
+    best: dict | None = None  # metrics.Best.state()
+    plateau: dict = dataclasses.field(default_factory=lambda: Plateau().state())
+    sums: list = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])  # of the epoch so far
+    learning_rate: float | None = None  # as it was set last, by the schedule or by a callback
+    scheduled: list | None = None  # the rates that the schedule set last
+    xla: bool | None = None  # what xla=auto picked
+    bad_pictures: list = dataclasses.field(default_factory=list)  # numbers of those told already
+    data: str | None = None  # fingerprint of the data set that the numbers belong to
+    train_images_per_s: float | None = None  # of the run that got here, evaluation left out
+    to_evaluate: bool = False  # the epoch is over, and its evaluation was interrupted
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "TrainingState":
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in state.items() if name in known})
