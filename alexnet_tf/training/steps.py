@@ -49,6 +49,9 @@ class TrainStep:
         forward_backward = tf.function(make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla)
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
+        if not plain and objective.augment:
+            side = pixels.image_size
+            _check_augment(objective.augment, (rows, side, side, pixels.channels), (rows, len(class_names)))
 
         def replica_step(batch, step, strength):
             replica = tf.distribute.get_replica_context()
@@ -85,12 +88,19 @@ class TrainStep:
 
 
 def _augmented(augment, images, targets, seed):
-    """What `augment` makes of a replica's part of a batch. Raises UserError for other shapes."""
-    changed = [tf.cast(new, tf.float32) for new in augment(tf.cast(images, tf.float32), targets, seed)]
-    for new, old in zip(changed, (images, targets)):
-        if not new.shape.is_compatible_with(old.shape):
-            raise UserError(f"augment= gives {new.shape} for {old.shape}; the shapes of images and targets have to stay.")
-    return [tf.ensure_shape(new, old.shape) for new, old in zip(changed, (images, targets))]
+    """What `augment` makes of a replica's part of a batch."""
+    changed = augment(tf.cast(images, tf.float32), targets, seed)
+    return [tf.ensure_shape(tf.cast(new, tf.float32), old.shape) for new, old in zip(changed, (images, targets))]
+
+
+def _check_augment(augment, *shapes):
+    """Raises UserError unless `augment` leaves the shapes of images and targets as they are."""
+    floats = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    traced = tf.function(augment).get_concrete_function(*floats, tf.TensorSpec([2], tf.int64))
+    found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(traced.structured_outputs)]
+    if found != [tuple(shape) for shape in shapes]:
+        raise UserError(f"augment= makes {' and '.join(map(str, found))} of {shapes[0]} and {shapes[1]}; images and targets "
+                        "have to keep their shapes.")
 
 
 def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
