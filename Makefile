@@ -11,7 +11,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32

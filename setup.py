@@ -30,7 +30,7 @@ setuptools.setup(
     description="AlexNet for TensorFlow and Keras: the two-tower network of 2012, trained, exported, converted.",
     long_description=(_ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     license_files=["LICENSE"],
     keywords=["AlexNet", "TensorFlow", "Keras", "image classification", "LiteRT", "SavedModel"],
     classifiers=[

@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import pathlib
 import re
 import shlex
 import socket
@@ -26,6 +27,9 @@ import time
 import urllib.error
 import urllib.request
 
+from alexnet_tf.data import shapes
+
+ROOT = pathlib.Path(__file__).parent.parent
 LANGUAGES = ("sh", "python", "text")
 # The flags that `with` may change: how much is computed, never what.
 SMALLER = {"image_size", "epochs", "batch_size", "xla"}
@@ -76,12 +80,12 @@ def blocks(page: str, text: str) -> list[Block]:
             directives = []
         elif directives:
             raise ValueError(f"{page}:{number}: a comment for the journeys stands before no block")
-        elif "```" in line or "<!-- journey" in line or re.match(r"(    |\t)\s*[^\s*-]", line) and not found_list(text, number):
+        elif "```" in line or "<!-- journey" in line or re.match(r"(    |\t)\s*[^\s*-]", line) and not _in_list(text, number):
             raise ValueError(f"{page}:{number}: blocks are fenced, at the start of a line")
     return found
 
 
-def found_list(text, number):
+def _in_list(text, number):
     """Whether an indented line belongs to an item of a list."""
     for line in reversed(text.splitlines()[:number - 1]):
         if re.match(r"\s*([*-]|\d+\.) ", line):
@@ -215,9 +219,9 @@ class Journey:
                       lambda match: f"{match[1]} --port={self._ports['8500']} --rest_api_port={self._ports['8501']}", text)
 
     def _start(self, text, block):
-        log = self._running.enter_context(open(self._world / ".running.log", "w+"))
-        process = subprocess.Popen(["bash", "-c", f"exec {text}"], cwd=self._world, env=self._environment, stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=subprocess.STDOUT)
+        with open(self._world / ".running.log", "w") as log:
+            process = subprocess.Popen(["bash", "-c", f"exec {text}"], cwd=self._world, env=self._environment,
+                                       stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self._running.callback(process.wait)
         self._running.callback(process.terminate)
         url = self._with_free_ports(block.stays)
@@ -226,3 +230,16 @@ class Journey:
             with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url):
                 return
             time.sleep(0.05)
+
+
+def draw(folder, classes, numbers):
+    """Class folders of drawn pictures: {name: number of the shape}, under those numbers."""
+    for name, shape in classes.items():
+        (folder / name).mkdir(parents=True)
+        for number in numbers:
+            suffix = ".jpg" if name != "iris" or number % 2 == 0 else ".png"
+            (folder / name / f"{number}{suffix}").write_bytes(shapes.draw_jpeg("train", 10 * number + shape))
+
+
+BLOCKS = {path.relative_to(ROOT).as_posix(): blocks(path.relative_to(ROOT).as_posix(), path.read_text())
+          for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))}

@@ -92,8 +92,8 @@ def test_the_sdist_is_whole(sdist):
         there = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*")
                  if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)}
         assert not [path for path in there if not (sdist / path).exists()]
-    for name in ("BUILD_NOTES.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md",
-                 "constraints.txt", "pyproject.toml", "pytest.ini", "ruff.toml", "setup.py"):
+    for name in ("BUILD_NOTES.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
+                 "SECURITY.md", "constraints.txt", "pyproject.toml", "pytest.ini", "ruff.toml", "setup.py"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes()
 
 
