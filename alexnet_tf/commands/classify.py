@@ -1,8 +1,8 @@
 """Pictures to their most probable classes, by a SavedModel, a .tflite file or a server.
 
-    python tools/classify.py --model=saved_models/alexnet/1 flower.jpg
-    python tools/classify.py --model=alexnet.tflite flower.jpg
-    python tools/classify.py --server=http://127.0.0.1:8501 flower.jpg      # or grpc://127.0.0.1:8500
+    alexnet classify --model=saved_models/alexnet/1 flower.jpg
+    alexnet classify --model=alexnet.tflite flower.jpg
+    alexnet classify --server=http://127.0.0.1:8501 flower.jpg      # or grpc://127.0.0.1:8500
 """
 
 import pathlib

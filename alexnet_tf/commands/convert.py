@@ -1,6 +1,6 @@
 """A SavedModel to a .tflite file, refused when the two disagree on real pictures.
 
-    python tools/convert_tflite.py --saved_model=saved_models/alexnet/1 --output=alexnet.tflite
+    alexnet convert --saved_model=saved_models/alexnet/1 --output=alexnet.tflite
 
 Reads the SavedModel alone, and pictures of the data set that the model was trained on: of its evaluation split to compare the
 answers, of its training split to calibrate int8. Built-in operators only. Labels, normalisation and what goes in and out stand

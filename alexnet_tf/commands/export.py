@@ -1,6 +1,6 @@
 """A trained model to a SavedModel that serves, converts and classifies without this package.
 
-    python -m alexnet_tf.export --model_dir=models/alexnet --output=saved_models/alexnet
+    alexnet export --model_dir=models/alexnet --output=saved_models/alexnet
 
 Signatures, all over one set of weights, and all for any number N >= 1 of pictures: a server merges requests of several clients
 into one batch, whatever the signature, so that none may be for one picture alone.
@@ -13,7 +13,7 @@ into one batch, whatever the signature, so that none may be for one picture alon
     images           images: float32 [N, image_size, image_size, channels], RGB 0..255, scaled and cropped already
                      -> probabilities float32 [N, classes]
     images_uint8     the same for uint8: a quarter of the bytes on the wire
-    edge             as `images`, in operators that small runtimes execute fast: tools/convert_tflite.py reads it
+    edge             as `images`, in operators that small runtimes execute fast: alexnet convert reads it
 
 One picture of a batch that does not decode fails the batch: an answer made up for it could not be told from a true one.
 The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Beside the graph lie

@@ -1,11 +1,11 @@
 """Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
 
-    python -m alexnet_tf.finetune --pretrained=models/alexnet --dataset=folder --data_dir=flowers --model_dir=models/flowers
-    python -m alexnet_tf.finetune --pretrained=models/alexnet ... --trainable=fc6,fc7
+    alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures --model_dir=models/tuned
+    alexnet finetune --pretrained=models/shapes ... --trainable=fc6,fc7
 
-With --trainable=head the pictures go through the network once: what its layers make of them is kept in --features_dir, and the
-projection is trained on that. With more layers to train it is the training of alexnet_tf.train, the others frozen. What
-is written is a model directory like that of a training.
+With --trainable=head the pictures go through the network once: what its layers make of them is kept
+in --features_dir, and the projection is trained on that. With more layers to train, it is the loop of
+`alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
 import time
@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from alexnet_tf import console, disk
-from alexnet_tf.classifiers import Classifier
+from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, splits
 from alexnet_tf.errors import UserError
@@ -35,7 +35,7 @@ _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS, ba
 _TRAINING = app.define_training(FLAGS, 
      0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
 _PRETRAINED = flags.DEFINE_string("pretrained", None, "The model directory of a training, or a weights file that "
-                                  "tools/import_weights.py wrote.", flag_values=FLAGS)
+                                  "alexnet import-weights wrote.", flag_values=FLAGS)
 _TRAINABLE = flags.DEFINE_list("trainable", "head", "head: the fresh projection alone; all; or the layers to train as well, by "
                                "name: fc7, fc6, conv5, ... The others are frozen.", flag_values=FLAGS)
 _HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times --learning_rate for the fresh projection.", lower_bound=0.0, flag_values=FLAGS)
@@ -87,8 +87,11 @@ def main():
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
     saved = _print_savings(cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs)
-    app.report(figures | saved, _JSON.value, {"classes": answers.by_class(dataset.class_names), "confusions": answers.confusions(
-        dataset.class_names)})
+    # The table above has shown what was saved; with few classes a top-5 is no news.
+    quiet = {name: figures.pop(name) for name in ("top_5",) if len(dataset.class_names) <= TOP}
+    app.report(figures, _JSON.value, quiet | saved | {
+        "classes": answers.by_class(dataset.class_names),
+        "confusions": answers.confusions(dataset.class_names)})
 
 
 def _load_pretrained(classes):
@@ -170,7 +173,7 @@ def _tune_layers(strategy, model, dataset, pixels, plan):
 def _print_confusions(answers, class_names):
     """The confusion table: a row for what the pictures are, a column for what they were taken for."""
     if len(class_names) > _WIDEST_MATRIX:
-        print("  python -m alexnet_tf.evaluate lists which classes are taken for which")
+        print("  alexnet evaluate lists which classes are taken for which")
         return
     width, table = max(map(len, class_names)), np.zeros([len(class_names)] * 2, int)
     np.add.at(table, (answers.labels, answers.best[:, 0]), 1)

@@ -1,8 +1,8 @@
-"""Pretrained weights of others to one file that goes wherever a trained model directory goes.
+"""Other people's pretrained weights to one file that goes wherever a model directory goes.
 
-    python tools/import_weights.py --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
-    python -m alexnet_tf.export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet
-    python -m alexnet_tf.finetune --pretrained=models/bvlc_alexnet.npz --dataset=folder --data_dir=pictures
+    alexnet import-weights --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
+    alexnet export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet
+    alexnet finetune --pretrained=models/bvlc_alexnet.npz --dataset=folder --data_dir=pictures
 
 Reads Caffe's .caffemodel (bvlc_alexnet, bvlc_reference_caffenet), Toronto's bvlc_alexnet.npy, torchvision's weights as .pth or
 .safetensors, and our own: a model directory, or the weights.npz of one of its checkpoints. None of those frameworks is needed, and

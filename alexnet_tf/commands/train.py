@@ -1,10 +1,10 @@
-"""Trains AlexNet; started again with the same --model_dir it goes on where it stopped.
+"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
 
-    python -m alexnet_tf.train                                              # the embedded shapes
-    python -m alexnet_tf.train --dataset=folder --data_dir=flowers --model_dir=models/flowers --epochs=30
-    python -m alexnet_tf.train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
+    alexnet train                                              # the embedded shapes
+    alexnet train --dataset=folder --data_dir=pictures --model_dir=models/mine --epochs=30
+    alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
     TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' \
-        python -m alexnet_tf.train --distribution=multi_worker              # on each host, with its own index
+        alexnet train --distribution=multi_worker              # on each host, with its own index
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
 _TRAINING = app.define_training(FLAGS, 
      None, "; default: the paper's 0.01, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
-_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.", flag_values=FLAGS)
+_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see docs/variants.md.", flag_values=FLAGS)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1, flag_values=FLAGS)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99, flag_values=FLAGS)
 _INIT = flags.DEFINE_enum(
@@ -44,7 +44,7 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
     "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0, flag_values=FLAGS)
 _DATA_SERVICE = flags.DEFINE_list(
-    "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, with "
+    "data_service", [], "Where pictures are prepared: addresses of alexnet data-service, as grpc://host:5050, with "
     "commas between; default: in this process.", flag_values=FLAGS)
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.", flag_values=FLAGS)
 

@@ -1,13 +1,13 @@
-"""Pictures of a trained network: how its training went, what its first layer looks for, and what it makes of pictures.
+"""Figures of a trained network: how its training went, what its first layer looks for, and what it makes of pictures.
 
-    python tools/visualize.py --figure=curves --model_dir=models/alexnet --output=curves.png
-    python tools/visualize.py --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
-    python tools/visualize.py --figure=filters --model_dir=models/alexnet --output=filters.png
-    python tools/visualize.py --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
-    python tools/visualize.py --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
-    python tools/visualize.py --figure=confusions --model_dir=models/alexnet --output=confusions.png pictures/test
-    python tools/visualize.py --features=features.npz --model_dir=models/alexnet pictures/test
-    python tools/visualize.py --features=features.npz --model_dir=saved_models/alexnet/1 pictures/test     # what is deployed
+    alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
+    alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
+    alexnet visualize --figure=filters --model_dir=models/alexnet --output=filters.png
+    alexnet visualize --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
+    alexnet visualize --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
+    alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png pictures/test
+    alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
+    alexnet visualize --features=features.npz --model_dir=saved_models/alexnet/1 pictures/test     # what is deployed
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`: the kernels of conv1, a row
 of blocks for each tower, as in Figure 3 of the paper. `predictions` and `neighbours`: the two halves of its Figure 4, for pictures
