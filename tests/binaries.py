@@ -68,8 +68,7 @@ import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({path!r})
 socket.send_fds(server, [b"x"], [0, 1, 2])
-arguments = ["-m", "alexnet_tf", *sys.argv[1:]] if {name!r} == "alexnet" else sys.argv[1:]
-server.sendall(json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+server.sendall(json.dumps([[{name!r}, *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
 answers = server.makefile()
 child = int(answers.readline())
 for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,28 +110,32 @@ def _attend(client):
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)
-        _become(arguments)
+        _become(*arguments)
     for descriptor in (*descriptors, 0, 1, 2):
         os.close(descriptor)
     client.sendall(f"{child}\n".encode())
-    _, status, usage = os.wait4(child, 0)
-    if os.environ.get("JOURNEY_CPU"): open(os.environ["JOURNEY_CPU"], "a").write(f"{usage.ru_utime+usage.ru_stime:.1f} {' '.join(arguments)[:150]}\n")
+    _, status = os.waitpid(child, 0)
     with contextlib.suppress(BrokenPipeError):
         client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
-def _become(arguments):
+def _become(program, *arguments):
     import runpy
     import traceback
 
+    from alexnet_tf.__main__ import main
+
     status = 1
     try:
-        if arguments[0] == "-m":
-            sys.argv = arguments[1:]
+        if program == "alexnet":
+            sys.argv = [program, *arguments]
+            main()
+        elif arguments[0] == "-m":
+            sys.argv = list(arguments[1:])
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
-            sys.argv, sys.path[0] = arguments, str(pathlib.Path(arguments[0]).parent)
+            sys.argv, sys.path[0] = list(arguments), str(pathlib.Path(arguments[0]).parent)
             runpy.run_path(arguments[0], run_name="__main__")
         status = 0
     except SystemExit as end:

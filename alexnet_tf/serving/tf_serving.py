@@ -96,13 +96,14 @@ TensorFlow Serving bounds neither the length of a body nor the nesting of its JS
 def write(folder, saved_model, name):
     """Writes the files into `folder` and returns their paths; they are there all or not at all. Raises UserError."""
     source = pathlib.Path(saved_model).absolute()
-    versions = sorted(int(path.name) for path in source.glob("*") if path.name.isdecimal() and (path / "saved_model.pb").is_file())
-    if not versions:
+    numbers = sorted(int(path.name) for path in source.glob("*")
+                     if path.name.isdecimal() and (path / "saved_model.pb").is_file())
+    if not numbers:
         raise UserError(f"--saved_model={saved_model} holds no version; pass the folder that holds the versions that python -m "
                         "alexnet_tf.export wrote.")
     if '"' in str(source) or not str(source).isprintable() or "$" in str(source):
         raise UserError(f"--saved_model={saved_model}: its path cannot stand in a compose file; rename the folder.")
-    newest = versions[-1]
+    newest = numbers[-1]
     size = sum(path.stat().st_size for path in (source / str(newest)).rglob("*") if path.is_file())
     words = {"name": name, "label": versions.STABLE, "folder": folder, "source": source, "image": _IMAGE, "version": newest,
              "next": newest + 1, "metrics": monitoring.PATH, "timeout": 1000 * versions.REQUEST_SECONDS,
