@@ -66,7 +66,7 @@ def test_page_model_and_headers(page):
 
 def test_what_is_refused(page, monkeypatch):
     with (serve_page.Server(page / "net.tflite", 0) as server,
-          pytest.raises(UserError, match=f"--port={server.server_port} is not to be had .Address already in use")):
+          pytest.raises(UserError, match=f"--port={server.server_port} cannot be listened on .Address already in use")):
         serve_page.Server(page / "net.tflite", server.server_port)
     with pytest.raises(UserError, match="no.tflite cannot be read .No such file"):
         serve_page.Server(page / "no.tflite", 0)

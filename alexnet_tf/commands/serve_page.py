@@ -78,7 +78,7 @@ class Server(http.server.ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port),
                              functools.partial(Handler, model=str(model), node_modules=node_modules))
         except OSError as error:
-            raise UserError(f"--port={port} is not to be had ({error.strerror}); pass another, or 0 for any.") from None
+            raise UserError(f"--port={port} cannot be listened on ({error.strerror}); pass another, or 0 for any that is free.") from None
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), ConnectionError):  # a browser that leaves in the middle of a file may do so
