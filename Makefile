@@ -11,7 +11,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32
@@ -25,7 +25,7 @@ proof: $(VENV)/installed .venv-proof/installed .venv-mediapipe/installed example
 
 # Brings the LiteRT web runtime, of the version in package-lock.json, beside the page.
 browser: $(VENV)/installed examples/browser/node_modules
-	@echo "Now: $(BIN)/python tools/serve_page.py --model=FILE.tflite"
+	@echo "Now: $(BIN)/alexnet serve-page --model=FILE.tflite"
 
 examples/browser/node_modules: examples/browser/package-lock.json
 	@command -v npm > /dev/null || { echo "npm is needed (Debian: apt install npm)." >&2; exit 2; }

@@ -2,19 +2,61 @@
 
 import pathlib
 import re
+import shutil
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 _ROOT = pathlib.Path(__file__).parent
+
+
+
+class BuildWithPage(build_py):
+    """A wheel carries examples/browser as alexnet_tf/browser; a checkout is served from where it lies."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            page = pathlib.Path(self.build_lib, "alexnet_tf/browser")
+            page.mkdir(parents=True, exist_ok=True)
+            for path in (_ROOT / "examples/browser").iterdir():
+                if path.is_file():
+                    shutil.copy2(path, page)
+
 
 setuptools.setup(
     name="alexnet-tf",
     version=re.search(r'__version__ = "(.+)"', (_ROOT / "alexnet_tf/__init__.py").read_text())[1],
     description="AlexNet for TensorFlow and Keras: the two-tower network of 2012, trained, exported, converted.",
-    long_description=(_ROOT / "README.md").read_text() if (_ROOT / "README.md").exists() else "",
+    long_description=(_ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["AlexNet", "TensorFlow", "Keras", "image classification", "LiteRT", "SavedModel"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     packages=setuptools.find_packages(include=["alexnet_tf", "alexnet_tf.*"]),
-    package_data={"alexnet_tf": ["py.typed"], "alexnet_tf.data": ["imagenet_classes.txt"]},
+    cmdclass={"build_py": BuildWithPage},
+    package_data={
+        "alexnet_tf": ["py.typed"],
+        "alexnet_tf.commands.benchmarks": ["elsewhere/*.py"],  # programs for other environments
+        "alexnet_tf.data": ["imagenet_classes.txt"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1,<3",
@@ -31,9 +73,10 @@ setuptools.setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
-        "pictures": ["pillow-heif>=1,<2"],  # HEIC, for tools/prepare_dataset.py
-        "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2", "tensorflow-serving-api>=2.21,<2.22",
-                    "uvicorn>=0.50,<1"],
+        "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "pictures": ["pillow-heif>=1,<2"],  # HEIC, for alexnet prepare
+        "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2",
+                    "tensorflow-serving-api>=2.21,<2.22", "uvicorn>=0.50,<1"],
         "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
         "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
     },

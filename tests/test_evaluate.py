@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASS_NAMES, write_pictures
+from conftest import CLASS_NAMES, write_lenet5, write_pictures
 from PIL import Image
 
 from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
-from alexnet_tf.data import datasets
+from alexnet_tf.data import datasets, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import saved_model, tflite_metadata
 from alexnet_tf.network.model import build_model
@@ -309,6 +309,24 @@ def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
         and "step 7 answers" not in run.notes
     )
     assert [row.get("only_answer") for row in figures["models"]] == [None, 1]
+
+
+def test_top_5_is_shown_where_it_can_be_wrong(run, evaluate, tmp_path):
+    printed, figures = evaluate("--models=model,saved")  # of three classes
+    assert "top-1 error" in printed and "top-5" not in printed and "top_5" not in printed
+    assert figures["top_5"] == 1.0 and figures["models"][0]["top_5_error"] == 0.0
+    names = [f"class {number}" for number in range(6)]
+    for number, name in enumerate(names):
+        (tmp_path / "six/test" / name).mkdir(parents=True)
+        (tmp_path / "six/test" / name / "0.jpg").write_bytes(shapes.draw_jpeg("test", number))
+        (tmp_path / "six/train" / name).mkdir(parents=True)
+        (tmp_path / "six/train" / name / "1.jpg").write_bytes(shapes.draw_jpeg("train", number))
+    write_lenet5(tmp_path / "model", names)
+    settings = checkpoints.read_settings(tmp_path / "model")
+    checkpoints.write_settings(tmp_path / "model", settings | {
+        "flags": {"dataset": "folder", "data_dir": str(tmp_path / "six"), "seed": 0}})
+    printed = run("-m", "alexnet_tf.evaluate", "--model_dir=model", cwd=tmp_path)
+    assert "  top-1 error  top-5 error  pictures  class" in printed and "top_5_error" in printed
 
 
 def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):

@@ -77,6 +77,8 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     rows = [line.split()[-3:] for line in table if line.split()[:1] in (["1"], ["2"], ["3"])]
     counts = np.array([[int(count.replace(".", "0")) for count in row] for row in rows])
     assert counts.sum(1).tolist() == [3, 3, 3] and np.trace(counts) / 9 == pytest.approx(figures["top_1"])
+    # What is raw, or always right, is in --json alone.
+    assert not [line for line in table if line.split()[:1] in (["multiply_adds"], ["top_5"])]
     # By hand: lenet5's forward pass, twice for each of 24 pictures and once for 9, and the projection's two products of a step.
     forward = sum(map(multiply_adds, model.layers))
     assert figures["multiply_adds"] == 57 * forward + state["step"] * 6 * 2 * 84 * 3

@@ -16,10 +16,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "examples/browser"
 
 
+def write_runtime(node_modules, version="2.5.3"):
+    core = node_modules / "@litertjs/core"
+    core.mkdir(parents=True)
+    (core / "package.json").write_text(json.dumps({"version": version}))
+    (core / "core.js").write_text(f"the runtime {version}")
+
+
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """A folder that stands for the page with its runtime, and a model that is taken for one of ours."""
-    (tmp_path / "page/node_modules/@litertjs/core").mkdir(parents=True)
+    write_runtime(tmp_path / "page/node_modules")
+    (tmp_path / "page/package.json").write_text('{"dependencies": {"@litertjs/core": "2.5.3"}}')
     (tmp_path / "page/index.html").write_text("the page")
     (tmp_path / "secret.txt").write_text("not of the page")
     (tmp_path / "net.tflite").write_bytes(b"the model")
@@ -56,15 +64,34 @@ def test_page_model_and_headers(page):
             assert get(path)[0] == 404
 
 
-def test_what_is_refused(page):
+def test_what_is_refused(page, monkeypatch):
     with (serve_page.Server(page / "net.tflite", 0) as server,
-          pytest.raises(UserError, match=f"--port={server.server_port} is not to be had .Address already in use")):
+          pytest.raises(UserError, match=f"--port={server.server_port} cannot be listened on .Address already in use")):
         serve_page.Server(page / "net.tflite", server.server_port)
     with pytest.raises(UserError, match="no.tflite cannot be read .No such file"):
         serve_page.Server(page / "no.tflite", 0)
-    (page / "page/node_modules/@litertjs/core").rmdir()
-    with pytest.raises(UserError, match="no LiteRT web runtime beside it yet; run make browser first"):
+    (page / "page/node_modules/@litertjs/core/package.json").unlink()
+    with pytest.raises(UserError, match="node_modules does not hold the LiteRT web runtime; run npm install @litertjs/core@2.5.3"):
         serve_page.Server(page / "net.tflite", 0)
+    (page / "Makefile").write_text("")
+    (page / "examples").mkdir()
+    (page / "page").rename(page / "examples/browser")
+    monkeypatch.setattr(serve_page, "PAGE", page / "examples/browser")
+    with pytest.raises(UserError, match="does not hold the LiteRT web runtime; run make browser"):
+        serve_page.Server(page / "net.tflite", 0)
+    write_runtime(page / "elsewhere", "2.4.0")
+    with pytest.raises(UserError, match="elsewhere holds @litertjs/core 2.4.0, but the page needs 2.5.3"):
+        serve_page.Server(page / "net.tflite", 0, page / "elsewhere")
+
+
+def test_the_runtime_may_be_elsewhere(page):
+    write_runtime(page / "elsewhere/node_modules")
+    (page / "page/node_modules/@litertjs/core/core.js").write_text("beside the page")
+    for node_modules, body in ((None, b"beside the page"), (page / "elsewhere/node_modules", b"the runtime 2.5.3")):
+        with answers(serve_page.Server(page / "net.tflite", 0, node_modules)) as get:
+            assert get("/node_modules/@litertjs/core/core.js")[::2] == (200, body)
+            for path in ("/node_modules/../../secret.txt", "/node_modules/%2e%2e/%2e%2e/secret.txt"):
+                assert get(path)[0] == 404
 
 
 def test_a_browser_that_leaves_is_no_error(page, capsys):
@@ -77,7 +104,7 @@ def test_a_browser_that_leaves_is_no_error(page, capsys):
             assert bool(capsys.readouterr().err) == told
 
 
-def test_a_file_that_is_not_ours_is_refused(serve_page):
+def test_a_file_that_is_not_ours_is_refused():
     with pytest.raises(UserError, match="index.html is not a file that tools/convert_tflite.py wrote"):
         serve_page.Server(PAGE / "index.html", 0)
 

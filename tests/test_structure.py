@@ -1,7 +1,8 @@
-"""The shape of the project: imports flow one way, the README's map is the truth, and the network's picture is drawn whole."""
+"""The shape of the project: imports flow one way, docs/architecture.md has the truth, and the network's picture is drawn whole."""
 
 import ast
 import pathlib
+import re
 
 import pytest
 from PIL import Image
@@ -52,6 +53,19 @@ def test_imports_go_downward_only(path):
     own = part(path)
     upward = [name for name in imports(path) - {own} if floor_of(name) >= floor_of(own)]
     assert not upward, f"{path} on floor {floor_of(own)} imports {upward}"
+
+
+def test_the_page_of_the_architecture_has_every_file_and_every_floor():
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", page.split("| file in `alexnet_tf/`")[1].split("\n\n")[0]))
+    files = {str(path.relative_to(PACKAGE)) for path in FILES if path.name != "__init__.py"}
+    folders = {name for name in named if name.endswith("/")}
+    assert {name for name in files if not name.startswith(tuple(folders))} == named - folders
+    drawn = page.split("```text")[1].split("```")[0]
+    at = [min(drawn.index(f" {name}{end}") for end in (".py", "/") if f" {name}{end}" in drawn)
+          for names in reversed(FLOORS[:-1]) for name in names[:1]]
+    assert at == sorted(at)  # the highest floor first
+    assert all(re.search(rf" {name}(\.py|/)", drawn) for names in FLOORS[:-1] for name in names)
 
 
 def modules_of(folder):

@@ -26,7 +26,7 @@ from alexnet_tf.training.optimizer import SCHEDULES
 
 def define_json(flag_values):
     return flags.DEFINE_string(
-        "json", None, "Writes the figures that are printed to this file as well, as one JSON object.",
+        "json", None, "Writes the numbers that are printed to this file as well, as one JSON object.",
         flag_values=flag_values)
 
 

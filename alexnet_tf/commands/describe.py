@@ -1,10 +1,12 @@
 """The layers of a network as a table or a picture, or two networks side by side.
 
-    python tools/describe.py --variant=paper
-    python tools/describe.py --variant=lenet5,paper --picture=comparison.png
-    python tools/describe.py --variant=paper --picture=network.png          # the block diagram of the towers
+    alexnet describe --variant=paper
+    alexnet describe --variant=lenet5,paper --picture=comparison.png
+    alexnet describe --variant=paper --picture=network.png          # the block diagram of the towers
 
-Every figure is read from the Keras model itself. A multiply-add is one; memory is of float32, for one picture.
+Every number is read from the Keras model itself. `conv1` is both towers together; the model has them
+as conv1a and conv1b. A multiplication with its addition counts once; memory is of float32, for one
+picture.
 """
 
 import collections

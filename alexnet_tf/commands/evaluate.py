@@ -1,11 +1,12 @@
 """Errors and loss of trained models, alone and together, over the evaluation pictures, each counted once.
 
     alexnet evaluate --model_dir=models/alexnet
-    alexnet evaluate --models=models/a,models/b,models/c --views=10         # an ensemble, from ten views
-    alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite      # what is deployed
+    alexnet evaluate --models=models/a,models/b,models/c --views=10      # an ensemble, from ten views
+    alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite   # what is deployed
 
-The error in 2012 was that of ten views: four corners and the centre, each and its mirror image. Probabilities are averaged, over
-the views and then over the models.
+The error of 2012 came from ten views: four corners and the centre, each with its mirror image.
+Probabilities are averaged, first over the views and then over the models. With five classes or
+fewer, top-5 is always right and is left out of the tables.
 """
 
 import math
@@ -16,6 +17,7 @@ import keras
 from absl import flags
 
 from alexnet_tf import console, networks
+from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets, splits
 from alexnet_tf.errors import UserError
@@ -95,15 +97,20 @@ def _report(models, weights, dataset, answers, figures):
             console.note(f"{row['model']} answers every picture with {answer}: it does not tell "
                          "the classes apart.")
     print(f"{' + '.join(model.name for model in models)}, on {dataset.name} ({dataset.evaluation.name}):")
-    app.report(_figures(together) | figures, _JSON.value, {"models": rows, "classes": classes, "confusions": confusions})
+    tops = ("top_1", "top_5") if len(dataset.class_names) > TOP else ("top_1",)
+    metrics = _figures(together) | figures
+    hidden = {} if "top_5" in tops else {name: metrics.pop(name) for name in ("top_5", "top_5_error")}
+    app.report(metrics, _JSON.value,
+               hidden | {"models": rows, "classes": classes, "confusions": confusions})
+    heading = "".join(f"  {top.replace('_', '-')} error" for top in tops)
     if len(models) > 1:
-        print("\n  top-1 error  top-5 error    loss  weight  each model alone")
+        print(f"\n{heading}    loss  weight  each model alone")
         for row in rows:
-            print(f"{_errors(row)}  {row['loss']:6.4f}  {row['weight']:6g}  {row['model']}")
-    print(f"\n  top-1 error  top-5 error  pictures  class{_first(_WORST_CLASSES, classes)}")
+            print(f"{_errors(row, tops)}  {row['loss']:6.4f}  {row['weight']:6g}  {row['model']}")
+    print(f"\n{heading}  pictures  class{_first(_WORST_CLASSES, classes)}")
     for row in classes[:_WORST_CLASSES]:
         wrong = f" (most often called {row['most_common_wrong']}: {row['wrong_pictures']})" if row["wrong_pictures"] else ""
-        print(f"{_errors(row)}  {row['pictures']:8}  {row['class']}{wrong}")
+        print(f"{_errors(row, tops)}  {row['pictures']:8}  {row['class']}{wrong}")
     if confusions:
         print(f"\n  pictures  of a class called another{_first(_FREQUENT_CONFUSIONS, confusions)}")
         for name, answer, pictures in confusions[:_FREQUENT_CONFUSIONS]:
@@ -115,8 +122,8 @@ def _figures(answers):
     return figures | {f"{top}_error": 1 - figures[top] for top in ("top_1", "top_5")}
 
 
-def _errors(row):
-    return f"  {row['top_1_error']:11.2%}  {row['top_5_error']:11.2%}"
+def _errors(row, tops):
+    return "".join(f"  {row[f'{top}_error']:11.2%}" for top in tops)
 
 
 def _first(count, rows):

@@ -1,11 +1,11 @@
 """Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
 
-    alexnet finetune --pretrained=models/alexnet --dataset=folder --data_dir=flowers --model_dir=models/flowers
-    alexnet finetune --pretrained=models/alexnet ... --trainable=fc6,fc7
+    alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures --model_dir=models/tuned
+    alexnet finetune --pretrained=models/shapes ... --trainable=fc6,fc7
 
-With --trainable=head the pictures go through the network once: what its layers make of them is kept in --features_dir, and the
-projection is trained on that. With more layers to train it is the training of alexnet train, the others frozen. What
-is written is a model directory like that of a training.
+With --trainable=head the pictures go through the network once: what its layers make of them is kept
+in --features_dir, and the projection is trained on that. With more layers to train, it is the loop of
+`alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
 import time
@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from alexnet_tf import console, networks
-from alexnet_tf.classifiers import Classifier
+from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, splits
 from alexnet_tf.errors import UserError
@@ -85,8 +85,11 @@ def main():
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
     saved = _print_savings(cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs)
-    app.report(figures | saved, _JSON.value, {"classes": answers.by_class(dataset.class_names), "confusions": answers.confusions(
-        dataset.class_names)})
+    # The table above has shown what was saved; with few classes a top-5 is no news.
+    quiet = {name: figures.pop(name) for name in ("top_5",) if len(dataset.class_names) <= TOP}
+    app.report(figures, _JSON.value, quiet | saved | {
+        "classes": answers.by_class(dataset.class_names),
+        "confusions": answers.confusions(dataset.class_names)})
 
 
 def _load_pretrained(classes):

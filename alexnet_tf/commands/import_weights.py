@@ -1,4 +1,4 @@
-"""Pretrained weights of others to one file that goes wherever a trained model directory goes.
+"""Other people's pretrained weights to one file that goes wherever a model directory goes.
 
     alexnet import-weights --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
     alexnet export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet

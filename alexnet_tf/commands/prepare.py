@@ -1,12 +1,12 @@
 """Any data set stored once at 256 x 256, as in 2012, so that training need not scale it again; or every picture of it checked.
 
-    python tools/prepare_dataset.py --dataset=imagenet2012 --output=imagenet256
-    python -m alexnet_tf.train --dataset=imagenet2012 --data_dir=imagenet256
-    python tools/prepare_dataset.py --dataset=folder --data_dir=pictures --check
+    alexnet prepare --dataset=imagenet2012 --output=imagenet256
+    alexnet train --dataset=imagenet2012 --data_dir=imagenet256
+    alexnet prepare --dataset=folder --data_dir=pictures --check
 
 AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed BMP, which nothing else here reads, are read.
 
-What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that was killed goes on where it was.
+What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that was killed continues where it was.
 """
 
 import pathlib

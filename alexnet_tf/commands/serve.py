@@ -1,11 +1,11 @@
 """Serves an export as TensorFlow Serving does, or writes the files with which TensorFlow Serving itself serves it.
 
-    python tools/serve.py --saved_model=saved_models/alexnet                            # gRPC on 8500, REST on 8501
-    python tools/serve.py --saved_model=saved_models/alexnet --emit_config=serving      # for Docker: serving/README.md goes on
+    alexnet serve --saved_model=saved_models/alexnet                            # gRPC on 8500, REST on 8501
+    alexnet serve --saved_model=saved_models/alexnet --emit_config=serving      # for Docker: see serving/README.md
 
 The newest version below the folder is served; a newer one takes its place as soon as it is there and has answered its warm-up
-requests, and no request is lost. SIGTERM and Ctrl-C: it is ready no more and takes no new connections, clients that are connected
-are answered and told to leave, then it ends with status 143 or 130. A second one ends it at once.
+requests. No request is lost. SIGTERM and Ctrl-C: it stops being ready and takes no new connections; clients that are connected
+are answered and told to leave; then it ends with status 143 or 130. A second one ends it at once.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Trains AlexNet; started again with the same --model_dir it goes on where it stopped.
+"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
 
     alexnet train                                              # the embedded shapes
-    alexnet train --dataset=folder --data_dir=flowers --model_dir=models/flowers --epochs=30
+    alexnet train --dataset=folder --data_dir=pictures --model_dir=models/mine --epochs=30
     alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
     TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' \
         alexnet train --distribution=multi_worker              # on each host, with its own index
@@ -27,9 +27,10 @@ _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_TRAINING = app.define_training(FLAGS,
-     None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more", epochs=90, schedule="plateau", patience=0)
-_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see README.md.", flag_values=FLAGS)
+_TRAINING = app.define_training(
+    FLAGS, None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more",
+    epochs=90, schedule="plateau", patience=0)
+_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see docs/variants.md.", flag_values=FLAGS)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1, flag_values=FLAGS)
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99, flag_values=FLAGS)
 _INIT = flags.DEFINE_enum(

@@ -1,4 +1,4 @@
-"""Pictures of a trained network: how its training went, what its first layer looks for, and what it makes of pictures.
+"""Figures of a trained network: how its training went, what its first layer looks for, and what it makes of pictures.
 
     alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
     alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png

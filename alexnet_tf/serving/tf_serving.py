@@ -69,7 +69,7 @@ Start it, and ask it, over REST and over gRPC:
 
     docker compose --file {folder}/compose.yaml up --detach --wait
     echo '{{"instances": [{{"b64": "'$(base64 -w0 picture.jpg)'"}}]}}' | curl --data @- http://127.0.0.1:8501/v1/models/{name}:predict
-    python tools/classify.py --server=grpc://127.0.0.1:8500 --model_name={name} picture.jpg
+    alexnet classify --server=grpc://127.0.0.1:8500 --model_name={name} picture.jpg
 
 | file | holds |
 |---|---|
@@ -87,7 +87,7 @@ ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, mo
 To roll back, move `{label}` back.
 
 Merged into one batch, a picture that does not decode fails all requests of the batch, and TensorFlow Serving does not try them
-again one by one, as `tools/serve.py` does. If your clients send files that nobody has looked at, take `--enable_batching` out.
+again one by one, as `alexnet serve` does. If your clients send files that nobody has looked at, take `--enable_batching` out.
 TensorFlow Serving bounds neither the length of a body nor the nesting of its JSON, and has no passwords: put a proxy in front of it
 (nginx: `client_max_body_size 32m`) before anybody but you can reach it.
 """
@@ -96,10 +96,10 @@ TensorFlow Serving bounds neither the length of a body nor the nesting of its JS
 def write(folder, saved_model, name):
     """Writes the files into `folder` and returns their paths; they are there all or not at all. Raises UserError."""
     source = pathlib.Path(saved_model).absolute()
-    numbers = sorted(int(path.name) for path in source.glob("*") if path.name.isdecimal() and (path / "saved_model.pb").is_file())
+    numbers = [number for number, path in sorted(disk.numbered(source).items()) if (path / "saved_model.pb").is_file()]
     if not numbers:
-        raise UserError(f"saved_model={saved_model} holds no version; pass the folder that holds the versions that python -m "
-                        "alexnet_tf.export wrote.")
+        raise UserError(f"saved_model={saved_model} holds no version; pass the folder that holds the versions that "
+                        "alexnet export wrote.")
     if '"' in str(source) or not str(source).isprintable() or "$" in str(source):
         raise UserError(f"saved_model={saved_model}: its path cannot stand in a compose file; rename the folder.")
     newest = numbers[-1]
