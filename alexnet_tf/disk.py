@@ -58,7 +58,12 @@ def locked(folder, flag="--model_dir", at_work="trained"):
 
 def replace_text(path, text):
     """Writes a file whose name holds either all of the old text or all of the new, whatever happens."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path, content):
+    """`replace_text` for bytes."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
+    unfinished.write_bytes(content)
     flush(unfinished)
     unfinished.replace(path)
