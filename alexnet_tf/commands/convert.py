@@ -51,7 +51,8 @@ def main():
         return
     artifacts.check_sums(_SAVED_MODEL.value)
     pixels = Preprocessing(**manifest["preprocessing"])
-    dataset = datasets.open_dataset(*app.dataset_or(FLAGS, manifest["training"]["flags"]))
+    seen = artifacts.read_record(_SAVED_MODEL.value)
+    dataset = datasets.open_dataset(*app.dataset_or(FLAGS, manifest["training"]["flags"]), seen=seen)
     if list(dataset.class_names) != class_names:
         raise UserError(f"--dataset={dataset.name} has other classes than {_SAVED_MODEL.value}; pass pictures like those that it "
                         "was trained on.")
@@ -59,7 +60,7 @@ def main():
     int8 = _QUANTIZATION.value == "int8"
     calibration = [image for image, _ in tflite.images_of(dataset.train, pixels, _CALIBRATION_PICTURES)] if int8 else []
     content = tflite.convert(_SAVED_MODEL.value, _QUANTIZATION.value, calibration)
-    content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in class_names), manifest)
+    content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in class_names), manifest, seen)
     figures = tflite.compare(_SAVED_MODEL.value, content, dataset.evaluation, pixels, _QUANTIZATION.value, _PICTURES.value)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:

@@ -8,6 +8,7 @@ The error in 2012 was that of ten views: four corners and the centre, each and i
 the views and then over the models.
 """
 
+import functools
 import math
 import pathlib
 import time
@@ -18,7 +19,7 @@ from absl import flags
 from alexnet_tf import console
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.commands import app
-from alexnet_tf.data import datasets, splits
+from alexnet_tf.data import datasets, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.preprocessing import Preprocessing
@@ -83,25 +84,39 @@ def _open_model_dir(path):
     model, settings, state = checkpoints.load_model(path, console.note)
     pixels = Preprocessing(**settings["preprocessing"])
     return Classifier(f"{path}, step {state['step']}", evaluation.model_probabilities(model, pixels), pixels,
-                      tuple(settings["class_names"]), settings["flags"])
+                      tuple(settings["class_names"]), settings["flags"], record=record.read(path))
 
 
 def _open_dataset(models):
     """The data set that the flags name, or that the first model was trained on. Raises UserError where it cannot judge a model."""
-    name, data_dir, seed = app.dataset_or(FLAGS, models[0].trained_with)
-    dataset = datasets.open_dataset(name, data_dir, seed)
-    drawn = pathlib.Path(data_dir).absolute() if dataset.evaluation.name == splits.HELD_OUT_SPLIT else None
-    for model in models:
-        if model.class_names != dataset.class_names:
-            raise UserError(f"{model.name} knows {_describe(model.class_names)}, but --dataset={dataset.name} has "
-                            f"{_describe(dataset.class_names)}; all models and the data set need the same, in the same order.")
-        trained_with = model.trained_with
-        if drawn and trained_with["data_dir"] == str(drawn) and trained_with["seed"] != seed:
-            raise UserError(f"{model.name} was trained with --seed={trained_with['seed']}, so on some of the pictures of {drawn} "
-                            f"that --seed={seed} keeps for evaluation; nets to be compared need a folder test/.")
-    for line in dataset.notes:
-        console.note(line)
+    name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
+    _check_classes(models[0], models[1:])
+    dataset = datasets.open_evaluation(name, data_dir, models[0].class_names, [model.record for model in models], names)
+    _check_classes(dataset, models)
+    for line in (*dataset.notes, *map(functools.partial(_tell_seen, dataset.evaluation), models)):
+        if line:
+            console.note(line)
     return dataset
+
+
+def _check_classes(of, models):
+    """Raises UserError unless each of `models` knows the classes of `of`, a Classifier or a Dataset, in their order."""
+    for model in models:
+        if model.class_names != of.class_names:
+            raise UserError(f"{model.name} knows {_describe(model.class_names)}, but {of.name} has {_describe(of.class_names)}; "
+                            "all models and the data set need the same, in the same order.")
+
+
+def _seen(split, model):
+    """How many of the pictures of `split` the model was trained on; None where that is not known."""
+    return int(model.record.has_seen(split.identities).sum()) if model.record else None
+
+
+def _tell_seen(split, model):
+    count = _seen(split, model)
+    if count is None:
+        return f"{model.name} has no record of what it was trained on: it may have seen these pictures."
+    return f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of them says little." if count else ""
 
 
 def _describe(class_names):
@@ -112,7 +127,7 @@ def _report(models, weights, dataset, answers, figures):
     """Prints the tables of the last of `answers`, which is that of all models together; --json gets them whole."""
     together = answers[-1]
     classes, confusions = together.by_class(dataset.class_names), together.confusions(dataset.class_names)
-    rows = [{"model": model.name, "weight": weight} | _figures(one)
+    rows = [{"model": model.name, "weight": weight, "trained_on": _seen(dataset.evaluation, model)} | _figures(one)
             for model, weight, one in zip(models, weights or [1.0] * len(models), answers)]
     print(f"{' + '.join(model.name for model in models)}, on {dataset.name} ({dataset.evaluation.name}):")
     app.report(_figures(together) | figures, _JSON.value, {"models": rows, "classes": classes, "confusions": confusions})

@@ -19,6 +19,7 @@ One picture of a batch that does not decode fails the batch: an answer made up f
 The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Beside the graph lie
     assets/labels.txt           a class name a line, in the order of the probabilities
     assets.extra/manifest.json  variant, preprocessing, accuracy, training settings, versions, sha256 of the weights
+    assets.extra/pictures.npz    digests of the pictures that it was trained on, by which evaluate knows them
     assets.extra/tf_serving_warmup_requests  what TensorFlow Serving answers to itself before it serves
     assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it in the version's folder
 """
@@ -29,6 +30,7 @@ from absl import flags
 
 from alexnet_tf import console
 from alexnet_tf.commands import app
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -72,7 +74,8 @@ def main():
         if other:
             raise UserError(f"{path} is there already, with other {', '.join(other)}; pass --version=next, or remove it.")
     else:
-        saved_model.write(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path)
+        saved_model.write(model, Preprocessing(**settings["preprocessing"]), settings["class_names"], manifest, path,
+                          record.read(_MODEL_DIR.value))
     print(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     app.report({"parameters": model.count_params(), "megabytes": size / 1e6,

@@ -17,7 +17,7 @@ from absl import flags
 from alexnet_tf import console, disk
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, splits
+from alexnet_tf.data import bad_pictures, datasets, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, training_work
@@ -65,13 +65,14 @@ def main():
     identity = {
         "variant": settings["variant"], "image_size": pixels.image_size, "dropout_rate": settings["dropout_rate"],
         "dataset": _DATASET.value, "batch_size": batch_size, "seed": _TRAINING.seed.value, "class_names": list(dataset.class_names),
-        "training_pictures": dataset.train.examples, "data_fingerprint": dataset.fingerprint,
         "pretrained_sha256": checkpoints.weights_digest(surgery.trunk(model)), "trained_layers": trained}
-    checkpoints.check_same(model_dir, checkpoints.read_settings(model_dir), identity)
+    stored = checkpoints.read_settings(model_dir)
+    checkpoints.check_same(model_dir, stored, identity)
+    if stored and (changes := record.check_goes_on(model_dir, record.read(model_dir), dataset)):
+        console.note(changes)
     _tell(dataset, batch_size)
     console.note(f"{settings['variant']} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
-                 f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
-                 f"({dataset.evaluation.name})")
+                 f"{dataset.describe()}")
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
@@ -81,8 +82,12 @@ def main():
         if not loop.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
             checkpoints.write_settings(model_dir, identity | {
                 "preprocessing": settings["preprocessing"], "flags": app.values_of(FLAGS)} | app.provenance())
+            record.write(model_dir, record.union([record.read(model_dir), _pretrained_record(), record.of(dataset)]))
         tune = _tune_head if len(trained) == 1 else _tune_layers
         figures, answers, cost = tune(strategy, model, dataset, pixels, plan)
+    if dataset.chose():
+        answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
+        figures = evaluation.as_chosen(figures) | answers.figures()
     print(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
@@ -101,11 +106,18 @@ def _load_pretrained(classes):
     return keras.Model(model.input, fresh(last.input), name=model.name), settings
 
 
+def _pretrained_record():
+    """What --pretrained was trained on, or None: a weights file says nothing of that."""
+    return record.read(_PRETRAINED.value) if _PRETRAINED.value else None
+
+
 def _open_dataset(replicas):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value)
+    seen = record.union([record.read(_MODEL_DIR.value), _pretrained_record()])
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
+                                    app.is_choosing(_TRAINING), seen)
     most = dataset.train.examples // replicas * replicas
     if most == 0:
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {replicas} replicas; use fewer.")
@@ -118,6 +130,11 @@ def _tell(dataset, batch_size):
     Raises UserError if too many cannot be read.
     """
     bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note)
+    known = _pretrained_record()
+    for split in dataset.evaluations() if known else ():
+        if count := known.has_seen(split.identities).sum():
+            console.note(f"{_PRETRAINED.value} was trained on {count} of the {split.examples} pictures of {split.name}: what is "
+                         "right of them says little.")
     for line in splits.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
         console.note(line)
     if batch_size < _BATCH_SIZE.value:
@@ -161,10 +178,14 @@ def _tune_layers(strategy, model, dataset, pixels, plan):
     with strategy.scope():
         optimizer = _optimizer(model)
     figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value)
-    classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, dataset.class_names, {})
-    (answers,) = evaluation.answers(strategy, [classifier], dataset.evaluation, plan.batch_size)
+    answers = _answers(strategy, model, pixels, dataset.evaluation, dataset.class_names, plan.batch_size)
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))
+
+
+def _answers(strategy, model, pixels, split, class_names, batch_size):
+    classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, class_names, {})
+    return evaluation.answers(strategy, [classifier], split, batch_size)[0]
 
 
 def _print_confusions(answers, class_names):

@@ -17,11 +17,11 @@ from absl import flags
 
 from alexnet_tf import console, disk
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, pipeline
+from alexnet_tf.data import bad_pictures, datasets, pipeline, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing, default_resize
-from alexnet_tf.training import checkpoints, devices, loop
+from alexnet_tf.training import checkpoints, devices, evaluation, loop
 from alexnet_tf.training.optimizer import SGD2012
 
 FLAGS = flags.FlagValues()
@@ -79,7 +79,7 @@ def _train(strategy, until_trained):
     if chief:
         console.note(
             f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
-            f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
+            f"{dataset.describe()}; "
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=learning_rate, xla=_xla(), colour_noise=_colour_noise(),
                     data_service=tuple(_DATA_SERVICE.value))
@@ -92,7 +92,10 @@ def _train(strategy, until_trained):
         if not loop.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
             settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.values_of(FLAGS)}
             checkpoints.write_settings(model_dir, settings | app.provenance())
+            record.write(model_dir, record.union([record.read(model_dir), record.of(dataset)]))
     figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, model_dir)
+    if dataset.chose():
+        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(strategy, model, pixels, dataset.test, batch_size)
     if chief:
         print(f"{model_dir}:")
         app.report(figures, _JSON.value)
@@ -116,11 +119,14 @@ def _open(model_dir, batch_size, chief, until_trained):
     identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
                 "batch_size": batch_size, "seed": _TRAINING.seed.value}
     checkpoints.check_same(model_dir, stored, identity)
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value)
+    seen = record.read(model_dir)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
+                                    app.is_choosing(_TRAINING), seen)
     bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence)
-    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
-                 "data_fingerprint": dataset.fingerprint}
+    identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
+    if stored and (changes := record.check_goes_on(model_dir, seen, dataset)) and chief:
+        console.note(changes)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
     if chief and not _TRAINING.dry_run.value:

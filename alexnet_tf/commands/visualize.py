@@ -31,7 +31,7 @@ from absl import flags
 
 from alexnet_tf import console, preprocessing
 from alexnet_tf.commands import app
-from alexnet_tf.data import folders, splits
+from alexnet_tf.data import folders, record, splits
 from alexnet_tf.data import pictures as picture_files
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
@@ -97,6 +97,7 @@ class Network:
     kernels: list  # of conv1, by tower: float32 [height, width, channels, filters]
     layer: str  # the one whose outputs are the features
     weights_sha256: str
+    record: record.Record | None  # of the pictures that it was trained on
     extract: callable  # a Split -> (features float32 [pictures, units], labels int64), batch by batch
     probabilities: callable  # (features, names of their files) -> float32 [pictures, classes]
 
@@ -122,7 +123,7 @@ def _trained(model_dir):
 
     kernels = [layer.kernel.numpy() for layer in model.layers if layer.name in ("conv1", "conv1a", "conv1b")]
     return Network(settings["variant"], state["step"], tuple(settings["class_names"]), pixels, kernels, trunk.layers[-1].name,
-                   checkpoints.weights_digest(model), extract, probabilities)
+                   checkpoints.weights_digest(model), record.read(model_dir), extract, probabilities)
 
 
 def _deployed(version):
@@ -143,8 +144,8 @@ def _deployed(version):
 
     kernels = [variables[f"{name}/kernel"].numpy() for name in ("conv1", "conv1a", "conv1b") if f"{name}/kernel" in variables]
     return Network(manifest["variant"], manifest["step"], tuple(artifacts.read_labels(version)),
-                   Preprocessing(**manifest["preprocessing"]), kernels, manifest["features"], manifest["weights_sha256"], extract,
-                   probabilities)
+                   Preprocessing(**manifest["preprocessing"]), kernels, manifest["features"], manifest["weights_sha256"],
+                   artifacts.read_record(version), extract, probabilities)
 
 
 def draw_filters(network):
@@ -172,6 +173,9 @@ class Seen:
     def __init__(self, network, paths):
         split, self.files = folders.list_pictures(paths, network.class_names)
         self.network, parts = network, []
+        trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
+        if trained_on:
+            console.note(f"The network was trained on {trained_on} of these {split.examples} pictures: what is right of them says little.")
         with console.progress(split.examples, "features") as bar:
             for part in network.extract(split):
                 parts.append(part)

@@ -8,11 +8,12 @@ import itertools
 import pathlib
 
 from alexnet_tf.data import folders, pictures, prepared, record, tfds
-from alexnet_tf.data.splits import Dataset, SplitNames
+from alexnet_tf.data.names import USUAL, SplitNames
+from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 
 
-def open_dataset(name: str, data_dir=None, seed: int = 0, names: SplitNames = SplitNames(), choosing: bool = False,
+def open_dataset(name: str, data_dir=None, seed: int = 0, names: SplitNames = USUAL, choosing: bool = False,
                  seen: record.Record | None = None, suffixes: tuple = pictures.SUFFIXES) -> Dataset:
     """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
 
@@ -26,7 +27,7 @@ def open_dataset(name: str, data_dir=None, seed: int = 0, names: SplitNames = Sp
                  lambda builder, statistics: tfds.dataset_to_train_on(name, builder, statistics, names, choosing, seen))
 
 
-def open_evaluation(name: str, data_dir, class_names, records=(), names: SplitNames = SplitNames()) -> Dataset:
+def open_evaluation(name: str, data_dir, class_names, records=(), names: SplitNames = USUAL) -> Dataset:
     """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`; it needs no training split.
 
     `evaluation` is the test split, else the validation split. Where there is neither, it is all that none of `records`, one for
@@ -35,7 +36,7 @@ def open_evaluation(name: str, data_dir, class_names, records=(), names: SplitNa
     """
     seen = record.union(records)
     return _open(name, data_dir, lambda: folders.open_evaluation(data_dir, class_names, seen, names),
-                 lambda builder, _: tfds.dataset_to_evaluate(name, builder, names), training=False)
+                 lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen), training=False)
 
 
 def _open(name, data_dir, open_folder, open_builder, training=True):

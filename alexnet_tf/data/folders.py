@@ -10,13 +10,14 @@ import pathlib
 import numpy as np
 
 from alexnet_tf.data import imagenet, pictures, record
-from alexnet_tf.data.splits import HELD_OUT, HELD_OUT_SPLIT, Dataset, SplitNames, plain, role_of, split_of_files
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_of
+from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
-def open_folder(data_dir, seed, names=SplitNames(), choosing=False, seen=None, suffixes=pictures.SUFFIXES):
+def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=pictures.SUFFIXES):
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
     layout = _Layout(root, names, suffixes)
@@ -43,7 +44,7 @@ def open_folder(data_dir, seed, names=SplitNames(), choosing=False, seen=None, s
                    test=reported, unused=tuple(layout.unused.lines()))
 
 
-def open_evaluation(data_dir, class_names, seen, names=SplitNames()):
+def open_evaluation(data_dir, class_names, seen, names=USUAL):
     """The Dataset of a folder that is to judge networks of these classes: see datasets.open_evaluation."""
     root = _root(data_dir)
     layout = _Layout(root, names)

@@ -18,6 +18,7 @@ import zipfile
 import numpy as np
 
 from alexnet_tf import disk
+from alexnet_tf.data.names import HELD_OUT_SPLIT
 from alexnet_tf.errors import UserError
 
 FILE = "pictures.npz"
@@ -95,13 +96,18 @@ def write(model_dir, record: Record) -> None:
                         "that can.") from None
 
 
-def check_goes_on(model_dir, record: Record, dataset) -> str | None:
+def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
     """What has changed of the pictures of `dataset` since the training in `model_dir` began, as a
-    line for the user, or None. `record` is that of the training.
+    line for the user, or None. `record` is that of the training; None: it was begun without one.
 
     Raises UserError where it cannot go on: pictures that it was trained on are to judge it now, or
     nothing is left of those.
     """
+    if record is None:
+        if HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
+            raise UserError(f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held out when its "
+                            "training began; restore it from a copy, or pass another model_dir= to begin anew.")
+        return None
     for split in dataset.evaluations():
         moved = np.flatnonzero(record.has_seen(split.identities)
                                & ~np.isin(split.identities, record.held_out))

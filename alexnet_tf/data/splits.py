@@ -6,7 +6,6 @@ within its split}.
 
 import contextlib
 import dataclasses
-import unicodedata
 
 import numpy as np
 import tensorflow as tf
@@ -15,35 +14,7 @@ from alexnet_tf.data import pictures
 from alexnet_tf.errors import UserError
 
 OPEN_FILES = 16
-# What splits are called, in any case.
-USUAL_NAMES = {"train": ("train", "training"), "test": ("test", "testing"),
-               "validation": ("validation", "val", "valid", "eval", "evaluation", "dev")}
-HELD_OUT_SPLIT = "held out"  # name of the part of the training pictures that is kept from training
-HELD_OUT = 0.1  # its share
 
-
-def plain(name: str) -> str:
-    """The name of a class or a split as names are compared: one Unicode form (NFC), no byte-order
-    mark, no blanks around it."""
-    return unicodedata.normalize("NFC", name.replace("\ufeff", "")).strip()
-
-
-def role_of(name: str) -> str | None:
-    """"train", "validation" or "test" for a usual name of such a split, else None."""
-    folded = plain(name).casefold()
-    return next((role for role, names in USUAL_NAMES.items() if folded in names), None)
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitNames:
-    """The splits by the names that a user gives them: folders below data_dir, or splits of TFDS.
-
-    None: by the usual names. `train` may be ".", for class folders that lie in data_dir itself.
-    """
-
-    train: str | None = None
-    validation: str | None = None
-    test: str | None = None
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -100,9 +71,21 @@ class Dataset:
     test: Split | None = None
     unused: tuple = ()  # a line for each file of a folder that is neither used nor bad
 
+    def chose(self) -> bool:
+        """Whether `test` is to be reported, and is not what is looked at while it is trained."""
+        return self.test not in (None, self.evaluation)
+
+    def describe(self) -> str:
+        """How many pictures there are of each split, in a few words."""
+        parts = [f"{self.evaluation.examples} to evaluate ({self.evaluation.name})"]
+        if self.chose():
+            parts = [f"{self.evaluation.examples} to choose by ({self.evaluation.name})",
+                     f"{self.test.examples} to report on ({self.test.name})"]
+        return ", ".join([f"{self.train.examples} pictures to train", *parts])
+
     def evaluations(self) -> list[Split]:
         """`evaluation`, and `test` where that is another."""
-        return [self.evaluation] + [self.test] * (self.test not in (None, self.evaluation))
+        return [self.evaluation] + [self.test] * self.chose()
 
     def roles(self) -> dict[str, Split]:
         """The splits by the names that TFDS has for them."""

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from alexnet_tf import disk
 from alexnet_tf.data import imagenet, prepared
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, plain, role_of
 from alexnet_tf.data.record import identity
-from alexnet_tf.data.splits import HELD_OUT, HELD_OUT_SPLIT, OPEN_FILES, Dataset, Split, plain, role_of, shuffled_range
+from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
 
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
@@ -104,16 +105,22 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
                    statistics=statistics, test=test)
 
 
-def dataset_to_evaluate(name, builder, names):
+def dataset_to_evaluate(name, builder, names, seen):
     """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
     roles, notes = _roles(name, builder, names), []
     role = next((role for role in ("test", "validation") if role in roles), None)
     if role:
         split = _split(builder, roles[role])
     elif "train" in roles:
-        whole = _split(builder, roles["train"])
-        split = _split(builder, roles["train"], round((1 - HELD_OUT) * whole.examples), None, HELD_OUT_SPLIT)
-        notes.append(f"{name} has no validation or test split: the last tenth of {roles['train']} is judged.")
+        split = _split(builder, roles["train"])
+        trained_on = seen.has_seen(split.identities)
+        if trained_on.any():
+            first = int(np.flatnonzero(trained_on)[-1]) + 1
+            if first == split.examples:
+                raise UserError(f"dataset={name} has no evaluation split, and its pictures were trained on; pass others.")
+            split = _split(builder, roles["train"], first, None, HELD_OUT_SPLIT)
+            notes.append(f"{name} has no validation or test split: {split.examples} of its pictures, the last, were "
+                         "not trained on and are judged.")
     else:
         raise UserError(f"dataset={name} has no split to evaluate on, but {', '.join(builder.info.splits)}; pass test_split=.")
     return Dataset(name, _class_names(builder), None, split, _fingerprint(builder, split),

@@ -32,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.network import layers, surgery
@@ -98,8 +99,10 @@ class _Classifier(tf.Module):
 
 
 
-def write(model, pixels, class_names, manifest, path):
+def write(model, pixels, class_names, manifest, path, pictures=None):
     """Writes the SavedModel to `path`, which appears only when it is complete and was read again by another process.
+
+    `pictures` is the data.record.Record of what the model was trained on, if there is one.
 
     Raises UserError if it cannot be written, or answers otherwise than `model`.
     """
@@ -117,6 +120,8 @@ def write(model, pixels, class_names, manifest, path):
         extra = unfinished / "assets.extra"
         extra.mkdir()
         (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        if pictures:
+            (extra / record.FILE).write_bytes(pictures.to_bytes())
         sizes = manifest["serving"]["allowed_batch_sizes"]
         _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes)
         _check(unfinished, model, pixels)

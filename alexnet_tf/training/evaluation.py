@@ -24,6 +24,12 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
 
 
 
+def as_chosen(figures: dict) -> dict:
+    """The figures of the pictures that chose: what is measured is called validation_..."""
+    measured = ("examples", "bad_pictures", "loss", "top_1", "top_5")
+    return {f"validation_{name}" if name in measured else name: value for name, value in figures.items()}
+
+
 def model_probabilities(model, pixels):
     """The function of a Classifier for a Keras model that puts out logits."""
     def from_images(images):

@@ -86,7 +86,8 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     plateau = Plateau()
     plateau.restore(state["plateau"])
     means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(len(dataset.class_names))
-    bad_pictures = BadPictures(dataset, plan.max_bad_pictures, state.get("bad_pictures", []), note,
+    known = state.get("bad_pictures", []) if state.get("data") == dataset.fingerprint else []  # else others have their numbers
+    bad_pictures = BadPictures(dataset, plan.max_bad_pictures, known, note,
                                functools.partial(devices.union_over_workers, strategy))
     log = Log(model_dir, first_step) if chief else NoLog()
     callbacks = _callback_list(callbacks, model, optimizer)
@@ -153,7 +154,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                            **{name: evaluated[name] for name in ("loss", "top_1", "top_5")}})
                 note(f"epoch {epoch + 1}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
                      f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}")
-                figures = evaluated | {"step": done, "train_images_per_s": (done - first_step) * plan.batch_size / (now - begin)}
+                figures = evaluated | {"evaluated_on": dataset.evaluation.name, "step": done, "train_images_per_s": (done - first_step) * plan.batch_size / (now - begin)}
                 begin += time.monotonic() - now  # evaluation is not training
                 if plan.patience and best.step < done and (best.is_over or done == last_step):
                     figures |= _load_best(model_dir, model, best, note)
@@ -166,7 +167,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
                     checkpoints.save(model_dir, model, optimizer, {
                         "step": done, "plateau": plateau.state(), "sums": means.epoch_sums(), "figures": figures,
                         "xla": train_step.xla, "scheduled": scheduled, "learning_rate": float(optimizer.learning_rate.numpy()),
-                        "best": best.state(), "bad_pictures": bad_pictures.numbers()}, keep=best.step if plan.patience else None)
+                        "best": best.state(), "bad_pictures": bad_pictures.numbers(), "data": dataset.fingerprint}, keep=best.step if plan.patience else None)
                 saved = time.monotonic()
             if signalled:
                 note(f"stopped by {signal.Signals(signalled).name} after step {done}; start again to go on from there")
