@@ -14,6 +14,7 @@ from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_o
 from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
+_UNLABELLED = "holds pictures and no class folders; to be judged by, pictures lie in folders that are called as their classes"
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
@@ -22,8 +23,8 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
     root = _root(data_dir)
     layout = _Layout(root, names, suffixes)
     if not layout.train:
-        there = layout.test or layout.validation
-        raise UserError(f"{root} has {there.name}/ alone, which is for evaluation; {_LAYOUT}.")
+        there = " and ".join(f"{folder.name}/" for folder in (layout.validation, layout.test) if folder)
+        raise UserError(f"{root} has nothing to train on, but {there or 'nothing'} to evaluate on; {_LAYOUT}.")
     train = layout.read(layout.train)
     imagenet.refuse_background(train.class_names)
     validation, test = (layout.read(folder, train.class_names) if folder else None
@@ -49,8 +50,8 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
     root = _root(data_dir)
     layout = _Layout(root, names)
     folder = layout.test or layout.validation
-    if layout.unlabelled and names.test and not folder:
-        raise UserError(f"{layout.unlabelled[0]} holds pictures and no class folders; to be judged by they need a folder a class.")
+    if layout.unlabelled and names.test and not layout.test:
+        raise UserError(f"test_split={names.test}: {layout.unlabelled[0]} {_UNLABELLED}.")
     part = layout.read(folder or layout.train, class_names)
     notes = []
     if not folder:
@@ -166,6 +167,8 @@ class _Layout:
                 raise UserError(f"{role}_split={path.name}: {path} holds no picture ({', '.join(self._suffixes)}).")
             if self._holds_classes(path):
                 setattr(self, role, path)
+            elif role != "test":
+                raise UserError(f"{role}_split={path.name}: {path} {_UNLABELLED}.")
         rest = [path for path in rest if path not in usual.values()]
         # Beside splits, a folder that is called like one holds pictures without labels.
         classes = rest if not splits or names.train == "." else [path for path in rest if role_of(path.name) in (None, "train")]
@@ -173,7 +176,7 @@ class _Layout:
             self.train, self._classes = self.root, classes
         taken = (self.train, self.validation, self.test, *(classes if self.train == self.root else ()))
         left = [path for path in (*splits.values(), *rest) if path not in taken]
-        self.unlabelled = [path for path in left if path in splits.values() or role_of(path.name)]
+        self.unlabelled = [path for path in left if path in splits.values() or role_of(path.name) and not self._holds_classes(path)]
         for path in left:
             why = "holds no class folders" if path in self.unlabelled else "is none of the splits"
             for file in sum(pictures.walk(path, self._suffixes), []):
@@ -229,6 +232,9 @@ class _Layout:
         if len(classes) < 2 and own:
             raise UserError(f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a classifier needs at least 2. "
                             "Is data_dir= one level too high or too low?")
+        if not classes:
+            raise UserError(f"{folder} {_UNLABELLED}." if self._holds_picture(folder) else f"{folder} holds no picture"
+                            f"{self._but_others(folder)}; pass a folder of class folders.")
         _check_names(folder, classes)
         places = range(len(classes)) if own else _places(folder, classes, class_names)
         files, labels = [], []
@@ -237,11 +243,8 @@ class _Layout:
             for file in others:
                 self.unused.add(file)
             if not found and own:
-                of_it = _Unused(path)
-                for file in others:
-                    of_it.add(file)
-                raise UserError(f"{path} holds no picture ({', '.join(self._suffixes)}){', but ' * bool(others)}{of_it.describe()}; "
-                                "remove the folder or fill it.")
+                raise UserError(f"{path} holds no picture ({', '.join(self._suffixes)}){self._but_others(path)}; remove the folder "
+                                "or fill it.")
             files += found
             labels += [label] * len(found)
         self._add_beside(folder)
@@ -253,10 +256,17 @@ class _Layout:
         empty = set(range(len(classes))) - set(labels[good].tolist()) if own else set()
         if empty or not good.any():
             path = classes[min(empty)] if empty else folder
-            first = next((line for line in bad if line.startswith(pictures.shown(os.fsencode(path)))), "it is empty")
-            raise UserError(f"{path} holds no picture that can be read: {first}.")
+            first = next((f": {line}" for line in bad if line.startswith(pictures.shown(os.fsencode(path)))), self._but_others(path))
+            raise UserError(f"{path} holds no picture that can be read{first}.")
         names = tuple(plain(path.name) for path in classes) if own else tuple(class_names)
         return _Part(plain(folder.name), names, files[good], labels[good], pictures.identities(files[good]))
+
+    def _but_others(self, folder):
+        """What there is in `folder` instead of pictures, for the end of a sentence."""
+        of_it = _Unused(folder)
+        for file in pictures.walk(folder, self._suffixes)[1]:
+            of_it.add(file)
+        return f", but {there}" if (there := of_it.describe()) else ""
 
     def notes(self):
         """A line on what is not used, if there is anything."""
@@ -317,9 +327,9 @@ def _places(folder, classes, class_names):
             folded, name.casefold())) if key in table), None))
     odd = [plain(path.name) for path, place in zip(classes, found) if place is None]
     if odd:
-        missing = sorted(set(class_names) - {class_names[place] for place in found if place is not None})
-        raise UserError(f"{folder} has {len(odd)} class folders that are none of the {len(class_names)} classes: it differs in "
-                        f"classes: {', '.join(sorted(odd + missing[:3])[:5])}.")
+        raise UserError(f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} {'is' if len(odd) == 1 else 'are'} none of the "
+                        f"{len(class_names)} classes ({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
+                        "folder as the class is called, or take it out.")
     return found
 
 

@@ -56,7 +56,7 @@ def check_archives(folder, command, training=True):
     missing = [name for name in ARCHIVES if not (folder / name).is_file() and (training or "val" in name)]
     if missing:
         sizes = " and ".join(f"{name} ({ARCHIVES[name] / 1e9:.1f} GB)" for name in missing)
-        raise UserError(f"--dataset=imagenet2012 is built from archives that image-net.org gives to those who sign up. Put {sizes} "
+        raise UserError(f"dataset=imagenet2012 is built from archives that image-net.org gives to those who sign up. Put {sizes} "
                         f"into the folder {folder} (a link will do), then run again: {command}")
     try:
         with tarfile.open(folder / "ILSVRC2012_img_val.tar") as archive:

@@ -73,7 +73,7 @@ class Dataset:
 
     def chose(self) -> bool:
         """Whether `test` is to be reported, and is not what is looked at while it is trained."""
-        return self.test not in (None, self.evaluation)
+        return self.test is not None and self.test is not self.evaluation
 
     def describe(self) -> str:
         """How many pictures there are of each split, in a few words."""

@@ -29,7 +29,7 @@ def named_builder(name, data_dir, training=True):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):  # the last two: a name of odd form or version
-        raise UserError(f"--dataset={name} is neither shapes, folder nor a data set that TFDS knows "
+        raise UserError(f"dataset={name} is neither shapes, folder nor a data set that TFDS knows "
                            "(https://www.tensorflow.org/datasets/catalog).") from None
     _check_features(name, builder)
     if builder.name == "imagenet2012" and not builder.is_prepared():
@@ -42,7 +42,7 @@ def named_builder(name, data_dir, training=True):
             builder.download_and_prepare()
     except (AssertionError, ImportError, OSError, tfds.download.DownloadError, tarfile.TarError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())  # AssertionError: files to place by hand
-        raise UserError(f"--dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
+        raise UserError(f"dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
     return builder
 
 
@@ -56,7 +56,7 @@ def stored_builder(name, directory):
     except (ValueError, OSError, tf.errors.OpError) as error:
         raise UserError(f"{directory}: TFDS cannot read dataset_info.json ({' '.join(str(error).split())[:200]}).") from None
     if name not in (builder.name, "folder"):
-        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass --dataset={builder.name}.")
+        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass dataset={builder.name}.")
     _check_features(name, builder)
     return builder
 
@@ -67,7 +67,7 @@ def _check_features(name, builder):
 
     features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
     if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
-        raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
+        raise UserError(f"dataset={name} has no features named image and label; only image classification can be trained.")
     imagenet.refuse_background(features["label"].names)
 
 
@@ -128,7 +128,7 @@ def dataset_to_evaluate(name, builder, names, seen):
 
 
 def _class_names(builder):
-    return imagenet.readable(map(plain, builder.info.features["label"].names))
+    return imagenet.readable([plain(name) for name in builder.info.features["label"].names])
 
 
 def _missing(builder, splits):
