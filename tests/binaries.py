@@ -73,6 +73,7 @@ def _become(arguments, cwd, output):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), descriptor)
     status = 1
     try:
+        sys.modules.pop("alexnet_tf.__main__", None)  # or runpy warns that it is there
         if arguments[0] == "-m":
             sys.argv = arguments[1:]
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

@@ -156,7 +156,7 @@ def _roles(name, builder, names):
             raise UserError(f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}.")
     for split, info in builder.info.splits.items():
         role = role_of(split)
-        if role and role not in roles and info.num_examples and _is_labelled(builder, split):
+        if role and role not in roles and split not in roles.values() and info.num_examples and _is_labelled(builder, split):
             roles[role] = split
     return roles
 
