@@ -1,6 +1,8 @@
-"""Where pictures come from: the embedded shapes, a folder of class folders, or any TFDS image-classification data set.
+"""Where pictures come from: the embedded shapes, a folder of class folders, or any TFDS
+image-classification data set.
 
-`open_dataset` and `open_evaluation` check what can be checked before any long work and return a `Dataset`, from which `pipeline`
+`open_dataset` and `open_evaluation` check what can be checked before any long work and return a
+`Dataset`, from which `pipeline`
 reads.
 """
 
@@ -13,30 +15,58 @@ from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 
 
-def open_dataset(name: str, data_dir=None, seed: int = 0, names: SplitNames = USUAL, choosing: bool = False,
-                 seen: record.Record | None = None, suffixes: tuple = pictures.SUFFIXES) -> Dataset:
-    """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
+def open_dataset(
+    name: str,
+    data_dir=None,
+    seed: int = 0,
+    names: SplitNames = USUAL,
+    choosing: bool = False,
+    seen: record.Record | None = None,
+    suffixes: tuple = pictures.SUFFIXES,
+) -> Dataset:
+    """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name,
+    prepared on first use.
 
-    If `data_dir` holds a prepared data set, such as `alexnet prepare` writes, that is read. A data set without an evaluation split
-    keeps a tenth of its training pictures for that, drawn with `seed`; one with a test split alone does so where something is
-    `choosing` by the evaluation. Whatever `seen` knows, the record of the same or an earlier training, stays where it was.
-    Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read. Raises UserError, before any long
+    If `data_dir` holds a prepared data set, such as `alexnet prepare` writes, that is read. A data
+    set without an evaluation split
+    keeps a tenth of its training pictures for that, drawn with `seed`; one with a test split alone
+    does so where something is
+    `choosing` by the evaluation. Whatever `seen` knows, the record of the same or an earlier
+    training, stays where it was.
+    Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read.
+    Raises UserError, before any long
     work, if there is nothing to read.
     """
-    return _open(name, data_dir, lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes),
-                 lambda builder, statistics: tfds.dataset_to_train_on(name, builder, statistics, names, choosing, seen))
+    return _open(
+        name,
+        data_dir,
+        lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes),
+        lambda builder, statistics: tfds.dataset_to_train_on(
+            name, builder, statistics, names, choosing, seen
+        ),
+    )
 
 
-def open_evaluation(name: str, data_dir, class_names, records=(), names: SplitNames = USUAL) -> Dataset:
-    """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`; it needs no training split.
+def open_evaluation(
+    name: str, data_dir, class_names, records=(), names: SplitNames = USUAL
+) -> Dataset:
+    """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
+    it needs no training split.
 
-    `evaluation` is the test split, else the validation split. Where there is neither, it is all that none of `records`, one for
-    each network, has been trained on: the whole of a folder that they have not seen. It may lack some of the classes. Raises
+    `evaluation` is the test split, else the validation split. Where there is neither, it is all
+    that none of `records`, one for
+    each network, has been trained on: the whole of a folder that they have not seen. It may lack
+    some of the classes. Raises
     UserError where nothing is left.
     """
     seen = record.union(records)
-    return _open(name, data_dir, lambda: folders.open_evaluation(data_dir, class_names, seen, names),
-                 lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen), training=False)
+    return _open(
+        name,
+        data_dir,
+        lambda: folders.open_evaluation(data_dir, class_names, seen, names),
+        lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen),
+        training=False,
+    )
 
 
 def _open(name, data_dir, open_folder, open_builder, training=True):
@@ -50,5 +80,7 @@ def _open(name, data_dir, open_folder, open_builder, training=True):
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
     some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
     if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
-        raise UserError(f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it.")
+        raise UserError(
+            f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it."
+        )
     return open_builder(tfds.named_builder(name, data_dir, training), None)

@@ -1,4 +1,4 @@
-"""Class folders of picture files: which folders are splits, which are classes, and whose each file is."""
+"""Class folders of picture files: which are splits, which are classes, and whose each file is."""
 
 import collections
 import dataclasses
@@ -14,7 +14,10 @@ from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_o
 from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
-_UNLABELLED = "holds pictures and no class folders; to be judged by, pictures lie in folders that are called as their classes"
+_UNLABELLED = (
+    "holds pictures and no class folders; to be judged by, pictures lie in folders that are called as "
+    "their classes"
+)
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
@@ -23,12 +26,18 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
     root = _root(data_dir)
     layout = _Layout(root, names, suffixes)
     if not layout.train:
-        there = " and ".join(f"{folder.name}/" for folder in (layout.validation, layout.test) if folder)
-        raise UserError(f"{root} has nothing to train on, but {there or 'nothing'} to evaluate on; {_LAYOUT}.")
+        there = " and ".join(
+            f"{folder.name}/" for folder in (layout.validation, layout.test) if folder
+        )
+        raise UserError(
+            f"{root} has nothing to train on, but {there or 'nothing'} to evaluate on; {_LAYOUT}."
+        )
     train = layout.read(layout.train)
     imagenet.refuse_background(train.class_names)
-    validation, test = (layout.read(folder, train.class_names) if folder else None
-                        for folder in (layout.validation, layout.test))
+    validation, test = (
+        layout.read(folder, train.class_names) if folder else None
+        for folder in (layout.validation, layout.test)
+    )
     notes = []
     if not validation and (not test or choosing or (seen and seen.divides(train.identities))):
         train, validation = _divide(root, train, test, seed, seen, notes)
@@ -40,9 +49,18 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
         if part.name != HELD_OUT_SPLIT:
             notes += _also_trained_on(train, part)
     notes += layout.notes()
-    return Dataset("folder", class_names, train.split(), evaluation, _fingerprint(train, validation, test), tuple(notes),
-                   tuple(layout.bad_pictures), class_counts=tuple(np.bincount(train.labels, minlength=len(class_names)).tolist()),
-                   test=reported, unused=tuple(layout.unused.lines()))
+    return Dataset(
+        "folder",
+        class_names,
+        train.split(),
+        evaluation,
+        _fingerprint(train, validation, test),
+        tuple(notes),
+        tuple(layout.bad_pictures),
+        class_counts=tuple(np.bincount(train.labels, minlength=len(class_names)).tolist()),
+        test=reported,
+        unused=tuple(layout.unused.lines()),
+    )
 
 
 def open_evaluation(data_dir, class_names, seen, names=USUAL):
@@ -58,22 +76,38 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
         part = part.named("pictures" if layout.train == root else plain(layout.train.name))
         trained_on = seen.has_seen(part.identities)
         if trained_on.all():
-            raise UserError(f"{root} has no evaluation split, and all of its {len(trained_on)} pictures were trained on; pass "
-                            "pictures that were not.")
+            raise UserError(
+                f"{root} has no evaluation split, and all of its {len(trained_on)} pictures were "
+                f"trained on; pass "
+                "pictures that were not."
+            )
         if trained_on.any():
             known = np.isin(part.identities, seen.held_out) & ~trained_on
             fresh = (~trained_on & ~known).sum()
             part = part.where(~trained_on).named(HELD_OUT_SPLIT)
-            notes.append(f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)} pictures were trained on and are "
-                         f"left out; {known.sum()} that were held out and {fresh} that are new are judged.")
+            notes.append(
+                f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)} "
+                f"pictures were trained on and are "
+                f"left out; {known.sum()} that were held out and {fresh} that are new are judged."
+            )
     notes += _not_evaluated(class_names, part) + layout.notes()
-    return Dataset("folder", tuple(class_names), None, part.split(), _fingerprint(part), tuple(notes), tuple(layout.bad_pictures))
+    return Dataset(
+        "folder",
+        tuple(class_names),
+        None,
+        part.split(),
+        _fingerprint(part),
+        tuple(notes),
+        tuple(layout.bad_pictures),
+    )
 
 
 def list_pictures(paths, class_names=()):
-    """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file names, in sorted order.
+    """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file
+    names, in sorted order.
 
-    A picture's label is the place in `class_names` of the nearest folder around it that is named there, no further up than
+    A picture's label is the place in `class_names` of the nearest folder around it that is named
+    there, no further up than
     `paths`; -1 where there is none. Raises UserError if there are no pictures, or if one is broken.
     """
     names, tops = [], []
@@ -81,17 +115,28 @@ def list_pictures(paths, class_names=()):
         if not os.path.exists(path):
             raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
         found = pictures.walk(path)[0] if os.path.isdir(path) else [os.fsencode(path)]
-        top = os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
+        top = (
+            os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
+        )
         names += found
         tops += [top] * len(found)
     files = list(map(os.fsdecode, names))
     if not files:
-        raise UserError(f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}.")
+        raise UserError(
+            f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}."
+        )
     for name, fault in zip(names, pictures.examine(names)[1]):
         if fault:
-            raise UserError(f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out.")
-    labels = np.array([_label_around(os.path.abspath(file), top, class_names) for file, top in zip(files, tops)], np.int64)
-    return split_of_files("pictures", np.array(names, object), labels, pictures.identities(names)), files
+            raise UserError(
+                f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
+            )
+    labels = np.array(
+        [_label_around(os.path.abspath(file), top, class_names) for file, top in zip(files, tops)],
+        np.int64,
+    )
+    return split_of_files(
+        "pictures", np.array(names, object), labels, pictures.identities(names)
+    ), files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +150,9 @@ class _Part:
     identities: np.ndarray
 
     def where(self, mask):
-        return dataclasses.replace(self, files=self.files[mask], labels=self.labels[mask], identities=self.identities[mask])
+        return dataclasses.replace(
+            self, files=self.files[mask], labels=self.labels[mask], identities=self.identities[mask]
+        )
 
     def named(self, name):
         return dataclasses.replace(self, name=name)
@@ -125,7 +172,9 @@ class _Unused:
         if os.path.islink(file) and not os.path.exists(file):
             reason = "dead link{s}"
         suffix = pictures.ending(file)
-        kind = reason or (f"file{{s}} of {_braced(suffix)}" if suffix else "file{s} without an ending")
+        kind = reason or (
+            f"file{{s}} of {_braced(suffix)}" if suffix else "file{s} without an ending"
+        )
         if suffix in pictures.READ_BY_PREPARE and not reason:
             kind += ", which alexnet prepare reads"
         self._files.setdefault(os.fsencode(file), kind)
@@ -134,11 +183,17 @@ class _Unused:
         """All of it in a few words, or ""."""
         kinds = collections.Counter(self._files.values())
         first = {kind: file for file, kind in sorted(self._files.items(), reverse=True)}
-        return "; ".join(f"{count} {kind.format(s='s' * (count > 1))} (first {pictures.shown(os.path.relpath(first[kind], os.fsencode(self._root)))})"
-                         for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+        return "; ".join(
+            f"{count} {kind.format(s='s' * (count > 1))} (first "
+            f"{pictures.shown(os.path.relpath(first[kind], os.fsencode(self._root)))})"
+            for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+        )
 
     def lines(self):
-        return [f"{pictures.shown(file)} is not used ({kind.format(s='')})" for file, kind in sorted(self._files.items())]
+        return [
+            f"{pictures.shown(file)} is not used ({kind.format(s='')})"
+            for file, kind in sorted(self._files.items())
+        ]
 
 
 class _Layout:
@@ -156,7 +211,11 @@ class _Layout:
         self._find(_subfolders(root), names)
 
     def _find(self, folders, names):
-        named = {role: _named(self.root, folders, role, name) for role, name in vars(names).items() if name and name != "."}
+        named = {
+            role: _named(self.root, folders, role, name)
+            for role, name in vars(names).items()
+            if name and name != "."
+        }
         rest = [path for path in folders if path not in named.values()]
         usual = {} if names.train == "." else self._usual(rest, named)
         if not any(vars(names).values()):
@@ -164,19 +223,39 @@ class _Layout:
         splits = named | usual
         for role, path in splits.items():
             if not self._holds_picture(path):
-                raise UserError(f"{role}_split={path.name}: {path} holds no picture ({', '.join(self._suffixes)}).")
+                raise UserError(
+                    f"{role}_split={path.name}: {path} holds no picture "
+                    f"({', '.join(self._suffixes)})."
+                )
             if self._holds_classes(path):
                 setattr(self, role, path)
             elif role != "test":
                 raise UserError(f"{role}_split={path.name}: {path} {_UNLABELLED}.")
         rest = [path for path in rest if path not in usual.values()]
         # Beside splits, a folder that is called like one holds pictures without labels.
-        classes = rest if not splits or names.train == "." else [path for path in rest if role_of(path.name) in (None, "train")]
-        if names.train == "." or not self.train and (not splits or any(map(self._holds_picture, classes))):
+        classes = (
+            rest
+            if not splits or names.train == "."
+            else [path for path in rest if role_of(path.name) in (None, "train")]
+        )
+        if (
+            names.train == "."
+            or not self.train
+            and (not splits or any(map(self._holds_picture, classes)))
+        ):
             self.train, self._classes = self.root, classes
-        taken = (self.train, self.validation, self.test, *(classes if self.train == self.root else ()))
+        taken = (
+            self.train,
+            self.validation,
+            self.test,
+            *(classes if self.train == self.root else ()),
+        )
         left = [path for path in (*splits.values(), *rest) if path not in taken]
-        self.unlabelled = [path for path in left if path in splits.values() or role_of(path.name) and not self._holds_classes(path)]
+        self.unlabelled = [
+            path
+            for path in left
+            if path in splits.values() or role_of(path.name) and not self._holds_classes(path)
+        ]
         for path in left:
             why = "holds no class folders" if path in self.unlabelled else "is none of the splits"
             for file in sum(pictures.walk(path, self._suffixes), []):
@@ -192,16 +271,29 @@ class _Layout:
             if not role or role in named or not self._holds_classes(path):
                 continue
             if role in found:
-                raise UserError(f"{self.root} holds both {found[role].name}/ and {path.name}/; say which is meant: "
-                                f"{role}_split={found[role].name} or {role}_split={path.name}.")
+                raise UserError(
+                    f"{self.root} holds both {found[role].name}/ and {path.name}/; say which is "
+                    f"meant: "
+                    f"{role}_split={found[role].name} or {role}_split={path.name}."
+                )
             found[role] = path
         return found
 
     def _refuse_unclear(self, folders, splits):
-        bare = [path for path in folders if role_of(path.name) not in (None, "train") and path not in splits.values()
-                and self._holds_picture(path)]
-        others = [path for path in folders if role_of(path.name) in (None, "train") and path not in splits.values()
-                  and self._holds_picture(path)]
+        bare = [
+            path
+            for path in folders
+            if role_of(path.name) not in (None, "train")
+            and path not in splits.values()
+            and self._holds_picture(path)
+        ]
+        others = [
+            path
+            for path in folders
+            if role_of(path.name) in (None, "train")
+            and path not in splits.values()
+            and self._holds_picture(path)
+        ]
         if splits and others and ("train" not in splits or len(splits) + len(bare) == 1):
             role, path = next(iter(splits.items()))
             doubt = f"is {path.name}/ a split, or a class like {others[0].name}/ beside it?"
@@ -210,7 +302,10 @@ class _Layout:
             doubt = f"is {path.name}/ a class, or are its pictures some without labels?"
         else:
             return
-        raise UserError(f"{self.root}: {doubt} Pass train_split=. if it is a class, or {role}_split={path.name} if it is not.")
+        raise UserError(
+            f"{self.root}: {doubt} Pass train_split=. if it is a class, or "
+            f"{role}_split={path.name} if it is not."
+        )
 
     def _holds_classes(self, path):
         return any(map(self._holds_picture, _subfolders(path)))
@@ -220,21 +315,35 @@ class _Layout:
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
             if not pictures.is_hidden(entry.name) and not entry.is_dir():
                 suffix = pictures.ending(entry.path)
-                self.unused.add(entry.path, "picture{s} beside the class folders" if suffix in self._suffixes else None)
+                self.unused.add(
+                    entry.path,
+                    "picture{s} beside the class folders" if suffix in self._suffixes else None,
+                )
 
     def read(self, folder, class_names=None):
-        """The _Part of a folder of class folders: `class_names` are those that it may have; None: its own, at least two.
+        """The _Part of a folder of class folders: `class_names` are those that it may have; None:
+        its own, at least two.
 
         Raises UserError for other classes, and for one of its own without pictures.
         """
-        classes = sorted(self._classes if folder == self.root else _subfolders(folder), key=lambda path: plain(path.name))
+        classes = sorted(
+            self._classes if folder == self.root else _subfolders(folder),
+            key=lambda path: plain(path.name),
+        )
         own = class_names is None
         if len(classes) < 2 and own:
-            raise UserError(f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a classifier needs at least 2. "
-                            "Is data_dir= one level too high or too low?")
+            raise UserError(
+                f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a "
+                f"classifier needs at least 2. "
+                "Is data_dir= one level too high or too low?"
+            )
         if not classes:
-            raise UserError(f"{folder} {_UNLABELLED}." if self._holds_picture(folder) else f"{folder} holds no picture"
-                            f"{self._but_others(folder)}; pass a folder of class folders.")
+            raise UserError(
+                f"{folder} {_UNLABELLED}."
+                if self._holds_picture(folder)
+                else f"{folder} holds no picture"
+                f"{self._but_others(folder)}; pass a folder of class folders."
+            )
         _check_names(folder, classes)
         places = range(len(classes)) if own else _places(folder, classes, class_names)
         files, labels = [], []
@@ -243,23 +352,35 @@ class _Layout:
             for file in others:
                 self.unused.add(file)
             if not found and own:
-                raise UserError(f"{path} holds no picture ({', '.join(self._suffixes)}){self._but_others(path)}; remove the folder "
-                                "or fill it.")
+                raise UserError(
+                    f"{path} holds no picture "
+                    f"({', '.join(self._suffixes)}){self._but_others(path)}; remove the folder "
+                    "or fill it."
+                )
             files += found
             labels += [label] * len(found)
         self._add_beside(folder)
         _, faults = pictures.examine(files)
-        bad = [f"{pictures.shown(file)} cannot be read ({fault})" for file, fault in zip(files, faults) if fault]
+        bad = [
+            f"{pictures.shown(file)} cannot be read ({fault})"
+            for file, fault in zip(files, faults)
+            if fault
+        ]
         self.bad_pictures += bad
         good = np.array([fault is None for fault in faults], bool)
         files, labels = np.array(files, object), np.array(labels, np.int64)
         empty = set(range(len(classes))) - set(labels[good].tolist()) if own else set()
         if empty or not good.any():
             path = classes[min(empty)] if empty else folder
-            first = next((f": {line}" for line in bad if line.startswith(pictures.shown(os.fsencode(path)))), self._but_others(path))
+            first = next(
+                (f": {line}" for line in bad if line.startswith(pictures.shown(os.fsencode(path)))),
+                self._but_others(path),
+            )
             raise UserError(f"{path} holds no picture that can be read{first}.")
         names = tuple(plain(path.name) for path in classes) if own else tuple(class_names)
-        return _Part(plain(folder.name), names, files[good], labels[good], pictures.identities(files[good]))
+        return _Part(
+            plain(folder.name), names, files[good], labels[good], pictures.identities(files[good])
+        )
 
     def _but_others(self, folder):
         """What there is in `folder` instead of pictures, for the end of a sentence."""
@@ -276,7 +397,9 @@ class _Layout:
 
 def _root(data_dir):
     if not data_dir:
-        raise UserError("dataset=folder reads the class folders below data_dir=; pass data_dir=DIR.")
+        raise UserError(
+            "dataset=folder reads the class folders below data_dir=; pass data_dir=DIR."
+        )
     root = pathlib.Path(data_dir)
     if not root.is_dir():
         raise UserError(f"data_dir={data_dir} is not a folder; {_LAYOUT}.")
@@ -289,7 +412,11 @@ def _braced(text):
 
 
 def _subfolders(folder):
-    paths = [path for path in folder.iterdir() if not pictures.is_hidden(os.fsencode(path.name)) and path.is_dir()]
+    paths = [
+        path
+        for path in folder.iterdir()
+        if not pictures.is_hidden(os.fsencode(path.name)) and path.is_dir()
+    ]
     return sorted(paths, key=lambda path: os.fsencode(path.name))
 
 
@@ -298,19 +425,31 @@ def _named(root, folders, role, name):
     for path in folders:
         if plain(path.name) == plain(name.rstrip("/")):
             return path
-    raise UserError(f"{role}_split={name}: {root} has no such folder, but {', '.join(path.name for path in folders[:9]) or 'none'}.")
+    raise UserError(
+        f"{role}_split={name}: {root} has no such folder, but "
+        f"{', '.join(path.name for path in folders[:9]) or 'none'}."
+    )
 
 
 def _check_names(folder, classes):
     """Raises UserError for folders that cannot be classes: their names are not text or the same, or splits lie in them."""
     alike = {}
     for path in classes:
-        if not plain(path.name) or not plain(path.name).isprintable():  # a surrogate stands for a byte that is no UTF-8
-            raise UserError(f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be printed; rename it.")
+        if (
+            not plain(path.name) or not plain(path.name).isprintable()
+        ):  # a surrogate stands for a byte that is no UTF-8
+            raise UserError(
+                f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be "
+                f"printed; rename it."
+            )
         other = alike.setdefault(plain(path.name).casefold(), path)
         if other is not path:
-            raise UserError(f"{folder}: the class folders {os.fsencode(other.name)!r} and {os.fsencode(path.name)!r} differ in nothing "
-                            "but case, blanks or Unicode form; if they are one class, move the pictures into one, else rename one.")
+            raise UserError(
+                f"{folder}: the class folders {os.fsencode(other.name)!r} and "
+                f"{os.fsencode(path.name)!r} differ in nothing "
+                "but case, blanks or Unicode form; if they are one class, move the pictures into "
+                "one, else rename one."
+            )
         roles = {role_of(inner.name) for inner in _subfolders(path)}
         if "train" in roles and len(roles - {None}) > 1:
             raise UserError(f"{path} holds splits; turn them round, as {folder}/train/{path.name}.")
@@ -323,13 +462,29 @@ def _places(folder, classes, class_names):
     found = []
     for path in classes:
         name = plain(path.name)
-        found.append(next((table[key] for table, key in ((places, name), (places, imagenet.readable([name])[0]), (
-            folded, name.casefold())) if key in table), None))
+        found.append(
+            next(
+                (
+                    table[key]
+                    for table, key in (
+                        (places, name),
+                        (places, imagenet.readable([name])[0]),
+                        (folded, name.casefold()),
+                    )
+                    if key in table
+                ),
+                None,
+            )
+        )
     odd = [plain(path.name) for path, place in zip(classes, found) if place is None]
     if odd:
-        raise UserError(f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} {'is' if len(odd) == 1 else 'are'} none of the "
-                        f"{len(class_names)} classes ({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
-                        "folder as the class is called, or take it out.")
+        raise UserError(
+            f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} "
+            f"{'is' if len(odd) == 1 else 'are'} none of the "
+            f"{len(class_names)} classes "
+            f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
+            "folder as the class is called, or take it out."
+        )
     return found
 
 
@@ -349,22 +504,34 @@ def _divide(root, train, test, seed, seen, notes):
     held = record.divide(train.labels, train.identities, HELD_OUT, seed, seen)
     missing = "no validation split" if test else "no evaluation split (val/, validation/, test/)"
     if not held.any():
-        why = ("all its pictures were trained on already; pass patience=0 and a schedule= other than plateau, so that nothing is "
-               "chosen by them, or add a folder val/" if seen and seen.has_seen(train.identities).all() else
-               "no class with a second picture to keep for evaluation")
+        why = (
+            "all its pictures were trained on already; pass patience=0 and a schedule= other than "
+            "plateau, so that nothing is "
+            "chosen by them, or add a folder val/"
+            if seen and seen.has_seen(train.identities).all()
+            else "no class with a second picture to keep for evaluation"
+        )
         raise UserError(f"{root} has {missing}, and {why}.")
     empty = set(train.labels.tolist()) - set(train.labels[~held].tolist())
     if empty:
-        raise UserError(f"{root}: all pictures of {train.class_names[min(empty)]} were held out from the training and none is left to "
-                        "train on; add some, or pass another model_dir=.")
+        raise UserError(
+            f"{root}: all pictures of {train.class_names[min(empty)]} were held out from the "
+            f"training and none is left to "
+            "train on; add some, or pass another model_dir=."
+        )
     what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
-    notes.append(f"{root} has {missing}: {held.sum()} of {len(held)} pictures, drawn per class with seed={seed}, {what}.")
+    notes.append(
+        f"{root} has {missing}: {held.sum()} of {len(held)} pictures, drawn per class with "
+        f"seed={seed}, {what}."
+    )
     return train.where(~held), train.where(held).named(HELD_OUT_SPLIT)
 
 
 def _not_evaluated(class_names, part):
     """A line on the classes of which `part` has no picture, if there are any."""
-    missing = [name for label, name in enumerate(class_names) if label not in set(part.labels.tolist())]
+    missing = [
+        name for label, name in enumerate(class_names) if label not in set(part.labels.tolist())
+    ]
     if not missing:
         return []
     more = f" and {len(missing) - 5} more" * (len(missing) > 5)
@@ -376,12 +543,17 @@ def _also_trained_on(train, part):
     both = np.flatnonzero(np.isin(part.identities, train.identities))
     if not len(both):
         return []
-    return [f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, first "
-            f"{pictures.shown(part.files[both[0]])}: what is right of them says little."]
+    return [
+        f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, "
+        f"first "
+        f"{pictures.shown(part.files[both[0]])}: what is right of them says little."
+    ]
 
 
 def _fingerprint(*parts):
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(b"".join((part.labels.tobytes(), b"|", part.identities.tobytes())) if part else b"-")
+        digest.update(
+            b"".join((part.labels.tobytes(), b"|", part.identities.tobytes())) if part else b"-"
+        )
     return digest.hexdigest()

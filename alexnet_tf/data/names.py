@@ -4,8 +4,11 @@ import dataclasses
 import unicodedata
 
 # What splits are called, in any case.
-USUAL_NAMES = {"train": ("train", "training"), "test": ("test", "testing"),
-               "validation": ("validation", "val", "valid", "eval", "evaluation", "dev")}
+USUAL_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "val", "valid", "eval", "evaluation", "dev"),
+}
 HELD_OUT_SPLIT = "held out"  # name of the part of the training pictures that is kept from training
 HELD_OUT = 0.1  # its share
 
@@ -17,7 +20,7 @@ def plain(name: str) -> str:
 
 
 def role_of(name: str) -> str | None:
-    """"train", "validation" or "test" for a usual name of such a split, else None."""
+    """ "train", "validation" or "test" for a usual name of such a split, else None."""
     folded = plain(name).casefold()
     return next((role for role, names in USUAL_NAMES.items() if folded in names), None)
 

@@ -1,6 +1,7 @@
 """What a model has been trained on and what was held out from it, picture by picture.
 
-    MODEL_DIR/pictures.npz       also assets.extra/pictures.npz of an export, pictures.npz in a .tflite
+    MODEL_DIR/pictures.npz       also assets.extra/pictures.npz of an export, pictures.npz in a
+    .tflite
         trained, held_out        uint64, sorted, each once; as differences, which compress well
 
 A picture is known by its identity, 64 bits: of a file, a digest of its bytes, whatever it is called
@@ -33,7 +34,9 @@ class Record:
     held_out: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
 
     def __or__(self, other: "Record") -> "Record":
-        return Record(np.union1d(self.trained, other.trained), np.union1d(self.held_out, other.held_out))
+        return Record(
+            np.union1d(self.trained, other.trained), np.union1d(self.held_out, other.held_out)
+        )
 
     def has_seen(self, identities: np.ndarray) -> np.ndarray:
         """Mask of those of `identities` that were trained on."""
@@ -45,8 +48,13 @@ class Record:
 
     def to_bytes(self) -> bytes:
         stream = io.BytesIO()
-        np.savez_compressed(stream, **{name: np.diff(identities, prepend=np.uint64(0))
-                                       for name, identities in vars(self).items()})
+        np.savez_compressed(
+            stream,
+            **{
+                name: np.diff(identities, prepend=np.uint64(0))
+                for name, identities in vars(self).items()
+            },
+        )
         return stream.getvalue()
 
     @classmethod
@@ -58,8 +66,10 @@ class Record:
             if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored):
                 raise ValueError("other arrays")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}, the record of the pictures that were trained on, cannot be read "
-                            f"({error}); restore it from a copy.") from None
+            raise UserError(
+                f"{path}, the record of the pictures that were trained on, cannot be read "
+                f"({error}); restore it from a copy."
+            ) from None
         return cls(*(np.cumsum(array, dtype=np.uint64) for array in stored))
 
 
@@ -92,8 +102,9 @@ def write(model_dir, record: Record) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         disk.replace_bytes(path, record.to_bytes())
     except OSError as error:
-        raise UserError(f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder "
-                        "that can.") from None
+        raise UserError(
+            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
+        ) from None
 
 
 def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
@@ -105,31 +116,53 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
     """
     if record is None:
         if HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
-            raise UserError(f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held out when its "
-                            "training began; restore it from a copy, or pass another model_dir= to begin anew.")
+            raise UserError(
+                f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
+                f"out when its "
+                "training began; restore it from a copy, or pass another model_dir= to begin anew."
+            )
         return None
     for split in dataset.evaluations():
-        moved = np.flatnonzero(record.has_seen(split.identities)
-                               & ~np.isin(split.identities, record.held_out))
+        moved = np.flatnonzero(
+            record.has_seen(split.identities) & ~np.isin(split.identities, record.held_out)
+        )
         if len(moved):
             raise UserError(
                 f"model_dir={model_dir}: {len(moved)} of the pictures of {split.name}, first "
-                f"{split.name_of(moved[0])}, are ones that this model was trained on; move them back, "
-                "or pass another model_dir= to begin anew.")
+                f"{split.name_of(moved[0])}, are ones that this model was trained on; move them "
+                f"back, "
+                "or pass another model_dir= to begin anew."
+            )
     here = of(dataset)
     if not record.has_seen(here.trained).any():
-        raise UserError(f"model_dir={model_dir} was trained on {len(record.trained)} pictures, of which none is "
-                        f"among the {len(here.trained)} that are to be trained on now; pass the data set "
-                        "that it was trained on, or another model_dir=.")
-    both, known = np.union1d(here.trained, here.held_out), np.union1d(record.trained, record.held_out)
+        raise UserError(
+            f"model_dir={model_dir} was trained on {len(record.trained)} pictures, of which none "
+            f"is "
+            f"among the {len(here.trained)} that are to be trained on now; pass the data set "
+            "that it was trained on, or another model_dir=."
+        )
+    both, known = (
+        np.union1d(here.trained, here.held_out),
+        np.union1d(record.trained, record.held_out),
+    )
     gone, new = len(np.setdiff1d(known, both)), len(np.setdiff1d(both, known))
     if not gone and not new:
         return None
-    return (f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and {new} "
-            f"are new; it goes on with {dataset.train.examples} to train. What was held out stays held out.")
+    return (
+        f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
+        f"{new} "
+        f"are new; it goes on with {dataset.train.examples} to train. What was held out stays held "
+        f"out."
+    )
 
 
-def divide(labels: np.ndarray, identities: np.ndarray, share: float, seed: int, record: Record | None = None) -> np.ndarray:
+def divide(
+    labels: np.ndarray,
+    identities: np.ndarray,
+    share: float,
+    seed: int,
+    record: Record | None = None,
+) -> np.ndarray:
     """Mask of the pictures to hold out: of each class about `share`, and one where it has two.
 
     What `record` knows stays where it was. Any other picture is drawn by its own identity and
