@@ -116,7 +116,10 @@ def _tell_seen(split, model):
     count = _seen(split, model)
     if count is None:
         return f"{model.name} has no record of what it was trained on: it may have seen these pictures."
-    return f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of them says little." if count else ""
+    if not count:
+        return None
+    return (f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of "
+            "them says little.")
 
 
 def _describe(class_names):

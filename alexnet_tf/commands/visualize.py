@@ -175,7 +175,8 @@ class Seen:
         self.network, parts = network, []
         trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
         if trained_on:
-            console.note(f"The network was trained on {trained_on} of these {split.examples} pictures: what is right of them says little.")
+            console.note(f"The network was trained on {trained_on} of these {split.examples} pictures: what is right of them "
+                         "says little.")
         with console.progress(split.examples, "features") as bar:
             for part in network.extract(split):
                 parts.append(part)

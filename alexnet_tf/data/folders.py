@@ -78,8 +78,7 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
         if trained_on.all():
             raise UserError(
                 f"{root} has no evaluation split, and all of its {len(trained_on)} pictures were "
-                f"trained on; pass "
-                "pictures that were not."
+                "trained on; pass pictures that were not."
             )
         if trained_on.any():
             known = np.isin(part.identities, seen.held_out) & ~trained_on
@@ -87,8 +86,7 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
             part = part.where(~trained_on).named(HELD_OUT_SPLIT)
             notes.append(
                 f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)} "
-                f"pictures were trained on and are "
-                f"left out; {known.sum()} that were held out and {fresh} that are new are judged."
+                f"pictures were trained on and are left out; {known.sum()} that were held out and {fresh} that are new are judged."
             )
     notes += _not_evaluated(class_names, part) + layout.notes()
     return Dataset(

@@ -218,7 +218,7 @@ def _foretold_bytes(dataset, quality):
     some = _in_order(dataset.train, dataset.train.stubs(_ORDER_SEED).take(_SAMPLE), functools.partial(_encode, quality))
     sizes = [len(answer[0]) for _, answer, _ in some if answer]
     mean = sum(sizes) / max(len(sizes), 1)
-    return int(1.05 * mean * sum(split.examples for split in dataset.roles().values())) + 10 * SIDE**2 * 3 * 8  # and a few mean images
+    return int(1.05 * mean * sum(split.examples for split in dataset.roles().values())) + 10 * SIDE**2 * 3 * 8  # and mean images
 
 
 def _write_metadata(dataset, folder, version, tallies, source):

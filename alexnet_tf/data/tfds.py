@@ -98,8 +98,8 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
             raise UserError(f"dataset={name}: {both} of the pictures of {split.name} are in {train.name} too; pass "
                             "train_split= and the others so that they share none.")
         if both:
-            notes.append(f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too: what is right of them says "
-                         "little.")
+            notes.append(f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too: what is "
+                         "right of them says little.")
     notes += _missing(builder, roles.values())
     return Dataset(name, _class_names(builder), train, evaluation, _fingerprint(builder, train, evaluation, test), tuple(notes),
                    statistics=statistics, test=test)
