@@ -4,6 +4,9 @@
     python -m alexnet_tf.evaluate --models=models/a,models/b,models/c --views=10         # an ensemble, from ten views
     python -m alexnet_tf.evaluate --models=saved_models/alexnet,alexnet_int8.tflite      # what is deployed
 
+Judged is the test split, else the validation split, else all pictures that no model was trained on:
+each carries a record of those that it was, and is told of where it meets them again.
+
 The error in 2012 was that of ten views: four corners and the centre, each and its mirror image. Probabilities are averaged, over
 the views and then over the models.
 """
