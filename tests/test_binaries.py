@@ -119,7 +119,7 @@ def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     (["--json=no/such/folder.json"], "--json=no/such/folder.json cannot be written"),
     (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
     (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),
-    (["--dataset=folder", "--data_dir=pictures"], "--batch_size=128, but there are 20 training pictures")])
+    (["--dataset=folder", "--data_dir=pictures"], "--batch_size=128, but there are 21 training pictures")])
 def test_mistakes_get_one_line_and_write_nothing(run, picture_folder, tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.rglob("*"))
