@@ -68,9 +68,10 @@ def main():
         "pretrained_sha256": checkpoints.weights_digest(surgery.trunk(model)), "trained_layers": trained}
     stored = checkpoints.read_settings(model_dir)
     checkpoints.check_same(model_dir, stored, identity)
-    if stored and (changes := record.check_goes_on(model_dir, record.read(model_dir), dataset)):
-        console.note(changes)
+    changes = record.check_goes_on(model_dir, record.read(model_dir), dataset) if stored else None
     _tell(dataset, batch_size)
+    if changes:
+        console.note(changes)
     console.note(f"{settings['variant']} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
                  f"{dataset.describe()}")
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)

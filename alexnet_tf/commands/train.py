@@ -122,13 +122,14 @@ def _open(model_dir, batch_size, chief, until_trained):
     seen = record.read(model_dir)
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
                                     app.is_choosing(_TRAINING), seen)
-    bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence)
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
-    if stored and (changes := record.check_goes_on(model_dir, seen, dataset)) and chief:
-        console.note(changes)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
+    changes = record.check_goes_on(model_dir, seen, dataset) if stored else None
+    bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence)
+    if changes and chief:
+        console.note(changes)
     if chief and not _TRAINING.dry_run.value:
         until_trained.enter_context(disk.locked(model_dir))
     return stored, identity, dataset
