@@ -21,6 +21,7 @@ class Classifier:
     class_names: tuple
     trained_with: dict  # the flags of its training: which data set, from where, with which seed
     least: float = sys.float_info.min  # the smallest probability that its output can tell from 0
+    record: object = None  # data.record.Record of the pictures that it was trained on; None: it has none
 
 
 @dataclasses.dataclass(frozen=True)

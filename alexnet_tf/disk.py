@@ -144,5 +144,10 @@ def _remove_unless_held(left):
 
 def replace_text(path, text):
     """Writes a file whose name holds all of the old text or all of the new, whatever happens."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path, content):
+    """`replace_text` for bytes."""
     with appearing(path) as unfinished:
-        unfinished.path.write_text(text)
+        unfinished.path.write_bytes(content)

@@ -20,7 +20,7 @@ from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing, default_resize
 from alexnet_tf.provenance import provenance
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, record
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -81,7 +81,7 @@ def train(model_dir: str | os.PathLike, dataset: Dataset, variant: str = "paper"
         optimizer = optimizer or SGD2012(plan.learning_rate, momentum, weight_decay, bias_rate)
     figures = loop.train(strategy, model, optimizer, dataset, preprocessing, plan, model_dir,
                          callbacks, progress, note, objective, crop)
-    settings = record.settings_of(model, dataset, preprocessing, plan, **objective.describe())
+    settings = run_settings.settings_of(model, dataset, preprocessing, plan, **objective.describe())
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
 
@@ -150,7 +150,7 @@ def evaluate(network, dataset: Dataset | None = None, *, views: int = 1,
     with strategy.scope():
         opened = [as_network(one) for one in several]
         classifiers = [one.classifier() for one in opened]
-    dataset = dataset or _dataset_of(opened[0])
+    dataset = dataset or _dataset_of(opened)
     evaluation.check_classes(classifiers, dataset)
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     return evaluation.answers(strategy, classifiers, dataset.evaluation,
@@ -162,11 +162,13 @@ def as_network(network) -> networks.Network:
     return network if isinstance(network, networks.Network) else networks.load(network)
 
 
-def _dataset_of(network):
-    flags = network.settings.flags
+def _dataset_of(several):
+    """What the first of `several` networks was trained on, to judge all by."""
+    first, flags = several[0], several[0].settings.flags
     if flags.get("dataset") is None:
-        raise UserError(f"{network.path} does not say which data set it was trained on; pass one.")
-    return datasets.open_dataset(flags["dataset"], flags.get("data_dir"), flags.get("seed") or 0)
+        raise UserError(f"{first.path} does not say which data set it was trained on; pass one.")
+    return datasets.open_evaluation(flags["dataset"], flags.get("data_dir"), first.class_names,
+                                    [one.record for one in several])
 
 
 def export(network, output: str | os.PathLike, version: int | str = 1) -> pathlib.Path:
@@ -194,7 +196,8 @@ def export(network, output: str | os.PathLike, version: int | str = 1) -> pathli
             return taken.with_name(_version(output, "next"))
 
         return saved_model.write(network.model, network.preprocessing, settings["class_names"],
-                                 manifest, path, next_free if version == "next" else None)
+                                 manifest, path, next_free if version == "next" else None,
+                                 network.record)
     stored = artifacts.read_manifest(path)
     other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]
     if artifacts.read_labels(path) != settings["class_names"]:
@@ -243,15 +246,15 @@ def convert(version: str | os.PathLike, output: str | os.PathLike, quantization:
         return {"is there already": "from the same weights",
                 "megabytes": output.stat().st_size / 1e6}
     artifacts.check_sums(path)
-    pixels = Preprocessing(**manifest["preprocessing"])
-    compared, labelled, trained = _pictures(pictures, calibration, labels, manifest, note)
+    pixels, seen = Preprocessing(**manifest["preprocessing"]), artifacts.read_record(path)
+    compared, labelled, trained = _pictures(pictures, calibration, labels, manifest, seen, note)
     images = []
     if quantization == "int8":
         split = _calibration(calibration, trained)
         images = [image for image, _ in tflite.images_of(split, pixels, _CALIBRATION_PICTURES)]
     content = tflite.convert(str(path), quantization, images)
     content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in labels),
-                                       manifest)
+                                       manifest, seen)
     figures = tflite.compare(str(path), content, compared, pixels, quantization, count, labelled,
                              max_accuracy_drop)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
@@ -281,7 +284,7 @@ def _is_there(output, manifest, labels):
     return same and there.labels == labels
 
 
-def _pictures(pictures, calibration, labels, manifest, note):
+def _pictures(pictures, calibration, labels, manifest, seen, note):
     """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
     if pictures is None:
         flags = manifest["training"]["flags"]
@@ -289,7 +292,7 @@ def _pictures(pictures, calibration, labels, manifest, note):
         if flags.get("dataset") is not None:
             try:
                 pictures = datasets.open_dataset(flags["dataset"], flags.get("data_dir"),
-                                                 flags.get("seed") or 0)
+                                                 flags.get("seed") or 0, seen=seen)
             except UserError as error:
                 reason = str(error)
         if pictures is None:

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, preprocessing
 from alexnet_tf.classifiers import TOP, Classifier
-from alexnet_tf.data import pictures
+from alexnet_tf.data import pictures, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.preprocessing import Preprocessing
@@ -39,6 +39,7 @@ class Network(abc.ABC):
     settings: Settings  # with its class names, its preprocessing and how it was trained
     step: int  # of its training; 0 where that is not known
     figures: dict | None  # of its last evaluation, or those that were published with it
+    record: record.Record | None  # of the pictures that it was trained on; None: it has none
 
     @property
     @abc.abstractmethod
@@ -132,7 +133,7 @@ class _Trained(Network):
     def classifier(self):
         probabilities = evaluation.model_probabilities(self.model, self.preprocessing)
         return Classifier(f"{self.path}, step {self.step}", probabilities, self.preprocessing,
-                          self.class_names, self.settings.flags)
+                          self.class_names, self.settings.flags, record=self.record)
 
 
 def _in_training(path, note):
@@ -142,7 +143,7 @@ def _in_training(path, note):
 
 def of_model(path, model: keras.Model, settings: Settings, step: int, figures: dict | None) -> Network:
     """The Network of a Keras model that is in memory already; `path` is where it is stored."""
-    return _Trained(str(path), settings, step, figures, model)
+    return _Trained(str(path), settings, step, figures, record.read(path), model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ class _Exported(Network):
             return answer["probabilities"]
 
         return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
-                          self.settings.flags, artifacts.LEAST_FLOAT)
+                          self.settings.flags, artifacts.LEAST_FLOAT, self.record)
 
     def answer(self, picture):
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
@@ -197,7 +198,8 @@ def _exported(version):
     settings = _settings(version, manifest, artifacts.read_labels(version),
                          0.5 if rate is None else rate)
     return _Exported(str(version), settings, manifest.get("step", 0), manifest.get("evaluation"),
-                     tf.saved_model.load(str(version)), rate is not None)
+                     artifacts.read_record(version), tf.saved_model.load(str(version)),
+                     rate is not None)
 
 
 def _settings(path, manifest, labels, dropout_rate):
@@ -232,14 +234,14 @@ class _OfTflite(Network):
             return tf.ensure_shape(answers, [None, len(self.class_names)])
 
         return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
-                          self.settings.flags, self.tflite.least)
+                          self.settings.flags, self.tflite.least, self.record)
 
 
 def _of_tflite(path):
     tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
     settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
     return _OfTflite(str(path), settings, tflite.manifest.get("step", 0),
-                     tflite.manifest.get("evaluation"), tflite)
+                     tflite.manifest.get("evaluation"), tflite.record, tflite)
 
 
 def _content(picture):

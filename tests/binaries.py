@@ -128,6 +128,7 @@ def _become(program, *arguments):
 
     status = 1
     try:
+        sys.modules.pop("alexnet_tf.__main__", None)  # or runpy warns that it is there
         if program == "alexnet":
             sys.argv = [program, *arguments]
             main()

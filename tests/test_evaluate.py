@@ -15,7 +15,7 @@ from PIL import Image
 
 from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
-from alexnet_tf.data import datasets, shapes
+from alexnet_tf.data import datasets, record, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import saved_model, tflite_metadata
 from alexnet_tf.network.model import build_model
@@ -177,26 +177,28 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
 def trained(tmp_path_factory):
     """Pictures, and a net as model directory, as SavedModel beside an older one, as .tflite file and as one of 8 bits.
 
-    seed0/ and seed1/ are that net too, and say that they were trained on a folder without test/, each with its seed.
+    seed0/ and seed1/ are that net too, and say that they were trained on drawn/, which has no test/, each with its seed.
     """
     folder = tmp_path_factory.mktemp("trained")
     write_pictures(folder / "pictures/train", 2)
     write_pictures(folder / "pictures/test", 3, first=2)
     write_pictures(folder / "two", 2)
-    shutil.rmtree(folder / "two" / CLASS_NAMES[0])
+    (folder / "two" / CLASS_NAMES[0]).rename(folder / "two/unknown")
+    write_pictures(folder / "drawn", 8)
     images = np.stack([preprocessing.central_crop(preprocessing.decode(path.read_bytes()), GREY)
                        for path in (folder / "pictures/test").glob("*/*")])
     model, other = (build("lenet5", GREY, seed, images, classes=3) for seed in (0, 1))
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
     checkpoints.save(folder / "model", model, optimizer, {"step": 7})
-    for name, data_dir, seed in (("model", "pictures", 0), ("seed0", "pictures/train", 0), ("seed1", "pictures/train", 1)):
+    for name, data_dir, seed in (("model", "pictures", 0), ("seed0", "drawn", 2), ("seed1", "drawn", 3)):
         trained_with = {"dataset": "folder", "data_dir": str(folder / data_dir), "seed": seed}
         checkpoints.write_settings(folder / name, {
             "variant": "lenet5", "class_names": list(CLASS_NAMES), "preprocessing": dataclasses.asdict(GREY), "dropout_rate": 0.5,
             "flags": trained_with})
         if name != "model":
             (folder / name / "checkpoints").symlink_to(folder / "model/checkpoints")
+            record.write(folder / name, record.of(datasets.open_dataset("folder", folder / data_dir, seed)))
 
     trained_with = checkpoints.read_settings(folder / "model")["flags"]
     manifest = {"variant": "lenet5", "weights_sha256": "0", "preprocessing": dataclasses.asdict(GREY),
@@ -344,15 +346,22 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
     (["--models=model,model", "--weights=1,nan"], "--weights=1,nan: write"),
     (["--models=model,model", "--weights=1,one"], "--weights=1,one: write"),
     (["--model_dir=model", "--weights=1,1"], "for each of the 0 --models"),
-    (["--models=model", "--data_dir=two"], "model, step 7 knows 3 classes (checked disc to striped disc), but --dataset=folder has "
-                                           "2 classes (plain star to striped disc)")])
+    (["--models=model", "--data_dir=two"],
+     "two: unknown is none of the 3 classes (checked disc, plain star, striped disc); rename the folder")])
 def test_mistakes_are_named(run, trained, arguments, message):
     assert message in run("-m", "alexnet_tf.evaluate", *arguments, cwd=trained, status=2)
 
 
-def test_nets_that_held_out_other_pictures_are_not_compared_on_them(run, evaluate, trained):
-    assert evaluate("--models=seed1")[1]["examples"] == 3  # alone it is judged by what it kept
-    message = run("-m", "alexnet_tf.evaluate", "--models=seed0,seed1", cwd=trained, status=2)
-    assert "seed1, step 7 was trained with --seed=1, so on some of the pictures of" in message
-    for other in ("pictures", "pictures/test"):  # with a test/, and without one, but not what they were trained on
-        assert evaluate("--models=seed0,seed1", f"--data_dir={other}")[1]["examples"] == {"pictures": 9, "pictures/test": 3}[other]
+def test_nets_that_held_out_other_pictures_are_judged_by_those_that_all_held_out(run, evaluate, trained):
+    held = [record.read(trained / f"seed{seed}").held_out for seed in (0, 1)]
+    assert held[0].tolist() != held[1].tolist()
+    for seed in (0, 1):
+        assert evaluate(f"--models=seed{seed}")[1]["examples"] == len(held[seed])  # alone it is judged by what it kept
+    common = np.intersect1d(*held)
+    (trained / "another name").unlink(missing_ok=True)
+    (trained / "another name").symlink_to(trained / "drawn")
+    together = "--models=seed0,seed1", "--dataset=folder", "--data_dir=another name"
+    assert 0 < len(common) < len(held[0])
+    figures = evaluate(*together)[1]
+    assert figures["examples"] == len(common) and [row["trained_on"] for row in figures["models"]] == [0, 0]
+    assert evaluate("--models=seed0,seed1", "--data_dir=pictures")[1]["examples"] == 9  # with a test/

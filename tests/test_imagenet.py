@@ -152,3 +152,21 @@ def test_pictures_in_folders_named_by_synsets_are_of_the_class_of_that_name(tmp_
     (tmp_path / "n03126707/1.jpg").write_bytes(shapes.draw_jpeg("train", 1))
     split, _ = folders.list_pictures([tmp_path], ["tench (n01440764)", "crane (n03126707)"])
     assert [int(record["label"]) for record in split.read(None)] == [1]
+
+
+def test_the_validation_archive_alone_is_enough_to_evaluate(tmp_path):
+    folder = write_archives(tmp_path)
+    (folder / "ILSVRC2012_img_train.tar").rename(tmp_path / "train.tar")
+    names = imagenet.readable(list(imagenet.names_by_synset()))
+    dataset = datasets.open_evaluation("imagenet2012", tmp_path, names)
+    assert (dataset.train, dataset.evaluation.name, dataset.evaluation.examples) == (None, "validation", 4)
+    assert dataset.class_names == names
+    assert dataset.notes == ("imagenet2012: 4 of its 50000 validation pictures are here.",)
+    with pytest.raises(UserError, match="has no split named train, but validation; .* remove .*/imagenet2012/5.1.0 and run again"):
+        datasets.open_dataset("imagenet2012", tmp_path)
+    shutil.rmtree(tmp_path / "imagenet2012")
+    with pytest.raises(UserError, match="Put ILSVRC2012_img_train.tar"):
+        datasets.open_dataset("imagenet2012", tmp_path)
+    (folder / "ILSVRC2012_img_val.tar").unlink()
+    with pytest.raises(UserError, match="Put ILSVRC2012_img_val.tar"):
+        datasets.open_evaluation("imagenet2012", tmp_path, names)

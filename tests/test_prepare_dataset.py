@@ -93,7 +93,7 @@ def test_a_store_stands_for_what_it_was_made_of(pictures, stored):
         assert (dataset.name, dataset.class_names, dataset.train.examples, dataset.evaluation.examples) == (
             originals.name, originals.class_names, 24, 9)
         assert dataset.evaluation.name == "test" and dataset.statistics.keys() == {"mean", "colour_pca"}
-    with pytest.raises(UserError, match="holds the data set folder, not cifar10; pass --dataset=folder"):
+    with pytest.raises(UserError, match="holds the data set folder, not cifar10; pass dataset=folder"):
         datasets.open_dataset("cifar10", stored[0])
 
 

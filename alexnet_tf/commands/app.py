@@ -17,6 +17,7 @@ import types
 
 from absl import app, flags, logging
 
+from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import loop
 from alexnet_tf.training.optimizer import SCHEDULES
@@ -30,8 +31,20 @@ def define_json(flag_values):
         flag_values=flag_values)
 
 
+# Flags and arguments that name files and folders, whatever command they belong to.
+PATHS = ("arguments", "data_dir", "emit_config", "features", "features_dir", "jpeg_python", "json", "labels",
+         "model", "model_dir", "models", "output", "picture", "pretrained", "saved_model",
+         "served_model", "source", "tflite", "torch_python", "witness_python")
+
+
 def define_dataset(flag_values):
-    """Returns the flags (--dataset, --data_dir)."""
+    """Returns the flags (--dataset, --data_dir), and defines those that `split_names` reads."""
+    for role in ("train", "validation", "test"):
+        flags.DEFINE_string(
+            f"{role}_split", None, f"The {role} split, a folder below --data_dir or a split of TFDS; "
+            "default: by its usual names" + (
+                ". For class folders in --data_dir itself: ." if role == "train" else "."),
+            flag_values=flag_values)
     return (
         flags.DEFINE_string(
             "dataset", "shapes",
@@ -41,6 +54,13 @@ def define_dataset(flag_values):
             "data_dir", None,
             "The folder; for other data sets, where TFDS keeps them (default: TFDS's own). Or, for "
             "either, what alexnet prepare has stored.", flag_values=flag_values))
+
+
+def split_names(flag_values, trained_with=None):
+    """The names.SplitNames of the flags; those not given are taken from `trained_with`, if any."""
+    return names.SplitNames(**{role: value if (value := flag_values[f"{role}_split"].value) is not None
+                               else (trained_with or {}).get(f"{role}_split")
+                               for role in ("train", "validation", "test")})
 
 
 def define_model_dir(flag_values):
@@ -120,6 +140,11 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             flag_values=fv))
 
 
+def is_choosing(training):
+    """Whether, with the flags of `define_training`, the evaluation decides anything."""
+    return training.schedule.value == "plateau" or training.patience.value > 0
+
+
 def plan(training, **others):
     """The loop.Plan that the flags of `define_training` ask for, and `others`, its other fields."""
     of_flags = ("epochs", "warmup_steps", "schedule", "seed", "checkpoint_seconds", "patience", "max_bad_pictures")
@@ -127,18 +152,20 @@ def plan(training, **others):
 
 
 def dataset_or(flag_values, trained_with):
-    """(--dataset, --data_dir, seed): as given, or else those of `trained_with`, a model's flags."""
+    """(--dataset, --data_dir, seed, names of splits): as given, or else those of `trained_with`, a
+    model's flags."""
     given = {name: flag_values[name].value for name in ("dataset", "data_dir")
              if flag_values[name].present}
     used = {"dataset": None, "data_dir": None, "seed": 0} | trained_with
     if given.get("dataset", used["dataset"]) != used["dataset"]:
         given.setdefault("data_dir", None)  # that of another data set is of no use
-    used |= given
+    used = used | given
     if used["dataset"] is None:
         raise UserError("dataset= is missing: the network does not say which data set it was "
                         "trained on, or that was one of your own program; name the data set, and "
                         "data_dir= where it needs one.")
-    return used["dataset"], used["data_dir"], used["seed"]
+    return (used["dataset"], used["data_dir"], used["seed"],
+            split_names(flag_values, {} if given else trained_with))
 
 
 def run(command, called, arguments):
@@ -152,11 +179,12 @@ def run(command, called, arguments):
 
     def guarded(argv):
         try:
-            if "json" in flag_values:
-                _check_json(flag_values["json"].value)
             if len(argv) > 1 and not takes:
                 raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
-            command.main(argv[1:]) if takes else command.main()
+            _expand_paths(flag_values)
+            if "json" in flag_values:
+                _check_json(flag_values["json"].value)
+            command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
             _refuse(called, error, flag_values)
         except BrokenPipeError:  # whoever read our results has seen enough: `| head`
@@ -195,6 +223,24 @@ def _help(command, called, takes):
             text += f" (default: {flag.default_as_str.strip(chr(39))})"
         lines += [f"  {shown}", *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     return "\n".join(lines)
+
+
+def _expand_paths(flag_values):
+    """Makes of ~ what it means, for a shell leaves it in --flag=~/folder."""
+    for name in flag_values:
+        if name in PATHS and flag_values[name].value:
+            value = flag_values[name].value
+            flag_values[name].value = (_paths(name, value) if isinstance(value, list)
+                                       else _paths(name, [value])[0])
+
+
+def _paths(name, values):
+    """`values` with the home folder for ~. Raises UserError for an address."""
+    for value in values:
+        if re.match(r"[A-Za-z][\w+.-]*:/", value):
+            raise UserError(f"{'' if name == 'arguments' else name + '='}{value} is an address; pass a path "
+                            "of this machine: copy or mount it here first.")
+    return list(map(os.path.expanduser, values))
 
 
 def _check_json(value):

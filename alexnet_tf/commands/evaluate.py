@@ -4,13 +4,16 @@
     alexnet evaluate --models=models/a,models/b,models/c --views=10      # an ensemble, from ten views
     alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite   # what is deployed
 
+The test split is judged, else the validation split, else all pictures that no model was trained on:
+each model carries a record of those that it was trained on, and it is told where it meets them again.
+
 The error of 2012 came from ten views: four corners and the centre, each with its mirror image.
 Probabilities are averaged, first over the views and then over the models. With five classes or
 fewer, top-5 is always right and is left out of the tables.
 """
 
+import functools
 import math
-import pathlib
 import time
 
 import keras
@@ -19,7 +22,7 @@ from absl import flags
 from alexnet_tf import console, networks
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
-from alexnet_tf.data import datasets, splits
+from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices, evaluation
 
@@ -71,25 +74,37 @@ def _weights():
 
 def _open_dataset(models):
     """The data set that the flags name, or that the first model was trained on. Raises UserError where it cannot judge a model."""
-    name, data_dir, seed = app.dataset_or(FLAGS, models[0].trained_with)
-    dataset = datasets.open_dataset(name, data_dir, seed)
-    drawn = pathlib.Path(data_dir).absolute() if dataset.evaluation.name == splits.HELD_OUT_SPLIT else None
+    name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
+    evaluation.check_classes(models[1:], models[0])
+    dataset = datasets.open_evaluation(name, data_dir, models[0].class_names, [model.record for model in models], names)
     evaluation.check_classes(models, dataset)
-    for model in models:
-        trained_with = model.trained_with
-        if drawn and trained_with["data_dir"] == str(drawn) and trained_with["seed"] != seed:
-            raise UserError(f"{model.name} was trained with --seed={trained_with['seed']}, so on some of the pictures of {drawn} "
-                            f"that --seed={seed} keeps for evaluation; nets to be compared need a folder test/.")
-    for line in dataset.notes:
-        console.note(line)
+    for line in (*dataset.notes, *map(functools.partial(_tell_seen, dataset.evaluation), models)):
+        if line:
+            console.note(line)
     return dataset
+
+
+def _seen(split, model):
+    """How many of the pictures of `split` the model was trained on; None where that is not known."""
+    known = model.record and split.identities is not None
+    return int(model.record.has_seen(split.identities).sum()) if known else None
+
+
+def _tell_seen(split, model):
+    count = _seen(split, model)
+    if count is None:
+        return f"{model.name} has no record of what it was trained on: it may have seen these pictures."
+    if not count:
+        return None
+    return (f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of "
+            "them says little.")
 
 
 def _report(models, weights, dataset, answers, figures):
     """Prints the tables of the last of `answers`, which is that of all models together; --json gets them whole."""
     together = answers[-1]
     classes, confusions = together.by_class(dataset.class_names), together.confusions(dataset.class_names)
-    rows = [{"model": model.name, "weight": weight} | _figures(one)
+    rows = [{"model": model.name, "weight": weight, "trained_on": _seen(dataset.evaluation, model)} | _figures(one)
             for model, weight, one in zip(models, weights or [1.0] * len(models), answers)]
     for row in rows:
         if "only_answer" in row:

@@ -19,6 +19,7 @@ One picture of a batch that does not decode fails the batch: an answer made up f
 The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Beside the graph lie
     assets/labels.txt           a class name a line, in the order of the probabilities
     assets.extra/manifest.json  variant, preprocessing, accuracy, training settings, versions, sha256 of the weights
+    assets.extra/pictures.npz    digests of the pictures that it was trained on, by which evaluate knows them
     assets.extra/tf_serving_warmup_requests  what TensorFlow Serving answers to itself before it serves
     assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it in the version's folder
 """

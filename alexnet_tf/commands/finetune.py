@@ -17,12 +17,12 @@ from absl import flags
 from alexnet_tf import console, networks
 from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, splits
+from alexnet_tf.data import bad_pictures, datasets, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, training_work
 from alexnet_tf.network.surgery import freeze
-from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop, record
+from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop, run_settings
 from alexnet_tf.training.metrics import Log
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -59,28 +59,34 @@ def main():
     checkpoints.check_writable(model_dir)
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
-    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync)
     with strategy.scope():
-        model, pretrained = _load_pretrained(len(dataset.class_names))
+        pretrained = _open_pretrained()
+    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync, pretrained.record)
+    with strategy.scope():
+        model = surgery.with_fresh_projection(pretrained.model, len(dataset.class_names))
     trained, pixels = freeze(model, _TRAINABLE.value), pretrained.preprocessing
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
-    settings = record.settings_of(
+    settings = run_settings.settings_of(
         model, dataset, pixels, plan, app.values_of(FLAGS), trained_layers=trained,
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)))
-    record.check(model_dir, settings)
-    _tell(dataset, batch_size)
+    changes = run_settings.check(model_dir, settings, dataset)
+    _tell(dataset, batch_size, pretrained.record)
+    if changes:
+        console.note(changes)
     console.note(f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
-                 f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
-                 f"({dataset.evaluation.name})")
+                 f"{dataset.describe()}")
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
     if len(trained) == 1:
-        with record.written(strategy, model_dir, settings,
-                            lambda state: loop.is_over(state, plan, plan.last_step(dataset))):
+        with run_settings.written(strategy, model_dir, settings, dataset,
+                                  lambda state: loop.is_over(state, plan, plan.last_step(dataset)), pretrained.record):
             figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan)
     else:
-        figures, answers, cost = _tune_layers(strategy, model, dataset, pixels, plan, settings)
+        figures, answers, cost = _tune_layers(strategy, model, dataset, pixels, plan, settings, pretrained.record)
+    if dataset.chose():
+        answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
+        figures = evaluation.as_chosen(figures) | answers.figures()
     print(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
@@ -92,32 +98,37 @@ def main():
         "confusions": answers.confusions(dataset.class_names)})
 
 
-def _load_pretrained(classes):
-    """(the model of --pretrained with a fresh projection to `classes`, the Network itself)."""
+def _open_pretrained():
+    """The Network that --pretrained names."""
     if not _PRETRAINED.value:
         raise UserError("--pretrained is missing; name the model directory of a training, a weights "
                         "file, or an export.")
-    network = networks.load(_PRETRAINED.value)
-    return surgery.with_fresh_projection(network.model, classes), network
+    return networks.load(_PRETRAINED.value)
 
 
-def _open_dataset(replicas):
+def _open_dataset(replicas, seen_before):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value)
+    seen = record.union([record.read(_MODEL_DIR.value), seen_before])
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
+                                    app.is_choosing(_TRAINING), seen)
     most = dataset.train.examples // replicas * replicas
     if most == 0:
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {replicas} replicas; use fewer.")
     return dataset, min(batch_size, most)
 
 
-def _tell(dataset, batch_size):
+def _tell(dataset, batch_size, known):
     """Notes on the pictures: what was held out or cannot be read, how the classes are balanced, whether they fill a batch.
 
     Raises UserError if too many cannot be read.
     """
     bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note)
+    for split in dataset.evaluations() if known else ():
+        if count := known.has_seen(split.identities).sum():
+            console.note(f"{_PRETRAINED.value} was trained on {count} of the {split.examples} pictures of {split.name}: what is "
+                         "right of them says little.")
     for line in splits.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
         console.note(line)
     if batch_size < _BATCH_SIZE.value:
@@ -156,15 +167,19 @@ def _tune_head(strategy, model, dataset, pixels, plan):
     return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)
 
 
-def _tune_layers(strategy, model, dataset, pixels, plan, settings):
+def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
     """Trains what is not frozen by the one training loop. Returns as _tune_head does."""
     with strategy.scope():
         optimizer = _optimizer(model)
-    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value, settings=settings)
-    classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, dataset.class_names, {})
-    (answers,) = evaluation.answers(strategy, [classifier], dataset.evaluation, plan.batch_size)
+    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value, settings=settings, seen_before=seen)
+    answers = _answers(strategy, model, pixels, dataset.evaluation, dataset.class_names, plan.batch_size)
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))
+
+
+def _answers(strategy, model, pixels, split, class_names, batch_size):
+    classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, class_names, {})
+    return evaluation.answers(strategy, [classifier], split, batch_size)[0]
 
 
 def _print_confusions(answers, class_names):

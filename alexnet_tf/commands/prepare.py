@@ -17,7 +17,7 @@ from absl import flags
 
 from alexnet_tf import console
 from alexnet_tf.commands import app
-from alexnet_tf.data import datasets, store
+from alexnet_tf.data import datasets, pictures, store
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -29,15 +29,16 @@ _QUALITY = flags.DEFINE_integer("quality", 90, "Of the JPEGs that are stored.", 
 _MAX_BAD_PICTURES = flags.DEFINE_integer(
     "max_bad_pictures", 10, "How many pictures that cannot be read may be left out, each named, before it stops.", lower_bound=0, flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the pictures kept for evaluation, where a data set has no such split.", lower_bound=0, flag_values=FLAGS)
-_CHECK = flags.DEFINE_bool("check", False, "Stores nothing: reads every picture and lists those that cannot be read, and identical "
-                           "files that stand in several classes or splits. Exit status 1 if any is bad.", flag_values=FLAGS)
+_CHECK = flags.DEFINE_bool("check", False, "Stores nothing: reads every picture and lists those that cannot be read, files that are not used, and "
+                           "identical files that stand in several classes or splits. Exit status 1 if any is bad.", flag_values=FLAGS)
 
 _IDENTICAL_LINES = 20  # --json has all
 
 
 def main():
     directory = None if _CHECK.value else _directory()
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value, by_pillow=True)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value, app.split_names(FLAGS),
+                                    suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE)
     for line in dataset.notes:
         console.note(line)
     if _CHECK.value:
@@ -64,11 +65,12 @@ def _directory():
 def _check(dataset):
     """Prints what is wrong with the pictures of `dataset`; returns the exit status."""
     bad, identical = store.check(dataset)
-    for line in bad:
+    for line in (*bad, *dataset.unused):
         print(line)
     for names in identical[:_IDENTICAL_LINES]:
         print(f"identical, in several classes or splits: {', '.join(names)}")
-    figures = {"pictures": dataset.train.examples + dataset.evaluation.examples + len(dataset.bad_pictures), "bad": len(bad),
+    figures = {"pictures": sum(split.examples for split in dataset.roles().values()) + len(dataset.bad_pictures), "bad": len(bad),
+                "not used": len(dataset.unused),
                 "identical in several classes or splits": sum(map(len, identical))}
-    app.report(figures, _JSON.value, {"bad": bad, "identical": identical})
+    app.report(figures, _JSON.value, {"bad": bad, "not_used": dataset.unused, "identical": identical})
     return 1 if bad else 0

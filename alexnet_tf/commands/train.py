@@ -15,11 +15,11 @@ from absl import flags
 
 from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, pipeline
+from alexnet_tf.data import bad_pictures, datasets, pipeline, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model
 from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.training import checkpoints, devices, loop, record
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import SGD2012
 
 FLAGS = flags.FlagValues()
@@ -77,7 +77,7 @@ def _train(strategy):
     if chief:
         console.note(
             f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
-            f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
+            f"{dataset.describe()}; "
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=learning_rate, xla=_xla(), colour_noise=_colour_noise(),
                     data_service=tuple(_DATA_SERVICE.value), init=_INIT.value if jobs.has_init(_VARIANT.value) else "")
@@ -86,8 +86,10 @@ def _train(strategy):
         return
     pixels = (Preprocessing(**stored["preprocessing"]) if stored
               else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"]))
-    settings = record.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
+    settings = run_settings.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
     figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings)
+    if dataset.chose():
+        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(strategy, model, pixels, dataset.test, batch_size)
     if chief:
         print(f"{model_dir}:")
         app.report(figures, _JSON.value)
@@ -108,13 +110,17 @@ def _open(model_dir, batch_size, chief):
     identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
                 "batch_size": batch_size, "seed": _TRAINING.seed.value}
     checkpoints.check_same(model_dir, stored, identity)
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value)
-    bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence)
-    identity |= {"class_names": list(dataset.class_names), "training_pictures": dataset.train.examples,
-                 "data_fingerprint": dataset.fingerprint}
+    seen = record.read(model_dir)
+    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
+                                    app.is_choosing(_TRAINING), seen)
+    identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
+    changes = record.check_goes_on(model_dir, seen, dataset) if stored else None
+    bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence)
+    if changes and chief:
+        console.note(changes)
     return stored, identity, dataset
 
 

@@ -92,6 +92,7 @@ class Network:
         network = networks.load(path)
         model, self.pixels, self.step = network.model, network.preprocessing, network.step
         self.variant, self.class_names = network.settings.variant, network.class_names
+        self.record = network.record
         self._trunk, self._projection = surgery.trunk(model), surgery.projection(model)
         # Of conv1, by tower: float32 [height, width, channels, filters].
         self.kernels = [layer.kernel.numpy() for layer in model.layers
@@ -137,6 +138,10 @@ class Seen:
     def __init__(self, network, paths):
         split, self.files = folders.list_pictures(paths, network.class_names)
         self.network, parts = network, []
+        trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
+        if trained_on:
+            console.note(f"The network was trained on {trained_on} of these {split.examples} pictures: what is right of them "
+                         "says little.")
         with console.progress(split.examples, "features") as bar:
             for part in network.extract(split):
                 parts.append(part)

@@ -11,7 +11,7 @@ _MOST_TOLD = 20  # bad pictures, at a time: a damaged file of records may lose t
 def refuse_bad_pictures(count, most, faults):
     """Raises UserError for more than `most` pictures that cannot be read, of which `faults` describe some."""
     if count > most:
-        raise UserError(f"{count} pictures cannot be read, more than --max_bad_pictures={most}: {', '.join(faults[:3])}. Replace "
+        raise UserError(f"{count} pictures cannot be read, more than max_bad_pictures={most}: {', '.join(faults[:3])}. Replace "
                         "them or take them out, or allow more.")
 
 

@@ -1,40 +1,73 @@
-"""Where pictures come from: the embedded shapes, a folder of class folders, or any TFDS image-classification data set.
+"""Where pictures come from: the embedded shapes, a folder of class folders, or any TFDS
+image-classification data set.
 
-`open_dataset` checks what can be checked before any long work and returns a `Dataset`, from which `pipeline` reads.
+`open_dataset` and `open_evaluation` check what can be checked before any long work and return a
+`Dataset`, from which `pipeline`
+reads.
 """
 
 import dataclasses
 import itertools
+import os
 import pathlib
 
-from alexnet_tf.data import folders, pictures, prepared, splits, tfds
+from alexnet_tf.data import folders, pictures, prepared, record, tfds
+from alexnet_tf.data.names import USUAL, SplitNames
+from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 
 
-def open_dataset(name: str, data_dir: str | None = None, seed: int = 0,
-                 by_pillow: bool = False) -> splits.Dataset:
-    """Opens data set `name`: "folder" reads `data_dir`, anything else is a TFDS name, prepared on first use.
+def open_dataset(name: str, data_dir: str | os.PathLike | None = None, seed: int = 0,
+                 names: SplitNames = USUAL, choosing: bool = False,
+                 seen: record.Record | None = None,
+                 suffixes: tuple = pictures.SUFFIXES) -> Dataset:
+    """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name,
+    prepared on first use.
 
-    `by_pillow`: with pictures in a folder that Pillow alone reads, for alexnet prepare.
-    If `data_dir` holds a prepared data set, such as alexnet prepare writes, that is read. Raises UserError, before any
-    long work, if there is nothing to read. Pictures of a folder that cannot be read are left out.
+    If `data_dir` holds a prepared data set, such as `alexnet prepare` writes, that is read. A data
+    set without an evaluation split keeps a tenth of its training pictures for that, drawn with
+    `seed`; one with a test split alone does so where something is `choosing` by the evaluation.
+    Whatever `seen` knows, the record of the same or an earlier training, stays where it was.
+    Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read.
+    Raises UserError, before any long work, if there is nothing to read.
     """
+    opened = _open(
+        name, data_dir, lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes),
+        lambda builder, statistics: tfds.dataset_to_train_on(
+            name, builder, statistics, names, choosing, seen))
     # The folder is to be found again from any other.
     folder = str(pathlib.Path(data_dir).absolute()) if data_dir else None
-    return dataclasses.replace(_open(name, data_dir, seed, by_pillow),
-                               opened_with={"dataset": name, "data_dir": folder, "seed": seed})
+    return dataclasses.replace(
+        opened, opened_with={"dataset": name, "data_dir": folder, "seed": seed})
 
 
-def _open(name, data_dir, seed, by_pillow):
+def open_evaluation(name: str, data_dir: str | os.PathLike | None, class_names: tuple, records=(),
+                    names: SplitNames = USUAL) -> Dataset:
+    """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
+    it needs no training split.
+
+    `evaluation` is the test split, else the validation split. Where there is neither, it is all
+    that none of `records`, one for each network, has been trained on: the whole of a folder that
+    they have not seen. It may lack some of the classes. Raises UserError where nothing is left.
+    """
+    seen = record.union(records)
+    return _open(
+        name, data_dir, lambda: folders.open_evaluation(data_dir, class_names, seen, names),
+        lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen), training=False)
+
+
+def _open(name, data_dir, open_folder, open_builder, training=True):
     stored = prepared.find(data_dir) if data_dir else None
     if stored:
-        return tfds.open_prepared(name, stored)
+        return open_builder(tfds.stored_builder(name, stored), prepared.read_statistics(stored))
     if name == "folder":
         try:
-            return folders.open_folder(data_dir, seed, by_pillow)
+            return open_folder()
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
     some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
     if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
-        raise UserError(f"--data_dir={data_dir} holds class folders of pictures; pass --dataset=folder with it.")
-    return tfds.open_named(name, data_dir)
+        raise UserError(
+            f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it."
+        )
+    return open_builder(tfds.named_builder(name, data_dir, training), None)

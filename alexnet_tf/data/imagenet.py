@@ -48,12 +48,15 @@ def refuse_background(class_names):
                         "classes, in the order of their synset ids and without a background class; take that one out.")
 
 
-def check_archives(folder, command):
-    """Raises UserError if the archives that TFDS builds imagenet2012 from are not in `folder`; `command` is what to run again."""
-    missing = [name for name in ARCHIVES if not (folder / name).is_file()]
+def check_archives(folder, command, training=True):
+    """Raises UserError if the archives that TFDS builds imagenet2012 from are not in `folder`; `command` is what to run again.
+
+    The validation archive is enough but for `training`.
+    """
+    missing = [name for name in ARCHIVES if not (folder / name).is_file() and (training or "val" in name)]
     if missing:
         sizes = " and ".join(f"{name} ({ARCHIVES[name] / 1e9:.1f} GB)" for name in missing)
-        raise UserError(f"--dataset=imagenet2012 is built from archives that image-net.org gives to those who sign up. Put {sizes} "
+        raise UserError(f"dataset=imagenet2012 is built from archives that image-net.org gives to those who sign up. Put {sizes} "
                         f"into the folder {folder} (a link will do), then run again: {command}")
     try:
         with tarfile.open(folder / "ILSVRC2012_img_val.tar") as archive:

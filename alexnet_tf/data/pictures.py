@@ -14,21 +14,87 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from alexnet_tf import decoding, preprocessing
+from alexnet_tf import console, decoding, preprocessing
+from alexnet_tf.data import record
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
-# Pillow reads these, and tools/prepare_dataset.py by it; HEIC by a plugin, the extra "pictures" of setup.py.
-PILLOW_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx")
+# Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
+READ_BY_PREPARE = (".avif", ".heic", ".heif", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx")
 _PILLOW_FORMATS = ("AVIF", "HEIF", "TIFF", "JPEG2000", "BMP")
 _OPEN_FILES = 16
+_MANY = 20_000  # files, of which reading all takes long enough to be shown
 
 
-def list_pictures(folder, suffixes=SUFFIXES):
-    """(names of what is named as a picture in `folder`, names of what is not), sorted; hidden files are in neither."""
-    entries = sorted(entry for entry in os.listdir(os.fsencode(folder)) if not entry.startswith(b"."))
-    paths = [os.path.join(os.fsencode(folder), entry) for entry in entries]
-    named = [os.fsdecode(path).lower().endswith(suffixes) for path in paths]
-    return ([path for path, picture in zip(paths, named) if picture], [path for path, picture in zip(paths, named) if not picture])
+# Endings that say nothing, or what programs disagree on: the content says what the file is.
+_BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")
+_MAGIC = {".jpg": b"\xff\xd8\xff", ".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8", ".bmp": b"BM", ".webp": b"RIFF"}
+_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")  # archivers and file servers lay them down
+
+
+def is_hidden(name: bytes) -> bool:
+    """Whether a file or folder of this name is none of the user's."""
+    return name.startswith(b".") or name in _NOBODYS_FOLDERS
+
+
+def ending(file) -> str:
+    """What the name of a file ends in, in small letters: ".jpg", or "" where it has no ending."""
+    return os.path.splitext(os.fsdecode(file))[1].lower()
+
+
+def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
+    """(the pictures anywhere below `folder`, what else lies there), names as bytes, each sorted.
+
+    Links are followed, and what is hidden left out. A picture is what has one of the `suffixes`; a
+    file whose ending says nothing is looked at. Raises OSError for a folder that cannot be read.
+    """
+    found, others, been = [], [], set()
+
+    def refuse(error):
+        raise error
+
+    for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
+        been.add(os.path.realpath(here))  # a link may lead back up
+        inner[:] = sorted(name for name in inner if not is_hidden(name) and os.path.realpath(os.path.join(here, name)) not in been)
+        for name in files:
+            if not is_hidden(name):
+                path = os.path.join(here, name)
+                (found if _is_picture(path, suffixes) else others).append(path)
+    return sorted(found), sorted(others)
+
+
+def _is_picture(path, suffixes):
+    suffix = ending(path)
+    if suffix in suffixes:
+        return True
+    if suffix[1:].isalpha() and suffix not in _BY_CONTENT:
+        return False
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as stream:
+            head = stream.read(12)
+    except OSError:
+        return False
+    kind = next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
+    return kind in suffixes and (kind != ".webp" or head.endswith(b"WEBP"))
+
+
+def identities(files) -> np.ndarray:
+    """uint64: the record.identity of each of `files`, which reads them whole. 0 for one that cannot be read now."""
+    def identity(file):
+        try:
+            with open(file, "rb") as stream:
+                return record.identity(stream.read())
+        except OSError:
+            return 0
+
+    with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool, console.progress(
+            len(files), "know pictures", hidden=len(files) < _MANY) as bar:
+        known = []
+        for number in pool.map(identity, files):
+            known.append(number)
+            bar.update()
+    return np.array(known, np.uint64)
 
 
 def examine(files, by_pillow=False):

@@ -150,11 +150,11 @@ def check_reachable(addresses):
     for address in addresses:
         form = re.fullmatch(r"grpc://(\[.+\]|[^:/]+):(\d+)", address)
         if not form:
-            raise UserError(f"--data_service={address} is no address; write it as grpc://host:5050.")
+            raise UserError(f"data_service={address} is no address; write it as grpc://host:5050.")
         try:
             socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise UserError(f"--data_service={address} does not answer ({error}); start python -m alexnet_tf.data_service "
+            raise UserError(f"data_service={address} does not answer ({error}); start python -m alexnet_tf.data_service "
                             "there.") from None
 
 

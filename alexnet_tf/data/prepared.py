@@ -1,10 +1,11 @@
-"""A prepared TFDS data set as a directory, and what alexnet prepare lays beside its records:
+"""A prepared TFDS data set as a directory, and what `alexnet prepare` lays beside its records:
 
     dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
     NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}
     statistics.json                                       of the training split's pixels, all counted once, in 0..255, R G B:
         "mean"          [3]
-        "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as input_pipeline.colour_statistics gives them
+        "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as pipeline.colour_statistics gives them
+    identities.npz                                        uint64 by split, of the picture that each record was made of: record.py
     mean_image.npy                                        float32 [256, 256, 3], the mean picture of the training split
 """
 
@@ -13,10 +14,13 @@ import json
 import math
 import pathlib
 import re
+import zipfile
+
+import numpy as np
 
 from alexnet_tf.errors import UserError
 
-STATISTICS, MEAN_IMAGE = "statistics.json", "mean_image.npy"
+STATISTICS, MEAN_IMAGE, IDENTITIES = "statistics.json", "mean_image.npy", "identities.npz"
 
 
 def find(data_dir):
@@ -25,6 +29,36 @@ def find(data_dir):
     versions = [path for path in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
     newest_first = sorted(versions, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True)
     return next((path for path in (root, *newest_first) if (path / "dataset_info.json").is_file()), None)
+
+
+def has_identities(builder) -> bool:
+    """Whether `alexnet prepare` has written this data set."""
+    return (pathlib.Path(builder.data_dir) / IDENTITIES).is_file()
+
+
+def read_identities(builder) -> dict[str, np.ndarray]:
+    """{split: uint64 [pictures]}, empty where the data set does not bring them. Raises UserError where they are damaged."""
+    if not has_identities(builder):
+        return {}
+    path = pathlib.Path(builder.data_dir) / IDENTITIES
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        found = {}
+    if {name: array.shape for name, array in found.items()} != {
+            name: (split.num_examples,) for name, split in builder.info.splits.items()}:
+        raise UserError(f"{path} does not hold a number for each picture of each split; prepare the data set anew.")
+    return found
+
+
+def shard_starts(builder) -> dict[str, tuple[str, int]]:
+    """{name of a file: (its split, the place in the split of its first record)}."""
+    starts = {}
+    for name, split in builder.info.splits.items():
+        begins = np.cumsum([0, *split.shard_lengths])
+        starts |= {pathlib.Path(file).name: (name, int(begin)) for file, begin in zip(split.filenames, begins)}
+    return starts
 
 
 def read_statistics(directory):

@@ -14,9 +14,7 @@ from alexnet_tf.data import pictures
 from alexnet_tf.errors import UserError
 
 OPEN_FILES = 16
-EVALUATION_SPLITS = ("val", "validation", "test")  # the first of these that a data set has is the one evaluated
-HELD_OUT_SPLIT = "held out"  # name of the one that --seed draws from a folder that has none of these
-HELD_OUT = 0.1  # share of the pictures that is kept for evaluation where a data set has no such split
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -33,6 +31,7 @@ class Split:
     load: callable
     stub_of: callable  # picture number -> a tf.data.Dataset of its stub
     name_of: callable  # picture number -> what to call the picture in a message
+    identities: np.ndarray | None = None  # uint64 [examples], by which a picture is known: record.py
 
     def read(self, epoch_seed):
         """A tf.data.Dataset of records, in the order of `stubs`."""
@@ -53,17 +52,49 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
+    """What a model is trained on, chosen by and judged on.
+
+    `evaluation` is looked at while it is trained, so that it may choose: the best weights, the rate,
+    the end. `test`, where there is one, is what is reported when all that is over; it is
+    `evaluation` itself where nothing is chosen. A data set opened for evaluation has no `train`.
+    """
+
     name: str
     class_names: tuple
-    train: Split
+    train: Split | None
     evaluation: Split
-    fingerprint: str  # changes with the pictures: sha256 over their names and sizes, or the name and size of a TFDS data set
+    fingerprint: str  # changes with the pictures, their order and the division
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
     bad_pictures: tuple = ()  # a line for each picture that is left out, with its name and what is wrong with it
     statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
     class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
+    test: Split | None = None
+    unused: tuple = ()  # a line for each file of a folder that is neither used nor bad
     # "dataset", "data_dir", "seed": with what open_dataset gives it again; no dataset for one of the user's own.
     opened_with: dict = dataclasses.field(default_factory=dict)
+
+    def chose(self) -> bool:
+        """Whether `test` is to be reported, and is not what is looked at while it is trained."""
+        return self.test is not None and self.test is not self.evaluation
+
+    def describe(self) -> str:
+        """How many pictures there are of each split, in a few words."""
+        parts = [f"{self.evaluation.examples} to evaluate ({self.evaluation.name})"]
+        if self.chose():
+            parts = [f"{self.evaluation.examples} to choose by ({self.evaluation.name})",
+                     f"{self.test.examples} to report on ({self.test.name})"]
+        return ", ".join([f"{self.train.examples} pictures to train", *parts])
+
+    def evaluations(self) -> list[Split]:
+        """`evaluation`, and `test` where that is another."""
+        return [self.evaluation] + [self.test] * self.chose()
+
+    def roles(self) -> dict[str, Split]:
+        """The splits by the names that TFDS has for them."""
+        chosen_by = None if self.evaluation is self.test else self.evaluation
+        roles = {"train": self.train, "validation": chosen_by, "test": self.test}
+        return {role: split for role, split in roles.items() if split}
+
 
 
 
@@ -94,8 +125,8 @@ def naming_bad_pictures(split):
 
 
 
-def split_of_files(name, files, labels):
-    """A Split of picture files: `files` names them as bytes, `labels` are int64; both are arrays."""
+def split_of_files(name, files, labels, identities=None):
+    """A Split of picture files: `files` names them as bytes, `labels` are int64; all are arrays."""
     with tf.device("CPU:0"):  # once, here: in the functions below they would be part of each function's graph
         names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
 
@@ -109,7 +140,7 @@ def split_of_files(name, files, labels):
         return {"image": tf.io.read_file(stub["file"]), "label": stub["label"], "picture": stub["picture"]}
 
     return Split(name, len(files), stubs, load, lambda picture: tf.data.Dataset.from_tensors(picture).map(stub),
-                 lambda picture: pictures.shown(files[picture]))
+                 lambda picture: pictures.shown(files[picture]), identities)
 
 
 

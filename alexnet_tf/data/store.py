@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import console, disk, preprocessing
-from alexnet_tf.data import pictures, pipeline, prepared, splits
+from alexnet_tf.data import pictures, pipeline, prepared
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -41,14 +41,15 @@ class _Tally:
     bad: list  # a line for each picture that could not be stored
     moments: np.ndarray  # pipeline.pixel_moments of all
     image_sum: np.ndarray  # int64 [SIDE, SIDE, 3]
+    numbers: list  # of the pictures in their split, in the order in which they are stored
 
     @classmethod
     def read(cls, path):
         if not path.exists():
-            return cls([], [], [], np.zeros([4, 4]), np.zeros([SIDE, SIDE, 3], np.int64))
+            return cls([], [], [], np.zeros([4, 4]), np.zeros([SIDE, SIDE, 3], np.int64), [])
         with np.load(path) as stored:
             return cls(stored["lengths"].tolist(), stored["sizes"].tolist(), json.loads(str(stored["bad"])), stored["moments"],
-                       stored["image_sum"])
+                       stored["image_sum"], stored["numbers"].tolist())
 
     def write(self, path):
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
@@ -75,8 +76,9 @@ def write(dataset, directory, quality, max_bad_pictures=0):
         with disk.locked(beginning, "output", "written"):
             _keep_to_source(beginning / _SOURCE, source)
             statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)
+            tallied = [f"{_prefix(dataset, name)}.npz" for name in dataset.roles()]
             for path in beginning.iterdir():
-                if path.name.startswith(".") or path.name == _SOURCE or path.suffix == ".npz":
+                if path.name.startswith(".") or path.name == _SOURCE or path.name in tallied:
                     path.unlink()
             beginning.rename(directory)
     except (OSError, tf.errors.OpError) as error:
@@ -87,8 +89,8 @@ def write(dataset, directory, quality, max_bad_pictures=0):
 
 def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
     tallies, bad_so_far = {}, len(dataset.bad_pictures)
-    for name, split in (("train", dataset.train), (_evaluation_name(dataset), dataset.evaluation)):
-        prefix = f"{_tfds_name(dataset)}-{name}"
+    for name, split in dataset.roles().items():
+        prefix = _prefix(dataset, name)
         tallies[name] = _Tally.read(folder / f"{prefix}.npz")
         _write_split(split, folder, prefix, tallies[name], quality, max_bad_pictures - bad_so_far)
         bad_so_far += len(tallies[name].bad)
@@ -102,7 +104,7 @@ def check(dataset):
     evaluated on.
     """
     bad, files = list(dataset.bad_pictures), collections.defaultdict(list)
-    for split in (dataset.train, dataset.evaluation):
+    for split in dataset.roles().values():
         with console.progress(split.examples, f"check {split.name}") as bar:
             for number, answer, fault in _in_order(split, split.stubs(None), _label_and_digest):
                 bar.update()
@@ -124,9 +126,9 @@ def _write_split(split, folder, prefix, tally, quality, allowed):
         for shard in range(done, shards):
             path = folder / f"{prefix}.tfrecord-{shard:05}-of-{shards:05}"
             beside = path.with_name(f".{path.name}")
-            sizes = []
+            sizes, numbers = [], []
             with tf.io.TFRecordWriter(str(beside)) as writer:
-                for _, answer, fault in itertools.islice(encoded, SHARD_PICTURES):
+                for number, answer, fault in itertools.islice(encoded, SHARD_PICTURES):
                     bar.update()
                     if fault:
                         _leave_out(fault, tally, allowed)
@@ -134,11 +136,13 @@ def _write_split(split, folder, prefix, tally, quality, allowed):
                     example, crop, moments = answer
                     writer.write(example)
                     sizes.append(len(example))
+                    numbers.append(number)
                     tally.moments += moments
                     tally.image_sum += crop
             beside.rename(path)
             tally.lengths.append(len(sizes))
             tally.sizes.append(sum(sizes))
+            tally.numbers += numbers
             tally.write(folder / f"{prefix}.npz")
 
 
@@ -224,7 +228,7 @@ def _foretold_bytes(dataset, quality):
     some = _in_order(dataset.train, dataset.train.stubs(_ORDER_SEED).take(_SAMPLE), functools.partial(_encode, quality))
     sizes = [len(answer[0]) for _, answer, _ in some if answer]
     mean = sum(sizes) / max(len(sizes), 1)
-    return int(1.05 * mean * (dataset.train.examples + dataset.evaluation.examples)) + 10 * SIDE**2 * 3 * 8  # and a few mean images
+    return int(1.05 * mean * sum(split.examples for split in dataset.roles().values())) + 10 * SIDE**2 * 3 * 8  # and mean images
 
 
 def _write_metadata(dataset, folder, version, tallies, source):
@@ -239,6 +243,9 @@ def _write_metadata(dataset, folder, version, tallies, source):
         description=f"{dataset.name}, stored once at {SIDE} x {SIDE}.", features=tfds.features.FeaturesDict({
             "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="jpeg"),
             "label": tfds.features.ClassLabel(names=dataset.class_names)}))
+    of_splits = {name: split.identities for name, split in dataset.roles().items()}
+    if all(identities is not None for identities in of_splits.values()):
+        np.savez(folder / prepared.IDENTITIES, **{name: of_splits[name][tally.numbers] for name, tally in tallies.items()})
     train = tallies["train"]
     mean, colour_pca = pipeline.colour_statistics(train.moments)
     np.save(folder / prepared.MEAN_IMAGE, (train.image_sum / sum(train.lengths)).astype(np.float32))
@@ -267,11 +274,9 @@ def _keep_to_source(path, source):
     path.write_text(json.dumps(source))
 
 
+def _prefix(dataset, split):
+    return f"{_tfds_name(dataset)}-{split}"
+
+
 def _tfds_name(dataset):
     return re.split("[/:]", dataset.name)[0]  # without configuration and version
-
-
-def _evaluation_name(dataset):
-    """A name for the evaluation split that TFDS takes: its own, unless it is a part kept of another."""
-    name = dataset.evaluation.name
-    return name if name in splits.EVALUATION_SPLITS else splits.EVALUATION_SPLITS[1]

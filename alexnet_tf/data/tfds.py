@@ -12,13 +12,16 @@ import tensorflow as tf
 
 from alexnet_tf import disk
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.splits import EVALUATION_SPLITS, HELD_OUT, OPEN_FILES, Dataset, Split, shuffled_range
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, plain, role_of
+from alexnet_tf.data.record import identity
+from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
 
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 
 
-def open_named(name, data_dir):
+def named_builder(name, data_dir, training=True):
+    """The builder of a data set of TFDS, prepared. Raises UserError where it cannot be; `training` needs all its archives."""
     import tensorflow_datasets as tfds  # two seconds that a folder need not wait for
 
     if name == "shapes":
@@ -26,24 +29,26 @@ def open_named(name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):  # the last two: a name of odd form or version
-        raise UserError(f"--dataset={name} is neither shapes, folder nor a data set that TFDS knows "
+        raise UserError(f"dataset={name} is neither shapes, folder nor a data set that TFDS knows "
                            "(https://www.tensorflow.org/datasets/catalog).") from None
     _check_features(name, builder)
     if builder.name == "imagenet2012" and not builder.is_prepared():
         archives = pathlib.Path(builder.data_dir_root) / "downloads/manual"
-        imagenet.check_archives(archives, shlex.join(sys.orig_argv))
-        disk.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES))
+        imagenet.check_archives(archives, shlex.join(sys.orig_argv), training)
+        disk.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES
+                                                         if (archives / name).is_file()))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
             builder.download_and_prepare()
     except (AssertionError, ImportError, OSError, tfds.download.DownloadError, tarfile.TarError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())  # AssertionError: files to place by hand
-        raise UserError(f"--dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
-    return _tfds_dataset(name, builder)
+        raise UserError(f"dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
+    return builder
 
 
 
-def open_prepared(name, directory):
+def stored_builder(name, directory):
+    """The builder of the prepared data set in `directory`. Raises UserError if that is another than `name`, or damaged."""
     import tensorflow_datasets as tfds
 
     try:
@@ -51,9 +56,9 @@ def open_prepared(name, directory):
     except (ValueError, OSError, tf.errors.OpError) as error:
         raise UserError(f"{directory}: TFDS cannot read dataset_info.json ({' '.join(str(error).split())[:200]}).") from None
     if name not in (builder.name, "folder"):
-        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass --dataset={builder.name}.")
+        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass dataset={builder.name}.")
     _check_features(name, builder)
-    return _tfds_dataset(name, builder, prepared.read_statistics(directory))
+    return builder
 
 
 
@@ -62,46 +67,141 @@ def _check_features(name, builder):
 
     features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
     if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
-        raise UserError(f"--dataset={name} has no features named image and label; only image classification can be trained.")
+        raise UserError(f"dataset={name} has no features named image and label; only image classification can be trained.")
     imagenet.refuse_background(features["label"].names)
 
 
 
-def _tfds_dataset(name, builder, statistics=None):
-    """The Dataset of a prepared TFDS data set."""
-    import tensorflow_datasets as tfds
-
-    if "train" not in builder.info.splits:
-        raise UserError(f"--dataset={name} has no split named train, but {', '.join(builder.info.splits)}.")
-    notes, train = [], "train"
-    evaluation = next((split for split in EVALUATION_SPLITS if split in builder.info.splits), None)
-    if not evaluation:
+def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
+    """The Dataset of a prepared TFDS data set: see datasets.open_dataset."""
+    roles = _roles(name, builder, names)
+    if "train" not in roles:
+        again = ""
+        if builder.name == "imagenet2012":
+            again = f"; it was prepared without its training archive: remove {builder.data_dir} and run again"
+        raise UserError(f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}{again}.")
+    train, evaluation, test = (roles.get(role) and _split(builder, roles[role]) for role in ("train", "validation", "test"))
+    notes = []
+    if not evaluation and (not test or choosing or (seen and seen.divides(train.identities))):
+        first = round((1 - HELD_OUT) * train.examples)
         percent = round(100 * (1 - HELD_OUT))
-        train, evaluation = f"train[:{percent}%]", f"train[{percent}%:]"
-        notes.append(f"{name} has no validation or test split: {evaluation} is kept for evaluation.")
-    for split, whole in imagenet.PICTURES.items() if builder.name == "imagenet2012" else ():
-        here = builder.info.splits[split].num_examples if split in builder.info.splits else 0
-        if here != whole:
-            notes.append(f"imagenet2012: {here} of its {whole} {split} pictures are here.")
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    return Dataset(name, imagenet.readable(builder.info.features["label"].names),
-                   *(_tfds_split(builder, split, decoders) for split in (train, evaluation)),
-                   f"{builder.info.full_name}, {builder.info.dataset_size} bytes", tuple(notes), statistics=statistics)
+        what = "chooses the weights and the rate; test does not" if test else "is kept for evaluation"
+        missing = "no validation split" if test else "no validation or test split"
+        tail = f"{roles['train']}[{percent}%:]" if "[" not in roles["train"] else f"the last tenth of {roles['train']}"
+        notes.append(f"{name} has {missing}: {tail} {what}.")
+        train, evaluation = (_split(builder, roles["train"], *part, called) for part, called in (
+            ((0, first), roles["train"]), ((first, None), HELD_OUT_SPLIT)))
+    evaluation = evaluation or test
+    for split in {id(split): split for split in (evaluation, test) if split}.values():
+        both = np.isin(split.identities, train.identities).sum()
+        if both and not prepared.has_identities(builder):
+            raise UserError(f"dataset={name}: {both} of the pictures of {split.name} are in {train.name} too; pass "
+                            "train_split= and the others so that they share none.")
+        if both:
+            notes.append(f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too: what is "
+                         "right of them says little.")
+    notes += _missing(builder, roles.values())
+    return Dataset(name, _class_names(builder), train, evaluation, _fingerprint(builder, train, evaluation, test), tuple(notes),
+                   statistics=statistics, test=test)
 
 
+def dataset_to_evaluate(name, builder, names, seen):
+    """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
+    roles, notes = _roles(name, builder, names), []
+    role = next((role for role in ("test", "validation") if role in roles), None)
+    if role:
+        split = _split(builder, roles[role])
+    elif "train" in roles:
+        split = _split(builder, roles["train"])
+        trained_on = seen.has_seen(split.identities)
+        if trained_on.any():
+            first = int(np.flatnonzero(trained_on)[-1]) + 1
+            if first == split.examples:
+                raise UserError(f"dataset={name} has no evaluation split, and its pictures were trained on; pass others.")
+            split = _split(builder, roles["train"], first, None, HELD_OUT_SPLIT)
+            notes.append(f"{name} has no validation or test split: {split.examples} of its pictures, the last, were "
+                         "not trained on and are judged.")
+    else:
+        raise UserError(f"dataset={name} has no split to evaluate on, but {', '.join(builder.info.splits)}; pass test_split=.")
+    return Dataset(name, _class_names(builder), None, split, _fingerprint(builder, split),
+                   tuple(notes + _missing(builder, [roles[role]] if role else [])))
 
-def _tfds_split(builder, name, decoders):
-    """A split of a prepared TFDS data set. The shards are read here, because TFDS shuffles with one seed for all epochs.
 
-    Shuffled: the shards, then 16 of them interleaved, then windows of records.
+def _class_names(builder):
+    return imagenet.readable([plain(name) for name in builder.info.features["label"].names])
+
+
+def _missing(builder, splits):
+    """Lines on what ImageNet lacks here."""
+    return [f"imagenet2012: {builder.info.splits[split].num_examples} of its {whole} {split} pictures are here."
+            for split, whole in imagenet.PICTURES.items() if builder.name == "imagenet2012" and split in splits
+            and builder.info.splits[split].num_examples != whole]
+
+
+def _fingerprint(builder, *splits):
+    parts = [f"{split.name} {split.examples}" for split in splits if split]
+    return f"{builder.info.full_name}, {builder.info.dataset_size} bytes: {', '.join(parts)}"
+
+
+def _roles(name, builder, names):
+    """{"train": split, ...}: those that the user names, and else those of the usual names that have labels."""
+    roles = {role: split for role, split in vars(names).items() if split}
+    for role, split in roles.items():
+        try:
+            examples = builder.info.splits[split].num_examples
+        except (KeyError, ValueError, AssertionError):
+            examples = 0
+        if not examples or not _is_labelled(builder, split):
+            why = "holds no pictures with labels" if examples else "is none of its splits"
+            raise UserError(f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}.")
+    for split, info in builder.info.splits.items():
+        role = role_of(split)
+        if role and role not in roles and split not in roles.values() and info.num_examples and _is_labelled(builder, split):
+            roles[role] = split
+    return roles
+
+
+def _is_labelled(builder, split):
+    """Whether the first picture has a label: those of a test split may all be -1."""
+    for record in _split(builder, split).read(None).ignore_errors().take(1):
+        return int(record["label"]) >= 0
+    return True  # damaged: others will say so
+
+
+def _identities(builder, files, begins, counts):
+    """uint64 of the records: what `alexnet prepare` has noted of each, else its place in the data set."""
+    stored, starts = prepared.read_identities(builder), prepared.shard_starts(builder)
+    parts = []
+    for file, begin, count in zip(files, begins, counts):
+        split, start = starts[pathlib.Path(file).name]
+        if split in stored:
+            parts.append(stored[split][start + begin:start + begin + count])
+        else:
+            first = identity(f"{builder.info.full_name} {builder.info.dataset_size} {split}".encode())
+            parts.append(np.uint64(first) + np.arange(start + begin, start + begin + count, dtype=np.uint64))
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def _split(builder, spec, begin=0, end=None, called=None):
+    """Records `begin` to `end` of a split of a prepared TFDS data set, as TFDS writes splits ("train[:80%]").
+
+    The shards are read here, because TFDS shuffles with one seed for all epochs. Shuffled: the shards, then 16 of them
+    interleaved, then windows of records.
     """
     import tensorflow_datasets as tfds
 
-    split = builder.info.splits[name]
-    shards = split.file_instructions
+    decoders = {"image": tfds.decode.SkipDecoding()}
     adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
-    files, skips, lengths = ([getattr(shard, key) for shard in shards] for key in ("filename", "skip", "examples_in_shard"))
-    counts = [shard.take if shard.take >= 0 else shard.examples_in_shard - shard.skip for shard in shards]
+    files, skips, lengths, counts = [], [], [], []
+    done = 0
+    for shard in builder.info.splits[spec].file_instructions:
+        here = shard.take if shard.take >= 0 else shard.examples_in_shard - shard.skip
+        first, last = max(begin - done, 0), here if end is None else min(end - done, here)
+        done += here
+        if first < last:
+            for values, value in zip((files, skips, lengths, counts), (
+                    shard.filename, shard.skip + first, shard.examples_in_shard, last - first)):
+                values.append(value)
     first = np.cumsum([0] + counts)
 
     def stubs_of(shard):
@@ -131,10 +231,9 @@ def _tfds_split(builder, name, decoders):
 
     def name_of(picture):
         file = files[np.searchsorted(first, picture, side="right") - 1]
-        return f"{builder.info.full_name} {name}, picture {picture} in {file}"
+        return f"{builder.info.full_name} {called or spec}, picture {picture} in {file}"
 
-    return Split(name, split.num_examples, stubs, load, stub_of, name_of)
-
+    return Split(called or spec, int(first[-1]), stubs, load, stub_of, name_of, _identities(builder, files, skips, counts))
 
 
 def _stub(picture, serialized):

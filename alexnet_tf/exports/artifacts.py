@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import disk
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -34,6 +35,12 @@ def read_manifest(saved_model):
         return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{saved_model} is no version that alexnet export wrote ({error}).") from None
+
+
+def read_record(saved_model):
+    """The data.record.Record that export wrote beside the graph, or None. Raises UserError if it is damaged."""
+    path = pathlib.Path(saved_model) / "assets.extra" / record.FILE
+    return record.Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
 
 
 def read_labels(saved_model):
@@ -74,10 +81,12 @@ class Tflite:
             with zipfile.ZipFile(io.BytesIO(content)) as files:
                 self.labels = files.read("labels.txt").decode().splitlines()
                 self.manifest = json.loads(files.read("manifest.json"))
+                stored = files.read(record.FILE) if record.FILE in files.namelist() else None
             self.pixels = Preprocessing(**self.manifest["preprocessing"])
             self._run = Interpreter(model_content=content, num_threads=threads).get_signature_runner("image")
         except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
+        self.record = None if stored is None else record.Record.from_bytes(stored, name)
         self._dtype = self._run.get_input_details()["images"]["dtype"]
         self._scale, self._zero_point = self._run.get_output_details()["probabilities"]["quantization"]
         self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that

@@ -31,6 +31,7 @@ import tensorflow as tf
 
 from alexnet_tf import disk, preprocessing
 from alexnet_tf.classifiers import TOP
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.network import layers, surgery
@@ -97,9 +98,11 @@ class _Classifier(tf.Module):
 
 
 
-def write(model, pixels, class_names, manifest, path, next_free=None):
+def write(model, pixels, class_names, manifest, path, next_free=None, pictures=None):
     """Writes the SavedModel to `path`, which appears only when it is complete and was read again by
     another process; returns where it is: `next_free(path)` where `path` was taken in the meantime.
+
+    `pictures` is the data.record.Record of what the model was trained on, if there is one.
 
     Raises UserError if it cannot be written, or answers otherwise than `model`.
     """
@@ -118,6 +121,8 @@ def write(model, pixels, class_names, manifest, path, next_free=None):
             extra = unfinished / "assets.extra"
             extra.mkdir()
             (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+            if pictures:
+                (extra / record.FILE).write_bytes(pictures.to_bytes())
             _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes)
             _check(unfinished, model, pixels)
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))

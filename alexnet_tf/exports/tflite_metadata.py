@@ -15,15 +15,16 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 
 _CUSTOM = 32  # BuiltinOperator.CUSTOM
 
 
-def complete(content, pixels, labels, manifest):
+def complete(content, pixels, labels, manifest, pictures=None):
     """Returns the bytes of a .tflite file, named, described, and with labels.txt (a string) and manifest.json (a dict) at its end.
 
-    Its signature is called image. Raises UserError if it needs operators that are not built into the runtime.
+    `pictures`, a data.record.Record, goes with them where it is given. Its signature is called image. Raises UserError if it needs operators that are not built into the runtime.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     foreign = [code.customCode.decode() for code in model.operatorCodes if code.builtinCode == _CUSTOM]
@@ -39,6 +40,8 @@ def complete(content, pixels, labels, manifest):
     with zipfile.ZipFile(archive, "a") as files:
         files.writestr("labels.txt", labels)
         files.writestr("manifest.json", json.dumps(manifest))
+        if pictures:
+            files.writestr(record.FILE, pictures.to_bytes())
     return archive.getvalue()
 
 

@@ -28,16 +28,22 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
 
 
 
-def check_classes(classifiers, dataset):
-    """Raises UserError unless all of them have the classes of `dataset`, in the same order."""
+def check_classes(classifiers, of):
+    """Raises UserError unless all of them have the classes of `of`, a Dataset or another, in the same order."""
     for classifier in classifiers:
-        if tuple(classifier.class_names) != tuple(dataset.class_names):
-            raise UserError(f"{classifier.name} knows {_listed(classifier.class_names)}, but dataset={dataset.name} has "
-                            f"{_listed(dataset.class_names)}; all models and the data set need the same, in the same order.")
+        if tuple(classifier.class_names) != tuple(of.class_names):
+            raise UserError(f"{classifier.name} knows {_listed(classifier.class_names)}, but {of.name} has "
+                            f"{_listed(of.class_names)}; all models and the data set need the same, in the same order.")
 
 
 def _listed(class_names):
     return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
+
+
+def as_chosen(figures: dict) -> dict:
+    """The figures of the pictures that chose: what is measured is called validation_..."""
+    measured = ("examples", "bad_pictures", "loss", "top_1", "top_5")
+    return {f"validation_{name}" if name in measured else name: value for name, value in figures.items()}
 
 
 def model_probabilities(model, pixels):

@@ -19,11 +19,12 @@ import tensorflow as tf
 from alexnet_tf import console
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.bad_pictures import BadPictures
+from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, devices, evaluation, record, steps, stopping
+from alexnet_tf.training import checkpoints, devices, evaluation, run_settings, steps, stopping
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import SGD2012, Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
@@ -61,11 +62,12 @@ class Plan:
 
 def train(strategy: tf.distribute.Strategy, model: keras.Model, optimizer: SGD2012, dataset: Dataset, pixels: Preprocessing,
           plan: Plan, model_dir, callbacks=(), progress=console.progress, note=console.note, objective: Objective | None = None,
-          crop=None, settings: Settings | None = None) -> dict:
+          crop=None, settings: Settings | None = None, seen_before: Record | None = None) -> dict:
     """Trains to the end of `plan` from the newest checkpoint in `model_dir`; returns the figures of the last evaluation.
 
     What it writes there, settings too, is what `alexnet train` writes: evaluate, export and finetune take it. `objective` is
-    what is made smaller, `crop` is that of pipeline.training_batches. `settings` are made of the other arguments by default.
+    what is made smaller, `crop` is that of pipeline.training_batches. `settings` are made of the other arguments by default. `seen_before` is the record of the pictures
+    that the model was trained on before.
 
     `model` and `optimizer`, an SGD2012, are made in strategy.scope(), as tf.distribute wants it.
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
@@ -77,12 +79,13 @@ def train(strategy: tf.distribute.Strategy, model: keras.Model, optimizer: SGD20
     """
     _check_model(model, len(dataset.class_names))
     objective = objective or Objective()
-    settings = settings or record.settings_of(model, dataset, pixels, plan, **objective.describe())
+    settings = settings or run_settings.settings_of(model, dataset, pixels, plan, **objective.describe())
     if crop and plan.data_service:
         raise UserError("crop= is a function of this process, and data_service= prepares pictures in others; leave one out.")
     if not plan.last_step(dataset):
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
-    with record.written(strategy, model_dir, settings, lambda state: is_over(state, plan, plan.last_step(dataset))):
+    with run_settings.written(strategy, model_dir, settings, dataset,
+                              lambda state: is_over(state, plan, plan.last_step(dataset)), seen_before):
         return _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks, progress, note, objective, crop)
 
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import disk
+from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
@@ -17,8 +18,7 @@ from alexnet_tf.training import checkpoints, devices
 
 # What cannot change on the way, by the names in settings.json.
 _IDENTITY = ("variant", "image_size", "dropout_rate", "dataset", "batch_size", "seed", "class_names",
-             "training_pictures", "data_fingerprint", "pretrained_sha256", "trained_layers",
-             "preprocessing")
+             "pretrained_sha256", "trained_layers", "preprocessing")
 
 
 def settings_of(model: keras.Model, dataset: Dataset, pixels: Preprocessing, plan,
@@ -31,9 +31,7 @@ def settings_of(model: keras.Model, dataset: Dataset, pixels: Preprocessing, pla
     """
     variant = getattr(model, "variant", OWN)
     opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
-    identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed,
-                "training_pictures": dataset.train.examples,
-                "data_fingerprint": dataset.fingerprint}
+    identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed}
     try:
         return Settings(variant, pixels, dataset.class_names, getattr(model, "dropout_rate", 0.0),
                         flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
@@ -52,24 +50,31 @@ def _architecture(model):
     return {key: value for key, value in config.items() if key != "compile_config"}
 
 
-def check(model_dir, settings: Settings) -> None:
-    """Raises UserError if `model_dir` holds a model of other settings, or cannot be written."""
+def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
+    """What has changed of the pictures since the training in `model_dir` began: a line, or None.
+
+    Raises UserError if `model_dir` holds a model of other settings, cannot be written, or was
+    trained on pictures that are to judge it now.
+    """
     checkpoints.check_writable(model_dir)
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
-        return
+        return None
     try:
         stored = Settings.from_json(stored).to_json()
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}; pass another model_dir.") from None
     new = settings.to_json()
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
+    return record.check_goes_on(model_dir, record.read(model_dir), dataset)
 
 
 @contextlib.contextmanager
-def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings,
-            is_over: Callable[[dict | None], bool]) -> Iterator[None]:
-    """Keeps other trainings out of `model_dir`, and writes the settings there.
+def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings, dataset: Dataset,
+            is_over: Callable[[dict | None], bool],
+            seen_before: record.Record | None = None) -> Iterator[None]:
+    """Keeps other trainings out of `model_dir`, and writes the settings there, and the record of
+    the pictures: those of `dataset`, and those that the network had `seen_before`.
 
     Unless `is_over` of the newest checkpoint's state: what trains nothing leaves them. All workers
     have to call it; the chief writes. Raises UserError on all as `check` does.
@@ -78,11 +83,14 @@ def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings,
         def begin():
             if not devices.is_chief(strategy):
                 return
-            check(model_dir, settings)
+            check(model_dir, settings, dataset)
             until_trained.enter_context(disk.locked(model_dir))
             checkpoints.remove_unfinished(model_dir)
             if not is_over(checkpoints.newest_state(model_dir)):
                 checkpoints.write_settings(model_dir, settings.to_json())
+                if here := record.of(dataset):
+                    record.write(model_dir, record.union(
+                        [record.read(model_dir), seen_before, here]))
 
         devices.together(strategy, begin)
         yield

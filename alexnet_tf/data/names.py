@@ -1,0 +1,40 @@
+"""What splits and classes are called, and how names are compared."""
+
+import dataclasses
+import unicodedata
+
+# What splits are called, in any case.
+USUAL_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "val", "valid", "eval", "evaluation", "dev"),
+}
+HELD_OUT_SPLIT = "held out"  # name of the part of the training pictures that is kept from training
+HELD_OUT = 0.1  # its share
+
+
+def plain(name: str) -> str:
+    """The name of a class or a split as names are compared: one Unicode form (NFC), no byte-order
+    mark, no blanks around it."""
+    return unicodedata.normalize("NFC", name.replace("\ufeff", "")).strip()
+
+
+def role_of(name: str) -> str | None:
+    """ "train", "validation" or "test" for a usual name of such a split, else None."""
+    folded = plain(name).casefold()
+    return next((role for role, names in USUAL_NAMES.items() if folded in names), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitNames:
+    """The splits by the names that a user gives them: folders below data_dir, or splits of TFDS.
+
+    None: by the usual names. `train` may be ".", for class folders that lie in data_dir itself.
+    """
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+
+
+USUAL = SplitNames()

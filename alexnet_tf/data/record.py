@@ -1,0 +1,199 @@
+"""What a model has been trained on and what was held out from it, picture by picture.
+
+    MODEL_DIR/pictures.npz       also assets.extra/pictures.npz of an export, pictures.npz in a
+    .tflite
+        trained, held_out        uint64, sorted, each once; as differences, which compress well
+
+A picture is known by its identity, 64 bits: of a file, a digest of its bytes, whatever it is called
+and wherever it lies; of a record of TFDS, its place in the data set; of a record that
+`alexnet prepare` stored, that of the picture that it was made of.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import pathlib
+import zipfile
+
+import numpy as np
+
+from alexnet_tf import disk
+from alexnet_tf.data.names import HELD_OUT_SPLIT
+from alexnet_tf.errors import UserError
+
+FILE = "pictures.npz"
+_NONE = np.zeros(0, np.uint64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Identities, uint64, sorted and each once. A picture that is in both has been trained on."""
+
+    trained: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
+    held_out: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
+
+    def __or__(self, other: "Record") -> "Record":
+        return Record(
+            np.union1d(self.trained, other.trained), np.union1d(self.held_out, other.held_out)
+        )
+
+    def has_seen(self, identities: np.ndarray) -> np.ndarray:
+        """Mask of those of `identities` that were trained on."""
+        return np.isin(identities, self.trained)
+
+    def divides(self, identities: np.ndarray) -> bool:
+        """Whether some of `identities` were held out, and never trained on."""
+        return bool((np.isin(identities, self.held_out) & ~self.has_seen(identities)).any())
+
+    def to_bytes(self) -> bytes:
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream,
+            **{
+                name: np.diff(identities, prepend=np.uint64(0))
+                for name, identities in vars(self).items()
+            },
+        )
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path) -> "Record":
+        """Raises UserError, naming `path`, if `content` is no record."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                stored = [arrays[name] for name in ("trained", "held_out")]
+            if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored):
+                raise ValueError("other arrays")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{path}, the record of the pictures that were trained on, cannot be read "
+                f"({error}); restore it from a copy."
+            ) from None
+        return cls(*(np.cumsum(array, dtype=np.uint64) for array in stored))
+
+
+def identity(content: bytes) -> int:
+    """The identity of the picture file that holds these bytes."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def of(dataset) -> Record | None:
+    """The Record of a training on a splits.Dataset; None where its pictures have no identities."""
+    if any(split.identities is None for split in (dataset.train, *dataset.evaluations())):
+        return None
+    held_out = np.concatenate([split.identities for split in dataset.evaluations()])
+    return Record(np.unique(dataset.train.identities), np.unique(held_out))
+
+
+def union(records) -> Record:
+    """That of several models together; None stands for one that has no record."""
+    return functools.reduce(Record.__or__, filter(None, records), Record())
+
+
+def read(model_dir) -> Record | None:
+    """The Record in a model directory, or None. Raises UserError if it is damaged."""
+    path = pathlib.Path(model_dir) / FILE
+    return Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
+
+
+def write(model_dir, record: Record) -> None:
+    """Writes `record` into a model directory. Raises UserError if it cannot be written."""
+    path = pathlib.Path(model_dir) / FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.replace_bytes(path, record.to_bytes())
+    except OSError as error:
+        raise UserError(
+            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
+        ) from None
+
+
+def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
+    """What has changed of the pictures of `dataset` since the training in `model_dir` began, as a
+    line for the user, or None. `record` is that of the training; None: it was begun without one.
+
+    Raises UserError where it cannot go on: pictures that it was trained on are to judge it now, or
+    nothing is left of those.
+    """
+    here = of(dataset)
+    if here is None:
+        return None
+    if record is None:
+        if HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
+            raise UserError(
+                f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
+                f"out when its "
+                "training began; restore it from a copy, or pass another model_dir= to begin anew."
+            )
+        return None
+    for split in dataset.evaluations():
+        moved = np.flatnonzero(
+            record.has_seen(split.identities) & ~np.isin(split.identities, record.held_out)
+        )
+        if len(moved):
+            raise UserError(
+                f"model_dir={model_dir}: {len(moved)} of the pictures of {split.name}, first "
+                f"{split.name_of(moved[0])}, are ones that this model was trained on; move them "
+                f"back, "
+                "or pass another model_dir= to begin anew."
+            )
+    if not record.has_seen(here.trained).any():
+        raise UserError(
+            f"model_dir={model_dir} was trained on {len(record.trained)} pictures, of which none "
+            f"is "
+            f"among the {len(here.trained)} that are to be trained on now; pass the data set "
+            "that it was trained on, or another model_dir=."
+        )
+    both, known = (
+        np.union1d(here.trained, here.held_out),
+        np.union1d(record.trained, record.held_out),
+    )
+    gone, new = len(np.setdiff1d(known, both)), len(np.setdiff1d(both, known))
+    if not gone and not new:
+        return None
+    return (
+        f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
+        f"{new} "
+        f"are new; it goes on with {dataset.train.examples} to train. What was held out stays held "
+        f"out."
+    )
+
+
+def divide(
+    labels: np.ndarray,
+    identities: np.ndarray,
+    share: float,
+    seed: int,
+    record: Record | None = None,
+) -> np.ndarray:
+    """Mask of the pictures to hold out: of each class about `share`, and one where it has two.
+
+    What `record` knows stays where it was. Any other picture is drawn by its own identity and
+    `seed`, so that which others there are decides nothing, and copies of a picture stay together;
+    but for classes of few pictures, of which none, or all, would be drawn.
+    """
+    record = record or Record()
+    seen = record.has_seen(identities)
+    known = np.isin(identities, record.held_out) & ~seen
+    lots = _lots(identities, seed)
+    held = known | (~seen & (lots < share))
+    for label in np.unique(labels):
+        of_class = labels == label
+        if len(np.unique(identities[of_class])) < 2:
+            held[of_class] = known[of_class]
+            continue
+        free = of_class & ~seen & ~known
+        if free.any() and not held[of_class].any():
+            held |= identities == identities[free][np.argmin(lots[free])]
+        elif free.any() and held[of_class].all():
+            held &= identities != identities[free][np.argmax(lots[free])]
+    return held
+
+
+def _lots(identities, seed):
+    """A number in 0..1 for each, float64: that of the mixer of SplitMix64, by which all bits of the seed count."""
+    mixed = identities.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return (mixed ^ (mixed >> np.uint64(31))) / 2.0**64

@@ -1,0 +1,415 @@
+"""What was held out stays so, whatever is done to the folder; a training goes on after advice."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CLASS_NAMES, write_lenet5, write_pictures
+from test_datasets import TinyPictures  # noqa: F401  registers the data set
+
+from alexnet_tf.data import datasets, prepared, record, shapes, store
+from alexnet_tf.errors import UserError
+
+TRAIN = (
+    "-m",
+    "alexnet_tf",
+    "train",
+    "--dataset=folder",
+    "--data_dir=pictures",
+    "--variant=lenet5",
+    "--xla=off",
+    "--batch_size=6",
+    "--learning_rate=0.01",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Class folders alone, of 12 pictures each."""
+    write_pictures(tmp_path / "pictures", 12)
+    return tmp_path / "pictures"
+
+
+def names_in(split):
+    return {split.name_of(number) for number in range(split.examples)}
+
+
+def add(folder, count, first=100):
+    """Adds to each class."""
+    return [
+        _add(folder / name, first + number * len(CLASS_NAMES) + label)
+        for label, name in enumerate(CLASS_NAMES)
+        for number in range(count)
+    ]
+
+
+def _add(folder, number):
+    path = folder / f"{number}.jpg"
+    path.write_bytes(shapes.draw_jpeg("test", number))
+    return str(path)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path, rng):
+    known = record.Record(
+        np.unique(rng.integers(0, 2**64, 100, np.uint64)),
+        np.unique(rng.integers(0, 2**64, 9, np.uint64)),
+    )
+    record.write(tmp_path, known)
+    again = record.read(tmp_path)
+    assert (
+        again.trained.tolist() == known.trained.tolist()
+        and again.held_out.tolist() == known.held_out.tolist()
+    )
+    content = (tmp_path / record.FILE).read_bytes()
+    (tmp_path / record.FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"pictures.npz, the record of .* cannot be read"):
+        record.read(tmp_path)
+    assert record.read(tmp_path / "nowhere") is None
+
+
+def test_a_picture_is_drawn_by_itself_and_copies_go_together(rng):
+    identities, labels = rng.integers(0, 2**64, 30_000, np.uint64), np.repeat(np.arange(3), 10_000)
+    held = record.divide(labels, identities, 0.1, seed=0)
+    assert np.abs(np.bincount(labels[held]) - 1000).max() < 100  # 3 standard deviations
+    part = rng.permutation(30_000)[:20_000]
+    np.testing.assert_array_equal(
+        record.divide(labels[part], identities[part], 0.1, seed=0), held[part]
+    )
+    other = record.divide(labels, identities, 0.1, seed=1)
+    assert 200 < (held & other).sum() < 400  # independent draws
+    twice = record.divide(
+        np.concatenate([labels, labels]), np.concatenate([identities, identities]), 0.1, seed=0
+    )
+    np.testing.assert_array_equal(twice, np.concatenate([held, held]))
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3, 4])
+def test_a_class_of_few_pictures_keeps_one_where_it_has_two(rng, pictures):
+    for seed in range(30):
+        labels = np.repeat(np.arange(5), pictures)
+        held = record.divide(labels, rng.integers(0, 2**64, len(labels), np.uint64), 0.1, seed)
+        counts = np.bincount(labels[held], minlength=5)
+        assert (
+            (counts == 0).all()
+            if pictures == 1
+            else (counts >= 1).all() and (counts < pictures).all()
+        )
+
+
+def test_what_a_record_knows_stays_where_it_was_and_new_ones_are_drawn(folder):
+    first = datasets.open_dataset("folder", folder)
+    known, held = record.of(first), names_in(first.evaluation)
+    new = set(add(folder, 20))
+    for path in sorted(names_in(first.train))[:3]:
+        open(path, "wb").close()  # broken
+    again = datasets.open_dataset("folder", folder, seen=known)
+    assert (
+        held == names_in(again.evaluation) - new and 0 < len(names_in(again.evaluation) & new) < 30
+    )
+    gone = sorted(held)[0]
+    folder.joinpath(gone).unlink()
+    for seed in range(3):
+        there = names_in(datasets.open_dataset("folder", folder, seed=seed, seen=known).evaluation)
+        assert held - {gone} == there - new
+
+
+def test_a_picture_is_known_under_any_name_and_in_any_place(folder, tmp_path):
+    first = datasets.open_dataset("folder", folder)
+    elsewhere = tmp_path / "elsewhere"
+    for name in CLASS_NAMES:
+        (elsewhere / name).mkdir(parents=True)
+        for path in (folder / name).iterdir():
+            shutil.copy(path, elsewhere / name / f"moved-{path.name}")
+    (tmp_path / "link").symlink_to(elsewhere)
+    again = datasets.open_dataset("folder", tmp_path / "link", seed=5, seen=record.of(first))
+    assert set(again.evaluation.identities) == set(first.evaluation.identities)
+
+
+def test_two_networks_of_different_seeds_are_judged_by_what_both_held_out(folder):
+    records = [record.of(datasets.open_dataset("folder", folder, seed=seed)) for seed in (0, 1, 2)]
+    held = [set(one.held_out.tolist()) for one in records]
+    for chosen in ([0], [0, 1]):
+        common = set.intersection(*(held[number] for number in chosen))
+        arguments = "folder", folder, CLASS_NAMES, [records[number] for number in chosen]
+        if not common:
+            with pytest.raises(UserError, match="all of its 36 pictures were trained on"):
+                datasets.open_evaluation(*arguments)
+        else:
+            assert (
+                set(datasets.open_evaluation(*arguments).evaluation.identities.tolist()) == common
+            )
+
+
+def test_evaluation_takes_all_of_a_folder_that_was_not_trained_on_and_never_what_was(
+    folder, tmp_path
+):
+    first = datasets.open_dataset("folder", folder)
+    write_pictures(tmp_path / "other", 2, first=50)
+    other = datasets.open_evaluation("folder", tmp_path / "other", CLASS_NAMES, [record.of(first)])
+    assert (other.evaluation.examples, other.notes) == (6, ())
+    new = add(folder, 3)
+    judged = datasets.open_evaluation("folder", folder, CLASS_NAMES, [record.of(first)])
+    assert names_in(judged.evaluation) == names_in(first.evaluation) | set(new)
+    assert (
+        f"{first.train.examples} of its 45 pictures were trained on and are left out; "
+        f"{first.evaluation.examples} that were held "
+        "out and 9 that are new are judged" in judged.notes[0]
+    )
+    for path in names_in(judged.evaluation):
+        folder.joinpath(path).unlink()
+    with pytest.raises(
+        UserError,
+        match=f"all of its {first.train.examples} pictures were trained on; pass pictures that "
+        f"were not",
+    ):
+        datasets.open_evaluation("folder", folder, CLASS_NAMES, [record.of(first)])
+
+
+def test_a_class_without_evaluation_pictures_is_named(folder):
+    for path in sorted((folder / CLASS_NAMES[1]).iterdir())[1:]:
+        path.unlink()
+    dataset = datasets.open_dataset("folder", folder)
+    assert f"Not evaluated, as held out has no picture of it: {CLASS_NAMES[1]}." in dataset.notes
+    assert CLASS_NAMES[1] not in {
+        CLASS_NAMES[int(one["label"])] for one in dataset.evaluation.read(None)
+    }
+
+
+def test_with_train_and_test_a_tenth_of_train_chooses_where_anything_is_chosen(picture_folder):
+    plain, choosing = (
+        datasets.open_dataset("folder", picture_folder, choosing=choosing)
+        for choosing in (False, True)
+    )
+    assert plain.evaluation is plain.test and (plain.train.examples, plain.test.examples) == (24, 9)
+    assert (
+        choosing.train.examples + choosing.evaluation.examples == 24 and choosing.test.examples == 9
+    )
+    assert names_in(choosing.evaluation) | names_in(choosing.train) == names_in(plain.train)
+    assert choosing.roles() == {
+        "train": choosing.train,
+        "validation": choosing.evaluation,
+        "test": choosing.test,
+    }
+    # What was held out once stays so when nothing is chosen any more.
+    again = datasets.open_dataset(
+        "folder", picture_folder, choosing=False, seen=record.of(choosing)
+    )
+    assert names_in(again.evaluation) == names_in(choosing.evaluation)
+    with pytest.raises(
+        UserError, match="all its pictures were trained on already; pass patience=0"
+    ):
+        datasets.open_dataset("folder", picture_folder, choosing=True, seen=record.of(plain))
+    notes = datasets.open_evaluation("folder", picture_folder, CLASS_NAMES, [record.of(plain)])
+    assert names_in(notes.evaluation) == names_in(plain.test)
+
+
+def test_pictures_that_are_in_two_splits_are_told(picture_folder):
+    name = f"test/{CLASS_NAMES[0]}/again.jpg"
+    shutil.copy(picture_folder / "train" / CLASS_NAMES[0] / "1.jpg", picture_folder / name)
+    dataset = datasets.open_dataset("folder", picture_folder)
+    assert dataset.notes == (
+        f"1 of the 10 pictures of test are in train too, first {picture_folder / name}: what is "
+        f"right of them "
+        "says little.",
+    )
+    # They are no reason to refuse to go on.
+    assert record.check_goes_on("model", record.of(dataset), dataset) is None
+
+
+def test_tfds_is_known_by_place_and_its_tail_is_never_trained_on(tmp_path):
+    dataset = datasets.open_dataset("tiny_pictures", tmp_path)
+    known = record.of(dataset)
+    assert (len(known.trained), len(known.held_out)) == (45, 5) and not np.intersect1d(
+        known.trained, known.held_out
+    ).size
+    again = datasets.open_evaluation("tiny_pictures", tmp_path, ("even", "odd"), [known])
+    assert (
+        again.evaluation.identities.tolist() == dataset.evaluation.identities.tolist()
+        and "5 of its pictures" in again.notes[0]
+    )
+    whole = datasets.open_evaluation("tiny_pictures", tmp_path, ("even", "odd"), [record.Record()])
+    assert whole.evaluation.examples == 50 and whole.notes == ()
+    images = [
+        {int(tf.io.decode_jpeg(one["image"])[0, 0, 0]) for one in split.read(None)}
+        for split in (dataset.evaluation, again.evaluation, whole.evaluation)
+    ]
+    assert images[0] == images[1] < images[2] and len(images[2]) == 50
+
+
+def test_a_store_knows_the_pictures_that_it_was_made_of(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHARD_PICTURES", 7)
+    (folder / CLASS_NAMES[0] / "cut.jpg").write_bytes(
+        b"\xff\xd8\xff and nothing \xff\xd9"
+    )  # is left out while it is stored
+    originals = datasets.open_dataset("folder", folder)
+    store.write(originals, tmp_path / "store/1.0.0", 95, max_bad_pictures=1)
+    stored = datasets.open_dataset("folder", tmp_path / "store")
+    assert set(originals.evaluation.identities) >= set(stored.evaluation.identities)
+    assert len(set(originals.train.identities) - set(stored.train.identities)) <= 1
+    # In the order of the records: the same picture, but for the compression.
+    by_identity = {
+        int(originals.train.identities[int(one["picture"])]): one
+        for one in originals.train.read(None)
+    }
+    for one in stored.train.read(None):
+        original = by_identity[int(stored.train.identities[int(one["picture"])])]
+        assert int(one["label"]) == int(original["label"])
+    judged = datasets.open_evaluation("folder", folder, CLASS_NAMES, [record.of(stored)])
+    assert set(judged.evaluation.identities) - set(originals.train.identities) == set(
+        stored.evaluation.identities
+    )
+    (tmp_path / "store/1.0.0" / prepared.IDENTITIES).write_bytes(b"")
+    with pytest.raises(UserError, match="identities.npz does not hold a number for each picture"):
+        datasets.open_dataset("folder", tmp_path / "store")
+
+
+# A training that goes on
+# ----------------------------------------------------------------------------------------------
+
+
+def changed(folder, known, **arguments):
+    return record.check_goes_on(
+        "model", known, datasets.open_dataset("folder", folder, seen=known, **arguments)
+    )
+
+
+def test_what_changed_is_told_by_count_and_contradictions_are_refused(picture_folder, tmp_path):
+    known = record.of(datasets.open_dataset("folder", picture_folder))
+    assert changed(picture_folder, known) is None
+    victim = picture_folder / "train" / CLASS_NAMES[0] / "1.jpg"
+    victim.unlink()
+    add(picture_folder / "train", 1)
+    assert "1 of its 33 pictures are gone and 3 are new; it goes on with 26 to train" in changed(
+        picture_folder, known
+    )
+    moved = picture_folder / "test" / CLASS_NAMES[0] / "moved.jpg"
+    (picture_folder / "train" / CLASS_NAMES[0] / "2.jpg").rename(moved)
+    with pytest.raises(
+        UserError,
+        match=f"1 of the pictures of test, first {moved}, are ones that this model was trained on",
+    ):
+        changed(picture_folder, known)
+    write_pictures(tmp_path / "others", 4, first=60)
+    with pytest.raises(
+        UserError,
+        match=r"trained on 24 pictures, of which none is among the \d+ that are to be trained on "
+        r"now",
+    ):
+        changed(tmp_path / "others", known)
+    with pytest.raises(
+        UserError, match="has no pictures.npz, the record of the pictures that were held out"
+    ):
+        record.check_goes_on("model", None, datasets.open_dataset("folder", tmp_path / "others"))
+
+
+def test_training_goes_on_after_bad_pictures_are_replaced_or_removed(run, folder, tmp_path):
+    def train(*arguments, status=0):
+        return run(
+            *TRAIN,
+            "--model_dir=model",
+            "--json=figures.json",
+            *arguments,
+            cwd=tmp_path,
+            status=status,
+        )
+
+    train("--epochs=1")
+    held = set(record.read(tmp_path / "model").held_out.tolist())
+    known = record.read(tmp_path / "model").trained.tolist()
+    seen = [
+        path
+        for path in sorted(folder.glob("*/*.jpg"))
+        if record.identity(path.read_bytes()) in known
+    ]
+    for path in seen[:3]:
+        path.write_bytes(b"gone bad")
+    line = train("--epochs=2", "--max_bad_pictures=2", status=2)
+    assert "3 pictures cannot be read, more than --max_bad_pictures=2" in line
+    _add(seen[0].parent, 300)
+    shutil.move(seen[0].parent / "300.jpg", seen[0])  # replaced
+    seen[1].unlink()
+    seen[2].unlink()
+    train("--epochs=2", "--max_bad_pictures=0")
+    assert (
+        f"3 of its 36 pictures are gone and 1 are new; it goes on with {len(known) - 2} to train"
+        in run.notes
+    )
+    assert json.loads((tmp_path / "figures.json").read_text())["bad_pictures"] == 0
+    after = record.read(tmp_path / "model")
+    assert set(after.held_out.tolist()) >= held and set(after.trained.tolist()) >= set(known)
+    assert "sha" not in run.notes and "fingerprint" not in run.notes
+
+
+def test_every_reader_goes_by_the_record(run, folder, tmp_path):
+    run(*TRAIN, "--epochs=1", "--model_dir=model", "--seed=3", cwd=tmp_path)
+    held = len(record.read(tmp_path / "model").held_out)
+    add(folder, 3)
+    folder.rename(tmp_path / "renamed")
+    on = ["--dataset=folder", "--data_dir=renamed", "--json=figures.json"]
+
+    def evaluated(*arguments):
+        run("-m", "alexnet_tf", "evaluate", *on, *arguments, cwd=tmp_path)
+        return json.loads((tmp_path / "figures.json").read_text())
+
+    figures = evaluated("--model_dir=model")
+    assert figures["examples"] == held + 9 and figures["models"][0]["trained_on"] == 0
+    # Told to take the training pictures, it says so.
+    (tmp_path / "split/train").parent.mkdir()
+    shutil.copytree(tmp_path / "renamed", tmp_path / "split/train")
+    on[1] = "--data_dir=split"
+    figures = evaluated("--model_dir=model", "--test_split=train")
+    assert figures["examples"] == 45 and figures["models"][0]["trained_on"] == 36 - held
+    assert f"was trained on {36 - held} of these 45 pictures" in run.notes
+    # What was made of the network knows it too.
+    run("-m", "alexnet_tf", "export", "--model_dir=model", "--output=saved", cwd=tmp_path)
+    run(
+        "-m",
+        "alexnet_tf",
+        "convert",
+        "--saved_model=saved/1",
+        "--output=m.tflite",
+        "--dataset=folder",
+        "--data_dir=renamed",
+        cwd=tmp_path,
+    )
+    on[1] = "--data_dir=renamed"
+    assert evaluated("--models=saved,m.tflite")["examples"] == held + 9
+    # So does what it is fine-tuned to, and the figures of pictures.
+    run(
+        "-m",
+        "alexnet_tf",
+        "finetune",
+        "--pretrained=model",
+        "--model_dir=tuned",
+        "--epochs=1",
+        *on[:2],
+        cwd=tmp_path,
+    )
+    tuned = record.read(tmp_path / "tuned")
+    assert not np.setdiff1d(record.read(tmp_path / "model").trained, tuned.trained).size
+    assert not np.intersect1d(tuned.held_out, tuned.trained).size
+    run(
+        "-m",
+        "alexnet_tf",
+        "visualize",
+        "--figure=confusions",
+        "--model_dir=model",
+        "renamed",
+        cwd=tmp_path,
+    )
+    assert f"The network was trained on {36 - held} of these 45 pictures" in run.notes
+
+
+def test_a_network_without_a_record_is_judged_by_all_and_says_so(run, folder, tmp_path):
+    write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    settings = json.loads((tmp_path / "model/settings.json").read_text())
+    settings["flags"] = {"dataset": "folder", "data_dir": str(folder), "seed": 0}
+    (tmp_path / "model/settings.json").write_text(json.dumps(settings))
+    run("-m", "alexnet_tf", "evaluate", "--model_dir=model", "--json=figures.json", cwd=tmp_path)
+    assert json.loads((tmp_path / "figures.json").read_text())["examples"] == 36
+    assert (
+        "model, step 7 has no record of what it was trained on: it may have seen these pictures."
+        in run.notes
+    )

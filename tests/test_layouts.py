@@ -1,0 +1,418 @@
+"""What a folder holds: splits, classes, pictures, and what is not used and told."""
+
+import json
+import os
+import unicodedata
+
+import pytest
+from test_datasets import TinyPictures
+
+from alexnet_tf.data import datasets, folders, record, shapes
+from alexnet_tf.data.names import SplitNames
+from alexnet_tf.errors import UserError
+
+BOTH = ("daisy", "iris")
+
+
+def fill(root, **counts):
+    """Writes pictures into folders: {"train/daisy": 3, ...}; returns `root`."""
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            path = root / folder / f"{number}.jpg"
+            path.write_bytes(
+                shapes.draw_jpeg("train", number) + str(path.relative_to(root)).encode()
+            )
+    return root
+
+
+def flowers(*splits, count=3):
+    return {f"{split}/{name}": count for split in splits for name in BOTH}
+
+
+def opened(root, class_names=None, **arguments):
+    """(the classes, training pictures, (name, pictures) to choose by and to report on, notes)."""
+    dataset = datasets.open_dataset("folder", root, **arguments)
+    reported = dataset.test or dataset.evaluation
+    return (
+        dataset.class_names,
+        dataset.train.examples,
+        (dataset.evaluation.name, dataset.evaluation.examples),
+        (reported.name, reported.examples),
+        [note.replace(str(root), "ROOT") for note in dataset.notes],
+    )
+
+
+def judged(root, class_names=BOTH, names=None):
+    dataset = datasets.open_evaluation("folder", root, class_names, (), names or SplitNames())
+    return dataset.evaluation.name, dataset.evaluation.examples
+
+
+@pytest.mark.parametrize(
+    "splits,chosen_by,reported",
+    [
+        (("Train", "Test"), "Test", "Test"),
+        (("training", "testing"), "testing", "testing"),
+        (("train", "valid"), "valid", "valid"),
+        (("train", "Val"), "Val", "Val"),
+        (("train", "eval", "test"), "eval", "test"),
+        (("train", "dev", "test"), "dev", "test"),
+        (("TRAIN", "Validation", "TEST"), "Validation", "TEST"),
+        (("train", "val", "testing"), "val", "testing"),
+        (("train", "evaluation"), "evaluation", "evaluation"),
+    ],
+)
+def test_splits_are_known_by_their_usual_names_in_any_case(tmp_path, splits, chosen_by, reported):
+    fill(tmp_path, **flowers(*splits))
+    for choosing in (False, True) if chosen_by != reported else (False,):
+        assert opened(tmp_path, choosing=choosing) == (BOTH, 6, (chosen_by, 6), (reported, 6), [])
+    assert judged(tmp_path) == (reported, 6)
+
+
+def test_flags_name_splits_otherwise(tmp_path):
+    fill(tmp_path, **flowers("train", "quiz", "hard"), **flowers("test", count=2))
+    other = SplitNames(validation="hard", test="quiz")
+    assert opened(tmp_path, names=other) == (
+        BOTH,
+        6,
+        ("hard", 6),
+        ("quiz", 6),
+        ["ROOT: not used: 4 files in test/, which is none of the splits (first test/daisy/0.jpg)."],
+    )
+    assert judged(tmp_path, names=other) == ("quiz", 6)
+    assert judged(tmp_path, names=SplitNames(test="train/")) == ("train", 6)
+    for names, message in (
+        (
+            SplitNames(test="exam"),
+            "test_split=exam: .* has no such folder, but hard, quiz, test, train",
+        ),
+        (SplitNames(train="bare"), "train_split=bare: .*/bare holds pictures and no class folders"),
+        (SplitNames(test="void"), "test_split=void: .*/void holds no picture"),
+    ):
+        fill(tmp_path, bare="bare" in message and 1) if "bare" in message else (
+            tmp_path / "void"
+        ).mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=message):
+            datasets.open_dataset("folder", tmp_path, names=names)
+
+
+@pytest.mark.parametrize("splits", [("val",), ("test",), ("Testing",), ("dev",)])
+def test_an_evaluation_split_alone_is_enough_to_evaluate(tmp_path, splits):
+    fill(tmp_path, **flowers(*splits))
+    assert judged(tmp_path) == (splits[0], 6)
+    with pytest.raises(
+        UserError, match=f"has nothing to train on, but {splits[0]}/ to evaluate on"
+    ):
+        datasets.open_dataset("folder", tmp_path)
+
+
+def test_a_plain_folder_is_judged_whole_and_may_lack_classes(tmp_path):
+    assert judged(fill(tmp_path / "plain", daisy=5, iris=4)) == ("pictures", 9)
+    dataset = datasets.open_evaluation("folder", fill(tmp_path / "part", iris=4), BOTH)
+    assert [int(one["label"]) for one in dataset.evaluation.read(None)] == [1] * 4
+    assert dataset.notes == ("Not evaluated, as pictures has no picture of it: daisy.",)
+    with pytest.raises(UserError, match=r"rose is none of the 2 classes \(daisy, iris\); rename"):
+        judged(fill(tmp_path / "strange", iris=1, rose=1))
+
+
+def test_classes_may_be_called_as_splits_are(tmp_path):
+    assert opened(fill(tmp_path / "vehicles", car=4, train=4, plane=4))[0] == (
+        "car",
+        "plane",
+        "train",
+    )
+    assert opened(fill(tmp_path / "trial", control=4, test=4))[0] == ("control", "test")
+    assert opened(fill(tmp_path / "both", train=4, test=4))[0] == ("test", "train")
+
+
+@pytest.mark.parametrize(
+    "holds,doubt,role",
+    [
+        (
+            {"daisy": 4, "iris": 4, "test": 3},
+            r"is test/ a class, or are its pictures some without labels",
+            "test",
+        ),
+        (
+            {"car": 4, "plane": 4, "train/steam": 4, "train/diesel": 4},
+            "is train/ a split, or a class like car/ beside it",
+            "train",
+        ),
+        (
+            {"daisy": 4, "iris": 4} | flowers("val"),
+            "is val/ a split, or a class like daisy/ beside it",
+            "validation",
+        ),
+    ],
+)
+def test_two_readings_are_refused_and_both_ways_out_work(tmp_path, holds, doubt, role):
+    fill(tmp_path, **holds)
+    name = {"validation": "val"}.get(role, role)
+    with pytest.raises(
+        UserError,
+        match=rf"{doubt}\? Pass train_split=\. if it is a class, or {role}_split={name} if it is "
+        rf"not",
+    ):
+        datasets.open_dataset("folder", tmp_path)
+    tops = sorted({folder.split("/")[0] for folder in holds})
+    assert list(opened(tmp_path, names=SplitNames(train="."))[0]) == tops
+    classes = opened(tmp_path, names=SplitNames(**{role: name}))[0]
+    assert list(classes) == (["diesel", "steam"] if role == "train" else list(BOTH))
+
+
+def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
+    fill(tmp_path, **flowers("train", count=8), test=3, val=2)
+    classes, _, chosen_by, _, notes = opened(tmp_path)
+    assert classes == BOTH and chosen_by[0] == "held out"
+    assert notes[1] == (
+        "ROOT: not used: 3 files in test/, which holds no class folders (first test/0.jpg); 2 "
+        "files in val/, which holds "
+        "no class folders (first val/0.jpg)."
+    )
+    with pytest.raises(
+        UserError, match="test_split=test: .*/test holds pictures and no class folders"
+    ):
+        judged(tmp_path, names=SplitNames(test="test"))
+
+
+@pytest.mark.parametrize(
+    "holds,message",
+    [
+        (
+            flowers("train", "val", "dev"),
+            "holds both dev/ and val/; say which is meant: validation_split=dev or "
+            "validation_split=val",
+        ),
+        (
+            {"daisy/train": 2, "daisy/test": 2, "iris/train": 2},
+            "daisy holds splits; turn them round, as .*/train/daisy",
+        ),
+        (
+            {"train/Daisy": 2, "train/daisy": 2, "train/iris": 2},
+            "b'Daisy' and b'daisy' differ in nothing but case",
+        ),
+        (
+            {f"train/{unicodedata.normalize(form, 'café')}": 2 for form in ("NFC", "NFD")},
+            "differ in nothing but .* Unicode form",
+        ),
+        ({"train/daisy": 2, "train/daisy ": 2}, "differ in nothing but case, blanks"),
+    ],
+)
+def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):
+    fill(tmp_path, **holds)
+    with pytest.raises(UserError, match=message) as error:
+        datasets.open_dataset("folder", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_names_are_compared_in_one_form(tmp_path):
+    fill(
+        tmp_path,
+        **{
+            f"train/{unicodedata.normalize('NFD', 'café')} ": 3,
+            "train/iris": 3,
+            "test/\ufeffcafé": 2,
+            "test/Iris": 1,
+        },
+    )
+    classes, train, _, reported, notes = opened(tmp_path)
+    assert (classes, train, reported, notes) == (("café", "iris"), 6, ("test", 3), [])
+    test = datasets.open_dataset("folder", tmp_path).test
+    assert [int(one["label"]) for one in test.read(None)] == [1] + [0, 0] or [
+        int(one["label"]) for one in test.read(None)
+    ] == [0, 0, 1]
+
+
+def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path):
+    fill(
+        tmp_path,
+        **{
+            "daisy": 1,
+            "daisy/garden/red": 2,
+            "iris/2024": 3,
+            "daisy/.cache": 4,
+            "iris/@eaDir": 4,
+            "__MACOSX/daisy": 2,
+            ".trash/daisy": 2,
+            "elsewhere/rose": 2,
+        },
+    )
+    (tmp_path / "iris/around").symlink_to(tmp_path / "iris")
+    (tmp_path / "elsewhere").rename(tmp_path.parent / "linked-roses")
+    (tmp_path / "rose").symlink_to(tmp_path.parent / "linked-roses")
+    dataset = datasets.open_evaluation("folder", tmp_path, (*BOTH, "rose"))
+    assert (
+        sorted(int(one["label"]) for one in dataset.evaluation.read(None))
+        == [0, 0, 0, 1, 1, 1, 2, 2]
+        and dataset.notes == ()
+    )
+    split, files = folders.list_pictures([tmp_path / "daisy", tmp_path / "iris"], BOTH)
+    assert [int(one["label"]) for one in split.read(None)] == [0, 0, 0, 1, 1, 1] and len(files) == 6
+
+
+def test_files_are_looked_at_by_content_where_their_ending_says_nothing(tmp_path):
+    fill(tmp_path, daisy=1, iris=1)
+    jpeg = shapes.draw_jpeg("train", 9)
+    for name in ("a.jfif", "no ending", "12.0001", "flickr.jpg?zz=1"):
+        (tmp_path / "iris" / name).write_bytes(jpeg)
+    for name in ("text", "b.jfif"):
+        (tmp_path / "iris" / name).write_text("hello")
+    dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
+    assert dataset.evaluation.examples == 6
+    assert (
+        "1 file of .jfif (first iris/b.jfif); 1 file without an ending (first iris/text)"
+        in dataset.notes[0]
+    )
+
+
+def test_all_that_is_not_used_is_told_by_count_ending_and_first_name(tmp_path):
+    fill(tmp_path, **flowers("train", "test"), samples=2)
+    train = tmp_path / "train"
+    for number in range(40):
+        (train / "daisy" / f"{number}.HEIC").write_bytes(b"x")
+    for name in ("daisy/Thumbs.db", "notes.txt", "stray.jpg", "iris/old.txt"):
+        (train / name).write_bytes(b"x")
+    (train / "rose").symlink_to("nowhere")
+    dataset = datasets.open_dataset("folder", tmp_path)
+    (note,) = dataset.notes
+    assert note == (
+        f"{tmp_path}: not used: 40 files of .heic, which alexnet prepare reads (first "
+        f"train/daisy/0.HEIC); 2 files in samples/, which "
+        "is none of the splits (first samples/0.jpg); 2 files of .txt (first train/iris/old.txt); "
+        "1 dead link (first train/rose); "
+        "1 file of .db (first train/daisy/Thumbs.db); 1 picture beside the class folders (first "
+        "train/stray.jpg)."
+    )
+    assert (
+        len(dataset.unused) == 47
+        and f"{train}/stray.jpg is not used (picture beside the class folders)" in dataset.unused
+    )
+
+
+def test_a_class_of_telephone_pictures_is_told_as_such(tmp_path):
+    fill(tmp_path, **flowers("train"), **{"train/rose": 0})
+    for number in range(3):
+        (tmp_path / "train/rose" / f"{number}.heic").write_bytes(b"x")
+    with pytest.raises(
+        UserError,
+        match=r"rose holds no picture \(.*\), but 3 files of .heic, which alexnet prepare reads",
+    ):
+        datasets.open_dataset("folder", tmp_path)
+    with pytest.raises(UserError, match=r"rose holds no picture, but 3 files of .heic"):
+        datasets.open_evaluation("folder", tmp_path / "train/rose", BOTH)
+
+
+def test_check_lists_what_is_not_used(run, tmp_path):
+    fill(tmp_path / "pictures", daisy=2, iris=2)
+    (tmp_path / "pictures/daisy/a.tiff").write_bytes(b"x")
+    (tmp_path / "pictures/b.jpg").write_bytes(b"x")
+    printed = run(
+        "-m",
+        "alexnet_tf",
+        "prepare",
+        "--check",
+        "--dataset=folder",
+        "--data_dir=pictures",
+        "--json=c.json",
+        cwd=tmp_path,
+    )
+    assert (
+        "pictures/daisy/a.tiff is not used (file of .tiff, which alexnet prepare reads)\n"
+        in printed
+    )
+    listed = json.loads((tmp_path / "c.json").read_text())
+    assert listed["not used"] == 2 == len(listed["not_used"]) and listed["bad"] == []
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    fill(tmp_path, **{"daisy": 2, "iris/locked": 2})
+    scandir = os.scandir
+
+    def guarded(path):
+        if os.fsencode(path).endswith(b"locked"):
+            raise PermissionError(13, "Permission denied", os.fsdecode(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(UserError, match=r"iris/locked cannot be read \(Permission denied\)"):
+        datasets.open_dataset("folder", tmp_path)
+
+
+# TFDS -----------------------------------------------------------------------------------------------------------------
+
+
+class TinySplits(TinyPictures):
+    """All kinds of splits; `test` has no labels."""
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._generate_examples(),
+            "validation": self._generate_examples(),
+            "test": self._unlabelled(),
+        }
+
+    def _unlabelled(self):
+        for index, example in self._generate_examples():
+            yield index, example | {"label": -1}
+
+
+class TinyTest(TinyPictures):
+    """Nothing but pictures to test on."""
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._generate_examples()}
+
+
+def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_or_overlap(tmp_path):
+    dataset = datasets.open_dataset(
+        "tiny_splits", tmp_path, names=SplitNames(train="train[:50%]", validation="train[50%:60%]")
+    )
+    assert (dataset.train.examples, dataset.evaluation.examples, dataset.test) == (25, 5, None)
+    usual = datasets.open_dataset("tiny_splits", tmp_path)
+    assert (usual.evaluation.name, usual.test) == (
+        "validation",
+        None,
+    )  # none of the pictures of test has a label
+    assert (
+        datasets.open_evaluation("tiny_splits", tmp_path, ("even", "odd")).evaluation.name
+        == "validation"
+    )
+    for names, message in (
+        (SplitNames(test="test"), "test_split=test holds no pictures with labels"),
+        (
+            SplitNames(test="exam"),
+            "test_split=exam is none of its splits; dataset=tiny_splits has train, ",
+        ),
+        (
+            SplitNames(validation="train[40%:]"),
+            r"30 of the pictures of train\[40%:\] are in train too",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            datasets.open_dataset("tiny_splits", tmp_path, names=names)
+    known = record.of(dataset)
+    seen = datasets.open_evaluation(
+        "tiny_splits", tmp_path, ("even", "odd"), [known], SplitNames(test="train[40%:]")
+    ).evaluation
+    assert known.has_seen(seen.identities).tolist() == [True] * 5 + [False] * 25
+
+
+def test_tfds_with_an_evaluation_split_alone_is_evaluated(tmp_path):
+    assert (
+        datasets.open_evaluation("tiny_test", tmp_path, ("even", "odd")).evaluation.examples == 50
+    )
+    with pytest.raises(UserError, match="tiny_test has no split named train, but test"):
+        datasets.open_dataset("tiny_test", tmp_path)
+
+
+def test_tfds_with_train_and_test_keeps_a_tenth_to_choose_by(tmp_path):
+    names = SplitNames(train="train", test="validation")
+    dataset = datasets.open_dataset("tiny_splits", tmp_path, names=names, choosing=True)
+    assert (dataset.train.examples, dataset.evaluation.examples, dataset.test.name) == (
+        45,
+        5,
+        "validation",
+    )
+    assert "train[90%:] chooses the weights and the rate; test does not" in dataset.notes[0]
+    plain = datasets.open_dataset("tiny_splits", tmp_path, names=names)
+    assert plain.train.examples == 50 and plain.evaluation is plain.test
