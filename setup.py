@@ -14,7 +14,7 @@ setuptools.setup(
     long_description=(_ROOT / "README.md").read_text() if (_ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     packages=setuptools.find_packages(include=["alexnet_tf", "alexnet_tf.*"]),
-    package_data={"alexnet_tf.data": ["imagenet_classes.txt"]},
+    package_data={"alexnet_tf": ["py.typed"], "alexnet_tf.data": ["imagenet_classes.txt"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1,<3",

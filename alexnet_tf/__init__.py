@@ -1,3 +1,103 @@
-"""AlexNet for TensorFlow and Keras: the two-tower network of 2012, its training, its data path and its exports."""
+"""AlexNet for TensorFlow and Keras: the two-tower network of 2012, its training, its data path and
+its exports.
+
+    import alexnet_tf
+
+    network = alexnet_tf.load("models/flowers")  # or a weights file, an export, a .tflite file
+    network.classify("daisy.jpg")                # [("daisy", 0.97), ...]
+
+    dataset = alexnet_tf.open_dataset("folder", "pictures")
+    network = alexnet_tf.train("models/flowers", dataset, epochs=30)
+    alexnet_tf.evaluate(network, dataset).figures()
+    alexnet_tf.export(network, "saved_models/flowers")
+    alexnet_tf.convert("saved_models/flowers", "flowers.tflite", "float16")
+
+Each name is imported when it is first used. Keras opens .keras files with our layers from
+`import alexnet_tf` on.
+"""
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alexnet_tf.classifiers import Answers
+    from alexnet_tf.data.datasets import open_dataset
+    from alexnet_tf.data.own import from_tf_data
+    from alexnet_tf.data.splits import Dataset
+    from alexnet_tf.errors import UserError
+    from alexnet_tf.jobs import convert, evaluate, export, train
+    from alexnet_tf.network.layers import (
+        Dropout,
+        LocalResponseNormalization,
+        SpatialResponseNormalization,
+    )
+    from alexnet_tf.network.model import VARIANTS, build_model
+    from alexnet_tf.networks import Network, load
+    from alexnet_tf.preprocessing import Preprocessing
+    from alexnet_tf.training.optimizer import SGD2012
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Answers", "Dataset", "Dropout", "LocalResponseNormalization", "Network", "Preprocessing",
+    "SGD2012", "SpatialResponseNormalization", "UserError", "VARIANTS", "build_model", "convert",
+    "evaluate", "export", "from_tf_data", "load", "open_dataset", "train"]
+
+_HOMES = {
+    "Answers": "classifiers", "Dataset": "data.splits", "Dropout": "network.layers",
+    "LocalResponseNormalization": "network.layers", "Network": "networks",
+    "Preprocessing": "preprocessing", "SGD2012": "training.optimizer",
+    "SpatialResponseNormalization": "network.layers", "UserError": "errors",
+    "VARIANTS": "network.model", "build_model": "network.model", "convert": "jobs",
+    "evaluate": "jobs", "export": "jobs", "from_tf_data": "data.own", "load": "networks",
+    "open_dataset": "data.datasets", "train": "jobs"}
+_WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"alexnet_tf.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register() -> None:
+    """Imports the modules whose classes Keras finds by their registered names."""
+    for module in _WITH_KERAS_CLASSES:
+        importlib.import_module(module)
+
+
+class _AfterKeras:
+    """Registers our classes when Keras has been imported, by whomever. A finder of sys.meta_path.
+
+    Keras opens files with registered classes alone, and `import alexnet_tf` is not to import Keras.
+    """
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "keras":
+            return None
+        others = (finder for finder in list(sys.meta_path) if finder is not cls)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec and spec.loader:
+            load = spec.loader.exec_module
+
+            def load_and_register(module):
+                load(module)
+                if cls in sys.meta_path:  # to be found is not yet to be imported
+                    sys.meta_path.remove(cls)
+                    _register()
+
+            spec.loader.exec_module = load_and_register
+        return spec
+
+
+if "keras" in sys.modules:
+    _register()
+elif _AfterKeras not in sys.meta_path:
+    sys.meta_path.insert(0, _AfterKeras)

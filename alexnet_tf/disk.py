@@ -25,6 +25,12 @@ def check_free_space(folder, needed):
                         "another disk.")
 
 
+def numbered(folder):
+    """The folders in `folder` whose names are whole numbers, by number: {1: Path, 2: Path, ...}."""
+    return {int(path.name): path for path in pathlib.Path(folder).glob("*/")
+            if path.name.isascii() and path.name.isdecimal()}
+
+
 def sums(folder, files):
     """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum` prints and checks them."""
     lines = []
@@ -44,7 +50,7 @@ def flush(path):
 
 
 @contextlib.contextmanager
-def locked(folder, flag="--model_dir", at_work="trained"):
+def locked(folder, flag="model_dir", at_work="trained"):
     """Keeps other processes out of `folder`, which it makes. Raises UserError, naming `flag`, if one is at work there."""
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:

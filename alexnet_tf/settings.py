@@ -12,9 +12,12 @@ import re
 import unicodedata
 from typing import Any
 
-from alexnet_tf.network.model import VARIANTS, smallest_image_size
+import keras
+
+from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 
+OWN = "own"  # the variant of a network that is none of ours
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
@@ -32,16 +35,20 @@ _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 class Settings:
     """The settings of one network. Raises ValueError where an entry is none that can be meant."""
 
-    variant: str  # a key of model.VARIANTS
+    variant: str  # a key of model.VARIANTS; OWN for a network of its user's own, by `architecture`
     preprocessing: Preprocessing
     class_names: tuple  # of str, in the order of the outputs; at least two
     dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
+    architecture: dict | None = None  # of a network that is none of the variants: as Keras writes it
     source: dict | None = None  # of imported weights: file, "published" figures or None
     others: dict = dataclasses.field(default_factory=dict)  # what else is stored: versions, commit
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
+        if (self.variant == OWN) != (self.architecture is not None):
+            raise ValueError(f"the variant {_shown(self.variant)} and an architecture do not go "
+                             "together")
+        if self.variant not in VARIANTS and self.variant != OWN:
             raise ValueError(f"the variant {_shown(self.variant)} is unknown")
         object.__setattr__(self, "class_names", tuple(self.class_names))
         check_class_names(self.class_names)
@@ -68,7 +75,7 @@ class Settings:
         _expect(str, known["variant"], "variant")
         _expect(list | tuple, known["class_names"], "class_names")
         known["preprocessing"] = _preprocessing(known["preprocessing"])
-        for name in ("dropout_rate", "flags", "source"):
+        for name in ("dropout_rate", "flags", "source", "architecture"):
             if name in value:
                 known[name] = value[name]
         read = {field.name for field in dataclasses.fields(cls)} | {"image_size"}
@@ -86,8 +93,9 @@ class Settings:
                   "class_names": list(self.class_names),
                   "preprocessing": dataclasses.asdict(self.preprocessing),
                   "dropout_rate": self.dropout_rate, "flags": self.flags}
-        if self.source is not None:
-            stored["source"] = self.source
+        for name in ("source", "architecture"):
+            if getattr(self, name) is not None:
+                stored[name] = getattr(self, name)
         # As JSON reads it back: lists for tuples.
         return json.loads(json.dumps(stored | self.others))
 
@@ -96,10 +104,29 @@ class Settings:
         not name. Raises ValueError for a network that only its own maker may ask for.
         """
         classes, side = len(self.class_names), self.preprocessing.image_size
+        if self.architecture is not None:
+            raise ValueError("a network that is none of the variants is read from the model "
+                             "directory of its training alone")
         if classes > MOST_CLASSES or side > LARGEST_IMAGE:
             raise ValueError(f"{classes} classes and {side} pixels are more than a weights file "
                              "may ask for")
         return dataclasses.replace(self, flags={"seed": 0} | self.flags | {"data_dir": None})
+
+
+    def build(self) -> keras.Model:
+        """The network, its weights as they are at the start. Raises ValueError for an architecture
+        that Keras does not take.
+        """
+        if self.architecture is None:
+            # The dropout rate counts: without training, outputs are multiplied by 1 - rate.
+            return build_model(self.variant, len(self.class_names),
+                               self.preprocessing.image_size, self.dropout_rate)
+        try:
+            return keras.saving.deserialize_keras_object(self.architecture)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"Keras cannot build its architecture ({reason}); import the modules "
+                             "that register its classes first") from None
 
 
 def check_class_names(names: tuple) -> None:
@@ -143,7 +170,10 @@ def _preprocessing(value):
 
 
 def _check_pixels(pixels, variant):
-    channels, smallest = VARIANTS[variant]["channels"], smallest_image_size(variant)
+    if variant == OWN:  # decoded pictures are grey or RGB
+        channels, smallest = 1 if pixels.channels == 1 else 3, 1
+    else:
+        channels, smallest = VARIANTS[variant]["channels"], smallest_image_size(variant)
     for name, least, most in (("image_size", smallest, LARGEST_RESIZE),
                               ("channels", channels, channels)):
         _check_integer(getattr(pixels, name), name, least, most)

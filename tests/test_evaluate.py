@@ -13,7 +13,7 @@ import tensorflow as tf
 from conftest import CLASS_NAMES, write_pictures
 from PIL import Image
 
-from alexnet_tf import disk, preprocessing
+from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
@@ -304,8 +304,8 @@ def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
 
 
 def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
-    assert artifacts.open_for_batches(trained / "uint8.tflite").least == pytest.approx(1 / 512)
-    assert artifacts.open_for_batches(trained / "float.tflite").least < 1e-37
+    assert networks.load(trained / "uint8.tflite").classifier().least == pytest.approx(1 / 512)
+    assert networks.load(trained / "float.tflite").classifier().least < 1e-37
 
 
 @pytest.mark.parametrize("arguments,message", [

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "alexnet_tf"
 # The floors of the house, the lowest first: a folder imports only what lies below it. Files that lie
 # in alexnet_tf itself are floors of their own, or share one where they stand in one line.
 FLOORS = [
-    ["errors"], ["disk", "console", "decoding"], ["preprocessing"], ["classifiers"], ["network"],
-    ["settings"], ["weights"], ["data"],
-    ["training", "exports"], ["serving"], ["commands"], ["__main__"],
+    ["errors"], ["disk", "console", "decoding", "provenance"], ["preprocessing"], ["classifiers"],
+    ["network"], ["settings"], ["weights"], ["data"],
+    ["training", "exports"], ["networks"], ["jobs"], ["serving"], ["commands"], ["__main__"],
     ["train", "finetune", "evaluate", "export", "data_service"]]  # launchers
 
 

@@ -66,7 +66,7 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
 
 
 def test_what_is_deployed_has_the_same_features_answers_and_filters(model_dir, exported, pictures, tmp_path):
-    networks = [visualize.open_network(path) for path in (model_dir, exported)]
+    networks = [visualize.Network(path) for path in (model_dir, exported)]
     trained, deployed = (visualize.Seen(network, [pictures]) for network in networks)
     np.testing.assert_allclose(deployed.features, trained.features, rtol=1e-4, atol=1e-6)
     assert (deployed.files, deployed.labels.tolist()) == (trained.files, trained.labels.tolist())
@@ -83,7 +83,7 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(model_dir, e
 
 
 def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(model_dir, pictures):
-    seen = visualize.Seen(visualize.open_network(model_dir), [pictures])
+    seen = visualize.Seen(visualize.Network(model_dir), [pictures])
     figure = visualize.draw_neighbours(seen)
     titles = [axis.get_title() for axis in figure.axes]
     assert len(titles) == 5 * 7
@@ -96,7 +96,7 @@ def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(model_di
 
 
 def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pictures):
-    seen = visualize.Seen(visualize.open_network(model_dir), sorted(pictures.iterdir()))
+    seen = visualize.Seen(visualize.Network(model_dir), sorted(pictures.iterdir()))
     figure = visualize.draw_predictions(seen)
     charts = [axis for axis in figure.axes if axis.patches]
     assert len(charts) == 8
@@ -113,7 +113,7 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
 @pytest.mark.parametrize("kind", ["model_dir", "exported"])
 def test_confusions_count_each_picture_of_a_known_class(kind, pictures, monkeypatch, request):
     monkeypatch.setattr(visualize, "_BATCH", 5)
-    seen = visualize.Seen(visualize.open_network(request.getfixturevalue(kind)), [pictures])
+    seen = visualize.Seen(visualize.Network(request.getfixturevalue(kind)), [pictures])
     (axes,) = visualize.draw_confusions(seen).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     said = [CLASS_NAMES[label] for label in seen.network.probabilities(seen.features, seen.files).argmax(1)]
@@ -175,13 +175,13 @@ def test_a_picture_that_breaks_while_it_is_looked_at_is_named(kind, tmp_path, mo
 
     monkeypatch.setattr(visualize.folders, "list_pictures", list_and_break)
     with pytest.raises(UserError, match=f"{victim.name} .*; replace it or take it out"):
-        visualize.Seen(visualize.open_network(request.getfixturevalue(kind)), [tmp_path])
+        visualize.Seen(visualize.Network(request.getfixturevalue(kind)), [tmp_path])
 
 
 def test_pictures_that_are_none_are_named(model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No picture .* in .*empty"):
-        visualize.Seen(visualize.open_network(model_dir), [tmp_path / "empty"])
+        visualize.Seen(visualize.Network(model_dir), [tmp_path / "empty"])
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="bad.jpg cannot be read"):
-        visualize.Seen(visualize.open_network(model_dir), [tmp_path])
+        visualize.Seen(visualize.Network(model_dir), [tmp_path])

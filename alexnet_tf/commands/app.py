@@ -7,16 +7,12 @@ and has `main(arguments)`. `alexnet_tf.__main__` is the only caller of
 `run`.
 """
 
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import re
-import subprocess
 import sys
 import textwrap
-import time
 import types
 
 from absl import app, flags, logging
@@ -134,9 +130,14 @@ def dataset_or(flag_values, trained_with):
     """(--dataset, --data_dir, seed): as given, or else those of `trained_with`, a model's flags."""
     given = {name: flag_values[name].value for name in ("dataset", "data_dir")
              if flag_values[name].present}
-    if given.get("dataset", trained_with["dataset"]) != trained_with["dataset"]:
+    used = {"dataset": None, "data_dir": None, "seed": 0} | trained_with
+    if given.get("dataset", used["dataset"]) != used["dataset"]:
         given.setdefault("data_dir", None)  # that of another data set is of no use
-    used = trained_with | given
+    used |= given
+    if used["dataset"] is None:
+        raise UserError("dataset= is missing: the network does not say which data set it was "
+                        "trained on, or that was one of your own program; name the data set, and "
+                        "data_dir= where it needs one.")
     return used["dataset"], used["data_dir"], used["seed"]
 
 
@@ -232,30 +233,3 @@ def values_of(flag_values):
         # To be found again from any folder.
         values["data_dir"] = str(pathlib.Path(values["data_dir"]).absolute())
     return values
-
-
-def provenance():
-    """What it takes to trace a result: versions, machine and time, and the git commit if this is a checkout."""
-    names = ("alexnet-tf", "tensorflow", "keras", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    commit = _commit(pathlib.Path(__file__).resolve().parents[2])
-    return {"versions": versions, **({"commit": commit} if commit else {}), "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-
-
-def _commit(folder):
-    """The git commit of `folder` if it is a checkout of this project, else None: an installed package may lie
-    within a repository of its user, which says nothing about it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's
-
-    def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
-                              check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "setup.py", "alexnet_tf/commands/app.py")
-        if pathlib.Path(git("rev-parse", "--show-toplevel")).resolve() == folder:
-            return git("describe", "--always", "--dirty")
-    except (OSError, subprocess.CalledProcessError):  # no git, or nothing of it here
-        pass
-    return None

@@ -10,6 +10,7 @@ from absl import flags
 
 from alexnet_tf.commands import app
 from alexnet_tf.commands.benchmarks import inference, input, serving, timing, training
+from alexnet_tf.provenance import provenance
 
 FLAGS = timing.FLAGS
 _JSON = app.define_json(FLAGS)
@@ -19,6 +20,6 @@ _PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.", fla
 
 def main():
     figures = _PARTS[_PART.value].figures()
-    origin = app.provenance()
+    origin = provenance()
     print(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")
     app.report(figures, _JSON.value)

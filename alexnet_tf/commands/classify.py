@@ -1,8 +1,8 @@
-"""Pictures to their most probable classes, by a SavedModel, a .tflite file or a server.
+"""Pictures to their most probable classes, by a network in whatever form, or by a server.
 
-    python tools/classify.py --model=saved_models/alexnet/1 flower.jpg
-    python tools/classify.py --model=alexnet.tflite flower.jpg
-    python tools/classify.py --server=http://127.0.0.1:8501 flower.jpg      # or grpc://127.0.0.1:8500
+    alexnet classify --model=saved_models/alexnet flower.jpg
+    alexnet classify --model=alexnet.tflite flower.jpg
+    alexnet classify --server=http://127.0.0.1:8501 flower.jpg      # or grpc://127.0.0.1:8500
 """
 
 import pathlib
@@ -10,14 +10,16 @@ import pathlib
 import tensorflow as tf
 from absl import flags
 
+from alexnet_tf import networks
 from alexnet_tf.commands import app
 from alexnet_tf.errors import ServingError, UserError
-from alexnet_tf.exports import artifacts
 from alexnet_tf.serving import client
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
-_MODEL = flags.DEFINE_string("model", "saved_models/alexnet/1", "A version's folder that export wrote, or a .tflite file.", flag_values=FLAGS)
+_MODEL = flags.DEFINE_string(
+    "model", "saved_models/alexnet", "An export (a version's folder, or the folder of versions: the "
+    "newest), a .tflite file, a model directory or a weights file.", flag_values=FLAGS)
 _SERVER = flags.DEFINE_string("server", None, "Asks this server instead: http://HOST:8501 or grpc://HOST:8500.", flag_values=FLAGS)
 _MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "The model's name at the server.", flag_values=FLAGS)
 
@@ -28,7 +30,7 @@ def main(pictures):
     if not pictures:
         raise UserError("No picture given; pass the paths of JPEG or PNG files.")
     contents = [_read(picture) for picture in pictures]
-    classify = client.open_server(_SERVER.value, _MODEL_NAME.value) if _SERVER.value else artifacts.open_classifier(_MODEL.value)
+    classify = client.open_server(_SERVER.value, _MODEL_NAME.value) if _SERVER.value else networks.load(_MODEL.value).answer
     answers = {}
     for picture, content in zip(pictures, contents):
         try:

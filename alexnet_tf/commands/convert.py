@@ -1,85 +1,73 @@
-"""A SavedModel to a .tflite file, refused when the two disagree on real pictures.
+"""An export to a .tflite file, refused when the two disagree on pictures.
 
-    python tools/convert_tflite.py --saved_model=saved_models/alexnet/1 --output=alexnet.tflite
+    alexnet convert --saved_model=saved_models/alexnet --output=alexnet.tflite
+    alexnet convert --saved_model=saved_models/bvlc_alexnet --data_dir=holidays --quantization=float16
+    alexnet convert --saved_model=saved_models/bvlc_alexnet --calibration=holidays --quantization=int8
 
-Reads the SavedModel alone, and pictures of the data set that the model was trained on: of its evaluation split to compare the
-answers, of its training split to calibrate int8. Built-in operators only. Labels, normalisation and what goes in and out stand
-in the file as other programs expect it (alexnet_tf/tflite_metadata.py); `unzip` reads labels.txt and manifest.json.
+Reads the SavedModel alone, and pictures. Two forms of one network are compared on the evaluation
+pictures of its data set, or on any that --data_dir names, or on drawn ones: only those of its own
+classes tell the accuracy, and the report says where it was not checked. int8 is calibrated on the
+training pictures, or on any in --calibration. Built-in operators only. Labels, normalisation and
+what goes in and out stand in the file as other programs expect it; `unzip` reads labels.txt and
+manifest.json.
 """
 
-import os
 import pathlib
 
-import numpy as np
 from absl import flags
 
+from alexnet_tf import jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts, tflite, tflite_metadata
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.exports import artifacts, tflite
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 app.define_dataset(FLAGS)
-_SAVED_MODEL = flags.DEFINE_string("saved_model", "saved_models/alexnet/1", "The version's folder that export wrote.", flag_values=FLAGS)
-_OUTPUT = flags.DEFINE_string("output", "alexnet.tflite", "The file to write; it is replaced if it is there.", flag_values=FLAGS)
+_SAVED_MODEL = flags.DEFINE_string(
+    "saved_model", "saved_models/alexnet",
+    "What export wrote: a version's folder, or the folder of versions, of which the newest is taken.",
+    flag_values=FLAGS)
+_OUTPUT = flags.DEFINE_string(
+    "output", "alexnet.tflite", "The file to write; it is replaced if it is there.",
+    flag_values=FLAGS)
 _QUANTIZATION = flags.DEFINE_enum(
     "quantization", "none", ["none", "float16", "dynamic", "int8"],
-    "none: float32; float16: weights; dynamic: weights in 8 bits; int8: weights and activations, uint8 in and out.", flag_values=FLAGS)
+    "none: float32; float16: weights; dynamic: weights in 8 bits; int8: weights and activations, "
+    "uint8 in and out.", flag_values=FLAGS)
 _PICTURES = flags.DEFINE_integer(
-    "pictures", 0, "How many pictures of the evaluation split to compare on; 0: 100, and 2000 for dynamic and int8.", lower_bound=0, flag_values=FLAGS)
-
-_CALIBRATION_PICTURES = 200
-
-
-
-
-
-
+    "pictures", 0, "How many pictures to compare on; 0: 100, and 2000 for dynamic and int8.",
+    lower_bound=0, flag_values=FLAGS)
+_CALIBRATION = flags.DEFINE_string(
+    "calibration", None, "For int8: a folder of pictures, of any classes, by which the range of each "
+    "activation is found; default: the training pictures.", flag_values=FLAGS)
+_MAX_ACCURACY_DROP = flags.DEFINE_float(
+    "max_accuracy_drop", tflite.LARGEST_DROP,
+    "Share of the compared pictures by which dynamic and int8 may be right less often: 0.003 is "
+    "0.3 points.", lower_bound=0.0, upper_bound=1.0, flag_values=FLAGS)
 
 
 def main():
-    output = pathlib.Path(_OUTPUT.value)
-    if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
-        raise UserError(f"--output={output} cannot be written; name a file in a folder that exists.")
-    manifest = artifacts.read_manifest(_SAVED_MODEL.value) | {"quantization": _QUANTIZATION.value}
-    class_names = artifacts.read_labels(_SAVED_MODEL.value)
-    if _is_there(output, manifest, class_names):
-        print(f"{output} is there already, from the same weights:")
-        app.report({"quantization": _QUANTIZATION.value, "megabytes": output.stat().st_size / 1e6}, _JSON.value)
-        return
-    artifacts.check_sums(_SAVED_MODEL.value)
-    pixels = Preprocessing(**manifest["preprocessing"])
-    dataset = datasets.open_dataset(*app.dataset_or(FLAGS, manifest["training"]["flags"]))
-    if list(dataset.class_names) != class_names:
-        raise UserError(f"--dataset={dataset.name} has other classes than {_SAVED_MODEL.value}; pass pictures like those that it "
-                        "was trained on.")
+    if _CALIBRATION.value and _QUANTIZATION.value != "int8":
+        raise UserError(f"--calibration={_CALIBRATION.value} is for --quantization=int8; leave it out.")
+    figures = jobs.convert(_SAVED_MODEL.value, _OUTPUT.value, _QUANTIZATION.value,
+                           pictures=_pictures(), calibration=_CALIBRATION.value,
+                           count=_PICTURES.value, max_accuracy_drop=_MAX_ACCURACY_DROP.value)
+    print(f"{_OUTPUT.value}:")
+    app.report({"quantization": _QUANTIZATION.value} | figures, _JSON.value)
 
-    int8 = _QUANTIZATION.value == "int8"
-    calibration = [image for image, _ in tflite.images_of(dataset.train, pixels, _CALIBRATION_PICTURES)] if int8 else []
-    content = tflite.convert(_SAVED_MODEL.value, _QUANTIZATION.value, calibration)
-    content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in class_names), manifest)
-    figures = tflite.compare(_SAVED_MODEL.value, content, dataset.evaluation, pixels, _QUANTIZATION.value, _PICTURES.value)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+
+def _pictures():
+    """What --dataset and --data_dir name: a Dataset, or a folder of any pictures; else None."""
+    if not FLAGS["dataset"].present and not FLAGS["data_dir"].present:
+        return None
+    version = artifacts.newest_version(_SAVED_MODEL.value) or _SAVED_MODEL.value
+    trained_with = artifacts.read_manifest(version)["training"]["flags"]
+    data_dir = FLAGS["data_dir"].value
     try:
-        unfinished.write_bytes(content)
-        unfinished.replace(output)
-    except OSError as error:
-        raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-    print(f"{output}:")
-    if int8:
-        in_float = set().union(*map(tflite.kept_in_float, artifacts.operator_outputs(content, np.float32)))
-        figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
-    app.report({"quantization": _QUANTIZATION.value, "megabytes": len(content) / 1e6} | figures, _JSON.value)
-
-
-def _is_there(output, manifest, class_names):
-    try:
-        there = artifacts.Tflite(output.read_bytes())
-    except (OSError, UserError):
-        return False
-    same = all(there.manifest[key] == manifest[key] for key in (*artifacts.IDENTITY, "quantization"))
-    return same and there.labels == class_names
+        return datasets.open_dataset(*app.dataset_or(FLAGS, trained_with))
+    except UserError:
+        if data_dir and pathlib.Path(data_dir).is_dir():
+            return data_dir  # no classes of ours, or none at all: pictures they are
+        raise

@@ -1,8 +1,8 @@
 """Errors and loss of trained models, alone and together, over the evaluation pictures, each counted once.
 
-    python -m alexnet_tf.evaluate --model_dir=models/alexnet
-    python -m alexnet_tf.evaluate --models=models/a,models/b,models/c --views=10         # an ensemble, from ten views
-    python -m alexnet_tf.evaluate --models=saved_models/alexnet,alexnet_int8.tflite      # what is deployed
+    alexnet evaluate --model_dir=models/alexnet
+    alexnet evaluate --models=models/a,models/b,models/c --views=10         # an ensemble, from ten views
+    alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite      # what is deployed
 
 The error in 2012 was that of ten views: four corners and the centre, each and its mirror image. Probabilities are averaged, over
 the views and then over the models.
@@ -15,22 +15,19 @@ import time
 import keras
 from absl import flags
 
-from alexnet_tf import console
-from alexnet_tf.classifiers import Classifier
+from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets, splits
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
-from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.training import checkpoints, devices, evaluation
+from alexnet_tf.training import devices, evaluation
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_MODELS = flags.DEFINE_list("models", None, "Instead of --model_dir: model directories, SavedModels (a version, or the folder of "
-                            "versions) and .tflite files, separated by commas. Two or more answer together too.", flag_values=FLAGS)
+_MODELS = flags.DEFINE_list("models", None, "Instead of --model_dir: model directories, weights files, SavedModels (a version, or "
+                            "the folder of versions) and .tflite files, separated by commas. Two or more answer together too.", flag_values=FLAGS)
 _WEIGHTS = flags.DEFINE_list("weights", None, "Of the models' probabilities in their mean, as 1,1,2; default: equal ones.", flag_values=FLAGS)
 _VIEWS = flags.DEFINE_enum("views", "1", ["1", "10"], "1: the centre of a picture; 10: corners and centre, each mirrored as well. "
                            "A step holds --batch_size views.", flag_values=FLAGS)
@@ -43,7 +40,7 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     weights = _weights()
     with strategy.scope():
-        models = [_open(path) for path in _MODELS.value] if _MODELS.value else [_open_model_dir(_MODEL_DIR.value)]
+        models = [networks.load(path).classifier() for path in _MODELS.value or [_MODEL_DIR.value]]
     dataset = _open_dataset(models)
     views, replicas, chief = int(_VIEWS.value), strategy.num_replicas_in_sync, devices.is_chief(strategy)
     batch_size = math.ceil(_BATCH_SIZE.value / views / replicas) * replicas  # of pictures; no picture depends on it
@@ -70,31 +67,13 @@ def _weights():
     return weights
 
 
-def _open(path):
-    """The Classifier in `path`, whatever kind it is. Raises UserError if it is none."""
-    if not pathlib.Path(path).exists():
-        raise UserError(f"--models: there is no {path}; name model directories, SavedModels and .tflite files.")
-    if pathlib.Path(path).is_dir() and checkpoints.read_settings(path):
-        return _open_model_dir(path)
-    return artifacts.open_for_batches(path)
-
-
-def _open_model_dir(path):
-    model, settings, state = checkpoints.load_model(path, console.note)
-    pixels = Preprocessing(**settings["preprocessing"])
-    return Classifier(f"{path}, step {state['step']}", evaluation.model_probabilities(model, pixels), pixels,
-                      tuple(settings["class_names"]), settings["flags"])
-
-
 def _open_dataset(models):
     """The data set that the flags name, or that the first model was trained on. Raises UserError where it cannot judge a model."""
     name, data_dir, seed = app.dataset_or(FLAGS, models[0].trained_with)
     dataset = datasets.open_dataset(name, data_dir, seed)
     drawn = pathlib.Path(data_dir).absolute() if dataset.evaluation.name == splits.HELD_OUT_SPLIT else None
+    evaluation.check_classes(models, dataset)
     for model in models:
-        if model.class_names != dataset.class_names:
-            raise UserError(f"{model.name} knows {_describe(model.class_names)}, but --dataset={dataset.name} has "
-                            f"{_describe(dataset.class_names)}; all models and the data set need the same, in the same order.")
         trained_with = model.trained_with
         if drawn and trained_with["data_dir"] == str(drawn) and trained_with["seed"] != seed:
             raise UserError(f"{model.name} was trained with --seed={trained_with['seed']}, so on some of the pictures of {drawn} "
@@ -102,10 +81,6 @@ def _open_dataset(models):
     for line in dataset.notes:
         console.note(line)
     return dataset
-
-
-def _describe(class_names):
-    return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
 
 
 def _report(models, weights, dataset, answers, figures):

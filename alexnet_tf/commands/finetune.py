@@ -1,10 +1,10 @@
 """Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
 
-    python -m alexnet_tf.finetune --pretrained=models/alexnet --dataset=folder --data_dir=flowers --model_dir=models/flowers
-    python -m alexnet_tf.finetune --pretrained=models/alexnet ... --trainable=fc6,fc7
+    alexnet finetune --pretrained=models/alexnet --dataset=folder --data_dir=flowers --model_dir=models/flowers
+    alexnet finetune --pretrained=models/alexnet ... --trainable=fc6,fc7
 
 With --trainable=head the pictures go through the network once: what its layers make of them is kept in --features_dir, and the
-projection is trained on that. With more layers to train it is the training of alexnet_tf.train, the others frozen. What
+projection is trained on that. With more layers to train it is the training of alexnet train, the others frozen. What
 is written is a model directory like that of a training.
 """
 
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from absl import flags
 
-from alexnet_tf import console, disk
+from alexnet_tf import console, networks
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, splits
@@ -22,8 +22,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, training_work
 from alexnet_tf.network.surgery import freeze
-from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop
+from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop, record
 from alexnet_tf.training.metrics import Log
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -34,8 +33,10 @@ _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS, batch_size=32)
 _TRAINING = app.define_training(FLAGS,
      0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
-_PRETRAINED = flags.DEFINE_string("pretrained", None, "The model directory of a training, or a weights file that "
-                                  "tools/import_weights.py wrote.", flag_values=FLAGS)
+_PRETRAINED = flags.DEFINE_string(
+    "pretrained", None, "The model directory of a training, a weights file that alexnet import-weights "
+    "wrote, or an export: a version, or the folder of versions, of which the newest is taken.",
+    flag_values=FLAGS)
 _TRAINABLE = flags.DEFINE_list("trainable", "head", "head: the fresh projection alone; all; or the layers to train as well, by "
                                "name: fc7, fc6, conv5, ... The others are frozen.", flag_values=FLAGS)
 _HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times --learning_rate for the fresh projection.", lower_bound=0.0, flag_values=FLAGS)
@@ -60,29 +61,26 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync)
     with strategy.scope():
-        model, settings = _load_pretrained(len(dataset.class_names))
-    trained, pixels = freeze(model, _TRAINABLE.value), Preprocessing(**settings["preprocessing"])
-    identity = {
-        "variant": settings["variant"], "image_size": pixels.image_size, "dropout_rate": settings["dropout_rate"],
-        "dataset": _DATASET.value, "batch_size": batch_size, "seed": _TRAINING.seed.value, "class_names": list(dataset.class_names),
-        "training_pictures": dataset.train.examples, "data_fingerprint": dataset.fingerprint,
-        "pretrained_sha256": checkpoints.weights_digest(surgery.trunk(model)), "trained_layers": trained}
-    checkpoints.check_same(model_dir, checkpoints.read_settings(model_dir), identity)
+        model, pretrained = _load_pretrained(len(dataset.class_names))
+    trained, pixels = freeze(model, _TRAINABLE.value), pretrained.preprocessing
+    plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
+    settings = record.settings_of(
+        model, dataset, pixels, plan, app.values_of(FLAGS), trained_layers=trained,
+        pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)))
+    record.check(model_dir, settings)
     _tell(dataset, batch_size)
-    console.note(f"{settings['variant']} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
+    console.note(f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
                  f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate "
                  f"({dataset.evaluation.name})")
-    plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
-    with disk.locked(model_dir):
-        checkpoints.remove_unfinished(model_dir)
-        if not loop.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
-            checkpoints.write_settings(model_dir, identity | {
-                "preprocessing": settings["preprocessing"], "flags": app.values_of(FLAGS)} | app.provenance())
-        tune = _tune_head if len(trained) == 1 else _tune_layers
-        figures, answers, cost = tune(strategy, model, dataset, pixels, plan)
+    if len(trained) == 1:
+        with record.written(strategy, model_dir, settings,
+                            lambda state: loop.is_over(state, plan, plan.last_step(dataset))):
+            figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan)
+    else:
+        figures, answers, cost = _tune_layers(strategy, model, dataset, pixels, plan, settings)
     print(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
@@ -92,13 +90,12 @@ def main():
 
 
 def _load_pretrained(classes):
-    """(the model of --pretrained with a fresh projection to `classes`, its settings)."""
+    """(the model of --pretrained with a fresh projection to `classes`, the Network itself)."""
     if not _PRETRAINED.value:
-        raise UserError("--pretrained is missing; name the model directory of a training.")
-    model, settings, _ = checkpoints.load_model(_PRETRAINED.value, console.note, "pretrained")
-    last = model.layers[-1]
-    fresh = type(last).from_config(last.get_config() | {"units": classes})
-    return keras.Model(model.input, fresh(last.input), name=model.name), settings
+        raise UserError("--pretrained is missing; name the model directory of a training, a weights "
+                        "file, or an export.")
+    network = networks.load(_PRETRAINED.value)
+    return surgery.with_fresh_projection(network.model, classes), network
 
 
 def _open_dataset(replicas):
@@ -156,11 +153,11 @@ def _tune_head(strategy, model, dataset, pixels, plan):
     return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)
 
 
-def _tune_layers(strategy, model, dataset, pixels, plan):
+def _tune_layers(strategy, model, dataset, pixels, plan, settings):
     """Trains what is not frozen by the one training loop. Returns as _tune_head does."""
     with strategy.scope():
         optimizer = _optimizer(model)
-    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value)
+    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value, settings=settings)
     classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, dataset.class_names, {})
     (answers,) = evaluation.answers(strategy, [classifier], dataset.evaluation, plan.batch_size)
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
@@ -170,7 +167,7 @@ def _tune_layers(strategy, model, dataset, pixels, plan):
 def _print_confusions(answers, class_names):
     """The confusion table: a row for what the pictures are, a column for what they were taken for."""
     if len(class_names) > _WIDEST_MATRIX:
-        print("  python -m alexnet_tf.evaluate lists which classes are taken for which")
+        print("  alexnet evaluate lists which classes are taken for which")
         return
     width, table = max(map(len, class_names)), np.zeros([len(class_names)] * 2, int)
     np.add.at(table, (answers.labels, answers.best[:, 0]), 1)

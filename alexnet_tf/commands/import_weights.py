@@ -1,8 +1,8 @@
 """Pretrained weights of others to one file that goes wherever a trained model directory goes.
 
-    python tools/import_weights.py --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
-    python -m alexnet_tf.export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet
-    python -m alexnet_tf.finetune --pretrained=models/bvlc_alexnet.npz --dataset=folder --data_dir=pictures
+    alexnet import-weights --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
+    alexnet export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet
+    alexnet finetune --pretrained=models/bvlc_alexnet.npz --dataset=folder --data_dir=pictures
 
 Reads Caffe's .caffemodel (bvlc_alexnet, bvlc_reference_caffenet), Toronto's bvlc_alexnet.npy, torchvision's weights as .pth or
 .safetensors, and our own: a model directory, or the weights.npz of one of its checkpoints. None of those frameworks is needed, and
@@ -20,17 +20,18 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from alexnet_tf import console
+from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
+from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import check_class_names
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import formats, published
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
-_SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth or .safetensors file, or a model directory.",
+_SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth or .safetensors file, a model directory, or an export.",
                               required=True, flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write; it is replaced if it is there.", required=True, flag_values=FLAGS)
 _LABELS = flags.DEFINE_string(
@@ -70,7 +71,7 @@ def main():
                                _CHANNEL_ORDER.value, _WEIGHTS.value)
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise UserError(f"--output={output}: name a .npz file in a folder that exists.")
-    arrays, settings, figures = (_from_model_dir(source, stated) if source.is_dir()
+    arrays, settings, figures = (_from_network(source, stated) if source.is_dir() or source.suffix == ".tflite"
                                  else _from_file(source, stated))
     checkpoints.write_weights_file(output, arrays, settings)
     pixels = settings["preprocessing"]
@@ -105,21 +106,23 @@ def _check_nothing_stated(source, stated):
                             f"this project, with its settings; leave --{name} out.")
 
 
-def _from_model_dir(source, stated):
-    """(arrays, settings, what to report) of a model directory of ours, its newest checkpoint, or of a weights file."""
+def _from_network(source, stated):
+    """(arrays, settings, what to report) of a network of ours, in whatever form it lies there."""
     _check_nothing_stated(source, stated)
-    model, settings, state = checkpoints.load_model(source, console.note)
-    arrays = {variable.path: np.asarray(variable.value) for variable in model.weights}
+    network = networks.load(source)
+    arrays = {variable.path: np.asarray(variable.value) for variable in network.model.weights}
+    settings, figures = network.settings.to_json(), network.figures or {}
     if _LABELS.value:
-        settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
-    return arrays, settings | {"source": {"file": str(source), "published": state["figures"]}}, {"step": state["step"]}
+        settings |= {"class_names": _class_names(len(settings["class_names"]), None)}
+    shares = {name: figures[name] for name in ("top_1", "top_5") if name in figures}
+    return arrays, settings | {"source": {"file": str(source), "published": shares or None}}, {"step": network.step}
 
 
 def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
     if "settings.json" in weights.arrays:  # a weights file already
-        return _from_model_dir(source, stated)
+        return _from_network(source, stated)
     if source.name == "weights.npz":  # of a checkpoint of ours, which knows nothing of its pixels
         _check_nothing_stated(source, stated)
         settings = checkpoints.read_settings(source.absolute().parent.parent.parent)
@@ -147,7 +150,7 @@ def _from_file(source, stated):
                 # What it is evaluated on: a folder has to be named.
                 "flags": {"dataset": "imagenet2012" if of_imagenet else "folder", "data_dir": None,
                           "seed": 0}}
-    return found.arrays, settings | app.provenance(), figures
+    return found.arrays, settings | provenance(), figures
 
 
 def _class_names(outputs, known):

@@ -1,27 +1,25 @@
 """Trains AlexNet; started again with the same --model_dir it goes on where it stopped.
 
-    python -m alexnet_tf.train                                              # the embedded shapes
-    python -m alexnet_tf.train --dataset=folder --data_dir=flowers --model_dir=models/flowers --epochs=30
-    python -m alexnet_tf.train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
+    alexnet train                                              # the embedded shapes
+    alexnet train --dataset=folder --data_dir=flowers --model_dir=models/flowers --epochs=30
+    alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
     TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' \
-        python -m alexnet_tf.train --distribution=multi_worker              # on each host, with its own index
+        alexnet train --distribution=multi_worker              # on each host, with its own index
 """
 
-import contextlib
-import dataclasses
 import math
 
 import keras
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import console, disk
+from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, pipeline
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
-from alexnet_tf.preprocessing import Preprocessing, default_resize
-from alexnet_tf.training import checkpoints, devices, loop
+from alexnet_tf.network.model import VARIANTS, build_model
+from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import checkpoints, devices, loop, record
 from alexnet_tf.training.optimizer import SGD2012
 
 FLAGS = flags.FlagValues()
@@ -44,7 +42,7 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
     "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0, flag_values=FLAGS)
 _DATA_SERVICE = flags.DEFINE_list(
-    "data_service", [], "Where pictures are prepared: addresses of python -m alexnet_tf.data_service, as grpc://host:5050, with "
+    "data_service", [], "Where pictures are prepared: addresses of alexnet data-service, as grpc://host:5050, with "
     "commas between; default: in this process.", flag_values=FLAGS)
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.", flag_values=FLAGS)
 
@@ -52,8 +50,7 @@ _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every 
 def main():
     strategy = _strategy()
     try:
-        with contextlib.ExitStack() as until_trained:
-            _train(strategy, until_trained)
+        _train(strategy)
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(f"Out of memory with --batch_size={_BATCH_SIZE.value} ({' '.join(error.message.split())[:120]}); use a "
                         "smaller one.") from None
@@ -62,17 +59,17 @@ def main():
         raise
 
 
-def _train(strategy, until_trained):
+def _train(strategy):
     replicas, batch_size, model_dir, chief = (
         strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value, devices.is_chief(strategy))
     devices.check_divides(batch_size, replicas)
-    stored, identity, dataset = devices.together(strategy, lambda: _open(model_dir, batch_size, chief, until_trained))
+    stored, identity, dataset = devices.together(strategy, lambda: _open(model_dir, batch_size, chief))
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     learning_rate = _learning_rate(batch_size)
     with strategy.scope():
         model = build_model(_VARIANT.value, len(dataset.class_names), identity["image_size"], _DROPOUT_RATE.value,
-                            _initial_stddev(), _TOWER_DEVICES.value)
+                            jobs.initial_stddev(_VARIANT.value, _INIT.value), _TOWER_DEVICES.value)
         optimizer = SGD2012(learning_rate, _TRAINING.momentum.value, _TRAINING.weight_decay.value, _TRAINING.bias_rate.value)
     if _TOWER_DEVICES.value:
         devices.place_towers(model, _TOWER_DEVICES.value)
@@ -82,28 +79,22 @@ def _train(strategy, until_trained):
             f"{dataset.train.examples} pictures to train, {dataset.evaluation.examples} to evaluate ({dataset.evaluation.name}); "
             f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=learning_rate, xla=_xla(), colour_noise=_colour_noise(),
-                    data_service=tuple(_DATA_SERVICE.value), init=_INIT.value if _has_init() else "")
+                    data_service=tuple(_DATA_SERVICE.value), init=_INIT.value if jobs.has_init(_VARIANT.value) else "")
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
-    pixels = Preprocessing(**stored["preprocessing"]) if stored else _preprocessing(dataset, identity["image_size"])
-    if chief:
-        checkpoints.remove_unfinished(model_dir)
-        if not loop.is_over(checkpoints.newest_state(model_dir), plan, plan.last_step(dataset)):  # else these train nothing
-            settings = identity | {"preprocessing": dataclasses.asdict(pixels), "flags": app.values_of(FLAGS)}
-            checkpoints.write_settings(model_dir, settings | app.provenance())
-    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, model_dir)
+    pixels = (Preprocessing(**stored["preprocessing"]) if stored
+              else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"]))
+    settings = record.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
+    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings)
     if chief:
         print(f"{model_dir}:")
         app.report(figures, _JSON.value)
 
 
-def _open(model_dir, batch_size, chief, until_trained):
-    """(settings stored in `model_dir` or None, what cannot change on the way, the Dataset). Raises UserError if they clash.
-
-    Keeps other trainings out of `model_dir` until `until_trained`, an ExitStack, is left.
-    """
-    image_size = _image_size()
+def _open(model_dir, batch_size, chief):
+    """(settings stored in `model_dir` or None, what cannot change on the way, the Dataset). Raises UserError if they clash."""
+    image_size = jobs.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
     if math.isnan(_TRAINING.learning_rate.value or 0.0):
         raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the variant's.")
     pipeline.check_reachable(_DATA_SERVICE.value)
@@ -111,7 +102,7 @@ def _open(model_dir, batch_size, chief, until_trained):
         checkpoints.check_writable(model_dir)
     stored = checkpoints.read_settings(model_dir)
     if stored and "pretrained_sha256" in stored:
-        raise UserError(f"--model_dir={model_dir} holds a fine-tuned model; go on with python -m alexnet_tf.finetune, or pass "
+        raise UserError(f"--model_dir={model_dir} holds a fine-tuned model; go on with alexnet finetune, or pass "
                         "another --model_dir.")
     identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
                 "batch_size": batch_size, "seed": _TRAINING.seed.value}
@@ -123,8 +114,6 @@ def _open(model_dir, batch_size, chief, until_trained):
     checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:
         raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
-    if chief and not _TRAINING.dry_run.value:
-        until_trained.enter_context(disk.locked(model_dir))
     return stored, identity, dataset
 
 
@@ -143,44 +132,12 @@ def _xla():
 
 
 def _learning_rate(batch_size):
-    """--learning_rate, or the variant's, scaled linearly with batches above 256.
-
-    Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its accuracy, without warm-up:
-    https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md). Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
-    """
     if batch_size > 1024:
         console.note(f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS, which Keras does not "
                      "have; expect to lose accuracy.")
-    rate = VARIANTS[_VARIANT.value]["learning_rate"] * max(1, batch_size / 256)
-    return rate if _TRAINING.learning_rate.value is None else _TRAINING.learning_rate.value
-
-
-def _image_size():
-    """--image_size or the variant's own. Raises UserError if the network cannot read it."""
-    image_size, smallest = _IMAGE_SIZE.value or VARIANTS[_VARIANT.value]["image_size"], smallest_image_size(_VARIANT.value)
-    if image_size < smallest:
-        raise UserError(f"--image_size={image_size} is too small for --variant={_VARIANT.value}; its smallest is {smallest}.")
-    return image_size
+    given = _TRAINING.learning_rate.value
+    return jobs.default_rate(_VARIANT.value, batch_size) if given is None else given
 
 
 def _colour_noise():
     return VARIANTS[_VARIANT.value].get("colour_noise", 0.0) if _COLOUR_NOISE.value is None else _COLOUR_NOISE.value
-
-
-def _initial_stddev():
-    return VARIANTS["source2012"]["stddev"] if _has_init() and _INIT.value == "source2012" else None
-
-
-def _has_init():
-    """Whether --init says something of this variant."""
-    return _VARIANT.value in ("paper", "half")
-
-
-def _preprocessing(dataset, image_size):
-    row = VARIANTS[_VARIANT.value]
-    pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"], (0.0,) * row["channels"], row["std"],
-                           noise_divides=row.get("noise_divides", False))
-    if dataset.statistics and pixels.channels == 3:
-        return dataclasses.replace(pixels, **dataset.statistics)
-    mean, colour_pca = pipeline.channel_statistics(dataset.train, pixels)
-    return dataclasses.replace(pixels, mean=mean, colour_pca=colour_pca if pixels.channels == 3 else None)

@@ -1,13 +1,13 @@
 """Pictures of a trained network: how its training went, what its first layer looks for, and what it makes of pictures.
 
-    python tools/visualize.py --figure=curves --model_dir=models/alexnet --output=curves.png
-    python tools/visualize.py --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
-    python tools/visualize.py --figure=filters --model_dir=models/alexnet --output=filters.png
-    python tools/visualize.py --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
-    python tools/visualize.py --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
-    python tools/visualize.py --figure=confusions --model_dir=models/alexnet --output=confusions.png pictures/test
-    python tools/visualize.py --features=features.npz --model_dir=models/alexnet pictures/test
-    python tools/visualize.py --features=features.npz --model_dir=saved_models/alexnet/1 pictures/test     # what is deployed
+    alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
+    alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
+    alexnet visualize --figure=filters --model_dir=models/alexnet --output=filters.png
+    alexnet visualize --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
+    alexnet visualize --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
+    alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png pictures/test
+    alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
+    alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test     # what is deployed
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`: the kernels of conv1, a row
 of blocks for each tower, as in Figure 3 of the paper. `predictions` and `neighbours`: the two halves of its Figure 4, for pictures
@@ -19,7 +19,6 @@ of each class are taken for.
 "files", "labels" (int64, -1 where unknown), "class_names", "layer" and "weights_sha256".
 """
 
-import dataclasses
 import os
 import pathlib
 
@@ -29,14 +28,12 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import console, preprocessing
+from alexnet_tf import console, networks, preprocessing
 from alexnet_tf.commands import app
-from alexnet_tf.data import folders, splits
+from alexnet_tf.data import folders
 from alexnet_tf.data import pictures as picture_files
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
 from alexnet_tf.network import surgery
-from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, features, head, metrics
 
 matplotlib.use("Agg")
@@ -48,7 +45,7 @@ _JSON = app.define_json(FLAGS)
 _FIGURE = flags.DEFINE_enum("figure", "curves", ["curves", "filters", "predictions", "neighbours", "confusions"],
                             "What to draw.", flag_values=FLAGS)
 _MODEL_DIR = flags.DEFINE_list("model_dir", "models/alexnet", "A model directory; for curves one or several; for all else, a "
-                                 "version that export wrote will do as well.", flag_values=FLAGS)
+                                 "weights file or an export will do as well.", flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string("output", "figure.png", "The PNG file to write; it is replaced if it is there.", flag_values=FLAGS)
 _FEATURES = flags.DEFINE_string("features", None, "An .npz file to write the features of the pictures to, whatever is drawn; "
                                 "without --figure nothing is.", flag_values=FLAGS)
@@ -56,7 +53,6 @@ _PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat
 
 # As many as the paper's Figure 4 shows.
 _ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
-_BATCH = 32  # files that a SavedModel is given at a time
 _COUNTED = 30  # classes up to which a table of confusions shows its numbers
 
 
@@ -86,65 +82,34 @@ def draw_curves(model_dirs):
     return figure
 
 
-@dataclasses.dataclass(frozen=True)
 class Network:
-    """What is drawn of a network, whether it is in training or deployed."""
+    """What is drawn of a network, whether it is in training or deployed. Raises UserError where
+    networks.load does, and for a .tflite file.
+    """
 
-    variant: str
-    step: int  # of the training
-    class_names: tuple
-    pixels: Preprocessing
-    kernels: list  # of conv1, by tower: float32 [height, width, channels, filters]
-    layer: str  # the one whose outputs are the features
-    weights_sha256: str
-    extract: callable  # a Split -> (features float32 [pictures, units], labels int64), batch by batch
-    probabilities: callable  # (features, names of their files) -> float32 [pictures, classes]
+    def __init__(self, path):
+        keras.config.set_dtype_policy(_PRECISION.value)
+        network = networks.load(path)
+        model, self.pixels, self.step = network.model, network.preprocessing, network.step
+        self.variant, self.class_names = network.settings.variant, network.class_names
+        self._trunk, self._projection = surgery.trunk(model), surgery.projection(model)
+        # Of conv1, by tower: float32 [height, width, channels, filters].
+        self.kernels = [layer.kernel.numpy() for layer in model.layers
+                        if layer.name in ("conv1", "conv1a", "conv1b")]
+        self.layer = self._trunk.layers[-1].name  # the one whose outputs are the features
+        self.weights_sha256 = checkpoints.weights_digest(model)
 
-
-def open_network(path):
-    """The Network in a model directory, or in a version that export wrote. Raises UserError if it is neither."""
-    return _deployed(path) if (pathlib.Path(path) / "saved_model.pb").exists() else _trained(path)
-
-
-def _trained(model_dir):
-    keras.config.set_dtype_policy(_PRECISION.value)
-    model, settings, state = checkpoints.load_model(model_dir, console.note)
-    pixels, trunk = Preprocessing(**settings["preprocessing"]), surgery.trunk(model)
-
-    def extract(split):
-        for outputs, labels, bad in features.extractor(tf.distribute.get_strategy(), trunk, pixels)(split):
+    def extract(self, split):
+        """Yields (features float32 [pictures, units], labels int64) of `split`, batch by batch."""
+        extract = features.extractor(tf.distribute.get_strategy(), self._trunk, self.pixels)
+        for outputs, labels, bad in extract(split):
             if len(bad):
                 raise UserError(f"{split.describe_fault(bad[0])} cannot be read; replace it or take it out.")
             yield outputs, labels
 
-    def probabilities(outputs, files):
-        return tf.nn.softmax(head.logits(surgery.projection(model), outputs)).numpy()
-
-    kernels = [layer.kernel.numpy() for layer in model.layers if layer.name in ("conv1", "conv1a", "conv1b")]
-    return Network(settings["variant"], state["step"], tuple(settings["class_names"]), pixels, kernels, trunk.layers[-1].name,
-                   checkpoints.weights_digest(model), extract, probabilities)
-
-
-def _deployed(version):
-    manifest = artifacts.read_manifest(version)
-    loaded = tf.saved_model.load(version)  # kept, for a signature does not keep its variables
-    variables = artifacts.variables(loaded)
-
-    def extract(split):
-        with splits.naming_bad_pictures(split):
-            for records in split.read(None).batch(_BATCH):
-                answer = loaded.signatures["features"](image_bytes=records["image"])
-                yield answer["features"].numpy(), records["label"].numpy()
-
-    def probabilities(outputs, files):
-        batches = [files[begin:begin + _BATCH] for begin in range(0, len(files), _BATCH)]
-        return np.concatenate([loaded.signatures["serving_default"](
-            image_bytes=tf.stack([tf.io.read_file(os.fsencode(file)) for file in batch]))["probabilities"] for batch in batches])
-
-    kernels = [variables[f"{name}/kernel"].numpy() for name in ("conv1", "conv1a", "conv1b") if f"{name}/kernel" in variables]
-    return Network(manifest["variant"], manifest["step"], tuple(artifacts.read_labels(version)),
-                   Preprocessing(**manifest["preprocessing"]), kernels, manifest["features"], manifest["weights_sha256"], extract,
-                   probabilities)
+    def probabilities(self, outputs):
+        """float32 [pictures, classes] of features."""
+        return tf.nn.softmax(head.logits(self._projection, outputs)).numpy()
 
 
 def draw_filters(network):
@@ -196,7 +161,7 @@ class Seen:
 def draw_predictions(seen):
     """A matplotlib figure: pictures, and bars of their five most probable classes."""
     numbers = seen.some(_ANSWERED)
-    probabilities = seen.network.probabilities(seen.features[numbers], [seen.files[number] for number in numbers])
+    probabilities = seen.network.probabilities(seen.features[numbers])
     columns, rows = min(4, len(numbers)), -(-len(numbers) // 4)
     figure, axes = pyplot.subplots(2 * rows, columns, figsize=(2.6 * columns, 3.9 * rows), layout="constrained", squeeze=False,
                                    height_ratios=[2.4, 1.3] * rows)
@@ -239,7 +204,7 @@ def draw_confusions(seen):
     if not len(known):
         raise UserError("No picture lies in a folder that is named after one of the network's classes "
                         f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); pass folders that do.")
-    best = seen.network.probabilities(seen.features[known], [seen.files[number] for number in known]).argmax(1)
+    best = seen.network.probabilities(seen.features[known]).argmax(1)
     counts = np.zeros([len(class_names)] * 2, int)
     np.add.at(counts, (seen.labels[known], best), 1)
     there = np.flatnonzero(counts.sum(0) + counts.sum(1))  # classes that occur
@@ -297,7 +262,7 @@ def main(pictures):
         raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
     if sees and not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
-    network = open_network(model_dirs[0]) if sees or kind == "filters" else None
+    network = Network(model_dirs[0]) if sees or kind == "filters" else None
     seen = Seen(network, pictures) if sees else None
     if _FEATURES.value:
         write_features(seen, pathlib.Path(_FEATURES.value))

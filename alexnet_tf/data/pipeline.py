@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 10
 _NEIGHBOURS = 40  # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 
 
-def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way="guarded"):
+def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way="guarded", crop=None):
     """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad": int64 [batch_size]} from step
     `first_step` on.
 
@@ -29,6 +29,9 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
     picture near it that can. That is the `way` "guarded". For "any" such a picture is an error, and for "jpeg" everything but a
     JPEG is; they take less time, and what they give is the same to the bit.
+
+    `crop(image, pixels, seed)`, from uint8 [height, width, 3] to uint8 [s, s, c], takes the place of preprocessing.random_crop;
+    its randomness belongs to `seed`, int64 [2].
 
     With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
     """
@@ -41,23 +44,30 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
         stubs = _share(stubs.skip(done), batch_size, context)  # skipped and shared out before they are read
         return stubs.map(lambda stub: stub | {"epoch": epoch})
 
-    def prepare(stub, crop):
+    def prepare(stub, cut):
         record = split.load(stub)
         picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])  # odd ones belong to random_crop
-        return {"image": crop(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
+        return {"image": cut(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
 
     def otherwise(stub):
         near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
         neighbours = tf.data.Dataset.from_tensor_slices(near).flat_map(split.stub_of)
         neighbours = neighbours.map(lambda other: other | {"epoch": stub["epoch"], "bad": stub["picture"]})
-        return neighbours.map(functools.partial(prepare, crop=preprocessing.decode_random_crop))
+        return neighbours.map(functools.partial(prepare, cut=from_any))
 
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    crop = preprocessing.random_crop_of_jpeg if way == "jpeg" else preprocessing.decode_random_crop
-    one = _guarded(functools.partial(prepare, crop=crop), otherwise if way == "guarded" or services else None)
+    from_any = functools.partial(_decode_and_crop, crop=crop) if crop else preprocessing.decode_random_crop
+    of_jpeg = way == "jpeg" and not crop
+    one = _guarded(functools.partial(prepare, cut=preprocessing.random_crop_of_jpeg if of_jpeg else from_any), otherwise if way == "guarded" or services else None)
     if services:
         return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
     return _prepared_batches(stubs, one, batch_size, context)
+
+
+def _decode_and_crop(picture, pixels, seed, crop):
+    """The crop of a user's own, checked: uint8 [image_size, image_size, channels]."""
+    image = crop(preprocessing.decode(picture), pixels, seed)
+    return tf.ensure_shape(tf.cast(image, tf.uint8), [pixels.image_size, pixels.image_size, pixels.channels])
 
 
 def _from_services(services, stubs, prepare, rows):

@@ -1,4 +1,4 @@
-"""A prepared TFDS data set as a directory, and what tools/prepare_dataset.py lays beside its records:
+"""A prepared TFDS data set as a directory, and what alexnet prepare lays beside its records:
 
     dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
     NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}

@@ -62,6 +62,8 @@ class Dataset:
     bad_pictures: tuple = ()  # a line for each picture that is left out, with its name and what is wrong with it
     statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
     class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
+    # "dataset", "data_dir", "seed": with what open_dataset gives it again; no dataset for one of the user's own.
+    opened_with: dict = dataclasses.field(default_factory=dict)
 
 
 

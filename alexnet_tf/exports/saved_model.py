@@ -11,7 +11,7 @@ into one batch, whatever the signature, so that none may be for one picture alon
     images           images: float32 [N, image_size, image_size, channels], RGB 0..255, scaled and cropped already
                      -> probabilities float32 [N, classes]
     images_uint8     the same for uint8: a quarter of the bytes on the wire
-    edge             as `images`, in operators that small runtimes execute fast: tools/convert_tflite.py reads it
+    edge             as `images`, in operators that small runtimes execute fast: alexnet convert reads it
 
 One picture of a batch that does not decode fails the batch: an answer made up for it could not be told from a true one.
 The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Beside the graph lie
@@ -32,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
+from alexnet_tf.classifiers import TOP
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.network import layers, surgery
@@ -85,7 +86,7 @@ class _Classifier(tf.Module):
     @tf.function
     def image_bytes(self, image_bytes):
         probabilities = tf.nn.softmax(self._logits(self._decode(image_bytes)))
-        scores, class_ids = tf.math.top_k(probabilities, min(artifacts.TOP, probabilities.shape[-1]))
+        scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
         return {"probabilities": probabilities, "class_ids": class_ids, "scores": scores,
                 "names": self._names.lookup(tf.cast(class_ids, tf.int64))}
 
@@ -124,7 +125,7 @@ def write(model, pixels, class_names, manifest, path):
         unfinished.rename(path)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise UserError(f"{path} cannot be written ({reason}); make room, or pass another --output.") from None
+        raise UserError(f"{path} cannot be written ({reason}); make room, or pass another output.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

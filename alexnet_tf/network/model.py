@@ -110,7 +110,9 @@ def build_model(variant="paper", num_classes=None, image_size=None, dropout_rate
     else:
         row = row | ({"stddev": stddev} if stddev else {})
         logits = _alexnet(images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ())))
-    return keras.Model(images, logits, name=variant)
+    model = keras.Model(images, logits, name=variant)
+    model.variant, model.dropout_rate = variant, dropout_rate  # for the settings of a training
+    return model
 
 
 def smallest_image_size(variant):

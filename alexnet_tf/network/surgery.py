@@ -29,6 +29,17 @@ def projection(model):
 
 
 
+def with_fresh_projection(model, units):
+    """`model` below its projection, the layers and weights themselves, and a fresh one to `units` classes."""
+    last = model.layers[-1]
+    fresh = type(last).from_config(last.get_config() | {"units": units})
+    tuned = keras.Model(model.input, fresh(last.input), name=model.name)
+    for name in ("variant", "dropout_rate"):
+        if hasattr(model, name):
+            setattr(tuned, name, getattr(model, name))
+    return tuned
+
+
 def _last_of_trunk(model):
     return max(index for index, layer in enumerate(model.layers[:-1]) if not isinstance(layer, Dropout))
 
@@ -41,7 +52,7 @@ def freeze(model, names):
     there = list(dict.fromkeys(both_towers(layer) for layer in model.layers if layer.weights))
     for name in names:
         if name not in (*there, "head", "all"):
-            raise UserError(f"--trainable={name}: no layer of that name; use head, all, or some of {', '.join(there)}.")
+            raise UserError(f"trainable={name}: no layer of that name; use head, all, or some of {', '.join(there)}.")
     trained = [name for name in there if name in names or "all" in names or name == there[-1]]
     for layer in model.layers:
         layer.trainable = both_towers(layer) in trained

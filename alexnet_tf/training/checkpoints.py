@@ -26,11 +26,10 @@ import numpy as np
 
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import build_model
 from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats
 
-IF_NOT_FINITE = "try a lower --learning_rate or a longer --warmup_steps. The last checkpoint is from before."
+IF_NOT_FINITE = "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
 _KEEP = 2
 _SETTINGS = "settings.json"
 _SUMS = "SHA256SUMS"
@@ -53,7 +52,7 @@ def check_same(model_dir, stored, identity):
     for name, value in identity.items() if stored else ():
         if stored.get(name) != value:
             was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
-            raise UserError(f"--model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another --model_dir.")
+            raise UserError(f"model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another model_dir.")
 
 
 def write_settings(model_dir, settings):
@@ -63,7 +62,7 @@ def write_settings(model_dir, settings):
         path.mkdir(parents=True, exist_ok=True)
         disk.replace_text(path / _SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
-        raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
+        raise UserError(f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
 
 
 def check_writable(model_dir):
@@ -73,10 +72,10 @@ def check_writable(model_dir):
         while not folder.exists():
             folder = folder.parent
         if not folder.is_dir():
-            raise UserError(f"--model_dir={model_dir}: {folder} is a file; pass a folder.")
+            raise UserError(f"model_dir={model_dir}: {folder} is a file; pass a folder.")
         os.rmdir(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     except OSError as error:
-        raise UserError(f"--model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
+        raise UserError(f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
 
 
 
@@ -115,19 +114,23 @@ def save(model_dir, model, optimizer, state, keep=None):
             shutil.rmtree(old)
 
 
-def load_model(model_dir, report=print, flag="model_dir"):
-    """Builds the model of `model_dir`, a model directory or a weights file that --`flag` names, and loads its weights.
+def load_model(model_dir, report=print):
+    """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
 
-    Returns (model, settings, state): of the newest whole checkpoint, as `restore` does; a weights file has step 0 and, as its
-    figures, those that were published. Raises UserError if there is no trained model.
+    Returns (model, Settings, state): of the newest whole checkpoint, as `restore` does; a weights
+    file has step 0 and, as its figures, those that were published. Raises UserError if there is no
+    trained model.
     """
     if pathlib.Path(model_dir).is_file():
         return _load_weights_file(model_dir)
-    settings = read_settings(model_dir)
-    if settings is None or newest_step(model_dir) < 0:
-        raise UserError(f"--{flag}={model_dir} holds no trained model; train one with python -m alexnet_tf.train.")
-    model = build_model(settings["variant"], len(settings["class_names"]), settings["preprocessing"]["image_size"],
-                        settings["dropout_rate"])  # the rate counts: without training, outputs are multiplied by 1 - rate
+    stored = read_settings(model_dir)
+    if stored is None or newest_step(model_dir) < 0:
+        raise UserError(f"{model_dir} holds no trained model; train one with alexnet train.")
+    try:
+        settings = Settings.from_json(stored)
+        model = settings.build()
+    except ValueError as error:
+        raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
     return model, settings, restore(model_dir, model, report=report)
 
 
@@ -135,7 +138,7 @@ def write_weights_file(path, arrays, settings):
     """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json,
     to one file.
 
-    `settings` are those of a model directory, and "source": {"published": figures or None, ...}.
+    `settings` are JSON, those of a model directory, and "source": {"published": figures or None, ...}.
     Raises UserError if they are none that a weights file may have, if the arrays are not those of
     the model that they describe, or if `path` cannot be written.
     """
@@ -153,21 +156,21 @@ def write_weights_file(path, arrays, settings):
         raise UserError(f"{path} is not written: {error}.") from None
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); pass another --output.") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}); pass another output.") from None
 
 
 def _load_weights_file(path):
     arrays = dict(formats.parse(formats.read_content(path), path).arrays)
     if _SETTINGS not in arrays:
         raise UserError(f"{path} is no weights file of this project, which holds the settings of "
-                        "its network too; tools/import_weights.py makes one of it.")
+                        "its network too; alexnet import-weights makes one of it.")
     try:
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
         figures = settings.source["published"]
-        return _build(arrays, settings), settings.to_json(), {"step": 0, "figures": figures}
+        return _build(arrays, settings), settings, {"step": 0, "figures": figures}
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is no weights file that tools/import_weights.py wrote ({reason}).") from None
+        raise UserError(f"{path} is no weights file that alexnet import-weights wrote ({reason}).") from None
 
 
 def _settings_of_weights(content):
@@ -184,8 +187,7 @@ def _build(arrays, settings):
     """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not
     its weights.
     """
-    model = build_model(settings.variant, len(settings.class_names),
-                        settings.preprocessing.image_size, settings.dropout_rate)
+    model = settings.build()
     expected = {variable.path: tuple(variable.shape) for variable in model.weights}
     for name in sorted(expected.keys() ^ arrays.keys()):
         raise ValueError(f"{name[:80]!r} is {'missing' if name in expected else 'no weight of ' + settings.variant}")
@@ -224,7 +226,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
         return state
     if checkpoints or step is not None:
         raise UserError(f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from a copy, or "
-                            "pass another --model_dir to start from nothing.")
+                            "pass another model_dir to start from nothing.")
     return None
 
 

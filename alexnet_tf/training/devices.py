@@ -28,14 +28,14 @@ def distribution(kind, replicas):
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas > len(gpus):
-        raise UserError(f"--replicas={replicas}, but this machine has {len(gpus)} GPUs; use at most {len(gpus)}.")
+        raise UserError(f"replicas={replicas}, but this machine has {len(gpus)} GPUs; use at most {len(gpus)}.")
     if kind == "multi_worker":
         if replicas > 1 and replicas != len(gpus):
-            raise UserError(f"--replicas={replicas}: with --distribution=multi_worker each worker uses all its GPUs, or its CPU; "
-                            "drop --replicas.")
+            raise UserError(f"replicas={replicas}: with distribution=multi_worker each worker uses all its GPUs, or its CPU; "
+                            "leave replicas out.")
         return _multi_worker()
     if kind == "one_device" and replicas > 1:
-        raise UserError(f"--distribution=one_device has one replica, not --replicas={replicas}; use --distribution=mirrored.")
+        raise UserError(f"distribution=one_device has one replica, not replicas={replicas}; use distribution=mirrored.")
     replicas = replicas or (1 if kind == "one_device" else max(1, len(gpus)))
     device = "GPU" if gpus else "CPU"
     if replicas == 1 and kind != "mirrored":
@@ -48,7 +48,7 @@ def distribution(kind, replicas):
 def check_divides(batch_size, replicas):
     """Raises UserError unless every replica gets as many pictures of a batch as every other."""
     if batch_size % replicas:
-        raise UserError(f"--batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+        raise UserError(f"batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
 
 
 def _multi_worker():
@@ -76,7 +76,7 @@ def _cluster(text):
     which take no part. Raises UserError.
     """
     example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-    given = f"--distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}"
+    given = f"distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}"
     try:
         config = json.loads(text)
         jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
@@ -164,7 +164,7 @@ def check_agreement(strategy, **values):
     """Raises UserError on all workers unless all pass the same values."""
     digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
     if len(set(digests)) > 1:
-        raise UserError(f"The workers differ: this one has {values}. Start all with the same flags, data and --model_dir.")
+        raise UserError(f"The workers differ: this one has {values}. Start all with the same flags, data and model_dir.")
 
 
 def across_towers(devices, variant, kind, replicas, xla):
@@ -172,16 +172,16 @@ def across_towers(devices, variant, kind, replicas, xla):
 
     Makes the logical CPUs that are named. Raises UserError, with the reason, where towers cannot be placed.
     """
-    given = f"--tower_devices={','.join(devices)}"
+    given = f"tower_devices={','.join(devices)}"
     if len(devices) != 2:
         raise UserError(f"{given}: name two devices, such as GPU:0,GPU:1 or CPU:0,CPU:1.")
     if VARIANTS[variant].get("towers") != "ab":
-        raise UserError(f"{given}: --variant={variant} has no two towers.")
+        raise UserError(f"{given}: variant={variant} has no two towers.")
     if replicas > 1 or kind in ("mirrored", "multi_worker"):
-        raise UserError(f"{given}: a replica of tf.distribute is one device, with none for a second tower; drop --replicas and "
+        raise UserError(f"{given}: a replica of tf.distribute is one device, with none for a second tower; leave out replicas and "
                         "--distribution.")
     if xla == "on":
-        raise UserError(f"{given}: XLA compiles a step for one device; drop --xla=on.")
+        raise UserError(f"{given}: XLA compiles a step for one device; leave out xla=on.")
     numbers = [device.upper().removeprefix("CPU:") for device in devices]
     cpus = [int(number) for number in numbers if number.isdecimal()]
     if cpus and max(cpus) > 0:

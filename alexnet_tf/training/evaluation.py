@@ -27,6 +27,18 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
 
 
 
+def check_classes(classifiers, dataset):
+    """Raises UserError unless all of them have the classes of `dataset`, in the same order."""
+    for classifier in classifiers:
+        if tuple(classifier.class_names) != tuple(dataset.class_names):
+            raise UserError(f"{classifier.name} knows {_listed(classifier.class_names)}, but dataset={dataset.name} has "
+                            f"{_listed(dataset.class_names)}; all models and the data set need the same, in the same order.")
+
+
+def _listed(class_names):
+    return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
+
+
 def model_probabilities(model, pixels):
     """The function of a Classifier for a Keras model that puts out logits. Raises UserError for a weight that is not finite.
 

@@ -130,7 +130,7 @@ def _check_ours(folder):
     if folder.exists():
         foreign = [path.name for path in folder.iterdir() if path.name not in _FILES] if folder.is_dir() else [folder.name]
         if foreign:
-            raise UserError(f"{folder} is no folder of features ({foreign[0]}); pass a --features_dir that is not there yet, or "
+            raise UserError(f"{folder} is no folder of features ({foreign[0]}); pass a features_dir that is not there yet, or "
                             "one that a fine-tuning has written.")
 
 
@@ -213,5 +213,5 @@ def _check_room(folder, size, what, note):
     free = disk.free_bytes(folder)
     if size + _SPARE_BYTES > free:
         raise UserError(f"The features of {what} need {size / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free; make "
-                        "room, or pass another --features_dir or fewer --augment_views.")
+                        "room, or pass another features_dir or fewer augment_views.")
     note(f"features of {what}: {size / 1e6:.0f} MB to {folder} ({free / 1e9:.0f} GB free)")

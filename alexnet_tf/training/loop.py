@@ -20,10 +20,14 @@ import tensorflow as tf
 from alexnet_tf import console
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.bad_pictures import BadPictures
+from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
-from alexnet_tf.training import checkpoints, devices, evaluation, steps
+from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
+from alexnet_tf.training import checkpoints, devices, evaluation, record, steps
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
-from alexnet_tf.training.optimizer import Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
+from alexnet_tf.training.objective import Objective
+from alexnet_tf.training.optimizer import SGD2012, Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Plan:
     colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
     max_bad_pictures: int = 10
     data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
-    init: str = ""  # "variant": the variant has initial weights that begin to learn sooner, --init=source2012, and these are not they
+    init: str = ""  # "variant": the variant has initial weights that begin to learn sooner, init=source2012, and these are not they
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
@@ -55,24 +59,38 @@ class Plan:
         return self.learning_rate * warmth * learning_rate_factor(self.schedule, step / last_step, drops)
 
 
-def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks=(), progress=console.progress,
-          note=console.note):
+def train(strategy: tf.distribute.Strategy, model: keras.Model, optimizer: SGD2012, dataset: Dataset, pixels: Preprocessing,
+          plan: Plan, model_dir, callbacks=(), progress=console.progress, note=console.note, objective: Objective | None = None,
+          crop=None, settings: Settings | None = None) -> dict:
     """Trains to the end of `plan` from the newest checkpoint in `model_dir`; returns the figures of the last evaluation.
+
+    What it writes there, settings too, is what `alexnet train` writes: evaluate, export and finetune take it. `objective` is
+    what is made smaller, `crop` is that of pipeline.training_batches. `settings` are made of the other arguments by default.
 
     `model` and `optimizer`, an SGD2012, are made in strategy.scope(), as tf.distribute wants it.
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
     they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
     a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite; and for a
-    model that does not put out one logit a class, or two of whose weights have the same path.
+    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite; for a
+    model that does not put out one logit a class, or two of whose weights have the same path; and if `model_dir` holds another
+    model, or is being trained.
     """
+    _check_model(model, len(dataset.class_names))
+    objective = objective or Objective()
+    settings = settings or record.settings_of(model, dataset, pixels, plan, **objective.describe())
+    if crop and plan.data_service:
+        raise UserError("crop= is a function of this process, and data_service= prepares pictures in others; leave one out.")
+    if not plan.last_step(dataset):
+        raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
+    with record.written(strategy, model_dir, settings, lambda state: is_over(state, plan, plan.last_step(dataset))):
+        return _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks, progress, note, objective, crop)
+
+
+def _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks, progress, note, objective, crop):
     chief = devices.is_chief(strategy)
     if not chief:
         progress, note = functools.partial(console.progress, hidden=True), console.silence
     steps_per_epoch, last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
-    if not last_step:
-        raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
-    _check_model(model, len(dataset.class_names))
     with strategy.scope():
         optimizer.build(model.trainable_variables)
     state = checkpoints.restore(model_dir, model, optimizer, note) or {
@@ -85,7 +103,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
         return figures or evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
     if first_step:
         note(f"{model_dir}: going on from step {first_step} of {last_step}")
-    train_step = _make_step(strategy, model, optimizer, pixels, plan, state["xla"], note)
+    train_step = _make_step(strategy, model, optimizer, pixels, plan, state["xla"], note, objective, dataset.class_names)
     plateau = Plateau()
     plateau.restore(state["plateau"])
     means, stall = RunningMeans(plan.batch_size, state["sums"]), Stall(dataset.class_names, plan)
@@ -97,7 +115,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
     waited = 0.0  # for pictures
     logged = begin, waited, first_step
     batches = pipeline.resilient_batches(strategy, dataset.train, functools.partial(
-        pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service),
+        pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service, crop=crop),
         first_step, guarded=bool(bad_pictures.numbers()))
     scheduled = state["scheduled"]
     if scheduled:
@@ -145,7 +163,7 @@ def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callback
             if end_of_epoch:
                 train_loss, train_top_1 = means.take_epoch()
                 evaluated = evaluation.evaluate_split(strategy, model, pixels, dataset.evaluation, plan.batch_size)
-                if advice := stall.check(train_loss, evaluated, done, last=done == last_step):
+                if advice := stall.check(train_loss if objective.is_plain else evaluated["loss"], evaluated, done, last=done == last_step):
                     note(advice)
                 plateau.after_epoch(1 - evaluated["top_1"])
                 best.after_epoch(done, evaluated)
@@ -219,12 +237,12 @@ def _callback_list(callbacks, model, optimizer):
     return keras.callbacks.CallbackList(list(callbacks), model=model)
 
 
-def _make_step(strategy, model, optimizer, pixels, plan, picked, note):
-    """The TrainStep that `plan` asks for. `picked` is what --xla=auto picked when this training began: it stays so, because
+def _make_step(strategy, model, optimizer, pixels, plan, picked, note, objective=None, class_names=()):
+    """The TrainStep that `plan` asks for. `picked` is what xla=auto picked when this training began: it stays so, because
     the two ways round differently and a resumed run is to be the whole run.
     """
     def make_step(xla):
-        return steps.TrainStep(strategy, model, optimizer, pixels, plan.batch_size, xla, plan.seed)
+        return steps.TrainStep(strategy, model, optimizer, pixels, plan.batch_size, xla, plan.seed, objective, class_names)
 
     if plan.xla != "auto" or picked is not None:
         return make_step(picked if plan.xla == "auto" else plan.xla == "on")

@@ -166,7 +166,7 @@ class Stall:
             return None
         self.told = True
         of_guessing = f"that of guessing (ln(classes) = {self._guessing:.3f})"
-        longer = f"more --epochs than {self._plan.epochs}" if last else "letting it run on"
+        longer = f"more epochs than {self._plan.epochs}" if last else "letting it run on"
         if above:
             found, advice = f"above {of_guessing}: the steps are too large", [self._rates(0.5), self._warmer()]
         elif at:
@@ -180,14 +180,14 @@ class Stall:
         return f"After {step} steps the loss is {loss:.3f}, {found}.{same} What may help: {', '.join(advice)}."
 
     def _other_start(self):
-        better = ["--init=source2012 instead of variant"] if self._plan.init == "variant" else []
-        return [*better, f"another --seed than {self._plan.seed}"]
+        better = ["init=source2012 instead of variant"] if self._plan.init == "variant" else []
+        return [*better, f"another seed than {self._plan.seed}"]
 
     def _warmer(self):
         steps = self._plan.warmup_steps
-        return f"--warmup_steps={max(100, 2 * steps)} instead of {steps}"
+        return f"warmup_steps={max(100, 2 * steps)} instead of {steps}"
 
     def _rates(self, *factors):
         rate = self._plan.learning_rate
         others = " or ".join(f"{rate * factor:g}" for factor in factors) if rate else "0.01"
-        return f"--learning_rate={others} instead of {rate:g}"
+        return f"learning_rate={others} instead of {rate:g}"

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.training import devices
+from alexnet_tf.training.objective import Objective, judge_labels
 
 
 class TrainStep:
@@ -30,8 +31,12 @@ class TrainStep:
     mean over the replicas, so that all of them and a checkpoint hold the same.
     """
 
-    def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0):
+    def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0, objective=None,
+                 class_names=()):
+        """`objective`, an Objective, needs `class_names`; without one it is the mean cross-entropy."""
         self.xla = xla
+        plain = objective is None or objective == Objective()
+        judge = judge_labels if plain else objective.judge(class_names)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
 
@@ -39,7 +44,7 @@ class TrainStep:
             images, strength, step, first_row = inputs
             return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)
 
-        forward_backward = tf.function(make_forward_backward(model, prepare, batch_size), jit_compile=xla)
+        forward_backward = tf.function(make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla)
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
 
@@ -49,8 +54,14 @@ class TrainStep:
             # Read here, because a compiled function cannot read a variable that lives on another device.
             weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
             state = [state_of(variable, first_row, step) for variable in model.non_trainable_variables]
-            inputs = batch["image"], strength, step, first_row
-            *sums, gradients, kept = forward_backward(weights, state, inputs, batch["label"])
+            images, labels = batch["image"], batch["label"]
+            if not plain:
+                labels = tf.one_hot(labels, len(class_names))
+                if objective.augment:  # not compiled: it may be anything
+                    drawn = tf.stack([tf.constant(seed, tf.int64), step * batch_size + first_row])
+                    images, labels = _augmented(objective.augment, images, labels, drawn)
+            inputs = images, strength, step, first_row
+            *sums, gradients, kept = forward_backward(weights, state, inputs, labels)
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
             finite = tf.math.is_finite(loss)
             optimizer.apply_if(finite, gradients, model.trainable_variables)
@@ -69,23 +80,29 @@ class TrainStep:
         return self._step(batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32))
 
 
-def make_forward_backward(model, prepare, batch_size):
+def _augmented(augment, images, targets, seed):
+    """What `augment` makes of a replica's part of a batch. Raises ValueError for other shapes."""
+    changed = augment(tf.cast(images, tf.float32), targets, seed)
+    return [tf.ensure_shape(tf.cast(new, tf.float32), old.shape) for new, old in zip(changed, (images, targets))]
+
+
+def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
     """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
     the mean loss over `batch_size`, new state); `prepare(inputs)` is what `model` reads. The new state has None for what the model
     leaves as it is, and for seeds, which `state_of` derives. To the mean loss come the losses that the model adds itself, such as
-    those of regularizers; they are not in the sum. Layers below the first trainable one have no backward pass: no gradient is
+    those of regularizers; they are not in the sum. `judge` is what an Objective has, or judge_labels. Layers below the first trainable one have no backward pass: no gradient is
     asked for there.
     """
     def forward_backward(weights, state, inputs, labels):
         logits, kept, added = model.stateless_call(weights, state, prepare(inputs), training=True, return_losses=True)
         kept = [None if new is old or _is_seed(variable) else new
                 for variable, old, new in zip(model.non_trainable_variables, state, kept)]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        losses, right = judge(labels, logits)
         # Gradients of the replicas are summed: the mean is over the GLOBAL batch, and so each adds its share of the other losses.
         mean_loss = tf.reduce_sum(losses) / batch_size
         if added:
-            mean_loss += tf.cast(tf.add_n(added), mean_loss.dtype) * tf.size(labels, mean_loss.dtype) / batch_size
-        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
+            mean_loss += tf.cast(tf.add_n(added), mean_loss.dtype) * tf.size(losses, mean_loss.dtype) / batch_size
+        correct = tf.reduce_sum(tf.cast(right, tf.float32))
         # Not a GradientTape: it would put the backward pass of both towers on the device of the first.
         gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
         return tf.reduce_sum(losses), correct, gradients, kept
@@ -130,7 +147,7 @@ def pick_xla(strategy, make_step, batch):
         float(steps[xla](batch, 0)[0])
         seconds[xla] = statistics.mean(devices.over_workers(strategy, time.perf_counter() - begin))
     faster = seconds[True] < seconds[False]
-    return steps[faster], (f"--xla=auto: {'on' if faster else 'off'} "
+    return steps[faster], (f"xla=auto: {'on' if faster else 'off'} "
                            f"(a step takes {seconds[True]:.2f} s with XLA, {seconds[False]:.2f} s without)")
 
 

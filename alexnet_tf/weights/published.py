@@ -15,10 +15,10 @@ import re
 import numpy as np
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.formats import WHOLE_MODULE
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import LARGEST_RESIZE
+from alexnet_tf.weights.formats import WHOLE_MODULE
 
 # Kernels as their publishers store them: [outputs, inputs of a group, height, width] and [outputs, inputs].
 _GROUPED = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),

@@ -1,0 +1,104 @@
+"""A data set from two of tf.data, in memory or read by the user's own code."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.data import pictures
+from alexnet_tf.data.splits import Dataset, Split
+from alexnet_tf.errors import UserError
+
+_COMPARED = 16  # first records of a second reading, which have to be those of the first
+_SHUFFLED = 10_000  # records in memory at a time
+
+
+def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_names) -> Dataset:
+    """A Dataset of records (image, label), not batched, in an order that is the same each time.
+
+    An image is uint8 [height, width, 1 or 3] in 0..255, of any size, or a scalar string, the bytes
+    of a picture file; a label is an integer, the place of its class in `class_names`. Training
+    shuffles and crops by itself: from all the records where there are up to 10,000, else within a
+    window of so many. Both are read once here, to be counted and checked.
+
+    Raises UserError for records that are none of these, for none at all, and for an order that
+    changes between two readings.
+    """
+    class_names = tuple(map(str, class_names))
+    counts, digests, splits = [], [], []
+    for name, records in (("train", train), ("evaluation", evaluation)):
+        _check_kind(name, records)
+        labels, digest = _read(name, records, len(class_names))
+        counts.append(np.bincount(labels, minlength=len(class_names)))
+        digests.append(digest)
+        splits.append(_split(name, records, len(labels)))
+    return Dataset("tf.data", class_names, *splits, hashlib.sha256("".join(digests).encode()).hexdigest(),
+                   class_counts=tuple(counts[0].tolist()),
+                   opened_with={"dataset": None, "data_dir": None, "seed": 0})
+
+
+def _check_kind(name, records):
+    spec = records.element_spec
+    wanted = ("each record has to be (image, label): uint8 [height, width, 1 or 3] or the bytes of a "
+              "picture file, and an integer; not batched")
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise UserError(f"{name}={spec} does not fit: {wanted}.")
+    image, label = spec
+    is_file = image.dtype == tf.string and image.shape.rank == 0
+    is_image = image.dtype == tf.uint8 and image.shape.rank == 3 and image.shape[-1] in (1, 3, None)
+    if not (is_file or is_image) or not label.dtype.is_integer or label.shape.rank != 0:
+        raise UserError(f"{name} has records of {image.dtype.name} {image.shape} and "
+                        f"{label.dtype.name} {label.shape}; {wanted}.")
+
+
+def _read(name, records, classes):
+    """(labels, digest over all records). Raises UserError."""
+    labels, digest, first = [], hashlib.sha256(), []
+    for image, label in records.as_numpy_iterator():
+        digest.update(content := _content(image, label))
+        labels.append(int(label))
+        if len(first) < _COMPARED:
+            first.append(content)
+    if not labels:
+        raise UserError(f"{name} has no record; pass one or more.")
+    if not 0 <= min(labels) <= max(labels) < classes:
+        raise UserError(f"{name} has labels from {min(labels)} to {max(labels)} for {classes} class names; "
+                        f"labels are 0 to {classes - 1}.")
+    again = itertools.starmap(_content, records.take(_COMPARED).as_numpy_iterator())
+    if list(again) != first:
+        raise UserError(f"{name} has another order, or other images, each time that it is read; leave out "
+                        "shuffle and random changes: the training shuffles, and takes augment= and crop=.")
+    return np.array(labels), digest.hexdigest()
+
+
+def _content(image, label):
+    shape = getattr(image, "shape", ())
+    return repr((shape, int(label))).encode() + (image if isinstance(image, bytes) else image.tobytes())
+
+
+def split_of_contents(name: str, contents: list[bytes]) -> Split:
+    """A Split of picture files in memory, without labels (0)."""
+    records = tf.data.Dataset.from_tensor_slices((contents, tf.zeros(len(contents), tf.int64)))
+    return _split(name, records, len(contents))
+
+
+def _split(name, records, examples):
+    def record(picture, image_and_label):
+        image, label = image_and_label
+        # Losslessly, and as fast as PNG is written: what follows reads pictures in files.
+        content = image if image.dtype == tf.string else tf.io.encode_png(image, compression=1)
+        return {"image": content, "label": tf.cast(label, tf.int64), "picture": picture}
+
+    def stubs(epoch_seed):
+        numbered = records.enumerate().map(record, num_parallel_calls=tf.data.AUTOTUNE)
+        if epoch_seed is None:
+            return numbered
+        return numbered.shuffle(min(examples, _SHUFFLED), seed=epoch_seed,
+                                reshuffle_each_iteration=False)
+
+    def stub_of(picture):
+        return records.enumerate().skip(picture).take(1).map(record)
+
+    return Split(name, examples, stubs, lambda stub: stub, stub_of,
+                 lambda picture: pictures.shown(f"record {picture} of {name}"))

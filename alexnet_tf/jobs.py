@@ -1,0 +1,336 @@
+"""What is done with networks as a whole: train, evaluate, export, convert. Commands and notebooks
+call the same functions.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import console, disk, networks
+from alexnet_tf.classifiers import Answers
+from alexnet_tf.data import datasets, folders, own, pipeline, shapes
+from alexnet_tf.data.splits import Dataset, Split
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
+from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
+from alexnet_tf.preprocessing import Preprocessing, default_resize
+from alexnet_tf.provenance import provenance
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, record
+from alexnet_tf.training.objective import Objective
+from alexnet_tf.training.optimizer import SGD2012
+
+_CALIBRATION_PICTURES = 200
+_DRAWN = 200  # pictures to compare on where there are no others
+
+
+def train(model_dir: str | os.PathLike, dataset: Dataset, variant: str = "paper", *,
+          model: keras.Model | None = None, preprocessing: Preprocessing | None = None,
+          image_size: int | None = None, dropout_rate: float = 0.5, batch_size: int = 128,
+          epochs: int = 90, learning_rate: float | None = None, momentum: float = 0.9,
+          weight_decay: float = 0.0005, bias_rate: float = 1.0, colour_noise: float | None = None,
+          optimizer: SGD2012 | None = None, loss: Callable | None = None, class_weights=None,
+          label_smoothing: float = 0.0, augment: Callable | None = None,
+          crop: Callable | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
+          seed: int = 0, strategy: tf.distribute.Strategy | None = None, note=console.note,
+          progress=console.progress, **plan) -> networks.Network:
+    """Trains into `model_dir`, which every command takes; called again, it goes on from there.
+
+    Returns the trained Network; its `figures` are those of the last evaluation: loss, top_1, top_5.
+
+    `variant` is trained with the defaults of `alexnet train`, or a functional or Sequential `model`
+    of your own, whose output is one logit a class, on pixels as `preprocessing` has them. `loss`,
+    `class_weights`, `label_smoothing` and `augment` are those of training.objective.Objective;
+    `crop(image, preprocessing, seed)`, uint8 [height, width, 3] to uint8 [s, s, channels], takes
+    the place of the random crop. `plan` are the other fields of training.loop.Plan: schedule,
+    patience, warmup_steps, xla, checkpoint_seconds, max_bad_pictures, data_service.
+
+    Raises UserError for what does not fit, before anything is written.
+    """
+    strategy = strategy or devices.distribution("auto", 1)
+    devices.check_divides(batch_size, strategy.num_replicas_in_sync)
+    objective = Objective(loss, class_weights, label_smoothing, augment)
+    objective.weights(dataset.class_names)
+    fields = {field.name for field in dataclasses.fields(loop.Plan)}
+    if strange := plan.keys() - fields:
+        raise UserError(f"{min(strange)}= is no parameter of a training; there are also "
+                        f"{', '.join(sorted(fields - {'init'}))}.")
+    if model is None:
+        check_image_size(variant, image_size)
+        keras.utils.set_random_seed(seed)
+        with strategy.scope():
+            model = build_model(variant, len(dataset.class_names), image_size, dropout_rate,
+                                initial_stddev(variant))
+        row = VARIANTS[variant]
+        learning_rate = default_rate(variant, batch_size) if learning_rate is None else learning_rate
+        colour_noise = row.get("colour_noise", 0.0) if colour_noise is None else colour_noise
+        preprocessing = preprocessing or _stored_preprocessing(model_dir) or preprocessing_for(
+            variant, dataset, image_size)
+    elif preprocessing is None:
+        raise UserError("preprocessing= is missing: a model of your own does not tell what its "
+                        "pixels are; pass an alexnet_tf.Preprocessing.")
+    plan = loop.Plan(**{"batch_size": batch_size, "epochs": epochs, "seed": seed,
+                        "learning_rate": 0.01 if learning_rate is None else learning_rate,
+                        "colour_noise": colour_noise or 0.0} | plan)
+    with strategy.scope():
+        optimizer = optimizer or SGD2012(plan.learning_rate, momentum, weight_decay, bias_rate)
+    figures = loop.train(strategy, model, optimizer, dataset, preprocessing, plan, model_dir,
+                         callbacks, progress, note, objective, crop)
+    settings = record.settings_of(model, dataset, preprocessing, plan, **objective.describe())
+    step = checkpoints.newest_step(model_dir)
+    return networks.of_model(model_dir, model, settings, step, figures)
+
+
+def _stored_preprocessing(model_dir):
+    stored = checkpoints.read_settings(model_dir)
+    return Preprocessing(**stored["preprocessing"]) if stored else None
+
+
+def check_image_size(variant: str, image_size: int | None) -> int:
+    """`image_size` or the variant's own. Raises UserError if the network cannot read it."""
+    if variant not in VARIANTS:
+        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
+    image_size = image_size or VARIANTS[variant]["image_size"]
+    if image_size < (smallest := smallest_image_size(variant)):
+        raise UserError(f"image_size={image_size} is too small for variant={variant}; its smallest "
+                        f"is {smallest}.")
+    return image_size
+
+
+def default_rate(variant: str, batch_size: int) -> float:
+    """The variant's learning rate, scaled linearly with batches above 256.
+
+    Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its
+    accuracy, without warm-up: https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md).
+    Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
+    """
+    return VARIANTS[variant]["learning_rate"] * max(1, batch_size / 256)
+
+
+def has_init(variant: str) -> bool:
+    """Whether the variant's own initial weights, the paper's text, are not those of 2012."""
+    return variant in ("paper", "half")
+
+
+def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
+    """The `stddev` of build_model for the initial weights `init`."""
+    return VARIANTS["source2012"]["stddev"] if has_init(variant) and init == "source2012" else None
+
+
+def preprocessing_for(variant: str, dataset: Dataset, image_size: int | None = None) -> Preprocessing:
+    """What the variant does to pixels, with the mean and colours of the training pictures."""
+    row, image_size = VARIANTS[variant], check_image_size(variant, image_size)
+    pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"],
+                           (0.0,) * row["channels"], row["std"],
+                           noise_divides=row.get("noise_divides", False))
+    if dataset.statistics and pixels.channels == 3:
+        return dataclasses.replace(pixels, **dataset.statistics)
+    mean, colour_pca = pipeline.channel_statistics(dataset.train, pixels)
+    return dataclasses.replace(pixels, mean=mean,
+                               colour_pca=colour_pca if pixels.channels == 3 else None)
+
+
+def evaluate(network, dataset: Dataset | None = None, *, views: int = 1,
+             weights: Sequence[float] | None = None, batch_size: int = 128,
+             strategy: tf.distribute.Strategy | None = None) -> Answers:
+    """The answers of `network`, a Network or what networks.load opens, to the evaluation pictures
+    of `dataset`, by default of that which it was trained on.
+
+    A list of networks answers together, by `weights`, equal ones by default. `views` is 1, the
+    centre, or 10. `answers.figures()` has loss, top_1 and top_5. Raises UserError where network and
+    data set do not fit.
+    """
+    strategy = strategy or devices.distribution("auto", 1)
+    several = network if isinstance(network, list | tuple) else [network]
+    with strategy.scope():
+        opened = [as_network(one) for one in several]
+        classifiers = [one.classifier() for one in opened]
+    dataset = dataset or _dataset_of(opened[0])
+    evaluation.check_classes(classifiers, dataset)
+    per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
+    return evaluation.answers(strategy, classifiers, dataset.evaluation,
+                              per_step * strategy.num_replicas_in_sync, weights, views)[-1]
+
+
+def as_network(network) -> networks.Network:
+    """`network` itself, or what lies at the path that it is."""
+    return network if isinstance(network, networks.Network) else networks.load(network)
+
+
+def _dataset_of(network):
+    flags = network.settings.flags
+    if flags.get("dataset") is None:
+        raise UserError(f"{network.path} does not say which data set it was trained on; pass one.")
+    return datasets.open_dataset(flags["dataset"], flags.get("data_dir"), flags.get("seed") or 0)
+
+
+def export(network, output: str | os.PathLike, version: int | str = 1) -> pathlib.Path:
+    """Writes `network`, a Network or what networks.load opens, as a SavedModel.
+
+    Returns its folder, `output`/`version`; the version "next" is one more than the highest there
+    is. One of the same weights and labels that is there already is left as it is. Raises UserError
+    for another, or if it cannot be written.
+    """
+    network, output = as_network(network), pathlib.Path(output)
+    path = output / _version(output, version)
+    settings = network.settings.to_json()
+    manifest = {
+        "variant": settings["variant"], "preprocessing": settings["preprocessing"],
+        "dropout_rate": settings["dropout_rate"], "classes": len(settings["class_names"]),
+        "step": network.step, "evaluation": network.figures,
+        "weights_sha256": checkpoints.weights_digest(network.model),
+        "training": {name: settings[name] for name in ("flags", "versions", "commit")
+                     if name in settings},
+        "export": provenance()}
+    if "architecture" in settings:
+        manifest["architecture"] = settings["architecture"]
+    if not path.exists():
+        saved_model.write(network.model, network.preprocessing, settings["class_names"], manifest,
+                          path)
+        return path
+    stored = artifacts.read_manifest(path)
+    other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]
+    if artifacts.read_labels(path) != settings["class_names"]:
+        other.append("class names")
+    if other:
+        raise UserError(f"{path} is there already, with other {', '.join(other)}; pass "
+                        "version=next, or remove it.")
+    return path
+
+
+def _version(output, version):
+    if version == "next":
+        return str(max(disk.numbered(output), default=0) + 1)
+    if not str(version).isdecimal() or int(version) < 1:
+        raise UserError(f"version={version}: a server knows versions by number; use 1, 2, ... or "
+                        "next.")
+    return str(int(version))
+
+
+def convert(version: str | os.PathLike, output: str | os.PathLike, quantization: str = "none", *,
+            pictures=None, calibration=None, count: int = 0,
+            max_accuracy_drop: float = tflite.LARGEST_DROP, note=console.note) -> dict:
+    """Writes a .tflite file of an export (a version, or the folder of versions: the newest), and
+    returns the figures of the comparison of the two.
+
+    `quantization`: none (float32), float16, dynamic (weights in 8 bits) or int8. They are compared
+    on `count` of `pictures` (0: 100, or 2000 for dynamic and int8): a Dataset, or a folder of any
+    pictures; by default those that the network was evaluated on if they are at hand, else drawn
+    ones. Only pictures of the network's own classes tell accuracies, which may drop by
+    `max_accuracy_drop`. int8 needs `calibration`, likewise, by default the training pictures.
+
+    A file from the same weights that is there already is left. Raises UserError, and writes
+    nothing, if the two disagree, or where pictures for int8 are missing.
+    """
+    output = pathlib.Path(output)
+    if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
+        raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
+    path = artifacts.newest_version(version)
+    if path is None:
+        raise UserError(f"{version} is no version that alexnet export wrote, nor a folder of them.")
+    manifest = artifacts.read_manifest(path) | {"quantization": quantization}
+    if calibration is not None:
+        manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))
+    labels = artifacts.read_labels(path)
+    if _is_there(output, manifest, labels):
+        return {"is there already": "from the same weights",
+                "megabytes": output.stat().st_size / 1e6}
+    artifacts.check_sums(path)
+    pixels = Preprocessing(**manifest["preprocessing"])
+    compared, labelled, trained = _pictures(pictures, calibration, labels, manifest, note)
+    images = []
+    if quantization == "int8":
+        split = _calibration(calibration, trained)
+        images = [image for image, _ in tflite.images_of(split, pixels, _CALIBRATION_PICTURES)]
+    content = tflite.convert(str(path), quantization, images)
+    content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in labels),
+                                       manifest)
+    figures = tflite.compare(str(path), content, compared, pixels, quantization, count, labelled,
+                             max_accuracy_drop)
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(output)
+    except OSError as error:
+        raise UserError(f"output={output} cannot be written ({error.strerror}).") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    figures = {"megabytes": len(content) / 1e6} | figures
+    if quantization == "int8":
+        names = artifacts.operator_outputs(content, np.float32)
+        in_float = set().union(*map(tflite.kept_in_float, names))
+        figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
+        figures["calibrated on"] = f"{len(images)} of {split.name}"
+    return figures
+
+
+def _is_there(output, manifest, labels):
+    try:
+        there = artifacts.Tflite(output.read_bytes())
+    except (OSError, UserError):
+        return False
+    compared = (*artifacts.IDENTITY, "quantization", "calibration")
+    same = all(there.manifest.get(key) == manifest.get(key) for key in compared)
+    return same and there.labels == labels
+
+
+def _pictures(pictures, calibration, labels, manifest, note):
+    """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
+    if pictures is None:
+        flags = manifest["training"]["flags"]
+        reason = "the network does not say what it was trained on"
+        if flags.get("dataset") is not None:
+            try:
+                pictures = datasets.open_dataset(flags["dataset"], flags.get("data_dir"),
+                                                 flags.get("seed") or 0)
+            except UserError as error:
+                reason = str(error)
+        if pictures is None:
+            if calibration is not None:
+                split = split_of(calibration)
+                note(f"Compared on {split.name}: the pictures that the network was trained on are "
+                     f"not at hand ({reason})")
+                return split, False, None
+            note(f"Compared on drawn pictures: those that the network was trained on are not at "
+                 f"hand ({reason})")
+            return drawn_pictures(_DRAWN), False, None
+    if not isinstance(pictures, Dataset):
+        return split_of(pictures), False, None
+    if list(pictures.class_names) == labels:
+        return pictures.evaluation, True, pictures
+    note(f"{pictures.name} has other classes than the network: its pictures are compared, the "
+         "accuracy is not")
+    split = dataclasses.replace(pictures.evaluation,
+                                name=f"{pictures.name}, {pictures.evaluation.name}")
+    return split, False, pictures
+
+
+def _calibration(calibration, dataset):
+    if calibration is not None:
+        return split_of(calibration)
+    if dataset is None:
+        raise UserError("int8 needs pictures to find the range of each activation, and the "
+                        "training pictures are not at hand; pass calibration=FOLDER of some "
+                        "hundred pictures like those that the network will see.")
+    return dataset.train
+
+
+def split_of(pictures) -> Split:
+    """The training pictures of a Dataset, or all that lie in, or anywhere below, a folder.
+
+    Raises UserError if there are none.
+    """
+    if isinstance(pictures, Dataset):
+        return pictures.train
+    split, _ = folders.list_pictures([os.fspath(pictures)])
+    return dataclasses.replace(split, name=os.fspath(pictures))
+
+
+def drawn_pictures(count: int) -> Split:
+    """The first `count` test pictures of the embedded data set, drawn anew."""
+    return own.split_of_contents("drawn pictures", [shapes.draw_jpeg("test", number)
+                                                    for number in range(count)])

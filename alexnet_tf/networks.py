@@ -1,0 +1,263 @@
+"""Opens a network, whatever holds it: the one home of that.
+
+    network = load("models/flowers")            # what a training wrote
+    network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
+    network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
+    network = load("flowers_int8.tflite")       # what alexnet convert wrote
+    network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
+"""
+
+import abc
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import threading
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import console, preprocessing
+from alexnet_tf.classifiers import TOP, Classifier
+from alexnet_tf.data import pictures
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
+from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
+from alexnet_tf.training import checkpoints, evaluation
+
+_TELLS_RATE = 0.05  # nats: another dropout rate would change the odds of classes by more
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network(abc.ABC):
+    """A trained network with what its pixels and answers mean."""
+
+    path: str  # what it was opened from; of a folder of versions, the newest
+    settings: Settings  # with its class names, its preprocessing and how it was trained
+    step: int  # of its training; 0 where that is not known
+    figures: dict | None  # of its last evaluation, or those that were published with it
+
+    @property
+    @abc.abstractmethod
+    def model(self) -> keras.Model:
+        """The Keras model: float [batch, s, s, c] as preprocessing.to_network_input gives them to
+        logits. Raises UserError where there are no weights in float32 to make it of.
+        """
+
+    @abc.abstractmethod
+    def classifier(self) -> Classifier:
+        """For batches, in tf.functions: what evaluation judges."""
+
+    def answer(self, picture: bytes) -> list[tuple[str, float]]:
+        """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
+        that are no picture.
+        """
+        image = preprocessing.decode(picture, self.preprocessing.resize)
+        crop = preprocessing.central_crop(image, self.preprocessing)
+        return self._best(self.probabilities(crop[None])[0])
+
+    @property
+    def class_names(self) -> tuple:
+        """In the order of the outputs."""
+        return self.settings.class_names
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What has to be done to the pixels of a picture."""
+        return self.settings.preprocessing
+
+    def prepare(self, picture: str | os.PathLike | bytes) -> np.ndarray:
+        """What the network sees of a picture, a path or the bytes of a file: uint8 [s, s, c].
+
+        Raises UserError for what is no picture.
+        """
+        content, name = _content(picture)
+        with _naming(name):
+            image = preprocessing.decode(content, self.preprocessing.resize)
+            return preprocessing.central_crop(image, self.preprocessing).numpy()
+
+    def probabilities(self, images) -> np.ndarray:
+        """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them."""
+        images = tf.convert_to_tensor(images)
+        return np.asarray(self._classifier.probabilities(images), np.float32)
+
+    def classify(self, picture: str | os.PathLike | bytes) -> list[tuple[str, float]]:
+        """The most probable classes of a picture, a path or the bytes of a file, best first.
+
+        Five (name, probability), or all where there are fewer. Raises UserError for what is no
+        picture.
+        """
+        content, name = _content(picture)
+        with _naming(name):
+            return self.answer(content)
+
+    @functools.cached_property
+    def _classifier(self):
+        return self.classifier()
+
+    def _best(self, probabilities):
+        order = np.argsort(-probabilities, kind="stable")[:TOP]
+        return [(self.class_names[index], float(probabilities[index])) for index in order]
+
+
+def load(path: str | os.PathLike, note=console.note) -> Network:
+    """The Network in `path`: a model directory, a weights file, an export's folder (a version, or
+    the folder of versions, of which the newest is taken) or a .tflite file.
+
+    A checkpoint that is damaged is told by `note`, and the one before it taken. Raises UserError
+    for what holds no trained network.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        with open(path, "rb") as stream:
+            is_tflite = stream.read(8)[4:] == b"TFL3"
+        if path.suffix == ".keras":
+            raise UserError(f"{path} holds neither class names nor preprocessing; open it by "
+                            "keras.saving.load_model, or name the model directory.")
+        return _of_tflite(path) if is_tflite else _in_training(path, note)
+    if not path.is_dir():
+        raise UserError(f"There is no {path}; name a model directory, a weights file, an export "
+                        "or a .tflite file.")
+    version = artifacts.newest_version(path)
+    return _exported(version) if version else _in_training(path, note)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Trained(Network):
+    model: keras.Model = None
+
+    def classifier(self):
+        probabilities = evaluation.model_probabilities(self.model, self.preprocessing)
+        return Classifier(f"{self.path}, step {self.step}", probabilities, self.preprocessing,
+                          self.class_names, self.settings.flags)
+
+
+def _in_training(path, note):
+    model, settings, state = checkpoints.load_model(path, note)
+    return of_model(path, model, settings, state["step"], state["figures"])
+
+
+def of_model(path, model: keras.Model, settings: Settings, step: int, figures: dict | None) -> Network:
+    """The Network of a Keras model that is in memory already; `path` is where it is stored."""
+    return _Trained(str(path), settings, step, figures, model)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Exported(Network):
+    loaded: object = None  # kept, for a signature does not keep its variables
+    rate_is_known: bool = True
+
+    def classifier(self):
+        images_to_answer = self.loaded.signatures["images"]
+
+        def probabilities(images):
+            return images_to_answer(images=tf.cast(images, tf.float32))["probabilities"]
+
+        return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
+                          self.settings.flags, artifacts.LEAST_FLOAT)
+
+    def answer(self, picture):
+        answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
+        return [(name.decode(), float(score))
+                for name, score in zip(answer["names"][0].numpy(), answer["scores"][0])]
+
+    @functools.cached_property
+    def model(self):
+        arrays = artifacts.variables(self.loaded)
+        try:
+            model = self.settings.build()
+            for variable in model.weights:
+                variable.assign(arrays[variable.path])
+        except (ValueError, KeyError) as error:
+            raise UserError(f"The weights of {self.path} are not those of its manifest ({error}); "
+                            "export it again.") from None
+        if not self.rate_is_known:
+            self._check_rate(model)
+        return model
+
+    def _check_rate(self, model):
+        """Exports once did not say with which dropout rate outputs are multiplied."""
+        pixels = self.preprocessing
+        shape = [1, pixels.image_size, pixels.image_size, pixels.channels]
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        own = evaluation.model_probabilities(model, pixels)(images)
+        exported = np.asarray(self.classifier().probabilities(images), np.float64)
+        odds = np.log(np.maximum(exported, artifacts.LEAST_FLOAT))
+        if not np.abs(np.log(own) - odds).max() < _TELLS_RATE:
+            raise UserError(f"{self.path} was exported without its dropout rate, which is not "
+                            f"{self.settings.dropout_rate}; export the model again.")
+
+
+def _exported(version):
+    manifest = artifacts.read_manifest(version)
+    training = manifest["training"]
+    rate = manifest.get("dropout_rate", training["flags"].get("dropout_rate"))
+    settings = _settings(version, manifest, artifacts.read_labels(version),
+                         0.5 if rate is None else rate)
+    return _Exported(str(version), settings, manifest.get("step", 0), manifest.get("evaluation"),
+                     tf.saved_model.load(str(version)), rate is not None)
+
+
+def _settings(path, manifest, labels, dropout_rate):
+    training = manifest["training"]
+    stored = {name: manifest[name] for name in ("variant", "preprocessing", "architecture")
+              if name in manifest}
+    stored |= {name: training[name] for name in ("flags", "versions", "commit") if name in training}
+    try:
+        return Settings.from_json(stored | {"class_names": labels, "dropout_rate": dropout_rate})
+    except ValueError as error:
+        raise UserError(f"The manifest of {path} cannot be meant: {error}.") from None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OfTflite(Network):
+    tflite: artifacts.Tflite = None
+
+    @property
+    def model(self):
+        raise UserError(f"{self.path} holds no weights in float32 that could be trained, drawn or "
+                        "exported; pass the model directory or the export that it was made from.")
+
+    def classifier(self):
+        alone = threading.Lock()  # an interpreter has one set of buffers; replicas have threads
+
+        def one_by_one(images):
+            with alone:
+                return np.stack([self.tflite.probabilities(image) for image in images])
+
+        def probabilities(images):
+            answers = tf.numpy_function(one_by_one, [images], tf.float32)
+            return tf.ensure_shape(answers, [None, len(self.class_names)])
+
+        return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
+                          self.settings.flags, self.tflite.least)
+
+
+def _of_tflite(path):
+    tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
+    settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
+    return _OfTflite(str(path), settings, tflite.manifest.get("step", 0),
+                     tflite.manifest.get("evaluation"), tflite)
+
+
+def _content(picture):
+    """(the bytes, what to call them in a message). Raises UserError if the file cannot be read."""
+    if isinstance(picture, bytes):
+        return picture, "What was passed"
+    try:
+        return pathlib.Path(picture).read_bytes(), pictures.shown(picture)
+    except OSError as error:
+        raise UserError(f"{pictures.shown(picture)} cannot be read ({error.strerror}).") from None
+
+
+@contextlib.contextmanager
+def _naming(name):
+    """Turns the error of bytes that do not decode into a UserError that names them."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(f"{name} does not decode as a picture "
+                        f"({pictures.reason(error)}).") from None

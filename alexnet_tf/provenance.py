@@ -1,0 +1,40 @@
+"""What it takes to trace a result: versions, machine and time, and the git commit of this project."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import time
+
+
+def provenance() -> dict:
+    """Versions, machine and time, and the git commit if the package lies in its own checkout."""
+    names = ("alexnet-tf", "tensorflow", "keras", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    commit = _commit(pathlib.Path(__file__).resolve().parent.parent)
+    return {"versions": versions, **({"commit": commit} if commit else {}),
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+def _commit(folder):
+    """The git commit of `folder` if it is a checkout of this project, else None: an installed
+    package may lie within a repository of its user, which says nothing about it.
+    """
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith("GIT_")}  # a hook's
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True,
+                              text=True, check=True).stdout.strip()
+
+    here = pathlib.Path(__file__)
+    try:
+        git("ls-files", "--error-unmatch", "setup.py", f"{here.parent.name}/{here.name}")
+        if pathlib.Path(git("rev-parse", "--show-toplevel")).resolve() == folder:
+            return git("describe", "--always", "--dirty")
+    except (OSError, subprocess.CalledProcessError):  # no git, or nothing of it here
+        pass
+    return None

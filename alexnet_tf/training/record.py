@@ -1,0 +1,88 @@
+"""What a training says of its model in the model directory, so that every command takes it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf import disk
+from alexnet_tf.data.splits import Dataset
+from alexnet_tf.errors import UserError
+from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.provenance import provenance
+from alexnet_tf.settings import OWN, Settings
+from alexnet_tf.training import checkpoints, devices
+
+# What cannot change on the way, by the names in settings.json.
+_IDENTITY = ("variant", "image_size", "dropout_rate", "dataset", "batch_size", "seed", "class_names",
+             "training_pictures", "data_fingerprint", "pretrained_sha256", "trained_layers",
+             "preprocessing")
+
+
+def settings_of(model: keras.Model, dataset: Dataset, pixels: Preprocessing, plan,
+                flags: dict | None = None, **others) -> Settings:
+    """The settings of a training. `flags` are those of a command; `plan`, a loop.Plan, gives them
+    to a training from Python. `others` are further entries, such as those of a fine-tuning.
+
+    A model that build_model did not make is described as Keras does it. Raises UserError for one
+    that does not tell its configuration.
+    """
+    variant = getattr(model, "variant", OWN)
+    opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
+    identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed,
+                "training_pictures": dataset.train.examples,
+                "data_fingerprint": dataset.fingerprint}
+    try:
+        return Settings(variant, pixels, dataset.class_names, getattr(model, "dropout_rate", 0.0),
+                        flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
+                        architecture=_architecture(model) if variant == OWN else None,
+                        others=identity | others | provenance())
+    except ValueError as error:
+        raise UserError(f"Nothing is trained: {error}.") from None
+
+
+def _architecture(model):
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise UserError(f"The model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
+                        "its classes need get_config.") from None
+    return {key: value for key, value in config.items() if key != "compile_config"}
+
+
+def check(model_dir, settings: Settings) -> None:
+    """Raises UserError if `model_dir` holds a model of other settings, or cannot be written."""
+    checkpoints.check_writable(model_dir)
+    stored = checkpoints.read_settings(model_dir)
+    if stored is None:
+        return
+    try:
+        stored = Settings.from_json(stored).to_json()
+    except ValueError as error:
+        raise UserError(f"{model_dir} holds settings.json, but {error}; pass another model_dir.") from None
+    new = settings.to_json()
+    checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
+
+
+@contextlib.contextmanager
+def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings,
+            is_over: Callable[[dict | None], bool]) -> Iterator[None]:
+    """Keeps other trainings out of `model_dir`, and writes the settings there.
+
+    Unless `is_over` of the newest checkpoint's state: what trains nothing leaves them. All workers
+    have to call it; the chief writes. Raises UserError on all as `check` does.
+    """
+    with contextlib.ExitStack() as until_trained:
+        def begin():
+            if not devices.is_chief(strategy):
+                return
+            check(model_dir, settings)
+            until_trained.enter_context(disk.locked(model_dir))
+            checkpoints.remove_unfinished(model_dir)
+            if not is_over(checkpoints.newest_state(model_dir)):
+                checkpoints.write_settings(model_dir, settings.to_json())
+
+        devices.together(strategy, begin)
+        yield
