@@ -15,7 +15,7 @@ PACKAGE = ROOT / "alexnet_tf"
 FLOORS = [
     ["errors"], ["disk", "console", "decoding", "provenance"], ["preprocessing"], ["classifiers"],
     ["network"], ["settings"], ["weights"], ["data"],
-    ["training", "exports"], ["networks"], ["jobs"], ["serving"], ["commands"], ["__main__"],
+    ["training", "exports"], ["networks", "pretrained"], ["jobs"], ["serving"], ["commands"], ["__main__"],
     ["train", "finetune", "evaluate", "export", "data_service"]]  # launchers
 
 
