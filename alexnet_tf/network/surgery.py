@@ -49,6 +49,11 @@ def has_projection(model):
     return not hasattr(model, "variant") or model.layers[-1].name == projection_name(model.variant)
 
 
+def reads_last_map(model):
+    """Whether the projection reads the map behind the last pool, and no hidden layer."""
+    return isinstance(model.layers[_last_of_trunk(model)], keras.layers.Flatten)
+
+
 def _as_variant(part, model):
     """`part`, knowing of which variant it is a part."""
     for name in ("variant", "dropout_rate"):
