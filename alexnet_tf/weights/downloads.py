@@ -15,7 +15,7 @@ import requests
 from alexnet_tf import console, disk
 from alexnet_tf.errors import UserError
 
-_PIECE = 2**20  # bytes
+_PIECE = 2**16  # bytes: what a break may lose
 _ATTEMPTS = 3  # in a row that bring nothing
 _TIMEOUT = 60.0  # seconds of silence
 
