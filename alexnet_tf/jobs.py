@@ -47,11 +47,12 @@ def train(model_dir: str | os.PathLike, dataset: Dataset, variant: str = "paper"
     `class_weights`, `label_smoothing` and `augment` are those of training.objective.Objective;
     `crop(image, preprocessing, seed)`, uint8 [height, width, 3] to uint8 [s, s, channels], takes
     the place of the random crop. `plan` are the other fields of training.loop.Plan: schedule,
-    patience, warmup_steps, xla, checkpoint_seconds, max_bad_pictures, data_service.
+    patience, warmup_steps, xla, checkpoint_seconds, max_bad_pictures, data_service. It runs on one
+    device unless `strategy` says otherwise, in whose scope a model of your own has to be made.
 
     Raises UserError for what does not fit, before anything is written.
     """
-    strategy = strategy or devices.distribution("auto", 1)
+    strategy = strategy or tf.distribute.get_strategy()
     devices.check_divides(batch_size, strategy.num_replicas_in_sync)
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
@@ -144,7 +145,7 @@ def evaluate(network, dataset: Dataset | None = None, *, views: int = 1,
     centre, or 10. `answers.figures()` has loss, top_1 and top_5. Raises UserError where network and
     data set do not fit.
     """
-    strategy = strategy or devices.distribution("auto", 1)
+    strategy = strategy or tf.distribute.get_strategy()
     several = network if isinstance(network, list | tuple) else [network]
     with strategy.scope():
         opened = [as_network(one) for one in several]

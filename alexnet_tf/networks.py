@@ -160,10 +160,9 @@ class _Exported(Network):
     rate_is_known: bool = True
 
     def classifier(self):
-        images_to_answer = self.loaded.signatures["images"]
-
         def probabilities(images):
-            return images_to_answer(images=tf.cast(images, tf.float32))["probabilities"]
+            answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
+            return answer["probabilities"]
 
         return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
                           self.settings.flags, artifacts.LEAST_FLOAT)

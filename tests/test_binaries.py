@@ -153,16 +153,16 @@ def test_dry_run_checks_and_writes_nothing(run, picture_folder, tmp_path):
 
 
 @pytest.mark.parametrize("arguments,message", [
-    (["-m", "alexnet_tf.evaluate", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
-    (["-m", "alexnet_tf.export", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
+    (["-m", "alexnet_tf.evaluate", "--model_dir=nothing"], "There is no nothing; name a model directory"),
+    (["-m", "alexnet_tf.export", "--model_dir=nothing"], "There is no nothing; name a model directory"),
     ([tool("visualize.py"), "--model_dir=nothing"], "--model_dir=nothing has no log of an epoch"),
-    ([tool("visualize.py"), "--figure=filters", "--model_dir=nothing"], "--model_dir=nothing holds no trained model"),
+    ([tool("visualize.py"), "--figure=filters", "--model_dir=nothing"], "There is no nothing; name a model directory"),
     ([tool("visualize.py"), "--output=curves.pdf"], "name a .png file"),
     ([tool("benchmark.py"), "--torch_python=nothing"], "--torch_python=nothing is no program"),
     ([tool("benchmark.py"), "--part=input", "--records=all"], "--records=all: numbers of 64 or more"),
     ([tool("convert_tflite.py"), "--saved_model=nothing"], "nothing is no version"),
-    ([tool("classify.py"), "--model=nothing", "conftest.py"], "nothing is no version"),
-    ([tool("classify.py"), "--model=conftest.py", "conftest.py"], "conftest.py is not a file that tools/convert_tflite.py wrote"),
+    ([tool("classify.py"), "--model=nothing", "conftest.py"], "There is no nothing"),
+    ([tool("classify.py"), "--model=conftest.py", "conftest.py"], "conftest.py is in none of the formats"),
     ([tool("classify.py"), "--model=nothing"], "No picture given"),
     ([tool("classify.py"), "--model=nothing", "no.jpg"], "no.jpg cannot be read")])
 def test_the_other_binaries_refuse_likewise(run, arguments, message):

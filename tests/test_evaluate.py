@@ -17,7 +17,7 @@ from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts, saved_model, tflite_metadata
+from alexnet_tf.exports import saved_model, tflite_metadata
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, evaluation

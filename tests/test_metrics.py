@@ -56,21 +56,21 @@ def advice(loss, figures=FIGURES, last=False, **settings):
 
 
 def test_advice_is_of_settings_that_are_not_in_force():
-    assert "--init=source2012 instead of variant" in advice(GUESSING, init="variant")
+    assert "init=source2012 instead of variant" in advice(GUESSING, init="variant")
     for init in ("source2012", ""):  # it is so already; other variants have no choice
-        assert "--init" not in advice(GUESSING, init=init)
+        assert "init" not in advice(GUESSING, init=init)
     line = advice(GUESSING, seed=3, warmup_steps=400, learning_rate=0.05, epochs=20, last=True)
-    for part in ("another --seed than 3", "--warmup_steps=800 instead of 400", "--learning_rate=0.025 or 0.1 instead of 0.05",
-                 "more --epochs than 20"):
+    for part in ("another seed than 3", "warmup_steps=800 instead of 400", "learning_rate=0.025 or 0.1 instead of 0.05",
+                 "more epochs than 20"):
         assert part in line
-    assert "--warmup_steps=100 instead of 0" in advice(GUESSING) and "letting it run on" in advice(GUESSING)
-    assert "--learning_rate=0.01 instead of 0," in advice(GUESSING, learning_rate=0.0)
+    assert "warmup_steps=100 instead of 0" in advice(GUESSING) and "letting it run on" in advice(GUESSING)
+    assert "learning_rate=0.01 instead of 0," in advice(GUESSING, learning_rate=0.0)
 
 
 def test_advice_depends_on_where_the_loss_is():
     above, at = advice(3 * GUESSING, learning_rate=0.01, init="variant"), advice(GUESSING, learning_rate=0.01, init="variant")
     assert "20.723, above that of guessing" in above and "too large" in above
-    assert "--learning_rate=0.005 instead of 0.01" in above and "0.02" not in above and "--seed" not in above and "run" not in above
+    assert "learning_rate=0.005 instead of 0.01" in above and "0.02" not in above and "seed" not in above and "run" not in above
     assert "6.908, that of guessing" in at and "has not begun to learn" in at
 
 

@@ -59,7 +59,8 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
     assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
     for file, row in zip(written["files"], written["features"]):
         crop = preprocessing.central_crop(preprocessing.decode(tf.io.read_file(file), LENET5_PIXELS.resize), LENET5_PIXELS)
-        np.testing.assert_allclose(trunk(preprocessing.to_network_input(crop[None], LENET5_PIXELS))[0], row, rtol=1e-5)
+        np.testing.assert_allclose(trunk(preprocessing.to_network_input(crop[None], LENET5_PIXELS))[0], row, rtol=1e-5,
+                                   atol=1e-6)
     assert written["labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [-1]
     assert (written["class_names"].tolist(), str(written["layer"])) == (list(CLASS_NAMES), "fc4")
     assert str(written["weights_sha256"]) == checkpoints.weights_digest(model)
@@ -73,9 +74,8 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(model_dir, e
     for name in ("variant", "step", "class_names", "pixels", "layer", "weights_sha256"):
         assert getattr(networks[1], name) == getattr(networks[0], name), name
     np.testing.assert_array_equal(networks[1].kernels, networks[0].kernels)
-    files = trained.files[:3]
-    np.testing.assert_allclose(deployed.network.probabilities(deployed.features[:3], files),
-                               trained.network.probabilities(trained.features[:3], files), rtol=1e-4)
+    np.testing.assert_allclose(deployed.network.probabilities(deployed.features[:3]),
+                               trained.network.probabilities(trained.features[:3]), rtol=1e-4)
     for figure in ("filters", "predictions", "neighbours", "confusions"):
         draw(f"--figure={figure}", f"--output={tmp_path}/{figure}.png", f"--model_dir={exported}",
              *([pictures] if figure != "filters" else []))
@@ -111,12 +111,11 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
 
 
 @pytest.mark.parametrize("kind", ["model_dir", "exported"])
-def test_confusions_count_each_picture_of_a_known_class(kind, pictures, monkeypatch, request):
-    monkeypatch.setattr(visualize, "_BATCH", 5)
+def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request):
     seen = visualize.Seen(visualize.Network(request.getfixturevalue(kind)), [pictures])
     (axes,) = visualize.draw_confusions(seen).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    said = [CLASS_NAMES[label] for label in seen.network.probabilities(seen.features, seen.files).argmax(1)]
+    said = [CLASS_NAMES[label] for label in seen.network.probabilities(seen.features).argmax(1)]
     expected = np.zeros([len(names)] * 2, int)
     for label, answer in zip(seen.labels, said):
         if label >= 0:

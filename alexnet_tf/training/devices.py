@@ -179,7 +179,7 @@ def across_towers(devices, variant, kind, replicas, xla):
         raise UserError(f"{given}: variant={variant} has no two towers.")
     if replicas > 1 or kind in ("mirrored", "multi_worker"):
         raise UserError(f"{given}: a replica of tf.distribute is one device, with none for a second tower; leave out replicas and "
-                        "--distribution.")
+                        "distribution.")
     if xla == "on":
         raise UserError(f"{given}: XLA compiles a step for one device; leave out xla=on.")
     numbers = [device.upper().removeprefix("CPU:") for device in devices]

@@ -117,7 +117,7 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
         unfinished.rename(folder)
     except OSError as error:
         raise UserError(f"The features could not be written to {folder} ({error.strerror or error}); make room, or pass another "
-                        "--features_dir.") from None
+                        "features_dir.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     found = _read(folder, key, note)

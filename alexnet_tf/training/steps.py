@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
+from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices
 from alexnet_tf.training.objective import Objective, judge_labels
 
@@ -47,6 +48,9 @@ class TrainStep:
         forward_backward = tf.function(make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla)
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
+        if not plain and objective.augment:
+            side = pixels.image_size
+            _check_augment(objective.augment, (rows, side, side, pixels.channels), (rows, len(class_names)))
 
         def replica_step(batch, step, strength):
             replica = tf.distribute.get_replica_context()
@@ -81,9 +85,19 @@ class TrainStep:
 
 
 def _augmented(augment, images, targets, seed):
-    """What `augment` makes of a replica's part of a batch. Raises ValueError for other shapes."""
+    """What `augment` makes of a replica's part of a batch."""
     changed = augment(tf.cast(images, tf.float32), targets, seed)
     return [tf.ensure_shape(tf.cast(new, tf.float32), old.shape) for new, old in zip(changed, (images, targets))]
+
+
+def _check_augment(augment, *shapes):
+    """Raises UserError unless `augment` leaves the shapes of images and targets as they are."""
+    floats = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    traced = tf.function(augment).get_concrete_function(*floats, tf.TensorSpec([2], tf.int64))
+    found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(traced.structured_outputs)]
+    if found != [tuple(shape) for shape in shapes]:
+        raise UserError(f"augment= makes {' and '.join(map(str, found))} of {shapes[0]} and {shapes[1]}; images and targets "
+                        "have to keep their shapes.")
 
 
 def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
