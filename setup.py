@@ -67,6 +67,7 @@ setuptools.setup(
         "matplotlib>=3.10,<4",
         "numpy>=2,<3",
         "pillow>=11,<14",
+        "requests>=2.31,<3",
         "tensorboard>=2.20,<3",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<5",

@@ -179,6 +179,7 @@ def export(network, output: str | os.PathLike, version: int | str = 1) -> pathli
     for another, or if it cannot be written.
     """
     network, output = as_network(network), pathlib.Path(output)
+    network.check_whole()
     path = output / _version(output, version)
     settings = network.settings.to_json()
     manifest = {

@@ -52,6 +52,14 @@ class Network(abc.ABC):
     def classifier(self) -> Classifier:
         """For batches, in tf.functions: what evaluation judges."""
 
+    def check_whole(self) -> None:
+        """Raises UserError for a part of a network, which is no classifier yet."""
+        if self.settings.missing:
+            there = [layer.name for layer in self.model.layers if layer.weights]
+            raise UserError(f"{self.path} holds {there[0]} to {there[-1]} of a network, without "
+                            f"{', '.join(self.settings.missing)}: it is no classifier yet; alexnet "
+                            f"finetune --pretrained={self.path} makes one of it.")
+
     def answer(self, picture: bytes) -> list[tuple[str, float]]:
         """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
         that are no picture.
@@ -131,6 +139,7 @@ class _Trained(Network):
     model: keras.Model = None
 
     def classifier(self):
+        self.check_whole()
         probabilities = evaluation.model_probabilities(self.model, self.preprocessing)
         return Classifier(f"{self.path}, step {self.step}", probabilities, self.preprocessing,
                           self.class_names, self.settings.flags, record=self.record)

@@ -14,7 +14,8 @@ from typing import Any
 
 import keras
 
-from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
+from alexnet_tf.network import surgery
+from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 
 OWN = "own"  # the variant of a network that is none of ours
@@ -37,10 +38,11 @@ class Settings:
 
     variant: str  # a key of model.VARIANTS; OWN for a network of its user's own, by `architecture`
     preprocessing: Preprocessing
-    class_names: tuple  # of str, in the order of the outputs; at least two
+    class_names: tuple  # of str, in the order of the outputs; at least two, or none of a part
     dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
     architecture: dict | None = None  # of a network that is none of the variants: as Keras writes it
+    missing: tuple = ()  # layers that a part of a network lacks: its projection; it is no classifier
     source: dict | None = None  # of imported weights: file, "published" figures or None
     others: dict = dataclasses.field(default_factory=dict)  # what else is stored: versions, commit
 
@@ -51,7 +53,11 @@ class Settings:
         if self.variant not in VARIANTS and self.variant != OWN:
             raise ValueError(f"the variant {_shown(self.variant)} is unknown")
         object.__setattr__(self, "class_names", tuple(self.class_names))
-        check_class_names(self.class_names)
+        object.__setattr__(self, "missing", tuple(self.missing))
+        if self.missing:
+            _check_missing(self)
+        else:
+            check_class_names(self.class_names)
         _check_pixels(self.preprocessing, self.variant)
         if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate is {_shown(self.dropout_rate)}, not in [0, 1)")
@@ -74,6 +80,7 @@ class Settings:
             raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
         _expect(str, known["variant"], "variant")
         _expect(list | tuple, known["class_names"], "class_names")
+        known["missing"] = tuple(_expect(list | tuple, value.get("missing", ()), "missing"))
         known["preprocessing"] = _preprocessing(known["preprocessing"])
         for name in ("dropout_rate", "flags", "source", "architecture"):
             if name in value:
@@ -93,6 +100,8 @@ class Settings:
                   "class_names": list(self.class_names),
                   "preprocessing": dataclasses.asdict(self.preprocessing),
                   "dropout_rate": self.dropout_rate, "flags": self.flags}
+        if self.missing:
+            stored["missing"] = list(self.missing)
         for name in ("source", "architecture"):
             if getattr(self, name) is not None:
                 stored[name] = getattr(self, name)
@@ -114,9 +123,13 @@ class Settings:
 
 
     def build(self) -> keras.Model:
-        """The network, its weights as they are at the start. Raises ValueError for an architecture
-        that Keras does not take.
+        """The network, its weights as they are at the start; a part of one ends below what is
+        missing. Raises ValueError for an architecture that Keras does not take.
         """
+        if self.missing:
+            whole = build_model(self.variant, None, self.preprocessing.image_size,
+                                self.dropout_rate)
+            return surgery.trunk(whole)
         if self.architecture is None:
             # The dropout rate counts: without training, outputs are multiplied by 1 - rate.
             return build_model(self.variant, len(self.class_names),
@@ -127,6 +140,15 @@ class Settings:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"Keras cannot build its architecture ({reason}); import the modules "
                              "that register its classes first") from None
+
+
+def _check_missing(settings):
+    if settings.variant == OWN or settings.class_names:
+        raise ValueError("a part of a network is one of the variants, and has no class names")
+    last = projection_name(settings.variant)
+    if settings.missing != (last,):
+        raise ValueError(f"{settings.variant} without {_shown(settings.missing)} is no part that is "
+                         f"known here; a part lacks {last} alone")
 
 
 def check_class_names(names: tuple) -> None:

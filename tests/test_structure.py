@@ -15,8 +15,8 @@ PACKAGE = ROOT / "alexnet_tf"
 # in alexnet_tf itself are floors of their own, or share one where they stand in one line.
 FLOORS = [
     ["errors"], ["disk", "console", "decoding", "provenance"], ["preprocessing"], ["classifiers"],
-    ["network"], ["settings"], ["weights"], ["data"], ["training", "exports"], ["networks"],
-    ["jobs"], ["serving"], ["commands"], ["__main__"],
+    ["network"], ["settings"], ["weights"], ["data"], ["training", "exports"],
+    ["networks", "pretrained"], ["jobs"], ["serving"], ["commands"], ["__main__"],
     ["train", "finetune", "evaluate", "export", "data_service"]]  # launchers
 
 

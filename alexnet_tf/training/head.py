@@ -13,6 +13,11 @@ from alexnet_tf.training.optimizer import Plateau
 from alexnet_tf.training.state import TrainingState
 
 _CHUNK = 2 ** 28  # bytes of features that are in memory at a time
+# Of `fit`. The decay is that of the mean loss on features of length 1; half the square is added.
+_DECAY = 3e-6
+_MOST_PASSES = 200  # over the features
+_FLAT = 1e-4  # a gradient of this share of the first is flat
+_MEMORY = 8  # steps from which the curvature is known
 
 
 def train(head, optimizer, found, plan, log, progress, note):
@@ -60,6 +65,120 @@ def train(head, optimizer, found, plan, log, progress, note):
         head.set_weights(weights)
         figures = best.figures
     return TrainingState(done, figures, best.state(), plateau.state(), learning_rate=rates[-1]).to_json()
+
+
+def fit(head, found, log, progress, note):
+    """Fits `head`, a surgery.projection, to `found`, a Features, as a logistic regression; returns
+    the state that belongs into a checkpoint: one step, over all pictures and views at once.
+
+    There is nothing to tune: features are standardised, each less its mean and all over one
+    deviation, so that a picture's have the mean square length 1, and the decay is the same for any
+    network and number of pictures. What is fitted is folded back: `head` reads features as they
+    are. Its dropout, which would change from pass to pass, is left out. Raises UserError if a
+    feature is not finite.
+    """
+    views, examples, units = found.train.shape
+    classes = head.output.shape[-1]
+    shift, scale = _standardisation(found.train)
+    labels = tf.constant(found.train_labels, tf.int64)
+    rows = max(1, _CHUNK // found.train[0, :1].nbytes)
+
+    def chunk(view, begin):
+        return (tf.constant(found.train[view, begin:begin + rows]) - shift) * scale
+
+    places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]
+    kept = {place: chunk(*place) for place in places[:1]}  # all there is, unless there is much
+
+    @tf.function(reduce_retracing=True)
+    def part(features, labels, kernel, bias):
+        said = features @ kernel + bias
+        error = tf.nn.softmax(said) - tf.one_hot(labels, classes)
+        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said))
+        return loss, tf.matmul(features, error, transpose_a=True), tf.reduce_sum(error, 0)
+
+    def loss_and_gradient(weights):
+        kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
+        loss, of_kernel, of_bias = 0.0, np.zeros_like(kernel), np.zeros_like(bias)
+        for view, begin in places:
+            features = kept[view, begin] if (view, begin) in kept else chunk(view, begin)
+            sums = [value.numpy() for value in part(features, labels[begin:begin + rows], kernel, bias)]
+            loss, of_kernel, of_bias = (one + other for one, other in zip((loss, of_kernel, of_bias), sums))
+        count = views * examples
+        gradient = np.concatenate([(of_kernel / count + _DECAY * kernel).ravel(), of_bias / count])
+        return loss / count + _DECAY / 2 * float(np.vdot(kernel, kernel)), gradient
+
+    with progress(_MOST_PASSES * views * examples, "fit") as bar:
+        def told(weights):
+            bar.update(views * examples)
+            return loss_and_gradient(weights)
+
+        weights, loss, passes = _minimise(told, np.zeros(units * classes + classes, np.float32))
+        bar.total = bar.n
+    kernel, bias = weights[:-classes].reshape(units, classes) * scale, weights[-classes:]
+    head.layers[-1].set_weights([kernel, bias - shift @ kernel])
+    found_figures = answers(head, found).figures()
+    if not math.isfinite(loss + found_figures["loss"]):
+        raise UserError("The features of the frozen layers are not finite numbers; these weights are "
+                        "of no use.")
+    figures = found_figures | {"step": 1}
+    right = sum(int((logits(head, found.train[view]).argmax(-1) == found.train_labels).sum())
+                for view in range(views))
+    log.write({"step": 1, "epoch": 1, "train_loss": float(loss), "train_top_1": right / views / examples,
+               "learning_rate": 0.0, **{name: figures[name] for name in ("loss", "top_1", "top_5")}})
+    note(f"the projection is fitted: {passes} passes over the features")
+    best = Best(0)
+    best.after_epoch(1, figures)
+    state = TrainingState(1, figures, best.state(), learning_rate=0.0)
+    return state.to_json() | {"passes": passes}
+
+
+def _standardisation(train):
+    """(the mean of each unit [units], one over the length that what is left has, scalar), float32."""
+    views, examples, units = train.shape
+    rows = max(1, _CHUNK // train[0, :1].nbytes)
+    places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]
+    count = views * examples
+    mean = sum(train[view, begin:begin + rows].sum(0, dtype=np.float64) for view, begin in places) / count
+    shift = mean.astype(np.float32)
+    square = sum(float(np.square(train[view, begin:begin + rows] - shift).sum(dtype=np.float64))
+                 for view, begin in places) / count
+    return shift, np.float32(1 / math.sqrt(square) if square > 0 else 1.0)
+
+
+def _minimise(function, start):
+    """(the minimum, its value, how often `function` was asked) of a smooth convex function.
+
+    L-BFGS: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, with
+    halved steps until the decrease suffices (3.4). `function` gives value and gradient.
+    """
+    point, steps, asked = start, [], 1
+    value, gradient = function(point)
+    first = np.linalg.norm(gradient)
+    while asked < _MOST_PASSES and np.linalg.norm(gradient) > _FLAT * first:
+        direction, factors = -gradient, []
+        for step, change, curvature in reversed(steps):
+            factors.append(np.vdot(step, direction) / curvature)
+            direction = direction - factors[-1] * change
+        if steps:
+            step, change, curvature = steps[-1]
+            direction = direction * (curvature / np.vdot(change, change))
+        for (step, change, curvature), factor in zip(steps, reversed(factors)):
+            direction = direction + (factor - np.vdot(change, direction) / curvature) * step
+        slope, length = float(np.vdot(gradient, direction)), np.float32(1.0)
+        while asked < _MOST_PASSES:
+            there = point + length * direction
+            lower, slant = function(there)
+            asked += 1
+            if lower <= value + 1e-4 * length * slope:
+                break
+            length /= 2
+        else:
+            break
+        step, change = there - point, slant - gradient
+        if (curvature := np.vdot(step, change)) > 0:
+            steps = [*steps[1 - _MEMORY:], (step, change, curvature)]
+        point, value, gradient = there, lower, slant
+    return point, value, asked
 
 
 def logits(head, inputs):

@@ -7,6 +7,7 @@ fit is a UserError. The format is told by the content, whatever the file is call
     NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy:
                          {"conv1.0": ..., "conv1.1": ...}
     NumPy's .npz         {name: array}
+    a pickle of dicts    of arrays of NumPy, as programs of Flax write it: {"AlexNet_0.Conv_0.kernel": ...}
     PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by dots: {"features.0.weight": ...}
     .safetensors         {name: array}
 
@@ -313,10 +314,12 @@ def _read_torch_archive(content):
 def _read_torch_pickles(content):
     """torch.save before: pickles of a magic number, a version, the system, the state and the storages' keys, then the storages."""
     stream, storages = io.BytesIO(content), {}
-    if pickles.load(stream) != 0x1950A86A20F9469CFC6C:
-        raise Unsupported(
-            "is a pickle that torch.save did not write; write its weights with torch.save"
-        )
+    first = pickles.load(stream)
+    if isinstance(first, dict) and not isinstance(first, pickles.Opaque) and not stream.read(1):
+        return _read_pickled_dicts(first)
+    if first != 0x1950A86A20F9469CFC6C:
+        raise Unsupported("is a pickle that torch.save did not write; save the weights by "
+                          "torch.save, or by numpy.savez")
     version, _, state, keys = (pickles.load(stream, storages) for _ in range(4))
     if version != 1001 or set(keys) != storages.keys():
         raise ValueError("pickles of something else than PyTorch's storages")
@@ -334,6 +337,12 @@ def _read_torch_pickles(content):
             raise ValueError("a storage of another length than the pickle says")
         data[key], begin = memoryview(content)[begin + 8:end], end
     return _torch_weights(state, data)
+
+
+def _read_pickled_dicts(state):
+    """Dicts of arrays of NumPy, as programs of Flax write them."""
+    weights = _torch_weights(state, {})
+    return dataclasses.replace(weights, format=".ckpt", entries=())
 
 
 def _torch_weights(state, data):

