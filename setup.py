@@ -10,9 +10,10 @@ from setuptools.command.build_py import build_py
 _ROOT = pathlib.Path(__file__).parent
 
 
-
 class BuildWithPage(build_py):
-    """A wheel carries examples/browser as alexnet_tf/browser; a checkout is served from where it lies."""
+    """A wheel carries examples/browser as alexnet_tf/browser; a checkout is served from where it
+    lies.
+    """
 
     def run(self):
         super().run()
@@ -27,7 +28,10 @@ class BuildWithPage(build_py):
 setuptools.setup(
     name="alexnet-tf",
     version=re.search(r'__version__ = "(.+)"', (_ROOT / "alexnet_tf/__init__.py").read_text())[1],
-    description="AlexNet for TensorFlow and Keras: the two-tower network of 2012, trained, exported, converted.",
+    description=(
+        "AlexNet for TensorFlow and Keras: the two-tower network of 2012, trained, exported,"
+        " converted."
+    ),
     long_description=(_ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
@@ -76,8 +80,13 @@ setuptools.setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "pictures": ["pillow-heif>=1,<2"],  # HEIC, for alexnet prepare
-        "serving": ["grpcio>=1.80,<2", "prometheus-client>=0.22,<1", "starlette>=1,<2",
-                    "tensorflow-serving-api>=2.21,<2.22", "uvicorn>=0.50,<1"],
+        "serving": [
+            "grpcio>=1.80,<2",
+            "prometheus-client>=0.22,<1",
+            "starlette>=1,<2",
+            "tensorflow-serving-api>=2.21,<2.22",
+            "uvicorn>=0.50,<1",
+        ],
         "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
         "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
     },

@@ -40,18 +40,46 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answers", "Dataset", "Dropout", "LocalResponseNormalization", "Network", "Preprocessing",
-    "SGD2012", "SpatialResponseNormalization", "UserError", "VARIANTS", "build_model", "convert",
-    "evaluate", "export", "from_tf_data", "load", "open_dataset", "train"]
+    "Answers",
+    "Dataset",
+    "Dropout",
+    "LocalResponseNormalization",
+    "Network",
+    "Preprocessing",
+    "SGD2012",
+    "SpatialResponseNormalization",
+    "UserError",
+    "VARIANTS",
+    "build_model",
+    "convert",
+    "evaluate",
+    "export",
+    "from_tf_data",
+    "load",
+    "open_dataset",
+    "train",
+]
 
 _HOMES = {
-    "Answers": "classifiers", "Dataset": "data.splits", "Dropout": "network.layers",
-    "LocalResponseNormalization": "network.layers", "Network": "networks",
-    "Preprocessing": "preprocessing", "SGD2012": "training.optimizer",
-    "SpatialResponseNormalization": "network.layers", "UserError": "errors",
-    "VARIANTS": "network.model", "build_model": "network.model", "convert": "jobs",
-    "evaluate": "jobs", "export": "jobs", "from_tf_data": "data.own", "load": "networks",
-    "open_dataset": "data.datasets", "train": "jobs"}
+    "Answers": "classifiers",
+    "Dataset": "data.splits",
+    "Dropout": "network.layers",
+    "LocalResponseNormalization": "network.layers",
+    "Network": "networks",
+    "Preprocessing": "preprocessing",
+    "SGD2012": "training.optimizer",
+    "SpatialResponseNormalization": "network.layers",
+    "UserError": "errors",
+    "VARIANTS": "network.model",
+    "build_model": "network.model",
+    "convert": "jobs",
+    "evaluate": "jobs",
+    "export": "jobs",
+    "from_tf_data": "data.own",
+    "load": "networks",
+    "open_dataset": "data.datasets",
+    "train": "jobs",
+}
 _WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"
 
 

@@ -1,4 +1,5 @@
-"""The command `alexnet`: `alexnet train`, `alexnet finetune`, ... Each is imported when it is called.
+"""The command `alexnet`: `alexnet train`, `alexnet finetune`, ... Each is imported when it is
+called.
 
     alexnet --help
     alexnet train --help
@@ -41,8 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     elif name in COMMANDS:
         launch(name, rest, f"alexnet {name}")
     else:
-        print(f"alexnet: there is no command {name!r}; alexnet --help lists them all.",
-              file=sys.stderr)
+        print(
+            f"alexnet: there is no command {name!r}; alexnet --help lists them all.",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
@@ -78,8 +81,17 @@ def tensorflow_quiet():
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
-    return "\n".join(["AlexNet for TensorFlow and Keras.", "", "usage: alexnet COMMAND --flag=value ...", "",
-                      *lines, "", "alexnet COMMAND --help explains the flags of a command."])
+    return "\n".join(
+        [
+            "AlexNet for TensorFlow and Keras.",
+            "",
+            "usage: alexnet COMMAND --flag=value ...",
+            "",
+            *lines,
+            "",
+            "alexnet COMMAND --help explains the flags of a command.",
+        ]
+    )
 
 
 if __name__ == "__main__":

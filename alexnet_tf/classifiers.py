@@ -16,12 +16,14 @@ class Classifier:
     """A trained network: a Keras model, a SavedModel or a .tflite file."""
 
     name: str
-    probabilities: callable  # uint8 images [n, image_size, image_size, channels] -> float [n, classes], inside a tf.function
+    # uint8 images [n, image_size, image_size, channels] -> float [n, classes], inside a tf.function
+    probabilities: callable
     pixels: Preprocessing
     class_names: tuple
     trained_with: dict  # the flags of its training: which data set, from where, with which seed
     least: float = sys.float_info.min  # the smallest probability that its output can tell from 0
-    record: object = None  # data.record.Record of the pictures that it was trained on; None: it has none
+    # data.record.Record of the pictures that it was trained on; None: it has none
+    record: object = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Answers:
 
     labels: np.ndarray  # int64 [pictures], the classes that they are of
     losses: np.ndarray  # float64 [pictures], cross-entropy in nats
-    best: np.ndarray  # int32 [pictures, TOP, or all classes where there are fewer], the most probable classes, best first
+    # int32 [pictures, TOP, or all classes where there are fewer], the most probable classes, best
+    # first
+    best: np.ndarray
     bad_pictures: int = 0  # that could not be read, and have no row
 
     def figures(self):
@@ -39,31 +43,49 @@ class Answers:
         classes too, that class as "only_answer".
         """
         right = self.best == self.labels[:, None]
-        figures = {"examples": len(self.labels), "bad_pictures": self.bad_pictures,
-                   "loss": float(self.losses.mean()), "top_1": float(right[:, 0].mean()),
-                   "top_5": float(right.any(1).mean())}
+        figures = {
+            "examples": len(self.labels),
+            "bad_pictures": self.bad_pictures,
+            "loss": float(self.losses.mean()),
+            "top_1": float(right[:, 0].mean()),
+            "top_5": float(right.any(1).mean()),
+        }
         if len(set(self.best[:, 0])) == 1 and not right[:, 0].all():
             figures["only_answer"] = int(self.best[0, 0])
         return figures
 
     def by_class(self, class_names):
-        """A dict for each class that has pictures, the worst by top-1 error first: class, pictures, top_1_error, top_5_error,
-        and most_common_wrong (a class, or None where all answers are right) with the number of its pictures, wrong_pictures.
+        """A dict for each class that has pictures, the worst by top-1 error first: class, pictures,
+        top_1_error, top_5_error, and most_common_wrong (a class, or None where all answers are
+        right) with the number of its pictures, wrong_pictures.
         """
         rows = []
         for label, name in enumerate(class_names):
             best = self.best[self.labels == label]
             wrong = collections.Counter(best[best[:, 0] != label, 0].tolist())
             if len(best):
-                answer, count = min(wrong.items(), key=lambda item: (-item[1], item[0]), default=(None, 0))
-                rows.append({"class": name, "pictures": len(best), "top_1_error": wrong.total() / len(best),
-                             "top_5_error": float((best != label).all(1).mean()),
-                             "most_common_wrong": None if answer is None else class_names[answer], "wrong_pictures": count})
+                answer, count = min(
+                    wrong.items(), key=lambda item: (-item[1], item[0]), default=(None, 0)
+                )
+                rows.append(
+                    {
+                        "class": name,
+                        "pictures": len(best),
+                        "top_1_error": wrong.total() / len(best),
+                        "top_5_error": float((best != label).all(1).mean()),
+                        "most_common_wrong": None if answer is None else class_names[answer],
+                        "wrong_pictures": count,
+                    }
+                )
         return sorted(rows, key=lambda row: -row["top_1_error"])
 
     def confusions(self, class_names):
         """[(class, the wrong answer given, number of pictures), ...], the most frequent first."""
         wrong = self.best[:, 0] != self.labels
         pairs = collections.Counter(zip(self.labels[wrong].tolist(), self.best[wrong, 0].tolist()))
-        return [(class_names[label], class_names[answer], count)
-                for (label, answer), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))]
+        return [
+            (class_names[label], class_names[answer], count)
+            for (label, answer), count in sorted(
+                pairs.items(), key=lambda item: (-item[1], item[0])
+            )
+        ]

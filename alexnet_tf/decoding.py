@@ -2,8 +2,8 @@
 every reader of this project.
 
 All of it is TensorFlow's operators, so that it runs in tf.data and travels inside an export. Its
-decoders see to what is compressed; orientation, transparency, the screen of a GIF and the palette of
-a BMP, of which they know nothing, are seen to here.
+decoders see to what is compressed; orientation, transparency, the screen of a GIF and the palette
+of a BMP, of which they know nothing, are seen to here.
 """
 
 import functools
@@ -11,7 +11,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-# As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker, and no faster.
+# As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker,
+# and no faster.
 _DCT = {"dct_method": "INTEGER_ACCURATE"}
 _RATIOS = 1, 2, 4, 8  # by which libjpeg makes a JPEG smaller as it decodes it
 LARGEST_PICTURE = (
@@ -20,9 +21,10 @@ LARGEST_PICTURE = (
 _MOST_STEPS = 10_000  # from one part of a file to the next; a hostile file may have millions
 _RAMP = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 3)
 
-# The head of a JPEG with nothing but JFIF's own segment and tables before its frame header, and so without EXIF: to see that costs
-# next to nothing, to walk along the segments a hundredth of the time of decoding. \C is any byte; RE2 has no name for those above
-# 127: markers, and the length of two tables in one segment (132).
+# The head of a JPEG with nothing but JFIF's own segment and tables before its frame header, and so
+# without EXIF: to see that costs next to nothing, to walk along the segments a hundredth of the
+# time of decoding. \C is any byte; RE2 has no name for those above 127: markers, and the length of
+# two tables in one segment (132).
 _PLAIN_JPEG = (
     r"\C\C(\C\C\x00\x10JFIF\C{10})?(\C\C\x00\x43[\x00-\x03]\C{64}|\C\C\x00\C\x00\C{129})*"
     r"\C\C\x00[\x0b\x11]\x08\C*"
@@ -44,9 +46,11 @@ _FOREIGN = {  # how files of other formats begin, and what is said of them
 
 
 def _apart(function):
-    """`function` of one string as a call of its own in a graph, which costs nothing where it stands in a branch not taken.
+    """`function` of one string as a call of its own in a graph, which costs nothing where it stands
+    in a branch not taken.
 
-    TensorFlow would put its operators into the graph around it, and there pass over each of them, for every picture.
+    TensorFlow would put its operators into the graph around it, and there pass over each of them,
+    for every picture.
     """
     return tf.function(
         function,
@@ -59,12 +63,14 @@ def _apart(function):
 def decode(picture, resize=None):
     """Decodes the bytes of one JPEG, PNG, GIF, BMP or WebP file to RGB, uint8 [height, width, 3].
 
-    The picture is turned as its EXIF orientation says, and laid on white where it is transparent. Of several frames the first is
-    taken, on its screen, of 16 bits the upper 8; grey is repeated, CMYK converted, palettes are applied, colour profiles are not.
-    With `resize`, a JPEG whose shorter side is at least 4, 8 or 16 times as many pixels is decoded at 1/2, 1/4 or 1/8 of its size,
-    which libjpeg does sooner and without aliasing; what is left to scale is at least twice `resize`, so that the result is hardly
-    another. Raises tf.errors.InvalidArgumentError for bytes that are no picture, that end early, that have a form which is not
-    read (the message names it and says what to do), or whose header promises more than LARGEST_PICTURE pixels, before any of
+    The picture is turned as its EXIF orientation says, and laid on white where it is transparent.
+    Of several frames the first is taken, on its screen, of 16 bits the upper 8; grey is repeated,
+    CMYK converted, palettes are applied, colour profiles are not. With `resize`, a JPEG whose
+    shorter side is at least 4, 8 or 16 times as many pixels is decoded at 1/2, 1/4 or 1/8 of its
+    size, which libjpeg does sooner and without aliasing; what is left to scale is at least twice
+    `resize`, so that the result is hardly another. Raises tf.errors.InvalidArgumentError for bytes
+    that are no picture, that end early, that have a form which is not read (the message names it
+    and says what to do), or whose header promises more than LARGEST_PICTURE pixels, before any of
     them is decoded.
     """
     picture = tf.convert_to_tensor(picture)
@@ -77,11 +83,13 @@ def decode(picture, resize=None):
 
 
 def jpeg_in_parts(picture, resize):
-    """What `decode` gives for a JPEG, without decoding all of it: (its int32 [height, width], part).
+    """What `decode` gives for a JPEG, without decoding all of it: (its int32 [height, width],
+    part).
 
-    `part(begin, size)`, both int32 [2], gives that window, of which the outermost pixels may be off by some levels, where they are
-    not the picture's own. Raises tf.errors.InvalidArgumentError for another format, for a file that does not end as a JPEG does,
-    of which a part may be there and the rest not, and for more than LARGEST_PICTURE pixels.
+    `part(begin, size)`, both int32 [2], gives that window, of which the outermost pixels may be off
+    by some levels, where they are not the picture's own. Raises tf.errors.InvalidArgumentError for
+    another format, for a file that does not end as a JPEG does, of which a part may be there and
+    the rest not, and for more than LARGEST_PICTURE pixels.
     """
     picture = tf.convert_to_tensor(picture)
     with _after(
@@ -131,14 +139,20 @@ def _decode_jpeg(picture, resize):
 
 
 def _checked_jpeg(picture):
-    """(the file to decode, its int32 [height, width] as stored). An error if there are too many pixels."""
+    """(the file to decode, its int32 [height, width] as stored).
+
+    An error if there are too many pixels.
+    """
     shape = tf.image.extract_jpeg_shape(picture)
     size = _checked_size(shape[:2])
     return tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture), size
 
 
 def _checked_size(size):
-    """`size`, an integer [height, width], as int32. An error if there are no pixels, or too many."""
+    """`size`, an integer [height, width], as int32.
+
+    An error if there are no pixels, or too many.
+    """
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     with _after(
         (pixels > 0, "a picture without pixels"),
@@ -148,7 +162,9 @@ def _checked_size(size):
 
 
 def _after(*checks):
-    """The context of what is computed only where all `checks` hold, pairs of a condition and what the error says otherwise."""
+    """The context of what is computed only where all `checks` hold, pairs of a condition and what
+    the error says otherwise.
+    """
     checks = [tf.debugging.Assert(condition, [message]) for condition, message in checks]
     return tf.control_dependencies(
         [check for check in checks if check is not None]
@@ -156,9 +172,11 @@ def _after(*checks):
 
 
 def _as_adobe_has_it(picture):
-    """A JPEG of four colours with a marker of Adobe's before its own, if it has one, which then prevails.
+    """A JPEG of four colours with a marker of Adobe's before its own, if it has one, which then
+    prevails.
 
-    Without one, TensorFlow takes 255 for full ink. What writes such files, and Pillow, take it for none, as Adobe does.
+    Without one, TensorFlow takes 255 for full ink. What writes such files, and Pillow, take it for
+    none, as Adobe does.
     """
     marker = b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\0"
     return tf.strings.join(
@@ -167,7 +185,10 @@ def _as_adobe_has_it(picture):
 
 
 def _halvings(size, resize):
-    """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice `resize`."""
+    """How many times a JPEG of `size`, int32 [2], is halved:
+
+    what is left is at least twice `resize`.
+    """
     return tf.math.count_nonzero(
         tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32
     )
@@ -205,7 +226,10 @@ def _refuse(head):
 
 
 def _bytes(picture):
-    """uint8 of the bytes of a file, and zeros behind: what a header that ends early would say is read as 0."""
+    """uint8 of the bytes of a file, and zeros behind:
+
+    what a header that ends early would say is read as 0.
+    """
     return tf.io.decode_raw(tf.strings.join([picture, bytes(64)]), tf.uint8)
 
 
@@ -235,7 +259,9 @@ def _on_white(image):
 
 
 def _turned(image, orientation):
-    """uint8 [height, width, 3], turned and mirrored as an `orientation` of EXIF says, int32 in 1..8."""
+    """uint8 [height, width, 3], turned and mirrored as an `orientation` of EXIF says, int32 in
+    1..8.
+    """
 
     def turned():
         upright = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
@@ -247,14 +273,21 @@ def _turned(image, orientation):
 
 
 def _reversed_axes(orientation):
-    """bool [2]: whether rows, and whether columns, come in reverse, after they were exchanged where `orientation` is above 4."""
+    """bool [2]:
+
+    whether rows, and whether columns, come in reverse, after they were exchanged where
+    `orientation` is above 4.
+    """
     return tf.gather(
         [[False, False], [False, True], [True, True], [True, False]], (orientation - 1) % 4
     )
 
 
 def _orientation_of_jpeg(picture):
-    """int32 in 1..8: what the first EXIF segment before the frame header says; 1 where there is none."""
+    """int32 in 1..8:
+
+    what the first EXIF segment before the frame header says; 1 where there is none.
+    """
     plain = tf.strings.regex_full_match(tf.strings.substr(picture, 0, _PLAIN_HEAD), _PLAIN_JPEG)
     return tf.cond(plain, lambda: 1, lambda: _orientation_in_segments(picture))
 
@@ -291,7 +324,9 @@ def _orientation_in_segments(picture):
 
 @_apart
 def _orientation(exif):
-    """int32 in 1..8 that EXIF states, a string that is laid out as a TIFF file; 1 where it states none, or is damaged."""
+    """int32 in 1..8 that EXIF states, a string that is laid out as a TIFF file; 1 where it states
+    none, or is damaged.
+    """
     exif = tf.strings.regex_replace(exif, r"\A(Exif\x00\x00){1,2}", "", replace_global=False)
     data, length = _bytes(exif), _length(exif)
     little_endian = data[0] == ord("I")
@@ -412,7 +447,11 @@ def _decode_webp(picture):
 
 
 def _palette(data, begin, count, size):
-    """uint8 [256, 3]: `count` colours of `size` bytes each in `data`, and black, as in Pillow; without any, levels of grey."""
+    """uint8 [256, 3]:
+
+    `count` colours of `size` bytes each in `data`, and black, as in Pillow; without any, levels of
+    grey.
+    """
     there = (
         tf.maximum(tf.size(data, tf.int64) - begin, 0) // size
     )  # in a file that ends early, which is told elsewhere
@@ -496,7 +535,8 @@ def _decode_gif(picture):
 
 
 def _after_blocks(data, length, at, step):
-    """(the place after the chain of a GIF's blocks that begins at `at`, steps taken by then), int64; beyond `length` if cut.
+    """(the place after the chain of a GIF's blocks that begins at `at`, steps taken by then),
+    int64; beyond `length` if cut.
 
     Encoders write blocks of one length: these are passed at one step.
     """
@@ -516,7 +556,9 @@ def _after_blocks(data, length, at, step):
 
 @_apart
 def _decode_bmp(picture):
-    """TensorFlow's own decoder takes the numbers of colours for levels of grey, and knows three of these forms."""
+    """TensorFlow's own decoder takes the numbers of colours for levels of grey, and knows three of
+    these forms.
+    """
     data, length = _bytes(picture), _length(picture)
     begin, header = _number(data, 10, 4), _number(data, 14, 4)
     is_old = header == 12  # of OS/2

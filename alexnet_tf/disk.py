@@ -21,12 +21,16 @@ def free_bytes(folder):
 
 
 def check_free_space(folder, needed):
-    """Raises UserError if `needed` bytes do not fit onto the disk of `folder`, which need not exist yet."""
+    """Raises UserError if `needed` bytes do not fit onto the disk of `folder`, which need not exist
+    yet.
+    """
     folder = pathlib.Path(folder).absolute()
     free = free_bytes(folder)
     if free < needed:
-        raise UserError(f"{folder} needs {needed / 1e9:.1f} GB on a disk that has {free / 1e9:.1f} GB left; free some, or choose "
-                        "another disk.")
+        raise UserError(
+            f"{folder} needs {needed / 1e9:.1f} GB on a disk that has {free / 1e9:.1f} GB left;"
+            " free some, or choose another disk."
+        )
 
 
 def numbered(folder):
@@ -34,12 +38,18 @@ def numbered(folder):
 
     Numbers are those that TensorFlow Serving takes for versions: an int64 of 0 or more.
     """
-    return {int(path.name): path for path in pathlib.Path(folder).glob("*/")
-            if path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63}
+    return {
+        int(path.name): path
+        for path in pathlib.Path(folder).glob("*/")
+        if path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63
+    }
 
 
 def sums(folder, files):
-    """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum` prints and checks them."""
+    """A line for each of `files`, paths relative to `folder`, with its sha256:
+
+    as `sha256sum` prints and checks them.
+    """
     lines = []
     for file in files:
         with open(folder / file, "rb") as stream:
@@ -48,7 +58,10 @@ def sums(folder, files):
 
 
 def flush(path):
-    """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that its content does not."""
+    """Waits until the file or folder is on disk:
+
+    a rename may otherwise survive a power cut that its content does not.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,13 +71,20 @@ def flush(path):
 
 @contextlib.contextmanager
 def locked(folder, flag="model_dir", at_work="trained"):
-    """Keeps other processes out of `folder`, which it makes. Raises UserError, naming `flag`, if one is at work there."""
+    """Keeps other processes out of `folder`, which it makes.
+
+    Raises UserError, naming `flag`, if one is at work there.
+    """
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back when the process ends, however it ends
+            # the system takes it back when the process ends, however it ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{flag}={folder} is being {at_work} by another process; wait for it, or pass another.") from None
+            raise UserError(
+                f"{flag}={folder} is being {at_work} by another process; wait for it, or pass"
+                " another."
+            ) from None
         yield
 
 

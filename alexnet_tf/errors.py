@@ -2,14 +2,19 @@
 
 
 class UserError(ValueError):
-    """One line that says what was passed, what was expected and what to do. Binaries print it without a traceback."""
+    """One line that says what was passed, what was expected and what to do.
+
+    Binaries print it without a traceback.
+    """
 
 
 class ServingError(Exception):
-    """What a server answers to a request that it cannot fulfil: `code` is the name of a gRPC status.
+    """What a server answers to a request that it cannot fulfil: `code` is the name of a gRPC
+    status.
 
-    A `message` of more than 480 characters, which cites what a client has sent, is shortened in its middle: gRPC puts it into a
-    header of 8 kB at most, in up to 12 bytes a character, and answers RESOURCE_EXHAUSTED to a longer one.
+    A `message` of more than 480 characters, which cites what a client has sent, is shortened in its
+    middle: gRPC puts it into a header of 8 kB at most, in up to 12 bytes a character, and answers
+    RESOURCE_EXHAUSTED to a longer one.
     """
 
     def __init__(self, code, message):

@@ -28,16 +28,35 @@ _CALIBRATION_PICTURES = 200
 _DRAWN = 200  # pictures to compare on where there are no others
 
 
-def train(model_dir: str | os.PathLike, dataset: Dataset, variant: str = "paper", *,
-          model: keras.Model | None = None, preprocessing: Preprocessing | None = None,
-          image_size: int | None = None, dropout_rate: float = 0.5, batch_size: int = 128,
-          epochs: int = 90, learning_rate: float | None = None, momentum: float = 0.9,
-          weight_decay: float = 0.0005, bias_rate: float = 1.0, colour_noise: float | None = None,
-          optimizer: SGD2012 | None = None, loss: Callable | None = None, class_weights=None,
-          label_smoothing: float = 0.0, augment: Callable | None = None,
-          crop: Callable | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
-          seed: int = 0, strategy: tf.distribute.Strategy | None = None, note=console.note,
-          progress=console.progress, **plan) -> networks.Network:
+def train(
+    model_dir: str | os.PathLike,
+    dataset: Dataset,
+    variant: str = "paper",
+    *,
+    model: keras.Model | None = None,
+    preprocessing: Preprocessing | None = None,
+    image_size: int | None = None,
+    dropout_rate: float = 0.5,
+    batch_size: int = 128,
+    epochs: int = 90,
+    learning_rate: float | None = None,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0005,
+    bias_rate: float = 1.0,
+    colour_noise: float | None = None,
+    optimizer: SGD2012 | None = None,
+    loss: Callable | None = None,
+    class_weights=None,
+    label_smoothing: float = 0.0,
+    augment: Callable | None = None,
+    crop: Callable | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    seed: int = 0,
+    strategy: tf.distribute.Strategy | None = None,
+    note=console.note,
+    progress=console.progress,
+    **plan,
+) -> networks.Network:
     """Trains into `model_dir`, which every command takes; called again, it goes on from there.
 
     Returns the trained Network; its `figures` are those of the last evaluation: loss, top_1, top_5.
@@ -58,29 +77,58 @@ def train(model_dir: str | os.PathLike, dataset: Dataset, variant: str = "paper"
     objective.weights(dataset.class_names)
     fields = {field.name for field in dataclasses.fields(loop.Plan)}
     if strange := plan.keys() - fields:
-        raise UserError(f"{min(strange)}= is no parameter of a training; there are also "
-                        f"{', '.join(sorted(fields - {'init'}))}.")
+        raise UserError(
+            f"{min(strange)}= is no parameter of a training; there are also "
+            f"{', '.join(sorted(fields - {'init'}))}."
+        )
     if model is None:
         check_image_size(variant, image_size)
         keras.utils.set_random_seed(seed)
         with strategy.scope():
-            model = build_model(variant, len(dataset.class_names), image_size, dropout_rate,
-                                initial_stddev(variant))
+            model = build_model(
+                variant, len(dataset.class_names), image_size, dropout_rate, initial_stddev(variant)
+            )
         row = VARIANTS[variant]
-        learning_rate = default_rate(variant, batch_size) if learning_rate is None else learning_rate
+        learning_rate = (
+            default_rate(variant, batch_size) if learning_rate is None else learning_rate
+        )
         colour_noise = row.get("colour_noise", 0.0) if colour_noise is None else colour_noise
-        preprocessing = preprocessing or _stored_preprocessing(model_dir) or preprocessing_for(
-            variant, dataset, image_size)
+        preprocessing = (
+            preprocessing
+            or _stored_preprocessing(model_dir)
+            or preprocessing_for(variant, dataset, image_size)
+        )
     elif preprocessing is None:
-        raise UserError("preprocessing= is missing: a model of your own does not tell what its "
-                        "pixels are; pass an alexnet_tf.Preprocessing.")
-    plan = loop.Plan(**{"batch_size": batch_size, "epochs": epochs, "seed": seed,
-                        "learning_rate": 0.01 if learning_rate is None else learning_rate,
-                        "colour_noise": colour_noise or 0.0} | plan)
+        raise UserError(
+            "preprocessing= is missing: a model of your own does not tell what its "
+            "pixels are; pass an alexnet_tf.Preprocessing."
+        )
+    plan = loop.Plan(
+        **{
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "seed": seed,
+            "learning_rate": 0.01 if learning_rate is None else learning_rate,
+            "colour_noise": colour_noise or 0.0,
+        }
+        | plan
+    )
     with strategy.scope():
         optimizer = optimizer or SGD2012(plan.learning_rate, momentum, weight_decay, bias_rate)
-    figures = loop.train(strategy, model, optimizer, dataset, preprocessing, plan, model_dir,
-                         callbacks, progress, note, objective, crop)
+    figures = loop.train(
+        strategy,
+        model,
+        optimizer,
+        dataset,
+        preprocessing,
+        plan,
+        model_dir,
+        callbacks,
+        progress,
+        note,
+        objective,
+        crop,
+    )
     settings = run_settings.settings_of(model, dataset, preprocessing, plan, **objective.describe())
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
@@ -97,8 +145,10 @@ def check_image_size(variant: str, image_size: int | None) -> int:
         raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
     image_size = image_size or VARIANTS[variant]["image_size"]
     if image_size < (smallest := smallest_image_size(variant)):
-        raise UserError(f"image_size={image_size} is too small for variant={variant}; its smallest "
-                        f"is {smallest}.")
+        raise UserError(
+            f"image_size={image_size} is too small for variant={variant}; its smallest "
+            f"is {smallest}."
+        )
     return image_size
 
 
@@ -122,22 +172,36 @@ def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
     return VARIANTS["source2012"]["stddev"] if has_init(variant) and init == "source2012" else None
 
 
-def preprocessing_for(variant: str, dataset: Dataset, image_size: int | None = None) -> Preprocessing:
+def preprocessing_for(
+    variant: str, dataset: Dataset, image_size: int | None = None
+) -> Preprocessing:
     """What the variant does to pixels, with the mean and colours of the training pictures."""
     row, image_size = VARIANTS[variant], check_image_size(variant, image_size)
-    pixels = Preprocessing(image_size, default_resize(row, image_size), row["channels"],
-                           (0.0,) * row["channels"], row["std"],
-                           noise_divides=row.get("noise_divides", False))
+    pixels = Preprocessing(
+        image_size,
+        default_resize(row, image_size),
+        row["channels"],
+        (0.0,) * row["channels"],
+        row["std"],
+        noise_divides=row.get("noise_divides", False),
+    )
     if dataset.statistics and pixels.channels == 3:
         return dataclasses.replace(pixels, **dataset.statistics)
     mean, colour_pca = pipeline.channel_statistics(dataset.train, pixels)
-    return dataclasses.replace(pixels, mean=mean,
-                               colour_pca=colour_pca if pixels.channels == 3 else None)
+    return dataclasses.replace(
+        pixels, mean=mean, colour_pca=colour_pca if pixels.channels == 3 else None
+    )
 
 
-def evaluate(network, dataset: Dataset | None = None, *, views: int = 1,
-             weights: Sequence[float] | None = None, batch_size: int = 128,
-             strategy: tf.distribute.Strategy | None = None) -> Answers:
+def evaluate(
+    network,
+    dataset: Dataset | None = None,
+    *,
+    views: int = 1,
+    weights: Sequence[float] | None = None,
+    batch_size: int = 128,
+    strategy: tf.distribute.Strategy | None = None,
+) -> Answers:
     """The answers of `network`, a Network or what networks.load opens, to the evaluation pictures
     of `dataset`, by default of that which it was trained on.
 
@@ -153,8 +217,14 @@ def evaluate(network, dataset: Dataset | None = None, *, views: int = 1,
     dataset = dataset or _dataset_of(opened)
     evaluation.check_classes(classifiers, dataset)
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
-    return evaluation.answers(strategy, classifiers, dataset.evaluation,
-                              per_step * strategy.num_replicas_in_sync, weights, views)[-1]
+    return evaluation.answers(
+        strategy,
+        classifiers,
+        dataset.evaluation,
+        per_step * strategy.num_replicas_in_sync,
+        weights,
+        views,
+    )[-1]
 
 
 def as_network(network) -> networks.Network:
@@ -167,8 +237,9 @@ def _dataset_of(several):
     first, flags = several[0], several[0].settings.flags
     if flags.get("dataset") is None:
         raise UserError(f"{first.path} does not say which data set it was trained on; pass one.")
-    return datasets.open_evaluation(flags["dataset"], flags.get("data_dir"), first.class_names,
-                                    [one.record for one in several])
+    return datasets.open_evaluation(
+        flags["dataset"], flags.get("data_dir"), first.class_names, [one.record for one in several]
+    )
 
 
 def export(network, output: str | os.PathLike, version: int | str = 1) -> pathlib.Path:
@@ -183,29 +254,43 @@ def export(network, output: str | os.PathLike, version: int | str = 1) -> pathli
     path = output / _version(output, version)
     settings = network.settings.to_json()
     manifest = {
-        "variant": settings["variant"], "preprocessing": settings["preprocessing"],
-        "dropout_rate": settings["dropout_rate"], "classes": len(settings["class_names"]),
-        "step": network.step, "evaluation": network.figures,
+        "variant": settings["variant"],
+        "preprocessing": settings["preprocessing"],
+        "dropout_rate": settings["dropout_rate"],
+        "classes": len(settings["class_names"]),
+        "step": network.step,
+        "evaluation": network.figures,
         "weights_sha256": checkpoints.weights_digest(network.model),
-        "training": {name: settings[name] for name in ("flags", "versions", "commit")
-                     if name in settings},
-        "export": provenance()}
+        "training": {
+            name: settings[name] for name in ("flags", "versions", "commit") if name in settings
+        },
+        "export": provenance(),
+    }
     if "architecture" in settings:
         manifest["architecture"] = settings["architecture"]
     if not path.exists():
+
         def next_free(taken):  # by another export at the same time
             return taken.with_name(_version(output, "next"))
 
-        return saved_model.write(network.model, network.preprocessing, settings["class_names"],
-                                 manifest, path, next_free if version == "next" else None,
-                                 network.record)
+        return saved_model.write(
+            network.model,
+            network.preprocessing,
+            settings["class_names"],
+            manifest,
+            path,
+            next_free if version == "next" else None,
+            network.record,
+        )
     stored = artifacts.read_manifest(path)
     other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]
     if artifacts.read_labels(path) != settings["class_names"]:
         other.append("class names")
     if other:
-        raise UserError(f"{path} is there already, with other {', '.join(other)}; pass "
-                        "version=next, or remove it.")
+        raise UserError(
+            f"{path} is there already, with other {', '.join(other)}; pass "
+            "version=next, or remove it."
+        )
     return path
 
 
@@ -213,14 +298,23 @@ def _version(output, version):
     if version == "next":
         return str(max(disk.numbered(output), default=0) + 1)
     if not str(version).isdecimal() or int(version) < 1:
-        raise UserError(f"version={version}: a server knows versions by number; use 1, 2, ... or "
-                        "next.")
+        raise UserError(
+            f"version={version}: a server knows versions by number; use 1, 2, ... or next."
+        )
     return str(int(version))
 
 
-def convert(version: str | os.PathLike, output: str | os.PathLike, quantization: str = "none", *,
-            pictures=None, calibration=None, count: int = 0,
-            max_accuracy_drop: float = tflite.LARGEST_DROP, note=console.note) -> dict:
+def convert(
+    version: str | os.PathLike,
+    output: str | os.PathLike,
+    quantization: str = "none",
+    *,
+    pictures=None,
+    calibration=None,
+    count: int = 0,
+    max_accuracy_drop: float = tflite.LARGEST_DROP,
+    note=console.note,
+) -> dict:
     """Writes a .tflite file of an export (a version, or the folder of versions: the newest), and
     returns the figures of the comparison of the two.
 
@@ -244,8 +338,10 @@ def convert(version: str | os.PathLike, output: str | os.PathLike, quantization:
         manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))
     labels = artifacts.read_labels(path)
     if _is_there(output, manifest, labels):
-        return {"is there already": "from the same weights",
-                "megabytes": output.stat().st_size / 1e6}
+        return {
+            "is there already": "from the same weights",
+            "megabytes": output.stat().st_size / 1e6,
+        }
     artifacts.check_sums(path)
     pixels, seen = Preprocessing(**manifest["preprocessing"]), artifacts.read_record(path)
     compared, labelled, trained = _pictures(pictures, calibration, labels, manifest, seen, note)
@@ -254,10 +350,12 @@ def convert(version: str | os.PathLike, output: str | os.PathLike, quantization:
         split = _calibration(calibration, trained)
         images = [image for image, _ in tflite.images_of(split, pixels, _CALIBRATION_PICTURES)]
     content = tflite.convert(str(path), quantization, images)
-    content = tflite_metadata.complete(content, pixels, "".join(f"{name}\n" for name in labels),
-                                       manifest, seen)
-    figures = tflite.compare(str(path), content, compared, pixels, quantization, count, labelled,
-                             max_accuracy_drop)
+    content = tflite_metadata.complete(
+        content, pixels, "".join(f"{name}\n" for name in labels), manifest, seen
+    )
+    figures = tflite.compare(
+        str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop
+    )
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(content)
@@ -292,27 +390,35 @@ def _pictures(pictures, calibration, labels, manifest, seen, note):
         reason = "the network does not say what it was trained on"
         if flags.get("dataset") is not None:
             try:
-                pictures = datasets.open_dataset(flags["dataset"], flags.get("data_dir"),
-                                                 flags.get("seed") or 0, seen=seen)
+                pictures = datasets.open_dataset(
+                    flags["dataset"], flags.get("data_dir"), flags.get("seed") or 0, seen=seen
+                )
             except UserError as error:
                 reason = str(error)
         if pictures is None:
             if calibration is not None:
                 split = split_of(calibration)
-                note(f"Compared on {split.name}: the pictures that the network was trained on are "
-                     f"not at hand ({reason})")
+                note(
+                    f"Compared on {split.name}: the pictures that the network was trained on are "
+                    f"not at hand ({reason})"
+                )
                 return split, False, None
-            note(f"Compared on drawn pictures: those that the network was trained on are not at "
-                 f"hand ({reason})")
+            note(
+                "Compared on drawn pictures: those that the network was trained on are not at "
+                f"hand ({reason})"
+            )
             return drawn_pictures(_DRAWN), False, None
     if not isinstance(pictures, Dataset):
         return split_of(pictures), False, None
     if list(pictures.class_names) == labels:
         return pictures.evaluation, True, pictures
-    note(f"{pictures.name} has other classes than the network: its pictures are compared, the "
-         "accuracy is not")
-    split = dataclasses.replace(pictures.evaluation,
-                                name=f"{pictures.name}, {pictures.evaluation.name}")
+    note(
+        f"{pictures.name} has other classes than the network: its pictures are compared, the "
+        "accuracy is not"
+    )
+    split = dataclasses.replace(
+        pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
+    )
     return split, False, pictures
 
 
@@ -320,9 +426,11 @@ def _calibration(calibration, dataset):
     if calibration is not None:
         return split_of(calibration)
     if dataset is None:
-        raise UserError("int8 needs pictures to find the range of each activation, and the "
-                        "training pictures are not at hand; pass calibration=FOLDER of some "
-                        "hundred pictures like those that the network will see.")
+        raise UserError(
+            "int8 needs pictures to find the range of each activation, and the "
+            "training pictures are not at hand; pass calibration=FOLDER of some "
+            "hundred pictures like those that the network will see."
+        )
     return dataset.train
 
 
@@ -339,5 +447,6 @@ def split_of(pictures) -> Split:
 
 def drawn_pictures(count: int) -> Split:
     """The first `count` test pictures of the embedded data set, drawn anew."""
-    return own.split_of_contents("drawn pictures", [shapes.draw_jpeg("test", number)
-                                                    for number in range(count)])
+    return own.split_of_contents(
+        "drawn pictures", [shapes.draw_jpeg("test", number) for number in range(count)]
+    )

@@ -1,10 +1,10 @@
 """Opens a network, whatever holds it: the one home of that.
 
-    network = load("models/flowers")            # what a training wrote
-    network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
-    network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
-    network = load("flowers_int8.tflite")       # what alexnet convert wrote
-    network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
+network = load("models/flowers")            # what a training wrote
+network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
+network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
+network = load("flowers_int8.tflite")       # what alexnet convert wrote
+network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
 """
 
 import abc
@@ -56,9 +56,11 @@ class Network(abc.ABC):
         """Raises UserError for a part of a network, which is no classifier yet."""
         if self.settings.missing:
             there = [layer.name for layer in self.model.layers if layer.weights]
-            raise UserError(f"{self.path} holds {there[0]} to {there[-1]} of a network, without "
-                            f"{', '.join(self.settings.missing)}: it is no classifier yet; alexnet "
-                            f"finetune --pretrained={self.path} makes one of it.")
+            raise UserError(
+                f"{self.path} holds {there[0]} to {there[-1]} of a network, without "
+                f"{', '.join(self.settings.missing)}: it is no classifier yet; alexnet "
+                f"finetune --pretrained={self.path} makes one of it."
+            )
 
     def answer(self, picture: bytes) -> list[tuple[str, float]]:
         """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
@@ -124,12 +126,16 @@ def load(path: str | os.PathLike, note=console.note) -> Network:
         with open(path, "rb") as stream:
             is_tflite = stream.read(8)[4:] == b"TFL3"
         if path.suffix == ".keras":
-            raise UserError(f"{path} holds neither class names nor preprocessing; open it by "
-                            "keras.saving.load_model, or name the model directory.")
+            raise UserError(
+                f"{path} holds neither class names nor preprocessing; open it by "
+                "keras.saving.load_model, or name the model directory."
+            )
         return _of_tflite(path) if is_tflite else _in_training(path, note)
     if not path.is_dir():
-        raise UserError(f"There is no {path}; name a model directory, a weights file, an export "
-                        "or a .tflite file.")
+        raise UserError(
+            f"There is no {path}; name a model directory, a weights file, an export "
+            "or a .tflite file."
+        )
     version = artifacts.newest_version(path)
     return _exported(version) if version else _in_training(path, note)
 
@@ -141,8 +147,14 @@ class _Trained(Network):
     def classifier(self):
         self.check_whole()
         probabilities = evaluation.model_probabilities(self.model, self.preprocessing)
-        return Classifier(f"{self.path}, step {self.step}", probabilities, self.preprocessing,
-                          self.class_names, self.settings.flags, record=self.record)
+        return Classifier(
+            f"{self.path}, step {self.step}",
+            probabilities,
+            self.preprocessing,
+            self.class_names,
+            self.settings.flags,
+            record=self.record,
+        )
 
 
 def _in_training(path, note):
@@ -150,7 +162,9 @@ def _in_training(path, note):
     return of_model(path, model, settings, state["step"], state["figures"])
 
 
-def of_model(path, model: keras.Model, settings: Settings, step: int, figures: dict | None) -> Network:
+def of_model(
+    path, model: keras.Model, settings: Settings, step: int, figures: dict | None
+) -> Network:
     """The Network of a Keras model that is in memory already; `path` is where it is stored."""
     return _Trained(str(path), settings, step, figures, record.read(path), model)
 
@@ -165,13 +179,22 @@ class _Exported(Network):
             answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
             return answer["probabilities"]
 
-        return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
-                          self.settings.flags, artifacts.LEAST_FLOAT, self.record)
+        return Classifier(
+            self.path,
+            probabilities,
+            self.preprocessing,
+            self.class_names,
+            self.settings.flags,
+            artifacts.LEAST_FLOAT,
+            self.record,
+        )
 
     def answer(self, picture):
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
-        return [(name.decode(), float(score))
-                for name, score in zip(answer["names"][0].numpy(), answer["scores"][0])]
+        return [
+            (name.decode(), float(score))
+            for name, score in zip(answer["names"][0].numpy(), answer["scores"][0])
+        ]
 
     @functools.cached_property
     def model(self):
@@ -181,8 +204,10 @@ class _Exported(Network):
             for variable in model.weights:
                 variable.assign(arrays[variable.path])
         except (ValueError, KeyError) as error:
-            raise UserError(f"The weights of {self.path} are not those of its manifest ({error}); "
-                            "export it again.") from None
+            raise UserError(
+                f"The weights of {self.path} are not those of its manifest ({error}); "
+                "export it again."
+            ) from None
         if not self.rate_is_known:
             self._check_rate(model)
         return model
@@ -196,25 +221,37 @@ class _Exported(Network):
         exported = np.asarray(self.classifier().probabilities(images), np.float64)
         odds = np.log(np.maximum(exported, artifacts.LEAST_FLOAT))
         if not np.abs(np.log(own) - odds).max() < _TELLS_RATE:
-            raise UserError(f"{self.path} was exported without its dropout rate, which is not "
-                            f"{self.settings.dropout_rate}; export the model again.")
+            raise UserError(
+                f"{self.path} was exported without its dropout rate, which is not "
+                f"{self.settings.dropout_rate}; export the model again."
+            )
 
 
 def _exported(version):
     manifest = artifacts.read_manifest(version)
     training = manifest["training"]
     rate = manifest.get("dropout_rate", training["flags"].get("dropout_rate"))
-    settings = _settings(version, manifest, artifacts.read_labels(version),
-                         0.5 if rate is None else rate)
-    return _Exported(str(version), settings, manifest.get("step", 0), manifest.get("evaluation"),
-                     artifacts.read_record(version), tf.saved_model.load(str(version)),
-                     rate is not None)
+    settings = _settings(
+        version, manifest, artifacts.read_labels(version), 0.5 if rate is None else rate
+    )
+    return _Exported(
+        str(version),
+        settings,
+        manifest.get("step", 0),
+        manifest.get("evaluation"),
+        artifacts.read_record(version),
+        tf.saved_model.load(str(version)),
+        rate is not None,
+    )
 
 
 def _settings(path, manifest, labels, dropout_rate):
     training = manifest["training"]
-    stored = {name: manifest[name] for name in ("variant", "preprocessing", "architecture")
-              if name in manifest}
+    stored = {
+        name: manifest[name]
+        for name in ("variant", "preprocessing", "architecture")
+        if name in manifest
+    }
     stored |= {name: training[name] for name in ("flags", "versions", "commit") if name in training}
     try:
         return Settings.from_json(stored | {"class_names": labels, "dropout_rate": dropout_rate})
@@ -228,8 +265,10 @@ class _OfTflite(Network):
 
     @property
     def model(self):
-        raise UserError(f"{self.path} holds no weights in float32 that could be trained, drawn or "
-                        "exported; pass the model directory or the export that it was made from.")
+        raise UserError(
+            f"{self.path} holds no weights in float32 that could be trained, drawn or "
+            "exported; pass the model directory or the export that it was made from."
+        )
 
     def classifier(self):
         alone = threading.Lock()  # an interpreter has one set of buffers; replicas have threads
@@ -242,15 +281,28 @@ class _OfTflite(Network):
             answers = tf.numpy_function(one_by_one, [images], tf.float32)
             return tf.ensure_shape(answers, [None, len(self.class_names)])
 
-        return Classifier(self.path, probabilities, self.preprocessing, self.class_names,
-                          self.settings.flags, self.tflite.least, self.record)
+        return Classifier(
+            self.path,
+            probabilities,
+            self.preprocessing,
+            self.class_names,
+            self.settings.flags,
+            self.tflite.least,
+            self.record,
+        )
 
 
 def _of_tflite(path):
     tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
     settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
-    return _OfTflite(str(path), settings, tflite.manifest.get("step", 0),
-                     tflite.manifest.get("evaluation"), tflite.record, tflite)
+    return _OfTflite(
+        str(path),
+        settings,
+        tflite.manifest.get("step", 0),
+        tflite.manifest.get("evaluation"),
+        tflite.record,
+        tflite,
+    )
 
 
 def _content(picture):
@@ -269,5 +321,6 @@ def _naming(name):
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        raise UserError(f"{name} does not decode as a picture "
-                        f"({pictures.reason(error)}).") from None
+        raise UserError(
+            f"{name} does not decode as a picture ({pictures.reason(error)})."
+        ) from None

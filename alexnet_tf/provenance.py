@@ -1,4 +1,7 @@
-"""What it takes to trace a result: versions, machine and time, and the git commit of this project."""
+"""What it takes to trace a result:
+
+versions, machine and time, and the git commit of this project.
+"""
 
 import importlib.metadata
 import os
@@ -13,22 +16,32 @@ def provenance() -> dict:
     names = ("alexnet-tf", "tensorflow", "keras", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
     commit = _commit(pathlib.Path(__file__).resolve().parent.parent)
-    return {"versions": versions, **({"commit": commit} if commit else {}),
-            "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    return {
+        "versions": versions,
+        **({"commit": commit} if commit else {}),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def _commit(folder):
     """The git commit of `folder` if it is a checkout of this project, else None: an installed
     package may lie within a repository of its user, which says nothing about it.
     """
-    environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith("GIT_")}  # a hook's
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }  # a hook's
 
     def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True,
-                              text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
     here = pathlib.Path(__file__)
     try:

@@ -41,15 +41,18 @@ class Settings:
     class_names: tuple  # of str, in the order of the outputs; at least two, or none of a part
     dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
-    architecture: dict | None = None  # of a network that is none of the variants: as Keras writes it
-    missing: tuple = ()  # layers that a part of a network lacks: its projection; it is no classifier
+    # of a network that is none of the variants: as Keras writes it
+    architecture: dict | None = None
+    # layers that a part of a network lacks: its projection; it is no classifier
+    missing: tuple = ()
     source: dict | None = None  # of imported weights: file, "published" figures or None
     others: dict = dataclasses.field(default_factory=dict)  # what else is stored: versions, commit
 
     def __post_init__(self) -> None:
         if (self.variant == OWN) != (self.architecture is not None):
-            raise ValueError(f"the variant {_shown(self.variant)} and an architecture do not go "
-                             "together")
+            raise ValueError(
+                f"the variant {_shown(self.variant)} and an architecture do not go together"
+            )
         if self.variant not in VARIANTS and self.variant != OWN:
             raise ValueError(f"the variant {_shown(self.variant)} is unknown")
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -74,8 +77,11 @@ class Settings:
         """
         value = _parsed(content) if isinstance(content, bytes | str) else content
         _expect(dict, value, "the whole")
-        known = {name: value[name] for name in ("variant", "preprocessing", "class_names")
-                 if name in value}
+        known = {
+            name: value[name]
+            for name in ("variant", "preprocessing", "class_names")
+            if name in value
+        }
         if missing := {"variant", "preprocessing", "class_names"} - known.keys():
             raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
         _expect(str, known["variant"], "variant")
@@ -86,20 +92,26 @@ class Settings:
             if name in value:
                 known[name] = value[name]
         read = {field.name for field in dataclasses.fields(cls)} | {"image_size"}
-        settings = cls(**known, others={key: item for key, item in value.items()
-                                        if key not in read})
+        settings = cls(
+            **known, others={key: item for key, item in value.items() if key not in read}
+        )
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
-            raise ValueError(f"image_size is {_shown(value['image_size'])}, and {size} pixels in "
-                             "preprocessing")
+            raise ValueError(
+                f"image_size is {_shown(value['image_size'])}, and {size} pixels in preprocessing"
+            )
         return settings
 
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back as the same settings."""
-        stored = {"variant": self.variant, "image_size": self.preprocessing.image_size,
-                  "class_names": list(self.class_names),
-                  "preprocessing": dataclasses.asdict(self.preprocessing),
-                  "dropout_rate": self.dropout_rate, "flags": self.flags}
+        stored = {
+            "variant": self.variant,
+            "image_size": self.preprocessing.image_size,
+            "class_names": list(self.class_names),
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "dropout_rate": self.dropout_rate,
+            "flags": self.flags,
+        }
         if self.missing:
             stored["missing"] = list(self.missing)
         for name in ("source", "architecture"):
@@ -114,32 +126,41 @@ class Settings:
         """
         classes, side = len(self.class_names), self.preprocessing.image_size
         if self.architecture is not None:
-            raise ValueError("a network that is none of the variants is read from the model "
-                             "directory of its training alone")
+            raise ValueError(
+                "a network that is none of the variants is read from the model "
+                "directory of its training alone"
+            )
         if classes > MOST_CLASSES or side > LARGEST_IMAGE:
-            raise ValueError(f"{classes} classes and {side} pixels are more than a weights file "
-                             "may ask for")
+            raise ValueError(
+                f"{classes} classes and {side} pixels are more than a weights file may ask for"
+            )
         return dataclasses.replace(self, flags={"seed": 0} | self.flags | {"data_dir": None})
-
 
     def build(self) -> keras.Model:
         """The network, its weights as they are at the start; a part of one ends below what is
         missing. Raises ValueError for an architecture that Keras does not take.
         """
         if self.missing:
-            whole = build_model(self.variant, None, self.preprocessing.image_size,
-                                self.dropout_rate)
+            whole = build_model(
+                self.variant, None, self.preprocessing.image_size, self.dropout_rate
+            )
             return surgery.trunk(whole)
         if self.architecture is None:
             # The dropout rate counts: without training, outputs are multiplied by 1 - rate.
-            return build_model(self.variant, len(self.class_names),
-                               self.preprocessing.image_size, self.dropout_rate)
+            return build_model(
+                self.variant,
+                len(self.class_names),
+                self.preprocessing.image_size,
+                self.dropout_rate,
+            )
         try:
             return keras.saving.deserialize_keras_object(self.architecture)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"Keras cannot build its architecture ({reason}); import the modules "
-                             "that register its classes first") from None
+            raise ValueError(
+                f"Keras cannot build its architecture ({reason}); import the modules "
+                "that register its classes first"
+            ) from None
 
 
 def _check_missing(settings):
@@ -147,8 +168,10 @@ def _check_missing(settings):
         raise ValueError("a part of a network is one of the variants, and has no class names")
     last = projection_name(settings.variant)
     if settings.missing != (last,):
-        raise ValueError(f"{settings.variant} without {_shown(settings.missing)} is no part that is "
-                         f"known here; a part lacks {last} alone")
+        raise ValueError(
+            f"{settings.variant} without {_shown(settings.missing)} is no part that is "
+            f"known here; a part lacks {last} alone"
+        )
 
 
 def check_class_names(names: tuple) -> None:
@@ -158,17 +181,20 @@ def check_class_names(names: tuple) -> None:
     for name in names:
         _expect(str, name, "a class name")
         if not name.strip() or len(name) > _LONGEST_NAME:
-            raise ValueError(f"the class name {_shown(name)} is empty or longer than "
-                             f"{_LONGEST_NAME} characters")
+            raise ValueError(
+                f"the class name {_shown(name)} is empty or longer than {_LONGEST_NAME} characters"
+            )
         if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
-            raise ValueError(f"the class name {_shown(name)} holds a control character or a line "
-                             "break")
+            raise ValueError(
+                f"the class name {_shown(name)} holds a control character or a line break"
+            )
 
 
 def _parsed(text):
     if len(text) > _LARGEST_TEXT:
-        raise ValueError(f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are "
-                         "never needed")
+        raise ValueError(
+            f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
+        )
     try:
         return json.loads(text)
     except RecursionError:
@@ -196,8 +222,10 @@ def _check_pixels(pixels, variant):
         channels, smallest = 1 if pixels.channels == 1 else 3, 1
     else:
         channels, smallest = VARIANTS[variant]["channels"], smallest_image_size(variant)
-    for name, least, most in (("image_size", smallest, LARGEST_RESIZE),
-                              ("channels", channels, channels)):
+    for name, least, most in (
+        ("image_size", smallest, LARGEST_RESIZE),
+        ("channels", channels, channels),
+    ):
         _check_integer(getattr(pixels, name), name, least, most)
     _check_integer(pixels.resize, "resize", pixels.image_size, LARGEST_RESIZE)
     if len(pixels.mean) != channels:
@@ -249,8 +277,11 @@ def _check_numbers(values, name):
 
 def _is_number(value):
     """Whether it is a finite number; True and False are none."""
-    return isinstance(value, float) and math.isfinite(value) or (
-        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+    return (
+        isinstance(value, float)
+        and math.isfinite(value)
+        or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+    )
 
 
 def _expect(kind: Any, value: Any, name: str) -> Any:

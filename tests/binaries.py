@@ -1,7 +1,8 @@
-"""The commands of this project for the tests, each in a process of its own that need not import TensorFlow again.
+"""The commands of this project for the tests, each in a process of its own that need not import
+TensorFlow again.
 
-This file is also the program from which those processes are forked: `python tests/binaries.py SOCKET` imports what they all
-import, and then forks for each client that connects.
+This file is also the program from which those processes are forked: `python tests/binaries.py
+SOCKET` imports what they all import, and then forks for each client that connects.
 """
 
 import contextlib
@@ -25,13 +26,22 @@ class Binaries:
         self.programs = Programs(pathlib.Path(self._folder.name))
 
     def __call__(self, *arguments, cwd, status=0):
-        """Returns the standard output of a command, or, where it is to fail with `status`, its one line on standard error.
+        """Returns the standard output of a command, or, where it is to fail with `status`, its one
+        line on standard error.
 
         `self.notes` is what it wrote to standard error.
         """
-        environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-        done = subprocess.run([self.programs.folder / "python", *map(str, arguments)], cwd=cwd, env=environment,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        environment = {
+            name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
+        }
+        done = subprocess.run(
+            [self.programs.folder / "python", *map(str, arguments)],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == status, done.stderr
         self.notes = done.stderr
         if status:
@@ -47,14 +57,22 @@ class Binaries:
 
 
 class Programs:
-    """Programs `alexnet` and `python` in `folder`, which start in milliseconds; close it at the end."""
+    """Programs `alexnet` and `python` in `folder`, which start in milliseconds; close it at the
+    end.
+    """
 
     def __init__(self, folder):
         self.folder, path = folder, f"{folder}/socket"
-        environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-        self._server = subprocess.Popen([sys.executable, __file__, path], env=environment, stdout=subprocess.PIPE, text=True)
+        environment = {
+            name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
+        }
+        self._server = subprocess.Popen(
+            [sys.executable, __file__, path], env=environment, stdout=subprocess.PIPE, text=True
+        )
         for name in ("alexnet", "python"):
-            (folder / name).write_text(f"#!{sys.executable} -IS\n{_CLIENT.format(path=path, name=name)}")
+            (folder / name).write_text(
+                f"#!{sys.executable} -IS\n{_CLIENT.format(path=path, name=name)}"
+            )
             (folder / name).chmod(0o755)
         self._server.stdout.readline()
 

@@ -21,7 +21,8 @@ from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 CLASS_NAMES = ("checked disc", "plain star", "striped disc")
 
@@ -53,13 +54,25 @@ LENET5_PIXELS = Preprocessing(28, 32, 1, (120.0,), 128.0)
 
 
 def write_lenet5(folder, class_names):
-    """Makes `folder` the model directory of a lenet5 with weights as they are at the start, at step 7; returns it."""
+    """Makes `folder` the model directory of a lenet5 with weights as they are at the start, at step
+    7; returns it.
+    """
     keras.utils.set_random_seed(1)
     model, optimizer = build_model("lenet5", len(class_names)), SGD2012()
     optimizer.build(model.trainable_variables)
-    checkpoints.write_settings(folder, {"variant": "lenet5", "image_size": 28, "dropout_rate": 0.5, "class_names": class_names,
-                                        "preprocessing": dataclasses.asdict(LENET5_PIXELS), "flags": {}, "versions": {},
-                                        "commit": "unknown"})
+    checkpoints.write_settings(
+        folder,
+        {
+            "variant": "lenet5",
+            "image_size": 28,
+            "dropout_rate": 0.5,
+            "class_names": class_names,
+            "preprocessing": dataclasses.asdict(LENET5_PIXELS),
+            "flags": {},
+            "versions": {},
+            "commit": "unknown",
+        },
+    )
     checkpoints.save(folder, model, optimizer, {"step": 7, "figures": None})
     return folder
 
@@ -79,21 +92,40 @@ def run():
 
 @pytest.fixture
 def worker_environments():
-    """Makes the environments of two processes that train together on this machine, on ports that are free now;
-    with a chief and a quoted index, as jobs of Kubernetes have them, if asked."""
+    """Makes the environments of two processes that train together on this machine, on ports that
+    are free now; with a chief and a quoted index, as jobs of Kubernetes have them, if asked.
+    """
+
     def make(kubernetes=False):
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
         for one in sockets:
             one.close()
         if kubernetes:
-            (chief, worker) = cluster["worker"]
+            chief, worker = cluster["worker"]
             cluster = {"chief": [chief], "worker": [worker], "evaluator": ["nowhere:1"]}
-            return [os.environ | {"TF_CONFIG": json.dumps(
-                {"cluster": cluster, "task": {"type": kind, "index": "0"}, "environment": "cloud"})}
-                for kind in ("chief", "worker")]
-        return [os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
-                for index in range(2)]
+            return [
+                os.environ
+                | {
+                    "TF_CONFIG": json.dumps(
+                        {
+                            "cluster": cluster,
+                            "task": {"type": kind, "index": "0"},
+                            "environment": "cloud",
+                        }
+                    )
+                }
+                for kind in ("chief", "worker")
+            ]
+        return [
+            os.environ
+            | {
+                "TF_CONFIG": json.dumps(
+                    {"cluster": cluster, "task": {"type": "worker", "index": index}}
+                )
+            }
+            for index in range(2)
+        ]
 
     return make
 

@@ -1,4 +1,7 @@
-"""Files that want more of a reader of weights than arrays: code, memory, time, bytes that are not theirs."""
+"""Files that want more of a reader of weights than arrays:
+
+code, memory, time, bytes that are not theirs.
+"""
 
 import io
 import json
@@ -20,16 +23,39 @@ def pickles(canary):
     command, source = _text(f"touch {canary}"), _text(f"open({str(canary)!r}, 'w')")
     doubled = b"}q\0"
     for depth in range(60):
-        doubled = b"}(" + _text("a") + doubled + _text("b") + b"h" + bytes([depth]) + b"uq" + bytes([depth + 1])
+        doubled = (
+            b"}("
+            + _text("a")
+            + doubled
+            + _text("b")
+            + b"h"
+            + bytes([depth])
+            + b"uq"
+            + bytes([depth + 1])
+        )
     return {
         "os.system": b"\x80\2cposix\nsystem\n" + command + b"\x85R.",
         "eval": b"\x80\2cbuiltins\neval\n" + source + b"\x85R.",
         "Python 2's eval": b"\x80\2c__builtin__\neval\n" + source + b"\x85R.",
-        "exec by STACK_GLOBAL": b"\x80\4" + _text("builtins") + _text("exec") + b"\x93" + source + b"\x85R.",
+        "exec by STACK_GLOBAL": (
+            b"\x80\4" + _text("builtins") + _text("exec") + b"\x93" + source + b"\x85R."
+        ),
         "numpy's own eval": b"\x80\2cnumpy.f2py.crackfortran\nmyeval\n" + source + b"\x85R.",
-        "a dotted name": b"\x80\4" + _text("numpy") + _text("ndarray.tofile") + b"\x93" + _text(str(canary)) + b"\x85R.",
-        "a scalar of objects": (b"\x80\2cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n" + _text("O8") + b"\x85R" + _text("x") +
-                                b"\x86R."),
+        "a dotted name": (
+            b"\x80\4"
+            + _text("numpy")
+            + _text("ndarray.tofile")
+            + b"\x93"
+            + _text(str(canary))
+            + b"\x85R."
+        ),
+        "a scalar of objects": (
+            b"\x80\2cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n"
+            + _text("O8")
+            + b"\x85R"
+            + _text("x")
+            + b"\x86R."
+        ),
         "torch.load within": b"\x80\2ctorch.storage\n_load_from_bytes\n" + _text("x") + b"\x85R.",
         "INST": b"\x80\2(" + command + b"iposix\nsystem\n.",
         "OBJ": b"\x80\2(cposix\nsystem\n" + command + b"o.",
@@ -38,7 +64,9 @@ def pickles(canary):
         "a persistent id of another kind": b"\x80\2(" + _text("module") + command + b"tQ.",
         "state for a class": b"\x80\2cnumpy\nndarray\n}" + _text("x") + _text("y") + b"sb.",
         "a call of a name that is no function": b"\x80\2cnumpy\nndarray\n)R.",
-        "a codec that inflates": b"\x80\2c_codecs\nencode\n" + _text("x") + _text("zlib") + b"\x86R.",
+        "a codec that inflates": (
+            b"\x80\2c_codecs\nencode\n" + _text("x") + _text("zlib") + b"\x86R."
+        ),
         "a far memo": b"\x80\2Nr\xff\xff\xff\xffr\xff\xff\xff\x7f.",
         "a memo that is not there": b"\x80\2h\7.",
         "text of 2^62 bytes": b"\x80\4\x8d" + struct.pack("<Q", 2**62) + b".",
@@ -47,12 +75,22 @@ def pickles(canary):
         "a number of 2^31 digits": b"\x80\2\x8b" + struct.pack("<i", 2**31 - 1) + b".",
         "a tower of tuples": b"\x80\2N" + b"\x85" * 50_000 + b".",
         "a tower of marks": b"\x80\2" + b"(" * 50_000 + b".",
-        "a tower of objects": b"\x80\2c__main__\nA\nq\0" + b"h\0N\x85R" * 5_000 + b"]" + b"\x85b" * 4_999 + b".",
-        "a module without weights": b"\x80\2ctorch.nn\nModule\n)\x81}(" + _text("_parameters") + b"}" + _text("_modules") + b"}ub.",
+        "a tower of objects": (
+            b"\x80\2c__main__\nA\nq\0" + b"h\0N\x85R" * 5_000 + b"]" + b"\x85b" * 4_999 + b"."
+        ),
+        "a module without weights": (
+            b"\x80\2ctorch.nn\nModule\n)\x81}("
+            + _text("_parameters")
+            + b"}"
+            + _text("_modules")
+            + b"}ub."
+        ),
         "an object that is its own state": b"\x80\2c__main__\nA\n)\x81q\0h\0b.",
         "an object as a key": b"\x80\2}c__main__\nA\n)\x81Ns.",
         "one entry twice": b"\x80\2}(" + (_text("a") + b"N") * 2 + b"u.",
-        "getattr of a module": b"\x80\2cbuiltins\ngetattr\ncos\nsystem\n" + _text("x") + b"\x86R" + command + b"\x85R.",
+        "getattr of a module": (
+            b"\x80\2cbuiltins\ngetattr\ncos\nsystem\n" + _text("x") + b"\x86R" + command + b"\x85R."
+        ),
         "a tower as a key": b"\x80\2}N" + b"\x85" * 10_000 + b"Ns.",
         "huge numbers as keys": b"\x80\2}\x8a\x40" + b"\x7f" * 64 + b"Ns.",
         "nothing on the stack": b"\x80\2R.",
@@ -73,11 +111,23 @@ def _as_archive(content, **data):
     return buffer.getvalue()
 
 
-def _tensor(offset=b"K\0", size=b"K\6\x85", stride=b"K\1\x85", numel=b"K\6", what="storage", kind=b"FloatStorage", stored=24):
+def _tensor(
+    offset=b"K\0",
+    size=b"K\6\x85",
+    stride=b"K\1\x85",
+    numel=b"K\6",
+    what="storage",
+    kind=b"FloatStorage",
+    stored=24,
+):
     """An archive of one tensor of 6 numbers, but for what is said."""
-    storage = b"(" + _text(what) + b"ctorch\n" + kind + b"\n" + _text("0") + _text("cpu") + numel + b"tQ"
+    storage = (
+        b"(" + _text(what) + b"ctorch\n" + kind + b"\n" + _text("0") + _text("cpu") + numel + b"tQ"
+    )
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + size + stride + b"\x89NtR"
-    return _as_archive(b"\x80\2}" + _text("features.0.weight") + tensor + b"s.", **{"0": bytes(stored)})
+    return _as_archive(
+        b"\x80\2}" + _text("features.0.weight") + tensor + b"s.", **{"0": bytes(stored)}
+    )
 
 
 def _tensors():
@@ -107,11 +157,26 @@ def _arrays():
     new = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR"
 
     def npy(shape=b"K\6\x85", code="f4", order="<", data=b"U\x18" + bytes(24), again=0):
-        array = (new + b"(K\1" + shape + b"cnumpy\ndtype\n(" + _text(code) + b"K\0K\1tR(K\3" + _text(order) +
-                 b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89")
+        array = (
+            new
+            + b"(K\1"
+            + shape
+            + b"cnumpy\ndtype\n("
+            + _text(code)
+            + b"K\0K\1tR(K\3"
+            + _text(order)
+            + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89"
+        )
         listed = array + data + b"q\1tb" + (array + b"h\1tb") * again
         layers = b"]}" + _text("conv1") + b"](" + listed + b"esa"
-        return npy_header() + b"\x80\2" + new + b"(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89" + layers + b"tb."
+        return (
+            npy_header()
+            + b"\x80\2"
+            + new
+            + b"(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89"
+            + layers
+            + b"tb."
+        )
 
     return {
         "a shape past the data": npy(shape=b"K\7\x85"),
@@ -127,7 +192,9 @@ def _arrays():
         "no data": npy(data=b"N"),
         "an array that is its own data": npy(data=b"h\1"),
         "text beyond Latin-1": npy(data=_text("\u20ac" * 24)),
-        "a hundred arrays over one text": npy(b"M\x98\x3a\x85", data=b"T" + struct.pack("<i", 60_000) + bytes(60_000), again=100),
+        "a hundred arrays over one text": npy(
+            b"M\x98\x3a\x85", data=b"T" + struct.pack("<i", 60_000) + bytes(60_000), again=100
+        ),
     }
 
 
@@ -136,14 +203,26 @@ def _nested_members(count):
     names = [b"%03d.npy" % number for number in range(count)]
     data, entries = npy_header("<f4", "(6,)") + bytes(24), []
     for name in reversed(names):
-        head = struct.pack("<5H3I2H", 20, 0, 0, 0, 0x21, zlib.crc32(data), len(data), len(data), len(name), 0)
+        head = struct.pack(
+            "<5H3I2H", 20, 0, 0, 0, 0x21, zlib.crc32(data), len(data), len(data), len(name), 0
+        )
         entries.append((name, head, len(data)))
         data = b"PK\3\4" + head + name + data
         data = npy_header("|u1", f"({len(data)},)") + data
-    data = data[data.index(b"PK\3\4"):]
-    directory = b"".join(b"PK\1\2\x14\0" + head + struct.pack("<3H2I", 0, 0, 0, 0, len(data) - length - 30 - len(name)) + name
-                         for name, head, length in entries)
-    return data + directory + b"PK\5\6" + struct.pack("<4H2IH", 0, 0, count, count, len(directory), len(data), 0)
+    data = data[data.index(b"PK\3\4") :]
+    directory = b"".join(
+        b"PK\1\2\x14\0"
+        + head
+        + struct.pack("<3H2I", 0, 0, 0, 0, len(data) - length - 30 - len(name))
+        + name
+        for name, head, length in entries
+    )
+    return (
+        data
+        + directory
+        + b"PK\5\6"
+        + struct.pack("<4H2IH", 0, 0, count, count, len(directory), len(data), 0)
+    )
 
 
 def _archives():
@@ -165,8 +244,12 @@ def _archives():
         "objects": zipped(a=npy_header("|O", "(1,)") + pickle.dumps([1])),
         "a shape past the data": zipped(a=npy_header("<f4", "(7,)") + bytes(24)),
         "a huge shape": zipped(a=npy_header("<f4", "(9999999999, 9999999999)") + bytes(24)),
-        "a shape of a thousand sides": zipped(a=npy_header("<f4", "(1, 1, 1, 1, 1, 1, 1, 1, 6)") + bytes(24)),
-        "a header that is a program": zipped(a=npy_header("<f4", "(__import__('os').getpid(),)") + bytes(24)),
+        "a shape of a thousand sides": zipped(
+            a=npy_header("<f4", "(1, 1, 1, 1, 1, 1, 1, 1, 6)") + bytes(24)
+        ),
+        "a header that is a program": zipped(
+            a=npy_header("<f4", "(__import__('os').getpid(),)") + bytes(24)
+        ),
         "a header of 4 GB": zipped(a=b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + bytes(64)),
         "a type that NumPy would evaluate": zipped(a=npy_header("<2f4", "(3,)") + bytes(24)),
         "dates": zipped(a=npy_header("<M8", "(3,)") + bytes(24)),
@@ -190,7 +273,9 @@ def _safetensors():
         "a header that is no text": file(b'{"\xff\xfe": 1}'),
         "a header that is no dict": file(b'{"a": 1}'),
         "a deep header": file(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
-        "numbers without end": file(b'{"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, ' + b"9" * 10_000 + b"]}}"),
+        "numbers without end": file(
+            b'{"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, ' + b"9" * 10_000 + b"]}}"
+        ),
         "an overlap": file({"a": entry(0, 24), "b": entry(12, 36)}, bytes(36)),
         "a gap": file({"a": entry(0, 24), "b": entry(28, 52)}, bytes(52)),
         "a negative offset": file({"a": entry(-24, 0)}),
@@ -201,8 +286,10 @@ def _safetensors():
         "a huge shape": file({"a": entry(0, 24, (2**62, 2**62))}),
         "a negative shape": file({"a": entry(0, 24, (-2, -3))}),
         "a true shape": file({"a": entry(0, 4, (True,))}, bytes(4)),
-        "two entries of one name": file(b'{"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, "a": '
-                                        b'{"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}'),
+        "two entries of one name": file(
+            b'{"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, "a": '
+            b'{"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}'
+        ),
         "a fraction of a shape": file({"a": entry(0, 24, (6.0,))}),
         "an unknown type": file({"a": entry(0, 24, dtype="F4")}),
     }
@@ -232,16 +319,25 @@ def _caffemodels():
         "no shape": model(field(5, bytes(24))),
         "no data": model(field(7, field(1, b"\6"))),
         "data in pieces": model(shaped(6) + field(5, bytes(24))),
-        "an old shape past the data": model(b"".join(field(number, 2**40) for number in (1, 2, 3, 4)) + field(5, bytes(24))),
+        "an old shape past the data": model(
+            b"".join(field(number, 2**40) for number in (1, 2, 3, 4)) + field(5, bytes(24))
+        ),
         "parameters that end early": model(good, kind=b"\x12\13Convolution" + field(106, b"\x20")),
-        "parameters of a million": model(good, kind=b"\x12\13Convolution" + field(106, field(3, 1) * 1_000_000)),
-        "a mean that is no text": field(100, field(1, b"d") + field(2, b"Data") + field(100, field(4, b"\xff"))) + model(good),
+        "parameters of a million": model(
+            good, kind=b"\x12\13Convolution" + field(106, field(3, 1) * 1_000_000)
+        ),
+        "a mean that is no text": (
+            field(100, field(1, b"d") + field(2, b"Data") + field(100, field(4, b"\xff")))
+            + model(good)
+        ),
         "a name that is a number": model(good, name=field(1, 2**40)),
         "a name that is no text": model(good, name=field(1, b"\xff\xfe")),
         "no name": model(good, name=b""),
         "no type": model(good, kind=b""),
         "one name twice": model(good) + model(good),
-        "layers of both versions": model(good) + field(2, field(4, b"conv1") + field(5, 4) + field(6, good)),
+        "layers of both versions": (
+            model(good) + field(2, field(4, b"conv1") + field(5, 4) + field(6, good))
+        ),
         "a million fields": model(good) + field(3, 1) * 1_000_000,
         "20,000 layers": model(good) + model(name=b"\x0a\5relu1") * 20_000,
     }
@@ -253,22 +349,50 @@ def amplifiers(size=2_000_000):
     listed = b"](" + b"N" * 5000 + b"e"
     pickled = {
         "a text for a persistent id": text + b"Q.",
-        "a text for a size": (b"ctorch._utils\n_rebuild_tensor_v2\n((" + _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") +
-                              _text("cpu") + b"K\6tQK\0" + text + text + b"\x89NtR."),
-        "a text for items": b"ccollections\nOrderedDict\n](" + text + b"q\1" + b"h\1" * 98 + b"e\x85R.",
-        "a text encoded again and again": (b"Nc_codecs\nencode\nq\1" + text + _text("latin1") + b"\x86q\2\x87]" +
-                                           b"h\1h\2Ra" * 6000 + b"."),
+        "a text for a size": (
+            b"ctorch._utils\n_rebuild_tensor_v2\n(("
+            + _text("storage")
+            + b"ctorch\nFloatStorage\n"
+            + _text("0")
+            + _text("cpu")
+            + b"K\6tQK\0"
+            + text
+            + text
+            + b"\x89NtR."
+        ),
+        "a text for items": (
+            b"ccollections\nOrderedDict\n](" + text + b"q\1" + b"h\1" * 98 + b"e\x85R."
+        ),
+        "a text encoded again and again": (
+            b"Nc_codecs\nencode\nq\1"
+            + text
+            + _text("latin1")
+            + b"\x86q\2\x87]"
+            + b"h\1h\2Ra" * 6000
+            + b"."
+        ),
         "a long key": b"}" + text + listed + b"s.",
     }
-    deep = b"}q\0" + _text("x" * 190) + b"q\1" + (b"}h\1") * 4000 + b"K\7" + b"s" * 4001 + b"."
+    deep = b"}q\0" + _text("x" * 190) + b"q\1" + b"}h\1" * 4000 + b"K\7" + b"s" * 4001 + b"."
     outer = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89]}"
-    layer, many_sides = field(7, blob(np.ones(1, np.float32))), field(7, field(1, b"\1" * size)) + field(5, bytes(4))
+    layer, many_sides = (
+        field(7, blob(np.ones(1, np.float32))),
+        field(7, field(1, b"\1" * size)) + field(5, bytes(4)),
+    )
     return {f"{name}, .pth": b"\x80\2" + content for name, content in pickled.items()} | {
         "dicts in dicts, archive": _as_archive(b"\x80\2" + deep),
-        "a text for a layer's arrays, .npy": npy_header() + b"\x80\2" + outer + _text("conv1") + text + b"satb.",
-        "a long key of many arrays, .npy": npy_header() + b"\x80\2" + outer + text + listed + b"satb.",
-        "a long name of many arrays, .caffemodel": field(100, field(1, b"x" * size) + field(2, b"y") + layer * 5000),
-        "a shape of many sides, .caffemodel": field(100, field(1, b"x") + field(2, b"y") + field(7, many_sides)),
+        "a text for a layer's arrays, .npy": (
+            npy_header() + b"\x80\2" + outer + _text("conv1") + text + b"satb."
+        ),
+        "a long key of many arrays, .npy": (
+            npy_header() + b"\x80\2" + outer + text + listed + b"satb."
+        ),
+        "a long name of many arrays, .caffemodel": field(
+            100, field(1, b"x" * size) + field(2, b"y") + layer * 5000
+        ),
+        "a shape of many sides, .caffemodel": field(
+            100, field(1, b"x") + field(2, b"y") + field(7, many_sides)
+        ),
     }
 
 
@@ -276,9 +400,21 @@ def attacks(canary):
     """{what it tries: bytes of a file}; any code that one of them runs creates `canary`."""
     found = {}
     for name, content in pickles(canary).items():
-        found |= {f"pickle, {name}, .pth": content, f"pickle, {name}, .npy": npy_header() + content,
-                  f"pickle, {name}, archive": _as_archive(content)}
-    groups = {"tensor": _tensors(), "array": _arrays(), "archive": _archives(), "safetensors": _safetensors(),
-              "caffemodel": _caffemodels()}
-    found |= {f"{group}, {name}": content for group, files in groups.items() for name, content in files.items()}
+        found |= {
+            f"pickle, {name}, .pth": content,
+            f"pickle, {name}, .npy": npy_header() + content,
+            f"pickle, {name}, archive": _as_archive(content),
+        }
+    groups = {
+        "tensor": _tensors(),
+        "array": _arrays(),
+        "archive": _archives(),
+        "safetensors": _safetensors(),
+        "caffemodel": _caffemodels(),
+    }
+    found |= {
+        f"{group}, {name}": content
+        for group, files in groups.items()
+        for name, content in files.items()
+    }
     return found

@@ -34,10 +34,23 @@ LANGUAGES = ("sh", "python", "text")
 # The flags that `with` may change: how much is computed, never what.
 SMALLER = {"image_size", "epochs", "batch_size", "xla"}
 _PORTS = ("8500", "8501")
-_DIRECTIVES = ("not run: ", "in make proof: ", "with ", "instead of ", "first: ", "leaves ", "stays until ")
+_DIRECTIVES = (
+    "not run: ",
+    "in make proof: ",
+    "with ",
+    "instead of ",
+    "first: ",
+    "leaves ",
+    "stays until ",
+)
 # Flags that name what a command writes.
-_WRITTEN = {"train": ["model_dir"], "finetune": ["model_dir"], "describe": ["picture"], "serve": ["emit_config"],
-            "visualize": ["features"]}
+_WRITTEN = {
+    "train": ["model_dir"],
+    "finetune": ["model_dir"],
+    "describe": ["picture"],
+    "serve": ["emit_config"],
+    "visualize": ["features"],
+}
 
 
 @dataclasses.dataclass
@@ -61,7 +74,10 @@ class Block:
 
 
 def blocks(page: str, text: str) -> list[Block]:
-    """The blocks of a page. Raises ValueError where one cannot be read or a comment is not understood."""
+    """The blocks of a page.
+
+    Raises ValueError where one cannot be read or a comment is not understood.
+    """
     found, directives, lines = [], [], iter(enumerate(text.splitlines(), 1))
     for number, line in lines:
         if match := re.fullmatch(r"<!-- journey: (.+) -->", line):
@@ -76,18 +92,31 @@ def blocks(page: str, text: str) -> list[Block]:
                 content.append(inner)
             else:
                 raise ValueError(f"{page}:{number}: the block does not end")
-            found.append(Block(page, number, language, "\n".join(content) + "\n", **_read(directives, f"{page}:{number}")))
+            found.append(
+                Block(
+                    page,
+                    number,
+                    language,
+                    "\n".join(content) + "\n",
+                    **_read(directives, f"{page}:{number}"),
+                )
+            )
             directives = []
         elif directives:
             raise ValueError(f"{page}:{number}: a comment for the journeys stands before no block")
-        elif "```" in line or "<!-- journey" in line or re.match(r"(    |\t)\s*[^\s*-]", line) and not _in_list(text, number):
+        elif (
+            "```" in line
+            or "<!-- journey" in line
+            or re.match(r"(    |\t)\s*[^\s*-]", line)
+            and not _in_list(text, number)
+        ):
             raise ValueError(f"{page}:{number}: blocks are fenced, at the start of a line")
     return found
 
 
 def _in_list(text, number):
     """Whether an indented line belongs to an item of a list."""
-    for line in reversed(text.splitlines()[:number - 1]):
+    for line in reversed(text.splitlines()[: number - 1]):
         if re.match(r"\s*([*-]|\d+\.) ", line):
             return True
         if not line.startswith(" "):
@@ -108,7 +137,10 @@ def _read(directives, place):
             read["flags"] += tuple(shlex.split(rest))
             changed = {flag.removeprefix("--").partition("=")[0] for flag in read["flags"]}
             if not changed <= SMALLER:
-                raise ValueError(f"{place}: {', '.join(sorted(changed - SMALLER))} would change what the page does")
+                raise ValueError(
+                    f"{place}: {', '.join(sorted(changed - SMALLER))} would change what the page"
+                    " does"
+                )
         elif kind == "instead of ":
             old, new = shlex.split(rest)
             read["instead"] += ((old, new),)
@@ -131,13 +163,21 @@ def commands(text):
 
 
 def with_flags(text: str, changes: tuple) -> str:
-    """A block with the flags `changes` in each command that has them. Raises ValueError if none has one of them."""
+    """A block with the flags `changes` in each command that has them.
+
+    Raises ValueError if none has one of them.
+    """
     lines, used = [], set()
     for line in text.replace("\\\n", " ").splitlines():
         match = re.match(r"((?:\S+='[^']*' +)*alexnet ([a-z-]+) )([^#]*)(.*)", line)
         for change in changes if match else ():
             name = change.removeprefix("--").partition("=")[0]
-            if name in importlib.import_module(f"alexnet_tf.commands.{match[2].replace('-', '_')}").FLAGS:
+            if (
+                name
+                in importlib.import_module(
+                    f"alexnet_tf.commands.{match[2].replace('-', '_')}"
+                ).FLAGS
+            ):
                 used.add(change)
                 words = [word for word in match[3].split() if not word.startswith(f"--{name}=")]
                 line = f"{match[1]}{' '.join([*words, change])} {match[4]}"
@@ -152,7 +192,11 @@ def written(text):
     """What the flags of a block's commands say that they write."""
     paths = []
     for name, arguments in commands(text):
-        given = dict(argument[2:].split("=", 1) for argument in arguments if argument.startswith("--") and "=" in argument)
+        given = dict(
+            argument[2:].split("=", 1)
+            for argument in arguments
+            if argument.startswith("--") and "=" in argument
+        )
         for flag in ["output", "json", *_WRITTEN.get(name, ())]:
             paths += [given[flag]] if flag in given else []
     return paths
@@ -163,8 +207,13 @@ class Journey:
 
     def __init__(self, world, programs, proof=False):
         self._world, self._proof, self._running = world, proof, contextlib.ExitStack()
-        self._environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-        self._environment |= {"PATH": f"{programs}:{self._environment['PATH']}", "CUDA_VISIBLE_DEVICES": "-1"}
+        self._environment = {
+            name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
+        }
+        self._environment |= {
+            "PATH": f"{programs}:{self._environment['PATH']}",
+            "CUDA_VISIBLE_DEVICES": "-1",
+        }
         self._ports = {}
         self.ran = 0
 
@@ -175,7 +224,10 @@ class Journey:
         self._running.close()
 
     def run(self, block):
-        """Runs a block, unless it says otherwise. Raises AssertionError if it fails or leaves less than it should."""
+        """Runs a block, unless it says otherwise.
+
+        Raises AssertionError if it fails or leaves less than it should.
+        """
         if block.language == "text" or block.not_run or block.in_proof and not self._proof:
             return
         text = block.text
@@ -200,34 +252,64 @@ class Journey:
         self.ran += 1
 
     def shell(self, text, name):
-        """Runs a script of bash. Raises AssertionError unless each command of it ends with status 0."""
-        done = subprocess.run(["bash", "-e", "-o", "pipefail", "-c", text], cwd=self._world, env=self._environment,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert done.returncode == 0, f"{name} ended with status {done.returncode}:\n{text}\n{done.stdout}"
+        """Runs a script of bash.
+
+        Raises AssertionError unless each command of it ends with status 0.
+        """
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", text],
+            cwd=self._world,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, (
+            f"{name} ended with status {done.returncode}:\n{text}\n{done.stdout}"
+        )
         assert "Traceback" not in done.stdout, f"{name}:\n{done.stdout}"
         return done.stdout
 
     def _with_free_ports(self, text):
-        """A block with ports that nobody else on this machine uses instead of those that the pages name."""
+        """A block with ports that nobody else on this machine uses instead of those that the pages
+        name.
+        """
         if any(f":{port}" in text for port in _PORTS) or "alexnet serve " in text:
             for port in _PORTS if not self._ports else ():
                 with socket.create_server(("127.0.0.1", 0)) as free:
                     self._ports[port] = str(free.getsockname()[1])
         for port, free in self._ports.items():
             text = text.replace(f":{port}", f":{free}")
-        return re.sub(r"(alexnet serve (?!.*--emit_config).*)",
-                      lambda match: f"{match[1]} --port={self._ports['8500']} --rest_api_port={self._ports['8501']}", text)
+        return re.sub(
+            r"(alexnet serve (?!.*--emit_config).*)",
+            lambda match: (
+                f"{match[1]} --port={self._ports['8500']} --rest_api_port={self._ports['8501']}"
+            ),
+            text,
+        )
 
     def _start(self, text, block):
         with open(self._world / ".running.log", "w") as log:
-            process = subprocess.Popen(["bash", "-c", f"exec {text}"], cwd=self._world, env=self._environment,
-                                       stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {text}"],
+                cwd=self._world,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._running.callback(process.wait)
         self._running.callback(process.terminate)
         url = self._with_free_ports(block.stays)
         while True:  # until it answers or ends; a test that hangs is ended by whoever runs it
-            assert process.poll() is None, f"{block} ended:\n{(self._world / '.running.log').read_text()}"
-            with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url):
+            assert process.poll() is None, (
+                f"{block} ended:\n{(self._world / '.running.log').read_text()}"
+            )
+            with (
+                contextlib.suppress(urllib.error.URLError, ConnectionError),
+                urllib.request.urlopen(url),
+            ):
                 return
             time.sleep(0.05)
 
@@ -238,8 +320,12 @@ def draw(folder, classes, numbers):
         (folder / name).mkdir(parents=True)
         for number in numbers:
             suffix = ".jpg" if name != "iris" or number % 2 == 0 else ".png"
-            (folder / name / f"{number}{suffix}").write_bytes(shapes.draw_jpeg("train", 10 * number + shape))
+            (folder / name / f"{number}{suffix}").write_bytes(
+                shapes.draw_jpeg("train", 10 * number + shape)
+            )
 
 
-BLOCKS = {path.relative_to(ROOT).as_posix(): blocks(path.relative_to(ROOT).as_posix(), path.read_text())
-          for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))}
+BLOCKS = {
+    path.relative_to(ROOT).as_posix(): blocks(path.relative_to(ROOT).as_posix(), path.read_text())
+    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
+}

@@ -1,4 +1,6 @@
-"""Picture files of every kind that people bring, drawn here, each with what it is meant to look like according to Pillow."""
+"""Picture files of every kind that people bring, drawn here, each with what it is meant to look
+like according to Pillow.
+"""
 
 import io
 import struct
@@ -82,7 +84,9 @@ def gif(
     frames=1,
     before=b"",
 ):
-    """A GIF by hand, its pixels in codes that are not compressed; `numbers` is uint8 [height, width] of the first frame."""
+    """A GIF by hand, its pixels in codes that are not compressed; `numbers` is uint8 [height,
+    width] of the first frame.
+    """
     height, width = numbers.shape
     if interlaced:
         numbers = numbers[

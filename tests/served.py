@@ -15,7 +15,14 @@ from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.serving import grpc_api, monitoring, rest_api, versions
 
-CLASS_NAMES = ["checked disc", "plain star", "striped disc", "ringed star", "dotted disc", "plain disc"]
+CLASS_NAMES = [
+    "checked disc",
+    "plain star",
+    "striped disc",
+    "ringed star",
+    "dotted disc",
+    "plain disc",
+]
 SIZES = [1, 2, 4, 8]
 
 
@@ -28,13 +35,20 @@ def write_export(path, seed=1):
 
 
 class Served:
-    """A server in this process: `url` of its REST interface, `address` of its gRPC one, `core` the versions.Server."""
+    """A server in this process:
+
+    `url` of its REST interface, `address` of its gRPC one, `core` the versions.Server.
+    """
 
     def __init__(self, folder):
         # Polled by the tests alone.
-        self.core = versions.Server("alexnet", folder, poll_seconds=threading.TIMEOUT_MAX, metrics=monitoring.Metrics())
+        self.core = versions.Server(
+            "alexnet", folder, poll_seconds=threading.TIMEOUT_MAX, metrics=monitoring.Metrics()
+        )
         self._loop, started = asyncio.new_event_loop(), concurrent.futures.Future()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve(started)])
+        self._thread = threading.Thread(
+            target=self._loop.run_until_complete, args=[self._serve(started)]
+        )
         self._thread.start()
         port, grpc_port = started.result()
         self.url, self.address = f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}"

@@ -1,4 +1,6 @@
-"""What cannot be read is named, counted and passed over, the same way on a resume and for every number of workers."""
+"""What cannot be read is named, counted and passed over, the same way on a resume and for every
+number of workers.
+"""
 
 import os
 import pathlib
@@ -23,7 +25,9 @@ PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=
 
 @pytest.fixture
 def damaged(picture_folder):
-    """The folder as it was opened, and two training pictures that have been cut since, as has one to evaluate."""
+    """The folder as it was opened, and two training pictures that have been cut since, as has one
+    to evaluate.
+    """
     dataset = datasets.open_dataset("folder", picture_folder)
     train, test = picture_folder / "train", picture_folder / "test"
     victims = [train / CLASS_NAMES[0] / "1.jpg", sorted((train / CLASS_NAMES[1]).glob("*.png"))[0]]
@@ -33,20 +37,27 @@ def damaged(picture_folder):
 
 
 def batches(split, count, **arguments):
-    return list(pipeline.training_batches(split, PIXELS, 4, seed=0, **arguments).take(count).as_numpy_iterator())
+    return list(
+        pipeline.training_batches(split, PIXELS, 4, seed=0, **arguments)
+        .take(count)
+        .as_numpy_iterator()
+    )
 
 
 def test_every_batch_is_full_and_a_bad_picture_gives_way_to_the_next_one(damaged):
     dataset, names = damaged
     numbers = {dataset.train.name_of(number): number for number in range(24)}
     epoch = batches(dataset.train, 6)
-    rows = {key: np.concatenate([batch[key] for batch in epoch]) for key in ("image", "label", "bad")}
+    rows = {
+        key: np.concatenate([batch[key] for batch in epoch]) for key in ("image", "label", "bad")
+    }
     assert rows["image"].shape == (24, 28, 28, 1)
     assert sorted(rows["bad"][rows["bad"] >= 0]) == sorted(numbers[name] for name in names)
     order = [int(stub["picture"]) for stub in dataset.train.stubs(tf.constant(0, tf.int64))]
     for number in (numbers[name] for name in names):
         place = order.index(number)
-        assert rows["bad"][place] == number and rows["image"][place].std() > 1  # a picture, not a blank
+        # a picture, not a blank
+        assert rows["bad"][place] == number and rows["image"][place].std() > 1
         assert rows["label"][place] == (number + 1) // 8  # that of the next picture
     assert np.bincount(rows["label"]).tolist() == [8, 8, 8]
 
@@ -57,10 +68,14 @@ def test_the_same_pictures_give_way_from_any_step_on_and_on_every_worker(damaged
     for expected, again in zip(whole[5:], batches(split, 7, first_step=5)):
         for key in ("image", "label", "bad"):
             np.testing.assert_array_equal(again[key], expected[key])
-    shares = [batches(split, 12, context=tf.distribute.InputContext(2, worker, 2)) for worker in range(2)]
+    shares = [
+        batches(split, 12, context=tf.distribute.InputContext(2, worker, 2)) for worker in range(2)
+    ]
     for expected, *parts in zip(whole, *shares):
         for key in ("image", "label", "bad"):
-            np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), expected[key])
+            np.testing.assert_array_equal(
+                np.concatenate([part[key] for part in parts]), expected[key]
+            )
 
 
 def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
@@ -69,8 +84,18 @@ def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
     model, rule = build_model("lenet5", 3), SGD2012(0.01)
     plan = loop.Plan(batch_size=4, epochs=epochs, schedule="constant", xla="off", **changes)
     callbacks = [Stop(stop_after)] if stop_after else ()
-    figures = loop.train(tf.distribute.get_strategy(), model, rule, dataset, PIXELS, plan, str(model_dir), callbacks,
-                             progress=bar, note=lines.append)
+    figures = loop.train(
+        tf.distribute.get_strategy(),
+        model,
+        rule,
+        dataset,
+        PIXELS,
+        plan,
+        str(model_dir),
+        callbacks,
+        progress=bar,
+        note=lines.append,
+    )
     return [np.asarray(weight) for weight in model.weights], figures, lines, bar.lines
 
 
@@ -91,22 +116,29 @@ def test_training_goes_on_names_each_once_and_counts_them(damaged, tmp_path):
     assert len(told) == 2 and all(any(name in line for line in told) for name in names)
     assert all("Invalid" in line for line in told)  # the reason
     assert bar[-1].endswith(", 2 bad pictures")
-    assert [row["bad_pictures"] for row in metrics.read_log(tmp_path / "whole") if "loss" not in row][-1] == 2
-    assert (figures["examples"], figures["bad_pictures"]) == (8, 1)  # evaluation leaves its own out, and says so
+    assert [
+        row["bad_pictures"] for row in metrics.read_log(tmp_path / "whole") if "loss" not in row
+    ][-1] == 2
+    # evaluation leaves its own out, and says so
+    assert (figures["examples"], figures["bad_pictures"]) == (8, 1)
 
     train(dataset, tmp_path / "resumed", stop_after=5)
     assert checkpoints.newest_step(tmp_path / "resumed") == 5
     resumed, _, lines, _ = train(dataset, tmp_path / "resumed")
     for one, other in zip(resumed, weights):
         np.testing.assert_array_equal(one, other)
-    state = [row["bad_pictures"] for row in metrics.read_log(tmp_path / "resumed") if "loss" not in row]
+    state = [
+        row["bad_pictures"] for row in metrics.read_log(tmp_path / "resumed") if "loss" not in row
+    ]
     assert state[-1] == 2
 
 
 @pytest.mark.parametrize("most", [0, 1])
 def test_more_than_allowed_stop_the_run_and_are_named(damaged, tmp_path, most):
     dataset, names = damaged
-    with pytest.raises(UserError, match=rf"2 pictures cannot be read, more than max_bad_pictures={most}: ") as error:
+    with pytest.raises(
+        UserError, match=rf"2 pictures cannot be read, more than max_bad_pictures={most}: "
+    ) as error:
         train(dataset, tmp_path, max_bad_pictures=most)
     assert all(name in str(error.value) for name in names)
 
@@ -117,28 +149,47 @@ def spoiled(folder):
     png = next(folder.glob("*.png")).read_bytes()
     huge = bytearray(png)
     huge[16:24] = (50_000).to_bytes(4, "big") * 2
-    files = {b"empty.jpg": b"", b"text.jpg": b"<html>not found</html>", b"cut.jpg": jpeg[:2000], b"cut.png": png[:2000],
-             b"head.jpg": jpeg[:3], b"huge.png": bytes(huge) + b"\0", "ünï\n.jpg".encode(): b"x", b"\xff\xfe.jpg": b"y"}
+    files = {
+        b"empty.jpg": b"",
+        b"text.jpg": b"<html>not found</html>",
+        b"cut.jpg": jpeg[:2000],
+        b"cut.png": png[:2000],
+        b"head.jpg": jpeg[:3],
+        b"huge.png": bytes(huge) + b"\0",
+        "ünï\n.jpg".encode(): b"x",
+        b"\xff\xfe.jpg": b"y",
+    }
     for name, content in files.items():
         pathlib.Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(content)
     os.mkfifo(folder / "pipe.jpg")
     (folder / "nowhere.jpg").symlink_to("gone.jpg")
     (folder / "circle.jpg").symlink_to("circle.jpg")
-    return {"empty.jpg": "neither JPEG, PNG, GIF, BMP nor WebP", "text.jpg": "neither JPEG", "cut.jpg": "Invalid JPEG",
-            "cut.png": "PNG", "head.jpg": "JPEG", "huge.png": "promises more than 89478485 pixels",
-            r"\n.jpg'": "neither", r"\xff\xfe.jpg'": "neither",
-            "pipe.jpg": "neither a file nor a folder", "nowhere.jpg": "a link that leads nowhere",
-            "circle.jpg": "a link that leads nowhere"}
+    return {
+        "empty.jpg": "neither JPEG, PNG, GIF, BMP nor WebP",
+        "text.jpg": "neither JPEG",
+        "cut.jpg": "Invalid JPEG",
+        "cut.png": "PNG",
+        "head.jpg": "JPEG",
+        "huge.png": "promises more than 89478485 pixels",
+        r"\n.jpg'": "neither",
+        r"\xff\xfe.jpg'": "neither",
+        "pipe.jpg": "neither a file nor a folder",
+        "nowhere.jpg": "a link that leads nowhere",
+        "circle.jpg": "a link that leads nowhere",
+    }
 
 
-def test_what_is_bad_at_the_start_is_left_out_named_and_counted(picture_folder, tmp_path, monkeypatch):
+def test_what_is_bad_at_the_start_is_left_out_named_and_counted(
+    picture_folder, tmp_path, monkeypatch
+):
     class_folder = picture_folder / "train" / CLASS_NAMES[0]
     expected = spoiled(class_folder)
     locked = class_folder / "locked.jpg"
     locked.write_bytes(b"x")
 
     def open_unless_locked(name, *arguments):
-        if os.fsencode(name).endswith(b"locked.jpg"):  # the tests may run as root, who may read everything
+        # the tests may run as root, who may read everything
+        if os.fsencode(name).endswith(b"locked.jpg"):
             raise PermissionError(13, "Permission denied", name)
         return open(name, *arguments)
 
@@ -150,7 +201,9 @@ def test_what_is_bad_at_the_start_is_left_out_named_and_counted(picture_folder, 
         (line,) = [line for line in dataset.bad_pictures if f"{name} cannot" in line]
         assert reason in line and line.isprintable()
     assert len(list(dataset.train.read(None))) == 24
-    with pytest.raises(UserError, match=r"12 pictures cannot be read, more than max_bad_pictures=10: /"):
+    with pytest.raises(
+        UserError, match=r"12 pictures cannot be read, more than max_bad_pictures=10: /"
+    ):
         train(dataset, tmp_path / "model")
 
 
@@ -167,17 +220,25 @@ def test_class_folders_without_readable_pictures_or_printable_names_are_refused(
         path.write_text("no picture")
     with pytest.raises(UserError, match=f"{CLASS_NAMES[1]} holds no picture that can be read"):
         datasets.open_dataset("folder", picture_folder)
-    os.rename(picture_folder / "train" / CLASS_NAMES[1], os.fsencode(picture_folder / "train") + b"/caf\xe9")
+    os.rename(
+        picture_folder / "train" / CLASS_NAMES[1],
+        os.fsencode(picture_folder / "train") + b"/caf\xe9",
+    )
     with pytest.raises(UserError, match=r"b'caf\\xe9' has a name that cannot be printed"):
         datasets.open_dataset("folder", picture_folder)
 
 
-def test_evaluation_says_what_it_leaves_out_and_refuses_nothing_at_all(damaged, picture_folder, capsys):
+def test_evaluation_says_what_it_leaves_out_and_refuses_nothing_at_all(
+    damaged, picture_folder, capsys
+):
     split = damaged[0].evaluation
     strategy, model = tf.distribute.get_strategy(), build_model("lenet5", 3)
     whole = evaluation.evaluate_split(strategy, model, PIXELS, split, 4)
     assert (whole["examples"], whole["bad_pictures"]) == (8, 1)
-    assert "1 of the 9 pictures of test cannot be read and are not counted: /" in capsys.readouterr().err
+    assert (
+        "1 of the 9 pictures of test cannot be read and are not counted: /"
+        in capsys.readouterr().err
+    )
     for path in (picture_folder / "test").glob("*/*"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="No picture of test can be read"):
@@ -192,10 +253,17 @@ def records(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("harm,first_lost", [
-    (lambda content: content[:len(content) // 2], 25), (lambda content: b"", 0),
-    (lambda content: content[:9000] + bytes([content[9000] ^ 1]) + content[9001:], 13)])
-def test_records_behind_damage_are_counted_and_the_others_keep_their_places(records, harm, first_lost):
+@pytest.mark.parametrize(
+    "harm,first_lost",
+    [
+        (lambda content: content[: len(content) // 2], 25),
+        (lambda content: b"", 0),
+        (lambda content: content[:9000] + bytes([content[9000] ^ 1]) + content[9001:], 13),
+    ],
+)
+def test_records_behind_damage_are_counted_and_the_others_keep_their_places(
+    records, harm, first_lost
+):
     split = datasets.open_dataset("tiny_pictures", records).train
     file = next(records.rglob("*.tfrecord*"))
     content = file.read_bytes()
@@ -206,10 +274,15 @@ def test_records_behind_damage_are_counted_and_the_others_keep_their_places(reco
         found = [stub["serialized"].numpy() for stub in split.stubs(None)]
         lost = found.index(b"")
         assert found == whole[:lost] + [b""] * (45 - lost)
-        assert split.fault_of(lost) == "the file is damaged there, or before" and file.name in split.name_of(lost)
+        assert split.fault_of(
+            lost
+        ) == "the file is damaged there, or before" and file.name in split.name_of(lost)
         assert lost == first_lost
         if lost:
             bad = np.concatenate([batch["bad"] for batch in batches(split, 11)])
-            assert len(set(bad.tolist()) - {-1}) >= 45 - lost - 1 and bad.max(initial=-1, where=bad < lost) == -1
+            assert (
+                len(set(bad.tolist()) - {-1}) >= 45 - lost - 1
+                and bad.max(initial=-1, where=bad < lost) == -1
+            )
     finally:
         file.write_bytes(cut)

@@ -38,14 +38,18 @@ def save(directory, trained, step):
 def test_restores_weights_velocities_and_state_and_keeps_two(tmp_path, trained):
     for step in (5, 10, 15):
         saved = save(tmp_path, trained, step)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000010", "step-00000015"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000010",
+        "step-00000015",
+    ]
     for variable in (*trained[0].trainable_variables, *trained[1].velocities):
         variable.assign(variable * 0)
     assert checkpoints.restore(tmp_path, *trained) == {"step": 15}
     for value, expected in zip(values(*trained), saved):
         np.testing.assert_array_equal(value, expected)
     assert int(trained[1].iterations.numpy()) == 15
-    with np.load(tmp_path / "checkpoints/step-00000015/weights.npz") as arrays:  # plain NumPy reads it
+    # plain NumPy reads it
+    with np.load(tmp_path / "checkpoints/step-00000015/weights.npz") as arrays:
         assert sorted(arrays) == ["fc1/bias", "fc1/kernel", "fc2/bias", "fc2/kernel"]
 
 
@@ -59,7 +63,7 @@ def damage(checkpoint, how):
     weights = checkpoint / "weights.npz"
     content = bytearray(weights.read_bytes())
     if how == "truncated":
-        weights.write_bytes(content[:len(content) // 2])
+        weights.write_bytes(content[: len(content) // 2])
     elif how == "flipped byte":
         content[content.index(b"\x93NUMPY") + 130] ^= 1  # in the data of the first array
         weights.write_bytes(content)
@@ -89,7 +93,9 @@ def test_every_byte_is_guarded(tmp_path, trained, file):
     path = tmp_path / "checkpoints/step-00000005" / file
     content = path.read_bytes()
     for position in range(0, len(content), 7):
-        path.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1:])
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :]
+        )
         with pytest.raises(UserError, match="none of its 1 checkpoints"):
             checkpoints.restore(tmp_path, *trained, report=lambda line: None)
     path.write_bytes(content)
@@ -101,15 +107,20 @@ def test_weights_that_are_not_finite_are_not_stored(tmp_path, trained):
     trained[0].get_layer("fc2").bias.assign([1.0, np.nan])
     with pytest.raises(UserError, match="fc2/bias is not finite after step 10"):
         save(tmp_path, trained, 10)
-    assert checkpoints.newest_step(tmp_path) == 5 and checkpoints.restore(tmp_path, *trained) == {"step": 5}
+    assert checkpoints.newest_step(tmp_path) == 5 and checkpoints.restore(tmp_path, *trained) == {
+        "step": 5
+    }
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, trained):
     before = save(tmp_path, trained, 5)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # bytes a file; Python ignores the signal and gets the error
+    # bytes a file; Python ignores the signal and gets the error
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
     try:
-        with pytest.raises(UserError, match="step 10 could not be written .*File too large.*; make room"):
+        with pytest.raises(
+            UserError, match="step 10 could not be written .*File too large.*; make room"
+        ):
             save(tmp_path, trained, 10)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -18,8 +18,12 @@ PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=
 
 def start():
     """One service in a process of its own, on a free port, and its address."""
-    process = subprocess.Popen([sys.executable, "-m", "alexnet_tf.data_service", "--port=0"], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alexnet_tf.data_service", "--port=0"],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     return process, process.stdout.readline().removeprefix("serving at ").strip()
 
 
@@ -35,7 +39,8 @@ def services():
 
 def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, services):
     split = datasets.open_dataset("folder", picture_folder).train
-    here = pipeline.training_batches(split, PIXELS, 4, 5, first_step=3).take(9)  # into the third epoch
+    # into the third epoch
+    here = pipeline.training_batches(split, PIXELS, 4, 5, first_step=3).take(9)
     there = pipeline.training_batches(split, PIXELS, 4, 5, first_step=3, services=services).take(9)
     pairs = list(zip(here.as_numpy_iterator(), there.as_numpy_iterator()))
     assert len(pairs) == 9
@@ -64,8 +69,10 @@ def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):
     assert len(ways) == 1  # no other way was tried
 
 
-@pytest.mark.parametrize("address,message", [
-    ("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")])
+@pytest.mark.parametrize(
+    "address,message",
+    [("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")],
+)
 def test_an_address_where_nothing_answers_is_refused(address, message):
     with pytest.raises(UserError, match=message):
         pipeline.check_reachable([address])

@@ -18,9 +18,15 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=["even", "odd"])}))
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(names=["even", "odd"]),
+                }
+            ),
+        )
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}
@@ -36,7 +42,9 @@ class TinySentences(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"text": tfds.features.Text()}))
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict({"text": tfds.features.Text()})
+        )
 
     def _split_generators(self, dl_manager):
         raise AssertionError("refused before it is prepared")
@@ -52,7 +60,11 @@ def pictures_in(split, epoch_seed=None):
 def test_folder_is_read_whole_and_labels_are_the_sorted_names(picture_folder):
     dataset = datasets.open_dataset("folder", picture_folder)
     assert dataset.class_names == CLASS_NAMES
-    assert (dataset.train.examples, dataset.evaluation.examples, dataset.evaluation.name) == (24, 9, "test")
+    assert (dataset.train.examples, dataset.evaluation.examples, dataset.evaluation.name) == (
+        24,
+        9,
+        "test",
+    )
     for record in dataset.train.read(None):
         path = dataset.train.name_of(int(record["picture"]))
         assert f"/{CLASS_NAMES[int(record['label'])]}/" in path
@@ -60,20 +72,31 @@ def test_folder_is_read_whole_and_labels_are_the_sorted_names(picture_folder):
 
 
 def test_order_is_a_function_of_the_seed_for_folder_and_tfds(picture_folder, tmp_path):
-    for dataset in (datasets.open_dataset("folder", picture_folder), datasets.open_dataset("tiny_pictures", tmp_path / "tfds")):
+    for dataset in (
+        datasets.open_dataset("folder", picture_folder),
+        datasets.open_dataset("tiny_pictures", tmp_path / "tfds"),
+    ):
         split = dataset.train
         orders = [pictures_in(split, seed) for seed in (1, 1, 2)]
         assert orders[0] == orders[1] != orders[2]
-        assert sorted(orders[0]) == sorted(orders[2]) == pictures_in(split) == list(range(split.examples))
+        assert (
+            sorted(orders[0])
+            == sorted(orders[2])
+            == pictures_in(split)
+            == list(range(split.examples))
+        )
 
 
 def test_tfds_without_a_second_split_is_divided_and_says_so(tmp_path):
     dataset = datasets.open_dataset("tiny_pictures", tmp_path)
     assert (dataset.train.examples, dataset.evaluation.examples) == (45, 5)
     assert "no validation or test split" in dataset.notes[0]
-    values = {name: [int(tf.io.decode_jpeg(record["image"])[0, 0, 0]) for record in split.read(None)]
-              for name, split in (("train", dataset.train), ("evaluation", dataset.evaluation))}
-    assert len(set(values["train"]) | set(values["evaluation"])) == 50  # each picture is in one of them
+    values = {
+        name: [int(tf.io.decode_jpeg(record["image"])[0, 0, 0]) for record in split.read(None)]
+        for name, split in (("train", dataset.train), ("evaluation", dataset.evaluation))
+    }
+    # each picture is in one of them
+    assert len(set(values["train"]) | set(values["evaluation"])) == 50
 
 
 def test_folder_without_a_second_split_is_divided_by_class(picture_folder):
@@ -82,12 +105,16 @@ def test_folder_without_a_second_split_is_divided_by_class(picture_folder):
     assert dataset.train.examples + count == 24 and 3 <= count <= 6
     assert {int(record["label"]) for record in dataset.evaluation.read(None)} == {0, 1, 2}
     again = datasets.open_dataset("folder", picture_folder / "train", seed=4)
-    assert [dataset.evaluation.name_of(i) for i in range(count)] == [again.evaluation.name_of(i) for i in range(count)]
+    assert [dataset.evaluation.name_of(i) for i in range(count)] == [
+        again.evaluation.name_of(i) for i in range(count)
+    ]
     assert f"{count} of 24 pictures, drawn per class with seed=4" in dataset.notes[0]
 
 
 def test_shapes_are_the_same_wherever_they_are_drawn():
-    assert shapes.draw_jpeg("train", 3) == shapes.draw_jpeg("train", 3) != shapes.draw_jpeg("test", 3)
+    assert (
+        shapes.draw_jpeg("train", 3) == shapes.draw_jpeg("train", 3) != shapes.draw_jpeg("test", 3)
+    )
     height, width, channels = tf.io.decode_jpeg(shapes.draw_jpeg("test", 11)).shape
     assert channels == 3 and {height, width} <= set(range(144, 289))
 
@@ -105,10 +132,18 @@ def spoil(folder, what):
         (folder / "test" / CLASS_NAMES[0]).rename(folder / "test/else")
 
 
-@pytest.mark.parametrize("what,message", [
-    ("missing", "is not a folder"), ("empty class", f"{CLASS_NAMES[1]} holds no picture"),
-    ("one class", "holds 1 class folder; a classifier needs at least 2"),
-    ("other classes", r"test: else is none of the 3 classes \(checked disc, plain star, striped disc\)")])
+@pytest.mark.parametrize(
+    "what,message",
+    [
+        ("missing", "is not a folder"),
+        ("empty class", f"{CLASS_NAMES[1]} holds no picture"),
+        ("one class", "holds 1 class folder; a classifier needs at least 2"),
+        (
+            "other classes",
+            r"test: else is none of the 3 classes \(checked disc, plain star, striped disc\)",
+        ),
+    ],
+)
 def test_what_cannot_be_learned_from_is_refused(picture_folder, what, message):
     spoil(picture_folder, what)
     with pytest.raises(UserError, match=message) as error:
@@ -127,10 +162,14 @@ def test_files_that_are_no_pictures_are_passed_over_and_told(picture_folder):
     (picture_folder / "train" / CLASS_NAMES[0] / ".DS_Store").write_text("x")
     dataset = datasets.open_dataset("folder", picture_folder)
     assert dataset.train.examples == 24
-    assert dataset.notes == (f"{picture_folder}: not used: 1 file of .txt (first train/{CLASS_NAMES[0]}/notes.txt).",)
+    assert dataset.notes == (
+        f"{picture_folder}: not used: 1 file of .txt (first train/{CLASS_NAMES[0]}/notes.txt).",
+    )
 
 
-def test_a_class_of_one_picture_is_kept_for_training_and_a_folder_of_such_classes_refused(picture_folder):
+def test_a_class_of_one_picture_is_kept_for_training_and_a_folder_of_such_classes_refused(
+    picture_folder,
+):
     train = picture_folder / "train"
     for name in CLASS_NAMES[:2]:
         for picture in sorted((train / name).iterdir())[1:]:
@@ -163,11 +202,17 @@ def test_pictures_are_listed_as_training_lists_them(picture_folder, tmp_path, mo
     assert len(files) == 16
     assert [int(record["label"]) for record in split.read(None)] == [0] * 8 + [1] * 8
     monkeypatch.chdir(picture_folder / "train" / CLASS_NAMES[1])
-    assert {int(record["label"]) for record in folders.list_pictures(["."], CLASS_NAMES)[0].read(None)} == {1}
+    assert {
+        int(record["label"]) for record in folders.list_pictures(["."], CLASS_NAMES)[0].read(None)
+    } == {1}
 
 
-@pytest.mark.parametrize("class_names", [("n01440764", "other"), ("tench (n01440764)", "shark (n01484850)")])
-def test_labels_of_listed_pictures_are_found_by_synset_or_by_name(picture_folder, tmp_path, class_names):
+@pytest.mark.parametrize(
+    "class_names", [("n01440764", "other"), ("tench (n01440764)", "shark (n01484850)")]
+)
+def test_labels_of_listed_pictures_are_found_by_synset_or_by_name(
+    picture_folder, tmp_path, class_names
+):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/n01440764").symlink_to(picture_folder / "train" / CLASS_NAMES[0])
     split, _ = folders.list_pictures([tmp_path / "linked"], class_names)

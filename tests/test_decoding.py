@@ -1,4 +1,6 @@
-"""A picture means the same to every reader, to the bit what Pillow makes of it; what is not read is refused by its name."""
+"""A picture means the same to every reader, to the bit what Pillow makes of it; what is not read is
+refused by its name.
+"""
 
 import numpy as np
 import picture_kinds
@@ -71,7 +73,8 @@ def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
         for function in module.decode.get_concrete_function().graph.as_graph_def().library.function
         for node in function.node_def
     }
-    # Of TensorFlow 2.0, every one: a server that knows no WebP refuses such a picture, and serves the others.
+    # Of TensorFlow 2.0, every one: a server that knows no WebP refuses such a picture, and serves
+    # the others.
     assert {one for one in operators if one.startswith("Decode")} == {
         "DecodeJpeg",
         "DecodePng",

@@ -51,8 +51,11 @@ with disk.appearing(sys.argv[1], folder=True) as unfinished:
 
 def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_path):
     def start(what):
-        return subprocess.Popen([sys.executable, "-c", _KILLED, tmp_path / "it", what], text=True,
-                                stdout=subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, "-c", _KILLED, tmp_path / "it", what],
+            text=True,
+            stdout=subprocess.PIPE,
+        )
 
     with start("stay") as staying:
         theirs = pathlib.Path(staying.stdout.readline().strip())
@@ -76,7 +79,10 @@ def _export(folder):
 
 
 def test_exports_at_once_get_a_number_each(tmp_path):
-    processes = [multiprocessing.get_context("spawn").Process(target=_export, args=[tmp_path]) for _ in range(4)]
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=_export, args=[tmp_path])
+        for _ in range(4)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -86,7 +92,15 @@ def test_exports_at_once_get_a_number_each(tmp_path):
 
 def test_versions_are_numbers_that_a_server_takes(tmp_path):
     assert disk.numbered(tmp_path) == {}
-    for name in ("2", "10", "9" * 20, "1.5", ".11.abc.unfinished", "\N{ARABIC-INDIC DIGIT NINE}9", "model"):
+    for name in (
+        "2",
+        "10",
+        "9" * 20,
+        "1.5",
+        ".11.abc.unfinished",
+        "\N{ARABIC-INDIC DIGIT NINE}9",
+        "model",
+    ):
         (tmp_path / name).mkdir()
     (tmp_path / "11").touch()
     assert disk.numbered(tmp_path) == {2: tmp_path / "2", 10: tmp_path / "10"}

@@ -16,7 +16,9 @@ import pytest
 from alexnet_tf.__main__ import COMMANDS
 
 ROOT = pathlib.Path(__file__).parent.parent
-_LEFT_OUT = shutil.ignore_patterns(".*", "models", "build", "dist", "*.egg-info", "node_modules", "__pycache__", "[0-9]*")
+_LEFT_OUT = shutil.ignore_patterns(
+    ".*", "models", "build", "dist", "*.egg-info", "node_modules", "__pycache__", "[0-9]*"
+)
 
 # Runs every command's --help, each in a child of one process that has imported TensorFlow once.
 _ALL_HELPS = """
@@ -47,8 +49,15 @@ json.dump({"helps": helps, "page": str(serve_page.PAGE), "package": __import__("
 def build(kind, source, folder):
     """Builds an "sdist" or a "wheel" of `source`, as pip would without isolation; returns its path."""
     done = subprocess.run(
-        [sys.executable, "-c", f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"],
-        cwd=source, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-c",
+            f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))",
+        ],
+        cwd=source,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return folder / done.stdout.splitlines()[-1]
 
@@ -74,8 +83,21 @@ def installed(wheel, tmp_path_factory):
     """The programs of an environment that has the wheel, and of all else what this environment has."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--no-deps", "--no-index", wheel],
-                   check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            folder,
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            wheel,
+        ],
+        check=True,
+    )
     packages = next(folder.glob("lib/python3*/site-packages"))
     (packages / "others.pth").write_text(str(pathlib.Path(pytest.__file__).parent.parent) + "\n")
     return folder / "bin"
@@ -83,17 +105,39 @@ def installed(wheel, tmp_path_factory):
 
 def run(*command, cwd):
     """A command without anything that the tests' own environment says."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")}
-    return subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")
+    }
+    return subprocess.run(
+        command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
 
 
 def test_the_sdist_is_whole(sdist):
     for folder in ("alexnet_tf", "tools", "tests", "docs", "examples"):
-        there = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*")
-                 if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)}
+        there = {
+            path.relative_to(ROOT)
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)
+        }
         assert not [path for path in there if not (sdist / path).exists()]
-    for name in ("BUILD_NOTES.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
-                 "SECURITY.md", "constraints.txt", "pyproject.toml", "pytest.ini", "ruff.toml", "setup.py"):
+    for name in (
+        "BUILD_NOTES.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "constraints.txt",
+        "pyproject.toml",
+        "pytest.ini",
+        "ruff.toml",
+        "setup.py",
+    ):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes()
 
 
@@ -104,10 +148,17 @@ def test_metadata(wheel):
         metadata = email.message_from_bytes(archive.read(path))
     assert metadata["License-Expression"] == "Apache-2.0" and metadata["License-File"] == "LICENSE"
     assert path.replace("METADATA", "licenses/LICENSE") in names and "alexnet_tf/py.typed" in names
-    assert {"Programming Language :: Python :: 3.11", "Typing :: Typed", "Operating System :: POSIX :: Linux"} <= set(
-        metadata.get_all("Classifier"))
+    assert {
+        "Programming Language :: Python :: 3.11",
+        "Typing :: Typed",
+        "Operating System :: POSIX :: Linux",
+    } <= set(metadata.get_all("Classifier"))
     required = metadata.get_all("Requires-Dist")
-    assert [one for one in required if one.startswith("tensorflow[and-cuda]") and 'extra == "cuda"' in one]
+    assert [
+        one
+        for one in required
+        if one.startswith("tensorflow[and-cuda]") and 'extra == "cuda"' in one
+    ]
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata.get_payload().startswith("# AlexNet for TensorFlow and Keras")
 
@@ -118,16 +169,22 @@ def test_the_list_of_commands_comes_without_tensorflow_in_less_than_a_second(ins
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert listed.returncode == 0 and listed.stderr == ""
     assert all(f"  {name} " in listed.stdout for name in COMMANDS)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1  # of the processor, not of the clock
-    imported = run(installed / "python", "-X", "importtime", "-m", "alexnet_tf", "--help", cwd=tmp_path).stderr
-    assert "alexnet_tf" in imported and not [name for name in ("tensorflow", "keras", "numpy") if name in imported]
+    # of the processor, not of the clock
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    imported = run(
+        installed / "python", "-X", "importtime", "-m", "alexnet_tf", "--help", cwd=tmp_path
+    ).stderr
+    assert "alexnet_tf" in imported and not [
+        name for name in ("tensorflow", "keras", "numpy") if name in imported
+    ]
 
 
 def test_every_help_lists_every_flag(installed, tmp_path):
     done = run(installed / "python", "-c", _ALL_HELPS, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     answer = json.loads(done.stdout)
-    assert pathlib.Path(answer["package"]).is_relative_to(installed.parent)  # the wheel's, no checkout's
+    # the wheel's, no checkout's
+    assert pathlib.Path(answer["package"]).is_relative_to(installed.parent)
     assert answer["helps"].keys() == COMMANDS.keys()
     for name, text in answer["helps"].items():
         text, _, flags = text.rstrip().rpartition("\n")
@@ -146,5 +203,8 @@ def test_an_answer_in_a_process_of_its_own(installed, tmp_path):
     assert "conv1" in done.stdout
     done = run(installed / "alexnet", "serve-page", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == ("alexnet serve-page: --model=models/shapes/alexnet.tflite cannot be read (No such file or directory); "
-                           "alexnet convert writes one.\n")
+    assert (
+        done.stderr
+        == "alexnet serve-page: --model=models/shapes/alexnet.tflite cannot be read (No such file"
+        " or directory); alexnet convert writes one.\n"
+    )

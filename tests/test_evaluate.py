@@ -1,4 +1,6 @@
-"""Errors of one net and of many, from one view and from ten, against plain NumPy; what is deployed answers as what was trained."""
+"""Errors of one net and of many, from one view and from ten, against plain NumPy; what is deployed
+answers as what was trained.
+"""
 
 import dataclasses
 import io
@@ -34,15 +36,24 @@ def one_device():
 
 def two_devices():
     # Several strategies live in this process; the collectives of MirroredStrategy allow one.
-    return tf.distribute.MirroredStrategy(CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice())
+    return tf.distribute.MirroredStrategy(
+        CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
 
 
 def build(variant, pixels, seed, images, classes=CLASSES):
-    """A net that tells `images` apart: its logits have mean 0 over them, and a standard deviation that makes answers clear."""
+    """A net that tells `images` apart:
+
+    its logits have mean 0 over them, and a standard deviation that makes answers clear.
+    """
     keras.utils.set_random_seed(seed)
-    model = build_model(variant, classes, pixels.image_size) if variant else _linear(pixels, classes)
+    model = (
+        build_model(variant, classes, pixels.image_size) if variant else _linear(pixels, classes)
+    )
     last = model.layers[-1]
-    mean, variance = tf.nn.moments(model(preprocessing.to_network_input(images, pixels), training=False), [0])
+    mean, variance = tf.nn.moments(
+        model(preprocessing.to_network_input(images, pixels), training=False), [0]
+    )
     scale = 2 / tf.sqrt(variance)
     last.set_weights([last.kernel * scale, -mean * scale])
     return model
@@ -60,7 +71,9 @@ def classifier(model, pixels):
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    """Nine grey PNG files of seven classes, 80 x 100 and 100 x 80, so that a `resize` of 80 leaves their pixels as they are."""
+    """Nine grey PNG files of seven classes, 80 x 100 and 100 x 80, so that a `resize` of 80 leaves
+    their pixels as they are.
+    """
     folder, rng = tmp_path_factory.mktemp("clouds"), np.random.default_rng(1)
     for number in range(9):
         path = folder / f"test/{number % CLASSES}/{number}.png"
@@ -72,12 +85,17 @@ def split(tmp_path_factory):
 
 
 def numpy_views(picture, pixels):
-    """Corners and centre of the central 80 x 80 and their mirror images, float [10, s, s, c]; nothing of the package is used."""
+    """Corners and centre of the central 80 x 80 and their mirror images, float [10, s, s, c];
+    nothing of the package is used.
+    """
     image = np.asarray(Image.open(io.BytesIO(picture)), np.float64)
     top, left = (np.array(image.shape) - 80) // 2
     size, far = pixels.image_size, 80 - pixels.image_size
-    five = [image[top + y:top + y + size, left + x:left + x + size]
-            for y in (0, far) for x in (0, far)] + [image[top + far // 2:, left + far // 2:][:size, :size]]
+    five = [
+        image[top + y : top + y + size, left + x : left + x + size]
+        for y in (0, far)
+        for x in (0, far)
+    ] + [image[top + far // 2 :, left + far // 2 :][:size, :size]]
     views = np.stack(five + [np.fliplr(view) for view in five])
     return np.repeat(views[..., None], pixels.channels, -1)
 
@@ -92,24 +110,41 @@ def numpy_probabilities(model, pixels, pictures):
 def test_seven_nets_from_ten_views_are_what_numpy_says(split):
     sizes = [48, 56, 56, 64, 64, 64]
     kinds = [Preprocessing(size, 80, 1, (100.0 + size,), 32.0) for size in sizes] + [
-        Preprocessing(67, 80, 3, (120.0, 110.0, 100.0), 1.0)]
-    pictures, labels = zip(*((record["image"], record["label"]) for record in split.read(None).as_numpy_iterator()))
-    models = [build(variant, pixels, seed, np.concatenate([numpy_views(picture, pixels) for picture in pictures]))
-              for seed, (variant, pixels) in enumerate(zip([None] * 5 + ["lenet5", "paper"], kinds))]
+        Preprocessing(67, 80, 3, (120.0, 110.0, 100.0), 1.0)
+    ]
+    pictures, labels = zip(
+        *((record["image"], record["label"]) for record in split.read(None).as_numpy_iterator())
+    )
+    models = [
+        build(
+            variant,
+            pixels,
+            seed,
+            np.concatenate([numpy_views(picture, pixels) for picture in pictures]),
+        )
+        for seed, (variant, pixels) in enumerate(zip([None] * 5 + ["lenet5", "paper"], kinds))
+    ]
     weights = [1, 1, 2, 1, 0, 3, 1]
-    answers = evaluation.answers(one_device(), list(map(classifier, models, kinds)), split, 4, weights, views=10)
+    answers = evaluation.answers(
+        one_device(), list(map(classifier, models, kinds)), split, 4, weights, views=10
+    )
 
-    expected = [numpy_probabilities(model, pixels, pictures) for model, pixels in zip(models, kinds)]
+    expected = [
+        numpy_probabilities(model, pixels, pictures) for model, pixels in zip(models, kinds)
+    ]
     expected.append(np.average(expected, axis=0, weights=weights))
     assert len(answers) == 8
     for answer, probabilities in zip(answers, expected):
         np.testing.assert_array_equal(answer.labels, labels)
-        np.testing.assert_allclose(answer.losses, -np.log(probabilities[np.arange(9), answer.labels]), rtol=5e-4)
+        np.testing.assert_allclose(
+            answer.losses, -np.log(probabilities[np.arange(9), answer.labels]), rtol=5e-4
+        )
         np.testing.assert_array_equal(answer.best, np.argsort(-probabilities, axis=1)[:, :5])
     together = answers[-1].figures()
     places = np.argsort(np.argsort(-expected[-1], axis=1), axis=1)[np.arange(9), answers[-1].labels]
     assert together["top_1"] == np.mean(places == 0) and together["top_5"] == np.mean(places < 5)
-    assert len(set(answers[-1].best[:, 0])) > 2 and 0 < together["top_5"] < 1  # the comparison is of something
+    # the comparison is of something
+    assert len(set(answers[-1].best[:, 0])) > 2 and 0 < together["top_5"] < 1
 
 
 @pytest.mark.parametrize("image_size", [113, 112, 128])
@@ -119,22 +154,37 @@ def test_ten_views_are_windows_of_the_scaled_picture(rng, image_size):
     views = preprocessing.ten_views(tf.constant(image), pixels).numpy()
     whole = tf.image.resize(image, (128, 172), antialias=True).numpy()[:, 22:150]
     far = 128 - image_size
-    for view, (top, left) in zip(views, [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]):
-        assert np.abs(view - whole[top:top + image_size, left:left + image_size]).max() < 0.501
+    for view, (top, left) in zip(
+        views, [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
+    ):
+        assert np.abs(view - whole[top : top + image_size, left : left + image_size]).max() < 0.501
     np.testing.assert_array_equal(views[5:], views[:5, :, ::-1])
     centre = preprocessing.central_crop(tf.constant(image), pixels).numpy()
-    assert np.abs(views[4].astype(int) - centre).max() <= 1 and (views[4] == centre).mean() > 0.999  # half a level
+    # half a level
+    assert np.abs(views[4].astype(int) - centre).max() <= 1 and (views[4] == centre).mean() > 0.999
 
 
 def test_two_devices_and_any_batch_size_give_the_same_answers(split):
     kinds = Preprocessing(48, 80, 1, (100.0,), 32.0), Preprocessing(64, 80, 1, (90.0,), 32.0)
-    clouds = [np.concatenate([numpy_views(record["image"].numpy(), pixels) for record in split.read(None)]) for pixels in kinds]
+    clouds = [
+        np.concatenate(
+            [numpy_views(record["image"].numpy(), pixels) for record in split.read(None)]
+        )
+        for pixels in kinds
+    ]
     answers = []
     for strategy, batch_size in ((one_device(), 9), (one_device(), 2), (two_devices(), 4)):
         counts = []
         with strategy.scope():
-            ensemble = [classifier(build(None, pixels, 0, images), pixels) for pixels, images in zip(kinds, clouds)]
-        answers.append(evaluation.answers(strategy, ensemble, split, batch_size, views=10, on_batch=counts.append))
+            ensemble = [
+                classifier(build(None, pixels, 0, images), pixels)
+                for pixels, images in zip(kinds, clouds)
+            ]
+        answers.append(
+            evaluation.answers(
+                strategy, ensemble, split, batch_size, views=10, on_batch=counts.append
+            )
+        )
         assert counts == [min(batch_size, 9 - done) for done in range(0, 9, batch_size)]
     for other in answers[1:]:
         for one, two in zip(answers[0], other, strict=True):
@@ -147,15 +197,44 @@ def test_tables_of_classes_and_confusions():
     best = np.array([[0, 1], [1, 0], [1, 2], [2, 1], [2, 0], [0, 2], [0, 1]])
     answers = Answers(np.array([0, 0, 0, 2, 2, 2, 2]), np.arange(7.0), best)
     figures = answers.figures()
-    assert [figures[name] for name in ("examples", "loss", "top_1", "top_5")] == [7, 3.0, 3 / 7, 5 / 7]
-    row = {"class": "a", "pictures": 3, "top_1_error": 2 / 3, "top_5_error": 1 / 3, "most_common_wrong": "b", "wrong_pictures": 2}
-    assert answers.by_class("abc") == [row, {
-        "class": "c", "pictures": 4, "top_1_error": 0.5, "top_5_error": 0.25, "most_common_wrong": "a", "wrong_pictures": 2}]
+    assert [figures[name] for name in ("examples", "loss", "top_1", "top_5")] == [
+        7,
+        3.0,
+        3 / 7,
+        5 / 7,
+    ]
+    row = {
+        "class": "a",
+        "pictures": 3,
+        "top_1_error": 2 / 3,
+        "top_5_error": 1 / 3,
+        "most_common_wrong": "b",
+        "wrong_pictures": 2,
+    }
+    assert answers.by_class("abc") == [
+        row,
+        {
+            "class": "c",
+            "pictures": 4,
+            "top_1_error": 0.5,
+            "top_5_error": 0.25,
+            "most_common_wrong": "a",
+            "wrong_pictures": 2,
+        },
+    ]
     assert answers.confusions("abc") == [("a", "b", 2), ("c", "a", 2)]
     right = Answers(np.array([1]), np.zeros(1), np.array([[1, 0]]))
     assert right.confusions("ab") == []
-    assert right.by_class("ab") == [{"class": "b", "pictures": 1, "top_1_error": 0.0, "top_5_error": 0.0,
-                                     "most_common_wrong": None, "wrong_pictures": 0}]
+    assert right.by_class("ab") == [
+        {
+            "class": "b",
+            "pictures": 1,
+            "top_1_error": 0.0,
+            "top_5_error": 0.0,
+            "most_common_wrong": None,
+            "wrong_pictures": 0,
+        }
+    ]
 
 
 def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
@@ -166,7 +245,9 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
     losses = [answer.losses[-1] for answer in evaluation.answers(one_device(), ensemble, split, 9)]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
     broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
-    with pytest.raises(UserError, match="broken answers 9 of the 9 pictures of test with what is no number"):
+    with pytest.raises(
+        UserError, match="broken answers 9 of the 9 pictures of test with what is no number"
+    ):
         evaluation.answers(one_device(), [broken], split, 9)
 
 
@@ -175,9 +256,11 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Pictures, and a net as model directory, as SavedModel beside an older one, as .tflite file and as one of 8 bits.
+    """Pictures, and a net as model directory, as SavedModel beside an older one, as .tflite file
+    and as one of 8 bits.
 
-    seed0/ and seed1/ are that net too, and say that they were trained on drawn/, which has no test/, each with its seed.
+    seed0/ and seed1/ are that net too, and say that they were trained on drawn/, which has no
+    test/, each with its seed.
     """
     folder = tmp_path_factory.mktemp("trained")
     write_pictures(folder / "pictures/train", 2)
@@ -185,46 +268,77 @@ def trained(tmp_path_factory):
     write_pictures(folder / "two", 2)
     (folder / "two" / CLASS_NAMES[0]).rename(folder / "two/unknown")
     write_pictures(folder / "drawn", 8)
-    images = np.stack([preprocessing.central_crop(preprocessing.decode(path.read_bytes()), GREY)
-                       for path in (folder / "pictures/test").glob("*/*")])
+    images = np.stack(
+        [
+            preprocessing.central_crop(preprocessing.decode(path.read_bytes()), GREY)
+            for path in (folder / "pictures/test").glob("*/*")
+        ]
+    )
     model, other = (build("lenet5", GREY, seed, images, classes=3) for seed in (0, 1))
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
     checkpoints.save(folder / "model", model, optimizer, {"step": 7})
-    for name, data_dir, seed in (("model", "pictures", 0), ("seed0", "drawn", 2), ("seed1", "drawn", 3)):
+    for name, data_dir, seed in (
+        ("model", "pictures", 0),
+        ("seed0", "drawn", 2),
+        ("seed1", "drawn", 3),
+    ):
         trained_with = {"dataset": "folder", "data_dir": str(folder / data_dir), "seed": seed}
-        checkpoints.write_settings(folder / name, {
-            "variant": "lenet5", "class_names": list(CLASS_NAMES), "preprocessing": dataclasses.asdict(GREY), "dropout_rate": 0.5,
-            "flags": trained_with})
+        checkpoints.write_settings(
+            folder / name,
+            {
+                "variant": "lenet5",
+                "class_names": list(CLASS_NAMES),
+                "preprocessing": dataclasses.asdict(GREY),
+                "dropout_rate": 0.5,
+                "flags": trained_with,
+            },
+        )
         if name != "model":
             (folder / name / "checkpoints").symlink_to(folder / "model/checkpoints")
-            record.write(folder / name, record.of(datasets.open_dataset("folder", folder / data_dir, seed)))
+            record.write(
+                folder / name, record.of(datasets.open_dataset("folder", folder / data_dir, seed))
+            )
 
     trained_with = checkpoints.read_settings(folder / "model")["flags"]
-    manifest = {"variant": "lenet5", "weights_sha256": "0", "preprocessing": dataclasses.asdict(GREY),
-                "training": {"flags": trained_with}}
+    manifest = {
+        "variant": "lenet5",
+        "weights_sha256": "0",
+        "preprocessing": dataclasses.asdict(GREY),
+        "training": {"flags": trained_with},
+    }
     for version, net in ((9, other), (10, model)):
         saved_model.write(net, GREY, CLASS_NAMES, manifest, folder / f"saved/{version}")
-    warnings.simplefilter("ignore", UserWarning)  # of TensorFlow's calibrator about its own interpreter; pytest restores
+    # of TensorFlow's calibrator about its own interpreter; pytest restores
+    warnings.simplefilter("ignore", UserWarning)
     noise = np.random.default_rng(0).uniform(0, 255, (20, 1, 28, 28, 1)).astype(np.float32)
     for name in ("float", "uint8"):
         loaded = tf.saved_model.load(str(folder / "saved/10"))
-        one = tf.function(lambda images, edge=loaded.signatures["edge"]: edge(images=images)).get_concrete_function(
-            tf.TensorSpec([1, GREY.image_size, GREY.image_size, GREY.channels], tf.float32, name="images"))
+        one = tf.function(
+            lambda images, edge=loaded.signatures["edge"]: edge(images=images)
+        ).get_concrete_function(
+            tf.TensorSpec(
+                [1, GREY.image_size, GREY.image_size, GREY.channels], tf.float32, name="images"
+            )
+        )
         converter = tf.lite.TFLiteConverter.from_concrete_functions([one], loaded)
         if name == "uint8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
             converter.representative_dataset = lambda: ({"images": image} for image in noise)
-        content = tflite_metadata.complete(converter.convert(), GREY, "".join(f"{label}\n" for label in CLASS_NAMES),
-                                           manifest)
+        content = tflite_metadata.complete(
+            converter.convert(), GREY, "".join(f"{label}\n" for label in CLASS_NAMES), manifest
+        )
         (folder / f"{name}.tflite").write_bytes(content)
     return folder
 
 
 @pytest.fixture
 def evaluate(run, trained):
-    """Runs the command among what is trained; returns its standard output and the figures of --json."""
+    """Runs the command among what is trained; returns its standard output and the figures of
+    --json.
+    """
+
     def evaluate(*arguments):
         printed = run("-m", "alexnet_tf.evaluate", "--json=figures.json", *arguments, cwd=trained)
         return printed, json.loads((trained / "figures.json").read_text())
@@ -233,24 +347,42 @@ def evaluate(run, trained):
 
 
 def test_what_is_deployed_answers_as_what_was_trained(evaluate):
-    printed, figures = evaluate("--models=model,saved,saved/9,float.tflite,uint8.tflite", "--weights=1,1,0,2,1", "--views=10",
-                                "--batch_size=40")
+    printed, figures = evaluate(
+        "--models=model,saved,saved/9,float.tflite,uint8.tflite",
+        "--weights=1,1,0,2,1",
+        "--views=10",
+        "--batch_size=40",
+    )
     model, newest, other, tflite, uint8 = figures["models"]
     assert figures["examples"] == model["examples"] == 9 and figures["views"] == 10
-    assert [row["model"] for row in (model, newest, other)] == ["model, step 7", "saved/10", "saved/9"]
+    assert [row["model"] for row in (model, newest, other)] == [
+        "model, step 7",
+        "saved/10",
+        "saved/9",
+    ]
     assert [row["weight"] for row in figures["models"]] == [1, 1, 0, 2, 1]
     for same in (newest, tflite):
-        assert same["loss"] == pytest.approx(model["loss"], rel=1e-4) and same["top_1_error"] == model["top_1_error"]
+        assert (
+            same["loss"] == pytest.approx(model["loss"], rel=1e-4)
+            and same["top_1_error"] == model["top_1_error"]
+        )
     assert abs(other["loss"] - model["loss"]) > 0.01
     assert uint8["loss"] == pytest.approx(model["loss"], rel=0.1) and uint8["loss"] != model["loss"]
     assert figures["loss"] == pytest.approx(model["loss"], rel=0.05)  # the other one has weight 0
     assert "  float.tflite\n" in printed and "on folder (test):" in printed
 
     printed, alone = evaluate("--model_dir=model", "--views=10", "--replicas=2")
-    assert alone["loss"] == pytest.approx(model["loss"], rel=1e-5) and alone["top_1_error"] == model["top_1_error"]
+    assert (
+        alone["loss"] == pytest.approx(model["loss"], rel=1e-5)
+        and alone["top_1_error"] == model["top_1_error"]
+    )
     assert {row["class"] for row in alone["classes"]} == set(CLASS_NAMES)
     assert sum(row["pictures"] for row in alone["classes"]) == 9
-    assert sum(pictures for _, _, pictures in alone["confusions"]) == round(9 * alone["top_1_error"]) > 0
+    assert (
+        sum(pictures for _, _, pictures in alone["confusions"])
+        == round(9 * alone["top_1_error"])
+        > 0
+    )
     name, answer, pictures = alone["confusions"][0]
     assert f"  {pictures:8}  {name} -> {answer}\n" in printed
     assert evaluate("--models=saved")[1]["loss"] != model["loss"]  # from one view
@@ -271,7 +403,9 @@ def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pi
         broken = kernel.copy()
         broken[where] = np.nan
         model.get_layer(layer).kernel.assign(broken)
-        with pytest.raises(UserError, match=f"{layer}/kernel holds what is no finite number; go back"):
+        with pytest.raises(
+            UserError, match=f"{layer}/kernel holds what is no finite number; go back"
+        ):
             evaluation.evaluate_split(one_device(), model, pixels, split, 9)
 
 
@@ -280,7 +414,9 @@ def test_layers_that_overflow_are_not_evaluated(split, layer):
     model = build_model("half", CLASSES, 67)
     kernel = model.get_layer(layer).kernel
     kernel.assign(1e38 * np.sign(kernel.numpy()))
-    with pytest.raises(UserError, match="The network answers 9 of the 9 pictures of test with what is no number"):
+    with pytest.raises(
+        UserError, match="The network answers 9 of the 9 pictures of test with what is no number"
+    ):
         evaluation.evaluate_split(one_device(), model, LARGE, split, 9)
 
 
@@ -325,8 +461,10 @@ def test_top_5_is_shown_where_it_can_be_wrong(run, evaluate, tmp_path):
         (tmp_path / "six/train" / name / "1.jpg").write_bytes(shapes.draw_jpeg("train", number))
     write_lenet5(tmp_path / "model", names)
     settings = checkpoints.read_settings(tmp_path / "model")
-    checkpoints.write_settings(tmp_path / "model", settings | {
-        "flags": {"dataset": "folder", "data_dir": str(tmp_path / "six"), "seed": 0}})
+    checkpoints.write_settings(
+        tmp_path / "model",
+        settings | {"flags": {"dataset": "folder", "data_dir": str(tmp_path / "six"), "seed": 0}},
+    )
     printed = run("-m", "alexnet_tf.evaluate", "--model_dir=model", cwd=tmp_path)
     assert "  top-1 error  top-5 error  pictures  class" in printed and "top_5_error" in printed
 
@@ -336,32 +474,56 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
     assert networks.load(trained / "float.tflite").classifier().least < 1e-37
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--models=nowhere"], "there is no nowhere"),
-    (["--models=model,pictures"], "pictures is no version that python -m alexnet_tf.export wrote"),
-    (["--models=pictures/test/plain star/3.jpg"], "is not a file that tools/convert_tflite.py wrote"),
-    (["--models=model,model", "--weights=1"], "--weights=1: write a number, 0 or more, for each of the 2 --models"),
-    (["--models=model,model", "--weights=0,0"], "--weights=0,0: write"),
-    (["--models=model,model", "--weights=1,-1"], "--weights=1,-1: write"),
-    (["--models=model,model", "--weights=1,nan"], "--weights=1,nan: write"),
-    (["--models=model,model", "--weights=1,one"], "--weights=1,one: write"),
-    (["--model_dir=model", "--weights=1,1"], "for each of the 0 --models"),
-    (["--models=model", "--data_dir=two"],
-     "two: unknown is none of the 3 classes (checked disc, plain star, striped disc); rename the folder")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--models=nowhere"], "there is no nowhere"),
+        (
+            ["--models=model,pictures"],
+            "pictures is no version that python -m alexnet_tf.export wrote",
+        ),
+        (
+            ["--models=pictures/test/plain star/3.jpg"],
+            "is not a file that tools/convert_tflite.py wrote",
+        ),
+        (
+            ["--models=model,model", "--weights=1"],
+            "--weights=1: write a number, 0 or more, for each of the 2 --models",
+        ),
+        (["--models=model,model", "--weights=0,0"], "--weights=0,0: write"),
+        (["--models=model,model", "--weights=1,-1"], "--weights=1,-1: write"),
+        (["--models=model,model", "--weights=1,nan"], "--weights=1,nan: write"),
+        (["--models=model,model", "--weights=1,one"], "--weights=1,one: write"),
+        (["--model_dir=model", "--weights=1,1"], "for each of the 0 --models"),
+        (
+            ["--models=model", "--data_dir=two"],
+            (
+                "two: unknown is none of the 3 classes (checked disc, plain star, striped disc);"
+                " rename the folder"
+            ),
+        ),
+    ],
+)
 def test_mistakes_are_named(run, trained, arguments, message):
     assert message in run("-m", "alexnet_tf.evaluate", *arguments, cwd=trained, status=2)
 
 
-def test_nets_that_held_out_other_pictures_are_judged_by_those_that_all_held_out(run, evaluate, trained):
+def test_nets_that_held_out_other_pictures_are_judged_by_those_that_all_held_out(
+    run, evaluate, trained
+):
     held = [record.read(trained / f"seed{seed}").held_out for seed in (0, 1)]
     assert held[0].tolist() != held[1].tolist()
     for seed in (0, 1):
-        assert evaluate(f"--models=seed{seed}")[1]["examples"] == len(held[seed])  # alone it is judged by what it kept
+        # alone it is judged by what it kept
+        assert evaluate(f"--models=seed{seed}")[1]["examples"] == len(held[seed])
     common = np.intersect1d(*held)
     (trained / "another name").unlink(missing_ok=True)
     (trained / "another name").symlink_to(trained / "drawn")
     together = "--models=seed0,seed1", "--dataset=folder", "--data_dir=another name"
     assert 0 < len(common) < len(held[0])
     figures = evaluate(*together)[1]
-    assert figures["examples"] == len(common) and [row["trained_on"] for row in figures["models"]] == [0, 0]
-    assert evaluate("--models=seed0,seed1", "--data_dir=pictures")[1]["examples"] == 9  # with a test/
+    assert figures["examples"] == len(common) and [
+        row["trained_on"] for row in figures["models"]
+    ] == [0, 0]
+    # with a test/
+    assert evaluate("--models=seed0,seed1", "--data_dir=pictures")[1]["examples"] == 9

@@ -1,4 +1,7 @@
-"""What export and conversion write: every signature's answers, the records beside the graph, files of all precisions, refusals."""
+"""What export and conversion write:
+
+every signature's answers, the records beside the graph, files of all precisions, refusals.
+"""
 
 import json
 import os
@@ -31,7 +34,9 @@ PIXELS = Preprocessing(67, 77, 3, (121.17, 119.03, 74.73), 1.0)
 
 
 def lively_model(seed):
-    """Activations large enough for response normalisation to act, and clear answers that depend on the picture."""
+    """Activations large enough for response normalisation to act, and clear answers that depend on
+    the picture.
+    """
     keras.utils.set_random_seed(seed)
     names = (f"{kind}{number}" for number in range(1, 9) for kind in ("conv", "fc"))
     return build_model("half", 3, 67, stddev=dict.fromkeys(names, 0.05) | {"fc8": 0.007})
@@ -44,9 +49,20 @@ def exported(tmp_path_factory):
     write_pictures(folder / "pictures/train", 4)
     write_pictures(folder / "pictures/test", 2, first=4)
     model = lively_model(4)
-    manifest = {"preprocessing": {"image_size": 67, "resize": 77, "channels": 3, "mean": PIXELS.mean, "std": 1.0},
-                "variant": "half", "weights_sha256": checkpoints.weights_digest(model),
-                "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
+    manifest = {
+        "preprocessing": {
+            "image_size": 67,
+            "resize": 77,
+            "channels": 3,
+            "mean": PIXELS.mean,
+            "std": 1.0,
+        },
+        "variant": "half",
+        "weights_sha256": checkpoints.weights_digest(model),
+        "training": {
+            "flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}
+        },
+    }
     saved_model.write(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
     return folder, model
 
@@ -58,13 +74,25 @@ def loaded(exported):
 
 @pytest.fixture(scope="module")
 def converted(exported, run):
-    """A .tflite file of each precision, and what the command said: {quantization: (path, figures)}."""
+    """A .tflite file of each precision, and what the command said:
+
+    {quantization: (path, figures)}.
+    """
     folder, _ = exported
     files = {}
     for quantization in ("none", "float16", "dynamic", "int8"):
-        run(CONVERT, "--saved_model=exports/1", f"--quantization={quantization}", f"--output={quantization}.tflite",
-            "--json=figures.json", cwd=folder)
-        files[quantization] = folder / f"{quantization}.tflite", json.loads((folder / "figures.json").read_text())
+        run(
+            CONVERT,
+            "--saved_model=exports/1",
+            f"--quantization={quantization}",
+            f"--output={quantization}.tflite",
+            "--json=figures.json",
+            cwd=folder,
+        )
+        files[quantization] = (
+            folder / f"{quantization}.tflite",
+            json.loads((folder / "figures.json").read_text()),
+        )
     return files
 
 
@@ -73,7 +101,12 @@ def files_of(folder):
 
 
 def cropped(folder):
-    return np.stack([preprocessing.central_crop(preprocessing.decode(file), PIXELS) for file in files_of(folder)])
+    return np.stack(
+        [
+            preprocessing.central_crop(preprocessing.decode(file), PIXELS)
+            for file in files_of(folder)
+        ]
+    )
 
 
 def test_signatures_answer_as_the_model_does(exported, loaded):
@@ -82,17 +115,27 @@ def test_signatures_answer_as_the_model_does(exported, loaded):
     network_input = preprocessing.to_network_input(images, PIXELS)
     probabilities = tf.nn.softmax(model(network_input, training=False)).numpy()
     assert len(images) == 6 and np.ptp(probabilities, axis=0).max() > 0.1  # the pictures tell
-    features = keras.Model(model.inputs, model.get_layer("fc7").output)(network_input, training=False).numpy()
+    features = keras.Model(model.inputs, model.get_layer("fc7").output)(
+        network_input, training=False
+    ).numpy()
     for count in (6, 1):
-        for name, dtype in (("images", tf.float32), ("images_uint8", tf.uint8), ("edge", tf.float32)):
+        for name, dtype in (
+            ("images", tf.float32),
+            ("images_uint8", tf.uint8),
+            ("edge", tf.float32),
+        ):
             answer = loaded.signatures[name](images=tf.cast(images[:count], dtype))
-            np.testing.assert_allclose(answer["probabilities"], probabilities[:count], atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                answer["probabilities"], probabilities[:count], atol=1e-5, err_msg=name
+            )
         files = tf.constant(files_of(folder)[:count])
         answer = loaded.signatures["serving_default"](image_bytes=files)
         np.testing.assert_allclose(answer["probabilities"], probabilities[:count], atol=1e-5)
         best = np.argsort(-probabilities[:count], 1)
         np.testing.assert_array_equal(answer["class_ids"], best)
-        assert answer["names"].numpy().tolist() == [[CLASS_NAMES[index].encode() for index in row] for row in best]
+        assert answer["names"].numpy().tolist() == [
+            [CLASS_NAMES[index].encode() for index in row] for row in best
+        ]
         answer = loaded.signatures["features"](image_bytes=files)["features"]
         np.testing.assert_allclose(answer, features[:count], atol=1e-4 * features.max())
 
@@ -101,19 +144,27 @@ def test_signatures_answer_as_the_model_does(exported, loaded):
 def test_small_devices_get_the_same_of_every_kind_of_normalisation(variant, image_size, rng):
     from alexnet_tf.network.layers import for_small_devices
 
-    model = build_model(variant, 3, image_size, stddev={"conv1": 0.1, "conv2": 0.1} if variant != "lenet5" else None)
+    model = build_model(
+        variant, 3, image_size, stddev={"conv1": 0.1, "conv2": 0.1} if variant != "lenet5" else None
+    )
     images = rng.uniform(-120, 130, (2, *model.input_shape[1:])).astype(np.float32)
     edge = for_small_devices(model)
-    assert {id(variable) for variable in edge.variables} == {id(variable) for variable in model.variables}
+    assert {id(variable) for variable in edge.variables} == {
+        id(variable) for variable in model.variables
+    }
     expected = model(images, training=False).numpy()
-    np.testing.assert_allclose(edge(images, training=False), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        edge(images, training=False), expected, atol=1e-5 * np.abs(expected).max()
+    )
 
 
 def test_one_broken_picture_fails_its_batch_and_no_other(exported, loaded):
     files = files_of(exported[0])
     with pytest.raises(tf.errors.InvalidArgumentError):
         loaded.signatures["serving_default"](image_bytes=tf.constant([files[0], b"no picture"]))
-    assert loaded.signatures["serving_default"](image_bytes=tf.constant(files[:1]))["names"].shape == (1, 3)
+    assert loaded.signatures["serving_default"](image_bytes=tf.constant(files[:1]))[
+        "names"
+    ].shape == (1, 3)
 
 
 def test_warmup_requests_are_what_tensorflow_serving_reads(exported, loaded):
@@ -122,9 +173,14 @@ def test_warmup_requests_are_what_tensorflow_serving_reads(exported, loaded):
     sizes = []
     for record in tf.data.TFRecordDataset(str(version / "assets.extra/tf_serving_warmup_requests")):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        assert (request.model_spec.name, request.model_spec.signature_name) == ("exports", serving["signature"])
+        assert (request.model_spec.name, request.model_spec.signature_name) == (
+            "exports",
+            serving["signature"],
+        )
         (files,) = (tf.make_ndarray(tensor) for tensor in request.inputs.values())
-        answer = loaded.signatures[serving["signature"]](**{name: tf.constant(files) for name in request.inputs})
+        answer = loaded.signatures[serving["signature"]](
+            **{name: tf.constant(files) for name in request.inputs}
+        )
         sizes.append(answer["names"].shape[0])
     assert sizes == serving["allowed_batch_sizes"] == [1, 2, 4, 8, 16, 32]
 
@@ -132,21 +188,32 @@ def test_warmup_requests_are_what_tensorflow_serving_reads(exported, loaded):
 def test_checksums_find_one_bit(exported, run, tmp_path):
     version = tmp_path / "1"
     shutil.copytree(exported[0] / "exports/1", version)
-    subprocess.run(["sha256sum", "--check", "--quiet", "assets.extra/SHA256SUMS"], cwd=version, check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--quiet", "assets.extra/SHA256SUMS"], cwd=version, check=True
+    )
     weights = version / "variables/variables.data-00000-of-00001"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    assert "is damaged" in run(CONVERT, f"--saved_model={version}", "--output=net.tflite", cwd=tmp_path, status=2)
+    assert "is damaged" in run(
+        CONVERT, f"--saved_model={version}", "--output=net.tflite", cwd=tmp_path, status=2
+    )
     assert not (tmp_path / "net.tflite").exists()
 
 
-@pytest.mark.parametrize("quantization,share", [("none", 1.01), ("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)])
-def test_files_are_as_small_as_said_and_need_no_foreign_operator(exported, converted, quantization, share):
+@pytest.mark.parametrize(
+    "quantization,share", [("none", 1.01), ("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)]
+)
+def test_files_are_as_small_as_said_and_need_no_foreign_operator(
+    exported, converted, quantization, share
+):
     path, figures = converted[quantization]
-    assert path.stat().st_size < share * 4 * exported[1].count_params() + 20_000  # a small net's graph counts
+    # a small net's graph counts
+    assert path.stat().st_size < share * 4 * exported[1].count_params() + 20_000
     model = schema.Model.GetRootAs(path.read_bytes())
-    codes = {model.OperatorCodes(index).BuiltinCode() for index in range(model.OperatorCodesLength())}
+    codes = {
+        model.OperatorCodes(index).BuiltinCode() for index in range(model.OperatorCodesLength())
+    }
     assert schema.BuiltinOperator.CUSTOM not in codes
     assert schema.BuiltinOperator.CONV_2D in codes
     assert figures["top-1 agreement"] == 1.0 and figures["pictures compared"] == 6
@@ -180,7 +247,11 @@ def test_the_compiled_model_answers_as_the_interpreter(exported, converted, quan
 def test_metadata_stands_where_other_programs_look(converted):
     content = converted["none"][0].read_bytes()
     model = schema.Model.GetRootAs(content)
-    (entry,) = (entry for entry in map(model.Metadata, range(model.MetadataLength())) if entry.Name() == b"TFLITE_METADATA")
+    (entry,) = (
+        entry
+        for entry in map(model.Metadata, range(model.MetadataLength()))
+        if entry.Name() == b"TFLITE_METADATA"
+    )
     metadata = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
     assert flatbuffers.util.BufferHasIdentifier(metadata, 0, b"M001")
     assert b"labels.txt" in metadata and b"RGB 0..255" in metadata
@@ -197,7 +268,9 @@ def test_an_export_of_before_is_named(run, exported, tmp_path):
     old = Old()
     tf.saved_model.save(old, str(tmp_path / "1"), {"image": old.image})
     for assets in ("assets", "assets.extra"):
-        shutil.copytree(exported[0] / "exports/1" / assets, tmp_path / "1" / assets, dirs_exist_ok=True)
+        shutil.copytree(
+            exported[0] / "exports/1" / assets, tmp_path / "1" / assets, dirs_exist_ok=True
+        )
     (tmp_path / "1/assets.extra/SHA256SUMS").write_text(artifacts.sums(tmp_path / "1"))
     line = run(CONVERT, "--saved_model=1", "--output=net.tflite", cwd=tmp_path, status=2)
     assert "1 has no signature named edge, only image" in line
@@ -205,8 +278,16 @@ def test_an_export_of_before_is_named(run, exported, tmp_path):
 
 
 def test_no_pictures_no_file(run, exported, tmp_path):
-    line = run(CONVERT, f"--saved_model={exported[0]}/exports/1", "--quantization=int8", "--dataset=folder", "--data_dir=gone",
-               "--output=net.tflite", cwd=tmp_path, status=2)
+    line = run(
+        CONVERT,
+        f"--saved_model={exported[0]}/exports/1",
+        "--quantization=int8",
+        "--dataset=folder",
+        "--data_dir=gone",
+        "--output=net.tflite",
+        cwd=tmp_path,
+        status=2,
+    )
     assert "--data_dir=gone is not a folder" in line and not list(tmp_path.iterdir())
 
 
@@ -217,8 +298,15 @@ def test_a_picture_that_cannot_be_read_is_not_compared(run, exported, tmp_path):
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 255  # the ends are whole
     victim.write_bytes(content)
-    run(CONVERT, f"--saved_model={exported[0]}/exports/1", "--dataset=folder", "--data_dir=pictures", "--output=net.tflite",
-        "--json=figures.json", cwd=tmp_path)
+    run(
+        CONVERT,
+        f"--saved_model={exported[0]}/exports/1",
+        "--dataset=folder",
+        "--data_dir=pictures",
+        "--output=net.tflite",
+        "--json=figures.json",
+        cwd=tmp_path,
+    )
     assert json.loads((tmp_path / "figures.json").read_text())["pictures compared"] == 5
 
 
@@ -227,19 +315,40 @@ def test_a_file_of_other_labels_is_made_again(run, exported, converted, tmp_path
     shutil.copytree(folder / "exports/1", tmp_path / "1")
     shutil.copytree(folder / "pictures", tmp_path / "pictures")
     for split in ("train", "test"):
-        (tmp_path / f"pictures/{split}/{CLASS_NAMES[0]}").rename(tmp_path / f"pictures/{split}/Another")
-    (tmp_path / "1/assets/labels.txt").write_text("".join(f"{name}\n" for name in ("Another", *CLASS_NAMES[1:])))
+        (tmp_path / f"pictures/{split}/{CLASS_NAMES[0]}").rename(
+            tmp_path / f"pictures/{split}/Another"
+        )
+    (tmp_path / "1/assets/labels.txt").write_text(
+        "".join(f"{name}\n" for name in ("Another", *CLASS_NAMES[1:]))
+    )
     (tmp_path / "1/assets.extra/SHA256SUMS").write_text(artifacts.sums(tmp_path / "1"))
     shutil.copy(converted["none"][0], tmp_path / "net.tflite")
-    run(CONVERT, "--saved_model=1", "--output=net.tflite", "--dataset=folder", "--data_dir=pictures", cwd=tmp_path)
-    assert artifacts.Tflite((tmp_path / "net.tflite").read_bytes()).labels == ["Another", *CLASS_NAMES[1:]]
+    run(
+        CONVERT,
+        "--saved_model=1",
+        "--output=net.tflite",
+        "--dataset=folder",
+        "--data_dir=pictures",
+        cwd=tmp_path,
+    )
+    assert artifacts.Tflite((tmp_path / "net.tflite").read_bytes()).labels == [
+        "Another",
+        *CLASS_NAMES[1:],
+    ]
 
 
 def test_pictures_of_other_classes_are_compared_and_their_accuracy_is_not(run, exported, tmp_path):
     write_pictures(tmp_path / "pictures", 2)
     (tmp_path / "pictures/plain star").rename(tmp_path / "pictures/zebra")
-    run(CONVERT, f"--saved_model={exported[0]}/exports/1", "--dataset=folder", "--data_dir=pictures", "--output=net.tflite",
-        "--json=figures.json", cwd=tmp_path)
+    run(
+        CONVERT,
+        f"--saved_model={exported[0]}/exports/1",
+        "--dataset=folder",
+        "--data_dir=pictures",
+        "--output=net.tflite",
+        "--json=figures.json",
+        cwd=tmp_path,
+    )
     assert "has other classes than" in run.notes and (tmp_path / "net.tflite").exists()
     assert json.loads((tmp_path / "figures.json").read_text())["accuracy"].startswith("not checked")
 
@@ -262,7 +371,9 @@ def test_a_disk_that_fills_leaves_no_version(exported, tmp_path, full_disk):
 def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, monkeypatch):
     other = lively_model(2)
     check = saved_model._check
-    monkeypatch.setattr(saved_model, "_check", lambda path, model, pixels: check(path, other, pixels))
+    monkeypatch.setattr(
+        saved_model, "_check", lambda path, model, pixels: check(path, other, pixels)
+    )
     with pytest.raises(UserError, match="differs from the Keras model"):
         saved_model.write(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
@@ -296,17 +407,33 @@ finally:
 """
 
 
-@pytest.mark.parametrize("way,status,message", [
-    ("interrupted", 130, "stopped by Ctrl-C"), ("other.tflite", 2, "differs from"),
-    ("full disk", 2, "--output=net.tflite cannot be written (File too large)")])
+@pytest.mark.parametrize(
+    "way,status,message",
+    [
+        ("interrupted", 130, "stopped by Ctrl-C"),
+        ("other.tflite", 2, "differs from"),
+        ("full disk", 2, "--output=net.tflite cannot be written (File too large)"),
+    ],
+)
 def test_a_conversion_gone_wrong_writes_nothing(run, exported, tmp_path, way, status, message):
     folder, _ = exported
     (tmp_path / "wrong.py").write_text(_GONE_WRONG)
-    other = tf.function(lambda images: {"probabilities": tf.nn.softmax(-tf.reduce_mean(images, [1, 2]))}).get_concrete_function(
-        tf.TensorSpec([1, 67, 67, 3], tf.float32, name="images"))
-    (tmp_path / "other.tflite").write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([other], tf.Module()).convert())
+    other = tf.function(
+        lambda images: {"probabilities": tf.nn.softmax(-tf.reduce_mean(images, [1, 2]))}
+    ).get_concrete_function(tf.TensorSpec([1, 67, 67, 3], tf.float32, name="images"))
+    (tmp_path / "other.tflite").write_bytes(
+        tf.lite.TFLiteConverter.from_concrete_functions([other], tf.Module()).convert()
+    )
     (tmp_path / "net.tflite").write_text("what was there")
-    line = run("wrong.py", way, CONVERT, f"--saved_model={folder}/exports/1", "--output=net.tflite", cwd=tmp_path, status=status)
+    line = run(
+        "wrong.py",
+        way,
+        CONVERT,
+        f"--saved_model={folder}/exports/1",
+        "--output=net.tflite",
+        cwd=tmp_path,
+        status=status,
+    )
     assert message in line
     assert (tmp_path / "net.tflite").read_text() == "what was there"
     assert sorted(os.listdir(tmp_path)) == ["net.tflite", "other.tflite", "wrong.py"]

@@ -1,4 +1,8 @@
-"""Fine-tuning: a head on stored features is the head of the model that is written, what is frozen stays, the best is kept."""
+"""Fine-tuning:
+
+a head on stored features is the head of the model that is written, what is frozen stays, the best
+is kept.
+"""
 
 import dataclasses
 import json
@@ -39,12 +43,30 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def tune(run, pictures, tmp_path):
-    """Runs a fine-tuning into `model_dir`, below a folder of the test's own; returns its figures, or with a status its mistake."""
+    """Runs a fine-tuning into `model_dir`, below a folder of the test's own; returns its figures,
+    or with a status its mistake.
+    """
+
     def tune(pretrained, model_dir, *arguments, status=0):
-        answer = run("-m", "alexnet_tf.finetune", f"--pretrained={pretrained}", "--dataset=folder", f"--data_dir={pictures}",
-                     "--batch_size=6", f"--model_dir={model_dir}", f"--json={model_dir}.json", "--xla=off", *arguments,
-                     cwd=tmp_path, status=status)
-        return answer if status else json.loads((tmp_path / f"{model_dir}.json").read_text()) | {"printed": answer}
+        answer = run(
+            "-m",
+            "alexnet_tf.finetune",
+            f"--pretrained={pretrained}",
+            "--dataset=folder",
+            f"--data_dir={pictures}",
+            "--batch_size=6",
+            f"--model_dir={model_dir}",
+            f"--json={model_dir}.json",
+            "--xla=off",
+            *arguments,
+            cwd=tmp_path,
+            status=status,
+        )
+        return (
+            answer
+            if status
+            else json.loads((tmp_path / f"{model_dir}.json").read_text()) | {"printed": answer}
+        )
 
     return tune
 
@@ -56,10 +78,16 @@ def weights_of(model_dir):
 
 def moved(before, after):
     """Names of the layers whose weights differ by a bit."""
-    return [name for name in before if any((new != old).any() for new, old in zip(after[name], before[name]))]
+    return [
+        name
+        for name in before
+        if any((new != old).any() for new, old in zip(after[name], before[name]))
+    ]
 
 
-def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouched(tune, pretrained, pictures, tmp_path):
+def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouched(
+    tune, pretrained, pictures, tmp_path
+):
     figures = tune(pretrained, "model", "--epochs=12", "--patience=0", "--augment_views=2")
     before, after = weights_of(pretrained), weights_of(tmp_path / "model")
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == []
@@ -70,38 +98,80 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     evaluated = evaluation.evaluate_split(CPU, model, settings.preprocessing, dataset.evaluation, 4)
     for name in ("examples", "loss", "top_1", "top_5"):
         assert figures[name] == pytest.approx(evaluated[name], rel=1e-5), name
-    assert state["figures"]["loss"] == figures["loss"] and settings.flags["data_dir"] == str(pictures)
-    assert len({row["loss"] for row in metrics.read_log(tmp_path / "model")}) == 12  # the head moved in every epoch
+    assert state["figures"]["loss"] == figures["loss"] and settings.flags["data_dir"] == str(
+        pictures
+    )
+    # the head moved in every epoch
+    assert len({row["loss"] for row in metrics.read_log(tmp_path / "model")}) == 12
 
     table = figures["printed"].splitlines()
     rows = [line.split()[-3:] for line in table if line.split()[:1] in (["1"], ["2"], ["3"])]
     counts = np.array([[int(count.replace(".", "0")) for count in row] for row in rows])
-    assert counts.sum(1).tolist() == [3, 3, 3] and np.trace(counts) / 9 == pytest.approx(figures["top_1"])
+    assert counts.sum(1).tolist() == [3, 3, 3] and np.trace(counts) / 9 == pytest.approx(
+        figures["top_1"]
+    )
     # What is raw, or always right, is in --json alone.
     assert not [line for line in table if line.split()[:1] in (["multiply_adds"], ["top_5"])]
-    # By hand: lenet5's forward pass, twice for each of 24 pictures and once for 9, and the projection's two products of a step.
+    # By hand: lenet5's forward pass, twice for each of 24 pictures and once for 9, and the
+    # projection's two products of a step.
     forward = sum(map(multiply_adds, model.layers))
     assert figures["multiply_adds"] == 57 * forward + state["step"] * 6 * 2 * 84 * 3
     conv1 = 28 * 28 * 25 * 6  # needs no gradient of its input
     assert figures["multiply_adds_from_nothing"] == 12 * 24 * (3 * forward - conv1)
 
 
-def test_other_commands_take_what_it_writes_and_train_leaves_it_alone(run, pretrained, pictures, tmp_path):
-    run("-m", "alexnet_tf.finetune", f"--pretrained={pretrained}", "--dataset=folder", f"--data_dir={pictures}", "--epochs=2",
-        "--model_dir=model", "--json=tuned.json", cwd=tmp_path)
+def test_other_commands_take_what_it_writes_and_train_leaves_it_alone(
+    run, pretrained, pictures, tmp_path
+):
+    run(
+        "-m",
+        "alexnet_tf.finetune",
+        f"--pretrained={pretrained}",
+        "--dataset=folder",
+        f"--data_dir={pictures}",
+        "--epochs=2",
+        "--model_dir=model",
+        "--json=tuned.json",
+        cwd=tmp_path,
+    )
     run("-m", "alexnet_tf.evaluate", "--model_dir=model", "--json=evaluated.json", cwd=tmp_path)
-    tuned, evaluated = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tuned", "evaluated"))
-    assert tuned["loss"] == pytest.approx(evaluated["loss"], rel=1e-5) and tuned["classes"] == evaluated["classes"]
+    tuned, evaluated = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tuned", "evaluated")
+    )
+    assert (
+        tuned["loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
+        and tuned["classes"] == evaluated["classes"]
+    )
     run("-m", "alexnet_tf.export", "--model_dir=model", "--output=exports", cwd=tmp_path)
     assert (tmp_path / "exports/1/assets/labels.txt").read_text().split("\n") == [*CLASS_NAMES, ""]
-    assert "holds a fine-tuned model" in run("-m", "alexnet_tf.train", "--model_dir=model", cwd=tmp_path, status=2)
+    assert "holds a fine-tuned model" in run(
+        "-m", "alexnet_tf.train", "--model_dir=model", cwd=tmp_path, status=2
+    )
 
 
-def test_a_network_trained_with_default_flags_is_tuned_and_its_features_found_again(run, pictures, tmp_path):
+def test_a_network_trained_with_default_flags_is_tuned_and_its_features_found_again(
+    run, pictures, tmp_path
+):
     """Its pixels have a colour PCA, which is tuples in memory and lists in JSON."""
     data = ["--dataset=folder", f"--data_dir={pictures}"]
-    run("-m", "alexnet_tf.train", *data, "--model_dir=trained", "--image_size=67", "--batch_size=6", "--epochs=1", cwd=tmp_path)
-    tune = ["-m", "alexnet_tf.finetune", "--pretrained=trained", *data, "--model_dir=tuned", "--features_dir=features"]
+    run(
+        "-m",
+        "alexnet_tf.train",
+        *data,
+        "--model_dir=trained",
+        "--image_size=67",
+        "--batch_size=6",
+        "--epochs=1",
+        cwd=tmp_path,
+    )
+    tune = [
+        "-m",
+        "alexnet_tf.finetune",
+        "--pretrained=trained",
+        *data,
+        "--model_dir=tuned",
+        "--features_dir=features",
+    ]
     run(*tune, "--epochs=1", cwd=tmp_path)
     run(*tune, "--epochs=2", cwd=tmp_path)
     assert "features of 21 + 3 pictures are there already" in run.notes
@@ -115,35 +185,65 @@ def test_trunk_and_projection_are_the_model(variant, rng):
     images = rng.normal(0, 60, (2, *model.input.shape[1:])).astype(np.float32)
     np.testing.assert_allclose(projection(trunk(images)), model(images), rtol=1e-5, atol=1e-6)
     assert trunk.layers[-1].name == ("fc4" if variant == "lenet5" else "fc7")
-    assert variant == "lenet5" or float(tf.reduce_min(trunk(images))) >= 0  # after the ReLU; lenet5 has tanh
-    drops = (np.asarray(projection(trunk(images), training=True)) != np.asarray(projection(trunk(images)))).any()
+    # after the ReLU; lenet5 has tanh
+    assert variant == "lenet5" or float(tf.reduce_min(trunk(images))) >= 0
+    drops = (
+        np.asarray(projection(trunk(images), training=True))
+        != np.asarray(projection(trunk(images)))
+    ).any()
     assert drops == (variant == "half")  # in one_weird_trick dropout comes before fc7
 
 
 def a_plan(**changes):
-    return loop.Plan(**({"batch_size": 6, "epochs": 2, "learning_rate": 0.05, "schedule": "linear", "xla": "off"} | changes))
+    return loop.Plan(
+        **(
+            {
+                "batch_size": 6,
+                "epochs": 2,
+                "learning_rate": 0.05,
+                "schedule": "linear",
+                "xla": "off",
+            }
+            | changes
+        )
+    )
 
 
-def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(pictures, monkeypatch):
-    monkeypatch.setattr(features, "_BATCH", 5)  # five times 5: the last picture of the last batch is one too many
+def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(
+    pictures, monkeypatch
+):
+    # five times 5: the last picture of the last batch is one too many
+    monkeypatch.setattr(features, "_BATCH", 5)
     keras.utils.set_random_seed(2)
     dataset, plan = datasets.open_dataset("folder", pictures), a_plan()
     with CPU.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012(0.0, layer_rates={"fc5": 2.0})
     projection = surgery.projection(model)
     trunk = surgery.trunk(model)
-    outputs, labels, _ = map(np.concatenate, zip(*features.extractor(CPU, trunk, PIXELS)(dataset.train)))
+    outputs, labels, _ = map(
+        np.concatenate, zip(*features.extractor(CPU, trunk, PIXELS)(dataset.train))
+    )
     assert outputs.shape == (24, 84) and labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
     found = features.Features(outputs[None], labels, outputs[None], labels, 0.0, {"evaluation": []})
-    head.train(projection, SGD2012(0.0, layer_rates={"fc5": 2.0}), found, plan, metrics.NoLog(), console.progress, print)
+    head.train(
+        projection,
+        SGD2012(0.0, layer_rates={"fc5": 2.0}),
+        found,
+        plan,
+        metrics.NoLog(),
+        console.progress,
+        print,
+    )
 
     for layer in model.layers[:-1]:
         layer.trainable = False
     step = steps.TrainStep(CPU, model, optimizer, PIXELS, 6, xla=False)
-    crops = np.concatenate([batch["image"] for batch in pipeline.evaluation_batches(dataset.train, PIXELS, 24)])
+    crops = np.concatenate(
+        [batch["image"] for batch in pipeline.evaluation_batches(dataset.train, PIXELS, 24)]
+    )
     for number in range(8):
         epoch, part = divmod(number, 4)
-        rows = np.random.default_rng((0, epoch)).permutation(24)[6 * part:6 * part + 6]
+        rows = np.random.default_rng((0, epoch)).permutation(24)[6 * part : 6 * part + 6]
         optimizer.learning_rate.assign(plan.rate(number, 8, 0))
         step({"image": tf.constant(crops[rows]), "label": tf.constant(labels[rows])}, number)
     for one, two in zip(projection.layers[-1].get_weights(), model.layers[-1].get_weights()):
@@ -151,7 +251,18 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(p
 
 
 def cached(folder, model, dataset, notes, views=1, pixels=PIXELS, most=0):
-    return features.cached(folder, CPU, surgery.trunk(model), pixels, dataset, views, 0, console.progress, notes.append, most)
+    return features.cached(
+        folder,
+        CPU,
+        surgery.trunk(model),
+        pixels,
+        dataset,
+        views,
+        0,
+        console.progress,
+        notes.append,
+        most,
+    )
 
 
 def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(pictures, tmp_path):
@@ -159,16 +270,20 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     model, dataset = build_model("lenet5", 3), datasets.open_dataset("folder", pictures)
     folder, notes = tmp_path / "features", []
     first = np.array(cached(folder, model, dataset, notes, views=2).train)
-    assert first.shape == (2, 24, 84) and (first[0] != first[1]).any(1).mean() > 0.8  # most random crops are not central
+    # most random crops are not central
+    assert first.shape == (2, 24, 84) and (first[0] != first[1]).any(1).mean() > 0.8
     written = (folder / "train.npy").stat()
     assert (cached(folder, model, dataset, notes, views=2).train == first).all()
     assert (folder / "train.npy").stat() == written and notes[-1].endswith("are there already")
 
     kernel = model.get_layer("conv1").kernel
     kernel.assign(kernel + 0.01)
-    changes = [("weights_sha256", {}), ("views", {"views": 1}),
-               ("preprocessing", {"pixels": dataclasses.replace(PIXELS, std=64.0)}),
-               ("data_fingerprint", {"dataset": dataclasses.replace(dataset, fingerprint="another")})]
+    changes = [
+        ("weights_sha256", {}),
+        ("views", {"views": 1}),
+        ("preprocessing", {"pixels": dataclasses.replace(PIXELS, std=64.0)}),
+        ("data_fingerprint", {"dataset": dataclasses.replace(dataset, fingerprint="another")}),
+    ]
     arguments = {"dataset": dataset, "views": 2, "pixels": PIXELS}
     for name, change in changes:
         before, arguments = (folder / "train.npy").stat().st_ino, arguments | change
@@ -181,8 +296,11 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
     assert "it is replaced" in notes[-2]
     (folder / "train_labels.npy").write_bytes(b"")  # as a power cut leaves it
-    assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84) and "it is replaced" in notes[-2]
-    for process in (2 ** 30, 1, os.getpid()):  # killed, at work, and killed when it had our number
+    assert (
+        cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
+        and "it is replaced" in notes[-2]
+    )
+    for process in (2**30, 1, os.getpid()):  # killed, at work, and killed when it had our number
         (tmp_path / f".features.{process}").mkdir()
     cached(folder, model, notes=notes, **arguments)
     assert sorted(os.listdir(tmp_path)) == [".features.1", "features"]
@@ -193,9 +311,13 @@ def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/notes.md").write_text("two years")
     for folder in (tmp_path / "precious", tmp_path / "precious/notes.md"):
-        with pytest.raises(UserError, match=r"is no folder of features \(notes.md\); pass a features_dir"):
+        with pytest.raises(
+            UserError, match=r"is no folder of features \(notes.md\); pass a features_dir"
+        ):
             cached(folder, model, dataset, [])
-    assert (tmp_path / "precious/notes.md").read_text() == "two years" and os.listdir(tmp_path) == ["precious"]
+    assert (tmp_path / "precious/notes.md").read_text() == "two years" and os.listdir(tmp_path) == [
+        "precious"
+    ]
     (tmp_path / "disk/features").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "disk/features")  # to the disk with room
     cached(tmp_path / "link", model, dataset, [])
@@ -217,32 +339,46 @@ def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tm
     folder, notes = write_picture_folder(tmp_path / "pictures"), []
     dataset, model = datasets.open_dataset("folder", folder), build_model("lenet5", 3)
     whole = cached(tmp_path / "whole", model, dataset, notes, views)
-    cut = [folder / "train" / CLASS_NAMES[1] / "1.jpg", next((folder / "test" / CLASS_NAMES[0]).glob("*.jpg"))]
+    cut = [
+        folder / "train" / CLASS_NAMES[1] / "1.jpg",
+        next((folder / "test" / CLASS_NAMES[0]).glob("*.jpg")),
+    ]
     for victim in cut:
         victim.write_bytes(victim.read_bytes()[:1000])
     for _ in range(2):  # computed, and read again
         found = cached(tmp_path / "features", model, dataset, notes, views, most=1)
-        assert [sum(f"cannot be read: {victim}" in note for note in notes[-3:]) for victim in cut] == [1, 1]
+        assert [
+            sum(f"cannot be read: {victim}" in note for note in notes[-3:]) for victim in cut
+        ] == [1, 1]
     assert sorted(os.listdir(tmp_path / "features")) == sorted(os.listdir(tmp_path / "whole"))
     number = [dataset.train.name_of(picture) for picture in range(24)].index(str(cut[0]))
     assert found.bad_pictures["train"] == [number]
     assert head.answers(surgery.projection(model), found).figures()["bad_pictures"] == 1
-    for name, labels, there in (("train", "train_labels", np.delete(np.arange(24), number)),
-                                ("evaluation", "evaluation_labels", np.delete(np.arange(9), found.bad_pictures["evaluation"]))):
+    for name, labels, there in (
+        ("train", "train_labels", np.delete(np.arange(24), number)),
+        (
+            "evaluation",
+            "evaluation_labels",
+            np.delete(np.arange(9), found.bad_pictures["evaluation"]),
+        ),
+    ):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[:, there])
         np.testing.assert_array_equal(getattr(found, labels), getattr(whole, labels)[there])
     with pytest.raises(UserError, match="1 pictures cannot be read, more than max_bad_pictures=0"):
         cached(tmp_path / "features", model, dataset, notes, views, most=0)
 
 
-def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(run, tune, pretrained, tmp_path):
+def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(
+    run, tune, pretrained, tmp_path
+):
     folder = write_picture_folder(tmp_path / "pictures")
     victim = folder / "train" / CLASS_NAMES[0] / "1.jpg"
     victim.write_bytes(victim.read_bytes()[:1000])
     figures = tune(pretrained, "model", "--epochs=1", f"--data_dir={folder}")
     assert str(victim) in run.notes and (figures["examples"], figures["bad_pictures"]) == (9, 0)
     assert "more than max_bad_pictures=0" in tune(
-        pretrained, "other", f"--data_dir={folder}", "--max_bad_pictures=0", status=2)
+        pretrained, "other", f"--data_dir={folder}", "--max_bad_pictures=0", status=2
+    )
     assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
 
 
@@ -257,37 +393,65 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
 
 
 def test_two_devices_extract_the_same_features_in_the_same_order(pictures, monkeypatch):
-    monkeypatch.setattr(features, "_BATCH", 7)  # two batches of 5 pictures, which are 6 on two devices: one too many at the end
+    # two batches of 5 pictures, which are 6 on two devices: one too many at the end
+    monkeypatch.setattr(features, "_BATCH", 7)
     split, answers = datasets.open_dataset("folder", pictures).evaluation, []
-    for strategy in (CPU, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())):
+    for strategy in (
+        CPU,
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()),
+    ):
         keras.utils.set_random_seed(2)
         with strategy.scope():
             trunk = surgery.trunk(build_model("lenet5", 3))
-        answers.append([np.concatenate(parts) for parts in zip(*features.extractor(strategy, trunk, PIXELS)(split))])
+        answers.append(
+            [
+                np.concatenate(parts)
+                for parts in zip(*features.extractor(strategy, trunk, PIXELS)(split))
+            ]
+        )
     np.testing.assert_allclose(answers[1][0], answers[0][0], rtol=1e-5)
-    assert answers[0][1].tolist() == answers[1][1].tolist() == [0] * 3 + [1] * 3 + [2] * 3  # not the one that fills up the batch
+    # not the one that fills up the batch
+    assert answers[0][1].tolist() == answers[1][1].tolist() == [0] * 3 + [1] * 3 + [2] * 3
 
 
-def test_features_that_do_not_fit_on_the_disk_are_refused_before_anything_is_written(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2 ** 30 + 4 * 84 * 33 - 1}))
+def test_features_that_do_not_fit_on_the_disk_are_refused_before_anything_is_written(
+    pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        features.shutil,
+        "disk_usage",
+        lambda path: type("Usage", (), {"free": 2**30 + 4 * 84 * 33 - 1}),
+    )
     with pytest.raises(UserError, match="features of 1 x 24 . 9 pictures need .* GB are free"):
-        cached(tmp_path / "features", build_model("lenet5", 3), datasets.open_dataset("folder", pictures), [])
+        cached(
+            tmp_path / "features",
+            build_model("lenet5", 3),
+            datasets.open_dataset("folder", pictures),
+            [],
+        )
     assert os.listdir(tmp_path) == []
 
 
 def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, tmp_path):
     figures = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
     before, after = weights_of(pretrained), weights_of(tmp_path / "model")
-    assert moved({name: before[name] for name in before if name != "fc5"}, after) == ["conv2", "fc4"]
+    assert moved({name: before[name] for name in before if name != "fc5"}, after) == [
+        "conv2",
+        "fc4",
+    ]
     again = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
     assert "is trained already" in run.notes and again["loss"] == figures["loss"]
-    assert tune("model", "next", "--epochs=1", "--patience=0")["examples"] == 9  # what it wrote, it takes
+    # what it wrote, it takes
+    assert tune("model", "next", "--epochs=1", "--patience=0")["examples"] == 9
     assert "There is no nothing; name a model directory" in tune("nothing", "another", status=2)
     assert "holds a model of trained_layers 3 (conv2 to fc5), not 1 (fc5 to fc5)" in tune(
-        pretrained, "model", "--patience=0", status=2)
+        pretrained, "model", "--patience=0", status=2
+    )
     # conv2 gets the gradient of its weights, fc3 passes one through, fc4 and fc5 have both.
     conv2, fc3, fc4, fc5 = 100 * 16 * 25 * 6, 400 * 120, 120 * 84, 84 * 3
-    assert figures["multiply_adds"] == 24 * (28 * 28 * 25 * 6 + 2 * conv2 + 2 * fc3 + 3 * fc4 + 3 * fc5)
+    assert figures["multiply_adds"] == 24 * (
+        28 * 28 * 25 * 6 + 2 * conv2 + 2 * fc3 + 3 * fc4 + 3 * fc5
+    )
 
 
 def test_no_backward_pass_is_built_below_the_first_trained_layer():
@@ -296,10 +460,19 @@ def test_no_backward_pass_is_built_below_the_first_trained_layer():
     freeze(model, ["fc7"])
     pixels = Preprocessing(67, 77, 3, (120.0,) * 3, 1.0)
     step = steps.TrainStep(CPU, model, optimizer, pixels, 2, xla=False)
-    weights, state = ([tf.convert_to_tensor(v.value) for v in group] for group in (
-        model.trainable_variables, model.non_trainable_variables))
-    inputs = tf.zeros([2, 67, 67, 3], tf.uint8), tf.constant(0.0), tf.constant(0, tf.int64), tf.constant(0, tf.int64)
-    graph = step.forward_backward.get_concrete_function(weights, state, inputs, tf.zeros([2], tf.int64)).graph
+    weights, state = (
+        [tf.convert_to_tensor(v.value) for v in group]
+        for group in (model.trainable_variables, model.non_trainable_variables)
+    )
+    inputs = (
+        tf.zeros([2, 67, 67, 3], tf.uint8),
+        tf.constant(0.0),
+        tf.constant(0, tf.int64),
+        tf.constant(0, tf.int64),
+    )
+    graph = step.forward_backward.get_concrete_function(
+        weights, state, inputs, tf.zeros([2], tf.int64)
+    ).graph
     needed, left = set(), [output.op for output in graph.outputs]
     while left:
         operation = left.pop()
@@ -318,8 +491,17 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
         with CPU.scope():
             model, optimizer = build_model("lenet5", 3), SGD2012(layer_rates={"fc5": 10.0})
         freeze(model, ["fc4"])
-        loop.train(CPU, model, optimizer, datasets.open_dataset("folder", pictures), PIXELS, a_plan(), str(model_dir),
-                       progress=progress, note=str)
+        loop.train(
+            CPU,
+            model,
+            optimizer,
+            datasets.open_dataset("folder", pictures),
+            PIXELS,
+            a_plan(),
+            str(model_dir),
+            progress=progress,
+            note=str,
+        )
         return model.get_weights()
 
     whole = train(tmp_path / "whole")
@@ -330,12 +512,18 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("errors,patience,best,last", [
-    ([0.5, 0.4, 0.6, 0.4, 0.1], 2, 2, 4),  # stops early, with the second epoch's weights
-    ([0.5, 0.4, 0.6, 0.7, 0.8], 3, 2, 5),  # they are kept beside two newer checkpoints
-    ([0.5, 0.4, 0.6, 0.3, 0.4], 3, 4, 5),  # runs to the end
-    ([0.5, 0.4, 0.6, 0.7, 0.8], 0, 5, 5)])  # without patience the last are kept
-def test_patience_keeps_the_weights_of_the_lowest_error(pictures, tmp_path, monkeypatch, errors, patience, best, last):
+@pytest.mark.parametrize(
+    "errors,patience,best,last",
+    [
+        ([0.5, 0.4, 0.6, 0.4, 0.1], 2, 2, 4),  # stops early, with the second epoch's weights
+        ([0.5, 0.4, 0.6, 0.7, 0.8], 3, 2, 5),  # they are kept beside two newer checkpoints
+        ([0.5, 0.4, 0.6, 0.3, 0.4], 3, 4, 5),  # runs to the end
+        ([0.5, 0.4, 0.6, 0.7, 0.8], 0, 5, 5),
+    ],
+)  # without patience the last are kept
+def test_patience_keeps_the_weights_of_the_lowest_error(
+    pictures, tmp_path, monkeypatch, errors, patience, best, last
+):
     left, seen = list(errors), []
 
     def evaluate(strategy, model, *arguments):
@@ -347,7 +535,15 @@ def test_patience_keeps_the_weights_of_the_lowest_error(pictures, tmp_path, monk
     with CPU.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012()
     dataset, notes = datasets.open_dataset("folder", pictures), []
-    arguments = CPU, model, optimizer, dataset, PIXELS, a_plan(epochs=5, patience=patience), str(tmp_path)
+    arguments = (
+        CPU,
+        model,
+        optimizer,
+        dataset,
+        PIXELS,
+        a_plan(epochs=5, patience=patience),
+        str(tmp_path),
+    )
     figures = loop.train(*arguments, note=notes.append)
     assert figures["top_1"] == 1 - errors[best - 1] and figures["step"] == 4 * best
     assert checkpoints.newest_step(tmp_path) == 4 * last
@@ -355,7 +551,9 @@ def test_patience_keeps_the_weights_of_the_lowest_error(pictures, tmp_path, monk
     checkpoints.restore(tmp_path, kept)
     for one, two in zip(kept.get_weights(), seen[best - 1]):
         np.testing.assert_array_equal(one, two)
-    assert loop.train(*arguments, note=notes.append) == figures and "is trained already" in notes[-1]
+    assert (
+        loop.train(*arguments, note=notes.append) == figures and "is trained already" in notes[-1]
+    )
 
 
 def test_of_equal_errors_the_lower_loss_is_the_best_and_does_not_count_as_lower():
@@ -371,19 +569,29 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
     figures = tune(pretrained, "model", "--epochs=40", "--patience=2", "--learning_rate=0.02")
     rows = metrics.read_log(tmp_path / "model")
     best = min(rows, key=lambda row: (-row["top_1"], row["loss"]))
-    assert (figures["step"], figures["validation_loss"]) == (best["step"], best["loss"]) and len(rows) < 40
+    assert (figures["step"], figures["validation_loss"]) == (best["step"], best["loss"]) and len(
+        rows
+    ) < 40
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
     model, _, _ = checkpoints.load_model(tmp_path / "model")
     dataset = datasets.open_dataset("folder", pictures, choosing=True)
-    for split, loss in ((dataset.evaluation, best["loss"]), (dataset.test, figures["loss"])):  # what chose, what is reported
-        assert evaluation.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(loss, rel=1e-6)
+    # what chose, what is reported
+    for split, loss in ((dataset.evaluation, best["loss"]), (dataset.test, figures["loss"])):
+        assert evaluation.evaluate_split(CPU, model, PIXELS, split, 9)["loss"] == pytest.approx(
+            loss, rel=1e-6
+        )
 
 
-def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(run, tune, pretrained, tmp_path):
+def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(
+    run, tune, pretrained, tmp_path
+):
     tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0")
     settings = (tmp_path / "model/settings.json").read_text()
     tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0.5")
-    assert "is trained already" in run.notes and (tmp_path / "model/settings.json").read_text() == settings
+    assert (
+        "is trained already" in run.notes
+        and (tmp_path / "model/settings.json").read_text() == settings
+    )
 
 
 def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
@@ -395,9 +603,18 @@ def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
         keras.utils.set_random_seed(2)
         inputs = keras.Input((8,))
         projection = keras.Model(inputs, keras.layers.Dense(3)(Dropout(0.5)(inputs)))
-        alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)  # so that only masks can make losses differ
+        # so that only masks can make losses differ
+        alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)
         found = features.Features(*alike, *alike, 0.0, {"evaluation": []})
-        head.train(projection, SGD2012(), found, a_plan(epochs=4, learning_rate=0.0), losses := Losses(), console.progress, print)
+        head.train(
+            projection,
+            SGD2012(),
+            found,
+            a_plan(epochs=4, learning_rate=0.0),
+            losses := Losses(),
+            console.progress,
+            print,
+        )
         return losses
 
     first = train()
@@ -417,15 +634,28 @@ def test_a_handful_of_pictures_takes_smaller_batches_and_says_so(run, tune, pret
 def test_classes_out_of_balance_are_told(counts, told):
     lines = splits.describe_balance(("a", "b"), counts)
     assert lines[0] == f"training pictures: a {counts[0]}, b {counts[1]}"
-    assert [line.startswith("The classes are out of balance") for line in lines[1:]] == [True] * told
+    assert [line.startswith("The classes are out of balance") for line in lines[1:]] == [
+        True
+    ] * told
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--trainable=fc9"], "--trainable=fc9: no layer of that name; use head, all, or some of conv1, conv2, fc3, fc4, fc5"),
-    (["--pretrained="], "--pretrained is missing"), (["--pretrained=nothing"], "There is no nothing; name a model directory"),
-    (["--batch_size=7", "--replicas=2"], "does not divide among 2 replicas"),
-    (["--distribution=multi_worker"], "TF_CONFIG"),
-    (["--augment_views=2", "--trainable=fc4"], "--augment_views=2 is for --trainable=head")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (
+            ["--trainable=fc9"],
+            (
+                "--trainable=fc9: no layer of that name; use head, all, or some of conv1, conv2,"
+                " fc3, fc4, fc5"
+            ),
+        ),
+        (["--pretrained="], "--pretrained is missing"),
+        (["--pretrained=nothing"], "There is no nothing; name a model directory"),
+        (["--batch_size=7", "--replicas=2"], "does not divide among 2 replicas"),
+        (["--distribution=multi_worker"], "TF_CONFIG"),
+        (["--augment_views=2", "--trainable=fc4"], "--augment_views=2 is for --trainable=head"),
+    ],
+)
 def test_refused_before_anything_is_written(tune, pretrained, tmp_path, arguments, message):
     assert message in tune(pretrained, "model", *arguments, status=2)
     assert os.listdir(tmp_path) == []
@@ -435,5 +665,7 @@ def test_preprocessing_of_views_is_that_of_training(pictures):
     dataset = datasets.open_dataset("folder", pictures)
     batch = next(iter(pipeline.evaluation_batches(dataset.train, PIXELS, 4, view=3, seed=5)))
     for number, record in enumerate(dataset.train.read(None).take(4)):
-        crop = preprocessing.decode_random_crop(record["image"], PIXELS, tf.constant([5 + 3 * 2 ** 32, 2 * number]))
+        crop = preprocessing.decode_random_crop(
+            record["image"], PIXELS, tf.constant([5 + 3 * 2**32, 2 * number])
+        )
         np.testing.assert_array_equal(batch["image"][number], crop)

@@ -161,8 +161,10 @@ def test_evaluation_takes_all_of_a_folder_that_was_not_trained_on_and_never_what
         folder.joinpath(path).unlink()
     with pytest.raises(
         UserError,
-        match=f"all of its {first.train.examples} pictures were trained on; pass pictures that "
-        f"were not",
+        match=(
+            f"all of its {first.train.examples} pictures were trained on; pass pictures that "
+            "were not"
+        ),
     ):
         datasets.open_evaluation("folder", folder, CLASS_NAMES, [record.of(first)])
 
@@ -210,9 +212,10 @@ def test_pictures_that_are_in_two_splits_are_told(picture_folder):
     shutil.copy(picture_folder / "train" / CLASS_NAMES[0] / "1.jpg", picture_folder / name)
     dataset = datasets.open_dataset("folder", picture_folder)
     assert dataset.notes == (
-        f"1 of the 10 pictures of test are in train too, first {picture_folder / name}: what is "
-        f"right of them "
-        "says little.",
+        (
+            f"1 of the 10 pictures of test are in train too, first {picture_folder / name}: what is"
+            " right of them says little."
+        ),
     )
     # They are no reason to refuse to go on.
     assert record.check_goes_on("model", record.of(dataset), dataset) is None

@@ -1,4 +1,7 @@
-"""ImageNet as people have it: nested archives through TFDS, labels in synset order with names, and what is refused."""
+"""ImageNet as people have it:
+
+nested archives through TFDS, labels in synset order with names, and what is refused.
+"""
 
 import io
 import shutil
@@ -13,11 +16,16 @@ from alexnet_tf.data import datasets, folders, imagenet, pipeline, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
-# Real names, in real order: the CMYK JPEG, a plain one of the same class, the PNG, and plain ones of the last class.
-_TRAIN = {"n01739381": ["n01739381_1309.JPEG", "n01739381_7.JPEG"], "n02105855": ["n02105855_2933.JPEG"],
-          "n15075141": ["n15075141_10.JPEG", "n15075141_11.JPEG"]}
+# Real names, in real order: the CMYK JPEG, a plain one of the same class, the PNG, and plain ones
+# of the last class.
+_TRAIN = {
+    "n01739381": ["n01739381_1309.JPEG", "n01739381_7.JPEG"],
+    "n02105855": ["n02105855_2933.JPEG"],
+    "n15075141": ["n15075141_10.JPEG", "n15075141_11.JPEG"],
+}
 _VALIDATION = [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, 5)]
-_FLAT = {"n01739381_1309.JPEG": (20, 200, 90), "n02105855_2933.JPEG": (250, 30, 60)}  # pictures of one colour
+# pictures of one colour
+_FLAT = {"n01739381_1309.JPEG": (20, 200, 90), "n02105855_2933.JPEG": (250, 30, 60)}
 
 
 def picture(name, number):
@@ -47,9 +55,14 @@ def write_archives(data_dir, validation=_VALIDATION):
     folder = data_dir / "downloads/manual"
     folder.mkdir(parents=True)
     pictures = {name: picture(name, number) for number, name in enumerate(sum(_TRAIN.values(), []))}
-    nested = {f"{synset}.tar": tar({name: pictures[name] for name in names}) for synset, names in _TRAIN.items()}
+    nested = {
+        f"{synset}.tar": tar({name: pictures[name] for name in names})
+        for synset, names in _TRAIN.items()
+    }
     (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(nested))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar({name: picture(name, index) for index, name in enumerate(validation)}))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(
+        tar({name: picture(name, index) for index, name in enumerate(validation)})
+    )
     return folder
 
 
@@ -63,18 +76,30 @@ def data_dir(tmp_path_factory):
 def test_archives_become_a_data_set_of_1000_named_classes(data_dir, capfd):
     dataset = datasets.open_dataset("imagenet2012", data_dir)
     captured = capfd.readouterr()
-    assert captured.out == "" and "examples" in captured.err  # TFDS shows its progress, and not where results go
+    # TFDS shows its progress, and not where results go
+    assert captured.out == "" and "examples" in captured.err
     assert len(dataset.class_names) == len(set(dataset.class_names)) == 1000
     assert [dataset.class_names[label] for label in (0, 134, 517, 639, 999)] == [
-        "tench (n01440764)", "crane (n02012849)", "crane (n03126707)", "maillot (n03710721)", "toilet tissue (n15075141)"]
+        "tench (n01440764)",
+        "crane (n02012849)",
+        "crane (n03126707)",
+        "maillot (n03710721)",
+        "toilet tissue (n15075141)",
+    ]
     synsets = sorted(imagenet.names_by_synset())
     labels = sorted(int(record["label"]) for record in dataset.train.read(None))
     assert labels == [synsets.index(synset) for synset, names in _TRAIN.items() for _ in names]
     # The first lines of ILSVRC2012_validation_ground_truth, as synsets.
     assert sorted(synsets[int(record["label"])] for record in dataset.evaluation.read(None)) == [
-        "n01751748", "n02105855", "n04263257", "n09193705"]
-    assert dataset.notes == ("imagenet2012: 5 of its 1281167 train pictures are here.",
-                             "imagenet2012: 4 of its 50000 validation pictures are here.")
+        "n01751748",
+        "n02105855",
+        "n04263257",
+        "n09193705",
+    ]
+    assert dataset.notes == (
+        "imagenet2012: 5 of its 1281167 train pictures are here.",
+        "imagenet2012: 4 of its 50000 validation pictures are here.",
+    )
 
 
 def test_cmyk_and_png_come_out_in_their_colours(data_dir):
@@ -89,11 +114,18 @@ def test_cmyk_and_png_come_out_in_their_colours(data_dir):
 
 
 def test_missing_archives_are_named_with_their_place_and_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.orig_argv", ["python3", "-m", "alexnet_tf.train", "--dataset=imagenet2012", "--data_dir=my data"])
+    monkeypatch.setattr(
+        "sys.orig_argv",
+        ["python3", "-m", "alexnet_tf.train", "--dataset=imagenet2012", "--data_dir=my data"],
+    )
     with pytest.raises(UserError) as error:
         datasets.open_dataset("imagenet2012", tmp_path)
-    for part in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", f"the folder {tmp_path}/downloads/manual ",
-                 "run again: python3 -m alexnet_tf.train --dataset=imagenet2012 '--data_dir=my data'"):
+    for part in (
+        "ILSVRC2012_img_train.tar",
+        "ILSVRC2012_img_val.tar",
+        f"the folder {tmp_path}/downloads/manual ",
+        "run again: python3 -m alexnet_tf.train --dataset=imagenet2012 '--data_dir=my data'",
+    ):
         assert part in str(error.value)
     write_archives(tmp_path)
     (tmp_path / "downloads/manual/ILSVRC2012_img_val.tar").unlink()
@@ -108,9 +140,11 @@ def test_archives_that_would_give_wrong_labels_or_none_are_refused(tmp_path, mon
     (folder / "ILSVRC2012_img_val.tar").write_bytes(b"<html>sign in first</html>")
     with pytest.raises(UserError, match="val.tar is damaged"):
         datasets.open_dataset("imagenet2012", tmp_path)
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar({name: picture(name, 0) for name in _VALIDATION}))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(
+        tar({name: picture(name, 0) for name in _VALIDATION})
+    )
     whole = (folder / "ILSVRC2012_img_train.tar").read_bytes()
-    for damaged in (b"<html>sign in first</html>", whole[:len(whole) // 2]):
+    for damaged in (b"<html>sign in first</html>", whole[: len(whole) // 2]):
         (folder / "ILSVRC2012_img_train.tar").write_bytes(damaged)
         with pytest.raises(UserError, match="imagenet2012 could not be prepared") as error:
             datasets.open_dataset("imagenet2012", tmp_path)
@@ -127,15 +161,26 @@ def test_folders_named_by_synsets_get_readable_names_and_others_stay(tmp_path):
             path = tmp_path / synset / f"{index}.jpg"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(shapes.draw_jpeg("train", index))
-    assert datasets.open_dataset("folder", tmp_path).class_names == ("tench (n01440764)", "crane (n03126707)")
+    assert datasets.open_dataset("folder", tmp_path).class_names == (
+        "tench (n01440764)",
+        "crane (n03126707)",
+    )
     assert imagenet.readable(["n01440764", "other"]) == ("n01440764", "other")
 
 
-@pytest.mark.parametrize("names", [
-    ["background", *imagenet.names_by_synset()], [*imagenet.names_by_synset(), "void"],
-    ["dummy", *imagenet.names_by_synset().values()]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["background", *imagenet.names_by_synset()],
+        [*imagenet.names_by_synset(), "void"],
+        ["dummy", *imagenet.names_by_synset().values()],
+    ],
+)
 def test_a_background_class_is_refused(names):
-    with pytest.raises(UserError, match=f"1001 classes, of which '({names[0]}|{names[-1]})' is no class of ImageNet"):
+    with pytest.raises(
+        UserError,
+        match=f"1001 classes, of which '({names[0]}|{names[-1]})' is no class of ImageNet",
+    ):
         imagenet.refuse_background(names)
     imagenet.refuse_background(names[:3])
     imagenet.refuse_background([str(number) for number in range(1001)])
@@ -144,7 +189,10 @@ def test_a_background_class_is_refused(names):
 def test_synsets_are_in_label_order_and_the_names_are_words():
     synsets = list(imagenet.names_by_synset())
     assert synsets == sorted(synsets) and len(synsets) == 1000
-    assert all(name and name.isprintable() and name == name.strip() for name in imagenet.names_by_synset().values())
+    assert all(
+        name and name.isprintable() and name == name.strip()
+        for name in imagenet.names_by_synset().values()
+    )
 
 
 def test_pictures_in_folders_named_by_synsets_are_of_the_class_of_that_name(tmp_path):
@@ -159,10 +207,20 @@ def test_the_validation_archive_alone_is_enough_to_evaluate(tmp_path):
     (folder / "ILSVRC2012_img_train.tar").rename(tmp_path / "train.tar")
     names = imagenet.readable(list(imagenet.names_by_synset()))
     dataset = datasets.open_evaluation("imagenet2012", tmp_path, names)
-    assert (dataset.train, dataset.evaluation.name, dataset.evaluation.examples) == (None, "validation", 4)
+    assert (dataset.train, dataset.evaluation.name, dataset.evaluation.examples) == (
+        None,
+        "validation",
+        4,
+    )
     assert dataset.class_names == names
     assert dataset.notes == ("imagenet2012: 4 of its 50000 validation pictures are here.",)
-    with pytest.raises(UserError, match="has no split named train, but validation; .* remove .*/imagenet2012/5.1.0 and run again"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "has no split named train, but validation; .* remove .*/imagenet2012/5.1.0 and run"
+            " again"
+        ),
+    ):
         datasets.open_dataset("imagenet2012", tmp_path)
     shutil.rmtree(tmp_path / "imagenet2012")
     with pytest.raises(UserError, match="Put ILSVRC2012_img_train.tar"):

@@ -1,4 +1,7 @@
-"""Weights of others: their formats are read, nothing in them is run, and each array lands where it belongs."""
+"""Weights of others:
+
+their formats are read, nothing in them is run, and each array lands where it belongs.
+"""
 
 import io
 import json
@@ -28,7 +31,9 @@ def _record(event, arguments):
         _events.append(event)
 
 
-sys.addaudithook(_record)  # Python tells of every import, open, exec, compile and system call; a hook cannot be taken off again
+# Python tells of every import, open, exec, compile and system call; a hook cannot be taken off
+# again
+sys.addaudithook(_record)
 
 
 def parse(content, name="file"):
@@ -49,7 +54,9 @@ def described(layers, old=False):
 
 
 def same(arrays, expected):
-    return arrays.keys() == expected.keys() and all(np.array_equal(arrays[name], expected[name]) for name in expected)
+    return arrays.keys() == expected.keys() and all(
+        np.array_equal(arrays[name], expected[name]) for name in expected
+    )
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -68,8 +75,13 @@ def test_a_caffemodel_tells_the_order_of_its_layers():
             assert [layer.type for layer in layers if layer.type in order] == order * 2 + [
                 "Pooling"
             ]
-            assert layers[0] == formats.Layer("conv1", "Convolution", ("data",), ("conv1",),
-                                                     {"kernel_size": (11,), "stride": (4,)})
+            assert layers[0] == formats.Layer(
+                "conv1",
+                "Convolution",
+                ("data",),
+                ("conv1",),
+                {"kernel_size": (11,), "stride": (4,)},
+            )
             (norm,) = (layer for layer in layers if layer.name == "norm1")
             assert norm.parameters == {
                 "local_size": (5,),
@@ -86,13 +98,19 @@ def test_a_part_of_a_file_is_no_file(name):
             found = parse(content[:end]).arrays
         except UserError as error:
             assert "\n" not in str(error) and len(str(error)) < 400
-        else:  # the layers of a caffemodel may end anywhere; that some are missing shows when they are placed
-            assert name.startswith("caffemodel") and same(found, {key: arrays[key] for key in found})
+        # the layers of a caffemodel may end anywhere; that some are missing shows when they are
+        # placed
+        else:
+            assert name.startswith("caffemodel") and same(
+                found, {key: arrays[key] for key in found}
+            )
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_damage_is_refused_or_harmless(rng, name):
-    """The formats without checksums cannot tell one number from another; names, shapes and sizes they can."""
+    """The formats without checksums cannot tell one number from another; names, shapes and sizes
+    they can.
+    """
     content, arrays = SAMPLES[name]
     refused = 0
     for _ in range(300):
@@ -103,7 +121,8 @@ def test_damage_is_refused_or_harmless(rng, name):
             refused += 1
         else:
             assert sum(array.nbytes for array in found.values()) <= len(damaged)
-            assert not name.startswith("pth") or "pickles" in name or same(found, arrays)  # an archive has checksums
+            # an archive has checksums
+            assert not name.startswith("pth") or "pickles" in name or same(found, arrays)
     assert refused > 150
 
 
@@ -130,10 +149,17 @@ def test_a_small_file_takes_little_memory(name):
     assert peak < 6 * len(content) + 2**20
 
 
-@pytest.mark.parametrize("name,message", [
-    ("INST", "the instruction INST"), ("state for a class", "a Name where"), ("a list for a dict", "a list where"),
-    ("a codec that inflates", "another encoding"), ("one entry twice", "two entries 'a'"),
-    ("a long OrderedDict", "a long list")])
+@pytest.mark.parametrize(
+    "name,message",
+    [
+        ("INST", "the instruction INST"),
+        ("state for a class", "a Name where"),
+        ("a list for a dict", "a list where"),
+        ("a codec that inflates", "another encoding"),
+        ("one entry twice", "two entries 'a'"),
+        ("a long OrderedDict", "a long list"),
+    ],
+)
 def test_a_pickle_is_refused_for_what_it_asks(tmp_path, name, message):
     with pytest.raises((ValueError, KeyError), match=message):
         pickles.load(io.BytesIO(hostile_files.pickles(tmp_path / "canary")[name]))
@@ -181,8 +207,12 @@ def test_the_memory_of_all_objects_is_bounded(monkeypatch):
 
 
 def test_what_weights_need_is_not_refused():
-    assert pickles.load(io.BytesIO(b"\x80\2}K\1Ns.")) == {1: None}  # an optimizer's state has numbers for keys
-    assert pickles.load(io.BytesIO(b"\x80\2ccollections\nOrderedDict\n]](U\1aK\7ea\x85R.")) == {"a": 7}  # as Python 2 wrote it
+    # an optimizer's state has numbers for keys
+    assert pickles.load(io.BytesIO(b"\x80\2}K\1Ns.")) == {1: None}
+    # as Python 2 wrote it
+    assert pickles.load(io.BytesIO(b"\x80\2ccollections\nOrderedDict\n]](U\1aK\7ea\x85R.")) == {
+        "a": 7
+    }
 
 
 @pytest.mark.parametrize(
@@ -215,16 +245,27 @@ def test_the_data_of_an_array_must_fill_its_shape(tmp_path):
             parse(tried[f"{name}, a shape past the data"])
 
 
-@pytest.mark.parametrize("content,message", [
-    (b"", "is empty"), (b"<!DOCTYPE html><html>", "a page of HTML"), (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"GIF89a", "none of the formats")])
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"GIF89a", "none of the formats"),
+    ],
+)
 def test_other_files_are_named(content, message):
     with pytest.raises(UserError, match=message):
         parse(content)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    for path, message in ((tmp_path, "a folder or a device"), ("/dev/zero", "a folder or a device"), (tmp_path / "x", "not there")):
+    for path, message in (
+        (tmp_path, "a folder or a device"),
+        ("/dev/zero", "a folder or a device"),
+        (tmp_path / "x", "not there"),
+    ):
         with pytest.raises(UserError, match=message):
             formats.read_content(path)
     with open(tmp_path / "large", "wb") as stream:
@@ -237,13 +278,25 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def source_of(arrays, layout):
-    """The arrays of one of our networks as Caffe, Toronto or torchvision lay them out: {layer: [kernel, bias]}."""
+    """The arrays of one of our networks as Caffe, Toronto or torchvision lay them out:
+
+    {layer: [kernel, bias]}.
+    """
     layers = {}
     for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
-        towers = [f"{layer}{tower}/" for tower in ("a", "b", "") if f"{layer}{tower}/kernel" in arrays]
-        kernel, bias = (np.concatenate([arrays[tower + part] for tower in towers], -1) for part in ("kernel", "bias"))
+        towers = [
+            f"{layer}{tower}/" for tower in ("a", "b", "") if f"{layer}{tower}/kernel" in arrays
+        ]
+        kernel, bias = (
+            np.concatenate([arrays[tower + part] for tower in towers], -1)
+            for part in ("kernel", "bias")
+        )
         if layer == "conv1":
-            kernel = kernel * 255 * np.array([[0.229], [0.224], [0.225]]) / 57.6 if layout == "torchvision" else kernel[:, :, ::-1]
+            kernel = (
+                kernel * 255 * np.array([[0.229], [0.224], [0.225]]) / 57.6
+                if layout == "torchvision"
+                else kernel[:, :, ::-1]
+            )
         if layout != "toronto":
             if layer == "fc6":  # input number c * 36 + y * 6 + x there, (y * 6 + x) * 256 + c here
                 kernel = kernel.reshape(36, 256, -1).swapaxes(0, 1).reshape(9216, -1)
@@ -256,8 +309,13 @@ def source_of(arrays, layout):
 def networks():
     """{variant: {path: array}} of random float32 arrays for two whole networks."""
     rng = np.random.default_rng(3)
-    return {variant: {weight.path: rng.standard_normal(weight.shape, np.float32) for weight in build_model(variant).weights}
-            for variant in ("caffe", "one_weird_trick")}
+    return {
+        variant: {
+            weight.path: rng.standard_normal(weight.shape, np.float32)
+            for weight in build_model(variant).weights
+        }
+        for variant in ("caffe", "one_weird_trick")
+    }
 
 
 def weights(layers, names="{layer}.{number}", form=".caffemodel", description=()):
@@ -298,8 +356,10 @@ def test_caffe_lands_in_its_towers(networks, pool_first, variant, expected):
 
 
 def test_arrays_of_2014_and_torontos_layout(networks):
-    source = {layer: [array.reshape((1,) * (4 - array.ndim) + array.shape) for array in pair]
-              for layer, pair in source_of(networks["caffe"], "caffe").items()}
+    source = {
+        layer: [array.reshape((1,) * (4 - array.ndim) + array.shape) for array in pair]
+        for layer, pair in source_of(networks["caffe"], "caffe").items()
+    }
     caffe = published.Stated("caffe")
     assert same(published.convert(weights(source), "x", caffe).arrays, networks["caffe"])
     toronto = source_of(networks["caffe"], "toronto")
@@ -317,17 +377,30 @@ def test_arrays_of_2014_and_torontos_layout(networks):
     assert found.notes[0] == "x: fc8_flickr is taken for its last layer, fc8."
 
 
-TORCHVISION = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8", "conv5": "features.10",
-               "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+TORCHVISION = {
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "conv3": "features.6",
+    "conv4": "features.8",
+    "conv5": "features.10",
+    "fc6": "classifier.1",
+    "fc7": "classifier.4",
+    "fc8": "classifier.6",
+}
 
 
 def test_torchvision_lands_in_one_tower(networks):
-    source = {TORCHVISION[layer]: pair for layer, pair in source_of(networks["one_weird_trick"], "torchvision").items()}
+    source = {
+        TORCHVISION[layer]: pair
+        for layer, pair in source_of(networks["one_weird_trick"], "torchvision").items()
+    }
     found = published.convert(weights(source, "{layer}.{part}", ".pth"), "x")
     expected, pixels = networks["one_weird_trick"], found.preprocessing
     assert found.variant == "one_weird_trick" and found.arrays.keys() == expected.keys()
     for name, array in found.arrays.items():
-        np.testing.assert_allclose(array, expected[name], rtol=1e-6 if name == "conv1/kernel" else 0)
+        np.testing.assert_allclose(
+            array, expected[name], rtol=1e-6 if name == "conv1/kernel" else 0
+        )
     assert (pixels.image_size, pixels.resize, pixels.std) == (224, 256, 57.6)
     np.testing.assert_allclose(pixels.mean, [123.675, 116.28, 103.53])
 
@@ -354,16 +427,18 @@ def test_what_is_no_alexnet_is_told_whole(networks):
     del source["fc7"]
     with pytest.raises(UserError) as error:
         published.convert(weights(source), "net.caffemodel", published.Stated("caffe"))
-    for part in ("net.caffemodel", r"conv2 is (256, 96, 5, 5) and (256,) instead of (256, 48, 5, 5)", "fc6 has numbers",
-                 "fc7 is missing"):
+    for part in (
+        "net.caffemodel",
+        r"conv2 is (256, 96, 5, 5) and (256,) instead of (256, 48, 5, 5)",
+        "fc6 has numbers",
+        "fc7 is missing",
+    ):
         assert part in str(error.value)
     with pytest.raises(
         UserError,
         match="neither an AlexNet of Caffe .* nor one of torchvision .*, but 'layer1.weight'",
     ):
-        published.convert(
-            formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x"
-        )
+        published.convert(formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
     description = described(weights_files.caffe_layers(pool_first=True))
     with pytest.raises(UserError, match="order of caffenet; leave --variant out"):
         published.convert(
@@ -397,8 +472,11 @@ def torchvision(prefix="", classifier=(1, 4, 6), classes=3, last=""):
         )
     )
     shapes[f"classifier.{classifier[-1]}{last}"] = shapes.pop(f"classifier.{classifier[-1]}")
-    return {f"{prefix}{layer}.{part}": light(*shape[:len(shape) if part == "weight" else 1])
-            for layer, shape in shapes.items() for part in ("weight", "bias")}
+    return {
+        f"{prefix}{layer}.{part}": light(*shape[: len(shape) if part == "weight" else 1])
+        for layer, shape in shapes.items()
+        for part in ("weight", "bias")
+    }
 
 
 def convert_torch(arrays, entries=(), unreadable=(), **stated):
@@ -453,10 +531,18 @@ def test_projections_in_unknown_places_are_refused():
         convert_torch(torchvision() | {"classifier.7.weight": light(10, 3)})
 
 
-@pytest.mark.parametrize("beside", [
-    {"state_dict.fc9.weight": light(10, 3)}, {"state_dict.features.1.running_mean": light(64)},
-    {"head.weight": light(10, 1000)}, {"state_dict.scale": light(1)}, {"state_dict.mean": light(3)},
-    {"state_dict.optimizer.weight": light(3, 3)}, {"x.features.3.weight": light(192, 64, 5, 5)}])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"state_dict.fc9.weight": light(10, 3)},
+        {"state_dict.features.1.running_mean": light(64)},
+        {"head.weight": light(10, 1000)},
+        {"state_dict.scale": light(1)},
+        {"state_dict.mean": light(3)},
+        {"state_dict.optimizer.weight": light(3, 3)},
+        {"x.features.3.weight": light(192, 64, 5, 5)},
+    ],
+)
 def test_what_may_be_a_part_of_the_network_is_refused(beside):
     (name,) = beside
     with pytest.raises(
@@ -487,9 +573,10 @@ def test_what_belongs_to_a_training_is_told():
     found = convert_torch(
         torchvision("state_dict.") | beside, entries=("epoch", "args", "state_dict", "optimizer")
     )
-    assert found.notes[0] == (
-        "x: passed over, as no part of the network: epoch, args, optimizer, rng, best_acc1, train_losses, "
-        "state_dict.n_averaged."
+    assert (
+        found.notes[0]
+        == "x: passed over, as no part of the network: epoch, args, optimizer, rng, best_acc1,"
+        " train_losses, state_dict.n_averaged."
     )
     assert len(found.arrays) == 16
 
@@ -600,8 +687,8 @@ def test_what_no_file_says_can_be_stated():
         ours, np.moveaxis(torchvision()["features.0.weight"][:, ::-1], (0, 1), (-1, -2))
     )
     assert (
-        "x does not say what its pixels are; assumed, as torchvision has them: RGB less 123.675,116.28,103.53 over "
-        in (convert_torch(torchvision()).notes[0])
+        "x does not say what its pixels are; assumed, as torchvision has them: RGB less"
+        " 123.675,116.28,103.53 over " in (convert_torch(torchvision()).notes[0])
     )
     with pytest.raises(
         UserError, match="--resize=223: x reads 224 pixels of a side; give a number from 224 to"
@@ -883,7 +970,10 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
         (
             'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
             {},
-            "subtracts the mean in 'a/mean.binaryproto', another file; pass --mean .*--mean=104.007,116.669,122.679",
+            (
+                "subtracts the mean in 'a/mean.binaryproto', another file; pass --mean"
+                " .*--mean=104.007,116.669,122.679"
+            ),
         ),
         ("transform_param { crop_size: 224 }", {}, "crop_size is 224 instead of 227"),
         ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass --resize=227"),
@@ -1024,7 +1114,9 @@ def test_published_files_are_known_by_their_digests():
     for one in published.PUBLISHED:
         assert len(one.digest) in (8, 40, 64) and set(one.digest) <= set("0123456789abcdef")
     known = published.Published("x", "e3b0c442", "caffe", 0.5, 0.8, "", "")  # sha256 of nothing
-    sha1 = published.Published("y", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "caffe", 0.5, 0.8, "", "")
+    sha1 = published.Published(
+        "y", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "caffe", 0.5, 0.8, "", ""
+    )
     for one in (known, sha1):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(published, "PUBLISHED", (one,))
@@ -1035,21 +1127,40 @@ def test_published_files_are_known_by_their_digests():
 
 
 def settings(**changes):
-    return {"variant": "lenet5", "class_names": ["a", "b", "c"], "dropout_rate": 0.5, "versions": {}, "commit": "",
-            "preprocessing": {"image_size": 28, "resize": 32, "channels": 1, "mean": [100.0], "std": 128.0},
-            "flags": {"dataset": "shapes", "data_dir": None, "seed": 0}, "source": {"published": None}} | changes
+    return {
+        "variant": "lenet5",
+        "class_names": ["a", "b", "c"],
+        "dropout_rate": 0.5,
+        "versions": {},
+        "commit": "",
+        "preprocessing": {
+            "image_size": 28,
+            "resize": 32,
+            "channels": 1,
+            "mean": [100.0],
+            "std": 128.0,
+        },
+        "flags": {"dataset": "shapes", "data_dir": None, "seed": 0},
+        "source": {"published": None},
+    } | changes
 
 
 @pytest.fixture
 def arrays(rng):
-    return {weight.path: rng.standard_normal(weight.shape, np.float32) for weight in build_model("lenet5", 3).weights}
+    return {
+        weight.path: rng.standard_normal(weight.shape, np.float32)
+        for weight in build_model("lenet5", 3).weights
+    }
 
 
 def test_a_weights_file_is_a_model(tmp_path, arrays):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
     model, stored, state = checkpoints.load_model(tmp_path / "net.npz")
-    assert stored.to_json() == Settings.from_json(settings()).to_json() and state == {"step": 0, "figures": None}
+    assert stored.to_json() == Settings.from_json(settings()).to_json() and state == {
+        "step": 0,
+        "figures": None,
+    }
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
 
 
@@ -1088,7 +1199,9 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
     with pytest.raises(UserError, match="cannot be written"):
         checkpoints.write_weights_file(tmp_path / "none/net.npz", arrays, settings())
     with pytest.raises(UserError, match="is not written: .*fc5/bias .*not finite"):
-        checkpoints.write_weights_file(tmp_path / "net.npz", arrays | {"fc5/bias": np.full(3, np.nan, np.float32)}, settings())
+        checkpoints.write_weights_file(
+            tmp_path / "net.npz", arrays | {"fc5/bias": np.full(3, np.nan, np.float32)}, settings()
+        )
     del arrays["fc5/bias"]
     with pytest.raises(UserError, match="is not written: 'fc5/bias' is missing"):
         checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
@@ -1097,14 +1210,22 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
 
 def test_from_a_caffemodel_to_a_weights_file(networks, run, tmp_path):
     layers = source_of(networks["caffe"], "caffe")
-    (tmp_path / "net.caffemodel").write_bytes(weights_files.caffemodel(weights_files.caffe_layers(), layers))
+    (tmp_path / "net.caffemodel").write_bytes(
+        weights_files.caffemodel(weights_files.caffe_layers(), layers)
+    )
     run(TOOL, "--source=net.caffemodel", "--output=net.npz", "--json=figures.json", cwd=tmp_path)
     assert "named class 0 to class 999. --labels=FILE names them; --labels=imagenet" in run.notes
     assert "net.caffemodel does not say what its pixels are; assumed, as Caffe's" in run.notes
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["variant"] == "caffe" and figures["parameters"] == 60_965_224 and figures["classes"] == 1000
+    assert (
+        figures["variant"] == "caffe"
+        and figures["parameters"] == 60_965_224
+        and figures["classes"] == 1000
+    )
     with np.load(tmp_path / "net.npz", allow_pickle=False) as stored:  # plain NumPy reads it
-        assert same({name: stored[name] for name in stored if name != "settings.json"}, networks["caffe"])
+        assert same(
+            {name: stored[name] for name in stored if name != "settings.json"}, networks["caffe"]
+        )
         settings = json.loads(stored["settings.json"].tobytes())
         assert settings["class_names"] == [f"class {number}" for number in range(1000)]
         assert settings["flags"] == {"dataset": "folder", "data_dir": None, "seed": 0}
@@ -1119,12 +1240,19 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     run("-m", "alexnet_tf.export", "--model_dir=net.npz", "--output=exports", cwd=tmp_path)
     assert (tmp_path / "exports/1/assets/labels.txt").read_text().splitlines() == ["a", "b", "c"]
     assert "--labels=imagenet, but net.npz has 3 outputs, not 1000; pass --labels=FILE" in run(
-        TOOL, "--source=net.npz", "--labels=imagenet", "--output=named.npz", cwd=tmp_path, status=2)
+        TOOL, "--source=net.npz", "--labels=imagenet", "--output=named.npz", cwd=tmp_path, status=2
+    )
     (tmp_path / "names.txt").write_text("x\ny\nz\n")
     run(TOOL, "--source=net.npz", "--labels=names.txt", "--output=named.npz", cwd=tmp_path)
     assert checkpoints.load_model(tmp_path / "named.npz")[1].class_names == ("x", "y", "z")
     assert "1 is there already, with other class names; pass --version=next" in run(
-        "-m", "alexnet_tf.export", "--model_dir=named.npz", "--output=exports", cwd=tmp_path, status=2)
+        "-m",
+        "alexnet_tf.export",
+        "--model_dir=named.npz",
+        "--output=exports",
+        cwd=tmp_path,
+        status=2,
+    )
     checkpoint = tmp_path / "model/checkpoints/step-00000007"
     checkpoint.mkdir(parents=True)
     np.savez(checkpoint / "weights.npz", **arrays)

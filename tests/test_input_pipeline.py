@@ -25,7 +25,10 @@ def test_two_epochs_hold_each_label_equally_and_differ(train_split):
     batches = take(train_split, 12)
     for epoch in (batches[:6], batches[6:]):
         assert np.bincount(np.concatenate([labels for _, labels in epoch])).tolist() == [8, 8, 8]
-    first, second = (np.concatenate([labels for _, labels in epoch]).tolist() for epoch in (batches[:6], batches[6:]))
+    first, second = (
+        np.concatenate([labels for _, labels in epoch]).tolist()
+        for epoch in (batches[:6], batches[6:])
+    )
     assert first != second
     images = {image.tobytes() for images, _ in batches for image in images}
     assert len(images) == 48  # another crop in the second epoch
@@ -40,26 +43,41 @@ def test_starting_at_a_step_gives_what_it_would_have_given(train_split, first_st
 
 
 @pytest.mark.parametrize("workers,replicas", [(1, 2), (2, 2), (2, 4)])
-def test_workers_and_replicas_share_each_batch_in_order(picture_folder, train_split, workers, replicas):
+def test_workers_and_replicas_share_each_batch_in_order(
+    picture_folder, train_split, workers, replicas
+):
     whole = take(train_split, 7, first_step=3)
     contexts = [tf.distribute.InputContext(workers, worker, replicas) for worker in range(workers)]
-    per_worker = [pipeline.training_batches(train_split, PIXELS, 4, 0, 3, context) for context in contexts]
+    per_worker = [
+        pipeline.training_batches(train_split, PIXELS, 4, 0, 3, context) for context in contexts
+    ]
     parts = [iter(batches.batch(replicas // workers)) for batches in per_worker]
     for images, labels in whole:
         parts_of_step = [next(part) for part in parts]
-        joined = np.concatenate([part["image"].numpy().reshape(-1, 56, 56, 3) for part in parts_of_step])
+        joined = np.concatenate(
+            [part["image"].numpy().reshape(-1, 56, 56, 3) for part in parts_of_step]
+        )
         np.testing.assert_array_equal(joined, images)
-        np.testing.assert_array_equal(np.concatenate([part["label"].numpy().ravel() for part in parts_of_step]), labels)
+        np.testing.assert_array_equal(
+            np.concatenate([part["label"].numpy().ravel() for part in parts_of_step]), labels
+        )
     evaluation = datasets.open_dataset("folder", picture_folder).evaluation
-    shares = [list(pipeline.evaluation_batches(evaluation, PIXELS, 4, context)) for context in contexts]
+    shares = [
+        list(pipeline.evaluation_batches(evaluation, PIXELS, 4, context)) for context in contexts
+    ]
     assert len({len(share) for share in shares}) == 1
-    weights, labels = ([batch[name] for share in shares for batch in share] for name in ("weight", "label"))
+    weights, labels = (
+        [batch[name] for share in shares for batch in share] for name in ("weight", "label")
+    )
     weights, labels = np.concatenate(weights), np.concatenate(labels)
     assert np.bincount(labels[weights == 1]).tolist() == [3, 3, 3]
 
 
 def test_another_seed_is_another_order(train_split):
-    orders = [np.concatenate([labels for _, labels in take(train_split, 6, seed=seed)]).tolist() for seed in (0, 1)]
+    orders = [
+        np.concatenate([labels for _, labels in take(train_split, 6, seed=seed)]).tolist()
+        for seed in (0, 1)
+    ]
     assert orders[0] != orders[1]
 
 
@@ -68,7 +86,9 @@ def test_pictures_that_fill_no_batch_differ_between_epochs(train_split):
     assert all(images.shape == (10, 56, 56, 3) for images, _ in batches)
     left_out = []
     for epoch in range(2):
-        order = [int(record["picture"]) for record in train_split.read(tf.constant(epoch, tf.int64))]
+        order = [
+            int(record["picture"]) for record in train_split.read(tf.constant(epoch, tf.int64))
+        ]
         left_out.append(set(order[20:]))
     assert left_out[0] != left_out[1]
 
@@ -92,7 +112,7 @@ def test_channel_mean_is_the_mean_of_the_crops(train_split):
         scaled = [round(side * 64 / min(height, width)) for side in (height, width)]
         whole = tf.image.resize(image, scaled, antialias=True).numpy()
         top, left = ((side - 64) // 2 + 4 for side in scaled)
-        crops.append(whole[top:top + 56, left:left + 56].mean((0, 1)))
+        crops.append(whole[top : top + 56, left : left + 56].mean((0, 1)))
     np.testing.assert_allclose(mean, np.mean(crops, 0), atol=0.1)
 
 
@@ -103,5 +123,7 @@ def test_channel_statistics_are_mean_and_principal_components_of_the_pixels(trai
     np.testing.assert_allclose(mean, levels.mean(0), rtol=1e-12)
     rows, covariance = np.array(colour_pca), np.cov(levels.T, bias=True)
     np.testing.assert_allclose(rows.T @ rows, covariance, rtol=1e-9)
-    np.testing.assert_allclose(rows @ rows.T, np.diag(np.linalg.eigvalsh(covariance)[::-1]), atol=1e-6)
+    np.testing.assert_allclose(
+        rows @ rows.T, np.diag(np.linalg.eigvalsh(covariance)[::-1]), atol=1e-6
+    )
     assert (np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1) > 0).all()

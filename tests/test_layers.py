@@ -5,15 +5,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.network.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
+from alexnet_tf.network.layers import (
+    Dropout,
+    LocalResponseNormalization,
+    SpatialResponseNormalization,
+)
 
 
 def lrn(x, size, k, alpha):
     """Section 3.3, one channel at a time."""
     y = np.empty_like(x)
     for i in range(x.shape[-1]):
-        window = x[..., max(0, i - size // 2):i + size // 2 + 1]
-        y[..., i] = x[..., i] / (k + alpha * (window ** 2).sum(-1)) ** 0.75
+        window = x[..., max(0, i - size // 2) : i + size // 2 + 1]
+        y[..., i] = x[..., i] / (k + alpha * (window**2).sum(-1)) ** 0.75
     return y
 
 
@@ -24,9 +28,9 @@ def lrn_gradient(x, dy, size, k, alpha):
     for i in range(channels):
         low, high = max(0, i - size // 2), min(channels, i + size // 2 + 1)
         d = k + alpha * (x[..., low:high] ** 2).sum(-1)
-        gradient[..., i] += dy[..., i] * d ** -0.75
+        gradient[..., i] += dy[..., i] * d**-0.75
         for j in range(low, high):
-            gradient[..., j] -= dy[..., i] * x[..., i] * 0.75 * d ** -1.75 * 2 * alpha * x[..., j]
+            gradient[..., j] -= dy[..., i] * x[..., i] * 0.75 * d**-1.75 * 2 * alpha * x[..., j]
     return gradient
 
 
@@ -34,8 +38,12 @@ def spatial(x, size, k, alpha):
     y = np.empty_like(x)
     for row in range(x.shape[1]):
         for column in range(x.shape[2]):
-            window = x[:, max(0, row - size // 2):row + size // 2 + 1, max(0, column - size // 2):column + size // 2 + 1]
-            y[:, row, column] = x[:, row, column] / (k + alpha * (window ** 2).sum((1, 2))) ** 0.75
+            window = x[
+                :,
+                max(0, row - size // 2) : row + size // 2 + 1,
+                max(0, column - size // 2) : column + size // 2 + 1,
+            ]
+            y[:, row, column] = x[:, row, column] / (k + alpha * (window**2).sum((1, 2))) ** 0.75
     return y
 
 
@@ -47,18 +55,37 @@ def values_and_gradient(layer, x, dy):
     return y.numpy(), tape.gradient(y, inputs, tf.constant(dy, tf.float32)).numpy()
 
 
-@pytest.mark.parametrize("training,compiled", [(False, False), (True, False), (True, True)], ids=["plain", "kernel", "step"])
-@pytest.mark.parametrize("channels,size,k,alpha,scale", [
-    (48, 5, 2.0, 1e-4, 50), (128, 5, 2.0, 2e-5, 200), (96, 5, 1.0, 2e-5, 20), (3, 5, 2.0, 1e-2, 10), (1, 3, 0.5, 0.1, 3),
-    (4, 9, 1.0, 1.0, 1), (7, 1, 1.0, 0.5, 2)])
-def test_lrn_is_the_formula_and_its_gradient_the_derivative(rng, channels, size, k, alpha, scale, training, compiled):
+@pytest.mark.parametrize(
+    "training,compiled",
+    [(False, False), (True, False), (True, True)],
+    ids=["plain", "kernel", "step"],
+)
+@pytest.mark.parametrize(
+    "channels,size,k,alpha,scale",
+    [
+        (48, 5, 2.0, 1e-4, 50),
+        (128, 5, 2.0, 2e-5, 200),
+        (96, 5, 1.0, 2e-5, 20),
+        (3, 5, 2.0, 1e-2, 10),
+        (1, 3, 0.5, 0.1, 3),
+        (4, 9, 1.0, 1.0, 1),
+        (7, 1, 1.0, 0.5, 2),
+    ],
+)
+def test_lrn_is_the_formula_and_its_gradient_the_derivative(
+    rng, channels, size, k, alpha, scale, training, compiled
+):
     x, dy = rng.normal(0, scale, (2, 3, 4, channels)), rng.normal(0, 1, (2, 3, 4, channels))
     layer = LocalResponseNormalization(size, k, alpha)
-    run = tf.function(lambda a, b: values_and_gradient_graph(layer, a, b, training), jit_compile=compiled)
+    run = tf.function(
+        lambda a, b: values_and_gradient_graph(layer, a, b, training), jit_compile=compiled
+    )
     y, gradient = run(tf.constant(x, tf.float32), tf.constant(dy, tf.float32))
     x, dy = x.astype(np.float32).astype(np.float64), dy.astype(np.float32).astype(np.float64)
     np.testing.assert_allclose(y, lrn(x, size, k, alpha), rtol=1e-6, atol=1e-6 * scale)
-    np.testing.assert_allclose(gradient, lrn_gradient(x, dy, size, k, alpha), rtol=1e-6, atol=1e-6 * np.abs(gradient).max())
+    np.testing.assert_allclose(
+        gradient, lrn_gradient(x, dy, size, k, alpha), rtol=1e-6, atol=1e-6 * np.abs(gradient).max()
+    )
 
 
 def values_and_gradient_graph(layer, x, dy, training):
@@ -69,13 +96,25 @@ def values_and_gradient_graph(layer, x, dy, training):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("layer,plain", [
-    (LocalResponseNormalization(alpha=1e-2, relu_first=True), LocalResponseNormalization(alpha=1e-2)),
-    (SpatialResponseNormalization(alpha=1e-2, relu_first=True), SpatialResponseNormalization(alpha=1e-2))])
+@pytest.mark.parametrize(
+    "layer,plain",
+    [
+        (
+            LocalResponseNormalization(alpha=1e-2, relu_first=True),
+            LocalResponseNormalization(alpha=1e-2),
+        ),
+        (
+            SpatialResponseNormalization(alpha=1e-2, relu_first=True),
+            SpatialResponseNormalization(alpha=1e-2),
+        ),
+    ],
+)
 def test_relu_first_is_a_relu_before(rng, layer, plain, training):
     x, dy = (tf.constant(rng.normal(0, 5, (2, 7, 6, 9)), tf.float32) for _ in range(2))
     y, gradient = values_and_gradient_graph(layer, x, dy, training)
-    expected_y, expected = values_and_gradient_graph(lambda x, training: plain(tf.nn.relu(x), training=training), x, dy, training)
+    expected_y, expected = values_and_gradient_graph(
+        lambda x, training: plain(tf.nn.relu(x), training=training), x, dy, training
+    )
     np.testing.assert_allclose(y, expected_y, rtol=1e-6)
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
 
@@ -119,7 +158,9 @@ def test_spatial_normalization_is_the_formula_and_its_gradient_the_numerical_one
     for index in [(0, 0, 0, 0), (0, 3, 2, 1), (0, 6, 5, 2)]:
         step[:] = 0
         step[index] = 1e-4
-        numeric = ((spatial(x + step, 5, 1.0, 4e-5) - spatial(x - step, 5, 1.0, 4e-5)) * dy).sum() / 2e-4
+        numeric = (
+            (spatial(x + step, 5, 1.0, 4e-5) - spatial(x - step, 5, 1.0, 4e-5)) * dy
+        ).sum() / 2e-4
         np.testing.assert_allclose(gradient[index], numeric, rtol=1e-4)
 
 
@@ -155,11 +196,15 @@ def test_masks_of_rows_are_those_of_the_global_batch(units):
 
     def mask(first_row, rows, step, compiled=False):
         layer.seed_generator.state.assign([first_row, step])
-        return tf.function(lambda: layer(tf.ones([rows, units]), training=True), jit_compile=compiled)().numpy()
+        return tf.function(
+            lambda: layer(tf.ones([rows, units]), training=True), jit_compile=compiled
+        )().numpy()
 
     whole = mask(0, 64, step=3)
     for compiled in (False, True):
-        np.testing.assert_array_equal(np.concatenate([mask(0, 16, 3), mask(16, 48, 3, compiled)]), whole)
+        np.testing.assert_array_equal(
+            np.concatenate([mask(0, 16, 3), mask(16, 48, 3, compiled)]), whole
+        )
     assert (mask(0, 64, step=4) != whole).any()
     assert len({row.tobytes() for row in whole}) > 60 * (units > 9)  # rows differ
     other = Dropout(0.5, seed=8)
@@ -175,7 +220,13 @@ def test_inverted_dropout_is_that_of_keras_in_scale():
 
 
 @pytest.mark.parametrize(
-    "layer", [LocalResponseNormalization(3, 1.0, 0.5), SpatialResponseNormalization(3, 2.0, 0.1), Dropout(0.5)])
+    "layer",
+    [
+        LocalResponseNormalization(3, 1.0, 0.5),
+        SpatialResponseNormalization(3, 2.0, 0.1),
+        Dropout(0.5),
+    ],
+)
 def test_layers_survive_their_config(layer):
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(again) is type(layer)

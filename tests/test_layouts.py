@@ -89,9 +89,11 @@ def test_flags_name_splits_otherwise(tmp_path):
         (SplitNames(train="bare"), "train_split=bare: .*/bare holds pictures and no class folders"),
         (SplitNames(test="void"), "test_split=void: .*/void holds no picture"),
     ):
-        fill(tmp_path, bare="bare" in message and 1) if "bare" in message else (
-            tmp_path / "void"
-        ).mkdir(exist_ok=True)
+        (
+            fill(tmp_path, bare="bare" in message and 1)
+            if "bare" in message
+            else (tmp_path / "void").mkdir(exist_ok=True)
+        )
         with pytest.raises(UserError, match=message):
             datasets.open_dataset("folder", tmp_path, names=names)
 
@@ -164,8 +166,9 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
     fill(tmp_path, **flowers("train", count=8), test=3, val=2)
     classes, _, chosen_by, _, notes = opened(tmp_path)
     assert classes == BOTH and chosen_by[0] == "held out"
-    assert notes[1] == (
-        "ROOT: not used: 3 files in test/, which holds no class folders (first test/0.jpg); 2 "
+    assert (
+        notes[1]
+        == "ROOT: not used: 3 files in test/, which holds no class folders (first test/0.jpg); 2 "
         "files in val/, which holds "
         "no class folders (first val/0.jpg)."
     )
@@ -180,8 +183,10 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
     [
         (
             flowers("train", "val", "dev"),
-            "holds both dev/ and val/; say which is meant: validation_split=dev or "
-            "validation_split=val",
+            (
+                "holds both dev/ and val/; say which is meant: validation_split=dev or "
+                "validation_split=val"
+            ),
         ),
         (
             {"daisy/train": 2, "daisy/test": 2, "iris/train": 2},
@@ -275,9 +280,9 @@ def test_all_that_is_not_used_is_told_by_count_ending_and_first_name(tmp_path):
     (train / "rose").symlink_to("nowhere")
     dataset = datasets.open_dataset("folder", tmp_path)
     (note,) = dataset.notes
-    assert note == (
-        f"{tmp_path}: not used: 40 files of .heic, which alexnet prepare reads (first "
-        f"train/daisy/0.HEIC); 2 files in samples/, which "
+    assert (
+        note == f"{tmp_path}: not used: 40 files of .heic, which alexnet prepare reads (first "
+        "train/daisy/0.HEIC); 2 files in samples/, which "
         "is none of the splits (first samples/0.jpg); 2 files of .txt (first train/iris/old.txt); "
         "1 dead link (first train/rose); "
         "1 file of .db (first train/daisy/Thumbs.db); 1 picture beside the class folders (first "

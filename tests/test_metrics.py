@@ -19,7 +19,9 @@ def test_log_drops_what_comes_again_and_lines_half_written(tmp_path):
         stream.write('{"step": 200, "ep')
     Log(tmp_path, 120).write({"step": 130, "epoch": 1, "train_loss": 0.5})
     assert [row["step"] for row in read_log(tmp_path)] == [50, 100, 130]
-    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [50, 100, 130]
+    assert [
+        json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ] == [50, 100, 130]
 
 
 def test_running_means_and_the_step_that_was_not_finite():
@@ -68,10 +70,16 @@ def test_advice_is_of_settings_that_are_not_in_force():
     for init in ("source2012", ""):  # it is so already; other variants have no choice
         assert "init" not in advice(GUESSING, init=init)
     line = advice(GUESSING, seed=3, warmup_steps=400, learning_rate=0.05, epochs=20, last=True)
-    for part in ("another seed than 3", "warmup_steps=800 instead of 400", "learning_rate=0.025 or 0.1 instead of 0.05",
-                 "more epochs than 20"):
+    for part in (
+        "another seed than 3",
+        "warmup_steps=800 instead of 400",
+        "learning_rate=0.025 or 0.1 instead of 0.05",
+        "more epochs than 20",
+    ):
         assert part in line
-    assert "warmup_steps=100 instead of 0" in advice(GUESSING) and "letting it run on" in advice(GUESSING)
+    assert "warmup_steps=100 instead of 0" in advice(GUESSING) and "letting it run on" in advice(
+        GUESSING
+    )
     assert "learning_rate=0.01 instead of 0," in advice(GUESSING, learning_rate=0.0)
 
 
@@ -81,7 +89,12 @@ def test_advice_depends_on_where_the_loss_is():
         advice(GUESSING, learning_rate=0.01, init="variant"),
     )
     assert "20.723, above that of guessing" in above and "too large" in above
-    assert "learning_rate=0.005 instead of 0.01" in above and "0.02" not in above and "seed" not in above and "run" not in above
+    assert (
+        "learning_rate=0.005 instead of 0.01" in above
+        and "0.02" not in above
+        and "seed" not in above
+        and "run" not in above
+    )
     assert "6.908, that of guessing" in at and "has not begun to learn" in at
 
 
@@ -110,4 +123,6 @@ def test_one_answer_to_all_pictures_is_told_even_below_guessing():
 )
 def test_figures_name_the_only_answer(labels, answers, only):
     best = np.stack([answers, np.full(len(answers), 3)], 1).astype(np.int32)
-    assert Answers(np.array(labels), np.ones(len(labels)), best).figures().get("only_answer") == only
+    assert (
+        Answers(np.array(labels), np.ones(len(labels)), best).figures().get("only_answer") == only
+    )

@@ -1,4 +1,6 @@
-"""Parameter counts, shapes and starting weights, against figures computed from the papers and the source."""
+"""Parameter counts, shapes and starting weights, against figures computed from the papers and the
+source.
+"""
 
 import subprocess
 import sys
@@ -8,9 +10,18 @@ import pytest
 
 from alexnet_tf.network.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
 
-# Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files; torchvision's own count.
-PARAMETERS = {"paper": 60_965_224, "source2012": 60_965_224, "caffe": 60_965_224, "caffenet": 60_965_224, "half": 16_630_440,
-              "one_gpu": 59_798_312, "conv6": 61_555_304, "one_weird_trick": 61_100_840}
+# Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files;
+# torchvision's own count.
+PARAMETERS = {
+    "paper": 60_965_224,
+    "source2012": 60_965_224,
+    "caffe": 60_965_224,
+    "caffenet": 60_965_224,
+    "half": 16_630_440,
+    "one_gpu": 59_798_312,
+    "conv6": 61_555_304,
+    "one_weird_trick": 61_100_840,
+}
 
 
 @pytest.mark.parametrize("variant", PARAMETERS)
@@ -32,15 +43,31 @@ def test_lenet5_has_the_61706_parameters_of_the_usual_comparison():
 @pytest.mark.parametrize("variant", ["paper", "source2012"])
 def test_output_shapes_are_the_papers(variant):
     shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in build_model(variant).layers}
-    expected = {"conv1": (55, 55, 48), "pool1": (27, 27, 48), "conv2": (27, 27, 128), "pool2": (13, 13, 128),
-                "conv3": (13, 13, 192), "conv4": (13, 13, 192), "conv5": (13, 13, 128), "pool5": (6, 6, 128)}
+    expected = {
+        "conv1": (55, 55, 48),
+        "pool1": (27, 27, 48),
+        "conv2": (27, 27, 128),
+        "pool2": (13, 13, 128),
+        "conv3": (13, 13, 192),
+        "conv4": (13, 13, 192),
+        "conv5": (13, 13, 128),
+        "pool5": (6, 6, 128),
+    }
     for name, shape in expected.items():
         assert shapes[f"{name}a"] == shapes[f"{name}b"] == shape
-    assert shapes["flatten"] == (9216,) and shapes["fc6"] == shapes["fc7"] == (4096,) and shapes["fc8"] == (1000,)
+    assert (
+        shapes["flatten"] == (9216,)
+        and shapes["fc6"] == shapes["fc7"] == (4096,)
+        and shapes["fc8"] == (1000,)
+    )
 
 
 def test_conv3_and_fc6_read_both_towers_and_conv2_4_5_their_own():
-    kernels = {layer.name: layer.kernel.shape for layer in build_model("paper").layers if hasattr(layer, "kernel")}
+    kernels = {
+        layer.name: layer.kernel.shape
+        for layer in build_model("paper").layers
+        if hasattr(layer, "kernel")
+    }
     for tower in "ab":
         assert kernels[f"conv2{tower}"][2] == 48
         assert kernels[f"conv3{tower}"][2] == 256
@@ -48,8 +75,10 @@ def test_conv3_and_fc6_read_both_towers_and_conv2_4_5_their_own():
     assert kernels["fc6"] == (9216, 4096)
 
 
-@pytest.mark.parametrize("variant,smallest", [
-    ("paper", 67), ("source2012", 64), ("one_weird_trick", 63), ("half", 67), ("lenet5", 12)])
+@pytest.mark.parametrize(
+    "variant,smallest",
+    [("paper", 67), ("source2012", 64), ("one_weird_trick", 63), ("half", 67), ("lenet5", 12)],
+)
 def test_the_smallest_image_builds_and_the_next_smaller_is_refused(variant, smallest):
     assert smallest_image_size(variant) == smallest
     assert build_model(variant, 2, smallest).output.shape == (None, 2)
@@ -64,20 +93,34 @@ def test_refusals_name_what_is_legal():
         build_model("paper", 1)
 
 
-@pytest.mark.parametrize("variant,stddev,biases", [
-    ("paper", {}, {"conv2": 1, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1}),
-    ("source2012", {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03}, {"conv2": 1, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1}),
-    ("caffe", {"fc6": 0.005, "fc7": 0.005}, {"conv2": 0.1, "conv4": 0.1, "conv5": 0.1, "fc6": 0.1, "fc7": 0.1})])
+@pytest.mark.parametrize(
+    "variant,stddev,biases",
+    [
+        ("paper", {}, {"conv2": 1, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1}),
+        (
+            "source2012",
+            {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03},
+            {"conv2": 1, "conv4": 1, "conv5": 1, "fc6": 1, "fc7": 1},
+        ),
+        (
+            "caffe",
+            {"fc6": 0.005, "fc7": 0.005},
+            {"conv2": 0.1, "conv4": 0.1, "conv5": 0.1, "fc6": 0.1, "fc7": 0.1},
+        ),
+    ],
+)
 def test_weights_at_the_start(variant, stddev, biases):
     for layer in build_model(variant).layers:
         if not hasattr(layer, "kernel"):
             continue
         name = layer.name.rstrip("ab")
         kernel, expected = np.asarray(layer.kernel), stddev.get(name, 0.01)
-        assert abs(kernel.mean()) < 4 * expected / kernel.size ** 0.5
+        assert abs(kernel.mean()) < 4 * expected / kernel.size**0.5
         assert abs(kernel.std() / expected - 1) < 4 / (2 * kernel.size) ** 0.5
         assert np.abs(kernel).max() > 2.5 * expected  # not truncated
-        np.testing.assert_array_equal(layer.bias, np.full(layer.bias.shape, biases.get(name, 0), np.float32))
+        np.testing.assert_array_equal(
+            layer.bias, np.full(layer.bias.shape, biases.get(name, 0), np.float32)
+        )
 
 
 def test_weights_of_lenet5_at_the_start_have_a_variance_of_one_over_their_inputs():
@@ -91,7 +134,10 @@ def test_weights_of_lenet5_at_the_start_have_a_variance_of_one_over_their_inputs
 
 
 def test_224_with_the_sources_overhang_is_227_with_zero_rows():
-    """The old riddle: ceil((224 - 11) / 4) + 1 positions read 3 pixels past the right and bottom border, at zeros."""
+    """The old riddle:
+
+    ceil((224 - 11) / 4) + 1 positions read 3 pixels past the right and bottom border, at zeros.
+    """
     assert VARIANTS["source2012"]["overhang"]
     at_224, at_227 = build_model("source2012", 10, 224), build_model("source2012", 10, 227)
     for model in (at_224, at_227):
@@ -105,16 +151,25 @@ def test_224_with_the_sources_overhang_is_227_with_zero_rows():
 @pytest.mark.parametrize("size", [1, 4, 6, 9])
 def test_adaptive_average_is_pytorchs(size):
     """Window i reaches from floor(i n / 6) to ceil((i + 1) n / 6), written out for each n."""
-    edges = {1: [(0, 1)] * 6, 4: [(0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4)], 6: [(i, i + 1) for i in range(6)],
-             9: [(0, 2), (1, 3), (3, 5), (4, 6), (6, 8), (7, 9)]}[size]
+    edges = {
+        1: [(0, 1)] * 6,
+        4: [(0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4)],
+        6: [(i, i + 1) for i in range(6)],
+        9: [(0, 2), (1, 3), (3, 5), (4, 6), (6, 8), (7, 9)],
+    }[size]
     x = np.random.default_rng(0).normal(0, 1, (2, size, size, 3)).astype(np.float32)
     expected = [[x[:, a:b, c:d].mean((1, 2)) for c, d in edges] for a, b in edges]
-    np.testing.assert_allclose(_adaptive_average(x, 6), np.transpose(expected, (2, 0, 1, 3)), atol=1e-6)
+    np.testing.assert_allclose(
+        _adaptive_average(x, 6), np.transpose(expected, (2, 0, 1, 3)), atol=1e-6
+    )
 
 
 def test_model_file_needs_no_tensorflow():
     """Keras alone: the same file builds on the JAX and PyTorch backends."""
-    source = "import sys; import keras; before = set(sys.modules)\nimport alexnet_tf.network.model\n" \
-             "new = set(sys.modules) - before\nassert not [m for m in new if m.split('.')[0] == 'tensorflow'], new"
+    source = (
+        "import sys; import keras; before = set(sys.modules)\nimport alexnet_tf.network.model\nnew"
+        " = set(sys.modules) - before\nassert not [m for m in new if m.split('.')[0] =="
+        " 'tensorflow'], new"
+    )
     result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

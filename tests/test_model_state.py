@@ -217,8 +217,17 @@ def test_a_model_without_such_state_gets_no_operation_for_it():
 def run(strategy, folder, model_dir, the_plan, bar=None):
     model, optimizer = build(strategy)
     dataset = datasets.open_dataset("folder", folder)
-    figures = loop.train(strategy, model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
-                             note=lambda line: None)
+    figures = loop.train(
+        strategy,
+        model,
+        optimizer,
+        dataset,
+        PIXELS,
+        the_plan,
+        str(model_dir),
+        progress=bar or Bar(),
+        note=lambda line: None,
+    )
     return values(model), figures
 
 
@@ -268,8 +277,17 @@ def test_timing_xla_moves_no_statistics():
 def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_path):
     def refuse(model, message):
         with pytest.raises(UserError, match=message):
-            loop.train(one_device(), model, SGD2012(), datasets.open_dataset("folder", picture_folder), PIXELS, plan(1),
-                           tmp_path / "model", progress=Bar(), note=print)
+            loop.train(
+                one_device(),
+                model,
+                SGD2012(),
+                datasets.open_dataset("folder", picture_folder),
+                PIXELS,
+                plan(1),
+                tmp_path / "model",
+                progress=Bar(),
+                note=print,
+            )
         assert not (tmp_path / "model").exists()
 
     refuse(build(one_device(), softmax=True)[0], "last layer, last, puts out probabilities")

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.training.optimizer import SGD2012, Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
+from alexnet_tf.training.optimizer import (
+    SGD2012,
+    Plateau,
+    colour_noise_factor,
+    conv1_factor,
+    learning_rate_factor,
+)
 
 
 @pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-12), ("float32", 1e-5)])
@@ -20,7 +26,9 @@ def test_hundred_steps_of_the_rule(rng, dtype, tolerance):
         optimizer.learning_rate.assign(rate)
         rate = float(tf.constant(rate, tf.float32))
         gradients = {name: rng.normal(0, 1, value.shape) for name, value in w.items()}
-        optimizer.apply([tf.constant(gradient, dtype) for gradient in gradients.values()], variables)
+        optimizer.apply(
+            [tf.constant(gradient, dtype) for gradient in gradients.values()], variables
+        )
         for name, g in gradients.items():
             eps, decay = (rate, 0.0005) if name == "kernel" else (2 * rate, 0.0)
             v[name] = 0.9 * v[name] - decay * eps * w[name] - eps * g
@@ -29,16 +37,28 @@ def test_hundred_steps_of_the_rule(rng, dtype, tolerance):
         np.testing.assert_allclose(variable.value, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("schedule,expected", [
-    ("constant", [1, 1, 1, 1, 1]), ("linear", [1, 0.8, 0.5, 0.2, 0.0]),
-    ("steps", [1, 1, 0.1, 0.01, 0.001])])  # drops at 25/91 = .275, 51/91 = .56, 79/91 = .868
+@pytest.mark.parametrize(
+    "schedule,expected",
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("linear", [1, 0.8, 0.5, 0.2, 0.0]),
+        ("steps", [1, 1, 0.1, 0.01, 0.001]),
+    ],
+)  # drops at 25/91 = .275, 51/91 = .56, 79/91 = .868
 def test_schedules(schedule, expected):
     factors = [learning_rate_factor(schedule, progress) for progress in (0.0, 0.2, 0.5, 0.8, 1.0)]
     np.testing.assert_allclose(factors, expected, atol=1e-12)
 
 
 def test_conv1_is_slowed_and_frozen_by_the_steps_schedule_alone():
-    assert [conv1_factor("steps", epoch / 91) for epoch in (0, 66, 67, 71, 72, 90)] == [1, 1, 0.1, 0.1, 0, 0]
+    assert [conv1_factor("steps", epoch / 91) for epoch in (0, 66, 67, 71, 72, 90)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+        0,
+        0,
+    ]
     assert [conv1_factor("linear", progress) for progress in (0.0, 0.99)] == [1, 1]
 
 
@@ -48,12 +68,17 @@ def test_a_frozen_layer_keeps_weights_and_velocity_to_the_bit(rng):
         layer.build([None, 5, 5, 1])
     variables = [*conv1.weights, *other.weights]
     optimizer = SGD2012(0.1)
-    gradients = [tf.constant(rng.normal(0, 1, variable.shape), tf.float32) for variable in variables]
+    gradients = [
+        tf.constant(rng.normal(0, 1, variable.shape), tf.float32) for variable in variables
+    ]
     optimizer.apply(gradients, variables)
     before = [np.array(value) for value in (*variables, *optimizer.velocities)]
     optimizer.conv1_factor.assign(0.0)
     optimizer.apply(gradients, variables)
-    same = [(np.array(value) == old).all() for value, old in zip((*variables, *optimizer.velocities), before)]
+    same = [
+        (np.array(value) == old).all()
+        for value, old in zip((*variables, *optimizer.velocities), before)
+    ]
     assert same == [True, True, False, False] * 2
 
 
@@ -84,5 +109,10 @@ def test_plateau_divides_three_times_and_survives_a_restart():
 
 
 def test_colour_noise_ends_where_the_2012_run_ended_it():
-    assert [colour_noise_factor("steps", epoch / 91) for epoch in (0, 66.9, 67.1, 90)] == [1.0, 1.0, 0.0, 0.0]
+    assert [colour_noise_factor("steps", epoch / 91) for epoch in (0, 66.9, 67.1, 90)] == [
+        1.0,
+        1.0,
+        0.0,
+        0.0,
+    ]
     assert colour_noise_factor("plateau", 0.99) == 1.0

@@ -11,7 +11,10 @@ from PIL import Image
 from alexnet_tf.data import picture_headers
 from alexnet_tf.data.picture_headers import Cost, cost
 
-IMAGES = [Image.fromarray(np.random.default_rng(seed).integers(0, 255, [30, 40, 3], np.uint8)) for seed in range(3)]
+IMAGES = [
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, [30, 40, 3], np.uint8))
+    for seed in range(3)
+]
 
 
 def encode(kind, image=IMAGES[0], **options):
@@ -24,14 +27,30 @@ JPEG, PNG, GIF, BMP, WEBP = (encode(kind) for kind in ("JPEG", "PNG", "GIF", "BM
 PROGRESSIVE = encode("JPEG", progressive=True)
 
 
-@pytest.mark.parametrize("picture,kind", [
-    (JPEG, "JPEG"), (PROGRESSIVE, "JPEG"), (encode("JPEG", IMAGES[0].convert("CMYK")), "JPEG"), (PNG, "PNG"),
-    (encode("JPEG", exif=b"Exif\0\0" + b"\xff\xda\xff\xd9" * 9999, comment=b"\xff\xda"), "JPEG"),
-    (JPEG + b"\xff\xda" * 10_000, "JPEG"), (b"\xff\xd8" + b"\xff" * 3 * 2**20 + JPEG[2:], "JPEG"),
-    (encode("PNG", IMAGES[0].convert("P")), "PNG"), (GIF, "GIF"), (encode("GIF", comment=b"x" * 1000), "GIF"),
-    (BMP, "BMP"), (BMP[:22] + struct.pack("<i", -30) + BMP[26:], "BMP"), (WEBP, "WEBP"),
-    (encode("WEBP", lossless=True), "WEBP"), (encode("WEBP", IMAGES[0].convert("RGBA"), exif=b"Exif\0\0"), "WEBP"),
-    (b"BM" + bytes(12) + struct.pack("<IHH", 12, 40, 30), "BMP")])
+@pytest.mark.parametrize(
+    "picture,kind",
+    [
+        (JPEG, "JPEG"),
+        (PROGRESSIVE, "JPEG"),
+        (encode("JPEG", IMAGES[0].convert("CMYK")), "JPEG"),
+        (PNG, "PNG"),
+        (
+            encode("JPEG", exif=b"Exif\0\0" + b"\xff\xda\xff\xd9" * 9999, comment=b"\xff\xda"),
+            "JPEG",
+        ),
+        (JPEG + b"\xff\xda" * 10_000, "JPEG"),
+        (b"\xff\xd8" + b"\xff" * 3 * 2**20 + JPEG[2:], "JPEG"),
+        (encode("PNG", IMAGES[0].convert("P")), "PNG"),
+        (GIF, "GIF"),
+        (encode("GIF", comment=b"x" * 1000), "GIF"),
+        (BMP, "BMP"),
+        (BMP[:22] + struct.pack("<i", -30) + BMP[26:], "BMP"),
+        (WEBP, "WEBP"),
+        (encode("WEBP", lossless=True), "WEBP"),
+        (encode("WEBP", IMAGES[0].convert("RGBA"), exif=b"Exif\0\0"), "WEBP"),
+        (b"BM" + bytes(12) + struct.pack("<IHH", 12, 40, 30), "BMP"),
+    ],
+)
 def test_honest_pictures(picture, kind):
     assert cost(picture) == Cost(kind, 30 * 40)
 
@@ -47,10 +66,20 @@ def frame(left, top, width, height):
 
 def test_a_screen_holds_its_largest_frame():
     head = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
-    assert cost(head + frame(0, 0, 1, 1) + frame(0, 0, 12_000, 12_000) + b";").pixels == 12_000**2 + 1
+    assert (
+        cost(head + frame(0, 0, 1, 1) + frame(0, 0, 12_000, 12_000) + b";").pixels == 12_000**2 + 1
+    )
     assert cost(head + frame(0, 0, 7000, 7000) * 150 + b";").pixels == 150 * 7000**2
-    assert cost(head + frame(60_000, 0, 1, 1) + frame(0, 50_000, 1, 1) + b";").pixels == 60_001 * 50_001
-    assert cost(b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + frame(0, 0, 1, 1) + b";").pixels == 65_535**2
+    assert (
+        cost(head + frame(60_000, 0, 1, 1) + frame(0, 50_000, 1, 1) + b";").pixels
+        == 60_001 * 50_001
+    )
+    assert (
+        cost(
+            b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + frame(0, 0, 1, 1) + b";"
+        ).pixels
+        == 65_535**2
+    )
 
 
 def repeated(picture, times):
@@ -73,16 +102,29 @@ MANY = picture_headers.MAX_PARTS + 1
 TEXT = zlib.compress(b"x" * 1000)
 
 
-@pytest.mark.parametrize("picture,reason", [
-    (repeated(PROGRESSIVE, 491), "a JPEG of more than 500 scans"),
-    (repeated(PROGRESSIVE, 491).replace(b"\xff\xda", b"\xff\xff\xff\xda"), "a JPEG of more than 500 scans"),
-    (JPEG[:2] + b"\xff\xfe\0\2" * MANY + JPEG[2:], "a JPEG of more than 200000 segments"),
-    (PNG[:33] + chunk(b"teSt") * MANY + PNG[33:], "a PNG of more than 200000 chunks"),
-    (PNG[:33] + chunk(b"zTXt", b"a\0\0" + TEXT) * 9 + PNG[33:], "a PNG of more than 8 compressed texts"),
-    (PNG[:-12] + chunk(b"iTXt", b"a\0\1\0\0\0" + TEXT) * 9 + PNG[-12:], "a PNG of more than 8 compressed texts"),
-    (GIF[:-1] + b"\x21\xfe\0" * MANY + b";", "a GIF of more than 200000 blocks"),
-    (GIF[:-1] + b"\x21\xfe" + b"\1x" * MANY + b"\0;", "a GIF of more than 200000 blocks"),
-    (WEBP + b"abcd\0\0\0\0" * MANY, "a WebP of more than 200000 chunks")])
+@pytest.mark.parametrize(
+    "picture,reason",
+    [
+        (repeated(PROGRESSIVE, 491), "a JPEG of more than 500 scans"),
+        (
+            repeated(PROGRESSIVE, 491).replace(b"\xff\xda", b"\xff\xff\xff\xda"),
+            "a JPEG of more than 500 scans",
+        ),
+        (JPEG[:2] + b"\xff\xfe\0\2" * MANY + JPEG[2:], "a JPEG of more than 200000 segments"),
+        (PNG[:33] + chunk(b"teSt") * MANY + PNG[33:], "a PNG of more than 200000 chunks"),
+        (
+            PNG[:33] + chunk(b"zTXt", b"a\0\0" + TEXT) * 9 + PNG[33:],
+            "a PNG of more than 8 compressed texts",
+        ),
+        (
+            PNG[:-12] + chunk(b"iTXt", b"a\0\1\0\0\0" + TEXT) * 9 + PNG[-12:],
+            "a PNG of more than 8 compressed texts",
+        ),
+        (GIF[:-1] + b"\x21\xfe\0" * MANY + b";", "a GIF of more than 200000 blocks"),
+        (GIF[:-1] + b"\x21\xfe" + b"\1x" * MANY + b"\0;", "a GIF of more than 200000 blocks"),
+        (WEBP + b"abcd\0\0\0\0" * MANY, "a WebP of more than 200000 chunks"),
+    ],
+)
 def test_headers_without_end_are_refused(picture, reason):
     with pytest.raises(ValueError) as error:
         cost(picture)
@@ -94,8 +136,17 @@ def test_texts_that_are_not_compressed_are_not_counted():
     assert cost(PNG[:33] + texts + PNG[33:]) == Cost("PNG", 30 * 40)
 
 
-@pytest.mark.parametrize("picture", [b"", b"x", b"II*\0", b"%PDF", b"RIFF\0\0\0\0WAVE", *(
-    picture[:length] for picture in (PNG, GIF, BMP) for length in (6, 10))])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        b"",
+        b"x",
+        b"II*\0",
+        b"%PDF",
+        b"RIFF\0\0\0\0WAVE",
+        *(picture[:length] for picture in (PNG, GIF, BMP) for length in (6, 10)),
+    ],
+)
 def test_what_is_no_picture_has_no_cost(picture):
     assert cost(picture) is None
 
@@ -104,7 +155,7 @@ def test_what_is_no_picture_has_no_cost(picture):
 def test_damage_is_left_to_the_decoder(picture):
     rng = np.random.default_rng(0)
     for _ in range(300):
-        damaged = bytearray(picture[:rng.integers(1, len(picture) + 1)])
+        damaged = bytearray(picture[: rng.integers(1, len(picture) + 1)])
         damaged[rng.integers(len(damaged))] = rng.integers(256)
         answer = cost(bytes(damaged))
         assert answer is None or answer.pixels >= 0
@@ -117,8 +168,8 @@ def test_a_marker_at_the_edge_of_a_window_is_found(shift):
     padded = repeated(PROGRESSIVE, 5)
     at = len(PROGRESSIVE) - 2  # where the first of the scans that are added begins
     scan_data = len(PROGRESSIVE[begin:-2])
-    assert padded[at:at + 2] == b"\xff\xda" and scan_data > 10
+    assert padded[at : at + 2] == b"\xff\xda" and scan_data > 10
     # The search of its end starts behind the header of the scan before.
-    header = begin + 2 + int.from_bytes(padded[begin + 2:begin + 4])
+    header = begin + 2 + int.from_bytes(padded[begin + 2 : begin + 4])
     filler = b"\0" * (window - (at - header) - shift)
     assert cost(padded[:at] + filler + padded[at:]).pixels == 2 * 30 * 40

@@ -1,4 +1,7 @@
-"""A data set stored at 256 x 256: the pixels of training, read by TFDS and by us, whole after any kill; what is refused."""
+"""A data set stored at 256 x 256:
+
+the pixels of training, read by TFDS and by us, whole after any kill; what is refused.
+"""
 
 import dataclasses
 import io
@@ -36,17 +39,28 @@ def stored(pictures, tmp_path_factory):
     output = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "SHARD_PICTURES", 5)
-        return output, store.write(datasets.open_dataset("folder", pictures), output / "1.0.0", quality=95)
+        return output, store.write(
+            datasets.open_dataset("folder", pictures), output / "1.0.0", quality=95
+        )
 
 
 def crops(split):
-    """[(label, uint8 [256, 256, 3])] of a split of originals, as training sees them before it takes its window."""
-    return [(int(record["label"]), preprocessing.central_crop(preprocessing.decode(record["image"]), WHOLE).numpy())
-            for record in split.read(None)]
+    """[(label, uint8 [256, 256, 3])] of a split of originals, as training sees them before it takes
+    its window.
+    """
+    return [
+        (
+            int(record["label"]),
+            preprocessing.central_crop(preprocessing.decode(record["image"]), WHOLE).numpy(),
+        )
+        for record in split.read(None)
+    ]
 
 
 def memory_dataset(contents):
-    """A Dataset of (bytes, label) in memory, the same to train and to evaluate, by names of which TFDS takes one."""
+    """A Dataset of (bytes, label) in memory, the same to train and to evaluate, by names of which
+    TFDS takes one.
+    """
     images, labels = (tf.constant(column) for column in zip(*contents))
 
     def stubs(epoch_seed):
@@ -54,10 +68,23 @@ def memory_dataset(contents):
         return tf.data.Dataset.from_tensor_slices({"picture": rng.permutation(len(contents))})
 
     def load(stub):
-        return {"image": images[stub["picture"]], "label": tf.cast(labels[stub["picture"]], tf.int64), "picture": stub["picture"]}
+        return {
+            "image": images[stub["picture"]],
+            "label": tf.cast(labels[stub["picture"]], tf.int64),
+            "picture": stub["picture"],
+        }
 
-    train, test = (splits.Split(split, len(contents), stubs, load, lambda picture: tf.data.Dataset.from_tensors(
-        {"picture": picture}), lambda picture, split=split: f"{split} {picture}") for split in ("train", "held out"))
+    train, test = (
+        splits.Split(
+            split,
+            len(contents),
+            stubs,
+            load,
+            lambda picture: tf.data.Dataset.from_tensors({"picture": picture}),
+            lambda picture, split=split: f"{split} {picture}",
+        )
+        for split in ("train", "held out")
+    )
     return splits.Dataset("folder", CLASS_NAMES, train, test, "in memory")
 
 
@@ -90,10 +117,19 @@ def test_a_store_stands_for_what_it_was_made_of(pictures, stored):
     originals = datasets.open_dataset("folder", pictures)
     for data_dir in (stored[0], stored[0] / "1.0.0", str(stored[0])):
         dataset = datasets.open_dataset("folder", data_dir)
-        assert (dataset.name, dataset.class_names, dataset.train.examples, dataset.evaluation.examples) == (
-            originals.name, originals.class_names, 24, 9)
-        assert dataset.evaluation.name == "test" and dataset.statistics.keys() == {"mean", "colour_pca"}
-    with pytest.raises(UserError, match="holds the data set folder, not cifar10; pass dataset=folder"):
+        assert (
+            dataset.name,
+            dataset.class_names,
+            dataset.train.examples,
+            dataset.evaluation.examples,
+        ) == (originals.name, originals.class_names, 24, 9)
+        assert dataset.evaluation.name == "test" and dataset.statistics.keys() == {
+            "mean",
+            "colour_pca",
+        }
+    with pytest.raises(
+        UserError, match="holds the data set folder, not cifar10; pass dataset=folder"
+    ):
         datasets.open_dataset("cifar10", stored[0])
 
 
@@ -110,7 +146,9 @@ def test_statistics_are_those_of_all_training_pixels(pictures, stored):
 
 
 def dying(function, call, error=KeyboardInterrupt):
-    """`function`, but when it is called for the `call`-th time, the process is killed, or `error` raised."""
+    """`function`, but when it is called for the `call`-th time, the process is killed, or `error`
+    raised.
+    """
     calls = []
 
     def called(*arguments):
@@ -123,10 +161,19 @@ def dying(function, call, error=KeyboardInterrupt):
 
 
 # Pictures are also encoded to foretell the size: 24 of them, all there are to train.
-@pytest.mark.parametrize("owner,function,call,done", [
-    (store, "_example", 24 + 2, 0), (store, "_example", 24 + 13, 2), (store, "_example", 24 + 24 + 3, 5),
-    (store._Tally, "write", 3, 2), (store, "_write_metadata", 1, 7)])
-def test_a_killed_run_goes_on_with_the_first_missing_shard(pictures, stored, tmp_path, monkeypatch, owner, function, call, done):
+@pytest.mark.parametrize(
+    "owner,function,call,done",
+    [
+        (store, "_example", 24 + 2, 0),
+        (store, "_example", 24 + 13, 2),
+        (store, "_example", 24 + 24 + 3, 5),
+        (store._Tally, "write", 3, 2),
+        (store, "_write_metadata", 1, 7),
+    ],
+)
+def test_a_killed_run_goes_on_with_the_first_missing_shard(
+    pictures, stored, tmp_path, monkeypatch, owner, function, call, done
+):
     monkeypatch.setattr(store, "SHARD_PICTURES", 5)
     dataset = datasets.open_dataset("folder", pictures)
     with monkeypatch.context() as patch:
@@ -134,13 +181,18 @@ def test_a_killed_run_goes_on_with_the_first_missing_shard(pictures, stored, tmp
         with pytest.raises(KeyboardInterrupt):
             store.write(dataset, tmp_path / "1.0.0", 95)
     assert not (tmp_path / "1.0.0").exists() and prepared.find(tmp_path) is None
-    shards = sorted((tmp_path / ".1.0.0.beginning").glob("folder-t*.tfrecord*"), key=lambda path: path.stat().st_mtime_ns)
+    shards = sorted(
+        (tmp_path / ".1.0.0.beginning").glob("folder-t*.tfrecord*"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
     kept = {path.name: path.stat().st_ino for path in shards[:done]}
     with pytest.raises(UserError, match="is the beginning of something else"):
         store.write(dataset, tmp_path / "1.0.0", 80)
     store.write(dataset, tmp_path / "1.0.0", 95)
     assert files_of(tmp_path / "1.0.0") == files_of(stored[0] / "1.0.0")
-    assert len(kept) == done and all((tmp_path / "1.0.0" / name).stat().st_ino == inode for name, inode in kept.items())
+    assert len(kept) == done and all(
+        (tmp_path / "1.0.0" / name).stat().st_ino == inode for name, inode in kept.items()
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["1.0.0"]
 
 
@@ -151,32 +203,54 @@ def test_what_is_stored_is_not_stored_again_nor_mixed_with_another(pictures, sto
     before = files_of(stored[0] / "1.0.0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "SHARD_PICTURES", 5)
-        assert store.write(datasets.open_dataset("folder", pictures), stored[0] / "1.0.0", 95) == stored[1]
+        assert (
+            store.write(datasets.open_dataset("folder", pictures), stored[0] / "1.0.0", 95)
+            == stored[1]
+        )
     assert files_of(stored[0] / "1.0.0") == before
 
 
 def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(store, "SHARD_PICTURES", 2)  # so that a shard may end up empty
-    dataset = memory_dataset([(flat_jpeg(10), 0), (b"<html>", 1), (flat_jpeg(30), 2), (b"", 1), (flat_jpeg(50), 1)])
-    with pytest.raises(UserError, match="More pictures cannot be read than --max_bad_pictures allows"):
+    dataset = memory_dataset(
+        [(flat_jpeg(10), 0), (b"<html>", 1), (flat_jpeg(30), 2), (b"", 1), (flat_jpeg(50), 1)]
+    )
+    with pytest.raises(
+        UserError, match="More pictures cannot be read than --max_bad_pictures allows"
+    ):
         store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=3)
     statistics = store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=4)
     assert statistics["pictures"] == {"train": 3, "validation": 3}
     assert sorted(line.split(" cannot")[0] for line in statistics["bad_pictures"]) == [
-        "held out 1", "held out 3", "train 1", "train 3"]
+        "held out 1",
+        "held out 3",
+        "train 1",
+        "train 3",
+    ]
     assert "train 1 cannot be read (neither JPEG, PNG, GIF, BMP nor WebP" in capfd.readouterr().err
     store_of_three = datasets.open_dataset("folder", tmp_path)
-    reds = {int(record["label"]): int(preprocessing.decode(record["image"])[9, 9, 0]) for record in store_of_three.train.read(None)}
+    reds = {
+        int(record["label"]): int(preprocessing.decode(record["image"])[9, 9, 0])
+        for record in store_of_three.train.read(None)
+    }
     assert {label: round(red, -1) for label, red in reds.items()} == {0: 10, 1: 50, 2: 30}
     np.testing.assert_allclose(store_of_three.statistics["mean"], [30, 100, 200], atol=2)
 
 
 def test_check_lists_what_does_not_decode_and_files_of_two_classes_or_splits():
-    flat = [flat_jpeg(level) for level in (10, 30, 50)]  # of two classes, twice in one, and also held out
-    train = memory_dataset([(flat[0], 0), (b"<html>", 1), (flat[0], 1), (flat[1], 2), (flat[1], 2), (flat[2], 1)])
-    bad, identical = store.check(dataclasses.replace(train, evaluation=memory_dataset([(flat[2], 1)]).evaluation))
+    # of two classes, twice in one, and also held out
+    flat = [flat_jpeg(level) for level in (10, 30, 50)]
+    train = memory_dataset(
+        [(flat[0], 0), (b"<html>", 1), (flat[0], 1), (flat[1], 2), (flat[1], 2), (flat[2], 1)]
+    )
+    bad, identical = store.check(
+        dataclasses.replace(train, evaluation=memory_dataset([(flat[2], 1)]).evaluation)
+    )
     assert [line.split(" (")[0] for line in bad] == ["train 1 cannot be read"]
-    assert sorted(sorted(names) for names in identical) == [["held out 0", "train 5"], ["train 0", "train 2"]]
+    assert sorted(sorted(names) for names in identical) == [
+        ["held out 0", "train 5"],
+        ["train 0", "train 2"],
+    ]
 
 
 def test_a_disk_that_is_full_or_not_ours_ends_in_a_line(tmp_path, monkeypatch):
@@ -192,7 +266,9 @@ def test_a_disk_that_is_full_or_not_ours_ends_in_a_line(tmp_path, monkeypatch):
     full = tf.errors.ResourceExhaustedError(None, None, "no space")
     with monkeypatch.context() as patch:
         patch.setattr(tf.io, "TFRecordWriter", dying(tf.io.TFRecordWriter, 2, full))
-        with pytest.raises(UserError, match=r"1\.0\.0 cannot be written \(no space\); what is there of it stays"):
+        with pytest.raises(
+            UserError, match=r"1\.0\.0 cannot be written \(no space\); what is there of it stays"
+        ):
             store.write(dataset, tmp_path / "1.0.0", 95)
     assert store.write(dataset, tmp_path / "1.0.0", 95)["pictures"] == {"train": 2, "validation": 2}
 
@@ -200,17 +276,30 @@ def test_a_disk_that_is_full_or_not_ours_ends_in_a_line(tmp_path, monkeypatch):
 def test_pictures_held_out_with_another_seed_are_another_source(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_write_metadata", dying(store._write_metadata, 1))
     with pytest.raises(KeyboardInterrupt):
-        store.write(datasets.open_dataset("folder", pictures / "train", seed=1), tmp_path / "1.0.0", 95)
+        store.write(
+            datasets.open_dataset("folder", pictures / "train", seed=1), tmp_path / "1.0.0", 95
+        )
     with pytest.raises(UserError, match="is the beginning of something else"):
-        store.write(datasets.open_dataset("folder", pictures / "train", seed=2), tmp_path / "1.0.0", 95)
+        store.write(
+            datasets.open_dataset("folder", pictures / "train", seed=2), tmp_path / "1.0.0", 95
+        )
 
 
-@pytest.mark.parametrize("content", ["{}", '{"mean": [1, 2], "colour_pca": [[1, 2, 3], [1, 2, 3], [1, 2, 3]]}', "[",
-                                     '{"mean": [1, 2, NaN], "colour_pca": [[1, 2, 3], [1, 2, 3], [1, 2, 3]]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        '{"mean": [1, 2], "colour_pca": [[1, 2, 3], [1, 2, 3], [1, 2, 3]]}',
+        "[",
+        '{"mean": [1, 2, NaN], "colour_pca": [[1, 2, 3], [1, 2, 3], [1, 2, 3]]}',
+    ],
+)
 def test_statistics_that_are_none_are_refused(tmp_path, content):
     assert prepared.read_statistics(tmp_path) is None
     (tmp_path / prepared.STATISTICS).write_text(content)
-    with pytest.raises(UserError, match="does not hold a mean of 3 and a colour_pca of 3 x 3 numbers"):
+    with pytest.raises(
+        UserError, match="does not hold a mean of 3 and a colour_pca of 3 x 3 numbers"
+    ):
         prepared.read_statistics(tmp_path)
 
 
@@ -223,28 +312,74 @@ def test_the_highest_version_is_taken(tmp_path):
 
 
 def test_training_from_the_store_is_the_same_command(run, pictures, tmp_path):
-    run(tool("prepare_dataset.py"), "--dataset=folder", f"--data_dir={pictures}", "--output=store", "--json=s.json", cwd=tmp_path)
+    run(
+        tool("prepare_dataset.py"),
+        "--dataset=folder",
+        f"--data_dir={pictures}",
+        "--output=store",
+        "--json=s.json",
+        cwd=tmp_path,
+    )
     figures = json.loads((tmp_path / "s.json").read_text())
-    assert (figures["pictures, train"], figures["pictures, test"], figures["bad pictures, left out"]) == (24, 9, 0)
-    run("-m", "alexnet_tf.train", "--dataset=folder", "--data_dir=store", "--variant=half", "--image_size=67", "--batch_size=6",
-        "--epochs=1", "--xla=off", "--model_dir=model", cwd=tmp_path)
+    assert (
+        figures["pictures, train"],
+        figures["pictures, test"],
+        figures["bad pictures, left out"],
+    ) == (24, 9, 0)
+    run(
+        "-m",
+        "alexnet_tf.train",
+        "--dataset=folder",
+        "--data_dir=store",
+        "--variant=half",
+        "--image_size=67",
+        "--batch_size=6",
+        "--epochs=1",
+        "--xla=off",
+        "--model_dir=model",
+        cwd=tmp_path,
+    )
     settings = json.loads((tmp_path / "model/settings.json").read_text())
-    assert settings["preprocessing"]["mean"] == prepared.read_statistics(tmp_path / "store/1.0.0")["mean"]
+    assert (
+        settings["preprocessing"]["mean"]
+        == prepared.read_statistics(tmp_path / "store/1.0.0")["mean"]
+    )
     assert settings["class_names"] == list(CLASS_NAMES)
 
 
 def test_check_lists_bad_pictures_with_status_1_and_writes_nothing(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "spoilt")
-    (tmp_path / "spoilt/train" / CLASS_NAMES[0] / "x.jpg").write_bytes(b"\xff\xd8\xff no picture, but it ends as one \xff\xd9")
-    shutil.copy(next((pictures / "test" / CLASS_NAMES[1]).iterdir()), tmp_path / "spoilt/train" / CLASS_NAMES[2] / "copy.jpg")
+    (tmp_path / "spoilt/train" / CLASS_NAMES[0] / "x.jpg").write_bytes(
+        b"\xff\xd8\xff no picture, but it ends as one \xff\xd9"
+    )
+    shutil.copy(
+        next((pictures / "test" / CLASS_NAMES[1]).iterdir()),
+        tmp_path / "spoilt/train" / CLASS_NAMES[2] / "copy.jpg",
+    )
     before = sorted(tmp_path.rglob("*"))
-    result = subprocess.run([sys.executable, tool("prepare_dataset.py"), "--dataset=folder", "--data_dir=spoilt", "--check",
-                             "--json=c.json"], cwd=tmp_path, capture_output=True, text=True)
+    result = subprocess.run(
+        [
+            sys.executable,
+            tool("prepare_dataset.py"),
+            "--dataset=folder",
+            "--data_dir=spoilt",
+            "--check",
+            "--json=c.json",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 1 and "Traceback" not in result.stderr
     listed = json.loads((tmp_path / "c.json").read_text())
     (line,) = listed["bad"]
-    assert line.startswith(f"spoilt/train/{CLASS_NAMES[0]}/x.jpg cannot be read (") and line in result.stdout.splitlines()
-    assert [len(names) for names in listed["identical"]] == [2] and f"/{CLASS_NAMES[2]}/copy.jpg" in result.stdout
+    assert (
+        line.startswith(f"spoilt/train/{CLASS_NAMES[0]}/x.jpg cannot be read (")
+        and line in result.stdout.splitlines()
+    )
+    assert [len(names) for names in listed["identical"]] == [
+        2
+    ] and f"/{CLASS_NAMES[2]}/copy.jpg" in result.stdout
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "c.json"])
 
 

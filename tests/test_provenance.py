@@ -6,8 +6,12 @@ from alexnet_tf import provenance
 
 
 def git(folder, *arguments):
-    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", *arguments], cwd=folder, check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["git", "-c", "user.name=x", "-c", "user.email=x", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
 
 
 def write_checkout(folder, track=True):

@@ -32,13 +32,21 @@ def call(command, *arguments):
     finally:
         for name in command.FLAGS:
             command.FLAGS[name].unparse()
-    path = next((str(one).removeprefix("--json=") for one in arguments if str(one).startswith("--json=")), None)
+    path = next(
+        (str(one).removeprefix("--json=") for one in arguments if str(one).startswith("--json=")),
+        None,
+    )
     return json.loads(pathlib.Path(path).read_text()) if path else None
 
 
 def in_fresh_process(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)}, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        check=True,
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +59,10 @@ def folder(tmp_path_factory):
     assert network.figures["examples"] == 9 and network.step == 8
     assert alexnet_tf.export(network, folder / "saved") == folder / "saved/1"
     figures = alexnet_tf.convert(folder / "saved", folder / "net.tflite", note=print)
-    assert figures["pictures compared"] == 9 and figures["accuracy"] == figures["accuracy of the SavedModel"]
+    assert (
+        figures["pictures compared"] == 9
+        and figures["accuracy"] == figures["accuracy of the SavedModel"]
+    )
     call(import_weights, f"--source={folder}/model", f"--output={folder}/net.npz")
     return folder
 
@@ -78,31 +89,53 @@ print(callable(alexnet_tf.train))
 """)
     assert printed.splitlines() == [
         "module 'alexnet_tf' has no attribute 'trian'",
-        "python -m alexnet_tf.train is a command; the function is alexnet_tf.train, after `import alexnet_tf`", "True"]
+        (
+            "python -m alexnet_tf.train is a command; the function is alexnet_tf.train, after"
+            " `import alexnet_tf`"
+        ),
+        "True",
+    ]
 
 
 def test_every_name_is_told_to_type_checkers_as_it_is_imported():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    (told,) = (node for node in tree.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING")
+    (told,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+    )
     homes = {alias.name: node.module for node in told.body for alias in node.names}
     assert homes == {name: f"alexnet_tf.{home}" for name, home in alexnet_tf._HOMES.items()}
     assert sorted(homes) == sorted(alexnet_tf.__all__) and (PACKAGE / "py.typed").exists()
 
 
-@pytest.mark.parametrize("imports", ["import alexnet_tf, keras", "import keras, alexnet_tf",
-                                     "import alexnet_tf, tensorflow, keras"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import alexnet_tf, keras",
+        "import keras, alexnet_tf",
+        "import alexnet_tf, tensorflow, keras",
+    ],
+)
 def test_a_keras_file_loads_after_the_import_alone(tmp_path, imports):
     keras.utils.set_random_seed(2)
     model = alexnet_tf.build_model("half", 3, 67)
-    model.compile(alexnet_tf.SGD2012(0.01, 0.8, 0.001, 2.0, {"fc8": 10.0}),
-                  keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    images, labels = np.random.default_rng(0).normal(0, 50, (4, 67, 67, 3)).astype("f4"), np.array([0, 1, 2, 0])
+    model.compile(
+        alexnet_tf.SGD2012(0.01, 0.8, 0.001, 2.0, {"fc8": 10.0}),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    images, labels = (
+        np.random.default_rng(0).normal(0, 50, (4, 67, 67, 3)).astype("f4"),
+        np.array([0, 1, 2, 0]),
+    )
     model.fit(images, labels, verbose=0)
     model.save(tmp_path / "model.keras")
     expected = model.predict(images, verbose=0)
     model.fit(images, labels, verbose=0, shuffle=False)
     np.savez(tmp_path / "given.npz", images=images, labels=labels, expected=expected)
-    in_fresh_process(imports + """
+    in_fresh_process(
+        imports
+        + """
 import sys, numpy as np
 folder = sys.argv[1]
 model, given = keras.saving.load_model(f"{folder}/model.keras"), np.load(f"{folder}/given.npz")
@@ -111,10 +144,15 @@ rule = model.optimizer
 assert type(rule).__name__ == "SGD2012" and int(rule.iterations) == 1
 assert rule.get_config()["layer_rates"] == {"fc8": 10.0} and (rule.momentum, rule.decay, rule.bias_rate) == (0.8, 0.001, 2.0)
 np.savez(f"{folder}/velocities.npz", *[velocity.numpy() for velocity in rule.velocities])
-""", tmp_path)
+""",
+        tmp_path,
+    )
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     stored = list(np.load(tmp_path / "velocities.npz").values())
-    assert len(stored) == len(model.trainable_variables) and max(np.abs(one).max() for one in stored) > 0
+    assert (
+        len(stored) == len(model.trainable_variables)
+        and max(np.abs(one).max() for one in stored) > 0
+    )
     for one, two in zip(stored, loaded.optimizer.velocities):
         np.testing.assert_array_equal(one, two.numpy())
 
@@ -125,30 +163,54 @@ def test_a_network_is_the_same_in_every_form(folder, form):
     picture = next((folder / "pictures/test/plain star").iterdir())
     image = network.prepare(picture)
     assert image.shape == (28, 28, 1) and image.dtype == np.uint8
-    np.testing.assert_allclose(network.probabilities(image[None]), trained.probabilities(image[None]), atol=1e-5)
+    np.testing.assert_allclose(
+        network.probabilities(image[None]), trained.probabilities(image[None]), atol=1e-5
+    )
     assert network.class_names == CLASS_NAMES and network.settings.variant == "lenet5"
-    assert [name for name, _ in network.classify(picture)] == [name for name, _ in trained.classify(picture.read_bytes())]
-    data = ["--dataset=folder", f"--data_dir={folder}/pictures"] if form == "net.npz" else []  # which names no folder
+    assert [name for name, _ in network.classify(picture)] == [
+        name for name, _ in trained.classify(picture.read_bytes())
+    ]
+    # which names no folder
+    data = ["--dataset=folder", f"--data_dir={folder}/pictures"] if form == "net.npz" else []
     figures = call(evaluate, f"--models={folder / form}", f"--json={folder}/figures.json", *data)
     assert figures["loss"] == pytest.approx(trained.figures["loss"], rel=1e-4)
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures") if data else None
-    assert alexnet_tf.evaluate(folder / form, dataset).figures()["loss"] == pytest.approx(trained.figures["loss"], rel=1e-4)
+    assert alexnet_tf.evaluate(folder / form, dataset).figures()["loss"] == pytest.approx(
+        trained.figures["loss"], rel=1e-4
+    )
     with pytest.raises(UserError, match="settings.json does not decode as a picture"):
         network.classify(folder / "model/settings.json")
     if form == "net.tflite":
-        with pytest.raises(UserError, match="net.tflite holds no weights in float32 .* pass the model directory or the export"):
+        with pytest.raises(
+            UserError,
+            match=(
+                "net.tflite holds no weights in float32 .* pass the model directory or the export"
+            ),
+        ):
             network.model  # noqa: B018
     else:
-        assert checkpoints.weights_digest(network.model) == checkpoints.weights_digest(trained.model)
+        assert checkpoints.weights_digest(network.model) == checkpoints.weights_digest(
+            trained.model
+        )
 
 
 @pytest.mark.parametrize("form", ["net.npz", "saved", "net.tflite"])
-def test_every_form_with_weights_is_fine_tuned_exported_and_imported(folder, tmp_path, form, capsys):
+def test_every_form_with_weights_is_fine_tuned_exported_and_imported(
+    folder, tmp_path, form, capsys
+):
     commands = [
-        (finetune, f"--pretrained={folder / form}", "--dataset=folder", f"--data_dir={folder}/pictures", "--epochs=1",
-         "--batch_size=6", f"--model_dir={tmp_path}/tuned"),
+        (
+            finetune,
+            f"--pretrained={folder / form}",
+            "--dataset=folder",
+            f"--data_dir={folder}/pictures",
+            "--epochs=1",
+            "--batch_size=6",
+            f"--model_dir={tmp_path}/tuned",
+        ),
         (export, f"--model_dir={folder / form}", f"--output={tmp_path}/again"),
-        (import_weights, f"--source={folder / form}", f"--output={tmp_path}/again.npz")]
+        (import_weights, f"--source={folder / form}", f"--output={tmp_path}/again.npz"),
+    ]
     if form == "net.tflite":
         for command in commands:
             with pytest.raises(UserError, match="holds no weights in float32"):
@@ -171,30 +233,50 @@ def test_a_folder_of_versions_is_its_newest(folder, tmp_path, capsys):
     assert networks.load(tmp_path / "versions").path == str(tmp_path / "versions/10")
     picture = next((folder / "pictures/test/plain star").iterdir())
     call(classify, f"--model={tmp_path}/versions", picture)
-    assert f"{alexnet_tf.load(folder / 'model').classify(picture)[0][1]:.4f}" in capsys.readouterr().out
+    assert (
+        f"{alexnet_tf.load(folder / 'model').classify(picture)[0][1]:.4f}"
+        in capsys.readouterr().out
+    )
 
 
 def test_what_holds_no_network_is_refused_in_one_line(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.keras").write_bytes(b"")
-    for path, message in (("no", "There is no .*no; name a model directory"), ("empty", "holds no trained model; train one"),
-                          ("a.keras", "open it by keras.saving.load_model")):
+    for path, message in (
+        ("no", "There is no .*no; name a model directory"),
+        ("empty", "holds no trained model; train one"),
+        ("a.keras", "open it by keras.saving.load_model"),
+    ):
         with pytest.raises(UserError, match=message):
             alexnet_tf.load(tmp_path / path)
 
 
 def test_an_export_of_unknown_dropout_rate_is_tried_out(folder, tmp_path):
-    """As exports were written before they told it: 0.5 is believed if the answers agree, else refused."""
+    """As exports were written before they told it:
+
+    0.5 is believed if the answers agree, else refused.
+    """
     model = keras.models.clone_model(alexnet_tf.build_model("half", 3, 67, dropout_rate=0.2))
-    model.layers[-1].set_weights([np.random.default_rng(0).normal(0, 1, model.layers[-1].kernel.shape), np.zeros(3)])
+    model.layers[-1].set_weights(
+        [np.random.default_rng(0).normal(0, 1, model.layers[-1].kernel.shape), np.zeros(3)]
+    )
     pixels = alexnet_tf.Preprocessing(67, 77, 3, (120.0,) * 3, 1.0)
-    network = networks.of_model("x", model, networks.Settings("half", pixels, CLASS_NAMES, 0.2, {"dataset": "folder"}), 3, None)
+    network = networks.of_model(
+        "x",
+        model,
+        networks.Settings("half", pixels, CLASS_NAMES, 0.2, {"dataset": "folder"}),
+        3,
+        None,
+    )
     alexnet_tf.export(network, tmp_path)
     path = tmp_path / "1/assets.extra/manifest.json"
     manifest = json.loads(path.read_text())
     assert alexnet_tf.load(tmp_path).model.name and manifest.pop("dropout_rate") == 0.2
     path.write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="exported without its dropout rate, which is not 0.5; export the model again"):
+    with pytest.raises(
+        UserError,
+        match="exported without its dropout rate, which is not 0.5; export the model again",
+    ):
         alexnet_tf.load(tmp_path).model  # noqa: B018
 
 
@@ -203,14 +285,23 @@ def imported(folder, tmp_path_factory):
     """An export of a network whose data set is not here: ImageNet's archive."""
     there = tmp_path_factory.mktemp("imported")
     network = alexnet_tf.load(folder / "model")
-    settings = networks.dataclasses.replace(network.settings, flags={"dataset": "imagenet2012", "data_dir": None, "seed": 0})
-    alexnet_tf.export(networks.of_model("imported", network.model, settings, 0, None), there / "saved")
+    settings = networks.dataclasses.replace(
+        network.settings, flags={"dataset": "imagenet2012", "data_dir": None, "seed": 0}
+    )
+    alexnet_tf.export(
+        networks.of_model("imported", network.model, settings, 0, None), there / "saved"
+    )
     write_pictures(there / "holidays/2024/beach", 4)  # nested, and of no class of ours
     return there
 
 
 def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp_path, capsys):
-    figures = call(convert, f"--saved_model={imported}/saved", f"--output={tmp_path}/a.tflite", f"--json={tmp_path}/f.json")
+    figures = call(
+        convert,
+        f"--saved_model={imported}/saved",
+        f"--output={tmp_path}/a.tflite",
+        f"--json={tmp_path}/f.json",
+    )
     assert figures["compared on"] == "drawn pictures" and figures["pictures compared"] == 100
     assert figures["accuracy"] == "not checked: the pictures have no labels of this network"
     assert "are not at hand (" in capsys.readouterr().err
@@ -218,36 +309,69 @@ def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")  # TensorFlow's calibrator, of its own
-def test_any_folder_of_pictures_will_do_to_compare_and_to_calibrate(imported, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_tf.exports.tflite._LEAST_AGREEMENT", 0.5)  # a net that has hardly learnt
+def test_any_folder_of_pictures_will_do_to_compare_and_to_calibrate(
+    imported, folder, tmp_path, monkeypatch
+):
+    # a net that has hardly learnt
+    monkeypatch.setattr("alexnet_tf.exports.tflite._LEAST_AGREEMENT", 0.5)
     saved, pictures = f"--saved_model={imported}/saved", imported / "holidays"
-    figures = call(convert, saved, "--dataset=folder", f"--data_dir={pictures}", f"--output={tmp_path}/a.tflite",
-                   f"--json={tmp_path}/f.json")
+    figures = call(
+        convert,
+        saved,
+        "--dataset=folder",
+        f"--data_dir={pictures}",
+        f"--output={tmp_path}/a.tflite",
+        f"--json={tmp_path}/f.json",
+    )
     assert (figures["compared on"], figures["pictures compared"]) == (str(pictures), 12)
-    with pytest.raises(UserError, match="int8 needs pictures .* pass calibration=FOLDER of some hundred pictures"):
+    with pytest.raises(
+        UserError, match="int8 needs pictures .* pass calibration=FOLDER of some hundred pictures"
+    ):
         call(convert, saved, "--quantization=int8", f"--output={tmp_path}/b.tflite")
     assert not (tmp_path / "b.tflite").exists()
-    figures = call(convert, saved, "--quantization=int8", f"--calibration={pictures}", f"--output={tmp_path}/b.tflite",
-                   f"--json={tmp_path}/f.json")
-    assert figures["calibrated on"] == f"12 of {pictures}" and figures["compared on"] == str(pictures)
-    labelled = call(convert, saved, "--quantization=int8", f"--calibration={pictures}", "--dataset=folder",
-                    f"--data_dir={folder}/pictures", f"--output={tmp_path}/c.tflite", f"--json={tmp_path}/f.json")
+    figures = call(
+        convert,
+        saved,
+        "--quantization=int8",
+        f"--calibration={pictures}",
+        f"--output={tmp_path}/b.tflite",
+        f"--json={tmp_path}/f.json",
+    )
+    assert figures["calibrated on"] == f"12 of {pictures}" and figures["compared on"] == str(
+        pictures
+    )
+    labelled = call(
+        convert,
+        saved,
+        "--quantization=int8",
+        f"--calibration={pictures}",
+        "--dataset=folder",
+        f"--data_dir={folder}/pictures",
+        f"--output={tmp_path}/c.tflite",
+        f"--json={tmp_path}/f.json",
+    )
     assert labelled["compared on"] == "test" and isinstance(labelled["accuracy"], float)
 
 
 def test_the_accuracy_may_drop_by_what_is_asked_and_no_more(folder, tmp_path, monkeypatch):
-    """A converted model that is always wrong passes where all of the accuracy may go, and only there."""
+    """A converted model that is always wrong passes where all of the accuracy may go, and only
+    there.
+    """
     monkeypatch.setattr("alexnet_tf.exports.tflite._LEAST_AGREEMENT", 0.0)
     network = alexnet_tf.load(folder / "model")
     right = alexnet_tf.evaluate(network).figures()["top_1"]
     assert right > 0
     said = alexnet_tf.load(folder / "saved").probabilities
-    monkeypatch.setattr("alexnet_tf.exports.artifacts.Tflite.probabilities",
-                        lambda self, image: -said(image[None])[0])
+    monkeypatch.setattr(
+        "alexnet_tf.exports.artifacts.Tflite.probabilities",
+        lambda self, image: -said(image[None])[0],
+    )
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
     with pytest.raises(UserError, match="accuracy .* instead of"):
         alexnet_tf.convert(folder / "saved", tmp_path / "a.tflite", "dynamic", pictures=dataset)
-    figures = alexnet_tf.convert(folder / "saved", tmp_path / "a.tflite", "dynamic", pictures=dataset, max_accuracy_drop=1.0)
+    figures = alexnet_tf.convert(
+        folder / "saved", tmp_path / "a.tflite", "dynamic", pictures=dataset, max_accuracy_drop=1.0
+    )
     assert figures["accuracy"] < figures["accuracy of the SavedModel"] == pytest.approx(right)
 
 
@@ -260,15 +384,27 @@ def mixup(images, targets, seed):
 
 def random_resized_crop(image, pixels, seed):
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image), tf.zeros([1, 0, 4]), seed, area_range=[0.3, 1.0], use_image_if_no_bounding_boxes=True)
+        tf.shape(image),
+        tf.zeros([1, 0, 4]),
+        seed,
+        area_range=[0.3, 1.0],
+        use_image_if_no_bounding_boxes=True,
+    )
     part = tf.image.resize(tf.slice(image, begin, size), [pixels.image_size] * 2)
     return tf.image.rgb_to_grayscale(tf.cast(part, tf.uint8)) if pixels.channels == 1 else part
 
 
 def test_a_training_is_of_ones_own_objective_and_goes_on_to_the_same_bits(folder, tmp_path):
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
-    own = {"label_smoothing": 0.1, "class_weights": {"plain star": 3.0}, "augment": mixup, "crop": random_resized_crop,
-           "loss": lambda targets, logits: keras.losses.categorical_crossentropy(targets, logits, from_logits=True)}
+    own = {
+        "label_smoothing": 0.1,
+        "class_weights": {"plain star": 3.0},
+        "augment": mixup,
+        "crop": random_resized_crop,
+        "loss": lambda targets, logits: keras.losses.categorical_crossentropy(
+            targets, logits, from_logits=True
+        ),
+    }
     whole = alexnet_tf.train(tmp_path / "whole", dataset, "lenet5", epochs=2, **own, **FAST)
     alexnet_tf.train(tmp_path / "parts", dataset, "lenet5", epochs=1, **own, **FAST)
     parts = alexnet_tf.train(tmp_path / "parts", dataset, "lenet5", epochs=2, **own, **FAST)
@@ -280,29 +416,49 @@ def test_a_training_is_of_ones_own_objective_and_goes_on_to_the_same_bits(folder
     assert stored["augment"].endswith("mixup")
 
 
-@pytest.mark.parametrize("weights,smoothing,targets", [
-    (None, 0.0, [[1, 0, 0], [0, 0, 1]]), ([1, 2, 4], 0.0, [[1, 0, 0], [0, 0, 1]]), ({"c": 4}, 0.3, [[0.5, 0, 0.5], [0, 1, 0]])])
+@pytest.mark.parametrize(
+    "weights,smoothing,targets",
+    [
+        (None, 0.0, [[1, 0, 0], [0, 0, 1]]),
+        ([1, 2, 4], 0.0, [[1, 0, 0], [0, 0, 1]]),
+        ({"c": 4}, 0.3, [[0.5, 0, 0.5], [0, 1, 0]]),
+    ],
+)
 def test_losses_are_weighted_and_smoothed_as_numpy_has_it(weights, smoothing, targets):
     logits = np.array([[2.0, -1.0, 0.5], [0.3, 0.2, 0.1]], np.float32)
-    judge = objective.Objective(class_weights=weights, label_smoothing=smoothing).judge(("a", "b", "c"))
+    judge = objective.Objective(class_weights=weights, label_smoothing=smoothing).judge(
+        ("a", "b", "c")
+    )
     losses, right = judge(tf.constant(targets, tf.float32), tf.constant(logits))
     log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     smooth = np.array(targets) * (1 - smoothing) + smoothing / 3
-    each = {None: [1, 1, 1]}.get(weights if weights is None else "", [1, 2, 4] if weights == [1, 2, 4] else [1, 1, 4])
+    each = {None: [1, 1, 1]}.get(
+        weights if weights is None else "", [1, 2, 4] if weights == [1, 2, 4] else [1, 1, 4]
+    )
     expected = -(smooth * log).sum(1) * (np.array(targets) @ np.array(each))
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     assert right.numpy().tolist() == (logits.argmax(1) == np.argmax(targets, 1)).tolist()
 
 
-@pytest.mark.parametrize("arguments,message", [
-    ({"class_weights": {"rose": 2}}, "there is no class rose"), ({"class_weights": [1, 2]}, "for each of the 3 classes"),
-    ({"class_weights": [1, 2, -1]}, "0 or more"), ({"label_smoothing": 1.0}, "a share from 0 to below 1"),
-    ({"lerning_rate": 1}, "lerning_rate= is no parameter"), ({"image_size": 5}, "image_size=5 is too small"),
-    ({"variant": "alexnet"}, "variant='alexnet' is unknown"), ({"batch_size": 100}, "do not fill a batch of 100")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"class_weights": {"rose": 2}}, "there is no class rose"),
+        ({"class_weights": [1, 2]}, "for each of the 3 classes"),
+        ({"class_weights": [1, 2, -1]}, "0 or more"),
+        ({"label_smoothing": 1.0}, "a share from 0 to below 1"),
+        ({"lerning_rate": 1}, "lerning_rate= is no parameter"),
+        ({"image_size": 5}, "image_size=5 is too small"),
+        ({"variant": "alexnet"}, "variant='alexnet' is unknown"),
+        ({"batch_size": 100}, "do not fill a batch of 100"),
+    ],
+)
 def test_what_does_not_fit_is_refused_and_nothing_is_written(folder, tmp_path, arguments, message):
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
     with pytest.raises(UserError, match=message):
-        alexnet_tf.train(tmp_path / "model", dataset, **({"variant": "lenet5", "epochs": 1} | FAST | arguments))
+        alexnet_tf.train(
+            tmp_path / "model", dataset, **({"variant": "lenet5", "epochs": 1} | FAST | arguments)
+        )
     assert not (tmp_path / "model").exists()
 
 
@@ -311,71 +467,146 @@ def test_a_model_of_ones_own_on_a_data_set_of_ones_own(tmp_path):
     images, labels = rng.integers(0, 256, (24, 20, 30, 3), np.uint8), np.arange(24) % 3
     records = tf.data.Dataset.from_tensor_slices((images, labels))
     dataset = alexnet_tf.from_tf_data(records, records.take(9), CLASS_NAMES)
-    assert (dataset.train.examples, dataset.evaluation.examples, dataset.class_counts) == (24, 9, (8, 8, 8))
-    seen = sorted(int(record["picture"]) for record in dataset.train.read(tf.constant(3, tf.int64)).as_numpy_iterator())
+    assert (dataset.train.examples, dataset.evaluation.examples, dataset.class_counts) == (
+        24,
+        9,
+        (8, 8, 8),
+    )
+    seen = sorted(
+        int(record["picture"])
+        for record in dataset.train.read(tf.constant(3, tf.int64)).as_numpy_iterator()
+    )
     assert seen == list(range(24))
     record = next(dataset.evaluation.read(None).as_numpy_iterator())
     np.testing.assert_array_equal(tf.io.decode_png(record["image"]), images[0])
 
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((12, 12, 1)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(),
-                              keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
     pixels = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
     with pytest.raises(UserError, match="preprocessing= is missing"):
         alexnet_tf.train(tmp_path / "own", dataset, model=model, **FAST)
-    trained = alexnet_tf.train(tmp_path / "own", dataset, model=model, preprocessing=pixels, epochs=1, **FAST)
+    trained = alexnet_tf.train(
+        tmp_path / "own", dataset, model=model, preprocessing=pixels, epochs=1, **FAST
+    )
     loaded = alexnet_tf.load(tmp_path / "own")
     assert loaded.settings.variant == "own"
     crops = rng.integers(0, 256, (2, 12, 12, 1), np.uint8)
     np.testing.assert_allclose(loaded.probabilities(crops), trained.probabilities(crops), rtol=1e-5)
     alexnet_tf.export(loaded, tmp_path / "saved")
-    np.testing.assert_allclose(alexnet_tf.load(tmp_path / "saved").probabilities(crops), loaded.probabilities(crops), rtol=1e-4)
+    np.testing.assert_allclose(
+        alexnet_tf.load(tmp_path / "saved").probabilities(crops),
+        loaded.probabilities(crops),
+        rtol=1e-4,
+    )
     assert alexnet_tf.evaluate(loaded, dataset).figures() == pytest.approx(
-        {name: trained.figures[name] for name in ("examples", "bad_pictures", "loss", "top_1", "top_5")} | {
-            name: trained.figures[name] for name in ("only_answer",) if name in trained.figures}, rel=1e-5)
+        {
+            name: trained.figures[name]
+            for name in ("examples", "bad_pictures", "loss", "top_1", "top_5")
+        }
+        | {name: trained.figures[name] for name in ("only_answer",) if name in trained.figures},
+        rel=1e-5,
+    )
     with pytest.raises(UserError, match="does not say which data set it was trained on"):
         alexnet_tf.evaluate(loaded)
     with pytest.raises(UserError, match="dataset= is missing: the network does not say"):
         call(evaluate, f"--model_dir={tmp_path}/own")
 
 
-@pytest.mark.parametrize("change,message", [
-    (lambda records: records.shuffle(24), "has another order, or other images"), (lambda records: records.batch(2), "not batched"),
-    (lambda records: records.map(lambda image, label: (tf.cast(image, tf.float32), label)), "has records of float32"),
-    (lambda records: records.map(lambda image, label: (image, label + 1)), "labels from 1 to 3 for 3 class names"),
-    (lambda records: records.take(0), "train has no record"), (lambda records: records.map(lambda image, label: image), "has to be")])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda records: records.shuffle(24), "has another order, or other images"),
+        (lambda records: records.batch(2), "not batched"),
+        (
+            lambda records: records.map(lambda image, label: (tf.cast(image, tf.float32), label)),
+            "has records of float32",
+        ),
+        (
+            lambda records: records.map(lambda image, label: (image, label + 1)),
+            "labels from 1 to 3 for 3 class names",
+        ),
+        (lambda records: records.take(0), "train has no record"),
+        (lambda records: records.map(lambda image, label: image), "has to be"),
+    ],
+)
 def test_records_that_cannot_be_meant_are_refused(change, message):
     rng = np.random.default_rng(0)
-    records = tf.data.Dataset.from_tensor_slices((rng.integers(0, 256, (24, 8, 8, 3), np.uint8), np.arange(24) % 3))
+    records = tf.data.Dataset.from_tensor_slices(
+        (rng.integers(0, 256, (24, 8, 8, 3), np.uint8), np.arange(24) % 3)
+    )
     with pytest.raises(UserError, match=message):
         alexnet_tf.from_tf_data(change(records), records, CLASS_NAMES)
 
 
 def test_an_augmentation_of_another_shape_is_refused():
     cut = objective.Objective(augment=lambda images, targets, seed: (images[:, 1:], targets))
-    with pytest.raises(UserError, match=r"augment= makes \(2, 27, 28, 1\) and \(2, 3\) of \(2, 28, 28, 1\) and \(2, 3\)"):
-        steps.TrainStep(tf.distribute.get_strategy(), alexnet_tf.build_model("lenet5", 3), alexnet_tf.SGD2012(),
-                        alexnet_tf.Preprocessing(28, 32, 1, (120.0,), 64.0), 2, objective=cut, class_names=CLASS_NAMES)
+    with pytest.raises(
+        UserError,
+        match=r"augment= makes \(2, 27, 28, 1\) and \(2, 3\) of \(2, 28, 28, 1\) and \(2, 3\)",
+    ):
+        steps.TrainStep(
+            tf.distribute.get_strategy(),
+            alexnet_tf.build_model("lenet5", 3),
+            alexnet_tf.SGD2012(),
+            alexnet_tf.Preprocessing(28, 32, 1, (120.0,), 64.0),
+            2,
+            objective=cut,
+            class_names=CLASS_NAMES,
+        )
 
 
 def test_a_training_in_a_directory_that_is_being_trained_is_refused(folder, tmp_path):
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
-    with disk.locked(tmp_path / "model"), pytest.raises(UserError, match="model_dir=.* is being trained by another process"):
+    with (
+        disk.locked(tmp_path / "model"),
+        pytest.raises(UserError, match="model_dir=.* is being trained by another process"),
+    ):
         alexnet_tf.train(tmp_path / "model", dataset, "lenet5", epochs=1, **FAST)
     assert loop.Plan().epochs == 90 and not (tmp_path / "model/settings.json").exists()
 
 
 def test_two_commands_are_imported_in_one_process():
     """Their flags are their own: one name, two defaults."""
-    assert finetune.FLAGS["batch_size"].default == 32 and evaluate.FLAGS["batch_size"].default == 128
+    assert (
+        finetune.FLAGS["batch_size"].default == 32 and evaluate.FLAGS["batch_size"].default == 128
+    )
     assert "pretrained" not in evaluate.FLAGS
 
 
 def test_no_library_module_speaks_of_flags():
-    parts = ["training", "exports", "network", "networks.py", "jobs.py", "settings.py", "disk.py", "classifiers.py", "preprocessing.py"]
-    files = [path for part in parts for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))]
-    told = [f"{path.name}:{node.lineno}: {node.value}" for path in files for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            and any(word in node.value for word in (" --", "\"--", "tools/", "python -m alexnet_tf")) or
-            isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("--")]
+    parts = [
+        "training",
+        "exports",
+        "network",
+        "networks.py",
+        "jobs.py",
+        "settings.py",
+        "disk.py",
+        "classifiers.py",
+        "preprocessing.py",
+    ]
+    files = [
+        path
+        for part in parts
+        for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))
+    ]
+    told = [
+        f"{path.name}:{node.lineno}: {node.value}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and any(word in node.value for word in (" --", '"--', "tools/", "python -m alexnet_tf"))
+        or isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith("--")
+    ]
     assert len(files) > 20 and told == []

@@ -1,4 +1,7 @@
-"""The page's server: the files, the model under its name, the headers that threads need, and what is refused."""
+"""The page's server:
+
+the files, the model under its name, the headers that threads need, and what is refused.
+"""
 
 import contextlib
 import http.client
@@ -25,7 +28,9 @@ def write_runtime(node_modules, version="2.5.3"):
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    """A folder that stands for the page with its runtime, and a model that is taken for one of ours."""
+    """A folder that stands for the page with its runtime, and a model that is taken for one of
+    ours.
+    """
     write_runtime(tmp_path / "page/node_modules")
     (tmp_path / "page/package.json").write_text('{"dependencies": {"@litertjs/core": "2.5.3"}}')
     (tmp_path / "page/index.html").write_text("the page")
@@ -39,6 +44,7 @@ def page(tmp_path, monkeypatch):
 @contextlib.contextmanager
 def answers(server):
     """Returns a function from a path to (status, headers, body)."""
+
     def get(path):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
         connection.request("GET", path)
@@ -55,7 +61,11 @@ def answers(server):
 
 def test_page_model_and_headers(page):
     with answers(serve_page.Server(page / "net.tflite", 0)) as get:
-        for path, body in (("/", b"the page"), ("/model.tflite", b"the model"), ("/model.tflite?again", b"the model")):
+        for path, body in (
+            ("/", b"the page"),
+            ("/model.tflite", b"the model"),
+            ("/model.tflite?again", b"the model"),
+        ):
             status, headers, content = get(path)
             assert (status, content) == (200, body) and headers["Content-Length"] == str(len(body))
             assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
@@ -65,13 +75,24 @@ def test_page_model_and_headers(page):
 
 
 def test_what_is_refused(page, monkeypatch):
-    with (serve_page.Server(page / "net.tflite", 0) as server,
-          pytest.raises(UserError, match=f"--port={server.server_port} cannot be listened on .Address already in use")):
+    with (
+        serve_page.Server(page / "net.tflite", 0) as server,
+        pytest.raises(
+            UserError,
+            match=f"--port={server.server_port} cannot be listened on .Address already in use",
+        ),
+    ):
         serve_page.Server(page / "net.tflite", server.server_port)
     with pytest.raises(UserError, match="no.tflite cannot be read .No such file"):
         serve_page.Server(page / "no.tflite", 0)
     (page / "page/node_modules/@litertjs/core/package.json").unlink()
-    with pytest.raises(UserError, match="node_modules does not hold the LiteRT web runtime; run npm install @litertjs/core@2.5.3"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "node_modules does not hold the LiteRT web runtime; run npm install"
+            " @litertjs/core@2.5.3"
+        ),
+    ):
         serve_page.Server(page / "net.tflite", 0)
     (page / "Makefile").write_text("")
     (page / "examples").mkdir()
@@ -80,17 +101,25 @@ def test_what_is_refused(page, monkeypatch):
     with pytest.raises(UserError, match="does not hold the LiteRT web runtime; run make browser"):
         serve_page.Server(page / "net.tflite", 0)
     write_runtime(page / "elsewhere", "2.4.0")
-    with pytest.raises(UserError, match="elsewhere holds @litertjs/core 2.4.0, but the page needs 2.5.3"):
+    with pytest.raises(
+        UserError, match="elsewhere holds @litertjs/core 2.4.0, but the page needs 2.5.3"
+    ):
         serve_page.Server(page / "net.tflite", 0, page / "elsewhere")
 
 
 def test_the_runtime_may_be_elsewhere(page):
     write_runtime(page / "elsewhere/node_modules")
     (page / "page/node_modules/@litertjs/core/core.js").write_text("beside the page")
-    for node_modules, body in ((None, b"beside the page"), (page / "elsewhere/node_modules", b"the runtime 2.5.3")):
+    for node_modules, body in (
+        (None, b"beside the page"),
+        (page / "elsewhere/node_modules", b"the runtime 2.5.3"),
+    ):
         with answers(serve_page.Server(page / "net.tflite", 0, node_modules)) as get:
             assert get("/node_modules/@litertjs/core/core.js")[::2] == (200, body)
-            for path in ("/node_modules/../../secret.txt", "/node_modules/%2e%2e/%2e%2e/secret.txt"):
+            for path in (
+                "/node_modules/../../secret.txt",
+                "/node_modules/%2e%2e/%2e%2e/secret.txt",
+            ):
                 assert get(path)[0] == 404
 
 
@@ -105,14 +134,23 @@ def test_a_browser_that_leaves_is_no_error(page, capsys):
 
 
 def test_a_file_that_is_not_ours_is_refused():
-    with pytest.raises(UserError, match="index.html is not a file that tools/convert_tflite.py wrote"):
+    with pytest.raises(
+        UserError, match="index.html is not a file that tools/convert_tflite.py wrote"
+    ):
         serve_page.Server(PAGE / "index.html", 0)
 
 
 def test_the_page_names_no_other_host():
     files = [path for path in PAGE.iterdir() if path.is_file()]
-    assert {"index.html", "style.css", "page.js", "package-lock.json", ".npmrc"} <= {path.name for path in files}
+    assert {"index.html", "style.css", "page.js", "package-lock.json", ".npmrc"} <= {
+        path.name for path in files
+    }
     for path in files:
         assert not re.search(r"//\w+\.\w|registry=", path.read_text()), path
     pinned = json.loads((PAGE / "package.json").read_text())["dependencies"]["@litertjs/core"]
-    assert json.loads((PAGE / "package-lock.json").read_text())["packages"]["node_modules/@litertjs/core"]["version"] == pinned
+    assert (
+        json.loads((PAGE / "package-lock.json").read_text())["packages"][
+            "node_modules/@litertjs/core"
+        ]["version"]
+        == pinned
+    )

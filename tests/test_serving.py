@@ -1,4 +1,7 @@
-"""The server by the clients that people use: TensorFlow Serving's contract, batches, versions that come and go."""
+"""The server by the clients that people use:
+
+TensorFlow Serving's contract, batches, versions that come and go.
+"""
 
 import asyncio
 import base64
@@ -24,7 +27,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+    wrappers_pb2,
+)
 from PIL import Image
 from served import CLASS_NAMES, SIZES, Served, write_export
 from tensorflow.core.framework import tensor_pb2
@@ -70,7 +79,9 @@ def server(exports, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(exports):
     """What the export itself answers to PICTURES."""
-    answer = tf.saved_model.load(str(exports / "1")).signatures["serving_default"](image_bytes=tf.constant(PICTURES))
+    answer = tf.saved_model.load(str(exports / "1")).signatures["serving_default"](
+        image_bytes=tf.constant(PICTURES)
+    )
     return {name: tensor.numpy() for name, tensor in answer.items()}
 
 
@@ -90,7 +101,9 @@ def check_rows(rows, expected):
 # REST.
 
 
-@pytest.mark.parametrize("path", ["alexnet", "alexnet/versions/1", "alexnet/labels/stable", "%61lexnet"])
+@pytest.mark.parametrize(
+    "path", ["alexnet", "alexnet/versions/1", "alexnet/labels/stable", "%61lexnet"]
+)
 @pytest.mark.parametrize("named", [True, False])
 def test_rows(server, expected, path, named):
     instances = [{"image_bytes": b64(picture)} if named else b64(picture) for picture in PICTURES]
@@ -102,14 +115,24 @@ def test_rows(server, expected, path, named):
 @pytest.mark.parametrize("named", [True, False])
 def test_columns(server, expected, named):
     column = [b64(picture) for picture in PICTURES]
-    status, answer = server.predict({"signature_name": "serving_default", "inputs": {"image_bytes": column} if named else column})
+    status, answer = server.predict(
+        {
+            "signature_name": "serving_default",
+            "inputs": {"image_bytes": column} if named else column,
+        }
+    )
     assert (status, list(answer)) == (200, ["outputs"])
-    check_rows([dict(zip(answer["outputs"], row)) for row in zip(*answer["outputs"].values())], expected)
+    check_rows(
+        [dict(zip(answer["outputs"], row)) for row in zip(*answer["outputs"].values())], expected
+    )
 
 
 def test_one_output_has_no_name(server):
     image = np.random.default_rng(0).uniform(0, 255, [28, 28, 1]).round(2).tolist()
-    for request, key in (({"instances": [image, image]}, "predictions"), ({"inputs": [image, image]}, "outputs")):
+    for request, key in (
+        ({"instances": [image, image]}, "predictions"),
+        ({"inputs": [image, image]}, "outputs"),
+    ):
         status, answer = server.predict(request | {"signature_name": "images"})
         assert status == 200 and np.shape(answer[key]) == (2, len(CLASS_NAMES))
         np.testing.assert_allclose(np.sum(answer[key], 1), 1, rtol=1e-5)
@@ -119,65 +142,153 @@ IMAGE = [[[0]] * 28] * 28
 PREDICT = "/v1/models/alexnet:predict"
 
 
-@pytest.mark.parametrize("body,message", [
-    (b"", "JSON Parse error: The document is empty"),
-    (b"instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
-    (b'{"instances": [1}', "JSON Parse error: Invalid value"), (b"\xff\xfe{\0", "JSON Parse error"),
-    (b'{"instances": ' + b"[" * 500_000, "nested too deeply"), (b'{"a":' * 900 + b"1" + b"}" * 900, "'inputs' or 'instances'"),
-    (b'{"instances": [%s]}' % (b"1" * 5000), "JSON Parse error"), (b"[1]", "Is not object"),
-    ({}, "Missing 'inputs' or 'instances' key"), ({"instances": [1], "inputs": [1]}, "expecting only one of"),
-    ({"instances": 1}, "to be an list/array"), ({"instances": []}, "No values in 'instances' array"),
-    ({"instances": ["x"], "signature_name": 100}, "'signature_name' key must be a string value."),
-    ({"instances": ["x"], "signature_name": "no"}, 'Serving signature name: "no" not found in signature def'),
-    ({"instances": [1]}, "JSON Value: 1 Type: Number is not of expected type: string"),
-    ({"instances": [{"b64": "*"}]}, "Unable to base64 decode"),
-    ({"instances": [{"b64": "AA", "x": 1}]}, "key: b64 of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have"),
-    ({"instances": [{}]}, "keys must be equal to: image_bytes"),
-    ({"instances": [{"image_bytes": "x"}, "x"]}, "Expecting object but got list at item 1 of input list"),
-    ({"instances": ["x", {"image_bytes": "x"}]}, "Expecting value/list but got object at item 1 of input list"),
-    ({"instances": [["x"]]}, "Error: INVALID_ARGUMENT: Expects image_bytes to be of shape []; [1] is provided"),
-    ({"instances": ["\ud800"]}, "are not those of a picture"), ({"instances": [{"b64": "\u00e9"}]}, "Unable to base64 decode"),
-    (b'{"instances": [' + b"[]," * 10**6 + b"[" * 10**6, "too many lists and objects"),
-    ({"inputs": [["x"]] * 9}, "Task size 9 is larger than maximum batch size 8"),
-    ({"instances": ["not a picture"]}, "are not those of a picture"), ({"instances": [b64(b"")]}, "are not those of a picture"),
-    ({"instances": ["/etc/hostname"]}, "are not those of a picture"),
-    ({"instances": [b64(PICTURES[0][:1500])]}, "Invalid JPEG data"), ({"inputs": []}, "Expects at least one row"),
-    ({"inputs": "x"}, "Expects image_bytes to be of shape [?]; [] is"),
-    ({"inputs": {"no": ["x"]}}, "Missing named input: image_bytes"),
-    ({"instances": ["x"] * 9}, "Task size 9 is larger than maximum batch size 8"),
-    ({"signature_name": "images", "instances": [[[[True]] * 28] * 28]}, "Type: True is not of expected type: float32"),
-    ({"signature_name": "images", "instances": [IMAGE, IMAGE[:27]]}, "Expects images to be of shape [28,28,1]; [27,28,1] is"),
-    ({"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[[0]] * 27]]}, "list at unexpected size: 27 at level: 1"),
-    ({"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[0] * 28]]}, "found at incorrect level: 3"),
-    ({"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[[[0]]] * 28]]}, "Encountered list at unexpected level: 3"),
-    ({"signature_name": "images", "instances": [[[[2**24]] * 28] * 28]}, "to float without loss of precision"),
-    ({"signature_name": "images", "instances": [[[["x"]] * 28] * 28]}, 'JSON Value: "x" Type: String'),
-    ({"signature_name": "images", "instances": [[[[None]] * 28] * 28]}, "JSON Value: null Type: Null")])
+@pytest.mark.parametrize(
+    "body,message",
+    [
+        (b"", "JSON Parse error: The document is empty"),
+        (b"instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
+        (b'{"instances": [1}', "JSON Parse error: Invalid value"),
+        (b"\xff\xfe{\0", "JSON Parse error"),
+        (b'{"instances": ' + b"[" * 500_000, "nested too deeply"),
+        (b'{"a":' * 900 + b"1" + b"}" * 900, "'inputs' or 'instances'"),
+        (b'{"instances": [%s]}' % (b"1" * 5000), "JSON Parse error"),
+        (b"[1]", "Is not object"),
+        ({}, "Missing 'inputs' or 'instances' key"),
+        ({"instances": [1], "inputs": [1]}, "expecting only one of"),
+        ({"instances": 1}, "to be an list/array"),
+        ({"instances": []}, "No values in 'instances' array"),
+        (
+            {"instances": ["x"], "signature_name": 100},
+            "'signature_name' key must be a string value.",
+        ),
+        (
+            {"instances": ["x"], "signature_name": "no"},
+            'Serving signature name: "no" not found in signature def',
+        ),
+        ({"instances": [1]}, "JSON Value: 1 Type: Number is not of expected type: string"),
+        ({"instances": [{"b64": "*"}]}, "Unable to base64 decode"),
+        (
+            {"instances": [{"b64": "AA", "x": 1}]},
+            "key: b64 of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have",
+        ),
+        ({"instances": [{}]}, "keys must be equal to: image_bytes"),
+        (
+            {"instances": [{"image_bytes": "x"}, "x"]},
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            {"instances": ["x", {"image_bytes": "x"}]},
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (
+            {"instances": [["x"]]},
+            "Error: INVALID_ARGUMENT: Expects image_bytes to be of shape []; [1] is provided",
+        ),
+        ({"instances": ["\ud800"]}, "are not those of a picture"),
+        ({"instances": [{"b64": "\u00e9"}]}, "Unable to base64 decode"),
+        (b'{"instances": [' + b"[]," * 10**6 + b"[" * 10**6, "too many lists and objects"),
+        ({"inputs": [["x"]] * 9}, "Task size 9 is larger than maximum batch size 8"),
+        ({"instances": ["not a picture"]}, "are not those of a picture"),
+        ({"instances": [b64(b"")]}, "are not those of a picture"),
+        ({"instances": ["/etc/hostname"]}, "are not those of a picture"),
+        ({"instances": [b64(PICTURES[0][:1500])]}, "Invalid JPEG data"),
+        ({"inputs": []}, "Expects at least one row"),
+        ({"inputs": "x"}, "Expects image_bytes to be of shape [?]; [] is"),
+        ({"inputs": {"no": ["x"]}}, "Missing named input: image_bytes"),
+        ({"instances": ["x"] * 9}, "Task size 9 is larger than maximum batch size 8"),
+        (
+            {"signature_name": "images", "instances": [[[[True]] * 28] * 28]},
+            "Type: True is not of expected type: float32",
+        ),
+        (
+            {"signature_name": "images", "instances": [IMAGE, IMAGE[:27]]},
+            "Expects images to be of shape [28,28,1]; [27,28,1] is",
+        ),
+        (
+            {"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[[0]] * 27]]},
+            "list at unexpected size: 27 at level: 1",
+        ),
+        (
+            {"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[0] * 28]]},
+            "found at incorrect level: 3",
+        ),
+        (
+            {"signature_name": "images", "instances": [[[[0]] * 28] * 27 + [[[[0]]] * 28]]},
+            "Encountered list at unexpected level: 3",
+        ),
+        (
+            {"signature_name": "images", "instances": [[[[2**24]] * 28] * 28]},
+            "to float without loss of precision",
+        ),
+        (
+            {"signature_name": "images", "instances": [[[["x"]] * 28] * 28]},
+            'JSON Value: "x" Type: String',
+        ),
+        (
+            {"signature_name": "images", "instances": [[[[None]] * 28] * 28]},
+            "JSON Value: null Type: Null",
+        ),
+    ],
+)
 def test_bad_bodies(server, body, message):
     status, answer = server.predict(body)
     assert (status, list(answer)) == (400, ["error"])
     assert message in answer["error"] and len(answer["error"]) < 500
 
 
-@pytest.mark.parametrize("method,path,status,message", [
-    ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo"), ("GET", "/v1/models", 400, "Missing model name in request."),
-    ("POST", "/v1/models", 400, "Malformed request: POST /v1/models"), ("GET", PREDICT, 400, "Malformed request"),
-    ("PUT", PREDICT, 400, "Malformed request: PUT"), ("POST", "/v1/models/alexnet/version/50:predict", 400, "Malformed request"),
-    ("POST", "/v1/models/alexnet/versions/HELLO:predict", 400, "Malformed request"),
-    ("POST", f"/v1/models/alexnet/versions/{2**64}:predict", 400, f"Failed to convert version: {2**64} to numeric."),
-    ("POST", "/v1/models/alexnet/versions/1/labels/stable:predict", 400, "Malformed request"),
-    ("POST", "/v1/models/foo:predict", 404, "Servable not found for request: Latest(foo)"),
-    ("POST", "/v1/models/alexnet/versions/99:predict", 404, "Servable not found for request: Specific(alexnet, 99)"),
-    ("POST", "/v1/models/alexnet/labels/canary:predict", 400, "Unrecognized servable version label: canary"),
-    ("POST", "/v1/models/..%2F..%2Fetc:predict", 404, "Servable not found for request: Latest(../../etc)"),
-    ("POST", "/v1/models/../../etc/passwd:predict", 400, "Malformed request"),
-    ("POST", f"/v1/models/{'x' * 10_000}:predict", 404, "Servable not found"),
-    ("GET", "/v1/models/foo", 404, "Could not find any versions of model foo"),
-    ("GET", "/v1/models/alexnet/versions/7", 404, "Could not find version 7 of model alexnet"),
-    ("GET", "/v1/models/foo/metadata", 404, "Servable not found for request: Latest(foo)"),
-    ("POST", "/v1/models/alexnet:classify", 400,
-     "Expected classification signature method_name to be tensorflow/serving/classify. Was: tensorflow/serving/predict"),
-    ("POST", "/v1/models/alexnet:regress", 400, "Expected regression signature method_name")])
+@pytest.mark.parametrize(
+    "method,path,status,message",
+    [
+        ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo"),
+        ("GET", "/v1/models", 400, "Missing model name in request."),
+        ("POST", "/v1/models", 400, "Malformed request: POST /v1/models"),
+        ("GET", PREDICT, 400, "Malformed request"),
+        ("PUT", PREDICT, 400, "Malformed request: PUT"),
+        ("POST", "/v1/models/alexnet/version/50:predict", 400, "Malformed request"),
+        ("POST", "/v1/models/alexnet/versions/HELLO:predict", 400, "Malformed request"),
+        (
+            "POST",
+            f"/v1/models/alexnet/versions/{2**64}:predict",
+            400,
+            f"Failed to convert version: {2**64} to numeric.",
+        ),
+        ("POST", "/v1/models/alexnet/versions/1/labels/stable:predict", 400, "Malformed request"),
+        ("POST", "/v1/models/foo:predict", 404, "Servable not found for request: Latest(foo)"),
+        (
+            "POST",
+            "/v1/models/alexnet/versions/99:predict",
+            404,
+            "Servable not found for request: Specific(alexnet, 99)",
+        ),
+        (
+            "POST",
+            "/v1/models/alexnet/labels/canary:predict",
+            400,
+            "Unrecognized servable version label: canary",
+        ),
+        (
+            "POST",
+            "/v1/models/..%2F..%2Fetc:predict",
+            404,
+            "Servable not found for request: Latest(../../etc)",
+        ),
+        ("POST", "/v1/models/../../etc/passwd:predict", 400, "Malformed request"),
+        ("POST", f"/v1/models/{'x' * 10_000}:predict", 404, "Servable not found"),
+        ("GET", "/v1/models/foo", 404, "Could not find any versions of model foo"),
+        ("GET", "/v1/models/alexnet/versions/7", 404, "Could not find version 7 of model alexnet"),
+        ("GET", "/v1/models/foo/metadata", 404, "Servable not found for request: Latest(foo)"),
+        (
+            "POST",
+            "/v1/models/alexnet:classify",
+            400,
+            (
+                "Expected classification signature method_name to be tensorflow/serving/classify."
+                " Was: tensorflow/serving/predict"
+            ),
+        ),
+        ("POST", "/v1/models/alexnet:regress", 400, "Expected regression signature method_name"),
+    ],
+)
 def test_bad_paths(server, method, path, status, message):
     got, text = server.request(path, b'{"instances": ["x"]}' if method != "GET" else None, method)
     assert got == status and message in json.loads(text)["error"]
@@ -186,17 +297,32 @@ def test_bad_paths(server, method, path, status, message):
 def test_status_and_metadata_are_those_of_grpc(server):
     for path in ("alexnet", "alexnet/versions/1", "alexnet/labels/stable"):
         status, text = server.request(f"/v1/models/{path}")
-        assert status == 200 and json.loads(text) == {"model_version_status": [
-            {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]}
+        assert status == 200 and json.loads(text) == {
+            "model_version_status": [
+                {
+                    "version": "1",
+                    "state": "AVAILABLE",
+                    "status": {"error_code": "OK", "error_message": ""},
+                }
+            ]
+        }
     status, text = server.request("/V1/models/alexnet/metadata")
     answer = json.loads(text)
     assert answer["model_spec"] == {"name": "alexnet", "signature_name": "", "version": "1"}
-    (info,) = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"].values()
-    assert info["dtype"] == "DT_STRING" and info["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
+    (info,) = answer["metadata"]["signature_def"]["signature_def"]["serving_default"][
+        "inputs"
+    ].values()
+    assert info["dtype"] == "DT_STRING" and info["tensor_shape"]["dim"] == [
+        {"size": "-1", "name": ""}
+    ]
 
 
 def test_operators_pages(server):
-    assert [server.request(path)[0] for path in ("/livez", "/readyz", "/no/such/page")] == [200, 200, 404]
+    assert [server.request(path)[0] for path in ("/livez", "/readyz", "/no/such/page")] == [
+        200,
+        200,
+        404,
+    ]
     server.predict({"instances": [b64(PICTURES[0])]})
     _, before = server.request("/monitoring/prometheus/metrics")
     server.predict({"instances": [b64(PICTURES[0])]})
@@ -204,19 +330,34 @@ def test_operators_pages(server):
     _, after = server.request("/monitoring/prometheus/metrics")
 
     def value(page, start):
-        return float(next((line.split()[-1] for line in page.splitlines() if line.startswith(start)), 0))
+        return float(
+            next((line.split()[-1] for line in page.splitlines() if line.startswith(start)), 0)
+        )
 
-    for start in (':tensorflow:serving:request_count{model_name="alexnet",status="OK"}', "alexnet_batch_rows_count",
-                  ':tensorflow:serving:request_latency_count{API="Predict",entrypoint="REST"'):
+    for start in (
+        ':tensorflow:serving:request_count{model_name="alexnet",status="OK"}',
+        "alexnet_batch_rows_count",
+        ':tensorflow:serving:request_latency_count{API="Predict",entrypoint="REST"',
+    ):
         assert value(after, start) == value(before, start) + 1
-    assert value(after, ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}') >= 1 and "foo" not in after
+    assert (
+        value(after, ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}') >= 1
+        and "foo" not in after
+    )
 
 
 def test_numbers_and_strings_in_answers():
-    outputs = {"x": np.float32([[0.2, np.nan, np.inf, 1e-9]]), "y_bytes": np.array([b"\xff"], object),
-               "z": np.array([b"a"], object)}
+    outputs = {
+        "x": np.float32([[0.2, np.nan, np.inf, 1e-9]]),
+        "y_bytes": np.array([b"\xff"], object),
+        "z": np.array([b"a"], object),
+    }
     text = json_api.write_outputs("predictions", outputs)
-    assert text == b'{"predictions": [{"x": [0.2, NaN, Infinity, 1e-09], "y_bytes": {"b64": "/w=="}, "z": "a"}]}'
+    assert (
+        text
+        == b'{"predictions": [{"x": [0.2, NaN, Infinity, 1e-09], "y_bytes": {"b64": "/w=="}, "z":'
+        b' "a"}]}'
+    )
     assert json_api.write_outputs("outputs", {"z": outputs["z"]}) == b'{"outputs": ["a"]}'
 
 
@@ -225,14 +366,18 @@ def bomb(side):
     header = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 @pytest.mark.parametrize("side", [8_000, 10_000, 100_000])
 def test_a_picture_of_too_many_pixels_is_not_decoded(server, side):
     for pictures in ([bomb(side)], [bomb(side // 2)] * 5):
         assert server.predict({"instances": list(map(b64, pictures))}) == (
-            400, {"error": "The request has pictures of more than 50000000 pixels"})
+            400,
+            {"error": "The request has pictures of more than 50000000 pixels"},
+        )
 
 
 def encoded(kind, **options):
@@ -244,10 +389,20 @@ def encoded(kind, **options):
 GIF, SCANS = encoded("GIF"), encoded("JPEG", progressive=True)
 
 
-@pytest.mark.parametrize("picture,message", [
-    (GIF[:-1] + b"\x2c\0\0\0\0" + struct.pack("<HH", 12_000, 12_000) + b"\0\2\1\0\0;", "more than 50000000 pixels"),
-    (SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda"):-2] * 3000 + SCANS[-2:], "a JPEG of more than 500 scans"),
-    (SCANS[:2] + b"\xff\xfe\0\2" * 300_000 + SCANS[2:], "a JPEG of more than 200000 segments")])
+@pytest.mark.parametrize(
+    "picture,message",
+    [
+        (
+            GIF[:-1] + b"\x2c\0\0\0\0" + struct.pack("<HH", 12_000, 12_000) + b"\0\2\1\0\0;",
+            "more than 50000000 pixels",
+        ),
+        (
+            SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 3000 + SCANS[-2:],
+            "a JPEG of more than 500 scans",
+        ),
+        (SCANS[:2] + b"\xff\xfe\0\2" * 300_000 + SCANS[2:], "a JPEG of more than 200000 segments"),
+    ],
+)
 def test_pictures_as_weapons(server, stubs, picture, message):
     status, answer = server.predict({"instances": [b64(picture)]})
     assert status == 400 and message in answer["error"]
@@ -258,7 +413,9 @@ def test_pictures_as_weapons(server, stubs, picture, message):
 
 def test_pictures_are_looked_at_off_the_event_loop(server, stubs, monkeypatch):
     threads = []
-    monkeypatch.setattr(versions.picture_headers, "cost", lambda picture: threads.append(threading.current_thread()))
+    monkeypatch.setattr(
+        versions.picture_headers, "cost", lambda picture: threads.append(threading.current_thread())
+    )
     assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 400
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
         stubs[0].Predict(predict_request(PICTURES[:1]), 60)
@@ -270,9 +427,20 @@ def png_without_end():
     return picture[:-20]
 
 
-@pytest.mark.parametrize("picture", [
-    PICTURES[0][:1500], png_without_end(), GIF[:-8], encoded("BMP")[:60], b"\xff\xd8\xff" + b"x" * 100,
-    b"GIF89a" + bytes(30), encoded("PNG")[:40] + b"\0" * 40, b"BM" + bytes(60), encoded("WEBP")[:60]])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        PICTURES[0][:1500],
+        png_without_end(),
+        GIF[:-8],
+        encoded("BMP")[:60],
+        b"\xff\xd8\xff" + b"x" * 100,
+        b"GIF89a" + bytes(30),
+        encoded("PNG")[:40] + b"\0" * 40,
+        b"BM" + bytes(60),
+        encoded("WEBP")[:60],
+    ],
+)
 def test_errors_name_no_nodes(server, picture):
     status, answer = server.predict({"instances": [b64(picture)]})
     assert status == 400 and answer["error"]
@@ -281,8 +449,14 @@ def test_errors_name_no_nodes(server, picture):
 
 
 def test_words_of_an_error():
-    assert versions.words("{{function_node __inference_signature_wrapper_9}} {{function_node map_body_7}} assertion failed: [x]\n"
-                         "\t [[{{node map/while/Assert}}]]\n\t [[y]] [Op:__inference_wrapper]") == "assertion failed: [x]"
+    assert (
+        versions.words(
+            "{{function_node __inference_signature_wrapper_9}} {{function_node map_body_7}}"
+            " assertion failed: [x]\n\t [[{{node map/while/Assert}}]]\n\t [[y]]"
+            " [Op:__inference_wrapper]"
+        )
+        == "assertion failed: [x]"
+    )
 
 
 # gzip and base64, as TensorFlow Serving reads them.
@@ -296,12 +470,25 @@ def test_gzip(server, expected, encoding):
     check_rows(answer["predictions"], expected)
 
 
-@pytest.mark.parametrize("body,encoding,message", [
-    (b"{}", "gzip", "is not compressed with gzip"), (gzip.compress(b"{}")[:-3], "gzip", "ends within its gzip stream"),
-    (gzip.compress(b"{}") + b"x", "gzip", "goes on behind it"),
-    (gzip.compress(b" " * (rest_api.MAX_BODY + 1)), "gzip", "inflates to more than 33554432 bytes"),
-    (zlib.compress(b"{}"), "deflate", "Content-Encoding: deflate is not read; send gzip, or none"),
-    (b"{}", "gzip, gzip", "Content-Encoding: gzip, gzip is not read")])
+@pytest.mark.parametrize(
+    "body,encoding,message",
+    [
+        (b"{}", "gzip", "is not compressed with gzip"),
+        (gzip.compress(b"{}")[:-3], "gzip", "ends within its gzip stream"),
+        (gzip.compress(b"{}") + b"x", "gzip", "goes on behind it"),
+        (
+            gzip.compress(b" " * (rest_api.MAX_BODY + 1)),
+            "gzip",
+            "inflates to more than 33554432 bytes",
+        ),
+        (
+            zlib.compress(b"{}"),
+            "deflate",
+            "Content-Encoding: deflate is not read; send gzip, or none",
+        ),
+        (b"{}", "gzip, gzip", "Content-Encoding: gzip, gzip is not read"),
+    ],
+)
 def test_bad_encodings(server, body, encoding, message):
     status, answer = server.predict(body, headers={"Content-Encoding": encoding})
     assert status == 400 and message in answer["error"]
@@ -309,20 +496,34 @@ def test_bad_encodings(server, body, encoding, message):
 
 def test_memory_of_bodies_is_given_back(server):
     held = []
-    rest = next(route for route in server._rest.config.app.__closure__ if hasattr(route.cell_contents, "routes"))
+    rest = next(
+        route
+        for route in server._rest.config.app.__closure__
+        if hasattr(route.cell_contents, "routes")
+    )
     bound = rest.cell_contents.routes[-1].endpoint.__self__
-    for body, encoding in ((b"{}", "identity"), (gzip.compress(b"{}"), "gzip"), (b"x", "gzip"), (b"x", "br")):
+    for body, encoding in (
+        (b"{}", "identity"),
+        (gzip.compress(b"{}"), "gzip"),
+        (b"x", "gzip"),
+        (b"x", "br"),
+    ):
         server.predict(body, headers={"Content-Encoding": encoding})
         held.append(bound._held)
     assert held == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("text", ["+/+/AQ==", "+/+/AQ", "+/+/\r\nAQ==\n", " +/ +\t/A Q = =", "+/+/AQ..", "+/+/AR=="])
+@pytest.mark.parametrize(
+    "text", ["+/+/AQ==", "+/+/AQ", "+/+/\r\nAQ==\n", " +/ +\t/A Q = =", "+/+/AQ..", "+/+/AR=="]
+)
 def test_base64(text):
     assert json_api._from_base64(text) == b"\xfb\xff\xbf\x01"
 
 
-@pytest.mark.parametrize("text", ["-_-_AQ==", "AQ=", "AQ===", "A", "A===", "AQ==AQ==", "AQ=Q", "AQAQ=", "A\u00a0Q==", "\0", "*"])
+@pytest.mark.parametrize(
+    "text",
+    ["-_-_AQ==", "AQ=", "AQ===", "A", "A===", "AQ==AQ==", "AQ=Q", "AQAQ=", "A\u00a0Q==", "\0", "*"],
+)
 def test_bad_base64(text):
     with pytest.raises(ServingError, match="Unable to base64 decode"):
         json_api._from_base64(text)
@@ -336,7 +537,10 @@ def test_bad_base64(text):
 def test_numbers_that_are_none(server, number, signature):
     image = json.dumps(IMAGE).replace("0", number, 1)
     body = f'{{"signature_name": "{signature}", "instances": [{image}]}}'.encode()
-    assert server.predict(body) == (400, {"error": "Expects images to be finite numbers; NaN or Infinity is provided"})
+    assert server.predict(body) == (
+        400,
+        {"error": "Expects images to be finite numbers; NaN or Infinity is provided"},
+    )
 
 
 def image_request(signature, proto):
@@ -345,12 +549,33 @@ def image_request(signature, proto):
     return request
 
 
-@pytest.mark.parametrize("signature,proto,message", [
-    ("images", tf.make_tensor_proto(np.full([1, 28, 28, 1], np.nan, np.float32)), "Expects images to be finite numbers"),
-    ("edge", tf.make_tensor_proto(np.full([1, 28, 28, 1], np.inf, np.float32)), "Expects images to be finite numbers"),
-    *(("images_uint8", tensor_pb2.TensorProto(
-        dtype=tf.uint8.as_datatype_enum, tensor_shape=tf.TensorShape([1, 28, 28, 1]).as_proto(), int_val=[value]),
-       "tensor parsing error: images") for value in (300, -1, 256, 2**31 - 1))])
+@pytest.mark.parametrize(
+    "signature,proto,message",
+    [
+        (
+            "images",
+            tf.make_tensor_proto(np.full([1, 28, 28, 1], np.nan, np.float32)),
+            "Expects images to be finite numbers",
+        ),
+        (
+            "edge",
+            tf.make_tensor_proto(np.full([1, 28, 28, 1], np.inf, np.float32)),
+            "Expects images to be finite numbers",
+        ),
+        *(
+            (
+                "images_uint8",
+                tensor_pb2.TensorProto(
+                    dtype=tf.uint8.as_datatype_enum,
+                    tensor_shape=tf.TensorShape([1, 28, 28, 1]).as_proto(),
+                    int_val=[value],
+                ),
+                "tensor parsing error: images",
+            )
+            for value in (300, -1, 256, 2**31 - 1)
+        ),
+    ],
+)
 def test_numbers_that_no_image_has(stubs, signature, proto, message):
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as error:
         stubs[0].Predict(image_request(signature, proto), 60)
@@ -359,9 +584,13 @@ def test_numbers_that_no_image_has(stubs, signature, proto, message):
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "\U0001f600" * 10_000])
 def test_long_texts_of_clients_are_cited_in_part(stubs, text):
-    for changes, code in (({"name": text}, "NOT_FOUND"), ({"label": text}, "INVALID_ARGUMENT"),
-                          ({"signature": text}, "FAILED_PRECONDITION"), ({"output_filter": [text]}, "INVALID_ARGUMENT"),
-                          ({"inputs": {text: tf.make_tensor_proto(1)}}, "INVALID_ARGUMENT")):
+    for changes, code in (
+        ({"name": text}, "NOT_FOUND"),
+        ({"label": text}, "INVALID_ARGUMENT"),
+        ({"signature": text}, "FAILED_PRECONDITION"),
+        ({"output_filter": [text]}, "INVALID_ARGUMENT"),
+        ({"inputs": {text: tf.make_tensor_proto(1)}}, "INVALID_ARGUMENT"),
+    ):
         with pytest.raises(grpc.RpcError) as error:
             stubs[0].Predict(changed(**changes), 60)
         assert error.value.code().name == code and text[0] in error.value.details()
@@ -383,8 +612,11 @@ def ask_alive(connection):
 def test_silent_connections_lock_nobody_out(server, monkeypatch):
     monkeypatch.setattr(rest_api, "MAX_CONNECTIONS", 5)
     with contextlib.ExitStack() as stack:
+
         def connect():
-            return stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+            return stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            )
 
         kept = connect()
         ask_alive(kept)
@@ -400,14 +632,20 @@ def test_a_connection_is_a_file(monkeypatch):
 
 
 def test_a_connection_sends_without_waiting_for_acknowledgements():
-    with rest_api.bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()), \
-            contextlib.closing(listener.accept()[0]) as connection:
+    with (
+        rest_api.bind("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        contextlib.closing(listener.accept()[0]) as connection,
+    ):
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_bodies_are_bounded(server, monkeypatch):
     monkeypatch.setattr(rest_api, "MAX_BODY", 1000)
-    assert server.predict({"instances": [b64(PICTURES[0])]}) == (413, {"error": "The body is longer than 1000 bytes"})
+    assert server.predict({"instances": [b64(PICTURES[0])]}) == (
+        413,
+        {"error": "The body is longer than 1000 bytes"},
+    )
     monkeypatch.setattr(rest_api, "MAX_BODY", 10**6)
     monkeypatch.setattr(rest_api, "MAX_BODIES", 1000)
     assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 503
@@ -415,11 +653,23 @@ def test_bodies_are_bounded(server, monkeypatch):
     assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 200
 
 
-@pytest.mark.parametrize("sent,status", [
-    (b"", b""), (b"GET /livez HT", b""), (b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Le", b""), (b"no HTTP\r\n\r\n", b"400"),
-    (b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", b"408")])
+@pytest.mark.parametrize(
+    "sent,status",
+    [
+        (b"", b""),
+        (b"GET /livez HT", b""),
+        (b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Le", b""),
+        (b"no HTTP\r\n\r\n", b"400"),
+        (
+            b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+            b"408",
+        ),
+    ],
+)
 @pytest.mark.parametrize("requests_before", [0, 1])
-def test_slow_and_senseless_connections_are_dropped(server, monkeypatch, sent, status, requests_before):
+def test_slow_and_senseless_connections_are_dropped(
+    server, monkeypatch, sent, status, requests_before
+):
     if requests_before and not sent:
         sent = b"G"
     monkeypatch.setattr(rest_api, "HEAD_SECONDS", 0.1)
@@ -443,28 +693,43 @@ def test_slow_and_senseless_connections_are_dropped(server, monkeypatch, sent, s
 @pytest.fixture(scope="module")
 def stubs(server):
     with grpc.insecure_channel(server.address) as channel:
-        yield prediction_service_pb2_grpc.PredictionServiceStub(channel), model_service_pb2_grpc.ModelServiceStub(channel)
+        yield (
+            prediction_service_pb2_grpc.PredictionServiceStub(channel),
+            model_service_pb2_grpc.ModelServiceStub(channel),
+        )
 
 
 def predict_request(pictures, **spec):
-    request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto(pictures, tf.string)})
+    request = predict_pb2.PredictRequest(
+        inputs={"image_bytes": tf.make_tensor_proto(pictures, tf.string)}
+    )
     request.model_spec.name = spec.pop("name", "alexnet")
-    request.model_spec.signature_name, request.model_spec.version_label = spec.get("signature", ""), spec.get("label", "")
+    request.model_spec.signature_name, request.model_spec.version_label = (
+        spec.get("signature", ""),
+        spec.get("label", ""),
+    )
     if "version" in spec:
         request.model_spec.version.value = spec["version"]
     return request
 
 
-@pytest.mark.parametrize("spec", [{}, {"version": 1}, {"label": "stable"}, {"signature": "serving_default"}])
+@pytest.mark.parametrize(
+    "spec", [{}, {"version": 1}, {"label": "stable"}, {"signature": "serving_default"}]
+)
 def test_grpc_predict(stubs, expected, spec):
     response = stubs[0].Predict(predict_request(PICTURES, **spec), 60)
     for name, array in expected.items():
         answer = tf.make_ndarray(response.outputs[name])
         assert answer.dtype == array.dtype and answer.shape == array.shape
-        np.testing.assert_allclose(answer, array, rtol=1e-5) if name in ("scores", "probabilities") else \
-            np.testing.assert_array_equal(answer, array)
+        (
+            np.testing.assert_allclose(answer, array, rtol=1e-5)
+            if name in ("scores", "probabilities")
+            else np.testing.assert_array_equal(answer, array)
+        )
     # Clients read these fields directly.
-    assert len(response.outputs["scores"].float_val) == len(response.outputs["names"].string_val) == 15
+    assert (
+        len(response.outputs["scores"].float_val) == len(response.outputs["names"].string_val) == 15
+    )
     assert len(response.outputs["class_ids"].int_val) == 15
     spec = response.model_spec
     assert (spec.name, spec.signature_name, spec.version.value) == ("alexnet", "serving_default", 1)
@@ -478,7 +743,10 @@ def test_grpc_output_filter(stubs):
 
 def changed(**changes):
     """A good PredictRequest but for `changes`."""
-    request = predict_request(PICTURES[:1], **{name: value for name, value in changes.items() if isinstance(value, (str, int))})
+    request = predict_request(
+        PICTURES[:1],
+        **{name: value for name, value in changes.items() if isinstance(value, (str, int))},
+    )
     for name, proto in changes.get("inputs", {}).items():
         request.inputs[name].CopyFrom(proto)
     request.output_filter.extend(changes.get("output_filter", []))
@@ -489,27 +757,82 @@ def changed(**changes):
 
 def claim(dtype, *shape, **values):
     """A TensorProto that says of itself what need not be true."""
-    return tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto(), **values)
+    return tensor_pb2.TensorProto(
+        dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto(), **values
+    )
 
 
-@pytest.mark.parametrize("changes,code,message", [
-    ({"no_spec": True}, "INVALID_ARGUMENT", "Missing ModelSpec"), ({"name": ""}, "INVALID_ARGUMENT", "no name specified"),
-    ({"name": "../x"}, "NOT_FOUND", "Servable not found for request: Latest(../x)"),
-    ({"version": 99}, "NOT_FOUND", "Servable not found for request: Specific(alexnet, 99)"),
-    ({"label": "canary"}, "INVALID_ARGUMENT", "Unrecognized servable version label: canary"),
-    ({"signature": "no"}, "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
-    ({"output_filter": ["no"]}, "INVALID_ARGUMENT", "output tensor alias not found in signature: no"),
-    ({"output_filter": ["names", "names"]}, "INVALID_ARGUMENT", "duplicate output tensor alias: names"),
-    ({"inputs": {"extra": tf.make_tensor_proto(1)}}, "INVALID_ARGUMENT", "input size does not match signature: 2!=1 len({extra,"),
-    ({"signature": "images"}, "INVALID_ARGUMENT", "input tensor alias not found in signature: image_bytes"),
-    ({"inputs": {"image_bytes": tf.make_tensor_proto([1.0])}}, "INVALID_ARGUMENT", "to be string but float32 is provided"),
-    ({"inputs": {"image_bytes": tf.make_tensor_proto("x")}}, "INVALID_ARGUMENT", "of shape [?], with at least one row; []"),
-    ({"inputs": {"image_bytes": claim(tf.string, 0)}}, "INVALID_ARGUMENT", "with at least one row; [0] is provided"),
-    ({"inputs": {"image_bytes": claim(tf.string, 10**12, string_val=[b"x"])}}, "INVALID_ARGUMENT", "Task size 1000000000000 is"),
-    ({"inputs": {"image_bytes": claim(tf.string, 2, string_val=[b"x"] * 3)}}, "INVALID_ARGUMENT", "parsing error: image_bytes"),
-    ({"inputs": {"image_bytes": claim(tf.string, 2)}}, "INVALID_ARGUMENT", "are not those of a picture"),
-    ({"inputs": {"image_bytes": tf.make_tensor_proto([b"x"] * 9)}}, "INVALID_ARGUMENT", "larger than maximum batch size 8"),
-    ({"inputs": {"image_bytes": tf.make_tensor_proto([PICTURES[0][:1500]])}}, "INVALID_ARGUMENT", "Invalid JPEG data")])
+@pytest.mark.parametrize(
+    "changes,code,message",
+    [
+        ({"no_spec": True}, "INVALID_ARGUMENT", "Missing ModelSpec"),
+        ({"name": ""}, "INVALID_ARGUMENT", "no name specified"),
+        ({"name": "../x"}, "NOT_FOUND", "Servable not found for request: Latest(../x)"),
+        ({"version": 99}, "NOT_FOUND", "Servable not found for request: Specific(alexnet, 99)"),
+        ({"label": "canary"}, "INVALID_ARGUMENT", "Unrecognized servable version label: canary"),
+        ({"signature": "no"}, "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
+        (
+            {"output_filter": ["no"]},
+            "INVALID_ARGUMENT",
+            "output tensor alias not found in signature: no",
+        ),
+        (
+            {"output_filter": ["names", "names"]},
+            "INVALID_ARGUMENT",
+            "duplicate output tensor alias: names",
+        ),
+        (
+            {"inputs": {"extra": tf.make_tensor_proto(1)}},
+            "INVALID_ARGUMENT",
+            "input size does not match signature: 2!=1 len({extra,",
+        ),
+        (
+            {"signature": "images"},
+            "INVALID_ARGUMENT",
+            "input tensor alias not found in signature: image_bytes",
+        ),
+        (
+            {"inputs": {"image_bytes": tf.make_tensor_proto([1.0])}},
+            "INVALID_ARGUMENT",
+            "to be string but float32 is provided",
+        ),
+        (
+            {"inputs": {"image_bytes": tf.make_tensor_proto("x")}},
+            "INVALID_ARGUMENT",
+            "of shape [?], with at least one row; []",
+        ),
+        (
+            {"inputs": {"image_bytes": claim(tf.string, 0)}},
+            "INVALID_ARGUMENT",
+            "with at least one row; [0] is provided",
+        ),
+        (
+            {"inputs": {"image_bytes": claim(tf.string, 10**12, string_val=[b"x"])}},
+            "INVALID_ARGUMENT",
+            "Task size 1000000000000 is",
+        ),
+        (
+            {"inputs": {"image_bytes": claim(tf.string, 2, string_val=[b"x"] * 3)}},
+            "INVALID_ARGUMENT",
+            "parsing error: image_bytes",
+        ),
+        (
+            {"inputs": {"image_bytes": claim(tf.string, 2)}},
+            "INVALID_ARGUMENT",
+            "are not those of a picture",
+        ),
+        (
+            {"inputs": {"image_bytes": tf.make_tensor_proto([b"x"] * 9)}},
+            "INVALID_ARGUMENT",
+            "larger than maximum batch size 8",
+        ),
+        (
+            {"inputs": {"image_bytes": tf.make_tensor_proto([PICTURES[0][:1500]])}},
+            "INVALID_ARGUMENT",
+            "Invalid JPEG data",
+        ),
+    ],
+)
 def test_grpc_refusals(stubs, changes, code, message):
     with pytest.raises(grpc.RpcError) as error:
         stubs[0].Predict(changed(**changes), 60)
@@ -523,7 +846,10 @@ def test_grpc_services_beside_predict(stubs):
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert prediction.GetModelMetadata(request, 60).metadata["signature_def"].Unpack(signatures)
     assert {"serving_default", "images"} <= set(signatures.signature_def)
-    for fields, message in (([], "at least one metadata_field"), (["x"], "Metadata field x is not supported")):
+    for fields, message in (
+        ([], "at least one metadata_field"),
+        (["x"], "Metadata field x is not supported"),
+    ):
         request.ClearField("metadata_field")
         request.metadata_field.extend(fields)
         with pytest.raises(grpc.RpcError, match=message):
@@ -567,13 +893,24 @@ def test_our_client_answers_as_the_export_does(server, expected):
 
 def test_classify_prints_the_same_by_a_server_and_by_the_export(server, exports, run, tmp_path):
     (tmp_path / "picture.jpg").write_bytes(PICTURES[1])
-    printed = {run(ROOT / "tools/classify.py", where, "--json=answers.json", "picture.jpg", cwd=tmp_path)
-               + (tmp_path / "answers.json").read_text()
-               for where in (f"--model={exports}/1", f"--server={server.url}", f"--server=grpc://{server.address}")}
+    printed = {
+        run(ROOT / "tools/classify.py", where, "--json=answers.json", "picture.jpg", cwd=tmp_path)
+        + (tmp_path / "answers.json").read_text()
+        for where in (
+            f"--model={exports}/1",
+            f"--server={server.url}",
+            f"--server=grpc://{server.address}",
+        )
+    }
     assert len(printed) == 1 and "star" in printed.pop()
     (tmp_path / "text.jpg").write_text("no picture")
-    line = run(ROOT / "tools/classify.py", f"--server={server.url}", "text.jpg", cwd=tmp_path, status=2)
-    assert f"text.jpg is refused by --server={server.url}: The bytes are not those of a picture" in line
+    line = run(
+        ROOT / "tools/classify.py", f"--server={server.url}", "text.jpg", cwd=tmp_path, status=2
+    )
+    assert (
+        f"text.jpg is refused by --server={server.url}: The bytes are not those of a picture"
+        in line
+    )
 
 
 def test_a_client_that_has_gone_is_forgotten(server, monkeypatch):
@@ -589,7 +926,10 @@ def test_a_client_that_has_gone_is_forgotten(server, monkeypatch):
     monkeypatch.setattr(server.core, "predict", predict)
     body = json.dumps({"instances": [b64(PICTURES[0])]}).encode()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.sendall(
+            f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
         assert begun.wait(60)
     assert forgotten.wait(60)
 
@@ -598,7 +938,10 @@ def test_a_client_that_has_gone_is_forgotten(server, monkeypatch):
 
 
 class Gate:
-    """A function that waits to be let through, and notes the batches that it sees. Doubles its numbers; refuses a 13."""
+    """A function that waits to be let through, and notes the batches that it sees.
+
+    Doubles its numbers; refuses a 13.
+    """
 
     sizes = [1, 2, 4, 8]
 
@@ -616,7 +959,10 @@ class Gate:
 
 @pytest.fixture
 def gate():
-    """(gate, batcher): the only thread of the batcher waits inside the gate, with a batch of one."""
+    """(gate, batcher):
+
+    the only thread of the batcher waits inside the gate, with a batch of one.
+    """
     gate = Gate()
     batcher = Batcher(max_rows=16, threads=1)
     batcher.submit(gate, {"x": np.array([0])}, 1)
@@ -651,7 +997,12 @@ def test_rows_of_one_request_stay_together_and_are_padded(gate):
 def test_another_function_is_another_batch(gate):
     other = Gate()
     other.opened.set()
-    futures = [submit(*gate, 1), submit(other, gate[1], 2), submit(*gate, 3), submit(other, gate[1], 4)]
+    futures = [
+        submit(*gate, 1),
+        submit(other, gate[1], 2),
+        submit(*gate, 3),
+        submit(other, gate[1], 4),
+    ]
     gate[0].opened.set()
     assert answers(futures) == [[2], [4], [6], [8]]
     assert gate[0].batches[1:] == [[1, 3]] and other.batches == [[2, 4]]
@@ -668,7 +1019,9 @@ def test_a_mistake_in_a_batch_is_no_other_clients(gate):
 def test_the_queue_is_bounded_and_whoever_leaves_it_costs_nothing(gate):
     futures = [submit(*gate, number, number) for number in range(1, 9)]
     assert gate[1].waiting_rows == 16
-    with pytest.raises(ServingError, match="queue to which this task was submitted is full") as error:
+    with pytest.raises(
+        ServingError, match="queue to which this task was submitted is full"
+    ) as error:
         submit(*gate, 1)
     assert error.value.code == "UNAVAILABLE"
     with pytest.raises(ServingError, match="Task size 9 is larger than maximum batch size 8"):
@@ -752,8 +1105,13 @@ def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
     assert model.version("alexnet").number == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated weights", "no graph", "no manifest or graph", "a picture it cannot answer"])
-def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(exports, tmp_path, monkeypatch, damage):
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated weights", "no graph", "no manifest or graph", "a picture it cannot answer"],
+)
+def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(
+    exports, tmp_path, monkeypatch, damage
+):
     monkeypatch.setattr(versions, "LOAD_ATTEMPTS", 2)
     shutil.copytree(exports / "1", tmp_path / "1")
     model = versions.Model("alexnet", tmp_path)
@@ -769,7 +1127,9 @@ def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(expo
     else:
         warm_up = prediction_log_pb2.PredictionLog()
         warm_up.predict_log.request.CopyFrom(predict_request([b"not a picture"]))
-        with tf.io.TFRecordWriter(str(tmp_path / "2/assets.extra/tf_serving_warmup_requests")) as file:
+        with tf.io.TFRecordWriter(
+            str(tmp_path / "2/assets.extra/tf_serving_warmup_requests")
+        ) as file:
             file.write(warm_up.SerializeToString())
     seen = []
     for _ in range(versions.LOAD_ATTEMPTS + 3):
@@ -777,7 +1137,7 @@ def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(expo
         seen.append(states(model).get(2))
     assert seen == [None] + ["LOADING"] * (versions.LOAD_ATTEMPTS - 1) + ["END"] * 3
     assert model.version("alexnet").number == 1 and states(model)[1] == "AVAILABLE"
-    (status, *_) = model.status("alexnet")
+    status, *_ = model.status("alexnet")
     assert status[:3] == (2, "END", "UNKNOWN") and status[3]
     shutil.rmtree(tmp_path / "2")  # mended: it gets its chance
     shutil.copytree(exports / "2", tmp_path / "2")
@@ -796,7 +1156,9 @@ def test_only_numbers_are_versions(exports, tmp_path):
     assert states(model) == {1: "AVAILABLE"}
 
 
-@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index", "assets.extra/manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", "variables/variables.index", "assets.extra/manifest.json"]
+)
 def test_a_pipe_in_a_version_halts_nobody(exports, tmp_path, name):
     for version in "12":
         shutil.copytree(exports / version, tmp_path / version)
@@ -820,7 +1182,9 @@ def test_health_turns_first(exports, server):
         server.core.model.stopping = True
         try:
             assert server.request("/readyz")[0] == 503
-            assert b"\r\nconnection: close\r\n" in ask_alive(connection) and connection.recv(1) == b""
+            assert (
+                b"\r\nconnection: close\r\n" in ask_alive(connection) and connection.recv(1) == b""
+            )
         finally:
             server.core.model.stopping = False
 
@@ -830,18 +1194,34 @@ def test_health_turns_first(exports, server):
 
 def test_a_process_serves_and_ends_when_it_is_told_to(exports):
     process = subprocess.Popen(
-        [sys.executable, ROOT / "tools/serve.py", f"--saved_model={exports}", "--port=0", "--rest_api_port=0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [
+            sys.executable,
+            ROOT / "tools/serve.py",
+            f"--saved_model={exports}",
+            "--port=0",
+            "--rest_api_port=0",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     events = []
     for line in process.stderr:
         events.append(json.loads(line))
         if events[-1]["event"] == "serving":
             break
-    assert [(event["event"], event.get("version")) for event in events] == [("version available", 2), ("serving", None)]
-    with socket.create_connection(("127.0.0.1", events[-1]["rest_api_port"]), timeout=60) as connection:
+    assert [(event["event"], event.get("version")) for event in events] == [
+        ("version available", 2),
+        ("serving", None),
+    ]
+    with socket.create_connection(
+        ("127.0.0.1", events[-1]["rest_api_port"]), timeout=60
+    ) as connection:
         body = json.dumps({"instances": [b64(PICTURES[0])]}).encode()
-        connection.sendall(b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
-                           b"Content-Length: %d\r\n\r\n" % len(body))
+        connection.sendall(
+            b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body)
+        )
         assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # the request is under way
         process.send_signal(signal.SIGTERM)
         assert json.loads(process.stderr.readline())["event"] == "stopping"
@@ -864,10 +1244,21 @@ def until_refused(ask):
 
 
 def test_a_stop_loses_no_request(exports):
-    """Clients of both protocols ask until nobody listens any more: whatever they could send is answered."""
+    """Clients of both protocols ask until nobody listens any more:
+
+    whatever they could send is answered.
+    """
     process = subprocess.Popen(
-        [sys.executable, ROOT / "tools/serve.py", f"--saved_model={exports}", "--port=0", "--rest_api_port=0"],
-        stderr=subprocess.PIPE, text=True)
+        [
+            sys.executable,
+            ROOT / "tools/serve.py",
+            f"--saved_model={exports}",
+            "--port=0",
+            "--rest_api_port=0",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     ports = next(event for event in map(json.loads, process.stderr) if event["event"] == "serving")
     body = json.dumps({"instances": [b64(PICTURES[0])]})
     counts = {}
@@ -876,7 +1267,8 @@ def test_a_stop_loses_no_request(exports):
         connection = http.client.HTTPConnection("127.0.0.1", ports["rest_api_port"], timeout=60)
 
         def ask():
-            connection.request("POST", PREDICT, body, headers)  # connects anew after an answer that closes
+            # connects anew after an answer that closes
+            connection.request("POST", PREDICT, body, headers)
             with connection.getresponse() as answer:
                 assert answer.status == 200 and answer.read()
 
@@ -890,15 +1282,21 @@ def test_a_stop_loses_no_request(exports):
                 try:
                     stub.Predict(predict_request(PICTURES[:1]), 60)
                 except grpc.RpcError as error:
-                    assert error.code().name == "UNAVAILABLE" and "failed to connect" in error.details(), error
+                    assert (
+                        error.code().name == "UNAVAILABLE"
+                        and "failed to connect" in error.details()
+                    ), error
                     raise ConnectionRefusedError from None
                 asked.set()
 
             counts["grpc"] = until_refused(ask)
 
     asked = threading.Event()
-    clients = [threading.Thread(target=rest, args=["kept alive", {}]), threading.Thread(target=over_grpc),
-               threading.Thread(target=rest, args=["anew", {"Connection": "close"}])]
+    clients = [
+        threading.Thread(target=rest, args=["kept alive", {}]),
+        threading.Thread(target=over_grpc),
+        threading.Thread(target=rest, args=["anew", {"Connection": "close"}]),
+    ]
     for one in clients:
         one.start()
     assert asked.wait(60)
@@ -908,14 +1306,22 @@ def test_a_stop_loses_no_request(exports):
     _, lines = process.communicate()
     assert process.returncode == 143
     assert [json.loads(line)["event"] for line in lines.splitlines()] == ["stopping", "stopped"]
-    assert set(counts) == {"kept alive", "anew", "grpc"}  # a client that lost a request has no count
+    # a client that lost a request has no count
+    assert set(counts) == {"kept alive", "anew", "grpc"}
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--saved_model=nothing"], "--saved_model=nothing holds no version that loads"), (["--model_name=../x"], "--model_name=../x"),
-    (["--saved_model=nothing", "--emit_config=out"], "--saved_model=nothing holds no version")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--saved_model=nothing"], "--saved_model=nothing holds no version that loads"),
+        (["--model_name=../x"], "--model_name=../x"),
+        (["--saved_model=nothing", "--emit_config=out"], "--saved_model=nothing holds no version"),
+    ],
+)
 def test_mistakes(run, tmp_path, arguments, message):
-    assert message in run(ROOT / "tools/serve.py", *arguments, cwd=tmp_path, status=2).splitlines()[-1]
+    assert (
+        message in run(ROOT / "tools/serve.py", *arguments, cwd=tmp_path, status=2).splitlines()[-1]
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -923,9 +1329,15 @@ def test_mistakes(run, tmp_path, arguments, message):
 
 
 def message_class(name, fields):
-    """A message of the published fields [(name, number, type or message, repeated)], of a proto that no package carries."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="published", syntax="proto3",
-                                              dependency=["google/protobuf/wrappers.proto"])
+    """A message of the published fields [(name, number, type or message, repeated)], of a proto
+    that no package carries.
+    """
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{name}.proto",
+        package="published",
+        syntax="proto3",
+        dependency=["google/protobuf/wrappers.proto"],
+    )
     message = file.message_type.add(name=name)
     for field, number, kind, repeated in fields:
         added = message.field.add(name=field, number=number, label=3 if repeated else 1)
@@ -940,11 +1352,17 @@ def message_class(name, fields):
 
 
 INT64_VALUE, INT64, BOOL, STRING = ".google.protobuf.Int64Value", 3, 8, 9
-# servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto of tensorflow/serving.
-BATCHING = [("max_batch_size", 1, INT64_VALUE, False), ("batch_timeout_micros", 2, INT64_VALUE, False),
-            ("max_enqueued_batches", 3, INT64_VALUE, False), ("num_batch_threads", 4, INT64_VALUE, False),
-            ("thread_pool_name", 5, ".google.protobuf.StringValue", False), ("allowed_batch_sizes", 6, INT64, True),
-            ("pad_variable_length_inputs", 7, BOOL, False)]
+# servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto of
+# tensorflow/serving.
+BATCHING = [
+    ("max_batch_size", 1, INT64_VALUE, False),
+    ("batch_timeout_micros", 2, INT64_VALUE, False),
+    ("max_enqueued_batches", 3, INT64_VALUE, False),
+    ("num_batch_threads", 4, INT64_VALUE, False),
+    ("thread_pool_name", 5, ".google.protobuf.StringValue", False),
+    ("allowed_batch_sizes", 6, INT64, True),
+    ("pad_variable_length_inputs", 7, BOOL, False),
+]
 PROMETHEUS = [("enable", 1, BOOL, False), ("path", 2, STRING, False)]
 
 
@@ -953,22 +1371,40 @@ def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, serve
     files = {path.name: path.read_text() for path in paths}
     assert set(files) == {path.name for path in (tmp_path / "config").iterdir()}
 
-    (model,) = text_format.Parse(files["models.config"], model_server_config_pb2.ModelServerConfig()).model_config_list.config
-    assert (model.name, model.base_path, model.model_platform) == ("flowers", "/models/flowers", "tensorflow")
-    assert model.model_version_policy.specific.versions == [2] and dict(model.version_labels) == {"stable": 2}
+    (model,) = text_format.Parse(
+        files["models.config"], model_server_config_pb2.ModelServerConfig()
+    ).model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == (
+        "flowers",
+        "/models/flowers",
+        "tensorflow",
+    )
+    assert model.model_version_policy.specific.versions == [2] and dict(model.version_labels) == {
+        "stable": 2
+    }
 
-    batching = text_format.Parse(files["batching.config"], message_class("BatchingParameters", BATCHING)())
+    batching = text_format.Parse(
+        files["batching.config"], message_class("BatchingParameters", BATCHING)()
+    )
     assert batching.allowed_batch_sizes == SIZES and batching.max_batch_size.value == SIZES[-1]
     assert batching.max_enqueued_batches.value == versions.MAX_ENQUEUED_BATCHES
 
     outer, _, inner = files["monitoring.config"].partition("{")
-    prometheus = text_format.Parse(inner.rpartition("}")[0], message_class("PrometheusConfig", PROMETHEUS)())
-    assert outer.strip() == "prometheus_config" and prometheus.enable and prometheus.path == "/monitoring/prometheus/metrics"
+    prometheus = text_format.Parse(
+        inner.rpartition("}")[0], message_class("PrometheusConfig", PROMETHEUS)()
+    )
+    assert (
+        outer.strip() == "prometheus_config"
+        and prometheus.enable
+        and prometheus.path == "/monitoring/prometheus/metrics"
+    )
 
     (service,) = yaml.safe_load(files["compose.yaml"])["services"].values()
     assert service["ports"] == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
     assert {volume["target"]: volume["source"] for volume in service["volumes"]} == {
-        "/models/flowers": str(exports), "/config": "."}
+        "/models/flowers": str(exports),
+        "/config": ".",
+    }
     for flag in service["command"]:  # each names a file that is there
         name, _, value = flag.partition("=")
         assert not value.startswith("/config/") or value.removeprefix("/config/") in files

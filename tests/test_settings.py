@@ -19,10 +19,19 @@ STORED = {
     "versions": {"keras": "3"},
     "training_pictures": 60,
 }
-COLOUR = {"variant": "paper", "image_size": 227,
-          "preprocessing": {"image_size": 227, "resize": 256, "channels": 3, "mean": [1, 2, 3],
-                            "std": 1, "colour_pca": [[1, 0, 0], [0, 2, 0], [0, 0, 3]],
-                            "noise_divides": True}}
+COLOUR = {
+    "variant": "paper",
+    "image_size": 227,
+    "preprocessing": {
+        "image_size": 227,
+        "resize": 256,
+        "channels": 3,
+        "mean": [1, 2, 3],
+        "std": 1,
+        "colour_pca": [[1, 0, 0], [0, 2, 0], [0, 0, 3]],
+        "noise_divides": True,
+    },
+}
 
 
 def test_settings_are_read_and_written_as_they_are():
@@ -38,7 +47,8 @@ def test_settings_are_read_and_written_as_they_are():
 def test_figures_of_a_training_are_figures_too():
     figures = {"examples": 240, "bad_pictures": 0, "loss": 2.31, "top_1": 0.57, "top_5": 1.0}
     assert Settings.from_json(STORED | {"source": {"published": figures}}).source == {
-        "published": figures}
+        "published": figures
+    }
 
 
 def test_tuples_and_lists_are_the_same_settings():
@@ -114,16 +124,19 @@ def test_entries_that_nobody_can_mean_are_refused(change, message):
 )
 def test_pixels_that_nobody_can_mean_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        Settings.from_json(STORED | {"preprocessing": PIXELS | change, "image_size":
-                                     change.get("image_size", 28)})
+        Settings.from_json(
+            STORED | {"preprocessing": PIXELS | change, "image_size": change.get("image_size", 28)}
+        )
 
 
 def test_what_is_missing_is_named():
     with pytest.raises(ValueError, match="its settings lack preprocessing, variant"):
         Settings.from_json({"class_names": ["cat", "dog"]})
     with pytest.raises(ValueError, match="preprocessing lacks std"):
-        Settings.from_json(STORED | {"preprocessing": {name: value for name, value in PIXELS.items()
-                                                       if name != "std"}})
+        Settings.from_json(
+            STORED
+            | {"preprocessing": {name: value for name, value in PIXELS.items() if name != "std"}}
+        )
 
 
 @pytest.mark.parametrize(

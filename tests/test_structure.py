@@ -1,4 +1,7 @@
-"""The shape of the project: imports flow one way, docs/architecture.md has the truth, and the network's picture is drawn whole."""
+"""The shape of the project:
+
+imports flow one way, docs/architecture.md has the truth, and the network's picture is drawn whole.
+"""
 
 import ast
 import pathlib
@@ -11,13 +14,25 @@ from alexnet_tf.commands import describe
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "alexnet_tf"
-# The floors of the house, the lowest first: a folder imports only what lies below it. Files that lie
-# in alexnet_tf itself are floors of their own, or share one where they stand in one line.
+# The floors of the house, the lowest first: a folder imports only what lies below it. Files that
+# lie in alexnet_tf itself are floors of their own, or share one where they stand in one line.
 FLOORS = [
-    ["errors"], ["disk", "console", "decoding", "provenance"], ["preprocessing"], ["classifiers"],
-    ["network"], ["settings"], ["weights"], ["data"], ["training", "exports"],
-    ["networks", "pretrained"], ["jobs"], ["serving"], ["commands"], ["__main__"],
-    ["train", "finetune", "evaluate", "export", "data_service"]]  # launchers
+    ["errors"],
+    ["disk", "console", "decoding", "provenance"],
+    ["preprocessing"],
+    ["classifiers"],
+    ["network"],
+    ["settings"],
+    ["weights"],
+    ["data"],
+    ["training", "exports"],
+    ["networks", "pretrained"],
+    ["jobs"],
+    ["serving"],
+    ["commands"],
+    ["__main__"],
+    ["train", "finetune", "evaluate", "export", "data_service"],
+]  # launchers
 
 
 def floor_of(name):
@@ -33,7 +48,11 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alexnet_tf."):
             names.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("alexnet_tf.")}
+            names |= {
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("alexnet_tf.")
+            }
     return names
 
 
@@ -57,13 +76,20 @@ def test_imports_go_downward_only(path):
 
 def test_the_page_of_the_architecture_has_every_file_and_every_floor():
     page = (ROOT / "docs/architecture.md").read_text()
-    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", page.split("| file in `alexnet_tf/`")[1].split("\n\n")[0]))
+    named = set(
+        re.findall(
+            r"`([\w/]+(?:\.py|/))`", page.split("| file in `alexnet_tf/`")[1].split("\n\n")[0]
+        )
+    )
     files = {str(path.relative_to(PACKAGE)) for path in FILES if path.name != "__init__.py"}
     folders = {name for name in named if name.endswith("/")}
     assert {name for name in files if not name.startswith(tuple(folders))} == named - folders
     drawn = page.split("```text")[1].split("```")[0]
-    at = [min(drawn.index(f" {name}{end}") for end in (".py", "/") if f" {name}{end}" in drawn)
-          for names in reversed(FLOORS[:-1]) for name in names[:1]]
+    at = [
+        min(drawn.index(f" {name}{end}") for end in (".py", "/") if f" {name}{end}" in drawn)
+        for names in reversed(FLOORS[:-1])
+        for name in names[:1]
+    ]
     assert at == sorted(at)  # the highest floor first
     assert all(re.search(rf" {name}(\.py|/)", drawn) for names in FLOORS[:-1] for name in names)
 
@@ -80,7 +106,9 @@ def test_no_folder_imports_itself_in_a_circle(folder):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == f"alexnet_tf.{folder}":
                 above[name] |= {alias.name for alias in node.names} & set(modules)
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"alexnet_tf.{folder}."):
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                f"alexnet_tf.{folder}."
+            ):
                 above[name].add(node.module.split(".")[2])
     while free := [name for name, needs in above.items() if not needs]:
         for name in free:
@@ -103,12 +131,32 @@ def test_table_adds_up():
 
     lines = describe.table(build_model("paper"))
     # conv1 to conv5 and fc6 to fc8 by hand: outputs times kernel_size^2 times inputs of one tower.
-    conv = 2 * (55 * 55 * 48 * 363 + 27 * 27 * 128 * 25 * 48 + 169 * 192 * 9 * 256 + 169 * 192 * 9 * 192 + 169 * 128 * 9 * 192)
+    conv = 2 * (
+        55 * 55 * 48 * 363
+        + 27 * 27 * 128 * 25 * 48
+        + 169 * 192 * 9 * 256
+        + 169 * 192 * 9 * 192
+        + 169 * 128 * 9 * 192
+    )
     total = conv + 9216 * 4096 + 4096 * 4096 + 4096 * 1000
     assert total == 724_406_816
     assert lines[-1].split()[:3] == ["total", "60,965,224", f"{total:,}"]
     assert [line.split()[0] for line in lines[2:]] == [
-        "conv1", "lrn1", "pool1", "conv2", "lrn2", "pool2", "conv3", "conv4", "conv5", "pool5", "fc6", "fc7", "fc8", "total"]
+        "conv1",
+        "lrn1",
+        "pool1",
+        "conv2",
+        "lrn2",
+        "pool2",
+        "conv3",
+        "conv4",
+        "conv5",
+        "pool5",
+        "fc6",
+        "fc7",
+        "fc8",
+        "total",
+    ]
 
 
 def test_pictures_are_drawn_and_no_text_leaves_them():
@@ -117,7 +165,11 @@ def test_pictures_are_drawn_and_no_text_leaves_them():
     paper, lenet = build_model("paper"), build_model("lenet5")
     for image in (describe.draw_network(paper), describe.draw_comparison([lenet, paper])):
         white = Image.new("RGB", image.size, "white")
-        left, top, right, bottom = Image.composite(white, image, image.convert("L").point(lambda v: 255 * (v > 250))).convert(
-            "L").point(lambda v: 255 * (v < 250)).getbbox()
+        left, top, right, bottom = (
+            Image.composite(white, image, image.convert("L").point(lambda v: 255 * (v > 250)))
+            .convert("L")
+            .point(lambda v: 255 * (v < 250))
+            .getbbox()
+        )
         assert left > 10 and top > 10 and right < image.width - 10 and bottom < image.height - 4
         assert (right - left) * (bottom - top) > 0.6 * image.width * image.height

@@ -18,8 +18,14 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
 from alexnet_tf.training.optimizer import SGD2012
 
-PIXELS = Preprocessing(image_size=67, resize=77, channels=3, mean=(120.0, 115.0, 110.0), std=1.0,
-                       colour_pca=((70.0, 72.0, 68.0), (25.0, 2.0, -28.0), (5.0, -9.0, 4.0)))
+PIXELS = Preprocessing(
+    image_size=67,
+    resize=77,
+    channels=3,
+    mean=(120.0, 115.0, 110.0),
+    std=1.0,
+    colour_pca=((70.0, 72.0, 68.0), (25.0, 2.0, -28.0), (5.0, -9.0, 4.0)),
+)
 CPUS = ["CPU:0", "CPU:1"]
 
 
@@ -35,7 +41,9 @@ def one_device():
 
 def two_devices():
     # Several strategies live in this process; the collectives of MirroredStrategy allow one.
-    return tf.distribute.MirroredStrategy(CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice())
+    return tf.distribute.MirroredStrategy(
+        CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
 
 
 def build(strategy, dropout_rate, seed=3):
@@ -52,21 +60,31 @@ def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
     step = steps.TrainStep(strategy, model, optimizer, PIXELS, batch_size=6, xla=xla)
     split = datasets.open_dataset("folder", folder).train
     batches = pipeline.distribute(
-        strategy, lambda context: pipeline.training_batches(split, PIXELS, 6, seed=0, context=context))
-    sums = [[float(value) for value in step(next(batches), number, colour_noise=0.1)] for number in range(count)]
+        strategy,
+        lambda context: pipeline.training_batches(split, PIXELS, 6, seed=0, context=context),
+    )
+    sums = [
+        [float(value) for value in step(next(batches), number, colour_noise=0.1)]
+        for number in range(count)
+    ]
     return [np.asarray(variable.value) for variable in model.trainable_variables], sums
 
 
 @pytest.mark.parametrize("xla", [False, True])
 def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
-    """The mean of the loss is over the global batch, and so are the masks of dropout and the noise of colours."""
+    """The mean of the loss is over the global batch, and so are the masks of dropout and the noise
+    of colours.
+    """
     ones, one_sums = some_steps(one_device(), picture_folder, 5, dropout_rate=0.5)
     twos, two_sums = some_steps(two_devices(), picture_folder, 5, dropout_rate=0.5, xla=xla)
     np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
     for one, two in zip(ones, twos):
         np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
     start, _ = build(one_device(), 0.0)
-    moved = max(np.abs(one - np.asarray(variable.value)).max() for one, variable in zip(ones, start.trainable_variables))
+    moved = max(
+        np.abs(one - np.asarray(variable.value)).max()
+        for one, variable in zip(ones, start.trainable_variables)
+    )
     assert moved > 1e-4  # the comparison is of something
 
 
@@ -113,18 +131,36 @@ def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(pictur
         np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
     for name, device in (("conv2a", "CPU:0"), ("conv2b", "CPU:1")):
         assert model.get_layer(name).kernel.value.device.endswith(device)
-        velocity = optimizer.velocities[[v.path for v in model.trainable_variables].index(f"{name}/kernel")]
+        velocity = optimizer.velocities[
+            [v.path for v in model.trainable_variables].index(f"{name}/kernel")
+        ]
         assert velocity.value.device.endswith(device)
     (graph,) = (function.graph for function in step.forward_backward._list_all_concrete_functions())
     for kind in ("Conv2D", "Conv2DBackpropFilter", "MaxPool", "MaxPoolGrad"):
-        placed = [operation.device for operation in graph.get_operations() if operation.type == kind]
+        placed = [
+            operation.device for operation in graph.get_operations() if operation.type == kind
+        ]
         counts = [sum(device.endswith(cpu) for device in placed) for cpu in CPUS]
         assert counts[1] == len(placed) / 2 > 0, (kind, placed)
 
 
 def plan(epochs, **changes):
-    return loop.Plan(**({"batch_size": 6, "epochs": epochs, "learning_rate": 0.01, "warmup_steps": 2, "schedule": "linear",
-                             "seed": 0, "xla": "off", "checkpoint_seconds": 1e9, "colour_noise": 0.1} | changes))
+    return loop.Plan(
+        **(
+            {
+                "batch_size": 6,
+                "epochs": epochs,
+                "learning_rate": 0.01,
+                "warmup_steps": 2,
+                "schedule": "linear",
+                "seed": 0,
+                "xla": "off",
+                "checkpoint_seconds": 1e9,
+                "colour_noise": 0.1,
+            }
+            | changes
+        )
+    )
 
 
 class Bar:
@@ -154,9 +190,23 @@ class Bar:
 def run(folder, model_dir, the_plan, bar=None, **arguments):
     model, optimizer = build(one_device(), 0.5)
     dataset, notes = datasets.open_dataset("folder", folder), []
-    figures = loop.train(one_device(), model, optimizer, dataset, PIXELS, the_plan, str(model_dir), progress=bar or Bar(),
-                             note=notes.append, **arguments)
-    return [np.asarray(v) for v in (*model.trainable_variables, *optimizer.velocities)], figures, notes
+    figures = loop.train(
+        one_device(),
+        model,
+        optimizer,
+        dataset,
+        PIXELS,
+        the_plan,
+        str(model_dir),
+        progress=bar or Bar(),
+        note=notes.append,
+        **arguments,
+    )
+    return (
+        [np.asarray(v) for v in (*model.trainable_variables, *optimizer.velocities)],
+        figures,
+        notes,
+    )
 
 
 def epochs(model_dir):
@@ -171,7 +221,8 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_
     with pytest.raises(SystemExit) as stopped:
         run(picture_folder, tmp_path / "stopped", plan(3), Bar(stop_after=stop_after))
     assert stopped.value.code == 143 and checkpoints.newest_step(tmp_path / "stopped") == stop_after
-    assert len(epochs(tmp_path / "stopped")) == (stop_after - 1) // 4  # a signal does not wait for an evaluation
+    # a signal does not wait for an evaluation
+    assert len(epochs(tmp_path / "stopped")) == (stop_after - 1) // 4
     resumed, resumed_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
     assert any(f"going on from step {stop_after} of 12" in note for note in notes)
     assert resumed_figures["train_images_per_s"] > 0
@@ -182,7 +233,9 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
 
 
-def test_a_finished_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(picture_folder, tmp_path):
+def test_a_finished_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
+    picture_folder, tmp_path
+):
     whole, _, _ = run(picture_folder, tmp_path / "model", plan(2))
     (tmp_path / "model/checkpoints/step-00000008/weights.npz").write_bytes(b"")
     again, figures, notes = run(picture_folder, tmp_path / "model", plan(2))
@@ -195,7 +248,9 @@ def test_what_cannot_change_on_the_way_is_refused(picture_folder, tmp_path):
     with pytest.raises(SystemExit):
         run(picture_folder, tmp_path / "other", plan(3), Bar(stop_after=3))
     before = (tmp_path / "other/settings.json").read_text()
-    with pytest.raises(UserError, match="holds a model of batch_size 6, not 12; pass another model_dir"):
+    with pytest.raises(
+        UserError, match="holds a model of batch_size 6, not 12; pass another model_dir"
+    ):
         run(picture_folder, tmp_path / "other", plan(1, batch_size=12))
     assert (tmp_path / "other/settings.json").read_text() == before
 
@@ -223,12 +278,15 @@ def test_equal_logits_are_no_correct_answers(picture_folder):
     fc8 = model.get_layer("fc8")
     fc8.set_weights([np.zeros_like(weight) for weight in fc8.get_weights()])
     figures = evaluation.evaluate_split(one_device(), model, PIXELS, split, 9)
-    assert figures["top_1"] == pytest.approx(1 / 3)  # the lowest index, and that is right for one class of three
+    # the lowest index, and that is right for one class of three
+    assert figures["top_1"] == pytest.approx(1 / 3)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(picture_folder, tmp_path):
     run(picture_folder, tmp_path / "model", plan(1))
-    with pytest.raises(UserError, match="The loss is not finite at step [5-8] from layer (conv|lrn|fc)"):
+    with pytest.raises(
+        UserError, match="The loss is not finite at step [5-8] from layer (conv|lrn|fc)"
+    ):
         run(picture_folder, tmp_path / "model", plan(3, learning_rate=1e20, warmup_steps=0))
     assert checkpoints.newest_step(tmp_path / "model") == 4
 
@@ -237,15 +295,23 @@ def test_a_step_of_a_loss_that_is_not_finite_changes_no_weight():
     strategy = two_devices()
     model, optimizer = build(strategy, 0.0)
     step = steps.TrainStep(strategy, model, optimizer, PIXELS, 6, xla=False)
-    data = tf.data.Dataset.from_tensors({"image": np.zeros((6, 67, 67, 3), np.uint8), "label": np.zeros(6, np.int64)})
+    data = tf.data.Dataset.from_tensors(
+        {"image": np.zeros((6, 67, 67, 3), np.uint8), "label": np.zeros(6, np.int64)}
+    )
     batch = next(iter(strategy.experimental_distribute_dataset(data)))
     kernel = model.get_layer("fc8").kernel
     start = np.asarray(kernel.value)
     for value, moves in ((np.full_like(start, 1e38), False), (start, True)):
         kernel.assign(value)
-        before = [np.asarray(variable.value) for variable in (*model.trainable_variables, *optimizer.velocities)]
+        before = [
+            np.asarray(variable.value)
+            for variable in (*model.trainable_variables, *optimizer.velocities)
+        ]
         loss, _ = step(batch, 0)
-        after = [np.asarray(variable.value) for variable in (*model.trainable_variables, *optimizer.velocities)]
+        after = [
+            np.asarray(variable.value)
+            for variable in (*model.trainable_variables, *optimizer.velocities)
+        ]
         changed = any((new != old).any() for new, old in zip(after, before))
         assert (np.isfinite(float(loss)), changed) == (moves, moves)
     assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) is None
@@ -254,10 +320,16 @@ def test_a_step_of_a_loss_that_is_not_finite_changes_no_weight():
 
 
 @pytest.mark.parametrize("batch_size", [2, 4, 16])
-def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(picture_folder, batch_size):
+def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(
+    picture_folder, batch_size
+):
     split = datasets.open_dataset("folder", picture_folder).evaluation
     answers = []
-    for strategy, size in ((one_device(), 9), (one_device(), batch_size), (two_devices(), batch_size)):
+    for strategy, size in (
+        (one_device(), 9),
+        (one_device(), batch_size),
+        (two_devices(), batch_size),
+    ):
         model, _ = build(strategy, 0.5)
         answers.append(evaluation.evaluate_split(strategy, model, PIXELS, split, size))
     model, _ = build(one_device(), 0.5)
@@ -272,7 +344,9 @@ def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(picture
 
 
 def test_warm_up_then_schedule():
-    rates = [plan(1, warmup_steps=4, learning_rate=0.1).rate(step, 10, 0) for step in (0, 1, 3, 5, 9)]
+    rates = [
+        plan(1, warmup_steps=4, learning_rate=0.1).rate(step, 10, 0) for step in (0, 1, 3, 5, 9)
+    ]
     np.testing.assert_allclose(rates, [0.025, 0.05 * 0.9, 0.1 * 0.7, 0.1 * 0.5, 0.1 * 0.1])
     assert plan(1, schedule="plateau", warmup_steps=0).rate(7, 10, drops=2) == pytest.approx(1e-4)
 
@@ -283,20 +357,36 @@ def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path)
     class Watch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             optimizer = self.model.optimizer
-            seen.append((float(optimizer.learning_rate), float(optimizer.conv1_factor.value),
-                         self.model.get_layer("conv1a").bias.numpy(), self.model.get_layer("conv2a").bias.numpy()))
+            seen.append(
+                (
+                    float(optimizer.learning_rate),
+                    float(optimizer.conv1_factor.value),
+                    self.model.get_layer("conv1a").bias.numpy(),
+                    self.model.get_layer("conv2a").bias.numpy(),
+                )
+            )
 
-    run(picture_folder, tmp_path / "model", plan(5, schedule="steps", warmup_steps=0), callbacks=[Watch()])  # 20 steps
+    # 20 steps
+    run(
+        picture_folder,
+        tmp_path / "model",
+        plan(5, schedule="steps", warmup_steps=0),
+        callbacks=[Watch()],
+    )
     factors = [row[1] for row in seen]
-    assert factors == [1.0] * 15 + [pytest.approx(0.1)] + [0.0] * 4  # 67/91 of 20 is 14.7, 72/91 is 15.8
-    np.testing.assert_allclose([seen[step][0] for step in (0, 6, 12, 18)], [1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+    # 67/91 of 20 is 14.7, 72/91 is 15.8
+    assert factors == [1.0] * 15 + [pytest.approx(0.1)] + [0.0] * 4
+    np.testing.assert_allclose(
+        [seen[step][0] for step in (0, 6, 12, 18)], [1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-6
+    )
     for before, after in zip(seen[15:], seen[16:]):
         np.testing.assert_array_equal(before[2], after[2])
         assert (before[3] != after[3]).any()
 
 
 def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path):
-    stop = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)  # nothing improves that much
+    # nothing improves that much
+    stop = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)
     history = keras.callbacks.History()
     _, figures, notes = run(picture_folder, tmp_path / "model", plan(9), callbacks=[stop, history])
     assert len(history.history["val_loss"]) == 2 and figures["step"] == 8
@@ -310,18 +400,36 @@ def test_a_callback_may_set_a_constant_rate(picture_folder, tmp_path):
         def on_epoch_end(self, epoch, logs=None):
             self.model.optimizer.learning_rate.assign(0.005)
 
-    run(picture_folder, tmp_path / "model", plan(2, schedule="constant", warmup_steps=0), callbacks=[Halve()])
-    assert [row["learning_rate"] for row in epochs(tmp_path / "model")] == pytest.approx([0.01, 0.005])
+    run(
+        picture_folder,
+        tmp_path / "model",
+        plan(2, schedule="constant", warmup_steps=0),
+        callbacks=[Halve()],
+    )
+    assert [row["learning_rate"] for row in epochs(tmp_path / "model")] == pytest.approx(
+        [0.01, 0.005]
+    )
 
 
-@pytest.mark.parametrize("variant,bound", [("paper", 0.02), ("source2012", 0.02), ("caffe", 0.01), ("one_weird_trick", 0.01)])
+@pytest.mark.parametrize(
+    "variant,bound",
+    [("paper", 0.02), ("source2012", 0.02), ("caffe", 0.01), ("one_weird_trick", 0.01)],
+)
 def test_loss_at_the_start_is_that_of_guessing_among_1000(variant, bound):
-    """Over all labels alike. Logits of standard deviation s cost s^2 / 2 more than ln 1000; s is 0.4 with biases of 1 in fc7."""
+    """Over all labels alike.
+
+    Logits of standard deviation s cost s^2 / 2 more than ln 1000; s is 0.4 with biases of 1 in fc7.
+    """
     row = VARIANTS[variant]
     pixels = Preprocessing(row["image_size"], row["resize"], 3, (115.0,) * 3, row["std"])
-    crops = [preprocessing.central_crop(preprocessing.decode(shapes.draw_jpeg("train", index)), pixels) for index in range(4)]
+    crops = [
+        preprocessing.central_crop(preprocessing.decode(shapes.draw_jpeg("train", index)), pixels)
+        for index in range(4)
+    ]
     keras.utils.set_random_seed(0)
-    logits = build_model(variant, 1000)(preprocessing.to_network_input(tf.stack(crops), pixels), training=False)
+    logits = build_model(variant, 1000)(
+        preprocessing.to_network_input(tf.stack(crops), pixels), training=False
+    )
     loss = float(tf.reduce_mean(tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)))
     assert math.log(1000) <= loss <= (1 + bound) * math.log(1000)
 
@@ -331,15 +439,26 @@ def test_every_variant_takes_a_step_on_one_device_and_on_two(variant):
     row, size = VARIANTS[variant], smallest_image_size(variant)
     pixels = Preprocessing(size, size, row["channels"], (120.0,) * row["channels"], row["std"])
     rng = np.random.default_rng(0)
-    batch = {"image": rng.integers(0, 256, (4, size, size, row["channels"]), np.uint8), "label": np.array([0, 1, 2, 0])}
+    batch = {
+        "image": rng.integers(0, 256, (4, size, size, row["channels"]), np.uint8),
+        "label": np.array([0, 1, 2, 0]),
+    }
     answers = []
     for strategy in (one_device(), two_devices()):
         keras.utils.set_random_seed(3)
         with strategy.scope():
-            model, optimizer = build_model(variant, 3, dropout_rate=0.0, image_size=size), SGD2012(0.01)
+            model, optimizer = (
+                build_model(variant, 3, dropout_rate=0.0, image_size=size),
+                SGD2012(0.01),
+            )
         step = steps.TrainStep(strategy, model, optimizer, pixels, 4, xla=False)
         before = np.asarray(model.trainable_variables[0].value)
-        loss, correct = step(next(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch)))), 0)
+        loss, correct = step(
+            next(
+                iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch)))
+            ),
+            0,
+        )
         after = np.asarray(model.trainable_variables[0].value)
         assert (after != before).any() and 0 <= float(correct) <= 4
         answers.append((float(loss), after))

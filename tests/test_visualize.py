@@ -1,4 +1,6 @@
-"""Answers and neighbours are those of the network, and the features written are what evaluation would make of the pictures."""
+"""Answers and neighbours are those of the network, and the features written are what evaluation
+would make of the pictures.
+"""
 
 import json
 import os
@@ -52,21 +54,30 @@ def draw(*arguments):
 
 def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures, tmp_path):
     draw(f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
-    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]  # nothing drawn, nothing left over
+    # nothing drawn, nothing left over
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
     written = np.load(tmp_path / "f.npz")
     model, _, _ = checkpoints.load_model(model_dir)
     trunk = surgery.trunk(model)
     assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
     for file, row in zip(written["files"], written["features"]):
-        crop = preprocessing.central_crop(preprocessing.decode(tf.io.read_file(file), LENET5_PIXELS.resize), LENET5_PIXELS)
-        np.testing.assert_allclose(trunk(preprocessing.to_network_input(crop[None], LENET5_PIXELS))[0], row, rtol=1e-5,
-                                   atol=1e-6)
+        crop = preprocessing.central_crop(
+            preprocessing.decode(tf.io.read_file(file), LENET5_PIXELS.resize), LENET5_PIXELS
+        )
+        np.testing.assert_allclose(
+            trunk(preprocessing.to_network_input(crop[None], LENET5_PIXELS))[0],
+            row,
+            rtol=1e-5,
+            atol=1e-6,
+        )
     assert written["labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [-1]
     assert (written["class_names"].tolist(), str(written["layer"])) == (list(CLASS_NAMES), "fc4")
     assert str(written["weights_sha256"]) == checkpoints.weights_digest(model)
 
 
-def test_what_is_deployed_has_the_same_features_answers_and_filters(model_dir, exported, pictures, tmp_path):
+def test_what_is_deployed_has_the_same_features_answers_and_filters(
+    model_dir, exported, pictures, tmp_path
+):
     networks = [visualize.Network(path) for path in (model_dir, exported)]
     trained, deployed = (visualize.Seen(network, [pictures]) for network in networks)
     np.testing.assert_allclose(deployed.features, trained.features, rtol=1e-4, atol=1e-6)
@@ -74,11 +85,18 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(model_dir, e
     for name in ("variant", "step", "class_names", "pixels", "layer", "weights_sha256"):
         assert getattr(networks[1], name) == getattr(networks[0], name), name
     np.testing.assert_array_equal(networks[1].kernels, networks[0].kernels)
-    np.testing.assert_allclose(deployed.network.probabilities(deployed.features[:3]),
-                               trained.network.probabilities(trained.features[:3]), rtol=1e-4)
+    np.testing.assert_allclose(
+        deployed.network.probabilities(deployed.features[:3]),
+        trained.network.probabilities(trained.features[:3]),
+        rtol=1e-4,
+    )
     for figure in ("filters", "predictions", "neighbours", "confusions"):
-        draw(f"--figure={figure}", f"--output={tmp_path}/{figure}.png", f"--model_dir={exported}",
-             *([pictures] if figure != "filters" else []))
+        draw(
+            f"--figure={figure}",
+            f"--output={tmp_path}/{figure}.png",
+            f"--model_dir={exported}",
+            *([pictures] if figure != "filters" else []),
+        )
         assert (tmp_path / f"{figure}.png").stat().st_size > 5000
 
 
@@ -92,7 +110,8 @@ def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(model_di
         distances[query] = np.inf
         assert titles[7 * row] == seen.name(query)
         assert titles[7 * row + 1] == seen.name(int(np.argmin(distances)))
-    assert titles[-7:-5] == ["a twin.jpg", "plain star"]  # the last query, and the same picture under its class
+    # the last query, and the same picture under its class
+    assert titles[-7:-5] == ["a twin.jpg", "plain star"]
 
 
 def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pictures):
@@ -102,11 +121,19 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
     assert len(charts) == 8
     model, _, _ = checkpoints.load_model(model_dir)
     for axis, number in zip(charts, seen.some(8)):
-        expected = tf.nn.softmax(model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS)))[0].numpy()
+        expected = tf.nn.softmax(
+            model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS))
+        )[0].numpy()
         order = np.argsort(-expected)
         assert [text.get_text() for text in axis.texts] == [CLASS_NAMES[label] for label in order]
-        np.testing.assert_allclose([bar.get_width() for bar in axis.patches], expected[order], rtol=1e-4)
-        marked = [label for label, bar in zip(order, axis.patches) if bar.get_facecolor() == to_rgba("lightcoral")]
+        np.testing.assert_allclose(
+            [bar.get_width() for bar in axis.patches], expected[order], rtol=1e-4
+        )
+        marked = [
+            label
+            for label, bar in zip(order, axis.patches)
+            if bar.get_facecolor() == to_rgba("lightcoral")
+        ]
         assert marked == [label for label in order if label == seen.labels[number]]
 
 
@@ -124,15 +151,22 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
     for text in axes.texts:
         shown[int(text.get_position()[1]), int(text.get_position()[0])] = int(text.get_text())
     np.testing.assert_array_equal(shown, expected)
-    np.testing.assert_allclose(axes.images[0].get_array(), expected / np.maximum(expected.sum(1, keepdims=True), 1))
-    assert expected.sum() == 12 and axes.get_title().endswith(f"{np.trace(expected)} of 12 pictures right")
+    np.testing.assert_allclose(
+        axes.images[0].get_array(), expected / np.maximum(expected.sum(1, keepdims=True), 1)
+    )
+    assert expected.sum() == 12 and axes.get_title().endswith(
+        f"{np.trace(expected)} of 12 pictures right"
+    )
     with pytest.raises(UserError, match="No picture lies in a folder that is named after"):
         visualize.draw_confusions(visualize.Seen(seen.network, [pictures / "unknown"]))
 
 
 def test_figures_are_written(model_dir, pictures, tmp_path, capsys):
     draw("--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
-    assert capsys.readouterr().out == f"{tmp_path}/n.png\n" and (tmp_path / "n.png").stat().st_size > 10_000
+    assert (
+        capsys.readouterr().out == f"{tmp_path}/n.png\n"
+        and (tmp_path / "n.png").stat().st_size > 10_000
+    )
 
 
 def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
@@ -145,17 +179,32 @@ def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
 
 
 def test_the_training_of_a_head_has_a_curve_too(tmp_path):
-    rows = [{"epoch": epoch, "step": 4 * epoch, "loss": 2 / epoch, "top_1": 0.5, "train_loss": 1 / epoch, "train_top_1": 0.6}
-            for epoch in (1, 2, 3)]
+    rows = [
+        {
+            "epoch": epoch,
+            "step": 4 * epoch,
+            "loss": 2 / epoch,
+            "top_1": 0.5,
+            "train_loss": 1 / epoch,
+            "train_top_1": 0.6,
+        }
+        for epoch in (1, 2, 3)
+    ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loss, _ = visualize.draw_curves([tmp_path]).axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (["--figure=predictions"], "No picture given"), (["--figure=neighbours", "nowhere"], "nowhere does not exist"),
-    (["--features=f.txt"], "name an .npz file"), (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
-    (["--figure=predictions", "--model_dir=a,b"], "one model at a time")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--figure=predictions"], "No picture given"),
+        (["--figure=neighbours", "nowhere"], "nowhere does not exist"),
+        (["--features=f.txt"], "name an .npz file"),
+        (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
+        (["--figure=predictions", "--model_dir=a,b"], "one model at a time"),
+    ],
+)
 def test_mistakes_are_refused(model_dir, arguments, message):
     with pytest.raises(UserError, match=message):
         draw(f"--model_dir={model_dir}", *arguments)

@@ -11,8 +11,14 @@ from alexnet_tf.training import devices
 
 
 def start(arguments, cwd, environment):
-    return subprocess.Popen([sys.executable, "-m", "alexnet_tf.train", *arguments, "--distribution=multi_worker"], cwd=cwd,
-                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "alexnet_tf.train", *arguments, "--distribution=multi_worker"],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def weights(model_dir):
@@ -22,13 +28,28 @@ def weights(model_dir):
 
 
 def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environments):
-    arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--image_size=67", "--batch_size=6", "--epochs=2",
-                 "--learning_rate=0.002", "--xla=off", "--schedule=constant", "--json=figures.json"]
-    subprocess.run([sys.executable, "-m", "alexnet_tf.train", *arguments, "--model_dir=alone"], cwd=tmp_path, check=True,
-                   capture_output=True)
+    arguments = [
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        "--image_size=67",
+        "--batch_size=6",
+        "--epochs=2",
+        "--learning_rate=0.002",
+        "--xla=off",
+        "--schedule=constant",
+        "--json=figures.json",
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "alexnet_tf.train", *arguments, "--model_dir=alone"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     alone = json.loads((tmp_path / "figures.json").read_text())
-    workers = [start([*arguments, "--model_dir=together"], tmp_path, environment)
-               for environment in worker_environments(kubernetes=True)]
+    workers = [
+        start([*arguments, "--model_dir=together"], tmp_path, environment)
+        for environment in worker_environments(kubernetes=True)
+    ]
     answers = [worker.communicate() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], answers
     assert "together:" in answers[0][0] and answers[1][0] == ""  # one of them tells
@@ -40,13 +61,31 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("change,messages", [
-    (["--data_dir=nowhere"], ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"]),
-    (["--learning_rate=0.3"], ["The workers differ", "The workers differ"])])
-def test_a_worker_that_cannot_start_ends_both(picture_folder, tmp_path, worker_environments, change, messages):
-    arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--image_size=67", "--batch_size=6", "--xla=off",
-                 "--model_dir=model"]
-    workers = [start(arguments + more, tmp_path, environment) for more, environment in zip(([], change), worker_environments())]
+@pytest.mark.parametrize(
+    "change,messages",
+    [
+        (
+            ["--data_dir=nowhere"],
+            ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"],
+        ),
+        (["--learning_rate=0.3"], ["The workers differ", "The workers differ"]),
+    ],
+)
+def test_a_worker_that_cannot_start_ends_both(
+    picture_folder, tmp_path, worker_environments, change, messages
+):
+    arguments = [
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        "--image_size=67",
+        "--batch_size=6",
+        "--xla=off",
+        "--model_dir=model",
+    ]
+    workers = [
+        start(arguments + more, tmp_path, environment)
+        for more, environment in zip(([], change), worker_environments())
+    ]
     for worker, message in zip(workers, messages):
         output, error = worker.communicate()
         assert worker.returncode == 2 and message in error and "Traceback" not in error, error
@@ -57,13 +96,25 @@ def config(cluster, kind="worker", index=0):
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
-@pytest.mark.parametrize("text,addresses,index", [
-    (config({"worker": ["a:1", "b:2"]}, index=1), ["a:1", "b:2"], 1),
-    (config({"worker": ["a:1", "b:2"]}, index="1"), ["a:1", "b:2"], 1),
-    (config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", "0"), ["c:0", "a:1", "b:2"], 0),
-    (config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", "1"), ["c:0", "a:1", "b:2"], 2),
-    (config({"chief": ["c:0"]}, "chief"), ["c:0"], 0),
-    (config({"worker": ["a:1"], "chief": [], "ps": [], "evaluator": ["e:1"]}), ["a:1"], 0)])
+@pytest.mark.parametrize(
+    "text,addresses,index",
+    [
+        (config({"worker": ["a:1", "b:2"]}, index=1), ["a:1", "b:2"], 1),
+        (config({"worker": ["a:1", "b:2"]}, index="1"), ["a:1", "b:2"], 1),
+        (
+            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", "0"),
+            ["c:0", "a:1", "b:2"],
+            0,
+        ),
+        (
+            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", "1"),
+            ["c:0", "a:1", "b:2"],
+            2,
+        ),
+        (config({"chief": ["c:0"]}, "chief"), ["c:0"], 0),
+        (config({"worker": ["a:1"], "chief": [], "ps": [], "evaluator": ["e:1"]}), ["a:1"], 0),
+    ],
+)
 def test_the_processes_that_a_config_names(text, addresses, index):
     assert devices._cluster(text) == (addresses, index)
 
@@ -71,16 +122,39 @@ def test_the_processes_that_a_config_names(text, addresses, index):
 CHIEF = {"chief": ["c:0"], "worker": ["a:1"]}
 
 
-@pytest.mark.parametrize("text,message", [
-    *((text, "it should look like") for text in [
-        "", "{", "{}", "[]", "1", config({"worker": ["a:1"]}, index=1), config({"worker": ["a:1"]}, index=-1),
-        config({"worker": ["a:1"]}, index="-1"), config({"worker": ["a:1"]}, index="x"),
-        config({"worker": ["a:1"]}, index=True), config({"worker": ["a:1"]}, index=0.0),
-        config({"worker": ["a:1"]}, index=None), config({"worker": ["a:1"]}, "chief"), config(CHIEF, index=1),
-        config(CHIEF, "master"), config({"worker": "a:1"}), config({"worker": [1]}), config({"worker": [""]}),
-        config({"chief": ["a:1", "b:2"]}, "chief"), config([]), config(CHIEF, ["worker"])]),
-    (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
-    (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start")])
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        *(
+            (text, "it should look like")
+            for text in [
+                "",
+                "{",
+                "{}",
+                "[]",
+                "1",
+                config({"worker": ["a:1"]}, index=1),
+                config({"worker": ["a:1"]}, index=-1),
+                config({"worker": ["a:1"]}, index="-1"),
+                config({"worker": ["a:1"]}, index="x"),
+                config({"worker": ["a:1"]}, index=True),
+                config({"worker": ["a:1"]}, index=0.0),
+                config({"worker": ["a:1"]}, index=None),
+                config({"worker": ["a:1"]}, "chief"),
+                config(CHIEF, index=1),
+                config(CHIEF, "master"),
+                config({"worker": "a:1"}),
+                config({"worker": [1]}),
+                config({"worker": [""]}),
+                config({"chief": ["a:1", "b:2"]}, "chief"),
+                config([]),
+                config(CHIEF, ["worker"]),
+            ]
+        ),
+        (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
+        (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start"),
+    ],
+)
 def test_a_config_that_is_none_is_refused(text, message, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(devices.UserError, match="TF_CONFIG") as error:

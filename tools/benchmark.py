@@ -1,4 +1,7 @@
-"""`python tools/benchmark.py`: the command `alexnet benchmark`, alexnet_tf/commands/benchmark.py."""
+"""`python tools/benchmark.py`:
+
+the command `alexnet benchmark`, alexnet_tf/commands/benchmark.py.
+"""
 
 from alexnet_tf.__main__ import launch
 

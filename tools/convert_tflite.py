@@ -1,4 +1,7 @@
-"""`python tools/convert_tflite.py`: the command `alexnet convert`, alexnet_tf/commands/convert.py."""
+"""`python tools/convert_tflite.py`:
+
+the command `alexnet convert`, alexnet_tf/commands/convert.py.
+"""
 
 from alexnet_tf.__main__ import launch
 

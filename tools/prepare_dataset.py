@@ -1,4 +1,7 @@
-"""`python tools/prepare_dataset.py`: the command `alexnet prepare`, alexnet_tf/commands/prepare.py."""
+"""`python tools/prepare_dataset.py`:
+
+the command `alexnet prepare`, alexnet_tf/commands/prepare.py.
+"""
 
 from alexnet_tf.__main__ import launch
 

@@ -1,8 +1,10 @@
-"""The main job from pictures to answer, by the commands that a user would type: train, evaluate, export, convert, classify.
+"""The main job from pictures to answer, by the commands that a user would type: train, evaluate,
+export, convert, classify.
 
     python tools/quickstart.py        # what `make run` does
 
-Trains on the embedded shapes. Every command is printed before it runs; what an earlier run left is used and said.
+Trains on the embedded shapes. Every command is printed before it runs; what an earlier run left is
+used and said.
 """
 
 import json
@@ -27,12 +29,22 @@ from alexnet_tf.errors import UserError
 FLAGS = flags.FlagValues()  # none
 
 _TFLITE = "models/shapes/alexnet.tflite"
-_PICTURES = [f"models/shapes/pictures/{number}.jpg" for number in range(len(shapes.CLASS_NAMES))]  # one of each class
+# one of each class
+_PICTURES = [f"models/shapes/pictures/{number}.jpg" for number in range(len(shapes.CLASS_NAMES))]
 _SHEET = "models/shapes/answers.png"
 _SAVED_MODEL = "saved_models/alexnet/1"
-# What makes 60 million parameters learn within minutes on two CPU cores: BUILD_NOTES.md says what else was tried.
-_RECIPE = ("--model_dir=models/shapes", "--epochs=3", "--batch_size=32", "--learning_rate=0.008", "--warmup_steps=40",
-           "--schedule=linear", "--xla=off", "--colour_noise=0")  # the drawn colours vary enough
+# What makes 60 million parameters learn within minutes on two CPU cores: BUILD_NOTES.md says what
+# else was tried.
+_RECIPE = (
+    "--model_dir=models/shapes",
+    "--epochs=3",
+    "--batch_size=32",
+    "--learning_rate=0.008",
+    "--warmup_steps=40",
+    "--schedule=linear",
+    "--xla=off",
+    "--colour_noise=0",
+)  # the drawn colours vary enough
 
 
 def main():
@@ -45,20 +57,28 @@ def main():
     evaluated = _run("evaluate", "--model_dir=models/shapes")
     _run("export", "--model_dir=models/shapes", "--output=saved_models/alexnet")
     _run("convert", f"--saved_model={_SAVED_MODEL}", f"--output={_TFLITE}")
-    by_saved_model, by_tflite = (_run("classify", f"--model={model}", *_PICTURES) for model in (_SAVED_MODEL, _TFLITE))
+    by_saved_model, by_tflite = (
+        _run("classify", f"--model={model}", *_PICTURES) for model in (_SAVED_MODEL, _TFLITE)
+    )
     difference = _largest_difference(by_saved_model, by_tflite)
     _draw_sheet(by_saved_model)
 
     print(f"\nThe main job took {time.monotonic() - begin:.0f} s.")
-    app.report({
-        "held-out accuracy": f"{100 * evaluated['top_1']:.1f} % of {evaluated['examples']} pictures",
-        "training": f"{trained['train_images_per_s']:.0f} images/s",
-        "evaluation": f"{evaluated['images_per_s']:.0f} images/s",
-        "ten pictures": f"{_SHEET}; SavedModel and .tflite agree within {difference:.1g}",
-        "model directory": f"models/shapes ({_megabytes('models/shapes/checkpoints'):.0f} MB of checkpoints)",
-        "SavedModel": f"{_SAVED_MODEL} ({_megabytes(_SAVED_MODEL):.0f} MB)",
-        ".tflite": f"{_TFLITE} ({_megabytes(_TFLITE):.0f} MB)",
-    })
+    app.report(
+        {
+            "held-out accuracy": (
+                f"{100 * evaluated['top_1']:.1f} % of {evaluated['examples']} pictures"
+            ),
+            "training": f"{trained['train_images_per_s']:.0f} images/s",
+            "evaluation": f"{evaluated['images_per_s']:.0f} images/s",
+            "ten pictures": f"{_SHEET}; SavedModel and .tflite agree within {difference:.1g}",
+            "model directory": (
+                f"models/shapes ({_megabytes('models/shapes/checkpoints'):.0f} MB of checkpoints)"
+            ),
+            "SavedModel": f"{_SAVED_MODEL} ({_megabytes(_SAVED_MODEL):.0f} MB)",
+            ".tflite": f"{_TFLITE} ({_megabytes(_TFLITE):.0f} MB)",
+        }
+    )
     print("""
 Next, try
   .venv/bin/alexnet train --dataset=folder --data_dir=YOUR_PICTURES --model_dir=models/mine --epochs=30
@@ -67,13 +87,21 @@ Next, try
 
 
 def _largest_difference(answers, others):
-    """Of a probability between two classifiers. Raises UserError if a best answer differs, or a probability by over 1e-3."""
+    """Of a probability between two classifiers.
+
+    Raises UserError if a best answer differs, or a probability by over 1e-3.
+    """
     largest = 0.0
     for picture, answer in answers.items():
         other = dict(others[picture])
-        difference = max(abs(probability - other.get(name, probability)) for name, probability in answer)
+        difference = max(
+            abs(probability - other.get(name, probability)) for name, probability in answer
+        )
         if answer[0][0] != others[picture][0][0] or difference > 1e-3:
-            raise UserError(f"{picture}: the SavedModel says {answer[0]}, the .tflite file {others[picture][0]}.")
+            raise UserError(
+                f"{picture}: the SavedModel says {answer[0]}, the .tflite file"
+                f" {others[picture][0]}."
+            )
         largest = max(largest, difference)
     return largest
 
@@ -88,13 +116,22 @@ def _draw_sheet(answers):
         left, top = number % columns * cell, number // columns * (cell + line)
         image = ImageOps.contain(Image.open(picture), (cell - 12, cell - 12))
         sheet.paste(image, (left + (cell - image.width) // 2, top + (cell - image.height) // 2))
-        draw.text((left + cell / 2, top + cell + 8), f"{name} {probability:.2f}",
-                  "#1f2937" if name == shapes.CLASS_NAMES[number] else "#dc2626", ImageFont.load_default(17), "mm")
+        draw.text(
+            (left + cell / 2, top + cell + 8),
+            f"{name} {probability:.2f}",
+            "#1f2937" if name == shapes.CLASS_NAMES[number] else "#dc2626",
+            ImageFont.load_default(17),
+            "mm",
+        )
     sheet.save(_SHEET)
 
 
 def _precision():
-    """The precision in which this machine multiplies faster: some processors know bfloat16 and are slower at it."""
+    """The precision in which this machine multiplies faster:
+
+    some processors know bfloat16 and are slower at it.
+    """
+
     def seconds(dtype):
         matrix, times = tf.ones([2048, 2048], dtype), []
         for _ in range(4):  # the first does not count
@@ -111,7 +148,9 @@ def _run(*arguments):
     figures = pathlib.Path("models/shapes/.figures.json")
     figures.unlink(missing_ok=True)
     print(f"\n$ alexnet {shlex.join(arguments)}", flush=True)
-    status = subprocess.run([sys.executable, "-m", "alexnet_tf", *arguments, f"--json={figures}"]).returncode
+    status = subprocess.run(
+        [sys.executable, "-m", "alexnet_tf", *arguments, f"--json={figures}"]
+    ).returncode
     if status:
         raise UserError(f"alexnet {arguments[0]} ended with status {status}.")
     answer = json.loads(figures.read_text()) if figures.exists() else {}

@@ -1,4 +1,7 @@
-"""`python tools/visualize.py`: the command `alexnet visualize`, alexnet_tf/commands/visualize.py."""
+"""`python tools/visualize.py`:
+
+the command `alexnet visualize`, alexnet_tf/commands/visualize.py.
+"""
 
 from alexnet_tf.__main__ import launch
 

@@ -27,68 +27,127 @@ from alexnet_tf.training.optimizer import SCHEDULES
 
 def define_json(flag_values):
     return flags.DEFINE_string(
-        "json", None, "Writes the numbers that are printed to this file as well, as one JSON object.",
-        flag_values=flag_values)
+        "json",
+        None,
+        "Writes the numbers that are printed to this file as well, as one JSON object.",
+        flag_values=flag_values,
+    )
 
 
 # Flags and arguments that name files and folders, whatever command they belong to.
-PATHS = ("arguments", "data_dir", "emit_config", "features", "features_dir", "jpeg_python", "json", "labels",
-         "model", "model_dir", "models", "output", "picture", "pretrained", "saved_model",
-         "served_model", "source", "tflite", "torch_python", "witness_python")
+PATHS = (
+    "arguments",
+    "data_dir",
+    "emit_config",
+    "features",
+    "features_dir",
+    "jpeg_python",
+    "json",
+    "labels",
+    "model",
+    "model_dir",
+    "models",
+    "output",
+    "picture",
+    "pretrained",
+    "saved_model",
+    "served_model",
+    "source",
+    "tflite",
+    "torch_python",
+    "witness_python",
+)
 
 
 def define_dataset(flag_values):
     """Returns the flags (--dataset, --data_dir), and defines those that `split_names` reads."""
     for role in ("train", "validation", "test"):
         flags.DEFINE_string(
-            f"{role}_split", None, f"The {role} split, a folder below --data_dir or a split of TFDS; "
-            "default: by its usual names" + (
-                ". For class folders in --data_dir itself: ." if role == "train" else "."),
-            flag_values=flag_values)
+            f"{role}_split",
+            None,
+            f"The {role} split, a folder below --data_dir or a split of TFDS; "
+            "default: by its usual names"
+            + (". For class folders in --data_dir itself: ." if role == "train" else "."),
+            flag_values=flag_values,
+        )
     return (
         flags.DEFINE_string(
-            "dataset", "shapes",
+            "dataset",
+            "shapes",
             "shapes (drawn on first use), folder (class folders below --data_dir), or the name of "
-            "any image-classification data set of TFDS.", flag_values=flag_values),
+            "any image-classification data set of TFDS.",
+            flag_values=flag_values,
+        ),
         flags.DEFINE_string(
-            "data_dir", None,
+            "data_dir",
+            None,
             "The folder; for other data sets, where TFDS keeps them (default: TFDS's own). Or, for "
-            "either, what alexnet prepare has stored.", flag_values=flag_values))
+            "either, what alexnet prepare has stored.",
+            flag_values=flag_values,
+        ),
+    )
 
 
 def split_names(flag_values, trained_with=None):
     """The names.SplitNames of the flags; those not given are taken from `trained_with`, if any."""
-    return names.SplitNames(**{role: value if (value := flag_values[f"{role}_split"].value) is not None
-                               else (trained_with or {}).get(f"{role}_split")
-                               for role in ("train", "validation", "test")})
+    return names.SplitNames(
+        **{
+            role: (
+                value
+                if (value := flag_values[f"{role}_split"].value) is not None
+                else (trained_with or {}).get(f"{role}_split")
+            )
+            for role in ("train", "validation", "test")
+        }
+    )
 
 
 def define_model_dir(flag_values):
     return flags.DEFINE_string(
-        "model_dir", "models/alexnet", "Where settings, checkpoints and log of a model lie.",
-        flag_values=flag_values)
+        "model_dir",
+        "models/alexnet",
+        "Where settings, checkpoints and log of a model lie.",
+        flag_values=flag_values,
+    )
 
 
 def define_precision(flag_values):
     return flags.DEFINE_enum(
-        "precision", "float32", ["float32", "mixed_bfloat16"],
-        "Arithmetic; weights are always float32.", flag_values=flag_values)
+        "precision",
+        "float32",
+        ["float32", "mixed_bfloat16"],
+        "Arithmetic; weights are always float32.",
+        flag_values=flag_values,
+    )
 
 
 def define_devices(flag_values, batch_size=128):
     """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
     return (
         flags.DEFINE_integer(
-            "batch_size", batch_size, "Pictures in a step, all replicas together.", lower_bound=1,
-            flag_values=flag_values),
+            "batch_size",
+            batch_size,
+            "Pictures in a step, all replicas together.",
+            lower_bound=1,
+            flag_values=flag_values,
+        ),
         define_precision(flag_values),
         flags.DEFINE_enum(
-            "distribution", "auto", ["auto", "one_device", "mirrored", "multi_worker"],
+            "distribution",
+            "auto",
+            ["auto", "one_device", "mirrored", "multi_worker"],
             "Of a step over devices; auto: mirrored from two replicas on; multi_worker: over "
-            "processes that the environment variable TF_CONFIG names.", flag_values=flag_values),
+            "processes that the environment variable TF_CONFIG names.",
+            flag_values=flag_values,
+        ),
         flags.DEFINE_integer(
-            "replicas", 0, "How many devices: GPUs, or logical CPUs where there is none; 0: all "
-            "GPUs, or one CPU.", lower_bound=0, flag_values=flag_values))
+            "replicas",
+            0,
+            "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one CPU.",
+            lower_bound=0,
+            flag_values=flag_values,
+        ),
+    )
 
 
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
@@ -96,48 +155,97 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
     fv = flag_values
     return types.SimpleNamespace(
         learning_rate=flags.DEFINE_float(
-            "learning_rate", learning_rate, f"At the start, after warm-up{rate_help}.",
-            lower_bound=0.0, flag_values=fv),
+            "learning_rate",
+            learning_rate,
+            f"At the start, after warm-up{rate_help}.",
+            lower_bound=0.0,
+            flag_values=fv,
+        ),
         seed=flags.DEFINE_integer(
-            "seed", 0, "Of initial weights, order, crops and dropout.", lower_bound=0,
-            upper_bound=2**31 - 1, flag_values=fv),
+            "seed",
+            0,
+            "Of initial weights, order, crops and dropout.",
+            lower_bound=0,
+            upper_bound=2**31 - 1,
+            flag_values=fv,
+        ),
         xla=flags.DEFINE_enum(
-            "xla", "auto", ["auto", "on", "off"],
-            "Compile the step by XLA; auto times both and takes the faster.", flag_values=fv),
+            "xla",
+            "auto",
+            ["auto", "on", "off"],
+            "Compile the step by XLA; auto times both and takes the faster.",
+            flag_values=fv,
+        ),
         epochs=flags.DEFINE_integer(
-            "epochs", epochs, "Passes over the training pictures.", lower_bound=1, flag_values=fv),
+            "epochs", epochs, "Passes over the training pictures.", lower_bound=1, flag_values=fv
+        ),
         warmup_steps=flags.DEFINE_integer(
-            "warmup_steps", 0, "Steps in which the rate rises from 0 to its start.", lower_bound=0,
-            flag_values=fv),
+            "warmup_steps",
+            0,
+            "Steps in which the rate rises from 0 to its start.",
+            lower_bound=0,
+            flag_values=fv,
+        ),
         schedule=flags.DEFINE_enum(
-            "schedule", schedule, SCHEDULES,
+            "schedule",
+            schedule,
+            SCHEDULES,
             "plateau: divided by 10, three times, when the validation error stops improving; "
             "steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
-            "72/91; linear: to 0.", flag_values=fv),
+            "72/91; linear: to 0.",
+            flag_values=fv,
+        ),
         momentum=flags.DEFINE_float(
-            "momentum", 0.9, "Share of the velocity that a step keeps.", lower_bound=0.0,
-            upper_bound=0.9999, flag_values=fv),
+            "momentum",
+            0.9,
+            "Share of the velocity that a step keeps.",
+            lower_bound=0.0,
+            upper_bound=0.9999,
+            flag_values=fv,
+        ),
         weight_decay=flags.DEFINE_float(
-            "weight_decay", 0.0005, "Of weights, not of biases; inside the momentum.",
-            lower_bound=0.0, flag_values=fv),
+            "weight_decay",
+            0.0005,
+            "Of weights, not of biases; inside the momentum.",
+            lower_bound=0.0,
+            flag_values=fv,
+        ),
         bias_rate=flags.DEFINE_float(
-            "bias_rate", 1.0, "Times the rate for biases: 2 in the 2012 source.", lower_bound=0.0,
-            flag_values=fv),
+            "bias_rate",
+            1.0,
+            "Times the rate for biases: 2 in the 2012 source.",
+            lower_bound=0.0,
+            flag_values=fv,
+        ),
         patience=flags.DEFINE_integer(
-            "patience", patience,
+            "patience",
+            patience,
             "Stops after so many epochs without a lower evaluation error, and keeps the best "
-            "weights; 0: never stops early, and keeps the last.", lower_bound=0, flag_values=fv),
+            "weights; 0: never stops early, and keeps the last.",
+            lower_bound=0,
+            flag_values=fv,
+        ),
         checkpoint_seconds=flags.DEFINE_integer(
-            "checkpoint_seconds", 600,
-            "A checkpoint is written at the end of an epoch and after this time.", lower_bound=1,
-            flag_values=fv),
+            "checkpoint_seconds",
+            600,
+            "A checkpoint is written at the end of an epoch and after this time.",
+            lower_bound=1,
+            flag_values=fv,
+        ),
         max_bad_pictures=flags.DEFINE_integer(
-            "max_bad_pictures", 10,
+            "max_bad_pictures",
+            10,
             "Pictures that cannot be read are named and passed over; at more, a run stops.",
-            lower_bound=0, flag_values=fv),
+            lower_bound=0,
+            flag_values=fv,
+        ),
         dry_run=flags.DEFINE_bool(
-            "dry_run", False, "Checks all that can be checked, then stops before the first step.",
-            flag_values=fv))
+            "dry_run",
+            False,
+            "Checks all that can be checked, then stops before the first step.",
+            flag_values=fv,
+        ),
+    )
 
 
 def is_choosing(training):
@@ -147,25 +255,42 @@ def is_choosing(training):
 
 def plan(training, **others):
     """The loop.Plan that the flags of `define_training` ask for, and `others`, its other fields."""
-    of_flags = ("epochs", "warmup_steps", "schedule", "seed", "checkpoint_seconds", "patience", "max_bad_pictures")
+    of_flags = (
+        "epochs",
+        "warmup_steps",
+        "schedule",
+        "seed",
+        "checkpoint_seconds",
+        "patience",
+        "max_bad_pictures",
+    )
     return loop.Plan(**{name: getattr(training, name).value for name in of_flags}, **others)
 
 
 def dataset_or(flag_values, trained_with):
     """(--dataset, --data_dir, seed, names of splits): as given, or else those of `trained_with`, a
     model's flags."""
-    given = {name: flag_values[name].value for name in ("dataset", "data_dir")
-             if flag_values[name].present}
+    given = {
+        name: flag_values[name].value
+        for name in ("dataset", "data_dir")
+        if flag_values[name].present
+    }
     used = {"dataset": None, "data_dir": None, "seed": 0} | trained_with
     if given.get("dataset", used["dataset"]) != used["dataset"]:
         given.setdefault("data_dir", None)  # that of another data set is of no use
     used = used | given
     if used["dataset"] is None:
-        raise UserError("dataset= is missing: the network does not say which data set it was "
-                        "trained on, or that was one of your own program; name the data set, and "
-                        "data_dir= where it needs one.")
-    return (used["dataset"], used["data_dir"], used["seed"],
-            split_names(flag_values, {} if given else trained_with))
+        raise UserError(
+            "dataset= is missing: the network does not say which data set it was "
+            "trained on, or that was one of your own program; name the data set, and "
+            "data_dir= where it needs one."
+        )
+    return (
+        used["dataset"],
+        used["data_dir"],
+        used["seed"],
+        split_names(flag_values, {} if given else trained_with),
+    )
 
 
 def run(command, called, arguments):
@@ -216,12 +341,17 @@ def _help(command, called, takes):
         flag = command.FLAGS[name]
         if name != flag.name:
             continue
-        values = f"={{{','.join(flag.parser.enum_values)}}}" if flag.flag_type() == "string enum" else ""
+        values = (
+            f"={{{','.join(flag.parser.enum_values)}}}" if flag.flag_type() == "string enum" else ""
+        )
         shown = f"--[no]{name}" if flag.boolean else f"--{name}{values}"
         text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's list of values, which stands above
         if flag.default is not None:
             text += f" (default: {flag.default_as_str.strip(chr(39))})"
-        lines += [f"  {shown}", *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+        lines += [
+            f"  {shown}",
+            *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
     return "\n".join(lines)
 
 
@@ -230,16 +360,19 @@ def _expand_paths(flag_values):
     for name in flag_values:
         if name in PATHS and flag_values[name].value:
             value = flag_values[name].value
-            flag_values[name].value = (_paths(name, value) if isinstance(value, list)
-                                       else _paths(name, [value])[0])
+            flag_values[name].value = (
+                _paths(name, value) if isinstance(value, list) else _paths(name, [value])[0]
+            )
 
 
 def _paths(name, values):
     """`values` with the home folder for ~. Raises UserError for an address."""
     for value in values:
         if re.match(r"[A-Za-z][\w+.-]*:/", value):
-            raise UserError(f"{'' if name == 'arguments' else name + '='}{value} is an address; pass a path "
-                            "of this machine: copy or mount it here first.")
+            raise UserError(
+                f"{'' if name == 'arguments' else name + '='}{value} is an address; pass a path "
+                "of this machine: copy or mount it here first."
+            )
     return list(map(os.path.expanduser, values))
 
 
@@ -251,9 +384,16 @@ def _check_json(value):
 
 
 def _refuse(called, error, flag_values):
-    """Ends with one line. The library speaks of parameters; those that are flags here get dashes."""
+    """Ends with one line.
+
+    The library speaks of parameters; those that are flags here get dashes.
+    """
     text = " ".join(str(error).split())
-    text = re.sub(r"(?<![-\w./'\"])(\w+)=", lambda match: f"--{match[0]}" if match[1] in flag_values else match[0], text)
+    text = re.sub(
+        r"(?<![-\w./'\"])(\w+)=",
+        lambda match: f"--{match[0]}" if match[1] in flag_values else match[0],
+        text,
+    )
     print(f"{called}: {text}", file=sys.stderr)
     sys.exit(2)
 

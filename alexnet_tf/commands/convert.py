@@ -26,34 +26,65 @@ FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 app.define_dataset(FLAGS)
 _SAVED_MODEL = flags.DEFINE_string(
-    "saved_model", "saved_models/alexnet",
-    "What export wrote: a version's folder, or the folder of versions, of which the newest is taken.",
-    flag_values=FLAGS)
+    "saved_model",
+    "saved_models/alexnet",
+    "What export wrote: a version's folder, or the folder of versions, of which the newest is"
+    " taken.",
+    flag_values=FLAGS,
+)
 _OUTPUT = flags.DEFINE_string(
-    "output", "alexnet.tflite", "The file to write; it is replaced if it is there.",
-    flag_values=FLAGS)
+    "output",
+    "alexnet.tflite",
+    "The file to write; it is replaced if it is there.",
+    flag_values=FLAGS,
+)
 _QUANTIZATION = flags.DEFINE_enum(
-    "quantization", "none", ["none", "float16", "dynamic", "int8"],
+    "quantization",
+    "none",
+    ["none", "float16", "dynamic", "int8"],
     "none: float32; float16: weights; dynamic: weights in 8 bits; int8: weights and activations, "
-    "uint8 in and out.", flag_values=FLAGS)
+    "uint8 in and out.",
+    flag_values=FLAGS,
+)
 _PICTURES = flags.DEFINE_integer(
-    "pictures", 0, "How many pictures to compare on; 0: 100, and 2000 for dynamic and int8.",
-    lower_bound=0, flag_values=FLAGS)
+    "pictures",
+    0,
+    "How many pictures to compare on; 0: 100, and 2000 for dynamic and int8.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 _CALIBRATION = flags.DEFINE_string(
-    "calibration", None, "For int8: a folder of pictures, of any classes, by which the range of each "
-    "activation is found; default: the training pictures.", flag_values=FLAGS)
+    "calibration",
+    None,
+    "For int8: a folder of pictures, of any classes, by which the range of each "
+    "activation is found; default: the training pictures.",
+    flag_values=FLAGS,
+)
 _MAX_ACCURACY_DROP = flags.DEFINE_float(
-    "max_accuracy_drop", tflite.LARGEST_DROP,
+    "max_accuracy_drop",
+    tflite.LARGEST_DROP,
     "Share of the compared pictures by which dynamic and int8 may be right less often: 0.003 is "
-    "0.3 points.", lower_bound=0.0, upper_bound=1.0, flag_values=FLAGS)
+    "0.3 points.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=FLAGS,
+)
 
 
 def main():
     if _CALIBRATION.value and _QUANTIZATION.value != "int8":
-        raise UserError(f"--calibration={_CALIBRATION.value} is for --quantization=int8; leave it out.")
-    figures = jobs.convert(_SAVED_MODEL.value, _OUTPUT.value, _QUANTIZATION.value,
-                           pictures=_pictures(), calibration=_CALIBRATION.value,
-                           count=_PICTURES.value, max_accuracy_drop=_MAX_ACCURACY_DROP.value)
+        raise UserError(
+            f"--calibration={_CALIBRATION.value} is for --quantization=int8; leave it out."
+        )
+    figures = jobs.convert(
+        _SAVED_MODEL.value,
+        _OUTPUT.value,
+        _QUANTIZATION.value,
+        pictures=_pictures(),
+        calibration=_CALIBRATION.value,
+        count=_PICTURES.value,
+        max_accuracy_drop=_MAX_ACCURACY_DROP.value,
+    )
     print(f"{_OUTPUT.value}:")
     app.report({"quantization": _QUANTIZATION.value} | figures, _JSON.value)
 

@@ -1,10 +1,11 @@
-"""Prepares pictures for trainings on other machines, by TensorFlow's tf.data service: a dispatcher and its worker in one process.
+"""Prepares pictures for trainings on other machines, by TensorFlow's tf.data service: a dispatcher
+and its worker in one process.
 
     alexnet data-service --host=host1 --port=5050                          # on each machine that is to help
     alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...   # which sees the same pictures as without
 
-It reads the files that the training names, so the data lies at the same path on all machines. Whoever reaches the port can have
-files read: for trusted networks only. Ctrl-C or SIGTERM ends it.
+It reads the files that the training names, so the data lies at the same path on all machines.
+Whoever reaches the port can have files read: for trusted networks only. Ctrl-C or SIGTERM ends it.
 """
 
 import signal
@@ -16,16 +17,29 @@ from absl import flags
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
-_HOST = flags.DEFINE_string("host", "localhost", "The name by which trainings reach this machine.", flag_values=FLAGS)
-_PORT = flags.DEFINE_integer("port", 5050, "Where it listens; 0: at a free port.", lower_bound=0, upper_bound=65535, flag_values=FLAGS)
+_HOST = flags.DEFINE_string(
+    "host", "localhost", "The name by which trainings reach this machine.", flag_values=FLAGS
+)
+_PORT = flags.DEFINE_integer(
+    "port",
+    5050,
+    "Where it listens; 0: at a free port.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=FLAGS,
+)
 
 
 def serve(host, port):
-    """Starts a dispatcher on `port`, 0 for any free one, and its worker, both reached as `host`; returns (both, the address)."""
+    """Starts a dispatcher on `port`, 0 for any free one, and its worker, both reached as `host`;
+    returns (both, the address).
+    """
     service = tf.data.experimental.service
     dispatcher = service.DispatchServer(service.DispatcherConfig(port=port))
     address = dispatcher.target.split("://")[1]
-    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address, worker_address=f"{host}:%port%"))
+    worker = service.WorkerServer(
+        service.WorkerConfig(dispatcher_address=address, worker_address=f"{host}:%port%")
+    )
     return (dispatcher, worker), f"grpc://{host}:{address.split(':')[-1]}"
 
 
@@ -36,7 +50,9 @@ def main():
     try:
         servers, address = serve(_HOST.value, _PORT.value)
     except (RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]}).") from None
+        raise UserError(
+            f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]})."
+        ) from None
     print(f"serving at {address}", flush=True)
     ended.wait()
     del servers

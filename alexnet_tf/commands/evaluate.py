@@ -1,11 +1,13 @@
-"""Errors and loss of trained models, alone and together, over the evaluation pictures, each counted once.
+"""Errors and loss of trained models, alone and together, over the evaluation pictures, each counted
+once.
 
     alexnet evaluate --model_dir=models/alexnet
     alexnet evaluate --models=models/a,models/b,models/c --views=10      # an ensemble, from ten views
     alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite   # what is deployed
 
 The test split is judged, else the validation split, else all pictures that no model was trained on:
-each model carries a record of those that it was trained on, and it is told where it meets them again.
+each model carries a record of those that it was trained on, and it is told where it meets them
+again.
 
 The error of 2012 came from ten views: four corners and the centre, each with its mirror image.
 Probabilities are averaged, first over the views and then over the models. With five classes or
@@ -31,11 +33,27 @@ _JSON = app.define_json(FLAGS)
 app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_MODELS = flags.DEFINE_list("models", None, "Instead of --model_dir: model directories, weights files, SavedModels (a version, or "
-                            "the folder of versions) and .tflite files, separated by commas. Two or more answer together too.", flag_values=FLAGS)
-_WEIGHTS = flags.DEFINE_list("weights", None, "Of the models' probabilities in their mean, as 1,1,2; default: equal ones.", flag_values=FLAGS)
-_VIEWS = flags.DEFINE_enum("views", "1", ["1", "10"], "1: the centre of a picture; 10: corners and centre, each mirrored as well. "
-                           "A step holds --batch_size views.", flag_values=FLAGS)
+_MODELS = flags.DEFINE_list(
+    "models",
+    None,
+    "Instead of --model_dir: model directories, weights files, SavedModels (a version, or the"
+    " folder of versions) and .tflite files, separated by commas. Two or more answer together too.",
+    flag_values=FLAGS,
+)
+_WEIGHTS = flags.DEFINE_list(
+    "weights",
+    None,
+    "Of the models' probabilities in their mean, as 1,1,2; default: equal ones.",
+    flag_values=FLAGS,
+)
+_VIEWS = flags.DEFINE_enum(
+    "views",
+    "1",
+    ["1", "10"],
+    "1: the centre of a picture; 10: corners and centre, each mirrored as well. "
+    "A step holds --batch_size views.",
+    flag_values=FLAGS,
+)
 
 _WORST_CLASSES, _FREQUENT_CONFUSIONS = 20, 10  # that are printed; --json gets all
 
@@ -47,11 +65,18 @@ def main():
     with strategy.scope():
         models = [networks.load(path).classifier() for path in _MODELS.value or [_MODEL_DIR.value]]
     dataset = _open_dataset(models)
-    views, replicas, chief = int(_VIEWS.value), strategy.num_replicas_in_sync, devices.is_chief(strategy)
-    batch_size = math.ceil(_BATCH_SIZE.value / views / replicas) * replicas  # of pictures; no picture depends on it
+    views, replicas, chief = (
+        int(_VIEWS.value),
+        strategy.num_replicas_in_sync,
+        devices.is_chief(strategy),
+    )
+    # of pictures; no picture depends on it
+    batch_size = math.ceil(_BATCH_SIZE.value / views / replicas) * replicas
     begin = time.monotonic()
     with console.progress(dataset.evaluation.examples, "evaluate", hidden=not chief) as bar:
-        answers = evaluation.answers(strategy, models, dataset.evaluation, batch_size, weights, views, bar.update)
+        answers = evaluation.answers(
+            strategy, models, dataset.evaluation, batch_size, weights, views, bar.update
+        )
     rate = dataset.evaluation.examples / (time.monotonic() - begin)
     if chief:
         _report(models, weights, dataset, answers, {"views": views, "images_per_s": rate})
@@ -63,20 +88,29 @@ def _weights():
         return None
     try:
         weights = [float(weight) for weight in _WEIGHTS.value]
-        usable = len(weights) == len(_MODELS.value or ()) and min(weights) >= 0 < sum(weights) < math.inf
+        usable = (
+            len(weights) == len(_MODELS.value or ()) and min(weights) >= 0 < sum(weights) < math.inf
+        )
     except ValueError:
         usable = False
     if not usable:
-        raise UserError(f"--weights={','.join(_WEIGHTS.value)}: write a number, 0 or more, for each of the "
-                        f"{len(_MODELS.value or ())} --models, in their order.")
+        raise UserError(
+            f"--weights={','.join(_WEIGHTS.value)}: write a number, 0 or more, for each of the "
+            f"{len(_MODELS.value or ())} --models, in their order."
+        )
     return weights
 
 
 def _open_dataset(models):
-    """The data set that the flags name, or that the first model was trained on. Raises UserError where it cannot judge a model."""
+    """The data set that the flags name, or that the first model was trained on.
+
+    Raises UserError where it cannot judge a model.
+    """
     name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
     evaluation.check_classes(models[1:], models[0])
-    dataset = datasets.open_evaluation(name, data_dir, models[0].class_names, [model.record for model in models], names)
+    dataset = datasets.open_evaluation(
+        name, data_dir, models[0].class_names, [model.record for model in models], names
+    )
     evaluation.check_classes(models, dataset)
     for line in (*dataset.notes, *map(functools.partial(_tell_seen, dataset.evaluation), models)):
         if line:
@@ -93,30 +127,53 @@ def _seen(split, model):
 def _tell_seen(split, model):
     count = _seen(split, model)
     if count is None:
-        return f"{model.name} has no record of what it was trained on: it may have seen these pictures."
+        return (
+            f"{model.name} has no record of what it was trained on: it may have seen these"
+            " pictures."
+        )
     if not count:
         return None
-    return (f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of "
-            "them says little.")
+    return (
+        f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of "
+        "them says little."
+    )
 
 
 def _report(models, weights, dataset, answers, figures):
-    """Prints the tables of the last of `answers`, which is that of all models together; --json gets them whole."""
+    """Prints the tables of the last of `answers`, which is that of all models together; --json gets
+    them whole.
+    """
     together = answers[-1]
-    classes, confusions = together.by_class(dataset.class_names), together.confusions(dataset.class_names)
-    rows = [{"model": model.name, "weight": weight, "trained_on": _seen(dataset.evaluation, model)} | _figures(one)
-            for model, weight, one in zip(models, weights or [1.0] * len(models), answers)]
+    classes, confusions = (
+        together.by_class(dataset.class_names),
+        together.confusions(dataset.class_names),
+    )
+    rows = [
+        {"model": model.name, "weight": weight, "trained_on": _seen(dataset.evaluation, model)}
+        | _figures(one)
+        for model, weight, one in zip(models, weights or [1.0] * len(models), answers)
+    ]
     for row in rows:
         if "only_answer" in row:
             answer = dataset.class_names[row["only_answer"]]
-            console.note(f"{row['model']} answers every picture with {answer}: it does not tell "
-                         "the classes apart.")
-    print(f"{' + '.join(model.name for model in models)}, on {dataset.name} ({dataset.evaluation.name}):")
+            console.note(
+                f"{row['model']} answers every picture with {answer}: it does not tell "
+                "the classes apart."
+            )
+    print(
+        f"{' + '.join(model.name for model in models)}, on {dataset.name}"
+        f" ({dataset.evaluation.name}):"
+    )
     tops = ("top_1", "top_5") if len(dataset.class_names) > TOP else ("top_1",)
     metrics = _figures(together) | figures
-    hidden = {} if "top_5" in tops else {name: metrics.pop(name) for name in ("top_5", "top_5_error")}
-    app.report(metrics, _JSON.value,
-               hidden | {"models": rows, "classes": classes, "confusions": confusions})
+    hidden = (
+        {} if "top_5" in tops else {name: metrics.pop(name) for name in ("top_5", "top_5_error")}
+    )
+    app.report(
+        metrics,
+        _JSON.value,
+        hidden | {"models": rows, "classes": classes, "confusions": confusions},
+    )
     heading = "".join(f"  {top.replace('_', '-')} error" for top in tops)
     if len(models) > 1:
         print(f"\n{heading}    loss  weight  each model alone")
@@ -124,7 +181,11 @@ def _report(models, weights, dataset, answers, figures):
             print(f"{_errors(row, tops)}  {row['loss']:6.4f}  {row['weight']:6g}  {row['model']}")
     print(f"\n{heading}  pictures  class{_first(_WORST_CLASSES, classes)}")
     for row in classes[:_WORST_CLASSES]:
-        wrong = f" (most often called {row['most_common_wrong']}: {row['wrong_pictures']})" if row["wrong_pictures"] else ""
+        wrong = (
+            f" (most often called {row['most_common_wrong']}: {row['wrong_pictures']})"
+            if row["wrong_pictures"]
+            else ""
+        )
         print(f"{_errors(row, tops)}  {row['pictures']:8}  {row['class']}{wrong}")
     if confusions:
         print(f"\n  pictures  of a class called another{_first(_FREQUENT_CONFUSIONS, confusions)}")

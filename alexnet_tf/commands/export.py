@@ -2,8 +2,9 @@
 
     alexnet export --model_dir=models/alexnet --output=saved_models/alexnet
 
-Signatures, all over one set of weights, and all for any number N >= 1 of pictures: a server merges requests of several clients
-into one batch, whatever the signature, so that none may be for one picture alone.
+Signatures, all over one set of weights, and all for any number N >= 1 of pictures: a server merges
+requests of several clients into one batch, whatever the signature, so that none may be for one
+picture alone.
 
     serving_default  image_bytes: string [N], JPEG or PNG files of any size
                      -> probabilities float32 [N, classes]; class_ids int32, names string, scores float32, each [N, 5],
@@ -15,8 +16,9 @@ into one batch, whatever the signature, so that none may be for one picture alon
     images_uint8     the same for uint8: a quarter of the bytes on the wire
     edge             as `images`, in operators that small runtimes execute fast: alexnet convert reads it
 
-One picture of a batch that does not decode fails the batch: an answer made up for it could not be told from a true one.
-The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Beside the graph lie
+One picture of a batch that does not decode fails the batch: an answer made up for it could not be
+told from a true one. The pixels go through alexnet_tf/preprocessing.py as they do in evaluation.
+Beside the graph lie
     assets/labels.txt           a class name a line, in the order of the probabilities
     assets.extra/manifest.json  variant, preprocessing, accuracy, training settings, versions, sha256 of the weights
     assets.extra/pictures.npz    digests of the pictures that it was trained on, by which evaluate knows them
@@ -35,10 +37,14 @@ FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _OUTPUT = flags.DEFINE_string(
-    "output", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS)
+    "output", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS
+)
 _VERSION = flags.DEFINE_string(
-    "version", "1", "Number of the version's folder; next: one more than the highest there is.",
-    flag_values=FLAGS)
+    "version",
+    "1",
+    "Number of the version's folder; next: one more than the highest there is.",
+    flag_values=FLAGS,
+)
 
 
 def main():
@@ -49,5 +55,11 @@ def main():
     there = int(path.name) in before
     print(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    app.report({"parameters": network.model.count_params(), "megabytes": size / 1e6,
-                "signatures": "serving_default, features, images, images_uint8, edge"}, _JSON.value)
+    app.report(
+        {
+            "parameters": network.model.count_params(),
+            "megabytes": size / 1e6,
+            "signatures": "serving_default, features, images, images_uint8, edge",
+        },
+        _JSON.value,
+    )

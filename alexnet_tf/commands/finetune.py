@@ -40,40 +40,92 @@ _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS, batch_size=32)
-_TRAINING = app.define_training(FLAGS,
-     0.001, ", of the layers that were trained before", epochs=30, schedule="linear", patience=10)
+_TRAINING = app.define_training(
+    FLAGS,
+    0.001,
+    ", of the layers that were trained before",
+    epochs=30,
+    schedule="linear",
+    patience=10,
+)
 _PRETRAINED = flags.DEFINE_string(
-    "pretrained", None, "The model directory of a training, a weights file that alexnet import-weights "
+    "pretrained",
+    None,
+    "The model directory of a training, a weights file that alexnet import-weights "
     "wrote, or an export: a version, or the folder of versions, of which the newest is taken. Or "
-    f"the name of weights to fetch: {', '.join(pretrained.NAMES)}.", flag_values=FLAGS)
+    f"the name of weights to fetch: {', '.join(pretrained.NAMES)}.",
+    flag_values=FLAGS,
+)
 _CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", None, "Where weights that --pretrained names are kept; default: alexnet_tf in "
-    "KERAS_HOME, or in ~/.keras.", flag_values=FLAGS)
+    "cache_dir",
+    None,
+    "Where weights that --pretrained names are kept; default: alexnet_tf in "
+    "KERAS_HOME, or in ~/.keras.",
+    flag_values=FLAGS,
+)
 _HEAD_SOLVER = flags.DEFINE_enum(
-    "head_solver", "auto", ["auto", "fit", "sgd"],
+    "head_solver",
+    "auto",
+    ["auto", "fit", "sgd"],
     "With --trainable=head: fit: a logistic regression, to its end; sgd: the steps of a training; "
     "auto: fit where the projection reads the last map and none of the flags of sgd is given.",
-    flag_values=FLAGS)
-_OF_SGD = ("learning_rate", "head_rate", "momentum", "weight_decay", "bias_rate", "schedule",
-           "warmup_steps", "epochs", "patience")
-_TRAINABLE = flags.DEFINE_list("trainable", "head", "head: the fresh projection alone; all; or the layers to train as well, by "
-                               "name: fc7, fc6, conv5, ... The others are frozen.", flag_values=FLAGS)
-_HEAD_RATE = flags.DEFINE_float("head_rate", 10.0, "Times --learning_rate for the fresh projection.", lower_bound=0.0, flag_values=FLAGS)
+    flag_values=FLAGS,
+)
+_OF_SGD = (
+    "learning_rate",
+    "head_rate",
+    "momentum",
+    "weight_decay",
+    "bias_rate",
+    "schedule",
+    "warmup_steps",
+    "epochs",
+    "patience",
+)
+_TRAINABLE = flags.DEFINE_list(
+    "trainable",
+    "head",
+    "head: the fresh projection alone; all; or the layers to train as well, by "
+    "name: fc7, fc6, conv5, ... The others are frozen.",
+    flag_values=FLAGS,
+)
+_HEAD_RATE = flags.DEFINE_float(
+    "head_rate",
+    10.0,
+    "Times --learning_rate for the fresh projection.",
+    lower_bound=0.0,
+    flag_values=FLAGS,
+)
 _AUGMENT_VIEWS = flags.DEFINE_integer(
-    "augment_views", 1, "With --trainable=head: how many views of a training picture go through the network. The first is the "
-    "central crop, the others are random crops, half of them mirrored; each costs a pass.", lower_bound=1, flag_values=FLAGS)
-_FEATURES_DIR = flags.DEFINE_string("features_dir", None, "With --trainable=head: where the outputs of the frozen layers are kept "
-                                    "for the next run; default: features/ in --model_dir.", flag_values=FLAGS)
+    "augment_views",
+    1,
+    "With --trainable=head: how many views of a training picture go through the network. The first"
+    " is the central crop, the others are random crops, half of them mirrored; each costs a pass.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+_FEATURES_DIR = flags.DEFINE_string(
+    "features_dir",
+    None,
+    "With --trainable=head: where the outputs of the frozen layers are kept "
+    "for the next run; default: features/ in --model_dir.",
+    flag_values=FLAGS,
+)
 _WIDEST_MATRIX = 20  # classes
 
 
 def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     if devices.worker_count(strategy) > 1:
-        raise UserError("--distribution=multi_worker: fine-tuning runs in one process; use --distribution=mirrored.")
+        raise UserError(
+            "--distribution=multi_worker: fine-tuning runs in one process; use"
+            " --distribution=mirrored."
+        )
     if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
-        raise UserError(f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop anew in each "
-                        "epoch.")
+        raise UserError(
+            f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop"
+            " anew in each epoch."
+        )
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
     keras.utils.set_random_seed(_TRAINING.seed.value)
@@ -85,45 +137,79 @@ def main():
     with strategy.scope():
         model = surgery.with_fresh_projection(network.model, len(dataset.class_names))
     trained, pixels = freeze(model, _TRAINABLE.value), network.preprocessing
-    plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=_TRAINING.learning_rate.value, xla=_TRAINING.xla.value)
+    plan = app.plan(
+        _TRAINING,
+        batch_size=batch_size,
+        learning_rate=_TRAINING.learning_rate.value,
+        xla=_TRAINING.xla.value,
+    )
     settings = run_settings.settings_of(
-        model, dataset, pixels, plan, app.values_of(FLAGS), trained_layers=trained, head_solver=solver,
-        pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)))
+        model,
+        dataset,
+        pixels,
+        plan,
+        app.values_of(FLAGS),
+        trained_layers=trained,
+        head_solver=solver,
+        pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)),
+    )
     changes = run_settings.check(model_dir, settings, dataset)
     _tell(dataset, batch_size, network.record)
     if changes:
         console.note(changes)
-    console.note(f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)} {'fitted' if solver == 'fit' else 'trained'}, "
-                 f"the rest frozen; {dataset.name}: {dataset.describe()}")
+    console.note(
+        f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)}"
+        f" {'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}:"
+        f" {dataset.describe()}"
+    )
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
     if len(trained) == 1:
         last_step = 1 if solver == "fit" else plan.last_step(dataset)
-        with run_settings.written(strategy, model_dir, settings, dataset,
-                                  lambda state: loop.is_over(state, plan, last_step), network.record):
+        with run_settings.written(
+            strategy,
+            model_dir,
+            settings,
+            dataset,
+            lambda state: loop.is_over(state, plan, last_step),
+            network.record,
+        ):
             figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan, solver)
     else:
-        figures, answers, cost = _tune_layers(strategy, model, dataset, pixels, plan, settings, network.record)
+        figures, answers, cost = _tune_layers(
+            strategy, model, dataset, pixels, plan, settings, network.record
+        )
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
     print(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
-    saved = _print_savings(cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs)
+    saved = _print_savings(
+        cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs
+    )
     # The table above has shown what was saved; with few classes a top-5 is no news.
     quiet = {name: figures.pop(name) for name in ("top_5",) if len(dataset.class_names) <= TOP}
-    app.report(figures, _JSON.value, quiet | saved | {
-        "classes": answers.by_class(dataset.class_names),
-        "confusions": answers.confusions(dataset.class_names)})
+    app.report(
+        figures,
+        _JSON.value,
+        quiet
+        | saved
+        | {
+            "classes": answers.by_class(dataset.class_names),
+            "confusions": answers.confusions(dataset.class_names),
+        },
+    )
 
 
 def _open_pretrained():
     """The Network that --pretrained names."""
     if not _PRETRAINED.value:
-        raise UserError("--pretrained is missing; name the model directory of a training, a weights "
-                        f"file, or an export, or one of {', '.join(pretrained.NAMES)}.")
+        raise UserError(
+            "--pretrained is missing; name the model directory of a training, a weights "
+            f"file, or an export, or one of {', '.join(pretrained.NAMES)}."
+        )
     path = _PRETRAINED.value
     if path in pretrained.NAMES and not os.path.exists(path):
         path = pretrained.fetch(path, _CACHE_DIR.value)
@@ -138,8 +224,10 @@ def _solver(model):
         return "sgd"
     given = [name for name in _OF_SGD if FLAGS[name].present]
     if _HEAD_SOLVER.value == "fit" and given:
-        raise UserError(f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; leave "
-                        "it out, or --head_solver=fit.")
+        raise UserError(
+            f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; leave "
+            "it out, or --head_solver=fit."
+        )
     if _HEAD_SOLVER.value != "auto":
         return _HEAD_SOLVER.value
     return "fit" if surgery.reads_last_map(model) and not given else "sgd"
@@ -150,45 +238,83 @@ def _open_dataset(replicas, seen_before, solver):
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
     seen = record.union([record.read(_MODEL_DIR.value), seen_before])
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
-                                    solver == "sgd" and app.is_choosing(_TRAINING), seen)
+    dataset = datasets.open_dataset(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _TRAINING.seed.value,
+        app.split_names(FLAGS),
+        solver == "sgd" and app.is_choosing(_TRAINING),
+        seen,
+    )
     most = dataset.train.examples // replicas * replicas
     if most == 0:
-        raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {replicas} replicas; use fewer.")
+        raise UserError(
+            f"{dataset.train.examples} training pictures do not fill a batch of {replicas}"
+            " replicas; use fewer."
+        )
     return dataset, min(batch_size, most)
 
 
 def _tell(dataset, batch_size, known):
-    """Notes on the pictures: what was held out or cannot be read, how the classes are balanced, whether they fill a batch.
+    """Notes on the pictures: what was held out or cannot be read, how the classes are balanced,
+    whether they fill a batch.
 
     Raises UserError if too many cannot be read.
     """
     bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note)
     for split in dataset.evaluations() if known else ():
         if count := known.has_seen(split.identities).sum():
-            console.note(f"{_PRETRAINED.value} was trained on {count} of the {split.examples} pictures of {split.name}: what is "
-                         "right of them says little.")
-    for line in splits.describe_balance(dataset.class_names, dataset.class_counts) if dataset.class_counts else ():
+            console.note(
+                f"{_PRETRAINED.value} was trained on {count} of the {split.examples} pictures of"
+                f" {split.name}: what is right of them says little."
+            )
+    for line in (
+        splits.describe_balance(dataset.class_names, dataset.class_counts)
+        if dataset.class_counts
+        else ()
+    ):
         console.note(line)
     if batch_size < _BATCH_SIZE.value:
-        console.note(f"--batch_size={_BATCH_SIZE.value}, but there are {dataset.train.examples} training pictures: batches of "
-                     f"{batch_size}")
+        console.note(
+            f"--batch_size={_BATCH_SIZE.value}, but there are {dataset.train.examples} training"
+            f" pictures: batches of {batch_size}"
+        )
 
 
 def _optimizer(model):
-    return SGD2012(_TRAINING.learning_rate.value, _TRAINING.momentum.value, _TRAINING.weight_decay.value, _TRAINING.bias_rate.value,
-                   {model.layers[-1].name: _HEAD_RATE.value})
+    return SGD2012(
+        _TRAINING.learning_rate.value,
+        _TRAINING.momentum.value,
+        _TRAINING.weight_decay.value,
+        _TRAINING.bias_rate.value,
+        {model.layers[-1].name: _HEAD_RATE.value},
+    )
 
 
 def _tune_head(strategy, model, dataset, pixels, plan, solver):
-    """Trains the projection on the features of the rest. Returns (figures, Answers, (seconds, multiply-adds) of the run)."""
+    """Trains the projection on the features of the rest.
+
+    Returns (figures, Answers, (seconds, multiply-adds) of the run).
+    """
     model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
-    found = features.cached(_FEATURES_DIR.value or f"{model_dir}/features", strategy, surgery.trunk(model), pixels, dataset,
-                            _AUGMENT_VIEWS.value, plan.seed, console.progress, console.note, plan.max_bad_pictures)
+    found = features.cached(
+        _FEATURES_DIR.value or f"{model_dir}/features",
+        strategy,
+        surgery.trunk(model),
+        pixels,
+        dataset,
+        _AUGMENT_VIEWS.value,
+        plan.seed,
+        console.progress,
+        console.note,
+        plan.max_bad_pictures,
+    )
     steps_per_epoch = len(found.train_labels) // plan.batch_size
     if not steps_per_epoch:
-        raise UserError(f"Of the training pictures, {len(found.train_labels)} can be read, fewer than --batch_size="
-                        f"{plan.batch_size}; use a smaller one.")
+        raise UserError(
+            f"Of the training pictures, {len(found.train_labels)} can be read, fewer than"
+            f" --batch_size={plan.batch_size}; use a smaller one."
+        )
     last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
@@ -201,12 +327,18 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
             optimizer.build(model.trainable_variables)  # a checkpoint has velocities
             state = head.fit(projection, found, log, console.progress, console.note)
         else:
-            state = head.train(projection, optimizer, found, plan, log, console.progress, console.note)
+            state = head.train(
+                projection, optimizer, found, plan, log, console.progress, console.note
+            )
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         checkpoints.save(model_dir, model, optimizer, state)
     answers = head.answers(projection, found)
     passes = found.train.shape[0] * found.train.shape[1] + len(found.evaluation_labels)
-    seen = state["passes"] * found.train.shape[0] * found.train.shape[1] if solver == "fit" else state["step"] * plan.batch_size
+    seen = (
+        state["passes"] * found.train.shape[0] * found.train.shape[1]
+        if solver == "fit"
+        else state["step"] * plan.batch_size
+    )
     work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
     return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)
 
@@ -215,36 +347,73 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
     """Trains what is not frozen by the one training loop. Returns as _tune_head does."""
     with strategy.scope():
         optimizer = _optimizer(model)
-    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, _MODEL_DIR.value, settings=settings, seen_before=seen)
-    answers = _answers(strategy, model, pixels, dataset.evaluation, dataset.class_names, plan.batch_size)
+    figures = loop.train(
+        strategy,
+        model,
+        optimizer,
+        dataset,
+        pixels,
+        plan,
+        _MODEL_DIR.value,
+        settings=settings,
+        seen_before=seen,
+    )
+    answers = _answers(
+        strategy, model, pixels, dataset.evaluation, dataset.class_names, plan.batch_size
+    )
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
-    return figures, answers, (pictures / figures["train_images_per_s"], pictures * training_work(model))
+    return (
+        figures,
+        answers,
+        (pictures / figures["train_images_per_s"], pictures * training_work(model)),
+    )
 
 
 def _answers(strategy, model, pixels, split, class_names, batch_size):
-    classifier = Classifier(_MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, class_names, {})
+    classifier = Classifier(
+        _MODEL_DIR.value, evaluation.model_probabilities(model, pixels), pixels, class_names, {}
+    )
     return evaluation.answers(strategy, [classifier], split, batch_size)[0]
 
 
 def _print_confusions(answers, class_names):
-    """The confusion table: a row for what the pictures are, a column for what they were taken for."""
+    """The confusion table:
+
+    a row for what the pictures are, a column for what they were taken for.
+    """
     if len(class_names) > _WIDEST_MATRIX:
         print("  alexnet evaluate lists which classes are taken for which")
         return
     width, table = max(map(len, class_names)), np.zeros([len(class_names)] * 2, int)
     np.add.at(table, (answers.labels, answers.best[:, 0]), 1)
-    print(f"  {'is, taken for':<{width + 4}}" + "".join(f"{number:5}" for number in range(1, len(class_names) + 1)))
+    print(
+        f"  {'is, taken for':<{width + 4}}"
+        + "".join(f"{number:5}" for number in range(1, len(class_names) + 1))
+    )
     for number, (name, row) in enumerate(zip(class_names, table), 1):
         print(f"  {number:2}  {name:<{width}}" + "".join(f"{count or '.':>5}" for count in row))
 
 
 def _print_savings(cost, scratch_work, epochs):
-    """Prints this run's cost beside that of training all layers from nothing, as long; returns the figures."""
+    """Prints this run's cost beside that of training all layers from nothing, as long; returns the
+    figures.
+    """
     seconds, work = cost
     scratch_seconds = seconds * scratch_work / work
-    print(f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}")
-    for name, own, scratch in (("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9), ("seconds", seconds, scratch_seconds)):
+    print(
+        f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}"
+    )
+    for name, own, scratch in (
+        ("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9),
+        ("seconds", seconds, scratch_seconds),
+    ):
         print(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
-    print("  (seconds: measured here, and for the other at the multiply-adds a second of this run)\n")
-    return {"seconds": seconds, "multiply_adds": work, "multiply_adds_from_nothing": scratch_work,
-            "seconds_from_nothing": scratch_seconds}
+    print(
+        "  (seconds: measured here, and for the other at the multiply-adds a second of this run)\n"
+    )
+    return {
+        "seconds": seconds,
+        "multiply_adds": work,
+        "multiply_adds_from_nothing": scratch_work,
+        "seconds_from_nothing": scratch_seconds,
+    }

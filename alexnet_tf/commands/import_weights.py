@@ -4,10 +4,11 @@
     alexnet export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet
     alexnet finetune --pretrained=models/bvlc_alexnet.npz --dataset=folder --data_dir=pictures
 
-Reads Caffe's .caffemodel (bvlc_alexnet, bvlc_reference_caffenet), Toronto's bvlc_alexnet.npy, torchvision's weights as .pth or
-.safetensors, and our own: a model directory, or the weights.npz of one of its checkpoints. None of those frameworks is needed, and
-nothing in a file is run. The output holds the weights by variable path, the variant, the class names, and what the network expects
-of its pixels.
+Reads Caffe's .caffemodel (bvlc_alexnet, bvlc_reference_caffenet), Toronto's bvlc_alexnet.npy,
+torchvision's weights as .pth or .safetensors, and our own: a model directory, or the weights.npz of
+one of its checkpoints. None of those frameworks is needed, and nothing in a file is run. The output
+holds the weights by variable path, the variant, the class names, and what the network expects of
+its pixels.
 
 All of a file is taken, or it is refused: layers beside those of the network, or described otherwise
 than ours. What a file does not say, flags do; what is assumed without them is told.
@@ -30,59 +31,110 @@ from alexnet_tf.weights import formats, published
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
-_SOURCE = flags.DEFINE_string("source", None, "A .caffemodel, .npy, .npz, .pth or .safetensors file, a model directory, or an export.",
-                              required=True, flag_values=FLAGS)
-_OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write; it is replaced if it is there.", required=True, flag_values=FLAGS)
+_SOURCE = flags.DEFINE_string(
+    "source",
+    None,
+    "A .caffemodel, .npy, .npz, .pth or .safetensors file, a model directory, or an export.",
+    required=True,
+    flag_values=FLAGS,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "The .npz file to write; it is replaced if it is there.",
+    required=True,
+    flag_values=FLAGS,
+)
 _LABELS = flags.DEFINE_string(
     "labels",
     None,
     "A text file with a class name a line, in the order of the outputs; or imagenet, "
     "for ImageNet's names. Default: ImageNet's for a published file that is known by its digest, "
     "otherwise class 0, class 1, ...",
-    flag_values=FLAGS)
+    flag_values=FLAGS,
+)
 _VARIANT = flags.DEFINE_enum(
-    "variant", None, ["caffe", "caffenet"], "Which of the two a file holds whose layers do not tell: "
+    "variant",
+    None,
+    ["caffe", "caffenet"],
+    "Which of the two a file holds whose layers do not tell: "
     "caffe normalises and then pools, caffenet pools and then normalises.",
-    flag_values=FLAGS)
+    flag_values=FLAGS,
+)
 _MEAN = flags.DEFINE_list(
-    "mean", None, "What the network subtracts from its pixels: levels of 0..255, one, or one a "
+    "mean",
+    None,
+    "What the network subtracts from its pixels: levels of 0..255, one, or one a "
     "channel in the order of --channel_order; default: what the file says, or is usual.",
-    flag_values=FLAGS)
+    flag_values=FLAGS,
+)
 _STD = flags.DEFINE_list(
-    "std", None, "What it divides the difference by, likewise in 0..255: 58.395 for 0.229 of 0..1; "
+    "std",
+    None,
+    "What it divides the difference by, likewise in 0..255: 58.395 for 0.229 of 0..1; "
     "256 for a scale of 1/256.",
-    flag_values=FLAGS)
+    flag_values=FLAGS,
+)
 _RESIZE = flags.DEFINE_integer(
-    "resize", None, "To how many pixels the shorter side of a picture is scaled before the centre "
-    "is cropped; default: what the file says, or 256.", lower_bound=1,
-    flag_values=FLAGS)
+    "resize",
+    None,
+    "To how many pixels the shorter side of a picture is scaled before the centre "
+    "is cropped; default: what the file says, or 256.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 _CHANNEL_ORDER = flags.DEFINE_enum(
-    "channel_order", None, ["rgb", "bgr"], "In which order the network reads its channels; "
+    "channel_order",
+    None,
+    ["rgb", "bgr"],
+    "In which order the network reads its channels; "
     "default: bgr for Caffe's files, rgb for PyTorch's.",
-    flag_values=FLAGS)
+    flag_values=FLAGS,
+)
 _WEIGHTS = flags.DEFINE_string(
-    "weights", None, "Of a file with several networks: model, ema (its moving average), or the name "
+    "weights",
+    None,
+    "Of a file with several networks: model, ema (its moving average), or the name "
     "of the entry; default: model.",
-    flag_values=FLAGS)
+    flag_values=FLAGS,
+)
 
 
 def main():
     source, output = pathlib.Path(_SOURCE.value), pathlib.Path(_OUTPUT.value)
-    stated = published.Stated(_VARIANT.value, _numbers(_MEAN), _numbers(_STD), _RESIZE.value,
-                               _CHANNEL_ORDER.value, _WEIGHTS.value)
+    stated = published.Stated(
+        _VARIANT.value,
+        _numbers(_MEAN),
+        _numbers(_STD),
+        _RESIZE.value,
+        _CHANNEL_ORDER.value,
+        _WEIGHTS.value,
+    )
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise UserError(f"--output={output}: name a .npz file in a folder that exists.")
-    arrays, settings, figures = (_from_network(source, stated) if source.is_dir() or source.suffix == ".tflite"
-                                 else _from_file(source, stated))
+    arrays, settings, figures = (
+        _from_network(source, stated)
+        if source.is_dir() or source.suffix == ".tflite"
+        else _from_file(source, stated)
+    )
     checkpoints.write_weights_file(output, arrays, settings)
     pixels = settings["preprocessing"]
     print(f"{output}:")
-    app.report(figures | {
-        "variant": settings["variant"], "classes": len(settings["class_names"]),
-        "parameters": sum(array.size for array in arrays.values()),
-        "pixels": f"RGB in 0..255 less ({', '.join(f'{level:.4g}' for level in pixels['mean'])}), over {pixels['std']:g}; "
-                  f"{pixels['image_size']} x {pixels['image_size']} of a shorter side of {pixels['resize']}",
-        "megabytes": output.stat().st_size / 1e6}, _JSON.value)
+    app.report(
+        figures
+        | {
+            "variant": settings["variant"],
+            "classes": len(settings["class_names"]),
+            "parameters": sum(array.size for array in arrays.values()),
+            "pixels": (
+                f"RGB in 0..255 less ({', '.join(f'{level:.4g}' for level in pixels['mean'])}),"
+                f" over {pixels['std']:g}; {pixels['image_size']} x {pixels['image_size']} of a"
+                f" shorter side of {pixels['resize']}"
+            ),
+            "megabytes": output.stat().st_size / 1e6,
+        },
+        _JSON.value,
+    )
 
 
 def _numbers(flag):
@@ -94,8 +146,9 @@ def _numbers(flag):
     except ValueError:
         numbers = (math.nan,)
     if not all(map(math.isfinite, numbers)):
-        raise UserError(f"--{flag.name}={','.join(flag.value)}: give one number, or three with "
-                        "commas between.")
+        raise UserError(
+            f"--{flag.name}={','.join(flag.value)}: give one number, or three with commas between."
+        )
     return numbers
 
 
@@ -103,8 +156,10 @@ def _check_nothing_stated(source, stated):
     """Raises UserError if the flags say of a file of ours what it says itself."""
     for name, value in dataclasses.asdict(stated).items():
         if value is not None:
-            raise UserError(f"--{name} is for files of others, and {source} holds a network of "
-                            f"this project, with its settings; leave --{name} out.")
+            raise UserError(
+                f"--{name} is for files of others, and {source} holds a network of "
+                f"this project, with its settings; leave --{name} out."
+            )
 
 
 def _from_network(source, stated):
@@ -116,7 +171,11 @@ def _from_network(source, stated):
     if _LABELS.value:
         settings |= {"class_names": _class_names(len(settings["class_names"]), None)}
     shares = {name: figures[name] for name in ("top_1", "top_5") if name in figures}
-    return arrays, settings | {"source": {"file": str(source), "published": shares or None}}, {"step": network.step}
+    return (
+        arrays,
+        settings | {"source": {"file": str(source), "published": shares or None}},
+        {"step": network.step},
+    )
 
 
 def _from_file(source, stated):
@@ -128,7 +187,10 @@ def _from_file(source, stated):
         _check_nothing_stated(source, stated)
         settings = checkpoints.read_settings(source.absolute().parent.parent.parent)
         if settings is None:
-            raise UserError(f"{source} lies in no model directory, which would tell of its pixels; pass the model directory.")
+            raise UserError(
+                f"{source} lies in no model directory, which would tell of its pixels; pass the"
+                " model directory."
+            )
         if _LABELS.value:
             settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
@@ -137,7 +199,11 @@ def _from_file(source, stated):
     origin = pretrained.origin_of(source.name, sha256, known)
     figures = {"sha256": sha256}
     if known:
-        figures |= {"recognised as": known.name, "claimed top-1, top-5": f"{known.top_1}, {known.top_5}", "licence": known.licence}
+        figures |= {
+            "recognised as": known.name,
+            "claimed top-1, top-5": f"{known.top_1}, {known.top_5}",
+            "licence": known.licence,
+        }
     else:
         console.note(
             f"{source.name} is none of the published files that are known by their digests; read "
@@ -147,9 +213,13 @@ def _from_file(source, stated):
         console.note(line)
     if found.missing:
         if _LABELS.value:
-            raise UserError(f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "
-                            "and so has no classes; leave --labels out.")
-        figures |= {"missing": ", ".join(found.missing) + ": alexnet finetune makes a classifier of it"}
+            raise UserError(
+                f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "
+                "and so has no classes; leave --labels out."
+            )
+        figures |= {
+            "missing": ", ".join(found.missing) + ": alexnet finetune makes a classifier of it"
+        }
     names = [] if found.missing else _class_names(len(found.arrays["fc8/bias"]), known)
     return found.arrays, pretrained.settings_of(found, names, origin), figures
 
@@ -165,10 +235,13 @@ def _class_names(outputs, known=None):
             raise UserError(
                 f"--labels=imagenet, but {_SOURCE.value} has 1001 outputs: one of them may be a "
                 "background class, and which one the file does not say. Pass --labels=FILE, or "
-                "weights with 1000 outputs.")
+                "weights with 1000 outputs."
+            )
         if outputs != len(synsets):
-            raise UserError(f"--labels=imagenet, but {_SOURCE.value} has {outputs} outputs, not "
-                            f"{len(synsets)}; pass --labels=FILE with their names.")
+            raise UserError(
+                f"--labels=imagenet, but {_SOURCE.value} has {outputs} outputs, not "
+                f"{len(synsets)}; pass --labels=FILE with their names."
+            )
         return list(imagenet.readable(synsets))
     if _LABELS.value:
         try:
@@ -176,7 +249,10 @@ def _class_names(outputs, known=None):
         except (OSError, ValueError) as error:
             raise UserError(f"--labels={_LABELS.value} cannot be read as text ({error}).") from None
         if len(names) != outputs or not all(name.strip() for name in names):
-            raise UserError(f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each output one name.")
+            raise UserError(
+                f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each"
+                " output one name."
+            )
         imagenet.refuse_background(names)
         try:
             check_class_names(tuple(names))
@@ -184,6 +260,8 @@ def _class_names(outputs, known=None):
             raise UserError(f"--labels={_LABELS.value}: {error}.") from None
         return list(imagenet.readable(names))
     more = "; --labels=imagenet says that they are ImageNet's" * (outputs == len(synsets))
-    console.note(f"The file does not say what its {outputs} outputs are called; they are named "
-                 f"class 0 to class {outputs - 1}. --labels=FILE names them{more}.")
+    console.note(
+        f"The file does not say what its {outputs} outputs are called; they are named "
+        f"class 0 to class {outputs - 1}. --labels=FILE names them{more}."
+    )
     return [f"class {number}" for number in range(outputs)]

@@ -1,12 +1,15 @@
-"""Any data set stored once at 256 x 256, as in 2012, so that training need not scale it again; or every picture of it checked.
+"""Any data set stored once at 256 x 256, as in 2012, so that training need not scale it again; or
+every picture of it checked.
 
     alexnet prepare --dataset=imagenet2012 --output=imagenet256
     alexnet train --dataset=imagenet2012 --data_dir=imagenet256
     alexnet prepare --dataset=folder --data_dir=pictures --check
 
-AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed BMP, which nothing else here reads, are read.
+AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed BMP, which
+nothing else here reads, are read.
 
-What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that was killed continues where it was.
+What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that
+was killed continues where it was.
 """
 
 import pathlib
@@ -23,22 +26,58 @@ from alexnet_tf.errors import UserError
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
-_OUTPUT = flags.DEFINE_string("output", None, "The folder that holds the versions of what is stored.", flag_values=FLAGS)
-_VERSION = flags.DEFINE_string("version", "1.0.0", "What to store it as, three numbers; training takes the highest.", flag_values=FLAGS)
-_QUALITY = flags.DEFINE_integer("quality", 90, "Of the JPEGs that are stored.", lower_bound=1, upper_bound=100, flag_values=FLAGS)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The folder that holds the versions of what is stored.", flag_values=FLAGS
+)
+_VERSION = flags.DEFINE_string(
+    "version",
+    "1.0.0",
+    "What to store it as, three numbers; training takes the highest.",
+    flag_values=FLAGS,
+)
+_QUALITY = flags.DEFINE_integer(
+    "quality",
+    90,
+    "Of the JPEGs that are stored.",
+    lower_bound=1,
+    upper_bound=100,
+    flag_values=FLAGS,
+)
 _MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures", 10, "How many pictures that cannot be read may be left out, each named, before it stops.", lower_bound=0, flag_values=FLAGS)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the pictures kept for evaluation, where a data set has no such split.", lower_bound=0, flag_values=FLAGS)
-_CHECK = flags.DEFINE_bool("check", False, "Stores nothing: reads every picture and lists those that cannot be read, files that are not used, and "
-                           "identical files that stand in several classes or splits. Exit status 1 if any is bad.", flag_values=FLAGS)
+    "max_bad_pictures",
+    10,
+    "How many pictures that cannot be read may be left out, each named, before it stops.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+_SEED = flags.DEFINE_integer(
+    "seed",
+    0,
+    "Of the pictures kept for evaluation, where a data set has no such split.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+_CHECK = flags.DEFINE_bool(
+    "check",
+    False,
+    "Stores nothing: reads every picture and lists those that cannot be read, files that are not"
+    " used, and identical files that stand in several classes or splits. Exit status 1 if any is"
+    " bad.",
+    flag_values=FLAGS,
+)
 
 _IDENTICAL_LINES = 20  # --json has all
 
 
 def main():
     directory = None if _CHECK.value else _directory()
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _SEED.value, app.split_names(FLAGS),
-                                    suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE)
+    dataset = datasets.open_dataset(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _SEED.value,
+        app.split_names(FLAGS),
+        suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE,
+    )
     for line in dataset.notes:
         console.note(line)
     if _CHECK.value:
@@ -47,16 +86,26 @@ def main():
         console.note(f"{line}: left out")
     statistics = store.write(dataset, directory, _QUALITY.value, _MAX_BAD_PICTURES.value)
     print(f"{directory}:")
-    app.report({f"pictures, {name}": count for name, count in statistics["pictures"].items()} | {
-        "bad pictures, left out": len(statistics["bad_pictures"]),
-        "size": f"{sum(path.stat().st_size for path in directory.iterdir()) / 1e6:.1f} MB",
-        "mean": " ".join(f"{level:.3f}" for level in statistics["mean"]),
-        "colour PCA": "; ".join(" ".join(f"{level:.3f}" for level in row) for row in statistics["colour_pca"])}, _JSON.value)
+    app.report(
+        {f"pictures, {name}": count for name, count in statistics["pictures"].items()}
+        | {
+            "bad pictures, left out": len(statistics["bad_pictures"]),
+            "size": f"{sum(path.stat().st_size for path in directory.iterdir()) / 1e6:.1f} MB",
+            "mean": " ".join(f"{level:.3f}" for level in statistics["mean"]),
+            "colour PCA": "; ".join(
+                " ".join(f"{level:.3f}" for level in row) for row in statistics["colour_pca"]
+            ),
+        },
+        _JSON.value,
+    )
 
 
 def _directory():
     if not _OUTPUT.value:
-        raise UserError("Nothing to do: pass --output=DIR to store the data set there, or --check to look at every picture.")
+        raise UserError(
+            "Nothing to do: pass --output=DIR to store the data set there, or --check to look at"
+            " every picture."
+        )
     if not re.fullmatch(r"\d+\.\d+\.\d+", _VERSION.value):
         raise UserError(f"--version={_VERSION.value} is not of the form 1.0.0.")
     return pathlib.Path(_OUTPUT.value) / _VERSION.value
@@ -69,8 +118,15 @@ def _check(dataset):
         print(line)
     for names in identical[:_IDENTICAL_LINES]:
         print(f"identical, in several classes or splits: {', '.join(names)}")
-    figures = {"pictures": sum(split.examples for split in dataset.roles().values()) + len(dataset.bad_pictures), "bad": len(bad),
-                "not used": len(dataset.unused),
-                "identical in several classes or splits": sum(map(len, identical))}
-    app.report(figures, _JSON.value, {"bad": bad, "not_used": dataset.unused, "identical": identical})
+    figures = {
+        "pictures": (
+            sum(split.examples for split in dataset.roles().values()) + len(dataset.bad_pictures)
+        ),
+        "bad": len(bad),
+        "not used": len(dataset.unused),
+        "identical in several classes or splits": sum(map(len, identical)),
+    }
+    app.report(
+        figures, _JSON.value, {"bad": bad, "not_used": dataset.unused, "identical": identical}
+    )
     return 1 if bad else 0

@@ -1,11 +1,13 @@
-"""Serves an export as TensorFlow Serving does, or writes the files with which TensorFlow Serving itself serves it.
+"""Serves an export as TensorFlow Serving does, or writes the files with which TensorFlow Serving
+itself serves it.
 
     alexnet serve --saved_model=saved_models/alexnet                            # gRPC on 8500, REST on 8501
     alexnet serve --saved_model=saved_models/alexnet --emit_config=serving      # for Docker: see serving/README.md
 
-The newest version below the folder is served; a newer one takes its place as soon as it is there and has answered its warm-up
-requests. No request is lost. SIGTERM and Ctrl-C: it stops being ready and takes no new connections; clients that are connected
-are answered and told to leave; then it ends with status 143 or 130. A second one ends it at once.
+The newest version below the folder is served; a newer one takes its place as soon as it is there
+and has answered its warm-up requests. No request is lost. SIGTERM and Ctrl-C: it stops being ready
+and takes no new connections; clients that are connected are answered and told to leave; then it
+ends with status 143 or 130. A second one ends it at once.
 """
 
 import asyncio
@@ -18,7 +20,8 @@ import sys
 
 from absl import flags
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ calls the end of listening an error; what fails is raised
+# its C++ calls the end of listening an error; what fails is raised
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 from alexnet_tf.errors import UserError
@@ -31,13 +34,42 @@ else:
     _MISSING = None
 
 FLAGS = flags.FlagValues()
-_SAVED_MODEL = flags.DEFINE_string("saved_model", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS)
-_EMIT_CONFIG = flags.DEFINE_string("emit_config", None, "Writes TensorFlow Serving's files into this folder, and serves nothing.", flag_values=FLAGS)
-_MODEL_NAME = flags.DEFINE_string("model_name", "alexnet", "The name that clients ask for.", flag_values=FLAGS)
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0 for all, without encryption or passwords.", flag_values=FLAGS)
-_PORT = flags.DEFINE_integer("port", 8500, "For gRPC; 0: any.", lower_bound=0, upper_bound=65535, flag_values=FLAGS)
-_REST_API_PORT = flags.DEFINE_integer("rest_api_port", 8501, "For REST and metrics; 0: any.", lower_bound=0, upper_bound=65535, flag_values=FLAGS)
-_POLL = flags.DEFINE_float("file_system_poll_wait_seconds", 1.0, "How often to look for new versions.", lower_bound=0.01, flag_values=FLAGS)
+_SAVED_MODEL = flags.DEFINE_string(
+    "saved_model", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS
+)
+_EMIT_CONFIG = flags.DEFINE_string(
+    "emit_config",
+    None,
+    "Writes TensorFlow Serving's files into this folder, and serves nothing.",
+    flag_values=FLAGS,
+)
+_MODEL_NAME = flags.DEFINE_string(
+    "model_name", "alexnet", "The name that clients ask for.", flag_values=FLAGS
+)
+_HOST = flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "The address to listen on; 0.0.0.0 for all, without encryption or passwords.",
+    flag_values=FLAGS,
+)
+_PORT = flags.DEFINE_integer(
+    "port", 8500, "For gRPC; 0: any.", lower_bound=0, upper_bound=65535, flag_values=FLAGS
+)
+_REST_API_PORT = flags.DEFINE_integer(
+    "rest_api_port",
+    8501,
+    "For REST and metrics; 0: any.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=FLAGS,
+)
+_POLL = flags.DEFINE_float(
+    "file_system_poll_wait_seconds",
+    1.0,
+    "How often to look for new versions.",
+    lower_bound=0.01,
+    flag_values=FLAGS,
+)
 
 
 async def serve(server):
@@ -55,16 +87,29 @@ async def serve(server):
         socket = rest_api.bind(_HOST.value, _REST_API_PORT.value)
         grpc_server, port = await grpc_api.start(server, _HOST.value, _PORT.value)
     except OSError as error:
-        raise UserError(f"--host={_HOST.value} --port={_PORT.value} --rest_api_port={_REST_API_PORT.value}: one of them cannot be "
-                        f"listened on ({error.strerror or error}); pass others.") from None
+        raise UserError(
+            f"--host={_HOST.value} --port={_PORT.value} --rest_api_port={_REST_API_PORT.value}: one"
+            f" of them cannot be listened on ({error.strerror or error}); pass others."
+        ) from None
     rest = rest_api.rest_server(server)
     rest_served = asyncio.ensure_future(rest.serve(sockets=[socket]))
-    versions.logger.info("serving", extra={"fields": {
-        "model": _MODEL_NAME.value, "host": _HOST.value, "port": port, "rest_api_port": socket.getsockname()[1]}})
+    versions.logger.info(
+        "serving",
+        extra={
+            "fields": {
+                "model": _MODEL_NAME.value,
+                "host": _HOST.value,
+                "port": port,
+                "rest_api_port": socket.getsockname()[1],
+            }
+        },
+    )
     number = await stop
     versions.logger.info("stopping", extra={"fields": {"signal": number}})
     server.model.stopping = True  # who asks whether we are ready hears it before all others
-    await asyncio.gather(grpc_api.stop(grpc_server, port, versions.REQUEST_SECONDS), rest.stop(socket), rest_served)
+    await asyncio.gather(
+        grpc_api.stop(grpc_server, port, versions.REQUEST_SECONDS), rest.stop(socket), rest_served
+    )
     return number
 
 
@@ -72,15 +117,22 @@ def main():
     if _MISSING:
         raise UserError(f"{_MISSING} is not installed; pip install 'alexnet-tf[serving]'")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", _MODEL_NAME.value):
-        raise UserError(f"--model_name={_MODEL_NAME.value}: it stands in paths and configuration; use letters, digits, - and _.")
+        raise UserError(
+            f"--model_name={_MODEL_NAME.value}: it stands in paths and configuration; use letters,"
+            " digits, - and _."
+        )
     if _EMIT_CONFIG.value:
-        for path in tf_serving.write(pathlib.Path(_EMIT_CONFIG.value), _SAVED_MODEL.value, _MODEL_NAME.value):
+        for path in tf_serving.write(
+            pathlib.Path(_EMIT_CONFIG.value), _SAVED_MODEL.value, _MODEL_NAME.value
+        ):
             print(path)
         return
     monitoring.log_to_standard_error()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection is an open file
-    server = versions.Server(_MODEL_NAME.value, _SAVED_MODEL.value, _POLL.value, monitoring.Metrics())
+    server = versions.Server(
+        _MODEL_NAME.value, _SAVED_MODEL.value, _POLL.value, monitoring.Metrics()
+    )
     try:
         number = asyncio.run(serve(server))
     finally:

@@ -6,8 +6,9 @@ For this machine alone (127.0.0.1). The page needs the LiteRT web runtime, which
 checkout by `make browser`, elsewhere by `npm install @litertjs/core@2.5.3` and
 --node_modules=node_modules.
 
-The page is static: any web server may serve examples/browser instead, with the .tflite file in it as
-model.tflite. A browser lets it use threads if that server sends the two headers that this one sends.
+The page is static: any web server may serve examples/browser instead, with the .tflite file in it
+as model.tflite. A browser lets it use threads if that server sends the two headers that this one
+sends.
 """
 
 import functools
@@ -23,19 +24,37 @@ from alexnet_tf.exports import artifacts
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
-    "model", "models/shapes/alexnet.tflite", "The .tflite file that the page opens with.",
-    flag_values=FLAGS)
+    "model",
+    "models/shapes/alexnet.tflite",
+    "The .tflite file that the page opens with.",
+    flag_values=FLAGS,
+)
 _NODE_MODULES = flags.DEFINE_string(
-    "node_modules", None, "The folder node_modules in which npm has put the LiteRT web runtime; "
-    "default: the one beside the page.", flag_values=FLAGS)
+    "node_modules",
+    None,
+    "The folder node_modules in which npm has put the LiteRT web runtime; "
+    "default: the one beside the page.",
+    flag_values=FLAGS,
+)
 _PORT = flags.DEFINE_integer(
-    "port", 8000, "Of this machine, to serve on; 0: any that is free.", lower_bound=0,
-    upper_bound=65535, flag_values=FLAGS)
+    "port",
+    8000,
+    "Of this machine, to serve on; 0: any that is free.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=FLAGS,
+)
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
 # A wheel carries the page (setup.py); a checkout has it where it is edited.
-PAGE = next((page for page in (_PACKAGE / "browser", _PACKAGE.parent / "examples/browser") if page.is_dir()),
-            _PACKAGE / "browser")
+PAGE = next(
+    (
+        page
+        for page in (_PACKAGE / "browser", _PACKAGE.parent / "examples/browser")
+        if page.is_dir()
+    ),
+    _PACKAGE / "browser",
+)
 _RUNTIME = "@litertjs/core"
 
 
@@ -49,14 +68,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def translate_path(self, path):
         if path.partition("?")[0] == "/model.tflite":
             return self._model
-        inside = pathlib.Path(super().translate_path(path)).relative_to(PAGE)  # without what leads out
+        # without what leads out
+        inside = pathlib.Path(super().translate_path(path)).relative_to(PAGE)
         runtime = inside.parts[:1] == ("node_modules",)
         return str(self._node_modules.joinpath(*inside.parts[1:]) if runtime else PAGE / inside)
 
     def end_headers(self):
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        self.send_header("Cache-Control", "no-cache")  # a model that was converted again is loaded again
+        # a model that was converted again is loaded again
+        self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def log_request(self, code="-", size="-"):
@@ -67,38 +88,62 @@ class Server(http.server.ThreadingHTTPServer):
     """Closes its sockets with its `with` block."""
 
     def __init__(self, model, port, node_modules=None):
-        """Raises UserError if the page is not complete, `model` is not a file of ours, or the port is taken."""
+        """Raises UserError if the page is not complete, `model` is not a file of ours, or the port
+        is taken.
+        """
         try:
             artifacts.Tflite(pathlib.Path(model).read_bytes(), model)
         except OSError as error:
-            raise UserError(f"--model={model} cannot be read ({error.strerror}); alexnet convert writes one.") from None
+            raise UserError(
+                f"--model={model} cannot be read ({error.strerror}); alexnet convert writes one."
+            ) from None
         node_modules = pathlib.Path(node_modules or PAGE / "node_modules").absolute()
         _check_runtime(node_modules)
         try:
-            super().__init__(("127.0.0.1", port),
-                             functools.partial(Handler, model=str(model), node_modules=node_modules))
+            super().__init__(
+                ("127.0.0.1", port),
+                functools.partial(Handler, model=str(model), node_modules=node_modules),
+            )
         except OSError as error:
-            raise UserError(f"--port={port} cannot be listened on ({error.strerror}); pass another, or 0 for any that is free.") from None
+            raise UserError(
+                f"--port={port} cannot be listened on ({error.strerror}); pass another, or 0 for"
+                " any that is free."
+            ) from None
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exception(), ConnectionError):  # a browser that leaves in the middle of a file may do so
+        # a browser that leaves in the middle of a file may do so
+        if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def _check_runtime(node_modules):
-    """Raises UserError unless the folder holds the runtime, in the version that the page is pinned to."""
+    """Raises UserError unless the folder holds the runtime, in the version that the page is pinned
+    to.
+    """
     pinned = json.loads((PAGE / "package.json").read_text())["dependencies"][_RUNTIME]
     try:
         found = json.loads((node_modules / _RUNTIME / "package.json").read_text())["version"]
     except (OSError, ValueError, KeyError):
-        bring = "run make browser" if (PAGE.parent.parent / "Makefile").exists() else (
-            f"run npm install {_RUNTIME}@{pinned} in any folder, and pass its node_modules as --node_modules")
+        bring = (
+            "run make browser"
+            if (PAGE.parent.parent / "Makefile").exists()
+            else (
+                f"run npm install {_RUNTIME}@{pinned} in any folder, and pass its node_modules as"
+                " --node_modules"
+            )
+        )
         raise UserError(f"{node_modules} does not hold the LiteRT web runtime; {bring}.") from None
     if found != pinned:
-        raise UserError(f"--node_modules={node_modules} holds {_RUNTIME} {found}, but the page needs {pinned}.")
+        raise UserError(
+            f"--node_modules={node_modules} holds {_RUNTIME} {found}, but the page needs {pinned}."
+        )
 
 
 def main():
     with Server(_MODEL.value, _PORT.value, _NODE_MODULES.value) as server:
-        print(f"http://127.0.0.1:{server.server_port}/ shows the page, with {_MODEL.value}; Ctrl-C ends it.", flush=True)
+        print(
+            f"http://127.0.0.1:{server.server_port}/ shows the page, with {_MODEL.value}; Ctrl-C"
+            " ends it.",
+            flush=True,
+        )
         server.serve_forever()

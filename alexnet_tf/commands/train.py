@@ -28,24 +28,69 @@ _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
 _TRAINING = app.define_training(
-    FLAGS, None, "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more",
-    epochs=90, schedule="plateau", patience=0)
-_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet: see docs/variants.md.", flag_values=FLAGS)
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Input side in pixels; default: the variant's own.", lower_bound=1, flag_values=FLAGS)
-_DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.5, "Share of fc6's and fc7's units.", lower_bound=0.0, upper_bound=0.99, flag_values=FLAGS)
+    FLAGS,
+    None,
+    "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more",
+    epochs=90,
+    schedule="plateau",
+    patience=0,
+)
+_VARIANT = flags.DEFINE_enum(
+    "variant", "paper", list(VARIANTS), "Which AlexNet: see docs/variants.md.", flag_values=FLAGS
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size",
+    None,
+    "Input side in pixels; default: the variant's own.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+_DROPOUT_RATE = flags.DEFINE_float(
+    "dropout_rate",
+    0.5,
+    "Share of fc6's and fc7's units.",
+    lower_bound=0.0,
+    upper_bound=0.99,
+    flag_values=FLAGS,
+)
 _INIT = flags.DEFINE_enum(
-    "init", "source2012", ["source2012", "variant"],
-    "Initial weights of --variant=paper and half: source2012 is 0.03 in conv3 to conv5, as was run; variant is the paper's text, "
-    "0.01 in all layers. The other variants have their own.", flag_values=FLAGS)
+    "init",
+    "source2012",
+    ["source2012", "variant"],
+    "Initial weights of --variant=paper and half: source2012 is 0.03 in conv3 to conv5, as was run;"
+    " variant is the paper's text, 0.01 in all layers. The other variants have their own.",
+    flag_values=FLAGS,
+)
 _TOWER_DEVICES = flags.DEFINE_list(
-    "tower_devices", None, "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without XLA.", flag_values=FLAGS)
+    "tower_devices",
+    None,
+    "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without"
+    " XLA.",
+    flag_values=FLAGS,
+)
 _COLOUR_NOISE = flags.DEFINE_float(
-    "colour_noise", None, "Standard deviation of a picture's shifts along the principal components of the training colours, as "
-    "a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at 67/91.", lower_bound=0.0, upper_bound=1.0, flag_values=FLAGS)
+    "colour_noise",
+    None,
+    "Standard deviation of a picture's shifts along the principal components of the training"
+    " colours, as a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at"
+    " 67/91.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=FLAGS,
+)
 _DATA_SERVICE = flags.DEFINE_list(
-    "data_service", [], "Where pictures are prepared: addresses of alexnet data-service, as grpc://host:5050, with "
-    "commas between; default: in this process.", flag_values=FLAGS)
-_DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "The same bits every time on the same machine; not with --xla=on.", flag_values=FLAGS)
+    "data_service",
+    [],
+    "Where pictures are prepared: addresses of alexnet data-service, as grpc://host:5050, with "
+    "commas between; default: in this process.",
+    flag_values=FLAGS,
+)
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "The same bits every time on the same machine; not with --xla=on.",
+    flag_values=FLAGS,
+)
 
 
 def main():
@@ -53,8 +98,10 @@ def main():
     try:
         _train(strategy)
     except tf.errors.ResourceExhaustedError as error:
-        raise UserError(f"Out of memory with --batch_size={_BATCH_SIZE.value} ({' '.join(error.message.split())[:120]}); use a "
-                        "smaller one.") from None
+        raise UserError(
+            f"Out of memory with --batch_size={_BATCH_SIZE.value}"
+            f" ({' '.join(error.message.split())[:120]}); use a smaller one."
+        ) from None
     except tf.errors.OpError as error:
         devices.leave_lost_workers(strategy, error)
         raise
@@ -62,63 +109,119 @@ def main():
 
 def _train(strategy):
     replicas, batch_size, model_dir, chief = (
-        strategy.num_replicas_in_sync, _BATCH_SIZE.value, _MODEL_DIR.value, devices.is_chief(strategy))
+        strategy.num_replicas_in_sync,
+        _BATCH_SIZE.value,
+        _MODEL_DIR.value,
+        devices.is_chief(strategy),
+    )
     devices.check_divides(batch_size, replicas)
-    stored, identity, dataset = devices.together(strategy, lambda: _open(model_dir, batch_size, chief))
+    stored, identity, dataset = devices.together(
+        strategy, lambda: _open(model_dir, batch_size, chief)
+    )
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     learning_rate = _learning_rate(batch_size)
     with strategy.scope():
-        model = build_model(_VARIANT.value, len(dataset.class_names), identity["image_size"], _DROPOUT_RATE.value,
-                            jobs.initial_stddev(_VARIANT.value, _INIT.value), _TOWER_DEVICES.value)
-        optimizer = SGD2012(learning_rate, _TRAINING.momentum.value, _TRAINING.weight_decay.value, _TRAINING.bias_rate.value)
+        model = build_model(
+            _VARIANT.value,
+            len(dataset.class_names),
+            identity["image_size"],
+            _DROPOUT_RATE.value,
+            jobs.initial_stddev(_VARIANT.value, _INIT.value),
+            _TOWER_DEVICES.value,
+        )
+        optimizer = SGD2012(
+            learning_rate,
+            _TRAINING.momentum.value,
+            _TRAINING.weight_decay.value,
+            _TRAINING.bias_rate.value,
+        )
     if _TOWER_DEVICES.value:
         devices.place_towers(model, _TOWER_DEVICES.value)
     if chief:
         console.note(
-            f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)} classes; {dataset.name}: "
-            f"{dataset.describe()}; "
-            f"{replicas} replica(s), {_PRECISION.value}, rate {learning_rate:g}")
-    plan = app.plan(_TRAINING, batch_size=batch_size, learning_rate=learning_rate, xla=_xla(), colour_noise=_colour_noise(),
-                    data_service=tuple(_DATA_SERVICE.value), init=_INIT.value if jobs.has_init(_VARIANT.value) else "")
+            f"{_VARIANT.value}: {model.count_params():,} parameters, {len(dataset.class_names)}"
+            f" classes; {dataset.name}: {dataset.describe()}; {replicas} replica(s),"
+            f" {_PRECISION.value}, rate {learning_rate:g}"
+        )
+    plan = app.plan(
+        _TRAINING,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        xla=_xla(),
+        colour_noise=_colour_noise(),
+        data_service=tuple(_DATA_SERVICE.value),
+        init=_INIT.value if jobs.has_init(_VARIANT.value) else "",
+    )
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
-    pixels = (Preprocessing(**stored["preprocessing"]) if stored
-              else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"]))
+    pixels = (
+        Preprocessing(**stored["preprocessing"])
+        if stored
+        else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"])
+    )
     settings = run_settings.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
-    figures = loop.train(strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings)
+    figures = loop.train(
+        strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
+    )
     if dataset.chose():
-        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(strategy, model, pixels, dataset.test, batch_size)
+        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(
+            strategy, model, pixels, dataset.test, batch_size
+        )
     if chief:
         print(f"{model_dir}:")
         app.report(figures, _JSON.value)
 
 
 def _open(model_dir, batch_size, chief):
-    """(settings stored in `model_dir` or None, what cannot change on the way, the Dataset). Raises UserError if they clash."""
+    """(settings stored in `model_dir` or None, what cannot change on the way, the Dataset).
+
+    Raises UserError if they clash.
+    """
     image_size = jobs.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
     if math.isnan(_TRAINING.learning_rate.value or 0.0):
-        raise UserError("--learning_rate=nan is no number; pass one, or leave it out for the variant's.")
+        raise UserError(
+            "--learning_rate=nan is no number; pass one, or leave it out for the variant's."
+        )
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
     stored = checkpoints.read_settings(model_dir)
     if stored and "pretrained_sha256" in stored:
-        raise UserError(f"--model_dir={model_dir} holds a fine-tuned model; go on with alexnet finetune, or pass "
-                        "another --model_dir.")
-    identity = {"variant": _VARIANT.value, "image_size": image_size, "dropout_rate": _DROPOUT_RATE.value, "dataset": _DATASET.value,
-                "batch_size": batch_size, "seed": _TRAINING.seed.value}
+        raise UserError(
+            f"--model_dir={model_dir} holds a fine-tuned model; go on with alexnet finetune, or"
+            " pass another --model_dir."
+        )
+    identity = {
+        "variant": _VARIANT.value,
+        "image_size": image_size,
+        "dropout_rate": _DROPOUT_RATE.value,
+        "dataset": _DATASET.value,
+        "batch_size": batch_size,
+        "seed": _TRAINING.seed.value,
+    }
     checkpoints.check_same(model_dir, stored, identity)
     seen = record.read(model_dir)
-    dataset = datasets.open_dataset(_DATASET.value, _DATA_DIR.value, _TRAINING.seed.value, app.split_names(FLAGS),
-                                    app.is_choosing(_TRAINING), seen)
+    dataset = datasets.open_dataset(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _TRAINING.seed.value,
+        app.split_names(FLAGS),
+        app.is_choosing(_TRAINING),
+        seen,
+    )
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:
-        raise UserError(f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures; use a smaller one.")
+        raise UserError(
+            f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures;"
+            " use a smaller one."
+        )
     changes = record.check_goes_on(model_dir, seen, dataset) if stored else None
-    bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence)
+    bad_pictures.tell_of_opening(
+        dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence
+    )
     if changes and chief:
         console.note(changes)
     return stored, identity, dataset
@@ -127,10 +230,19 @@ def _open(model_dir, batch_size, chief):
 def _strategy():
     if _DETERMINISTIC.value:
         if _TRAINING.xla.value == "on":
-            raise UserError("--deterministic does not go with --xla=on, which has no deterministic gradient of max pooling.")
+            raise UserError(
+                "--deterministic does not go with --xla=on, which has no deterministic gradient of"
+                " max pooling."
+            )
         tf.config.experimental.enable_op_determinism()
     if _TOWER_DEVICES.value:
-        return devices.across_towers(_TOWER_DEVICES.value, _VARIANT.value, _DISTRIBUTION.value, _REPLICAS.value, _TRAINING.xla.value)
+        return devices.across_towers(
+            _TOWER_DEVICES.value,
+            _VARIANT.value,
+            _DISTRIBUTION.value,
+            _REPLICAS.value,
+            _TRAINING.xla.value,
+        )
     return devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
 
 
@@ -140,11 +252,17 @@ def _xla():
 
 def _learning_rate(batch_size):
     if batch_size > 1024:
-        console.note(f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS, which Keras does not "
-                     "have; expect to lose accuracy.")
+        console.note(
+            f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS,"
+            " which Keras does not have; expect to lose accuracy."
+        )
     given = _TRAINING.learning_rate.value
     return jobs.default_rate(_VARIANT.value, batch_size) if given is None else given
 
 
 def _colour_noise():
-    return VARIANTS[_VARIANT.value].get("colour_noise", 0.0) if _COLOUR_NOISE.value is None else _COLOUR_NOISE.value
+    return (
+        VARIANTS[_VARIANT.value].get("colour_noise", 0.0)
+        if _COLOUR_NOISE.value is None
+        else _COLOUR_NOISE.value
+    )

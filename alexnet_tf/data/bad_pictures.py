@@ -7,13 +7,15 @@ from alexnet_tf.errors import UserError
 _MOST_TOLD = 20  # bad pictures, at a time: a damaged file of records may lose thousands
 
 
-
 def refuse_bad_pictures(count, most, faults):
-    """Raises UserError for more than `most` pictures that cannot be read, of which `faults` describe some."""
+    """Raises UserError for more than `most` pictures that cannot be read, of which `faults`
+    describe some.
+    """
     if count > most:
-        raise UserError(f"{count} pictures cannot be read, more than max_bad_pictures={most}: {', '.join(faults[:3])}. Replace "
-                        "them or take them out, or allow more.")
-
+        raise UserError(
+            f"{count} pictures cannot be read, more than max_bad_pictures={most}:"
+            f" {', '.join(faults[:3])}. Replace them or take them out, or allow more."
+        )
 
 
 def tell_bad_pictures(split, numbers, note):
@@ -24,20 +26,24 @@ def tell_bad_pictures(split, numbers, note):
     return faults
 
 
-
 def tell_of_opening(dataset, most, note):
-    """Tells what was found when `dataset` was opened. Raises UserError if more than `most` of its pictures cannot be read."""
+    """Tells what was found when `dataset` was opened.
+
+    Raises UserError if more than `most` of its pictures cannot be read.
+    """
     refuse_bad_pictures(len(dataset.bad_pictures), most, dataset.bad_pictures)
     for line in (*dataset.notes, *dataset.bad_pictures[:_MOST_TOLD]):
         note(line)
 
 
-
 class BadPictures:
-    """Pictures that cannot be read, each told and counted once, those that were left out at the start included."""
+    """Pictures that cannot be read, each told and counted once, those that were left out at the
+    start included.
+    """
 
     def __init__(self, dataset, most, numbers, note, union):
-        """`numbers` are those of the training pictures that have been told already; `union` joins the sets of all workers.
+        """`numbers` are those of the training pictures that have been told already; `union` joins
+        the sets of all workers.
 
         Raises UserError for more than `most`.
         """
@@ -53,12 +59,21 @@ class BadPictures:
         return f", {len(self)} bad pictures" if len(self) else ""
 
     def add(self, numbers):
-        """Remembers "bad" of a batch of pipeline.training_batches, a list of tensors; none is read from its device yet."""
+        """Remembers "bad" of a batch of pipeline.training_batches, a list of tensors; none is read
+        from its device yet.
+        """
         self._unread += numbers
 
     def check(self):
-        """Tells of new ones in what was added, all workers at the same step. Raises UserError when there are too many."""
-        numbers = set(np.concatenate(self._unread).tolist()) - {-1} - self._numbers if self._unread else set()
+        """Tells of new ones in what was added, all workers at the same step.
+
+        Raises UserError when there are too many.
+        """
+        numbers = (
+            set(np.concatenate(self._unread).tolist()) - {-1} - self._numbers
+            if self._unread
+            else set()
+        )
         self._unread = []
         new = self._union(numbers)
         self._numbers |= new

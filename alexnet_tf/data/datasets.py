@@ -17,10 +17,15 @@ from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 
 
-def open_dataset(name: str, data_dir: str | os.PathLike | None = None, seed: int = 0,
-                 names: SplitNames = USUAL, choosing: bool = False,
-                 seen: record.Record | None = None,
-                 suffixes: tuple = pictures.SUFFIXES) -> Dataset:
+def open_dataset(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+    names: SplitNames = USUAL,
+    choosing: bool = False,
+    seen: record.Record | None = None,
+    suffixes: tuple = pictures.SUFFIXES,
+) -> Dataset:
     """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name,
     prepared on first use.
 
@@ -32,17 +37,27 @@ def open_dataset(name: str, data_dir: str | os.PathLike | None = None, seed: int
     Raises UserError, before any long work, if there is nothing to read.
     """
     opened = _open(
-        name, data_dir, lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes),
+        name,
+        data_dir,
+        lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes),
         lambda builder, statistics: tfds.dataset_to_train_on(
-            name, builder, statistics, names, choosing, seen))
+            name, builder, statistics, names, choosing, seen
+        ),
+    )
     # The folder is to be found again from any other.
     folder = str(pathlib.Path(data_dir).absolute()) if data_dir else None
     return dataclasses.replace(
-        opened, opened_with={"dataset": name, "data_dir": folder, "seed": seed})
+        opened, opened_with={"dataset": name, "data_dir": folder, "seed": seed}
+    )
 
 
-def open_evaluation(name: str, data_dir: str | os.PathLike | None, class_names: tuple, records=(),
-                    names: SplitNames = USUAL) -> Dataset:
+def open_evaluation(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    class_names: tuple,
+    records=(),
+    names: SplitNames = USUAL,
+) -> Dataset:
     """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
     it needs no training split.
 
@@ -52,8 +67,12 @@ def open_evaluation(name: str, data_dir: str | os.PathLike | None, class_names: 
     """
     seen = record.union(records)
     return _open(
-        name, data_dir, lambda: folders.open_evaluation(data_dir, class_names, seen, names),
-        lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen), training=False)
+        name,
+        data_dir,
+        lambda: folders.open_evaluation(data_dir, class_names, seen, names),
+        lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen),
+        training=False,
+    )
 
 
 def _open(name, data_dir, open_folder, open_builder, training=True):

@@ -15,8 +15,8 @@ from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
 _UNLABELLED = (
-    "holds pictures and no class folders; to be judged by, pictures lie in folders that are called as "
-    "their classes"
+    "holds pictures and no class folders; to be judged by, pictures lie in folders that are called"
+    " as their classes"
 )
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
@@ -64,7 +64,10 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
 
 
 def open_evaluation(data_dir, class_names, seen, names=USUAL):
-    """The Dataset of a folder that is to judge networks of these classes: see datasets.open_evaluation."""
+    """The Dataset of a folder that is to judge networks of these classes:
+
+    see datasets.open_evaluation.
+    """
     root = _root(data_dir)
     layout = _Layout(root, names)
     folder = layout.test or layout.validation
@@ -85,8 +88,9 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
             fresh = (~trained_on & ~known).sum()
             part = part.where(~trained_on).named(HELD_OUT_SPLIT)
             notes.append(
-                f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)} "
-                f"pictures were trained on and are left out; {known.sum()} that were held out and {fresh} that are new are judged."
+                f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)}"
+                f" pictures were trained on and are left out; {known.sum()} that were held out and"
+                f" {fresh} that are new are judged."
             )
     notes += _not_evaluated(class_names, part) + layout.notes()
     return Dataset(
@@ -132,9 +136,10 @@ def list_pictures(paths, class_names=()):
         [_label_around(os.path.abspath(file), top, class_names) for file, top in zip(files, tops)],
         np.int64,
     )
-    return split_of_files(
-        "pictures", np.array(names, object), labels, pictures.identities(names)
-    ), files
+    return (
+        split_of_files("pictures", np.array(names, object), labels, pictures.identities(names)),
+        files,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,7 +267,11 @@ class _Layout:
             self._add_beside(self.root)
 
     def _usual(self, folders, named):
-        """{role: folder} of those that hold class folders and have the usual names of roles that are not `named`."""
+        """{role:
+
+        folder} of those that hold class folders and have the usual names of roles that are not
+        `named`.
+        """
         found = {}
         for path in folders:
             role = role_of(path.name)
@@ -271,7 +280,7 @@ class _Layout:
             if role in found:
                 raise UserError(
                     f"{self.root} holds both {found[role].name}/ and {path.name}/; say which is "
-                    f"meant: "
+                    "meant: "
                     f"{role}_split={found[role].name} or {role}_split={path.name}."
                 )
             found[role] = path
@@ -332,15 +341,17 @@ class _Layout:
         if len(classes) < 2 and own:
             raise UserError(
                 f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a "
-                f"classifier needs at least 2. "
+                "classifier needs at least 2. "
                 "Is data_dir= one level too high or too low?"
             )
         if not classes:
             raise UserError(
                 f"{folder} {_UNLABELLED}."
                 if self._holds_picture(folder)
-                else f"{folder} holds no picture"
-                f"{self._but_others(folder)}; pass a folder of class folders."
+                else (
+                    f"{folder} holds no picture"
+                    f"{self._but_others(folder)}; pass a folder of class folders."
+                )
             )
         _check_names(folder, classes)
         places = range(len(classes)) if own else _places(folder, classes, class_names)
@@ -431,7 +442,10 @@ def _named(root, folders, role, name):
 
 
 def _check_names(folder, classes):
-    """Raises UserError for folders that cannot be classes: their names are not text or the same, or splits lie in them."""
+    """Raises UserError for folders that cannot be classes:
+
+    their names are not text or the same, or splits lie in them.
+    """
     alike = {}
     for path in classes:
         if (
@@ -439,7 +453,7 @@ def _check_names(folder, classes):
         ):  # a surrogate stands for a byte that is no UTF-8
             raise UserError(
                 f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be "
-                f"printed; rename it."
+                "printed; rename it."
             )
         other = alike.setdefault(plain(path.name).casefold(), path)
         if other is not path:
@@ -455,7 +469,10 @@ def _check_names(folder, classes):
 
 
 def _places(folder, classes, class_names):
-    """The place of each class folder among `class_names`. Raises UserError for one that is not there."""
+    """The place of each class folder among `class_names`.
+
+    Raises UserError for one that is not there.
+    """
     places = {name: place for place, name in enumerate(class_names)}
     folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
     found = []
@@ -499,7 +516,10 @@ def _label_around(file, top, class_names):
 
 
 def _divide(root, train, test, seed, seen, notes):
-    """(the _Part to train on, the one held out). Raises UserError if there is nothing to hold out."""
+    """(the _Part to train on, the one held out).
+
+    Raises UserError if there is nothing to hold out.
+    """
     held = record.divide(train.labels, train.identities, HELD_OUT, seed, seen)
     missing = "no validation split" if test else "no evaluation split (val/, validation/, test/)"
     if not held.any():
@@ -515,7 +535,7 @@ def _divide(root, train, test, seed, seen, notes):
     if empty:
         raise UserError(
             f"{root}: all pictures of {train.class_names[min(empty)]} were held out from the "
-            f"training and none is left to "
+            "training and none is left to "
             "train on; add some, or pass another model_dir=."
         )
     what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
@@ -544,7 +564,7 @@ def _also_trained_on(train, part):
         return []
     return [
         f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, "
-        f"first "
+        "first "
         f"{pictures.shown(part.files[both[0]])}: what is right of them says little."
     ]
 

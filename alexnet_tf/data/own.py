@@ -33,23 +33,32 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
         counts.append(np.bincount(labels, minlength=len(class_names)))
         digests.append(digest)
         splits.append(_split(name, records, len(labels)))
-    return Dataset("tf.data", class_names, *splits, hashlib.sha256("".join(digests).encode()).hexdigest(),
-                   class_counts=tuple(counts[0].tolist()),
-                   opened_with={"dataset": None, "data_dir": None, "seed": 0})
+    return Dataset(
+        "tf.data",
+        class_names,
+        *splits,
+        hashlib.sha256("".join(digests).encode()).hexdigest(),
+        class_counts=tuple(counts[0].tolist()),
+        opened_with={"dataset": None, "data_dir": None, "seed": 0},
+    )
 
 
 def _check_kind(name, records):
     spec = records.element_spec
-    wanted = ("each record has to be (image, label): uint8 [height, width, 1 or 3] or the bytes of a "
-              "picture file, and an integer; not batched")
+    wanted = (
+        "each record has to be (image, label): uint8 [height, width, 1 or 3] or the bytes of a "
+        "picture file, and an integer; not batched"
+    )
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise UserError(f"{name}={spec} does not fit: {wanted}.")
     image, label = spec
     is_file = image.dtype == tf.string and image.shape.rank == 0
     is_image = image.dtype == tf.uint8 and image.shape.rank == 3 and image.shape[-1] in (1, 3, None)
     if not (is_file or is_image) or not label.dtype.is_integer or label.shape.rank != 0:
-        raise UserError(f"{name} has records of {image.dtype.name} {image.shape} and "
-                        f"{label.dtype.name} {label.shape}; {wanted}.")
+        raise UserError(
+            f"{name} has records of {image.dtype.name} {image.shape} and "
+            f"{label.dtype.name} {label.shape}; {wanted}."
+        )
 
 
 def _read(name, records, classes):
@@ -63,18 +72,24 @@ def _read(name, records, classes):
     if not labels:
         raise UserError(f"{name} has no record; pass one or more.")
     if not 0 <= min(labels) <= max(labels) < classes:
-        raise UserError(f"{name} has labels from {min(labels)} to {max(labels)} for {classes} class names; "
-                        f"labels are 0 to {classes - 1}.")
+        raise UserError(
+            f"{name} has labels from {min(labels)} to {max(labels)} for {classes} class names; "
+            f"labels are 0 to {classes - 1}."
+        )
     again = itertools.starmap(_content, records.take(_COMPARED).as_numpy_iterator())
     if list(again) != first:
-        raise UserError(f"{name} has another order, or other images, each time that it is read; leave out "
-                        "shuffle and random changes: the training shuffles, and takes augment= and crop=.")
+        raise UserError(
+            f"{name} has another order, or other images, each time that it is read; leave out "
+            "shuffle and random changes: the training shuffles, and takes augment= and crop=."
+        )
     return np.array(labels), digest.hexdigest()
 
 
 def _content(image, label):
     shape = getattr(image, "shape", ())
-    return repr((shape, int(label))).encode() + (image if isinstance(image, bytes) else image.tobytes())
+    return repr((shape, int(label))).encode() + (
+        image if isinstance(image, bytes) else image.tobytes()
+    )
 
 
 def split_of_contents(name: str, contents: list[bytes]) -> Split:
@@ -94,11 +109,18 @@ def _split(name, records, examples):
         numbered = records.enumerate().map(record, num_parallel_calls=tf.data.AUTOTUNE)
         if epoch_seed is None:
             return numbered
-        return numbered.shuffle(min(examples, _SHUFFLED), seed=epoch_seed,
-                                reshuffle_each_iteration=False)
+        return numbered.shuffle(
+            min(examples, _SHUFFLED), seed=epoch_seed, reshuffle_each_iteration=False
+        )
 
     def stub_of(picture):
         return records.enumerate().skip(picture).take(1).map(record)
 
-    return Split(name, examples, stubs, lambda stub: stub, stub_of,
-                 lambda picture: pictures.shown(f"record {picture} of {name}"))
+    return Split(
+        name,
+        examples,
+        stubs,
+        lambda stub: stub,
+        stub_of,
+        lambda picture: pictures.shown(f"record {picture} of {name}"),
+    )

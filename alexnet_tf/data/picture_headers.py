@@ -1,19 +1,23 @@
 """What a picture file would cost to decode, from its headers alone, without decoding any of it.
 
-A file of a few hundred kilobytes may claim frames of gigabytes, or scans that hold a core for minutes; and a header may itself be
-made of millions of parts. So this reader takes a bounded number of steps, and decoders are given only what it has let pass.
+A file of a few hundred kilobytes may claim frames of gigabytes, or scans that hold a core for
+minutes; and a header may itself be made of millions of parts. So this reader takes a bounded number
+of steps, and decoders are given only what it has let pass.
 """
 
 import dataclasses
 import re
 import struct
 
-MAX_PARTS = 200_000  # segments, chunks and sub-blocks of a file: a GIF of 48 MB has as many, and nothing else comes near
+# segments, chunks and sub-blocks of a file: a GIF of 48 MB has as many, and nothing else comes near
+MAX_PARTS = 200_000
 MAX_SCANS = 500  # of a JPEG. Encoders write 10 or so; what libjpeg-turbo's own fuzzers take is 500
-MAX_TEXTS = 8  # compressed ones in a PNG: libpng inflates each and keeps it, up to 8 MB from 8 kB, in 50 ms
+# compressed ones in a PNG: libpng inflates each and keeps it, up to 8 MB from 8 kB, in 50 ms
+MAX_TEXTS = 8
 _SCANS_OF_A_PIXEL = 10  # a progressive JPEG as encoders write it
 
-# Of a JPEG: what ends the data of a scan. FF 00 is an FF in the data, and FF D0 to FF D7 are restarts within it.
+# Of a JPEG: what ends the data of a scan. FF 00 is an FF in the data, and FF D0 to FF D7 are
+# restarts within it.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _WINDOW = 2**20  # bytes that are searched at once: the search lets no other thread of Python run
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -21,7 +25,10 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """`pixels` are those that a decoder has to hold or to go over: of all frames, and a JPEG's once for every ten scans."""
+    """`pixels` are those that a decoder has to hold or to go over:
+
+    of all frames, and a JPEG's once for every ten scans.
+    """
 
     format: str
     pixels: int
@@ -30,10 +37,16 @@ class Cost:
 def cost(picture):
     """The Cost of the bytes of a JPEG, PNG, GIF, BMP or WebP file, or None for other bytes.
 
-    Raises ValueError, with the reason, for a file whose headers have more parts than those of any honest one. What a header says is
-    not checked beyond that: a file that is damaged has a cost like others, and the decoder refuses it.
+    Raises ValueError, with the reason, for a file whose headers have more parts than those of any
+    honest one. What a header says is not checked beyond that: a file that is damaged has a cost
+    like others, and the decoder refuses it.
     """
-    for start, read in ((b"\xff\xd8\xff", _jpeg), (b"\x89PNG\r\n\x1a\n", _png), (b"GIF8", _gif), (b"BM", _bmp)):
+    for start, read in (
+        (b"\xff\xd8\xff", _jpeg),
+        (b"\x89PNG\r\n\x1a\n", _png),
+        (b"GIF8", _gif),
+        (b"BM", _bmp),
+    ):
         if picture.startswith(start):
             break
     else:
@@ -49,7 +62,8 @@ def cost(picture):
 def _jpeg(picture):
     """Pixels of the largest frame, once for every ten scans."""
     pixels, scans, position = 0, picture.count(b"\xff\xda"), 2
-    exact = scans > _SCANS_OF_A_PIXEL  # what stands in other segments, or behind the picture, may look like scans
+    # what stands in other segments, or behind the picture, may look like scans
+    exact = scans > _SCANS_OF_A_PIXEL
     if exact:
         scans = 0
     for _ in range(MAX_PARTS):
@@ -68,7 +82,7 @@ def _jpeg(picture):
             scans += 1
             if scans > MAX_SCANS:
                 raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
-        position += int.from_bytes(picture[position:position + 2])
+        position += int.from_bytes(picture[position : position + 2])
     else:
         raise ValueError(f"a JPEG of more than {MAX_PARTS} segments")
     return pixels * max(1, -(-scans // _SCANS_OF_A_PIXEL))
@@ -88,7 +102,7 @@ def _png(picture):
     width, height = struct.unpack_from(">II", picture, 16)
     position, texts = 8, 0
     for _ in range(MAX_PARTS):
-        kind = picture[position + 4:position + 8]
+        kind = picture[position + 4 : position + 8]
         if len(kind) < 4 or kind == b"IEND":
             break
         if kind == b"zTXt":
@@ -97,7 +111,7 @@ def _png(picture):
             texts += picture[picture.find(b"\0", position + 8) + 1] == 1
         if texts > MAX_TEXTS:
             raise ValueError(f"a PNG of more than {MAX_TEXTS} compressed texts")
-        position += 12 + int.from_bytes(picture[position:position + 4])
+        position += 12 + int.from_bytes(picture[position : position + 4])
     else:
         raise ValueError(f"a PNG of more than {MAX_PARTS} chunks")
     return width * height
@@ -109,7 +123,9 @@ def _gif(picture):
     position, pixels, parts = 13 + _palette(flags), 0, 0
     while position < len(picture) and picture[position] != 0x3B:
         if picture[position] == 0x2C:
-            left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", picture, position + 1)
+            left, top, frame_width, frame_height, flags = struct.unpack_from(
+                "<HHHHB", picture, position + 1
+            )
             width, height = max(width, left + frame_width), max(height, top + frame_height)
             pixels += frame_width * frame_height
             position += 11 + _palette(flags)
@@ -141,7 +157,10 @@ def _webp(picture):
     canvas = frames = 0
     position = 12
     for _ in range(MAX_PARTS):
-        kind, size = picture[position:position + 4], int.from_bytes(picture[position + 4:position + 8], "little")
+        kind, size = (
+            picture[position : position + 4],
+            int.from_bytes(picture[position + 4 : position + 8], "little"),
+        )
         if len(kind) < 4:
             break
         begin = position + 8
@@ -163,5 +182,7 @@ def _webp(picture):
 
 def _webp_size(picture, position):
     """Width times height, each stored in three bytes and as one less."""
-    width, height = (int.from_bytes(picture[at:at + 3], "little") + 1 for at in (position, position + 3))
+    width, height = (
+        int.from_bytes(picture[at : at + 3], "little") + 1 for at in (position, position + 3)
+    )
     return width * height

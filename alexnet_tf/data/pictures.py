@@ -27,8 +27,15 @@ _MANY = 20_000  # files, of which reading all takes long enough to be shown
 
 # Endings that say nothing, or what programs disagree on: the content says what the file is.
 _BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")
-_MAGIC = {".jpg": b"\xff\xd8\xff", ".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8", ".bmp": b"BM", ".webp": b"RIFF"}
-_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")  # archivers and file servers lay them down
+_MAGIC = {
+    ".jpg": b"\xff\xd8\xff",
+    ".png": b"\x89PNG\r\n\x1a\n",
+    ".gif": b"GIF8",
+    ".bmp": b"BM",
+    ".webp": b"RIFF",
+}
+# archivers and file servers lay them down
+_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")
 
 
 def is_hidden(name: bytes) -> bool:
@@ -54,7 +61,11 @@ def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
 
     for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
         been.add(os.path.realpath(here))  # a link may lead back up
-        inner[:] = sorted(name for name in inner if not is_hidden(name) and os.path.realpath(os.path.join(here, name)) not in been)
+        inner[:] = sorted(
+            name
+            for name in inner
+            if not is_hidden(name) and os.path.realpath(os.path.join(here, name)) not in been
+        )
         for name in files:
             if not is_hidden(name):
                 path = os.path.join(here, name)
@@ -80,7 +91,12 @@ def _is_picture(path, suffixes):
 
 
 def identities(files) -> np.ndarray:
-    """uint64: the record.identity of each of `files`, which reads them whole. 0 for one that cannot be read now."""
+    """uint64:
+
+    the record.identity of each of `files`, which reads them whole. 0 for one that cannot be read
+    now.
+    """
+
     def identity(file):
         try:
             with open(file, "rb") as stream:
@@ -88,8 +104,10 @@ def identities(files) -> np.ndarray:
         except OSError:
             return 0
 
-    with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool, console.progress(
-            len(files), "know pictures", hidden=len(files) < _MANY) as bar:
+    with (
+        concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool,
+        console.progress(len(files), "know pictures", hidden=len(files) < _MANY) as bar,
+    ):
         known = []
         for number in pool.map(identity, files):
             known.append(number)
@@ -100,20 +118,24 @@ def identities(files) -> np.ndarray:
 def examine(files, by_pillow=False):
     """Sizes of `files` in bytes, and for each what is wrong with it, or None: two lists.
 
-    With `by_pillow`, what `through_pillow` reads is sound. Looks at each file's first and last bytes,
-    which takes about 30 microseconds a file; one that looks odd is decoded. So damage between the two
-    is not found here.
+    With `by_pillow`, what `through_pillow` reads is sound. Looks at each file's first and last
+    bytes, which takes about 30 microseconds a file; one that looks odd is decoded. So damage
+    between the two is not found here.
     """
     sizes, faults = [], []
     with concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool:
         for file, (size, fault, odd) in zip(files, pool.map(_look_at, files)):
             sizes.append(size)
-            faults.append(fault or (odd and fault_of(tf.io.read_file, file, by_pillow=by_pillow)) or None)
+            faults.append(
+                fault or (odd and fault_of(tf.io.read_file, file, by_pillow=by_pillow)) or None
+            )
     return sizes, faults
 
 
 def _look_at(file):
-    """(size in bytes, what is wrong or None, whether it looks unlike a whole JPEG, PNG, GIF or WebP file)."""
+    """(size in bytes, what is wrong or None, whether it looks unlike a whole JPEG, PNG, GIF or WebP
+    file).
+    """
     try:
         kind = os.stat(file).st_mode
         if not stat.S_ISREG(kind):  # opening a pipe would wait for ever
@@ -128,30 +150,43 @@ def _look_at(file):
     whole_jpeg = head.startswith(b"\xff\xd8\xff") and tail.endswith(b"\xff\xd9")
     whole_png = head.startswith(b"\x89PNG") and tail[4:8] == b"IEND"
     whole_gif = head.startswith(b"GIF8") and tail.endswith(b"\0;")
-    whole_webp = head.startswith(b"RIFF") and head.endswith(b"WEBP") and int.from_bytes(head[4:8], "little") + 8 <= size
+    whole_webp = (
+        head.startswith(b"RIFF")
+        and head.endswith(b"WEBP")
+        and int.from_bytes(head[4:8], "little") + 8 <= size
+    )
     return size, None, not (whole_jpeg or whole_png or whole_gif or whole_webp)
 
 
 def fault_of(read, *arguments, by_pillow=False):
-    """What is wrong with the picture whose bytes `read(*arguments)` returns, or None; `by_pillow` as in `examine`."""
+    """What is wrong with the picture whose bytes `read(*arguments)` returns, or None; `by_pillow`
+    as in `examine`.
+    """
     try:
         picture = read(*arguments)
         preprocessing.decode(picture)
     except tf.errors.OpError as error:
-        if by_pillow and error.error_code == tf.errors.INVALID_ARGUMENT and through_pillow(picture.numpy()) is not None:
+        if (
+            by_pillow
+            and error.error_code == tf.errors.INVALID_ARGUMENT
+            and through_pillow(picture.numpy()) is not None
+        ):
             return None
         return reason(error)
     return None
 
 
 def through_pillow(picture: bytes) -> bytes | None:
-    """A file that `decoding.decode` does not read, AVIF, HEIC, TIFF, JPEG 2000 or a compressed BMP, as one that it does.
+    """A file that `decoding.decode` does not read, AVIF, HEIC, TIFF, JPEG 2000 or a compressed BMP,
+    as one that it does.
 
-    The same pixels: turned upright, on white, 16 bits cut to the upper 8. None if Pillow cannot read it either, for want of a
-    plugin too, if it holds numbers that have no such range, or more than decoding.LARGEST_PICTURE pixels.
+    The same pixels: turned upright, on white, 16 bits cut to the upper 8. None if Pillow cannot
+    read it either, for want of a plugin too, if it holds numbers that have no such range, or more
+    than decoding.LARGEST_PICTURE pixels.
     """
     try:
         import pillow_heif
+
         pillow_heif.register_heif_opener()
     except ImportError:
         pass  # HEIC is refused by name
@@ -159,7 +194,8 @@ def through_pillow(picture: bytes) -> bytes | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pixels, which are counted here, and of odd tags
             Image.init()
-            known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]  # one without its plugin would be an error
+            # one without its plugin would be an error
+            known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
             image = Image.open(io.BytesIO(picture), formats=known)
             if image.width * image.height > decoding.LARGEST_PICTURE or image.mode in ("I", "F"):
                 return None
@@ -179,7 +215,8 @@ def through_pillow(picture: bytes) -> bytes | None:
 def reason(error):
     """What an error of TensorFlow says, in a few words."""
     text = error.message.split("[Op:")[0].split("\n\t [[")[0].strip()
-    if text.startswith("Graph execution error"):  # then comes where the graph was made, and last what is wrong
+    # then comes where the graph was made, and last what is wrong
+    if text.startswith("Graph execution error"):
         text = text.splitlines()[-1]
     text = re.sub(r".*Summarized data: b'(.*)'", r"\1", " ".join(text.split()))
     text = re.sub(r".*assertion failed: \[(.*?)\]( \[\[.*)?", r"\1", text)

@@ -1,7 +1,8 @@
 """Records to batches, one function for training and one for evaluation. Batches hold uint8 images.
 
-The order of the pictures is a function of (seed, epoch) and what is done to a picture of (seed, epoch, picture): training that
-starts again at step n sees what it would have seen, with nothing stored but n.
+The order of the pictures is a function of (seed, epoch) and what is done to a picture of (seed,
+epoch, picture): training that starts again at step n sees what it would have seen, with nothing
+stored but n.
 """
 
 import enum
@@ -16,9 +17,13 @@ from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
-_BEGAN_ANEW = "A data service began anew, with the first pictures; start the training again: it goes on from its checkpoint."
+_BEGAN_ANEW = (
+    "A data service began anew, with the first pictures; start the training again: it goes on from"
+    " its checkpoint."
+)
 _CONNECT_SECONDS = 10
-_NEIGHBOURS = 40  # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
+# pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
+_NEIGHBOURS = 40
 
 
 class Way(enum.Enum):
@@ -33,19 +38,31 @@ class PictureError(UserError):
     """A picture cannot be read by the way that was tried."""
 
 
-def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALONE, services=(), way=Way.GUARDED, crop=None):
-    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad": int64 [batch_size]} from step
-    `first_step` on.
+def training_batches(
+    split,
+    pixels,
+    batch_size,
+    seed,
+    first_step=0,
+    context=_ALONE,
+    services=(),
+    way=Way.GUARDED,
+    crop=None,
+):
+    """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad":
+    int64 [batch_size]} from step `first_step` on.
 
-    An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch differ between epochs,
-    because the order does. `pixels` is a Preprocessing. `context` is what `distribute` passes: a batch is then one replica's
-    part of `batch_size`. Where a picture cannot be read, "bad" holds its number, -1 elsewhere; image and label are those of a
-    picture near it that can: that is the `way` GUARDED.
+    An epoch holds `split.examples // batch_size` whole batches; the few pictures that fill no batch
+    differ between epochs, because the order does. `pixels` is a Preprocessing. `context` is what
+    `distribute` passes: a batch is then one replica's part of `batch_size`. Where a picture cannot
+    be read, "bad" holds its number, -1 elsewhere; image and label are those of a picture near it
+    that can: that is the `way` GUARDED.
 
-    `crop(image, pixels, seed)`, from uint8 [height, width, 3] to uint8 [s, s, c], takes the place of preprocessing.random_crop;
-    its randomness belongs to `seed`, int64 [2].
+    `crop(image, pixels, seed)`, from uint8 [height, width, 3] to uint8 [s, s, c], takes the place
+    of preprocessing.random_crop; its randomness belongs to `seed`, int64 [2].
 
-    With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same batches in the same order.
+    With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same
+    batches in the same order.
     """
     steps_per_epoch = split.examples // batch_size
     first_epoch, steps_done = divmod(first_step, steps_per_epoch)
@@ -53,24 +70,36 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
     def one_epoch(epoch):
         stubs = split.stubs(seed + epoch).take(steps_per_epoch * batch_size)
         done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
-        stubs = _share(stubs.skip(done), batch_size, context)  # skipped and shared out before they are read
+        # skipped and shared out before they are read
+        stubs = _share(stubs.skip(done), batch_size, context)
         return stubs.map(lambda stub: stub | {"epoch": epoch})
 
     def prepare(stub, cut):
         record = split.load(stub)
-        picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])  # odd ones belong to random_crop
-        return {"image": cut(record["image"], pixels, picture_seed), "label": record["label"], "bad": stub["bad"]}
+        # odd ones belong to random_crop
+        picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])
+        return {
+            "image": cut(record["image"], pixels, picture_seed),
+            "label": record["label"],
+            "bad": stub["bad"],
+        }
 
     def otherwise(stub):
         near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
         neighbours = tf.data.Dataset.from_tensor_slices(near).flat_map(split.stub_of)
-        neighbours = neighbours.map(lambda other: other | {"epoch": stub["epoch"], "bad": stub["picture"]})
+        neighbours = neighbours.map(
+            lambda other: other | {"epoch": stub["epoch"], "bad": stub["picture"]}
+        )
         return neighbours.map(functools.partial(prepare, cut=from_any))
 
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    from_any = functools.partial(_decode_and_crop, crop=crop) if crop else preprocessing.decode_random_crop
+    from_any = (
+        functools.partial(_decode_and_crop, crop=crop) if crop else preprocessing.decode_random_crop
+    )
     cut = preprocessing.random_crop_of_jpeg if way is Way.JPEG and not crop else from_any
-    one = _guarded(functools.partial(prepare, cut=cut), otherwise if way is Way.GUARDED or services else None)
+    one = _guarded(
+        functools.partial(prepare, cut=cut), otherwise if way is Way.GUARDED or services else None
+    )
     if services:
         return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
     return _prepared_batches(stubs, one, batch_size, context)
@@ -79,40 +108,73 @@ def training_batches(split, pixels, batch_size, seed, first_step=0, context=_ALO
 def _decode_and_crop(picture, pixels, seed, crop):
     """The crop of a user's own, checked: uint8 [image_size, image_size, channels]."""
     image = crop(preprocessing.decode(picture), pixels, seed)
-    return tf.ensure_shape(tf.cast(image, tf.uint8), [pixels.image_size, pixels.image_size, pixels.channels])
+    return tf.ensure_shape(
+        tf.cast(image, tf.uint8), [pixels.image_size, pixels.image_size, pixels.channels]
+    )
 
 
 def _from_services(services, stubs, prepare, rows):
-    """Batches of `rows`, the k-th prepared by the service k modulo their number. An error if one begins anew."""
+    """Batches of `rows`, the k-th prepared by the service k modulo their number.
+
+    An error if one begins anew.
+    """
+
     def of_service(number, address):
         share = stubs.batch(rows).shard(len(services), number).unbatch()
-        batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(rows, drop_remainder=True)
-        return batches.enumerate().apply(tf.data.experimental.service.distribute(
-            tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None))
+        batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(
+            rows, drop_remainder=True
+        )
+        return batches.enumerate().apply(
+            tf.data.experimental.service.distribute(
+                tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None
+            )
+        )
 
     parts = [of_service(number, address) for number, address in enumerate(services)]
-    batches = tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True)
-    return batches.enumerate().map(functools.partial(checked_order, len(services))).prefetch(tf.data.AUTOTUNE)
+    batches = tf.data.Dataset.choose_from_datasets(
+        parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True
+    )
+    return (
+        batches.enumerate()
+        .map(functools.partial(checked_order, len(services)))
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def checked_order(services, number, numbered_batch):
-    """The `number`-th batch of all, of `numbered_batch`: (its number among those of its service, it).
+    """The `number`-th batch of all, of `numbered_batch`: (its number among those of its service,
+    it).
 
     An error where a service counts from 0 again.
     """
     number_there, batch = numbered_batch
-    with tf.control_dependencies([tf.debugging.Assert(number_there == number // services, [_BEGAN_ANEW])]):
+    with tf.control_dependencies(
+        [tf.debugging.Assert(number_there == number // services, [_BEGAN_ANEW])]
+    ):
         return tf.nest.map_structure(tf.identity, batch)
 
 
-def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preprocessing.central_crop, view=0, seed=0, first_step=0,
-                       way=Way.GUARDED):
-    """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32 [batch_size].
+def evaluation_batches(
+    split,
+    pixels,
+    batch_size,
+    context=_ALONE,
+    crop=preprocessing.central_crop,
+    view=0,
+    seed=0,
+    first_step=0,
+    way=Way.GUARDED,
+):
+    """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32
+    [batch_size].
 
-    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or odd batch. A picture that
-    cannot be read is black and of weight 0, unless `way` makes it an error. `first_step` batches are left out. `pixels` may be a tuple of Preprocessings: "image" is then a tuple too, each cropped
-    from the decoded picture by `crop(image, pixels)`. Views 1, 2, ... are crops as in training instead, drawn from `seed`.
+    The last batch is filled up with pictures of weight 0, so that no replica ever gets an empty or
+    odd batch. A picture that cannot be read is black and of weight 0, unless `way` makes it an
+    error. `first_step` batches are left out. `pixels` may be a tuple of Preprocessings: "image" is
+    then a tuple too, each cropped from the decoded picture by `crop(image, pixels)`. Views 1, 2,
+    ... are crops as in training instead, drawn from `seed`.
     """
+
     def weigh(number, stub):
         return stub | {"weight": tf.cast(number < split.examples, tf.float32)}
 
@@ -122,7 +184,9 @@ def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preproces
     def crops(images, picture):
         drawn = tf.stack([seed + view * 2**32, picture * 2])
         cut = functools.partial(preprocessing.random_crop, seed=drawn) if view else crop
-        return tf.nest.map_structure(lambda each: cut(images[sizes.index(each.resize)], each), pixels)
+        return tf.nest.map_structure(
+            lambda each: cut(images[sizes.index(each.resize)], each), pixels
+        )
 
     def decode(stub):
         record = split.load(stub)
@@ -130,17 +194,30 @@ def evaluation_batches(split, pixels, batch_size, context=_ALONE, crop=preproces
         return stub | {"image": images, "label": record["label"]}
 
     def otherwise(stub):
-        black = {"image": (tf.zeros([1, 1, 3], tf.uint8),) * len(sizes), "label": tf.constant(0, tf.int64)}
-        return tf.data.Dataset.from_tensors(stub | black | {"weight": tf.constant(0.0), "bad": stub["picture"]})
+        black = {
+            "image": (tf.zeros([1, 1, 3], tf.uint8),) * len(sizes),
+            "label": tf.constant(0, tf.int64),
+        }
+        return tf.data.Dataset.from_tensors(
+            stub | black | {"weight": tf.constant(0.0), "bad": stub["picture"]}
+        )
 
     decoded = _guarded(decode, otherwise if way is Way.GUARDED else None)
 
     @tf.autograph.experimental.do_not_convert
     def prepare(stub):
         row = decoded(stub)
-        return {"image": crops(row["image"], row["picture"])} | {key: row[key] for key in ("label", "weight", "bad")}
+        return {"image": crops(row["image"], row["picture"])} | {
+            key: row[key] for key in ("label", "weight", "bad")
+        }
 
-    stubs = split.stubs(None).repeat().enumerate().map(weigh).take(-(-split.examples // batch_size) * batch_size)
+    stubs = (
+        split.stubs(None)
+        .repeat()
+        .enumerate()
+        .map(weigh)
+        .take(-(-split.examples // batch_size) * batch_size)
+    )
     stubs = stubs.skip(first_step * batch_size)
     return _prepared_batches(_share(stubs, batch_size, context), prepare, batch_size, context)
 
@@ -154,13 +231,19 @@ def check_reachable(addresses):
         try:
             socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise UserError(f"data_service={address} does not answer ({error}); start python -m alexnet_tf.data_service "
-                            "there.") from None
+            raise UserError(
+                f"data_service={address} does not answer ({error}); start python -m"
+                " alexnet_tf.data_service there."
+            ) from None
 
 
 def distribute(strategy, make_batches):
-    """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on this worker."""
-    return iter(strategy.distribute_datasets_from_function(lambda context: make_batches(context=context)))
+    """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on
+    this worker.
+    """
+    return iter(
+        strategy.distribute_datasets_from_function(lambda context: make_batches(context=context))
+    )
 
 
 def resilient_training(strategy, split, make_batches, step, guarded):
@@ -198,11 +281,17 @@ def _next(batches, split):
         return next(batches)
     except StopIteration:
         raise UserError(_BEGAN_ANEW) from None
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.FailedPreconditionError) as error:
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+        tf.errors.FailedPreconditionError,
+    ) as error:
         if _BEGAN_ANEW in error.message:
             raise UserError(_BEGAN_ANEW) from None
         reason = " ".join(error.message.split())[-300:]
-        raise PictureError(f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}") from None
+        raise PictureError(
+            f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}"
+        ) from None
 
 
 def _share(stubs, batch_size, context):
@@ -214,12 +303,16 @@ def _share(stubs, batch_size, context):
 
 
 def _guarded(prepare, otherwise):
-    """A function of a stub: what `prepare` makes of it, its "bad" being -1, or, where that raises, the first of the dataset
-    `otherwise(stub)` that is no error. Without `otherwise` the error stays one.
+    """A function of a stub: what `prepare` makes of it, its "bad" being -1, or, where that raises,
+    the first of the dataset `otherwise(stub)` that is no error. Without `otherwise` the error stays
+    one.
 
-    A dataset of one element, whose errors are passed over: it costs 0.2 to 0.9 ms a picture, the more the larger the function.
+    A dataset of one element, whose errors are passed over: it costs 0.2 to 0.9 ms a picture, the
+    more the larger the function.
     """
-    @tf.autograph.experimental.do_not_convert  # nothing to convert, and half the time of building it
+
+    # nothing to convert, and half the time of building it
+    @tf.autograph.experimental.do_not_convert
     def guarded(stub):
         stub = stub | {"bad": tf.constant(-1, tf.int64)}
         if not otherwise:
@@ -234,7 +327,9 @@ def _guarded(prepare, otherwise):
 def _prepared_batches(stubs, prepare, batch_size, context):
     # Deterministic although parallel: the order is part of the result.
     dataset = stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(
+        context.get_per_replica_batch_size(batch_size), drop_remainder=True
+    ).prefetch(tf.data.AUTOTUNE)
 
 
 def channel_mean(split, pixels, pictures=1024):
@@ -243,29 +338,41 @@ def channel_mean(split, pixels, pictures=1024):
 
 
 def channel_statistics(split, pixels, pictures=1024):
-    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see `colour_statistics`."""
+    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle:
+
+    see `colour_statistics`.
+    """
     # What cannot be read is counted when training comes to it.
     crops = central_crops(split, split.stubs(tf.constant(0, tf.int64)).take(pictures), pixels)
     return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops.as_numpy_iterator()))
 
 
 def central_crops(split, stubs, pixels):
-    """A tf.data.Dataset of (uint8 central crop [image_size, image_size, c], label) of each of `stubs` of `split`, in their order.
+    """A tf.data.Dataset of (uint8 central crop [image_size, image_size, c], label) of each of
+    `stubs` of `split`, in their order.
 
     What cannot be read is left out.
     """
+
     def prepare(stub):
         record = split.load(stub)
-        return preprocessing.central_crop(preprocessing.decode(record["image"], pixels.resize), pixels), record["label"]
+        return (
+            preprocessing.central_crop(
+                preprocessing.decode(record["image"], pixels.resize), pixels
+            ),
+            record["label"],
+        )
 
     return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
 
 
 def pixel_moments(image):
-    """Sums over the pixels of a uint8 [height, width, c]: float64 [c + 1, c + 1], of the products of the levels and of a leading 1.
+    """Sums over the pixels of a uint8 [height, width, c]: float64 [c + 1, c + 1], of the products
+    of the levels and of a leading 1.
 
-    So [0, 0] counts pixels, [0, 1:] sums levels and [1:, 1:] their products. Moments of many pictures are added; up to 2**53 (two
-    million pictures of 256 x 256) every sum is exact, so that neither order nor grouping changes a bit.
+    So [0, 0] counts pixels, [0, 1:] sums levels and [1:, 1:] their products. Moments of many
+    pictures are added; up to 2**53 (two million pictures of 256 x 256) every sum is exact, so that
+    neither order nor grouping changes a bit.
     """
     levels = np.ones([image.size // image.shape[-1], image.shape[-1] + 1])
     levels[:, 1:] = image.reshape(-1, image.shape[-1])
@@ -273,11 +380,13 @@ def pixel_moments(image):
 
 
 def colour_statistics(moments):
-    """(mean [c], colour PCA [c, c]) of pixels whose `pixel_moments` these are, as lists of floats in 0..255.
+    """(mean [c], colour PCA [c, c]) of pixels whose `pixel_moments` these are, as lists of floats
+    in 0..255.
 
-    Row i of the PCA is the eigenvector of the channels' covariance with the i-th largest eigenvalue, its largest component
-    positive, times its standard deviation, the square root of that eigenvalue, as in the 2012 source (the paper says eigenvalue).
-    A sum of the rows, each times a N(0, 1) number, has the covariance of the pixels.
+    Row i of the PCA is the eigenvector of the channels' covariance with the i-th largest
+    eigenvalue, its largest component positive, times its standard deviation, the square root of
+    that eigenvalue, as in the 2012 source (the paper says eigenvalue). A sum of the rows, each
+    times a N(0, 1) number, has the covariance of the pixels.
     """
     mean = moments[0, 1:] / moments[0, 0]
     variances, vectors = np.linalg.eigh(moments[1:, 1:] / moments[0, 0] - np.outer(mean, mean))

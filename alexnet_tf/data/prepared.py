@@ -1,12 +1,12 @@
 """A prepared TFDS data set as a directory, and what `alexnet prepare` lays beside its records:
 
-    dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
-    NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}
-    statistics.json                                       of the training split's pixels, all counted once, in 0..255, R G B:
-        "mean"          [3]
-        "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as pipeline.colour_statistics gives them
-    identities.npz                                        uint64 by split, of the picture that each record was made of: record.py
-    mean_image.npy                                        float32 [256, 256, 3], the mean picture of the training split
+dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
+NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}
+statistics.json                                       of the training split's pixels, all counted once, in 0..255, R G B:
+    "mean"          [3]
+    "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as pipeline.colour_statistics gives them
+identities.npz                                        uint64 by split, of the picture that each record was made of: record.py
+mean_image.npy                                        float32 [256, 256, 3], the mean picture of the training split
 """
 
 import itertools
@@ -24,11 +24,18 @@ STATISTICS, MEAN_IMAGE, IDENTITIES = "statistics.json", "mean_image.npy", "ident
 
 
 def find(data_dir):
-    """The directory of a prepared data set: `data_dir`, or its newest version's folder (1.0.0, ...); None if there is neither."""
+    """The directory of a prepared data set:
+
+    `data_dir`, or its newest version's folder (1.0.0, ...); None if there is neither.
+    """
     root = pathlib.Path(data_dir)
     versions = [path for path in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-    newest_first = sorted(versions, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True)
-    return next((path for path in (root, *newest_first) if (path / "dataset_info.json").is_file()), None)
+    newest_first = sorted(
+        versions, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True
+    )
+    return next(
+        (path for path in (root, *newest_first) if (path / "dataset_info.json").is_file()), None
+    )
 
 
 def has_identities(builder) -> bool:
@@ -37,7 +44,11 @@ def has_identities(builder) -> bool:
 
 
 def read_identities(builder) -> dict[str, np.ndarray]:
-    """{split: uint64 [pictures]}, empty where the data set does not bring them. Raises UserError where they are damaged."""
+    """{split:
+
+    uint64 [pictures]}, empty where the data set does not bring them. Raises UserError where they
+    are damaged.
+    """
     if not has_identities(builder):
         return {}
     path = pathlib.Path(builder.data_dir) / IDENTITIES
@@ -47,8 +58,12 @@ def read_identities(builder) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         found = {}
     if {name: array.shape for name, array in found.items()} != {
-            name: (split.num_examples,) for name, split in builder.info.splits.items()}:
-        raise UserError(f"{path} does not hold a number for each picture of each split; prepare the data set anew.")
+        name: (split.num_examples,) for name, split in builder.info.splits.items()
+    }:
+        raise UserError(
+            f"{path} does not hold a number for each picture of each split; prepare the data set"
+            " anew."
+        )
     return found
 
 
@@ -57,22 +72,34 @@ def shard_starts(builder) -> dict[str, tuple[str, int]]:
     starts = {}
     for name, split in builder.info.splits.items():
         begins = np.cumsum([0, *split.shard_lengths])
-        starts |= {pathlib.Path(file).name: (name, int(begin)) for file, begin in zip(split.filenames, begins)}
+        starts |= {
+            pathlib.Path(file).name: (name, int(begin))
+            for file, begin in zip(split.filenames, begins)
+        }
     return starts
 
 
 def read_statistics(directory):
-    """{"mean": [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError for other numbers."""
+    """{"mean":
+
+    [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError for other
+    numbers.
+    """
     path = directory / STATISTICS
     if not path.is_file():
         return None
     try:
         stored = json.loads(path.read_text())
-        statistics = {"mean": [float(level) for level in stored["mean"]],
-                      "colour_pca": [[float(level) for level in row] for row in stored["colour_pca"]]}
+        statistics = {
+            "mean": [float(level) for level in stored["mean"]],
+            "colour_pca": [[float(level) for level in row] for row in stored["colour_pca"]],
+        }
     except (OSError, ValueError, TypeError, KeyError):
         statistics = {"mean": [], "colour_pca": []}
     rows = [statistics["mean"], *statistics["colour_pca"]]
     if [len(row) for row in rows] != [3] * 4 or not all(map(math.isfinite, itertools.chain(*rows))):
-        raise UserError(f"{path} does not hold a mean of 3 and a colour_pca of 3 x 3 numbers; prepare the data set anew.")
+        raise UserError(
+            f"{path} does not hold a mean of 3 and a colour_pca of 3 x 3 numbers; prepare the data"
+            " set anew."
+        )
     return statistics

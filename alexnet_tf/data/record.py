@@ -123,7 +123,7 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
         if HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
             raise UserError(
                 f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
-                f"out when its "
+                "out when its "
                 "training began; restore it from a copy, or pass another model_dir= to begin anew."
             )
         return None
@@ -135,13 +135,13 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
             raise UserError(
                 f"model_dir={model_dir}: {len(moved)} of the pictures of {split.name}, first "
                 f"{split.name_of(moved[0])}, are ones that this model was trained on; move them "
-                f"back, "
+                "back, "
                 "or pass another model_dir= to begin anew."
             )
     if not record.has_seen(here.trained).any():
         raise UserError(
             f"model_dir={model_dir} was trained on {len(record.trained)} pictures, of which none "
-            f"is "
+            "is "
             f"among the {len(here.trained)} that are to be trained on now; pass the data set "
             "that it was trained on, or another model_dir=."
         )
@@ -156,7 +156,7 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
         f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
         f"{new} "
         f"are new; it goes on with {dataset.train.examples} to train. What was held out stays held "
-        f"out."
+        "out."
     )
 
 
@@ -192,7 +192,10 @@ def divide(
 
 
 def _lots(identities, seed):
-    """A number in 0..1 for each, float64: that of the mixer of SplitMix64, by which all bits of the seed count."""
+    """A number in 0..1 for each, float64:
+
+    that of the mixer of SplitMix64, by which all bits of the seed count.
+    """
     mixed = identities.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)

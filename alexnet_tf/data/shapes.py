@@ -4,8 +4,9 @@
     import alexnet_tf.data.shapes                        # registers the builder
     records = tfds.load("shapes", split="train")    # drawn on first use, in seconds
 
-A class is a shape and a texture ("striped star"), so neither alone tells it. Size, place, rotation, colours, lighting,
-background and clutter are drawn independently of the class; clutter and background never carry a texture.
+A class is a shape and a texture ("striped star"), so neither alone tells it. Size, place, rotation,
+colours, lighting, background and clutter are drawn independently of the class; clutter and
+background never carry a texture.
 """
 
 import concurrent.futures
@@ -21,7 +22,8 @@ TEXTURES = ("checked", "plain", "rayed", "ringed", "striped")
 CLASS_NAMES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
 TRAIN_PICTURES, TEST_PICTURES = 4400, 1000
 
-# Drawing is seeded by (seed, split, index): each picture is the same wherever and in whatever order it is drawn.
+# Drawing is seeded by (seed, split, index): each picture is the same wherever and in whatever order
+# it is drawn.
 _SEED = 2012
 _SPLITS = ("train", "test")
 _SHORTEST_SIDE, _LONGEST_SIDE = 144, 288
@@ -29,35 +31,51 @@ _SUPERSAMPLING = 2  # masks are drawn this much larger and scaled down, which sm
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the `shapes` data set: features `image` (JPEG, uint8, 3 channels) and `label` (0..9)."""
+    """TFDS builder of the `shapes` data set:
+
+    features `image` (JPEG, uint8, 3 channels) and `label` (0..9).
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Two shapes in five textures."}
 
     def _info(self):
         return self.dataset_info_from_configs(
-            description="Drawn pictures of ten classes: two shapes in five textures, cluttered, lit and coloured at random.",
-            features=tfds.features.FeaturesDict({
-                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-            }),
+            description=(
+                "Drawn pictures of ten classes: two shapes in five textures, cluttered, lit and"
+                " coloured at random."
+            ),
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+                }
+            ),
             supervised_keys=("image", "label"),
-            disable_shuffling=True,  # the index is drawn as the class is: balanced, and in a fixed order
+            # the index is drawn as the class is: balanced, and in a fixed order
+            disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        return {"train": self._generate_examples("train", TRAIN_PICTURES),
-                "test": self._generate_examples("test", TEST_PICTURES)}
+        return {
+            "train": self._generate_examples("train", TRAIN_PICTURES),
+            "test": self._generate_examples("test", TEST_PICTURES),
+        }
 
     def _generate_examples(self, split, pictures):
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            for index, jpeg in enumerate(pool.map(lambda index: draw_jpeg(split, index), range(pictures))):
+            for index, jpeg in enumerate(
+                pool.map(lambda index: draw_jpeg(split, index), range(pictures))
+            ):
                 yield index, {"image": io.BytesIO(jpeg), "label": index % len(CLASS_NAMES)}
 
 
 def draw_jpeg(split, index):
-    """Draws picture `index` of `split`; its class is `index % 10`. Returns the bytes of a JPEG file."""
+    """Draws picture `index` of `split`; its class is `index % 10`.
+
+    Returns the bytes of a JPEG file.
+    """
     rng = np.random.default_rng([_SEED, _SPLITS.index(split), index])
     texture, shape = CLASS_NAMES[index % len(CLASS_NAMES)].split()
     width, height = (int(side) for side in rng.integers(_SHORTEST_SIDE, _LONGEST_SIDE + 1, 2))
@@ -66,14 +84,18 @@ def draw_jpeg(split, index):
     # The object lies within the central square, which is what evaluation looks at.
     shorter = min(width, height)
     side = int(rng.uniform(0.6, 0.95) * shorter)
-    left, top = ([width, height] - np.array([shorter, shorter])) // 2 + rng.integers(0, shorter - side + 1, 2)
+    left, top = ([width, height] - np.array([shorter, shorter])) // 2 + rng.integers(
+        0, shorter - side + 1, 2
+    )
     mask = _shape_mask(rng, shape, side)[..., None]
-    box = canvas[top:top + side, left:left + side]
+    box = canvas[top : top + side, left : left + side]
     box[...] = box * (1 - mask) + _texture(rng, texture, side) * mask
     canvas = _light(rng, canvas)
 
     jpeg = io.BytesIO()
-    Image.fromarray(canvas.clip(0, 255).astype(np.uint8)).save(jpeg, "JPEG", quality=int(rng.integers(70, 96)))
+    Image.fromarray(canvas.clip(0, 255).astype(np.uint8)).save(
+        jpeg, "JPEG", quality=int(rng.integers(70, 96))
+    )
     return jpeg.getvalue()
 
 
@@ -85,7 +107,10 @@ def _cloud(rng, width, height):
 
 
 def _clutter(rng, canvas):
-    """Draws plain lines, polygons and ellipses over the background: edges and corners that belong to no class."""
+    """Draws plain lines, polygons and ellipses over the background:
+
+    edges and corners that belong to no class.
+    """
     image = Image.fromarray(canvas.astype(np.uint8))
     draw = ImageDraw.Draw(image)
     width, height = image.size
@@ -109,7 +134,11 @@ def _shape_mask(rng, shape, side):
     radius = side * _SUPERSAMPLING / 2
     image = Image.new("L", (side * _SUPERSAMPLING,) * 2)
     draw = ImageDraw.Draw(image)
-    angle, squeeze, direction = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0), rng.uniform(0, np.pi)
+    angle, squeeze, direction = (
+        rng.uniform(0, 2 * np.pi),
+        rng.uniform(0.8, 1.0),
+        rng.uniform(0, np.pi),
+    )
 
     stretch = _rotation(direction) @ np.diag([1.0, squeeze]) @ _rotation(angle)
 
@@ -131,7 +160,9 @@ def _texture(rng, texture, side):
     """Two contrasting colours in a pattern of random period and direction, float32 [side, side, 3]."""
     period = rng.uniform(0.12, 0.24) * side
     y, x = (axis.astype(np.float32) for axis in np.ogrid[0:side, 0:side])
-    (a, b), (c, d) = (_rotation(rng.uniform(0, 2 * np.pi)) * (2 * np.pi / period)).astype(np.float32)
+    (a, b), (c, d) = (_rotation(rng.uniform(0, 2 * np.pi)) * (2 * np.pi / period)).astype(
+        np.float32
+    )
     wave = np.sin(a * x + b * y)
     if texture == "checked":
         wave = wave * np.sin(c * x + d * y) * 2
@@ -141,7 +172,8 @@ def _texture(rng, texture, side):
         wave = np.sin(np.arctan2(y - side / 2, x - side / 2) * rng.integers(6, 11)) * 2
     elif texture == "plain":
         wave = np.ones_like(wave)
-    ink = ((wave * period / 4 + 0.5).clip(0, 1))[..., None]  # a ramp of about two pixels smooths the edge
+    # a ramp of about two pixels smooths the edge
+    ink = ((wave * period / 4 + 0.5).clip(0, 1))[..., None]
     dark = rng.uniform(0, 95, 3)
     first, second = rng.permutation([dark, dark + rng.uniform(95, 160, 3)])
     return first.astype(np.float32) * ink + second.astype(np.float32) * (1 - ink)
@@ -150,8 +182,12 @@ def _texture(rng, texture, side):
 def _light(rng, canvas):
     """A light falling from one side, an overall exposure and sensor noise."""
     height, width, _ = canvas.shape
-    y, x = np.ogrid[-1:1:height * 1j, -1:1:width * 1j]
-    direction, strength, exposure = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.4), rng.uniform(0.6, 1.1)
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    direction, strength, exposure = (
+        rng.uniform(0, 2 * np.pi),
+        rng.uniform(0, 0.4),
+        rng.uniform(0.6, 1.1),
+    )
     fall = exposure * (1 + strength * (np.cos(direction) * x + np.sin(direction) * y))
     noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(0, 8))
     return canvas * fall[..., None].astype(np.float32) + noise

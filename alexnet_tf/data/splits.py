@@ -1,7 +1,7 @@
 """A split of a data set: its pictures, in order or shuffled, as records.
 
-A record is {"image": bytes of a picture file, "label": int64 in 0..classes-1, "picture": int64 number
-within its split}.
+A record is {"image": bytes of a picture file, "label": int64 in 0..classes-1, "picture": int64
+number within its split}.
 """
 
 import contextlib
@@ -20,9 +20,10 @@ OPEN_FILES = 16
 class Split:
     """One split of `examples` pictures.
 
-    `stubs(epoch_seed)` is a tf.data.Dataset of what `load` turns into records: cheap to skip, and without errors, whatever is
-    wrong with the files. Without a seed (None) the order is fixed; with one (an int64 scalar tensor) it is a shuffle that
-    depends on the seed alone. `load` raises a tf.errors.OpError for a picture that is gone or damaged in its record.
+    `stubs(epoch_seed)` is a tf.data.Dataset of what `load` turns into records: cheap to skip, and
+    without errors, whatever is wrong with the files. Without a seed (None) the order is fixed; with
+    one (an int64 scalar tensor) it is a shuffle that depends on the seed alone. `load` raises a
+    tf.errors.OpError for a picture that is gone or damaged in its record.
     """
 
     name: str
@@ -31,7 +32,8 @@ class Split:
     load: callable
     stub_of: callable  # picture number -> a tf.data.Dataset of its stub
     name_of: callable  # picture number -> what to call the picture in a message
-    identities: np.ndarray | None = None  # uint64 [examples], by which a picture is known: record.py
+    # uint64 [examples], by which a picture is known: record.py
+    identities: np.ndarray | None = None
 
     def read(self, epoch_seed):
         """A tf.data.Dataset of records, in the order of `stubs`."""
@@ -39,23 +41,25 @@ class Split:
 
     def describe_fault(self, picture):
         """The name of the picture of that number and what is wrong with it."""
-        return f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
+        return (
+            f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
+        )
 
     def fault_of(self, picture):
         """What is wrong with the picture of that number, or None."""
+
         def image():
             return self.load(next(iter(self.stub_of(tf.constant(picture, tf.int64)))))["image"]
 
         return pictures.fault_of(image)
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """What a model is trained on, chosen by and judged on.
 
-    `evaluation` is looked at while it is trained, so that it may choose: the best weights, the rate,
-    the end. `test`, where there is one, is what is reported when all that is over; it is
+    `evaluation` is looked at while it is trained, so that it may choose: the best weights, the
+    rate, the end. `test`, where there is one, is what is reported when all that is over; it is
     `evaluation` itself where nothing is chosen. A data set opened for evaluation has no `train`.
     """
 
@@ -65,12 +69,16 @@ class Dataset:
     evaluation: Split
     fingerprint: str  # changes with the pictures, their order and the division
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
-    bad_pictures: tuple = ()  # a line for each picture that is left out, with its name and what is wrong with it
-    statistics: dict | None = None  # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
-    class_counts: tuple = ()  # training pictures per class; empty where that is not known without reading them
+    # a line for each picture that is left out, with its name and what is wrong with it
+    bad_pictures: tuple = ()
+    # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
+    statistics: dict | None = None
+    # training pictures per class; empty where that is not known without reading them
+    class_counts: tuple = ()
     test: Split | None = None
     unused: tuple = ()  # a line for each file of a folder that is neither used nor bad
-    # "dataset", "data_dir", "seed": with what open_dataset gives it again; no dataset for one of the user's own.
+    # "dataset", "data_dir", "seed": with what open_dataset gives it again; no dataset for one of
+    # the user's own.
     opened_with: dict = dataclasses.field(default_factory=dict)
 
     def chose(self) -> bool:
@@ -81,8 +89,10 @@ class Dataset:
         """How many pictures there are of each split, in a few words."""
         parts = [f"{self.evaluation.examples} to evaluate ({self.evaluation.name})"]
         if self.chose():
-            parts = [f"{self.evaluation.examples} to choose by ({self.evaluation.name})",
-                     f"{self.test.examples} to report on ({self.test.name})"]
+            parts = [
+                f"{self.evaluation.examples} to choose by ({self.evaluation.name})",
+                f"{self.test.examples} to report on ({self.test.name})",
+            ]
         return ", ".join([f"{self.train.examples} pictures to train", *parts])
 
     def evaluations(self) -> list[Split]:
@@ -96,38 +106,50 @@ class Dataset:
         return {role: split for role, split in roles.items() if split}
 
 
-
-
 def describe_balance(class_names, counts):
-    """Lines for a user: how many training pictures there are of each class, and whether that is much out of balance."""
+    """Lines for a user:
+
+    how many training pictures there are of each class, and whether that is much out of balance.
+    """
     if len(counts) <= 20:
-        lines = ["training pictures: " + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts))]
+        lines = [
+            "training pictures: "
+            + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts))
+        ]
     else:
-        lines = [f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"]
+        lines = [
+            f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"
+        ]
     fewest, most = np.argmin(counts), np.argmax(counts)
     if counts[most] > 3 * counts[fewest]:
-        lines.append(f"The classes are out of balance: {counts[most]} pictures of {class_names[most]}, {counts[fewest]} of "
-                     f"{class_names[fewest]}. Rare classes will be guessed too seldom; add pictures of them.")
+        lines.append(
+            f"The classes are out of balance: {counts[most]} pictures of {class_names[most]},"
+            f" {counts[fewest]} of {class_names[fewest]}. Rare classes will be guessed too seldom;"
+            " add pictures of them."
+        )
     return lines
-
 
 
 @contextlib.contextmanager
 def naming_bad_pictures(split):
-    """Turns the error of a picture of `split` that does not decode, or is gone, into a UserError that names it."""
+    """Turns the error of a picture of `split` that does not decode, or is gone, into a UserError
+    that names it.
+    """
     try:
         yield
     except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
         for picture in range(split.examples):
             if fault := split.fault_of(picture):
-                raise UserError(f"{split.name_of(picture)} cannot be read ({fault}); replace it or take it out.") from None
+                raise UserError(
+                    f"{split.name_of(picture)} cannot be read ({fault}); replace it or take it out."
+                ) from None
         raise UserError(f"{split.name} cannot be read ({pictures.reason(error)}).") from None
-
 
 
 def split_of_files(name, files, labels, identities=None):
     """A Split of picture files: `files` names them as bytes, `labels` are int64; all are arrays."""
-    with tf.device("CPU:0"):  # once, here: in the functions below they would be part of each function's graph
+    # once, here: in the functions below they would be part of each function's graph
+    with tf.device("CPU:0"):
         names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
 
     def stub(picture):
@@ -137,15 +159,27 @@ def split_of_files(name, files, labels, identities=None):
         return tf.data.Dataset.from_tensor_slices(shuffled_range(len(files), epoch_seed)).map(stub)
 
     def load(stub):
-        return {"image": tf.io.read_file(stub["file"]), "label": stub["label"], "picture": stub["picture"]}
+        return {
+            "image": tf.io.read_file(stub["file"]),
+            "label": stub["label"],
+            "picture": stub["picture"],
+        }
 
-    return Split(name, len(files), stubs, load, lambda picture: tf.data.Dataset.from_tensors(picture).map(stub),
-                 lambda picture: pictures.shown(files[picture]), identities)
-
+    return Split(
+        name,
+        len(files),
+        stubs,
+        load,
+        lambda picture: tf.data.Dataset.from_tensors(picture).map(stub),
+        lambda picture: pictures.shown(files[picture]),
+        identities,
+    )
 
 
 def shuffled_range(size, epoch_seed, window=0):
-    """0..size-1, int64, in an order that depends on the seeds alone; in place where `epoch_seed` is None."""
+    """0..size-1, int64, in an order that depends on the seeds alone; in place where `epoch_seed` is
+    None.
+    """
     numbers = tf.range(tf.cast(size, tf.int64))
     if epoch_seed is None:
         return numbers

@@ -1,8 +1,11 @@
-"""A data set stored once at 256 x 256, as the 2012 nets read theirs; and every picture of a data set looked at.
+"""A data set stored once at 256 x 256, as the 2012 nets read theirs; and every picture of a data
+set looked at.
 
-What is written is a prepared TFDS data set (prepared.py). Pictures are scaled and cropped by `preprocessing` itself, so that
-training reads the pixels that it would have made of the originals, but for the JPEG compression. They are shuffled once, as in
-2012. A run that was killed goes on with the first shard that is missing; the directory gets its name when all is there.
+What is written is a prepared TFDS data set (prepared.py). Pictures are scaled and cropped by
+`preprocessing` itself, so that training reads the pixels that it would have made of the originals,
+but for the JPEG compression. They are shuffled once, as in
+2012. A run that was killed goes on with the first shard that is missing; the directory gets its
+name when all is there.
 """
 
 import collections
@@ -48,8 +51,14 @@ class _Tally:
         if not path.exists():
             return cls([], [], [], np.zeros([4, 4]), np.zeros([SIDE, SIDE, 3], np.int64), [])
         with np.load(path) as stored:
-            return cls(stored["lengths"].tolist(), stored["sizes"].tolist(), json.loads(str(stored["bad"])), stored["moments"],
-                       stored["image_sum"], stored["numbers"].tolist())
+            return cls(
+                stored["lengths"].tolist(),
+                stored["sizes"].tolist(),
+                json.loads(str(stored["bad"])),
+                stored["moments"],
+                stored["image_sum"],
+                stored["numbers"].tolist(),
+            )
 
     def write(self, path):
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
@@ -57,14 +66,22 @@ class _Tally:
 
 
 def write(dataset, directory, quality, max_bad_pictures=0):
-    """Stores `dataset` in `directory`, named by a version ("1.0.0"), as JPEG of `quality`. Returns what prepared.STATISTICS holds.
+    """Stores `dataset` in `directory`, named by a version ("1.0.0"), as JPEG of `quality`. Returns
+    what prepared.STATISTICS holds.
 
-    Raises UserError if the disk is too small, if another process writes there, if what is there was made of other pictures, or if
-    more than `max_bad_pictures` cannot be read; the shards written by then stay for the next run.
+    Raises UserError if the disk is too small, if another process writes there, if what is there was
+    made of other pictures, or if more than `max_bad_pictures` cannot be read; the shards written by
+    then stay for the next run.
     """
     directory = pathlib.Path(directory)
-    source = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes), "side": SIDE,
-              "quality": quality, "shard_pictures": SHARD_PICTURES}
+    source = {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "notes": list(dataset.notes),
+        "side": SIDE,
+        "quality": quality,
+        "shard_pictures": SHARD_PICTURES,
+    }
     if directory.exists():
         return _already_stored(directory, source)
     _check_count(len(dataset.bad_pictures), max_bad_pictures)
@@ -72,10 +89,14 @@ def write(dataset, directory, quality, max_bad_pictures=0):
     try:
         foretold = _foretold_bytes(dataset, quality)
         console.note(f"{directory} will take about {foretold / 1e9:.2g} GB")
-        disk.check_free_space(directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*")))
+        disk.check_free_space(
+            directory.parent, foretold - sum(path.stat().st_size for path in beginning.glob("*"))
+        )
         with disk.locked(beginning, "output", "written"):
             _keep_to_source(beginning / _SOURCE, source)
-            statistics = _write_splits(dataset, beginning, directory.name, quality, max_bad_pictures, source)
+            statistics = _write_splits(
+                dataset, beginning, directory.name, quality, max_bad_pictures, source
+            )
             tallied = [f"{_prefix(dataset, name)}.npz" for name in dataset.roles()]
             for path in beginning.iterdir():
                 if path.name.startswith(".") or path.name == _SOURCE or path.name in tallied:
@@ -83,7 +104,9 @@ def write(dataset, directory, quality, max_bad_pictures=0):
             beginning.rename(directory)
     except (OSError, tf.errors.OpError) as error:
         why = error.strerror if isinstance(error, OSError) else pictures.reason(error)
-        raise UserError(f"{directory} cannot be written ({why}); what is there of it stays for the next run.") from None
+        raise UserError(
+            f"{directory} cannot be written ({why}); what is there of it stays for the next run."
+        ) from None
     return statistics
 
 
@@ -98,10 +121,11 @@ def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
 
 
 def check(dataset):
-    """Reads every picture. Returns (a line for each that cannot be read, lists of names of identical files).
+    """Reads every picture. Returns (a line for each that cannot be read, lists of names of
+    identical files).
 
-    Identical files count if they stand in several classes or splits: there they mislead the training, or tell it what it will be
-    evaluated on.
+    Identical files count if they stand in several classes or splits: there they mislead the
+    training, or tell it what it will be evaluated on.
     """
     bad, files = list(dataset.bad_pictures), collections.defaultdict(list)
     for split in dataset.roles().values():
@@ -113,16 +137,22 @@ def check(dataset):
                 else:
                     label, digest = answer
                     files[digest].append((split.name, label, split.name_of(number)))
-    groups = [group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1]
+    groups = [
+        group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1
+    ]
     return bad, [[name for _, _, name in group] for group in groups]
 
 
 def _write_split(split, folder, prefix, tally, quality, allowed):
-    """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to `allowed` pictures may be bad."""
+    """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to
+    `allowed` pictures may be bad.
+    """
     shards, done = -(-split.examples // SHARD_PICTURES), len(tally.lengths)
     pictures_done = min(done * SHARD_PICTURES, split.examples)
     with console.progress(split.examples, f"store {split.name}", initial=pictures_done) as bar:
-        encoded = _in_order(split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(_encode, quality))
+        encoded = _in_order(
+            split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(_encode, quality)
+        )
         for shard in range(done, shards):
             path = folder / f"{prefix}.tfrecord-{shard:05}-of-{shards:05}"
             beside = path.with_name(f".{path.name}")
@@ -154,7 +184,9 @@ def _leave_out(fault, tally, allowed):
 
 def _check_count(bad_pictures, allowed):
     if bad_pictures > allowed:
-        raise UserError("More pictures cannot be read than --max_bad_pictures allows; --check lists them all.")
+        raise UserError(
+            "More pictures cannot be read than --max_bad_pictures allows; --check lists them all."
+        )
 
 
 def _read(picture, function):
@@ -169,7 +201,8 @@ def _read(picture, function):
 
 
 def _in_order(split, stubs, function):
-    """(picture number, function(bytes, label), None) of each of `stubs`, or (number, None, a line on it) if it cannot be read.
+    """(picture number, function(bytes, label), None) of each of `stubs`, or (number, None, a line
+    on it) if it cannot be read.
 
     In order, by as many threads as there are cores, with few pictures in memory.
     """
@@ -201,8 +234,10 @@ def _label_and_digest(picture, label):
 
 def _encode(quality, picture, label):
     """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments)."""
-    crop, jpeg = (tensor.numpy() for tensor in _read(
-        picture, lambda readable: _crop_and_compress(readable, quality)))
+    crop, jpeg = (
+        tensor.numpy()
+        for tensor in _read(picture, lambda readable: _crop_and_compress(readable, quality))
+    )
     return _example(jpeg, label), crop, pipeline.pixel_moments(crop)
 
 
@@ -218,59 +253,113 @@ def _crop_and_compress(picture, quality):
 
 
 def _example(jpeg, label):
-    return tf.train.Example(features=tf.train.Features(feature={
-        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg])),
-        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))})).SerializeToString()
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg])),
+                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+            }
+        )
+    ).SerializeToString()
 
 
 def _foretold_bytes(dataset, quality):
     """About how much disk the store of `dataset` takes, from some of its pictures."""
-    some = _in_order(dataset.train, dataset.train.stubs(_ORDER_SEED).take(_SAMPLE), functools.partial(_encode, quality))
+    some = _in_order(
+        dataset.train,
+        dataset.train.stubs(_ORDER_SEED).take(_SAMPLE),
+        functools.partial(_encode, quality),
+    )
     sizes = [len(answer[0]) for _, answer, _ in some if answer]
     mean = sum(sizes) / max(len(sizes), 1)
-    return int(1.05 * mean * sum(split.examples for split in dataset.roles().values())) + 10 * SIDE**2 * 3 * 8  # and mean images
+    # and mean images
+    return (
+        int(1.05 * mean * sum(split.examples for split in dataset.roles().values()))
+        + 10 * SIDE**2 * 3 * 8
+    )
 
 
 def _write_metadata(dataset, folder, version, tallies, source):
     """Writes what TFDS and training read beside the records; returns the statistics."""
     import tensorflow_datasets as tfds
 
-    splits = [tfds.core.SplitInfo(name=name, shard_lengths=tally.lengths, num_bytes=sum(tally.sizes), filename_template=(
-        tfds.core.ShardedFileTemplate(folder, dataset_name=_tfds_name(dataset), split=name, filetype_suffix="tfrecord")))
-        for name, tally in tallies.items()]
+    splits = [
+        tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=tally.lengths,
+            num_bytes=sum(tally.sizes),
+            filename_template=(
+                tfds.core.ShardedFileTemplate(
+                    folder, dataset_name=_tfds_name(dataset), split=name, filetype_suffix="tfrecord"
+                )
+            ),
+        )
+        for name, tally in tallies.items()
+    ]
     tfds.folder_dataset.write_metadata(
-        data_dir=folder, split_infos=splits, version=version, check_data=False, supervised_keys=("image", "label"),
-        description=f"{dataset.name}, stored once at {SIDE} x {SIDE}.", features=tfds.features.FeaturesDict({
-            "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=dataset.class_names)}))
+        data_dir=folder,
+        split_infos=splits,
+        version=version,
+        check_data=False,
+        supervised_keys=("image", "label"),
+        description=f"{dataset.name}, stored once at {SIDE} x {SIDE}.",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(names=dataset.class_names),
+            }
+        ),
+    )
     of_splits = {name: split.identities for name, split in dataset.roles().items()}
     if all(identities is not None for identities in of_splits.values()):
-        np.savez(folder / prepared.IDENTITIES, **{name: of_splits[name][tally.numbers] for name, tally in tallies.items()})
+        np.savez(
+            folder / prepared.IDENTITIES,
+            **{name: of_splits[name][tally.numbers] for name, tally in tallies.items()},
+        )
     train = tallies["train"]
     mean, colour_pca = pipeline.colour_statistics(train.moments)
     np.save(folder / prepared.MEAN_IMAGE, (train.image_sum / sum(train.lengths)).astype(np.float32))
-    statistics = {"mean": mean, "colour_pca": colour_pca, "pictures": {name: sum(tally.lengths) for name, tally in tallies.items()},
-                  "bad_pictures": [*dataset.bad_pictures, *(fault for tally in tallies.values() for fault in tally.bad)],
-                  "source": source}
+    statistics = {
+        "mean": mean,
+        "colour_pca": colour_pca,
+        "pictures": {name: sum(tally.lengths) for name, tally in tallies.items()},
+        "bad_pictures": [
+            *dataset.bad_pictures,
+            *(fault for tally in tallies.values() for fault in tally.bad),
+        ],
+        "source": source,
+    }
     (folder / prepared.STATISTICS).write_text(json.dumps(statistics, indent=1) + "\n")
     return statistics
 
 
 def _already_stored(directory, source):
-    """The statistics in a finished `directory`. Raises UserError if it was not made from `source`."""
+    """The statistics in a finished `directory`.
+
+    Raises UserError if it was not made from `source`.
+    """
     try:
         statistics = json.loads((directory / prepared.STATISTICS).read_text())
     except (OSError, ValueError):
         statistics = {}
     if statistics.get("source") != source:
-        raise UserError(f"{directory} is there already and holds something else; pass another --output, or a higher --version.")
+        raise UserError(
+            f"{directory} is there already and holds something else; pass another --output, or a"
+            " higher --version."
+        )
     return statistics
 
 
 def _keep_to_source(path, source):
-    """Notes at `path` what is being stored. Raises UserError if something else has been begun there."""
+    """Notes at `path` what is being stored.
+
+    Raises UserError if something else has been begun there.
+    """
     if path.exists() and json.loads(path.read_text()) != source:
-        raise UserError(f"{path.parent} is the beginning of something else (see {path.name}); remove it, or pass another --output.")
+        raise UserError(
+            f"{path.parent} is the beginning of something else (see {path.name}); remove it, or"
+            " pass another --output."
+        )
     path.write_text(json.dumps(source))
 
 

@@ -21,55 +21,93 @@ _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 
 
 def named_builder(name, data_dir, training=True):
-    """The builder of a data set of TFDS, prepared. Raises UserError where it cannot be; `training` needs all its archives."""
+    """The builder of a data set of TFDS, prepared.
+
+    Raises UserError where it cannot be; `training` needs all its archives.
+    """
     import tensorflow_datasets as tfds  # two seconds that a folder need not wait for
 
     if name == "shapes":
         import alexnet_tf.data.shapes  # noqa: F401  registers the builder
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):  # the last two: a name of odd form or version
-        raise UserError(f"dataset={name} is neither shapes, folder nor a data set that TFDS knows "
-                           "(https://www.tensorflow.org/datasets/catalog).") from None
+    # the last two: a name of odd form or version
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):
+        raise UserError(
+            f"dataset={name} is neither shapes, folder nor a data set that TFDS knows "
+            "(https://www.tensorflow.org/datasets/catalog)."
+        ) from None
     _check_features(name, builder)
     if builder.name == "imagenet2012" and not builder.is_prepared():
         archives = pathlib.Path(builder.data_dir_root) / "downloads/manual"
         imagenet.check_archives(archives, shlex.join(sys.orig_argv), training)
-        disk.check_free_space(builder.data_dir_root, sum((archives / name).stat().st_size for name in imagenet.ARCHIVES
-                                                         if (archives / name).is_file()))
+        disk.check_free_space(
+            builder.data_dir_root,
+            sum(
+                (archives / name).stat().st_size
+                for name in imagenet.ARCHIVES
+                if (archives / name).is_file()
+            ),
+        )
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress; standard output is for results
+        # TFDS prints its progress; standard output is for results
+        with contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare()
-    except (AssertionError, ImportError, OSError, tfds.download.DownloadError, tarfile.TarError, tf.errors.OpError) as error:
+    except (
+        AssertionError,
+        ImportError,
+        OSError,
+        tfds.download.DownloadError,
+        tarfile.TarError,
+        tf.errors.OpError,
+    ) as error:
         reason = " ".join(str(error).split())  # AssertionError: files to place by hand
-        raise UserError(f"dataset={name} could not be prepared in {builder.data_dir}: {reason}") from None
+        raise UserError(
+            f"dataset={name} could not be prepared in {builder.data_dir}: {reason}"
+        ) from None
     return builder
 
 
-
 def stored_builder(name, directory):
-    """The builder of the prepared data set in `directory`. Raises UserError if that is another than `name`, or damaged."""
+    """The builder of the prepared data set in `directory`.
+
+    Raises UserError if that is another than `name`, or damaged.
+    """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(directory)
     except (ValueError, OSError, tf.errors.OpError) as error:
-        raise UserError(f"{directory}: TFDS cannot read dataset_info.json ({' '.join(str(error).split())[:200]}).") from None
+        raise UserError(
+            f"{directory}: TFDS cannot read dataset_info.json"
+            f" ({' '.join(str(error).split())[:200]})."
+        ) from None
     if name not in (builder.name, "folder"):
-        raise UserError(f"{directory} holds the data set {builder.name}, not {name}; pass dataset={builder.name}.")
+        raise UserError(
+            f"{directory} holds the data set {builder.name}, not {name}; pass"
+            f" dataset={builder.name}."
+        )
     _check_features(name, builder)
     return builder
-
 
 
 def _check_features(name, builder):
     import tensorflow_datasets as tfds
 
-    features = dict(builder.info.features) if isinstance(builder.info.features, tfds.features.FeaturesDict) else {}
-    if not (isinstance(features.get("image"), tfds.features.Image) and isinstance(features.get("label"), tfds.features.ClassLabel)):
-        raise UserError(f"dataset={name} has no features named image and label; only image classification can be trained.")
+    features = (
+        dict(builder.info.features)
+        if isinstance(builder.info.features, tfds.features.FeaturesDict)
+        else {}
+    )
+    if not (
+        isinstance(features.get("image"), tfds.features.Image)
+        and isinstance(features.get("label"), tfds.features.ClassLabel)
+    ):
+        raise UserError(
+            f"dataset={name} has no features named image and label; only image classification can"
+            " be trained."
+        )
     imagenet.refuse_background(features["label"].names)
-
 
 
 def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
@@ -78,31 +116,58 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
     if "train" not in roles:
         again = ""
         if builder.name == "imagenet2012":
-            again = f"; it was prepared without its training archive: remove {builder.data_dir} and run again"
-        raise UserError(f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}{again}.")
-    train, evaluation, test = (roles.get(role) and _split(builder, roles[role]) for role in ("train", "validation", "test"))
+            again = (
+                f"; it was prepared without its training archive: remove {builder.data_dir} and run"
+                " again"
+            )
+        raise UserError(
+            f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}{again}."
+        )
+    train, evaluation, test = (
+        roles.get(role) and _split(builder, roles[role]) for role in ("train", "validation", "test")
+    )
     notes = []
     if not evaluation and (not test or choosing or (seen and seen.divides(train.identities))):
         first = round((1 - HELD_OUT) * train.examples)
         percent = round(100 * (1 - HELD_OUT))
-        what = "chooses the weights and the rate; test does not" if test else "is kept for evaluation"
+        what = (
+            "chooses the weights and the rate; test does not" if test else "is kept for evaluation"
+        )
         missing = "no validation split" if test else "no validation or test split"
-        tail = f"{roles['train']}[{percent}%:]" if "[" not in roles["train"] else f"the last tenth of {roles['train']}"
+        tail = (
+            f"{roles['train']}[{percent}%:]"
+            if "[" not in roles["train"]
+            else f"the last tenth of {roles['train']}"
+        )
         notes.append(f"{name} has {missing}: {tail} {what}.")
-        train, evaluation = (_split(builder, roles["train"], *part, called) for part, called in (
-            ((0, first), roles["train"]), ((first, None), HELD_OUT_SPLIT)))
+        train, evaluation = (
+            _split(builder, roles["train"], *part, called)
+            for part, called in (((0, first), roles["train"]), ((first, None), HELD_OUT_SPLIT))
+        )
     evaluation = evaluation or test
     for split in {id(split): split for split in (evaluation, test) if split}.values():
         both = np.isin(split.identities, train.identities).sum()
         if both and not prepared.has_identities(builder):
-            raise UserError(f"dataset={name}: {both} of the pictures of {split.name} are in {train.name} too; pass "
-                            "train_split= and the others so that they share none.")
+            raise UserError(
+                f"dataset={name}: {both} of the pictures of {split.name} are in {train.name} too;"
+                " pass train_split= and the others so that they share none."
+            )
         if both:
-            notes.append(f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too: what is "
-                         "right of them says little.")
+            notes.append(
+                f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too:"
+                " what is right of them says little."
+            )
     notes += _missing(builder, roles.values())
-    return Dataset(name, _class_names(builder), train, evaluation, _fingerprint(builder, train, evaluation, test), tuple(notes),
-                   statistics=statistics, test=test)
+    return Dataset(
+        name,
+        _class_names(builder),
+        train,
+        evaluation,
+        _fingerprint(builder, train, evaluation, test),
+        tuple(notes),
+        statistics=statistics,
+        test=test,
+    )
 
 
 def dataset_to_evaluate(name, builder, names, seen):
@@ -117,14 +182,28 @@ def dataset_to_evaluate(name, builder, names, seen):
         if trained_on.any():
             first = int(np.flatnonzero(trained_on)[-1]) + 1
             if first == split.examples:
-                raise UserError(f"dataset={name} has no evaluation split, and its pictures were trained on; pass others.")
+                raise UserError(
+                    f"dataset={name} has no evaluation split, and its pictures were trained on;"
+                    " pass others."
+                )
             split = _split(builder, roles["train"], first, None, HELD_OUT_SPLIT)
-            notes.append(f"{name} has no validation or test split: {split.examples} of its pictures, the last, were "
-                         "not trained on and are judged.")
+            notes.append(
+                f"{name} has no validation or test split: {split.examples} of its pictures, the"
+                " last, were not trained on and are judged."
+            )
     else:
-        raise UserError(f"dataset={name} has no split to evaluate on, but {', '.join(builder.info.splits)}; pass test_split=.")
-    return Dataset(name, _class_names(builder), None, split, _fingerprint(builder, split),
-                   tuple(notes + _missing(builder, [roles[role]] if role else [])))
+        raise UserError(
+            f"dataset={name} has no split to evaluate on, but {', '.join(builder.info.splits)};"
+            " pass test_split=."
+        )
+    return Dataset(
+        name,
+        _class_names(builder),
+        None,
+        split,
+        _fingerprint(builder, split),
+        tuple(notes + _missing(builder, [roles[role]] if role else [])),
+    )
 
 
 def _class_names(builder):
@@ -133,9 +212,14 @@ def _class_names(builder):
 
 def _missing(builder, splits):
     """Lines on what ImageNet lacks here."""
-    return [f"imagenet2012: {builder.info.splits[split].num_examples} of its {whole} {split} pictures are here."
-            for split, whole in imagenet.PICTURES.items() if builder.name == "imagenet2012" and split in splits
-            and builder.info.splits[split].num_examples != whole]
+    return [
+        f"imagenet2012: {builder.info.splits[split].num_examples} of its {whole} {split} pictures"
+        " are here."
+        for split, whole in imagenet.PICTURES.items()
+        if builder.name == "imagenet2012"
+        and split in splits
+        and builder.info.splits[split].num_examples != whole
+    ]
 
 
 def _fingerprint(builder, *splits):
@@ -144,7 +228,10 @@ def _fingerprint(builder, *splits):
 
 
 def _roles(name, builder, names):
-    """{"train": split, ...}: those that the user names, and else those of the usual names that have labels."""
+    """{"train":
+
+    split, ...}: those that the user names, and else those of the usual names that have labels.
+    """
     roles = {role: split for role, split in vars(names).items() if split}
     for role, split in roles.items():
         try:
@@ -153,10 +240,18 @@ def _roles(name, builder, names):
             examples = 0
         if not examples or not _is_labelled(builder, split):
             why = "holds no pictures with labels" if examples else "is none of its splits"
-            raise UserError(f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}.")
+            raise UserError(
+                f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}."
+            )
     for split, info in builder.info.splits.items():
         role = role_of(split)
-        if role and role not in roles and split not in roles.values() and info.num_examples and _is_labelled(builder, split):
+        if (
+            role
+            and role not in roles
+            and split not in roles.values()
+            and info.num_examples
+            and _is_labelled(builder, split)
+        ):
             roles[role] = split
     return roles
 
@@ -169,24 +264,32 @@ def _is_labelled(builder, split):
 
 
 def _identities(builder, files, begins, counts):
-    """uint64 of the records: what `alexnet prepare` has noted of each, else its place in the data set."""
+    """uint64 of the records:
+
+    what `alexnet prepare` has noted of each, else its place in the data set.
+    """
     stored, starts = prepared.read_identities(builder), prepared.shard_starts(builder)
     parts = []
     for file, begin, count in zip(files, begins, counts):
         split, start = starts[pathlib.Path(file).name]
         if split in stored:
-            parts.append(stored[split][start + begin:start + begin + count])
+            parts.append(stored[split][start + begin : start + begin + count])
         else:
-            first = identity(f"{builder.info.full_name} {builder.info.dataset_size} {split}".encode())
-            parts.append(np.uint64(first) + np.arange(start + begin, start + begin + count, dtype=np.uint64))
+            first = identity(
+                f"{builder.info.full_name} {builder.info.dataset_size} {split}".encode()
+            )
+            parts.append(
+                np.uint64(first) + np.arange(start + begin, start + begin + count, dtype=np.uint64)
+            )
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def _split(builder, spec, begin=0, end=None, called=None):
-    """Records `begin` to `end` of a split of a prepared TFDS data set, as TFDS writes splits ("train[:80%]").
+    """Records `begin` to `end` of a split of a prepared TFDS data set, as TFDS writes splits
+    ("train[:80%]").
 
-    The shards are read here, because TFDS shuffles with one seed for all epochs. Shuffled: the shards, then 16 of them
-    interleaved, then windows of records.
+    The shards are read here, because TFDS shuffles with one seed for all epochs. Shuffled: the
+    shards, then 16 of them interleaved, then windows of records.
     """
     import tensorflow_datasets as tfds
 
@@ -199,24 +302,42 @@ def _split(builder, spec, begin=0, end=None, called=None):
         first, last = max(begin - done, 0), here if end is None else min(end - done, here)
         done += here
         if first < last:
-            for values, value in zip((files, skips, lengths, counts), (
-                    shard.filename, shard.skip + first, shard.examples_in_shard, last - first)):
+            for values, value in zip(
+                (files, skips, lengths, counts),
+                (shard.filename, shard.skip + first, shard.examples_in_shard, last - first),
+            ):
                 values.append(value)
     first = np.cumsum([0] + counts)
 
     def stubs_of(shard):
         files_here, skips_here, lengths_here, counts_here, first_here = (
-            tf.constant(values)[shard] for values in (files, *(np.array(v, np.int64) for v in (skips, lengths, counts, first))))
-        # TensorFlow reads a file up to its first damage. Empty records stand for the rest, so that all others keep their places.
-        records = adapter.make_tf_data(files_here).ignore_errors().concatenate(
-            tf.data.Dataset.from_tensors(b"").repeat(lengths_here))
+            tf.constant(values)[shard]
+            for values in (files, *(np.array(v, np.int64) for v in (skips, lengths, counts, first)))
+        )
+        # TensorFlow reads a file up to its first damage. Empty records stand for the rest, so that
+        # all others keep their places.
+        records = (
+            adapter.make_tf_data(files_here)
+            .ignore_errors()
+            .concatenate(tf.data.Dataset.from_tensors(b"").repeat(lengths_here))
+        )
         return records.skip(skips_here).take(counts_here).enumerate(first_here)
 
     def stubs(epoch_seed):
         order = tf.data.Dataset.from_tensor_slices(shuffled_range(len(files), epoch_seed))
-        records = order.interleave(stubs_of, cycle_length=OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        records = order.interleave(
+            stubs_of,
+            cycle_length=OPEN_FILES,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
         if epoch_seed is not None:
-            records = records.batch(_SHUFFLE_WINDOW).enumerate(1).map(functools.partial(_shuffle_window, epoch_seed)).unbatch()
+            records = (
+                records.batch(_SHUFFLE_WINDOW)
+                .enumerate(1)
+                .map(functools.partial(_shuffle_window, epoch_seed))
+                .unbatch()
+            )
         return records.map(_stub)
 
     def stub_of(picture):
@@ -224,21 +345,32 @@ def _split(builder, spec, begin=0, end=None, called=None):
         return stubs_of(shard).skip(picture - tf.constant(first)[shard]).take(1).map(_stub)
 
     def load(stub):
-        there = tf.debugging.Assert(tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"])
+        there = tf.debugging.Assert(
+            tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"]
+        )
         with tf.control_dependencies([there] if there is not None else []):
-            example = builder.info.features.deserialize_example(stub["serialized"], decoders=decoders)
+            example = builder.info.features.deserialize_example(
+                stub["serialized"], decoders=decoders
+            )
         return {"image": example["image"], "label": example["label"], "picture": stub["picture"]}
 
     def name_of(picture):
         file = files[np.searchsorted(first, picture, side="right") - 1]
         return f"{builder.info.full_name} {called or spec}, picture {picture} in {file}"
 
-    return Split(called or spec, int(first[-1]), stubs, load, stub_of, name_of, _identities(builder, files, skips, counts))
+    return Split(
+        called or spec,
+        int(first[-1]),
+        stubs,
+        load,
+        stub_of,
+        name_of,
+        _identities(builder, files, skips, counts),
+    )
 
 
 def _stub(picture, serialized):
     return {"serialized": serialized, "picture": picture}
-
 
 
 def _shuffle_window(epoch_seed, window, records):

@@ -1,4 +1,7 @@
-"""Finished artifacts, opened for use: what `export` and `alexnet convert` wrote, without any of the model's code."""
+"""Finished artifacts, opened for use:
+
+what `export` and `alexnet convert` wrote, without any of the model's code.
+"""
 
 import io
 import json
@@ -15,7 +18,8 @@ from alexnet_tf.preprocessing import Preprocessing
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
-IDENTITY = "weights_sha256", "variant", "preprocessing"  # of a manifest: with the labels, what decides every answer
+# of a manifest: with the labels, what decides every answer
+IDENTITY = "weights_sha256", "variant", "preprocessing"
 
 
 def newest_version(path):
@@ -34,32 +38,52 @@ def read_manifest(saved_model):
     try:
         return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{saved_model} is no version that alexnet export wrote ({error}).") from None
+        raise UserError(
+            f"{saved_model} is no version that alexnet export wrote ({error})."
+        ) from None
 
 
 def read_record(saved_model):
-    """The data.record.Record that export wrote beside the graph, or None. Raises UserError if it is damaged."""
+    """The data.record.Record that export wrote beside the graph, or None.
+
+    Raises UserError if it is damaged.
+    """
     path = pathlib.Path(saved_model) / "assets.extra" / record.FILE
     return record.Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
 
 
 def read_labels(saved_model):
-    """The class names of a version, in the order of its probabilities. Raises UserError where there are none."""
+    """The class names of a version, in the order of its probabilities.
+
+    Raises UserError where there are none.
+    """
     try:
         return (pathlib.Path(saved_model) / "assets/labels.txt").read_text().splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"{saved_model} is no version that alexnet export wrote ({error}).") from None
+        raise UserError(
+            f"{saved_model} is no version that alexnet export wrote ({error})."
+        ) from None
 
 
 def variables(loaded):
-    """The weights of a version that tf.saved_model.load has loaded: {"conv1a/kernel": tf.Variable, ...}."""
+    """The weights of a version that tf.saved_model.load has loaded:
+
+    {"conv1a/kernel": tf.Variable, ...}.
+    """
     return {variable.name.removesuffix(":0"): variable for variable in loaded._variables}
 
 
 def sums(saved_model):
     """sha256 of each file of a version but the list itself, as `sha256sum` prints them."""
     root = pathlib.Path(saved_model)
-    return disk.sums(root, sorted(file.relative_to(root) for file in root.rglob("*") if file.is_file() and file.name != SUMS))
+    return disk.sums(
+        root,
+        sorted(
+            file.relative_to(root)
+            for file in root.rglob("*")
+            if file.is_file() and file.name != SUMS
+        ),
+    )
 
 
 def check_sums(saved_model):
@@ -69,38 +93,60 @@ def check_sums(saved_model):
     except OSError as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     if not whole:
-        raise UserError(f"{saved_model} is damaged: its files differ from assets.extra/{SUMS}; export it again.")
+        raise UserError(
+            f"{saved_model} is damaged: its files differ from assets.extra/{SUMS}; export it again."
+        )
 
 
 class Tflite:
     """A .tflite file with its labels and the manifest of the export that it was made from."""
 
     def __init__(self, content, name="content", threads=2):
-        """`content` is the bytes of the file. Raises UserError if alexnet convert did not write it."""
+        """`content` is the bytes of the file.
+
+        Raises UserError if alexnet convert did not write it.
+        """
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as files:
                 self.labels = files.read("labels.txt").decode().splitlines()
                 self.manifest = json.loads(files.read("manifest.json"))
                 stored = files.read(record.FILE) if record.FILE in files.namelist() else None
             self.pixels = Preprocessing(**self.manifest["preprocessing"])
-            self._run = Interpreter(model_content=content, num_threads=threads).get_signature_runner("image")
+            self._run = Interpreter(
+                model_content=content, num_threads=threads
+            ).get_signature_runner("image")
         except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
         self.record = None if stored is None else record.Record.from_bytes(stored, name)
         self._dtype = self._run.get_input_details()["images"]["dtype"]
-        self._scale, self._zero_point = self._run.get_output_details()["probabilities"]["quantization"]
+        self._scale, self._zero_point = self._run.get_output_details()["probabilities"][
+            "quantization"
+        ]
         self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
 
     def probabilities(self, image):
         """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
         answer = self._run(images=image[None].astype(self._dtype))["probabilities"][0]
         # A quantised output says so by a scale; a float one has scale 0.
-        return (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale) if self._scale else answer
+        return (
+            (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
+            if self._scale
+            else answer
+        )
 
 
 def operator_outputs(content, dtype=None):
-    """The names of what the operators of a .tflite file put out; with `dtype`, of the tensors of that type alone."""
-    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    """The names of what the operators of a .tflite file put out; with `dtype`, of the tensors of
+    that type alone.
+    """
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    outputs = [tensors[index] for operator in interpreter._get_ops_details() for index in operator["outputs"]]
+    outputs = [
+        tensors[index]
+        for operator in interpreter._get_ops_details()
+        for index in operator["outputs"]
+    ]
     return [tensor["name"] for tensor in outputs if dtype in (None, tensor["dtype"])]

@@ -1,7 +1,8 @@
 """A trained model to a SavedModel that serves, converts and classifies without this package.
 
-Signatures, all over one set of weights, and all for any number N >= 1 of pictures: a server merges requests of several clients
-into one batch, whatever the signature, so that none may be for one picture alone.
+Signatures, all over one set of weights, and all for any number N >= 1 of pictures: a server merges
+requests of several clients into one batch, whatever the signature, so that none may be for one
+picture alone.
 
     serving_default  image_bytes: string [N], JPEG or PNG files of any size
                      -> probabilities float32 [N, classes]; class_ids int32, names string, scores float32, each [N, 5],
@@ -13,8 +14,9 @@ into one batch, whatever the signature, so that none may be for one picture alon
     images_uint8     the same for uint8: a quarter of the bytes on the wire
     edge             as `images`, in operators that small runtimes execute fast: alexnet convert reads it
 
-One picture of a batch that does not decode fails the batch: an answer made up for it could not be told from a true one.
-The pixels go through alexnet_tf/preprocessing.py as they do in evaluation. Beside the graph lie
+One picture of a batch that does not decode fails the batch: an answer made up for it could not be
+told from a true one. The pixels go through alexnet_tf/preprocessing.py as they do in evaluation.
+Beside the graph lie
     assets/labels.txt           a class name a line, in the order of the probabilities
     assets.extra/manifest.json  variant, preprocessing, accuracy, training settings, versions, sha256 of the weights
     assets.extra/tf_serving_warmup_requests  what TensorFlow Serving answers to itself before it serves
@@ -43,32 +45,48 @@ _BATCH_SIZES = [1, 2, 4, 8, 16, 32]
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 
 
-
 class _Classifier(tf.Module):
     """The functions behind the signatures. Holds the Keras model's variables, each once."""
 
     def __init__(self, model, pixels, labels_file):
         super().__init__()
         self._variables = [variable.value for variable in model.variables]
-        # Not the models themselves: tracked as Keras objects as well, their weights would be written twice.
+        # Not the models themselves: tracked as Keras objects as well, their weights would be
+        # written twice.
         self._logits, self._edge_logits, self._features = (
-            lambda images, form=form, prepare=prepare: form(prepare(images, pixels), training=False) for form, prepare in (
-                (model, preprocessing.to_network_input), (layers.for_small_devices(model), preprocessing.to_edge_input),
-                (surgery.trunk(model), preprocessing.to_network_input)))
+            lambda images, form=form, prepare=prepare: form(prepare(images, pixels), training=False)
+            for form, prepare in (
+                (model, preprocessing.to_network_input),
+                (layers.for_small_devices(model), preprocessing.to_edge_input),
+                (surgery.trunk(model), preprocessing.to_network_input),
+            )
+        )
         self._pixels = pixels
         # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
-        self._names = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(
-            labels_file, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE), "?")
+        self._names = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                labels_file,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+            ),
+            "?",
+        )
 
     def signatures(self):
         shape = [None, self._pixels.image_size, self._pixels.image_size, self._pixels.channels]
         files = tf.TensorSpec([None], tf.string, name="image_bytes")
-        images, images_uint8 = (tf.TensorSpec(shape, dtype, name="images") for dtype in (tf.float32, tf.uint8))
-        return {"serving_default": self.image_bytes.get_concrete_function(files),
-                "features": self.features.get_concrete_function(files),
-                "images": self.images.get_concrete_function(images),
-                "images_uint8": self.images.get_concrete_function(images_uint8),
-                "edge": self.edge.get_concrete_function(images)}
+        images, images_uint8 = (
+            tf.TensorSpec(shape, dtype, name="images") for dtype in (tf.float32, tf.uint8)
+        )
+        return {
+            "serving_default": self.image_bytes.get_concrete_function(files),
+            "features": self.features.get_concrete_function(files),
+            "images": self.images.get_concrete_function(images),
+            "images_uint8": self.images.get_concrete_function(images_uint8),
+            "edge": self.edge.get_concrete_function(images),
+        }
 
     @tf.function
     def images(self, images):
@@ -86,16 +104,25 @@ class _Classifier(tf.Module):
     def image_bytes(self, image_bytes):
         probabilities = tf.nn.softmax(self._logits(self._decode(image_bytes)))
         scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
-        return {"probabilities": probabilities, "class_ids": class_ids, "scores": scores,
-                "names": self._names.lookup(tf.cast(class_ids, tf.int64))}
+        return {
+            "probabilities": probabilities,
+            "class_ids": class_ids,
+            "scores": scores,
+            "names": self._names.lookup(tf.cast(class_ids, tf.int64)),
+        }
 
     def _decode(self, image_bytes):
         def prepare(picture):
-            return preprocessing.central_crop(preprocessing.decode(picture, self._pixels.resize), self._pixels)
+            return preprocessing.central_crop(
+                preprocessing.decode(picture, self._pixels.resize), self._pixels
+            )
 
         size, channels = self._pixels.image_size, self._pixels.channels
-        return tf.map_fn(prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8))
-
+        return tf.map_fn(
+            prepare,
+            image_bytes,
+            fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8),
+        )
 
 
 def write(model, pixels, class_names, manifest, path, next_free=None, pictures=None):
@@ -107,8 +134,10 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
     Raises UserError if it cannot be written, or answers otherwise than `model`.
     """
     path = pathlib.Path(path).absolute()
-    manifest = {"serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"},
-                "features": surgery.trunk(model).layers[-1].name} | manifest
+    manifest = {
+        "serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"},
+        "features": surgery.trunk(model).layers[-1].name,
+    } | manifest
     sizes = manifest["serving"]["allowed_batch_sizes"]
     try:
         with disk.appearing(path, folder=True, next_free=next_free) as appearing:
@@ -123,20 +152,25 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
             (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
             if pictures:
                 (extra / record.FILE).write_bytes(pictures.to_bytes())
-            _write_warmup(extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes)
+            _write_warmup(
+                extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes
+            )
             _check(unfinished, model, pixels)
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise UserError(f"{path} cannot be written ({reason}); make room, or pass another output.") from None
+        raise UserError(
+            f"{path} cannot be written ({reason}); make room, or pass another output."
+        ) from None
     return appearing.path
 
 
 def _write_warmup(path, model_name, side, sizes):
-    """A TFRecord of tensorflow.serving.PredictionLog: one request of each size of a batch, of grey pictures `side` pixels wide.
+    """A TFRecord of tensorflow.serving.PredictionLog: one request of each size of a batch, of grey
+    pictures `side` pixels wide.
 
-    The messages are written by hand, because their package is not otherwise needed. Field numbers: prediction_log.proto,
-    predict.proto and model.proto of tensorflow_serving/apis.
+    The messages are written by hand, because their package is not otherwise needed. Field numbers:
+    prediction_log.proto, predict.proto and model.proto of tensorflow_serving/apis.
     """
     picture = tf.io.encode_jpeg(tf.fill([side, side, 3], tf.constant(128, tf.uint8))).numpy()
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -145,7 +179,6 @@ def _write_warmup(path, model_name, side, sizes):
             spec = _field(1, model_name.encode()) + _field(3, b"serving_default")
             request = _field(1, spec) + _field(2, _field(1, b"image_bytes") + _field(2, files))
             writer.write(_field(6, _field(1, request)))
-
 
 
 def _field(number, payload):
@@ -157,7 +190,8 @@ def _field(number, payload):
     return bytes(prefix) + bytes([length]) + payload
 
 
-# Runs in a process that has neither this package nor Keras: what was written, and nothing of this process, gives the answers.
+# Runs in a process that has neither this package nor Keras: what was written, and nothing of this
+# process, gives the answers.
 _FRESH_PROCESS = """
 import os, sys
 sys.modules["alexnet_tf"] = sys.modules["keras"] = None
@@ -173,26 +207,45 @@ np.savez(sys.argv[2], **answers)
 """
 
 
-
 def _check(path, model, pixels):
-    """Has another process load what was written and answer, and compares with the Keras model. Raises UserError if they differ."""
+    """Has another process load what was written and answer, and compares with the Keras model.
+
+    Raises UserError if they differ.
+    """
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, [2, pixels.image_size, pixels.image_size, pixels.channels], np.uint8)
+    images = rng.integers(
+        0, 256, [2, pixels.image_size, pixels.image_size, pixels.channels], np.uint8
+    )
     pictures = rng.integers(0, 256, [2, pixels.resize + 3, pixels.resize, 3], np.uint8)
     cropped = tf.stack([preprocessing.central_crop(picture, pixels) for picture in pictures])
     exchanged = path / ".check.npz"
     np.savez(exchanged, images=images, pictures=pictures)
-    result = subprocess.run([sys.executable, "-c", _FRESH_PROCESS, path, exchanged], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", _FRESH_PROCESS, path, exchanged], capture_output=True, text=True
+    )
     if result.returncode:
-        raise UserError(f"What was written does not load ({result.stderr.strip().splitlines()[-1]}); nothing is exported.")
+        raise UserError(
+            f"What was written does not load ({result.stderr.strip().splitlines()[-1]}); nothing is"
+            " exported."
+        )
     with np.load(exchanged) as answers:
         answers = dict(answers)
     exchanged.unlink()
-    of_images, of_files = (tf.nn.softmax(model(preprocessing.to_network_input(batch, pixels), training=False)).numpy()
-                           for batch in (images, cropped))
-    of_trunk = surgery.trunk(model)(preprocessing.to_network_input(cropped, pixels), training=False).numpy()
-    expected = dict.fromkeys(("images", "images_uint8", "edge"), of_images) | {"serving_default": of_files, "features": of_trunk}
+    of_images, of_files = (
+        tf.nn.softmax(model(preprocessing.to_network_input(batch, pixels), training=False)).numpy()
+        for batch in (images, cropped)
+    )
+    of_trunk = surgery.trunk(model)(
+        preprocessing.to_network_input(cropped, pixels), training=False
+    ).numpy()
+    expected = dict.fromkeys(("images", "images_uint8", "edge"), of_images) | {
+        "serving_default": of_files,
+        "features": of_trunk,
+    }
     for name, values in expected.items():
         difference = np.abs(answers[name] - values).max() / max(1, np.abs(values).max())
         if not difference < _TOLERANCE:
-            raise UserError(f"The SavedModel differs from the Keras model by {difference:.2g} ({name}); nothing is exported.")
+            raise UserError(
+                f"The SavedModel differs from the Keras model by {difference:.2g} ({name}); nothing"
+                " is exported."
+            )

@@ -12,7 +12,8 @@ from alexnet_tf.data import pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 
-# The largest difference of a probability that is accepted; the integer forms are judged by their top-1 answers.
+# The largest difference of a probability that is accepted; the integer forms are judged by their
+# top-1 answers.
 _LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 1e-3}
 
 
@@ -22,23 +23,29 @@ _LEAST_AGREEMENT = 0.98
 LARGEST_DROP = 0.003  # of top-1 accuracy
 
 
-# What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and SQRT of integers are slow.
-# What comes before it: pixels less their mean do not fit into 8 bits, and conv1 takes no longer in float32.
+# What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and
+# SQRT of integers are slow. What comes before it: pixels less their mean do not fit into 8 bits,
+# and conv1 takes no longer in float32.
 _IN_FLOAT = re.compile(r"\b(sub|conv1|lrn\d|spatial_norm\d)")
 
 
 def convert(saved_model, quantization, calibration):
-    """Returns the bytes of the converted `edge` signature, for one picture. `calibration` holds uint8 images [s, s, c].
+    """Returns the bytes of the converted `edge` signature, for one picture. `calibration` holds
+    uint8 images [s, s, c].
 
     Raises UserError if `saved_model` has no such signature.
     """
     loaded = tf.saved_model.load(saved_model)
     if "edge" not in loaded.signatures:
-        raise UserError(f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)}; export the model again.")
+        raise UserError(
+            f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)};"
+            " export the model again."
+        )
     edge = loaded.signatures["edge"]
     shape = edge.structured_input_signature[1]["images"].shape
     one = tf.function(lambda images: edge(images=images)).get_concrete_function(
-        tf.TensorSpec([1, *shape[1:]], tf.float32, name="images"))
+        tf.TensorSpec([1, *shape[1:]], tf.float32, name="images")
+    )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([one], loaded)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization != "none":
@@ -47,21 +54,39 @@ def convert(saved_model, quantization, calibration):
         converter.target_spec.supported_types = [tf.float16]
     if quantization != "int8":
         return converter.convert()
-    converter.representative_dataset = lambda: ({"images": image[None].astype(np.float32)} for image in calibration)
-    # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to leave in float32.
+    converter.representative_dataset = lambda: (
+        {"images": image[None].astype(np.float32)} for image in calibration
+    )
+    # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to
+    # leave in float32.
     converter._experimental_calibrate_only = True
     calibrated = converter.convert()
     in_float = [name for name in artifacts.operator_outputs(calibrated) if kept_in_float(name)]
-    return mlir_quantize(calibrated, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=in_float or None)
+    return mlir_quantize(
+        calibrated,
+        input_data_type=tf.uint8,
+        output_data_type=tf.uint8,
+        denylisted_nodes=in_float or None,
+    )
 
 
 def kept_in_float(name):
-    """Which of `_IN_FLOAT` the operator is part of whose output has this name; none for a later convolution that took a ReLU in."""
+    """Which of `_IN_FLOAT` the operator is part of whose output has this name; none for a later
+    convolution that took a ReLU in.
+    """
     return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
 
 
-def compare(saved_model, content, split, pixels, quantization, pictures=0, labelled=True,
-            max_accuracy_drop=LARGEST_DROP):
+def compare(
+    saved_model,
+    content,
+    split,
+    pixels,
+    quantization,
+    pictures=0,
+    labelled=True,
+    max_accuracy_drop=LARGEST_DROP,
+):
     """Returns the figures of a comparison on pictures of `split`.
 
     Where they are not `labelled`, with labels of this network, the accuracies are not compared.
@@ -82,10 +107,15 @@ def compare(saved_model, content, split, pixels, quantization, pictures=0, label
     expected, answers, labels = map(np.stack, (expected, answers, labels))
     agreement = float(np.mean(expected.argmax(1) == answers.argmax(1)))
     difference = float(np.abs(expected - answers).max())
-    figures = {"pictures compared": len(labels), "compared on": split.name,
-               "top-1 agreement": agreement, "largest difference": difference}
-    sound = (difference <= _LARGEST_DIFFERENCE[quantization] if exact
-             else agreement >= _LEAST_AGREEMENT)
+    figures = {
+        "pictures compared": len(labels),
+        "compared on": split.name,
+        "top-1 agreement": agreement,
+        "largest difference": difference,
+    }
+    sound = (
+        difference <= _LARGEST_DIFFERENCE[quantization] if exact else agreement >= _LEAST_AGREEMENT
+    )
     found = f"top-1 agreement {agreement:.3f}, largest difference of a probability {difference:.2g}"
     if labelled:
         accuracy, reference = (float(np.mean(of.argmax(1) == labels)) for of in (answers, expected))
@@ -95,15 +125,21 @@ def compare(saved_model, content, split, pixels, quantization, pictures=0, label
     else:
         figures["accuracy"] = "not checked: the pictures have no labels of this network"
     if not sound:
-        like = "" if labelled else (" Pictures like those that the network will see, by data_dir=, "
-                                    "may tell more.")
-        raise UserError(f"The converted model differs from {saved_model}: {found} on {len(labels)} "
-                        f"pictures ({split.name}); nothing was written.{like}")
+        like = (
+            ""
+            if labelled
+            else (" Pictures like those that the network will see, by data_dir=, may tell more.")
+        )
+        raise UserError(
+            f"The converted model differs from {saved_model}: {found} on {len(labels)} "
+            f"pictures ({split.name}); nothing was written.{like}"
+        )
     return figures
 
 
 def images_of(split, pixels, count):
-    """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each; fewer where some cannot be read.
+    """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each; fewer
+    where some cannot be read.
 
     Raises UserError if there is none.
     """
@@ -112,4 +148,6 @@ def images_of(split, pixels, count):
     for image, label in images.take(count).as_numpy_iterator():
         yield image, int(label)
     if label is None:
-        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(0)}.")
+        raise UserError(
+            f"No picture of {split.name} can be read, such as {split.describe_fault(0)}."
+        )

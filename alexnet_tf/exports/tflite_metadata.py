@@ -1,9 +1,11 @@
-"""What a .tflite file says of itself to other people's programs: the public TFLite metadata, for image classifiers.
+"""What a .tflite file says of itself to other people's programs: the public TFLite metadata, for
+image classifiers.
 
-The format is a flatbuffer of its own (metadata_schema.fbs of TensorFlow Lite Support, file identifier M001) in one of the model's
-buffers, and files that it names in a zip archive at the end of the file. The writers that exist ask for packages of their
-own, an image library among them; one nested value says all that is needed here. A table is a dict from the number of a field
-to its value, scalars carry their width.
+The format is a flatbuffer of its own (metadata_schema.fbs of TensorFlow Lite Support, file
+identifier M001) in one of the model's buffers, and files that it names in a zip archive at the end
+of the file. The writers that exist ask for packages of their own, an image library among them; one
+nested value says all that is needed here. A table is a dict from the number of a field to its
+value, scalars carry their width.
 """
 
 import io
@@ -22,14 +24,20 @@ _CUSTOM = 32  # BuiltinOperator.CUSTOM
 
 
 def complete(content, pixels, labels, manifest, pictures=None):
-    """Returns the bytes of a .tflite file, named, described, and with labels.txt (a string) and manifest.json (a dict) at its end.
+    """Returns the bytes of a .tflite file, named, described, and with labels.txt (a string) and
+    manifest.json (a dict) at its end.
 
-    `pictures`, a data.record.Record, goes with them where it is given. Its signature is called image. Raises UserError if it needs operators that are not built into the runtime.
+    `pictures`, a data.record.Record, goes with them where it is given. Its signature is called
+    image. Raises UserError if it needs operators that are not built into the runtime.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    foreign = [code.customCode.decode() for code in model.operatorCodes if code.builtinCode == _CUSTOM]
+    foreign = [
+        code.customCode.decode() for code in model.operatorCodes if code.builtinCode == _CUSTOM
+    ]
     if foreign:
-        raise UserError(f"The converted model needs operators that runtimes do not have: {', '.join(foreign)}.")
+        raise UserError(
+            f"The converted model needs operators that runtimes do not have: {', '.join(foreign)}."
+        )
     model.signatureDefs[0].signatureKey = "image"
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(_flatbuffer(pixels, manifest), np.uint8)
@@ -47,28 +55,47 @@ def complete(content, pixels, labels, manifest, pictures=None):
 
 def _flatbuffer(pixels, manifest):
     side = np.uint32(pixels.image_size)
-    rgb_or_grey, normalization, image, features, axis_labels = map(np.uint8, (1 if pixels.channels == 3 else 2, 1, 2, 1, 2))
+    rgb_or_grey, normalization, image, features, axis_labels = map(
+        np.uint8, (1 if pixels.channels == 3 else 2, 1, 2, 1, 2)
+    )
     content = {0: image, 1: {0: rgb_or_grey, 1: {0: side, 1: side}}}
     # Subtracting the mean is part of the graph: the client's part is none.
     none = {0: normalization, 1: {0: np.zeros(1, np.float32), 1: np.ones(1, np.float32)}}
     span = {0: np.full(1, 255, np.float32), 1: np.zeros(1, np.float32)}
     images = {
-        0: "images", 3: content, 4: [none], 5: span,
-        1: f"{'RGB' if pixels.channels == 3 else 'Grey'} 0..255: the central {pixels.image_size} x "
-           f"{pixels.image_size} pixels of a picture whose shorter side was scaled to {pixels.resize}."}
+        0: "images",
+        3: content,
+        4: [none],
+        5: span,
+        1: (
+            f"{'RGB' if pixels.channels == 3 else 'Grey'} 0..255: the central {pixels.image_size} x"
+            f" {pixels.image_size} pixels of a picture whose shorter side was scaled to"
+            f" {pixels.resize}."
+        ),
+    }
     probabilities = {
-        0: "probabilities", 1: "Of each class, in the order of the labels.", 3: {0: features, 1: {}},
+        0: "probabilities",
+        1: "Of each class, in the order of the labels.",
+        3: {0: features, 1: {}},
         5: {0: np.ones(1, np.float32), 1: np.zeros(1, np.float32)},
-        6: [{0: "labels.txt", 1: "The name of a class a line.", 2: axis_labels}]}
-    root = {0: f"AlexNet, {manifest['variant']}", 1: "Classifies the picture.", 2: manifest["weights_sha256"][:12],
-            3: [{2: [images], 3: [probabilities]}], 7: "1.0.0"}
+        6: [{0: "labels.txt", 1: "The name of a class a line.", 2: axis_labels}],
+    }
+    root = {
+        0: f"AlexNet, {manifest['variant']}",
+        1: "Classifies the picture.",
+        2: manifest["weights_sha256"][:12],
+        3: [{2: [images], 3: [probabilities]}],
+        7: "1.0.0",
+    }
     builder = flatbuffers.Builder()
     builder.Finish(_write(builder, root), b"M001")
     return bytes(builder.Output())
 
 
 def _write(builder, value):
-    """Writes a str, an array, a list of tables or a table (dict), whatever it holds first; returns its offset."""
+    """Writes a str, an array, a list of tables or a table (dict), whatever it holds first; returns
+    its offset.
+    """
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, np.ndarray):
@@ -79,11 +106,19 @@ def _write(builder, value):
         for offset in reversed(offsets):
             builder.PrependUOffsetTRelative(offset)
         return builder.EndVector()
-    scalars = {int(field): scalar for field, scalar in value.items() if isinstance(scalar, np.integer)}
-    offsets = {field: _write(builder, nested) for field, nested in value.items() if not isinstance(nested, np.integer)}
+    scalars = {
+        int(field): scalar for field, scalar in value.items() if isinstance(scalar, np.integer)
+    }
+    offsets = {
+        field: _write(builder, nested)
+        for field, nested in value.items()
+        if not isinstance(nested, np.integer)
+    }
     builder.StartObject(1 + max(value, default=-1))
     for field, scalar in scalars.items():
-        (builder.PrependUint8Slot if scalar.dtype == np.uint8 else builder.PrependUint32Slot)(field, int(scalar), 0)
+        (builder.PrependUint8Slot if scalar.dtype == np.uint8 else builder.PrependUint32Slot)(
+            field, int(scalar), 0
+        )
     for field, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(field, offset, 0)
     return builder.EndObject()

@@ -1,4 +1,7 @@
-"""Layers that Keras lacks and AlexNet needs. Keras 3 only: they run on the TensorFlow, JAX and PyTorch backends."""
+"""Layers that Keras lacks and AlexNet needs.
+
+Keras 3 only: they run on the TensorFlow, JAX and PyTorch backends.
+"""
 
 import random
 
@@ -8,11 +11,13 @@ from keras import ops
 
 
 class _ResponseNormalization(keras.layers.Layer):
-    """y = x / (k + alpha * window(x^2)) ^ 0.75, where window() sums over the neighbours that a subclass names.
+    """y = x / (k + alpha * window(x^2)) ^ 0.75, where window() sums over the neighbours that a
+    subclass names.
 
-    Beta is 0.75 in the paper, the 2012 source and Caffe alike; fixing it turns the power into square roots.
-    Input and output: float [batch, height, width, channels]. The arithmetic is float32 whatever the dtype policy (float64
-    for float64 input), because squares of activations leave the range of half precision.
+    Beta is 0.75 in the paper, the 2012 source and Caffe alike; fixing it turns the power into
+    square roots. Input and output: float [batch, height, width, channels]. The arithmetic is
+    float32 whatever the dtype policy (float64 for float64 input), because squares of activations
+    leave the range of half precision.
     """
 
     _axes = None  # the axes over which the window extends
@@ -20,30 +25,43 @@ class _ResponseNormalization(keras.layers.Layer):
     def __init__(self, size, k, alpha, relu_first=False, **kwargs):
         """`relu_first`: x is max(inputs, 0), in the same pass over memory.
 
-        Raises ValueError if `size` is even, or if `k` or `alpha` is not positive: the quotient would not be finite."""
+        Raises ValueError if `size` is even, or if `k` or `alpha` is not positive: the quotient
+        would not be finite.
+        """
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
-            raise ValueError(f"size={size}: the window reaches as far on both sides; use a positive odd number.")
+            raise ValueError(
+                f"size={size}: the window reaches as far on both sides; use a positive odd number."
+            )
         if k <= 0 or alpha <= 0:
             raise ValueError(f"k={k}, alpha={alpha}: both must be positive.")
         self.size, self.k, self.alpha, self.relu_first = size, k, alpha, relu_first
 
     def call(self, inputs, training=False):
-        return _normalize(inputs, self._axes, self.size, self.k, self.alpha, self.relu_first, compiled=training)
+        return _normalize(
+            inputs, self._axes, self.size, self.k, self.alpha, self.relu_first, compiled=training
+        )
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "k": self.k, "alpha": self.alpha, "relu_first": self.relu_first}
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "k": self.k,
+            "alpha": self.alpha,
+            "relu_first": self.relu_first,
+        }
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
 class LocalResponseNormalization(_ResponseNormalization):
     """Local response normalisation across channels (paper, section 3.3).
 
-    `alpha` multiplies the SUM of squares over `size` channels, as the paper prints it; Caffe and the 2012 source divide
-    their alpha by `size` first. The window is clipped at the first and last channel.
+    `alpha` multiplies the SUM of squares over `size` channels, as the paper prints it; Caffe and
+    the 2012 source divide their alpha by `size` first. The window is clipped at the first and last
+    channel.
     """
 
     _axes = (3,)
@@ -56,8 +74,9 @@ class LocalResponseNormalization(_ResponseNormalization):
 class SpatialResponseNormalization(_ResponseNormalization):
     """Response normalisation within each map, over a `size` x `size` window clipped at the border.
 
-    The layer that the 2012 source calls cnorm2 and the paper does not mention: scale 0.001 over 25 positions is an alpha
-    of 4e-5 here (layers/layers-145.cfg, lines 107-117; layer-params-145.cfg, lines 157-163).
+    The layer that the 2012 source calls cnorm2 and the paper does not mention: scale 0.001 over 25
+    positions is an alpha of 4e-5 here (layers/layers-145.cfg, lines 107-117; layer-params-145.cfg,
+    lines 157-163).
     """
 
     _axes = (1, 2)
@@ -67,8 +86,8 @@ class SpatialResponseNormalization(_ResponseNormalization):
 
 
 class _WindowByConvolution(keras.layers.Layer):
-    """A normalisation in operators that runtimes of small devices execute fast: the window's sum is a convolution with a
-    constant kernel, which holds alpha as well, and no power is taken.
+    """A normalisation in operators that runtimes of small devices execute fast: the window's sum is
+    a convolution with a constant kernel, which holds alpha as well, and no power is taken.
 
     Float32 alone, and without a gradient of its own.
     """
@@ -96,21 +115,30 @@ class _WindowByConvolution(keras.layers.Layer):
 
 
 def for_small_devices(model):
-    """The same model over the same weights, its normalisations in operators that runtimes of small devices execute fast."""
-    return keras.models.clone_model(model, clone_function=lambda layer: (
-        _WindowByConvolution(layer) if isinstance(layer, _ResponseNormalization) else layer))
+    """The same model over the same weights, its normalisations in operators that runtimes of small
+    devices execute fast.
+    """
+    return keras.models.clone_model(
+        model,
+        clone_function=lambda layer: (
+            _WindowByConvolution(layer) if isinstance(layer, _ResponseNormalization) else layer
+        ),
+    )
 
 
 def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
-    """The normalisation with its gradient in closed form: autodiff would differentiate each shifted slice of the window.
+    """The normalisation with its gradient in closed form: autodiff would differentiate each shifted
+    slice of the window.
 
-    With r = (k + alpha * window(x^2))^-1/4 and y = x * r^3, and since window() is its own transpose,
+    With r = (k + alpha * window(x^2))^-1/4 and y = x * r^3, and since window() is its own
+    transpose,
         dx = dy * r^3 - (3/2) alpha * x * window(dy * x * r^7).
-    r is kept for the backward pass: each element's roots would be taken again for every window that it is in. A ReLU before
-    the normalisation costs nothing here, and two passes over memory as an operator of its own.
+    r is kept for the backward pass: each element's roots would be taken again for every window that
+    it is in. A ReLU before the normalisation costs nothing here, and two passes over memory as an
+    operator of its own.
 
-    `compiled` fuses each pass into one loop over memory by XLA, also where the rest of the step is not compiled. Exports
-    are not: other runtimes may lack XLA, and converters want plain operators.
+    `compiled` fuses each pass into one loop over memory by XLA, also where the rest of the step is
+    not compiled. Exports are not: other runtimes may lack XLA, and converters want plain operators.
     """
 
     def widen(x):
@@ -125,7 +153,9 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
     @_xla(compiled)
     def backward(x, r, dy):
         wide, wide_dy, cube = widen(x), _widen(dy), r * r * r
-        dx = wide_dy * cube - 1.5 * alpha * wide * _window_sum(wide_dy * wide * (cube * cube * r), axes, size)
+        dx = wide_dy * cube - 1.5 * alpha * wide * _window_sum(
+            wide_dy * wide * (cube * cube * r), axes, size
+        )
         return ops.cast(ops.where(wide <= 0, 0, dx) if relu_first else dx, x.dtype)  # NaN stays NaN
 
     @ops.custom_gradient
@@ -133,7 +163,8 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
         y, r = forward(x)
 
         def gradient(*args, upstream=None):
-            return backward(x, r, args[0] if upstream is None else upstream)  # the PyTorch backend names it
+            # the PyTorch backend names it
+            return backward(x, r, args[0] if upstream is None else upstream)
 
         return y, gradient
 
@@ -141,7 +172,11 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
 
 
 def _xla(compiled):
-    """A decorator: compiles a function by XLA. The JAX and PyTorch backends compile, or do not, by means of their own."""
+    """A decorator:
+
+    compiles a function by XLA. The JAX and PyTorch backends compile, or do not, by means of their
+    own.
+    """
     if not compiled or keras.backend.backend() != "tensorflow":
         return lambda function: function
     import tensorflow as tf
@@ -156,7 +191,8 @@ def _widen(x):
 def _window_sum(x, axes, size):
     """Sums over `size` neighbours along each of `axes`; outside the border there is nothing to add.
 
-    Sums of 2, 4, 8, ... neighbours are each made of two of the last, as far as the bits of `size` want them.
+    Sums of 2, 4, 8, ... neighbours are each made of two of the last, as far as the bits of `size`
+    want them.
     """
     for axis in axes:
         length, reach, before = x.shape[axis], size // 2, (slice(None),) * axis
@@ -168,29 +204,40 @@ def _window_sum(x, axes, size):
                 total, begin = part if total is None else total + part, begin + width
             if 2 * width > size:
                 break
-            run, width = run[(*before, slice(None, -width))] + run[(*before, slice(width, None))], 2 * width
+            run, width = (
+                run[(*before, slice(None, -width))] + run[(*before, slice(width, None))],
+                2 * width,
+            )
         x = total
     return x
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
 class Dropout(keras.layers.Layer):
-    """Dropout as in 2012 (paper, section 4.2): in training units are dropped and nothing is rescaled; otherwise all units
-    are kept and multiplied by the probability of being kept.
+    """Dropout as in 2012 (paper, section 4.2): in training units are dropped and nothing is
+    rescaled; otherwise all units are kept and multiplied by the probability of being kept.
 
-    `keras.layers.Dropout` rescales in training instead: with the same initial weights and rates it trains differently.
-    `inverted` does as it does. On TensorFlow the mask of a row depends on the seed, the step and the number of the row in the
-    global batch alone, so that it is the same on one device and on many (steps.TrainStep sets both numbers).
+    `keras.layers.Dropout` rescales in training instead: with the same initial weights and rates it
+    trains differently. `inverted` does as it does. On TensorFlow the mask of a row depends on the
+    seed, the step and the number of the row in the global batch alone, so that it is the same on
+    one device and on many (steps.TrainStep sets both numbers).
     """
 
     def __init__(self, rate, inverted=False, seed=None, **kwargs):
         """Raises ValueError unless 0 <= rate < 1."""
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
-            raise ValueError(f"rate={rate}: the share of units dropped must be at least 0 and below 1.")
+            raise ValueError(
+                f"rate={rate}: the share of units dropped must be at least 0 and below 1."
+            )
         # keras.utils.set_random_seed governs it, as it does the seeds of Keras' own layers.
-        self.rate, self.inverted, self.seed = rate, inverted, random.randrange(2**31) if seed is None else seed
-        # Its state is [any number, calls so far]. On TensorFlow the first is the number of the first row.
+        self.rate, self.inverted, self.seed = (
+            rate,
+            inverted,
+            random.randrange(2**31) if seed is None else seed,
+        )
+        # Its state is [any number, calls so far]. On TensorFlow the first is the number of the
+        # first row.
         self.seed_generator = keras.random.SeedGenerator(self.seed) if rate > 0 else None
 
     def call(self, inputs, training=False):
@@ -209,14 +256,19 @@ class Dropout(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "inverted": self.inverted, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "inverted": self.inverted,
+            "seed": self.seed,
+        }
 
 
 def _kept(shape, rate, seed, state):
     """Mask of `shape` [rows, units]; `state` is [number of the first row, step].
 
-    Random bits of Philox, a counter of (row, step) under the key `seed`: integers are the same whether XLA compiles them or
-    not, where TensorFlow's random floats are not.
+    Random bits of Philox, a counter of (row, step) under the key `seed`: integers are the same
+    whether XLA compiles them or not, where TensorFlow's random floats are not.
     """
     import tensorflow as tf
 
@@ -224,5 +276,10 @@ def _kept(shape, rate, seed, state):
     draws = -(-units // 4)  # Philox gives four words a draw
     counter = tf.stack([tf.cast(state[0], tf.uint64) * draws, tf.cast(state[1], tf.uint64)])
     bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[rows, 4 * draws], key=tf.constant([seed], tf.uint64), counter=counter, alg=1, dtype=tf.int32)
+        shape=[rows, 4 * draws],
+        key=tf.constant([seed], tf.uint64),
+        counter=counter,
+        alg=1,
+        dtype=tf.int32,
+    )
     return bits[:, :units] >= round(rate * 2**32) - 2**31

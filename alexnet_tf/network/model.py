@@ -1,12 +1,14 @@
 """AlexNet: images to logits.
 
-Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012 ("the paper"), and
-its released source, https://github.com/computerhistory/AlexNet-Source-Code ("the source", layers/layers-145.cfg).
+Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS
+2012 ("the paper"), and its released source, https://github.com/computerhistory/AlexNet-Source-Code
+("the source", layers/layers-145.cfg).
 
-Two papers and one source tree are called AlexNet; `VARIANTS` says which is which. Keras 3 only: this file builds and runs
-on the TensorFlow, JAX and PyTorch backends. The last layer computes in float32 whatever the policy. Departures from the
-originals: a fully connected layer that reads both towers is one layer here (the original splits its outputs over two GPUs),
-and an image_size other than a variant's own gives pools that drop the last row where the source would look past the border.
+Two papers and one source tree are called AlexNet; `VARIANTS` says which is which. Keras 3 only:
+this file builds and runs on the TensorFlow, JAX and PyTorch backends. The last layer computes in
+float32 whatever the policy. Departures from the originals: a fully connected layer that reads both
+towers is one layer here (the original splits its outputs over two GPUs), and an image_size other
+than a variant's own gives pools that drop the last row where the source would look past the border.
 """
 
 import contextlib
@@ -18,17 +20,24 @@ import numpy as np
 from keras import layers, ops
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.layers import Dropout, LocalResponseNormalization, SpatialResponseNormalization
+from alexnet_tf.network.layers import (
+    Dropout,
+    LocalResponseNormalization,
+    SpatialResponseNormalization,
+)
 
-# The paper's text. Section 3.5 prints 224 x 224 for the input; 11 x 11 kernels at stride 4 fit 55 times only into 227.
+# The paper's text. Section 3.5 prints 224 x 224 for the input; 11 x 11 kernels at stride 4 fit 55
+# times only into 227.
 _PAPER = {
     "num_classes": 1000,
     "learning_rate": 0.01,  # at the start; section 5
     "image_size": 227,
-    "resize": 256,  # section 2: the shorter side is scaled to 256, of which image_size pixels are cropped
+    # section 2: the shorter side is scaled to 256, of which image_size pixels are cropped
+    "resize": 256,
     "channels": 3,
     "std": 1.0,  # inputs are divided by this after mean subtraction: section 2 divides by nothing
-    "colour_noise": 0.1,  # section 4.1: standard deviation of the shifts along the principal components of the colours
+    # section 4.1: standard deviation of the shifts along the principal components of the colours
+    "colour_noise": 0.1,
     "towers": "ab",
     "overhang": False,  # True: conv1 looks past the right and bottom border, at zeros
     "relu_first": True,  # in block 1: ReLU, LRN, pool; False: LRN on signed values, pool, ReLU
@@ -40,11 +49,13 @@ _PAPER = {
     "conv5_filters": 128,  # per tower
     "fc_units": 4096,
     "inverted_dropout": False,
-    # Section 5: standard deviation 0.01 in every layer; biases 1 in conv2, conv4, conv5 and the hidden fully connected.
+    # Section 5: standard deviation 0.01 in every layer; biases 1 in conv2, conv4, conv5 and the
+    # hidden fully connected.
     "stddev": {},
     "biases": {"conv2": 1.0, "conv4": 1.0, "conv5": 1.0, "conv6": 1.0, "fc6": 1.0, "fc7": 1.0},
 }
-# What was run: layers-145.cfg and layer-params-145.cfg. "scale=0.0001" is divided by the window's 5 (layer.py:1183).
+# What was run: layers-145.cfg and layer-params-145.cfg. "scale=0.0001" is divided by the window's 5
+# (layer.py:1183).
 _SOURCE2012 = _PAPER | {
     "image_size": 224,
     "noise_divides": True,  # inputs, by 1 + colour_noise: convdata_jpeg.py:176-179
@@ -68,41 +79,68 @@ VARIANTS = {
     "paper": _PAPER,
     "source2012": _SOURCE2012,
     "caffe": _CAFFE,
-    # BVLC's bvlc_reference_caffenet (train_val.prototxt): pooled before it is normalised, and the paper's biases.
+    # BVLC's bvlc_reference_caffenet (train_val.prototxt): pooled before it is normalised, and the
+    # paper's biases.
     "caffenet": _CAFFE | {"pool_first": True, "biases": _PAPER["biases"]},
     # Half of the network: tower a alone.
     "half": _PAPER | {"towers": "a", "fc_units": 2048},
-    # The one-GPU net that section 3.2 compares with: half the kernels, conv5 and fc as wide as two towers (layers-145-half.cfg).
+    # The one-GPU net that section 3.2 compares with: half the kernels, conv5 and fc as wide as two
+    # towers (layers-145-half.cfg).
     "one_gpu": _SOURCE2012 | {"towers": "a", "conv5_filters": 256},
-    # The pre-training net of the starred ensembles: a sixth convolution after the last pool (layers-146-2012-2011.cfg).
+    # The pre-training net of the starred ensembles: a sixth convolution after the last pool
+    # (layers-146-2012-2011.cfg).
     "conv6": _SOURCE2012 | {"conv6": True},
-    # Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as torchvision builds it.
+    # Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as
+    # torchvision builds it.
     "one_weird_trick": {
-        "num_classes": 1000, "learning_rate": 0.01, "image_size": 224, "resize": 256, "channels": 3,
-        "std": 57.6},
+        "num_classes": 1000,
+        "learning_rate": 0.01,
+        "image_size": 224,
+        "resize": 256,
+        "channels": 3,
+        "std": 57.6,
+    },
     # The same without fc6 and fc7: its projection reads what pool5 puts out. Weights of the
     # convolutions alone make it.
     "one_weird_trick_pool5": {
-        "num_classes": 1000, "learning_rate": 0.01, "image_size": 224, "resize": 256, "channels": 3,
-        "std": 57.6},
+        "num_classes": 1000,
+        "learning_rate": 0.01,
+        "image_size": 224,
+        "resize": 256,
+        "channels": 3,
+        "std": 57.6,
+    },
     # LeNet-5 as it usually stands beside AlexNet: 28 x 28 grey pictures, padded in conv1; tanh and
     # average pooling as in 1998.
     # A std of 64 gives inputs a variance of about 1, as the initial weights want it.
     "lenet5": {
-        "num_classes": 10, "learning_rate": 0.05, "image_size": 28, "resize": 32, "channels": 1,
-        "std": 64.0},
+        "num_classes": 10,
+        "learning_rate": 0.05,
+        "image_size": 28,
+        "resize": 32,
+        "channels": 1,
+        "std": 64.0,
+    },
 }
 
 
-def build_model(variant="paper", num_classes=None, image_size=None, dropout_rate=0.5, stddev=None, tower_devices=None):
+def build_model(
+    variant="paper",
+    num_classes=None,
+    image_size=None,
+    dropout_rate=0.5,
+    stddev=None,
+    tower_devices=None,
+):
     """Returns the Keras functional model of `variant`; its output is logits, float32
     [batch, num_classes], by default 1000 and of lenet5 10.
 
-    Its input is float [batch, image_size, image_size, channels]: RGB 0..255 less the mean, divided by the variant's "std"
-    (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without the tower's letter, replaces the standard
-    deviations of the initial weights. `tower_devices` names the devices on which the weights of tower a and tower b are
-    made; devices.place_towers has the arithmetic done there too. Raises UserError for an unknown variant, fewer than two
-    classes or an image_size below the smallest that leaves a pixel after the last pool.
+    Its input is float [batch, image_size, image_size, channels]: RGB 0..255 less the mean, divided
+    by the variant's "std" (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without
+    the tower's letter, replaces the standard deviations of the initial weights. `tower_devices`
+    names the devices on which the weights of tower a and tower b are made; devices.place_towers has
+    the arithmetic done there too. Raises UserError for an unknown variant, fewer than two classes
+    or an image_size below the smallest that leaves a pixel after the last pool.
     """
     if variant not in VARIANTS:
         raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
@@ -112,15 +150,22 @@ def build_model(variant="paper", num_classes=None, image_size=None, dropout_rate
     if num_classes < 2:
         raise UserError(f"num_classes={num_classes}: a classifier needs at least 2.")
     if image_size < smallest_image_size(variant):
-        raise UserError(f"image_size={image_size} is too small for {variant}; its smallest is {smallest_image_size(variant)}.")
+        raise UserError(
+            f"image_size={image_size} is too small for {variant}; its smallest is"
+            f" {smallest_image_size(variant)}."
+        )
     images = keras.Input((image_size, image_size, row["channels"]), name="images")
     if variant == "lenet5":
         logits = _lenet5(images, num_classes)
     elif variant in _ONE_WEIRD_TRICK:
-        logits = _one_weird_trick(images, num_classes, dropout_rate, hidden=variant == "one_weird_trick")
+        logits = _one_weird_trick(
+            images, num_classes, dropout_rate, hidden=variant == "one_weird_trick"
+        )
     else:
         row = row | ({"stddev": stddev} if stddev else {})
-        logits = _alexnet(images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ())))
+        logits = _alexnet(
+            images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ()))
+        )
     model = keras.Model(images, logits, name=variant)
     model.variant, model.dropout_rate = variant, dropout_rate  # for the settings of a training
     return model
@@ -142,17 +187,21 @@ def smallest_image_size(variant):
 
 
 def multiply_adds(layer):
-    """Multiply-adds of a layer of a built model for one picture; only convolutions and full connections count."""
+    """Multiply-adds of a layer of a built model for one picture; only convolutions and full
+    connections count.
+    """
     if not isinstance(layer, (layers.Conv2D, layers.Dense)):
         return 0
     return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
 
 
 def training_work(model):
-    """Multiply-adds of a training step for one picture: forward, and backward down to the first layer that is not frozen.
+    """Multiply-adds of a training step for one picture: forward, and backward down to the first
+    layer that is not frozen.
 
-    The gradient of a layer's weights costs as much as its forward pass, and so does that of its inputs; the first trained
-    layer needs none of its inputs, a frozen one above it none of its weights.
+    The gradient of a layer's weights costs as much as its forward pass, and so does that of its
+    inputs; the first trained layer needs none of its inputs, a frozen one above it none of its
+    weights.
     """
     work, first = 0, None
     for layer in model.layers:
@@ -164,8 +213,6 @@ def training_work(model):
         if first and both_towers(layer) != first:
             work += own
     return work
-
-
 
 
 def both_towers(layer):
@@ -186,23 +233,39 @@ def _last_map_size(variant, image_size):
 
 
 def _alexnet(images, num_classes, dropout_rate, row, devices):
-    """Sizes at the ends of the lines: 227 x 227 input, two towers. A tower is a list entry; `both` joins them."""
+    """Sizes at the ends of the lines:
+
+    227 x 227 input, two towers. A tower is a list entry; `both` joins them.
+    """
     towers = row["towers"]
 
     def conv(inputs, filters, kernel_size, name, strides=1, padding="same", relu=True):
         outputs = []
         for x, tower in zip(inputs, towers):
             with keras.device(devices[tower]) if devices else contextlib.nullcontext():
-                outputs.append(layers.Conv2D(
-                    filters, kernel_size, strides, padding, activation="relu" if relu else None, name=f"{name}{tower}",
-                    kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
-                    bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x))
+                outputs.append(
+                    layers.Conv2D(
+                        filters,
+                        kernel_size,
+                        strides,
+                        padding,
+                        activation="relu" if relu else None,
+                        name=f"{name}{tower}",
+                        kernel_initializer=keras.initializers.RandomNormal(
+                            stddev=row["stddev"].get(name, 0.01)
+                        ),
+                        bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)),
+                    )(x)
+                )
         return outputs
 
     def pool(inputs, name):
-        return [layers.MaxPooling2D(3, 2, name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)]
+        return [
+            layers.MaxPooling2D(3, 2, name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)
+        ]
 
-    def lrn(inputs, name, relu_first=True):  # its kernel holds the ReLU of the convolution before it
+    # its kernel holds the ReLU of the convolution before it
+    def lrn(inputs, name, relu_first=True):
         def layer(name):
             return LocalResponseNormalization(**row["lrn"], relu_first=relu_first, name=name)
 
@@ -217,78 +280,130 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
 
     def fc(x, units, name, relu=True, dtype=None):
         return layers.Dense(
-            units, activation="relu" if relu else None, name=name, dtype=dtype,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=row["stddev"].get(name, 0.01)),
-            bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)))(x)
+            units,
+            activation="relu" if relu else None,
+            name=name,
+            dtype=dtype,
+            kernel_initializer=keras.initializers.RandomNormal(
+                stddev=row["stddev"].get(name, 0.01)
+            ),
+            bias_initializer=keras.initializers.Constant(row["biases"].get(name, 0.0)),
+        )(x)
 
     def dropout(x, name):
         return Dropout(dropout_rate, row["inverted_dropout"], name=name)(x)
 
     x = [images] * len(towers)
     if row["overhang"]:
-        # The last of ceil((size - 11) / 4) + 1 positions ends up to 3 pixels outside, where the source reads zeros.
+        # The last of ceil((size - 11) / 4) + 1 positions ends up to 3 pixels outside, where the
+        # source reads zeros.
         overhang = (11 - images.shape[1]) % 4
-        x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(towers)
-    x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)                  # 55 x 55 x 48, twice
+        x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(
+            towers
+        )
+    # 55 x 55 x 48, twice
+    x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)
     # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
-    x = lrn(pool(x, "pool1"), "lrn1") if row["pool_first"] else pool(lrn(x, "lrn1", row["relu_first"]), "pool1")  # 27 x 27 x 48
+    # 27 x 27 x 48
+    x = (
+        lrn(pool(x, "pool1"), "lrn1")
+        if row["pool_first"]
+        else pool(lrn(x, "lrn1", row["relu_first"]), "pool1")
+    )
     if not row["relu_first"]:
         x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
-    x = conv(x, 128, 5, "conv2", relu=False)                                              # 27 x 27 x 128
+    # 27 x 27 x 128
+    x = conv(x, 128, 5, "conv2", relu=False)
     if row["pool_first"]:
         x = pool(x, "pool2")
     x = lrn(x, "lrn2")
     if row["spatial_norm"]:
-        x = [SpatialResponseNormalization(name=f"spatial_norm2{tower}")(t) for t, tower in zip(x, towers)]
+        x = [
+            SpatialResponseNormalization(name=f"spatial_norm2{tower}")(t)
+            for t, tower in zip(x, towers)
+        ]
     if not row["pool_first"]:
-        x = pool(x, "pool2")                                                              # 13 x 13 x 128
-    x = conv(both(x, "both2"), 192, 3, "conv3")                                           # 13 x 13 x 192
-    x = conv(x, 192, 3, "conv4")                                                          # 13 x 13 x 192
-    x = conv(x, row["conv5_filters"], 3, "conv5")                                         # 13 x 13 x 128
-    x = both(pool(x, "pool5"), "both5")                                                   # 6 x 6 x 256
+        # 13 x 13 x 128
+        x = pool(x, "pool2")
+    # 13 x 13 x 192
+    x = conv(both(x, "both2"), 192, 3, "conv3")
+    # 13 x 13 x 192
+    x = conv(x, 192, 3, "conv4")
+    # 13 x 13 x 128
+    x = conv(x, row["conv5_filters"], 3, "conv5")
+    # 6 x 6 x 256
+    x = both(pool(x, "pool5"), "both5")
     if row["conv6"]:
-        x = both(conv(x, 128, 3, "conv6"), "both6")                                       # 6 x 6 x 256
-    x = layers.Flatten(name="flatten")(x[0])                                              # 9216
-    x = dropout(fc(x, row["fc_units"], "fc6"), "dropout6")                                # 4096
-    x = dropout(fc(x, row["fc_units"], "fc7"), "dropout7")                                # 4096
+        # 6 x 6 x 256
+        x = both(conv(x, 128, 3, "conv6"), "both6")
+    x = layers.Flatten(name="flatten")(x[0])  # 9216
+    x = dropout(fc(x, row["fc_units"], "fc6"), "dropout6")  # 4096
+    x = dropout(fc(x, row["fc_units"], "fc7"), "dropout7")  # 4096
     return fc(x, num_classes, "fc8", relu=False, dtype="float32")
 
 
 def _one_weird_trick(images, num_classes, dropout_rate, hidden):
-    """Without `hidden`, fc6 and fc7, the projection reads the last map. Widths, padding, dropout before the layer, average pool and initial weights as in torchvision.models.alexnet."""
+    """Without `hidden`, fc6 and fc7, the projection reads the last map.
+
+    Widths, padding, dropout before the layer, average pool and initial weights as in
+    torchvision.models.alexnet.
+    """
+
     # PyTorch's default: uniform within 1/sqrt(fan_in), kernels and biases alike.
     def initializers(fan_in):
-        return {"kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
-                "bias_initializer": keras.initializers.RandomUniform(-fan_in ** -0.5, fan_in ** -0.5)}
+        return {
+            "kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+            "bias_initializer": keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5),
+        }
 
     def conv(x, filters, kernel_size, name):
-        return layers.Conv2D(filters, kernel_size, padding="same", activation="relu", name=name,
-                             **initializers(kernel_size ** 2 * x.shape[-1]))(x)
+        return layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            activation="relu",
+            name=name,
+            **initializers(kernel_size**2 * x.shape[-1]),
+        )(x)
 
     def fc(x, units, name, activation="relu", dtype=None):
-        return layers.Dense(units, activation, name=name, dtype=dtype, **initializers(x.shape[-1]))(x)
+        return layers.Dense(units, activation, name=name, dtype=dtype, **initializers(x.shape[-1]))(
+            x
+        )
 
     x = layers.ZeroPadding2D(2, name="pad1")(images)
-    x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1", **initializers(363))(x)  # 55 x 55 x 64
-    x = layers.MaxPooling2D(3, 2, name="pool1")(x)                                         # 27 x 27 x 64
-    x = conv(x, 192, 5, "conv2")                                                           # 27 x 27 x 192
-    x = layers.MaxPooling2D(3, 2, name="pool2")(x)                                         # 13 x 13 x 192
-    x = conv(x, 384, 3, "conv3")                                                           # 13 x 13 x 384
-    x = conv(x, 256, 3, "conv4")                                                           # 13 x 13 x 256
-    x = conv(x, 256, 3, "conv5")                                                           # 13 x 13 x 256
-    x = layers.MaxPooling2D(3, 2, name="pool5")(x)                                         # 6 x 6 x 256
-    x = _adaptive_average(x, 6)                                                            # 6 x 6 x 256
-    x = layers.Flatten(name="flatten")(x)                                                  # 9216
+    # 55 x 55 x 64
+    x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1", **initializers(363))(x)
+    # 27 x 27 x 64
+    x = layers.MaxPooling2D(3, 2, name="pool1")(x)
+    # 27 x 27 x 192
+    x = conv(x, 192, 5, "conv2")
+    # 13 x 13 x 192
+    x = layers.MaxPooling2D(3, 2, name="pool2")(x)
+    # 13 x 13 x 384
+    x = conv(x, 384, 3, "conv3")
+    # 13 x 13 x 256
+    x = conv(x, 256, 3, "conv4")
+    # 13 x 13 x 256
+    x = conv(x, 256, 3, "conv5")
+    # 6 x 6 x 256
+    x = layers.MaxPooling2D(3, 2, name="pool5")(x)
+    # 6 x 6 x 256
+    x = _adaptive_average(x, 6)
+    x = layers.Flatten(name="flatten")(x)  # 9216
     if hidden:
-        x = fc(Dropout(dropout_rate, inverted=True, name="dropout6")(x), 4096, "fc6")      # 4096
-        x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")      # 4096
+        x = fc(Dropout(dropout_rate, inverted=True, name="dropout6")(x), 4096, "fc6")  # 4096
+        x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")  # 4096
     else:
-        x = Dropout(dropout_rate, inverted=True, name="dropout8")(x)                       # 9216
+        x = Dropout(dropout_rate, inverted=True, name="dropout8")(x)  # 9216
     return fc(x, num_classes, "fc8", activation=None, dtype="float32")
 
 
 def _adaptive_average(x, side):
-    """Means over `side` x `side` windows that cover the map, overlapping where it is smaller: PyTorch's AdaptiveAvgPool2d."""
+    """Means over `side` x `side` windows that cover the map, overlapping where it is smaller:
+
+    PyTorch's AdaptiveAvgPool2d.
+    """
     size = x.shape[1]
     if size == side:
         return x
@@ -306,19 +421,27 @@ def _lenet5(images, num_classes):
     Sigmoids, which this form is often given, stay at ln(classes) for long from the usual starts;
     1998 had a tanh, and weights of variance 1 / inputs.
     """
+
     def conv(x, filters, name, padding="valid"):
-        return layers.Conv2D(filters, 5, padding=padding, activation="tanh",
-                             kernel_initializer="lecun_normal", name=name)(x)
+        return layers.Conv2D(
+            filters,
+            5,
+            padding=padding,
+            activation="tanh",
+            kernel_initializer="lecun_normal",
+            name=name,
+        )(x)
 
     def fc(x, units, name, activation="tanh", dtype=None):
-        return layers.Dense(units, activation, kernel_initializer="lecun_normal", name=name,
-                            dtype=dtype)(x)
+        return layers.Dense(
+            units, activation, kernel_initializer="lecun_normal", name=name, dtype=dtype
+        )(x)
 
-    x = conv(images, 6, "conv1", padding="same")            # 28 x 28 x 6
-    x = layers.AveragePooling2D(2, name="pool1")(x)            # 14 x 14 x 6
-    x = conv(x, 16, "conv2")            # 10 x 10 x 16
-    x = layers.AveragePooling2D(2, name="pool2")(x)            # 5 x 5 x 16
-    x = layers.Flatten(name="flatten")(x)            # 400
-    x = fc(x, 120, "fc3")            # 120
-    x = fc(x, 84, "fc4")            # 84
+    x = conv(images, 6, "conv1", padding="same")  # 28 x 28 x 6
+    x = layers.AveragePooling2D(2, name="pool1")(x)  # 14 x 14 x 6
+    x = conv(x, 16, "conv2")  # 10 x 10 x 16
+    x = layers.AveragePooling2D(2, name="pool2")(x)  # 5 x 5 x 16
+    x = layers.Flatten(name="flatten")(x)  # 400
+    x = fc(x, 120, "fc3")  # 120
+    x = fc(x, 84, "fc4")  # 84
     return fc(x, num_classes, "fc5", activation=None, dtype="float32")

@@ -8,20 +8,26 @@ from alexnet_tf.network.model import both_towers, build_model, projection_name
 
 
 def trunk(model):
-    """The model without its projection: images to the output of the last layer before it, dropout aside.
+    """The model without its projection: images to the output of the last layer before it, dropout
+    aside.
 
-    That is pool5 flattened, float [batch, 9216], where there are no hidden fully connected layers; else fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor outputs multiplied by the
-    share that is kept.
+    That is pool5 flattened, float [batch, 9216], where there are no hidden fully connected layers;
+    else fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor
+    outputs multiplied by the share that is kept.
     """
     part = keras.Model(model.input, model.layers[_last_of_trunk(model)].output, name=model.name)
     return _as_variant(part, model)
 
 
 def projection(model):
-    """The rest: a model from what `trunk` gives to logits, dropout included, of layers of its own with the weights of `model`."""
+    """The rest:
+
+    a model from what `trunk` gives to logits, dropout included, of layers of its own with the
+    weights of `model`.
+    """
     last = _last_of_trunk(model)
     x = inputs = keras.Input(model.layers[last].output.shape[1:], name="features")
-    for layer in model.layers[last + 1:]:
+    for layer in model.layers[last + 1 :]:
         x = type(layer).from_config(layer.get_config())(x)
     head = keras.Model(inputs, x, name="projection")
     head.layers[-1].set_weights(model.layers[-1].get_weights())
@@ -29,7 +35,8 @@ def projection(model):
 
 
 def with_fresh_projection(model, units):
-    """`model` below its projection, the layers and weights themselves, and a fresh one to `units` classes.
+    """`model` below its projection, the layers and weights themselves, and a fresh one to `units`
+    classes.
 
     Of a part, which has no projection, the weights are copied.
     """
@@ -68,14 +75,18 @@ def _last_of_trunk(model):
 
 
 def freeze(model, names):
-    """Freezes all layers but the last and those in `names` ("head" is the last, "all" are all); returns the others' names.
+    """Freezes all layers but the last and those in `names` ("head" is the last, "all" are all);
+    returns the others' names.
 
     Names are without a tower's letter. Raises UserError for one that there is not.
     """
     there = list(dict.fromkeys(both_towers(layer) for layer in model.layers if layer.weights))
     for name in names:
         if name not in (*there, "head", "all"):
-            raise UserError(f"trainable={name}: no layer of that name; use head, all, or some of {', '.join(there)}.")
+            raise UserError(
+                f"trainable={name}: no layer of that name; use head, all, or some of"
+                f" {', '.join(there)}."
+            )
     trained = [name for name in there if name in names or "all" in names or name == there[-1]]
     for layer in model.layers:
         layer.trainable = both_towers(layer) in trained

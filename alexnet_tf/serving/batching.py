@@ -1,7 +1,8 @@
 """Requests of many clients to batches of the sizes that an export allows, on threads of their own.
 
-A batch begins as soon as a thread is free: what has come in by then is merged, so that one request alone never waits and a
-busy server finds its batches full. The queue holds a bounded number of rows; what does not fit is refused at once.
+A batch begins as soon as a thread is free: what has come in by then is merged, so that one request
+alone never waits and a busy server finds its batches full. The queue holds a bounded number of
+rows; what does not fit is refused at once.
 """
 
 import collections
@@ -23,16 +24,21 @@ class _Request:
 
 
 class Batcher:
-    """Runs functions over merged requests. A function maps named arrays to named arrays, [rows, ...] each; its `sizes` are
-    the batch sizes that it allows, increasing."""
+    """Runs functions over merged requests. A function maps named arrays to named arrays, [rows,
+    ...] each; its `sizes` are the batch sizes that it allows, increasing.
+    """
 
     def __init__(self, max_rows, threads, observe=lambda rows, size, waited: None):
-        """At most `max_rows` rows wait. `observe` is told of each batch: its rows, its size when padded, and the seconds that its
-        first request waited."""
+        """At most `max_rows` rows wait. `observe` is told of each batch: its rows, its size when
+        padded, and the seconds that its first request waited.
+        """
         self._max_rows, self._observe = max_rows, observe
         self._waiting, self._rows, self._closed = collections.deque(), 0, False
         self._changed = threading.Condition()
-        self._threads = [threading.Thread(target=self._work, name=f"batch-{index}", daemon=True) for index in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{index}", daemon=True)
+            for index in range(threads)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -43,14 +49,22 @@ class Batcher:
     def require_room(self, rows=1):
         """Raises ServingError if so many rows would be refused now."""
         if self._closed or self._rows + rows > self._max_rows:
-            # What TensorFlow Serving answers (shared_batch_scheduler.h): clients and proxies know to come again.
-            raise ServingError("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
+            # What TensorFlow Serving answers (shared_batch_scheduler.h): clients and proxies know
+            # to come again.
+            raise ServingError(
+                "UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full"
+            )
 
     def submit(self, function, inputs, rows):
-        """Returns a concurrent Future of the function's outputs for these rows; cancelled before its batch begins, it costs
-        nothing. Raises ServingError if there are more rows than a batch may hold, or no room for them."""
+        """Returns a concurrent Future of the function's outputs for these rows; cancelled before
+        its batch begins, it costs nothing. Raises ServingError if there are more rows than a batch
+        may hold, or no room for them.
+        """
         if rows > function.sizes[-1]:
-            raise ServingError("INVALID_ARGUMENT", f"Task size {rows} is larger than maximum batch size {function.sizes[-1]}")
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"Task size {rows} is larger than maximum batch size {function.sizes[-1]}",
+            )
         request = _Request(function, inputs, rows)
         with self._changed:
             self.require_room(rows)
@@ -60,7 +74,10 @@ class Batcher:
         return request.future
 
     def close(self, seconds=threading.TIMEOUT_MAX):
-        """Finishes what waits, and takes nothing more. Returns whether all of it was finished within `seconds`."""
+        """Finishes what waits, and takes nothing more.
+
+        Returns whether all of it was finished within `seconds`.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -76,20 +93,26 @@ class Batcher:
             batch = None  # or an idle thread would keep a retired version in memory
 
     def _next(self):
-        """Waits for requests and takes those that make up the next batch: [] if all of them were cancelled, None at the end."""
+        """Waits for requests and takes those that make up the next batch:
+
+        [] if all of them were cancelled, None at the end.
+        """
         with self._changed:
             while not self._waiting:
                 if self._closed:
                     return None
                 self._changed.wait()
             taken = _largest_batch(self._waiting)
-            self._waiting = collections.deque(request for request in self._waiting if request not in taken)
+            self._waiting = collections.deque(
+                request for request in self._waiting if request not in taken
+            )
             self._rows -= sum(request.rows for request in taken)
         return [request for request in taken if request.future.set_running_or_notify_cancel()]
 
     def _run(self, batch):
-        """Answers every request of a batch. A picture that does not decode fails the whole call of the function: then each
-        request runs alone, so that one client's mistake is no other's."""
+        """Answers every request of a batch. A picture that does not decode fails the whole call of
+        the function: then each request runs alone, so that one client's mistake is no other's.
+        """
         try:
             answers = self._call(batch)
         except Exception as error:
@@ -106,23 +129,41 @@ class Batcher:
         function, rows = batch[0].function, sum(request.rows for request in batch)
         size = next(size for size in function.sizes if size >= rows)
         self._observe(rows, size, time.monotonic() - batch[0].since)
-        inputs = {name: np.concatenate([request.inputs[name] for request in batch]) if len(batch) > 1 else batch[0].inputs[name]
-                  for name in batch[0].inputs}
+        inputs = {
+            name: (
+                np.concatenate([request.inputs[name] for request in batch])
+                if len(batch) > 1
+                else batch[0].inputs[name]
+            )
+            for name in batch[0].inputs
+        }
         if size > rows:  # with copies of the first row, as TensorFlow Serving does
-            inputs = {name: np.concatenate([array, array[:1].repeat(size - rows, 0)]) for name, array in inputs.items()}
+            inputs = {
+                name: np.concatenate([array, array[:1].repeat(size - rows, 0)])
+                for name, array in inputs.items()
+            }
         outputs = function(inputs)
         ends = np.cumsum([request.rows for request in batch])
-        return [{name: array[end - request.rows:end] for name, array in outputs.items()} for request, end in zip(batch, ends)]
+        return [
+            {name: array[end - request.rows : end] for name, array in outputs.items()}
+            for request, end in zip(batch, ends)
+        ]
 
 
 def _largest_batch(waiting):
-    """The requests of the next batch: the first that waits, and others to the same function in their order, up to the largest
-    allowed size that they can fill. (To pad 17 pictures to 32 would cost a CPU the time of 15.)"""
+    """The requests of the next batch: the first that waits, and others to the same function in
+    their order, up to the largest allowed size that they can fill. (To pad 17 pictures to 32 would
+    cost a CPU the time of 15.)
+    """
     first = waiting[0]
     alike = [request for request in waiting if request.function is first.function]
     sizes = first.function.sizes
     available = min(sum(request.rows for request in alike), sizes[-1])
-    room = max(first.rows, *(size for size in sizes if size <= available)) - first.rows if available >= sizes[0] else 0
+    room = (
+        max(first.rows, *(size for size in sizes if size <= available)) - first.rows
+        if available >= sizes[0]
+        else 0
+    )
     taken = [first]
     for request in alike[1:]:
         if request.rows <= room:

@@ -15,25 +15,37 @@ _SECONDS = 30  # to wait for an answer; TensorFlow Serving gives up after as man
 
 
 def open_server(server, model_name):
-    """Returns a function from the bytes of one picture to its best classes, [(name, probability), ...], best first, as
-    artifacts.open_classifier does.
+    """Returns a function from the bytes of one picture to its best classes, [(name, probability),
+    ...], best first, as artifacts.open_classifier does.
 
-    `server` is http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT. Raises UserError for anything else; the function raises
-    it where there is no server, and ServingError where the server refuses.
+    `server` is http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT. Raises UserError for
+    anything else; the function raises it where there is no server, and ServingError where the
+    server refuses.
     """
     parts = urllib.parse.urlsplit(server)
     if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
-        raise UserError(f"--server={server} is no address; pass http://HOST:8501 or grpc://HOST:8500.")
-    predict = _grpc(parts.netloc, model_name) if parts.scheme == "grpc" else _rest(server.rstrip("/"), model_name)
+        raise UserError(
+            f"--server={server} is no address; pass http://HOST:8501 or grpc://HOST:8500."
+        )
+    predict = (
+        _grpc(parts.netloc, model_name)
+        if parts.scheme == "grpc"
+        else _rest(server.rstrip("/"), model_name)
+    )
 
     def classify(picture):
         try:
             return [(name, float(np.float32(score))) for name, score in zip(*predict(picture))]
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise UserError(f"--server={server} does not answer ({reason}); start it with tools/serve.py.") from None
+            raise UserError(
+                f"--server={server} does not answer ({reason}); start it with tools/serve.py."
+            ) from None
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"--server={server} answers, but not as an AlexNet of this project does ({error!r}).") from None
+            raise UserError(
+                f"--server={server} answers, but not as an AlexNet of this project does"
+                f" ({error!r})."
+            ) from None
 
     return classify
 
@@ -44,7 +56,9 @@ def _rest(server, model_name):
     def predict(picture):
         body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, body), timeout=_SECONDS) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, body), timeout=_SECONDS
+            ) as answer:
                 (prediction,) = json.load(answer)["predictions"]
         except urllib.error.HTTPError as error:
             code = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND"}.get(error.code, "UNAVAILABLE")
@@ -59,14 +73,18 @@ def _grpc(address, model_name):
         import grpc
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
     except ImportError as error:
-        raise UserError(f"--server=grpc://{address}: {error.name} is not installed; pip install 'alexnet-tf[serving]', or pass "
-                        "http://HOST:8501.") from None
+        raise UserError(
+            f"--server=grpc://{address}: {error.name} is not installed; pip install"
+            " 'alexnet-tf[serving]', or pass http://HOST:8501."
+        ) from None
     import tensorflow as tf
 
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address))
 
     def predict(picture):
-        request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([picture])})
+        request = predict_pb2.PredictRequest(
+            inputs={"image_bytes": tf.make_tensor_proto([picture])}
+        )
         request.model_spec.name = model_name
         try:
             outputs = stub.Predict(request, _SECONDS).outputs

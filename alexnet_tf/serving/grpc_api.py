@@ -1,7 +1,7 @@
 """TensorFlow Serving's gRPC services over a versions.Server: PredictionService and ModelService.
 
-Statuses and texts are those of tensorflow/serving, master of 2026-07-30 (servables/tensorflow/predict_util.cc, classifier.cc,
-get_model_metadata_impl.cc).
+Statuses and texts are those of tensorflow/serving, master of 2026-07-30
+(servables/tensorflow/predict_util.cc, classifier.cc, get_model_metadata_impl.cc).
 """
 
 import asyncio
@@ -28,34 +28,54 @@ MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
 MAX_REQUESTS = 512  # under way at once, before gRPC itself refuses: RESOURCE_EXHAUSTED
 CONNECTION_SECONDS = 5  # after which a client is told to make another; gRPC varies it by a tenth
 _OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.so_reuseport", 0),  # a second server on a port must fail
-    ("grpc.max_concurrent_streams", 2 * MAX_REQUESTS),  # of one client; ended ones count until it has heard of it
-    ("grpc.server_handshake_timeout_ms", 10_000), ("grpc.max_connection_idle_ms", 300_000),
-    # The only way to have gRPC send GOAWAY to a client and answer what it has sent meanwhile: stopped, it cancels that.
-    ("grpc.max_connection_age_ms", 1000 * CONNECTION_SECONDS)]
+    # a second server on a port must fail
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.so_reuseport", 0),
+    # of one client; ended ones count until it has heard of it
+    ("grpc.max_concurrent_streams", 2 * MAX_REQUESTS),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    # The only way to have gRPC send GOAWAY to a client and answer what it has sent meanwhile:
+    # stopped, it cancels that.
+    ("grpc.max_connection_age_ms", 1000 * CONNECTION_SECONDS),
+]
 
 
 def _array(name, proto):
     """The array in a TensorProto, of a shape that was checked."""
     try:
         return tf.make_ndarray(proto)
-    except (ValueError, TypeError, OverflowError):  # the last of a number that its type does not hold, such as 300 for uint8
+    # the last of a number that its type does not hold, such as 300 for uint8
+    except (ValueError, TypeError, OverflowError):
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 
 def _arrays(protos):
-    """The arrays in TensorProtos by name, of shapes that were checked. Raises ServingError for values that are none."""
+    """The arrays in TensorProtos by name, of shapes that were checked.
+
+    Raises ServingError for values that are none.
+    """
     inputs = {key: _array(key, proto) for key, proto in protos.items()}
     check_values(inputs)
     return inputs
 
 
 def _proto(array):
-    """A TensorProto with its values in the field of their type, as TensorFlow Serving's answers have them: clients read those."""
+    """A TensorProto with its values in the field of their type, as TensorFlow Serving's answers
+    have them: clients read those.
+    """
     dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
-    field = {"float32": "float_val", "int32": "int_val", "int64": "int64_val", "string": "string_val"}[dtype.name]
-    return tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto(),
-                                  **{field: array.ravel().tolist()})
+    field = {
+        "float32": "float_val",
+        "int32": "int_val",
+        "int64": "int64_val",
+        "string": "string_val",
+    }[dtype.name]
+    return tensor_pb2.TensorProto(
+        dtype=dtype.as_datatype_enum,
+        tensor_shape=tf.TensorShape(array.shape).as_proto(),
+        **{field: array.ravel().tolist()},
+    )
 
 
 def _described(name, proto):
@@ -76,35 +96,52 @@ def model_status(model, spec):
     response = get_model_status_pb2.GetModelStatusResponse()
     for number, state, code, message in model.status(*asked(spec)):
         status = response.model_version_status.add(version=number, state=state)
-        status.status.error_code, status.status.error_message = grpc.StatusCode[code].value[0], message
+        status.status.error_code, status.status.error_message = (
+            grpc.StatusCode[code].value[0],
+            message,
+        )
     return response
 
 
 def model_metadata(model, spec, fields):
     """The GetModelMetadataResponse to a ModelSpec. Raises ServingError."""
     if not fields:
-        raise ServingError("INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field")
+        raise ServingError(
+            "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"
+        )
     for field in fields:
         if field != "signature_def":
             raise ServingError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
     version = model.version(*asked(spec))
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.model_spec.name, response.model_spec.version.value = spec.name, version.number
-    response.metadata["signature_def"].Pack(get_model_metadata_pb2.SignatureDefMap(signature_def=version.signature_defs))
+    response.metadata["signature_def"].Pack(
+        get_model_metadata_pb2.SignatureDefMap(signature_def=version.signature_defs)
+    )
     return response
 
 
 def refuse(model, spec, what, method):
-    """Raises the ServingError of Classify and Regress: they take tf.Examples, and no signature of an export does."""
+    """Raises the ServingError of Classify and Regress:
+
+    they take tf.Examples, and no signature of an export does.
+    """
     version, name = model.version(*asked(spec)), spec.signature_name or DEFAULT_SIGNATURE
     if name not in version.signature_defs:
         raise ServingError("INVALID_ARGUMENT", f"No signature was found with the name: {name}")
-    raise ServingError("INVALID_ARGUMENT", f"Expected {what} signature method_name to be tensorflow/serving/{method}. "
-                                           f"Was: {version.signature_defs[name].method_name}")
+    raise ServingError(
+        "INVALID_ARGUMENT",
+        f"Expected {what} signature method_name to be tensorflow/serving/{method}. "
+        f"Was: {version.signature_defs[name].method_name}",
+    )
 
 
 def _answered(api):
-    """A decorator for the methods of the services: counts the request, and turns a ServingError into its status."""
+    """A decorator for the methods of the services:
+
+    counts the request, and turns a ServingError into its status.
+    """
+
     def decorate(method):
         async def answer(self, request, context):
             begin, status = time.monotonic(), "OK"
@@ -121,11 +158,16 @@ def _answered(api):
             except Exception:
                 status = "INTERNAL"
                 logger.exception("request failed", extra={"fields": {"api": api}})
-                await context.abort(grpc.StatusCode.INTERNAL, "Internal error; the server's log has it")
+                await context.abort(
+                    grpc.StatusCode.INTERNAL, "Internal error; the server's log has it"
+                )
             finally:
-                self._server.metrics.request(request.model_spec.name, api, "GRPC", status, time.monotonic() - begin)
+                self._server.metrics.request(
+                    request.model_spec.name, api, "GRPC", status, time.monotonic() - begin
+                )
 
         return answer
+
     return decorate
 
 
@@ -144,13 +186,18 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         wanted = list(request.output_filter) or list(signature.definition.outputs)
         for alias in wanted:
             if alias not in signature.definition.outputs:
-                raise ServingError("INVALID_ARGUMENT", f"output tensor alias not found in signature: {alias} Outputs expected to "
-                                                       f"be in the set {braces(signature.definition.outputs)}.")
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"output tensor alias not found in signature: {alias} Outputs expected to "
+                    f"be in the set {braces(signature.definition.outputs)}.",
+                )
             if wanted.count(alias) > 1:
                 raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {alias}")
         inputs = await asyncio.to_thread(_arrays, dict(request.inputs))
         outputs = await self._server.predict(signature, inputs)
-        response = predict_pb2.PredictResponse(outputs={alias: _proto(outputs[alias]) for alias in wanted})
+        response = predict_pb2.PredictResponse(
+            outputs={alias: _proto(outputs[alias]) for alias in wanted}
+        )
         response.model_spec.name, response.model_spec.signature_name = request.model_spec.name, name
         response.model_spec.version.value = version.number
         return response
@@ -180,9 +227,14 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 async def start(server, host, port):
-    """Starts the services; returns the gRPC server and its port. Raises OSError if the address is taken."""
+    """Starts the services; returns the gRPC server and its port.
+
+    Raises OSError if the address is taken.
+    """
     grpc_server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_REQUESTS)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(server), grpc_server)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        _PredictionService(server), grpc_server
+    )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(server), grpc_server)
     try:
         port = grpc_server.add_insecure_port(f"{host}:{port}")
@@ -193,8 +245,9 @@ async def start(server, host, port):
 
 
 async def stop(grpc_server, port, grace):
-    """Takes no new connections, waits until the clients have been told to leave and have left, and ends
-    the gRPC server of `port` once all is answered, or after `grace` seconds more."""
+    """Takes no new connections, waits until the clients have been told to leave and have left, and
+    ends the gRPC server of `port` once all is answered, or after `grace` seconds more.
+    """
     for listener in _sockets(port, socket.SO_ACCEPTCONN):
         with contextlib.suppress(OSError):  # Linux alone ends listening so
             listener.shutdown(socket.SHUT_RDWR)
@@ -205,7 +258,10 @@ async def stop(grpc_server, port, grace):
 
 
 def _sockets(port, option=None):
-    """Yields this process's TCP sockets of `port`, or those that have the option: gRPC lists none."""
+    """Yields this process's TCP sockets of `port`, or those that have the option:
+
+    gRPC lists none.
+    """
     for number in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as one:
             if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port:

@@ -1,7 +1,8 @@
 """TensorFlow Serving's JSON: bodies of requests to arrays, arrays to bodies of answers.
 
-Formats and texts are those of tensorflow/serving, master of 2026-07-30 (util/json_tensor.cc). A message cites a value cut short,
-where TensorFlow Serving writes out all of it, pictures too; and deep nesting, of which it dies, is an error like others.
+Formats and texts are those of tensorflow/serving, master of 2026-07-30 (util/json_tensor.cc). A
+message cites a value cut short, where TensorFlow Serving writes out all of it, pictures too; and
+deep nesting, of which it dies, is an error like others.
 """
 
 import base64
@@ -15,7 +16,8 @@ import tensorflow as tf
 from alexnet_tf.errors import ServingError
 from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, brackets
 
-# 32 pictures of 227 x 227 pixels as lists are 1.7 million. More would hold up everybody while they are parsed, in Python.
+# 32 pictures of 227 x 227 pixels as lists are 1.7 million. More would hold up everybody while they
+# are parsed, in Python.
 _MAX_CONTAINERS = 2_000_000
 
 
@@ -24,7 +26,10 @@ def _bad(message):
 
 
 def read_inputs(body, version):
-    """(format, signature, arrays by name) of the body of a :predict request. Raises ServingError."""
+    """(format, signature, arrays by name) of the body of a :predict request.
+
+    Raises ServingError.
+    """
     try:
         return _inputs(_parse(body), version)
     except RecursionError:
@@ -40,7 +45,9 @@ def _parse(body):
     try:
         document = json.loads(body.decode())
     except ValueError as error:
-        raise _bad(f"JSON Parse error: Invalid value. at offset: {getattr(error, 'pos', 0)}") from None
+        raise _bad(
+            f"JSON Parse error: Invalid value. at offset: {getattr(error, 'pos', 0)}"
+        ) from None
     if not isinstance(document, dict):
         raise _bad(f"JSON Value: {_text(document)} Is not object")
     return document
@@ -50,7 +57,11 @@ def _text(value):
     """A JSON value in an error message."""
     if isinstance(value, str):
         return json.dumps(value if len(value) <= 60 else value[:60] + "...")
-    return reprlib.repr(value) if isinstance(value, (list, dict, int)) and not isinstance(value, bool) else json.dumps(value)
+    return (
+        reprlib.repr(value)
+        if isinstance(value, (list, dict, int)) and not isinstance(value, bool)
+        else json.dumps(value)
+    )
 
 
 def _is_base64(value):
@@ -67,25 +78,33 @@ def _shape(value):
 
 
 def _leaves(value, shape, level, dtype, leaves):
-    """Appends the leaves of nested lists of `shape` to `leaves`, converted for `dtype`. Raises ServingError for ragged lists and
-    for values that do not fit."""
+    """Appends the leaves of nested lists of `shape` to `leaves`, converted for `dtype`. Raises
+    ServingError for ragged lists and for values that do not fit.
+    """
     if not isinstance(value, list):
         if level != len(shape):
-            raise _bad(f"JSON Value: {_text(value)} found at incorrect level: {level + 1} in the JSON DOM. "
-                       f"Expected at level: {len(shape)}")
+            raise _bad(
+                f"JSON Value: {_text(value)} found at incorrect level: {level + 1} in the JSON DOM."
+                f" Expected at level: {len(shape)}"
+            )
         leaves.append(_leaf(value, dtype))
         return
     if level >= len(shape):
         raise _bad(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:
-        raise _bad(f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}")
+        raise _bad(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size:"
+            f" {shape[level]}"
+        )
     for element in value:
         _leaves(element, shape, level + 1, dtype, leaves)
 
 
 def _from_base64(text):
-    """The bytes of base64 as absl::Base64Unescape takes it, which is TensorFlow Serving's: white space anywhere, padding by = or . or
-    none, and the alphabet with + and /; not the one of URLs. Raises ServingError."""
+    """The bytes of base64 as absl::Base64Unescape takes it, which is TensorFlow Serving's: white
+    space anywhere, padding by = or . or none, and the alphabet with + and /; not the one of URLs.
+    Raises ServingError.
+    """
     try:
         digits = b"".join(text.encode("ascii").split())
         data = digits.rstrip(b"=.")
@@ -104,29 +123,48 @@ def _leaf(value, dtype):
         return value.encode(errors="surrogatepass")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if dtype.is_floating and number:
-        if isinstance(value, int) and abs(value) >= 2**24 or np.isfinite(value) and abs(value) > dtype.max:
-            raise _bad(f"Cannot convert JSON value: {_text(value)} to float without loss of precision.")
+        if (
+            isinstance(value, int)
+            and abs(value) >= 2**24
+            or np.isfinite(value)
+            and abs(value) > dtype.max
+        ):
+            raise _bad(
+                f"Cannot convert JSON value: {_text(value)} to float without loss of precision."
+            )
         return value
     if dtype.is_integer and number and isinstance(value, int) and dtype.min <= value <= dtype.max:
         return value
-    kind = {dict: "Object", list: "Array", str: "String", bool: str(value), type(None): "Null"}.get(type(value), "Number")
+    kind = {dict: "Object", list: "Array", str: "String", bool: str(value), type(None): "Null"}.get(
+        type(value), "Number"
+    )
     raise _bad(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype.name}")
 
 
 def _tensor(name, value, dtype, dims):
-    """A JSON value, or nested lists of them, to an array of shape `dims`, where -1 stands for any length.
+    """A JSON value, or nested lists of them, to an array of shape `dims`, where -1 stands for any
+    length.
 
-    The lists' lengths are looked at first: what a client sends may be anything, and to walk through it takes time."""
+    The lists' lengths are looked at first: what a client sends may be anything, and to walk through
+    it takes time.
+    """
     shape = _shape(value)
-    if len(shape) != len(dims) or any(size not in (-1, length) for size, length in zip(dims, shape)):
+    if len(shape) != len(dims) or any(
+        size not in (-1, length) for size, length in zip(dims, shape)
+    ):
         raise _bad(f"Expects {name} to be of shape {brackets(dims)}; {brackets(shape)} is provided")
-    if dtype != tf.string and len(shape) > 1:  # pictures as numbers: 150,000 a picture, too many to convert one by one
+    # pictures as numbers: 150,000 a picture, too many to convert one by one
+    if dtype != tf.string and len(shape) > 1:
         # Ragged, too large, or none: _leaves finds where.
         with contextlib.suppress(ValueError, OverflowError), np.errstate(invalid="ignore"):
             array = np.asarray(value, object)
             types = set(map(type, array.flat))
             limit = min(dtype.max, 2**24 - 1) if int in types and dtype.is_floating else dtype.max
-            if types <= ({int, float} if dtype.is_floating else {int}) and dtype.min <= array.min() and array.max() <= limit:
+            if (
+                types <= ({int, float} if dtype.is_floating else {int})
+                and dtype.min <= array.min()
+                and array.max() <= limit
+            ):
                 return array.astype(dtype.as_numpy_dtype)
     leaves = []
     _leaves(value, shape, 0, dtype, leaves)
@@ -145,7 +183,10 @@ def _check_rows(rows, signature):
 
 
 def _row_inputs(rows, signature):
-    """Arrays by name of "instances": values, if the signature has one input, or objects of one value an input."""
+    """Arrays by name of "instances":
+
+    values, if the signature has one input, or objects of one value an input.
+    """
     expected = {name: _expected(info) for name, info in signature.definition.inputs.items()}
     if not isinstance(rows, list):
         raise _bad("Excepting 'instances' to be an list/array")
@@ -154,43 +195,62 @@ def _row_inputs(rows, signature):
     _check_rows(rows, signature)
     named = isinstance(rows[0], dict) and not _is_base64(rows[0])
     if not named and len(expected) > 1:
-        raise _bad("instances is a plain list, but expecting list of objects as multiple input tensors required as per "
-                   "tensorinfo_map")
+        raise _bad(
+            "instances is a plain list, but expecting list of objects as multiple input tensors"
+            " required as per tensorinfo_map"
+        )
     tensors = {name: [] for name in expected}
     for index, row in enumerate(rows):
         if named != (isinstance(row, dict) and not _is_base64(row)):
-            raise _bad(f"Expecting {'object but got list' if named else 'value/list but got object'} at item {index} of input list")
+            raise _bad(
+                f"Expecting {'object but got list' if named else 'value/list but got object'} at"
+                f" item {index} of input list"
+            )
         values = row if named else {next(iter(expected)): row}
         for name, value in values.items():
             if name not in expected:
-                raise _bad(f"Failed to process element: {index} key: {name[:60]} of 'instances' list. Error: INVALID_ARGUMENT: "
-                           f"JSON object: does not have named input: {name[:60]}")
+                raise _bad(
+                    f"Failed to process element: {index} key: {name[:60]} of 'instances' list."
+                    f" Error: INVALID_ARGUMENT: JSON object: does not have named input: {name[:60]}"
+                )
             try:
                 dtype, dims = expected[name]
                 tensors[name].append(_tensor(name, value, dtype, dims[1:]))
             except ServingError as error:
                 key = f" key: {name}" if named else ""
-                raise _bad(f"Failed to process element: {index}{key} of 'instances' list. "
-                           f"Error: INVALID_ARGUMENT: {error.message}") from None
+                raise _bad(
+                    f"Failed to process element: {index}{key} of 'instances' list. "
+                    f"Error: INVALID_ARGUMENT: {error.message}"
+                ) from None
         if values.keys() != set(expected):
-            raise _bad(f"Failed to process element: {index} of 'instances' list. JSON object: {_text(row)} keys must be equal to: "
-                       f"{','.join(sorted(expected))}")
+            raise _bad(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {_text(row)}"
+                f" keys must be equal to: {','.join(sorted(expected))}"
+            )
     return {name: np.stack(arrays) for name, arrays in tensors.items()}
 
 
 def _column_inputs(value, signature):
-    """Arrays by name of "inputs": one value, if the signature has one input, or an object of them."""
+    """Arrays by name of "inputs":
+
+    one value, if the signature has one input, or an object of them.
+    """
     expected = {name: _expected(info) for name, info in signature.definition.inputs.items()}
     if not isinstance(value, dict) or _is_base64(value):
         if len(expected) > 1:
-            raise _bad("inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
-                       "tensorinfo_map")
+            raise _bad(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors"
+                " required as per tensorinfo_map"
+            )
         value = {next(iter(expected)): value}
     for name in expected:
         if name not in value:
             raise _bad(f"Missing named input: {name} in 'inputs' object.")
         _check_rows(value[name], signature)
-    return {name: _tensor(name, value[name], *dtype_and_dims) for name, dtype_and_dims in expected.items()}
+    return {
+        name: _tensor(name, value[name], *dtype_and_dims)
+        for name, dtype_and_dims in expected.items()
+    }
 
 
 def _expected(info):
@@ -202,14 +262,19 @@ def _inputs(document, version):
     """(format, signature, arrays by name) of a :predict request."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _bad(f"JSON Value: {_text(document)} not formatted correctly. 'signature_name' key must be a string value.")
+        raise _bad(
+            f"JSON Value: {_text(document)} not formatted correctly. 'signature_name' key must be a"
+            " string value."
+        )
     name = name or DEFAULT_SIGNATURE
     if name not in version.signatures:
         raise _bad(f'Serving signature name: "{name}" not found in signature def')
     signature = version.signatures[name]
     if "instances" in document and "inputs" in document:
-        raise _bad(f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to "
-                   "exist ")
+        raise _bad(
+            f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs'"
+            " or 'instances' keys to exist "
+        )
     if "instances" in document:
         return "predictions", signature, _row_inputs(document["instances"], signature)
     if "inputs" in document:
@@ -227,13 +292,17 @@ def _json_values(name, array):
         strings = np.empty(array.size, object)
         strings[:] = flat
         return strings.reshape(array.shape).tolist()
-    if array.dtype == np.float32:  # the shortest decimals that are this float32: 0.2, not 0.20000000298
+    # the shortest decimals that are this float32: 0.2, not 0.20000000298
+    if array.dtype == np.float32:
         return array.astype(str).astype(np.float64).tolist()
     return array.tolist()
 
 
 def write_outputs(form, outputs):
-    """The body of an answer: an object, or its only value, a row; or the same by columns. NaN is written as NaN."""
+    """The body of an answer:
+
+    an object, or its only value, a row; or the same by columns. NaN is written as NaN.
+    """
     columns = {name: _json_values(name, array) for name, array in sorted(outputs.items())}
     if len(columns) == 1:
         (answer,) = columns.values()

@@ -1,4 +1,7 @@
-"""What a server tells its operator: Prometheus metrics under TensorFlow Serving's names, and log lines of JSON."""
+"""What a server tells its operator:
+
+Prometheus metrics under TensorFlow Serving's names, and log lines of JSON.
+"""
 
 import json
 import logging
@@ -8,35 +11,64 @@ import time
 import prometheus_client
 from prometheus_client.process_collector import ProcessCollector
 
-PATH = "/monitoring/prometheus/metrics"  # TensorFlow Serving's default (util/prometheus_exporter.cc)
+# TensorFlow Serving's default (util/prometheus_exporter.cc)
+PATH = "/monitoring/prometheus/metrics"
 
 # Microseconds, as servables/tensorflow/util.cc lays its buckets out.
 _MICROSECONDS = [10 * 1.8**power for power in range(33)]
 
 
 class Metrics:
-    """Counts and times of one server; names of TensorFlow Serving where it has them (servables/tensorflow/util.cc)."""
+    """Counts and times of one server; names of TensorFlow Serving where it has them
+    (servables/tensorflow/util.cc).
+    """
 
     def __init__(self):
         self._registry = prometheus_client.CollectorRegistry()
         ProcessCollector(registry=self._registry)  # memory, processor time, open files
-        # A counter in all but name: the library's Counter appends _total, and TensorFlow Serving does not.
+        # A counter in all but name: the library's Counter appends _total, and TensorFlow Serving
+        # does not.
         self._requests = prometheus_client.Gauge(
-            ":tensorflow:serving:request_count", "The total number of requests.", ["model_name", "status"], registry=self._registry)
+            ":tensorflow:serving:request_count",
+            "The total number of requests.",
+            ["model_name", "status"],
+            registry=self._registry,
+        )
         self._latency = prometheus_client.Histogram(
-            ":tensorflow:serving:request_latency", "Wall time of a request, in microseconds.",
-            ["model_name", "API", "entrypoint"], buckets=_MICROSECONDS, registry=self._registry)
+            ":tensorflow:serving:request_latency",
+            "Wall time of a request, in microseconds.",
+            ["model_name", "API", "entrypoint"],
+            buckets=_MICROSECONDS,
+            registry=self._registry,
+        )
         self._batches = prometheus_client.Histogram(
-            "alexnet_batch_rows", "Rows of a batch, without those it was padded with.", ["model_name"],
-            buckets=[1, 2, 4, 8, 16, 32, 64, 128], registry=self._registry)
+            "alexnet_batch_rows",
+            "Rows of a batch, without those it was padded with.",
+            ["model_name"],
+            buckets=[1, 2, 4, 8, 16, 32, 64, 128],
+            registry=self._registry,
+        )
         self._padding = prometheus_client.Counter(
-            "alexnet_padded_rows", "Rows that batches were padded with.", ["model_name"], registry=self._registry)
+            "alexnet_padded_rows",
+            "Rows that batches were padded with.",
+            ["model_name"],
+            registry=self._registry,
+        )
         self._waits = prometheus_client.Histogram(
-            "alexnet_queue_seconds", "Time that the first request of a batch waited.", ["model_name"], registry=self._registry)
-        self.waiting = prometheus_client.Gauge("alexnet_queue_rows", "Rows that wait for a batch.", registry=self._registry)
+            "alexnet_queue_seconds",
+            "Time that the first request of a batch waited.",
+            ["model_name"],
+            registry=self._registry,
+        )
+        self.waiting = prometheus_client.Gauge(
+            "alexnet_queue_rows", "Rows that wait for a batch.", registry=self._registry
+        )
 
     def request(self, model_name, api, entrypoint, status, seconds):
-        """`model_name` of a request that failed may be anything, and is not kept: a client could fill the memory with names."""
+        """`model_name` of a request that failed may be anything, and is not kept:
+
+        a client could fill the memory with names.
+        """
         self._requests.labels(model_name if status == "OK" else "", status).inc()
         if status == "OK":
             self._latency.labels(model_name, api, entrypoint).observe(seconds * 1e6)
@@ -48,15 +80,28 @@ class Metrics:
 
     def page(self):
         """The metrics as Prometheus reads them, and the page's content type."""
-        return prometheus_client.generate_latest(self._registry), prometheus_client.CONTENT_TYPE_LATEST
+        return (
+            prometheus_client.generate_latest(self._registry),
+            prometheus_client.CONTENT_TYPE_LATEST,
+        )
 
 
 class _Lines(logging.Formatter):
-    """A line of JSON a record; what a call passes as extra={"fields": ...} becomes keys beside the message."""
+    """A line of JSON a record; what a call passes as extra={"fields":
+
+    ...} becomes keys beside the message.
+    """
 
     def format(self, record):
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
-                "level": record.levelname.lower(), "event": record.getMessage(), **getattr(record, "fields", {})}
+        line = {
+            "time": (
+                time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+                + f".{int(record.msecs):03}Z"
+            ),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

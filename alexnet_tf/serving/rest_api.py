@@ -6,9 +6,9 @@
     GET   /monitoring/prometheus/metrics
     GET   /livez, /readyz                                    not TensorFlow Serving's: 200 while it runs, while it can predict
 
-Paths and statuses are those of tensorflow/serving, master of 2026-07-30 (model_servers/http_rest_api_handler.cc,
-http_rest_api_util.cc, http_server.cc), and so is the encoding of a body: none, or gzip. What it lacks: bounds on bodies,
-connections and slowness.
+Paths and statuses are those of tensorflow/serving, master of 2026-07-30
+(model_servers/http_rest_api_handler.cc, http_rest_api_util.cc, http_server.cc), and so is the
+encoding of a body: none, or gzip. What it lacks: bounds on bodies, connections and slowness.
 """
 
 import asyncio
@@ -42,15 +42,28 @@ from alexnet_tf.serving.versions import REQUEST_SECONDS, check_values, logger
 MAX_BODY = 32 * 2**20  # bytes of a request, and of what it inflates to
 MAX_BODIES = 8 * MAX_BODY  # bytes of all requests that are being read
 MAX_CONNECTIONS = 2000  # or half as many as the files that may be open
-LEAVE_SECONDS = 5  # in which a client with a connection learns by its next answer that the server stops
-HEAD_SECONDS, BODY_SECONDS = 10, 30  # in which a request's head, and then its body, must have come in
+# in which a client with a connection learns by its next answer that the server stops
+LEAVE_SECONDS = 5
+# in which a request's head, and then its body, must have come in
+HEAD_SECONDS, BODY_SECONDS = 10, 30
 
 _SO_ATTACH_FILTER = 26  # Linux's; Python does not name it
 _METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 _TARGET = r"(?i)/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?"
-_PATHS = {"GET": re.compile(_TARGET + "(/metadata)?"), "POST": re.compile(_TARGET + ":(classify|regress|predict)")}
-_STATUSES = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "CANCELLED": 499,
-             "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504}  # all others: 500
+_PATHS = {
+    "GET": re.compile(_TARGET + "(/metadata)?"),
+    "POST": re.compile(_TARGET + ":(classify|regress|predict)"),
+}
+_STATUSES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}  # all others: 500
 
 
 class _Rest:
@@ -63,7 +76,11 @@ class _Rest:
         return Response("alive\n")
 
     async def ready(self, request):
-        return Response("ready\n") if self._server.model.ready else Response("no version is loaded\n", 503)
+        return (
+            Response("ready\n")
+            if self._server.model.ready
+            else Response("no version is loaded\n", 503)
+        )
 
     async def metrics(self, request):
         page, content_type = self._server.metrics.page()
@@ -77,42 +94,62 @@ class _Rest:
             body, status = await self._call(request, spec, method), 200
         except ServingError as error:
             code, status, body = error.code, _STATUSES.get(error.code, 500), _error(error.message)
-        except HTTPException as error:  # before all of the body was read: there is no telling where the next request begins
-            code, status, body, headers = "INVALID_ARGUMENT", error.status_code, _error(error.detail), {"connection": "close"}
+        # before all of the body was read: there is no telling where the next request begins
+        except HTTPException as error:
+            code, status, body, headers = (
+                "INVALID_ARGUMENT",
+                error.status_code,
+                _error(error.detail),
+                {"connection": "close"},
+            )
         except ClientDisconnect:
             code, status, body = "CANCELLED", 499, b""
         except Exception:
             logger.exception("request failed", extra={"fields": {"path": request.url.path}})
             code, status, body = "INTERNAL", 500, _error("Internal error; the server's log has it")
         if method:
-            self._server.metrics.request(spec.name, method.capitalize(), "REST", code, time.monotonic() - begin)
+            self._server.metrics.request(
+                spec.name, method.capitalize(), "REST", code, time.monotonic() - begin
+            )
         return Response(body, status, headers, "application/json")
 
     async def _call(self, request, spec, method):
-        """The body of the answer to `method`. Raises ServingError, HTTPException and ClientDisconnect."""
+        """The body of the answer to `method`.
+
+        Raises ServingError, HTTPException and ClientDisconnect.
+        """
         model = self._server.model
         if method == "status":
-            return json_format.MessageToJson(model_status(model, spec), always_print_fields_with_no_presence=True).encode()
+            return json_format.MessageToJson(
+                model_status(model, spec), always_print_fields_with_no_presence=True
+            ).encode()
         if method == "metadata":
             return _metadata_json(model_metadata(model, spec, ["signature_def"]))
         version = model.version(*asked(spec))
         if method != "predict":
-            refuse(model, spec, {"classify": "classification", "regress": "regression"}[method], method)
+            refuse(
+                model, spec, {"classify": "classification", "regress": "regression"}[method], method
+            )
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", "x-gzip"):
-            raise ServingError("INVALID_ARGUMENT", f"Content-Encoding: {encoding[:60]} is not read; send gzip, or none")
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"Content-Encoding: {encoding[:60]} is not read; send gzip, or none",
+            )
         body, held = bytearray(), 0
         try:
             await self._read(request, body)
             held = len(body)
-            self._server.batcher.require_room()  # a server that is busy should not take bodies to pieces in vain
+            # a server that is busy should not take bodies to pieces in vain
+            self._server.batcher.require_room()
             if encoding != "identity":
                 held += self._hold(MAX_BODY)
             form, signature, inputs = await asyncio.to_thread(_inputs, body, encoding, version)
         finally:
             self._held -= max(held, len(body))
         prediction = asyncio.ensure_future(self._server.predict(signature, inputs))
-        gone = asyncio.ensure_future(request.receive())  # after the body there is nothing to receive but that the client has gone
+        # after the body there is nothing to receive but that the client has gone
+        gone = asyncio.ensure_future(request.receive())
         try:
             await asyncio.wait({prediction, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not prediction.done():
@@ -123,7 +160,10 @@ class _Rest:
             gone.cancel()
 
     async def _read(self, request, body):
-        """Appends the request's body to `body`. Raises HTTPException if it is too long or too slow."""
+        """Appends the request's body to `body`.
+
+        Raises HTTPException if it is too long or too slow.
+        """
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for part in request.stream():
@@ -134,9 +174,11 @@ class _Rest:
         except TimeoutError:
             raise HTTPException(408, f"The body did not come in within {BODY_SECONDS} s") from None
 
-
     def _hold(self, size):
-        """Counts so many bytes more; returns their number. Raises HTTPException if they are too many."""
+        """Counts so many bytes more; returns their number.
+
+        Raises HTTPException if they are too many.
+        """
         if self._held + size > MAX_BODIES:
             raise HTTPException(503, "Too many requests are being read")
         self._held += size
@@ -148,7 +190,9 @@ def _inputs(body, encoding, version):
     if encoding != "identity":
         body = _inflated(body)
     form, signature, inputs = json_api.read_inputs(body, version)
-    signature.check({name: (array.shape, tf.as_dtype(array.dtype)) for name, array in inputs.items()})
+    signature.check(
+        {name: (array.shape, tf.as_dtype(array.dtype)) for name, array in inputs.items()}
+    )
     check_values(inputs)
     return form, signature, inputs
 
@@ -159,11 +203,15 @@ def _inflated(body):
     try:
         inflated = inflater.decompress(body, MAX_BODY + 1)
     except zlib.error:
-        raise ServingError("INVALID_ARGUMENT", "The body is not compressed with gzip, as its head says") from None
+        raise ServingError(
+            "INVALID_ARGUMENT", "The body is not compressed with gzip, as its head says"
+        ) from None
     if len(inflated) > MAX_BODY:
         raise ServingError("INVALID_ARGUMENT", f"The body inflates to more than {MAX_BODY} bytes")
     if not inflater.eof or inflater.unused_data:
-        raise ServingError("INVALID_ARGUMENT", "The body ends within its gzip stream, or goes on behind it")
+        raise ServingError(
+            "INVALID_ARGUMENT", "The body ends within its gzip stream, or goes on behind it"
+        )
     return inflated
 
 
@@ -172,7 +220,10 @@ def _error(message):
 
 
 def _read_path(request, spec):
-    """Fills a ModelSpec from a path and returns the method: status, metadata, classify, regress or predict."""
+    """Fills a ModelSpec from a path and returns the method:
+
+    status, metadata, classify, regress or predict.
+    """
     path = request.scope["raw_path"].decode("latin-1")
     match = _PATHS[request.method].fullmatch(path) if request.method in _PATHS else None
     if not match or request.method == "POST" and not match[1]:
@@ -182,7 +233,9 @@ def _read_path(request, spec):
     spec.name = urllib.parse.unquote(match[1])  # a key to look up, never a path
     if match[2]:
         if len(match[2]) > 19 or int(match[2]) >= 2**63:
-            raise ServingError("INVALID_ARGUMENT", f"Failed to convert version: {match[2][:200]} to numeric.")
+            raise ServingError(
+                "INVALID_ARGUMENT", f"Failed to convert version: {match[2][:200]} to numeric."
+            )
         spec.version.value = int(match[2])
     if match[3]:
         spec.version_label = urllib.parse.unquote(match[3])
@@ -190,21 +243,28 @@ def _read_path(request, spec):
 
 
 def _metadata_json(response):
-    """As ToJsonString of http_rest_api_util.cc writes it: the Any unpacked, fields named as in the protos."""
+    """As ToJsonString of http_rest_api_util.cc writes it:
+
+    the Any unpacked, fields named as in the protos.
+    """
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
-    spec, signatures = (json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-        for message in (response.model_spec, signatures))
+    spec, signatures = (
+        json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        for message in (response.model_spec, signatures)
+    )
     return json.dumps({"model_spec": spec, "metadata": {"signature_def": signatures}}).encode()
 
 
 class _Protocol(H11Protocol):
     """uvicorn's, but no silent client keeps others out.
 
-    A connection is closed on which the head of a request does not come in in time: uvicorn bounds the silence between requests,
-    but not the one before the first, nor a head that comes in bit by bit. And where a connection is one too many, another is given
-    up for it on which nothing is asked: first those that never asked anything.
+    A connection is closed on which the head of a request does not come in in time: uvicorn bounds
+    the silence between requests, but not the one before the first, nor a head that comes in bit by
+    bit. And where a connection is one too many, another is given up for it on which nothing is
+    asked: first those that never asked anything.
     """
 
     _deadline = None
@@ -216,14 +276,17 @@ class _Protocol(H11Protocol):
         if len(self.connections) > _most_connections():
             idle = [other for other in self.connections if other is not self and other.idle]
             if idle:
-                min(idle, key=lambda other: (other.cycle is not None, other._silent_since)).give_up()
+                min(
+                    idle, key=lambda other: (other.cycle is not None, other._silent_since)
+                ).give_up()
 
     @property
     def idle(self):
         return self.cycle is None or self.cycle.response_complete
 
     def give_up(self):
-        self.connections.discard(self)  # at once: many may come in before it is told that the connection is lost
+        # at once: many may come in before it is told that the connection is lost
+        self.connections.discard(self)
         self.transport.abort()
 
     def data_received(self, data):
@@ -256,8 +319,9 @@ class _Uvicorn(uvicorn.Server):
         return contextlib.nullcontext()  # they are the binary's: gRPC has to stop too
 
     async def stop(self, listener):
-        """Takes no new connections, and waits until those that there are have heard that they should leave, or said nothing for
-        a while; then has `serve` end."""
+        """Takes no new connections, and waits until those that there are have heard that they
+        should leave, or said nothing for a while; then has `serve` end.
+        """
         _take_no_more(listener)
         await asyncio.sleep(0.1)  # connections that were on their way are accepted meanwhile
         for server in self.servers:
@@ -269,7 +333,11 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _told(app, model):
-    """`app`, whose answers close their connections once `model` is stopping: or a client's next request would find nobody."""
+    """`app`, whose answers close their connections once `model` is stopping:
+
+    or a client's next request would find nobody.
+    """
+
     async def answer(scope, receive, send):
         async def tell(message):
             if model.stopping and message["type"] == "http.response.start":
@@ -282,31 +350,58 @@ def _told(app, model):
 
 
 def _take_no_more(listener):
-    """Has the kernel ignore whoever wants to connect, so that nobody is connected and never served when the socket is closed."""
+    """Has the kernel ignore whoever wants to connect, so that nobody is connected and never served
+    when the socket is closed.
+    """
     # Of a TCP header, byte 13: 2 is SYN, by which a connection begins.
     program = ((0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     with contextlib.suppress(OSError):  # another kernel than Linux
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(code)))
+        listener.setsockopt(
+            socket.SOL_SOCKET,
+            _SO_ATTACH_FILTER,
+            struct.pack("HL", len(program), ctypes.addressof(code)),
+        )
 
 
 def bind(host, port):
     """A listening socket. Raises OSError if the address is taken."""
-    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
-    # Connections inherit it. asyncio sets it only on sockets that say they are TCP, and these do not: an answer's head would go out
-    # at once, and its body 40 ms later, when the client has acknowledged the head.
+    listener = socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+    )
+    # Connections inherit it. asyncio sets it only on sockets that say they are TCP, and these do
+    # not: an answer's head would go out at once, and its body 40 ms later, when the client has
+    # acknowledged the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def rest_server(server):
-    """A uvicorn.Server for `await its.serve(sockets=[...])`, which ends once `should_exit` is set and all is answered; its `stop`
-    sees to that gently."""
+    """A uvicorn.Server for `await its.serve(sockets=[...])`, which ends once `should_exit` is set
+    and all is answered; its `stop` sees to that gently.
+    """
     rest = _Rest(server)
-    app = Starlette(routes=[
-        Route("/livez", rest.live), Route("/readyz", rest.ready), Route(monitoring.PATH, rest.metrics),
-        Route("/v1/{path:path}", rest.answer, methods=_METHODS), Route("/V1/{path:path}", rest.answer, methods=_METHODS)])
-    return _Uvicorn(uvicorn.Config(
-        _told(app, server.model), http=_Protocol, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False,
-        server_header=False, limit_concurrency=_most_connections() + 1, timeout_keep_alive=60,
-        timeout_graceful_shutdown=REQUEST_SECONDS))
+    app = Starlette(
+        routes=[
+            Route("/livez", rest.live),
+            Route("/readyz", rest.ready),
+            Route(monitoring.PATH, rest.metrics),
+            Route("/v1/{path:path}", rest.answer, methods=_METHODS),
+            Route("/V1/{path:path}", rest.answer, methods=_METHODS),
+        ]
+    )
+    return _Uvicorn(
+        uvicorn.Config(
+            _told(app, server.model),
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_most_connections() + 1,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=REQUEST_SECONDS,
+        )
+    )

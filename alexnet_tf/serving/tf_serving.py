@@ -1,7 +1,8 @@
 """The files with which TensorFlow Serving's own binary serves an export, by Docker.
 
-The image is 2.20.0, the newest that was known when this was written; the binary itself could not be run here. The files follow
-tensorflow/serving, master of 2026-07-30: config/model_server_config.proto, config/monitoring_config.proto,
+The image is 2.20.0, the newest that was known when this was written; the binary itself could not be
+run here. The files follow tensorflow/serving, master of 2026-07-30:
+config/model_server_config.proto, config/monitoring_config.proto,
 servables/tensorflow/session_bundle_config.proto (BatchingParameters), g3doc/serving_config.md.
 """
 
@@ -59,8 +60,10 @@ services:
       start_period: 60s
       retries: 3
 """
-_CHECK = ("exec 3<>/dev/tcp/127.0.0.1/8501 && printf 'GET /v1/models/{name}/labels/{label} HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3 "
-          "&& grep -q AVAILABLE <&3")
+_CHECK = (
+    "exec 3<>/dev/tcp/127.0.0.1/8501 && printf 'GET /v1/models/{name}/labels/{label}"
+    " HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3 && grep -q AVAILABLE <&3"
+)
 
 _README = """\
 # {name} by TensorFlow Serving
@@ -94,27 +97,54 @@ TensorFlow Serving bounds neither the length of a body nor the nesting of its JS
 
 
 def write(folder, saved_model, name):
-    """Writes the files into `folder` and returns their paths; they are there all or not at all. Raises UserError."""
+    """Writes the files into `folder` and returns their paths; they are there all or not at all.
+
+    Raises UserError.
+    """
     source = pathlib.Path(saved_model).absolute()
-    numbers = [number for number, path in sorted(disk.numbered(source).items()) if (path / "saved_model.pb").is_file()]
+    numbers = [
+        number
+        for number, path in sorted(disk.numbered(source).items())
+        if (path / "saved_model.pb").is_file()
+    ]
     if not numbers:
-        raise UserError(f"saved_model={saved_model} holds no version; pass the folder that holds the versions that "
-                        "alexnet export wrote.")
+        raise UserError(
+            f"saved_model={saved_model} holds no version; pass the folder that holds the versions"
+            " that alexnet export wrote."
+        )
     if '"' in str(source) or not str(source).isprintable() or "$" in str(source):
-        raise UserError(f"saved_model={saved_model}: its path cannot stand in a compose file; rename the folder.")
+        raise UserError(
+            f"saved_model={saved_model}: its path cannot stand in a compose file; rename the"
+            " folder."
+        )
     newest = numbers[-1]
     size = sum(path.stat().st_size for path in (source / str(newest)).rglob("*") if path.is_file())
-    words = {"name": name, "label": versions.STABLE, "folder": folder, "source": source, "image": _IMAGE, "version": newest,
-             "next": newest + 1, "metrics": monitoring.PATH, "timeout": 1000 * versions.REQUEST_SECONDS,
-             "megabytes": 2048 + 3 * size // 10**6}  # two versions while one follows the other, and room for batches
+    words = {
+        "name": name,
+        "label": versions.STABLE,
+        "folder": folder,
+        "source": source,
+        "image": _IMAGE,
+        "version": newest,
+        "next": newest + 1,
+        "metrics": monitoring.PATH,
+        "timeout": 1000 * versions.REQUEST_SECONDS,
+        # two versions while one follows the other, and room for batches
+        "megabytes": 2048 + 3 * size // 10**6,
+    }
     files = {
         "compose.yaml": _COMPOSE.format(check=_CHECK.format(**words), **words),
         "models.config": text_format.MessageToString(_models(name, newest)),
         "batching.config": _batching(versions.allowed_batch_sizes(source / str(newest))),
-        "monitoring.config": f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n',
-        "README.md": _README.format(**words)}
+        "monitoring.config": (
+            f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n'
+        ),
+        "README.md": _README.format(**words),
+    }
     if folder.exists():
-        raise UserError(f"emit_config={folder} is there already; remove it, or name another folder.")
+        raise UserError(
+            f"emit_config={folder} is there already; remove it, or name another folder."
+        )
     try:
         with disk.appearing(folder, folder=True) as unfinished:
             for file, text in files.items():
@@ -126,17 +156,31 @@ def write(folder, saved_model, name):
 
 def _models(name, version):
     config = model_server_config_pb2.ModelServerConfig()
-    model = config.model_config_list.config.add(name=name, base_path=f"/models/{name}", model_platform="tensorflow")
+    model = config.model_config_list.config.add(
+        name=name, base_path=f"/models/{name}", model_platform="tensorflow"
+    )
     model.model_version_policy.specific.versions.append(version)
     model.version_labels[versions.STABLE] = version
     return config
 
 
 def _batching(sizes):
-    """BatchingParameters as text: the package of protos lacks them. The last allowed size must be the largest batch."""
-    return "".join([
-        f"max_batch_size {{ value: {sizes[-1]} }}\n",
-        "batch_timeout_micros { value: 0 }  # begin when a thread is free: on a CPU waiting gains nothing\n",
-        f"max_enqueued_batches {{ value: {versions.MAX_ENQUEUED_BATCHES} }}  # beyond it UNAVAILABLE, 503 over REST\n",
-        f"num_batch_threads {{ value: {os.cpu_count()} }}\n",
-        *(f"allowed_batch_sizes: {size}\n" for size in sizes)])
+    """BatchingParameters as text:
+
+    the package of protos lacks them. The last allowed size must be the largest batch.
+    """
+    return "".join(
+        [
+            f"max_batch_size {{ value: {sizes[-1]} }}\n",
+            (
+                "batch_timeout_micros { value: 0 }  # begin when a thread is free: on a CPU waiting"
+                " gains nothing\n"
+            ),
+            (
+                f"max_enqueued_batches {{ value: {versions.MAX_ENQUEUED_BATCHES} }}  # beyond it"
+                " UNAVAILABLE, 503 over REST\n"
+            ),
+            f"num_batch_threads {{ value: {os.cpu_count()} }}\n",
+            *(f"allowed_batch_sizes: {size}\n" for size in sizes),
+        ]
+    )

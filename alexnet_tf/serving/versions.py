@@ -1,8 +1,11 @@
-"""What a server serves: the versions of an export, loaded and retired while requests run, and predictions by them.
+"""What a server serves: the versions of an export, loaded and retired while requests run, and
+predictions by them.
 
-Follows TensorFlow Serving where a client can see it: states, names of errors and their texts are those of its source
-(tensorflow/serving, master of 2026-07-30: model_servers/get_model_status_impl.cc, servables/tensorflow/predict_util.cc). It departs
-from it in what it loads: a version's folder that is still being written is left alone, and one whose warm-up fails is not served.
+Follows TensorFlow Serving where a client can see it: states, names of errors and their texts are
+those of its source (tensorflow/serving, master of 2026-07-30:
+model_servers/get_model_status_impl.cc, servables/tensorflow/predict_util.cc). It departs from it in
+what it loads: a version's folder that is still being written is left alone, and one whose warm-up
+fails is not served.
 """
 
 import asyncio
@@ -26,18 +29,23 @@ from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving.batching import Batcher
 
 ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of an export whose manifest names none
-MAX_ENQUEUED_BATCHES = 4  # of the largest size: on top of the batches that run, the longest that anybody waits
-BATCH_THREADS = 2  # while one batch is in the matrix products, which use all cores, the other decodes its pictures, on one core
+# of the largest size: on top of the batches that run, the longest that anybody waits
+MAX_ENQUEUED_BATCHES = 4
+# while one batch is in the matrix products, which use all cores, the other decodes its pictures, on
+# one core
+BATCH_THREADS = 2
 LOAD_ATTEMPTS = 5  # TensorFlow Serving's --max_num_load_retries
 REQUEST_SECONDS = 30  # TensorFlow Serving's --rest_api_timeout_in_ms
-MAX_PIXELS = 50_000_000  # of a request's pictures together, by their headers: 150 MB decoded, and a second of a core
+# of a request's pictures together, by their headers: 150 MB decoded, and a second of a core
+MAX_PIXELS = 50_000_000
 MAX_VERSION = 2**63 - 1  # what the messages of status and metadata hold
 STABLE = "stable"  # the version label of what is served, here and in the files of serving_config
 DEFAULT_SIGNATURE = "serving_default"
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what the graph's decoder reads
 _CLOSE_SECONDS = 5  # for threads to end that nobody waits for any more
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}  # TensorFlow numbers its errors likewise
+# TensorFlow numbers its errors likewise
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 logger = logging.getLogger("alexnet_tf.serving")
 
@@ -47,7 +55,8 @@ class Signature:
 
     def __init__(self, definition, function, sizes):
         self.definition, self._function = definition, function
-        (self.rows,) = {info.tensor_shape.dim[0].size for info in definition.inputs.values()}  # -1: any number
+        # -1: any number
+        (self.rows,) = {info.tensor_shape.dim[0].size for info in definition.inputs.values()}
         self.sizes = sizes if self.rows < 0 else [self.rows]
 
     def __call__(self, inputs):
@@ -55,59 +64,103 @@ class Signature:
         return {name: tensor.numpy() for name, tensor in answer.items()}
 
     def check(self, shapes_and_types):
-        """Raises ServingError if the signature takes no inputs of name -> (shape, DType): what a malformed request claims is looked
-        at before memory is given to it."""
+        """Raises ServingError if the signature takes no inputs of name -> (shape, DType): what a
+        malformed request claims is looked at before memory is given to it.
+        """
         expected = self.definition.inputs
         if len(shapes_and_types) != len(expected):
             sent, wanted = set(shapes_and_types), set(expected)
-            raise ServingError("INVALID_ARGUMENT", (
-                f"input size does not match signature: {len(sent)}!={len(wanted)} len({braces(sent)}) != len({braces(wanted)}). "
-                f"Sent extra: {braces(sent - wanted)}. Missing but required: {braces(wanted - sent)}."))
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"input size does not match signature: {len(sent)}!={len(wanted)}"
+                f" len({braces(sent)}) != len({braces(wanted)}). Sent extra:"
+                f" {braces(sent - wanted)}. Missing but required: {braces(wanted - sent)}.",
+            )
         for name, (shape, dtype) in shapes_and_types.items():
             if name not in expected:
-                raise ServingError("INVALID_ARGUMENT", f"input tensor alias not found in signature: {name}. "
-                                                       f"Inputs expected to be in the set {braces(expected)}.")
-            wanted, dims = tf.as_dtype(expected[name].dtype), [dim.size for dim in expected[name].tensor_shape.dim]
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"input tensor alias not found in signature: {name}. "
+                    f"Inputs expected to be in the set {braces(expected)}.",
+                )
+            wanted, dims = (
+                tf.as_dtype(expected[name].dtype),
+                [dim.size for dim in expected[name].tensor_shape.dim],
+            )
             if dtype != wanted:
-                raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be {wanted.name} but {dtype.name} is provided")
-            if len(shape) != len(dims) or any(size not in (-1, got) for size, got in zip(dims, shape)) or shape[0] < 1:
-                raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be of shape {brackets(dims)}, with at least one row; "
-                                                       f"{brackets(shape)} is provided")
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"Expects {name} to be {wanted.name} but {dtype.name} is provided",
+                )
+            if (
+                len(shape) != len(dims)
+                or any(size not in (-1, got) for size, got in zip(dims, shape))
+                or shape[0] < 1
+            ):
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"Expects {name} to be of shape {brackets(dims)}, with at least one row; "
+                    f"{brackets(shape)} is provided",
+                )
         rows = {shape[0] for shape, _ in shapes_and_types.values()}
         if len(rows) > 1:
-            raise ServingError("INVALID_ARGUMENT", "Batching session Run() input tensors must have equal 0th-dimension size")
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                "Batching session Run() input tensors must have equal 0th-dimension size",
+            )
         if max(rows) > self.sizes[-1]:
-            raise ServingError("INVALID_ARGUMENT", f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}")
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}",
+            )
 
 
 def check_values(inputs):
-    """Raises ServingError for pictures that cost too much, or are none, and for numbers that are none. Takes a while: off the event
-    loop."""
+    """Raises ServingError for pictures that cost too much, or are none, and for numbers that are
+    none. Takes a while: off the event loop.
+    """
     pixels = 0
     for name, array in inputs.items():
         if array.dtype == object:
             pixels += sum(map(_pixels, array.flat))
-        elif not np.isfinite(array).all():  # max(NaN, 0) may be 0, and then the answer looks like one
-            raise ServingError("INVALID_ARGUMENT", f"Expects {name} to be finite numbers; NaN or Infinity is provided")
+        # max(NaN, 0) may be 0, and then the answer looks like one
+        elif not np.isfinite(array).all():
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"Expects {name} to be finite numbers; NaN or Infinity is provided",
+            )
     if pixels > MAX_PIXELS:
-        raise ServingError("INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels")
+        raise ServingError(
+            "INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels"
+        )
 
 
 def _pixels(picture):
-    """How many pixels the header of a picture file claims. Raises ServingError for bytes that are none."""
+    """How many pixels the header of a picture file claims.
+
+    Raises ServingError for bytes that are none.
+    """
     try:
         # A tensor that claims rows without any values holds no bytes at all.
         cost = picture_headers.cost(picture) if isinstance(picture, bytes) else None
     except ValueError as error:
         raise ServingError("INVALID_ARGUMENT", f"The request has {error}") from None
     if not cost or cost.format not in _FORMATS:
-        raise ServingError("INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}")
+        raise ServingError(
+            "INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}"
+        )
     return cost.pixels
 
 
 def words(message):
-    """An error of TensorFlow's runtime in the kernel's own words, without names of nodes and Python's wrapping of it."""
-    message = message.rpartition("<stack traces unavailable>\n")[2].partition(" [Op:")[0].partition("\n\t [[")[0]
+    """An error of TensorFlow's runtime in the kernel's own words, without names of nodes and
+    Python's wrapping of it.
+    """
+    message = (
+        message.rpartition("<stack traces unavailable>\n")[2]
+        .partition(" [Op:")[0]
+        .partition("\n\t [[")[0]
+    )
     return re.sub(r"\[?\[?\{\{[^{}]*\}\}\]?\]? *", "", message).strip()
 
 
@@ -128,18 +181,22 @@ class Version:
         """Raises whatever is wrong with the folder."""
         self.number = int(path.name)
         for file in (*path.glob("*"), *path.glob("*/*")):
-            if file.exists() and not (file.is_file() or file.is_dir()):  # to open a pipe is to wait for ever
+            # to open a pipe is to wait for ever
+            if file.exists() and not (file.is_file() or file.is_dir()):
                 raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
         saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
         sizes = allowed_batch_sizes(path)
         functions = tf.saved_model.load(str(path)).signatures
-        self.signatures = {name: Signature(self.signature_defs[name], functions[name], sizes) for name in functions}
+        self.signatures = {
+            name: Signature(self.signature_defs[name], functions[name], sizes) for name in functions
+        }
         self._warm_up(path)
 
     def _warm_up(self, path):
-        """Answers the requests that the export brings, or a drawn picture: what cannot answer is not served, and what is served
-        answers its first client as fast as the others."""
+        """Answers the requests that the export brings, or a drawn picture: what cannot answer is
+        not served, and what is served answers its first client as fast as the others.
+        """
         requests = path / "assets.extra/tf_serving_warmup_requests"
         if not requests.exists():
             picture = np.array([shapes.draw_jpeg("test", 0)], object)
@@ -167,7 +224,8 @@ class Model:
     def __init__(self, name, folder):
         self.name, self._folder = name, pathlib.Path(folder)
         self.states = {}  # number -> (state, code, message), in the words of ModelVersionStatus
-        self.stopping = False  # once it is set, probes hear that nothing should be sent any more; what is sent is answered
+        # once it is set, probes hear that nothing should be sent any more; what is sent is answered
+        self.stopping = False
         self._current, self._failures, self._seen = None, {}, {}
 
     @property
@@ -179,10 +237,15 @@ class Model:
         return self.loaded and not self.stopping
 
     def poll(self, still=True):
-        """Loads the newest version if it is not the one that is served, or the newest that loads. With `still`, a folder is tried
-        only when it has not changed since the last poll: while it is being copied it is no model yet, and counts no attempt."""
+        """Loads the newest version if it is not the one that is served, or the newest that loads.
+        With `still`, a folder is tried only when it has not changed since the last poll: while it
+        is being copied it is no model yet, and counts no attempt.
+        """
         found = _versions(self._folder)
-        seen, self._seen = self._seen, {number: _fingerprint(path) for number, path in found.items()}
+        seen, self._seen = (
+            self._seen,
+            {number: _fingerprint(path) for number, path in found.items()},
+        )
         current = self._current.number if self._current else None
         for number in sorted(found, reverse=True):
             if number == current:
@@ -201,16 +264,37 @@ class Model:
         except Exception as error:  # a damaged folder can raise anything; what is served stays
             message = " ".join(words(f"{type(error).__name__}: {error}").split())[:500]
             last = attempt == LOAD_ATTEMPTS
-            self.states[number] = ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
-            logger.error("version does not load", extra={"fields": {
-                "model": self.name, "version": number, "attempt": attempt, "attempts": LOAD_ATTEMPTS, "error": message}})
+            self.states[number] = (
+                ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
+            )
+            logger.error(
+                "version does not load",
+                extra={
+                    "fields": {
+                        "model": self.name,
+                        "version": number,
+                        "attempt": attempt,
+                        "attempts": LOAD_ATTEMPTS,
+                        "error": message,
+                    }
+                },
+            )
             return False
-        before, self._current = self._current, version  # requests under way hold the one before, until they are answered
+        # requests under way hold the one before, until they are answered
+        before, self._current = self._current, version
         self.states[number] = ("AVAILABLE", "OK", "")
         if before:
             self.states[before.number] = ("END", "OK", "")
-        logger.info("version available", extra={"fields": {
-            "model": self.name, "version": number, "retired": before.number if before else None}})
+        logger.info(
+            "version available",
+            extra={
+                "fields": {
+                    "model": self.name,
+                    "version": number,
+                    "retired": before.number if before else None,
+                }
+            },
+        )
         del before
         gc.collect()  # a loaded SavedModel is a cycle of references
         return True
@@ -228,7 +312,10 @@ class Model:
         return current
 
     def status(self, name, number=None, label=""):
-        """[(number, state, code, message)] of one version, or of all, the newest first. Raises ServingError if there is none."""
+        """[(number, state, code, message)] of one version, or of all, the newest first.
+
+        Raises ServingError if there is none.
+        """
         if label:
             number = self.version(name, label=label).number
         states = dict(self.states) if name == self.name else {}  # a copy: the poller writes into it
@@ -237,16 +324,28 @@ class Model:
         if not states:
             raise ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
         if self.stopping:
-            states = {one: ("UNLOADING", *rest) if state == "AVAILABLE" else (state, *rest)
-                      for one, (state, *rest) in states.items()}
-        return [(one, *states[one]) for one in sorted(states, reverse=True) if number in (None, one)]
+            states = {
+                one: ("UNLOADING", *rest) if state == "AVAILABLE" else (state, *rest)
+                for one, (state, *rest) in states.items()
+            }
+        return [
+            (one, *states[one]) for one in sorted(states, reverse=True) if number in (None, one)
+        ]
 
 
 def _versions(folder):
-    """Number -> path of the folders below `folder` whose names are numbers of 63 bits, as TensorFlow Serving reads them."""
+    """Number -> path of the folders below `folder` whose names are numbers of 63 bits, as
+    TensorFlow Serving reads them.
+    """
     try:
-        return {int(path.name): path for path in folder.iterdir()
-                if path.name.isascii() and path.name.isdecimal() and int(path.name) <= MAX_VERSION and path.is_dir()}
+        return {
+            int(path.name): path
+            for path in folder.iterdir()
+            if path.name.isascii()
+            and path.name.isdecimal()
+            and int(path.name) <= MAX_VERSION
+            and path.is_dir()
+        }
     except OSError:  # the disk is away for a moment: what is served stays
         return {}
 
@@ -268,14 +367,24 @@ class Server:
         self.model, self.metrics = Model(name, folder), metrics
         self.model.poll(still=False)
         if not self.model.loaded:
-            reason = "; ".join(f"version {number}: {message}" for number, (_, _, message) in self.model.states.items())
-            raise UserError(f"--saved_model={folder} holds no version that loads ({reason or 'no folder whose name is a number'}); "
-                            "pass the folder that holds the versions that python -m alexnet_tf.export wrote.")
+            reason = "; ".join(
+                f"version {number}: {message}"
+                for number, (_, _, message) in self.model.states.items()
+            )
+            raise UserError(
+                f"--saved_model={folder} holds no version that loads"
+                f" ({reason or 'no folder whose name is a number'}); pass the folder that holds the"
+                " versions that python -m alexnet_tf.export wrote."
+            )
         largest = max(self.model.version(name).signatures[DEFAULT_SIGNATURE].sizes)
-        self.batcher = Batcher(MAX_ENQUEUED_BATCHES * largest, BATCH_THREADS, functools.partial(metrics.batch, name))
+        self.batcher = Batcher(
+            MAX_ENQUEUED_BATCHES * largest, BATCH_THREADS, functools.partial(metrics.batch, name)
+        )
         metrics.waiting.set_function(lambda: self.batcher.waiting_rows)
         self._stopped = threading.Event()
-        self._poller = threading.Thread(target=self._poll, args=[poll_seconds], name="poll", daemon=True)
+        self._poller = threading.Thread(
+            target=self._poll, args=[poll_seconds], name="poll", daemon=True
+        )
         self._poller.start()
 
     def _poll(self, seconds):
@@ -286,19 +395,27 @@ class Server:
                 logger.exception("poll failed")  # and go on: what is served stays
 
     async def predict(self, signature, inputs):
-        """Outputs of `signature` for `inputs`, arrays by name that it and `check_values` have checked. Raises ServingError."""
+        """Outputs of `signature` for `inputs`, arrays by name that it and `check_values` have
+        checked. Raises ServingError.
+        """
         rows = len(next(iter(inputs.values())))
         future = self.batcher.submit(signature, inputs, rows)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), REQUEST_SECONDS)
         except TimeoutError:
-            raise ServingError("DEADLINE_EXCEEDED", f"Timed out after {REQUEST_SECONDS} s") from None
+            raise ServingError(
+                "DEADLINE_EXCEEDED", f"Timed out after {REQUEST_SECONDS} s"
+            ) from None
         except tf.errors.OpError as error:
-            raise ServingError(_CODES.get(error.error_code, "INTERNAL"), words(error.message)) from None
+            raise ServingError(
+                _CODES.get(error.error_code, "INTERNAL"), words(error.message)
+            ) from None
 
     def close(self):
-        """Answers what waits, and ends the threads. Returns whether they have ended: one that decodes a picture, or loads a version,
-        cannot be interrupted, and is not waited for longer than a few seconds."""
+        """Answers what waits, and ends the threads. Returns whether they have ended: one that
+        decodes a picture, or loads a version, cannot be interrupted, and is not waited for longer
+        than a few seconds.
+        """
         self._stopped.set()
         deadline = time.monotonic() + _CLOSE_SECONDS
         ended = self.batcher.close(_CLOSE_SECONDS)

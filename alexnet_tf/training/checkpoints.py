@@ -1,4 +1,5 @@
-"""The model directory: settings and checkpoints; and the weights file, a model in one file. This file alone knows their layout.
+"""The model directory: settings and checkpoints; and the weights file, a model in one file. This
+file alone knows their layout.
 
     MODEL_DIR/
       settings.json              what the model is and how it is trained
@@ -11,7 +12,8 @@
 
     NAME.npz                   what weights.npz holds, and "settings.json": that text, as uint8
 
-Both are written under another name and renamed when complete and on disk, so what carries their name is whole.
+Both are written under another name and renamed when complete and on disk, so what carries their
+name is whole.
 """
 
 import hashlib
@@ -29,7 +31,9 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats
 
-IF_NOT_FINITE = "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
+IF_NOT_FINITE = (
+    "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
+)
 _KEEP = 2
 _SETTINGS = "settings.json"
 _SUMS = "SHA256SUMS"
@@ -37,22 +41,35 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotI
 
 
 def read_settings(model_dir):
-    """Returns the settings stored in `model_dir`, or None where there are none. Raises UserError if they are damaged."""
+    """Returns the settings stored in `model_dir`, or None where there are none.
+
+    Raises UserError if they are damaged.
+    """
     path = pathlib.Path(model_dir) / _SETTINGS
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); is {model_dir} a model directory?") from None
+        raise UserError(
+            f"{path} cannot be read ({error}); is {model_dir} a model directory?"
+        ) from None
 
 
 def check_same(model_dir, stored, identity):
-    """Raises UserError if `stored`, the settings in `model_dir` or None, differ in what cannot change on the way."""
+    """Raises UserError if `stored`, the settings in `model_dir` or None, differ in what cannot
+    change on the way.
+    """
     for name, value in identity.items() if stored else ():
         if stored.get(name) != value:
-            was, now = (f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v for v in (stored.get(name), value))
-            raise UserError(f"model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another model_dir.")
+            was, now = (
+                f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v
+                for v in (stored.get(name), value)
+            )
+            raise UserError(
+                f"model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another"
+                " model_dir."
+            )
 
 
 def write_settings(model_dir, settings):
@@ -62,11 +79,15 @@ def write_settings(model_dir, settings):
         path.mkdir(parents=True, exist_ok=True)
         disk.replace_text(path / _SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
-        raise UserError(f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
+        raise UserError(
+            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
+        ) from None
 
 
 def check_writable(model_dir):
-    """Raises UserError unless checkpoints could be written below `model_dir`; leaves nothing behind."""
+    """Raises UserError unless checkpoints could be written below `model_dir`; leaves nothing
+    behind.
+    """
     folder = pathlib.Path(model_dir).absolute()
     try:
         while not folder.exists():
@@ -75,17 +96,22 @@ def check_writable(model_dir):
             raise UserError(f"model_dir={model_dir}: {folder} is a file; pass a folder.")
         os.rmdir(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     except OSError as error:
-        raise UserError(f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can.") from None
-
-
+        raise UserError(
+            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
+        ) from None
 
 
 def save(model_dir, model, optimizer, state, keep=None):
-    """Writes the checkpoint of state["step"] and removes all but the newest two and that of the step `keep`.
+    """Writes the checkpoint of state["step"] and removes all but the newest two and that of the
+    step `keep`.
 
-    Raises UserError if it cannot be written, or if a weight is not finite; what was there is untouched.
+    Raises UserError if it cannot be written, or if a weight is not finite; what was there is
+    untouched.
     """
-    arrays = {"weights.npz": _arrays(model.variables), "optimizer.npz": _arrays(optimizer.velocities)}
+    arrays = {
+        "weights.npz": _arrays(model.variables),
+        "optimizer.npz": _arrays(optimizer.velocities),
+    }
     for name, array in (item for file in arrays.values() for item in file.items()):
         if not np.isfinite(array).all():
             raise UserError(f"{name} is not finite after step {state['step']}; {IF_NOT_FINITE}")
@@ -100,15 +126,18 @@ def save(model_dir, model, optimizer, state, keep=None):
         (unfinished / _SUMS).write_text(_sums(unfinished))
         for path in (*unfinished.iterdir(), unfinished):
             disk.flush(path)
-        for other in _steps(model_dir):  # this step or later: damaged, or we would have started after it
+        # this step or later: damaged, or we would have started after it
+        for other in _steps(model_dir):
             if other.name >= name:
                 shutil.rmtree(other)
         unfinished.rename(folder / name)
         disk.flush(folder)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise UserError(f"The checkpoint of step {state['step']} could not be written to {folder} ({error.strerror or error}); "
-                        "make room and start again: the one before is untouched.") from None
+        raise UserError(
+            f"The checkpoint of step {state['step']} could not be written to {folder}"
+            f" ({error.strerror or error}); make room and start again: the one before is untouched."
+        ) from None
     for old in _steps(model_dir)[_KEEP:]:
         if old.name != f"step-{keep or 0:08d}":
             shutil.rmtree(old)
@@ -138,9 +167,9 @@ def write_weights_file(path, arrays, settings):
     """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json,
     to one file.
 
-    `settings` are JSON, those of a model directory, and "source": {"published": figures or None, ...}.
-    Raises UserError if they are none that a weights file may have, if the arrays are not those of
-    the model that they describe, or if `path` cannot be written.
+    `settings` are JSON, those of a model directory, and "source": {"published": figures or None,
+    ...}. Raises UserError if they are none that a weights file may have, if the arrays are not
+    those of the model that they describe, or if `path` cannot be written.
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -156,28 +185,37 @@ def write_weights_file(path, arrays, settings):
         raise UserError(f"{path} is not written: {error}.") from None
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); pass another output.") from None
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); pass another output."
+        ) from None
 
 
 def _load_weights_file(path):
     arrays = dict(formats.parse(formats.read_content(path), path).arrays)
     if _SETTINGS not in arrays:
-        raise UserError(f"{path} is no weights file of this project, which holds the settings of "
-                        "its network too; alexnet import-weights makes one of it.")
+        raise UserError(
+            f"{path} is no weights file of this project, which holds the settings of "
+            "its network too; alexnet import-weights makes one of it."
+        )
     try:
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
         figures = settings.source["published"]
         return _build(arrays, settings), settings, {"step": 0, "figures": figures}
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is no weights file that alexnet import-weights wrote ({reason}).") from None
+        raise UserError(
+            f"{path} is no weights file that alexnet import-weights wrote ({reason})."
+        ) from None
 
 
 def _settings_of_weights(content):
     """The Settings of a weights file, which may come from anywhere. Raises ValueError."""
     settings = Settings.from_json(content).of_a_stranger()
-    there = {"flags": settings.flags.get("dataset"), "source": settings.source,
-             "versions": settings.others.get("versions")}
+    there = {
+        "flags": settings.flags.get("dataset"),
+        "source": settings.source,
+        "versions": settings.others.get("versions"),
+    }
     if missing := [name for name, value in there.items() if value is None]:
         raise ValueError(f"its settings lack {', '.join(missing)}")
     return settings
@@ -196,27 +234,39 @@ def _build(arrays, settings):
         if array.dtype.kind != "f":
             raise ValueError(f"{name} holds {array.dtype}, and weights are floating-point numbers")
         if array.shape != expected[name] or not np.isfinite(array).all():
-            raise ValueError(f"{name} has the shape {array.shape}, or numbers that are not finite, instead of {expected[name]}")
+            raise ValueError(
+                f"{name} has the shape {array.shape}, or numbers that are not finite, instead of"
+                f" {expected[name]}"
+            )
     for variable in model.weights:
         variable.assign(arrays[variable.path])
     return model
 
 
 def restore(model_dir, model, optimizer=None, report=print, step=None):
-    """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None where there is none.
+    """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None
+    where there is none.
 
-    With `step` it is that one or none. A damaged checkpoint is named through `report` and the one before it is taken. Raises
-    UserError if all are damaged: a training that has begun never starts again from nothing unasked.
+    With `step` it is that one or none. A damaged checkpoint is named through `report` and the one
+    before it is taken. Raises UserError if all are damaged: a training that has begun never starts
+    again from nothing unasked.
     """
-    checkpoints = [path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"]
+    checkpoints = [
+        path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"
+    ]
     for checkpoint in checkpoints:
         try:
             _check_sums(checkpoint)
             state = json.loads((checkpoint / "state.json").read_text())
             weights = _read(checkpoint / "weights.npz", model.variables)
-            velocities = _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
+            velocities = (
+                _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
+            )
         except _UNREADABLE as error:
-            report(f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one before.")
+            report(
+                f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one"
+                " before."
+            )
             continue
         for variable, value in zip(model.variables, weights):
             variable.assign(value)
@@ -226,13 +276,18 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
             optimizer.iterations.assign(state["step"])
         return state
     if checkpoints or step is not None:
-        raise UserError(f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from a copy, or "
-                            "pass another model_dir to start from nothing.")
+        raise UserError(
+            f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from"
+            " a copy, or pass another model_dir to start from nothing."
+        )
     return None
 
 
 def weights_digest(model):
-    """sha256 over all weights in the order of their paths: tells whether two models have the same weights."""
+    """sha256 over all weights in the order of their paths:
+
+    tells whether two models have the same weights.
+    """
     digest = hashlib.sha256()
     for variable in sorted(model.weights, key=lambda variable: variable.path):
         digest.update(variable.path.encode())
@@ -246,7 +301,9 @@ def newest_step(model_dir):
 
 
 def newest_state(model_dir):
-    """The state in the newest checkpoint, whose other files may be damaged; None where there is none that can be read."""
+    """The state in the newest checkpoint, whose other files may be damaged; None where there is
+    none that can be read.
+    """
     try:
         return json.loads((_steps(model_dir)[0] / "state.json").read_text())
     except (IndexError, OSError, ValueError):
@@ -260,7 +317,9 @@ def remove_unfinished(model_dir):
 
 
 def _steps(model_dir):
-    return sorted((pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
+    return sorted(
+        (pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True
+    )
 
 
 def paths(model):
@@ -270,7 +329,11 @@ def paths(model):
 
 def _arrays(variables):
     # Seeds of dropout are derived from the step and are not part of a model.
-    return {variable.path: np.asarray(variable.value) for variable in variables if "seed_generator" not in variable.path}
+    return {
+        variable.path: np.asarray(variable.value)
+        for variable in variables
+        if "seed_generator" not in variable.path
+    }
 
 
 def _read(path, variables):
@@ -282,7 +345,10 @@ def _read(path, variables):
                 continue
             value = arrays[variable.path]
             if value.shape != tuple(variable.shape):
-                raise ValueError(f"{path.name}: {variable.path} is {value.shape} instead of {tuple(variable.shape)}")
+                raise ValueError(
+                    f"{path.name}: {variable.path} is {value.shape} instead of"
+                    f" {tuple(variable.shape)}"
+                )
             if not np.isfinite(value).all():
                 raise ValueError(f"{path.name}: {variable.path} holds what is no finite number")
             values.append(value)
@@ -297,5 +363,3 @@ def _check_sums(checkpoint):
 
 def _sums(checkpoint):
     return disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json"))
-
-

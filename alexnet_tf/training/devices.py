@@ -1,4 +1,7 @@
-"""Where a step runs: strategies of tf.distribute on one machine and on several, and the two towers' devices."""
+"""Where a step runs:
+
+strategies of tf.distribute on one machine and on several, and the two towers' devices.
+"""
 
 import functools
 import json
@@ -16,26 +19,35 @@ from alexnet_tf.network.model import VARIANTS
 
 WORKER_LOST = 75  # exit status: start all workers again (sysexits.h: a failure that passes)
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
-_COLLECTIVE_SECONDS = 600  # and in a step, for one that lives but does not answer; a dead one is noticed within seconds
+# and in a step, for one that lives but does not answer; a dead one is noticed within seconds
+_COLLECTIVE_SECONDS = 600
 
 
 def distribution(kind, replicas):
-    """Returns the tf.distribute strategy for `kind` ("auto", "one_device", "mirrored", "multi_worker").
+    """Returns the tf.distribute strategy for `kind` ("auto", "one_device", "mirrored",
+    "multi_worker").
 
-    `replicas` is how many devices of this machine, 0 for all GPUs or one CPU. Without GPUs they are logical CPU devices, which
-    have to be made before TensorFlow touches a device. Raises UserError if there are not as many devices, or if "multi_worker"
-    finds no valid TF_CONFIG.
+    `replicas` is how many devices of this machine, 0 for all GPUs or one CPU. Without GPUs they are
+    logical CPU devices, which have to be made before TensorFlow touches a device. Raises UserError
+    if there are not as many devices, or if "multi_worker" finds no valid TF_CONFIG.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas > len(gpus):
-        raise UserError(f"replicas={replicas}, but this machine has {len(gpus)} GPUs; use at most {len(gpus)}.")
+        raise UserError(
+            f"replicas={replicas}, but this machine has {len(gpus)} GPUs; use at most {len(gpus)}."
+        )
     if kind == "multi_worker":
         if replicas > 1 and replicas != len(gpus):
-            raise UserError(f"replicas={replicas}: with distribution=multi_worker each worker uses all its GPUs, or its CPU; "
-                            "leave replicas out.")
+            raise UserError(
+                f"replicas={replicas}: with distribution=multi_worker each worker uses all its"
+                " GPUs, or its CPU; leave replicas out."
+            )
         return _multi_worker()
     if kind == "one_device" and replicas > 1:
-        raise UserError(f"distribution=one_device has one replica, not replicas={replicas}; use distribution=mirrored.")
+        raise UserError(
+            f"distribution=one_device has one replica, not replicas={replicas}; use"
+            " distribution=mirrored."
+        )
     replicas = replicas or (1 if kind == "one_device" else max(1, len(gpus)))
     device = "GPU" if gpus else "CPU"
     if replicas == 1 and kind != "mirrored":
@@ -48,23 +60,35 @@ def distribution(kind, replicas):
 def check_divides(batch_size, replicas):
     """Raises UserError unless every replica gets as many pictures of a batch as every other."""
     if batch_size % replicas:
-        raise UserError(f"batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of {replicas}.")
+        raise UserError(
+            f"batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of"
+            f" {replicas}."
+        )
 
 
 def _multi_worker():
     """One process a worker, each with its own TF_CONFIG."""
     addresses, index = _cluster(os.environ.get("TF_CONFIG", ""))
-    watchdog = threading.Timer(_GATHER_SECONDS, _give_up, [f"not all of {', '.join(addresses)} appeared in {_GATHER_SECONDS} s"])
+    watchdog = threading.Timer(
+        _GATHER_SECONDS,
+        _give_up,
+        [f"not all of {', '.join(addresses)} appeared in {_GATHER_SECONDS} s"],
+    )
     watchdog.daemon = True
     watchdog.start()  # TensorFlow itself would wait for ever, deaf to SIGTERM
     try:
-        options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=_COLLECTIVE_SECONDS)
+        options = tf.distribute.experimental.CommunicationOptions(
+            timeout_seconds=_COLLECTIVE_SECONDS
+        )
         cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=index)
+            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=index
+        )
         return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"Worker {index} at {addresses[index]} could not start "
-                        f"({' '.join(str(error).split())[:200]}); see TF_CONFIG.") from None
+        raise UserError(
+            f"Worker {index} at {addresses[index]} could not start "
+            f"({' '.join(str(error).split())[:200]}); see TF_CONFIG."
+        ) from None
     finally:
         watchdog.cancel()
 
@@ -72,11 +96,17 @@ def _multi_worker():
 def _cluster(text):
     """(addresses of all processes that train, the index of this one among them) from a TF_CONFIG.
 
-    A chief trains like the others, and comes first, as worker 0. Kubernetes' jobs write indices as text, and name evaluators,
-    which take no part. Raises UserError.
+    A chief trains like the others, and comes first, as worker 0. Kubernetes' jobs write indices as
+    text, and name evaluators, which take no part. Raises UserError.
     """
-    example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-    given = f"distribution=multi_worker reads the environment variable TF_CONFIG, which is {text[:200]!r}"
+    example = (
+        '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker",'
+        ' "index": 0}}'
+    )
+    given = (
+        "distribution=multi_worker reads the environment variable TF_CONFIG, which is"
+        f" {text[:200]!r}"
+    )
     try:
         config = json.loads(text)
         jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
@@ -89,11 +119,15 @@ def _cluster(text):
     except (ValueError, KeyError, TypeError, AttributeError):
         valid = False
     if valid and kind == "evaluator":
-        raise UserError(f"{given}: an evaluator takes no part in training; start none, and run "
-                        "python -m alexnet_tf.evaluate afterwards.")
+        raise UserError(
+            f"{given}: an evaluator takes no part in training; start none, and run "
+            "python -m alexnet_tf.evaluate afterwards."
+        )
     if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
-        raise UserError(f"{given}: workers train together without {', '.join(map(str, strangers))}; start a chief and "
-                        "workers alone, or workers alone.")
+        raise UserError(
+            f"{given}: workers train together without {', '.join(map(str, strangers))}; start a"
+            " chief and workers alone, or workers alone."
+        )
     if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
         raise UserError(f"{given}; it should look like {example}, with this worker's own index.")
     return [*chief, *workers], int(index) + (len(chief) if kind == "worker" else 0)
@@ -101,14 +135,23 @@ def _cluster(text):
 
 def leave_lost_workers(strategy, error):
     """Ends this process if `error`, raised by a step, tells of a worker that is gone; else returns."""
-    lost = tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError, tf.errors.InternalError, \
-        tf.errors.CancelledError
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.AbortedError,
+        tf.errors.InternalError,
+        tf.errors.CancelledError,
+    )
     if worker_count(strategy) > 1 and isinstance(error, lost):
         _give_up(f"another worker is gone ({' '.join(error.message.split())[:160]})")
 
 
 def _give_up(reason):
-    print(f"{reason}; start all workers again, they go on from the last checkpoint", file=sys.stderr, flush=True)
+    print(
+        f"{reason}; start all workers again, they go on from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
     os._exit(WORKER_LOST)  # an orderly exit would wait for the others
 
 
@@ -130,23 +173,36 @@ def over_workers(strategy, value):
     if worker_count(strategy) == 1:
         return [value]
     everything = _gather(strategy)(tf.constant([value], tf.float64)).numpy().tolist()
-    return everything[::len(everything) // worker_count(strategy)]  # one of each worker's replicas
+    return everything[:: len(everything) // worker_count(strategy)]  # one of each worker's replicas
 
 
 def union_over_workers(strategy, numbers):
-    """The set of all the numbers that the workers pass, each a set. All have to call it at the same step."""
+    """The set of all the numbers that the workers pass, each a set.
+
+    All have to call it at the same step.
+    """
     most = int(max(over_workers(strategy, len(numbers))))
     mine = sorted(numbers) + [math.nan] * (most - len(numbers))
-    return {int(number) for one in mine for number in over_workers(strategy, one) if not math.isnan(number)}
+    return {
+        int(number)
+        for one in mine
+        for number in over_workers(strategy, one)
+        if not math.isnan(number)
+    }
 
 
 @functools.cache
 def _gather(strategy):
-    return tf.function(lambda value: strategy.gather(strategy.run(tf.identity, args=(value,)), axis=0))
+    return tf.function(
+        lambda value: strategy.gather(strategy.run(tf.identity, args=(value,)), axis=0)
+    )
 
 
 def together(strategy, function):
-    """Calls `function` on the chief, then on the other workers; returns its answer. Raises UserError on all if it does on one."""
+    """Calls `function` on the chief, then on the other workers; returns its answer.
+
+    Raises UserError on all if it does on one.
+    """
     first = is_chief(strategy)
     for turn in (True, False):
         error = None
@@ -155,7 +211,11 @@ def together(strategy, function):
                 answer = function()
             except UserError as refusal:
                 error = refusal
-        refused = [worker for worker, failed in enumerate(over_workers(strategy, float(error is not None))) if failed]
+        refused = [
+            worker
+            for worker, failed in enumerate(over_workers(strategy, float(error is not None)))
+            if failed
+        ]
         if error:
             raise error
         if refused:
@@ -167,13 +227,18 @@ def check_agreement(strategy, **values):
     """Raises UserError on all workers unless all pass the same values."""
     digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
     if len(set(digests)) > 1:
-        raise UserError(f"The workers differ: this one has {values}. Start all with the same flags, data and model_dir.")
+        raise UserError(
+            f"The workers differ: this one has {values}. Start all with the same flags, data and"
+            " model_dir."
+        )
 
 
 def across_towers(devices, variant, kind, replicas, xla):
-    """Returns the strategy for towers on two `devices`: TensorFlow's default one, which leaves variables where they are made.
+    """Returns the strategy for towers on two `devices`: TensorFlow's default one, which leaves
+    variables where they are made.
 
-    Makes the logical CPUs that are named. Raises UserError, with the reason, where towers cannot be placed.
+    Makes the logical CPUs that are named. Raises UserError, with the reason, where towers cannot be
+    placed.
     """
     given = f"tower_devices={','.join(devices)}"
     if len(devices) != 2:
@@ -181,8 +246,10 @@ def across_towers(devices, variant, kind, replicas, xla):
     if VARIANTS[variant].get("towers") != "ab":
         raise UserError(f"{given}: variant={variant} has no two towers.")
     if replicas > 1 or kind in ("mirrored", "multi_worker"):
-        raise UserError(f"{given}: a replica of tf.distribute is one device, with none for a second tower; leave out replicas and "
-                        "distribution.")
+        raise UserError(
+            f"{given}: a replica of tf.distribute is one device, with none for a second tower;"
+            " leave out replicas and distribution."
+        )
     if xla == "on":
         raise UserError(f"{given}: XLA compiles a step for one device; leave out xla=on.")
     numbers = [device.upper().removeprefix("CPU:") for device in devices]
@@ -197,10 +264,12 @@ def across_towers(devices, variant, kind, replicas, xla):
 
 
 def place_towers(model, devices):
-    """Has each layer of tower a computed on the first of two devices and of tower b on the second, as in 2012.
+    """Has each layer of tower a computed on the first of two devices and of tower b on the second,
+    as in 2012.
 
-    The model is build_model(tower_devices=devices)'s; what reads both towers stays where the step runs. The towers have to
-    be the devices of one replica, and XLA compiles for one device: neither goes with this (flags say so).
+    The model is build_model(tower_devices=devices)'s; what reads both towers stays where the step
+    runs. The towers have to be the devices of one replica, and XLA compiles for one device: neither
+    goes with this (flags say so).
     """
     for layer in model.layers:
         for tower, device in zip("ab", devices):
@@ -220,4 +289,6 @@ def _call_on(device, call):
 def _make_logical_cpus(count):
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or ()) != count:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )

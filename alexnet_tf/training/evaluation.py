@@ -1,4 +1,7 @@
-"""Evaluation: what classifiers say to every picture of a split, under any tf.distribute strategy."""
+"""Evaluation:
+
+what classifiers say to every picture of a split, under any tf.distribute strategy.
+"""
 
 import functools
 import math
@@ -17,23 +20,29 @@ _GO_BACK = "go back to a checkpoint from before, or train again with a lower lea
 
 
 def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
-    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a splits.Split, from their centre.
+    """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a
+    splits.Split, from their centre.
 
-    Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of correct answers in 0..1.
-    A picture that cannot be read is told and not counted. Raises UserError for weights or answers that are no numbers. `on_batch(pictures)` is called after each batch with the number of its
-    pictures.
+    Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of
+    correct answers in 0..1. A picture that cannot be read is told and not counted. Raises UserError
+    for weights or answers that are no numbers. `on_batch(pictures)` is called after each batch with
+    the number of its pictures.
     """
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
     return answers(strategy, [classifier], split, batch_size, on_batch=on_batch)[0].figures()
 
 
-
 def check_classes(classifiers, of):
-    """Raises UserError unless all of them have the classes of `of`, a Dataset or another, in the same order."""
+    """Raises UserError unless all of them have the classes of `of`, a Dataset or another, in the
+    same order.
+    """
     for classifier in classifiers:
         if tuple(classifier.class_names) != tuple(of.class_names):
-            raise UserError(f"{classifier.name} knows {_listed(classifier.class_names)}, but {of.name} has "
-                            f"{_listed(of.class_names)}; all models and the data set need the same, in the same order.")
+            raise UserError(
+                f"{classifier.name} knows {_listed(classifier.class_names)}, but {of.name} has"
+                f" {_listed(of.class_names)}; all models and the data set need the same, in the"
+                " same order."
+            )
 
 
 def _listed(class_names):
@@ -43,14 +52,18 @@ def _listed(class_names):
 def as_chosen(figures: dict) -> dict:
     """The figures of the pictures that chose: what is measured is called validation_..."""
     measured = ("examples", "bad_pictures", "loss", "top_1", "top_5")
-    return {f"validation_{name}" if name in measured else name: value for name, value in figures.items()}
+    return {
+        f"validation_{name}" if name in measured else name: value for name, value in figures.items()
+    }
 
 
 def model_probabilities(model, pixels):
-    """The function of a Classifier for a Keras model that puts out logits. Raises UserError for a weight that is not finite.
+    """The function of a Classifier for a Keras model that puts out logits. Raises UserError for a
+    weight that is not finite.
 
-    Where a layer with weights puts out what is not finite, the picture's probabilities are NaN. The layers behind it may answer as
-    ever: a pool takes NaN for the smallest of all numbers, and so do some kernels of ReLU.
+    Where a layer with weights puts out what is not finite, the picture's probabilities are NaN. The
+    layers behind it may answer as ever: a pool takes NaN for the smallest of all numbers, and so do
+    some kernels of ReLU.
     """
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
@@ -60,8 +73,11 @@ def model_probabilities(model, pixels):
         model = keras.Model(model.inputs[0], [*model.outputs, *hidden])
 
     def from_images(images):
-        logits, *hidden = tf.nest.flatten(model(preprocessing.to_network_input(images, pixels), training=False))
-        logits = tf.cast(logits, tf.float64)  # no logit of a network that is alive is so low that its probability is 0
+        logits, *hidden = tf.nest.flatten(
+            model(preprocessing.to_network_input(images, pixels), training=False)
+        )
+        # no logit of a network that is alive is so low that its probability is 0
+        logits = tf.cast(logits, tf.float64)
         for outputs in hidden:
             sound = tf.math.is_finite(tf.reduce_sum(outputs, range(1, len(outputs.shape))))
             logits = tf.where(sound[:, None], logits, math.nan)
@@ -70,14 +86,15 @@ def model_probabilities(model, pixels):
     return from_images
 
 
-
 def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_batch=None):
-    """What each Classifier of `ensemble` says to every picture of a splits.Split, and what they say together.
+    """What each Classifier of `ensemble` says to every picture of a splits.Split, and what they say
+    together.
 
-    Returns Answers, in a list: those of each, and, where there are several, those from the mean of their probabilities by
-    `weights` (equal ones by default). From 10 `views`, the probabilities of each are the mean over preprocessing.ten_views, as
-    the 2012 source has it (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of losses.
-    `on_batch` as for evaluate_split. Pictures are cropped once for each kind of pixels.
+    Returns Answers, in a list: those of each, and, where there are several, those from the mean of
+    their probabilities by `weights` (equal ones by default). From 10 `views`, the probabilities of
+    each are the mean over preprocessing.ten_views, as the 2012 source has it
+    (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of
+    losses. `on_batch` as for evaluate_split. Pictures are cropped once for each kind of pixels.
     """
     shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
     shares /= shares.sum()
@@ -88,20 +105,36 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
     def replica_step(batch):
         said = []
         for classifier in ensemble:
-            with tf.control_dependencies(said[-1:]):  # after one another: memory holds the activations of one network
+            # after one another: memory holds the activations of one network
+            with tf.control_dependencies(said[-1:]):
                 images = batch["image"][kinds.index(classifier.pixels)]
-                of_views = tf.cast(classifier.probabilities(tf.reshape(images, [-1, *images.shape[-3:]])), tf.float64)
-                said.append(tf.reduce_mean(tf.reshape(of_views, [-1, views, of_views.shape[-1]]), axis=1))
-        together = [tf.add_n([share * one for share, one in zip(shares, said)])] if len(said) > 1 else []
-        judged = [_judge(one, batch["label"], floor) for one, floor in zip(said + together, [*least, shares @ least])]
+                of_views = tf.cast(
+                    classifier.probabilities(tf.reshape(images, [-1, *images.shape[-3:]])),
+                    tf.float64,
+                )
+                said.append(
+                    tf.reduce_mean(tf.reshape(of_views, [-1, views, of_views.shape[-1]]), axis=1)
+                )
+        together = (
+            [tf.add_n([share * one for share, one in zip(shares, said)])] if len(said) > 1 else []
+        )
+        judged = [
+            _judge(one, batch["label"], floor)
+            for one, floor in zip(said + together, [*least, shares @ least])
+        ]
         return batch["weight"], batch["label"], batch["bad"], judged
 
     @tf.function
     def step(batch):
-        return tf.nest.map_structure(lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,)))
+        return tf.nest.map_structure(
+            lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,))
+        )
 
     batches = pipeline.resilient_evaluation(
-        strategy, split, functools.partial(pipeline.evaluation_batches, split, kinds, batch_size, crop=crop))
+        strategy,
+        split,
+        functools.partial(pipeline.evaluation_batches, split, kinds, batch_size, crop=crop),
+    )
     labels, judgements, bad = [], [], []
     for _ in range(math.ceil(split.examples / batch_size)):
         weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(next(batches)))
@@ -113,21 +146,33 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
             on_batch(len(labels[-1]))
     bad = sorted(set(bad))
     if len(bad) == split.examples:
-        raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}.")
+        raise UserError(
+            f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}."
+        )
     if bad and devices.is_chief(strategy):
-        console.note(f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are not counted: "
-                     f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}")
-    found = [Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad)) for of_one in zip(*judgements)]
+        console.note(
+            f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are"
+            f" not counted: {split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
+        )
+    found = [
+        Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad))
+        for of_one in zip(*judgements)
+    ]
     for classifier, one in zip(ensemble, found):
         if none := np.count_nonzero(np.isnan(one.losses)):
-            raise UserError(f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)} pictures of {split.name} "
-                            f"with what is no number (NaN): a layer's output is not finite; {_GO_BACK}")
+            raise UserError(
+                f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)}"
+                f" pictures of {split.name} with what is no number (NaN): a layer's output is not"
+                f" finite; {_GO_BACK}"
+            )
     return found
 
 
-
 def _judge(probabilities, labels, least):
-    """(losses [n] in nats, the best classes [n, TOP]). A probability below `least` counts as that, so that every loss is finite."""
+    """(losses [n] in nats, the best classes [n, TOP]).
+
+    A probability below `least` counts as that, so that every loss is finite.
+    """
     right = tf.gather(probabilities, labels, batch_dims=1)
     losses = -tf.math.log(tf.where(tf.math.is_nan(right), right, tf.maximum(right, least)))
     # Of equal ones the lower index: ties are no gift.

@@ -1,4 +1,5 @@
-"""Features: what the layers below the projection make of pictures. Computed once, kept on disk, used many times.
+"""Features: what the layers below the projection make of pictures. Computed once, kept on disk,
+used many times.
 
     FOLDER/
       key.json                  what they were computed from, in how many seconds, and the numbers of the pictures that could not be
@@ -31,7 +32,8 @@ from alexnet_tf.training import checkpoints
 
 _BATCH = 128  # pictures at a time, about: no result depends on it
 _FILES = {"key.json", "train.npy", "train_labels.npy", "evaluation.npy", "evaluation_labels.npy"}
-_SPARE_BYTES = 2 ** 30  # left free on the disk beside the features: the model itself has to be written too
+# left free on the disk beside the features: the model itself has to be written too
+_SPARE_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,35 +45,41 @@ class Features:
     evaluation: np.ndarray
     evaluation_labels: np.ndarray
     seconds: float  # that it took to compute them
-    bad_pictures: dict  # "train" and "evaluation": numbers of the pictures that cannot be read and have no row
-
-
-
-
-
-
+    # "train" and "evaluation": numbers of the pictures that cannot be read and have no row
+    bad_pictures: dict
 
 
 def extractor(strategy, model, pixels, seed=0):
-    """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures, ...], labels int64 [pictures],
-    numbers int64 [bad]), batch by batch, for all pictures of the split in fixed order.
+    """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures,
+    ...], labels int64 [pictures], numbers int64 [bad]), batch by batch, for all pictures of the
+    split in fixed order.
 
-    `view` and `seed` are those of pipeline.evaluation_batches. Nothing is dropped out. The numbers are those of pictures
-    that cannot be read; they have neither output nor label.
+    `view` and `seed` are those of pipeline.evaluation_batches. Nothing is dropped out. The numbers
+    are those of pictures that cannot be read; they have neither output nor label.
     """
+
     def replica_step(batch):
         outputs = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
         return tf.cast(outputs, tf.float32), batch["label"], batch["weight"], batch["bad"]
 
     @tf.function
     def step(batch):
-        return [tf.concat(strategy.experimental_local_results(value), 0) for value in strategy.run(replica_step, args=(batch,))]
+        return [
+            tf.concat(strategy.experimental_local_results(value), 0)
+            for value in strategy.run(replica_step, args=(batch,))
+        ]
 
     def extract(split, view=0):
         replicas, count = strategy.num_replicas_in_sync, math.ceil(split.examples / _BATCH)
-        batch_size = math.ceil(split.examples / count / replicas) * replicas  # next to nothing is left to fill up in the last
-        batches = pipeline.resilient_evaluation(strategy, split, functools.partial(
-            pipeline.evaluation_batches, split, pixels, batch_size, view=view, seed=seed))
+        # next to nothing is left to fill up in the last
+        batch_size = math.ceil(split.examples / count / replicas) * replicas
+        batches = pipeline.resilient_evaluation(
+            strategy,
+            split,
+            functools.partial(
+                pipeline.evaluation_batches, split, pixels, batch_size, view=view, seed=seed
+            ),
+        )
         for _ in range(math.ceil(split.examples / batch_size)):
             outputs, labels, weights, bad = (value.numpy() for value in step(next(batches)))
             yield outputs[weights > 0], labels[weights > 0], np.unique(bad[bad >= 0])
@@ -79,37 +87,59 @@ def extractor(strategy, model, pixels, seed=0):
     return extract
 
 
-def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note, max_bad_pictures=0):
-    """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else computed and written there.
+def cached(
+    folder, strategy, model, pixels, dataset, views, seed, progress, note, max_bad_pictures=0
+):
+    """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else
+    computed and written there.
 
-    Raises UserError, before anything is computed, if the disk has no room or `folder` holds anything else; and if more than
-    `max_bad_pictures` of the training pictures cannot be read, or all of a split.
+    Raises UserError, before anything is computed, if the disk has no room or `folder` holds
+    anything else; and if more than `max_bad_pictures` of the training pictures cannot be read, or
+    all of a split.
     """
     folder = pathlib.Path(folder).resolve()
     _check_ours(folder)
-    key = {"variant": model.name, "weights_sha256": checkpoints.weights_digest(model), "layer": model.layers[-1].name,
-           "precision": keras.config.dtype_policy().name,
-           "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
-           "preprocessing": dataclasses.asdict(pixels),
-           "data_fingerprint": dataset.fingerprint, "views": views, "seed": seed}
+    key = {
+        "variant": model.name,
+        "weights_sha256": checkpoints.weights_digest(model),
+        "layer": model.layers[-1].name,
+        "precision": keras.config.dtype_policy().name,
+        "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
+        "preprocessing": dataclasses.asdict(pixels),
+        "data_fingerprint": dataset.fingerprint,
+        "views": views,
+        "seed": seed,
+    }
     key = json.loads(json.dumps(key))  # as it is read back: tuples are lists there
     _remove_unfinished(folder)
     found = _read(folder, key, note)
     if found:
-        note(f"{folder}: features of {len(found.train_labels)} + {len(found.evaluation_labels)} pictures are there already")
+        note(
+            f"{folder}: features of {len(found.train_labels)} + {len(found.evaluation_labels)}"
+            " pictures are there already"
+        )
         _tell_bad(found, dataset, max_bad_pictures, note)
         return found
     units = model.output.shape[-1]
     pictures = views * dataset.train.examples + dataset.evaluation.examples
-    _check_room(folder, 4 * units * pictures, f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures", note)
+    _check_room(
+        folder,
+        4 * units * pictures,
+        f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures",
+        note,
+    )
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     begin = time.monotonic()
     try:
         unfinished.mkdir(parents=True)
         extract = extractor(strategy, model, pixels, seed)
         with progress(pictures, "features") as bar:
-            bad = {"train": _write(unfinished / "train", dataset.train, units, views, extract, bar),
-                   "evaluation": _write(unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar)}
+            bad = {
+                "train": _write(unfinished / "train", dataset.train, units, views, extract, bar),
+                "evaluation": _write(
+                    unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar
+                ),
+            }
         of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
         (unfinished / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
         for path in (*unfinished.iterdir(), unfinished):
@@ -117,8 +147,10 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     except OSError as error:
-        raise UserError(f"The features could not be written to {folder} ({error.strerror or error}); make room, or pass another "
-                        "features_dir.") from None
+        raise UserError(
+            f"The features could not be written to {folder} ({error.strerror or error}); make room,"
+            " or pass another features_dir."
+        ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     found = _read(folder, key, note)
@@ -127,19 +159,33 @@ def cached(folder, strategy, model, pixels, dataset, views, seed, progress, note
 
 
 def _check_ours(folder):
-    """Raises UserError unless `folder` may be replaced: it is not there, or holds nothing but features."""
+    """Raises UserError unless `folder` may be replaced:
+
+    it is not there, or holds nothing but features.
+    """
     if folder.exists():
-        foreign = [path.name for path in folder.iterdir() if path.name not in _FILES] if folder.is_dir() else [folder.name]
+        foreign = (
+            [path.name for path in folder.iterdir() if path.name not in _FILES]
+            if folder.is_dir()
+            else [folder.name]
+        )
         if foreign:
-            raise UserError(f"{folder} is no folder of features ({foreign[0]}); pass a features_dir that is not there yet, or "
-                            "one that a fine-tuning has written.")
+            raise UserError(
+                f"{folder} is no folder of features ({foreign[0]}); pass a features_dir that is not"
+                " there yet, or one that a fine-tuning has written."
+            )
 
 
 def _tell_bad(found, dataset, most, note):
-    for split, numbers in ((dataset.train, found.bad_pictures["train"]), (dataset.evaluation, found.bad_pictures["evaluation"])):
+    for split, numbers in (
+        (dataset.train, found.bad_pictures["train"]),
+        (dataset.evaluation, found.bad_pictures["evaluation"]),
+    ):
         faults = bad_pictures.tell_bad_pictures(split, numbers, note)
         if split is dataset.train:
-            bad_pictures.refuse_bad_pictures(len(dataset.bad_pictures) + len(numbers), most, [*dataset.bad_pictures, *faults])
+            bad_pictures.refuse_bad_pictures(
+                len(dataset.bad_pictures) + len(numbers), most, [*dataset.bad_pictures, *faults]
+            )
 
 
 def _remove_unfinished(folder):
@@ -158,7 +204,8 @@ def _remove_unfinished(folder):
 
 
 def _write(path, split, units, views, extract, bar):
-    """Writes the features of a split; returns the numbers of the pictures that cannot be read, which have no rows.
+    """Writes the features of a split; returns the numbers of the pictures that cannot be read,
+    which have no rows.
 
     Raises UserError if none can be read, or others in another view.
     """
@@ -176,33 +223,55 @@ def _write(path, split, units, views, extract, bar):
                 of_first_view = bad
             elif bad != of_first_view:
                 other = split.name_of(min(bad ^ of_first_view))
-                raise UserError(f"{other} could be read at one time and not at another; make sure of the disk and start again.")
+                raise UserError(
+                    f"{other} could be read at one time and not at another; make sure of the disk"
+                    " and start again."
+                )
         labels = np.concatenate(labels)
         if not len(labels):
-            raise UserError(f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}.")
+            raise UserError(
+                f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}."
+            )
         stream.seek(0)
-        _write_header(stream, (views, len(labels), units))  # of the same length: NumPy fills it up to 128 bytes
+        # of the same length: NumPy fills it up to 128 bytes
+        _write_header(stream, (views, len(labels), units))
     np.save(f"{path}_labels.npy", labels)
     return sorted(bad)
 
 
 def _write_header(stream, shape):
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
 
 
 def _read(folder, key, note):
-    """The Features in `folder`, or None, told why, where they are not those of `key` or cannot be read."""
+    """The Features in `folder`, or None, told why, where they are not those of `key` or cannot be
+    read.
+    """
     if not folder.exists():
         return None
     try:
         stored = json.loads((folder / "key.json").read_text())
         odd = [name for name in key if stored.get(name) != key[name]]
         if odd:
-            note(f"{folder} holds features of other {' and '.join(odd)}: they are not used, but replaced")
+            note(
+                f"{folder} holds features of other {' and '.join(odd)}: they are not used, but"
+                " replaced"
+            )
             return None
-        found = Features(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in (
-            "train", "train_labels", "evaluation", "evaluation_labels")), stored["seconds"], stored["bad_pictures"])
-        if (found.train.shape[1], found.evaluation.shape[1]) == (len(found.train_labels), len(found.evaluation_labels)):
+        found = Features(
+            *(
+                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ("train", "train_labels", "evaluation", "evaluation_labels")
+            ),
+            stored["seconds"],
+            stored["bad_pictures"],
+        )
+        if (found.train.shape[1], found.evaluation.shape[1]) == (
+            len(found.train_labels),
+            len(found.evaluation_labels),
+        ):
             return found
         raise ValueError("wrong shapes")
     except (OSError, EOFError, ValueError, AttributeError, IndexError, KeyError) as error:
@@ -213,6 +282,8 @@ def _read(folder, key, note):
 def _check_room(folder, size, what, note):
     free = disk.free_bytes(folder)
     if size + _SPARE_BYTES > free:
-        raise UserError(f"The features of {what} need {size / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free; make "
-                        "room, or pass another features_dir or fewer augment_views.")
+        raise UserError(
+            f"The features of {what} need {size / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB"
+            " are free; make room, or pass another features_dir or fewer augment_views."
+        )
     note(f"features of {what}: {size / 1e6:.0f} MB to {folder} ({free / 1e9:.0f} GB free)")

@@ -1,4 +1,7 @@
-"""Trains a projection alone, on features that are computed already: a whole epoch is one call, and costs next to nothing."""
+"""Trains a projection alone, on features that are computed already:
+
+a whole epoch is one call, and costs next to nothing.
+"""
 
 import math
 
@@ -12,7 +15,7 @@ from alexnet_tf.training.metrics import Best
 from alexnet_tf.training.optimizer import Plateau
 from alexnet_tf.training.state import TrainingState
 
-_CHUNK = 2 ** 28  # bytes of features that are in memory at a time
+_CHUNK = 2**28  # bytes of features that are in memory at a time
 # Of `fit`. The decay is that of the mean loss on features of length 1; half the square is added.
 _DECAY = 3e-6
 _MOST_PASSES = 200  # over the features
@@ -21,10 +24,12 @@ _MEMORY = 8  # steps from which the curvature is known
 
 
 def train(head, optimizer, found, plan, log, progress, note):
-    """Trains `head`, a features.projection, on `found`, a Features; returns the state that belongs into a checkpoint.
+    """Trains `head`, a features.projection, on `found`, a Features; returns the state that belongs
+    into a checkpoint.
 
-    The steps are those of training.train: 2012's rule, the schedule, dropout drawn from the seed and the step. A picture's view
-    is drawn anew in each epoch. With a patience in `plan` the best weights are kept. Raises UserError if the loss is not finite.
+    The steps are those of training.train: 2012's rule, the schedule, dropout drawn from the seed
+    and the step. A picture's view is drawn anew in each epoch. With a patience in `plan` the best
+    weights are kept. Raises UserError if the loss is not finite.
     """
     views, examples, _ = found.train.shape
     steps_per_epoch = examples // plan.batch_size
@@ -36,35 +41,59 @@ def train(head, optimizer, found, plan, log, progress, note):
     with progress(plan.epochs * steps_per_epoch * plan.batch_size, "train") as bar:
         for epoch in range(plan.epochs):
             rng = np.random.default_rng((plan.seed, epoch))
-            order = rng.permutation(examples)[:steps_per_epoch * plan.batch_size]
+            order = rng.permutation(examples)[: steps_per_epoch * plan.batch_size]
             view = rng.integers(views, size=len(order))
             sums = np.zeros(2)
             for begin in range(0, steps_per_epoch, chunk):
                 rows = slice(begin * plan.batch_size, (begin + chunk) * plan.batch_size)
                 step = epoch * steps_per_epoch + begin
                 count = len(order[rows]) // plan.batch_size
-                rates = [plan.rate(step + index, last_step, plateau.drops) for index in range(count)]
-                sums += run_steps(tf.constant(found.train[view[rows], order[rows]]), tf.constant(found.train_labels[order[rows]]),
-                                  tf.constant(rates, tf.float32), tf.constant(step, tf.int64)).numpy()
+                rates = [
+                    plan.rate(step + index, last_step, plateau.drops) for index in range(count)
+                ]
+                sums += run_steps(
+                    tf.constant(found.train[view[rows], order[rows]]),
+                    tf.constant(found.train_labels[order[rows]]),
+                    tf.constant(rates, tf.float32),
+                    tf.constant(step, tf.int64),
+                ).numpy()
                 bar.update(count * plan.batch_size)
             done = (epoch + 1) * steps_per_epoch
             loss, top_1 = (float(value) for value in sums / len(order))
             figures = answers(head, found).figures() | {"step": done}
             if not math.isfinite(loss + figures["loss"]):
-                raise UserError(f"The loss is not finite in epoch {epoch + 1}; {checkpoints.IF_NOT_FINITE}")
+                raise UserError(
+                    f"The loss is not finite in epoch {epoch + 1}; {checkpoints.IF_NOT_FINITE}"
+                )
             plateau.after_epoch(1 - figures["top_1"])
             if best.after_epoch(done, figures):
                 weights = head.get_weights()
-            log.write({"step": done, "epoch": epoch + 1, "train_loss": loss, "train_top_1": top_1, "learning_rate": rates[-1],
-                       **{name: figures[name] for name in ("loss", "top_1", "top_5")}})
-            bar.set_postfix_str(f"epoch {epoch + 1}/{plan.epochs}, loss {loss:.3f}, evaluation top-1 {figures['top_1']:.3f}")
+            log.write(
+                {
+                    "step": done,
+                    "epoch": epoch + 1,
+                    "train_loss": loss,
+                    "train_top_1": top_1,
+                    "learning_rate": rates[-1],
+                    **{name: figures[name] for name in ("loss", "top_1", "top_5")},
+                }
+            )
+            bar.set_postfix_str(
+                f"epoch {epoch + 1}/{plan.epochs}, loss {loss:.3f}, evaluation top-1"
+                f" {figures['top_1']:.3f}"
+            )
             if best.is_over:
-                note(f"stopped after epoch {epoch + 1}: {plan.patience} without a lower evaluation error")
+                note(
+                    f"stopped after epoch {epoch + 1}: {plan.patience} without a lower evaluation"
+                    " error"
+                )
                 break
     if plan.patience:
         head.set_weights(weights)
         figures = best.figures
-    return TrainingState(done, figures, best.state(), plateau.state(), learning_rate=rates[-1]).to_json()
+    return TrainingState(
+        done, figures, best.state(), plateau.state(), learning_rate=rates[-1]
+    ).to_json()
 
 
 def fit(head, found, log, progress, note):
@@ -84,7 +113,7 @@ def fit(head, found, log, progress, note):
     rows = max(1, _CHUNK // found.train[0, :1].nbytes)
 
     def chunk(view, begin):
-        return (tf.constant(found.train[view, begin:begin + rows]) - shift) * scale
+        return (tf.constant(found.train[view, begin : begin + rows]) - shift) * scale
 
     places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]
     kept = {place: chunk(*place) for place in places[:1]}  # all there is, unless there is much
@@ -101,13 +130,19 @@ def fit(head, found, log, progress, note):
         loss, of_kernel, of_bias = 0.0, np.zeros_like(kernel), np.zeros_like(bias)
         for view, begin in places:
             features = kept[view, begin] if (view, begin) in kept else chunk(view, begin)
-            sums = [value.numpy() for value in part(features, labels[begin:begin + rows], kernel, bias)]
-            loss, of_kernel, of_bias = (one + other for one, other in zip((loss, of_kernel, of_bias), sums))
+            sums = [
+                value.numpy()
+                for value in part(features, labels[begin : begin + rows], kernel, bias)
+            ]
+            loss, of_kernel, of_bias = (
+                one + other for one, other in zip((loss, of_kernel, of_bias), sums)
+            )
         count = views * examples
         gradient = np.concatenate([(of_kernel / count + _DECAY * kernel).ravel(), of_bias / count])
         return loss / count + _DECAY / 2 * float(np.vdot(kernel, kernel)), gradient
 
     with progress(_MOST_PASSES * views * examples, "fit") as bar:
+
         def told(weights):
             bar.update(views * examples)
             return loss_and_gradient(weights)
@@ -118,13 +153,24 @@ def fit(head, found, log, progress, note):
     head.layers[-1].set_weights([kernel, bias - shift @ kernel])
     found_figures = answers(head, found).figures()
     if not math.isfinite(loss + found_figures["loss"]):
-        raise UserError("The features of the frozen layers are not finite numbers; these weights are "
-                        "of no use.")
+        raise UserError(
+            "The features of the frozen layers are not finite numbers; these weights are of no use."
+        )
     figures = found_figures | {"step": 1}
-    right = sum(int((logits(head, found.train[view]).argmax(-1) == found.train_labels).sum())
-                for view in range(views))
-    log.write({"step": 1, "epoch": 1, "train_loss": float(loss), "train_top_1": right / views / examples,
-               "learning_rate": 0.0, **{name: figures[name] for name in ("loss", "top_1", "top_5")}})
+    right = sum(
+        int((logits(head, found.train[view]).argmax(-1) == found.train_labels).sum())
+        for view in range(views)
+    )
+    log.write(
+        {
+            "step": 1,
+            "epoch": 1,
+            "train_loss": float(loss),
+            "train_top_1": right / views / examples,
+            "learning_rate": 0.0,
+            **{name: figures[name] for name in ("loss", "top_1", "top_5")},
+        }
+    )
     note(f"the projection is fitted: {passes} passes over the features")
     best = Best(0)
     best.after_epoch(1, figures)
@@ -138,10 +184,18 @@ def _standardisation(train):
     rows = max(1, _CHUNK // train[0, :1].nbytes)
     places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]
     count = views * examples
-    mean = sum(train[view, begin:begin + rows].sum(0, dtype=np.float64) for view, begin in places) / count
+    mean = (
+        sum(train[view, begin : begin + rows].sum(0, dtype=np.float64) for view, begin in places)
+        / count
+    )
     shift = mean.astype(np.float32)
-    square = sum(float(np.square(train[view, begin:begin + rows] - shift).sum(dtype=np.float64))
-                 for view, begin in places) / count
+    square = (
+        sum(
+            float(np.square(train[view, begin : begin + rows] - shift).sum(dtype=np.float64))
+            for view, begin in places
+        )
+        / count
+    )
     return shift, np.float32(1 / math.sqrt(square) if square > 0 else 1.0)
 
 
@@ -176,7 +230,7 @@ def _minimise(function, start):
             break
         step, change = there - point, slant - gradient
         if (curvature := np.vdot(step, change)) > 0:
-            steps = [*steps[1 - _MEMORY:], (step, change, curvature)]
+            steps = [*steps[1 - _MEMORY :], (step, change, curvature)]
         point, value, gradient = there, lower, slant
     return point, value, asked
 
@@ -184,14 +238,23 @@ def _minimise(function, start):
 def logits(head, inputs):
     """float32 [pictures, classes] for features [pictures, units]."""
     rows = max(1, _CHUNK // inputs[:1].nbytes)
-    return np.concatenate([head(tf.constant(inputs[begin:begin + rows]), training=False) for begin in range(0, len(inputs), rows)])
+    return np.concatenate(
+        [
+            head(tf.constant(inputs[begin : begin + rows]), training=False)
+            for begin in range(0, len(inputs), rows)
+        ]
+    )
 
 
 def answers(head, found):
     """The Answers of `head` to the evaluation pictures of `found`, a Features."""
     said, labels = logits(head, found.evaluation[0]), np.array(found.evaluation_labels)
-    return Answers(labels, tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said).numpy(),
-                   tf.math.top_k(said, min(TOP, said.shape[-1])).indices.numpy(), len(found.bad_pictures["evaluation"]))
+    return Answers(
+        labels,
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said).numpy(),
+        tf.math.top_k(said, min(TOP, said.shape[-1])).indices.numpy(),
+        len(found.bad_pictures["evaluation"]),
+    )
 
 
 def _make_steps(head, optimizer, batch_size):
@@ -199,14 +262,24 @@ def _make_steps(head, optimizer, batch_size):
 
     @tf.function
     def run_steps(rows, labels, rates, first_step):
-        """As many steps as there are `rates`; returns the sums of the loss and of the correct answers."""
-        rows, labels = tf.reshape(rows, [-1, batch_size, rows.shape[-1]]), tf.reshape(labels, [-1, batch_size])
+        """As many steps as there are `rates`; returns the sums of the loss and of the correct
+        answers.
+        """
+        rows, labels = (
+            tf.reshape(rows, [-1, batch_size, rows.shape[-1]]),
+            tf.reshape(labels, [-1, batch_size]),
+        )
         totals = tf.zeros([2])
         for index in tf.range(tf.size(rates)):
             optimizer.learning_rate.assign(rates[index])
             number = first_step + tf.cast(index, tf.int64)
-            weights = [tf.convert_to_tensor(variable.value) for variable in head.trainable_variables]
-            state = [steps.state_of(variable, tf.constant(0, tf.int64), number) for variable in head.non_trainable_variables]
+            weights = [
+                tf.convert_to_tensor(variable.value) for variable in head.trainable_variables
+            ]
+            state = [
+                steps.state_of(variable, tf.constant(0, tf.int64), number)
+                for variable in head.non_trainable_variables
+            ]
             *sums, gradients, _ = forward_backward(weights, state, rows[index], labels[index])
             optimizer.apply_if(tf.math.is_finite(sums[0]), gradients, head.trainable_variables)
             totals += tf.stack(sums)

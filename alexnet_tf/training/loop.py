@@ -1,4 +1,5 @@
-"""The training loop: schedule, evaluation after each epoch, checkpoints, signals. Every worker of a job runs it alike.
+"""The training loop: schedule, evaluation after each epoch, checkpoints, signals. Every worker of a
+job runs it alike.
 
 From Python, with callbacks of Keras:
 
@@ -27,7 +28,13 @@ from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, run_settings, steps, stopping
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import SGD2012, Plateau, colour_noise_factor, conv1_factor, learning_rate_factor
+from alexnet_tf.training.optimizer import (
+    SGD2012,
+    Plateau,
+    colour_noise_factor,
+    conv1_factor,
+    learning_rate_factor,
+)
 from alexnet_tf.training.state import TrainingState
 
 
@@ -43,10 +50,14 @@ class Plan:
     seed: int = 0
     xla: str = "auto"
     checkpoint_seconds: float = 600
-    patience: int = 0  # epochs without a lower evaluation error after which to stop, with the best weights; 0: never, the last
-    colour_noise: float = 0.0  # standard deviation along each principal component, as a share of that component's
+    # epochs without a lower evaluation error after which to stop, with the best weights; 0: never,
+    # the last
+    patience: int = 0
+    # standard deviation along each principal component, as a share of that component's
+    colour_noise: float = 0.0
     max_bad_pictures: int = 10
-    data_service: tuple = ()  # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
+    # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
+    data_service: tuple = ()
     init: str = ""  # "variant": there are initial weights that begin to learn sooner, of source2012
 
     def steps_per_epoch(self, dataset):
@@ -57,39 +68,99 @@ class Plan:
 
     def rate(self, step, last_step, drops):
         warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.learning_rate * warmth * learning_rate_factor(self.schedule, step / last_step, drops)
+        return (
+            self.learning_rate
+            * warmth
+            * learning_rate_factor(self.schedule, step / last_step, drops)
+        )
 
 
-def train(strategy: tf.distribute.Strategy, model: keras.Model, optimizer: SGD2012, dataset: Dataset, pixels: Preprocessing,
-          plan: Plan, model_dir, callbacks=(), progress=console.progress, note=console.note, objective: Objective | None = None,
-          crop=None, settings: Settings | None = None, seen_before: Record | None = None) -> dict:
-    """Trains to the end of `plan` from the newest checkpoint in `model_dir`; returns the figures of the last evaluation.
+def train(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    optimizer: SGD2012,
+    dataset: Dataset,
+    pixels: Preprocessing,
+    plan: Plan,
+    model_dir,
+    callbacks=(),
+    progress=console.progress,
+    note=console.note,
+    objective: Objective | None = None,
+    crop=None,
+    settings: Settings | None = None,
+    seen_before: Record | None = None,
+) -> dict:
+    """Trains to the end of `plan` from the newest checkpoint in `model_dir`; returns the figures of
+    the last evaluation.
 
-    What it writes there, settings too, is what `alexnet train` writes: evaluate, export and finetune take it. `objective` is
-    what is made smaller, `crop` is that of pipeline.training_batches. `settings` are made of the other arguments by default. `seen_before` is the record of the pictures
-    that the model was trained on before.
+    What it writes there, settings too, is what `alexnet train` writes: evaluate, export and
+    finetune take it. `objective` is what is made smaller, `crop` is that of
+    pipeline.training_batches. `settings` are made of the other arguments by default. `seen_before`
+    is the record of the pictures that the model was trained on before.
 
     `model` and `optimizer`, an SGD2012, are made in strategy.scope(), as tf.distribute wants it.
-    `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and val_top_5 too after an epoch;
-    they may set model.stop_training or, with the schedule "constant", the rate. `progress(total, description, initial)` returns
-    a tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and
-    130; a second one leaves at once. Raises UserError, with the step and the layer, if the loss is no longer finite; for a
-    model that does not put out one logit a class, or two of whose weights have the same path; and if `model_dir` holds another
-    model, or is being trained.
+    `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and
+    val_top_5 too after an epoch; they may set model.stop_training or, with the schedule "constant",
+    the rate. `progress(total, description, initial)` returns a tqdm bar, `note(line)` tells the
+    user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and 130; a
+    second one leaves at once. Raises UserError, with the step and the layer, if the loss is no
+    longer finite; for a model that does not put out one logit a class, or two of whose weights have
+    the same path; and if `model_dir` holds another model, or is being trained.
     """
     _check_model(model, len(dataset.class_names))
     objective = objective or Objective()
-    settings = settings or run_settings.settings_of(model, dataset, pixels, plan, **objective.describe())
+    settings = settings or run_settings.settings_of(
+        model, dataset, pixels, plan, **objective.describe()
+    )
     if crop and plan.data_service:
-        raise UserError("crop= is a function of this process, and data_service= prepares pictures in others; leave one out.")
+        raise UserError(
+            "crop= is a function of this process, and data_service= prepares pictures in others;"
+            " leave one out."
+        )
     if not plan.last_step(dataset):
-        raise UserError(f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size}; use a smaller one.")
-    with run_settings.written(strategy, model_dir, settings, dataset,
-                              lambda state: is_over(state, plan, plan.last_step(dataset)), seen_before):
-        return _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks, progress, note, objective, crop)
+        raise UserError(
+            f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size};"
+            " use a smaller one."
+        )
+    with run_settings.written(
+        strategy,
+        model_dir,
+        settings,
+        dataset,
+        lambda state: is_over(state, plan, plan.last_step(dataset)),
+        seen_before,
+    ):
+        return _train(
+            strategy,
+            model,
+            optimizer,
+            dataset,
+            pixels,
+            plan,
+            model_dir,
+            callbacks,
+            progress,
+            note,
+            objective,
+            crop,
+        )
 
 
-def _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbacks, progress, note, objective, crop):
+def _train(
+    strategy,
+    model,
+    optimizer,
+    dataset,
+    pixels,
+    plan,
+    model_dir,
+    callbacks,
+    progress,
+    note,
+    objective,
+    crop,
+):
     if not devices.is_chief(strategy):
         progress, note = functools.partial(console.progress, hidden=True), console.silence
     run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note)
@@ -99,12 +170,26 @@ def _train(strategy, model, optimizer, dataset, pixels, plan, model_dir, callbac
     if run.first_step:
         note(f"{model_dir}: going on from step {run.first_step} of {run.last_step}")
     run.prepare(callbacks, objective)
-    batches = pipeline.resilient_training(strategy, dataset.train, functools.partial(
-        pipeline.training_batches, dataset.train, pixels, plan.batch_size, plan.seed, services=plan.data_service, crop=crop),
-        run.first_step, guarded=bool(run.state.bad_pictures))
+    batches = pipeline.resilient_training(
+        strategy,
+        dataset.train,
+        functools.partial(
+            pipeline.training_batches,
+            dataset.train,
+            pixels,
+            plan.batch_size,
+            plan.seed,
+            services=plan.data_service,
+            crop=crop,
+        ),
+        run.first_step,
+        guarded=bool(run.state.bad_pictures),
+    )
     run.callbacks.on_train_begin()
-    with stopping.StopSignal(strategy) as stop, \
-            progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar:
+    with (
+        stopping.StopSignal(strategy) as stop,
+        progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar,
+    ):
         if run.state.to_evaluate:
             run.finish_epoch(stop)
         while not run.is_over and not model.stop_training:
@@ -155,7 +240,10 @@ class _Run:
         self._strategy, self._model, self._optimizer = strategy, model, optimizer
         self._dataset, self._pixels, self._plan = dataset, pixels, plan
         self._model_dir, self._note = model_dir, note
-        self._steps_per_epoch, self.last_step = plan.steps_per_epoch(dataset), plan.last_step(dataset)
+        self._steps_per_epoch, self.last_step = (
+            plan.steps_per_epoch(dataset),
+            plan.last_step(dataset),
+        )
         with strategy.scope():
             optimizer.build(model.trainable_variables)
         stored = checkpoints.restore(model_dir, model, optimizer, note)
@@ -165,31 +253,53 @@ class _Run:
         self.state.data = dataset.fingerprint
         self.first_step = self.state.step
         self._best = Best(plan.patience, self.state.best)
-        devices.check_agreement(strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint)
+        devices.check_agreement(
+            strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint
+        )
 
     def prepare(self, callbacks, objective):
         """Makes what a run needs that is not over yet."""
         plan, state = self._plan, self.state
-        self._train_step = _make_step(self._strategy, self._model, self._optimizer, self._pixels, plan, state.xla,
-                                      self._note, objective, self._dataset.class_names)
+        self._train_step = _make_step(
+            self._strategy,
+            self._model,
+            self._optimizer,
+            self._pixels,
+            plan,
+            state.xla,
+            self._note,
+            objective,
+            self._dataset.class_names,
+        )
         self._means = RunningMeans(plan.batch_size, state.sums)
         self._plateau = Plateau()
         self._plateau.restore(state.plateau)
         self._is_plain = objective.is_plain
         self._stall = Stall(self._dataset.class_names, plan)
-        self._bad_pictures = BadPictures(self._dataset, plan.max_bad_pictures, state.bad_pictures, self._note,
-                                         functools.partial(devices.union_over_workers, self._strategy))
-        self._log = Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
+        self._bad_pictures = BadPictures(
+            self._dataset,
+            plan.max_bad_pictures,
+            state.bad_pictures,
+            self._note,
+            functools.partial(devices.union_over_workers, self._strategy),
+        )
+        self._log = (
+            Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
+        )
         self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
         if state.scheduled:
             self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
-        self.waiting, self._paused = _Stopwatch(), _Stopwatch()  # for pictures; for evaluation and saving
+        # for pictures; for evaluation and saving
+        self.waiting, self._paused = _Stopwatch(), _Stopwatch()
         self._began = self._saved = time.monotonic()
-        self._logged = (0.0, 0.0, self.first_step)  # seconds of training and of waiting, steps, when last logged
+        # seconds of training and of waiting, steps, when last logged
+        self._logged = (0.0, 0.0, self.first_step)
 
     @property
     def is_over(self):
-        return self.state.step >= self.last_step and not self.state.to_evaluate or self._best.is_over
+        return (
+            self.state.step >= self.last_step and not self.state.to_evaluate or self._best.is_over
+        )
 
     @property
     def is_end_of_epoch(self):
@@ -211,8 +321,10 @@ class _Run:
         """Sets the rates of the next step."""
         step, state = self.state.step, self.state
         epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
-        rates = [self._plan.rate(step, self.last_step, self._plateau.drops),
-                 conv1_factor(self._plan.schedule, self._progress_of_run())]
+        rates = [
+            self._plan.rate(step, self.last_step, self._plateau.drops),
+            conv1_factor(self._plan.schedule, self._progress_of_run()),
+        ]
         self._optimizer.conv1_factor.assign(rates[1])
         if rates != state.scheduled:  # else a callback's rate would be overwritten at once
             self._optimizer.learning_rate.assign(rates[0])
@@ -223,38 +335,65 @@ class _Run:
 
     def train_on(self, batch):
         """Makes the step. Nothing is read from the device, unless a callback wants it."""
-        noise = self._plan.colour_noise * colour_noise_factor(self._plan.schedule, self._progress_of_run())
+        noise = self._plan.colour_noise * colour_noise_factor(
+            self._plan.schedule, self._progress_of_run()
+        )
         sums = self._train_step(batch, self.state.step, noise)
         self._means.add(sums)
         self._bad_pictures.add(self._strategy.experimental_local_results(batch["bad"]))
         if self.callbacks.callbacks:
-            self.callbacks.on_train_batch_end(self.state.step % self._steps_per_epoch, _logs(
-                float(value) / self._plan.batch_size for value in sums))
+            self.callbacks.on_train_batch_end(
+                self.state.step % self._steps_per_epoch,
+                _logs(float(value) / self._plan.batch_size for value in sums),
+            )
         self.state.step += 1
 
     def _read_steps(self):
-        """Waits for the steps so far. Raises UserError where a loss is not finite, or too many pictures are bad."""
-        _stop_if_not_finite(self._means.fold(), self.state.step, self._model, self._pixels, self._dataset, self._plan)
+        """Waits for the steps so far.
+
+        Raises UserError where a loss is not finite, or too many pictures are bad.
+        """
+        _stop_if_not_finite(
+            self._means.fold(),
+            self.state.step,
+            self._model,
+            self._pixels,
+            self._dataset,
+            self._plan,
+        )
         self._bad_pictures.check()
 
     def log_steps(self):
         """Logs the steps since it was last called; returns the end of the progress line."""
         self._read_steps()
-        (loss, top_1), rate = self._means.take_recent(), float(self._optimizer.learning_rate.numpy())
+        (loss, top_1), rate = (
+            self._means.take_recent(),
+            float(self._optimizer.learning_rate.numpy()),
+        )
         now = (self._training_seconds(), self.waiting.seconds, self.state.step)
         seconds, waited, steps_done = (new - old for new, old in zip(now, self._logged))
         self._logged = now
         epoch = -(-self.state.step // self._steps_per_epoch)
-        self._log.write({
-            "step": self.state.step, "epoch": epoch, "train_loss": loss, "train_top_1": top_1, "learning_rate": rate,
-            "images_per_s": steps_done * self._plan.batch_size / seconds, "input_wait": waited / seconds,
-            "bad_pictures": len(self._bad_pictures)})
-        return (f"epoch {epoch}/{self._plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate {rate:.2g}, "
-                f"input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}")
+        self._log.write(
+            {
+                "step": self.state.step,
+                "epoch": epoch,
+                "train_loss": loss,
+                "train_top_1": top_1,
+                "learning_rate": rate,
+                "images_per_s": steps_done * self._plan.batch_size / seconds,
+                "input_wait": waited / seconds,
+                "bad_pictures": len(self._bad_pictures),
+            }
+        )
+        return (
+            f"epoch {epoch}/{self._plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
+            f" {rate:.2g}, input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}"
+        )
 
     def finish_epoch(self, stop):
-        """Evaluates, and tells whoever wants to know. A signal leaves before the evaluation is over:
-        it comes first when the training goes on.
+        """Evaluates, and tells whoever wants to know. A signal leaves before the evaluation is
+        over: it comes first when the training goes on.
         """
         state, plan = self.state, self._plan
         if self.state.step > self.first_step:
@@ -268,8 +407,14 @@ class _Run:
 
         with self._paused:
             try:
-                evaluated = evaluation.evaluate_split(self._strategy, self._model, self._pixels, self._dataset.evaluation,
-                                                      plan.batch_size, leave_if_asked)
+                evaluated = evaluation.evaluate_split(
+                    self._strategy,
+                    self._model,
+                    self._pixels,
+                    self._dataset.evaluation,
+                    plan.batch_size,
+                    leave_if_asked,
+                )
             except _Interrupted:
                 self.save()
                 self.leave(stop.alone)
@@ -281,69 +426,119 @@ class _Run:
         epoch, is_last = state.step // self._steps_per_epoch, state.step == self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
-        if advice := self._stall.check(train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last):
+        if advice := self._stall.check(
+            train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last
+        ):
             self._note(advice)
         self._plateau.after_epoch(1 - evaluated["top_1"])
         self._best.after_epoch(state.step, evaluated)
-        self._log.write({"step": state.step, "epoch": epoch, "train_loss": train_loss, "train_top_1": train_top_1,
-                         "learning_rate": float(self._optimizer.learning_rate.numpy()), **measured})
-        self._note(f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
-                   f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}")
-        state.figures = evaluated | {"evaluated_on": self._dataset.evaluation.name, "step": state.step,
-                                     "train_images_per_s": state.train_images_per_s}
+        self._log.write(
+            {
+                "step": state.step,
+                "epoch": epoch,
+                "train_loss": train_loss,
+                "train_top_1": train_top_1,
+                "learning_rate": float(self._optimizer.learning_rate.numpy()),
+                **measured,
+            }
+        )
+        self._note(
+            f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
+            f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
+        )
+        state.figures = evaluated | {
+            "evaluated_on": self._dataset.evaluation.name,
+            "step": state.step,
+            "train_images_per_s": state.train_images_per_s,
+        }
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
-        self.callbacks.on_epoch_end(epoch - 1, _logs((train_loss, train_top_1)) | {
-            f"val_{name}": value for name, value in measured.items()})
+        self.callbacks.on_epoch_end(
+            epoch - 1,
+            _logs((train_loss, train_top_1))
+            | {f"val_{name}": value for name, value in measured.items()},
+        )
 
     def save(self):
         """Writes a checkpoint, from which a run goes on to the bits that this one would have."""
         with self._paused:
             self._read_steps()
             state = self.state
-            state.plateau, state.sums, state.best = self._plateau.state(), self._means.epoch_sums(), self._best.state()
-            state.learning_rate, state.xla = float(self._optimizer.learning_rate.numpy()), self._train_step.xla
+            state.plateau, state.sums, state.best = (
+                self._plateau.state(),
+                self._means.epoch_sums(),
+                self._best.state(),
+            )
+            state.learning_rate, state.xla = (
+                float(self._optimizer.learning_rate.numpy()),
+                self._train_step.xla,
+            )
             state.bad_pictures = self._bad_pictures.numbers()
             if devices.is_chief(self._strategy):
-                checkpoints.save(self._model_dir, self._model, self._optimizer, state.to_json(),
-                                 keep=self._best.step if self._plan.patience else None)
+                checkpoints.save(
+                    self._model_dir,
+                    self._model,
+                    self._optimizer,
+                    state.to_json(),
+                    keep=self._best.step if self._plan.patience else None,
+                )
         self._saved = time.monotonic()
 
     def leave(self, signalled):
-        self._note(f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again to go on from there")
+        self._note(
+            f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again"
+            " to go on from there"
+        )
         sys.exit(128 + signalled)
 
     def tell_why_it_ended(self):
         if self._best.is_over:
-            self._note(f"stopped after step {self.state.step}: {self._plan.patience} epochs without a lower error than that of "
-                       f"step {self._best.step}")
+            self._note(
+                f"stopped after step {self.state.step}: {self._plan.patience} epochs without a"
+                f" lower error than that of step {self._best.step}"
+            )
         elif self._model.stop_training:
             self._note(f"stopped by a callback after step {self.state.step}")
 
     def figures(self):
         """Of the last evaluation; there is one now where there was none."""
         return self.state.figures or evaluation.evaluate_split(
-            self._strategy, self._model, self._pixels, self._dataset.evaluation, self._plan.batch_size)
+            self._strategy,
+            self._model,
+            self._pixels,
+            self._dataset.evaluation,
+            self._plan.batch_size,
+        )
 
 
 def _check_model(model, classes):
     """Raises UserError for a model whose answers or weights would be taken for others."""
     last = model.layers[-1]
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
-            keras.activations.softmax, keras.activations.sigmoid):
-        raise UserError(f"The model's last layer, {last.name}, puts out probabilities; the loss "
-                        "wants logits: leave out its activation.")
+        keras.activations.softmax,
+        keras.activations.sigmoid,
+    ):
+        raise UserError(
+            f"The model's last layer, {last.name}, puts out probabilities; the loss "
+            "wants logits: leave out its activation."
+        )
     if model.output_shape != (None, classes):
-        raise UserError(f"The model puts out {model.output_shape}, but there are {classes} "
-                        "classes; it needs one number for each.")
+        raise UserError(
+            f"The model puts out {model.output_shape}, but there are {classes} "
+            "classes; it needs one number for each."
+        )
     path, count = collections.Counter(checkpoints.paths(model)).most_common(1)[0]
     if count > 1:
-        raise UserError(f"{count} weights of the model are called {path}, and a checkpoint would "
-                        "keep one of them; give them names of their own.")
+        raise UserError(
+            f"{count} weights of the model are called {path}, and a checkpoint would "
+            "keep one of them; give them names of their own."
+        )
 
 
 def _load_best(model_dir, model, best, note):
-    """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the figures of those it has."""
+    """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the
+    figures of those it has.
+    """
     try:
         checkpoints.restore(model_dir, model, step=best.step)
     except UserError as error:
@@ -364,25 +559,46 @@ def _callback_list(callbacks, model, optimizer):
     return keras.callbacks.CallbackList(list(callbacks), model=model)
 
 
-def _make_step(strategy, model, optimizer, pixels, plan, picked, note, objective=None, class_names=()):
-    """The TrainStep that `plan` asks for. `picked` is what xla=auto picked when this training began: it stays so, because
-    the two ways round differently and a resumed run is to be the whole run.
+def _make_step(
+    strategy, model, optimizer, pixels, plan, picked, note, objective=None, class_names=()
+):
+    """The TrainStep that `plan` asks for. `picked` is what xla=auto picked when this training
+    began: it stays so, because the two ways round differently and a resumed run is to be the whole
+    run.
     """
+
     def make_step(xla):
-        return steps.TrainStep(strategy, model, optimizer, pixels, plan.batch_size, xla, plan.seed, objective, class_names)
+        return steps.TrainStep(
+            strategy,
+            model,
+            optimizer,
+            pixels,
+            plan.batch_size,
+            xla,
+            plan.seed,
+            objective,
+            class_names,
+        )
 
     if plan.xla != "auto" or picked is not None:
         return make_step(picked if plan.xla == "auto" else plan.xla == "on")
 
     def black(context):
-        shape = [context.get_per_replica_batch_size(plan.batch_size), pixels.image_size, pixels.image_size, pixels.channels]
+        shape = [
+            context.get_per_replica_batch_size(plan.batch_size),
+            pixels.image_size,
+            pixels.image_size,
+            pixels.channels,
+        ]
         batch = {"image": tf.zeros(shape, tf.uint8), "label": tf.zeros(shape[:1], tf.int64)}
         return tf.data.Dataset.from_tensors(batch).repeat()
 
     optimizer.learning_rate.assign(0.0)
     # A rate of 0 does not keep moving statistics where they are.
     state = [variable.numpy() for variable in model.non_trainable_variables]
-    train_step, line = steps.pick_xla(strategy, make_step, next(pipeline.distribute(strategy, black)))
+    train_step, line = steps.pick_xla(
+        strategy, make_step, next(pipeline.distribute(strategy, black))
+    )
     for variable, value in zip(model.non_trainable_variables, state):
         variable.assign(value)
     note(line)
@@ -390,20 +606,32 @@ def _make_step(strategy, model, optimizer, pixels, plan, picked, note, objective
 
 
 def is_over(stored, plan, last_step):
-    """Whether a training has nothing left to do after a checkpoint with this state; None: there is no checkpoint."""
+    """Whether a training has nothing left to do after a checkpoint with this state; None:
+
+    there is no checkpoint.
+    """
     if stored is None:
         return False
     state = TrainingState.from_json(stored)
-    return state.step >= last_step and not state.to_evaluate or Best(plan.patience, state.best).is_over
+    return (
+        state.step >= last_step and not state.to_evaluate or Best(plan.patience, state.best).is_over
+    )
 
 
 def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
-    """Raises UserError with the step and the layer if the loss was not finite `steps_ago` steps before the last one."""
+    """Raises UserError with the step and the layer if the loss was not finite `steps_ago` steps
+    before the last one.
+    """
     if steps_ago is None:
         return
     step = done - 1 - steps_ago
-    # That step changed no weight, so the same batch shows where it began, unless later ones changed much.
-    batch = next(iter(pipeline.training_batches(dataset.train, pixels, plan.batch_size, plan.seed, step)))
+    # That step changed no weight, so the same batch shows where it began, unless later ones changed
+    # much.
+    batch = next(
+        iter(pipeline.training_batches(dataset.train, pixels, plan.batch_size, plan.seed, step))
+    )
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""
-    raise UserError(f"The loss is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}")
+    raise UserError(
+        f"The loss is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}"
+    )

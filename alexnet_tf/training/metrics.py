@@ -1,4 +1,7 @@
-"""What one watches while a network trains: running means, the log in the model directory, the stall."""
+"""What one watches while a network trains:
+
+running means, the log in the model directory, the stall.
+"""
 
 import json
 import math
@@ -12,7 +15,9 @@ from alexnet_tf.errors import UserError
 
 
 class RunningMeans:
-    """Mean loss and top-1 of training since last asked and since the epoch began; read from the device only when asked."""
+    """Mean loss and top-1 of training since last asked and since the epoch began; read from the
+    device only when asked.
+    """
 
     def __init__(self, batch_size, epoch_sums):
         self._batch_size, self._epoch, self._steps = batch_size, list(epoch_sums), []
@@ -22,7 +27,10 @@ class RunningMeans:
         self._steps.append(sums)
 
     def fold(self):
-        """Reads what was added. Returns how many steps ago the loss was first not finite, 0 for the last one; or None."""
+        """Reads what was added.
+
+        Returns how many steps ago the loss was first not finite, 0 for the last one; or None.
+        """
         if not self._steps:
             return None
         sums = np.array(self._steps, np.float64)
@@ -50,11 +58,13 @@ class RunningMeans:
 
 
 class Log:
-    """metrics.jsonl, one JSON object a line, and the same numbers as TensorBoard scalars in tensorboard/.
+    """metrics.jsonl, one JSON object a line, and the same numbers as TensorBoard scalars in
+    tensorboard/.
 
-    Every 50 steps: step, epoch, train_loss, train_top_1 (since the line before), learning_rate, images_per_s, input_wait (the
-    share of the time that steps waited for pictures), bad_pictures (that could not be read, so far). After an epoch: step, epoch,
-    train_loss and train_top_1 of the epoch, learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are
+    Every 50 steps: step, epoch, train_loss, train_top_1 (since the line before), learning_rate,
+    images_per_s, input_wait (the share of the time that steps waited for pictures), bad_pictures
+    (that could not be read, so far). After an epoch: step, epoch, train_loss and train_top_1 of the
+    epoch, learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are
     dropped, as those steps come again; TensorBoard shows them twice.
     """
 
@@ -63,7 +73,12 @@ class Log:
     def __init__(self, model_dir, first_step):
         self._path = pathlib.Path(model_dir) / "metrics.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(self._path, "".join(json.dumps(row) + "\n" for row in read_log(model_dir) if row["step"] <= first_step))
+        replace_text(
+            self._path,
+            "".join(
+                json.dumps(row) + "\n" for row in read_log(model_dir) if row["step"] <= first_step
+            ),
+        )
         self._writer = tf.summary.create_file_writer(str(self._path.with_name("tensorboard")))
 
     def write(self, row):
@@ -71,8 +86,10 @@ class Log:
             with open(self._path, "a") as stream:
                 stream.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise UserError(f"{self._path} cannot be written ({error.strerror}); make room and start again: it goes on from the "
-                            "last checkpoint.") from None
+            raise UserError(
+                f"{self._path} cannot be written ({error.strerror}); make room and start again: it"
+                " goes on from the last checkpoint."
+            ) from None
         group = "epoch/" if "loss" in row else "step/"
         with self._writer.as_default():
             for name, value in row.items():
@@ -88,7 +105,9 @@ class NoLog:
 
 
 def read_log(model_dir):
-    """The rows of metrics.jsonl, in order; a line that a killed run left half-written is passed over."""
+    """The rows of metrics.jsonl, in order; a line that a killed run left half-written is passed
+    over.
+    """
     path = pathlib.Path(model_dir) / "metrics.jsonl"
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -100,14 +119,22 @@ def read_log(model_dir):
 
 
 class Best:
-    """The evaluation of the lowest error so far, among equal ones that of the lowest loss; and when to wait no longer.
+    """The evaluation of the lowest error so far, among equal ones that of the lowest loss; and when
+    to wait no longer.
 
-    `patience` is how many epochs may pass without a lower error; 0: any number. Its state is what a checkpoint keeps.
+    `patience` is how many epochs may pass without a lower error; 0: any number. Its state is what a
+    checkpoint keeps.
     """
 
     def __init__(self, patience, state=None):
         self.patience = patience
-        self._state = state or {"step": 0, "error": float("inf"), "loss": float("inf"), "epochs_since": 0, "figures": None}
+        self._state = state or {
+            "step": 0,
+            "error": float("inf"),
+            "loss": float("inf"),
+            "epochs_since": 0,
+            "figures": None,
+        }
 
     def after_epoch(self, step, figures):
         """Takes the evaluation `figures` of `step`; returns whether they are the best."""
@@ -133,14 +160,6 @@ class Best:
 
     def state(self):
         return self._state
-
-
-
-
-
-
-
-
 
 
 class Stall:
@@ -176,14 +195,23 @@ class Stall:
             found = f"{of_guessing}: the network has not begun to learn"
             advice = [*self._other_start(), self._warmer(), self._rates(0.5, 2), longer]
         else:
-            found = (f"below {of_guessing}, yet it may know no more than how many pictures each "
-                     "class has")
+            found = (
+                f"below {of_guessing}, yet it may know no more than how many pictures each "
+                "class has"
+            )
             advice = [longer, self._rates(0.5), "classes of about as many pictures each"]
-        same = "" if answer is None else (
-            f" Its answer to all {figures['examples']} evaluation pictures is "
-            f"{self._class_names[answer]}.")
-        return (f"After {step} steps the loss is {loss:.3f}, {found}.{same} What may help: "
-                f"{', '.join(advice)}.")
+        same = (
+            ""
+            if answer is None
+            else (
+                f" Its answer to all {figures['examples']} evaluation pictures is "
+                f"{self._class_names[answer]}."
+            )
+        )
+        return (
+            f"After {step} steps the loss is {loss:.3f}, {found}.{same} What may help: "
+            f"{', '.join(advice)}."
+        )
 
     def _other_start(self):
         better = ["init=source2012 instead of variant"] if self._plan.init == "variant" else []

@@ -1,4 +1,7 @@
-"""What a training makes smaller: the loss, weights of classes, smoothed labels, images of one's own making."""
+"""What a training makes smaller:
+
+the loss, weights of classes, smoothed labels, images of one's own making.
+"""
 
 import collections.abc
 import dataclasses
@@ -19,9 +22,9 @@ class Objective:
     sequence, one for each) or by name (a dict; 1 where a class is not in it); the mean is over the
     pictures, as Keras has it, not over their weights. `label_smoothing`: this share of each target
     is spread over all classes. `augment(images, targets, seed)`, float32 [n, s, s, c] in 0..255 and
-    [n, classes] to others of the same shapes, on a replica's part of a batch; its randomness belongs
-    to `seed`, int64 [2], as tf.random.stateless_uniform takes it: then a training that is started
-    again goes on to the same bits.
+    [n, classes] to others of the same shapes, on a replica's part of a batch; its randomness
+    belongs to `seed`, int64 [2], as tf.random.stateless_uniform takes it: then a training that is
+    started again goes on to the same bits.
     """
 
     loss: collections.abc.Callable | None = None
@@ -45,13 +48,17 @@ class Objective:
             return None
         if isinstance(given, collections.abc.Mapping):
             if strange := set(given) - set(class_names):
-                raise UserError(f"class_weights={given}: there is no class {min(strange, key=str)}; there are "
-                                f"{', '.join(class_names[:10])}{', ...' * (len(class_names) > 10)}.")
+                raise UserError(
+                    f"class_weights={given}: there is no class {min(strange, key=str)}; there are "
+                    f"{', '.join(class_names[:10])}{', ...' * (len(class_names) > 10)}."
+                )
             given = [given.get(name, 1.0) for name in class_names]
         found = tuple(float(weight) for weight in given)
         if len(found) != len(class_names) or not all(0 <= weight < math.inf for weight in found):
-            raise UserError(f"class_weights={self.class_weights}: write a number, 0 or more, for each of the "
-                            f"{len(class_names)} classes, or a dict by name.")
+            raise UserError(
+                f"class_weights={self.class_weights}: write a number, 0 or more, for each of the "
+                f"{len(class_names)} classes, or a dict by name."
+            )
         return found
 
     def judge(self, class_names: tuple) -> collections.abc.Callable:
@@ -65,8 +72,9 @@ class Objective:
             if self.loss is None:
                 losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
             else:
-                losses = tf.ensure_shape(tf.cast(self.loss(smooth, logits), tf.float32),
-                                         targets.shape[:1])
+                losses = tf.ensure_shape(
+                    tf.cast(self.loss(smooth, logits), tf.float32), targets.shape[:1]
+                )
             if weights is not None:
                 losses *= tf.linalg.matvec(targets, tf.constant(weights, tf.float32))
             return losses, tf.argmax(logits, -1) == tf.argmax(targets, -1)
@@ -75,10 +83,16 @@ class Objective:
 
     def describe(self) -> dict:
         """What is not as usual, for the settings of a model: JSON."""
-        entries = {"loss": _name(self.loss), "label_smoothing": self.label_smoothing or None,
-                   "class_weights": self.class_weights if self.class_weights is None
-                   or isinstance(self.class_weights, dict) else list(map(float, self.class_weights)),
-                   "augment": _name(self.augment)}
+        entries = {
+            "loss": _name(self.loss),
+            "label_smoothing": self.label_smoothing or None,
+            "class_weights": (
+                self.class_weights
+                if self.class_weights is None or isinstance(self.class_weights, dict)
+                else list(map(float, self.class_weights))
+            ),
+            "augment": _name(self.augment),
+        }
         return {name: value for name, value in entries.items() if value is not None}
 
 

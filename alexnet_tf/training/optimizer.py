@@ -6,36 +6,62 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("alexnet_tf")
 class SGD2012(keras.optimizers.Optimizer):
-    """Section 5 of the paper (src/weights.cu:146-198 of the source), with g the gradient of the mean loss:
+    """Section 5 of the paper (src/weights.cu:146-198 of the source), with g the gradient of the
+    mean loss:
 
         v <- momentum * v - weight_decay * learning_rate * w - learning_rate * g
         w <- w + v
 
-    The rate is inside the velocity, and the decay goes through the momentum; `keras.optimizers.SGD(weight_decay=)` is
-    another rule. Biases do not decay; their rate is `bias_rate` times the rate (the source ran 2, the paper says 1).
-    `layer_rates` multiplies the rates of layers by name, {"fc8": 10.0}: a fresh projection on trained layers (the source's
+    The rate is inside the velocity, and the decay goes through the momentum;
+    `keras.optimizers.SGD(weight_decay=)` is another rule. Biases do not decay; their rate is
+    `bias_rate` times the rate (the source ran 2, the paper says 1). `layer_rates` multiplies the
+    rates of layers by name, {"fc8": 10.0}: a fresh projection on trained layers (the source's
     layer-params-146-2012-2011.cfg, lines 182-193, ran 10 there).
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, decay=0.0005, bias_rate=1.0, layer_rates=None, name="sgd2012", **kwargs):
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.9,
+        decay=0.0005,
+        bias_rate=1.0,
+        layer_rates=None,
+        name="sgd2012",
+        **kwargs,
+    ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.decay, self.bias_rate, self.layer_rates = momentum, decay, bias_rate, dict(layer_rates or {})
+        self.momentum, self.decay, self.bias_rate, self.layer_rates = (
+            momentum,
+            decay,
+            bias_rate,
+            dict(layer_rates or {}),
+        )
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        self.velocities = [self.add_variable_from_reference(variable, name="velocity") for variable in variables]
+        self.velocities = [
+            self.add_variable_from_reference(variable, name="velocity") for variable in variables
+        ]
         self._is_bias = [variable.path.endswith("bias") for variable in variables]
-        self._factors = [(self.bias_rate if is_bias else 1.0) * self.layer_rates.get(_layer_name(variable), 1.0)
-                         for variable, is_bias in zip(variables, self._is_bias)]
-        self._is_conv1 = [_layer_name(variable) in ("conv1", "conv1a", "conv1b") for variable in variables]
-        # The `steps` schedule slows conv1 and then freezes it. A rate of 0 freezes: no decay, no coasting (src/layer.cu:582).
+        self._factors = [
+            (self.bias_rate if is_bias else 1.0) * self.layer_rates.get(_layer_name(variable), 1.0)
+            for variable, is_bias in zip(variables, self._is_bias)
+        ]
+        self._is_conv1 = [
+            _layer_name(variable) in ("conv1", "conv1a", "conv1b") for variable in variables
+        ]
+        # The `steps` schedule slows conv1 and then freezes it. A rate of 0 freezes: no decay, no
+        # coasting (src/layer.cu:582).
         self.conv1_factor = self.add_variable((), initializer="ones", name="conv1_factor")
         self._accept = True
 
     def apply_if(self, accept, gradients, variables):
-        """`apply`, changing nothing where `accept`, a scalar bool, is false. Call it where the step is traced."""
+        """`apply`, changing nothing where `accept`, a scalar bool, is false.
+
+        Call it where the step is traced.
+        """
         self._accept = accept
         try:
             self.apply(gradients, variables)
@@ -49,41 +75,54 @@ class SGD2012(keras.optimizers.Optimizer):
         if self._is_conv1[index]:
             rate *= tf.cast(self.conv1_factor.value, variable.dtype)
         updated, new_velocity = _rule(
-            tf.convert_to_tensor(variable), tf.convert_to_tensor(velocity), tf.cast(gradient, variable.dtype), rate,
-            tf.constant(self.momentum, variable.dtype), tf.constant(0.0 if self._is_bias[index] else self.decay, variable.dtype),
-            tf.logical_and(self._accept, rate > 0))
+            tf.convert_to_tensor(variable),
+            tf.convert_to_tensor(velocity),
+            tf.cast(gradient, variable.dtype),
+            rate,
+            tf.constant(self.momentum, variable.dtype),
+            tf.constant(0.0 if self._is_bias[index] else self.decay, variable.dtype),
+            tf.logical_and(self._accept, rate > 0),
+        )
         velocity.assign(new_velocity)
         variable.assign(updated)
 
     def get_config(self):
-        return super().get_config() | {"momentum": self.momentum, "decay": self.decay, "bias_rate": self.bias_rate,
-                                       "layer_rates": self.layer_rates}
+        return super().get_config() | {
+            "momentum": self.momentum,
+            "decay": self.decay,
+            "bias_rate": self.bias_rate,
+            "layer_rates": self.layer_rates,
+        }
 
 
 def _layer_name(variable):
     return "/".join(variable.path.split("/")[-2:-1])
 
 
-@tf.function(jit_compile=True, reduce_retracing=False)  # one pass over the 244 MB of weights instead of five
+# one pass over the 244 MB of weights instead of five
+@tf.function(jit_compile=True, reduce_retracing=False)
 def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
     moved = momentum * velocity - learning_rate * (decay * weights + gradient)
     return tf.where(moves, weights + moved, weights), tf.where(moves, moved, velocity)
 
 
 SCHEDULES = ("plateau", "steps", "linear", "constant")
-# Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg, lines 169-181).
+# Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg,
+# lines 169-181).
 _DROPS_2012, _EPOCHS_2012 = (25, 51, 79), 91
 _NOISE_2012 = 67  # from that epoch on there was no colour noise
-_CONV1_2012 = (67, 0.1), (72, 0.0)  # what conv1's rate was multiplied by from those epochs on, beside the drops
+# what conv1's rate was multiplied by from those epochs on, beside the drops
+_CONV1_2012 = (67, 0.1), (72, 0.0)
 
 
 def learning_rate_factor(schedule, progress, drops=0):
-    """What the starting rate is multiplied by when the share `progress` (0..1) of the training is done.
+    """What the starting rate is multiplied by when the share `progress` (0..1) of the training is
+    done.
 
     `drops` counts the divisions by 10 that a `Plateau` has asked for.
     """
     if schedule == "plateau":
-        return 0.1 ** drops
+        return 0.1**drops
     if schedule == "steps":
         return 0.1 ** sum(progress * _EPOCHS_2012 >= epoch for epoch in _DROPS_2012)
     if schedule == "linear":
@@ -92,20 +131,32 @@ def learning_rate_factor(schedule, progress, drops=0):
 
 
 def conv1_factor(schedule, progress):
-    """What conv1's rate is multiplied by besides: the last phase of the 2012 run, for the schedule `steps`."""
-    past = [factor for epoch, factor in _CONV1_2012 if schedule == "steps" and progress * _EPOCHS_2012 >= epoch]
+    """What conv1's rate is multiplied by besides:
+
+    the last phase of the 2012 run, for the schedule `steps`.
+    """
+    past = [
+        factor
+        for epoch, factor in _CONV1_2012
+        if schedule == "steps" and progress * _EPOCHS_2012 >= epoch
+    ]
     return past[-1] if past else 1.0
 
 
 def colour_noise_factor(schedule, progress):
-    """What the strength of the colour noise is multiplied by: the schedule `steps` ends it as the 2012 run did."""
+    """What the strength of the colour noise is multiplied by:
+
+    the schedule `steps` ends it as the 2012 run did.
+    """
     return 0.0 if schedule == "steps" and progress * _EPOCHS_2012 >= _NOISE_2012 else 1.0
 
 
 class Plateau:
-    """The paper's rule: divide the rate by 10 when the validation error stops improving, three times.
+    """The paper's rule: divide the rate by 10 when the validation error stops improving, three
+    times.
 
-    The paper did it by hand. Here "stops" is `patience` epochs without a new lowest error. Its state is three numbers.
+    The paper did it by hand. Here "stops" is `patience` epochs without a new lowest error. Its
+    state is three numbers.
     """
 
     def __init__(self, patience=5, most_drops=3):
@@ -124,4 +175,8 @@ class Plateau:
         return {"lowest": self.lowest, "epochs_since": self.epochs_since, "drops": self.drops}
 
     def restore(self, state):
-        self.lowest, self.epochs_since, self.drops = state["lowest"], state["epochs_since"], state["drops"]
+        self.lowest, self.epochs_since, self.drops = (
+            state["lowest"],
+            state["epochs_since"],
+            state["drops"],
+        )

@@ -17,12 +17,28 @@ from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices
 
 # What cannot change on the way, by the names in settings.json.
-_IDENTITY = ("variant", "image_size", "dropout_rate", "dataset", "batch_size", "seed", "class_names",
-             "pretrained_sha256", "trained_layers", "preprocessing")
+_IDENTITY = (
+    "variant",
+    "image_size",
+    "dropout_rate",
+    "dataset",
+    "batch_size",
+    "seed",
+    "class_names",
+    "pretrained_sha256",
+    "trained_layers",
+    "preprocessing",
+)
 
 
-def settings_of(model: keras.Model, dataset: Dataset, pixels: Preprocessing, plan,
-                flags: dict | None = None, **others) -> Settings:
+def settings_of(
+    model: keras.Model,
+    dataset: Dataset,
+    pixels: Preprocessing,
+    plan,
+    flags: dict | None = None,
+    **others,
+) -> Settings:
     """The settings of a training. `flags` are those of a command; `plan`, a loop.Plan, gives them
     to a training from Python. `others` are further entries, such as those of a fine-tuning.
 
@@ -33,10 +49,15 @@ def settings_of(model: keras.Model, dataset: Dataset, pixels: Preprocessing, pla
     opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
     identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed}
     try:
-        return Settings(variant, pixels, dataset.class_names, getattr(model, "dropout_rate", 0.0),
-                        flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
-                        architecture=_architecture(model) if variant == OWN else None,
-                        others=identity | others | provenance())
+        return Settings(
+            variant,
+            pixels,
+            dataset.class_names,
+            getattr(model, "dropout_rate", 0.0),
+            flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
+            architecture=_architecture(model) if variant == OWN else None,
+            others=identity | others | provenance(),
+        )
     except ValueError as error:
         raise UserError(f"Nothing is trained: {error}.") from None
 
@@ -45,8 +66,10 @@ def _architecture(model):
     try:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise UserError(f"The model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
-                        "its classes need get_config.") from None
+        raise UserError(
+            f"The model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
+            "its classes need get_config."
+        ) from None
     return {key: value for key, value in config.items() if key != "compile_config"}
 
 
@@ -63,16 +86,23 @@ def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
     try:
         stored = Settings.from_json(stored).to_json()
     except ValueError as error:
-        raise UserError(f"{model_dir} holds settings.json, but {error}; pass another model_dir.") from None
+        raise UserError(
+            f"{model_dir} holds settings.json, but {error}; pass another model_dir."
+        ) from None
     new = settings.to_json()
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
     return record.check_goes_on(model_dir, record.read(model_dir), dataset)
 
 
 @contextlib.contextmanager
-def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings, dataset: Dataset,
-            is_over: Callable[[dict | None], bool],
-            seen_before: record.Record | None = None) -> Iterator[None]:
+def written(
+    strategy: tf.distribute.Strategy,
+    model_dir,
+    settings: Settings,
+    dataset: Dataset,
+    is_over: Callable[[dict | None], bool],
+    seen_before: record.Record | None = None,
+) -> Iterator[None]:
     """Keeps other trainings out of `model_dir`, and writes the settings there, and the record of
     the pictures: those of `dataset`, and those that the network had `seen_before`.
 
@@ -80,6 +110,7 @@ def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings, dat
     have to call it; the chief writes. Raises UserError on all as `check` does.
     """
     with contextlib.ExitStack() as until_trained:
+
         def begin():
             if not devices.is_chief(strategy):
                 return
@@ -89,8 +120,9 @@ def written(strategy: tf.distribute.Strategy, model_dir, settings: Settings, dat
             if not is_over(checkpoints.newest_state(model_dir)):
                 checkpoints.write_settings(model_dir, settings.to_json())
                 if here := record.of(dataset):
-                    record.write(model_dir, record.union(
-                        [record.read(model_dir), seen_before, here]))
+                    record.write(
+                        model_dir, record.union([record.read(model_dir), seen_before, here])
+                    )
 
         devices.together(strategy, begin)
         yield

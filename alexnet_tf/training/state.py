@@ -1,4 +1,7 @@
-"""What a checkpoint keeps beside the weights: how far a training is, and what its schedule knows."""
+"""What a checkpoint keeps beside the weights:
+
+how far a training is, and what its schedule knows.
+"""
 
 import dataclasses
 from typing import Any

@@ -1,8 +1,8 @@
 """One step of training and one of evaluation, for any tf.distribute strategy.
 
-The forward and backward pass is a pure function of weights and batch, compiled by XLA per replica if asked; the sum of the
-gradients over the replicas and the optimizer stay outside, where tf.distribute needs them. The same code serves one device and
-many. From Python:
+The forward and backward pass is a pure function of weights and batch, compiled by XLA per replica
+if asked; the sum of the gradients over the replicas and the optimizer stay outside, where
+tf.distribute needs them. The same code serves one device and many. From Python:
 
     strategy = devices.distribution("auto", 1)
     with strategy.scope():
@@ -24,17 +24,28 @@ from alexnet_tf.training.objective import Objective, judge_labels
 
 
 class TrainStep:
-    """One update of the weights. Call it with a batch of pipeline.distribute, the number of the step and the strength of the
-    colour noise; it returns the sum of the loss (cross-entropy in nats, without the decay) and of the correct top-1 answers over
-    the global batch, as scalar tensors. Where the loss is not finite, nothing changes. Colour noise depends on `seed`.
+    """One update of the weights. Call it with a batch of pipeline.distribute, the number of the
+    step and the strength of the colour noise; it returns the sum of the loss (cross-entropy in
+    nats, without the decay) and of the correct top-1 answers over the global batch, as scalar
+    tensors. Where the loss is not finite, nothing changes. Colour noise depends on `seed`.
 
     What else a model's layers keep, such as the moving statistics of BatchNormalization, is updated
     too: float numbers become the mean over the replicas, so that all of them and a checkpoint hold
     the same.
     """
 
-    def __init__(self, strategy, model, optimizer, pixels, batch_size, xla=True, seed=0, objective=None,
-                 class_names=()):
+    def __init__(
+        self,
+        strategy,
+        model,
+        optimizer,
+        pixels,
+        batch_size,
+        xla=True,
+        seed=0,
+        objective=None,
+        class_names=(),
+    ):
         """`objective`, an Objective, needs `class_names`; without one it is the mean cross-entropy."""
         self.xla = xla
         plain = objective is None or objective == Objective()
@@ -46,19 +57,28 @@ class TrainStep:
             images, strength, step, first_row = inputs
             return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)
 
-        forward_backward = tf.function(make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla)
+        forward_backward = tf.function(
+            make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla
+        )
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
         if not plain and objective.augment:
             side = pixels.image_size
-            _check_augment(objective.augment, (rows, side, side, pixels.channels), (rows, len(class_names)))
+            _check_augment(
+                objective.augment, (rows, side, side, pixels.channels), (rows, len(class_names))
+            )
 
         def replica_step(batch, step, strength):
             replica = tf.distribute.get_replica_context()
             first_row = rows * tf.cast(replica.replica_id_in_sync_group, tf.int64)
-            # Read here, because a compiled function cannot read a variable that lives on another device.
-            weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
-            state = [state_of(variable, first_row, step) for variable in model.non_trainable_variables]
+            # Read here, because a compiled function cannot read a variable that lives on another
+            # device.
+            weights = [
+                tf.convert_to_tensor(variable.value) for variable in model.trainable_variables
+            ]
+            state = [
+                state_of(variable, first_row, step) for variable in model.non_trainable_variables
+            ]
             images, labels = batch["image"], batch["label"]
             if not plain:
                 labels = tf.one_hot(labels, len(class_names))
@@ -70,8 +90,9 @@ class TrainStep:
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
             finite = tf.math.is_finite(loss)
             optimizer.apply_if(finite, gradients, model.trainable_variables)
-            changed = [pair for pair in zip(model.non_trainable_variables, kept)
-                       if pair[1] is not None]
+            changed = [
+                pair for pair in zip(model.non_trainable_variables, kept) if pair[1] is not None
+            ]
             if changed:
                 replica.merge_call(_assign, (*zip(*changed), finite))
             return loss, correct
@@ -84,13 +105,18 @@ class TrainStep:
         self._step = step
 
     def __call__(self, batch, number, colour_noise=0.0):
-        return self._step(batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32))
+        return self._step(
+            batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32)
+        )
 
 
 def _augmented(augment, images, targets, seed):
     """What `augment` makes of a replica's part of a batch."""
     changed = augment(tf.cast(images, tf.float32), targets, seed)
-    return [tf.ensure_shape(tf.cast(new, tf.float32), old.shape) for new, old in zip(changed, (images, targets))]
+    return [
+        tf.ensure_shape(tf.cast(new, tf.float32), old.shape)
+        for new, old in zip(changed, (images, targets))
+    ]
 
 
 def _check_augment(augment, *shapes):
@@ -99,23 +125,30 @@ def _check_augment(augment, *shapes):
     traced = tf.function(augment).get_concrete_function(*floats, tf.TensorSpec([2], tf.int64))
     found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(traced.structured_outputs)]
     if found != [tuple(shape) for shape in shapes]:
-        raise UserError(f"augment= makes {' and '.join(map(str, found))} of {shapes[0]} and {shapes[1]}; images and targets "
-                        "have to keep their shapes.")
+        raise UserError(
+            f"augment= makes {' and '.join(map(str, found))} of {shapes[0]} and {shapes[1]}; images"
+            " and targets have to keep their shapes."
+        )
 
 
 def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
-    """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss, correct answers, gradients of
-    the mean loss over `batch_size`, new state); `prepare(inputs)` is what `model` reads. The new state
-    has None for what the model leaves as it is, and for seeds, which `state_of` derives. To the mean
-    loss come the losses that the model adds itself, such as those of regularizers; they are not in
-    the sum. `judge` is what an Objective has, or judge_labels. Layers below the first trainable one
-    have no backward pass: no gradient is asked for there.
+    """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss,
+    correct answers, gradients of the mean loss over `batch_size`, new state); `prepare(inputs)` is
+    what `model` reads. The new state has None for what the model leaves as it is, and for seeds,
+    which `state_of` derives. To the mean loss come the losses that the model adds itself, such as
+    those of regularizers; they are not in the sum. `judge` is what an Objective has, or
+    judge_labels. Layers below the first trainable one have no backward pass: no gradient is asked
+    for there.
     """
+
     def forward_backward(weights, state, inputs, labels):
         logits, kept, added = model.stateless_call(
-            weights, state, prepare(inputs), training=True, return_losses=True)
-        kept = [None if new is old or _is_seed(variable) else new
-                for variable, old, new in zip(model.non_trainable_variables, state, kept)]
+            weights, state, prepare(inputs), training=True, return_losses=True
+        )
+        kept = [
+            None if new is old or _is_seed(variable) else new
+            for variable, old, new in zip(model.non_trainable_variables, state, kept)
+        ]
         losses, right = judge(labels, logits)
         # Gradients of the replicas are summed: the mean is over the GLOBAL batch, and each replica
         # adds its share of the other losses.
@@ -124,7 +157,8 @@ def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
             share = tf.size(losses, mean_loss.dtype) / batch_size
             mean_loss += tf.cast(tf.add_n(added), mean_loss.dtype) * share
         correct = tf.reduce_sum(tf.cast(right, tf.float32))
-        # Not a GradientTape: it would put the backward pass of both towers on the device of the first.
+        # Not a GradientTape: it would put the backward pass of both towers on the device of the
+        # first.
         gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
         return tf.reduce_sum(losses), correct, gradients, kept
 
@@ -132,7 +166,10 @@ def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
 
 
 def state_of(variable, first_row, step):
-    """What layers.Dropout draws its masks from: nothing random has to be stored with a checkpoint."""
+    """What layers.Dropout draws its masks from:
+
+    nothing random has to be stored with a checkpoint.
+    """
     if not _is_seed(variable):
         return tf.convert_to_tensor(variable.value)
     return tf.cast(tf.stack([first_row, step]), variable.dtype)
@@ -155,10 +192,11 @@ def _assign_if(variable, value, finite):
 
 
 def pick_xla(strategy, make_step, batch):
-    """Times a step with and without XLA on `batch`; returns (the faster TrainStep, a line that says so).
+    """Times a step with and without XLA on `batch`; returns (the faster TrainStep, a line that says
+    so).
 
-    `make_step(xla)` returns a TrainStep of an optimizer at rate 0, so that the timed steps move nothing. Workers take the mean
-    of their times, and so the same way.
+    `make_step(xla)` returns a TrainStep of an optimizer at rate 0, so that the timed steps move
+    nothing. Workers take the mean of their times, and so the same way.
     """
     seconds, steps = {}, {}
     for xla in (True, False):
@@ -168,15 +206,22 @@ def pick_xla(strategy, make_step, batch):
         float(steps[xla](batch, 0)[0])
         seconds[xla] = statistics.mean(devices.over_workers(strategy, time.perf_counter() - begin))
     faster = seconds[True] < seconds[False]
-    return steps[faster], (f"xla=auto: {'on' if faster else 'off'} "
-                           f"(a step takes {seconds[True]:.2f} s with XLA, {seconds[False]:.2f} s without)")
+    return (
+        steps[faster],
+        (
+            f"xla=auto: {'on' if faster else 'off'} "
+            f"(a step takes {seconds[True]:.2f} s with XLA, {seconds[False]:.2f} s without)"
+        ),
+    )
 
 
 def first_non_finite_layer(model, pixels, images):
     """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
     x = preprocessing.to_network_input(images, pixels)
     computed = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    for layer, output in zip(computed, keras.Model(model.input, [layer.output for layer in computed])(x)):
+    for layer, output in zip(
+        computed, keras.Model(model.input, [layer.output for layer in computed])(x)
+    ):
         if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
             return layer.name
     return None

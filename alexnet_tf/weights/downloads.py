@@ -1,4 +1,5 @@
-"""Files of others by address: fetched in pieces that a broken connection does not lose, and known by their digests.
+"""Files of others by address: fetched in pieces that a broken connection does not lose, and known
+by their digests.
 
 keras.utils.get_file begins again from nothing after each break, and knows neither sha1 nor the
 beginning of a digest, which is all that some publishers state.
@@ -37,9 +38,15 @@ class Digest:
             return hashlib.file_digest(stream, kind).hexdigest().startswith(self.digits)
 
 
-def fetch(url: str, path: pathlib.Path, digest: Digest, progress=console.progress,
-          session: requests.Session | None = None, timeout: float = _TIMEOUT,
-          largest: int = 2**30) -> None:
+def fetch(
+    url: str,
+    path: pathlib.Path,
+    digest: Digest,
+    progress=console.progress,
+    session: requests.Session | None = None,
+    timeout: float = _TIMEOUT,
+    largest: int = 2**30,
+) -> None:
     """Fetches `url` (http, https or file) to `path`, whose name it gets when its digest is right.
 
     What an earlier call left unfinished beside `path` is not fetched again. `timeout` is how many
@@ -59,12 +66,16 @@ def fetch(url: str, path: pathlib.Path, digest: Digest, progress=console.progres
             if not digest.is_of(part):
                 size = part.stat().st_size
                 part.unlink()
-                raise Unreachable(f"{shown(url)} gives another file ({size:,} bytes) than that of "
-                                  f"the digest {digest.digits}")
+                raise Unreachable(
+                    f"{shown(url)} gives another file ({size:,} bytes) than that of "
+                    f"the digest {digest.digits}"
+                )
             disk.flush(part)
             part.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); pass another cache_dir.") from None
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); pass another cache_dir."
+        ) from None
 
 
 def _fill(part, url, progress, session, timeout, largest):
@@ -79,11 +90,14 @@ def local_path(url: str) -> pathlib.Path:
     return pathlib.Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
 
 
-def get(url: str, session: requests.Session, timeout: float = _TIMEOUT, **headers) -> requests.Response:
+def get(
+    url: str, session: requests.Session, timeout: float = _TIMEOUT, **headers
+) -> requests.Response:
     """The answer to a request, its body not yet read. Raises Unreachable."""
     try:
-        answer = session.get(url, headers={"Accept-Encoding": "identity"} | headers, stream=True,
-                             timeout=timeout)
+        answer = session.get(
+            url, headers={"Accept-Encoding": "identity"} | headers, stream=True, timeout=timeout
+        )
     except (requests.RequestException, ValueError) as error:
         raise Unreachable(f"{shown(url)}: {_reason(error)}") from None
     if answer.status_code not in (200, 206, 416):
@@ -147,8 +161,10 @@ def _go_on(url, part, progress, session, timeout, largest):
         if total and total > largest:
             raise Unreachable(f"{shown(url)} has {total:,} bytes instead of {largest:,} at most")
         got = begin
-        with open(part, "ab" if begin else "wb") as stream, progress(
-                total, part.name.removesuffix(".part"), begin, total is None, "B") as bar:
+        with (
+            open(part, "ab" if begin else "wb") as stream,
+            progress(total, part.name.removesuffix(".part"), begin, total is None, "B") as bar,
+        ):
             try:
                 for piece in answer.iter_content(_PIECE):
                     got += len(piece)

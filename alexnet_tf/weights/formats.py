@@ -1,7 +1,8 @@
 """Weights files, ours and those of others: the bytes of a file in, {name: array} out.
 
-Nothing in a file is run, no name in it is looked up, and no array is made that the file does not hold the bytes of. What does not
-fit is a UserError. The format is told by the content, whatever the file is called:
+Nothing in a file is run, no name in it is looked up, and no array is made that the file does not
+hold the bytes of. What does not fit is a UserError. The format is told by the content, whatever the
+file is called:
 
     Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and its description of the layers
     NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy:
@@ -34,9 +35,20 @@ _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
 _LARGEST_HEADER = 2**20  # bytes of names and shapes
 _MOST_PARTS = 10_000  # members of an archive, fields of a message
 _LONGEST_NAME = 200  # characters: one name may occur in thousands of arrays' names
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RecursionError, RuntimeError,
-               struct.error, zipfile.BadZipFile)
-# NumPy evaluates the text of a type that it does not know at once; it gets to see no other than these.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+# NumPy evaluates the text of a type that it does not know at once; it gets to see no other than
+# these.
 _NUMPY_TYPES = {
     "<f2",
     "<f4",
@@ -55,8 +67,11 @@ _NUMPY_TYPES = {
     "|b1",
     "|O",
 }
-# The header of a .npy file as NumPy writes it, Python 2's long integers included: dtype, order, shape.
-_NPY_HEADER = re.compile(rb"\{'descr': '([<>|]\w{1,4})', 'fortran_order': (False|True), 'shape': \(([\d, L]*)\), \}\s*")
+# The header of a .npy file as NumPy writes it, Python 2's long integers included: dtype, order,
+# shape.
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<>|]\w{1,4})', 'fortran_order': (False|True), 'shape': \(([\d, L]*)\), \}\s*"
+)
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _SAFETENSORS_TYPES = {
     "F64": "<f8",
@@ -73,6 +88,8 @@ _SAFETENSORS_TYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
+
+
 def _fields(names):
     """{1: "pool", 2: None, ...} of names in the order of their numbers; "-" is a field that no
     answer depends on: where pictures are, how training begins, what computes.
@@ -90,19 +107,35 @@ _V1_TYPES = _fields("""
 # V1LayerParameter, the fields of the message itself from 1 on).
 _TRANSFORM = (100, 36, _fields("scale - crop_size mean_file mean_value - force_gray"))
 _PARAMETERS = {
-    "Convolution": [(106, 10, _fields(
-        "- bias_term pad kernel_size group stride - - pad_h pad_w kernel_h kernel_w stride_h "
-        "stride_w - axis - dilation"))],
-    "Pooling": [(121, 19, _fields(
-        "pool kernel_size stride pad kernel_h kernel_w stride_h stride_w pad_h pad_w - "
-        "global_pooling"))],
+    "Convolution": [
+        (
+            106,
+            10,
+            _fields(
+                "- bias_term pad kernel_size group stride - - pad_h pad_w kernel_h kernel_w"
+                " stride_h stride_w - axis - dilation"
+            ),
+        )
+    ],
+    "Pooling": [
+        (
+            121,
+            19,
+            _fields(
+                "pool kernel_size stride pad kernel_h kernel_w stride_h stride_w pad_h pad_w - "
+                "global_pooling"
+            ),
+        )
+    ],
     "LRN": [(118, 18, _fields("local_size alpha beta norm_region k -"))],
     "InnerProduct": [(117, 17, _fields("- bias_term - - axis transpose"))],
     "ReLU": [(123, 30, _fields("negative_slope -"))],
     "Dropout": [(108, 12, _fields("dropout_ratio scale_train"))],
     "Data": [_TRANSFORM, (107, 11, _fields("- scale mean_file - crop_size - - - - -"))],
-    "ImageData": [_TRANSFORM, (115, 15, _fields(
-        "- scale mean_file - crop_size - - - new_height new_width is_color -"))],
+    "ImageData": [
+        _TRANSFORM,
+        (115, 15, _fields("- scale mean_file - crop_size - - - new_height new_width is_color -")),
+    ],
     "MemoryData": [_TRANSFORM, (119, 22, _fields("- channels height width"))],
     "Input": [(143, 0, _fields("shape"))],
 }
@@ -135,8 +168,10 @@ class Weights:
 
 
 # Its weights could be found only by running the code of whoever saved it.
-WHOLE_MODULE = ("a whole object of the class {}, as torch.save(model, ...) writes it; save "
-                "model.state_dict() instead")
+WHOLE_MODULE = (
+    "a whole object of the class {}, as torch.save(model, ...) writes it; save "
+    "model.state_dict() instead"
+)
 
 
 def read_content(path):
@@ -144,19 +179,31 @@ def read_content(path):
     path = pathlib.Path(path)
     try:
         if not path.is_file():
-            raise UserError(f"{path} is {'a folder or a device' if path.exists() else 'not there'}; pass a file of weights.")
+            raise UserError(
+                f"{path} is {'a folder or a device' if path.exists() else 'not there'}; pass a file"
+                " of weights."
+            )
         if path.stat().st_size > _LARGEST_FILE:
-            raise UserError(f"{path} has {path.stat().st_size:,} bytes; no file of AlexNet's weights is larger than 1 GiB.")
+            raise UserError(
+                f"{path} has {path.stat().st_size:,} bytes; no file of AlexNet's weights is larger"
+                " than 1 GiB."
+            )
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
 def parse(content, name):
-    """The `Weights` in the bytes of the file called `name`. Raises UserError if they are none, or are damaged."""
+    """The `Weights` in the bytes of the file called `name`.
+
+    Raises UserError if they are none, or are damaged.
+    """
     kind, read = _recognise(content)
     if read is None:
-        raise UserError(f"{name} is {kind}; pass a .caffemodel, .npy, .npz, .pth or .safetensors file of weights.")
+        raise UserError(
+            f"{name} is {kind}; pass a .caffemodel, .npy, .npz, .pth or .safetensors file of"
+            " weights."
+        )
     try:
         weights = read(content)
         if not weights.arrays:
@@ -169,26 +216,37 @@ def parse(content, name):
     except Unsupported as error:
         raise UserError(f"{name} {error}.") from None
     except _UNREADABLE as error:
-        reason = " ".join((str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}").split())[:200]
+        reason = " ".join(
+            (
+                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            ).split()
+        )[:200]
         raise UserError(f"{name} is damaged ({reason}).") from None
 
 
 def _recognise(content):
     """(format, the function that reads it), or (what the content is instead, None)."""
-    if content[8:10] in (b'{"', b"{}"):  # first: the length before it may look like the start of anything
+    # first: the length before it may look like the start of anything
+    if content[8:10] in (b'{"', b"{}"):
         return ".safetensors", _read_safetensors
     if content.startswith(b"PK\x03\x04"):
         torch = b"/data.pkl" in content[:_LARGEST_HEADER]  # written first
         return (".pth", _read_torch_archive) if torch else (".npz", _read_npz)
     for start, kind, read in (
-            (b"\x93NUMPY", ".npy", _read_pickled_npy),
-            (b"\x80", ".pth", _read_torch_pickles),
-            (b"\x0a", ".caffemodel", _read_caffemodel),  # the tags of NetParameter's name, layers and layer
-            (b"\x12", ".caffemodel", _read_caffemodel),
-            (b"\xa2\x06", ".caffemodel", _read_caffemodel),
-            (b"version https://git-lfs", "git LFS's pointer to a file (git lfs pull fetches the file)", None),
-            (b"\x89HDF", "an HDF5 file", None),
-            (b"<", "a page of HTML or XML, such as servers send instead of a file", None)):
+        (b"\x93NUMPY", ".npy", _read_pickled_npy),
+        (b"\x80", ".pth", _read_torch_pickles),
+        # the tags of NetParameter's name, layers and layer
+        (b"\x0a", ".caffemodel", _read_caffemodel),
+        (b"\x12", ".caffemodel", _read_caffemodel),
+        (b"\xa2\x06", ".caffemodel", _read_caffemodel),
+        (
+            b"version https://git-lfs",
+            "git LFS's pointer to a file (git lfs pull fetches the file)",
+            None,
+        ),
+        (b"\x89HDF", "an HDF5 file", None),
+        (b"<", "a page of HTML or XML, such as servers send instead of a file", None),
+    ):
         if content.startswith(start):
             return kind, read
     return ("in none of the formats known here" if content else "empty"), None
@@ -205,15 +263,17 @@ def _read_npz(content):
 
 
 def _zip_members(content):
-    """{name: bytes} of an archive whose members are stored as they are; the checksum of each is compared."""
-    if content.count(b"PK\x01\x02") > _MOST_PARTS:  # how every entry of a directory begins: zipfile makes an object of each
+    """{name:
+
+    bytes} of an archive whose members are stored as they are; the checksum of each is compared.
+    """
+    # how every entry of a directory begins: zipfile makes an object of each
+    if content.count(b"PK\x01\x02") > _MOST_PARTS:
         raise ValueError(f"more than {_MOST_PARTS} members")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise Unsupported(
-                "is compressed, and might be of any size; write it with numpy.savez"
-            )
+            raise Unsupported("is compressed, and might be of any size; write it with numpy.savez")
         if len({member.filename for member in members}) < len(members):
             raise ValueError("two members of one name")
         if sum(member.file_size for member in members) > len(content):
@@ -232,10 +292,12 @@ def _npy_header(content):
     length = {b"\x93NUMPY\1": "<H", b"\x93NUMPY\2": "<I"}[content[:7]]
     begin = 8 + struct.calcsize(length)
     end = begin + struct.unpack_from(length, content, 8)[0]
-    header = _NPY_HEADER.fullmatch(content[begin:min(end, _LARGEST_HEADER)])
+    header = _NPY_HEADER.fullmatch(content[begin : min(end, _LARGEST_HEADER)])
     if not header:
         raise ValueError("a header that NumPy would not write")
-    shape = tuple(int(side) for side in header[3].decode().replace("L", "").split(",") if side.strip())
+    shape = tuple(
+        int(side) for side in header[3].decode().replace("L", "").split(",") if side.strip()
+    )
     return end, _numpy_type(header[1].decode()), header[2] == b"True", shape
 
 
@@ -257,8 +319,11 @@ def _read_pickled_npy(content):
     ):
         raise Unsupported("is no dict of layers, each a list or a dict of arrays")
     # {"conv1": [kernel, bias]} and {"conv1": {"weights": kernel, "biases": bias}}
-    arrays = {f"{layer}.{part}": blob for layer, blobs in layers.items()
-              for part, blob in (blobs.items() if isinstance(blobs, dict) else enumerate(blobs))}
+    arrays = {
+        f"{layer}.{part}": blob
+        for layer, blobs in layers.items()
+        for part, blob in (blobs.items() if isinstance(blobs, dict) else enumerate(blobs))
+    }
     if not all(isinstance(blob, pickles.Array) for blob in arrays.values()):
         raise Unsupported("holds layers that are no lists or dicts of arrays")
     if sum(len(blob.data) for blob in arrays.values()) > len(content):
@@ -270,7 +335,12 @@ def _unpickled(blob):
     if 0 in blob.shape:
         raise Unsupported("has no number")
     data = blob.data.encode("latin-1") if isinstance(blob.data, str) else blob.data
-    return _view(data, _numpy_type(blob.dtype.order + blob.dtype.code), blob.shape, "F" if blob.fortran else "C")
+    return _view(
+        data,
+        _numpy_type(blob.dtype.order + blob.dtype.code),
+        blob.shape,
+        "F" if blob.fortran else "C",
+    )
 
 
 def _view(data, dtype, shape, order="C"):
@@ -312,14 +382,20 @@ def _read_torch_archive(content):
 
 
 def _read_torch_pickles(content):
-    """torch.save before: pickles of a magic number, a version, the system, the state and the storages' keys, then the storages."""
+    """torch.save before:
+
+    pickles of a magic number, a version, the system, the state and the storages' keys, then the
+    storages.
+    """
     stream, storages = io.BytesIO(content), {}
     first = pickles.load(stream)
     if isinstance(first, dict) and not isinstance(first, pickles.Opaque) and not stream.read(1):
         return _read_pickled_dicts(first)
     if first != 0x1950A86A20F9469CFC6C:
-        raise Unsupported("is a pickle that torch.save did not write; save the weights by "
-                          "torch.save, or by numpy.savez")
+        raise Unsupported(
+            "is a pickle that torch.save did not write; save the weights by "
+            "torch.save, or by numpy.savez"
+        )
     version, _, state, keys = (pickles.load(stream, storages) for _ in range(4))
     if version != 1001 or set(keys) != storages.keys():
         raise ValueError("pickles of something else than PyTorch's storages")
@@ -335,7 +411,7 @@ def _read_torch_pickles(content):
         )  # bfloat16 is a name of ml_dtypes
         if struct.unpack_from("<q", content, begin)[0] != storages[key].numel or end > len(content):
             raise ValueError("a storage of another length than the pickle says")
-        data[key], begin = memoryview(content)[begin + 8:end], end
+        data[key], begin = memoryview(content)[begin + 8 : end], end
     return _torch_weights(state, data)
 
 
@@ -398,18 +474,25 @@ def _torch_array(tensor, data):
     if not all(map(_is_count, numbers)) or len(tensor.size) > 8:
         raise ValueError(f"a tensor of the shape {tensor.size[:8]}")
     flat = np.frombuffer(data, dtype)
-    last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True))
+    last = tensor.offset + sum(
+        (side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True)
+    )
     if flat.size != tensor.storage.numel or last >= flat.size or math.prod(tensor.size) > flat.size:
         raise ValueError(f"a tensor of the shape {tensor.size} that reaches out of its storage")
     steps = [step * dtype.itemsize for step in tensor.stride]
-    return np.lib.stride_tricks.as_strided(flat[tensor.offset:], tensor.size, steps, writeable=False)
+    return np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], tensor.size, steps, writeable=False
+    )
 
 
 # safetensors
 
 
 def _read_safetensors(content):
-    """https://github.com/huggingface/safetensors: length of the header, header as JSON, data without gaps."""
+    """https://github.com/huggingface/safetensors:
+
+    length of the header, header as JSON, data without gaps.
+    """
     (length,) = struct.unpack_from("<Q", content)
     if length > min(_LARGEST_HEADER, len(content) - 8):
         raise ValueError(f"a header of {length} bytes")
@@ -422,7 +505,9 @@ def _read_safetensors(content):
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, previous, end = entry["data_offsets"][0], end, entry["data_offsets"][1]
         if not (_is_count(begin) and _is_count(end) and begin == previous <= end <= len(data)):
-            raise ValueError(f"{name[:80]!r} overlaps another tensor, leaves a gap or lies outside the file")
+            raise ValueError(
+                f"{name[:80]!r} overlaps another tensor, leaves a gap or lies outside the file"
+            )
         if entry["dtype"] in _SAFETENSORS_TYPES and 0 not in entry["shape"]:
             arrays[name] = _view(
                 data[begin:end], np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"])
@@ -447,7 +532,10 @@ def _once(pairs):
 
 
 def _read_caffemodel(content):
-    """NetParameter of caffe.proto: `layer` (100) of today, or `layers` (2) of 2014, as in the published files."""
+    """NetParameter of caffe.proto:
+
+    `layer` (100) of today, or `layers` (2) of 2014, as in the published files.
+    """
     numbers, net = _message(memoryview(content))
     if 2 in net and 100 in net:
         raise ValueError("layers of two versions of Caffe")
@@ -461,7 +549,8 @@ def _read_caffemodel(content):
         of_name, of_blobs, of_inputs = (1, 7, 3) if 100 in net else (4, 6, 2)
         if 100 not in net and 1 in blocks:  # V0LayerParameter
             raise Unsupported(
-                "holds layers as Caffe wrote them before 2014; its upgrade_net_proto_binary renews them"
+                "holds layers as Caffe wrote them before 2014; its upgrade_net_proto_binary renews"
+                " them"
             )
         name = _text(blocks[of_name][-1])
         kind = (
@@ -524,7 +613,11 @@ def _text(content):
 
 
 def _blob(message):
-    """BlobProto: data (5) or double_data (8), packed; shape (7), or num, channels, height and width (1 to 4), as before 2015."""
+    """BlobProto:
+
+    data (5) or double_data (8), packed; shape (7), or num, channels, height and width (1 to 4), as
+    before 2015.
+    """
     numbers, blocks = _message(message)
     dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])
     if len(data) != 1:
@@ -553,14 +646,16 @@ def _message(data):
             numbers.setdefault(field, []).append(value)
         elif wire_type == 2:
             length, position = _varint(data, position)
-            blocks.setdefault(field, []).append(data[position:position + length])
+            blocks.setdefault(field, []).append(data[position : position + length])
             position += length
         elif wire_type in (1, 5):
             kind, width = ("<d", 8) if wire_type == 1 else ("<f", 4)
             numbers.setdefault(field, []).append(struct.unpack_from(kind, data, position)[0])
             position += width
         if wire_type in (3, 4, 6, 7) or position > len(data) or fields > _MOST_PARTS:
-            raise ValueError("a message that ends early, has too many fields or a field of an unknown kind")
+            raise ValueError(
+                "a message that ends early, has too many fields or a field of an unknown kind"
+            )
     return numbers, blocks
 
 

@@ -28,8 +28,10 @@ names = ("index_url", "extra_index_urls", "find_links", "no_index", "cert", "cli
          "trusted_hosts", "timeout")
 print(json.dumps({name: getattr(options, name) for name in names}))
 """
-_PAGES = ("application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, "
-          "text/html;q=0.01")
+_PAGES = (
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, "
+    "text/html;q=0.01"
+)
 _MOST_OF_A_PAGE = 32  # MiB
 
 
@@ -38,12 +40,15 @@ def settings() -> dict:
     client_cert, proxy, trusted_hosts, timeout. Raises Unreachable where there is no pip to ask.
     """
     try:
-        answer = subprocess.run([sys.executable, "-c", _ASK_PIP], capture_output=True, text=True,
-                                check=True)
+        answer = subprocess.run(
+            [sys.executable, "-c", _ASK_PIP], capture_output=True, text=True, check=True
+        )
         return json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        raise Unreachable(f"pip does not say where it looks for packages ({lines[-1][:160]})") from None
+        raise Unreachable(
+            f"pip does not say where it looks for packages ({lines[-1][:160]})"
+        ) from None
 
 
 def fetch(project: str, file: str, path: pathlib.Path, digest: downloads.Digest, progress) -> None:
@@ -55,7 +60,10 @@ def fetch(project: str, file: str, path: pathlib.Path, digest: downloads.Digest,
     options = settings()
     session, timeout = _session(options), options["timeout"] or 15.0
     indexes = [] if options["no_index"] else [options["index_url"], *options["extra_index_urls"]]
-    pages = [*options["find_links"], *(f"{index.rstrip('/')}/{project}/" for index in indexes if index)]
+    pages = [
+        *options["find_links"],
+        *(f"{index.rstrip('/')}/{project}/" for index in indexes if index),
+    ]
     reasons = []
     for page in pages:
         try:
@@ -100,7 +108,9 @@ def _links(page, session, timeout):
     """The addresses that a page of an index, or of any links, or a folder has."""
     scheme = urllib.parse.urlsplit(page).scheme
     if scheme not in ("http", "https"):
-        return _local_links(downloads.local_path(page) if scheme == "file" else pathlib.Path(page).expanduser())
+        return _local_links(
+            downloads.local_path(page) if scheme == "file" else pathlib.Path(page).expanduser()
+        )
     with downloads.get(page, session, timeout, Accept=_PAGES) as answer:
         try:
             content = b"".join(itertools.islice(answer.iter_content(2**20), _MOST_OF_A_PAGE))

@@ -1,11 +1,11 @@
 """Pickles read as data: no unpickler runs, nothing that a pickle names is imported or called.
 
-A pickle is a program for a machine with a stack. The pickletools of the standard library read its instructions; `load` obeys those
-that build lists, dicts, tuples, numbers, text and bytes, and knows a few names by heart, each of which stands for a record of
-this file: an array of NumPy, a tensor of PyTorch. Any other name is a name and no more: what it
-would have made, an argparse.Namespace or a set, is an `Opaque`. The data of an array are never
-copied, and the memory that all objects together may take is bounded, so that a small file cannot
-ask for much.
+A pickle is a program for a machine with a stack. The pickletools of the standard library read its
+instructions; `load` obeys those that build lists, dicts, tuples, numbers, text and bytes, and knows
+a few names by heart, each of which stands for a record of this file: an array of NumPy, a tensor of
+PyTorch. Any other name is a name and no more: what it would have made, an argparse.Namespace or a
+set, is an `Opaque`. The data of an array are never copied, and the memory that all objects together
+may take is bounded, so that a small file cannot ask for much.
 """
 
 import dataclasses
@@ -33,9 +33,24 @@ _COSTS = dict.fromkeys(
     ),
     100,
 ) | dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE"), 200)
-# Instructions that put their own argument onto the stack. Those of protocol 0, which are text, are not among them.
-_CONSTANTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE",
-              "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+# Instructions that put their own argument onto the stack. Those of protocol 0, which are text, are
+# not among them.
+_CONSTANTS = {
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+}
 _SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -86,8 +101,8 @@ class Dtype:
 
 
 class Array:
-    """numpy.ndarray: `shape`, a `Dtype`, whether columns come first, and the data: bytes, the same as text of Latin-1 (Python 2
-    had no other), or a list for a dtype of objects.
+    """numpy.ndarray: `shape`, a `Dtype`, whether columns come first, and the data: bytes, the same
+    as text of Latin-1 (Python 2 had no other), or a list for a dtype of objects.
     """
 
     def __init__(self, *how):
@@ -121,7 +136,10 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """torch._utils._rebuild_tensor: a window on a `Storage`; offset, size and stride count numbers."""
+    """torch._utils._rebuild_tensor:
+
+    a window on a `Storage`; offset, size and stride count numbers.
+    """
 
     storage: Storage
     offset: int
@@ -192,7 +210,8 @@ _STORAGE_TYPES = {
 
 
 def load(stream, storages=None):
-    """What the pickle at `stream`'s position builds; the stream is left behind its end. Storages are entered into `storages`.
+    """What the pickle at `stream`'s position builds; the stream is left behind its end. Storages
+    are entered into `storages`.
 
     Raises Unsupported for one that builds too much, ValueError for one that is built otherwise than
     data are, and what damaged data cause: LookupError, TypeError.
@@ -291,8 +310,8 @@ class _Machine:
         """The last `count` things since the mark."""
         if count > len(self.stack):
             raise ValueError("an instruction without its operands")
-        items = self.stack[len(self.stack) - count:]
-        del self.stack[len(self.stack) - count:]
+        items = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
         return items
 
     def pop_to_mark(self):
@@ -331,7 +350,9 @@ def _persistent(storages, kind, what, *details):
 
 
 def _storage(storages, storage_type, key, location, numel, view=None):
-    """The storage of a persistent id; `location` is a device, `view` a part of another storage, which nobody writes any more."""
+    """The storage of a persistent id; `location` is a device, `view` a part of another storage,
+    which nobody writes any more.
+    """
     if view is not None:
         raise ValueError("a part of a storage")
     dtype = _STORAGE_TYPES.get(_expect(Name, storage_type).name)

@@ -1,7 +1,9 @@
-"""Published weights onto our variants: the layouts of Caffe, of Toronto's file and of torchvision, and what their pixels are.
+"""Published weights onto our variants: the layouts of Caffe, of Toronto's file and of torchvision,
+and what their pixels are.
 
-Our networks read RGB in 0..255, less a mean per channel, over one scalar. What other networks expect instead is folded into the
-kernel of conv1, exactly: zeros that pad the input are zeros in both.
+Our networks read RGB in 0..255, less a mean per channel, over one scalar. What other networks
+expect instead is folded into the kernel of conv1, exactly: zeros that pad the input are zeros in
+both.
 
 All of a file finds its place, or is told as what no answer depends on (an optimizer's state, an
 average that was not chosen), or the file is refused. What its layers are described as is compared
@@ -20,37 +22,106 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import LARGEST_RESIZE
 from alexnet_tf.weights.formats import WHOLE_MODULE
 
-# Kernels as their publishers store them: [outputs, inputs of a group, height, width] and [outputs, inputs].
-_GROUPED = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
-            "conv5": (256, 192, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (None, 4096)}
-_ONE_TOWER = {"conv1": (64, 3, 11, 11), "conv2": (192, 64, 5, 5), "conv3": (384, 192, 3, 3), "conv4": (256, 384, 3, 3),
-              "conv5": (256, 256, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (None, 4096)}
-_TORCHVISION_NAMES = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
-                      "conv5": "features.10"}
+# Kernels as their publishers store them: [outputs, inputs of a group, height, width] and [outputs,
+# inputs].
+_GROUPED = {
+    "conv1": (96, 3, 11, 11),
+    "conv2": (256, 48, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 192, 3, 3),
+    "conv5": (256, 192, 3, 3),
+    "fc6": (4096, 9216),
+    "fc7": (4096, 4096),
+    "fc8": (None, 4096),
+}
+_ONE_TOWER = {
+    "conv1": (64, 3, 11, 11),
+    "conv2": (192, 64, 5, 5),
+    "conv3": (384, 192, 3, 3),
+    "conv4": (256, 384, 3, 3),
+    "conv5": (256, 256, 3, 3),
+    "fc6": (4096, 9216),
+    "fc7": (4096, 4096),
+    "fc8": (None, 4096),
+}
+_TORCHVISION_NAMES = {
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "conv3": "features.6",
+    "conv4": "features.8",
+    "conv5": "features.10",
+}
 # Where the three projections stand among dropout, which has no weights, and ReLU.
 _CLASSIFIERS = ("1", "4", "6"), ("0", "3", "6"), ("0", "2", "4")
 # Components that wrappers of PyTorch put into names, and that say nothing.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Words of an entry's name by which it belongs to a training and not to its network.
-_OF_AN_OPTIMIZER = {"optim", "optimizer", "optimizers", "optims", "opt", "scheduler", "schedulers",
-                    "sched", "scaler", "amp", "rng", "random"}
+_OF_AN_OPTIMIZER = {
+    "optim",
+    "optimizer",
+    "optimizers",
+    "optims",
+    "opt",
+    "scheduler",
+    "schedulers",
+    "sched",
+    "scaler",
+    "amp",
+    "rng",
+    "random",
+}
 _AVERAGES = {"ema", "swa", "shadow", "averaged", "avg"}
-_OF_A_TRAINING = _OF_AN_OPTIMIZER | _AVERAGES | {
-    "args", "config", "hparams", "epoch", "epochs", "step", "steps", "lr", "loss", "losses", "acc",
-    "accuracy", "acc1", "acc5", "metric", "metrics", "history", "best", "criterion", "callbacks",
-    "loops", "meter", "meters", "momentum", "stats", "confusion", "log", "logs"}
+_OF_A_TRAINING = (
+    _OF_AN_OPTIMIZER
+    | _AVERAGES
+    | {
+        "args",
+        "config",
+        "hparams",
+        "epoch",
+        "epochs",
+        "step",
+        "steps",
+        "lr",
+        "loss",
+        "losses",
+        "acc",
+        "accuracy",
+        "acc1",
+        "acc5",
+        "metric",
+        "metrics",
+        "history",
+        "best",
+        "criterion",
+        "callbacks",
+        "loops",
+        "meter",
+        "meters",
+        "momentum",
+        "stats",
+        "confusion",
+        "log",
+        "logs",
+    }
+)
 _COUNTERS = {"n_averaged", "num_updates", "num_batches_tracked", "epoch", "step", "global_step"}
 _KERNELS, _BIASES = {"0", "weights", "weight", "kernel", "W", "w"}, {"1", "biases", "bias", "b"}
 _LAST_MAP = (256, 6, 6)  # what fc6 reads, in the order of Caffe and PyTorch: channels first
-# Channel means of the mean image that Caffe publishes (data/ilsvrc12/imagenet_mean.binaryproto), as RGB.
+# Channel means of the mean image that Caffe publishes (data/ilsvrc12/imagenet_mean.binaryproto), as
+# RGB.
 CAFFE_MEAN = (122.679, 116.669, 104.007)
-# torchvision.transforms: Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]) of RGB in 0..1.
+# torchvision.transforms: Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]) of RGB in
+# 0..1.
 _TORCHVISION_MEAN, _TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A file that is known by its digest, with the accuracy that is claimed for it: ImageNet's validation pictures, centre crop."""
+    """A file that is known by its digest, with the accuracy that is claimed for it:
+
+    ImageNet's validation pictures, centre crop.
+    """
 
     name: str
     digest: str  # sha1 (40 digits), or the beginning of sha256
@@ -61,29 +132,72 @@ class Published:
     url: str
 
 
-_CAFFE_URL, _TORCH_URL = "http://dl.caffe.berkeleyvision.org/", "https://download.pytorch.org/models/"
+_CAFFE_URL, _TORCH_URL = (
+    "http://dl.caffe.berkeleyvision.org/",
+    "https://download.pytorch.org/models/",
+)
 PUBLISHED = (
-    # models/bvlc_alexnet/readme.md and models/bvlc_reference_caffenet/readme.md of https://github.com/BVLC/caffe.
-    Published("bvlc_alexnet.caffemodel", "9116a64c0fbe4459d18f4bb6b56d647b63920377", "caffe", 0.571, 0.802,
-              "unrestricted use", _CAFFE_URL + "bvlc_alexnet.caffemodel"),
-    Published("bvlc_reference_caffenet.caffemodel", "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46", "caffenet", 0.574, 0.804,
-              "unrestricted use", _CAFFE_URL + "bvlc_reference_caffenet.caffemodel"),
+    # models/bvlc_alexnet/readme.md and models/bvlc_reference_caffenet/readme.md of
+    # https://github.com/BVLC/caffe.
+    Published(
+        "bvlc_alexnet.caffemodel",
+        "9116a64c0fbe4459d18f4bb6b56d647b63920377",
+        "caffe",
+        0.571,
+        0.802,
+        "unrestricted use",
+        _CAFFE_URL + "bvlc_alexnet.caffemodel",
+    ),
+    Published(
+        "bvlc_reference_caffenet.caffemodel",
+        "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        "caffenet",
+        0.574,
+        0.804,
+        "unrestricted use",
+        _CAFFE_URL + "bvlc_reference_caffenet.caffemodel",
+    ),
     # Toronto publishes no digest; this one is of a user who names the file and its address.
-    Published("bvlc_alexnet.npy", "1294ef51496c52f2e4879ee3b5e1da22c35d61f3240937491b4469403d5428cc", "caffe", 0.571, 0.802,
-              "none stated; bvlc_alexnet.caffemodel in another format",
-              "https://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy"),
+    Published(
+        "bvlc_alexnet.npy",
+        "1294ef51496c52f2e4879ee3b5e1da22c35d61f3240937491b4469403d5428cc",
+        "caffe",
+        0.571,
+        0.802,
+        "none stated; bvlc_alexnet.caffemodel in another format",
+        "https://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy",
+    ),
     # torchvision/models/alexnet.py; the name carries the digits.
-    Published("alexnet-owt-7be5be79.pth", "7be5be79", "one_weird_trick", 0.56522, 0.79066,
-              "torchvision's, BSD 3-Clause", _TORCH_URL + "alexnet-owt-7be5be79.pth"),
-    Published("alexnet-owt-4df8aa71.pth", "4df8aa71", "one_weird_trick", 0.5655, 0.7909,
-              "torchvision's, BSD 3-Clause", _TORCH_URL + "alexnet-owt-4df8aa71.pth"),
+    Published(
+        "alexnet-owt-7be5be79.pth",
+        "7be5be79",
+        "one_weird_trick",
+        0.56522,
+        0.79066,
+        "torchvision's, BSD 3-Clause",
+        _TORCH_URL + "alexnet-owt-7be5be79.pth",
+    ),
+    Published(
+        "alexnet-owt-4df8aa71.pth",
+        "4df8aa71",
+        "one_weird_trick",
+        0.5655,
+        0.7909,
+        "torchvision's, BSD 3-Clause",
+        _TORCH_URL + "alexnet-owt-4df8aa71.pth",
+    ),
 )
 
 
 def recognise(content):
     """(the `Published` that `content` is, or None; sha256 of `content`)."""
     sha1, sha256 = (hashlib.new(name, content).hexdigest() for name in ("sha1", "sha256"))
-    return next((one for one in PUBLISHED if one.digest == sha1 or sha256.startswith(one.digest)), None), sha256
+    return (
+        next(
+            (one for one in PUBLISHED if one.digest == sha1 or sha256.startswith(one.digest)), None
+        ),
+        sha256,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +221,9 @@ class Stated:
                 raise UserError(f"{text}: give one number, or three with commas between.")
             small = name == "std" and max(values) < 1 or name == "mean" and 0 < max(values) <= 1
             if small and min(values) >= 0:
-                raise UserError(f"{text}: give levels of 0..255, {_listed(255 * v for v in values)}"
-                                " for these.")
+                raise UserError(
+                    f"{text}: give levels of 0..255, {_listed(255 * v for v in values)} for these."
+                )
             if name == "std" and min(values) <= 0:
                 raise UserError(f"{text}: pixels are divided by it; give positive numbers.")
 
@@ -134,27 +249,36 @@ def convert(weights, name, stated=None, known=None):
     """
     stated = stated or Stated()
     arrays = _without_wrappers(weights.arrays, name)
-    prefixes = [key.removesuffix("features.0.weight") for key in arrays
-                if re.search(r"(^|\.)features\.0\.weight$", key)]
+    prefixes = [
+        key.removesuffix("features.0.weight")
+        for key in arrays
+        if re.search(r"(^|\.)features\.0\.weight$", key)
+    ]
     if prefixes:
         if stated.variant:
-            raise UserError(f"--variant={stated.variant}, but {name} holds torchvision's network "
-                            "of one tower; leave --variant out.")
+            raise UserError(
+                f"--variant={stated.variant}, but {name} holds torchvision's network "
+                "of one tower; leave --variant out."
+            )
         return _from_torchvision(weights, arrays, prefixes, name, stated, known)
-    if prefixes := [key.removesuffix("Conv_0.kernel") for key in arrays
-                    if re.search(r"(^|\.)AlexNet_\d+\.Conv_0\.kernel$", key)]:
+    if prefixes := [
+        key.removesuffix("Conv_0.kernel")
+        for key in arrays
+        if re.search(r"(^|\.)AlexNet_\d+\.Conv_0\.kernel$", key)
+    ]:
         return _from_flax(weights, arrays, prefixes, name, stated)
     if {"conv1.0", "conv1.weights", "conv1.weight"} & arrays.keys() or weights.layers:
         if stated.weights:
-            raise UserError(f"--weights={stated.weights}, but {name} holds one network; leave "
-                            "--weights out.")
+            raise UserError(
+                f"--weights={stated.weights}, but {name} holds one network; leave --weights out."
+            )
         return _from_caffe(weights, arrays, name, stated, known)
     if weights.module:
         raise UserError(f"{name} holds {WHOLE_MODULE.format(weights.module)}.")
     found = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
     raise UserError(
-        f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision (features.0.weight to "
-        f"classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}."
+        f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision"
+        f" (features.0.weight to classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}."
     )
 
 
@@ -164,8 +288,10 @@ def _without_wrappers(arrays, name):
     for key, array in arrays.items():
         bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
         if bare in found:
-            raise UserError(f"{name} holds {bare[:80]} twice, under different prefixes; save the "
-                            "state_dict of one network alone.")
+            raise UserError(
+                f"{name} holds {bare[:80]} twice, under different prefixes; save the "
+                "state_dict of one network alone."
+            )
         found[bare] = array
     return found
 
@@ -196,8 +322,10 @@ def _pixels(variant, kernel, mean, std, resize, order, name):
         kernel = (kernel * (row["std"] / np.array(std))[:, None]).astype(np.float32)
         std = (row["std"],)
     if not row["image_size"] <= resize <= LARGEST_RESIZE:
-        raise UserError(f"--resize={resize}: {name} reads {row['image_size']} pixels of a side; "
-                        f"give a number from {row['image_size']} to {LARGEST_RESIZE}.")
+        raise UserError(
+            f"--resize={resize}: {name} reads {row['image_size']} pixels of a side; "
+            f"give a number from {row['image_size']} to {LARGEST_RESIZE}."
+        )
     return kernel, Preprocessing(row["image_size"], resize, row["channels"], mean, float(std[0]))
 
 
@@ -216,14 +344,25 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
         for flag, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
     )
     if mean is None or std is None:
-        mean, std = (given or tuple(255 * level for level in usual) for given, usual in
-                     ((mean, _TORCHVISION_MEAN), (std, _TORCHVISION_STD)))
-        notes.append(f"{name} does not say what its pixels are; assumed, as torchvision has them: "
-                     f"{(stated.channel_order or 'rgb').upper()} less {_listed(mean)} over "
-                     f"{_listed(std)}. --mean, --std and --channel_order say otherwise.")
+        mean, std = (
+            given or tuple(255 * level for level in usual)
+            for given, usual in ((mean, _TORCHVISION_MEAN), (std, _TORCHVISION_STD))
+        )
+        notes.append(
+            f"{name} does not say what its pixels are; assumed, as torchvision has them: "
+            f"{(stated.channel_order or 'rgb').upper()} less {_listed(mean)} over "
+            f"{_listed(std)}. --mean, --std and --channel_order say otherwise."
+        )
     resize = stated.resize or VARIANTS["one_weird_trick"]["resize"]
-    kernel, pixels = _pixels("one_weird_trick", layers["conv1"][0], mean, std, resize,
-                             stated.channel_order or "rgb", name)
+    kernel, pixels = _pixels(
+        "one_weird_trick",
+        layers["conv1"][0],
+        mean,
+        std,
+        resize,
+        stated.channel_order or "rgb",
+        name,
+    )
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted("one_weird_trick", _by_path(layers), pixels, notes=tuple(notes))
 
@@ -232,33 +371,51 @@ def _from_flax(weights, arrays, prefixes, name, stated):
     """The convolutions of torchvision's network as LPIPS uses them: they read normalised pixels."""
     for flag in ("variant", "weights"):
         if getattr(stated, flag):
-            raise UserError(f"--{flag}={getattr(stated, flag)}, but {name} holds torchvision's "
-                            f"convolutions alone; leave --{flag} out.")
+            raise UserError(
+                f"--{flag}={getattr(stated, flag)}, but {name} holds torchvision's "
+                f"convolutions alone; leave --{flag} out."
+            )
     prefix = prefixes[0]
-    parts = {f"conv{number + 1}": [f"{prefix}Conv_{number}.{part}" for part in ("kernel", "bias")]
-             for number in range(5)}
+    parts = {
+        f"conv{number + 1}": [f"{prefix}Conv_{number}.{part}" for part in ("kernel", "bias")]
+        for number in range(5)
+    }
     shapes = {layer: _ONE_TOWER[layer] for layer in parts}
     layers = _layers(arrays, parts, shapes, name, outputs_first=False)
     beside = arrays.keys() - {key for pair in parts.values() for key in pair}
-    strange = sorted(key for key in [*beside, *weights.unreadable]
-                     if not re.match(r"NetLinLayer_\d\.", key))  # what LPIPS weighs their differences by
+    strange = sorted(
+        key
+        for key in [*beside, *weights.unreadable]
+        # what LPIPS weighs their differences by
+        if not re.match(r"NetLinLayer_\d\.", key)
+    )
     if strange:
-        raise UserError(f"{name} holds more than the convolutions of an AlexNet: "
-                        f"{', '.join(strange)[:200]}; no variant computes with it.")
+        raise UserError(
+            f"{name} holds more than the convolutions of an AlexNet: "
+            f"{', '.join(strange)[:200]}; no variant computes with it."
+        )
     variant = "one_weird_trick_pool5"
-    mean, std = (_settle(flag, of_user, tuple(255 * level for level in usual), name)
-                 for flag, of_user, usual in (("mean", stated.mean, _TORCHVISION_MEAN),
-                                              ("std", stated.std, _TORCHVISION_STD)))
+    mean, std = (
+        _settle(flag, of_user, tuple(255 * level for level in usual), name)
+        for flag, of_user, usual in (
+            ("mean", stated.mean, _TORCHVISION_MEAN),
+            ("std", stated.std, _TORCHVISION_STD),
+        )
+    )
     resize = stated.resize or VARIANTS[variant]["resize"]
-    kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize,
-                             stated.channel_order or "rgb", name)
+    kernel, pixels = _pixels(
+        variant, layers["conv1"][0], mean, std, resize, stated.channel_order or "rgb", name
+    )
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted(variant, _by_path(layers), pixels, missing=(projection_name(variant),))
 
 
 def _by_path(layers):
-    return {f"{layer}/{part}": array for layer, pair in layers.items()
-            for part, array in zip(("kernel", "bias"), pair)}
+    return {
+        f"{layer}/{part}": array
+        for layer, pair in layers.items()
+        for part, array in zip(("kernel", "bias"), pair)
+    }
 
 
 def _choose(prefixes, wanted, name):
@@ -273,17 +430,23 @@ def _choose(prefixes, wanted, name):
     else:
         chosen = models or averages
     if not chosen:
-        raise UserError(f"--weights={wanted}, but {name} holds {', '.join(names.values())}; name "
-                        "one of these, or leave --weights out.")
+        raise UserError(
+            f"--weights={wanted}, but {name} holds {', '.join(names.values())}; name "
+            "one of these, or leave --weights out."
+        )
     if len(chosen) > 1:
-        raise UserError(f"{name} holds {len(chosen)} networks: "
-                        f"{', '.join(names[prefix] for prefix in chosen)}; choose one by "
-                        f"--weights={names[chosen[0]]}, or save one alone.")
+        raise UserError(
+            f"{name} holds {len(chosen)} networks: "
+            f"{', '.join(names[prefix] for prefix in chosen)}; choose one by "
+            f"--weights={names[chosen[0]]}, or save one alone."
+        )
     if len(prefixes) == 1:
         return chosen[0], []
     others = ", ".join(names[prefix] for prefix in prefixes if prefix != chosen[0])
-    return chosen[0], [f"{name} holds more than one network: {names[chosen[0]]} is taken, not "
-                       f"{others}; --weights={{model,ema,NAME}} takes another."]
+    return chosen[0], [
+        f"{name} holds more than one network: {names[chosen[0]]} is taken, not "
+        f"{others}; --weights={{model,ema,NAME}} takes another."
+    ]
 
 
 def _words(key):
@@ -292,20 +455,31 @@ def _words(key):
 
 def _torchvision_parts(arrays, prefix, name):
     """({layer: (kernel, bias)}, the names of these arrays)."""
-    classifier = sorted({".".join(key.removeprefix(prefix).split(".")[1:-1]) for key in arrays
-                         if key.startswith(f"{prefix}classifier.")}, key=_natural)
+    classifier = sorted(
+        {
+            ".".join(key.removeprefix(prefix).split(".")[1:-1])
+            for key in arrays
+            if key.startswith(f"{prefix}classifier.")
+        },
+        key=_natural,
+    )
     # A last layer that was put into a Sequential, as classifier.6.1, is one still.
     firsts = tuple(place.split(".")[0] for place in classifier)
     if len(firsts) < 3:
         classifier = _CLASSIFIERS[0]  # of which some are missing
     elif firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
         places = ", ".join(f"classifier.{place}" for place in classifier[:5]) or "none"
-        raise UserError(f"{name} has its fully connected layers in other places than an AlexNet of "
-                        f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {places}.")
-    places = _TORCHVISION_NAMES | {layer: f"classifier.{place}" for layer, place in
-                                   zip(("fc6", "fc7", "fc8"), classifier)}
-    parts = {layer: [f"{prefix}{place}.{part}" for part in ("weight", "bias")]
-             for layer, place in places.items()}
+        raise UserError(
+            f"{name} has its fully connected layers in other places than an AlexNet of "
+            f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {places}."
+        )
+    places = _TORCHVISION_NAMES | {
+        layer: f"classifier.{place}" for layer, place in zip(("fc6", "fc7", "fc8"), classifier)
+    }
+    parts = {
+        layer: [f"{prefix}{place}.{part}" for part in ("weight", "bias")]
+        for layer, place in places.items()
+    }
     return _layers(arrays, parts, _ONE_TOWER, name), {
         key for pair in parts.values() for key in pair
     }
@@ -329,17 +503,26 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
         counts = array is not None and array.dtype.kind in "iub"
         single = array is not None and array.size == 1
         words = _OF_A_TRAINING if outside else set() if prefix else _OF_AN_OPTIMIZER
-        sound = (any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
-                 or _words(_beside(key, prefix)) & words or outside and (counts or single)
-                 or counts and single and key.split(".")[-1] in _COUNTERS)
+        sound = (
+            any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
+            or _words(_beside(key, prefix)) & words
+            or outside
+            and (counts or single)
+            or counts
+            and single
+            and key.split(".")[-1] in _COUNTERS
+        )
         (harmless if sound else strange).append(key)
     if strange:
-        listed = ", ".join(f"{key[:80]} {_described(arrays, unreadable, key)}"
-                           for key in strange[:3])
+        listed = ", ".join(
+            f"{key[:80]} {_described(arrays, unreadable, key)}" for key in strange[:3]
+        )
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-        raise UserError(f"{name} holds more than an AlexNet of torchvision: {listed}{more}; none "
-                        "of our variants computes with them. If they are no part of the network, "
-                        "save its state_dict without them.")
+        raise UserError(
+            f"{name} holds more than an AlexNet of torchvision: {listed}{more}; none "
+            "of our variants computes with them. If they are no part of the network, "
+            "save its state_dict without them."
+        )
     placed = {key.split(".")[0] for key in used}
     tops = dict.fromkeys(
         entry
@@ -356,8 +539,10 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
 def _beside(key, prefix):
     """The first component of a name that is not also one of the prefix: "opt" of opt.state.0."""
     parts, of_prefix = key.split("."), prefix.split(".")
-    return next((part for part, own in zip(parts, [*of_prefix[:-1], *[None] * len(parts)])
-                 if part != own), parts[-1])
+    return next(
+        (part for part, own in zip(parts, [*of_prefix[:-1], *[None] * len(parts)]) if part != own),
+        parts[-1],
+    )
 
 
 def _described(arrays, unreadable, key):
@@ -369,14 +554,26 @@ def _described(arrays, unreadable, key):
 _COMPUTE = {"Convolution", "ReLU", "LRN", "Pooling", "InnerProduct"}
 _CHANGE_NOTHING = {"Dropout", "Flatten"}  # of an answer
 _READ_PICTURES = {"Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "Input"}
-_AFTER_THE_ANSWER = {"Softmax", "SoftmaxWithLoss", "Accuracy", "ArgMax", "Silence",
-                     "MultinomialLogisticLoss", "InfogainLoss"}
+_AFTER_THE_ANSWER = {
+    "Softmax",
+    "SoftmaxWithLoss",
+    "Accuracy",
+    "ArgMax",
+    "Silence",
+    "MultinomialLogisticLoss",
+    "InfogainLoss",
+}
 _NORM_FIRST = ("Convolution", "ReLU", "LRN", "Pooling") * 2
 _POOL_FIRST = ("Convolution", "ReLU", "Pooling", "LRN") * 2
 _UPPER = (*("Convolution", "ReLU") * 3, "Pooling", *("InnerProduct", "ReLU") * 2, "InnerProduct")
 _CHAINS = {"caffe": _NORM_FIRST + _UPPER, "caffenet": _POOL_FIRST + _UPPER}
-_PLACES = {"conv1": (11, 4, 0, 1), "conv2": (5, 1, 2, 2), "conv3": (3, 1, 1, 1),
-           "conv4": (3, 1, 1, 2), "conv5": (3, 1, 1, 2)}  # kernel, stride, pad, group
+_PLACES = {
+    "conv1": (11, 4, 0, 1),
+    "conv2": (5, 1, 2, 2),
+    "conv3": (3, 1, 1, 1),
+    "conv4": (3, 1, 1, 2),
+    "conv5": (3, 1, 1, 2),
+}  # kernel, stride, pad, group
 
 
 def _from_caffe(weights, arrays, name, stated, known):
@@ -385,8 +582,10 @@ def _from_caffe(weights, arrays, name, stated, known):
         layer, _, part = key.rpartition(".")
         which = 0 if part in _KERNELS else 1 if part in _BIASES else None
         if which is None or which in pairs.setdefault(layer, {}):
-            raise UserError(f"{name} holds {key[:80]} {arrays[key].shape}, which is neither the "
-                            "kernel nor the bias of a layer; no variant computes with it.")
+            raise UserError(
+                f"{name} holds {key[:80]} {arrays[key].shape}, which is neither the "
+                "kernel nor the bias of a layer; no variant computes with it."
+            )
         pairs[layer][which] = key
     notes, told, dropout_rate, order, told_variant = [], {}, 0.5, [], known and known.variant
     if weights.layers and not known:
@@ -412,15 +611,20 @@ def _from_caffe(weights, arrays, name, stated, known):
         )
     variant = told_variant or stated.variant
     if variant is None:
-        raise UserError(f"{name} does not say whether it normalises before it pools, and answers "
-                        "depend on it; pass --variant=caffe (as bvlc_alexnet: LRN, then pool) or "
-                        "--variant=caffenet (as bvlc_reference_caffenet: pool, then LRN).")
-    parts = {ours: [pairs.get(theirs, {}).get(which, f"{theirs}.{which}") for which in (0, 1)]
-             for ours, theirs in zip(_GROUPED, order)}
+        raise UserError(
+            f"{name} does not say whether it normalises before it pools, and answers "
+            "depend on it; pass --variant=caffe (as bvlc_alexnet: LRN, then pool) or "
+            "--variant=caffenet (as bvlc_reference_caffenet: pool, then LRN)."
+        )
+    parts = {
+        ours: [pairs.get(theirs, {}).get(which, f"{theirs}.{which}") for which in (0, 1)]
+        for ours, theirs in zip(_GROUPED, order)
+    }
     layers = _layers(arrays, parts, _GROUPED, name, outputs_first=weights.format != ".npy")
     mean, std, resize = _caffe_pixels(told, variant, name, stated, known, notes)
-    kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize,
-                             stated.channel_order or "bgr", name)
+    kernel, pixels = _pixels(
+        variant, layers["conv1"][0], mean, std, resize, stated.channel_order or "bgr", name
+    )
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted(variant, _towers(layers), pixels, dropout_rate, tuple(notes))
 
@@ -436,23 +640,31 @@ def _caffe_description(layers, name):
     of_weights = [layer for layer in chain if layer.type in ("Convolution", "InnerProduct")]
     variant = next((variant for variant, kinds_of in _CHAINS.items() if kinds_of == kinds), None)
     if variant is None and not wrong and len(of_weights) < len(kinds):
-        wrong.append(_first_difference([layer for layer in chain
-                                        if layer.type not in _CHANGE_NOTHING]))
+        wrong.append(
+            _first_difference([layer for layer in chain if layer.type not in _CHANGE_NOTHING])
+        )
     numbers = dict.fromkeys(_COMPUTE, 0)
     for layer in chain:
         if layer.type in numbers:
             numbers[layer.type] += 1
         wrong += _differences(layer, numbers.get(layer.type))
     first = set(chain[0].inputs) if chain else set()
-    sources = [layer for layer in layers if layer.type in _READ_PICTURES
-               and (not first or not layer.outputs or first & set(layer.outputs))]
+    sources = [
+        layer
+        for layer in layers
+        if layer.type in _READ_PICTURES
+        and (not first or not layer.outputs or first & set(layer.outputs))
+    ]
     told, strange = _told_of_pictures(sources)
     wrong += strange
     if wrong:
-        raise UserError(f"{name} is a network that no variant is: {'; '.join(wrong[:6])}"
-                        f"{'; and more' * (len(wrong) > 6)}.")
-    rates = {round(_one(layer, "dropout_ratio", 0.5), 6) for layer in chain
-             if layer.type == "Dropout"}
+        raise UserError(
+            f"{name} is a network that no variant is: {'; '.join(wrong[:6])}"
+            f"{'; and more' * (len(wrong) > 6)}."
+        )
+    rates = {
+        round(_one(layer, "dropout_ratio", 0.5), 6) for layer in chain if layer.type == "Dropout"
+    }
     rate = rates.pop() if len(rates) == 1 else 0.5
     return variant, [layer.name for layer in of_weights], told, rate
 
@@ -467,8 +679,9 @@ def _chain(layers):
             blobs |= set(layer.outputs) if set(layer.inputs) & blobs else set()
         elif layer.type in _COMPUTE | _CHANGE_NOTHING:
             if len(layer.inputs) > 1 or (layer.inputs and blobs and not set(layer.inputs) & blobs):
-                wrong.append(f"{layer.name} reads {', '.join(layer.inputs)[:80]}, not what is "
-                             "before it")
+                wrong.append(
+                    f"{layer.name} reads {', '.join(layer.inputs)[:80]}, not what is before it"
+                )
             chain.append(layer)
             blobs = set(layer.outputs)
         elif layer.type not in _AFTER_THE_ANSWER:
@@ -479,6 +692,7 @@ def _chain(layers):
 def _first_difference(chain):
     if not any(layer.type == "LRN" for layer in chain):
         return "it has no LRN, which caffe and caffenet have"
+
     def same(expected):
         pairs = zip([*(layer.type for layer in chain), "nothing"], [*expected, "nothing"])
         return next(index for index, (one, other) in enumerate(pairs) if one != other)
@@ -501,8 +715,13 @@ def _differences(layer, number):
     if layer.type == "Convolution" and f"conv{number}" not in _PLACES:
         return []  # there are too many
     if layer.type == "LRN":
-        expected = {"local_size": (5, 5), "alpha": (1e-4, 1.0), "beta": (0.75, 0.75),
-                    "norm_region": (0, 0), "k": (1.0, 1.0)}
+        expected = {
+            "local_size": (5, 5),
+            "alpha": (1e-4, 1.0),
+            "beta": (0.75, 0.75),
+            "norm_region": (0, 0),
+            "k": (1.0, 1.0),
+        }
     elif layer.type == "ReLU":
         expected = {"negative_slope": (0.0, 0.0)}
     elif layer.type == "Dropout":
@@ -515,17 +734,26 @@ def _differences(layer, number):
     elif layer.type in ("Convolution", "Pooling") and stated:  # a size has no default there
         pool = layer.type == "Pooling"
         kernel, stride, pad, group = (3, 2, 0, 1) if pool else _PLACES[f"conv{number}"]
-        expected = {"pool": (0, 0), "global_pooling": (0, 0)} if pool else {
-            "group": (group, 1), "bias_term": (1, 1), "axis": (1, 1), "dilation": (1, 1)}
-        for name, value, default in (("kernel", kernel, None), ("stride", stride, 1),
-                                     ("pad", pad, 0)):
+        expected = (
+            {"pool": (0, 0), "global_pooling": (0, 0)}
+            if pool
+            else {"group": (group, 1), "bias_term": (1, 1), "axis": (1, 1), "dilation": (1, 1)}
+        )
+        for name, value, default in (
+            ("kernel", kernel, None),
+            ("stride", stride, 1),
+            ("pad", pad, 0),
+        ):
             whole = "kernel_size" if name == "kernel" else name
             names = [f"{name}_h", f"{name}_w"] if f"{name}_h" in stated else [whole]
             expected |= dict.fromkeys(names, (value, default))
     else:
         return []
-    wrong = [f"{layer.name} has a {name.replace('field', 'parameter')} that is not known here"
-             for name in stated if name.startswith("field")]
+    wrong = [
+        f"{layer.name} has a {name.replace('field', 'parameter')} that is not known here"
+        for name in stated
+        if name.startswith("field")
+    ]
     stray = stated.keys() - expected.keys() - {name for name in stated if name.startswith("field")}
     wrong += [f"{layer.name} has {name} besides" for name in sorted(stray)]
     for name, (value, default) in expected.items():
@@ -541,10 +769,12 @@ def _told_of_pictures(sources):
     told, wrong = {}, []
     for layer in sources:
         for name, values in layer.parameters.items():
-            if name.startswith("field") or name in ("force_gray", "is_color") and values[-1] != (
-                    name == "is_color"):
-                wrong.append(f"{layer.name} has {name.replace('field', 'parameter')} "
-                             f"{values[-1]}")
+            if (
+                name.startswith("field")
+                or name in ("force_gray", "is_color")
+                and values[-1] != (name == "is_color")
+            ):
+                wrong.append(f"{layer.name} has {name.replace('field', 'parameter')} {values[-1]}")
             elif told.setdefault(name, values) != values:
                 wrong.append(f"{layer.name} has {name} {values}, and another layer {told[name]}")
     if any(layer.type in ("Data", "ImageData", "MemoryData") for layer in sources):
@@ -558,7 +788,8 @@ def _told_of_pictures(sources):
     if len(set(scale)) > 1 or not 1e-6 < scale[0] < 1e6:
         wrong.append(f"its pixels are multiplied by {_listed(scale)}")
     if len(told.get("mean_value", (0.0,))) not in (1, 3) or not all(
-            abs(level) < 1e6 for level in told.get("mean_value", ())):
+        abs(level) < 1e6 for level in told.get("mean_value", ())
+    ):
         wrong.append(f"it has {len(told['mean_value'])} mean values for 3 channels")
     if told.get("crop_size", (0,))[-1] not in (0, 227):
         wrong.append(f"crop_size is {told['crop_size'][-1]} instead of 227")
@@ -575,50 +806,66 @@ def _caffe_pixels(told, variant, name, stated, known, notes):
     nothing = (0.0,) if "reads" in told and "mean_file" not in told else None
     mean = _settle("mean", stated.mean, of_file, name, nothing)
     if mean is None and "mean_file" in told:
-        raise UserError(f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
-                        "pass --mean with the mean of that file's channels, as B,G,R (ImageNet's: "
-                        f"--mean={_listed(CAFFE_MEAN[::-1])}).")
+        raise UserError(
+            f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
+            "pass --mean with the mean of that file's channels, as B,G,R (ImageNet's: "
+            f"--mean={_listed(CAFFE_MEAN[::-1])})."
+        )
     if mean is None:
         mean = usual
-        notes.append(f"{name} does not say what its pixels are; assumed, as Caffe's examples have "
-                     f"them: {(stated.channel_order or 'bgr').upper()} less {_listed(mean)} over "
-                     f"{_listed(std)}. --mean, --std and --channel_order say otherwise.")
+        notes.append(
+            f"{name} does not say what its pixels are; assumed, as Caffe's examples have "
+            f"them: {(stated.channel_order or 'bgr').upper()} less {_listed(mean)} over "
+            f"{_listed(std)}. --mean, --std and --channel_order say otherwise."
+        )
     resize = None
     sides = {told[side][-1] for side in ("new_height", "new_width") if side in told} - {0}
     if len(sides) > 1:
-        raise UserError(f"{name} squeezes its pictures to {told['new_height'][-1]} x "
-                        f"{told['new_width'][-1]}, which is not done here.")
+        raise UserError(
+            f"{name} squeezes its pictures to {told['new_height'][-1]} x "
+            f"{told['new_width'][-1]}, which is not done here."
+        )
     if sides:
         (resize,) = sides
     elif "reads" in told and not told.get("crop_size", (0,))[-1] and stated.resize is None:
-        raise UserError(f"{name} says no crop_size, so its pictures had the size at which they "
-                        "were stored; pass --resize=227 if that was 227 x 227.")
+        raise UserError(
+            f"{name} says no crop_size, so its pictures had the size at which they "
+            "were stored; pass --resize=227 if that was 227 x 227."
+        )
     return mean, std, _settle("resize", stated.resize, resize, name, row["resize"])
 
 
 def _layers(arrays, parts, shapes, name, outputs_first=True):
-    """{layer: (kernel [height, width, inputs, outputs] or [inputs, outputs], bias [outputs])}, float32.
+    """{layer: (kernel [height, width, inputs, outputs] or [inputs, outputs], bias [outputs])},
+    float32.
 
-    `parts` names the arrays of each layer. Without `outputs_first` the kernels are laid out as ours are. Raises UserError with all
-    that is missing, of another shape, or no weights.
+    `parts` names the arrays of each layer. Without `outputs_first` the kernels are laid out as ours
+    are. Raises UserError with all that is missing, of another shape, or no weights.
     """
     layers, wrong = {}, []
     for layer, keys in parts.items():
         if missing := [key for key in keys if key not in arrays]:
             wrong.append(f"{layer} is missing ({', '.join(key[:80] for key in missing)})")
             continue
-        kernel, bias = (_without_leading_ones(arrays[key], ndim) for key, ndim in zip(keys, (len(shapes[layer]), 1)))
+        kernel, bias = (
+            _without_leading_ones(arrays[key], ndim)
+            for key, ndim in zip(keys, (len(shapes[layer]), 1))
+        )
         shape = (shapes[layer][0] or bias.size, *shapes[layer][1:])
         expected = shape if outputs_first else (*shape[2:], shape[1], shape[0])
         if kernel.shape != expected or bias.shape != shape[:1]:
-            wrong.append(f"{layer} is {kernel.shape} and {bias.shape} instead of {expected} and {shape[:1]}")
+            wrong.append(
+                f"{layer} is {kernel.shape} and {bias.shape} instead of {expected} and {shape[:1]}"
+            )
             continue
         if strange := [str(part.dtype) for part in (kernel, bias) if part.dtype.kind in "iub"]:
             wrong.append(f"{layer} is of {strange[0]}, and weights are floating-point numbers")
             continue
         with np.errstate(over="ignore"):  # of float64; it shows below
-            layers[layer] = tuple(np.asarray(part, np.float32) for part in
-                                  (_as_ours(layer, kernel) if outputs_first else kernel, bias))
+            layers[layer] = tuple(
+                np.asarray(part, np.float32)
+                for part in (_as_ours(layer, kernel) if outputs_first else kernel, bias)
+            )
         kernel, bias = layers[layer]
         if not np.isfinite(kernel).all() or not np.isfinite(bias).all():
             wrong.append(f"{layer} has numbers that are not finite")
@@ -633,11 +880,17 @@ def _layers(arrays, parts, shapes, name, outputs_first=True):
 
 def _without_leading_ones(array, ndim):
     """Caffe gave every array four dimensions until 2015."""
-    return array.reshape(array.shape[-ndim:]) if array.shape[:-ndim] == (1,) * (array.ndim - ndim) else array
+    return (
+        array.reshape(array.shape[-ndim:])
+        if array.shape[:-ndim] == (1,) * (array.ndim - ndim)
+        else array
+    )
 
 
 def _as_ours(layer, kernel):
-    """[outputs, inputs, height, width] to [height, width, inputs, outputs], and so the inputs of fc6, which are a map."""
+    """[outputs, inputs, height, width] to [height, width, inputs, outputs], and so the inputs of
+    fc6, which are a map.
+    """
     if layer == "fc6":
         return kernel.reshape(-1, *_LAST_MAP).transpose(2, 3, 1, 0).reshape(kernel.shape[::-1])
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
@@ -648,6 +901,8 @@ def _towers(layers):
     arrays = {}
     for layer, (kernel, bias) in layers.items():
         towers = "ab" if layer.startswith("conv") else ("",)
-        for tower, *parts in zip(towers, np.split(kernel, len(towers), -1), np.split(bias, len(towers))):
+        for tower, *parts in zip(
+            towers, np.split(kernel, len(towers), -1), np.split(bias, len(towers))
+        ):
             arrays[f"{layer}{tower}/kernel"], arrays[f"{layer}{tower}/bias"] = parts
     return arrays

@@ -1,4 +1,6 @@
-"""The same weights give the same logits, and the same gradients, on the TensorFlow, JAX and PyTorch backends of Keras."""
+"""The same weights give the same logits, and the same gradients, on the TensorFlow, JAX and PyTorch
+backends of Keras.
+"""
 
 import numpy as np
 import pytest
@@ -17,18 +19,25 @@ answer["logits"] = np.asarray(model.predict_on_batch(arrays["images"]))
 assert "tensorflow" not in sys.modules
 """
 
-_GRADIENTS = {"jax": """
+_GRADIENTS = {
+    "jax": (
+        """
 import jax
 from alexnet_tf.network.layers import {layer}
 layer = {layer}()
 answer["gradient"] = jax.grad(lambda x: (layer(x) * arrays["dy"]).sum())(arrays["x"])
-""", "torch": """
+"""
+    ),
+    "torch": (
+        """
 import torch
 from alexnet_tf.network.layers import {layer}
 x = torch.tensor(arrays["x"], requires_grad=True)
 ({layer}()(x) * torch.tensor(arrays["dy"])).sum().backward()
 answer["gradient"] = x.grad.numpy()
-"""}
+"""
+    ),
+}
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -37,13 +46,18 @@ def test_logits(rng, witness, backend, variant):
     model = build_model(variant, 10)
     for variable in model.weights:  # livelier than at the start: logits of the order of 1
         fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 1
-        variable.assign(rng.normal(0, (1.4 if len(variable.shape) > 1 else 0.5) / fan_in ** 0.5, variable.shape))
+        variable.assign(
+            rng.normal(0, (1.4 if len(variable.shape) > 1 else 0.5) / fan_in**0.5, variable.shape)
+        )
     images = rng.normal(0, 1, (2, *model.input.shape[1:])).astype(np.float32)
     expected = model.predict_on_batch(images)
     weights = {variable.path: variable.numpy() for variable in model.weights}
     logits = witness(_LOGITS.format(variant=variant), backend, images=images, **weights)["logits"]
     difference = np.abs(logits - expected).max() / np.abs(expected).max()
-    print(f"{variant} on {backend}: largest difference of a logit {difference:.1e} of the largest logit")
+    print(
+        f"{variant} on {backend}: largest difference of a logit {difference:.1e} of the largest"
+        " logit"
+    )
     assert difference < 1e-5
 
 
@@ -57,7 +71,9 @@ def test_gradient_of_the_normalisation(rng, witness, backend, layer):
         tape.watch(inputs)
         y = layer()(inputs)
     expected = tape.gradient(y, inputs, dy).numpy()
-    gradient = witness(_GRADIENTS[backend].format(layer=layer.__name__), backend, x=x, dy=dy)["gradient"]
+    gradient = witness(_GRADIENTS[backend].format(layer=layer.__name__), backend, x=x, dy=dy)[
+        "gradient"
+    ]
     difference = np.abs(gradient - expected).max() / np.abs(expected).max()
     print(f"gradient of {layer.__name__} on {backend}: {difference:.1e}")
     assert difference < 1e-6

@@ -1,6 +1,7 @@
 """Every variant learns with its defaults: rate, initial weights, schedule, warm-up, noise and
 dropout are what `python -m alexnet_tf.train --variant=...` takes when nothing else is said. What is
-set is how long it runs and, but for lenet5, how large the pictures are, so that two cores do it in minutes.
+set is how long it runs and, but for lenet5, how large the pictures are, so that two cores do it in
+minutes.
 
     .venv/bin/python -m pytest -s tests/proof/test_learning.py -k paper
 """

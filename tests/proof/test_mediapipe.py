@@ -1,4 +1,6 @@
-"""MediaPipe's ImageClassifier, which knows nothing of this project, opens the files and answers as we do."""
+"""MediaPipe's ImageClassifier, which knows nothing of this project, opens the files and answers as
+we do.
+"""
 
 import pathlib
 import subprocess
@@ -16,7 +18,8 @@ from alexnet_tf.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
-# The client's part is the crop alone: MediaPipe would scale a whole picture to the square that the network reads.
+# The client's part is the crop alone: MediaPipe would scale a whole picture to the square that the
+# network reads.
 _MEDIAPIPE = """
 import mediapipe
 from mediapipe.tasks.python import BaseOptions, vision
@@ -41,9 +44,20 @@ def folder(tmp_path_factory):
     pixels = Preprocessing(227, 256, 3, (120.0, 115.0, 105.0), 1.0)
     model = build_model("paper", 10)
     model.get_layer("fc8").bias.assign(np.linspace(0, 3, 10))
-    manifest = {"preprocessing": {"image_size": 227, "resize": 256, "channels": 3, "mean": pixels.mean, "std": 1.0},
-                "variant": "paper", "weights_sha256": checkpoints.weights_digest(model),
-                "training": {"flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}}}
+    manifest = {
+        "preprocessing": {
+            "image_size": 227,
+            "resize": 256,
+            "channels": 3,
+            "mean": pixels.mean,
+            "std": 1.0,
+        },
+        "variant": "paper",
+        "weights_sha256": checkpoints.weights_digest(model),
+        "training": {
+            "flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}
+        },
+    }
     saved_model.write(model, pixels, sorted(shapes.CLASS_NAMES), manifest, folder / "exports/1")
     return folder
 
@@ -51,12 +65,29 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("quantization", ["none", "float16", "dynamic", "int8"])
 def test_mediapipe_agrees(folder, witness, quantization):
     path = folder / f"{quantization}.tflite"
-    subprocess.run([sys.executable, ROOT / "tools/convert_tflite.py", "--saved_model=exports/1", f"--output={path}",
-                    f"--quantization={quantization}"], cwd=folder, check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "tools/convert_tflite.py",
+            "--saved_model=exports/1",
+            f"--output={path}",
+            f"--quantization={quantization}",
+        ],
+        cwd=folder,
+        check=True,
+    )
     tflite = artifacts.Tflite(path.read_bytes())
-    images = np.stack([preprocessing.central_crop(preprocessing.decode(shapes.draw_jpeg("test", number)), tflite.pixels)
-                       for number in range(8)])
-    answer = witness(_MEDIAPIPE.format(path=str(path)), environment=".venv-mediapipe", images=images)
+    images = np.stack(
+        [
+            preprocessing.central_crop(
+                preprocessing.decode(shapes.draw_jpeg("test", number)), tflite.pixels
+            )
+            for number in range(8)
+        ]
+    )
+    answer = witness(
+        _MEDIAPIPE.format(path=str(path)), environment=".venv-mediapipe", images=images
+    )
     for number, image in enumerate(images):
         ours = dict(zip(tflite.labels, tflite.probabilities(image)))
         names, scores = answer[f"names{number}"], answer[f"scores{number}"]

@@ -1,4 +1,7 @@
-"""20,000 damaged picture files and 100 damaged record files through the training input: no crash, no hang, no wrong shape."""
+"""20,000 damaged picture files and 100 damaged record files through the training input:
+
+no crash, no hang, no wrong shape.
+"""
 
 import io
 import time
@@ -16,12 +19,20 @@ _SLOWEST = 60  # seconds for a batch: beyond, it hangs
 
 
 def originals():
-    """Twenty small pictures in every form that is read: JPEG plain, progressive, grey and CMYK, PNG of several kinds."""
+    """Twenty small pictures in every form that is read:
+
+    JPEG plain, progressive, grey and CMYK, PNG of several kinds.
+    """
     files = []
     for index in range(4):
         image = Image.open(io.BytesIO(shapes.draw_jpeg("train", index))).resize((90, 70 + index))
-        for mode, form, options in (("RGB", "JPEG", {}), ("RGB", "JPEG", {"progressive": True}), ("CMYK", "JPEG", {}),
-                                    ("RGBA", "PNG", {}), ("P", "PNG", {})):
+        for mode, form, options in (
+            ("RGB", "JPEG", {}),
+            ("RGB", "JPEG", {"progressive": True}),
+            ("CMYK", "JPEG", {}),
+            ("RGBA", "PNG", {}),
+            ("P", "PNG", {}),
+        ):
             stream = io.BytesIO()
             image.convert(mode).save(stream, form, **options)
             files.append(stream.getvalue())
@@ -29,10 +40,12 @@ def originals():
 
 
 def mutated(rng, content):
-    """`content` cut, with some bytes changed anywhere or in the first 64, or with a part of it repeated or dropped."""
+    """`content` cut, with some bytes changed anywhere or in the first 64, or with a part of it
+    repeated or dropped.
+    """
     content, kind = bytearray(content), rng.integers(5)
     if kind == 0:
-        return bytes(content[:rng.integers(len(content))])
+        return bytes(content[: rng.integers(len(content))])
     if kind in (1, 2):
         for place in rng.integers(0, len(content) if kind == 1 else 64, rng.integers(1, 6)):
             content[place] = rng.integers(256)
@@ -42,7 +55,9 @@ def mutated(rng, content):
 
 
 def batches_of(split, epochs=1):
-    """(pictures read right, pictures passed over) in some epochs of batches of 20, each of the right shape and in time."""
+    """(pictures read right, pictures passed over) in some epochs of batches of 20, each of the
+    right shape and in time.
+    """
     bad, good = 0, 0
     steps = epochs * split.examples // 20
     batches = iter(pipeline.training_batches(split, PIXELS, 20, seed=0))
@@ -59,14 +74,18 @@ def batches_of(split, epochs=1):
 
 def test_damaged_files(tmp_path):
     rng, sources, names = np.random.default_rng(SEED), originals(), []
-    for number in range(FILES + FILES // 10):  # each eleventh is whole, so that there is always a neighbour
+    # each eleventh is whole, so that there is always a neighbour
+    for number in range(FILES + FILES // 10):
         names.append(str(tmp_path / f"{number}.jpg").encode())
         source = sources[rng.integers(len(sources))]
         with open(names[-1], "wb") as stream:
             stream.write(source if number % 11 == 0 else mutated(rng, source))
     split = splits.split_of_files("damaged", np.array(names, object), np.arange(len(names)) % 10)
     good, bad = batches_of(split)
-    print(f"\n{FILES} damaged files among {len(names)}, seed {SEED}: {bad} passed over, {good} read, no crash, no hang")
+    print(
+        f"\n{FILES} damaged files among {len(names)}, seed {SEED}: {bad} passed over, {good} read,"
+        " no crash, no hang"
+    )
     assert bad > FILES / 5 and good > FILES / 10
 
 
@@ -78,9 +97,16 @@ def test_damaged_records(tmp_path):
     serialized = [stub["serialized"].numpy() for stub in split.stubs(None)]
     for _ in range(RECORD_FILES):
         place = rng.integers(len(whole))
-        file.write_bytes(whole[:place] if rng.integers(2) else whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+        file.write_bytes(
+            whole[:place]
+            if rng.integers(2)
+            else whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        )
         found = [stub["serialized"].numpy() for stub in split.stubs(None)]
         first = found.index(b"")
         assert found == serialized[:first] + [b""] * (len(serialized) - first)
         lost += len(found) - first
-    print(f"\n{RECORD_FILES} damaged record files, seed {SEED}: {lost} records behind the damage, every one noticed")
+    print(
+        f"\n{RECORD_FILES} damaged record files, seed {SEED}: {lost} records behind the damage,"
+        " every one noticed"
+    )

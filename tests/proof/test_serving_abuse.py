@@ -1,4 +1,7 @@
-"""Whatever a client or an operator does to tools/serve.py: it answers or hangs up, lives, and goes on to answer others rightly."""
+"""Whatever a client or an operator does to tools/serve.py:
+
+it answers or hangs up, lives, and goes on to answer others rightly.
+"""
 
 import asyncio
 import base64
@@ -46,7 +49,9 @@ def exports(tmp_path_factory):
 
 
 def scores(export):
-    answer = tf.saved_model.load(str(export)).signatures["serving_default"](image_bytes=tf.constant([PICTURE]))
+    answer = tf.saved_model.load(str(export)).signatures["serving_default"](
+        image_bytes=tf.constant([PICTURE])
+    )
     return answer["probabilities"][0].numpy()
 
 
@@ -58,19 +63,37 @@ class Process:
         self.golden = {version: scores(exports / str(version)) for version in (1, 2)}
         shutil.copytree(exports / "1", folder / "1")
         self._process = subprocess.Popen(
-            [sys.executable, ROOT / "tools/serve.py", f"--saved_model={folder}", "--port=0", "--rest_api_port=0",
-             "--file_system_poll_wait_seconds=0.05"], stderr=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                ROOT / "tools/serve.py",
+                f"--saved_model={folder}",
+                "--port=0",
+                "--rest_api_port=0",
+                "--file_system_poll_wait_seconds=0.05",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         started = threading.Event()
         self._reader = threading.Thread(target=self._read, args=[started])
         self._reader.start()
         assert started.wait(120)
         (serving,) = (event for event in self.events if event["event"] == "serving")
-        self.rest, self.grpc = ("127.0.0.1", serving["rest_api_port"]), ("127.0.0.1", serving["port"])
-        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel("{}:{}".format(*self.grpc)))
+        self.rest, self.grpc = (
+            ("127.0.0.1", serving["rest_api_port"]),
+            (
+                "127.0.0.1",
+                serving["port"],
+            ),
+        )
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(
+            grpc.insecure_channel("{}:{}".format(*self.grpc))
+        )
 
     def _read(self, started):
         for line in self._process.stderr:
-            self.events.append(json.loads(line) if line.startswith("{") else {"event": line})  # C libraries write there too
+            # C libraries write there too
+            self.events.append(json.loads(line) if line.startswith("{") else {"event": line})
             if self.events[-1]["event"] == "serving":
                 started.set()
 
@@ -87,11 +110,19 @@ class Process:
             self.refusals += 1
         status, answer = answer
         assert status == 200, answer
-        request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([PICTURE])})
+        request = predict_pb2.PredictRequest(
+            inputs={"image_bytes": tf.make_tensor_proto([PICTURE])}
+        )
         request.model_spec.name = "alexnet"
         over_grpc = self.stub.Predict(request, 120).outputs["probabilities"].float_val
-        found = [{version for version, golden in self.golden.items() if np.allclose(given, golden, rtol=1e-4)}
-                 for given in (answer["predictions"][0]["probabilities"], over_grpc)]
+        found = [
+            {
+                version
+                for version, golden in self.golden.items()
+                if np.allclose(given, golden, rtol=1e-4)
+            }
+            for given in (answer["predictions"][0]["probabilities"], over_grpc)
+        ]
         assert all(found), (answer, list(over_grpc))
         return max(found[1])
 
@@ -149,7 +180,7 @@ def test_mutated_pictures(server):
         for _ in range(rng.choice([0, 1, 10])):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         if rng.random() < 0.5:
-            damaged = damaged[:rng.randrange(len(damaged))]
+            damaged = damaged[: rng.randrange(len(damaged))]
         status, answer = server.post({"instances": [b64(damaged)]})
         assert status in (200, 400) and (status == 200 or answer["error"])
         counts[status] = counts.get(status, 0) + 1
@@ -173,8 +204,14 @@ def test_a_bad_picture_among_good_ones_of_others(server):
 
 
 def test_decompression_bombs(server):
-    largest = [picture(7000, "PNG", optimize=True), picture(7000, "JPEG", quality=30), picture(7000, "GIF")] * 2
-    threads = [threading.Thread(target=server.post, args=[{"instances": [b64(bomb)]}]) for bomb in largest]
+    largest = [
+        picture(7000, "PNG", optimize=True),
+        picture(7000, "JPEG", quality=30),
+        picture(7000, "GIF"),
+    ] * 2
+    threads = [
+        threading.Thread(target=server.post, args=[{"instances": [b64(bomb)]}]) for bomb in largest
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -186,7 +223,10 @@ def test_decompression_bombs(server):
             status, answer = server.post({"instances": [b64(bomb)]})
             assert status == 400 and answer["error"]
     assert server.post({"instances": [b64(largest[0])] * 2})[0] == 400
-    print(f"bombs of 49 million pixels, {len(largest)} at once: at most {server.memory(peak=True):.0f} MB")
+    print(
+        f"bombs of 49 million pixels, {len(largest)} at once: at most"
+        f" {server.memory(peak=True):.0f} MB"
+    )
 
 
 def raw(address, data, then=b""):
@@ -206,21 +246,35 @@ def raw(address, data, then=b""):
 def test_bodies_without_end(server):
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n".encode()
     before = server.memory()
-    for declared, chunk in ((b"Content-Length: 1073741824\r\n\r\n", b"[" * 65536),
-                            (b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"[" * 65536 + b"\r\n")):
+    for declared, chunk in (
+        (b"Content-Length: 1073741824\r\n\r\n", b"[" * 65536),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"[" * 65536 + b"\r\n"),
+    ):
         answer = raw(server.rest, head + declared, chunk)
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 413")  # a client that goes on sending may not hear it
-    assert raw(server.rest, head + b"X: " + b"x" * 10**6).startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+        # a client that goes on sending may not hear it
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 413")
+    assert raw(server.rest, head + b"X: " + b"x" * 10**6).startswith(
+        (b"HTTP/1.1 400", b"HTTP/1.1 431")
+    )
     status, answer = server.post(b" " * (32 * 2**20 + 1))
     assert status == 413 and "longer than" in answer["error"]
     print(f"bodies without end: {server.memory() - before:+.0f} MB")
 
 
-@pytest.mark.parametrize("body", [
-    b'{"instances": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", b'{"instances": ' + b'{"a":' * 500_000, b"[" * 10**6,
-    b'{"instances": [' + b"[]," * 10**7 + b"[]]}", b'{"instances": [' + b"9" * 10**6 + b"]}", b"\0" * 10**6,
-    b'{"instances": [' + b'"x",' * 10**6 + b'"x"]}', b'{"signature_name": "images", "instances": [[[[1e999]]]]}'],
-    ids=["lists", "objects", "open", "empty lists", "digits", "zeros", "strings", "infinity"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"instances": ' + b'{"a":' * 500_000,
+        b"[" * 10**6,
+        b'{"instances": [' + b"[]," * 10**7 + b"[]]}",
+        b'{"instances": [' + b"9" * 10**6 + b"]}",
+        b"\0" * 10**6,
+        b'{"instances": [' + b'"x",' * 10**6 + b'"x"]}',
+        b'{"signature_name": "images", "instances": [[[[1e999]]]]}',
+    ],
+    ids=["lists", "objects", "open", "empty lists", "digits", "zeros", "strings", "infinity"],
+)
 def test_hostile_json(server, body):
     status, answer = server.post(body)
     assert status == 400 and len(answer["error"]) < 1000
@@ -228,27 +282,52 @@ def test_hostile_json(server, body):
 
 def test_mutated_json(server):
     rng, counts = random.Random(1), {}
-    original = json.dumps({"signature_name": "serving_default", "instances": [{"image_bytes": b64(picture(20, "PNG"))}]}).encode()
+    original = json.dumps(
+        {
+            "signature_name": "serving_default",
+            "instances": [{"image_bytes": b64(picture(20, "PNG"))}],
+        }
+    ).encode()
     for _ in range(MUTATIONS):
         damaged = bytearray(original)
         for _ in range(rng.choice([1, 3])):
             position = rng.randrange(len(damaged))
-            damaged[position:position + rng.randrange(3)] = bytes(rng.choice(b'{}[]":,\\ 019.eE-ntf\xff\0') for _ in range(2))
+            damaged[position : position + rng.randrange(3)] = bytes(
+                rng.choice(b'{}[]":,\\ 019.eE-ntf\xff\0') for _ in range(2)
+            )
         status, answer = server.post(bytes(damaged))
         assert status in (200, 400) and (status == 200 or answer["error"])
         counts[status] = counts.get(status, 0) + 1
     print(f"{MUTATIONS} mutated bodies: {counts}")
 
 
-@pytest.mark.parametrize("path", [
-    "/v1/models/../../etc/passwd", "/v1/models/%2e%2e%2fetc%2fpasswd", "/v1/models/alexnet/versions/../../x", "//etc/passwd",
-    "/v1/models/alexnet/labels/..%2F..%2Fetc", "/v1/models/%00", "/v1/models/alexnet%0d%0aX: y", "/v1/models/" + "a" * 50_000,
-    "/v1/models/alexnet/versions/" + "9" * 4000, "/monitoring/../../etc/passwd", "/%ff%fe", "/v1/models/;id;$(id)"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/../../etc/passwd",
+        "/v1/models/%2e%2e%2fetc%2fpasswd",
+        "/v1/models/alexnet/versions/../../x",
+        "//etc/passwd",
+        "/v1/models/alexnet/labels/..%2F..%2Fetc",
+        "/v1/models/%00",
+        "/v1/models/alexnet%0d%0aX: y",
+        "/v1/models/" + "a" * 50_000,
+        "/v1/models/alexnet/versions/" + "9" * 4000,
+        "/monitoring/../../etc/passwd",
+        "/%ff%fe",
+        "/v1/models/;id;$(id)",
+    ],
+)
 @pytest.mark.parametrize("suffix", ["", ":predict", "/metadata"])
 def test_tricks_in_paths(server, path, suffix):
     for method in (b"GET", b"POST"):
-        answer = raw(server.rest, method + b" " + (path + suffix).encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                     b"Content-Length: 0\r\n\r\n")
+        answer = raw(
+            server.rest,
+            method
+            + b" "
+            + (path + suffix).encode()
+            + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        )
         assert answer[9:12] in (b"400", b"404") and b"root:" not in answer
 
 
@@ -256,22 +335,39 @@ def test_hostile_grpc(server):
     rng = random.Random(2)
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     for index in range(200):
-        with socket.create_connection(server.grpc, timeout=120) as connection, contextlib.suppress(ConnectionError):
+        with (
+            socket.create_connection(server.grpc, timeout=120) as connection,
+            contextlib.suppress(ConnectionError),
+        ):
             connection.sendall(preface * (index % 2) + rng.randbytes(rng.randrange(1, 5000)))
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(10_000):
                 pass
-    request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([b"x" * (65 * 2**20)])})
+    request = predict_pb2.PredictRequest(
+        inputs={"image_bytes": tf.make_tensor_proto([b"x" * (65 * 2**20)])}
+    )
     request.model_spec.name = "alexnet"
     with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
         server.stub.Predict(request, 120)
-    for dims, values in (([2**40], {}), ([2**31, 2**31, 2**31], {}), ([-1], {}), ([8, 227, 227, 3], {"float_val": [0.0]}),
-                         ([2**62], {"tensor_content": b"xxxx"})):
-        for signature, dtype in (("images", 1), ("serving_default", 7), ("serving_default", 99), ("images", 21)):
+    for dims, values in (
+        ([2**40], {}),
+        ([2**31, 2**31, 2**31], {}),
+        ([-1], {}),
+        ([8, 227, 227, 3], {"float_val": [0.0]}),
+        ([2**62], {"tensor_content": b"xxxx"}),
+    ):
+        for signature, dtype in (
+            ("images", 1),
+            ("serving_default", 7),
+            ("serving_default", 99),
+            ("images", 21),
+        ):
             proto = tensor_pb2.TensorProto(dtype=dtype, **values)
             for dim in dims:
                 proto.tensor_shape.dim.add(size=dim)
-            request = predict_pb2.PredictRequest(inputs={"images" if signature == "images" else "image_bytes": proto})
+            request = predict_pb2.PredictRequest(
+                inputs={"images" if signature == "images" else "image_bytes": proto}
+            )
             request.model_spec.name, request.model_spec.signature_name = "alexnet", signature
             with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
                 server.stub.Predict(request, 120)
@@ -298,14 +394,16 @@ def test_slow_vanishing_and_idle_clients(server):
 
     async def vanish(number):
         _, writer = await asyncio.open_connection(*(server.rest if number % 5 else server.grpc))
-        writer.write(whole[:rng.randrange(len(whole) + 1)] if number % 2 else whole)
+        writer.write(whole[: rng.randrange(len(whole) + 1)] if number % 2 else whole)
         if number % 3:
             writer.transport.abort()
         else:
             writer.close()
 
     async def idle(number):
-        reader, writer = await asyncio.open_connection(*(server.rest if number % 5 else server.grpc))
+        reader, writer = await asyncio.open_connection(
+            *(server.rest if number % 5 else server.grpc)
+        )
         with contextlib.suppress(ConnectionError):
             await reader.read()
         writer.close()
@@ -317,12 +415,18 @@ def test_slow_vanishing_and_idle_clients(server):
             times.append(time.monotonic() - begin)
 
     async def crowd():
-        await asyncio.gather(others(), *(slow(number) for number in range(SLOW)), *(vanish(number) for number in range(VANISHING)),
-                             *(idle(number) for number in range(IDLE)))
+        await asyncio.gather(
+            others(),
+            *(slow(number) for number in range(SLOW)),
+            *(vanish(number) for number in range(VANISHING)),
+            *(idle(number) for number in range(IDLE)),
+        )
 
     asyncio.run(crowd())
-    print(f"{SLOW} slow, {VANISHING} vanishing and {IDLE} idle clients: two predictions took {np.median(times):.3f} s, at most "
-          f"{max(times):.3f} s")
+    print(
+        f"{SLOW} slow, {VANISHING} vanishing and {IDLE} idle clients: two predictions took"
+        f" {np.median(times):.3f} s, at most {max(times):.3f} s"
+    )
 
 
 def test_more_than_the_queue_holds(server):
@@ -351,7 +455,9 @@ def test_versions_come_and_go_under_load(server):
 
     def wait_for(number, event):
         seen = len(server.events)
-        while not any(entry["event"] == event and entry["version"] == number for entry in server.events[seen:]):
+        while not any(
+            entry["event"] == event and entry["version"] == number for entry in server.events[seen:]
+        ):
             assert not stop.wait(0.01)
 
     clients = [threading.Thread(target=ask) for _ in range(4)]
@@ -359,8 +465,14 @@ def test_versions_come_and_go_under_load(server):
         client.start()
     try:
         for number in range(2, 2 + SWITCHES):
-            for file in sorted(path for path in (server.exports / str(1 + number % 2)).rglob("*") if path.is_file()):
-                copy = server.folder / str(number) / file.relative_to(server.exports / str(1 + number % 2))
+            for file in sorted(
+                path for path in (server.exports / str(1 + number % 2)).rglob("*") if path.is_file()
+            ):
+                copy = (
+                    server.folder
+                    / str(number)
+                    / file.relative_to(server.exports / str(1 + number % 2))
+                )
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(file.read_bytes())
                 if number % 5 == 0 and copy.name.startswith("variables.data"):
@@ -375,4 +487,6 @@ def test_versions_come_and_go_under_load(server):
         for client in clients:
             client.join()
     assert versions == {1, 2}
-    print(f"{SWITCHES} versions under load, each fifth damaged; at the end {server.memory():.0f} MB")
+    print(
+        f"{SWITCHES} versions under load, each fifth damaged; at the end {server.memory():.0f} MB"
+    )

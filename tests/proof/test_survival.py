@@ -1,4 +1,6 @@
-"""Training that is killed, stopped and damaged ends with the bits of the training that was left alone."""
+"""Training that is killed, stopped and damaged ends with the bits of the training that was left
+alone.
+"""
 
 import pathlib
 import random
@@ -16,8 +18,15 @@ from alexnet_tf.training.optimizer import SGD2012
 
 KILLS, STOPS, DAMAGES, WORKER_KILLS = 50, 20, 1000, 6
 # A checkpoint of 160 MB every second: many of the kills fall into one.
-ARGUMENTS = ["--image_size=67", "--batch_size=6", "--epochs=20", "--learning_rate=0.002", "--warmup_steps=10", "--deterministic",
-             "--checkpoint_seconds=1"]
+ARGUMENTS = [
+    "--image_size=67",
+    "--batch_size=6",
+    "--epochs=20",
+    "--learning_rate=0.002",
+    "--warmup_steps=10",
+    "--deterministic",
+    "--checkpoint_seconds=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +43,21 @@ def data(tmp_path_factory):
 
 def start(data, model_dir, *more, environment=None):
     return subprocess.Popen(
-        [sys.executable, "-m", "alexnet_tf.train", "--dataset=folder", f"--data_dir={data}", f"--model_dir={model_dir}", *ARGUMENTS,
-         *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        [
+            sys.executable,
+            "-m",
+            "alexnet_tf.train",
+            "--dataset=folder",
+            f"--data_dir={data}",
+            f"--model_dir={model_dir}",
+            *ARGUMENTS,
+            *more,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
 
 
 def finished(process):
@@ -45,8 +67,14 @@ def finished(process):
 
 def result(model_dir):
     """The bits of weights and velocities, and of the lines after each epoch."""
-    newest = pathlib.Path(model_dir) / "checkpoints" / f"step-{checkpoints.newest_step(model_dir):08d}"
-    log = [line for line in (pathlib.Path(model_dir) / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+    newest = (
+        pathlib.Path(model_dir) / "checkpoints" / f"step-{checkpoints.newest_step(model_dir):08d}"
+    )
+    log = [
+        line
+        for line in (pathlib.Path(model_dir) / "metrics.jsonl").read_text().splitlines()
+        if '"loss"' in line
+    ]
     sums = (newest / "SHA256SUMS").read_text().splitlines()
     return newest.name, [line for line in sums if ".npz" in line], log
 
@@ -60,8 +88,9 @@ def undisturbed(data, tmp_path_factory):
 
 
 def through(data, model_dir, moment, interrupt):
-    """Trains to the end, through interruptions: after `moment()` seconds, unless it is None, `interrupt(process)` ends the
-    process and says whether there is anything left to train."""
+    """Trains to the end, through interruptions: after `moment()` seconds, unless it is None,
+    `interrupt(process)` ends the process and says whether there is anything left to train.
+    """
     while True:
         process = start(data, model_dir)
         try:
@@ -87,10 +116,21 @@ def test_killed_at_any_moment(data, undisturbed, tmp_path):
 
     while kills < KILLS:
         model_dir, runs = tmp_path / str(runs), runs + 1
-        assert through(data, model_dir, lambda: rng.uniform(seconds / 4, seconds) if kills < KILLS else None, kill) == expected
+        assert (
+            through(
+                data,
+                model_dir,
+                lambda: rng.uniform(seconds / 4, seconds) if kills < KILLS else None,
+                kill,
+            )
+            == expected
+        )
         assert not list(model_dir.glob("checkpoints/.step-*"))
     assert in_saves > 0
-    print(f"{kills} kills, {in_saves} of them inside a save, in {runs} trainings: the bits of the undisturbed one")
+    print(
+        f"{kills} kills, {in_saves} of them inside a save, in {runs} trainings: the bits of the"
+        " undisturbed one"
+    )
 
 
 def test_stopped_by_sigterm(data, undisturbed, tmp_path):
@@ -102,7 +142,8 @@ def test_stopped_by_sigterm(data, undisturbed, tmp_path):
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate()
         assert process.returncode in (0, 143, -signal.SIGTERM), output[-2000:]
-        early += process.returncode == -signal.SIGTERM  # before the loop: there is nothing to save yet
+        # before the loop: there is nothing to save yet
+        early += process.returncode == -signal.SIGTERM
         if process.returncode:
             stops += 1
             assert process.returncode < 0 or "stopped by SIGTERM after step" in output
@@ -110,14 +151,27 @@ def test_stopped_by_sigterm(data, undisturbed, tmp_path):
 
     while stops < STOPS:
         model_dir, runs = tmp_path / str(runs), runs + 1
-        assert through(data, model_dir, lambda: rng.uniform(seconds / 3, seconds) if stops < STOPS else None, stop) == expected
+        assert (
+            through(
+                data,
+                model_dir,
+                lambda: rng.uniform(seconds / 3, seconds) if stops < STOPS else None,
+                stop,
+            )
+            == expected
+        )
     assert early < stops
-    print(f"{stops} SIGTERMs, {early} of them before the first step, in {runs} trainings: the bits of the undisturbed one")
+    print(
+        f"{stops} SIGTERMs, {early} of them before the first step, in {runs} trainings: the bits of"
+        " the undisturbed one"
+    )
 
 
 def test_damaged_checkpoints_are_never_taken(tmp_path):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(30, name="fc1"), keras.layers.Dense(5, name="fc2")])
+    model = keras.Sequential(
+        [keras.Input((20,)), keras.layers.Dense(30, name="fc1"), keras.layers.Dense(5, name="fc2")]
+    )
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
     contents = {}
@@ -138,9 +192,11 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
             damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         elif how == "bytes":
             position = rng.randrange(len(whole))
-            damaged[position:position + 16] = bytes(255 - byte for byte in whole[position:position + 16])
+            damaged[position : position + 16] = bytes(
+                255 - byte for byte in whole[position : position + 16]
+            )
         elif how == "truncated":
-            damaged = whole[:rng.randrange(len(whole))]
+            damaged = whole[: rng.randrange(len(whole))]
         elif how == "longer":
             damaged += bytes(rng.randrange(1, 100))
         elif how == "older":
@@ -150,7 +206,10 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
         path.unlink() if how == "missing" else path.write_bytes(damaged)
         told = []
         state = checkpoints.restore(tmp_path, model, optimizer, told.append)
-        assert state["step"] == 5 and len(told) == 1 and "step-00000010 is damaged" in told[0], (name, how)
+        assert state["step"] == 5 and len(told) == 1 and "step-00000010 is damaged" in told[0], (
+            name,
+            how,
+        )
         path.write_bytes(whole)
     assert checkpoints.restore(tmp_path, model, optimizer)["step"] == 10
     print(f"{DAMAGES} damaged checkpoints, none taken: {counts}")
@@ -158,8 +217,10 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
 
 def test_a_lost_worker_ends_the_job_and_the_job_goes_on(data, tmp_path, worker_environments):
     def job(model_dir):
-        return [start(data, model_dir, "--distribution=multi_worker", environment=environment)
-                for environment in worker_environments()]
+        return [
+            start(data, model_dir, "--distribution=multi_worker", environment=environment)
+            for environment in worker_environments()
+        ]
 
     begin = time.monotonic()
     for worker in job(tmp_path / "whole"):
@@ -182,18 +243,25 @@ def test_a_lost_worker_ends_the_job_and_the_job_goes_on(data, tmp_path, worker_e
                     waits.append(time.monotonic() - begin)
                     kills += 1
                     told = "start all workers again" in output
-                    assert (survivor.returncode, told) in ((75, True), (0, False)), output[-2000:]  # 0: it was done already
+                    # 0: it was done already
+                    assert (survivor.returncode, told) in ((75, True), (0, False)), output[-2000:]
                 else:
                     victim.send_signal(signal.SIGTERM)
                     outputs = [worker.communicate()[0] for worker in workers]
                     statuses = [worker.returncode for worker in workers]
-                    # The signal may also end a worker that has trained to the end and is about to leave.
-                    assert sorted(statuses) in ([143, 143], [0, 0], [-signal.SIGTERM, 0]), (statuses, outputs)
+                    # The signal may also end a worker that has trained to the end and is about to
+                    # leave.
+                    assert sorted(statuses) in ([143, 143], [0, 0], [-signal.SIGTERM, 0]), (
+                        statuses,
+                        outputs,
+                    )
                     stops += 1
                 continue
             for worker in workers:
                 finished(worker)
             break
         assert result(model_dir) == expected
-    print(f"{kills} workers killed, the other ended after at most {max(waits):.1f} s; {stops} SIGTERMs to one of them; in {runs} "
-          "trainings the bits of the undisturbed one")
+    print(
+        f"{kills} workers killed, the other ended after at most {max(waits):.1f} s; {stops}"
+        f" SIGTERMs to one of them; in {runs} trainings the bits of the undisturbed one"
+    )

@@ -1,5 +1,6 @@
-"""Weights files in the formats of others, with random weights, imported and compared layer by layer with who wrote the format:
-OpenCV's DNN module executes the caffemodel, PyTorch its .pth; and a great many damaged and hostile files.
+"""Weights files in the formats of others, with random weights, imported and compared layer by layer
+with who wrote the format: OpenCV's DNN module executes the caffemodel, PyTorch its .pth; and a
+great many damaged and hostile files.
 """
 
 import json
@@ -17,9 +18,23 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import formats, published
 
-# Our layers whose outputs are Caffe's blobs; the towers' outputs stand one behind the other in a blob.
-_BLOBS = {"conv1": "conv1", "norm1": "lrn1", "pool1": "pool1", "conv2": "conv2", "norm2": "lrn2", "pool2": "pool2",
-          "relu3": "conv3", "relu4": "conv4", "relu5": "conv5", "pool5": "pool5", "relu6": "fc6", "relu7": "fc7", "fc8": "fc8"}
+# Our layers whose outputs are Caffe's blobs; the towers' outputs stand one behind the other in a
+# blob.
+_BLOBS = {
+    "conv1": "conv1",
+    "norm1": "lrn1",
+    "pool1": "pool1",
+    "conv2": "conv2",
+    "norm2": "lrn2",
+    "pool2": "pool2",
+    "relu3": "conv3",
+    "relu4": "conv4",
+    "relu5": "conv5",
+    "pool5": "pool5",
+    "relu6": "fc6",
+    "relu7": "fc7",
+    "fc8": "fc8",
+}
 
 _OPENCV = """
 import cv2
@@ -80,9 +95,19 @@ torch.save(state, folder + "/before.pth", _use_new_zipfile_serialization=False)
 safetensors.torch.save_file(state, folder + "/alexnet.safetensors")
 answer["version"] = np.array(torch.__version__)
 """
-_TORCH_LAYERS = {"features.1": "conv1", "features.2": "pool1", "features.4": "conv2", "features.5": "pool2", "features.7": "conv3",
-                 "features.9": "conv4", "features.11": "conv5", "features.12": "pool5", "classifier.2": "fc6",
-                 "classifier.5": "fc7", "classifier.6": "fc8"}
+_TORCH_LAYERS = {
+    "features.1": "conv1",
+    "features.2": "pool1",
+    "features.4": "conv2",
+    "features.5": "pool2",
+    "features.7": "conv3",
+    "features.9": "conv4",
+    "features.11": "conv5",
+    "features.12": "pool5",
+    "classifier.2": "fc6",
+    "classifier.5": "fc7",
+    "classifier.6": "fc8",
+}
 
 _NUMPY = """
 layers = np.load(str(arrays["path"]), allow_pickle=True, encoding="latin1").item()
@@ -93,40 +118,80 @@ for layer, pair in layers.items():
 
 def random_caffe_weights(rng):
     """Kernels and biases in Caffe's layout, for input of some tens."""
-    shapes = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (384, 192, 3, 3),
-              "conv5": (256, 192, 3, 3), "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (1000, 4096)}
-    scales = {layer: (0.5 if layer == "conv1" else 1.4) / math.prod(shape[1:]) ** 0.5 for layer, shape in shapes.items()}
-    return {layer: [rng.standard_normal(shape, np.float32) * scales[layer], rng.standard_normal(shape[0], np.float32)]
-            for layer, shape in shapes.items()}
+    shapes = {
+        "conv1": (96, 3, 11, 11),
+        "conv2": (256, 48, 5, 5),
+        "conv3": (384, 256, 3, 3),
+        "conv4": (384, 192, 3, 3),
+        "conv5": (256, 192, 3, 3),
+        "fc6": (4096, 9216),
+        "fc7": (4096, 4096),
+        "fc8": (1000, 4096),
+    }
+    scales = {
+        layer: (0.5 if layer == "conv1" else 1.4) / math.prod(shape[1:]) ** 0.5
+        for layer, shape in shapes.items()
+    }
+    return {
+        layer: [
+            rng.standard_normal(shape, np.float32) * scales[layer],
+            rng.standard_normal(shape[0], np.float32),
+        ]
+        for layer, shape in shapes.items()
+    }
 
 
 def prototxt(layers):
     lines = ['name: "AlexNet"', 'input: "data"', "input_shape { dim: 2 dim: 3 dim: 227 dim: 227 }"]
-    lines += [f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{name}" {parameters} }}'
-              for name, kind, bottom, parameters in layers]
+    lines += [
+        f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{name}" {parameters} }}'
+        for name, kind, bottom, parameters in layers
+    ]
     return "\n".join(lines).encode()
 
 
 def imported(path, folder, run):
     """(variant, model, Preprocessing) of what tools/import_weights.py makes of the file."""
     stated = ["--variant=caffe"] * (path.suffix == ".npy")
-    run(weights_files.ROOT / "tools/import_weights.py", f"--source={path}", "--output=ours.npz", *stated, cwd=folder)
+    run(
+        weights_files.ROOT / "tools/import_weights.py",
+        f"--source={path}",
+        "--output=ours.npz",
+        *stated,
+        cwd=folder,
+    )
     model, settings, _ = checkpoints.load_model(folder / "ours.npz")
     return settings["variant"], model, Preprocessing(**settings["preprocessing"])
 
 
 def outputs(model, images, pixels, names):
-    """{name: output} of the layers called `names`: both towers one behind the other, channels first."""
+    """{name:
+
+    output} of the layers called `names`: both towers one behind the other, channels first.
+    """
     there = {layer.name for layer in model.layers}
     layers = [name + tower for name in names for tower in ("a", "b", "") if name + tower in there]
     see = keras.Model(model.input, [model.get_layer(name).output for name in layers])
     found = dict(zip(layers, see.predict_on_batch(preprocessing.to_network_input(images, pixels))))
-    joined = {name: found[name] if name in found else np.concatenate([found[name + "a"], found[name + "b"]], -1) for name in names}
-    return {name: output.transpose(0, 3, 1, 2) if output.ndim == 4 else output for name, output in joined.items()}
+    joined = {
+        name: (
+            found[name]
+            if name in found
+            else np.concatenate([found[name + "a"], found[name + "b"]], -1)
+        )
+        for name in names
+    }
+    return {
+        name: output.transpose(0, 3, 1, 2) if output.ndim == 4 else output
+        for name, output in joined.items()
+    }
 
 
 def largest_difference(ours, theirs, pairs, bound=1e-4):
-    """Of any output, as a share of its largest value, over {their name: our name}; below `bound`."""
+    """Of any output, as a share of its largest value, over {their name:
+
+    our name}; below `bound`.
+    """
     differences = {}
     for their_name, name in pairs.items():
         answer, expected = ours[name], theirs[their_name]
@@ -146,16 +211,26 @@ def test_caffe(rng, witness, run, tmp_path, variant, old):
     (tmp_path / "net.caffemodel").write_bytes(content)
     images = rng.integers(0, 256, (2, 227, 227, 3)).astype(np.uint8)
     bgr = images[..., ::-1] - np.array(published.CAFFE_MEAN[::-1], np.float32)
-    theirs = witness(_OPENCV, prototxt=np.frombuffer(prototxt(layers), np.uint8), model=np.frombuffer(content, np.uint8),
-                     images=bgr.transpose(0, 3, 1, 2), blobs=np.array(list(_BLOBS)))
+    theirs = witness(
+        _OPENCV,
+        prototxt=np.frombuffer(prototxt(layers), np.uint8),
+        model=np.frombuffer(content, np.uint8),
+        images=bgr.transpose(0, 3, 1, 2),
+        blobs=np.array(list(_BLOBS)),
+    )
     recognised, model, pixels = imported(tmp_path / "net.caffemodel", tmp_path, run)
     assert recognised == variant
     worst = largest_difference(outputs(model, images, pixels, _BLOBS.values()), theirs, _BLOBS)
-    print(f"OpenCV {theirs['version']}, {variant}{' as of 2014' * old}: {len(_BLOBS)} blobs, largest difference {worst:.1e}")
+    print(
+        f"OpenCV {theirs['version']}, {variant}{' as of 2014' * old}: {len(_BLOBS)} blobs, largest"
+        f" difference {worst:.1e}"
+    )
 
 
 def test_toronto(rng, witness, tmp_path):
-    """Python 2's file is what NumPy takes it for, and equals, imported, the same weights in a caffemodel."""
+    """Python 2's file is what NumPy takes it for, and equals, imported, the same weights in a
+    caffemodel.
+    """
     weights = random_caffe_weights(rng)
     content = weights_files.caffemodel(weights_files.caffe_layers(), weights)
     expected = published.convert(formats.parse(content, "c"), "c")
@@ -163,7 +238,10 @@ def test_toronto(rng, witness, tmp_path):
     for layer, (kernel, bias) in weights.items():
         if layer == "fc6":
             kernel = kernel.reshape(4096, 256, 6, 6).transpose(0, 2, 3, 1).reshape(4096, 9216)
-        theirs[layer] = [np.ascontiguousarray(kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T), bias]
+        theirs[layer] = [
+            np.ascontiguousarray(kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T),
+            bias,
+        ]
     (tmp_path / "python2.npy").write_bytes(weights_files.python2_npy(theirs))
     np.save(tmp_path / "python3.npy", theirs, allow_pickle=True)
     for name in ("python2.npy", "python3.npy"):
@@ -174,24 +252,50 @@ def test_toronto(rng, witness, tmp_path):
         found = published.convert(weights, name, published.Stated("caffe"))
         assert (found.variant, found.preprocessing) == (expected.variant, expected.preprocessing)
         assert found.arrays.keys() == expected.arrays.keys()
-        assert all(np.array_equal(found.arrays[key], array) for key, array in expected.arrays.items())
+        assert all(
+            np.array_equal(found.arrays[key], array) for key, array in expected.arrays.items()
+        )
 
 
 def test_pytorch(rng, witness, run, tmp_path):
     images = rng.integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
     theirs = witness(_PYTORCH, images=images, folder=np.array(str(tmp_path)))
-    for file in ("now.pth", "training.pth", "before.pth", "alexnet.safetensors", "beside.pth", "moved.pth", "half.pth"):
+    for file in (
+        "now.pth",
+        "training.pth",
+        "before.pth",
+        "alexnet.safetensors",
+        "beside.pth",
+        "moved.pth",
+        "half.pth",
+    ):
         recognised, model, pixels = imported(tmp_path / file, tmp_path, run)
         assert recognised == "one_weird_trick"
-        worst = largest_difference(outputs(model, images, pixels, _TORCH_LAYERS.values()), theirs, _TORCH_LAYERS,
-                                   0.05 if file == "half.pth" else 1e-4)  # bfloat16 has 8 bits
-        print(f"PyTorch {theirs['version']}, {file}: {len(_TORCH_LAYERS)} outputs, largest difference {worst:.1e}")
-    line = run(weights_files.ROOT / "tools/import_weights.py", f"--source={tmp_path}/module.pth", "--output=no.npz", cwd=tmp_path,
-               status=2)
-    assert "a whole object of the class torch.nn.modules.module.Module" in line and "save model.state_dict()" in line
+        worst = largest_difference(
+            outputs(model, images, pixels, _TORCH_LAYERS.values()),
+            theirs,
+            _TORCH_LAYERS,
+            0.05 if file == "half.pth" else 1e-4,
+        )  # bfloat16 has 8 bits
+        print(
+            f"PyTorch {theirs['version']}, {file}: {len(_TORCH_LAYERS)} outputs, largest difference"
+            f" {worst:.1e}"
+        )
+    line = run(
+        weights_files.ROOT / "tools/import_weights.py",
+        f"--source={tmp_path}/module.pth",
+        "--output=no.npz",
+        cwd=tmp_path,
+        status=2,
+    )
+    assert (
+        "a whole object of the class torch.nn.modules.module.Module" in line
+        and "save model.state_dict()" in line
+    )
 
 
-# Reads damaged files in a process that may take 256 MB and 20 minutes of processor, and reports what Python audits meanwhile.
+# Reads damaged files in a process that may take 256 MB and 20 minutes of processor, and reports
+# what Python audits meanwhile.
 _READ_DAMAGED = """
 import codecs, collections, json, re, resource, sys
 sys.path[:0] = sys.argv[1:3]
@@ -234,7 +338,9 @@ print(json.dumps({"counts": counts, "events": events, "peak": peak}))
 def test_damaged_and_hostile_files(tmp_path):
     seed, files = 2012, 20_000
     arguments = [weights_files.ROOT, weights_files.ROOT / "tests", tmp_path / "canary", seed, files]
-    result = subprocess.run([sys.executable, "-c", _READ_DAMAGED, *map(str, arguments)], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", _READ_DAMAGED, *map(str, arguments)], capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     told = json.loads(result.stdout)
     assert list(tmp_path.iterdir()) == []
@@ -244,5 +350,11 @@ def test_damaged_and_hostile_files(tmp_path):
         assert sum(counts.values()) == files
         if name in ("npz", "pth"):  # archives have checksums of their members
             assert "other numbers" not in counts
-        print(f"{name}, seed {seed}: {', '.join(f'{count} {what}' for what, count in sorted(counts.items()))}")
-    print(f"{len(told['counts'])} formats, {files} damaged files each: no code run, peak of the process {told['peak']:.0f} MB")
+        print(
+            f"{name}, seed {seed}:"
+            f" {', '.join(f'{count} {what}' for what, count in sorted(counts.items()))}"
+        )
+    print(
+        f"{len(told['counts'])} formats, {files} damaged files each: no code run, peak of the"
+        f" process {told['peak']:.0f} MB"
+    )

@@ -1,4 +1,7 @@
-"""One picture at a time: `.tflite` files of every precision beside PyTorch and ONNX Runtime on the same weights."""
+"""One picture at a time:
+
+`.tflite` files of every precision beside PyTorch and ONNX Runtime on the same weights.
+"""
 
 import json
 import pathlib
@@ -15,10 +18,24 @@ from alexnet_tf.commands.benchmarks.timing import ELSEWHERE, FLAGS, ROUNDS, chec
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 
-_TFLITE = flags.DEFINE_list("tflite", [], "Files that tools/convert_tflite.py wrote, the float32 one first.", flag_values=FLAGS)
-_SAVED_MODEL = flags.DEFINE_string("saved_model", None, "The version that they were made from, for --witness_python.", flag_values=FLAGS)
+_TFLITE = flags.DEFINE_list(
+    "tflite",
+    [],
+    "Files that tools/convert_tflite.py wrote, the float32 one first.",
+    flag_values=FLAGS,
+)
+_SAVED_MODEL = flags.DEFINE_string(
+    "saved_model",
+    None,
+    "The version that they were made from, for --witness_python.",
+    flag_values=FLAGS,
+)
 _WITNESS_PYTHON = flags.DEFINE_string(
-    "witness_python", None, "A Python that has PyTorch and ONNX Runtime, for instance .venv-proof/bin/python.", flag_values=FLAGS)
+    "witness_python",
+    None,
+    "A Python that has PyTorch and ONNX Runtime, for instance .venv-proof/bin/python.",
+    flag_values=FLAGS,
+)
 
 
 def figures():
@@ -27,12 +44,19 @@ def figures():
     if not _TFLITE.value:
         raise UserError("--part=inference times files; pass --tflite=none.tflite,int8.tflite,...")
     first = artifacts.Tflite(_read(_TFLITE.value[0]), _TFLITE.value[0])
-    pixels = json.dumps([1, first.pixels.image_size, first.pixels.image_size, first.pixels.channels]), json.dumps(first.pixels.mean)
+    pixels = (
+        json.dumps([1, first.pixels.image_size, first.pixels.image_size, first.pixels.channels]),
+        json.dumps(first.pixels.mean),
+    )
     models = {path: (sys.executable, "tflite", path) for path in _TFLITE.value}
     with tempfile.TemporaryDirectory() as folder:
         if _WITNESS_PYTHON.value:
             models |= _witness(first, pathlib.Path(folder) / "weights.npz")
-        return {name: text for threads in (1, 2) for name, text in _in_turn(models, threads, pixels).items()}
+        return {
+            name: text
+            for threads in (1, 2)
+            for name, text in _in_turn(models, threads, pixels).items()
+        }
 
 
 def _read(path):
@@ -43,13 +67,18 @@ def _read(path):
 
 
 def _in_turn(models, threads, pixels):
-    """One picture of each model a round, so that a machine that slows down slows them all; others wait for their turn."""
+    """One picture of each model a round, so that a machine that slows down slows them all; others
+    wait for their turn.
+    """
     workers, loads = {}, {}
     try:
         for name, (python, kind, path) in models.items():
             workers[name] = subprocess.Popen(
-                [python, "-P", ELSEWHERE / "one_picture.py", kind, path, str(threads), *pixels], text=True, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE)
+                [python, "-P", ELSEWHERE / "one_picture.py", kind, path, str(threads), *pixels],
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
             loads[name] = json.loads(_line(workers[name]))
         seconds = {name: [] for name in models}
         for _ in range(ROUNDS.value):
@@ -66,10 +95,15 @@ def _in_turn(models, threads, pixels):
     reference, wanted = next(iter(medians.values())), next(iter(loads.values()))["probabilities"]
     figures = {}
     for name, median in medians.items():
-        load, difference = loads[name], np.abs(np.subtract(loads[name]["probabilities"], wanted)).max()
+        load, difference = (
+            loads[name],
+            np.abs(np.subtract(loads[name]["probabilities"], wanted)).max(),
+        )
         figures[f"{name}, {threads} thread{'s' * (threads > 1)}"] = (
-            f"{1e3 * median:.1f} ms, {reference / median:.2f} of the first's rate; loads in {load['load']:.2f} s, "
-            f"{load['memory']:.0f} MB; probabilities within {difference:.1e} of the first's")
+            f"{1e3 * median:.1f} ms, {reference / median:.2f} of the first's rate; loads in"
+            f" {load['load']:.2f} s, {load['memory']:.0f} MB; probabilities within {difference:.1e}"
+            " of the first's"
+        )
     return figures
 
 
@@ -77,16 +111,32 @@ def _line(worker):
     """The next line of a worker. Raises UserError if it has ended instead."""
     line = worker.stdout.readline()
     if not line:
-        raise UserError(f"{worker.args[3]} ({worker.args[4]}) does not run under {worker.args[0]}: status {worker.wait()}.")
+        raise UserError(
+            f"{worker.args[3]} ({worker.args[4]}) does not run under {worker.args[0]}: status"
+            f" {worker.wait()}."
+        )
     return line
 
 
 def _witness(first, weights):
     """PyTorch and ONNX Runtime over the same weights, which are written to the .npz file `weights`."""
-    if not _SAVED_MODEL.value or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"] != first.manifest["weights_sha256"]:
-        raise UserError("--witness_python needs --saved_model, the version that the .tflite files were made from.")
+    if (
+        not _SAVED_MODEL.value
+        or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"]
+        != first.manifest["weights_sha256"]
+    ):
+        raise UserError(
+            "--witness_python needs --saved_model, the version that the .tflite files were made"
+            " from."
+        )
     if first.manifest["variant"] != "paper":
         raise UserError("--witness_python knows the variant paper alone.")
     loaded = tf.saved_model.load(_SAVED_MODEL.value)
-    np.savez(weights, **{name: variable.numpy() for name, variable in artifacts.variables(loaded).items()})
-    return {name: (_WITNESS_PYTHON.value, kind, str(weights)) for name, kind in (("PyTorch", "pytorch"), ("ONNX Runtime", "onnx"))}
+    np.savez(
+        weights,
+        **{name: variable.numpy() for name, variable in artifacts.variables(loaded).items()},
+    )
+    return {
+        name: (_WITNESS_PYTHON.value, kind, str(weights))
+        for name, kind in (("PyTorch", "pytorch"), ("ONNX Runtime", "onnx"))
+    }

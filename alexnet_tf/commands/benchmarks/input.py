@@ -1,8 +1,10 @@
-"""Pictures per second of the training input alone, beside libjpeg-turbo that does nothing but decode, and PyTorch's loader.
+"""Pictures per second of the training input alone, beside libjpeg-turbo that does nothing but
+decode, and PyTorch's loader.
 
     python tools/benchmark.py --part=input --dataset=folder --data_dir=pictures --jpeg_python=.venv-proof/bin/python
 
-Counted are seconds of CPU for a picture, which other work on the machine disturbs less, and pictures per second.
+Counted are seconds of CPU for a picture, which other work on the machine disturbs less, and
+pictures per second.
 """
 
 import pathlib
@@ -16,23 +18,42 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import preprocessing
-from alexnet_tf.commands.benchmarks.timing import DATA_DIR, DATASET, FLAGS, ROUNDS, check_python, elsewhere
+from alexnet_tf.commands.benchmarks.timing import (
+    DATA_DIR,
+    DATASET,
+    FLAGS,
+    ROUNDS,
+    check_python,
+    elsewhere,
+)
 from alexnet_tf.data import datasets, pipeline, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
 _BATCH = 64
 _JPEG_PYTHON = flags.DEFINE_string(
-    "jpeg_python", None, "A Python that has simplejpeg, Pillow and PyTorch: times libjpeg-turbo and PyTorch's loader there.", flag_values=FLAGS)
-_RECORDS = flags.DEFINE_list("records", [], "Times the input from that many records too, such as 1000,1000000: the pictures over "
-                             "and over.", flag_values=FLAGS)
+    "jpeg_python",
+    None,
+    "A Python that has simplejpeg, Pillow and PyTorch: times libjpeg-turbo and PyTorch's loader"
+    " there.",
+    flag_values=FLAGS,
+)
+_RECORDS = flags.DEFINE_list(
+    "records",
+    [],
+    "Times the input from that many records too, such as 1000,1000000: the pictures over and over.",
+    flag_values=FLAGS,
+)
 
 
 def figures():
     """Figures of the input, by name, as text."""
     check_python("jpeg_python", _JPEG_PYTHON.value)
     if not all(count.isdecimal() and int(count) >= _BATCH for count in _RECORDS.value):
-        raise UserError(f"--records={','.join(_RECORDS.value)}: numbers of {_BATCH} or more, with commas between.")
+        raise UserError(
+            f"--records={','.join(_RECORDS.value)}: numbers of {_BATCH} or more, with commas"
+            " between."
+        )
     split = datasets.open_dataset(DATASET.value, DATA_DIR.value).train
     pixels = Preprocessing(227, 256, 3, (0.0,) * 3, 1.0)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,20 +64,36 @@ def figures():
         others = {}
         for _ in range(ROUNDS.value):
             for kind, files in kinds.items():
-                batches = pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way=pipeline.Way.JPEG)
+                batches = pipeline.training_batches(
+                    _split_of(files), pixels, _BATCH, 0, way=pipeline.Way.JPEG
+                )
                 rates[kind].append(_time(batches, len(files)))
                 if _JPEG_PYTHON.value:
-                    for what, figure in elsewhere("input", "jpeg_python", _JPEG_PYTHON.value, *files).items():
+                    for what, figure in elsewhere(
+                        "input", "jpeg_python", _JPEG_PYTHON.value, *files
+                    ).items():
                         others.setdefault(f"{what}, {kind}", []).append(figure)
         answer = {kind: _line(values) for kind, values in (rates | others).items()}
-        cpu = {kind: statistics.median(value[1] for value in values) for kind, values in (rates | others).items()}
-        answer["stored against originals"] = f"{cpu['originals'] / cpu['stored at 256 x 256']:.2f} times"
+        cpu = {
+            kind: statistics.median(value[1] for value in values)
+            for kind, values in (rates | others).items()
+        }
+        answer["stored against originals"] = (
+            f"{cpu['originals'] / cpu['stored at 256 x 256']:.2f} times"
+        )
         for kind in kinds if _JPEG_PYTHON.value else ():
-            answer[f"{kind} against libjpeg-turbo"] = f"{cpu[f'libjpeg-turbo, {kind}'] / cpu[kind]:.2f} times"
+            answer[f"{kind} against libjpeg-turbo"] = (
+                f"{cpu[f'libjpeg-turbo, {kind}'] / cpu[kind]:.2f} times"
+            )
             answer[f"{kind} against PyTorch"] = f"{cpu[f'PyTorch, {kind}'] / cpu[kind]:.2f} times"
         for count in map(int, _RECORDS.value):
             files = [stored[index % len(stored)] for index in range(count)]
-            value = _time(pipeline.training_batches(_split_of(files), pixels, _BATCH, 0, way=pipeline.Way.JPEG), 2000)
+            value = _time(
+                pipeline.training_batches(
+                    _split_of(files), pixels, _BATCH, 0, way=pipeline.Way.JPEG
+                ),
+                2000,
+            )
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             answer[f"{count} records"] = f"{_line([value])}; memory so far {memory:.2f} GB at most"
     return answer
@@ -64,7 +101,9 @@ def figures():
 
 def _stored(picture):
     """The picture as the 2012 pipeline stored it: 256 x 256, as JPEG."""
-    square = preprocessing.central_crop(preprocessing.decode(picture), Preprocessing(256, 256, 3, (0.0,) * 3, 1.0))
+    square = preprocessing.central_crop(
+        preprocessing.decode(picture), Preprocessing(256, 256, 3, (0.0,) * 3, 1.0)
+    )
     return tf.io.encode_jpeg(square, quality=90).numpy()
 
 
@@ -74,16 +113,22 @@ def _write(split, folder, change, most=500):
     names = []
     for number, record in enumerate(split.read(tf.constant(0, tf.int64)).take(most)):
         if not tf.io.is_jpeg(record["image"]):
-            raise UserError(f"{split.name_of(int(record['picture']))} is no JPEG; JPEGs are what is timed.")
+            raise UserError(
+                f"{split.name_of(int(record['picture']))} is no JPEG; JPEGs are what is timed."
+            )
         names.append(str(folder / f"{number}.jpg"))
         pathlib.Path(names[-1]).write_bytes(change(record["image"].numpy()))
     if len(names) < _BATCH:
-        raise UserError(f"--data_dir has {len(names)} training pictures; at least {_BATCH} are timed.")
+        raise UserError(
+            f"--data_dir has {len(names)} training pictures; at least {_BATCH} are timed."
+        )
     return names
 
 
 def _split_of(files):
-    return splits.split_of_files("timed", np.array([file.encode() for file in files], object), np.zeros(len(files), np.int64))
+    return splits.split_of_files(
+        "timed", np.array([file.encode() for file in files], object), np.zeros(len(files), np.int64)
+    )
 
 
 def _time(batches, pictures):
@@ -95,7 +140,10 @@ def _time(batches, pictures):
     begin, cpu = time.perf_counter(), time.process_time()
     for _ in range(count):
         next(batches)
-    return tuple(seconds / count / _BATCH for seconds in (time.perf_counter() - begin, time.process_time() - cpu))
+    return tuple(
+        seconds / count / _BATCH
+        for seconds in (time.perf_counter() - begin, time.process_time() - cpu)
+    )
 
 
 def _line(values):

@@ -1,4 +1,7 @@
-"""tools/serve.py against the bare model: throughput, latency, overload, memory; on loopback, with this process as the clients."""
+"""tools/serve.py against the bare model:
+
+throughput, latency, overload, memory; on loopback, with this process as the clients.
+"""
 
 import asyncio
 import base64
@@ -23,10 +26,22 @@ from alexnet_tf.commands.benchmarks.timing import FLAGS
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
 
-_SERVED_MODEL = flags.DEFINE_string("served_model", "saved_models/alexnet", "serving: the folder that holds the versions.", flag_values=FLAGS)
-_SERVED_SECONDS = flags.DEFINE_float("served_seconds", 10, "serving: length of each measurement.", lower_bound=0.5, flag_values=FLAGS)
+_SERVED_MODEL = flags.DEFINE_string(
+    "served_model",
+    "saved_models/alexnet",
+    "serving: the folder that holds the versions.",
+    flag_values=FLAGS,
+)
+_SERVED_SECONDS = flags.DEFINE_float(
+    "served_seconds", 10, "serving: length of each measurement.", lower_bound=0.5, flag_values=FLAGS
+)
 _SERVED_REQUESTS = flags.DEFINE_integer(
-    "served_requests", 0, "serving: so many requests more, over which the server's memory is watched; a small model will do.", flag_values=FLAGS)
+    "served_requests",
+    0,
+    "serving: so many requests more, over which the server's memory is watched; a small model"
+    " will do.",
+    flag_values=FLAGS,
+)
 
 _ROUNDS = 3
 _CLIENTS = 96  # that each wait for an answer before they ask again: two batches run, one fills
@@ -34,31 +49,44 @@ _CLIENTS = 96  # that each wait for an answer before they ask again: two batches
 
 def figures():
     """Figures of serving, by name, as text."""
-    versions = [path for path in pathlib.Path(_SERVED_MODEL.value).glob("*") if path.name.isdecimal()]
+    versions = [
+        path for path in pathlib.Path(_SERVED_MODEL.value).glob("*") if path.name.isdecimal()
+    ]
     if not versions:
-        raise UserError(f"--served_model={_SERVED_MODEL.value} holds no version; pass the folder that holds the versions.")
+        raise UserError(
+            f"--served_model={_SERVED_MODEL.value} holds no version; pass the folder that holds the"
+            " versions."
+        )
     version = max(versions, key=lambda path: int(path.name))
     bare = tf.saved_model.load(str(version)).signatures[versions.DEFAULT_SIGNATURE]
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
-        return asyncio.run(_figures(bare, versions.allowed_batch_sizes(version), pictures, address, port))
+        return asyncio.run(
+            _figures(bare, versions.allowed_batch_sizes(version), pictures, address, port)
+        )
 
 
 async def _figures(bare, sizes, pictures, address, port):
     seconds = _SERVED_SECONDS.value
     rest = [_rest_request(picture) for picture in pictures]
     rpcs = [_rpc_request(picture) for picture in pictures]
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.aio.insecure_channel(f"{address[0]}:{port}"))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(
+        grpc.aio.insecure_channel(f"{address[0]}:{port}")
+    )
     rates = {"bare": [], "REST": [], "gRPC": []}
     for _ in range(_ROUNDS):  # in turn: a machine that slows down slows them all
-        rates["bare"].append(max((_bare_rate(bare, pictures, size, seconds / len(sizes)), size) for size in sizes))
+        rates["bare"].append(
+            max((_bare_rate(bare, pictures, size, seconds / len(sizes)), size) for size in sizes)
+        )
         rates["REST"].append(await _closed_loop(_rest_clients(address, rest), seconds))
         rates["gRPC"].append(await _closed_loop(_rpc_clients(stub, rpcs), seconds))
     bare_rate, size = statistics.median(rates["bare"])
     served = {name: statistics.median(rates[name]) for name in ("REST", "gRPC")}
     found = {"bare model": f"{bare_rate:.1f} images/s in batches of {size}"}
     for name, rate in served.items():
-        found[f"{name}, {_CLIENTS} clients"] = f"{rate:.1f} images/s, {rate / bare_rate:.3f} of the bare model"
+        found[f"{name}, {_CLIENTS} clients"] = (
+            f"{rate:.1f} images/s, {rate / bare_rate:.3f} of the bare model"
+        )
     found |= await _latency(bare, pictures, address, rest, stub, rpcs)
     found |= await _overload(address, rest, 2 * served["REST"])
     if _SERVED_REQUESTS.value:
@@ -69,8 +97,19 @@ async def _figures(bare, sizes, pictures, address, port):
 @contextlib.contextmanager
 def _served(folder):
     """A server in a process of its own; gives its REST address and gRPC port."""
-    process = subprocess.Popen([sys.executable, "-m", "alexnet_tf", "serve", f"--saved_model={folder}", "--port=0", "--rest_api_port=0"],
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "alexnet_tf",
+            "serve",
+            f"--saved_model={folder}",
+            "--port=0",
+            "--rest_api_port=0",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         for line in process.stderr:
             event = json.loads(line) if line.startswith("{") else {"event": line}
@@ -97,7 +136,11 @@ def _bare_rate(bare, pictures, size, seconds):
 
 def _rest_request(picture):
     body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
-    return b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return (
+        b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
+        + body
+    )
 
 
 def _rpc_request(picture):
@@ -154,7 +197,14 @@ async def _closed_loop(client, seconds):
 
 async def _latency(bare, pictures, address, rest, stub, rpcs):
     """One picture at a time, in turn: bare, over REST, over gRPC."""
-    connection, times = await asyncio.open_connection(*address), {"bare": [], "REST": [], "gRPC": []}
+    connection, times = (
+        await asyncio.open_connection(*address),
+        {
+            "bare": [],
+            "REST": [],
+            "gRPC": [],
+        },
+    )
     for index in range(200):
         begin = time.perf_counter()
         bare(image_bytes=tf.constant([pictures[index % 64]]))["scores"].numpy()
@@ -168,8 +218,11 @@ async def _latency(bare, pictures, address, rest, stub, rpcs):
     medians = {name: statistics.median(values) for name, values in times.items()}
     connection[1].close()
     return {"one bare call": f"{1e3 * medians['bare']:.2f} ms"} | {
-        f"one client, {name}": f"{1e3 * medians[name]:.2f} ms, {medians[name] / medians['bare']:.3f} of a bare call"
-        for name in ("REST", "gRPC")}
+        f"one client, {name}": (
+            f"{1e3 * medians[name]:.2f} ms, {medians[name] / medians['bare']:.3f} of a bare call"
+        )
+        for name in ("REST", "gRPC")
+    }
 
 
 async def _overload(address, requests, rate):
@@ -192,12 +245,21 @@ async def _overload(address, requests, rate):
     elapsed = time.perf_counter() - begin
     for _, writer in idle:
         writer.close()
-    answered, refused = (np.percentile(times[status] or [0], [50, 99, 100]) for status in (200, 503))
+    answered, refused = (
+        np.percentile(times[status] or [0], [50, 99, 100]) for status in (200, 503)
+    )
     return {
-        "twice as many requests": f"{rate:.1f}/s for {_SERVED_SECONDS.value:.0f} s: {len(times[200]) / elapsed:.1f} images/s "
-                                  f"answered, {len(times[503])} of {asked} refused",
-        "of the answered": "median {:.3f} s, 99 % within {:.3f} s, all within {:.3f} s".format(*answered),
-        "of the refused": "median {:.3f} s, 99 % within {:.3f} s, all within {:.3f} s".format(*refused)}
+        "twice as many requests": (
+            f"{rate:.1f}/s for {_SERVED_SECONDS.value:.0f} s: {len(times[200]) / elapsed:.1f}"
+            f" images/s answered, {len(times[503])} of {asked} refused"
+        ),
+        "of the answered": "median {:.3f} s, 99 % within {:.3f} s, all within {:.3f} s".format(
+            *answered
+        ),
+        "of the refused": "median {:.3f} s, 99 % within {:.3f} s, all within {:.3f} s".format(
+            *refused
+        ),
+    }
 
 
 async def _memory(address, requests):
@@ -217,9 +279,15 @@ async def _memory(address, requests):
                 done += 32 * (share // 32 + 1)
                 bar.update(32 * (share // 32 + 1))
             curve.append(_resident(address))
-    return {"memory": f"{done} requests, MB after each tenth: " + " ".join(f"{value:.0f}" for value in curve)}
+    return {
+        "memory": (
+            f"{done} requests, MB after each tenth: " + " ".join(f"{value:.0f}" for value in curve)
+        )
+    }
 
 
 def _resident(address):
-    with urllib.request.urlopen("http://{}:{}/monitoring/prometheus/metrics".format(*address)) as page:
+    with urllib.request.urlopen(
+        "http://{}:{}/monitoring/prometheus/metrics".format(*address)
+    ) as page:
         return float(re.search(rb"(?m)^process_resident_memory_bytes (\S+)", page.read())[1]) / 1e6

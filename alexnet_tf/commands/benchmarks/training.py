@@ -1,4 +1,7 @@
-"""A training step: images per second, the share of the machine's matrix product, and what each part costs."""
+"""A training step:
+
+images per second, the share of the machine's matrix product, and what each part costs.
+"""
 
 import resource
 
@@ -8,7 +11,15 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf.commands import app
-from alexnet_tf.commands.benchmarks.timing import DATA_DIR, DATASET, FLAGS, ROUNDS, check_python, elsewhere, in_turn
+from alexnet_tf.commands.benchmarks.timing import (
+    DATA_DIR,
+    DATASET,
+    FLAGS,
+    ROUNDS,
+    check_python,
+    elsewhere,
+    in_turn,
+)
 from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.network.layers import LocalResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model, multiply_adds
@@ -17,10 +28,22 @@ from alexnet_tf.training import devices, steps
 from alexnet_tf.training.optimizer import SGD2012
 
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_VARIANT = flags.DEFINE_enum("variant", "paper", list(VARIANTS), "Which AlexNet.", flag_values=FLAGS)
-_XLA = flags.DEFINE_enum("xla", "off", ["on", "off", "both"], "Compile the steps by XLA; both times each way.", flag_values=FLAGS)
+_VARIANT = flags.DEFINE_enum(
+    "variant", "paper", list(VARIANTS), "Which AlexNet.", flag_values=FLAGS
+)
+_XLA = flags.DEFINE_enum(
+    "xla",
+    "off",
+    ["on", "off", "both"],
+    "Compile the steps by XLA; both times each way.",
+    flag_values=FLAGS,
+)
 _TORCH_PYTHON = flags.DEFINE_string(
-    "torch_python", None, "A Python that has PyTorch: times the same network there, and torchvision's.", flag_values=FLAGS)
+    "torch_python",
+    None,
+    "A Python that has PyTorch: times the same network there, and torchvision's.",
+    flag_values=FLAGS,
+)
 
 
 def figures():
@@ -30,7 +53,9 @@ def figures():
     devices.check_divides(_BATCH_SIZE.value, strategy.num_replicas_in_sync)
     dataset = datasets.open_dataset(DATASET.value, DATA_DIR.value)
     row = VARIANTS[_VARIANT.value]
-    pixels = Preprocessing(row["image_size"], row["resize"], row["channels"], (120.0,) * row["channels"], row["std"])
+    pixels = Preprocessing(
+        row["image_size"], row["resize"], row["channels"], (120.0,) * row["channels"], row["std"]
+    )
     keras.config.set_dtype_policy(_PRECISION.value)
 
     kinds = {"step": _keep, "step without LRN": _no_lrn, "step with tf.nn's LRN": _tf_lrn}
@@ -42,30 +67,49 @@ def figures():
         for xla in ways:
             name = f"{kind}{', XLA' if xla else ''}"
             models[name], step = _step(strategy, change, pixels, len(dataset.class_names), xla)
-            timed[name] = _on_one_batch(step, _random_batch(strategy, pixels, len(dataset.class_names)))
+            timed[name] = _on_one_batch(
+                step, _random_batch(strategy, pixels, len(dataset.class_names))
+            )
     first = next(iter(timed))
     operations, product = _matrix_product()
     operations /= in_turn({"": product})[""]
     seconds = in_turn(timed)
-    batches = pipeline.distribute(strategy, lambda context: pipeline.training_batches(
-        dataset.train, pixels, _BATCH_SIZE.value, 0, context=context))
+    batches = pipeline.distribute(
+        strategy,
+        lambda context: pipeline.training_batches(
+            dataset.train, pixels, _BATCH_SIZE.value, 0, context=context
+        ),
+    )
     step = _step(strategy, _keep, pixels, len(dataset.class_names), ways[0])[1]
     fed = in_turn({"one batch": timed[first], "fed": lambda number: step(next(batches), number)})
 
     figures = {}
     for kind, value in seconds.items():
-        figures[kind] = f"{value:.3f} s, {_BATCH_SIZE.value / value:.1f} images/s, {seconds[first] / value:.3f} of a step's rate"
+        figures[kind] = (
+            f"{value:.3f} s, {_BATCH_SIZE.value / value:.1f} images/s, {seconds[first] / value:.3f}"
+            " of a step's rate"
+        )
     if "step without LRN" in seconds:
-        figures["cost of LRN"] = f"{seconds[first] / seconds['step without LRN']:.3f} times the step without"
-    figures["fed by the input pipeline"] = f"{fed['one batch'] / fed['fed']:.3f} of the rate on one batch in memory"
+        figures["cost of LRN"] = (
+            f"{seconds[first] / seconds['step without LRN']:.3f} times the step without"
+        )
+    figures["fed by the input pipeline"] = (
+        f"{fed['one batch'] / fed['fed']:.3f} of the rate on one batch in memory"
+    )
     figures["matrix product"] = f"{operations / 1e9:.0f} GFLOP/s in {_PRECISION.value}"
     for kind in seconds.keys() & {first, "step without LRN"}:
         share = _step_operations(models[kind]) * _BATCH_SIZE.value / seconds[kind] / operations
         figures[f"{kind}, share of the matrix product's rate"] = f"{share:.3f}"
     if _TORCH_PYTHON.value:
         figures |= _torch(_BATCH_SIZE.value / seconds[first])
-    figures["peak memory"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, all kinds of step together"
-    what = f"{_VARIANT.value}, batch {_BATCH_SIZE.value}, {_PRECISION.value}, {strategy.num_replicas_in_sync} replica(s)"
+    figures["peak memory"] = (
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, all kinds of step"
+        " together"
+    )
+    what = (
+        f"{_VARIANT.value}, batch {_BATCH_SIZE.value}, {_PRECISION.value},"
+        f" {strategy.num_replicas_in_sync} replica(s)"
+    )
     return {"what": what} | figures
 
 
@@ -86,14 +130,22 @@ def _keep(model):
 
 def _no_lrn(model):
     for layer in _lrn_layers(model):
-        layer.call = lambda inputs, training=False, layer=layer: tf.nn.relu(inputs) if layer.relu_first else inputs
+        layer.call = lambda inputs, training=False, layer=layer: (
+            tf.nn.relu(inputs) if layer.relu_first else inputs
+        )
 
 
 def _tf_lrn(model):
     for layer in _lrn_layers(model):
+
         def call(inputs, training=False, layer=layer):
             wide = tf.cast(tf.nn.relu(inputs) if layer.relu_first else inputs, tf.float32)
-            return tf.cast(tf.nn.local_response_normalization(wide, layer.size // 2, layer.k, layer.alpha, 0.75), inputs.dtype)
+            return tf.cast(
+                tf.nn.local_response_normalization(
+                    wide, layer.size // 2, layer.k, layer.alpha, 0.75
+                ),
+                inputs.dtype,
+            )
 
         layer.call = call
 
@@ -105,7 +157,10 @@ def _lrn_layers(model):
 def _random_batch(strategy, pixels, classes):
     rng = np.random.default_rng(0)
     shape = (_BATCH_SIZE.value, pixels.image_size, pixels.image_size, pixels.channels)
-    batch = {"image": rng.integers(0, 256, shape, np.uint8), "label": rng.integers(0, classes, _BATCH_SIZE.value)}
+    batch = {
+        "image": rng.integers(0, 256, shape, np.uint8),
+        "label": rng.integers(0, classes, _BATCH_SIZE.value),
+    }
     return next(iter(strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch))))
 
 
@@ -118,16 +173,24 @@ def _matrix_product(side=4096):
 
 
 def _step_operations(model):
-    """Floating-point operations of a training step for one picture: forward, and backward twice that, but for the gradient by
-    the pictures, which nobody asks for. A multiply-add is two."""
+    """Floating-point operations of a training step for one picture: forward, and backward twice
+    that, but for the gradient by the pictures, which nobody asks for. A multiply-add is two.
+    """
     layers = [layer for layer in model.layers if multiply_adds(layer)]
-    return sum(2 * multiply_adds(layer) * (2 if layer.name.startswith("conv1") else 3) for layer in layers)
+    return sum(
+        2 * multiply_adds(layer) * (2 if layer.name.startswith("conv1") else 3) for layer in layers
+    )
 
 
 def _torch(our_rate):
     """Images/s of PyTorch's training step, the best of four ways, after ours have been timed."""
     figures = {}
-    for net, rates in elsewhere("training_step", "torch_python", _TORCH_PYTHON.value, _BATCH_SIZE.value, ROUNDS.value).items():
+    for net, rates in elsewhere(
+        "training_step", "torch_python", _TORCH_PYTHON.value, _BATCH_SIZE.value, ROUNDS.value
+    ).items():
         best = max(rates, key=rates.get)
-        figures[f"PyTorch, {net}"] = f"{rates[best]:.1f} images/s ({best}, float32); ours is {our_rate / rates[best]:.2f} times"
+        figures[f"PyTorch, {net}"] = (
+            f"{rates[best]:.1f} images/s ({best}, float32); ours is {our_rate / rates[best]:.2f}"
+            " times"
+        )
     return figures

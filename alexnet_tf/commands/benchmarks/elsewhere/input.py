@@ -1,5 +1,5 @@
-"""Seconds a picture of libjpeg-turbo, with the accurate DCT as ours, on two threads, and of PyTorch's loader with torchvision's
-usual chain on Pillow in two processes.
+"""Seconds a picture of libjpeg-turbo, with the accurate DCT as ours, on two threads, and of
+PyTorch's loader with torchvision's usual chain on Pillow in two processes.
 
     python input.py FILE...
 
@@ -35,7 +35,9 @@ class Pictures(torch.utils.data.Dataset):
         image = Image.open(self.files[index % len(self.files)]).convert("RGB")
         scale = 256 / min(image.size)
         if scale != 1:
-            image = image.resize([max(256, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+            image = image.resize(
+                [max(256, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR
+            )
         left, top = ((side - 256) // 2 + random.randrange(30) for side in image.size)
         image = image.crop((left, top, left + 227, top + 227))
         if random.random() < 0.5:
@@ -45,7 +47,9 @@ class Pictures(torch.utils.data.Dataset):
 
 def clock():
     """(seconds, seconds of CPU, those of processes that have ended included)."""
-    cpu = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    cpu = sum(
+        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return np.array([time.perf_counter(), cpu])
 
 

@@ -1,9 +1,10 @@
-"""Loads one model, then times one picture for each line of standard input: a process of its own for `inference`.
+"""Loads one model, then times one picture for each line of standard input: a process of its own for
+`inference`.
 
     python one_picture.py tflite|pytorch|onnx FILE THREADS SHAPE MEAN
 
-Prints JSON with the seconds and megabytes that loading took and the probabilities, then seconds, a line each. Runs on any Python
-that has the runtime; the pictures' pixels are the same for all.
+Prints JSON with the seconds and megabytes that loading took and the probabilities, then seconds, a
+line each. Runs on any Python that has the runtime; the pictures' pixels are the same for all.
 """
 
 import json
@@ -33,7 +34,9 @@ def tflite(path, threads, image, mean):
 
 
 def pytorch(path, threads, image, mean):
-    """The `paper` with the weights of a `.npz` file, as a user of PyTorch would write it, in its fastest layout."""
+    """The `paper` with the weights of a `.npz` file, as a user of PyTorch would write it, in its
+    fastest layout.
+    """
     import torch
     from torch.nn import functional
 
@@ -42,21 +45,43 @@ def pytorch(path, threads, image, mean):
     yield
     arrays = {name: torch.from_numpy(value) for name, value in np.load(path).items()}
     last = torch.channels_last
-    arrays |= {name: value.permute(3, 2, 0, 1).contiguous(memory_format=last) for name, value in arrays.items() if value.ndim == 4}
-    pixels = torch.from_numpy(image.astype(np.float32)).permute(0, 3, 1, 2).contiguous(memory_format=last)
+    arrays |= {
+        name: value.permute(3, 2, 0, 1).contiguous(memory_format=last)
+        for name, value in arrays.items()
+        if value.ndim == 4
+    }
+    pixels = (
+        torch.from_numpy(image.astype(np.float32))
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=last)
+    )
     mean = torch.tensor(mean)[:, None, None]
 
     def conv(x, name, **how):
-        return functional.relu(functional.conv2d(x, arrays[name + "/kernel"], arrays[name + "/bias"], **how))
+        return functional.relu(
+            functional.conv2d(x, arrays[name + "/kernel"], arrays[name + "/bias"], **how)
+        )
 
     def block(x):  # alpha is divided by the window's size, as Caffe has it
-        return functional.max_pool2d(functional.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0), 3, 2)
+        return functional.max_pool2d(
+            functional.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0), 3, 2
+        )
 
     def answer():
-        x = [block(conv(block(conv(pixels - mean, "conv1" + t, stride=4)), "conv2" + t, padding=2)) for t in "ab"]
+        x = [
+            block(conv(block(conv(pixels - mean, "conv1" + t, stride=4)), "conv2" + t, padding=2))
+            for t in "ab"
+        ]
         x = [conv(torch.cat(x, 1), "conv3" + t, padding=1) for t in "ab"]
-        x = [conv(conv(one, "conv4" + t, padding=1), "conv5" + t, padding=1) for one, t in zip(x, "ab")]
-        x = torch.cat([functional.max_pool2d(one, 3, 2) for one in x], 1).permute(0, 2, 3, 1).reshape(1, -1)
+        x = [
+            conv(conv(one, "conv4" + t, padding=1), "conv5" + t, padding=1)
+            for one, t in zip(x, "ab")
+        ]
+        x = (
+            torch.cat([functional.max_pool2d(one, 3, 2) for one in x], 1)
+            .permute(0, 2, 3, 1)
+            .reshape(1, -1)
+        )
         for name in ("fc6", "fc7"):
             x = functional.relu(x @ arrays[name + "/kernel"] + arrays[name + "/bias"]) * 0.5
         return torch.softmax(x @ arrays["fc8/kernel"] + arrays["fc8/bias"], 1).numpy()
@@ -84,7 +109,11 @@ def _onnx_model(arrays, mean):
     constants, nodes = [], []
 
     def constant(value):
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), f"constant{len(constants)}"))
+        constants.append(
+            numpy_helper.from_array(
+                np.ascontiguousarray(value, np.float32), f"constant{len(constants)}"
+            )
+        )
         return constants[-1].name
 
     def node(operator, *inputs, outputs=1, **how):
@@ -93,7 +122,9 @@ def _onnx_model(arrays, mean):
         return names if outputs > 1 else names[0]
 
     def conv(x, name, groups, **how):
-        kernel = np.concatenate([arrays[f"{name}{tower}/kernel"] for tower in "ab"], 3).transpose(3, 2, 0, 1)
+        kernel = np.concatenate([arrays[f"{name}{tower}/kernel"] for tower in "ab"], 3).transpose(
+            3, 2, 0, 1
+        )
         bias = np.concatenate([arrays[f"{name}{tower}/bias"] for tower in "ab"])
         return node("Relu", node("Conv", x, constant(kernel), constant(bias), group=groups, **how))
 
@@ -102,7 +133,13 @@ def _onnx_model(arrays, mean):
 
     def block(x):  # alpha as in PyTorch
         towers = node("Split", x, outputs=2, axis=1, num_outputs=2)
-        return pool(node("Concat", *(node("LRN", one, size=5, alpha=5e-4, beta=0.75, bias=2.0) for one in towers), axis=1))
+        return pool(
+            node(
+                "Concat",
+                *(node("LRN", one, size=5, alpha=5e-4, beta=0.75, bias=2.0) for one in towers),
+                axis=1,
+            )
+        )
 
     def fc(x, name):
         return node("Gemm", x, constant(arrays[name + "/kernel"]), constant(arrays[name + "/bias"]))
@@ -115,9 +152,13 @@ def _onnx_model(arrays, mean):
     for name in ("fc6", "fc7"):
         x = node("Mul", node("Relu", fc(x, name)), constant(0.5))
     x = node("Softmax", fc(x, "fc8"))
-    given, got = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", x))
+    given, got = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", x)
+    )
     graph = helper.make_graph(nodes, "alexnet", [given], [got], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    ).SerializeToString()
 
 
 def _megabytes():
@@ -127,7 +168,9 @@ def _megabytes():
 
 def main(kind, path, threads, shape, mean):
     image = np.random.default_rng(0).integers(0, 256, json.loads(shape))
-    runtime = {"tflite": tflite, "pytorch": pytorch, "onnx": onnx}[kind](path, int(threads), image, json.loads(mean))
+    runtime = {"tflite": tflite, "pytorch": pytorch, "onnx": onnx}[kind](
+        path, int(threads), image, json.loads(mean)
+    )
     next(runtime)  # imports what it needs
     before, begin = _megabytes(), time.perf_counter()
     answer = next(runtime)

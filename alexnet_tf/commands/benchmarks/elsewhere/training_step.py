@@ -1,8 +1,10 @@
-"""Images/s of PyTorch's training step: the network of the paper, and torchvision's, as a user of PyTorch would write them.
+"""Images/s of PyTorch's training step: the network of the paper, and torchvision's, as a user of
+PyTorch would write them.
 
     python training_step.py BATCH_SIZE ROUNDS
 
-Prints JSON, {network: {way: images/s}}; a way that fails is left out, with a line on standard error.
+Prints JSON, {network: {way: images/s}}; a way that fails is left out, with a line on standard
+error.
 """
 
 import json
@@ -23,11 +25,18 @@ class Paper(nn.Module):
         self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
         self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
         self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
-        self.fc6, self.fc7, self.fc8 = nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 10)
+        self.fc6, self.fc7, self.fc8 = (
+            nn.Linear(9216, 4096),
+            nn.Linear(4096, 4096),
+            nn.Linear(4096, 10),
+        )
 
     def block(self, x):
         # alpha is divided by the window's size.
-        towers = [functional.local_response_norm(tower, 5, 5e-4, 0.75, 2.0) for tower in functional.relu(x).chunk(2, 1)]
+        towers = [
+            functional.local_response_norm(tower, 5, 5e-4, 0.75, 2.0)
+            for tower in functional.relu(x).chunk(2, 1)
+        ]
         return functional.max_pool2d(torch.cat(towers, 1), 3, 2)
 
     def forward(self, x):
@@ -42,12 +51,29 @@ class Paper(nn.Module):
 
 def torchvision():
     return nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
-        nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
-        nn.Linear(4096, 10))
+        nn.Conv2d(3, 64, 11, 4, 2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(9216, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        nn.Linear(4096, 10),
+    )
 
 
 def rate(model, side, layout, compiled, batch_size, rounds):
@@ -70,9 +96,15 @@ def rate(model, side, layout, compiled, batch_size, rounds):
 
 def main(batch_size, rounds):
     rates = {}
-    for network, make, side in (("the same network", Paper, 227), ("torchvision's network", torchvision, 224)):
+    for network, make, side in (
+        ("the same network", Paper, 227),
+        ("torchvision's network", torchvision, 224),
+    ):
         rates[network] = {}
-        for name, layout in (("channels first", torch.contiguous_format), ("channels last", torch.channels_last)):
+        for name, layout in (
+            ("channels first", torch.contiguous_format),
+            ("channels last", torch.channels_last),
+        ):
             for compiled in (False, True):
                 way = f"{'compiled' if compiled else 'eager'}, {name}"
                 try:
