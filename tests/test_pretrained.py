@@ -487,7 +487,8 @@ def test_a_part_that_lacks_more_than_it_says_is_refused(part, tmp_path):
 def test_a_part_is_no_classifier(run, part, picture_folder, tmp_path, command):
     flag = "--model" if command[0] == TOOLS / "classify.py" else "--model_dir"
     more = {"alexnet_tf.evaluate": [f"--data_dir={picture_folder}"], "alexnet_tf.export": []}.get(
-        command[1:] and command[1], [next((picture_folder / "test/plain star").iterdir())]
+        command[-1] if len(command) == 1 else command[1],
+        [next((picture_folder / "test/plain star").iterdir())],
     )
     line = run(*command, f"{flag}={part}", *more, cwd=tmp_path, status=2)
     assert (
@@ -574,13 +575,6 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         np.testing.assert_array_equal(
             variable, next(own for own in model.weights if own.path == variable.path)
         )
-    run("-m", "alexnet_tf.export", "--model_dir=model", "--output=exports", cwd=tmp_path)
-    network = networks.load(tmp_path / "exports")
-    picture = next((picture_folder / "test/plain star").iterdir())
-    assert network.classify(picture)[0][1] == pytest.approx(
-        networks.load(tmp_path / "model").classify(picture)[0][1], abs=1e-5
-    )
-
     run(*tune, f"--pretrained={part}", "--model_dir=model", cwd=tmp_path)
     assert "is trained already: step 1" in run.notes
     run(
@@ -588,18 +582,10 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         "--pretrained=model",
         "--model_dir=deeper",
         "--trainable=conv5",
-        "--epochs=1",
-        "--xla=off",
+        "--dry_run",
         cwd=tmp_path,
     )
-    deeper = checkpoints.load_model(tmp_path / "deeper")[0]
-    moved = {
-        layer.name
-        for layer in deeper.layers
-        if layer.get_weights()
-        and (layer.get_weights()[0] != model.get_layer(layer.name).get_weights()[0]).any()
-    }
-    assert moved == {"conv5", "fc8"}
+    assert "one_weird_trick_pool5 of model: conv5, fc8 trained, the rest frozen" in run.notes
 
 
 def test_flags_of_steps_ask_for_steps(run, part, picture_folder, tmp_path):

@@ -196,6 +196,11 @@ def _from_file(source, stated):
         return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)
+    if found.missing and _LABELS.value:
+        raise UserError(
+            f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "
+            "and so has no classes; leave --labels out."
+        )
     origin = pretrained.origin_of(source.name, sha256, known)
     figures = {"sha256": sha256}
     if known:

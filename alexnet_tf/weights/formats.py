@@ -390,7 +390,7 @@ def _read_torch_pickles(content):
     stream, storages = io.BytesIO(content), {}
     first = pickles.load(stream)
     if isinstance(first, dict) and not isinstance(first, pickles.Opaque) and not stream.read(1):
-        return _read_pickled_dicts(first)
+        return _read_pickled_dicts(first, len(content))
     if first != 0x1950A86A20F9469CFC6C:
         raise Unsupported(
             "is a pickle that torch.save did not write; save the weights by "
@@ -415,9 +415,11 @@ def _read_torch_pickles(content):
     return _torch_weights(state, data)
 
 
-def _read_pickled_dicts(state):
-    """Dicts of arrays of NumPy, as programs of Flax write them."""
+def _read_pickled_dicts(state, length):
+    """Dicts of arrays of NumPy, as programs of Flax write them, in a file of so many bytes."""
     weights = _torch_weights(state, {})
+    if sum(array.nbytes for array in weights.arrays.values()) > length:
+        raise ValueError("arrays that share their data")
     return dataclasses.replace(weights, format=".ckpt", entries=())
 
 
