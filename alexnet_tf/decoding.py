@@ -60,7 +60,7 @@ def _apart(function):
     )
 
 
-def decode(picture, resize=None):
+def decode(picture, resize=None, common=False):
     """Decodes the bytes of one JPEG, PNG, GIF, BMP or WebP file to RGB, uint8 [height, width, 3].
 
     The picture is turned as its EXIF orientation says, and laid on white where it is transparent.
@@ -77,9 +77,15 @@ def decode(picture, resize=None):
     image = tf.cond(
         tf.io.is_jpeg(picture),
         lambda: _decode_jpeg(picture, resize),
-        lambda: _decode_other(picture),
+        lambda: _decode_png_alone(picture) if common else _decode_other(picture),
     )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _decode_png_alone(picture):
+    is_png = tf.strings.regex_full_match(tf.strings.substr(picture, 0, 4), r"\CPNG")
+    with _after((is_png, "neither JPEG nor PNG")):
+        return _decode_png(tf.identity(picture))
 
 
 def jpeg_in_parts(picture, resize):

@@ -84,9 +84,9 @@ def random_crop(image, preprocessing, seed):
     return _random_window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, seed)
 
 
-def decode_random_crop(picture, preprocessing, seed):
-    """`random_crop` of the picture in the bytes of a file. Raises as `decode` does."""
-    return random_crop(decode(picture, preprocessing.resize), preprocessing, seed)
+def decode_random_crop(picture, preprocessing, seed, common=False):
+    """`random_crop` of the picture in the bytes of a file. `common` and errors are `decode`'s."""
+    return random_crop(decode(picture, preprocessing.resize, common), preprocessing, seed)
 
 
 def random_crop_of_jpeg(picture, preprocessing, seed):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,7 +25,13 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+TOOLS = pathlib.Path(__file__).parent.parent / "tools"
 CLASS_NAMES = ("checked disc", "plain star", "striped disc")
+
+
+def tool(name):
+    """The path of a launcher."""
+    return TOOLS / name
 
 
 def write_pictures(folder, per_class, first=0):

@@ -30,6 +30,9 @@ class Way(enum.Enum):
     """How pictures are read, the quickest first. What they give is the same to the bit."""
 
     JPEG = enum.auto()  # of which only the crop is decoded; all else is an error
+    COMMON = (
+        enum.auto()
+    )  # all but JPEG and PNG is an error; a graph that knows more takes longer to make
     ANY = enum.auto()  # a picture that cannot be read is an error
     GUARDED = enum.auto()  # no picture is an error: it is marked as bad
 
@@ -93,10 +96,14 @@ def training_batches(
         return neighbours.map(functools.partial(prepare, cut=from_any))
 
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    from_any = (
-        functools.partial(_decode_and_crop, crop=crop) if crop else preprocessing.decode_random_crop
-    )
-    cut = preprocessing.random_crop_of_jpeg if way is Way.JPEG and not crop else from_any
+    from_any = preprocessing.decode_random_crop
+    if crop:
+        from_any = functools.partial(_decode_and_crop, crop=crop)
+    cut = from_any
+    if way is Way.JPEG and not crop:
+        cut = preprocessing.random_crop_of_jpeg
+    elif way is Way.COMMON:
+        cut = functools.partial(from_any, common=True)
     one = _guarded(
         functools.partial(prepare, cut=cut), otherwise if way is Way.GUARDED or services else None
     )
@@ -105,9 +112,9 @@ def training_batches(
     return _prepared_batches(stubs, one, batch_size, context)
 
 
-def _decode_and_crop(picture, pixels, seed, crop):
+def _decode_and_crop(picture, pixels, seed, crop, common=False):
     """The crop of a user's own, checked: uint8 [image_size, image_size, channels]."""
-    image = crop(preprocessing.decode(picture), pixels, seed)
+    image = crop(preprocessing.decode(picture, common=common), pixels, seed)
     return tf.ensure_shape(
         tf.cast(image, tf.uint8), [pixels.image_size, pixels.image_size, pixels.channels]
     )
@@ -190,7 +197,9 @@ def evaluation_batches(
 
     def decode(stub):
         record = split.load(stub)
-        images = tuple(preprocessing.decode(record["image"], size) for size in sizes)
+        images = tuple(
+            preprocessing.decode(record["image"], size, way is Way.COMMON) for size in sizes
+        )
         return stub | {"image": images, "label": record["label"]}
 
     def otherwise(stub):
@@ -252,7 +261,7 @@ def resilient_training(strategy, split, make_batches, step, guarded):
     `make_batches` is all of its call but for first_step, context and way. The way is the quickest
     of which no picture so far was an error; with `guarded`, the last.
     """
-    ways = [Way.GUARDED] if guarded else [Way.JPEG, Way.ANY, Way.GUARDED]
+    ways = [Way.GUARDED] if guarded else [Way.JPEG, Way.COMMON, Way.ANY, Way.GUARDED]
     return _resilient(strategy, split, make_batches, step, ways)
 
 
@@ -260,7 +269,7 @@ def resilient_evaluation(strategy, split, make_batches):
     """Yields the batches of a distributed `evaluation_batches`, as resilient_training does: a guard
     round each picture takes as long as half of its decoding, and next to none needs it.
     """
-    return _resilient(strategy, split, make_batches, 0, [Way.ANY, Way.GUARDED])
+    return _resilient(strategy, split, make_batches, 0, [Way.COMMON, Way.ANY, Way.GUARDED])
 
 
 def _resilient(strategy, split, make_batches, step, ways):

@@ -15,15 +15,32 @@ def test_imagenet_is_always_the_same_and_makes_an_ordinary_model(run, picture_fo
     path = pretrained.fetch("imagenet", tmp_path / "cache")
     network = networks.load(path)
     assert checkpoints.weights_digest(network.model) == WEIGHTS
-    assert (network.settings.variant, network.settings.missing) == ("one_weird_trick_pool5", ("fc8",))
-    run("-m", "alexnet_tf.finetune", "--pretrained=imagenet", "--cache_dir=cache", "--dataset=folder", f"--data_dir={picture_folder}",
-        "--model_dir=model", "--json=tuned.json", cwd=tmp_path)
+    assert (network.settings.variant, network.settings.missing) == (
+        "one_weird_trick_pool5",
+        ("fc8",),
+    )
+    run(
+        "-m",
+        "alexnet_tf.finetune",
+        "--pretrained=imagenet",
+        "--cache_dir=cache",
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        "--model_dir=model",
+        "--json=tuned.json",
+        cwd=tmp_path,
+    )
     tuned = json.loads((tmp_path / "tuned.json").read_text())
     assert tuned["top_1"] > 0.8  # 24 drawn pictures of three classes; at random it would be a third
     run("-m", "alexnet_tf.export", "--model_dir=model", "--output=exports", cwd=tmp_path)
     for quantization in ("none", "float16", "dynamic", "int8"):
-        run(ROOT / "tools/convert_tflite.py", "--saved_model=exports", f"--quantization={quantization}",
-            f"--output={quantization}.tflite", cwd=tmp_path)
+        run(
+            ROOT / "tools/convert_tflite.py",
+            "--saved_model=exports",
+            f"--quantization={quantization}",
+            f"--output={quantization}.tflite",
+            cwd=tmp_path,
+        )
         picture = next((picture_folder / "test/plain star").iterdir())
         answer = networks.load(tmp_path / f"{quantization}.tflite").classify(picture)
         assert answer[0][0] == networks.load(tmp_path / "exports").classify(picture)[0][0]

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from conftest import tool
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 # An export needs neither this package nor Keras; files of several sizes and formats go in as one
@@ -30,10 +31,6 @@ answer = classify(image_bytes=tf.constant([open(name, "rb").read() for name in s
 assert answer["probabilities"].shape == (9, 3) and answer["names"].shape == answer["scores"].shape == (9, 3)
 assert float(abs(tf.reduce_sum(answer["probabilities"], 1) - 1).numpy().max()) < 1e-5
 """
-
-
-def tool(name):
-    return ROOT / "tools" / name
 
 
 def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
-from test_datasets import TinyPictures  # noqa: F401  registers the data set
-from test_training import Bar
+from trainings import Bar
 
 from alexnet_tf.data import datasets, pictures, pipeline
 from alexnet_tf.errors import UserError

@@ -54,7 +54,7 @@ from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving import client, json_api, rest_api, tf_serving, versions
 from alexnet_tf.serving.batching import Batcher
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
 
 

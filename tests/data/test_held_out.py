@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
-from test_datasets import TinyPictures  # noqa: F401  registers the data set
 
 from alexnet_tf.data import datasets, prepared, record, shapes, store
 from alexnet_tf.errors import UserError

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from conftest import CLASS_NAMES, write_picture_folder
+from conftest import CLASS_NAMES, tool, write_picture_folder
 from PIL import Image
-from test_binaries import tool
 
 from alexnet_tf import preprocessing
 from alexnet_tf.data import datasets, prepared, splits, store

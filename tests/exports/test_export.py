@@ -28,7 +28,7 @@ from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 CONVERT = ROOT / "tools/convert_tflite.py"
 PIXELS = Preprocessing(67, 77, 3, (121.17, 119.03, 74.73), 1.0)
 

@@ -5,7 +5,7 @@ import os
 import unicodedata
 
 import pytest
-from test_datasets import TinyPictures
+from tiny_pictures import TinyPictures
 
 from alexnet_tf.data import datasets, folders, record, shapes
 from alexnet_tf.data.names import SplitNames

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from test_training import Bar, one_device, plan, two_devices
+from trainings import Bar, one_device, plan, two_devices
 
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError

@@ -15,7 +15,7 @@ import pytest
 from alexnet_tf.commands import serve_page
 from alexnet_tf.errors import UserError
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / "examples/browser"
 
 

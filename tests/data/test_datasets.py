@@ -2,38 +2,14 @@
 
 import shutil
 
-import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
 
 from alexnet_tf.data import datasets, folders, shapes
 from alexnet_tf.errors import UserError
-
-
-class TinyPictures(tfds.core.GeneratorBasedBuilder):
-    """A data set of TFDS with nothing but a train split, in the real format."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=["even", "odd"]),
-                }
-            ),
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        for index in range(50):
-            yield index, {"image": np.full((8, 8, 3), 5 * index, np.uint8), "label": index % 2}
 
 
 class TinySentences(tfds.core.GeneratorBasedBuilder):

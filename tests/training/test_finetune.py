@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
 from conftest import LENET5_PIXELS as PIXELS
-from test_training import Bar
+from trainings import Bar
 
 from alexnet_tf import console, preprocessing
 from alexnet_tf.data import datasets, pipeline, splits

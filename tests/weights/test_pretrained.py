@@ -31,7 +31,7 @@ from alexnet_tf.weights import downloads, package_index
 from alexnet_tf.weights.downloads import Digest, Unreachable
 
 CONTENT = np.random.default_rng(3).bytes(3_000_000)
-TOOLS = pathlib.Path(__file__).parent.parent / "tools"
+TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 DIGEST = Digest(hashlib.sha256(CONTENT).hexdigest())
 
 

@@ -3,12 +3,12 @@
 import gc
 import json
 import math
-import signal
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from trainings import CPUS, Bar, one_device, plan, two_devices
 
 from alexnet_tf import disk, preprocessing
 from alexnet_tf.data import datasets, pipeline, shapes
@@ -26,24 +26,12 @@ PIXELS = Preprocessing(
     std=1.0,
     colour_pca=((70.0, 72.0, 68.0), (25.0, 2.0, -28.0), (5.0, -9.0, 4.0)),
 )
-CPUS = ["CPU:0", "CPU:1"]
 
 
 @pytest.fixture(autouse=True)
 def _models_of_other_tests_are_gone():
     yield
     gc.collect()  # a model and its compiled functions hold each other, hundreds of megabytes a test
-
-
-def one_device():
-    return tf.distribute.OneDeviceStrategy(CPUS[0])
-
-
-def two_devices():
-    # Several strategies live in this process; the collectives of MirroredStrategy allow one.
-    return tf.distribute.MirroredStrategy(
-        CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
 
 
 def build(strategy, dropout_rate, seed=3):
@@ -142,49 +130,6 @@ def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(pictur
         ]
         counts = [sum(device.endswith(cpu) for device in placed) for cpu in CPUS]
         assert counts[1] == len(placed) / 2 > 0, (kind, placed)
-
-
-def plan(epochs, **changes):
-    return loop.Plan(
-        **(
-            {
-                "batch_size": 6,
-                "epochs": epochs,
-                "learning_rate": 0.01,
-                "warmup_steps": 2,
-                "schedule": "linear",
-                "seed": 0,
-                "xla": "off",
-                "checkpoint_seconds": 1e9,
-                "colour_noise": 0.1,
-            }
-            | changes
-        )
-    )
-
-
-class Bar:
-    """Stands in for tqdm, and for a user who presses Ctrl-C after some steps."""
-
-    def __init__(self, stop_after=None):
-        self.steps, self.stop_after, self.lines = 0, stop_after, []
-
-    def __call__(self, total, description, initial=0):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def update(self, pictures):
-        self.steps += 1
-        if self.steps == self.stop_after:
-            signal.raise_signal(signal.SIGTERM)
-
-    def set_postfix_str(self, text):
-        self.lines.append(text)
 
 
 def run(folder, model_dir, the_plan, bar=None, **arguments):
