@@ -16,7 +16,6 @@ hidden layer, or where flags of such a training are given. With more layers to t
 of `alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
-import os
 import time
 
 import keras
@@ -32,7 +31,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, training_work
 from alexnet_tf.network.surgery import freeze
 from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop, run_settings
-from alexnet_tf.training.metrics import Log
+from alexnet_tf.training.metrics import Log, NoLog
 from alexnet_tf.training.optimizer import SGD2012
 
 FLAGS = flags.FlagValues()
@@ -53,7 +52,7 @@ _PRETRAINED = flags.DEFINE_string(
     None,
     "The model directory of a training, a weights file that alexnet import-weights "
     "wrote, or an export: a version, or the folder of versions, of which the newest is taken. Or "
-    f"the name of weights to fetch: {', '.join(pretrained.NAMES)}.",
+    f"the name of weights to fetch: {', '.join(pretrained.NAMES)}; a path of that name is ./NAME.",
     flag_values=FLAGS,
 )
 _CACHE_DIR = flags.DEFINE_string(
@@ -91,8 +90,9 @@ _TRAINABLE = flags.DEFINE_list(
 )
 _HEAD_RATE = flags.DEFINE_float(
     "head_rate",
-    10.0,
-    "Times --learning_rate for the fresh projection.",
+    None,
+    "Times --learning_rate for the fresh projection; default: 10, or, where it reads the last map, "
+    "what suits the size of the features.",
     lower_bound=0.0,
     flag_values=FLAGS,
 )
@@ -211,7 +211,7 @@ def _open_pretrained():
             f"file, or an export, or one of {', '.join(pretrained.NAMES)}."
         )
     path = _PRETRAINED.value
-    if path in pretrained.NAMES and not os.path.exists(path):
+    if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
         path = pretrained.fetch(path, _CACHE_DIR.value)
     return networks.load(path)
 
@@ -281,24 +281,23 @@ def _tell(dataset, batch_size, known):
         )
 
 
-def _optimizer(model):
+def _optimizer(model, found=None):
+    """`found` are the Features that the projection reads, if their size decides its rate."""
+    rate, head_rate = _TRAINING.learning_rate.value, _HEAD_RATE.value
+    if head_rate is None:
+        head_rate = head.fitting_rate(found) / rate if found and rate else 10.0
     return SGD2012(
-        _TRAINING.learning_rate.value,
+        rate,
         _TRAINING.momentum.value,
         _TRAINING.weight_decay.value,
         _TRAINING.bias_rate.value,
-        {model.layers[-1].name: _HEAD_RATE.value},
+        {model.layers[-1].name: head_rate},
     )
 
 
-def _tune_head(strategy, model, dataset, pixels, plan, solver):
-    """Trains the projection on the features of the rest.
-
-    Returns (figures, Answers, (seconds, multiply-adds) of the run).
-    """
-    model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
-    found = features.cached(
-        _FEATURES_DIR.value or f"{model_dir}/features",
+def _features(strategy, model, dataset, pixels, plan):
+    return features.cached(
+        _FEATURES_DIR.value or f"{_MODEL_DIR.value}/features",
         strategy,
         surgery.trunk(model),
         pixels,
@@ -309,6 +308,15 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
         console.note,
         plan.max_bad_pictures,
     )
+
+
+def _tune_head(strategy, model, dataset, pixels, plan, solver):
+    """Trains the projection on the features of the rest.
+
+    Returns (figures, Answers, (seconds, multiply-adds) of the run).
+    """
+    model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
+    found = _features(strategy, model, dataset, pixels, plan)
     steps_per_epoch = len(found.train_labels) // plan.batch_size
     if not steps_per_epoch:
         raise UserError(
@@ -322,7 +330,8 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
         projection = surgery.projection(model)
     else:
-        optimizer, log = _optimizer(model), Log(model_dir, 0)
+        optimizer = _optimizer(model, found if surgery.reads_last_map(model) else None)
+        log = Log(model_dir, 0)
         if solver == "fit":
             optimizer.build(model.trainable_variables)  # a checkpoint has velocities
             state = head.fit(projection, found, log, console.progress, console.note)
@@ -344,9 +353,20 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
 
 
 def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
-    """Trains what is not frozen by the one training loop. Returns as _tune_head does."""
+    """Trains what is not frozen by the one training loop. Returns as _tune_head does.
+
+    Where the projection reads the last map it is fitted first: a fresh one on so many features
+    would ruin the layers below before it has learnt anything.
+    """
+    found, last_step = None, plan.last_step(dataset)
+    is_over = loop.is_over(checkpoints.newest_state(_MODEL_DIR.value), plan, last_step)
+    if surgery.reads_last_map(model) and not is_over:
+        found = _features(strategy, model, dataset, pixels, plan)
+        projection = surgery.projection(model)
+        head.fit(projection, found, NoLog(), console.progress, console.note)
+        model.layers[-1].set_weights(projection.layers[-1].get_weights())
     with strategy.scope():
-        optimizer = _optimizer(model)
+        optimizer = _optimizer(model, found)
     figures = loop.train(
         strategy,
         model,
@@ -358,15 +378,16 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
         settings=settings,
         seen_before=seen,
     )
-    answers = _answers(
-        strategy, model, pixels, dataset.evaluation, dataset.class_names, plan.batch_size
-    )
+    evaluated = dataset.evaluation
+    answers = _answers(strategy, model, pixels, evaluated, dataset.class_names, plan.batch_size)
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
-    return (
-        figures,
-        answers,
-        (pictures / figures["train_images_per_s"], pictures * training_work(model)),
-    )
+    seconds = pictures / figures["train_images_per_s"]
+    work = pictures * training_work(model)
+    if found:
+        passed = len(found.train_labels) + len(found.evaluation_labels)
+        seconds += found.seconds
+        work += passed * sum(map(multiply_adds, model.layers))
+    return figures, answers, (seconds, work)
 
 
 def _answers(strategy, model, pixels, split, class_names, batch_size):

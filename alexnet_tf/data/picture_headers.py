@@ -41,15 +41,9 @@ def cost(picture):
     honest one. What a header says is not checked beyond that: a file that is damaged has a cost
     like others, and the decoder refuses it.
     """
-    for start, read in (
-        (b"\xff\xd8\xff", _jpeg),
-        (b"\x89PNG\r\n\x1a\n", _png),
-        (b"GIF8", _gif),
-        (b"BM", _bmp),
-    ):
-        if picture.startswith(start):
-            break
-    else:
+    readers = {b"\xff\xd8\xff": _jpeg, b"\x89PNG\r\n\x1a\n": _png, b"GIF8": _gif, b"BM": _bmp}
+    read = next((read for start, read in readers.items() if picture.startswith(start)), None)
+    if read is None:
         if not (picture.startswith(b"RIFF") and picture[8:12] == b"WEBP"):
             return None
         read = _webp

@@ -258,15 +258,17 @@ async def stop(grpc_server, port, grace):
 
 
 def _sockets(port, option=None):
-    """Yields this process's TCP sockets of `port`, or those that have the option:
+    """Yields this process's TCP sockets of `port`, or those that have the `option`.
 
-    gRPC lists none.
+    gRPC does not list them.
     """
     for number in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as one:
-            if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port:
-                if option is None or one.getsockopt(socket.SOL_SOCKET, option):
-                    yield one
+            of_port = (
+                one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port
+            )
+            if of_port and (option is None or one.getsockopt(socket.SOL_SOCKET, option)):
+                yield one
 
 
 def _connected(one):

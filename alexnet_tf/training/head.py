@@ -178,6 +178,14 @@ def fit(head, found, log, progress, note):
     return state.to_json() | {"passes": passes}
 
 
+def fitting_rate(found):
+    """A learning rate for steps of a batch that suits the size of features: 3 where those of a
+    picture, less their mean, have the mean square length 1.
+    """
+    _, scale = _standardisation(found.train)
+    return 3.0 * float(scale) ** 2
+
+
 def _standardisation(train):
     """(the mean of each unit [units], one over the length that what is left has, scalar), float32."""
     views, examples, units = train.shape

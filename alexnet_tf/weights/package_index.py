@@ -41,7 +41,7 @@ def settings() -> dict:
     """
     try:
         answer = subprocess.run(
-            [sys.executable, "-c", _ASK_PIP], capture_output=True, text=True, check=True
+            [sys.executable, "-P", "-c", _ASK_PIP], capture_output=True, text=True, check=True
         )
         return json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:

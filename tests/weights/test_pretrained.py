@@ -22,6 +22,7 @@ import pytest
 import requests
 
 from alexnet_tf import console, networks, pretrained
+from alexnet_tf.commands import finetune
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
@@ -560,11 +561,8 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
     ]
     run(*tune, f"--pretrained={part}", "--model_dir=model", "--json=tuned.json", cwd=tmp_path)
     assert "fc8 fitted, the rest frozen" in run.notes
-    run("-m", "alexnet_tf.evaluate", "--model_dir=model", "--json=evaluated.json", cwd=tmp_path)
-    tuned, evaluated = (
-        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("tuned", "evaluated")
-    )
-    assert tuned["loss"] == pytest.approx(evaluated["loss"], rel=1e-4) and tuned["examples"] == 9
+    tuned = json.loads((tmp_path / "tuned.json").read_text())
+    assert tuned["examples"] == 9
     model, settings, state = checkpoints.load_model(tmp_path / "model")
     assert (settings.variant, settings.missing, len(settings.class_names)) == (
         "one_weird_trick_pool5",
@@ -577,36 +575,60 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         )
     run(*tune, f"--pretrained={part}", "--model_dir=model", cwd=tmp_path)
     assert "is trained already: step 1" in run.notes
+    # With more layers to train, training starts from the same fit, changes nothing at a rate of 0,
+    # and evaluates the whole network.
     run(
         *tune,
         "--pretrained=model",
         "--model_dir=deeper",
+        "--features_dir=model/features",
         "--trainable=conv5",
-        "--dry_run",
+        "--epochs=1",
+        "--learning_rate=0",
+        "--xla=off",
+        "--json=deeper.json",
         cwd=tmp_path,
     )
     assert "one_weird_trick_pool5 of model: conv5, fc8 trained, the rest frozen" in run.notes
+    assert json.loads((tmp_path / "deeper.json").read_text())["loss"] == pytest.approx(
+        tuned["loss"], rel=1e-4
+    )
 
 
-def test_flags_of_steps_ask_for_steps(run, part, picture_folder, tmp_path):
-    tune = [
-        "-m",
-        "alexnet_tf.finetune",
-        f"--pretrained={part}",
-        "--dataset=folder",
-        f"--data_dir={picture_folder}",
-        "--batch_size=6",
-        "--features_dir=features",
-    ]
-    run(*tune, "--model_dir=steps", "--epochs=2", "--learning_rate=0.0001", cwd=tmp_path)
-    assert "fc8 trained" in run.notes and checkpoints.newest_step(tmp_path / "steps") == 8
-    line = run(*tune, "--model_dir=none", "--head_solver=fit", "--epochs=2", cwd=tmp_path, status=2)
-    assert "--epochs is for --head_solver=sgd: a fit has nothing to tune; leave it out" in line
-    assert not (tmp_path / "none").exists()
+@pytest.mark.parametrize(
+    "variant,arguments,solver",
+    [
+        ("one_weird_trick_pool5", [], "fit"),
+        ("one_weird_trick_pool5", ["--batch_size=6"], "fit"),
+        ("one_weird_trick_pool5", ["--epochs=2"], "sgd"),
+        ("one_weird_trick_pool5", ["--head_rate=1"], "sgd"),
+        ("one_weird_trick_pool5", ["--head_solver=sgd"], "sgd"),
+        ("lenet5", [], "sgd"),
+        ("lenet5", ["--head_solver=fit"], "fit"),
+        (
+            "lenet5",
+            ["--head_solver=fit", "--epochs=2"],
+            "--epochs is for --head_solver=sgd: a fit has nothing to tune; leave it out",
+        ),
+    ],
+)
+def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
+    model = build_model(variant, 3, 67 if variant != "lenet5" else None)
+    try:
+        finetune.FLAGS(["finetune", *arguments])
+        if solver in ("fit", "sgd"):
+            assert finetune._solver(model) == solver
+        else:
+            with pytest.raises(UserError, match=solver):
+                finetune._solver(model)
+    finally:
+        for name in finetune.FLAGS:
+            finetune.FLAGS[name].unparse()
 
 
 def test_a_name_stands_for_what_the_cache_has(run, part, picture_folder, tmp_path):
     (tmp_path / "cache").mkdir()
+    (tmp_path / "imagenet").mkdir()  # of no account
     row = pretrained.SOURCES["trunk"]
     tune = [
         "-m",
@@ -710,6 +732,18 @@ def test_neither_the_size_nor_the_place_of_features_matters(blobs):
     two, _, _ = fitted(500 * train + 3000, labels, 500 * evaluation + 3000, others)
     np.testing.assert_allclose(
         softmax(one(evaluation).numpy()), softmax(two(500 * evaluation + 3000).numpy()), atol=0.02
+    )
+
+
+@pytest.mark.parametrize("size", [1.0, 200.0])
+def test_a_rate_for_steps_suits_the_size_of_the_features(blobs, size):
+    train, labels, evaluation, others = blobs
+    found = features.Features(
+        size * train + 7, labels, evaluation[None], others, 0.0, {"evaluation": []}
+    )
+    flat = train.reshape(-1, 8)
+    assert head.fitting_rate(found) == pytest.approx(
+        3 / ((size * (flat - flat.mean(0))) ** 2).sum(1).mean(), rel=1e-4
     )
 
 
