@@ -110,9 +110,6 @@ def train(
     """
     _check_model(model, len(dataset.class_names))
     objective = objective or Objective()
-    settings = settings or run_settings.settings_of(
-        model, dataset, pixels, plan, **objective.describe()
-    )
     if crop and plan.data_service:
         raise UserError(
             "crop= is a function of this process, and data_service= prepares pictures in others;"
@@ -123,6 +120,9 @@ def train(
             f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size};"
             " use a smaller one."
         )
+    settings = settings or run_settings.settings_of(
+        model, dataset, pixels, plan, **objective.describe()
+    )
     with run_settings.written(
         strategy,
         model_dir,
@@ -192,6 +192,7 @@ def _train(
     ):
         if run.state.to_evaluate:
             run.finish_epoch(stop)
+            run.save()
         while not run.is_over and not model.stop_training:
             run.begin_step()
             with run.waiting:
