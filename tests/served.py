@@ -68,7 +68,7 @@ class Served:
         self._loop.close()
         self.core.close()
 
-    def request(self, path, body=None, method=None, headers={}):
+    def request(self, path, body=None, method=None, headers=()):
         """(status, body) of a request; `body` is bytes, or an object to be sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, dict(headers), method=method)
@@ -79,6 +79,6 @@ class Served:
             with contextlib.closing(error):
                 return error.code, error.read().decode()
 
-    def predict(self, body, path="/v1/models/alexnet:predict", headers={}):
+    def predict(self, body, path="/v1/models/alexnet:predict", headers=()):
         status, text = self.request(path, body, headers=headers)
         return status, json.loads(text)

@@ -27,7 +27,8 @@ sys.modules["alexnet_tf"] = sys.modules["keras"] = None
 import tensorflow as tf
 classify = tf.saved_model.load("exports/1").signatures["serving_default"]
 answer = classify(image_bytes=tf.constant([open(name, "rb").read() for name in sys.argv[1:]]))
-assert answer["probabilities"].shape == (9, 3) and answer["names"].shape == answer["scores"].shape == (9, 3)
+assert answer["probabilities"].shape == (9, 3)
+assert answer["names"].shape == answer["scores"].shape == (9, 3)
 assert float(abs(tf.reduce_sum(answer["probabilities"], 1) - 1).numpy().max()) < 1e-5
 """
 

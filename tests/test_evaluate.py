@@ -251,7 +251,7 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
         evaluation.answers(one_device(), [broken], split, 9)
 
 
-# The command ----------------------------------------------------------------------------------------------------------
+# The command --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +396,7 @@ LARGE = Preprocessing(67, 80, 3, (110.0,) * 3, 1.0)
     [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)],
 )
 def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pixels):
-    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as ever."""
+    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind answer as ever."""
     model = build_model(variant, CLASSES, pixels.image_size)
     kernel = model.get_layer(layer).kernel.numpy()
     for where in (np.s_[:], np.s_[1, 2, 0, 3]):

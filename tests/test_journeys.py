@@ -133,7 +133,7 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
-# The runner itself ----------------------------------------------------------------------------------------------------
+# The runner itself --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

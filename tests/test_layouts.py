@@ -343,7 +343,7 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
         datasets.open_dataset("folder", tmp_path)
 
 
-# TFDS -----------------------------------------------------------------------------------------------------------------
+# TFDS ---------------------------------------------------------------------------------------------
 
 
 class TinySplits(TinyPictures):

@@ -35,7 +35,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stored(pictures, tmp_path_factory):
-    """The versions' folder of a store of `pictures` in shards of 5, and what store.write returned."""
+    """The folder of versions of a store of `pictures` in shards of 5; what store.write returned."""
     output = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "SHARD_PICTURES", 5)

@@ -139,10 +139,12 @@ def test_a_keras_file_loads_after_the_import_alone(tmp_path, imports):
 import sys, numpy as np
 folder = sys.argv[1]
 model, given = keras.saving.load_model(f"{folder}/model.keras"), np.load(f"{folder}/given.npz")
-np.testing.assert_allclose(model.predict(given["images"], verbose=0), given["expected"], rtol=1e-4, atol=1e-5)
+answers = model.predict(given["images"], verbose=0)
+np.testing.assert_allclose(answers, given["expected"], rtol=1e-4, atol=1e-5)
 rule = model.optimizer
 assert type(rule).__name__ == "SGD2012" and int(rule.iterations) == 1
-assert rule.get_config()["layer_rates"] == {"fc8": 10.0} and (rule.momentum, rule.decay, rule.bias_rate) == (0.8, 0.001, 2.0)
+assert rule.get_config()["layer_rates"] == {"fc8": 10.0}
+assert (rule.momentum, rule.decay, rule.bias_rate) == (0.8, 0.001, 2.0)
 np.savez(f"{folder}/velocities.npz", *[velocity.numpy() for velocity in rule.velocities])
 """,
         tmp_path,

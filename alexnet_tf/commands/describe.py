@@ -2,7 +2,7 @@
 
     alexnet describe --variant=paper
     alexnet describe --variant=lenet5,paper --picture=comparison.png
-    alexnet describe --variant=paper --picture=network.png          # the block diagram of the towers
+    alexnet describe --variant=paper --picture=network.png  # the block diagram of the towers
 
 Every number is read from the Keras model itself. `conv1` is both towers together; the model has
 them as conv1a and conv1b. A multiplication with its addition counts once; memory is of float32, for
@@ -145,7 +145,7 @@ def table(model):
     ]
 
 
-# The pictures ---------------------------------------------------------------------------------------------------------
+# The pictures -------------------------------------------------------------------------------------
 
 _SCALE = 2  # pixels to a unit: sharp on dense screens
 _COLOURS = {

@@ -1,7 +1,9 @@
-"""Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
+r"""Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
 
-    alexnet finetune --pretrained=imagenet --dataset=folder --data_dir=pictures --model_dir=models/tuned
-    alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures --model_dir=models/tuned
+    alexnet finetune --pretrained=imagenet --dataset=folder --data_dir=pictures \
+        --model_dir=models/tuned
+    alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures \
+        --model_dir=models/tuned
     alexnet finetune --pretrained=models/shapes ... --trainable=fc6,fc7
 
 --pretrained may be a name: imagenet (or trunk, the same: the convolutions of torchvision's AlexNet,

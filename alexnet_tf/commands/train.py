@@ -1,10 +1,15 @@
-"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
+r"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
 
-    alexnet train                                              # the embedded shapes
+    alexnet train  # the embedded shapes
     alexnet train --dataset=folder --data_dir=pictures --model_dir=models/mine --epochs=30
-    alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
-    TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' \
-        alexnet train --distribution=multi_worker              # on each host, with its own index
+    alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps \
+        --epochs=91 --bias_rate=2
+
+On each host of several, with its own index:
+
+    export TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]},
+                       "task": {"type": "worker", "index": 0}}'
+    alexnet train --distribution=multi_worker
 """
 
 import math

@@ -1,12 +1,17 @@
 """A prepared TFDS data set as a directory, and what `alexnet prepare` lays beside its records:
 
-dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
-NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}
-statistics.json                                       of the training split's pixels, all counted once, in 0..255, R G B:
-    "mean"          [3]
-    "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as pipeline.colour_statistics gives them
-identities.npz                                        uint64 by split, of the picture that each record was made of: record.py
-mean_image.npy                                        float32 [256, 256, 3], the mean picture of the training split
+dataset_info.json, features.json, label.labels.txt
+    TFDS's own; tfds.builder_from_directory reads the directory
+NAME-SPLIT.tfrecord-00000-of-00007
+    records {"image": a JPEG file of 256 x 256, "label": int64}
+statistics.json
+    of the training split's pixels, all counted once, in 0..255, R G B:
+    "mean" [3]; "colour_pca" [3, 3], rows: eigenvector times standard deviation, as
+    pipeline.colour_statistics gives them
+identities.npz
+    uint64 by split, of the picture that each record was made of: record.py
+mean_image.npy
+    float32 [256, 256, 3], the mean picture of the training split
 """
 
 import itertools

@@ -130,7 +130,7 @@ def _clutter(rng, canvas):
 
 
 def _shape_mask(rng, shape, side):
-    """Coverage of the shape, float32 [side, side] in 0..1, rotated and slightly squeezed at random."""
+    """Coverage of the shape, turned and slightly squeezed at random: float32 [side, side], 0..1."""
     radius = side * _SUPERSAMPLING / 2
     image = Image.new("L", (side * _SUPERSAMPLING,) * 2)
     draw = ImageDraw.Draw(image)
@@ -157,7 +157,10 @@ def _shape_mask(rng, shape, side):
 
 
 def _texture(rng, texture, side):
-    """Two contrasting colours in a pattern of random period and direction, float32 [side, side, 3]."""
+    """Two contrasting colours in a pattern of random period and direction.
+
+    float32 [side, side, 3]
+    """
     period = rng.uniform(0.12, 0.24) * side
     y, x = (axis.astype(np.float32) for axis in np.ogrid[0:side, 0:side])
     (a, b), (c, d) = (_rotation(rng.uniform(0, 2 * np.pi)) * (2 * np.pi / period)).astype(

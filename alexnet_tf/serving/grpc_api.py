@@ -264,9 +264,12 @@ def _sockets(port, option=None):
     """
     for number in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(number))) as one:
-            if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port:
-                if option is None or one.getsockopt(socket.SOL_SOCKET, option):
-                    yield one
+            if (
+                one.family in (socket.AF_INET, socket.AF_INET6)
+                and one.getsockname()[1] == port
+                and (option is None or one.getsockopt(socket.SOL_SOCKET, option))
+            ):
+                yield one
 
 
 def _connected(one):

@@ -1,10 +1,12 @@
 """TensorFlow Serving's REST interface over a versions.Server.
 
-    GET   /v1/models/NAME[/versions/N|/labels/L]             states of the versions
-    GET   /v1/models/NAME[/versions/N|/labels/L]/metadata    signatures
-    POST  /v1/models/NAME[/versions/N|/labels/L]:predict     {"signature_name": ..., "instances": [...]}, or "inputs"
+    GET   /v1/models/NAME[/versions/N|/labels/L]           states of the versions
+    GET   /v1/models/NAME[/versions/N|/labels/L]/metadata  signatures
+    POST  /v1/models/NAME[/versions/N|/labels/L]:predict   {"signature_name": ...,
+                                                           "instances": [...]}, or "inputs"
     GET   /monitoring/prometheus/metrics
-    GET   /livez, /readyz                                    not TensorFlow Serving's: 200 while it runs, while it can predict
+    GET   /livez, /readyz                                  not TensorFlow Serving's: 200 while it
+                                                           runs, while it can predict
 
 Paths and statuses are those of tensorflow/serving, master of 2026-07-30
 (model_servers/http_rest_api_handler.cc, http_rest_api_util.cc, http_server.cc), and so is the

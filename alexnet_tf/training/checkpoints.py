@@ -3,9 +3,10 @@ file alone knows their layout.
 
     MODEL_DIR/
       settings.json              what the model is and how it is trained
-      metrics.jsonl, tensorboard/  how it went: alexnet_tf/metrics.py
+      metrics.jsonl, tensorboard/  how it went: alexnet_tf/training/metrics.py
       checkpoints/step-00000600/
-        weights.npz              float32 arrays by variable path: "conv1a/kernel", ...; numpy.load reads it
+        weights.npz              float32 arrays by variable path: "conv1a/kernel", ...;
+                                 numpy.load reads it
         optimizer.npz            the velocities, likewise
         state.json               step, schedule state, last evaluation
         SHA256SUMS               of the three; `sha256sum -c` reads it

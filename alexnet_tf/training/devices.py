@@ -134,7 +134,7 @@ def _cluster(text):
 
 
 def leave_lost_workers(strategy, error):
-    """Ends this process if `error`, raised by a step, tells of a worker that is gone; else returns."""
+    """Ends this process if `error`, raised by a step, says that a worker is gone; else returns."""
     lost = (
         tf.errors.UnavailableError,
         tf.errors.DeadlineExceededError,

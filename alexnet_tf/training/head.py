@@ -179,7 +179,7 @@ def fit(head, found, log, progress, note):
 
 
 def _standardisation(train):
-    """(the mean of each unit [units], one over the length that what is left has, scalar), float32."""
+    """(mean of each unit [units], one over the length of what is left, a scalar), float32."""
     views, examples, units = train.shape
     rows = max(1, _CHUNK // train[0, :1].nbytes)
     places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]

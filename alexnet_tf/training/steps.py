@@ -46,7 +46,7 @@ class TrainStep:
         objective=None,
         class_names=(),
     ):
-        """`objective`, an Objective, needs `class_names`; without one it is the mean cross-entropy."""
+        """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy."""
         self.xla = xla
         plain = objective is None or objective == Objective()
         judge = judge_labels if plain else objective.judge(class_names)

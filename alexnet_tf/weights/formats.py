@@ -4,12 +4,15 @@ Nothing in a file is run, no name in it is looked up, and no array is made that 
 hold the bytes of. What does not fit is a UserError. The format is told by the content, whatever the
 file is called:
 
-    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and its description of the layers
+    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and its description of the
+                         layers
     NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy:
                          {"conv1.0": ..., "conv1.1": ...}
     NumPy's .npz         {name: array}
-    a pickle of dicts    of arrays of NumPy, as programs of Flax write it: {"AlexNet_0.Conv_0.kernel": ...}
-    PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by dots: {"features.0.weight": ...}
+    a pickle of dicts    of arrays of NumPy, as programs of Flax write it:
+                         {"AlexNet_0.Conv_0.kernel": ...}
+    PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by
+                         dots: {"features.0.weight": ...}
     .safetensors         {name: array}
 
 Whatever else a file holds is named in `Weights`, so that nothing of it is passed over unseen.

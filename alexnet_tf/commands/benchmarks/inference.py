@@ -119,7 +119,7 @@ def _line(worker):
 
 
 def _witness(first, weights):
-    """PyTorch and ONNX Runtime over the same weights, which are written to the .npz file `weights`."""
+    """PyTorch and ONNX Runtime on the same weights, which are written to the .npz `weights`."""
     if (
         not _SAVED_MODEL.value
         or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"]
