@@ -31,7 +31,7 @@ _PLAIN_JPEG = (
 )
 _PLAIN_HEAD = 512  # bytes, as many as such a head has
 
-_PREPARED_ALONE = "which only tools/prepare_dataset.py reads; elsewhere save it as JPEG or PNG"
+_PREPARED_ALONE = "which only alexnet prepare reads; elsewhere save it as JPEG or PNG"
 _SAVE = "which is not read; save it as JPEG or PNG"
 _FOREIGN = {  # how files of other formats begin, and what is said of them
     r"\C{4}ftypavi[fs]\C*": f"AVIF, {_PREPARED_ALONE}",

@@ -70,10 +70,10 @@ def flush(path):
 
 
 @contextlib.contextmanager
-def locked(folder, flag="model_dir", at_work="trained"):
+def locked(folder, parameter="model_dir", at_work="trained"):
     """Keeps other processes out of `folder`, which it makes.
 
-    Raises UserError, naming `flag`, if one is at work there.
+    Raises UserError, naming `parameter`, if one is at work there.
     """
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:
@@ -82,7 +82,7 @@ def locked(folder, flag="model_dir", at_work="trained"):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{flag}={folder} is being {at_work} by another process; wait for it, or pass"
+                f"{parameter}={folder} is being {at_work} by another process; wait for it, or pass"
                 " another."
             ) from None
         yield

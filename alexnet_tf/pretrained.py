@@ -1,6 +1,6 @@
 """Weights that others trained, by name: fetched once, imported, and kept as weights files.
 
-    path = fetch("trunk")  # what networks.load and --pretrained take
+    path = fetch("trunk")  # what networks.load and alexnet finetune take
 
 A name stands for one file of its publisher, known by its digest, and never for another.
 """

@@ -103,7 +103,7 @@ def test_what_is_not_read_is_named_with_what_to_do():
     image = Image.new("RGB", (9, 9), "red")
     rle = bmp(8, b"\x09\x01\0\0\0\1", COLOURS + bytes(256), compression=1)
     inside = tf.function(decoding.decode, [tf.TensorSpec([], tf.string)], autograph=False)
-    prepared, by_hand = "which only tools/prepare_dataset.py reads", "save it as JPEG or PNG"
+    prepared, by_hand = "which only alexnet prepare reads", "save it as JPEG or PNG"
     for name, advice, content in (
         ("AVIF", prepared, saved(image, "AVIF")),
         ("HEIC", prepared, heic(b"heic")),

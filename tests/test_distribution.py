@@ -137,6 +137,7 @@ def test_the_sdist_is_whole(sdist):
         "README.md",
         "SECURITY.md",
         "constraints.txt",
+        "mypy.ini",
         "pyproject.toml",
         "pytest.ini",
         "ruff.toml",

@@ -480,11 +480,11 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
         (["--models=nowhere"], "there is no nowhere"),
         (
             ["--models=model,pictures"],
-            "pictures is no version that python -m alexnet_tf.export wrote",
+            "pictures is no version that alexnet export wrote",
         ),
         (
             ["--models=pictures/test/plain star/3.jpg"],
-            "is not a file that tools/convert_tflite.py wrote",
+            "is not a file that alexnet convert wrote",
         ),
         (
             ["--models=model,model", "--weights=1"],

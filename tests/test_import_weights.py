@@ -440,7 +440,7 @@ def test_what_is_no_alexnet_is_told_whole(networks):
     ):
         published.convert(formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
     description = described(weights_files.caffe_layers(pool_first=True))
-    with pytest.raises(UserError, match="order of caffenet; leave --variant out"):
+    with pytest.raises(UserError, match="order of caffenet; leave variant= out"):
         published.convert(
             weights(source_of(networks["caffe"], "caffe"), description=description),
             "x",
@@ -608,10 +608,10 @@ def test_model_and_average_side_by_side():
         assert f"{names[0]} is taken, not {names[1]}" in found.notes[0]
     with pytest.raises(
         UserError,
-        match="--weights=other, but x holds state_dict, state_dict_ema; name one of these",
+        match="weights=other, but x holds state_dict, state_dict_ema; name one of these",
     ):
         convert_torch(both, weights="other")
-    with pytest.raises(UserError, match="--weights=ema, but x holds state_dict;"):
+    with pytest.raises(UserError, match="weights=ema, but x holds state_dict;"):
         convert_torch(torchvision("state_dict."), weights="ema")
     found = convert_torch(torchvision("model_ema."))  # the only one
     assert len(found.arrays) == 16
@@ -619,9 +619,7 @@ def test_model_and_average_side_by_side():
 
 def test_two_networks_are_chosen_by_name():
     both = torchvision("student.", classes=3) | torchvision("best.", classes=4)
-    with pytest.raises(
-        UserError, match="2 networks: student, best; choose one by --weights=student"
-    ):
+    with pytest.raises(UserError, match="2 networks: student, best; choose one by weights=student"):
         convert_torch(both)
     assert len(convert_torch(both, weights="best").arrays["fc8/bias"]) == 4
 
@@ -691,10 +689,10 @@ def test_what_no_file_says_can_be_stated():
         " 123.675,116.28,103.53 over " in (convert_torch(torchvision()).notes[0])
     )
     with pytest.raises(
-        UserError, match="--resize=223: x reads 224 pixels of a side; give a number from 224 to"
+        UserError, match="resize=223: x reads 224 pixels of a side; give a number from 224 to"
     ):
         convert_torch(torchvision(), resize=223)
-    with pytest.raises(UserError, match="leave --variant out"):
+    with pytest.raises(UserError, match="leave variant= out"):
         convert_torch(torchvision(), variant="caffe")
 
 
@@ -872,7 +870,7 @@ def test_a_renamed_last_layer_of_caffe():
 
 def test_weights_alone_do_not_tell_the_variant():
     found = formats.Weights(".caffemodel", caffe_arrays(), ())
-    with pytest.raises(UserError, match="pass --variant=caffe .*or --variant=caffenet"):
+    with pytest.raises(UserError, match="pass variant=caffe .*or variant=caffenet"):
         published.convert(found, "x")
     alone = [
         layer
@@ -880,7 +878,7 @@ def test_weights_alone_do_not_tell_the_variant():
         if layer[1] in ("Convolution", "InnerProduct")
     ]
     alone = [(name, kind, "", text) for name, kind, _, text in alone]
-    with pytest.raises(UserError, match="pass --variant=caffe"):
+    with pytest.raises(UserError, match="pass variant=caffe"):
         convert_caffe(alone)
     assert convert_caffe(alone, variant="caffenet").variant == "caffenet"
 
@@ -958,7 +956,7 @@ def test_pixels_are_those_of_the_file(old, text, stated, mean, std, resize):
 def test_the_size_of_a_list_of_pictures_is_obeyed():
     text = "transform_param { crop_size: 227 } image_data_param { new_height: 260 new_width: 260 }"
     assert convert_caffe(with_pictures(text, "ImageData")).preprocessing.resize == 260
-    with pytest.raises(UserError, match="--resize=256, but x says 260; leave --resize out"):
+    with pytest.raises(UserError, match="resize=256, but x says 260; leave resize= out"):
         convert_caffe(with_pictures(text, "ImageData"), resize=256)
     with pytest.raises(UserError, match="squeezes its pictures to 260 x 300"):
         convert_caffe(with_pictures(text.replace("new_width: 260", "new_width: 300"), "ImageData"))

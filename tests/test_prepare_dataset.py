@@ -216,7 +216,8 @@ def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capf
         [(flat_jpeg(10), 0), (b"<html>", 1), (flat_jpeg(30), 2), (b"", 1), (flat_jpeg(50), 1)]
     )
     with pytest.raises(
-        UserError, match="More pictures cannot be read than --max_bad_pictures allows"
+        UserError,
+        match="More than max_bad_pictures=3 pictures cannot be read; alexnet prepare --check lists",
     ):
         store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=3)
     statistics = store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=4)

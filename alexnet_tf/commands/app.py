@@ -17,6 +17,7 @@ import types
 
 from absl import app, flags, logging
 
+from alexnet_tf import console
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import loop
@@ -309,7 +310,8 @@ def run(command, called, arguments):
             _expand_paths(flag_values)
             if "json" in flag_values:
                 _check_json(flag_values["json"].value)
-            command.main(_paths("arguments", argv[1:])) if takes else command.main()
+            with console.worded(lambda line: _with_dashes(line, flag_values)):
+                command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
             _refuse(called, error, flag_values)
         except BrokenPipeError:  # whoever read our results has seen enough: `| head`
@@ -384,18 +386,19 @@ def _check_json(value):
 
 
 def _refuse(called, error, flag_values):
-    """Ends with one line.
+    """Ends with one line."""
+    text = _with_dashes(" ".join(str(error).split()), flag_values)
+    print(f"{called}: {text}", file=sys.stderr)
+    sys.exit(2)
 
-    The library speaks of parameters; those that are flags here get dashes.
-    """
-    text = " ".join(str(error).split())
-    text = re.sub(
+
+def _with_dashes(text, flag_values):
+    """The library speaks of parameters, as name=value; those that are flags here get dashes."""
+    return re.sub(
         r"(?<![-\w./'\"])(\w+)=",
         lambda match: f"--{match[0]}" if match[1] in flag_values else match[0],
         text,
     )
-    print(f"{called}: {text}", file=sys.stderr)
-    sys.exit(2)
 
 
 def report(figures, json_path=None, more=None):

@@ -232,8 +232,8 @@ def check_reachable(addresses):
             socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"data_service={address} does not answer ({error}); start python -m"
-                " alexnet_tf.data_service there."
+                f"data_service={address} does not answer ({error}); start alexnet data-service"
+                " there."
             ) from None
 
 

@@ -120,8 +120,8 @@ def _cluster(text):
         valid = False
     if valid and kind == "evaluator":
         raise UserError(
-            f"{given}: an evaluator takes no part in training; start none, and run "
-            "python -m alexnet_tf.evaluate afterwards."
+            f"{given}: an evaluator takes no part in training; start none, and run alexnet "
+            "evaluate afterwards."
         )
     if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
         raise UserError(
@@ -228,8 +228,8 @@ def check_agreement(strategy, **values):
     digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
     if len(set(digests)) > 1:
         raise UserError(
-            f"The workers differ: this one has {values}. Start all with the same flags, data and"
-            " model_dir."
+            f"The workers differ: this one has {values}. Start all with the same parameters, data"
+            " and model_dir."
         )
 
 

@@ -40,7 +40,7 @@ from alexnet_tf.training.state import TrainingState
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to train: what the flags of the same names say."""
+    """How to train; `alexnet train --help` explains what stands here without a word."""
 
     batch_size: int = 128
     epochs: int = 90

@@ -21,7 +21,7 @@ from alexnet_tf.exports import artifacts
 _TFLITE = flags.DEFINE_list(
     "tflite",
     [],
-    "Files that tools/convert_tflite.py wrote, the float32 one first.",
+    "Files that alexnet convert wrote, the float32 one first.",
     flag_values=FLAGS,
 )
 _SAVED_MODEL = flags.DEFINE_string(

@@ -1,4 +1,4 @@
-"""tools/serve.py against the bare model:
+"""`alexnet serve` against the bare model:
 
 throughput, latency, overload, memory; on loopback, with this process as the clients.
 """
