@@ -13,7 +13,9 @@ import tqdm
 INTERVAL = 0.2 if sys.stderr.isatty() else 10.0
 
 
-def progress(total, description, initial=0, hidden=False, unit="img"):
+def progress(
+    total: int, description: str, initial: int = 0, hidden: bool = False, unit: str = "img"
+) -> tqdm.tqdm:
     """A bar that counts pictures, or bytes as `unit` B: rate and time left."""
     return tqdm.tqdm(
         total=total,

@@ -25,7 +25,7 @@ def provenance() -> dict:
     }
 
 
-def _commit(folder):
+def _commit(folder: pathlib.Path) -> str | None:
     """The git commit of `folder` if it is a checkout of this project, else None: an installed
     package may lie within a repository of its user, which says nothing about it.
     """
@@ -33,7 +33,7 @@ def _commit(folder):
         name: value for name, value in os.environ.items() if not name.startswith("GIT_")
     }  # a hook's
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
             cwd=folder,

@@ -163,7 +163,7 @@ class Settings:
             ) from None
 
 
-def _check_missing(settings):
+def _check_missing(settings: Settings) -> None:
     if settings.variant == OWN or settings.class_names:
         raise ValueError("a part of a network is one of the variants, and has no class names")
     last = projection_name(settings.variant)
@@ -190,7 +190,7 @@ def check_class_names(names: tuple) -> None:
             )
 
 
-def _parsed(text):
+def _parsed(text: bytes | str) -> Any:
     if len(text) > _LARGEST_TEXT:
         raise ValueError(
             f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
@@ -201,7 +201,7 @@ def _parsed(text):
         raise ValueError("settings that are nested without end") from None
 
 
-def _preprocessing(value):
+def _preprocessing(value: Any) -> Preprocessing:
     _expect(dict, value, "preprocessing")
     fields = {field.name: field for field in dataclasses.fields(Preprocessing)}
     for name in value.keys() - fields.keys():
@@ -217,7 +217,7 @@ def _preprocessing(value):
     return Preprocessing(**value)
 
 
-def _check_pixels(pixels, variant):
+def _check_pixels(pixels: Preprocessing, variant: str) -> None:
     if variant == OWN:  # decoded pictures are grey or RGB
         channels, smallest = 1 if pixels.channels == 1 else 3, 1
     else:
@@ -241,7 +241,7 @@ def _check_pixels(pixels, variant):
             _check_numbers(row, "a row of colour_pca")
 
 
-def _check_flags(flags):
+def _check_flags(flags: Any) -> None:
     _expect(dict, flags, "flags")
     dataset, data_dir, seed = (flags.get(name) for name in ("dataset", "data_dir", "seed"))
     if dataset is not None and not (isinstance(dataset, str) and _DATASET.fullmatch(dataset)):
@@ -252,7 +252,7 @@ def _check_flags(flags):
         _check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
 
 
-def _check_source(source):
+def _check_source(source: Any) -> None:
     _expect(dict, source, "source")
     if "published" not in source:
         raise ValueError("source lacks published")
@@ -263,19 +263,19 @@ def _check_source(source):
             raise ValueError(f"the published {_shown(name)} is {_shown(value)}, which none can be")
 
 
-def _check_integer(value, name, least, most):
+def _check_integer(value: Any, name: str, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         bounds = f"{least}" if least == most else f"a whole number from {least} to {most}"
         raise ValueError(f"{name} is {_shown(value)}, not {bounds}")
 
 
-def _check_numbers(values, name):
+def _check_numbers(values: Any, name: str) -> None:
     for number in _expect(list | tuple, values, name):
         if not _is_number(number) or abs(number) > _LARGEST_NUMBER:
             raise ValueError(f"{name} holds {_shown(number)}, which no pixel needs")
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     """Whether it is a finite number; True and False are none."""
     return (
         isinstance(value, float)
@@ -290,7 +290,7 @@ def _expect(kind: Any, value: Any, name: str) -> Any:
     return value
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """A value of any size and kind in a few characters of one line."""
     if isinstance(value, dict | list | tuple):
         return f"a {type(value).__name__} of {len(value)}"

@@ -10,8 +10,8 @@ from picture_kinds import bmp, by_pillow, exif, gif, saved, segment
 from PIL import Image
 
 from alexnet_tf import decoding, preprocessing
-from alexnet_tf.commands import export
 from alexnet_tf.data import datasets, pictures, store
+from alexnet_tf.exports import saved_model
 from alexnet_tf.preprocessing import Preprocessing
 
 KINDS = picture_kinds.kinds()
@@ -50,10 +50,10 @@ def test_the_crop_alone_of_a_turned_jpeg_has_the_bits_of_the_whole():
 
 def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
     module = type("Module", (tf.Module,), {})()
-    classifier = export._Classifier.__new__(export._Classifier)
+    classifier = saved_model._Classifier.__new__(saved_model._Classifier)
     classifier._pixels = PIXELS
     module.decode = tf.function(
-        lambda files: {"images": export._Classifier._decode(classifier, files)},
+        lambda files: {"images": saved_model._Classifier._decode(classifier, files)},
         [tf.TensorSpec([None], tf.string)],
     )
     tf.saved_model.save(module, str(tmp_path / "saved"), module.decode.get_concrete_function())
@@ -161,7 +161,7 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
                 (tmp_path / split / label / name).write_bytes(
                     content + split.encode() + label.encode()
                 )
-    dataset = datasets.open_dataset("folder", tmp_path, by_pillow=True)
+    dataset = datasets.open_dataset("folder", tmp_path, suffixes=pictures.READ_BY_PREPARE)
     assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
         [],
         [],

@@ -969,12 +969,12 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
             'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
             {},
             (
-                "subtracts the mean in 'a/mean.binaryproto', another file; pass --mean"
-                " .*--mean=104.007,116.669,122.679"
+                "subtracts the mean in 'a/mean.binaryproto', another file; pass the mean"
+                " of .* mean=104.007,116.669,122.679"
             ),
         ),
         ("transform_param { crop_size: 224 }", {}, "crop_size is 224 instead of 227"),
-        ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass --resize=227"),
+        ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass resize=227"),
         ("transform_param { crop_size: 227 force_gray: 1 }", {}, "force_gray 1"),
         ("transform_param { crop_size: 227 scale: 0 }", {}, "multiplied by 0"),
         (
@@ -985,12 +985,12 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
         (
             "transform_param { crop_size: 227 mean_value: 128 }",
             {"mean": (2.0,)},
-            "--mean=2, but x says 128; leave --mean out",
+            "mean=2, but x says 128; leave mean= out",
         ),
         (
             "transform_param { crop_size: 227 scale: 0.5 }",
             {"std": (3.0,)},
-            "--std=3, but x says 2; leave --std out",
+            "std=3, but x says 2; leave std= out",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import re
 import sys
 import textwrap
 import types
+import typing
 
 from absl import app, flags, logging
 
@@ -294,7 +295,7 @@ def dataset_or(flag_values, trained_with):
     )
 
 
-def run(command, called, arguments):
+def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.NoReturn:
     """Runs a command, a module, with `arguments`; `called` is how the user called it.
 
     A UserError or a bad flag ends as one line on standard error and exit status 2; Ctrl-C ends

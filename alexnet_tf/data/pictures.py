@@ -54,7 +54,9 @@ def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
     Links are followed, and what is hidden left out. A picture is what has one of the `suffixes`; a
     file whose ending says nothing is looked at. Raises OSError for a folder that cannot be read.
     """
-    found, others, been = [], [], set()
+    found: list[bytes] = []
+    others: list[bytes] = []
+    been = set()
 
     def refuse(error):
         raise error
@@ -196,7 +198,7 @@ def through_pillow(picture: bytes) -> bytes | None:
             Image.init()
             # one without its plugin would be an error
             known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
-            image = Image.open(io.BytesIO(picture), formats=known)
+            image: Image.Image = Image.open(io.BytesIO(picture), formats=known)
             if image.width * image.height > decoding.LARGEST_PICTURE or image.mode in ("I", "F"):
                 return None
             image = ImageOps.exif_transpose(image)

@@ -74,7 +74,7 @@ def read_identities(builder) -> dict[str, np.ndarray]:
 
 def shard_starts(builder) -> dict[str, tuple[str, int]]:
     """{name of a file: (its split, the place in the split of its first record)}."""
-    starts = {}
+    starts: dict[str, tuple[str, int]] = {}
     for name, split in builder.info.splits.items():
         begins = np.cumsum([0, *split.shard_lengths])
         starts |= {

@@ -120,8 +120,8 @@ def train(
         )
     if not plan.last_step(dataset):
         raise UserError(
-            f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size};"
-            " use a smaller one."
+            f"{dataset.to_train().examples} training pictures do not fill a batch of "
+            f"{plan.batch_size}; use a smaller one."
         )
     with run_settings.written(
         strategy,

@@ -214,7 +214,7 @@ class Stated:
     def __post_init__(self) -> None:
         """Raises UserError for levels of 0..1, which are easily meant, and impossible ones."""
         for name, values in (("mean", self.mean), ("std", self.std)):
-            text = f"--{name}={_listed(values or ())}"
+            text = f"{name}={_listed(values or ())}"
             if values is None:
                 continue
             if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
