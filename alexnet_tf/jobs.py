@@ -79,7 +79,7 @@ def train(
     fields = {field.name for field in dataclasses.fields(loop.Plan)}
     if strange := plan.keys() - fields:
         raise UserError(
-            f"{min(strange)}= is no parameter of a training; there are also "
+            f"{min(strange)}= is not a parameter of a training; there are also "
             f"{', '.join(sorted(fields - {'init'}))}."
         )
     if model is None:
@@ -337,7 +337,9 @@ def convert(
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
     path = artifacts.newest_version(version)
     if path is None:
-        raise UserError(f"{version} is no version that alexnet export wrote, nor a folder of them.")
+        raise UserError(
+            f"{version} is not a version that alexnet export wrote, or a folder of them."
+        )
     manifest = artifacts.read_manifest(path) | {"quantization": quantization}
     if calibration is not None:
         manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))

@@ -55,12 +55,12 @@ class Network(abc.ABC):
         """For batches, in tf.functions: what evaluation judges."""
 
     def check_whole(self) -> None:
-        """Raises UserError for a part of a network, which is no classifier yet."""
+        """Raises UserError for a part of a network, which is not a classifier yet."""
         if self.settings.missing:
             there = [layer.name for layer in self.model.layers if layer.weights]
             raise UserError(
                 f"{self.path} holds {there[0]} to {there[-1]} of a network, without "
-                f"{', '.join(self.settings.missing)}: it is no classifier yet; alexnet "
+                f"{', '.join(self.settings.missing)}: it is not a classifier yet; alexnet "
                 f"finetune --pretrained={self.path} makes one of it."
             )
 
@@ -260,7 +260,7 @@ def _settings(
     try:
         return Settings.from_json(stored | {"class_names": labels, "dropout_rate": dropout_rate})
     except ValueError as error:
-        raise UserError(f"The manifest of {path} cannot be meant: {error}.") from None
+        raise UserError(f"The manifest of {path} makes no sense: {error}.") from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 
-OWN = "own"  # the variant of a network that is none of ours
+OWN = "own"  # the variant of a network that is not one of ours
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
@@ -34,14 +34,14 @@ _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of one network. Raises ValueError where an entry is none that can be meant."""
+    """The settings of one network. Raises ValueError where an entry makes no sense."""
 
     variant: str  # a key of model.VARIANTS; OWN for a network of its user's own, by `architecture`
     preprocessing: Preprocessing
     class_names: tuple  # of str, in the order of the outputs; at least two, or none of a part
     dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
-    # of a network that is none of the variants: as Keras writes it
+    # of a network that is not one of the variants: as Keras writes it
     architecture: dict | None = None
     # layers that a part of a network lacks: its projection; it is no classifier
     missing: tuple = ()
@@ -127,7 +127,7 @@ class Settings:
         classes, side = len(self.class_names), self.preprocessing.image_size
         if self.architecture is not None:
             raise ValueError(
-                "a network that is none of the variants is read from the model "
+                "a network that is not one of the variants is read from the model "
                 "directory of its training alone"
             )
         if classes > MOST_CLASSES or side > LARGEST_IMAGE:
@@ -245,7 +245,7 @@ def _check_flags(flags: Any) -> None:
     _expect(dict, flags, "flags")
     dataset, data_dir, seed = (flags.get(name) for name in ("dataset", "data_dir", "seed"))
     if dataset is not None and not (isinstance(dataset, str) and _DATASET.fullmatch(dataset)):
-        raise ValueError(f"{_shown(dataset)} is no name of a data set")
+        raise ValueError(f"{_shown(dataset)} is not the name of a data set")
     if data_dir is not None:
         _expect(str, data_dir, "data_dir")
     if seed is not None:
@@ -260,7 +260,9 @@ def _check_source(source: Any) -> None:
     for name, value in () if figures is None else _expect(dict, figures, "published").items():
         most = 1 if name in ("top_1", "top_5") else 2**63
         if not _is_number(value) or not 0 <= value <= most:
-            raise ValueError(f"the published {_shown(name)} is {_shown(value)}, which none can be")
+            raise ValueError(
+                f"the published {_shown(name)} is {_shown(value)}, which is impossible"
+            )
 
 
 def _check_integer(value: Any, name: str, least: int, most: int) -> None:
@@ -276,7 +278,7 @@ def _check_numbers(values: Any, name: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a finite number; True and False are none."""
+    """Whether it is a finite number; True and False are not."""
     return (
         isinstance(value, float)
         and math.isfinite(value)

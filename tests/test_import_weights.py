@@ -831,7 +831,7 @@ def test_a_network_that_no_variant_is(old, layers, message):
         layers = [(*layer[:2], layer[2].replace("norm", "relu"), layer[3]) for layer in layers]
     if "dilation" in message and old:
         old = False  # it did not exist
-    with pytest.raises(UserError, match=f"x is a network that no variant is: {message}"):
+    with pytest.raises(UserError, match=f"x is a network that fits no variant: {message}"):
         convert_caffe(layers, old=old)
 
 

@@ -23,6 +23,7 @@ FLAGS = [
 # They speak of files and folders, and name none.
 NO_PATHS = {
     "dataset",
+    "mean",
     "figure",
     "version",
     "train_split",

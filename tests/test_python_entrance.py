@@ -450,7 +450,7 @@ def test_losses_are_weighted_and_smoothed_as_numpy_has_it(weights, smoothing, ta
         ({"class_weights": [1, 2]}, "for each of the 3 classes"),
         ({"class_weights": [1, 2, -1]}, "0 or more"),
         ({"label_smoothing": 1.0}, "a share from 0 to below 1"),
-        ({"lerning_rate": 1}, "lerning_rate= is no parameter"),
+        ({"lerning_rate": 1}, "lerning_rate= is not a parameter"),
         ({"image_size": 5}, "image_size=5 is too small"),
         ({"variant": "alexnet"}, "variant='alexnet' is unknown"),
         ({"batch_size": 100}, "do not fill a batch of 100"),

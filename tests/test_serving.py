@@ -886,7 +886,7 @@ def test_our_client_answers_as_the_export_does(server, expected):
     for scheme in ("http", "grpc"):
         with pytest.raises(UserError, match="does not answer"):
             client.open_server(f"{scheme}://127.0.0.1:{port}", "alexnet")(PICTURES[1])
-    with pytest.raises(UserError, match="is no address"):
+    with pytest.raises(UserError, match="is not an address"):
         client.open_server("localhost", "alexnet")
 
 

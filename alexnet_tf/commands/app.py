@@ -39,6 +39,7 @@ def define_json(flag_values):
 # Flags and arguments that name files and folders, whatever command they belong to.
 PATHS = (
     "arguments",
+    "calibration",
     "data_dir",
     "emit_config",
     "features",
@@ -49,6 +50,7 @@ PATHS = (
     "model",
     "model_dir",
     "models",
+    "node_modules",
     "output",
     "picture",
     "pretrained",

@@ -206,8 +206,8 @@ def _from_file(source, stated):
         }
     else:
         console.note(
-            f"{source.name} is none of the published files that are known by their digests; read "
-            f"as {found.variant}."
+            f"{source.name} is not one of the published files that are known by their digests; "
+            f"read as {found.variant}."
         )
     for line in found.notes:
         console.note(line)

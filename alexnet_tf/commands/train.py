@@ -187,7 +187,7 @@ def _open(model_dir, batch_size, chief):
     image_size = jobs.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
     if math.isnan(_TRAINING.learning_rate.value or 0.0):
         raise UserError(
-            "--learning_rate=nan is no number; pass one, or leave it out for the variant's."
+            "--learning_rate=nan is not a number; pass one, or leave it out for the variant's."
         )
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:

@@ -260,7 +260,9 @@ class _Layout:
             if path in splits.values() or role_of(path.name) and not self._holds_classes(path)
         ]
         for path in left:
-            why = "holds no class folders" if path in self.unlabelled else "is none of the splits"
+            why = (
+                "holds no class folders" if path in self.unlabelled else "is not one of the splits"
+            )
             for file in sum(pictures.walk(path, self._suffixes), []):
                 self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
         if self.train != self.root:
@@ -496,7 +498,7 @@ def _places(folder, classes, class_names):
     if odd:
         raise UserError(
             f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} "
-            f"{'is' if len(odd) == 1 else 'are'} none of the "
+            f"{'is not one' if len(odd) == 1 else 'are none'} of the "
             f"{len(class_names)} classes "
             f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
             "folder as the class is called, or take it out."

@@ -56,7 +56,7 @@ def refuse_background(class_names):
     if len(strangers) == 1 or class_names[0].lower() in ("background", "dummy"):
         background = strangers[0] if len(strangers) == 1 else class_names[0]
         raise UserError(
-            f"1001 classes, of which {background!r} is no class of ImageNet: the network's 1000"
+            f"1001 classes, of which {background!r} is not a class of ImageNet: the network's 1000"
             " outputs are its 1000 classes, in the order of their synset ids and without a"
             " background class; take that one out."
         )

@@ -39,7 +39,7 @@ _NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")
 
 
 def is_hidden(name: bytes) -> bool:
-    """Whether a file or folder of this name is none of the user's."""
+    """Whether a file or folder of this name is not one of the user's."""
     return name.startswith(b".") or name in _NOBODYS_FOLDERS
 
 

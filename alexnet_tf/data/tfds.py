@@ -239,7 +239,7 @@ def _roles(name, builder, names):
         except (KeyError, ValueError, AssertionError):
             examples = 0
         if not examples or not _is_labelled(builder, split):
-            why = "holds no pictures with labels" if examples else "is none of its splits"
+            why = "holds no pictures with labels" if examples else "is not one of its splits"
             raise UserError(
                 f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}."
             )

@@ -351,7 +351,7 @@ def _read(path, variables):
                     f" {tuple(variable.shape)}"
                 )
             if not np.isfinite(value).all():
-                raise ValueError(f"{path.name}: {variable.path} holds what is no finite number")
+                raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
             values.append(value)
         return values
 

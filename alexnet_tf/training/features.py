@@ -4,7 +4,7 @@ used many times.
     FOLDER/
       key.json             what they were computed from, in how many seconds, and the numbers of
                            the pictures that could not be read and have no row; features of
-                           another key are computed anew
+                           another key are computed again
       train.npy            float32 [views, pictures, units]; view 0 is the central crop, the others
                            are crops as in training
       evaluation.npy       float32 [1, pictures, units]

@@ -28,7 +28,7 @@ def train(head, optimizer, found, plan, log, progress, note):
     into a checkpoint.
 
     The steps are those of training.train: 2012's rule, the schedule, dropout drawn from the seed
-    and the step. A picture's view is drawn anew in each epoch. With a patience in `plan` the best
+    and the step. A picture's view is drawn again in each epoch. With a patience in `plan` the best
     weights are kept. Raises UserError if the loss is not finite.
     """
     views, examples, _ = found.train.shape

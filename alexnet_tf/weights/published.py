@@ -658,7 +658,7 @@ def _caffe_description(layers, name):
     wrong += strange
     if wrong:
         raise UserError(
-            f"{name} is a network that no variant is: {'; '.join(wrong[:6])}"
+            f"{name} is a network that fits no variant: {'; '.join(wrong[:6])}"
             f"{'; and more' * (len(wrong) > 6)}."
         )
     rates = {
@@ -873,7 +873,7 @@ def _layers(arrays, parts, shapes, name, outputs_first=True):
         if layer == "fc8" and bias.size < 2:
             wrong.append(f"it has {bias.size} output, and a classifier has two or more")
     if wrong:
-        raise UserError(f"{name} is no AlexNet as published: {'; '.join(wrong)}.")
+        raise UserError(f"{name} is not an AlexNet as published: {'; '.join(wrong)}.")
     return layers
 
 
