@@ -161,13 +161,18 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
                 (tmp_path / split / label / name).write_bytes(
                     content + split.encode() + label.encode()
                 )
-    dataset = datasets.open_dataset("folder", tmp_path, suffixes=pictures.READ_BY_PREPARE)
+    dataset = datasets.open_dataset(
+        "folder", tmp_path, suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    )
     assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
         [],
         [],
     )
     statistics = store.write(dataset, tmp_path / "stored/1.0.0", 90)
-    assert statistics["pictures"] == {"train": 12, "val": 12} and statistics["bad_pictures"] == []
+    assert (
+        statistics["pictures"] == {"train": 12, "validation": 12}
+        and statistics["bad_pictures"] == []
+    )
 
 
 def bomb(**changes):

@@ -24,6 +24,7 @@ FLAGS = [
 NO_PATHS = {
     "dataset",
     "mean",
+    "weights",
     "figure",
     "version",
     "train_split",
