@@ -1,7 +1,4 @@
-"""What a person sees while something runs, on standard error:
-
-a progress bar, and lines beside it.
-"""
+"""What a person sees while something runs, on standard error: a progress bar and notes."""
 
 import contextlib
 import sys

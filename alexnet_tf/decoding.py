@@ -185,9 +185,8 @@ def _as_adobe_has_it(picture):
 
 
 def _halvings(size, resize):
-    """How many times a JPEG of `size`, int32 [2], is halved:
-
-    what is left is at least twice `resize`.
+    """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice
+    `resize`.
     """
     return tf.math.count_nonzero(
         tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32
@@ -226,9 +225,8 @@ def _refuse(head):
 
 
 def _bytes(picture):
-    """uint8 of the bytes of a file, and zeros behind:
-
-    what a header that ends early would say is read as 0.
+    """uint8 of the bytes of a file, and zeros behind: what a header that ends early would say is
+    read as 0.
     """
     return tf.io.decode_raw(tf.strings.join([picture, bytes(64)]), tf.uint8)
 
@@ -273,9 +271,7 @@ def _turned(image, orientation):
 
 
 def _reversed_axes(orientation):
-    """bool [2]:
-
-    whether rows, and whether columns, come in reverse, after they were exchanged where
+    """bool [2]: whether rows, and whether columns, come in reverse, after they were exchanged where
     `orientation` is above 4.
     """
     return tf.gather(
@@ -284,9 +280,8 @@ def _reversed_axes(orientation):
 
 
 def _orientation_of_jpeg(picture):
-    """int32 in 1..8:
-
-    what the first EXIF segment before the frame header says; 1 where there is none.
+    """int32 in 1..8: what the first EXIF segment before the frame header says; 1 where there is
+    none.
     """
     plain = tf.strings.regex_full_match(tf.strings.substr(picture, 0, _PLAIN_HEAD), _PLAIN_JPEG)
     return tf.cond(plain, lambda: 1, lambda: _orientation_in_segments(picture))

@@ -47,9 +47,8 @@ def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
 
 
 def sums(folder: pathlib.Path, files: Iterable) -> str:
-    """A line for each of `files`, paths relative to `folder`, with its sha256:
-
-    as `sha256sum` prints and checks them.
+    """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum`
+    prints and checks them.
     """
     lines = []
     for file in files:
@@ -59,9 +58,8 @@ def sums(folder: pathlib.Path, files: Iterable) -> str:
 
 
 def flush(path: str | os.PathLike) -> None:
-    """Waits until the file or folder is on disk:
-
-    a rename may otherwise survive a power cut that its content does not.
+    """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that
+    its content does not.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,10 +1,12 @@
 """Opens a network, whatever holds it: the one home of that.
 
-network = load("models/flowers")            # what a training wrote
-network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
-network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
-network = load("flowers_int8.tflite")       # what alexnet convert wrote
-network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
+    network = load("models/flowers")            # what a training wrote
+    network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
+    network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
+    network = load("flowers_int8.tflite")       # what alexnet convert wrote
+    network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
+
+Whatever the form, it is a Network with the same methods.
 """
 
 import abc

@@ -43,9 +43,8 @@ class Preprocessing:
 
 
 def default_resize(row: dict, image_size: int) -> int:
-    """The `resize` that belongs to `image_size` for a row of model.VARIANTS:
-
-    the variant's own, or in proportion 8 / 7.
+    """The `resize` that belongs to `image_size` for a row of model.VARIANTS: the variant's own, or
+    in proportion 8 / 7.
     """
     return row["resize"] if image_size == row["image_size"] else round(image_size * 8 / 7)
 

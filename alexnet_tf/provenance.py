@@ -1,7 +1,4 @@
-"""What it takes to trace a result:
-
-versions, machine and time, and the git commit of this project.
-"""
+"""What it takes to trace a result: versions, machine, time, and the git commit of this project."""
 
 import importlib.metadata
 import os

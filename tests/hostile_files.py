@@ -1,6 +1,5 @@
-"""Files that want more of a reader of weights than arrays:
-
-code, memory, time, bytes that are not theirs.
+"""Files that want more of a reader of weights than arrays: code, memory, time, bytes that are not
+theirs.
 """
 
 import io

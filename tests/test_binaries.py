@@ -1,6 +1,5 @@
-"""The commands that users type, as processes of their own:
-
-pictures in, an answer out; and what they say to mistakes.
+"""The commands that users type, as processes of their own: pictures in, an answer out; and what
+they say to mistakes.
 """
 
 import json

@@ -42,9 +42,8 @@ def two_devices():
 
 
 def build(variant, pixels, seed, images, classes=CLASSES):
-    """A net that tells `images` apart:
-
-    its logits have mean 0 over them, and a standard deviation that makes answers clear.
+    """A net that tells `images` apart: its logits have mean 0 over them, and a standard deviation
+    that makes answers clear.
     """
     keras.utils.set_random_seed(seed)
     model = (

@@ -1,6 +1,5 @@
-"""What export and conversion write:
-
-every signature's answers, the records beside the graph, files of all precisions, refusals.
+"""What export and conversion write: every signature's answers, the records beside the graph, files
+of all precisions, refusals.
 """
 
 import json

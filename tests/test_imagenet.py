@@ -1,6 +1,5 @@
-"""ImageNet as people have it:
-
-nested archives through TFDS, labels in synset order with names, and what is refused.
+"""ImageNet as people have it: nested archives through TFDS, labels in synset order with names, and
+what is refused.
 """
 
 import io

@@ -1,6 +1,5 @@
-"""Weights of others:
-
-their formats are read, nothing in them is run, and each array lands where it belongs.
+"""Weights of others: their formats are read, nothing in them is run, and each array lands where it
+belongs.
 """
 
 import io

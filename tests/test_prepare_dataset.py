@@ -1,6 +1,5 @@
-"""A data set stored at 256 x 256:
-
-the pixels of training, read by TFDS and by us, whole after any kill; what is refused.
+"""A data set stored at 256 x 256: the pixels of training, read by TFDS and by us, whole after any
+kill; what is refused.
 """
 
 import dataclasses

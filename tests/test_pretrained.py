@@ -1,7 +1,5 @@
-"""Weights by name:
-
-fetched whole whatever the server does, the right ones or none, and a part of a network is no
-classifier.
+"""Weights by name: fetched whole whatever the server does, the right ones or none, and a part of a
+network is no classifier.
 """
 
 import functools

@@ -1,6 +1,5 @@
-"""The page's server:
-
-the files, the model under its name, the headers that threads need, and what is refused.
+"""The page's server: the files, the model under its name, the headers that threads need, and what
+is refused.
 """
 
 import contextlib

@@ -958,10 +958,7 @@ class Gate:
 
 @pytest.fixture
 def gate():
-    """(gate, batcher):
-
-    the only thread of the batcher waits inside the gate, with a batch of one.
-    """
+    """(gate, batcher): the only thread of the batcher waits in the gate, with a batch of one."""
     gate = Gate()
     batcher = Batcher(max_rows=16, threads=1)
     batcher.submit(gate, {"x": np.array([0])}, 1)
@@ -1244,9 +1241,8 @@ def until_refused(ask):
 
 
 def test_a_stop_loses_no_request(exports):
-    """Clients of both protocols ask until nobody listens any more:
-
-    whatever they could send is answered.
+    """Clients of both protocols ask until nobody listens any more: whatever they could send is
+    answered.
     """
     process = subprocess.Popen(
         [

@@ -129,9 +129,8 @@ def _draw_sheet(answers):
 
 
 def _precision():
-    """The precision in which this machine multiplies faster:
-
-    some processors know bfloat16 and are slower at it.
+    """The precision in which this machine multiplies faster: some processors know bfloat16 and are
+    slower at it.
     """
 
     def seconds(dtype):

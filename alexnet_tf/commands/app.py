@@ -140,8 +140,8 @@ def define_devices(flag_values, batch_size=128):
             "distribution",
             "auto",
             ["auto", "one_device", "mirrored", "multi_worker"],
-            "Of a step over devices; auto: mirrored from two replicas on; multi_worker: over "
-            "processes that the environment variable TF_CONFIG names.",
+            "How a step is spread over devices. auto: mirrored from two replicas on; "
+            "multi_worker: over the processes that the environment variable TF_CONFIG names.",
             flag_values=flag_values,
         ),
         flags.DEFINE_integer(
@@ -161,14 +161,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         learning_rate=flags.DEFINE_float(
             "learning_rate",
             learning_rate,
-            f"At the start, after warm-up{rate_help}.",
+            f"Learning rate at the start, after warm-up{rate_help}.",
             lower_bound=0.0,
             flag_values=fv,
         ),
         seed=flags.DEFINE_integer(
             "seed",
             0,
-            "Of initial weights, order, crops and dropout.",
+            "Seed of the initial weights, the order, the crops and dropout.",
             lower_bound=0,
             upper_bound=2**31 - 1,
             flag_values=fv,
@@ -202,7 +202,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         momentum=flags.DEFINE_float(
             "momentum",
             0.9,
-            "Share of the velocity that a step keeps.",
+            "Share of its velocity that a weight keeps in a step.",
             lower_bound=0.0,
             upper_bound=0.9999,
             flag_values=fv,
@@ -210,14 +210,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         weight_decay=flags.DEFINE_float(
             "weight_decay",
             0.0005,
-            "Of weights, not of biases; inside the momentum.",
+            "Decay of weights, not of biases; inside the momentum.",
             lower_bound=0.0,
             flag_values=fv,
         ),
         bias_rate=flags.DEFINE_float(
             "bias_rate",
             1.0,
-            "Times the rate for biases: 2 in the 2012 source.",
+            "Factor of the learning rate for biases; 2 in the 2012 source.",
             lower_bound=0.0,
             flag_values=fv,
         ),
@@ -232,14 +232,15 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         checkpoint_seconds=flags.DEFINE_integer(
             "checkpoint_seconds",
             600,
-            "A checkpoint is written at the end of an epoch and after this time.",
+            "A checkpoint is written at the end of each epoch, and after so many seconds.",
             lower_bound=1,
             flag_values=fv,
         ),
         max_bad_pictures=flags.DEFINE_integer(
             "max_bad_pictures",
             10,
-            "Pictures that cannot be read are named and passed over; at more, a run stops.",
+            "So many pictures that cannot be read are named and passed over; one more stops the "
+            "run.",
             lower_bound=0,
             flag_values=fv,
         ),

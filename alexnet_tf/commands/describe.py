@@ -197,10 +197,8 @@ class _Canvas:
 
 
 def draw_network(model):
-    """The block diagram:
-
-    time runs to the right, tower a above tower b, a box as high as its map and as wide as its
-    channels.
+    """The block diagram: time runs to the right, tower a above tower b, a box as high as its map
+    and as wide as its channels.
     """
     blocks = [stage for stage in stages(model) if stage.kind != "norm"]
     normalised = {stage.name[-1] for stage in stages(model) if stage.kind == "norm"}

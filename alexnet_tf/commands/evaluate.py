@@ -43,7 +43,7 @@ _MODELS = flags.DEFINE_list(
 _WEIGHTS = flags.DEFINE_list(
     "weights",
     None,
-    "Of the models' probabilities in their mean, as 1,1,2; default: equal ones.",
+    "Weights of the models' probabilities in their mean, such as 1,1,2; default: equal ones.",
     flag_values=FLAGS,
 )
 _VIEWS = flags.DEFINE_enum(

@@ -94,7 +94,7 @@ _TRAINABLE = flags.DEFINE_list(
 _HEAD_RATE = flags.DEFINE_float(
     "head_rate",
     10.0,
-    "Times --learning_rate for the fresh projection.",
+    "Factor of --learning_rate for the fresh projection.",
     lower_bound=0.0,
     flag_values=FLAGS,
 )
@@ -379,10 +379,7 @@ def _answers(strategy, model, pixels, split, class_names, batch_size):
 
 
 def _print_confusions(answers, class_names):
-    """The confusion table:
-
-    a row for what the pictures are, a column for what they were taken for.
-    """
+    """The confusion table: a row for what pictures are, a column for what they were taken for."""
     if len(class_names) > _WIDEST_MATRIX:
         print("  alexnet evaluate lists which classes are taken for which")
         return

@@ -94,7 +94,7 @@ _CHANNEL_ORDER = flags.DEFINE_enum(
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
-    "Of a file with several networks: model, ema (its moving average), or the name "
+    "Which network of a file with several: model, ema (its moving average), or the name "
     "of the entry; default: model.",
     flag_values=FLAGS,
 )

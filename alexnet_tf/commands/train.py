@@ -53,7 +53,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
     0.5,
-    "Share of fc6's and fc7's units.",
+    "Share of the units of fc6 and fc7 that are dropped.",
     lower_bound=0.0,
     upper_bound=0.99,
     flag_values=FLAGS,

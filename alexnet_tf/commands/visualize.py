@@ -270,9 +270,8 @@ def draw_predictions(seen):
 
 
 def draw_neighbours(seen):
-    """A matplotlib figure:
-
-    pictures in the first column, and in their rows those whose features are nearest (Euclid).
+    """A matplotlib figure: pictures in the first column, and in their rows those whose features are
+    nearest (Euclid).
     """
     if len(seen.files) < 2:
         raise UserError("One picture has no neighbours; pass more.")
@@ -300,9 +299,8 @@ def draw_neighbours(seen):
 
 
 def draw_confusions(seen):
-    """A matplotlib figure:
-
-    rows for what the pictures are, columns for what they are taken for, in shares of the row.
+    """A matplotlib figure: rows for what the pictures are, columns for what they are taken for, in
+    shares of the row.
     """
     known, class_names = np.flatnonzero(seen.labels >= 0), seen.network.class_names
     if not len(known):

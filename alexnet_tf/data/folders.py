@@ -64,9 +64,8 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
 
 
 def open_evaluation(data_dir, class_names, seen, names=USUAL):
-    """The Dataset of a folder that is to judge networks of these classes:
-
-    see datasets.open_evaluation.
+    """The Dataset of a folder that is to judge networks of these classes: see
+    datasets.open_evaluation.
     """
     root = _root(data_dir)
     layout = _Layout(root, names)
@@ -269,10 +268,8 @@ class _Layout:
             self._add_beside(self.root)
 
     def _usual(self, folders, named):
-        """{role:
-
-        folder} of those that hold class folders and have the usual names of roles that are not
-        `named`.
+        """{role: folder} of those that hold class folders and have the usual names of roles that
+        are not `named`.
         """
         found = {}
         for path in folders:
@@ -444,9 +441,8 @@ def _named(root, folders, role, name):
 
 
 def _check_names(folder, classes):
-    """Raises UserError for folders that cannot be classes:
-
-    their names are not text or the same, or splits lie in them.
+    """Raises UserError for folders that cannot be classes: their names are not text or the same, or
+    splits lie in them.
     """
     alike = {}
     for path in classes:

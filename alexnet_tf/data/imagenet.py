@@ -36,9 +36,8 @@ def names_by_synset():
 
 
 def readable(class_names):
-    """Class names as people read them:
-
-    synset ids of ImageNet to "tench (n01440764)", if all are such ids; others as they are.
+    """Class names as people read them: synset ids of ImageNet to "tench (n01440764)", if all are
+    such ids; others as they are.
     """
     names = names_by_synset()
     if not set(class_names) <= names.keys():

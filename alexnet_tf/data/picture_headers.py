@@ -25,9 +25,8 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """`pixels` are those that a decoder has to hold or to go over:
-
-    of all frames, and a JPEG's once for every ten scans.
+    """`pixels` are those that a decoder has to hold or to go over: of all frames, and a JPEG's once
+    for every ten scans.
     """
 
     format: str

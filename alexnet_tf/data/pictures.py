@@ -93,10 +93,8 @@ def _is_picture(path, suffixes):
 
 
 def identities(files) -> np.ndarray:
-    """uint64:
-
-    the record.identity of each of `files`, which reads them whole. 0 for one that cannot be read
-    now.
+    """uint64: the record.identity of each of `files`, which reads them whole. 0 for one that cannot
+    be read now.
     """
 
     def identity(file):

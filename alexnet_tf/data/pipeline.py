@@ -340,9 +340,8 @@ def channel_mean(split, pixels, pictures=1024):
 
 
 def channel_statistics(split, pixels, pictures=1024):
-    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle:
-
-    see `colour_statistics`.
+    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see
+    `colour_statistics`.
     """
     # What cannot be read is counted when training comes to it.
     crops = central_crops(split, split.stubs(tf.constant(0, tf.int64)).take(pictures), pixels)

@@ -49,10 +49,8 @@ def has_identities(builder) -> bool:
 
 
 def read_identities(builder) -> dict[str, np.ndarray]:
-    """{split:
-
-    uint64 [pictures]}, empty where the data set does not bring them. Raises UserError where they
-    are damaged.
+    """{split: uint64 [pictures]}, empty where the data set does not bring them. Raises UserError
+    where they are damaged.
     """
     if not has_identities(builder):
         return {}

@@ -192,9 +192,8 @@ def divide(
 
 
 def _lots(identities, seed):
-    """A number in 0..1 for each, float64:
-
-    that of the mixer of SplitMix64, by which all bits of the seed count.
+    """A number in 0..1 for each, float64: that of the mixer of SplitMix64, by which all bits of the
+    seed count.
     """
     mixed = identities.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -31,9 +31,8 @@ _SUPERSAMPLING = 2  # masks are drawn this much larger and scaled down, which sm
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the `shapes` data set:
-
-    features `image` (JPEG, uint8, 3 channels) and `label` (0..9).
+    """TFDS builder of the `shapes` data set: features `image` (JPEG, uint8, 3 channels) and `label`
+    (0..9).
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -107,9 +106,8 @@ def _cloud(rng, width, height):
 
 
 def _clutter(rng, canvas):
-    """Draws plain lines, polygons and ellipses over the background:
-
-    edges and corners that belong to no class.
+    """Draws plain lines, polygons and ellipses over the background: edges and corners that belong
+    to no class.
     """
     image = Image.fromarray(canvas.astype(np.uint8))
     draw = ImageDraw.Draw(image)

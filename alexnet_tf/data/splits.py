@@ -116,9 +116,8 @@ class Dataset:
 
 
 def describe_balance(class_names, counts):
-    """Lines for a user:
-
-    how many training pictures there are of each class, and whether that is much out of balance.
+    """Lines for a user: how many training pictures there are of each class, and whether that is
+    much out of balance.
     """
     if len(counts) <= 20:
         lines = [

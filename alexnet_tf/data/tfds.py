@@ -264,9 +264,8 @@ def _is_labelled(builder, split):
 
 
 def _identities(builder, files, begins, counts):
-    """uint64 of the records:
-
-    what `alexnet prepare` has noted of each, else its place in the data set.
+    """uint64 of the records: what `alexnet prepare` has noted of each, else its place in the data
+    set.
     """
     stored, starts = prepared.read_identities(builder), prepared.shard_starts(builder)
     parts = []

@@ -1,6 +1,5 @@
-"""Finished artifacts, opened for use:
-
-what `export` and `alexnet convert` wrote, without any of the model's code.
+"""Finished artifacts, opened for use: what `export` and `alexnet convert` wrote, without any of the
+model's code.
 """
 
 import io

@@ -22,10 +22,8 @@ def trunk(model: keras.Model) -> keras.Model:
 
 
 def projection(model: keras.Model) -> keras.Model:
-    """The rest:
-
-    a model from what `trunk` gives to logits, dropout included, of layers of its own with the
-    weights of `model`.
+    """The rest: a model from what `trunk` gives to logits, dropout included, of layers of its own
+    with the weights of `model`.
     """
     last = _last_of_trunk(model)
     x = inputs = keras.Input(model.layers[last].output.shape[1:], name="features")

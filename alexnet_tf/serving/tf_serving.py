@@ -167,9 +167,8 @@ def _models(name, version):
 
 
 def _batching(sizes):
-    """BatchingParameters as text:
-
-    the package of protos lacks them. The last allowed size must be the largest batch.
+    """BatchingParameters as text: the package of protos lacks them. The last allowed size must be
+    the largest batch.
     """
     return "".join(
         [

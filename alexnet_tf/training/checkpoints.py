@@ -285,9 +285,8 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
 
 
 def weights_digest(model):
-    """sha256 over all weights in the order of their paths:
-
-    tells whether two models have the same weights.
+    """sha256 over all weights in the order of their paths: tells whether two models have the same
+    weights.
     """
     digest = hashlib.sha256()
     for variable in sorted(model.weights, key=lambda variable: variable.path):

@@ -1,6 +1,5 @@
-"""Where a step runs:
-
-strategies of tf.distribute on one machine and on several, and the two towers' devices.
+"""Where a step runs: strategies of tf.distribute on one machine and on several, and the two towers'
+devices.
 """
 
 import functools

@@ -1,7 +1,4 @@
-"""Evaluation:
-
-what classifiers say to every picture of a split, under any tf.distribute strategy.
-"""
+"""Evaluation: what classifiers say to every picture of a split under any tf.distribute strategy."""
 
 import functools
 import math

@@ -162,9 +162,8 @@ def cached(
 
 
 def _check_ours(folder):
-    """Raises UserError unless `folder` may be replaced:
-
-    it is not there, or holds nothing but features.
+    """Raises UserError unless `folder` may be replaced: it is not there, or holds nothing but
+    features.
     """
     if folder.exists():
         foreign = (

@@ -1,6 +1,5 @@
-"""Trains a projection alone, on features that are computed already:
-
-a whole epoch is one call, and costs next to nothing.
+"""Trains a projection alone, on features that are computed already: a whole epoch is one call, and
+costs next to nothing.
 """
 
 import math

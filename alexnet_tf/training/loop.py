@@ -606,9 +606,8 @@ def _make_step(
 
 
 def is_over(stored, plan, last_step):
-    """Whether a training has nothing left to do after a checkpoint with this state; None:
-
-    there is no checkpoint.
+    """Whether a training has nothing left to do after a checkpoint with this state; None: there is
+    no checkpoint.
     """
     if stored is None:
         return False

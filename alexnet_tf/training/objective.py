@@ -1,6 +1,5 @@
-"""What a training makes smaller:
-
-the loss, weights of classes, smoothed labels, images of one's own making.
+"""What a training makes smaller: the loss, weights of classes, smoothed labels, images of one's own
+making.
 """
 
 import dataclasses

@@ -266,9 +266,8 @@ def _read_npz(content):
 
 
 def _zip_members(content):
-    """{name:
-
-    bytes} of an archive whose members are stored as they are; the checksum of each is compared.
+    """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
+    compared.
     """
     # how every entry of a directory begins: zipfile makes an object of each
     if content.count(b"PK\x01\x02") > _MOST_PARTS:
@@ -385,10 +384,8 @@ def _read_torch_archive(content):
 
 
 def _read_torch_pickles(content):
-    """torch.save before:
-
-    pickles of a magic number, a version, the system, the state and the storages' keys, then the
-    storages.
+    """torch.save before: pickles of a magic number, a version, the system, the state and the
+    storages' keys, then the storages.
     """
     stream, storages = io.BytesIO(content), {}
     first = pickles.load(stream)
@@ -492,9 +489,8 @@ def _torch_array(tensor, data):
 
 
 def _read_safetensors(content):
-    """https://github.com/huggingface/safetensors:
-
-    length of the header, header as JSON, data without gaps.
+    """https://github.com/huggingface/safetensors: length of the header, header as JSON, data
+    without gaps.
     """
     (length,) = struct.unpack_from("<Q", content)
     if length > min(_LARGEST_HEADER, len(content) - 8):
@@ -616,10 +612,8 @@ def _text(content):
 
 
 def _blob(message):
-    """BlobProto:
-
-    data (5) or double_data (8), packed; shape (7), or num, channels, height and width (1 to 4), as
-    before 2015.
+    """BlobProto: data (5) or double_data (8), packed; shape (7), or num, channels, height and width
+    (1 to 4), as before 2015.
     """
     numbers, blocks = _message(message)
     dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])

@@ -190,9 +190,8 @@ def photograph(index, width):
 
 
 def without_headers():
-    """The handler of any other web server:
-
-    it does not send what a browser asks for before it lets a page use threads.
+    """The handler of any other web server: it does not send what a browser asks for before it lets
+    a page use threads.
     """
     return type(
         "Plain",

@@ -170,9 +170,8 @@ def imported(path, folder, run):
 
 
 def outputs(model, images, pixels, names):
-    """{name:
-
-    output} of the layers called `names`: both towers one behind the other, channels first.
+    """{name: output} of the layers called `names`: both towers one behind the other, channels
+    first.
     """
     there = {layer.name for layer in model.layers}
     layers = [name + tower for name in names for tower in ("a", "b", "") if name + tower in there]
@@ -193,10 +192,7 @@ def outputs(model, images, pixels, names):
 
 
 def largest_difference(ours, theirs, pairs, bound=1e-4):
-    """Of any output, as a share of its largest value, over {their name:
-
-    our name}; below `bound`.
-    """
+    """Of any output, as a share of its largest value, over {their name: ours}; below `bound`."""
     differences = {}
     for their_name, name in pairs.items():
         answer, expected = ours[name], theirs[their_name]
