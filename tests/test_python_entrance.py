@@ -7,16 +7,18 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from conftest import CLASS_NAMES, write_picture_folder, write_pictures
 
 import alexnet_tf
-from alexnet_tf import disk, networks
-from alexnet_tf.commands import classify, convert, evaluate, export, finetune, import_weights
+from alexnet_tf import console, disk, networks
+from alexnet_tf.commands import app, classify, convert, evaluate, export, finetune, import_weights
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints, loop, objective, steps
 
@@ -582,6 +584,20 @@ def test_two_commands_are_imported_in_one_process():
         finetune.FLAGS["batch_size"].default == 32 and evaluate.FLAGS["batch_size"].default == 128
     )
     assert "pretrained" not in evaluate.FLAGS
+
+
+def test_notes_of_a_command_speak_of_its_flags(capsys):
+    command = types.ModuleType("command", "A command.")
+    command.FLAGS = flags.FlagValues()
+    flags.DEFINE_integer("seed", 0, "Seed.", flag_values=command.FLAGS)
+    command.main = lambda: console.note("drawn with seed=4, x=1 and 'seed=5'")
+    with pytest.raises(SystemExit) as ended:
+        app.run(command, "alexnet command", [])
+    console.note("drawn with seed=4")
+    assert not ended.value.code and capsys.readouterr().err.splitlines() == [
+        "drawn with --seed=4, x=1 and 'seed=5'",
+        "drawn with seed=4",
+    ]
 
 
 def test_no_library_module_speaks_of_flags():
