@@ -11,6 +11,8 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 bench: $(VENV)/installed

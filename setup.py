@@ -69,6 +69,7 @@ setuptools.setup(
         "importlib_resources>=6,<8",  # tensorflow-datasets imports it and does not say so
         "keras>=3.15.1,<4",
         "matplotlib>=3.10,<4",
+        "ml_dtypes>=0.5,<1",
         "numpy>=2,<3",
         "pillow>=11,<14",
         "requests>=2.31,<3",
@@ -87,7 +88,13 @@ setuptools.setup(
             "tensorflow-serving-api>=2.21,<2.22",
             "uvicorn>=0.50,<1",
         ],
-        "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "PyYAML>=6,<7", "ruff>=0.12,<1"],
+        "test": [
+            "mypy>=2,<3",
+            "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
+            "PyYAML>=6,<7",
+            "ruff>=0.12,<1",
+        ],
         "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
     },
     entry_points={"console_scripts": ["alexnet = alexnet_tf.__main__:main"]},

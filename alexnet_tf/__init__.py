@@ -18,7 +18,7 @@ Each name is imported when it is first used. Keras opens .keras files with our l
 
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_tf.classifiers import Answers
@@ -83,7 +83,7 @@ _HOMES = {
 _WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"alexnet_tf.{_HOMES[name]}"), name)
@@ -107,21 +107,22 @@ class _AfterKeras:
     """
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "keras":
             return None
         others = (finder for finder in list(sys.meta_path) if finder is not cls)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec and spec.loader:
-            load = spec.loader.exec_module
+            loader: Any = spec.loader  # of one import; ours to change
+            load = loader.exec_module
 
-            def load_and_register(module):
+            def load_and_register(module: Any) -> None:
                 load(module)
                 if cls in sys.meta_path:  # to be found is not yet to be imported
                     sys.meta_path.remove(cls)
                     _register()
 
-            spec.loader.exec_module = load_and_register
+            loader.exec_module = load_and_register
         return spec
 
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class Classifier:
 
     name: str
     # uint8 images [n, image_size, image_size, channels] -> float [n, classes], inside a tf.function
-    probabilities: callable
+    probabilities: Callable
     pixels: Preprocessing
     class_names: tuple
     trained_with: dict  # the flags of its training: which data set, from where, with which seed
@@ -37,7 +38,7 @@ class Answers:
     best: np.ndarray
     bad_pictures: int = 0  # that could not be read, and have no row
 
-    def figures(self):
+    def figures(self) -> dict:
         """{"examples", "bad_pictures", "loss", "top_1", "top_5"}: the mean loss, and shares of
         correct answers in 0..1; and, where one class is the answer to all pictures, those of other
         classes too, that class as "only_answer".
@@ -54,7 +55,7 @@ class Answers:
             figures["only_answer"] = int(self.best[0, 0])
         return figures
 
-    def by_class(self, class_names):
+    def by_class(self, class_names: Sequence[str]) -> list[dict]:
         """A dict for each class that has pictures, the worst by top-1 error first: class, pictures,
         top_1_error, top_5_error, and most_common_wrong (a class, or None where all answers are
         right) with the number of its pictures, wrong_pictures.
@@ -79,7 +80,7 @@ class Answers:
                 )
         return sorted(rows, key=lambda row: -row["top_1_error"])
 
-    def confusions(self, class_names):
+    def confusions(self, class_names: Sequence[str]) -> list[tuple[str, str, int]]:
         """[(class, the wrong answer given, number of pictures), ...], the most frequent first."""
         wrong = self.best[:, 0] != self.labels
         pairs = collections.Counter(zip(self.labels[wrong].tolist(), self.best[wrong, 0].tolist()))

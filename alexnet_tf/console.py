@@ -1,9 +1,8 @@
-"""What a person sees while something runs, on standard error:
+"""What a person sees while something runs, on standard error: a progress bar and notes."""
 
-a progress bar, and lines beside it.
-"""
-
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 import tqdm
 
@@ -11,7 +10,9 @@ import tqdm
 INTERVAL = 0.2 if sys.stderr.isatty() else 10.0
 
 
-def progress(total, description, initial=0, hidden=False, unit="img"):
+def progress(
+    total: int, description: str, initial: int = 0, hidden: bool = False, unit: str = "img"
+) -> tqdm.tqdm:
     """A bar that counts pictures, or bytes as `unit` B: rate and time left."""
     return tqdm.tqdm(
         total=total,
@@ -30,10 +31,24 @@ def progress(total, description, initial=0, hidden=False, unit="img"):
     )
 
 
-def note(line):
+_wording: Callable[[str], str] = str
+
+
+@contextlib.contextmanager
+def worded(wording: Callable[[str], str]) -> Iterator[None]:
+    """Has every `note` go through `wording`: a command makes flags of the parameters in it."""
+    global _wording
+    before, _wording = _wording, wording
+    try:
+        yield
+    finally:
+        _wording = before
+
+
+def note(line: str) -> None:
     """Tells the user something beside the results."""
-    tqdm.tqdm.write(line, file=sys.stderr)
+    tqdm.tqdm.write(_wording(line), file=sys.stderr)
 
 
-def silence(line):
+def silence(line: str) -> None:
     """A `note` that tells nothing: workers other than the chief would repeat it."""

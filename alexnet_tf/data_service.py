@@ -1,6 +1,5 @@
-"""`python -m alexnet_tf.data_service`:
-
-the command `alexnet data-service`, alexnet_tf/commands/data_service.py.
+"""`python -m alexnet_tf.data_service`: the command `alexnet data-service`,
+alexnet_tf/commands/data_service.py.
 """
 
 from alexnet_tf.__main__ import launch

@@ -31,7 +31,7 @@ _PLAIN_JPEG = (
 )
 _PLAIN_HEAD = 512  # bytes, as many as such a head has
 
-_PREPARED_ALONE = "which only tools/prepare_dataset.py reads; elsewhere save it as JPEG or PNG"
+_PREPARED_ALONE = "which only alexnet prepare reads; elsewhere save it as JPEG or PNG"
 _SAVE = "which is not read; save it as JPEG or PNG"
 _FOREIGN = {  # how files of other formats begin, and what is said of them
     r"\C{4}ftypavi[fs]\C*": f"AVIF, {_PREPARED_ALONE}",
@@ -191,9 +191,8 @@ def _as_adobe_has_it(picture):
 
 
 def _halvings(size, resize):
-    """How many times a JPEG of `size`, int32 [2], is halved:
-
-    what is left is at least twice `resize`.
+    """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice
+    `resize`.
     """
     return tf.math.count_nonzero(
         tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32
@@ -232,9 +231,8 @@ def _refuse(head):
 
 
 def _bytes(picture):
-    """uint8 of the bytes of a file, and zeros behind:
-
-    what a header that ends early would say is read as 0.
+    """uint8 of the bytes of a file, and zeros behind: what a header that ends early would say is
+    read as 0.
     """
     return tf.io.decode_raw(tf.strings.join([picture, bytes(64)]), tf.uint8)
 
@@ -261,7 +259,7 @@ def _on_white(image):
     return tf.cast(255 - shade, tf.uint8)
 
 
-# Orientation ----------------------------------------------------------------------------------------------------------
+# Orientation --------------------------------------------------------------------------------------
 
 
 def _turned(image, orientation):
@@ -279,9 +277,7 @@ def _turned(image, orientation):
 
 
 def _reversed_axes(orientation):
-    """bool [2]:
-
-    whether rows, and whether columns, come in reverse, after they were exchanged where
+    """bool [2]: whether rows, and whether columns, come in reverse, after they were exchanged where
     `orientation` is above 4.
     """
     return tf.gather(
@@ -290,9 +286,8 @@ def _reversed_axes(orientation):
 
 
 def _orientation_of_jpeg(picture):
-    """int32 in 1..8:
-
-    what the first EXIF segment before the frame header says; 1 where there is none.
+    """int32 in 1..8: what the first EXIF segment before the frame header says; 1 where there is
+    none.
     """
     plain = tf.strings.regex_full_match(tf.strings.substr(picture, 0, _PLAIN_HEAD), _PLAIN_JPEG)
     return tf.cond(plain, lambda: 1, lambda: _orientation_in_segments(picture))
@@ -362,7 +357,7 @@ def _orientation(exif):
     return tf.concat([[1], tf.boolean_mask(value, stated & sound)], 0)[-1]
 
 
-# Forms ----------------------------------------------------------------------------------------------------------------
+# Forms --------------------------------------------------------------------------------------------
 
 
 @_apart

@@ -10,17 +10,18 @@ import os
 import pathlib
 import secrets
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 
 from alexnet_tf.errors import UserError
 
 
-def free_bytes(folder):
+def free_bytes(folder: str | os.PathLike) -> int:
     """Bytes that are free on the disk of `folder`, which need not exist yet."""
     folder = pathlib.Path(folder).absolute()
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
 
 
-def check_free_space(folder, needed):
+def check_free_space(folder: str | os.PathLike, needed: float) -> None:
     """Raises UserError if `needed` bytes do not fit onto the disk of `folder`, which need not exist
     yet.
     """
@@ -33,7 +34,7 @@ def check_free_space(folder, needed):
         )
 
 
-def numbered(folder):
+def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
     """The folders in `folder` whose names are numbers, by number: {1: Path, 2: Path, ...}.
 
     Numbers are those that TensorFlow Serving takes for versions: an int64 of 0 or more.
@@ -45,10 +46,9 @@ def numbered(folder):
     }
 
 
-def sums(folder, files):
-    """A line for each of `files`, paths relative to `folder`, with its sha256:
-
-    as `sha256sum` prints and checks them.
+def sums(folder: pathlib.Path, files: Iterable) -> str:
+    """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum`
+    prints and checks them.
     """
     lines = []
     for file in files:
@@ -57,10 +57,9 @@ def sums(folder, files):
     return "".join(lines)
 
 
-def flush(path):
-    """Waits until the file or folder is on disk:
-
-    a rename may otherwise survive a power cut that its content does not.
+def flush(path: str | os.PathLike) -> None:
+    """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that
+    its content does not.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -70,10 +69,12 @@ def flush(path):
 
 
 @contextlib.contextmanager
-def locked(folder, flag="model_dir", at_work="trained"):
+def locked(
+    folder: str | os.PathLike, parameter: str = "model_dir", at_work: str = "trained"
+) -> Iterator[None]:
     """Keeps other processes out of `folder`, which it makes.
 
-    Raises UserError, naming `flag`, if one is at work there.
+    Raises UserError, naming `parameter`, if one is at work there.
     """
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:
@@ -82,7 +83,7 @@ def locked(folder, flag="model_dir", at_work="trained"):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{flag}={folder} is being {at_work} by another process; wait for it, or pass"
+                f"{parameter}={folder} is being {at_work} by another process; wait for it, or pass"
                 " another."
             ) from None
         yield
@@ -96,7 +97,11 @@ class Appearing:
 
 
 @contextlib.contextmanager
-def appearing(path, folder: bool = False, next_free=None):
+def appearing(
+    path: str | os.PathLike,
+    folder: bool = False,
+    next_free: Callable[[pathlib.Path], pathlib.Path] | None = None,
+) -> Iterator[Appearing]:
     """Gives an Appearing, with a `path` beside `path` to write to; what is there when the block
     ends gets the name `path`, and then Appearing.path is where it came to lie.
 
@@ -131,7 +136,7 @@ def appearing(path, folder: bool = False, next_free=None):
         os.close(held)
 
 
-def _begin(path, folder):
+def _begin(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int]:
     """(a new name beside `path`, a descriptor whose lock says that somebody is writing there).
 
     The system releases the lock when the process ends, however it ends: process numbers come again,
@@ -153,7 +158,7 @@ def _begin(path, folder):
     return unfinished, held
 
 
-def _remove_unless_held(left):
+def _remove_unless_held(left: pathlib.Path) -> None:
     held = os.open(left, os.O_RDONLY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,12 +167,12 @@ def _remove_unless_held(left):
         os.close(held)
 
 
-def replace_text(path, text):
+def replace_text(path: str | os.PathLike, text: str) -> None:
     """Writes a file whose name holds all of the old text or all of the new, whatever happens."""
     replace_bytes(path, text.encode())
 
 
-def replace_bytes(path, content):
+def replace_bytes(path: str | os.PathLike, content: bytes) -> None:
     """`replace_text` for bytes."""
     with appearing(path) as unfinished:
         unfinished.path.write_bytes(content)

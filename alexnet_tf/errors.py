@@ -17,7 +17,7 @@ class ServingError(Exception):
     RESOURCE_EXHAUSTED to a longer one.
     """
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         if len(message) > 480:
             message = f"{message[:300]} ... {message[-175:]}"
         super().__init__(message)

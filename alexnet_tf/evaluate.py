@@ -1,7 +1,4 @@
-"""`python -m alexnet_tf.evaluate`:
-
-the command `alexnet evaluate`, alexnet_tf/commands/evaluate.py.
-"""
+"""`python -m alexnet_tf.evaluate`: the command `alexnet evaluate`, commands/evaluate.py."""
 
 from alexnet_tf.__main__ import launch
 

@@ -1,7 +1,4 @@
-"""`python -m alexnet_tf.finetune`:
-
-the command `alexnet finetune`, alexnet_tf/commands/finetune.py.
-"""
+"""`python -m alexnet_tf.finetune`: the command `alexnet finetune`, commands/finetune.py."""
 
 from alexnet_tf.__main__ import launch
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk, networks
 from alexnet_tf.classifiers import Answers
-from alexnet_tf.data import datasets, folders, own, pipeline, shapes
+from alexnet_tf.data import datasets, folders, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
@@ -46,16 +47,16 @@ def train(
     colour_noise: float | None = None,
     optimizer: SGD2012 | None = None,
     loss: Callable | None = None,
-    class_weights=None,
+    class_weights: Any = None,
     label_smoothing: float = 0.0,
     augment: Callable | None = None,
     crop: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,
     strategy: tf.distribute.Strategy | None = None,
-    note=console.note,
-    progress=console.progress,
-    **plan,
+    note: Callable[[str], None] = console.note,
+    progress: Callable = console.progress,
+    **plan: Any,
 ) -> networks.Network:
     """Trains into `model_dir`, which every command takes; called again, it goes on from there.
 
@@ -78,7 +79,7 @@ def train(
     fields = {field.name for field in dataclasses.fields(loop.Plan)}
     if strange := plan.keys() - fields:
         raise UserError(
-            f"{min(strange)}= is no parameter of a training; there are also "
+            f"{min(strange)}= is not a parameter of a training; there are also "
             f"{', '.join(sorted(fields - {'init'}))}."
         )
     if model is None:
@@ -103,7 +104,7 @@ def train(
             "preprocessing= is missing: a model of your own does not tell what its "
             "pixels are; pass an alexnet_tf.Preprocessing."
         )
-    plan = loop.Plan(
+    asked = loop.Plan(
         **{
             "batch_size": batch_size,
             "epochs": epochs,
@@ -114,14 +115,14 @@ def train(
         | plan
     )
     with strategy.scope():
-        optimizer = optimizer or SGD2012(plan.learning_rate, momentum, weight_decay, bias_rate)
+        optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
     figures = loop.train(
         strategy,
         model,
         optimizer,
         dataset,
         preprocessing,
-        plan,
+        asked,
         model_dir,
         callbacks,
         progress,
@@ -129,12 +130,14 @@ def train(
         objective,
         crop,
     )
-    settings = run_settings.settings_of(model, dataset, preprocessing, plan, **objective.describe())
+    settings = run_settings.settings_of(
+        model, dataset, preprocessing, asked, **objective.describe()
+    )
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
 
 
-def _stored_preprocessing(model_dir):
+def _stored_preprocessing(model_dir: str | os.PathLike) -> Preprocessing | None:
     stored = checkpoints.read_settings(model_dir)
     return Preprocessing(**stored["preprocessing"]) if stored else None
 
@@ -194,7 +197,7 @@ def preprocessing_for(
 
 
 def evaluate(
-    network,
+    network: networks.Network | str | os.PathLike | Sequence,
     dataset: Dataset | None = None,
     *,
     views: int = 1,
@@ -210,7 +213,7 @@ def evaluate(
     data set do not fit.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    several = network if isinstance(network, list | tuple) else [network]
+    several: Sequence = network if isinstance(network, list | tuple) else [network]
     with strategy.scope():
         opened = [as_network(one) for one in several]
         classifiers = [one.classifier() for one in opened]
@@ -227,12 +230,12 @@ def evaluate(
     )[-1]
 
 
-def as_network(network) -> networks.Network:
+def as_network(network: networks.Network | str | os.PathLike) -> networks.Network:
     """`network` itself, or what lies at the path that it is."""
     return network if isinstance(network, networks.Network) else networks.load(network)
 
 
-def _dataset_of(several):
+def _dataset_of(several: list[networks.Network]) -> Dataset:
     """What the first of `several` networks was trained on, to judge all by."""
     first, flags = several[0], several[0].settings.flags
     if flags.get("dataset") is None:
@@ -242,7 +245,9 @@ def _dataset_of(several):
     )
 
 
-def export(network, output: str | os.PathLike, version: int | str = 1) -> pathlib.Path:
+def export(
+    network: networks.Network | str | os.PathLike, output: str | os.PathLike, version: int | str = 1
+) -> pathlib.Path:
     """Writes `network`, a Network or what networks.load opens, as a SavedModel.
 
     Returns its folder, `output`/`version`; the version "next" is one more than the highest there
@@ -270,7 +275,7 @@ def export(network, output: str | os.PathLike, version: int | str = 1) -> pathli
         manifest["architecture"] = settings["architecture"]
     if not path.exists():
 
-        def next_free(taken):  # by another export at the same time
+        def next_free(taken: pathlib.Path) -> pathlib.Path:  # by another export at the same time
             return taken.with_name(_version(output, "next"))
 
         return saved_model.write(
@@ -294,7 +299,7 @@ def export(network, output: str | os.PathLike, version: int | str = 1) -> pathli
     return path
 
 
-def _version(output, version):
+def _version(output: pathlib.Path, version: int | str) -> str:
     if version == "next":
         return str(max(disk.numbered(output), default=0) + 1)
     if not str(version).isdecimal() or int(version) < 1:
@@ -309,11 +314,11 @@ def convert(
     output: str | os.PathLike,
     quantization: str = "none",
     *,
-    pictures=None,
-    calibration=None,
+    pictures: Dataset | str | os.PathLike | None = None,
+    calibration: Dataset | str | os.PathLike | None = None,
     count: int = 0,
     max_accuracy_drop: float = tflite.LARGEST_DROP,
-    note=console.note,
+    note: Callable[[str], None] = console.note,
 ) -> dict:
     """Writes a .tflite file of an export (a version, or the folder of versions: the newest), and
     returns the figures of the comparison of the two.
@@ -332,7 +337,9 @@ def convert(
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
     path = artifacts.newest_version(version)
     if path is None:
-        raise UserError(f"{version} is no version that alexnet export wrote, nor a folder of them.")
+        raise UserError(
+            f"{version} is not a version that alexnet export wrote, or a folder of them."
+        )
     manifest = artifacts.read_manifest(path) | {"quantization": quantization}
     if calibration is not None:
         manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))
@@ -373,7 +380,7 @@ def convert(
     return figures
 
 
-def _is_there(output, manifest, labels):
+def _is_there(output: pathlib.Path, manifest: dict, labels: list[str]) -> bool:
     try:
         there = artifacts.Tflite(output.read_bytes())
     except (OSError, UserError):
@@ -383,7 +390,14 @@ def _is_there(output, manifest, labels):
     return same and there.labels == labels
 
 
-def _pictures(pictures, calibration, labels, manifest, seen, note):
+def _pictures(
+    pictures: Dataset | str | os.PathLike | None,
+    calibration: Dataset | str | os.PathLike | None,
+    labels: list[str],
+    manifest: dict,
+    seen: record.Record | None,
+    note: Callable[[str], None],
+) -> tuple[Split, bool, Dataset | None]:
     """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
     if pictures is None:
         flags = manifest["training"]["flags"]
@@ -422,7 +436,7 @@ def _pictures(pictures, calibration, labels, manifest, seen, note):
     return split, False, pictures
 
 
-def _calibration(calibration, dataset):
+def _calibration(calibration: Dataset | str | os.PathLike | None, dataset: Dataset | None) -> Split:
     if calibration is not None:
         return split_of(calibration)
     if dataset is None:
@@ -431,16 +445,16 @@ def _calibration(calibration, dataset):
             "training pictures are not at hand; pass calibration=FOLDER of some "
             "hundred pictures like those that the network will see."
         )
-    return dataset.train
+    return dataset.to_train()
 
 
-def split_of(pictures) -> Split:
+def split_of(pictures: Dataset | str | os.PathLike) -> Split:
     """The training pictures of a Dataset, or all that lie in, or anywhere below, a folder.
 
     Raises UserError if there are none.
     """
     if isinstance(pictures, Dataset):
-        return pictures.train
+        return pictures.to_train()
     split, _ = folders.list_pictures([os.fspath(pictures)])
     return dataclasses.replace(split, name=os.fspath(pictures))
 

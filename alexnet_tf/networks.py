@@ -1,10 +1,12 @@
 """Opens a network, whatever holds it: the one home of that.
 
-network = load("models/flowers")            # what a training wrote
-network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
-network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
-network = load("flowers_int8.tflite")       # what alexnet convert wrote
-network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
+    network = load("models/flowers")            # what a training wrote
+    network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
+    network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
+    network = load("flowers_int8.tflite")       # what alexnet convert wrote
+    network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
+
+Whatever the form, it is a Network with the same methods.
 """
 
 import abc
@@ -14,6 +16,8 @@ import functools
 import os
 import pathlib
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -53,12 +57,12 @@ class Network(abc.ABC):
         """For batches, in tf.functions: what evaluation judges."""
 
     def check_whole(self) -> None:
-        """Raises UserError for a part of a network, which is no classifier yet."""
+        """Raises UserError for a part of a network, which is not a classifier yet."""
         if self.settings.missing:
             there = [layer.name for layer in self.model.layers if layer.weights]
             raise UserError(
                 f"{self.path} holds {there[0]} to {there[-1]} of a network, without "
-                f"{', '.join(self.settings.missing)}: it is no classifier yet; alexnet "
+                f"{', '.join(self.settings.missing)}: it is not a classifier yet; alexnet "
                 f"finetune --pretrained={self.path} makes one of it."
             )
 
@@ -90,7 +94,7 @@ class Network(abc.ABC):
             image = preprocessing.decode(content, self.preprocessing.resize)
             return preprocessing.central_crop(image, self.preprocessing).numpy()
 
-    def probabilities(self, images) -> np.ndarray:
+    def probabilities(self, images: Any) -> np.ndarray:
         """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them."""
         images = tf.convert_to_tensor(images)
         return np.asarray(self._classifier.probabilities(images), np.float32)
@@ -106,15 +110,15 @@ class Network(abc.ABC):
             return self.answer(content)
 
     @functools.cached_property
-    def _classifier(self):
+    def _classifier(self) -> Classifier:
         return self.classifier()
 
-    def _best(self, probabilities):
+    def _best(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
         order = np.argsort(-probabilities, kind="stable")[:TOP]
         return [(self.class_names[index], float(probabilities[index])) for index in order]
 
 
-def load(path: str | os.PathLike, note=console.note) -> Network:
+def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) -> Network:
     """The Network in `path`: a model directory, a weights file, an export's folder (a version, or
     the folder of versions, of which the newest is taken) or a .tflite file.
 
@@ -144,7 +148,7 @@ def load(path: str | os.PathLike, note=console.note) -> Network:
 class _Trained(Network):
     model: keras.Model = None
 
-    def classifier(self):
+    def classifier(self) -> Classifier:
         self.check_whole()
         probabilities = evaluation.model_probabilities(self.model, self.preprocessing)
         return Classifier(
@@ -157,13 +161,13 @@ class _Trained(Network):
         )
 
 
-def _in_training(path, note):
+def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     model, settings, state = checkpoints.load_model(path, note)
     return of_model(path, model, settings, state["step"], state["figures"])
 
 
 def of_model(
-    path, model: keras.Model, settings: Settings, step: int, figures: dict | None
+    path: str | os.PathLike, model: keras.Model, settings: Settings, step: int, figures: dict | None
 ) -> Network:
     """The Network of a Keras model that is in memory already; `path` is where it is stored."""
     return _Trained(str(path), settings, step, figures, record.read(path), model)
@@ -171,11 +175,11 @@ def of_model(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Exported(Network):
-    loaded: object = None  # kept, for a signature does not keep its variables
+    loaded: Any  # kept, for a signature does not keep its variables
     rate_is_known: bool = True
 
-    def classifier(self):
-        def probabilities(images):
+    def classifier(self) -> Classifier:
+        def probabilities(images: tf.Tensor) -> tf.Tensor:
             answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
             return answer["probabilities"]
 
@@ -189,7 +193,7 @@ class _Exported(Network):
             self.record,
         )
 
-    def answer(self, picture):
+    def answer(self, picture: bytes) -> list[tuple[str, float]]:
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
         return [
             (name.decode(), float(score))
@@ -197,7 +201,7 @@ class _Exported(Network):
         ]
 
     @functools.cached_property
-    def model(self):
+    def model(self) -> keras.Model:
         arrays = artifacts.variables(self.loaded)
         try:
             model = self.settings.build()
@@ -212,7 +216,7 @@ class _Exported(Network):
             self._check_rate(model)
         return model
 
-    def _check_rate(self, model):
+    def _check_rate(self, model: keras.Model) -> None:
         """Exports once did not say with which dropout rate outputs are multiplied."""
         pixels = self.preprocessing
         shape = [1, pixels.image_size, pixels.image_size, pixels.channels]
@@ -227,7 +231,7 @@ class _Exported(Network):
             )
 
 
-def _exported(version):
+def _exported(version: pathlib.Path) -> Network:
     manifest = artifacts.read_manifest(version)
     training = manifest["training"]
     rate = manifest.get("dropout_rate", training["flags"].get("dropout_rate"))
@@ -245,7 +249,9 @@ def _exported(version):
     )
 
 
-def _settings(path, manifest, labels, dropout_rate):
+def _settings(
+    path: pathlib.Path, manifest: dict, labels: list[str], dropout_rate: float
+) -> Settings:
     training = manifest["training"]
     stored = {
         name: manifest[name]
@@ -256,28 +262,28 @@ def _settings(path, manifest, labels, dropout_rate):
     try:
         return Settings.from_json(stored | {"class_names": labels, "dropout_rate": dropout_rate})
     except ValueError as error:
-        raise UserError(f"The manifest of {path} cannot be meant: {error}.") from None
+        raise UserError(f"The manifest of {path} makes no sense: {error}.") from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _OfTflite(Network):
-    tflite: artifacts.Tflite = None
+    tflite: artifacts.Tflite
 
     @property
-    def model(self):
+    def model(self) -> keras.Model:
         raise UserError(
             f"{self.path} holds no weights in float32 that could be trained, drawn or "
             "exported; pass the model directory or the export that it was made from."
         )
 
-    def classifier(self):
+    def classifier(self) -> Classifier:
         alone = threading.Lock()  # an interpreter has one set of buffers; replicas have threads
 
-        def one_by_one(images):
+        def one_by_one(images: np.ndarray) -> np.ndarray:
             with alone:
                 return np.stack([self.tflite.probabilities(image) for image in images])
 
-        def probabilities(images):
+        def probabilities(images: tf.Tensor) -> tf.Tensor:
             answers = tf.numpy_function(one_by_one, [images], tf.float32)
             return tf.ensure_shape(answers, [None, len(self.class_names)])
 
@@ -292,7 +298,7 @@ class _OfTflite(Network):
         )
 
 
-def _of_tflite(path):
+def _of_tflite(path: pathlib.Path) -> Network:
     tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
     settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
     return _OfTflite(
@@ -305,7 +311,7 @@ def _of_tflite(path):
     )
 
 
-def _content(picture):
+def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
     """(the bytes, what to call them in a message). Raises UserError if the file cannot be read."""
     if isinstance(picture, bytes):
         return picture, "What was passed"
@@ -316,7 +322,7 @@ def _content(picture):
 
 
 @contextlib.contextmanager
-def _naming(name):
+def _naming(name: str) -> Iterator[None]:
     """Turns the error of bytes that do not decode into a UserError that names them."""
     try:
         yield

@@ -9,6 +9,7 @@ pixels prepared in another way than those it was trained on. uint8 travels betwe
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +31,7 @@ class Preprocessing:
     # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
     noise_divides: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # JSON gives a list
         object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))
         if self.colour_pca is not None:
@@ -41,15 +42,14 @@ class Preprocessing:
             )
 
 
-def default_resize(row, image_size):
-    """The `resize` that belongs to `image_size` for a row of model.VARIANTS:
-
-    the variant's own, or in proportion 8 / 7.
+def default_resize(row: dict, image_size: int) -> int:
+    """The `resize` that belongs to `image_size` for a row of model.VARIANTS: the variant's own, or
+    in proportion 8 / 7.
     """
     return row["resize"] if image_size == row["image_size"] else round(image_size * 8 / 7)
 
 
-def central_crop(image, preprocessing):
+def central_crop(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """One picture of any size, uint8 [height, width, 3], to the central uint8 [image_size,
     image_size, channels].
     """
@@ -57,7 +57,7 @@ def central_crop(image, preprocessing):
     return _window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, offset)
 
 
-def ten_views(image, preprocessing):
+def ten_views(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """The four corners and the centre of the central resize x resize square, each and its mirror
     image: uint8 [10, s, s, c].
 
@@ -75,7 +75,7 @@ def ten_views(image, preprocessing):
     return tf.stack([*views, *(view[:, ::-1] for view in views)])
 
 
-def random_crop(image, preprocessing, seed):
+def random_crop(image: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
     """As `central_crop`, but at a random place of the central resize x resize square, and mirrored
     half the time.
 
@@ -84,12 +84,16 @@ def random_crop(image, preprocessing, seed):
     return _random_window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, seed)
 
 
-def decode_random_crop(picture, preprocessing, seed, common=False):
+def decode_random_crop(
+    picture: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor, common: bool = False
+) -> tf.Tensor:
     """`random_crop` of the picture in the bytes of a file. `common` and errors are `decode`'s."""
     return random_crop(decode(picture, preprocessing.resize, common), preprocessing, seed)
 
 
-def random_crop_of_jpeg(picture, preprocessing, seed):
+def random_crop_of_jpeg(
+    picture: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor
+) -> tf.Tensor:
     """The bits of `decode_random_crop` for a JPEG, of which only that part is decoded.
 
     Raises as `decoding.jpeg_in_parts` does.
@@ -98,11 +102,13 @@ def random_crop_of_jpeg(picture, preprocessing, seed):
     return _random_window(size, part, preprocessing, seed)
 
 
-def _cut(image, begin, size):
+def _cut(image: tf.Tensor, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.slice(image, tf.concat([begin, [0]], 0), tf.concat([size, [-1]], 0))
 
 
-def _random_window(size, part, preprocessing, seed):
+def _random_window(
+    size: tf.Tensor, part: Callable, preprocessing: Preprocessing, seed: tf.Tensor
+) -> tf.Tensor:
     highest = preprocessing.resize - preprocessing.image_size + 1
     offset = tf.random.stateless_uniform([2], seed, 0, highest, tf.int32)
     mirror = tf.random.stateless_uniform([], seed + [0, 1], 0, 2, tf.int32) == 1
@@ -110,7 +116,9 @@ def _random_window(size, part, preprocessing, seed):
     return tf.cond(mirror, lambda: tf.reverse(crop, [1]), lambda: crop)
 
 
-def _window(size, part, preprocessing, offset):
+def _window(
+    size: tf.Tensor, part: Callable, preprocessing: Preprocessing, offset: tf.Tensor
+) -> tf.Tensor:
     """Scales the shorter side to `resize` and returns image_size x image_size pixels of the central
     square, uint8.
 
@@ -122,14 +130,14 @@ def _window(size, part, preprocessing, offset):
     """
     resize, side = preprocessing.resize, preprocessing.image_size
 
-    def cut():
+    def cut() -> tf.Tensor:
         corner = (size - resize) // 2 + offset
         begin = tf.maximum(corner - 1, 0)
         return _cut(
             part(begin, tf.minimum(corner + side + 1, size) - begin), corner - begin, [side, side]
         )
 
-    def resample():
+    def resample() -> tf.Tensor:
         exact = tf.cast(size, tf.float64)
         scaled = tf.round(exact * resize / tf.reduce_min(exact))
         scale = scaled / exact
@@ -149,7 +157,7 @@ def _window(size, part, preprocessing, offset):
     return tf.ensure_shape(window, [side, side, preprocessing.channels])
 
 
-def _resample(image, scale, shift, size):
+def _resample(image: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, size: int) -> tf.Tensor:
     """uint8 [height, width, 3] to uint8 [size, size, 3]: a pixel at p comes to p * scale + shift,
     both float32 [2].
 
@@ -157,7 +165,7 @@ def _resample(image, scale, shift, size):
     pixel. So rows are scaled, turned into columns, and scaled again.
     """
 
-    def rows(image, axis):
+    def rows(image: tf.Tensor, axis: int) -> tf.Tensor:
         flat = tf.reshape(image, [1, tf.shape(image)[0], 1, -1])
         scaled = tf.raw_ops.ScaleAndTranslate(
             images=flat,
@@ -173,14 +181,21 @@ def _resample(image, scale, shift, size):
     return tf.transpose(tf.cast(tf.round(columns), tf.uint8), [1, 0, 2])
 
 
-def to_network_input(images, preprocessing):
+def to_network_input(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """uint8 or float images in 0..255, [batch, image_size, image_size, channels], to float32 less
     the mean, over `std`.
     """
     return (tf.cast(images, tf.float32) - tf.constant(preprocessing.mean)) / preprocessing.std
 
 
-def to_training_input(images, preprocessing, strength, seed, step, first_row):
+def to_training_input(
+    images: tf.Tensor,
+    preprocessing: Preprocessing,
+    strength: float,
+    seed: int,
+    step: tf.Tensor,
+    first_row: tf.Tensor,
+) -> tf.Tensor:
     """`to_network_input` with colour noise (paper, section 4.1): to each picture the principal
     components of the training pixels are added, each times a number from N(0, strength^2), the same
     for all pixels.
@@ -201,7 +216,7 @@ def to_training_input(images, preprocessing, strength, seed, step, first_row):
     return noisy / (1 + strength) if preprocessing.noise_divides else noisy
 
 
-def _normal(rows, seed, step, first_row):
+def _normal(rows: tf.Tensor, seed: int, step: tf.Tensor, first_row: tf.Tensor) -> tf.Tensor:
     """float32 [rows, 3] from N(0, 1), by the Box-Muller transform of random bits, of which Philox
     gives four words for each row.
 
@@ -223,7 +238,7 @@ def _normal(rows, seed, step, first_row):
     return tf.round(normal * 1024) / 1024
 
 
-def to_edge_input(images, preprocessing):
+def to_edge_input(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """As `to_network_input`, but the mean goes in two parts, each as good as exact in float16.
 
     A converter to float16 rounds all constants: a mean that is 0.03 off in a channel costs 1e-3 of

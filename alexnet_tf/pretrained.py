@@ -1,6 +1,6 @@
 """Weights that others trained, by name: fetched once, imported, and kept as weights files.
 
-    path = fetch("trunk")  # what networks.load and --pretrained take
+    path = fetch("trunk")  # what networks.load and alexnet finetune take
 
 A name stands for one file of its publisher, known by its digest, and never for another.
 """
@@ -155,7 +155,7 @@ def _member(source, file):
 
 def origin_of(file: str, sha256: str, known: published.Published | None) -> dict:
     """What settings call the source of imported weights."""
-    origin = {"file": file, "sha256": sha256, "published": None}
+    origin: dict = {"file": file, "sha256": sha256, "published": None}
     if known:
         origin |= {"published": {"top_1": known.top_1, "top_5": known.top_5}}
         origin |= dataclasses.asdict(known)

@@ -1,7 +1,4 @@
-"""What it takes to trace a result:
-
-versions, machine and time, and the git commit of this project.
-"""
+"""What it takes to trace a result: versions, machine, time, and the git commit of this project."""
 
 import importlib.metadata
 import os
@@ -25,7 +22,7 @@ def provenance() -> dict:
     }
 
 
-def _commit(folder):
+def _commit(folder: pathlib.Path) -> str | None:
     """The git commit of `folder` if it is a checkout of this project, else None: an installed
     package may lie within a repository of its user, which says nothing about it.
     """
@@ -33,7 +30,7 @@ def _commit(folder):
         name: value for name, value in os.environ.items() if not name.startswith("GIT_")
     }  # a hook's
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
             cwd=folder,

@@ -18,7 +18,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 
-OWN = "own"  # the variant of a network that is none of ours
+OWN = "own"  # the variant of a network that is not one of ours
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
@@ -34,14 +34,14 @@ _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of one network. Raises ValueError where an entry is none that can be meant."""
+    """The settings of one network. Raises ValueError where an entry makes no sense."""
 
     variant: str  # a key of model.VARIANTS; OWN for a network of its user's own, by `architecture`
     preprocessing: Preprocessing
     class_names: tuple  # of str, in the order of the outputs; at least two, or none of a part
     dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
-    # of a network that is none of the variants: as Keras writes it
+    # of a network that is not one of the variants: as Keras writes it
     architecture: dict | None = None
     # layers that a part of a network lacks: its projection; it is no classifier
     missing: tuple = ()
@@ -127,7 +127,7 @@ class Settings:
         classes, side = len(self.class_names), self.preprocessing.image_size
         if self.architecture is not None:
             raise ValueError(
-                "a network that is none of the variants is read from the model "
+                "a network that is not one of the variants is read from the model "
                 "directory of its training alone"
             )
         if classes > MOST_CLASSES or side > LARGEST_IMAGE:
@@ -163,7 +163,7 @@ class Settings:
             ) from None
 
 
-def _check_missing(settings):
+def _check_missing(settings: Settings) -> None:
     if settings.variant == OWN or settings.class_names:
         raise ValueError("a part of a network is one of the variants, and has no class names")
     last = projection_name(settings.variant)
@@ -190,7 +190,7 @@ def check_class_names(names: tuple) -> None:
             )
 
 
-def _parsed(text):
+def _parsed(text: bytes | str) -> Any:
     if len(text) > _LARGEST_TEXT:
         raise ValueError(
             f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
@@ -201,7 +201,7 @@ def _parsed(text):
         raise ValueError("settings that are nested without end") from None
 
 
-def _preprocessing(value):
+def _preprocessing(value: Any) -> Preprocessing:
     _expect(dict, value, "preprocessing")
     fields = {field.name: field for field in dataclasses.fields(Preprocessing)}
     for name in value.keys() - fields.keys():
@@ -217,7 +217,7 @@ def _preprocessing(value):
     return Preprocessing(**value)
 
 
-def _check_pixels(pixels, variant):
+def _check_pixels(pixels: Preprocessing, variant: str) -> None:
     if variant == OWN:  # decoded pictures are grey or RGB
         channels, smallest = 1 if pixels.channels == 1 else 3, 1
     else:
@@ -241,18 +241,18 @@ def _check_pixels(pixels, variant):
             _check_numbers(row, "a row of colour_pca")
 
 
-def _check_flags(flags):
+def _check_flags(flags: Any) -> None:
     _expect(dict, flags, "flags")
     dataset, data_dir, seed = (flags.get(name) for name in ("dataset", "data_dir", "seed"))
     if dataset is not None and not (isinstance(dataset, str) and _DATASET.fullmatch(dataset)):
-        raise ValueError(f"{_shown(dataset)} is no name of a data set")
+        raise ValueError(f"{_shown(dataset)} is not the name of a data set")
     if data_dir is not None:
         _expect(str, data_dir, "data_dir")
     if seed is not None:
         _check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
 
 
-def _check_source(source):
+def _check_source(source: Any) -> None:
     _expect(dict, source, "source")
     if "published" not in source:
         raise ValueError("source lacks published")
@@ -260,23 +260,25 @@ def _check_source(source):
     for name, value in () if figures is None else _expect(dict, figures, "published").items():
         most = 1 if name in ("top_1", "top_5") else 2**63
         if not _is_number(value) or not 0 <= value <= most:
-            raise ValueError(f"the published {_shown(name)} is {_shown(value)}, which none can be")
+            raise ValueError(
+                f"the published {_shown(name)} is {_shown(value)}, which is impossible"
+            )
 
 
-def _check_integer(value, name, least, most):
+def _check_integer(value: Any, name: str, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         bounds = f"{least}" if least == most else f"a whole number from {least} to {most}"
         raise ValueError(f"{name} is {_shown(value)}, not {bounds}")
 
 
-def _check_numbers(values, name):
+def _check_numbers(values: Any, name: str) -> None:
     for number in _expect(list | tuple, values, name):
         if not _is_number(number) or abs(number) > _LARGEST_NUMBER:
             raise ValueError(f"{name} holds {_shown(number)}, which no pixel needs")
 
 
-def _is_number(value):
-    """Whether it is a finite number; True and False are none."""
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; True and False are not."""
     return (
         isinstance(value, float)
         and math.isfinite(value)
@@ -290,7 +292,7 @@ def _expect(kind: Any, value: Any, name: str) -> Any:
     return value
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """A value of any size and kind in a few characters of one line."""
     if isinstance(value, dict | list | tuple):
         return f"a {type(value).__name__} of {len(value)}"

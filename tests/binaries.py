@@ -86,7 +86,8 @@ import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({path!r})
 socket.send_fds(server, [b"x"], [0, 1, 2])
-server.sendall(json.dumps([[{name!r}, *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+call = [[{name!r}, *sys.argv[1:]], os.getcwd(), dict(os.environ)]
+server.sendall(json.dumps(call).encode() + b"\\n")
 answers = server.makefile()
 child = int(answers.readline())
 for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,5 @@
-"""Files that want more of a reader of weights than arrays:
-
-code, memory, time, bytes that are not theirs.
+"""Files that want more of a reader of weights than arrays: code, memory, time, bytes that are not
+theirs.
 """
 
 import io
@@ -374,7 +373,10 @@ def amplifiers(size=2_000_000):
         "a long key": b"}" + text + listed + b"s.",
     }
     deep = b"}q\0" + _text("x" * 190) + b"q\1" + b"}h\1" * 4000 + b"K\7" + b"s" * 4001 + b"."
-    outer = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89]}"
+    outer = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR"
+        b"(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89]}"
+    )
     layer, many_sides = (
         field(7, blob(np.ones(1, np.float32))),
         field(7, field(1, b"\1" * size)) + field(5, bytes(4)),

@@ -8,7 +8,7 @@ block tell the runner, and whoever reads the page's source, what is done with it
     <!-- journey: with --epochs=1 -->            flags replaced or added; make proof does without
     <!-- journey: instead of "A" "B" -->         text replaced; make proof does without
     <!-- journey: first: COMMAND -->             run before the block
-    <!-- journey: leaves FILE ... -->            has to be there afterwards, as has all that flags name
+    <!-- journey: leaves FILE ... -->            is there afterwards, as is all that flags name
     <!-- journey: stays until URL answers -->    runs on until the page ends
 
 `alexnet` and `python` are those of binaries.Programs.

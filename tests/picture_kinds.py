@@ -141,7 +141,7 @@ def bmp(
     height=HEIGHT,
     behind=b"",
 ):
-    """A BMP by hand; `rows` are bytes from the lowest row on, or from the highest with `from_top`."""
+    """A BMP by hand; `rows` are bytes from the lowest row up, or from the highest (`from_top`)."""
     if header == 12:
         info = struct.pack("<IHHHH", 12, width, height, 1, bits)
     else:

@@ -10,8 +10,8 @@ from picture_kinds import bmp, by_pillow, exif, gif, saved, segment
 from PIL import Image
 
 from alexnet_tf import decoding, preprocessing
-from alexnet_tf.commands import export
 from alexnet_tf.data import datasets, pictures, store
+from alexnet_tf.exports import saved_model
 from alexnet_tf.preprocessing import Preprocessing
 
 KINDS = picture_kinds.kinds()
@@ -50,10 +50,10 @@ def test_the_crop_alone_of_a_turned_jpeg_has_the_bits_of_the_whole():
 
 def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
     module = type("Module", (tf.Module,), {})()
-    classifier = export._Classifier.__new__(export._Classifier)
+    classifier = saved_model._Classifier.__new__(saved_model._Classifier)
     classifier._pixels = PIXELS
     module.decode = tf.function(
-        lambda files: {"images": export._Classifier._decode(classifier, files)},
+        lambda files: {"images": saved_model._Classifier._decode(classifier, files)},
         [tf.TensorSpec([None], tf.string)],
     )
     tf.saved_model.save(module, str(tmp_path / "saved"), module.decode.get_concrete_function())
@@ -103,7 +103,7 @@ def test_what_is_not_read_is_named_with_what_to_do():
     image = Image.new("RGB", (9, 9), "red")
     rle = bmp(8, b"\x09\x01\0\0\0\1", COLOURS + bytes(256), compression=1)
     inside = tf.function(decoding.decode, [tf.TensorSpec([], tf.string)], autograph=False)
-    prepared, by_hand = "which only tools/prepare_dataset.py reads", "save it as JPEG or PNG"
+    prepared, by_hand = "which only alexnet prepare reads", "save it as JPEG or PNG"
     for name, advice, content in (
         ("AVIF", prepared, saved(image, "AVIF")),
         ("HEIC", prepared, heic(b"heic")),
@@ -161,13 +161,18 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
                 (tmp_path / split / label / name).write_bytes(
                     content + split.encode() + label.encode()
                 )
-    dataset = datasets.open_dataset("folder", tmp_path, by_pillow=True)
+    dataset = datasets.open_dataset(
+        "folder", tmp_path, suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    )
     assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
         [],
         [],
     )
     statistics = store.write(dataset, tmp_path / "stored/1.0.0", 90)
-    assert statistics["pictures"] == {"train": 12, "val": 12} and statistics["bad_pictures"] == []
+    assert (
+        statistics["pictures"] == {"train": 12, "validation": 12}
+        and statistics["bad_pictures"] == []
+    )
 
 
 def bomb(**changes):

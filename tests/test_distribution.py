@@ -34,20 +34,24 @@ for name in COMMANDS:
         with contextlib.suppress(SystemExit):
             main([name, "--help"])
         import importlib
-        flags = sorted(importlib.import_module(f"alexnet_tf.commands.{name.replace('-', '_')}").FLAGS)
-        print("\\n" + json.dumps(flags))
+        module = importlib.import_module(f"alexnet_tf.commands.{name.replace('-', '_')}")
+        print("\\n" + json.dumps(sorted(module.FLAGS)))
         sys.stdout.flush()
         os._exit(0)
     os.close(write)
     helps[name] = open(read).read()
     os.wait()
 from alexnet_tf.commands import serve_page
-json.dump({"helps": helps, "page": str(serve_page.PAGE), "package": __import__("alexnet_tf").__file__}, sys.stdout)
+package = __import__("alexnet_tf").__file__
+json.dump({"helps": helps, "page": str(serve_page.PAGE), "package": package}, sys.stdout)
 """
 
 
 def build(kind, source, folder):
-    """Builds an "sdist" or a "wheel" of `source`, as pip would without isolation; returns its path."""
+    """Builds `source` as pip would without isolation; returns the path.
+
+    `kind` is "sdist" or "wheel".
+    """
     done = subprocess.run(
         [
             sys.executable,
@@ -80,7 +84,7 @@ def wheel(sdist, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory):
-    """The programs of an environment that has the wheel, and of all else what this environment has."""
+    """The programs of an environment that has the wheel, and all else from this environment."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     subprocess.run(
@@ -133,6 +137,7 @@ def test_the_sdist_is_whole(sdist):
         "README.md",
         "SECURITY.md",
         "constraints.txt",
+        "mypy.ini",
         "pyproject.toml",
         "pytest.ini",
         "ruff.toml",

@@ -1,7 +1,5 @@
-"""What a reader meets:
-
-every command and every program of the pages runs, from the page's own text, and leaves what it
-says.
+"""What a reader meets: every command and every program of the pages runs, from the page's own text,
+and leaves what it says.
 """
 
 import importlib.util
@@ -32,9 +30,8 @@ pytestmark = pytest.mark.xdist_group("journeys")
 
 @pytest.fixture(scope="session")
 def start(run, tmp_path_factory):
-    """What a reader has before the first page:
-
-    pictures in class folders, and what `make run` leaves, smaller.
+    """What a reader has before the first page: pictures in class folders, and what `make run`
+    leaves, smaller.
     """
     world = tmp_path_factory.mktemp("start")
     flowers = {"daisy": 0, "iris": 6}
@@ -133,7 +130,7 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
-# The runner itself ----------------------------------------------------------------------------------------------------
+# The runner itself --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

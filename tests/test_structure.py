@@ -1,6 +1,5 @@
-"""The shape of the project:
-
-imports flow one way, docs/architecture.md has the truth, and the network's picture is drawn whole.
+"""The shape of the project: imports flow one way, docs/architecture.md has the truth, and the
+network's picture is drawn whole.
 """
 
 import ast

@@ -150,10 +150,8 @@ def varint(value):
 
 
 def blob(array, old=False):
-    """BlobProto:
-
-    data = 5, packed floats; shape = 7 (BlobShape: packed dim = 1), or num = 1, channels, height,
-    width = 4.
+    """BlobProto: data = 5, packed floats; shape = 7 (BlobShape: packed dim = 1), or num = 1,
+    channels, height, width = 4.
     """
     data = field(5, np.ascontiguousarray(array, "<f4").tobytes())
     if old:
@@ -330,9 +328,8 @@ def samples():
 
 
 def mutate(rng, content):
-    """One to four of:
-
-    a bit flipped, a byte or a word overwritten, a piece cut out, doubled or moved, an end cut off.
+    """One to four of: a bit flipped, a byte or a word overwritten, a piece cut out, doubled or
+    moved, an end cut off.
     """
     content = bytearray(content)
     for _ in range(rng.integers(1, 5)):

@@ -1,7 +1,4 @@
-"""`python tools/benchmark.py`:
-
-the command `alexnet benchmark`, alexnet_tf/commands/benchmark.py.
-"""
+"""`python tools/benchmark.py`: the command `alexnet benchmark`."""
 
 from alexnet_tf.__main__ import launch
 

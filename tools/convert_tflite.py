@@ -1,7 +1,4 @@
-"""`python tools/convert_tflite.py`:
-
-the command `alexnet convert`, alexnet_tf/commands/convert.py.
-"""
+"""`python tools/convert_tflite.py`: the command `alexnet convert`."""
 
 from alexnet_tf.__main__ import launch
 

@@ -1,7 +1,4 @@
-"""`python tools/prepare_dataset.py`:
-
-the command `alexnet prepare`, alexnet_tf/commands/prepare.py.
-"""
+"""`python tools/prepare_dataset.py`: the command `alexnet prepare`."""
 
 from alexnet_tf.__main__ import launch
 

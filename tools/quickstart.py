@@ -79,10 +79,12 @@ def main():
             ".tflite": f"{_TFLITE} ({_megabytes(_TFLITE):.0f} MB)",
         }
     )
-    print("""
+    print(r"""
 Next, try
-  .venv/bin/alexnet train --dataset=folder --data_dir=YOUR_PICTURES --model_dir=models/mine --epochs=30
-  .venv/bin/alexnet convert --saved_model=saved_models/alexnet/1 --quantization=int8 --output=alexnet_int8.tflite
+  .venv/bin/alexnet train --dataset=folder --data_dir=YOUR_PICTURES \
+    --model_dir=models/mine --epochs=30
+  .venv/bin/alexnet convert --saved_model=saved_models/alexnet/1 --quantization=int8 \
+    --output=alexnet_int8.tflite
   .venv/bin/alexnet describe --variant=lenet5,paper --picture=comparison.png""")
 
 
@@ -127,9 +129,8 @@ def _draw_sheet(answers):
 
 
 def _precision():
-    """The precision in which this machine multiplies faster:
-
-    some processors know bfloat16 and are slower at it.
+    """The precision in which this machine multiplies faster: some processors know bfloat16 and are
+    slower at it.
     """
 
     def seconds(dtype):

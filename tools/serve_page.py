@@ -1,6 +1,5 @@
-"""`python tools/serve_page.py`:
-
-the command `alexnet serve-page`, alexnet_tf/commands/serve_page.py.
+"""`python tools/serve_page.py`: the command `alexnet serve-page`,
+alexnet_tf/commands/serve_page.py.
 """
 
 from alexnet_tf.__main__ import launch

@@ -1,7 +1,4 @@
-"""`python tools/visualize.py`:
-
-the command `alexnet visualize`, alexnet_tf/commands/visualize.py.
-"""
+"""`python tools/visualize.py`: the command `alexnet visualize`."""
 
 from alexnet_tf.__main__ import launch
 

@@ -14,9 +14,11 @@ import re
 import sys
 import textwrap
 import types
+import typing
 
 from absl import app, flags, logging
 
+from alexnet_tf import console
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import loop
@@ -37,6 +39,7 @@ def define_json(flag_values):
 # Flags and arguments that name files and folders, whatever command they belong to.
 PATHS = (
     "arguments",
+    "calibration",
     "data_dir",
     "emit_config",
     "features",
@@ -47,6 +50,7 @@ PATHS = (
     "model",
     "model_dir",
     "models",
+    "node_modules",
     "output",
     "picture",
     "pretrained",
@@ -136,8 +140,8 @@ def define_devices(flag_values, batch_size=128):
             "distribution",
             "auto",
             ["auto", "one_device", "mirrored", "multi_worker"],
-            "Of a step over devices; auto: mirrored from two replicas on; multi_worker: over "
-            "processes that the environment variable TF_CONFIG names.",
+            "How a step is spread over devices. auto: mirrored from two replicas on; "
+            "multi_worker: over the processes that the environment variable TF_CONFIG names.",
             flag_values=flag_values,
         ),
         flags.DEFINE_integer(
@@ -157,14 +161,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         learning_rate=flags.DEFINE_float(
             "learning_rate",
             learning_rate,
-            f"At the start, after warm-up{rate_help}.",
+            f"Learning rate at the start, after warm-up{rate_help}.",
             lower_bound=0.0,
             flag_values=fv,
         ),
         seed=flags.DEFINE_integer(
             "seed",
             0,
-            "Of initial weights, order, crops and dropout.",
+            "Seed of the initial weights, the order, the crops and dropout.",
             lower_bound=0,
             upper_bound=2**31 - 1,
             flag_values=fv,
@@ -198,7 +202,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         momentum=flags.DEFINE_float(
             "momentum",
             0.9,
-            "Share of the velocity that a step keeps.",
+            "Share of its velocity that a weight keeps in a step.",
             lower_bound=0.0,
             upper_bound=0.9999,
             flag_values=fv,
@@ -206,14 +210,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         weight_decay=flags.DEFINE_float(
             "weight_decay",
             0.0005,
-            "Of weights, not of biases; inside the momentum.",
+            "Decay of weights, not of biases; inside the momentum.",
             lower_bound=0.0,
             flag_values=fv,
         ),
         bias_rate=flags.DEFINE_float(
             "bias_rate",
             1.0,
-            "Times the rate for biases: 2 in the 2012 source.",
+            "Factor of the learning rate for biases; 2 in the 2012 source.",
             lower_bound=0.0,
             flag_values=fv,
         ),
@@ -228,14 +232,15 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         checkpoint_seconds=flags.DEFINE_integer(
             "checkpoint_seconds",
             600,
-            "A checkpoint is written at the end of an epoch and after this time.",
+            "A checkpoint is written at the end of each epoch, and after so many seconds.",
             lower_bound=1,
             flag_values=fv,
         ),
         max_bad_pictures=flags.DEFINE_integer(
             "max_bad_pictures",
             10,
-            "Pictures that cannot be read are named and passed over; at more, a run stops.",
+            "So many pictures that cannot be read are named and passed over; one more stops the "
+            "run.",
             lower_bound=0,
             flag_values=fv,
         ),
@@ -293,7 +298,7 @@ def dataset_or(flag_values, trained_with):
     )
 
 
-def run(command, called, arguments):
+def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.NoReturn:
     """Runs a command, a module, with `arguments`; `called` is how the user called it.
 
     A UserError or a bad flag ends as one line on standard error and exit status 2; Ctrl-C ends
@@ -309,7 +314,8 @@ def run(command, called, arguments):
             _expand_paths(flag_values)
             if "json" in flag_values:
                 _check_json(flag_values["json"].value)
-            command.main(_paths("arguments", argv[1:])) if takes else command.main()
+            with console.worded(lambda line: _with_dashes(line, flag_values)):
+                command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
             _refuse(called, error, flag_values)
         except BrokenPipeError:  # whoever read our results has seen enough: `| head`
@@ -384,18 +390,19 @@ def _check_json(value):
 
 
 def _refuse(called, error, flag_values):
-    """Ends with one line.
+    """Ends with one line."""
+    text = _with_dashes(" ".join(str(error).split()), flag_values)
+    print(f"{called}: {text}", file=sys.stderr)
+    sys.exit(2)
 
-    The library speaks of parameters; those that are flags here get dashes.
-    """
-    text = " ".join(str(error).split())
-    text = re.sub(
+
+def _with_dashes(text, flag_values):
+    """The library speaks of parameters, as name=value; those that are flags here get dashes."""
+    return re.sub(
         r"(?<![-\w./'\"])(\w+)=",
         lambda match: f"--{match[0]}" if match[1] in flag_values else match[0],
         text,
     )
-    print(f"{called}: {text}", file=sys.stderr)
-    sys.exit(2)
 
 
 def report(figures, json_path=None, more=None):

@@ -1,7 +1,7 @@
 """How fast each part is, as ratios within one run.
 
     alexnet benchmark --part=training --precision=mixed_bfloat16 --batch_size=32
-    alexnet benchmark --batch_size=64 --torch_python=.venv-proof/bin/python     # PyTorch on the same network
+    alexnet benchmark --batch_size=64 --torch_python=.venv-proof/bin/python  # and in PyTorch
 
 The parts are the files of alexnet_tf/commands/benchmarks/.
 """

@@ -1,8 +1,10 @@
 """Pictures to their most probable classes, by a network in whatever form, or by a server.
 
-alexnet classify --model=saved_models/alexnet flower.jpg
-alexnet classify --model=alexnet.tflite flower.jpg
-alexnet classify --server=http://127.0.0.1:8501 flower.jpg      # or grpc://127.0.0.1:8500
+    alexnet classify --model=saved_models/alexnet flower.jpg
+    alexnet classify --model=alexnet.tflite flower.jpg
+    alexnet classify --server=http://127.0.0.1:8501 flower.jpg  # or grpc://127.0.0.1:8500
+
+Prints the five most probable classes of each picture, or all where there are fewer.
 """
 
 import pathlib

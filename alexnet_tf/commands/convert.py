@@ -1,8 +1,8 @@
 """An export to a .tflite file, refused when the two disagree on pictures.
 
     alexnet convert --saved_model=saved_models/alexnet --output=alexnet.tflite
-    alexnet convert --saved_model=saved_models/bvlc_alexnet --data_dir=holidays --quantization=float16
-    alexnet convert --saved_model=saved_models/bvlc_alexnet --calibration=holidays --quantization=int8
+    alexnet convert --saved_model=saved_models/caffe --data_dir=holidays --quantization=float16
+    alexnet convert --saved_model=saved_models/caffe --calibration=holidays --quantization=int8
 
 Reads the SavedModel alone, and pictures. Two forms of one network are compared on the evaluation
 pictures of its data set, or on any that --data_dir names, or on drawn ones: only those of its own

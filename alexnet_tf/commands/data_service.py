@@ -1,8 +1,8 @@
 """Prepares pictures for trainings on other machines, by TensorFlow's tf.data service: a dispatcher
 and its worker in one process.
 
-    alexnet data-service --host=host1 --port=5050                          # on each machine that is to help
-    alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...   # which sees the same pictures as without
+    alexnet data-service --host=host1 --port=5050  # on each machine that is to help
+    alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...  # the same pictures
 
 It reads the files that the training names, so the data lies at the same path on all machines.
 Whoever reaches the port can have files read: for trusted networks only. Ctrl-C or SIGTERM ends it.

@@ -2,7 +2,7 @@
 
     alexnet describe --variant=paper
     alexnet describe --variant=lenet5,paper --picture=comparison.png
-    alexnet describe --variant=paper --picture=network.png          # the block diagram of the towers
+    alexnet describe --variant=paper --picture=network.png  # the block diagram of the towers
 
 Every number is read from the Keras model itself. `conv1` is both towers together; the model has
 them as conv1a and conv1b. A multiplication with its addition counts once; memory is of float32, for
@@ -145,7 +145,7 @@ def table(model):
     ]
 
 
-# The pictures ---------------------------------------------------------------------------------------------------------
+# The pictures -------------------------------------------------------------------------------------
 
 _SCALE = 2  # pixels to a unit: sharp on dense screens
 _COLOURS = {
@@ -197,10 +197,8 @@ class _Canvas:
 
 
 def draw_network(model):
-    """The block diagram:
-
-    time runs to the right, tower a above tower b, a box as high as its map and as wide as its
-    channels.
+    """The block diagram: time runs to the right, tower a above tower b, a box as high as its map
+    and as wide as its channels.
     """
     blocks = [stage for stage in stages(model) if stage.kind != "norm"]
     normalised = {stage.name[-1] for stage in stages(model) if stage.kind == "norm"}

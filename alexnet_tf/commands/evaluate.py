@@ -2,8 +2,8 @@
 once.
 
     alexnet evaluate --model_dir=models/alexnet
-    alexnet evaluate --models=models/a,models/b,models/c --views=10      # an ensemble, from ten views
-    alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite   # what is deployed
+    alexnet evaluate --models=models/a,models/b,models/c --views=10  # an ensemble, from ten views
+    alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite  # what is deployed
 
 The test split is judged, else the validation split, else all pictures that no model was trained on:
 each model carries a record of those that it was trained on, and it is told where it meets them
@@ -43,7 +43,7 @@ _MODELS = flags.DEFINE_list(
 _WEIGHTS = flags.DEFINE_list(
     "weights",
     None,
-    "Of the models' probabilities in their mean, as 1,1,2; default: equal ones.",
+    "Weights of the models' probabilities in their mean, such as 1,1,2; default: equal ones.",
     flag_values=FLAGS,
 )
 _VIEWS = flags.DEFINE_enum(
@@ -119,7 +119,7 @@ def _open_dataset(models):
 
 
 def _seen(split, model):
-    """How many of the pictures of `split` the model was trained on; None where that is not known."""
+    """How many pictures of `split` the model was trained on; None where that is not known."""
     known = model.record and split.identities is not None
     return int(model.record.has_seen(split.identities).sum()) if known else None
 

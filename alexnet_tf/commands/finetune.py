@@ -1,7 +1,9 @@
-"""Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
+r"""Fine-tunes a trained network on new classes: a fresh projection on the layers of --pretrained.
 
-    alexnet finetune --pretrained=imagenet --dataset=folder --data_dir=pictures --model_dir=models/tuned
-    alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures --model_dir=models/tuned
+    alexnet finetune --pretrained=imagenet --dataset=folder --data_dir=pictures \
+        --model_dir=models/tuned
+    alexnet finetune --pretrained=models/shapes --dataset=folder --data_dir=pictures \
+        --model_dir=models/tuned
     alexnet finetune --pretrained=models/shapes ... --trainable=fc6,fc7
 
 --pretrained may be a name: imagenet (or trunk, the same: the convolutions of torchvision's AlexNet,
@@ -91,8 +93,8 @@ _TRAINABLE = flags.DEFINE_list(
 _HEAD_RATE = flags.DEFINE_float(
     "head_rate",
     None,
-    "Times --learning_rate for the fresh projection; default: 10, or, where it reads the last map, "
-    "what suits the size of the features.",
+    "Factor of --learning_rate for the fresh projection; default: 10, or, where it reads the last "
+    "map, what suits the size of the features.",
     lower_bound=0.0,
     flag_values=FLAGS,
 )
@@ -398,10 +400,7 @@ def _answers(strategy, model, pixels, split, class_names, batch_size):
 
 
 def _print_confusions(answers, class_names):
-    """The confusion table:
-
-    a row for what the pictures are, a column for what they were taken for.
-    """
+    """The confusion table: a row for what pictures are, a column for what they were taken for."""
     if len(class_names) > _WIDEST_MATRIX:
         print("  alexnet evaluate lists which classes are taken for which")
         return

@@ -94,7 +94,7 @@ _CHANNEL_ORDER = flags.DEFINE_enum(
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
-    "Of a file with several networks: model, ema (its moving average), or the name "
+    "Which network of a file with several: model, ema (its moving average), or the name "
     "of the entry; default: model.",
     flag_values=FLAGS,
 )
@@ -211,8 +211,8 @@ def _from_file(source, stated):
         }
     else:
         console.note(
-            f"{source.name} is none of the published files that are known by their digests; read "
-            f"as {found.variant}."
+            f"{source.name} is not one of the published files that are known by their digests; "
+            f"read as {found.variant}."
         )
     for line in found.notes:
         console.note(line)

@@ -5,8 +5,8 @@ every picture of it checked.
     alexnet train --dataset=imagenet2012 --data_dir=imagenet256
     alexnet prepare --dataset=folder --data_dir=pictures --check
 
-AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed BMP, which
-nothing else here reads, are read.
+It also reads AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed
+BMP, which no other command does.
 
 What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that
 was killed continues where it was.
@@ -38,7 +38,7 @@ _VERSION = flags.DEFINE_string(
 _QUALITY = flags.DEFINE_integer(
     "quality",
     90,
-    "Of the JPEGs that are stored.",
+    "Quality of the JPEGs that are stored.",
     lower_bound=1,
     upper_bound=100,
     flag_values=FLAGS,
@@ -53,7 +53,7 @@ _MAX_BAD_PICTURES = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer(
     "seed",
     0,
-    "Of the pictures kept for evaluation, where a data set has no such split.",
+    "Seed by which pictures are kept for evaluation, where a data set has no such split.",
     lower_bound=0,
     flag_values=FLAGS,
 )

@@ -1,8 +1,8 @@
 """Serves an export as TensorFlow Serving does, or writes the files with which TensorFlow Serving
 itself serves it.
 
-    alexnet serve --saved_model=saved_models/alexnet                            # gRPC on 8500, REST on 8501
-    alexnet serve --saved_model=saved_models/alexnet --emit_config=serving      # for Docker: see serving/README.md
+    alexnet serve --saved_model=saved_models/alexnet  # gRPC on 8500, REST on 8501
+    alexnet serve --saved_model=saved_models/alexnet --emit_config=serving  # for Docker
 
 The newest version below the folder is served; a newer one takes its place as soon as it is there
 and has answered its warm-up requests. No request is lost. SIGTERM and Ctrl-C: it stops being ready

@@ -1,10 +1,15 @@
-"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
+r"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
 
-    alexnet train                                              # the embedded shapes
+    alexnet train  # the embedded shapes
     alexnet train --dataset=folder --data_dir=pictures --model_dir=models/mine --epochs=30
-    alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps --epochs=91 --bias_rate=2
-    TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' \
-        alexnet train --distribution=multi_worker              # on each host, with its own index
+    alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps \
+        --epochs=91 --bias_rate=2
+
+On each host of several, with its own index:
+
+    export TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]},
+                       "task": {"type": "worker", "index": 0}}'
+    alexnet train --distribution=multi_worker
 """
 
 import math
@@ -48,7 +53,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
     0.5,
-    "Share of fc6's and fc7's units.",
+    "Share of the units of fc6 and fc7 that are dropped.",
     lower_bound=0.0,
     upper_bound=0.99,
     flag_values=FLAGS,
@@ -182,7 +187,7 @@ def _open(model_dir, batch_size, chief):
     image_size = jobs.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
     if math.isnan(_TRAINING.learning_rate.value or 0.0):
         raise UserError(
-            "--learning_rate=nan is no number; pass one, or leave it out for the variant's."
+            "--learning_rate=nan is not a number; pass one, or leave it out for the variant's."
         )
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:

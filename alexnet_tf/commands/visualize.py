@@ -1,14 +1,17 @@
-"""Figures of a trained network: how its training went, what its first layer looks for, and what it
+r"""Figures of a trained network: how its training went, what its first layer looks for, and what it
 makes of pictures.
 
     alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
     alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
     alexnet visualize --figure=filters --model_dir=models/alexnet --output=filters.png
-    alexnet visualize --figure=predictions --model_dir=models/alexnet --output=answers.png pictures/test
-    alexnet visualize --figure=neighbours --model_dir=models/alexnet --output=alike.png pictures/test
-    alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png pictures/test
+    alexnet visualize --figure=predictions --model_dir=models/alexnet --output=answers.png \
+        pictures/test
+    alexnet visualize --figure=neighbours --model_dir=models/alexnet --output=alike.png \
+        pictures/test
+    alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png \
+        pictures/test
     alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
-    alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test     # what is deployed
+    alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`:
 the kernels of conv1, a row of blocks for each tower, as in Figure 3 of the paper. `predictions` and
@@ -267,9 +270,8 @@ def draw_predictions(seen):
 
 
 def draw_neighbours(seen):
-    """A matplotlib figure:
-
-    pictures in the first column, and in their rows those whose features are nearest (Euclid).
+    """A matplotlib figure: pictures in the first column, and in their rows those whose features are
+    nearest (Euclid).
     """
     if len(seen.files) < 2:
         raise UserError("One picture has no neighbours; pass more.")
@@ -297,9 +299,8 @@ def draw_neighbours(seen):
 
 
 def draw_confusions(seen):
-    """A matplotlib figure:
-
-    rows for what the pictures are, columns for what they are taken for, in shares of the row.
+    """A matplotlib figure: rows for what the pictures are, columns for what they are taken for, in
+    shares of the row.
     """
     known, class_names = np.flatnonzero(seen.labels >= 0), seen.network.class_names
     if not len(known):

@@ -64,9 +64,8 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
 
 
 def open_evaluation(data_dir, class_names, seen, names=USUAL):
-    """The Dataset of a folder that is to judge networks of these classes:
-
-    see datasets.open_evaluation.
+    """The Dataset of a folder that is to judge networks of these classes: see
+    datasets.open_evaluation.
     """
     root = _root(data_dir)
     layout = _Layout(root, names)
@@ -260,17 +259,17 @@ class _Layout:
             if path in splits.values() or role_of(path.name) and not self._holds_classes(path)
         ]
         for path in left:
-            why = "holds no class folders" if path in self.unlabelled else "is none of the splits"
+            why = (
+                "holds no class folders" if path in self.unlabelled else "is not one of the splits"
+            )
             for file in sum(pictures.walk(path, self._suffixes), []):
                 self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
         if self.train != self.root:
             self._add_beside(self.root)
 
     def _usual(self, folders, named):
-        """{role:
-
-        folder} of those that hold class folders and have the usual names of roles that are not
-        `named`.
+        """{role: folder} of those that hold class folders and have the usual names of roles that
+        are not `named`.
         """
         found = {}
         for path in folders:
@@ -442,9 +441,8 @@ def _named(root, folders, role, name):
 
 
 def _check_names(folder, classes):
-    """Raises UserError for folders that cannot be classes:
-
-    their names are not text or the same, or splits lie in them.
+    """Raises UserError for folders that cannot be classes: their names are not text or the same, or
+    splits lie in them.
     """
     alike = {}
     for path in classes:
@@ -496,7 +494,7 @@ def _places(folder, classes, class_names):
     if odd:
         raise UserError(
             f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} "
-            f"{'is' if len(odd) == 1 else 'are'} none of the "
+            f"{'is not one' if len(odd) == 1 else 'are none'} of the "
             f"{len(class_names)} classes "
             f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
             "folder as the class is called, or take it out."

@@ -36,9 +36,8 @@ def names_by_synset():
 
 
 def readable(class_names):
-    """Class names as people read them:
-
-    synset ids of ImageNet to "tench (n01440764)", if all are such ids; others as they are.
+    """Class names as people read them: synset ids of ImageNet to "tench (n01440764)", if all are
+    such ids; others as they are.
     """
     names = names_by_synset()
     if not set(class_names) <= names.keys():
@@ -56,7 +55,7 @@ def refuse_background(class_names):
     if len(strangers) == 1 or class_names[0].lower() in ("background", "dummy"):
         background = strangers[0] if len(strangers) == 1 else class_names[0]
         raise UserError(
-            f"1001 classes, of which {background!r} is no class of ImageNet: the network's 1000"
+            f"1001 classes, of which {background!r} is not a class of ImageNet: the network's 1000"
             " outputs are its 1000 classes, in the order of their synset ids and without a"
             " background class; take that one out."
         )

@@ -36,7 +36,8 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
     return Dataset(
         "tf.data",
         class_names,
-        *splits,
+        splits[0],
+        splits[1],
         hashlib.sha256("".join(digests).encode()).hexdigest(),
         class_counts=tuple(counts[0].tolist()),
         opened_with={"dataset": None, "data_dir": None, "seed": 0},

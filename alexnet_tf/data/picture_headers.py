@@ -25,9 +25,8 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """`pixels` are those that a decoder has to hold or to go over:
-
-    of all frames, and a JPEG's once for every ten scans.
+    """`pixels` are those that a decoder has to hold or to go over: of all frames, and a JPEG's once
+    for every ten scans.
     """
 
     format: str
@@ -41,12 +40,18 @@ def cost(picture):
     honest one. What a header says is not checked beyond that: a file that is damaged has a cost
     like others, and the decoder refuses it.
     """
-    readers = {b"\xff\xd8\xff": _jpeg, b"\x89PNG\r\n\x1a\n": _png, b"GIF8": _gif, b"BM": _bmp}
-    read = next((read for start, read in readers.items() if picture.startswith(start)), None)
-    if read is None:
-        if not (picture.startswith(b"RIFF") and picture[8:12] == b"WEBP"):
-            return None
+    if picture.startswith(b"RIFF") and picture[8:12] == b"WEBP":
         read = _webp
+    else:
+        starts = {
+            b"\xff\xd8\xff": _jpeg,
+            b"\x89PNG\r\n\x1a\n": _png,
+            b"GIF8": _gif,
+            b"BM": _bmp,
+        }
+        read = next((read for start, read in starts.items() if picture.startswith(start)), None)
+    if read is None:
+        return None
     try:
         return Cost(read.__name__[1:].upper(), read(picture))
     except (struct.error, IndexError):  # it ends within its header

@@ -39,7 +39,7 @@ _NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")
 
 
 def is_hidden(name: bytes) -> bool:
-    """Whether a file or folder of this name is none of the user's."""
+    """Whether a file or folder of this name is not one of the user's."""
     return name.startswith(b".") or name in _NOBODYS_FOLDERS
 
 
@@ -54,7 +54,9 @@ def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
     Links are followed, and what is hidden left out. A picture is what has one of the `suffixes`; a
     file whose ending says nothing is looked at. Raises OSError for a folder that cannot be read.
     """
-    found, others, been = [], [], set()
+    found: list[bytes] = []
+    others: list[bytes] = []
+    been = set()
 
     def refuse(error):
         raise error
@@ -91,10 +93,8 @@ def _is_picture(path, suffixes):
 
 
 def identities(files) -> np.ndarray:
-    """uint64:
-
-    the record.identity of each of `files`, which reads them whole. 0 for one that cannot be read
-    now.
+    """uint64: the record.identity of each of `files`, which reads them whole. 0 for one that cannot
+    be read now.
     """
 
     def identity(file):
@@ -196,7 +196,7 @@ def through_pillow(picture: bytes) -> bytes | None:
             Image.init()
             # one without its plugin would be an error
             known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
-            image = Image.open(io.BytesIO(picture), formats=known)
+            image: Image.Image = Image.open(io.BytesIO(picture), formats=known)
             if image.width * image.height > decoding.LARGEST_PICTURE or image.mode in ("I", "F"):
                 return None
             image = ImageOps.exif_transpose(image)

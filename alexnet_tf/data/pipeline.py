@@ -18,8 +18,8 @@ from alexnet_tf.errors import UserError
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
 _BEGAN_ANEW = (
-    "A data service began anew, with the first pictures; start the training again: it goes on from"
-    " its checkpoint."
+    "A data service started over, with the first pictures; start the training again: it goes on"
+    " from its checkpoint."
 )
 _CONNECT_SECONDS = 10
 # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
@@ -123,7 +123,7 @@ def _decode_and_crop(picture, pixels, seed, crop, common=False):
 def _from_services(services, stubs, prepare, rows):
     """Batches of `rows`, the k-th prepared by the service k modulo their number.
 
-    An error if one begins anew.
+    An error if one starts over.
     """
 
     def of_service(number, address):
@@ -236,13 +236,15 @@ def check_reachable(addresses):
     for address in addresses:
         form = re.fullmatch(r"grpc://(\[.+\]|[^:/]+):(\d+)", address)
         if not form:
-            raise UserError(f"data_service={address} is no address; write it as grpc://host:5050.")
+            raise UserError(
+                f"data_service={address} is not an address; write it as grpc://host:5050."
+            )
         try:
             socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"data_service={address} does not answer ({error}); start python -m"
-                " alexnet_tf.data_service there."
+                f"data_service={address} does not answer ({error}); start alexnet data-service"
+                " there."
             ) from None
 
 
@@ -347,9 +349,8 @@ def channel_mean(split, pixels, pictures=1024):
 
 
 def channel_statistics(split, pixels, pictures=1024):
-    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle:
-
-    see `colour_statistics`.
+    """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see
+    `colour_statistics`.
     """
     # What cannot be read is counted when training comes to it.
     crops = central_crops(split, split.stubs(tf.constant(0, tf.int64)).take(pictures), pixels)

@@ -1,12 +1,17 @@
 """A prepared TFDS data set as a directory, and what `alexnet prepare` lays beside its records:
 
-dataset_info.json, features.json, label.labels.txt    TFDS's own; tfds.builder_from_directory reads the directory
-NAME-SPLIT.tfrecord-00000-of-00007                    records {"image": a JPEG file of 256 x 256, "label": int64}
-statistics.json                                       of the training split's pixels, all counted once, in 0..255, R G B:
-    "mean"          [3]
-    "colour_pca"    [3, 3], rows: eigenvector times standard deviation, as pipeline.colour_statistics gives them
-identities.npz                                        uint64 by split, of the picture that each record was made of: record.py
-mean_image.npy                                        float32 [256, 256, 3], the mean picture of the training split
+dataset_info.json, features.json, label.labels.txt
+    TFDS's own; tfds.builder_from_directory reads the directory
+NAME-SPLIT.tfrecord-00000-of-00007
+    records {"image": a JPEG file of 256 x 256, "label": int64}
+statistics.json
+    of the training split's pixels, all counted once, in 0..255, R G B:
+    "mean" [3]; "colour_pca" [3, 3], rows: eigenvector times standard deviation, as
+    pipeline.colour_statistics gives them
+identities.npz
+    uint64 by split, of the picture that each record was made of: record.py
+mean_image.npy
+    float32 [256, 256, 3], the mean picture of the training split
 """
 
 import itertools
@@ -44,10 +49,8 @@ def has_identities(builder) -> bool:
 
 
 def read_identities(builder) -> dict[str, np.ndarray]:
-    """{split:
-
-    uint64 [pictures]}, empty where the data set does not bring them. Raises UserError where they
-    are damaged.
+    """{split: uint64 [pictures]}, empty where the data set does not bring them. Raises UserError
+    where they are damaged.
     """
     if not has_identities(builder):
         return {}
@@ -69,7 +72,7 @@ def read_identities(builder) -> dict[str, np.ndarray]:
 
 def shard_starts(builder) -> dict[str, tuple[str, int]]:
     """{name of a file: (its split, the place in the split of its first record)}."""
-    starts = {}
+    starts: dict[str, tuple[str, int]] = {}
     for name, split in builder.info.splits.items():
         begins = np.cumsum([0, *split.shard_lengths])
         starts |= {

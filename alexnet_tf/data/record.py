@@ -124,7 +124,7 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
             raise UserError(
                 f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
                 "out when its "
-                "training began; restore it from a copy, or pass another model_dir= to begin anew."
+                "training began; restore it from a copy, or pass another model_dir= to start over."
             )
         return None
     for split in dataset.evaluations():
@@ -136,7 +136,7 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
                 f"model_dir={model_dir}: {len(moved)} of the pictures of {split.name}, first "
                 f"{split.name_of(moved[0])}, are ones that this model was trained on; move them "
                 "back, "
-                "or pass another model_dir= to begin anew."
+                "or pass another model_dir= to start over."
             )
     if not record.has_seen(here.trained).any():
         raise UserError(
@@ -192,9 +192,8 @@ def divide(
 
 
 def _lots(identities, seed):
-    """A number in 0..1 for each, float64:
-
-    that of the mixer of SplitMix64, by which all bits of the seed count.
+    """A number in 0..1 for each, float64: that of the mixer of SplitMix64, by which all bits of the
+    seed count.
     """
     mixed = identities.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -31,9 +31,8 @@ _SUPERSAMPLING = 2  # masks are drawn this much larger and scaled down, which sm
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the `shapes` data set:
-
-    features `image` (JPEG, uint8, 3 channels) and `label` (0..9).
+    """TFDS builder of the `shapes` data set: features `image` (JPEG, uint8, 3 channels) and `label`
+    (0..9).
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -107,9 +106,8 @@ def _cloud(rng, width, height):
 
 
 def _clutter(rng, canvas):
-    """Draws plain lines, polygons and ellipses over the background:
-
-    edges and corners that belong to no class.
+    """Draws plain lines, polygons and ellipses over the background: edges and corners that belong
+    to no class.
     """
     image = Image.fromarray(canvas.astype(np.uint8))
     draw = ImageDraw.Draw(image)
@@ -130,7 +128,7 @@ def _clutter(rng, canvas):
 
 
 def _shape_mask(rng, shape, side):
-    """Coverage of the shape, float32 [side, side] in 0..1, rotated and slightly squeezed at random."""
+    """Coverage of the shape, turned and slightly squeezed at random: float32 [side, side], 0..1."""
     radius = side * _SUPERSAMPLING / 2
     image = Image.new("L", (side * _SUPERSAMPLING,) * 2)
     draw = ImageDraw.Draw(image)
@@ -157,7 +155,10 @@ def _shape_mask(rng, shape, side):
 
 
 def _texture(rng, texture, side):
-    """Two contrasting colours in a pattern of random period and direction, float32 [side, side, 3]."""
+    """Two contrasting colours in a pattern of random period and direction.
+
+    float32 [side, side, 3]
+    """
     period = rng.uniform(0.12, 0.24) * side
     y, x = (axis.astype(np.float32) for axis in np.ogrid[0:side, 0:side])
     (a, b), (c, d) = (_rotation(rng.uniform(0, 2 * np.pi)) * (2 * np.pi / period)).astype(

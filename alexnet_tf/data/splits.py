@@ -6,6 +6,7 @@ number within its split}.
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -28,10 +29,10 @@ class Split:
 
     name: str
     examples: int
-    stubs: callable
-    load: callable
-    stub_of: callable  # picture number -> a tf.data.Dataset of its stub
-    name_of: callable  # picture number -> what to call the picture in a message
+    stubs: Callable
+    load: Callable
+    stub_of: Callable  # picture number -> a tf.data.Dataset of its stub
+    name_of: Callable  # picture number -> what to call the picture in a message
     # uint64 [examples], by which a picture is known: record.py
     identities: np.ndarray | None = None
 
@@ -81,6 +82,12 @@ class Dataset:
     # the user's own.
     opened_with: dict = dataclasses.field(default_factory=dict)
 
+    def to_train(self) -> Split:
+        """`train`, which a data set opened for evaluation has not: it raises UserError."""
+        if self.train is None:
+            raise UserError(f"{self.name} was opened for evaluation; open it to train on.")
+        return self.train
+
     def chose(self) -> bool:
         """Whether `test` is to be reported, and is not what is looked at while it is trained."""
         return self.test is not None and self.test is not self.evaluation
@@ -88,16 +95,18 @@ class Dataset:
     def describe(self) -> str:
         """How many pictures there are of each split, in a few words."""
         parts = [f"{self.evaluation.examples} to evaluate ({self.evaluation.name})"]
-        if self.chose():
+        if self.test is not None and self.chose():
             parts = [
                 f"{self.evaluation.examples} to choose by ({self.evaluation.name})",
                 f"{self.test.examples} to report on ({self.test.name})",
             ]
-        return ", ".join([f"{self.train.examples} pictures to train", *parts])
+        if self.train is not None:
+            parts.insert(0, f"{self.train.examples} pictures to train")
+        return ", ".join(parts)
 
     def evaluations(self) -> list[Split]:
         """`evaluation`, and `test` where that is another."""
-        return [self.evaluation] + [self.test] * self.chose()
+        return [self.evaluation, *([self.test] if self.test and self.chose() else [])]
 
     def roles(self) -> dict[str, Split]:
         """The splits by the names that TFDS has for them."""
@@ -107,9 +116,8 @@ class Dataset:
 
 
 def describe_balance(class_names, counts):
-    """Lines for a user:
-
-    how many training pictures there are of each class, and whether that is much out of balance.
+    """Lines for a user: how many training pictures there are of each class, and whether that is
+    much out of balance.
     """
     if len(counts) <= 20:
         lines = [

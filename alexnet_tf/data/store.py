@@ -185,7 +185,8 @@ def _leave_out(fault, tally, allowed):
 def _check_count(bad_pictures, allowed):
     if bad_pictures > allowed:
         raise UserError(
-            "More pictures cannot be read than --max_bad_pictures allows; --check lists them all."
+            f"More than max_bad_pictures={allowed} pictures cannot be read; alexnet prepare --check"
+            " lists them all."
         )
 
 
@@ -344,8 +345,8 @@ def _already_stored(directory, source):
         statistics = {}
     if statistics.get("source") != source:
         raise UserError(
-            f"{directory} is there already and holds something else; pass another --output, or a"
-            " higher --version."
+            f"{directory} is there already and holds something else; pass another output=, or a"
+            " higher version=."
         )
     return statistics
 
@@ -358,7 +359,7 @@ def _keep_to_source(path, source):
     if path.exists() and json.loads(path.read_text()) != source:
         raise UserError(
             f"{path.parent} is the beginning of something else (see {path.name}); remove it, or"
-            " pass another --output."
+            " pass another output=."
         )
     path.write_text(json.dumps(source))
 

@@ -239,7 +239,7 @@ def _roles(name, builder, names):
         except (KeyError, ValueError, AssertionError):
             examples = 0
         if not examples or not _is_labelled(builder, split):
-            why = "holds no pictures with labels" if examples else "is none of its splits"
+            why = "holds no pictures with labels" if examples else "is not one of its splits"
             raise UserError(
                 f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}."
             )
@@ -264,9 +264,8 @@ def _is_labelled(builder, split):
 
 
 def _identities(builder, files, begins, counts):
-    """uint64 of the records:
-
-    what `alexnet prepare` has noted of each, else its place in the data set.
+    """uint64 of the records: what `alexnet prepare` has noted of each, else its place in the data
+    set.
     """
     stored, starts = prepared.read_identities(builder), prepared.shard_starts(builder)
     parts = []

@@ -1,6 +1,5 @@
-"""Finished artifacts, opened for use:
-
-what `export` and `alexnet convert` wrote, without any of the model's code.
+"""Finished artifacts, opened for use: what `export` and `alexnet convert` wrote, without any of the
+model's code.
 """
 
 import io
@@ -39,7 +38,7 @@ def read_manifest(saved_model):
         return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{saved_model} is no version that alexnet export wrote ({error})."
+            f"{saved_model} is not a version that alexnet export wrote ({error})."
         ) from None
 
 
@@ -61,7 +60,7 @@ def read_labels(saved_model):
         return (pathlib.Path(saved_model) / "assets/labels.txt").read_text().splitlines()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{saved_model} is no version that alexnet export wrote ({error})."
+            f"{saved_model} is not a version that alexnet export wrote ({error})."
         ) from None
 
 

@@ -5,22 +5,33 @@ requests of several clients into one batch, whatever the signature, so that none
 picture alone.
 
     serving_default  image_bytes: string [N], JPEG or PNG files of any size
-                     -> probabilities float32 [N, classes]; class_ids int32, names string, scores float32, each [N, 5],
-                        best first (fewer than 5 where there are fewer classes)
-    features         image_bytes, as above -> features float32 [N, units], what the last hidden layer (fc7) puts out: whoever
-                     compares or indexes pictures has files, and they go through the same pixels as for an answer
-    images           images: float32 [N, image_size, image_size, channels], RGB 0..255, scaled and cropped already
+                     -> probabilities float32 [N, classes], and the best five, best first:
+                        class_ids int32, names string, scores float32, each [N, 5]
+                        (fewer where there are fewer classes)
+    features         image_bytes, as above
+                     -> features float32 [N, units], the output of the last hidden layer (fc7):
+                        whoever compares or indexes pictures has files, and they go through the
+                        same pixels as for an answer
+    images           images: float32 [N, image_size, image_size, channels], RGB 0..255, scaled and
+                     cropped already
                      -> probabilities float32 [N, classes]
     images_uint8     the same for uint8: a quarter of the bytes on the wire
-    edge             as `images`, in operators that small runtimes execute fast: alexnet convert reads it
+    edge             as `images`, in operators that small runtimes execute fast: alexnet convert
+                     reads it
 
 One picture of a batch that does not decode fails the batch: an answer made up for it could not be
 told from a true one. The pixels go through alexnet_tf/preprocessing.py as they do in evaluation.
 Beside the graph lie
+
     assets/labels.txt           a class name a line, in the order of the probabilities
-    assets.extra/manifest.json  variant, preprocessing, accuracy, training settings, versions, sha256 of the weights
-    assets.extra/tf_serving_warmup_requests  what TensorFlow Serving answers to itself before it serves
-    assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it in the version's folder
+    assets.extra/manifest.json  variant, preprocessing, accuracy, training settings, versions,
+                                sha256 of the weights
+    assets.extra/pictures.npz   digests of the pictures that it was trained on, by which
+                                alexnet evaluate knows them
+    assets.extra/tf_serving_warmup_requests
+                                what TensorFlow Serving answers to itself before it serves
+    assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it
+                                in the version's folder
 """
 
 import json
@@ -199,8 +210,9 @@ import numpy as np, tensorflow as tf
 signatures, given = tf.saved_model.load(sys.argv[1]).signatures, np.load(sys.argv[2])
 files = tf.map_fn(tf.io.encode_png, tf.constant(given["pictures"]), fn_output_signature=tf.string)
 images = tf.constant(given["images"])
-answers = {name: signatures[name](images=tf.cast(images, tf.uint8 if name == "images_uint8" else tf.float32))["probabilities"]
-           for name in ("images", "images_uint8", "edge")}
+answers = {}
+for name, dtype in (("images", tf.float32), ("images_uint8", tf.uint8), ("edge", tf.float32)):
+    answers[name] = signatures[name](images=tf.cast(images, dtype))["probabilities"]
 answers["serving_default"] = signatures["serving_default"](image_bytes=files)["probabilities"]
 answers["features"] = signatures["features"](image_bytes=files)["features"]
 np.savez(sys.argv[2], **answers)

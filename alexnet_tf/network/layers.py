@@ -4,10 +4,13 @@ Keras 3 only: they run on the TensorFlow, JAX and PyTorch backends.
 """
 
 import random
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+Tensor = Any  # of whichever backend
 
 
 class _ResponseNormalization(keras.layers.Layer):
@@ -20,9 +23,11 @@ class _ResponseNormalization(keras.layers.Layer):
     leave the range of half precision.
     """
 
-    _axes = None  # the axes over which the window extends
+    _axes: tuple = ()  # the axes over which the window extends
 
-    def __init__(self, size, k, alpha, relu_first=False, **kwargs):
+    def __init__(
+        self, size: int, k: float, alpha: float, relu_first: bool = False, **kwargs: Any
+    ) -> None:
         """`relu_first`: x is max(inputs, 0), in the same pass over memory.
 
         Raises ValueError if `size` is even, or if `k` or `alpha` is not positive: the quotient
@@ -37,15 +42,15 @@ class _ResponseNormalization(keras.layers.Layer):
             raise ValueError(f"k={k}, alpha={alpha}: both must be positive.")
         self.size, self.k, self.alpha, self.relu_first = size, k, alpha, relu_first
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         return _normalize(
             inputs, self._axes, self.size, self.k, self.alpha, self.relu_first, compiled=training
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "size": self.size,
@@ -66,7 +71,14 @@ class LocalResponseNormalization(_ResponseNormalization):
 
     _axes = (3,)
 
-    def __init__(self, size=5, k=2.0, alpha=1e-4, relu_first=False, **kwargs):
+    def __init__(
+        self,
+        size: int = 5,
+        k: float = 2.0,
+        alpha: float = 1e-4,
+        relu_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(size, k, alpha, relu_first, **kwargs)
 
 
@@ -81,7 +93,14 @@ class SpatialResponseNormalization(_ResponseNormalization):
 
     _axes = (1, 2)
 
-    def __init__(self, size=5, k=1.0, alpha=4e-5, relu_first=False, **kwargs):
+    def __init__(
+        self,
+        size: int = 5,
+        k: float = 1.0,
+        alpha: float = 4e-5,
+        relu_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(size, k, alpha, relu_first, **kwargs)
 
 
@@ -92,11 +111,11 @@ class _WindowByConvolution(keras.layers.Layer):
     Float32 alone, and without a gradient of its own.
     """
 
-    def __init__(self, normalization):
+    def __init__(self, normalization: _ResponseNormalization) -> None:
         super().__init__(name=normalization.name)
         self.normalization = normalization
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         of = self.normalization
         x = ops.relu(inputs) if of.relu_first else inputs
         channels = x.shape[-1]
@@ -110,11 +129,11 @@ class _WindowByConvolution(keras.layers.Layer):
         r = ops.rsqrt(d)
         return x * r * ops.sqrt(r)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
 
-def for_small_devices(model):
+def for_small_devices(model: keras.Model) -> keras.Model:
     """The same model over the same weights, its normalisations in operators that runtimes of small
     devices execute fast.
     """
@@ -172,10 +191,8 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
 
 
 def _xla(compiled):
-    """A decorator:
-
-    compiles a function by XLA. The JAX and PyTorch backends compile, or do not, by means of their
-    own.
+    """A decorator: compiles a function by XLA. The JAX and PyTorch backends compile, or do not, by
+    means of their own.
     """
     if not compiled or keras.backend.backend() != "tensorflow":
         return lambda function: function
@@ -223,7 +240,9 @@ class Dropout(keras.layers.Layer):
     one device and on many (steps.TrainStep sets both numbers).
     """
 
-    def __init__(self, rate, inverted=False, seed=None, **kwargs):
+    def __init__(
+        self, rate: float, inverted: bool = False, seed: int | None = None, **kwargs: Any
+    ) -> None:
         """Raises ValueError unless 0 <= rate < 1."""
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
@@ -238,9 +257,9 @@ class Dropout(keras.layers.Layer):
         )
         # Its state is [any number, calls so far]. On TensorFlow the first is the number of the
         # first row.
-        self.seed_generator = keras.random.SeedGenerator(self.seed) if rate > 0 else None
+        self.seed_generator: Any = keras.random.SeedGenerator(self.seed) if rate > 0 else None
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if self.rate == 0:
             return inputs
         if not training:
@@ -252,10 +271,10 @@ class Dropout(keras.layers.Layer):
         outputs = inputs * ops.cast(kept, inputs.dtype)
         return outputs / (1 - self.rate) if self.inverted else outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "rate": self.rate,

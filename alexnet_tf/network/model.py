@@ -14,6 +14,8 @@ than a variant's own gives pools that drop the last row where the source would l
 import contextlib
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +30,7 @@ from alexnet_tf.network.layers import (
 
 # The paper's text. Section 3.5 prints 224 x 224 for the input; 11 x 11 kernels at stride 4 fit 55
 # times only into 227.
-_PAPER = {
+_PAPER: dict[str, Any] = {
     "num_classes": 1000,
     "learning_rate": 0.01,  # at the start; section 5
     "image_size": 227,
@@ -56,7 +58,7 @@ _PAPER = {
 }
 # What was run: layers-145.cfg and layer-params-145.cfg. "scale=0.0001" is divided by the window's 5
 # (layer.py:1183).
-_SOURCE2012 = _PAPER | {
+_SOURCE2012: dict[str, Any] = _PAPER | {
     "image_size": 224,
     "noise_divides": True,  # inputs, by 1 + colour_noise: convdata_jpeg.py:176-179
     "overhang": True,
@@ -66,7 +68,7 @@ _SOURCE2012 = _PAPER | {
     "stddev": {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03},
 }
 # BVLC's bvlc_alexnet (train_val.prototxt): LRN over the channels of both groups, k = 1, alpha / 5.
-_CAFFE = _PAPER | {
+_CAFFE: dict[str, Any] = _PAPER | {
     "colour_noise": 0.0,
     "lrn": {"size": 5, "k": 1.0, "alpha": 2e-5},
     "lrn_across_towers": True,
@@ -75,7 +77,7 @@ _CAFFE = _PAPER | {
     "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
 }
 _ONE_WEIRD_TRICK = ("one_weird_trick", "one_weird_trick_pool5")
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     "source2012": _SOURCE2012,
     "caffe": _CAFFE,
@@ -125,13 +127,13 @@ VARIANTS = {
 
 
 def build_model(
-    variant="paper",
-    num_classes=None,
-    image_size=None,
-    dropout_rate=0.5,
-    stddev=None,
-    tower_devices=None,
-):
+    variant: str = "paper",
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    dropout_rate: float = 0.5,
+    stddev: dict | None = None,
+    tower_devices: Sequence[str] | None = None,
+) -> keras.Model:
     """Returns the Keras functional model of `variant`; its output is logits, float32
     [batch, num_classes], by default 1000 and of lenet5 10.
 
@@ -171,12 +173,12 @@ def build_model(
     return model
 
 
-def projection_name(variant):
+def projection_name(variant: str) -> str:
     """Of the variant's last layer, which turns features into logits."""
     return "fc5" if variant == "lenet5" else "fc8"
 
 
-def smallest_image_size(variant):
+def smallest_image_size(variant: str) -> int:
     """The smallest image_size that leaves at least one pixel after the last pool."""
     if variant == "lenet5":
         return 12
@@ -186,7 +188,7 @@ def smallest_image_size(variant):
     return size
 
 
-def multiply_adds(layer):
+def multiply_adds(layer: keras.layers.Layer) -> int:
     """Multiply-adds of a layer of a built model for one picture; only convolutions and full
     connections count.
     """
@@ -195,7 +197,7 @@ def multiply_adds(layer):
     return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
 
 
-def training_work(model):
+def training_work(model: keras.Model) -> int:
     """Multiply-adds of a training step for one picture: forward, and backward down to the first
     layer that is not frozen.
 
@@ -215,7 +217,7 @@ def training_work(model):
     return work
 
 
-def both_towers(layer):
+def both_towers(layer: keras.layers.Layer) -> str:
     return re.sub(r"(?<=\d)[ab]$", "", layer.name)
 
 

@@ -1,5 +1,7 @@
 """Parts of a network: the trunk below its projection, the projection, and what of it is trained."""
 
+from collections.abc import Iterable
+
 import keras
 
 from alexnet_tf.errors import UserError
@@ -7,7 +9,7 @@ from alexnet_tf.network.layers import Dropout
 from alexnet_tf.network.model import both_towers, build_model, projection_name
 
 
-def trunk(model):
+def trunk(model: keras.Model) -> keras.Model:
     """The model without its projection: images to the output of the last layer before it, dropout
     aside.
 
@@ -19,11 +21,9 @@ def trunk(model):
     return _as_variant(part, model)
 
 
-def projection(model):
-    """The rest:
-
-    a model from what `trunk` gives to logits, dropout included, of layers of its own with the
-    weights of `model`.
+def projection(model: keras.Model) -> keras.Model:
+    """The rest: a model from what `trunk` gives to logits, dropout included, of layers of its own
+    with the weights of `model`.
     """
     last = _last_of_trunk(model)
     x = inputs = keras.Input(model.layers[last].output.shape[1:], name="features")
@@ -34,7 +34,7 @@ def projection(model):
     return head
 
 
-def with_fresh_projection(model, units):
+def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
     """`model` below its projection, the layers and weights themselves, and a fresh one to `units`
     classes.
 
@@ -51,17 +51,17 @@ def with_fresh_projection(model, units):
     return _as_variant(tuned, model)
 
 
-def has_projection(model):
+def has_projection(model: keras.Model) -> bool:
     """Whether it ends in one: a part of a network (Settings.missing) does not."""
     return not hasattr(model, "variant") or model.layers[-1].name == projection_name(model.variant)
 
 
-def reads_last_map(model):
+def reads_last_map(model: keras.Model) -> bool:
     """Whether the projection reads the map behind the last pool, and no hidden layer."""
     return isinstance(model.layers[_last_of_trunk(model)], keras.layers.Flatten)
 
 
-def _as_variant(part, model):
+def _as_variant(part: keras.Model, model: keras.Model) -> keras.Model:
     """`part`, knowing of which variant it is a part."""
     for name in ("variant", "dropout_rate"):
         if hasattr(model, name):
@@ -69,12 +69,12 @@ def _as_variant(part, model):
     return part
 
 
-def _last_of_trunk(model):
+def _last_of_trunk(model: keras.Model) -> int:
     below = model.layers[:-1] if has_projection(model) else model.layers
     return max(index for index, layer in enumerate(below) if not isinstance(layer, Dropout))
 
 
-def freeze(model, names):
+def freeze(model: keras.Model, names: Iterable[str]) -> list[str]:
     """Freezes all layers but the last and those in `names` ("head" is the last, "all" are all);
     returns the others' names.
 

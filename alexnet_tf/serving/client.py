@@ -1,4 +1,4 @@
-"""Classification by a server: tools/serve.py or TensorFlow Serving, over REST or gRPC."""
+"""Classification by a server: alexnet serve or TensorFlow Serving, over REST or gRPC."""
 
 import base64
 import http.client
@@ -25,7 +25,7 @@ def open_server(server, model_name):
     parts = urllib.parse.urlsplit(server)
     if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
         raise UserError(
-            f"--server={server} is no address; pass http://HOST:8501 or grpc://HOST:8500."
+            f"server={server} is not an address; pass http://HOST:8501 or grpc://HOST:8500."
         )
     predict = (
         _grpc(parts.netloc, model_name)
@@ -39,12 +39,11 @@ def open_server(server, model_name):
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise UserError(
-                f"--server={server} does not answer ({reason}); start it with tools/serve.py."
+                f"server={server} does not answer ({reason}); start one with alexnet serve."
             ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"--server={server} answers, but not as an AlexNet of this project does"
-                f" ({error!r})."
+                f"server={server} answers, but not as an AlexNet of this project does ({error!r})."
             ) from None
 
     return classify
@@ -74,7 +73,7 @@ def _grpc(address, model_name):
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
     except ImportError as error:
         raise UserError(
-            f"--server=grpc://{address}: {error.name} is not installed; pip install"
+            f"server=grpc://{address}: {error.name} is not installed; pip install"
             " 'alexnet-tf[serving]', or pass http://HOST:8501."
         ) from None
     import tensorflow as tf

@@ -122,9 +122,8 @@ def model_metadata(model, spec, fields):
 
 
 def refuse(model, spec, what, method):
-    """Raises the ServingError of Classify and Regress:
-
-    they take tf.Examples, and no signature of an export does.
+    """Raises the ServingError of Classify and Regress: they take tf.Examples, and no signature of
+    an export does.
     """
     version, name = model.version(*asked(spec)), spec.signature_name or DEFAULT_SIGNATURE
     if name not in version.signature_defs:
@@ -137,9 +136,8 @@ def refuse(model, spec, what, method):
 
 
 def _answered(api):
-    """A decorator for the methods of the services:
-
-    counts the request, and turns a ServingError into its status.
+    """A decorator for the methods of the services: counts the request, and turns a ServingError
+    into its status.
     """
 
     def decorate(method):

@@ -299,9 +299,8 @@ def _json_values(name, array):
 
 
 def write_outputs(form, outputs):
-    """The body of an answer:
-
-    an object, or its only value, a row; or the same by columns. NaN is written as NaN.
+    """The body of an answer: an object, or its only value, a row; or the same by columns. NaN is
+    written as NaN.
     """
     columns = {name: _json_values(name, array) for name, array in sorted(outputs.items())}
     if len(columns) == 1:

@@ -65,9 +65,8 @@ class Metrics:
         )
 
     def request(self, model_name, api, entrypoint, status, seconds):
-        """`model_name` of a request that failed may be anything, and is not kept:
-
-        a client could fill the memory with names.
+        """`model_name` of a request that failed may be anything, and is not kept: a client could
+        fill the memory with names.
         """
         self._requests.labels(model_name if status == "OK" else "", status).inc()
         if status == "OK":

@@ -1,10 +1,12 @@
 """TensorFlow Serving's REST interface over a versions.Server.
 
-    GET   /v1/models/NAME[/versions/N|/labels/L]             states of the versions
-    GET   /v1/models/NAME[/versions/N|/labels/L]/metadata    signatures
-    POST  /v1/models/NAME[/versions/N|/labels/L]:predict     {"signature_name": ..., "instances": [...]}, or "inputs"
+    GET   /v1/models/NAME[/versions/N|/labels/L]           states of the versions
+    GET   /v1/models/NAME[/versions/N|/labels/L]/metadata  signatures
+    POST  /v1/models/NAME[/versions/N|/labels/L]:predict   {"signature_name": ...,
+                                                           "instances": [...]}, or "inputs"
     GET   /monitoring/prometheus/metrics
-    GET   /livez, /readyz                                    not TensorFlow Serving's: 200 while it runs, while it can predict
+    GET   /livez, /readyz                                  not TensorFlow Serving's: 200 while it
+                                                           runs, while it can predict
 
 Paths and statuses are those of tensorflow/serving, master of 2026-07-30
 (model_servers/http_rest_api_handler.cc, http_rest_api_util.cc, http_server.cc), and so is the
@@ -220,9 +222,8 @@ def _error(message):
 
 
 def _read_path(request, spec):
-    """Fills a ModelSpec from a path and returns the method:
-
-    status, metadata, classify, regress or predict.
+    """Fills a ModelSpec from a path and returns the method: status, metadata, classify, regress or
+    predict.
     """
     path = request.scope["raw_path"].decode("latin-1")
     match = _PATHS[request.method].fullmatch(path) if request.method in _PATHS else None
@@ -243,9 +244,8 @@ def _read_path(request, spec):
 
 
 def _metadata_json(response):
-    """As ToJsonString of http_rest_api_util.cc writes it:
-
-    the Any unpacked, fields named as in the protos.
+    """As ToJsonString of http_rest_api_util.cc writes it: the Any unpacked, fields named as in the
+    protos.
     """
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
@@ -333,9 +333,8 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _told(app, model):
-    """`app`, whose answers close their connections once `model` is stopping:
-
-    or a client's next request would find nobody.
+    """`app`, whose answers close their connections once `model` is stopping: or a client's next
+    request would find nobody.
     """
 
     async def answer(scope, receive, send):

@@ -31,7 +31,7 @@ services:
       - --batching_parameters_file=/config/batching.config
       - --monitoring_config_file=/config/monitoring.config
       - --rest_api_timeout_in_ms={timeout}
-    ports:  # this machine alone: neither port asks who is there, and gRPC can be told to load any folder
+    ports:  # this machine alone: no port asks who is there, and gRPC can be told to load any folder
       - 127.0.0.1:8500:8500
       - 127.0.0.1:8501:8501
     volumes:
@@ -81,17 +81,19 @@ Start it, and ask it, over REST and over gRPC:
 | `batching.config` | the batch sizes that the export allows |
 | `monitoring.config` | metrics at http://127.0.0.1:8501{metrics} |
 
-Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`, with a label to try it by,
+Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`,
+with a label to try it by,
 
     specific {{ versions: {version} versions: {next} }}
     version_labels {{ key: "canary" value: {next} }}
 
-ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, move `{label}` to it; later take {version} out.
-To roll back, move `{label}` back.
+ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, move `{label}` to it;
+later take {version} out. To roll back, move `{label}` back.
 
-Merged into one batch, a picture that does not decode fails all requests of the batch, and TensorFlow Serving does not try them
-again one by one, as `alexnet serve` does. If your clients send files that nobody has looked at, take `--enable_batching` out.
-TensorFlow Serving bounds neither the length of a body nor the nesting of its JSON, and has no passwords: put a proxy in front of it
+When requests are merged into one batch, a picture that does not decode fails all of them, and
+TensorFlow Serving does not try them again one by one, as `alexnet serve` does. If your clients send
+files that nobody has looked at, take `--enable_batching` out. TensorFlow Serving bounds neither the
+length of a body nor the nesting of its JSON, and has no passwords: put a proxy in front of it
 (nginx: `client_max_body_size 32m`) before anybody but you can reach it.
 """
 
@@ -165,9 +167,8 @@ def _models(name, version):
 
 
 def _batching(sizes):
-    """BatchingParameters as text:
-
-    the package of protos lacks them. The last allowed size must be the largest batch.
+    """BatchingParameters as text: the package of protos lacks them. The last allowed size must be
+    the largest batch.
     """
     return "".join(
         [

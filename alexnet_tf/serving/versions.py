@@ -372,9 +372,9 @@ class Server:
                 for number, (_, _, message) in self.model.states.items()
             )
             raise UserError(
-                f"--saved_model={folder} holds no version that loads"
+                f"saved_model={folder} holds no version that loads"
                 f" ({reason or 'no folder whose name is a number'}); pass the folder that holds the"
-                " versions that python -m alexnet_tf.export wrote."
+                " versions that alexnet export wrote."
             )
         largest = max(self.model.version(name).signatures[DEFAULT_SIGNATURE].sizes)
         self.batcher = Batcher(

@@ -3,9 +3,10 @@ file alone knows their layout.
 
     MODEL_DIR/
       settings.json              what the model is and how it is trained
-      metrics.jsonl, tensorboard/  how it went: alexnet_tf/metrics.py
+      metrics.jsonl, tensorboard/  how it went: alexnet_tf/training/metrics.py
       checkpoints/step-00000600/
-        weights.npz              float32 arrays by variable path: "conv1a/kernel", ...; numpy.load reads it
+        weights.npz              float32 arrays by variable path: "conv1a/kernel", ...;
+                                 numpy.load reads it
         optimizer.npz            the velocities, likewise
         state.json               step, schedule state, last evaluation
         SHA256SUMS               of the three; `sha256sum -c` reads it
@@ -284,9 +285,8 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
 
 
 def weights_digest(model):
-    """sha256 over all weights in the order of their paths:
-
-    tells whether two models have the same weights.
+    """sha256 over all weights in the order of their paths: tells whether two models have the same
+    weights.
     """
     digest = hashlib.sha256()
     for variable in sorted(model.weights, key=lambda variable: variable.path):
@@ -350,7 +350,7 @@ def _read(path, variables):
                     f" {tuple(variable.shape)}"
                 )
             if not np.isfinite(value).all():
-                raise ValueError(f"{path.name}: {variable.path} holds what is no finite number")
+                raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
             values.append(value)
         return values
 

@@ -1,6 +1,5 @@
-"""Where a step runs:
-
-strategies of tf.distribute on one machine and on several, and the two towers' devices.
+"""Where a step runs: strategies of tf.distribute on one machine and on several, and the two towers'
+devices.
 """
 
 import functools
@@ -120,8 +119,8 @@ def _cluster(text):
         valid = False
     if valid and kind == "evaluator":
         raise UserError(
-            f"{given}: an evaluator takes no part in training; start none, and run "
-            "python -m alexnet_tf.evaluate afterwards."
+            f"{given}: an evaluator takes no part in training; start none, and run alexnet "
+            "evaluate afterwards."
         )
     if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
         raise UserError(
@@ -134,7 +133,7 @@ def _cluster(text):
 
 
 def leave_lost_workers(strategy, error):
-    """Ends this process if `error`, raised by a step, tells of a worker that is gone; else returns."""
+    """Ends this process if `error`, raised by a step, says that a worker is gone; else returns."""
     lost = (
         tf.errors.UnavailableError,
         tf.errors.DeadlineExceededError,
@@ -228,8 +227,8 @@ def check_agreement(strategy, **values):
     digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
     if len(set(digests)) > 1:
         raise UserError(
-            f"The workers differ: this one has {values}. Start all with the same flags, data and"
-            " model_dir."
+            f"The workers differ: this one has {values}. Start all with the same parameters, data"
+            " and model_dir."
         )
 
 

@@ -1,7 +1,4 @@
-"""Evaluation:
-
-what classifiers say to every picture of a split, under any tf.distribute strategy.
-"""
+"""Evaluation: what classifiers say to every picture of a split under any tf.distribute strategy."""
 
 import functools
 import math
@@ -25,7 +22,7 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
 
     Every picture counts once; `loss` is the mean cross-entropy in nats, the others are shares of
     correct answers in 0..1. A picture that cannot be read is told and not counted. Raises UserError
-    for weights or answers that are no numbers. `on_batch(pictures)` is called after each batch with
+    for weights or answers that are not finite. `on_batch(pictures)` is called after each batch with
     the number of its pictures.
     """
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
@@ -67,8 +64,10 @@ def model_probabilities(model, pixels):
     """
     for variable in model.variables:
         if not np.isfinite(variable.numpy()).all():
-            raise UserError(f"{variable.path} holds what is no finite number; {_GO_BACK}")
-    if getattr(model, "outputs", None):  # what is no graph of layers is judged by its answers alone
+            raise UserError(f"{variable.path} holds a number that is not finite; {_GO_BACK}")
+    if getattr(
+        model, "outputs", None
+    ):  # what is not a graph of layers is judged by its answers alone
         hidden = [layer.output for layer in model.layers[:-1] if layer.weights]
         model = keras.Model(model.inputs[0], [*model.outputs, *hidden])
 
@@ -162,8 +161,7 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
         if none := np.count_nonzero(np.isnan(one.losses)):
             raise UserError(
                 f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)}"
-                f" pictures of {split.name} with what is no number (NaN): a layer's output is not"
-                f" finite; {_GO_BACK}"
+                f" pictures of {split.name} with NaN: a layer's output is not finite; {_GO_BACK}"
             )
     return found
 

@@ -2,11 +2,14 @@
 used many times.
 
     FOLDER/
-      key.json                  what they were computed from, in how many seconds, and the numbers of the pictures that could not be
-                            read and have no row; of another key, they are computed anew
-      train.npy                 float32 [views, pictures, units]; view 0 is the central crop, the others are crops as in training
-      evaluation.npy            float32 [1, pictures, units]
-      train_labels.npy, evaluation_labels.npy     int64 [pictures]
+      key.json             what they were computed from, in how many seconds, and the numbers of
+                           the pictures that could not be read and have no row; features of
+                           another key are computed again
+      train.npy            float32 [views, pictures, units]; view 0 is the central crop, the others
+                           are crops as in training
+      evaluation.npy       float32 [1, pictures, units]
+      train_labels.npy, evaluation_labels.npy
+                           int64 [pictures]
 
 The folder is written under another name and renamed when it is complete.
 """
@@ -159,9 +162,8 @@ def cached(
 
 
 def _check_ours(folder):
-    """Raises UserError unless `folder` may be replaced:
-
-    it is not there, or holds nothing but features.
+    """Raises UserError unless `folder` may be replaced: it is not there, or holds nothing but
+    features.
     """
     if folder.exists():
         foreign = (

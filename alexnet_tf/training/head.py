@@ -1,6 +1,5 @@
-"""Trains a projection alone, on features that are computed already:
-
-a whole epoch is one call, and costs next to nothing.
+"""Trains a projection alone, on features that are computed already: a whole epoch is one call, and
+costs next to nothing.
 """
 
 import math
@@ -28,7 +27,7 @@ def train(head, optimizer, found, plan, log, progress, note):
     into a checkpoint.
 
     The steps are those of training.train: 2012's rule, the schedule, dropout drawn from the seed
-    and the step. A picture's view is drawn anew in each epoch. With a patience in `plan` the best
+    and the step. A picture's view is drawn again in each epoch. With a patience in `plan` the best
     weights are kept. Raises UserError if the loss is not finite.
     """
     views, examples, _ = found.train.shape
@@ -187,7 +186,7 @@ def fitting_rate(found):
 
 
 def _standardisation(train):
-    """(the mean of each unit [units], one over the length that what is left has, scalar), float32."""
+    """(mean of each unit [units], one over the length of what is left, a scalar), float32."""
     views, examples, units = train.shape
     rows = max(1, _CHUNK // train[0, :1].nbytes)
     places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]

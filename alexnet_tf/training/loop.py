@@ -40,7 +40,7 @@ from alexnet_tf.training.state import TrainingState
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to train: what the flags of the same names say."""
+    """How to train; `alexnet train --help` explains what stands here without a word."""
 
     batch_size: int = 128
     epochs: int = 90
@@ -117,8 +117,8 @@ def train(
         )
     if not plan.last_step(dataset):
         raise UserError(
-            f"{dataset.train.examples} training pictures do not fill a batch of {plan.batch_size};"
-            " use a smaller one."
+            f"{dataset.to_train().examples} training pictures do not fill a batch of "
+            f"{plan.batch_size}; use a smaller one."
         )
     settings = settings or run_settings.settings_of(
         model, dataset, pixels, plan, **objective.describe()
@@ -607,9 +607,8 @@ def _make_step(
 
 
 def is_over(stored, plan, last_step):
-    """Whether a training has nothing left to do after a checkpoint with this state; None:
-
-    there is no checkpoint.
+    """Whether a training has nothing left to do after a checkpoint with this state; None: there is
+    no checkpoint.
     """
     if stored is None:
         return False

@@ -1,6 +1,5 @@
-"""What one watches while a network trains:
-
-running means, the log in the model directory, the stall.
+"""What one watches while a network trains: running means, the log in the model directory, the
+stall.
 """
 
 import json

@@ -1,11 +1,10 @@
-"""What a training makes smaller:
-
-the loss, weights of classes, smoothed labels, images of one's own making.
+"""What a training makes smaller: the loss, weights of classes, smoothed labels, images of one's own
+making.
 """
 
-import collections.abc
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -27,10 +26,10 @@ class Objective:
     started again goes on to the same bits.
     """
 
-    loss: collections.abc.Callable | None = None
+    loss: Callable | None = None
     class_weights: Any = None
     label_smoothing: float = 0.0
-    augment: collections.abc.Callable | None = None
+    augment: Callable | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -46,7 +45,7 @@ class Objective:
         given = self.class_weights
         if given is None:
             return None
-        if isinstance(given, collections.abc.Mapping):
+        if isinstance(given, Mapping):
             if strange := set(given) - set(class_names):
                 raise UserError(
                     f"class_weights={given}: there is no class {min(strange, key=str)}; there are "
@@ -61,13 +60,13 @@ class Objective:
             )
         return found
 
-    def judge(self, class_names: tuple) -> collections.abc.Callable:
+    def judge(self, class_names: tuple) -> Callable:
         """A function of targets and logits, float32 [n, classes] both, to (losses float32 [n],
         whether each best answer is the largest target, bool [n]). Raises UserError as `weights`.
         """
         weights = self.weights(class_names)
 
-        def judge(targets, logits):
+        def judge(targets: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / len(class_names)
             if self.loss is None:
                 losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
@@ -96,13 +95,13 @@ class Objective:
         return {name: value for name, value in entries.items() if value is not None}
 
 
-def judge_labels(labels, logits):
+def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """As Objective().judge, of `labels`, int64 [n]: the same numbers without the detour."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return losses, tf.argmax(logits, -1) == labels
 
 
-def _name(function):
+def _name(function: Callable | None) -> str | None:
     if function is None:
         return None
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"

@@ -131,9 +131,8 @@ def learning_rate_factor(schedule, progress, drops=0):
 
 
 def conv1_factor(schedule, progress):
-    """What conv1's rate is multiplied by besides:
-
-    the last phase of the 2012 run, for the schedule `steps`.
+    """What conv1's rate is multiplied by besides: the last phase of the 2012 run, for the schedule
+    `steps`.
     """
     past = [
         factor
@@ -144,9 +143,8 @@ def conv1_factor(schedule, progress):
 
 
 def colour_noise_factor(schedule, progress):
-    """What the strength of the colour noise is multiplied by:
-
-    the schedule `steps` ends it as the 2012 run did.
+    """What the strength of the colour noise is multiplied by: the schedule `steps` ends it as the
+    2012 run did.
     """
     return 0.0 if schedule == "steps" and progress * _EPOCHS_2012 >= _NOISE_2012 else 1.0
 

@@ -1,7 +1,4 @@
-"""What a checkpoint keeps beside the weights:
-
-how far a training is, and what its schedule knows.
-"""
+"""What a checkpoint keeps beside the weights: how far a training is, what its schedule knows."""
 
 import dataclasses
 from typing import Any

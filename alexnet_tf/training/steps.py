@@ -46,7 +46,7 @@ class TrainStep:
         objective=None,
         class_names=(),
     ):
-        """`objective`, an Objective, needs `class_names`; without one it is the mean cross-entropy."""
+        """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy."""
         self.xla = xla
         plain = objective is None or objective == Objective()
         judge = judge_labels if plain else objective.judge(class_names)
@@ -166,10 +166,7 @@ def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
 
 
 def state_of(variable, first_row, step):
-    """What layers.Dropout draws its masks from:
-
-    nothing random has to be stored with a checkpoint.
-    """
+    """What layers.Dropout draws its masks from: a checkpoint need not store anything random."""
     if not _is_seed(variable):
         return tf.convert_to_tensor(variable.value)
     return tf.cast(tf.stack([first_row, step]), variable.dtype)

@@ -4,12 +4,15 @@ Nothing in a file is run, no name in it is looked up, and no array is made that 
 hold the bytes of. What does not fit is a UserError. The format is told by the content, whatever the
 file is called:
 
-    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and its description of the layers
+    Caffe's .caffemodel  {"conv1.0": kernel, "conv1.1": bias, ...}, and its description of the
+                         layers
     NumPy's .npy         a pickled dict of lists or dicts of arrays, as Toronto's bvlc_alexnet.npy:
                          {"conv1.0": ..., "conv1.1": ...}
     NumPy's .npz         {name: array}
-    a pickle of dicts    of arrays of NumPy, as programs of Flax write it: {"AlexNet_0.Conv_0.kernel": ...}
-    PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by dots: {"features.0.weight": ...}
+    a pickle of dicts    of arrays of NumPy, as programs of Flax write it:
+                         {"AlexNet_0.Conv_0.kernel": ...}
+    PyTorch's .pth       a zip archive or the older chain of pickles; dicts in dicts are joined by
+                         dots: {"features.0.weight": ...}
     .safetensors         {name: array}
 
 Whatever else a file holds is named in `Weights`, so that nothing of it is passed over unseen.
@@ -263,9 +266,8 @@ def _read_npz(content):
 
 
 def _zip_members(content):
-    """{name:
-
-    bytes} of an archive whose members are stored as they are; the checksum of each is compared.
+    """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
+    compared.
     """
     # how every entry of a directory begins: zipfile makes an object of each
     if content.count(b"PK\x01\x02") > _MOST_PARTS:
@@ -382,10 +384,8 @@ def _read_torch_archive(content):
 
 
 def _read_torch_pickles(content):
-    """torch.save before:
-
-    pickles of a magic number, a version, the system, the state and the storages' keys, then the
-    storages.
+    """torch.save before: pickles of a magic number, a version, the system, the state and the
+    storages' keys, then the storages.
     """
     stream, storages = io.BytesIO(content), {}
     first = pickles.load(stream)
@@ -491,9 +491,8 @@ def _torch_array(tensor, data):
 
 
 def _read_safetensors(content):
-    """https://github.com/huggingface/safetensors:
-
-    length of the header, header as JSON, data without gaps.
+    """https://github.com/huggingface/safetensors: length of the header, header as JSON, data
+    without gaps.
     """
     (length,) = struct.unpack_from("<Q", content)
     if length > min(_LARGEST_HEADER, len(content) - 8):
@@ -615,10 +614,8 @@ def _text(content):
 
 
 def _blob(message):
-    """BlobProto:
-
-    data (5) or double_data (8), packed; shape (7), or num, channels, height and width (1 to 4), as
-    before 2015.
+    """BlobProto: data (5) or double_data (8), packed; shape (7), or num, channels, height and width
+    (1 to 4), as before 2015.
     """
     numbers, blocks = _message(message)
     dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])

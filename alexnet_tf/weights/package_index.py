@@ -90,7 +90,7 @@ def _session(options):
 
 
 class _Trusting(requests.adapters.HTTPAdapter):
-    """For --trusted-host: the certificate is not looked at. The digest still decides."""
+    """For pip's trusted hosts: the certificate is not looked at. The digest still decides."""
 
     def cert_verify(self, conn, url, verify, cert):
         super().cert_verify(conn, url, False, cert)

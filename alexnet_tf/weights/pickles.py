@@ -136,10 +136,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """torch._utils._rebuild_tensor:
-
-    a window on a `Storage`; offset, size and stride count numbers.
-    """
+    """torch._utils._rebuild_tensor: a window on a `Storage`; offset, size, stride count numbers."""
 
     storage: Storage
     offset: int

@@ -214,7 +214,7 @@ class Stated:
     def __post_init__(self) -> None:
         """Raises UserError for levels of 0..1, which are easily meant, and impossible ones."""
         for name, values in (("mean", self.mean), ("std", self.std)):
-            text = f"--{name}={_listed(values or ())}"
+            text = f"{name}={_listed(values or ())}"
             if values is None:
                 continue
             if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
@@ -257,8 +257,8 @@ def convert(weights, name, stated=None, known=None):
     if prefixes:
         if stated.variant:
             raise UserError(
-                f"--variant={stated.variant}, but {name} holds torchvision's network "
-                "of one tower; leave --variant out."
+                f"variant={stated.variant}, but {name} holds torchvision's network of one tower; "
+                "leave variant= out."
             )
         return _from_torchvision(weights, arrays, prefixes, name, stated, known)
     if prefixes := [
@@ -270,7 +270,7 @@ def convert(weights, name, stated=None, known=None):
     if {"conv1.0", "conv1.weights", "conv1.weight"} & arrays.keys() or weights.layers:
         if stated.weights:
             raise UserError(
-                f"--weights={stated.weights}, but {name} holds one network; leave --weights out."
+                f"weights={stated.weights}, but {name} holds one network; leave weights= out."
             )
         return _from_caffe(weights, arrays, name, stated, known)
     if weights.module:
@@ -300,11 +300,11 @@ def _listed(values):
     return ",".join(f"{value:.6g}" for value in values)
 
 
-def _settle(flag, stated, told, name, default=None):
+def _settle(parameter, stated, told, name, default=None):
     """What the user or the file says, or `default`. Raises UserError if they contradict."""
     if None not in (stated, told) and not np.allclose(stated, told, rtol=1e-4):
         said, tells = (_listed(np.atleast_1d(value)) for value in (stated, told))
-        raise UserError(f"--{flag}={said}, but {name} says {tells}; leave --{flag} out.")
+        raise UserError(f"{parameter}={said}, but {name} says {tells}; leave {parameter}= out.")
     return next((value for value in (stated, told) if value is not None), default)
 
 
@@ -323,7 +323,7 @@ def _pixels(variant, kernel, mean, std, resize, order, name):
         std = (row["std"],)
     if not row["image_size"] <= resize <= LARGEST_RESIZE:
         raise UserError(
-            f"--resize={resize}: {name} reads {row['image_size']} pixels of a side; "
+            f"resize={resize}: {name} reads {row['image_size']} pixels of a side; "
             f"give a number from {row['image_size']} to {LARGEST_RESIZE}."
         )
     return kernel, Preprocessing(row["image_size"], resize, row["channels"], mean, float(std[0]))
@@ -340,8 +340,8 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
         notes.append(f"{name}: passed over, as no part of the network: {', '.join(passed_over)}.")
     told = known and _TORCHVISION_MEAN, known and _TORCHVISION_STD
     mean, std = (
-        _settle(flag, of_user, of_file and tuple(255 * level for level in of_file), name)
-        for flag, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
+        _settle(parameter, of_user, of_file and tuple(255 * level for level in of_file), name)
+        for parameter, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
     )
     if mean is None or std is None:
         mean, std = (
@@ -351,7 +351,7 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
         notes.append(
             f"{name} does not say what its pixels are; assumed, as torchvision has them: "
             f"{(stated.channel_order or 'rgb').upper()} less {_listed(mean)} over "
-            f"{_listed(std)}. --mean, --std and --channel_order say otherwise."
+            f"{_listed(std)}. Where that is wrong, pass mean=, std= or channel_order=."
         )
     resize = stated.resize or VARIANTS["one_weird_trick"]["resize"]
     kernel, pixels = _pixels(
@@ -369,11 +369,11 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
 
 def _from_flax(weights, arrays, prefixes, name, stated):
     """The convolutions of torchvision's network as LPIPS uses them: they read normalised pixels."""
-    for flag in ("variant", "weights"):
-        if getattr(stated, flag):
+    for parameter in ("variant", "weights"):
+        if given := getattr(stated, parameter):
             raise UserError(
-                f"--{flag}={getattr(stated, flag)}, but {name} holds torchvision's "
-                f"convolutions alone; leave --{flag} out."
+                f"{parameter}={given}, but {name} holds torchvision's convolutions alone; leave "
+                f"{parameter}= out."
             )
     prefix = prefixes[0]
     parts = {
@@ -431,21 +431,21 @@ def _choose(prefixes, wanted, name):
         chosen = models or averages
     if not chosen:
         raise UserError(
-            f"--weights={wanted}, but {name} holds {', '.join(names.values())}; name "
-            "one of these, or leave --weights out."
+            f"weights={wanted}, but {name} holds {', '.join(names.values())}; name one of these, "
+            "or leave weights= out."
         )
     if len(chosen) > 1:
         raise UserError(
             f"{name} holds {len(chosen)} networks: "
             f"{', '.join(names[prefix] for prefix in chosen)}; choose one by "
-            f"--weights={names[chosen[0]]}, or save one alone."
+            f"weights={names[chosen[0]]}, or save one alone."
         )
     if len(prefixes) == 1:
         return chosen[0], []
     others = ", ".join(names[prefix] for prefix in prefixes if prefix != chosen[0])
     return chosen[0], [
         f"{name} holds more than one network: {names[chosen[0]]} is taken, not "
-        f"{others}; --weights={{model,ema,NAME}} takes another."
+        f"{others}; weights={{model,ema,NAME}} takes another."
     ]
 
 
@@ -605,16 +605,15 @@ def _from_caffe(weights, arrays, name, stated, known):
         notes.append(f"{name}: {order[-1]} is taken for its last layer, fc8.")
     if told_variant and stated.variant not in (None, told_variant):
         raise UserError(
-            f"--variant={stated.variant}, but {name} has its pools and LRN in the order of "
-            f"{told_variant}; leave "
-            "--variant out."
+            f"variant={stated.variant}, but {name} has its pools and LRN in the order of "
+            f"{told_variant}; leave variant= out."
         )
     variant = told_variant or stated.variant
     if variant is None:
         raise UserError(
             f"{name} does not say whether it normalises before it pools, and answers "
-            "depend on it; pass --variant=caffe (as bvlc_alexnet: LRN, then pool) or "
-            "--variant=caffenet (as bvlc_reference_caffenet: pool, then LRN)."
+            "depend on it; pass variant=caffe (as bvlc_alexnet: LRN, then pool) or "
+            "variant=caffenet (as bvlc_reference_caffenet: pool, then LRN)."
         )
     parts = {
         ours: [pairs.get(theirs, {}).get(which, f"{theirs}.{which}") for which in (0, 1)]
@@ -659,7 +658,7 @@ def _caffe_description(layers, name):
     wrong += strange
     if wrong:
         raise UserError(
-            f"{name} is a network that no variant is: {'; '.join(wrong[:6])}"
+            f"{name} is a network that fits no variant: {'; '.join(wrong[:6])}"
             f"{'; and more' * (len(wrong) > 6)}."
         )
     rates = {
@@ -808,15 +807,15 @@ def _caffe_pixels(told, variant, name, stated, known, notes):
     if mean is None and "mean_file" in told:
         raise UserError(
             f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
-            "pass --mean with the mean of that file's channels, as B,G,R (ImageNet's: "
-            f"--mean={_listed(CAFFE_MEAN[::-1])})."
+            "pass the mean of that file's channels as mean=B,G,R (ImageNet's: "
+            f"mean={_listed(CAFFE_MEAN[::-1])})."
         )
     if mean is None:
         mean = usual
         notes.append(
             f"{name} does not say what its pixels are; assumed, as Caffe's examples have "
             f"them: {(stated.channel_order or 'bgr').upper()} less {_listed(mean)} over "
-            f"{_listed(std)}. --mean, --std and --channel_order say otherwise."
+            f"{_listed(std)}. Where that is wrong, pass mean=, std= or channel_order=."
         )
     resize = None
     sides = {told[side][-1] for side in ("new_height", "new_width") if side in told} - {0}
@@ -830,7 +829,7 @@ def _caffe_pixels(told, variant, name, stated, known, notes):
     elif "reads" in told and not told.get("crop_size", (0,))[-1] and stated.resize is None:
         raise UserError(
             f"{name} says no crop_size, so its pictures had the size at which they "
-            "were stored; pass --resize=227 if that was 227 x 227."
+            "were stored; pass resize=227 if that was 227 x 227."
         )
     return mean, std, _settle("resize", stated.resize, resize, name, row["resize"])
 
@@ -874,7 +873,7 @@ def _layers(arrays, parts, shapes, name, outputs_first=True):
         if layer == "fc8" and bias.size < 2:
             wrong.append(f"it has {bias.size} output, and a classifier has two or more")
     if wrong:
-        raise UserError(f"{name} is no AlexNet as published: {'; '.join(wrong)}.")
+        raise UserError(f"{name} is not an AlexNet as published: {'; '.join(wrong)}.")
     return layers
 
 

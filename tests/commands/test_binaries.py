@@ -1,6 +1,5 @@
-"""The commands that users type, as processes of their own:
-
-pictures in, an answer out; and what they say to mistakes.
+"""The commands that users type, as processes of their own: pictures in, an answer out; and what
+they say to mistakes.
 """
 
 import json
@@ -28,7 +27,8 @@ sys.modules["alexnet_tf"] = sys.modules["keras"] = None
 import tensorflow as tf
 classify = tf.saved_model.load("exports/1").signatures["serving_default"]
 answer = classify(image_bytes=tf.constant([open(name, "rb").read() for name in sys.argv[1:]]))
-assert answer["probabilities"].shape == (9, 3) and answer["names"].shape == answer["scores"].shape == (9, 3)
+assert answer["probabilities"].shape == (9, 3)
+assert answer["names"].shape == answer["scores"].shape == (9, 3)
 assert float(abs(tf.reduce_sum(answer["probabilities"], 1) - 1).numpy().max()) < 1e-5
 """
 
@@ -172,7 +172,7 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
         (["--learning_rate=-1"], "learning_rate"),
         (
             ["--learning_rate=nan", "--dataset=folder", "--data_dir=pictures", "--batch_size=6"],
-            "--learning_rate=nan is no number",
+            "--learning_rate=nan is not a number",
         ),
         (["stray"], "'stray' belongs to no flag"),
         (
@@ -266,12 +266,15 @@ def test_dry_run_checks_and_writes_nothing(run, picture_folder, tmp_path):
             "There is no nothing; name a model directory",
         ),
         ([tool("visualize.py"), "--output=curves.pdf"], "name a .png file"),
-        ([tool("benchmark.py"), "--torch_python=nothing"], "--torch_python=nothing is no program"),
+        (
+            [tool("benchmark.py"), "--torch_python=nothing"],
+            "--torch_python=nothing is not a program",
+        ),
         (
             [tool("benchmark.py"), "--part=input", "--records=all"],
             "--records=all: numbers of 64 or more",
         ),
-        ([tool("convert_tflite.py"), "--saved_model=nothing"], "nothing is no version"),
+        ([tool("convert_tflite.py"), "--saved_model=nothing"], "nothing is not a version"),
         ([tool("classify.py"), "--model=nothing", "conftest.py"], "There is no nothing"),
         (
             [tool("classify.py"), "--model=conftest.py", "conftest.py"],

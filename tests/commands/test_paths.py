@@ -23,6 +23,8 @@ FLAGS = [
 # They speak of files and folders, and name none.
 NO_PATHS = {
     "dataset",
+    "mean",
+    "weights",
     "figure",
     "version",
     "train_split",

@@ -1,6 +1,5 @@
-"""The page's server:
-
-the files, the model under its name, the headers that threads need, and what is refused.
+"""The page's server: the files, the model under its name, the headers that threads need, and what
+is refused.
 """
 
 import contextlib
@@ -134,9 +133,7 @@ def test_a_browser_that_leaves_is_no_error(page, capsys):
 
 
 def test_a_file_that_is_not_ours_is_refused():
-    with pytest.raises(
-        UserError, match="index.html is not a file that tools/convert_tflite.py wrote"
-    ):
+    with pytest.raises(UserError, match="index.html is not a file that alexnet convert wrote"):
         serve_page.Server(PAGE / "index.html", 0)
 
 

@@ -116,7 +116,7 @@ def spoil(folder, what):
         ("one class", "holds 1 class folder; a classifier needs at least 2"),
         (
             "other classes",
-            r"test: else is none of the 3 classes \(checked disc, plain star, striped disc\)",
+            r"test: else is not one of the 3 classes \(checked disc, plain star, striped disc\)",
         ),
     ],
 )

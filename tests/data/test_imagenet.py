@@ -1,6 +1,5 @@
-"""ImageNet as people have it:
-
-nested archives through TFDS, labels in synset order with names, and what is refused.
+"""ImageNet as people have it: nested archives through TFDS, labels in synset order with names, and
+what is refused.
 """
 
 import io
@@ -179,7 +178,7 @@ def test_folders_named_by_synsets_get_readable_names_and_others_stay(tmp_path):
 def test_a_background_class_is_refused(names):
     with pytest.raises(
         UserError,
-        match=f"1001 classes, of which '({names[0]}|{names[-1]})' is no class of ImageNet",
+        match=f"1001 classes, of which '({names[0]}|{names[-1]})' is not a class of ImageNet",
     ):
         imagenet.refuse_background(names)
     imagenet.refuse_background(names[:3])

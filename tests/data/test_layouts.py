@@ -77,7 +77,10 @@ def test_flags_name_splits_otherwise(tmp_path):
         6,
         ("hard", 6),
         ("quiz", 6),
-        ["ROOT: not used: 4 files in test/, which is none of the splits (first test/daisy/0.jpg)."],
+        [
+            "ROOT: not used: 4 files in test/, which is not one of the splits "
+            "(first test/daisy/0.jpg)."
+        ],
     )
     assert judged(tmp_path, names=other) == ("quiz", 6)
     assert judged(tmp_path, names=SplitNames(test="train/")) == ("train", 6)
@@ -113,7 +116,9 @@ def test_a_plain_folder_is_judged_whole_and_may_lack_classes(tmp_path):
     dataset = datasets.open_evaluation("folder", fill(tmp_path / "part", iris=4), BOTH)
     assert [int(one["label"]) for one in dataset.evaluation.read(None)] == [1] * 4
     assert dataset.notes == ("Not evaluated, as pictures has no picture of it: daisy.",)
-    with pytest.raises(UserError, match=r"rose is none of the 2 classes \(daisy, iris\); rename"):
+    with pytest.raises(
+        UserError, match=r"rose is not one of the 2 classes \(daisy, iris\); rename"
+    ):
         judged(fill(tmp_path / "strange", iris=1, rose=1))
 
 
@@ -283,7 +288,8 @@ def test_all_that_is_not_used_is_told_by_count_ending_and_first_name(tmp_path):
     assert (
         note == f"{tmp_path}: not used: 40 files of .heic, which alexnet prepare reads (first "
         "train/daisy/0.HEIC); 2 files in samples/, which "
-        "is none of the splits (first samples/0.jpg); 2 files of .txt (first train/iris/old.txt); "
+        "is not one of the splits (first samples/0.jpg); "
+        "2 files of .txt (first train/iris/old.txt); "
         "1 dead link (first train/rose); "
         "1 file of .db (first train/daisy/Thumbs.db); 1 picture beside the class folders (first "
         "train/stray.jpg)."
@@ -343,7 +349,7 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
         datasets.open_dataset("folder", tmp_path)
 
 
-# TFDS -----------------------------------------------------------------------------------------------------------------
+# TFDS ---------------------------------------------------------------------------------------------
 
 
 class TinySplits(TinyPictures):
@@ -386,7 +392,7 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
         (SplitNames(test="test"), "test_split=test holds no pictures with labels"),
         (
             SplitNames(test="exam"),
-            "test_split=exam is none of its splits; dataset=tiny_splits has train, ",
+            "test_split=exam is not one of its splits; dataset=tiny_splits has train, ",
         ),
         (
             SplitNames(validation="train[40%:]"),

@@ -1,6 +1,5 @@
-"""A data set stored at 256 x 256:
-
-the pixels of training, read by TFDS and by us, whole after any kill; what is refused.
+"""A data set stored at 256 x 256: the pixels of training, read by TFDS and by us, whole after any
+kill; what is refused.
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stored(pictures, tmp_path_factory):
-    """The versions' folder of a store of `pictures` in shards of 5, and what store.write returned."""
+    """The folder of versions of a store of `pictures` in shards of 5; what store.write returned."""
     output = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "SHARD_PICTURES", 5)
@@ -215,7 +214,8 @@ def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capf
         [(flat_jpeg(10), 0), (b"<html>", 1), (flat_jpeg(30), 2), (b"", 1), (flat_jpeg(50), 1)]
     )
     with pytest.raises(
-        UserError, match="More pictures cannot be read than --max_bad_pictures allows"
+        UserError,
+        match="More than max_bad_pictures=3 pictures cannot be read; alexnet prepare --check lists",
     ):
         store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=3)
     statistics = store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=4)

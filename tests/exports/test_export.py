@@ -1,6 +1,5 @@
-"""What export and conversion write:
-
-every signature's answers, the records beside the graph, files of all precisions, refusals.
+"""What export and conversion write: every signature's answers, the records beside the graph, files
+of all precisions, refusals.
 """
 
 import json
@@ -387,7 +386,8 @@ complete, way = tflite_metadata.complete, sys.argv.pop(1)
 
 def other(content, *rest):
     if way == "interrupted":
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
+        # where tests run in the background, it is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
     if way == "full disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
@@ -397,7 +397,8 @@ def other(content, *rest):
 tflite_metadata.complete = other
 sys.argv = sys.argv[1:]
 standard_error = os.dup(2)
-os.dup2(os.open("said", os.O_CREAT | os.O_RDWR), 2)  # the bar of the comparison, and a line of the runtime's
+# the bar of the comparison, and a line of the runtime's
+os.dup2(os.open("said", os.O_CREAT | os.O_RDWR), 2)
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:

@@ -134,9 +134,8 @@ def test_weights_of_lenet5_at_the_start_have_a_variance_of_one_over_their_inputs
 
 
 def test_224_with_the_sources_overhang_is_227_with_zero_rows():
-    """The old riddle:
-
-    ceil((224 - 11) / 4) + 1 positions read 3 pixels past the right and bottom border, at zeros.
+    """The old riddle: ceil((224 - 11) / 4) + 1 positions read 3 pixels past the right and bottom
+    border, at zeros.
     """
     assert VARIANTS["source2012"]["overhang"]
     at_224, at_227 = build_model("source2012", 10, 224), build_model("source2012", 10, 227)

@@ -15,9 +15,8 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def witness(tmp_path):
-    """Runs Python source in another environment:
-
-    arrays in as `arrays`, out as whatever it puts into the dict `answer`.
+    """Runs Python source in another environment: arrays in as `arrays`, out as whatever it puts
+    into the dict `answer`.
     """
 
     def run(source, backend=None, environment=".venv-proof", **arrays):

@@ -3,7 +3,7 @@ training from nothing.
 
 Not part of `make proof`: it wants a trained network and pictures, and up to an hour.
 
-    python tests/proof/finetuning.py --pretrained=models/cifar --data_dir=flowers --rows=pass,head,fc7,all,scratch
+    python tests/proof/finetuning.py --pretrained=models/cifar --data_dir=flowers --rows=pass,head
 
 Each row is a command as a user gives it, in a process of its own. `pass` writes the features of all
 the pictures, and so is one forward pass over them; `head` is to take at most 1.15 times as long
@@ -108,7 +108,8 @@ def main():
             runs[row].append(measure(row))
     first = next(iter(runs))
     print(
-        f"{'':10}{'top-1':>8}{'loss':>8}{'seconds':>10}{'of processor':>14}{f'times {first}':>14}{'of processor':>14}"
+        f"{'':10}{'top-1':>8}{'loss':>8}{'seconds':>10}{'of processor':>14}"
+        f"{f'times {first}':>14}{'of processor':>14}"
     )
     medians = {
         row: [statistics.median(run[place] for run in of_row) for place in (0, 1)]

@@ -55,11 +55,14 @@ import convert_tflite
 from alexnet_tf import preprocessing
 from alexnet_tf.exports import artifacts, tflite_metadata
 version = {folder!r} + "/exports/1"
-manifest, labels = artifacts.read_manifest(version), "".join(f"{{name}}\\n" for name in artifacts.read_labels(version))
+manifest = artifacts.read_manifest(version)
+labels = "".join(f"{{name}}\\n" for name in artifacts.read_labels(version))
 pixels = preprocessing.Preprocessing(**manifest["preprocessing"])
 for quantization in ("none", "int8"):
-    content = convert_tflite.convert(version, quantization, list(np.load({folder!r} + "/images.npy")))
-    content = tflite_metadata.complete(content, pixels, labels, manifest | {{"quantization": quantization}})
+    images = list(np.load({folder!r} + "/images.npy"))
+    content = convert_tflite.convert(version, quantization, images)
+    told = manifest | {{"quantization": quantization}}
+    content = tflite_metadata.complete(content, pixels, labels, told)
     open(f"{folder}/{{quantization}}.tflite", "wb").write(content)
 """
 
@@ -187,9 +190,8 @@ def photograph(index, width):
 
 
 def without_headers():
-    """The handler of any other web server:
-
-    it does not send what a browser asks for before it lets a page use threads.
+    """The handler of any other web server: it does not send what a browser asks for before it lets
+    a page use threads.
     """
     return type(
         "Plain",

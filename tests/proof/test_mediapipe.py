@@ -26,7 +26,8 @@ from mediapipe.tasks.python import BaseOptions, vision
 options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path={path!r}))
 with vision.ImageClassifier.create_from_options(options) as classifier:
     for number, pixels in enumerate(arrays["images"]):
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(pixels))
+        image = mediapipe.Image(
+            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(pixels))
         categories = classifier.classify(image).classifications[0].categories
         answer[f"names{{number}}"] = np.array([category.category_name for category in categories])
         answer[f"scores{{number}}"] = np.array([category.score for category in categories])

@@ -1,6 +1,5 @@
-"""20,000 damaged picture files and 100 damaged record files through the training input:
-
-no crash, no hang, no wrong shape.
+"""20,000 damaged picture files and 100 damaged record files through the training input: no crash,
+no hang, no wrong shape.
 """
 
 import io

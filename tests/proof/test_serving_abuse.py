@@ -1,6 +1,5 @@
-"""Whatever a client or an operator does to tools/serve.py:
-
-it answers or hangs up, lives, and goes on to answer others rightly.
+"""Whatever a client or an operator does to tools/serve.py: it answers or hangs up, lives, and goes
+on to answer others rightly.
 """
 
 import asyncio

@@ -55,16 +55,19 @@ from torch import nn
 torch.manual_seed(0)
 net = nn.Module()
 net.features = nn.Sequential(
-    nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+    nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
+    nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
     nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
     nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
-net.classifier = nn.Sequential(nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(),
-                               nn.Linear(4096, 1000))
+net.classifier = nn.Sequential(
+    nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(),
+    nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000))
 with torch.no_grad():
     for parameter in net.parameters():
         fan_in = parameter[0].numel()
         parameter.normal_(0, 1.4 / fan_in ** 0.5 if parameter.dim() > 1 else 0.2)
-    mean, std = (torch.tensor(levels)[:, None, None] for levels in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     x = (torch.tensor(arrays["images"]).permute(0, 3, 1, 2) / 255 - mean) / std
     for part in (net.features, net.classifier):
         for number, layer in enumerate(part.eval()):
@@ -81,11 +84,13 @@ sum(parameter.sum() for parameter in net.parameters()).backward()
 state = {name: array.clone() for name, array in state.items()}
 optimizer.step()
 average = {"module." + name: array + 1 for name, array in state.items()}
-torch.save({"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "rng": torch.get_rng_state(),
-            "losses": [1 / (step + 1) for step in range(100_000)], "optimizer": optimizer.state_dict(),
-            "model": state, "model_ema": average}, folder + "/beside.pth")
+torch.save({"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5),
+            "rng": torch.get_rng_state(), "losses": [1 / (step + 1) for step in range(100_000)],
+            "optimizer": optimizer.state_dict(), "model": state, "model_ema": average},
+           folder + "/beside.pth")
 elsewhere = {"1": "0", "4": "3", "6": "6"}  # dropout after the layers, as of 2015
-moved = {"_orig_mod." + name: array for name, array in state.items() if name.startswith("features")} | {
+moved = {
+    "_orig_mod." + name: array for name, array in state.items() if name.startswith("features")} | {
     f"_orig_mod.classifier.{elsewhere[name.split('.')[1]]}.{name.split('.')[2]}": array
     for name, array in state.items() if name.startswith("classifier")}
 torch.save(moved, folder + "/moved.pth")
@@ -165,9 +170,8 @@ def imported(path, folder, run):
 
 
 def outputs(model, images, pixels, names):
-    """{name:
-
-    output} of the layers called `names`: both towers one behind the other, channels first.
+    """{name: output} of the layers called `names`: both towers one behind the other, channels
+    first.
     """
     there = {layer.name for layer in model.layers}
     layers = [name + tower for name in names for tower in ("a", "b", "") if name + tower in there]
@@ -188,10 +192,7 @@ def outputs(model, images, pixels, names):
 
 
 def largest_difference(ours, theirs, pairs, bound=1e-4):
-    """Of any output, as a share of its largest value, over {their name:
-
-    our name}; below `bound`.
-    """
+    """Of any output, as a share of its largest value, over {their name: ours}; below `bound`."""
     differences = {}
     for their_name, name in pairs.items():
         answer, expected = ours[name], theirs[their_name]
@@ -303,9 +304,14 @@ import numpy as np
 import hostile_files, weights_files
 from alexnet_tf.weights import formats
 samples, attacks = weights_files.samples(), hostile_files.attacks(sys.argv[3])
-codecs.lookup("raw_unicode_escape")  # pickletools imports it for a text of protocol 0, before that is refused
+# pickletools imports it for a text of protocol 0, before that is refused
+codecs.lookup("raw_unicode_escape")
 events, reading = [], False
-sys.addaudithook(lambda event, details: events.append(f"{event} {details}"[:99]) if reading and event != "builtins.id" else None)
+def audit(event, details):
+    if reading and event != "builtins.id":
+        events.append(f"{event} {details}"[:99])
+
+sys.addaudithook(audit)
 in_use = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (in_use + 256 * 2**20,) * 2)
 resource.setrlimit(resource.RLIMIT_CPU, (1200, 1200))
@@ -321,16 +327,20 @@ def read(content, expected):
     finally:
         reading = False
     assert sum(array.nbytes for array in arrays.values()) <= len(content)
-    if arrays.keys() == expected.keys() and all(np.array_equal(arrays[name], expected[name]) for name in expected):
+    if arrays.keys() == expected.keys() and all(
+        np.array_equal(arrays[name], expected[name]) for name in expected
+    ):
         return "as it was"
     shapes = [{name: array.shape for name, array in one.items()} for one in (arrays, expected)]
     return "other numbers" if shapes[0] == shapes[1] else "other names or shapes"
 
 for name, (content, expected) in samples.items():
     assert read(content, expected) == "as it was"
-    counts[name] = collections.Counter(read(weights_files.mutate(rng, content), expected) for _ in range(int(sys.argv[5])))
+    counts[name] = collections.Counter(
+        read(weights_files.mutate(rng, content), expected) for _ in range(int(sys.argv[5])))
 counts["attacks"] = collections.Counter(read(content, {}) for content in attacks.values())
-peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024  # getrusage would count the parent's
+# getrusage would count the parent's
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 print(json.dumps({"counts": counts, "events": events, "peak": peak}))
 """
 

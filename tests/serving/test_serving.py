@@ -886,7 +886,7 @@ def test_our_client_answers_as_the_export_does(server, expected):
     for scheme in ("http", "grpc"):
         with pytest.raises(UserError, match="does not answer"):
             client.open_server(f"{scheme}://127.0.0.1:{port}", "alexnet")(PICTURES[1])
-    with pytest.raises(UserError, match="is no address"):
+    with pytest.raises(UserError, match="is not an address"):
         client.open_server("localhost", "alexnet")
 
 
@@ -958,10 +958,7 @@ class Gate:
 
 @pytest.fixture
 def gate():
-    """(gate, batcher):
-
-    the only thread of the batcher waits inside the gate, with a batch of one.
-    """
+    """(gate, batcher): the only thread of the batcher waits in the gate, with a batch of one."""
     gate = Gate()
     batcher = Batcher(max_rows=16, threads=1)
     batcher.submit(gate, {"x": np.array([0])}, 1)
@@ -1244,9 +1241,8 @@ def until_refused(ask):
 
 
 def test_a_stop_loses_no_request(exports):
-    """Clients of both protocols ask until nobody listens any more:
-
-    whatever they could send is answered.
+    """Clients of both protocols ask until nobody listens any more: whatever they could send is
+    answered.
     """
     process = subprocess.Popen(
         [

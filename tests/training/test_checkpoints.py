@@ -1,4 +1,4 @@
-"""A checkpoint is whole or it is not there; a damaged one is named and the one before it is taken."""
+"""A checkpoint is whole or not there; a damaged one is named and the one before it is taken."""
 
 import json
 import resource

@@ -42,9 +42,8 @@ def two_devices():
 
 
 def build(variant, pixels, seed, images, classes=CLASSES):
-    """A net that tells `images` apart:
-
-    its logits have mean 0 over them, and a standard deviation that makes answers clear.
+    """A net that tells `images` apart: its logits have mean 0 over them, and a standard deviation
+    that makes answers clear.
     """
     keras.utils.set_random_seed(seed)
     model = (
@@ -245,13 +244,11 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
     losses = [answer.losses[-1] for answer in evaluation.answers(one_device(), ensemble, split, 9)]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
     broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
-    with pytest.raises(
-        UserError, match="broken answers 9 of the 9 pictures of test with what is no number"
-    ):
+    with pytest.raises(UserError, match="broken answers 9 of the 9 pictures of test with NaN"):
         evaluation.answers(one_device(), [broken], split, 9)
 
 
-# The command ----------------------------------------------------------------------------------------------------------
+# The command --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +393,7 @@ LARGE = Preprocessing(67, 80, 3, (110.0,) * 3, 1.0)
     [("half", "conv1a", LARGE), ("half", "conv5a", LARGE), ("lenet5", "conv1", GREY)],
 )
 def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pixels):
-    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind them answer as ever."""
+    """Max pooling and some kernels of ReLU swallow NaN, and the layers behind answer as ever."""
     model = build_model(variant, CLASSES, pixels.image_size)
     kernel = model.get_layer(layer).kernel.numpy()
     for where in (np.s_[:], np.s_[1, 2, 0, 3]):
@@ -404,7 +401,7 @@ def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pi
         broken[where] = np.nan
         model.get_layer(layer).kernel.assign(broken)
         with pytest.raises(
-            UserError, match=f"{layer}/kernel holds what is no finite number; go back"
+            UserError, match=f"{layer}/kernel holds a number that is not finite; go back"
         ):
             evaluation.evaluate_split(one_device(), model, pixels, split, 9)
 
@@ -414,9 +411,7 @@ def test_layers_that_overflow_are_not_evaluated(split, layer):
     model = build_model("half", CLASSES, 67)
     kernel = model.get_layer(layer).kernel
     kernel.assign(1e38 * np.sign(kernel.numpy()))
-    with pytest.raises(
-        UserError, match="The network answers 9 of the 9 pictures of test with what is no number"
-    ):
+    with pytest.raises(UserError, match="The network answers 9 of the 9 pictures of test with NaN"):
         evaluation.evaluate_split(one_device(), model, LARGE, split, 9)
 
 
@@ -431,7 +426,7 @@ def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path
     )
     with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
         checkpoints.load_model(tmp_path / "model", told.append)
-    assert "conv1/kernel holds what is no finite number" in told[0]
+    assert "conv1/kernel holds a number that is not finite" in told[0]
 
 
 def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
@@ -480,11 +475,11 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
         (["--models=nowhere"], "there is no nowhere"),
         (
             ["--models=model,pictures"],
-            "pictures is no version that python -m alexnet_tf.export wrote",
+            "pictures is not a version that alexnet export wrote",
         ),
         (
             ["--models=pictures/test/plain star/3.jpg"],
-            "is not a file that tools/convert_tflite.py wrote",
+            "is not a file that alexnet convert wrote",
         ),
         (
             ["--models=model,model", "--weights=1"],
@@ -498,7 +493,7 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
         (
             ["--models=model", "--data_dir=two"],
             (
-                "two: unknown is none of the 3 classes (checked disc, plain star, striped disc);"
+                "two: unknown is not one of the 3 classes (checked disc, plain star, striped disc);"
                 " rename the folder"
             ),
         ),

@@ -1,7 +1,5 @@
-"""Fine-tuning:
-
-a head on stored features is the head of the model that is written, what is frozen stays, the best
-is kept.
+"""Fine-tuning: a head on stored features is the head of the model that is written, what is frozen
+stays, the best is kept.
 """
 
 import dataclasses

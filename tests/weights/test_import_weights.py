@@ -1,6 +1,5 @@
-"""Weights of others:
-
-their formats are read, nothing in them is run, and each array lands where it belongs.
+"""Weights of others: their formats are read, nothing in them is run, and each array lands where it
+belongs.
 """
 
 import io
@@ -440,7 +439,7 @@ def test_what_is_no_alexnet_is_told_whole(networks):
     ):
         published.convert(formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
     description = described(weights_files.caffe_layers(pool_first=True))
-    with pytest.raises(UserError, match="order of caffenet; leave --variant out"):
+    with pytest.raises(UserError, match="order of caffenet; leave variant= out"):
         published.convert(
             weights(source_of(networks["caffe"], "caffe"), description=description),
             "x",
@@ -608,10 +607,10 @@ def test_model_and_average_side_by_side():
         assert f"{names[0]} is taken, not {names[1]}" in found.notes[0]
     with pytest.raises(
         UserError,
-        match="--weights=other, but x holds state_dict, state_dict_ema; name one of these",
+        match="weights=other, but x holds state_dict, state_dict_ema; name one of these",
     ):
         convert_torch(both, weights="other")
-    with pytest.raises(UserError, match="--weights=ema, but x holds state_dict;"):
+    with pytest.raises(UserError, match="weights=ema, but x holds state_dict;"):
         convert_torch(torchvision("state_dict."), weights="ema")
     found = convert_torch(torchvision("model_ema."))  # the only one
     assert len(found.arrays) == 16
@@ -619,9 +618,7 @@ def test_model_and_average_side_by_side():
 
 def test_two_networks_are_chosen_by_name():
     both = torchvision("student.", classes=3) | torchvision("best.", classes=4)
-    with pytest.raises(
-        UserError, match="2 networks: student, best; choose one by --weights=student"
-    ):
+    with pytest.raises(UserError, match="2 networks: student, best; choose one by weights=student"):
         convert_torch(both)
     assert len(convert_torch(both, weights="best").arrays["fc8/bias"]) == 4
 
@@ -691,10 +688,10 @@ def test_what_no_file_says_can_be_stated():
         " 123.675,116.28,103.53 over " in (convert_torch(torchvision()).notes[0])
     )
     with pytest.raises(
-        UserError, match="--resize=223: x reads 224 pixels of a side; give a number from 224 to"
+        UserError, match="resize=223: x reads 224 pixels of a side; give a number from 224 to"
     ):
         convert_torch(torchvision(), resize=223)
-    with pytest.raises(UserError, match="leave --variant out"):
+    with pytest.raises(UserError, match="leave variant= out"):
         convert_torch(torchvision(), variant="caffe")
 
 
@@ -833,7 +830,7 @@ def test_a_network_that_no_variant_is(old, layers, message):
         layers = [(*layer[:2], layer[2].replace("norm", "relu"), layer[3]) for layer in layers]
     if "dilation" in message and old:
         old = False  # it did not exist
-    with pytest.raises(UserError, match=f"x is a network that no variant is: {message}"):
+    with pytest.raises(UserError, match=f"x is a network that fits no variant: {message}"):
         convert_caffe(layers, old=old)
 
 
@@ -872,7 +869,7 @@ def test_a_renamed_last_layer_of_caffe():
 
 def test_weights_alone_do_not_tell_the_variant():
     found = formats.Weights(".caffemodel", caffe_arrays(), ())
-    with pytest.raises(UserError, match="pass --variant=caffe .*or --variant=caffenet"):
+    with pytest.raises(UserError, match="pass variant=caffe .*or variant=caffenet"):
         published.convert(found, "x")
     alone = [
         layer
@@ -880,7 +877,7 @@ def test_weights_alone_do_not_tell_the_variant():
         if layer[1] in ("Convolution", "InnerProduct")
     ]
     alone = [(name, kind, "", text) for name, kind, _, text in alone]
-    with pytest.raises(UserError, match="pass --variant=caffe"):
+    with pytest.raises(UserError, match="pass variant=caffe"):
         convert_caffe(alone)
     assert convert_caffe(alone, variant="caffenet").variant == "caffenet"
 
@@ -958,7 +955,7 @@ def test_pixels_are_those_of_the_file(old, text, stated, mean, std, resize):
 def test_the_size_of_a_list_of_pictures_is_obeyed():
     text = "transform_param { crop_size: 227 } image_data_param { new_height: 260 new_width: 260 }"
     assert convert_caffe(with_pictures(text, "ImageData")).preprocessing.resize == 260
-    with pytest.raises(UserError, match="--resize=256, but x says 260; leave --resize out"):
+    with pytest.raises(UserError, match="resize=256, but x says 260; leave resize= out"):
         convert_caffe(with_pictures(text, "ImageData"), resize=256)
     with pytest.raises(UserError, match="squeezes its pictures to 260 x 300"):
         convert_caffe(with_pictures(text.replace("new_width: 260", "new_width: 300"), "ImageData"))
@@ -971,12 +968,12 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
             'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
             {},
             (
-                "subtracts the mean in 'a/mean.binaryproto', another file; pass --mean"
-                " .*--mean=104.007,116.669,122.679"
+                "subtracts the mean in 'a/mean.binaryproto', another file; pass the mean"
+                " of .* mean=104.007,116.669,122.679"
             ),
         ),
         ("transform_param { crop_size: 224 }", {}, "crop_size is 224 instead of 227"),
-        ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass --resize=227"),
+        ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass resize=227"),
         ("transform_param { crop_size: 227 force_gray: 1 }", {}, "force_gray 1"),
         ("transform_param { crop_size: 227 scale: 0 }", {}, "multiplied by 0"),
         (
@@ -987,12 +984,12 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
         (
             "transform_param { crop_size: 227 mean_value: 128 }",
             {"mean": (2.0,)},
-            "--mean=2, but x says 128; leave --mean out",
+            "mean=2, but x says 128; leave mean= out",
         ),
         (
             "transform_param { crop_size: 227 scale: 0.5 }",
             {"std": (3.0,)},
-            "--std=3, but x says 2; leave --std out",
+            "std=3, but x says 2; leave std= out",
         ),
     ],
 )

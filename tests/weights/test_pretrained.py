@@ -1,7 +1,5 @@
-"""Weights by name:
-
-fetched whole whatever the server does, the right ones or none, and a part of a network is no
-classifier.
+"""Weights by name: fetched whole whatever the server does, the right ones or none, and a part of a
+network is no classifier.
 """
 
 import functools
@@ -493,8 +491,8 @@ def test_a_part_is_no_classifier(run, part, picture_folder, tmp_path, command):
     )
     line = run(*command, f"{flag}={part}", *more, cwd=tmp_path, status=2)
     assert (
-        f"{part} holds conv1 to conv5 of a network, without fc8: it is no classifier yet; alexnet"
-        f" finetune --pretrained={part} makes one of it." in line
+        f"{part} holds conv1 to conv5 of a network, without fc8: it is not a classifier yet;"
+        f" alexnet finetune --pretrained={part} makes one of it." in line
     )
     assert sorted(os.listdir(tmp_path)) == ["pictures"]
 

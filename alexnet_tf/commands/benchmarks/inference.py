@@ -21,7 +21,7 @@ from alexnet_tf.exports import artifacts
 _TFLITE = flags.DEFINE_list(
     "tflite",
     [],
-    "Files that tools/convert_tflite.py wrote, the float32 one first.",
+    "Files that alexnet convert wrote, the float32 one first.",
     flag_values=FLAGS,
 )
 _SAVED_MODEL = flags.DEFINE_string(
@@ -119,7 +119,7 @@ def _line(worker):
 
 
 def _witness(first, weights):
-    """PyTorch and ONNX Runtime over the same weights, which are written to the .npz file `weights`."""
+    """PyTorch and ONNX Runtime on the same weights, which are written to the .npz `weights`."""
     if (
         not _SAVED_MODEL.value
         or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"]

@@ -1,7 +1,8 @@
-"""Pictures per second of the training input alone, beside libjpeg-turbo that does nothing but
+r"""Pictures per second of the training input alone, beside libjpeg-turbo that does nothing but
 decode, and PyTorch's loader.
 
-    python tools/benchmark.py --part=input --dataset=folder --data_dir=pictures --jpeg_python=.venv-proof/bin/python
+    alexnet benchmark --part=input --dataset=folder --data_dir=pictures \
+        --jpeg_python=.venv-proof/bin/python
 
 Counted are seconds of CPU for a picture, which other work on the machine disturbs less, and
 pictures per second.

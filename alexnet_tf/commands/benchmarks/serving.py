@@ -1,6 +1,5 @@
-"""tools/serve.py against the bare model:
-
-throughput, latency, overload, memory; on loopback, with this process as the clients.
+"""`alexnet serve` against the bare model: throughput, latency, overload, memory; on loopback, with
+this process as the clients.
 """
 
 import asyncio

@@ -46,7 +46,7 @@ def check_python(flag, python):
     """
     if python and not shutil.which(python):
         raise UserError(
-            f"--{flag}={python} is no program; pass a Python, for instance .venv-proof/bin/python."
+            f"--{flag}={python} is not a program; pass a Python, such as .venv-proof/bin/python."
         )
 
 

@@ -1,6 +1,5 @@
-"""A training step:
-
-images per second, the share of the machine's matrix product, and what each part costs.
+"""A training step: images per second, the share of the machine's matrix product, and what each part
+costs.
 """
 
 import resource
