@@ -1,4 +1,4 @@
-"""What tests of trainings share: strategies, a short plan, and a progress bar that can stop a run."""
+"""What tests of trainings share: strategies, a short plan, a bar that can stop a run."""
 
 import signal
 

