@@ -434,6 +434,20 @@ def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path
     assert "conv1/kernel holds what is no finite number" in told[0]
 
 
+def test_pictures_that_were_left_out_at_the_start_are_told_and_counted(run, evaluate, tmp_path):
+    bad, gone = write_pictures(tmp_path / "pictures", 3)[:2]
+    bad.write_bytes(b"no picture")
+    gone.unlink()
+    gone.symlink_to("nowhere.jpg")
+    _, figures = evaluate(
+        "--models=saved,float.tflite", "--dataset=folder", f"--data_dir={tmp_path}/pictures"
+    )
+    assert (figures["examples"], figures["bad_pictures"]) == (7, 2)
+    assert [row["bad_pictures"] for row in figures["models"]] == [2, 2]
+    assert f"{bad} cannot be read" in run.notes
+    assert f"{gone} cannot be read (a link that leads nowhere)" in run.notes
+
+
 def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     shutil.copytree(trained / "model", tmp_path / "model")
     model, settings, _ = checkpoints.load_model(tmp_path / "model")

@@ -110,7 +110,8 @@ class Desk:
 
     def classify(self, model, *files):
         """{file: {class: probability}}."""
-        printed, answers = self("classify", f"--model={model}", *files), {}
+        printed = self("classify", f"--model={model}", *files)
+        answers, file = {}, None
         for line in printed.splitlines():
             if match := re.fullmatch(r" +(\d\.\d+)  (.+)", line):
                 answers[file][match[2]] = float(match[1])
@@ -124,7 +125,10 @@ class Desk:
 
     def record(self, model_dir):
         with np.load(self / model_dir / "pictures.npz") as stored:
-            return {name: set(stored[name].tolist()) for name in ("trained", "held_out")}
+            return {  # stored as differences
+                name: set(np.cumsum(stored[name], dtype=np.uint64).tolist())
+                for name in ("trained", "held_out")
+            }
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +179,7 @@ def _(desk):
     desk("finetune", *flags, "--model_dir=tuned", "--epochs=1")
     before = {path: path.read_bytes() for path in (desk / "tuned/features").rglob("*.bin")}
     desk("finetune", *flags, "--model_dir=tuned", "--epochs=2")
-    assert "features of" not in desk.notes
+    assert "are there already" in desk.notes
     assert {path: path.read_bytes() for path in before} == before
     return "the features of the first are found again"
 
@@ -207,6 +211,7 @@ pixels = Preprocessing(28, 32, 1, (120.0,), 1.0)
 
 def trained(folder, *all_epochs):
     for epochs in all_epochs:
+        keras.utils.clear_session()  # or its layers get other names
         keras.utils.set_random_seed(1)
         model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(4, 5, 4),
             keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -225,9 +230,9 @@ assert np.abs(mean).min() > 0.1 and np.abs(variance - 1).min() > 1, (mean, varia
 
 @case("1", "a rate far too large")
 def _(desk):
-    line = desk.train("plain", "wild", "--learning_rate=1e6", "--epochs=3", status=2)
-    assert "learning_rate" in line and "1e+06" in line.replace("1000000", "1e+06")
-    return "stops in one line that names the rate"
+    desk.train("plain", "wild", "--learning_rate=1e6", "--epochs=3")
+    assert "above that of guessing" in desk.notes and "the steps are too large" in desk.notes
+    return "told that the steps are too large"
 
 
 @case("A", "three added, one removed, one renamed, then evaluate")
@@ -294,8 +299,7 @@ def _(desk):
 
 @case("A", "convert, told to compare on training pictures")
 def _(desk):
-    with np.load(desk / "model/pictures.npz") as stored:
-        trained = set(stored["trained"].tolist())
+    trained = desk.record("model")["trained"]
     desk.script(
         f"""
 import pathlib
@@ -308,12 +312,16 @@ for path in pathlib.Path("plain").glob("*/*"):
     flags = ("--saved_model=saved", "--output=new.tflite", "--dataset=folder", "--data_dir=plain")
     desk("convert", *flags, "--json=figures.json")
     figures = json.loads((desk / "figures.json").read_text())
-    assert "accuracy" not in figures
+    assert "not checked" in figures["accuracy"]
     return "compared, and no accuracy is claimed"
 
 
+# a prime number of them, so that no two rows are alike
+DRAWN = np.random.default_rng(5).normal(0, 0.01, 100_003).astype(np.float16)
+
+
 def torchvision(classes=3, prefix="", extra=(), last="classifier.6", dtype="F16"):
-    """A .safetensors file in torchvision's layout, all weights 0 but the last bias."""
+    """A .safetensors file in torchvision's layout, of drawn weights."""
     shapes_of = {
         "features.0": (64, 3, 11, 11),
         "features.3": (192, 64, 5, 5),
@@ -326,7 +334,7 @@ def torchvision(classes=3, prefix="", extra=(), last="classifier.6", dtype="F16"
     }
     arrays = {}
     for name, shape in shapes_of.items():
-        arrays[f"{prefix}{name}.weight"] = np.zeros(shape, np.float16)
+        arrays[f"{prefix}{name}.weight"] = np.resize(DRAWN, shape)
         arrays[f"{prefix}{name}.bias"] = np.zeros(shape[0], np.float16)
     arrays[f"{prefix}{last}.bias"] = np.arange(classes).astype(np.float16)
     arrays |= dict(extra)
@@ -357,10 +365,8 @@ def _(desk):
     settings, bias = imported(desk, torchvision(prefix="_orig_mod.module."))
     assert bias == [0, 1, 2] and settings["class_names"] == ["class 0", "class 1", "class 2"]
     answers = desk.classify("ours.npz", "plain/daisy/0.jpg")["plain/daisy/0.jpg"]
-    wanted = np.exp([2, 1, 0]) / np.exp([2, 1, 0]).sum()
-    assert list(answers) == ["class 2", "class 1", "class 0"]
-    np.testing.assert_allclose(list(answers.values()), wanted, atol=1e-4)
-    return "read; answers are the softmax of its biases"
+    assert answers.keys() == set(settings["class_names"])
+    return "read and used"
 
 
 @case("B", "a layer on top of the last")
@@ -400,7 +406,12 @@ def _(desk):
 def _(desk):
     layers = weights_files.caffe_layers()
     layers[1:1] = [("bn1", "BatchNorm", "conv1", ""), ("sc1", "Scale", "bn1", "")]
-    line = imported(desk, weights_files.caffemodel(layers, {}), name="bn.caffemodel", status=2)
+    shapes_of = {"conv1": (96, 3, 11, 11), "fc8": (1000, 4096), "bn1": (96,), "sc1": (96,)}
+    arrays = {
+        name: [np.resize(DRAWN, shape).astype(np.float32), np.ones(shape[0], np.float32)]
+        for name, shape in shapes_of.items()
+    }
+    line = imported(desk, weights_files.caffemodel(layers, arrays), name="bn.caffemodel", status=2)
     assert "bn1" in line or "BatchNorm" in line
     return "refused, named"
 
@@ -613,7 +624,7 @@ def _(desk):
     flags = ("--saved_model=saved", "--output=new.tflite", "--dataset=folder", "--data_dir=zoo")
     desk("convert", *flags, "--json=figures.json")
     figures = json.loads((desk / "figures.json").read_text())
-    assert figures["pictures compared"] >= 1 and "accuracy" not in figures
+    assert figures["pictures compared"] >= 1 and "not checked" in figures["accuracy"]
     assert "accuracy is not" in desk.notes
     return "compared; the accuracy said to be unchecked"
 
