@@ -277,7 +277,7 @@ def trained(tmp_path_factory):
     model, other = (build("lenet5", GREY, seed, images, classes=3) for seed in (0, 1))
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
-    checkpoints.save(folder / "model", model, optimizer, {"step": 7})
+    checkpoints.save(folder / "model", model, optimizer, {"step": 7, "figures": None})
     for name, data_dir, seed in (
         ("model", "pictures", 0),
         ("seed0", "drawn", 2),
