@@ -97,7 +97,10 @@ def _pictures():
     trained_with = artifacts.read_manifest(version)["training"]["flags"]
     data_dir = FLAGS["data_dir"].value
     try:
-        return datasets.open_dataset(*app.dataset_or(FLAGS, trained_with))
+        name, data_dir, seed, names = app.dataset_or(FLAGS, trained_with)
+        return datasets.open_dataset(
+            name, data_dir, seed, names=names, seen=artifacts.read_record(version)
+        )
     except UserError:
         if data_dir and pathlib.Path(data_dir).is_dir():
             return data_dir  # no classes of ours, or none at all: pictures they are

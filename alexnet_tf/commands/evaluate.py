@@ -24,7 +24,7 @@ from absl import flags
 from alexnet_tf import console, networks
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
-from alexnet_tf.data import datasets
+from alexnet_tf.data import bad_pictures, datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices, evaluation
 
@@ -112,9 +112,9 @@ def _open_dataset(models):
         name, data_dir, models[0].class_names, [model.record for model in models], names
     )
     evaluation.check_classes(models, dataset)
-    for line in (*dataset.notes, *map(functools.partial(_tell_seen, dataset.evaluation), models)):
-        if line:
-            console.note(line)
+    bad_pictures.tell_of_opening(dataset, math.inf, console.note)
+    for line in filter(None, map(functools.partial(_tell_seen, dataset.evaluation), models)):
+        console.note(line)
     return dataset
 
 
@@ -150,7 +150,7 @@ def _report(models, weights, dataset, answers, figures):
     )
     rows = [
         {"model": model.name, "weight": weight, "trained_on": _seen(dataset.evaluation, model)}
-        | _figures(one)
+        | _figures(one, dataset)
         for model, weight, one in zip(models, weights or [1.0] * len(models), answers)
     ]
     for row in rows:
@@ -165,7 +165,7 @@ def _report(models, weights, dataset, answers, figures):
         f" ({dataset.evaluation.name}):"
     )
     tops = ("top_1", "top_5") if len(dataset.class_names) > TOP else ("top_1",)
-    metrics = _figures(together) | figures
+    metrics = _figures(together, dataset) | figures
     hidden = (
         {} if "top_5" in tops else {name: metrics.pop(name) for name in ("top_5", "top_5_error")}
     )
@@ -193,8 +193,9 @@ def _report(models, weights, dataset, answers, figures):
             print(f"  {pictures:8}  {name} -> {answer}")
 
 
-def _figures(answers):
+def _figures(answers, dataset):
     figures = answers.figures()
+    figures["bad_pictures"] += len(dataset.bad_pictures)  # those left out at the start
     return figures | {f"{top}_error": 1 - figures[top] for top in ("top_1", "top_5")}
 
 

@@ -6,6 +6,7 @@ Names of files are bytes throughout, as the system has them: they need not be te
 import concurrent.futures
 import io
 import os
+import pathlib
 import re
 import stat
 import warnings
@@ -51,18 +52,20 @@ def ending(file) -> str:
 def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
     """(the pictures anywhere below `folder`, what else lies there), names as bytes, each sorted.
 
-    Links are followed, and what is hidden left out. A picture is what has one of the `suffixes`; a
+    Links are followed, but for those to a folder that has been seen or that `folder` lies in, and
+    what is hidden is left out. A picture is what has one of the `suffixes`; a
     file whose ending says nothing is looked at. Raises OSError for a folder that cannot be read.
     """
     found: list[bytes] = []
     others: list[bytes] = []
-    been = set()
+    # a link may lead back up
+    been = set(map(os.fsencode, pathlib.Path(os.path.realpath(os.fsdecode(folder))).parents))
 
     def refuse(error):
         raise error
 
     for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
-        been.add(os.path.realpath(here))  # a link may lead back up
+        been.add(os.path.realpath(here))
         inner[:] = sorted(
             name
             for name in inner

@@ -377,6 +377,22 @@ def test_every_reader_goes_by_the_record(run, folder, tmp_path):
         "--data_dir=renamed",
         cwd=tmp_path,
     )
+    known = record.read(tmp_path / "model").trained.tolist()
+    for path in (tmp_path / "split/train").glob("*/*"):
+        if record.identity(path.read_bytes()) not in known:
+            path.unlink()
+    run(
+        "-m",
+        "alexnet_tf",
+        "convert",
+        "--saved_model=saved/1",
+        "--output=seen.tflite",
+        "--data_dir=split/train",
+        "--json=figures.json",
+        cwd=tmp_path,
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["pictures compared"] == 36 - held and "not checked" in figures["accuracy"]
     on[1] = "--data_dir=renamed"
     assert evaluated("--models=saved,m.tflite")["examples"] == held + 9
     # So does what it is fine-tuned to, and the figures of pictures.

@@ -233,6 +233,14 @@ def test_names_are_compared_in_one_form(tmp_path):
     ] == [0, 0, 1]
 
 
+def test_a_link_back_up_brings_no_pictures_of_other_classes(tmp_path):
+    fill(tmp_path / "set", **flowers("train", "test"))
+    (tmp_path / "set/train/iris/up").symlink_to("..")
+    (tmp_path / "set/train/iris/top").symlink_to("../..")
+    (tmp_path / "link").symlink_to("set")
+    assert opened(tmp_path / "link") == (BOTH, 6, ("test", 6), ("test", 6), [])
+
+
 def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path):
     fill(
         tmp_path,

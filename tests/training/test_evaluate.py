@@ -274,7 +274,7 @@ def trained(tmp_path_factory):
     model, other = (build("lenet5", GREY, seed, images, classes=3) for seed in (0, 1))
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
-    checkpoints.save(folder / "model", model, optimizer, {"step": 7})
+    checkpoints.save(folder / "model", model, optimizer, {"step": 7, "figures": None})
     for name, data_dir, seed in (
         ("model", "pictures", 0),
         ("seed0", "drawn", 2),
@@ -427,6 +427,20 @@ def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path
     with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
         checkpoints.load_model(tmp_path / "model", told.append)
     assert "conv1/kernel holds a number that is not finite" in told[0]
+
+
+def test_pictures_that_were_left_out_at_the_start_are_told_and_counted(run, evaluate, tmp_path):
+    bad, gone = write_pictures(tmp_path / "pictures", 3)[:2]
+    bad.write_bytes(b"no picture")
+    gone.unlink()
+    gone.symlink_to("nowhere.jpg")
+    _, figures = evaluate(
+        "--models=saved,float.tflite", "--dataset=folder", f"--data_dir={tmp_path}/pictures"
+    )
+    assert (figures["examples"], figures["bad_pictures"]) == (7, 2)
+    assert [row["bad_pictures"] for row in figures["models"]] == [2, 2]
+    assert f"{bad} cannot be read" in run.notes
+    assert f"{gone} cannot be read (a link that leads nowhere)" in run.notes
 
 
 def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
