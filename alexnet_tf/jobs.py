@@ -400,7 +400,7 @@ def _pictures(
 ) -> tuple[Split, bool, Dataset | None]:
     """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
     if pictures is None:
-        flags = manifest["training"]["flags"]
+        flags = manifest.get("training", {}).get("flags", {})
         reason = "the network does not say what it was trained on"
         if flags.get("dataset") is not None:
             try:

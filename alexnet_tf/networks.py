@@ -233,7 +233,7 @@ class _Exported(Network):
 
 def _exported(version: pathlib.Path) -> Network:
     manifest = artifacts.read_manifest(version)
-    training = manifest["training"]
+    training = manifest.get("training", {"flags": {}})
     rate = manifest.get("dropout_rate", training["flags"].get("dropout_rate"))
     settings = _settings(
         version, manifest, artifacts.read_labels(version), 0.5 if rate is None else rate
@@ -252,7 +252,7 @@ def _exported(version: pathlib.Path) -> Network:
 def _settings(
     path: pathlib.Path, manifest: dict, labels: list[str], dropout_rate: float
 ) -> Settings:
-    training = manifest["training"]
+    training = manifest.get("training", {"flags": {}})
     stored = {
         name: manifest[name]
         for name in ("variant", "preprocessing", "architecture")

@@ -154,7 +154,10 @@ class Settings:
                 self.dropout_rate,
             )
         try:
-            return keras.saving.deserialize_keras_object(self.architecture)
+            model = keras.saving.deserialize_keras_object(self.architecture)
+            if isinstance(model, keras.Sequential):  # which has no `input` until it is called
+                model = keras.Model(model.inputs, model.outputs, name=model.name)
+            return model
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(

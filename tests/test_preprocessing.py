@@ -231,7 +231,7 @@ def test_headers_that_promise_too_much_are_refused_before_decoding(rng):
     for picture in (
         bytes(plain),
         png.getvalue()[:16] + side + side + png.getvalue()[24:],
-        b"GIF89a" + b"\xff" * 40,
+        b"GIF89a" + b"\xff" * 4 + b"\0\0\0,\0\0\0\0" + b"\xff" * 4 + b"\0\x08\x01\0\0;",
         b"BM" + bytes(16) + side[::-1] * 2 + bytes(30),
     ):
         with pytest.raises(

@@ -27,7 +27,7 @@ from absl import flags
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, record, splits
+from alexnet_tf.data import bad_pictures, datasets, folders, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, training_work
@@ -240,14 +240,28 @@ def _open_dataset(replicas, seen_before, solver):
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
     seen = record.union([record.read(_MODEL_DIR.value), seen_before])
-    dataset = datasets.open_dataset(
-        _DATASET.value,
-        _DATA_DIR.value,
-        _TRAINING.seed.value,
-        app.split_names(FLAGS),
-        solver == "sgd" and app.is_choosing(_TRAINING),
-        seen,
-    )
+
+    def opened():
+        return datasets.open_dataset(
+            _DATASET.value,
+            _DATA_DIR.value,
+            _TRAINING.seed.value,
+            app.split_names(FLAGS),
+            solver == "sgd" and app.is_choosing(_TRAINING),
+            seen,
+        )
+
+    try:
+        dataset = opened()
+    except folders.AllSeenError:
+        if FLAGS["patience"].present or _TRAINING.schedule.value == "plateau":
+            raise
+        FLAGS["patience"].value = 0
+        dataset = opened()
+        console.note(
+            f"patience=0: {_PRETRAINED.value} was trained on all these training pictures, so none "
+            "can choose the best weights; the last are kept"
+        )
     most = dataset.train.examples // replicas * replicas
     if most == 0:
         raise UserError(

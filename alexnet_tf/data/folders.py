@@ -21,6 +21,10 @@ _UNLABELLED = (
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
+class AllSeenError(UserError):
+    """Nothing can be held out: the network was trained on all of it."""
+
+
 def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=pictures.SUFFIXES):
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
@@ -520,15 +524,16 @@ def _divide(root, train, test, seed, seen, notes):
     """
     held = record.divide(train.labels, train.identities, HELD_OUT, seed, seen)
     missing = "no validation split" if test else "no evaluation split (val/, validation/, test/)"
-    if not held.any():
-        why = (
-            "all its pictures were trained on already; pass patience=0 and a schedule= other than "
-            "plateau, so that nothing is "
-            "chosen by them, or add a folder val/"
-            if seen and seen.has_seen(train.identities).all()
-            else "no class with a second picture to keep for evaluation"
+    if not held.any() and seen and seen.has_seen(train.identities).all():
+        raise AllSeenError(
+            f"{root} has {missing}, and all its pictures were trained on already; pass patience=0 "
+            "and a schedule= other than plateau, so that nothing is chosen by them, or add a "
+            "folder val/."
         )
-        raise UserError(f"{root} has {missing}, and {why}.")
+    if not held.any():
+        raise UserError(
+            f"{root} has {missing}, and no class with a second picture to keep for evaluation."
+        )
     empty = set(train.labels.tolist()) - set(train.labels[~held].tolist())
     if empty:
         raise UserError(

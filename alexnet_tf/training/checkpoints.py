@@ -336,6 +336,16 @@ def _arrays(variables):
     }
 
 
+def _stored_as(path, arrays):
+    """The name in `arrays` of the variable `path`.
+
+    Keras puts the name of a Sequential model before the paths of its variables where it was built
+    layer by layer, and not where it was made from its configuration.
+    """
+    longer = [name for name in arrays if name.endswith(f"/{path}")]
+    return longer[0] if path not in arrays and len(longer) == 1 else path
+
+
 def _read(path, variables):
     with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         values = []
@@ -343,7 +353,7 @@ def _read(path, variables):
             if "seed_generator" in variable.path:
                 values.append(np.asarray(variable.value))
                 continue
-            value = arrays[variable.path]
+            value = arrays[_stored_as(variable.path, arrays)]
             if value.shape != tuple(variable.shape):
                 raise ValueError(
                     f"{path.name}: {variable.path} is {value.shape} instead of"

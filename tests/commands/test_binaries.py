@@ -158,7 +158,7 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
     run(*command, "--dry_run", cwd=tmp_path)
     assert "rate 0.05" in run.notes
     run(*command, "--learning_rate=0", cwd=tmp_path)  # which learns nothing
-    line = run.notes[run.notes.index("After 4 steps") :].splitlines()[0]
+    line = run.notes[run.notes.index("After 3 steps") :].splitlines()[0]
     assert "that of guessing" in line and "--learning_rate=0.01 instead of 0" in line
     assert "--init" not in line  # lenet5 has no choice
 
