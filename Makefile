@@ -19,11 +19,15 @@ bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32
 	$(BIN)/python tools/benchmark.py --batch_size=32 --precision=mixed_bfloat16
 
-# The long proofs, with other frameworks as witnesses; BUILD_NOTES.md holds what they print. They need npm and Chromium.
-proof: $(VENV)/installed .venv-proof/installed .venv-mediapipe/installed examples/browser/node_modules
-	@command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; }
-	$(BIN)/python -m pytest -s tests/proof
-	$(BIN)/python tests/proof/linear_baseline.py
+# The long proofs, with other frameworks as witnesses; docs/measurements holds what they print. All of
+# them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
+# field, learning, mediapipe, pages, pictures, serving_abuse, survival, trunk and weights; that of the
+# browser needs npm and Chromium.
+PROOFS := $(if $(PART),tests/proof/test_$(PART).py,tests/proof)
+proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules)
+	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })
+	$(BIN)/python -m pytest -s $(PROOFS)
+	$(if $(PART),,$(BIN)/python tests/proof/linear_baseline.py)
 
 # Brings the LiteRT web runtime, of the version in package-lock.json, beside the page.
 browser: $(VENV)/installed examples/browser/node_modules

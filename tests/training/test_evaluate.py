@@ -486,14 +486,14 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        (["--models=nowhere"], "there is no nowhere"),
+        (["--models=nowhere"], "There is no nowhere; name a model directory"),
         (
             ["--models=model,pictures"],
-            "pictures is not a version that alexnet export wrote",
+            "pictures holds no trained model; train one with alexnet train",
         ),
         (
             ["--models=pictures/test/plain star/3.jpg"],
-            "is not a file that alexnet convert wrote",
+            "3.jpg is in none of the formats known here",
         ),
         (
             ["--models=model,model", "--weights=1"],
