@@ -115,7 +115,7 @@ def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
     for name, split in dataset.roles().items():
         prefix = _prefix(dataset, name)
         tallies[name] = _Tally.read(folder / f"{prefix}.npz")
-        _write_split(split, folder, prefix, tallies[name], quality, max_bad_pictures - bad_so_far)
+        _write_split(split, folder, prefix, tallies[name], quality, bad_so_far, max_bad_pictures)
         bad_so_far += len(tallies[name].bad)
     return _write_metadata(dataset, folder, version, tallies, source)
 
@@ -143,9 +143,9 @@ def check(dataset):
     return bad, [[name for _, _, name in group] for group in groups]
 
 
-def _write_split(split, folder, prefix, tally, quality, allowed):
+def _write_split(split, folder, prefix, tally, quality, bad_before, allowed):
     """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to
-    `allowed` pictures may be bad.
+    `allowed` pictures may be bad, of which there were `bad_before`.
     """
     shards, done = -(-split.examples // SHARD_PICTURES), len(tally.lengths)
     pictures_done = min(done * SHARD_PICTURES, split.examples)
@@ -161,7 +161,7 @@ def _write_split(split, folder, prefix, tally, quality, allowed):
                 for number, answer, fault in itertools.islice(encoded, SHARD_PICTURES):
                     bar.update()
                     if fault:
-                        _leave_out(fault, tally, allowed)
+                        _leave_out(fault, tally, bad_before, allowed)
                         continue
                     example, crop, moments = answer
                     writer.write(example)
@@ -176,10 +176,10 @@ def _write_split(split, folder, prefix, tally, quality, allowed):
             tally.write(folder / f"{prefix}.npz")
 
 
-def _leave_out(fault, tally, allowed):
+def _leave_out(fault, tally, bad_before, allowed):
     console.note(f"{fault}: left out")
     tally.bad.append(fault)
-    _check_count(len(tally.bad), allowed)
+    _check_count(bad_before + len(tally.bad), allowed)
 
 
 def _check_count(bad_pictures, allowed):

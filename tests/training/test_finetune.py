@@ -374,7 +374,7 @@ def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(
     victim.write_bytes(victim.read_bytes()[:1000])
     figures = tune(pretrained, "model", "--epochs=1", f"--data_dir={folder}")
     assert str(victim) in run.notes and (figures["examples"], figures["bad_pictures"]) == (9, 0)
-    assert "more than max_bad_pictures=0" in tune(
+    assert "more than --max_bad_pictures=0" in tune(
         pretrained, "other", f"--data_dir={folder}", "--max_bad_pictures=0", status=2
     )
     assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
