@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import threading
 import urllib.error
@@ -30,7 +31,12 @@ def write_export(path, seed=1):
     """An export of lenet5, of six classes; a seed has its own weights."""
     keras.utils.set_random_seed(seed)
     pixels = Preprocessing(28, 32, 1, (120.0,), 64.0)
-    manifest = {"serving": {"allowed_batch_sizes": SIZES, "signature": "serving_default"}}
+    manifest = {
+        "serving": {"allowed_batch_sizes": SIZES, "signature": "serving_default"},
+        "variant": "lenet5",
+        "preprocessing": dataclasses.asdict(pixels),
+        "training": {"flags": {}},
+    }
     saved_model.write(build_model("lenet5", len(CLASS_NAMES)), pixels, CLASS_NAMES, manifest, path)
 
 

@@ -232,7 +232,7 @@ def test_headers_that_promise_too_much_are_refused_before_decoding(rng):
         bytes(plain),
         png.getvalue()[:16] + side + side + png.getvalue()[24:],
         b"GIF89a" + b"\xff" * 4 + b"\0\0\0,\0\0\0\0" + b"\xff" * 4 + b"\0\x08\x01\0\0;",
-        b"BM" + bytes(16) + side[::-1] * 2 + bytes(30),
+        b"BM" + bytes(8) + b"\x36\0\0\0\x28\0\0\0" + side[::-1] * 2 + b"\1\0\x18\0" + bytes(24),
     ):
         with pytest.raises(
             tf.errors.InvalidArgumentError, match="promises more than 89478485 pixels"
