@@ -363,14 +363,10 @@ def convert(
     figures = tflite.compare(
         str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop
     )
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(content)
-        unfinished.replace(output)
+        disk.replace_bytes(output, content)
     except OSError as error:
         raise UserError(f"output={output} cannot be written ({error.strerror}).") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     figures = {"megabytes": len(content) / 1e6} | figures
     if quantization == "int8":
         names = artifacts.operator_outputs(content, np.float32)

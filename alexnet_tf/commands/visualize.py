@@ -34,7 +34,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import console, networks, preprocessing
+from alexnet_tf import console, disk, networks, preprocessing
 from alexnet_tf.commands import app
 from alexnet_tf.data import folders
 from alexnet_tf.data import pictures as picture_files
@@ -351,9 +351,8 @@ def write_features(seen, path):
 
     Raises UserError if it cannot be written; what was there is then untouched.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(unfinished, "wb") as stream:
+        with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
             np.savez(
                 stream,
                 features=seen.features,
@@ -363,9 +362,7 @@ def write_features(seen, path):
                 class_names=np.array(seen.network.class_names, str),
                 weights_sha256=seen.network.weights_sha256,
             )
-        unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f"--features={path} cannot be written ({error.strerror}).") from None
     print(path)
 

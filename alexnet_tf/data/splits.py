@@ -4,7 +4,6 @@ A record is {"image": bytes of a picture file, "label": int64 in 0..classes-1, "
 number within its split}.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -136,22 +135,6 @@ def describe_balance(class_names, counts):
             " add pictures of them."
         )
     return lines
-
-
-@contextlib.contextmanager
-def naming_bad_pictures(split):
-    """Turns the error of a picture of `split` that does not decode, or is gone, into a UserError
-    that names it.
-    """
-    try:
-        yield
-    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-        for picture in range(split.examples):
-            if fault := split.fault_of(picture):
-                raise UserError(
-                    f"{split.name_of(picture)} cannot be read ({fault}); replace it or take it out."
-                ) from None
-        raise UserError(f"{split.name} cannot be read ({pictures.reason(error)}).") from None
 
 
 def split_of_files(name, files, labels, identities=None):

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import pathlib
 import re
 import statistics
 import subprocess
@@ -20,10 +19,11 @@ import tensorflow as tf
 from absl import flags
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from alexnet_tf import console
+from alexnet_tf import console, disk
 from alexnet_tf.commands.benchmarks.timing import FLAGS
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
+from alexnet_tf.serving import versions
 
 _SERVED_MODEL = flags.DEFINE_string(
     "served_model",
@@ -48,15 +48,13 @@ _CLIENTS = 96  # that each wait for an answer before they ask again: two batches
 
 def figures():
     """Figures of serving, by name, as text."""
-    versions = [
-        path for path in pathlib.Path(_SERVED_MODEL.value).glob("*") if path.name.isdecimal()
-    ]
-    if not versions:
+    numbered = disk.numbered(_SERVED_MODEL.value)
+    if not numbered:
         raise UserError(
             f"--served_model={_SERVED_MODEL.value} holds no version; pass the folder that holds the"
             " versions."
         )
-    version = max(versions, key=lambda path: int(path.name))
+    version = numbered[max(numbered)]
     bare = tf.saved_model.load(str(version)).signatures[versions.DEFAULT_SIGNATURE]
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
