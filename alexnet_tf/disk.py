@@ -136,6 +136,14 @@ def appearing(
         os.close(held)
 
 
+def remove_unfinished(path: str | os.PathLike) -> None:
+    """Removes what killed processes have left of `path`, and nothing that is being written."""
+    path = pathlib.Path(path).absolute()
+    if path.parent.is_dir():
+        with _alone_in(path.parent):
+            _remove_left(path)
+
+
 def _begin(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int]:
     """(a new name beside `path`, a descriptor whose lock says that somebody is writing there).
 
@@ -143,23 +151,38 @@ def _begin(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int]:
     in containers soon.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    parent = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(parent, fcntl.LOCK_EX)  # between making a name and locking it nobody looks
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
-            with contextlib.suppress(OSError):
-                _remove_unless_held(left)
+    with _alone_in(path.parent):  # between making a name and locking it nobody looks
+        _remove_left(path)
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         unfinished.mkdir() if folder else unfinished.touch()
-        held = os.open(unfinished, os.O_RDONLY)
+        held = _open_to_lock(unfinished)
         fcntl.flock(held, fcntl.LOCK_EX)
-    finally:
-        os.close(parent)
     return unfinished, held
 
 
+@contextlib.contextmanager
+def _alone_in(folder: pathlib.Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left(path: pathlib.Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+        with contextlib.suppress(OSError):
+            _remove_unless_held(left)
+
+
+def _open_to_lock(path: pathlib.Path) -> int:
+    """A descriptor. NFS locks a file for whoever has opened it for writing, and no one else."""
+    return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+
+
 def _remove_unless_held(left: pathlib.Path) -> None:
-    held = os.open(left, os.O_RDONLY)
+    held = _open_to_lock(left)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -1,10 +1,12 @@
 """What is written appears whole or not at all, whoever is killed, and by how many at once."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import pathlib
 import signal
+import stat
 import subprocess
 import sys
 
@@ -68,6 +70,26 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_
             assert not left.exists() and (theirs / "part").exists()
         staying.kill()
     assert (tmp_path / ".it.backup").exists()
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_file_is_locked_as_nfs_wants_it(tmp_path, folder, monkeypatch):
+    """NFS refuses to lock a file that is open for reading alone; a folder it locks."""
+    flock, locked = fcntl.flock, []
+
+    def of_nfs(descriptor, operation):
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and mode == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        locked.append(operation)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    left = tmp_path / ".it.0.unfinished"
+    left.mkdir() if folder else left.touch()
+    with disk.appearing(tmp_path / "it", folder):
+        assert not left.exists()
+    assert os.listdir(tmp_path) == ["it"] and len(locked) == 3
 
 
 def _export(folder):

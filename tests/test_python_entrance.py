@@ -124,7 +124,7 @@ def test_a_keras_file_loads_after_the_import_alone(tmp_path, imports):
     keras.utils.set_random_seed(2)
     model = alexnet_tf.build_model("half", 3, 67)
     model.compile(
-        alexnet_tf.SGD2012(0.01, 0.8, 0.001, 2.0, {"fc8": 10.0}),
+        alexnet_tf.SGD2012(0.01, 0.8, 0.001, 2.0, {"fc8/kernel": 10.0, "fc8/bias": 10.0}),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     images, labels = (
@@ -146,7 +146,7 @@ answers = model.predict(given["images"], verbose=0)
 np.testing.assert_allclose(answers, given["expected"], rtol=1e-4, atol=1e-5)
 rule = model.optimizer
 assert type(rule).__name__ == "SGD2012" and int(rule.iterations) == 1
-assert rule.get_config()["layer_rates"] == {"fc8": 10.0}
+assert rule.get_config()["rates"] == {"fc8/kernel": 10.0, "fc8/bias": 10.0}
 assert (rule.momentum, rule.decay, rule.bias_rate) == (0.8, 0.001, 2.0)
 np.savez(f"{folder}/velocities.npz", *[velocity.numpy() for velocity in rule.velocities])
 """,

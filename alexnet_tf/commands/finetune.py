@@ -298,7 +298,10 @@ def _tell(dataset, batch_size, known):
 
 
 def _optimizer(model, found=None):
-    """`found` are the Features that the projection reads, if their size decides its rate."""
+    """The rule that trains `model`, a network or its projection alone.
+
+    `found` are the Features that the projection reads, if their size decides its rate.
+    """
     rate, head_rate = _TRAINING.learning_rate.value, _HEAD_RATE.value
     if head_rate is None:
         head_rate = head.fitting_rate(found) / rate if found and rate else 10.0
@@ -307,7 +310,7 @@ def _optimizer(model, found=None):
         _TRAINING.momentum.value,
         _TRAINING.weight_decay.value,
         _TRAINING.bias_rate.value,
-        {model.layers[-1].name: head_rate},
+        {variable.path: head_rate for variable in model.layers[-1].trainable_variables},
     )
 
 
@@ -346,12 +349,13 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
         projection = surgery.projection(model)
     else:
-        optimizer = _optimizer(model, found if surgery.reads_last_map(model) else None)
         log = Log(model_dir, 0)
         if solver == "fit":
+            optimizer = _optimizer(model, found)
             optimizer.build(model.trainable_variables)  # a checkpoint has velocities
             state = head.fit(projection, found, log, console.progress, console.note)
         else:
+            optimizer = _optimizer(projection, found if surgery.reads_last_map(model) else None)
             state = head.train(
                 projection, optimizer, found, plan, log, console.progress, console.note
             )

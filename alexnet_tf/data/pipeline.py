@@ -343,11 +343,6 @@ def _prepared_batches(stubs, prepare, batch_size, context):
     ).prefetch(tf.data.AUTOTUNE)
 
 
-def channel_mean(split, pixels, pictures=1024):
-    """Mean of each channel, as `channel_statistics` has it."""
-    return channel_statistics(split, pixels, pictures)[0]
-
-
 def channel_statistics(split, pixels, pictures=1024):
     """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see
     `colour_statistics`.

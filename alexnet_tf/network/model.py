@@ -218,6 +218,7 @@ def training_work(model: keras.Model) -> int:
 
 
 def both_towers(layer: keras.layers.Layer) -> str:
+    """What tables and flags call a layer: conv1 for conv1a and conv1b."""
     return re.sub(r"(?<=\d)[ab]$", "", layer.name)
 
 

@@ -13,8 +13,8 @@ file alone knows their layout.
 
     NAME.npz                   what weights.npz holds, and "settings.json": that text, as uint8
 
-Both are written under another name and renamed when complete and on disk, so what carries their
-name is whole.
+Both appear when they are complete and on disk (`disk.appearing`), so what carries their name is
+whole.
 """
 
 import hashlib
@@ -118,23 +118,17 @@ def save(model_dir, model, optimizer, state, keep=None):
             raise UserError(f"{name} is not finite after step {state['step']}; {IF_NOT_FINITE}")
     folder = pathlib.Path(model_dir) / "checkpoints"
     name = f"step-{state['step']:08d}"
-    unfinished = folder / f".{name}.{os.getpid()}"
     try:
-        unfinished.mkdir(parents=True)
-        for file, content in arrays.items():
-            np.savez(unfinished / file, **content)
-        (unfinished / "state.json").write_text(json.dumps(state))
-        (unfinished / _SUMS).write_text(_sums(unfinished))
-        for path in (*unfinished.iterdir(), unfinished):
-            disk.flush(path)
-        # this step or later: damaged, or we would have started after it
-        for other in _steps(model_dir):
-            if other.name >= name:
-                shutil.rmtree(other)
-        unfinished.rename(folder / name)
-        disk.flush(folder)
+        with disk.appearing(folder / name, folder=True) as unfinished:
+            for file, content in arrays.items():
+                np.savez(unfinished.path / file, **content)
+            (unfinished.path / "state.json").write_text(json.dumps(state))
+            (unfinished.path / _SUMS).write_text(_sums(unfinished.path))
+            # this step or later: damaged, or we would have started after it
+            for other in _steps(model_dir):
+                if other.name >= name:
+                    shutil.rmtree(other)
     except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(
             f"The checkpoint of step {state['step']} could not be written to {folder}"
             f" ({error.strerror or error}); make room and start again: the one before is untouched."
@@ -172,20 +166,15 @@ def write_weights_file(path, arrays, settings):
     ...}. Raises UserError if they are none that a weights file may have, if the arrays are not
     those of the model that they describe, or if `path` cannot be written.
     """
-    path = pathlib.Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         stored = _settings_of_weights(settings)
         _build(arrays, stored)
         text = json.dumps(stored.to_json(), indent=1).encode()
-        with open(unfinished, "wb") as stream:
+        with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
             np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(text, np.uint8)})
-        disk.flush(unfinished)
-        unfinished.replace(path)
     except ValueError as error:
         raise UserError(f"{path} is not written: {error}.") from None
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written ({error.strerror}); pass another output."
         ) from None

@@ -11,14 +11,13 @@ used many times.
       train_labels.npy, evaluation_labels.npy
                            int64 [pictures]
 
-The folder is written under another name and renamed when it is complete.
+The folder appears when it is complete (`disk.appearing`).
 """
 
 import dataclasses
 import functools
 import json
 import math
-import os
 import pathlib
 import shutil
 import time
@@ -114,7 +113,7 @@ def cached(
         "seed": seed,
     }
     key = json.loads(json.dumps(key))  # as it is read back: tuples are lists there
-    _remove_unfinished(folder)
+    disk.remove_unfinished(folder)
     found = _read(folder, key, note)
     if found:
         note(
@@ -125,37 +124,27 @@ def cached(
         return found
     units = model.output.shape[-1]
     pictures = views * dataset.train.examples + dataset.evaluation.examples
-    _check_room(
-        folder,
-        4 * units * pictures,
-        f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures",
-        note,
-    )
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    what = f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures"
+    _check_room(folder, 4 * units * pictures, what, note)
     begin = time.monotonic()
     try:
-        unfinished.mkdir(parents=True)
-        extract = extractor(strategy, model, pixels, seed)
-        with progress(pictures, "features") as bar:
-            bad = {
-                "train": _write(unfinished / "train", dataset.train, units, views, extract, bar),
-                "evaluation": _write(
-                    unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar
-                ),
-            }
-        of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
-        (unfinished / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
-        for path in (*unfinished.iterdir(), unfinished):
-            disk.flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        with disk.appearing(folder, folder=True, next_free=_remove) as unfinished:
+            extract = extractor(strategy, model, pixels, seed)
+            with progress(pictures, "features") as bar:
+                bad = {
+                    name: _write(unfinished.path / name, split, units, count, extract, bar)
+                    for name, split, count in (
+                        ("train", dataset.train, views),
+                        ("evaluation", dataset.evaluation, 1),
+                    )
+                }
+            of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
+            (unfinished.path / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
     except OSError as error:
         raise UserError(
             f"The features could not be written to {folder} ({error.strerror or error}); make room,"
             " or pass another features_dir."
         ) from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     found = _read(folder, key, note)
     _tell_bad(found, dataset, max_bad_pictures, note)
     return found
@@ -190,19 +179,10 @@ def _tell_bad(found, dataset, most, note):
             )
 
 
-def _remove_unfinished(folder):
-    """Removes what killed runs left; another run may be writing the same features just now."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        try:
-            process = int(left.suffix[1:])
-            os.kill(process, 0)  # asks only whether that process is there
-            ended = process == os.getpid()  # one that has ended may have had our number
-        except ProcessLookupError:
-            ended = True
-        except (PermissionError, ValueError):
-            ended = False
-        if ended:
-            shutil.rmtree(left, ignore_errors=True)
+def _remove(folder):
+    """Makes room for features in the place of others."""
+    shutil.rmtree(folder)
+    return folder
 
 
 def _write(path, split, units, views, extract, bar):

@@ -10,9 +10,11 @@ From Python, with callbacks of Keras:
 import collections
 import dataclasses
 import functools
+import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -23,6 +25,7 @@ from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
+from alexnet_tf.network.model import both_towers
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, run_settings, steps, stopping
@@ -30,6 +33,7 @@ from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import (
     SGD2012,
+    SPANNING,
     Plateau,
     colour_noise_factor,
     conv1_factor,
@@ -131,52 +135,29 @@ def train(
         lambda state: is_over(state, plan, plan.last_step(dataset)),
         seen_before,
     ):
-        return _train(
-            strategy,
-            model,
-            optimizer,
-            dataset,
-            pixels,
-            plan,
-            model_dir,
-            callbacks,
-            progress,
-            note,
-            objective,
-            crop,
-        )
+        if not devices.is_chief(strategy):
+            progress, note = functools.partial(console.progress, hidden=True), console.silence
+        run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
+        return _train(run, callbacks, crop, progress)
 
 
-def _train(
-    strategy,
-    model,
-    optimizer,
-    dataset,
-    pixels,
-    plan,
-    model_dir,
-    callbacks,
-    progress,
-    note,
-    objective,
-    crop,
-):
-    if not devices.is_chief(strategy):
-        progress, note = functools.partial(console.progress, hidden=True), console.silence
-    run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note)
+def _train(run, callbacks, crop, progress):
+    plan = run.plan
     if run.is_over:
-        note(f"{model_dir} is trained already: step {run.first_step}, asked for {run.last_step}")
+        run.note(
+            f"{run.model_dir} is trained already: step {run.first_step}, asked for {run.last_step}"
+        )
         return run.figures()
     if run.first_step:
-        note(f"{model_dir}: going on from step {run.first_step} of {run.last_step}")
-    run.prepare(callbacks, objective)
+        run.tell_where_it_goes_on()
+    run.prepare(callbacks)
     batches = pipeline.resilient_training(
-        strategy,
-        dataset.train,
+        run.strategy,
+        run.dataset.train,
         functools.partial(
             pipeline.training_batches,
-            dataset.train,
-            pixels,
+            run.dataset.train,
+            run.pixels,
             plan.batch_size,
             plan.seed,
             services=plan.data_service,
@@ -187,13 +168,13 @@ def _train(
     )
     run.callbacks.on_train_begin()
     with (
-        stopping.StopSignal(strategy) as stop,
+        stopping.StopSignal(run.strategy) as stop,
         progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar,
     ):
         if run.state.to_evaluate:
             run.finish_epoch(stop)
             run.save()
-        while not run.is_over and not model.stop_training:
+        while not run.is_over and not run.model.stop_training:
             run.begin_step()
             with run.waiting:
                 batch = next(batches)
@@ -204,7 +185,7 @@ def _train(
                 bar.set_postfix_str(run.log_steps())
             if run.is_end_of_epoch:
                 run.finish_epoch(stop)
-            if run.is_end_of_epoch or signalled or due or model.stop_training:
+            if run.is_end_of_epoch or signalled or due or run.model.stop_training:
                 run.save()
             if signalled:
                 run.leave(signalled)
@@ -230,66 +211,92 @@ class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
+@dataclasses.dataclass(eq=False)
 class _Run:
     """A training between its newest checkpoint and its end. Its methods are the stages of the loop.
 
     All workers go through the same stages at the same steps; the chief writes.
     """
 
-    def __init__(self, strategy, model, optimizer, dataset, pixels, plan, model_dir, note):
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    optimizer: SGD2012
+    dataset: Dataset
+    pixels: Preprocessing
+    plan: Plan
+    model_dir: str | os.PathLike
+    note: Callable[[str], None]
+    objective: Objective
+
+    def __post_init__(self):
         """Loads the newest checkpoint. Raises UserError if workers do not start alike."""
-        self._strategy, self._model, self._optimizer = strategy, model, optimizer
-        self._dataset, self._pixels, self._plan = dataset, pixels, plan
-        self._model_dir, self._note = model_dir, note
-        self._steps_per_epoch, self.last_step = (
-            plan.steps_per_epoch(dataset),
-            plan.last_step(dataset),
-        )
-        with strategy.scope():
-            optimizer.build(model.trainable_variables)
-        stored = checkpoints.restore(model_dir, model, optimizer, note)
+        self._steps_per_epoch = self.plan.steps_per_epoch(self.dataset)
+        self.last_step = self.plan.last_step(self.dataset)
+        with self.strategy.scope():
+            self.optimizer.build(self.model.trainable_variables)
+        stored = checkpoints.restore(self.model_dir, self.model, self.optimizer, self.note)
         self.state = TrainingState.from_json(stored) if stored else TrainingState()
-        if self.state.data not in (None, dataset.fingerprint):
+        fingerprint = self.dataset.fingerprint
+        if self.state.data not in (None, fingerprint):
             self.state.bad_pictures = []  # others have their numbers
-        self.state.data = dataset.fingerprint
+        self.state.data = fingerprint
         self.first_step = self.state.step
-        self._best = Best(plan.patience, self.state.best)
+        self._best = Best(self.plan.patience, self.state.best)
         devices.check_agreement(
-            strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint
+            self.strategy, first_step=self.first_step, plan=self.plan, data=fingerprint
         )
 
-    def prepare(self, callbacks, objective):
+    def tell_where_it_goes_on(self):
+        """Tells it, and how another length of the run changes the schedule."""
+        step, state, plan = self.state.step, self.state, self.plan
+        self.note(f"{self.model_dir}: going on from step {step} of {self.last_step}")
+        if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
+            rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
+            self.note(
+                f"the {plan.schedule} schedule now ends after step {self.last_step}, not"
+                f" {state.last_step}: the learning rate goes on at {rate:.3g}, and would have been"
+                f" {before:.3g}"
+            )
+
+    def prepare(self, callbacks):
         """Makes what a run needs that is not over yet."""
-        plan, state = self._plan, self.state
+        plan, state = self.plan, self.state
         self._train_step = _make_step(
-            self._strategy,
-            self._model,
-            self._optimizer,
-            self._pixels,
+            self.strategy,
+            self.model,
+            self.optimizer,
+            self.pixels,
             plan,
             state.xla,
-            self._note,
-            objective,
-            self._dataset.class_names,
+            self.note,
+            self.objective,
+            self.dataset.class_names,
         )
         self._means = RunningMeans(plan.batch_size, state.sums)
+        self._conv1 = [
+            variable
+            for layer in self.model.layers
+            if both_towers(layer) == "conv1"
+            for variable in layer.trainable_variables
+        ]
+        self._slowed_by = None
         self._plateau = Plateau()
         self._plateau.restore(state.plateau)
-        self._is_plain = objective.is_plain
-        self._stall = Stall(self._dataset.class_names, plan)
+        self._is_plain = self.objective.is_plain
+        self._stall = Stall(self.dataset.class_names, plan)
         self._bad_pictures = BadPictures(
-            self._dataset,
+            self.dataset,
             plan.max_bad_pictures,
             state.bad_pictures,
-            self._note,
-            functools.partial(devices.union_over_workers, self._strategy),
+            self.note,
+            functools.partial(devices.union_over_workers, self.strategy),
         )
         self._log = (
-            Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
+            Log(self.model_dir, self.first_step) if devices.is_chief(self.strategy) else NoLog()
         )
-        self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
+        self.callbacks = _callback_list(callbacks, self.model, self.optimizer)
         if state.scheduled:
-            self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
+            self.optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
         # for pictures; for evaluation and saving
         self.waiting, self._paused = _Stopwatch(), _Stopwatch()
         self._began = self._saved = time.monotonic()
@@ -323,12 +330,14 @@ class _Run:
         step, state = self.state.step, self.state
         epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
         rates = [
-            self._plan.rate(step, self.last_step, self._plateau.drops),
-            conv1_factor(self._plan.schedule, self._progress_of_run()),
+            self.plan.rate(step, self.last_step, self._plateau.drops),
+            conv1_factor(self.plan.schedule, self._progress_of_run()),
         ]
-        self._optimizer.conv1_factor.assign(rates[1])
+        if rates[1] != self._slowed_by:
+            self.optimizer.slow(self._conv1, rates[1])
+            self._slowed_by = rates[1]
         if rates != state.scheduled:  # else a callback's rate would be overwritten at once
-            self._optimizer.learning_rate.assign(rates[0])
+            self.optimizer.learning_rate.assign(rates[0])
             state.scheduled = rates
         if step_of_epoch == 0 or step == self.first_step:
             self.callbacks.on_epoch_begin(epoch)
@@ -336,16 +345,16 @@ class _Run:
 
     def train_on(self, batch):
         """Makes the step. Nothing is read from the device, unless a callback wants it."""
-        noise = self._plan.colour_noise * colour_noise_factor(
-            self._plan.schedule, self._progress_of_run()
+        noise = self.plan.colour_noise * colour_noise_factor(
+            self.plan.schedule, self._progress_of_run()
         )
         sums = self._train_step(batch, self.state.step, noise)
         self._means.add(sums)
-        self._bad_pictures.add(self._strategy.experimental_local_results(batch["bad"]))
+        self._bad_pictures.add(self.strategy.experimental_local_results(batch["bad"]))
         if self.callbacks.callbacks:
             self.callbacks.on_train_batch_end(
                 self.state.step % self._steps_per_epoch,
-                _logs(float(value) / self._plan.batch_size for value in sums),
+                _logs(float(value) / self.plan.batch_size for value in sums),
             )
         self.state.step += 1
 
@@ -357,10 +366,10 @@ class _Run:
         _stop_if_not_finite(
             self._means.fold(),
             self.state.step,
-            self._model,
-            self._pixels,
-            self._dataset,
-            self._plan,
+            self.model,
+            self.pixels,
+            self.dataset,
+            self.plan,
         )
         self._bad_pictures.check()
 
@@ -369,7 +378,7 @@ class _Run:
         self._read_steps()
         (loss, top_1), rate = (
             self._means.take_recent(),
-            float(self._optimizer.learning_rate.numpy()),
+            float(self.optimizer.learning_rate.numpy()),
         )
         now = (self._training_seconds(), self.waiting.seconds, self.state.step)
         seconds, waited, steps_done = (new - old for new, old in zip(now, self._logged))
@@ -382,13 +391,13 @@ class _Run:
                 "train_loss": loss,
                 "train_top_1": top_1,
                 "learning_rate": rate,
-                "images_per_s": steps_done * self._plan.batch_size / seconds,
+                "images_per_s": steps_done * self.plan.batch_size / seconds,
                 "input_wait": waited / seconds,
                 "bad_pictures": len(self._bad_pictures),
             }
         )
         return (
-            f"epoch {epoch}/{self._plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
+            f"epoch {epoch}/{self.plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
             f" {rate:.2g}, input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}"
         )
 
@@ -396,7 +405,7 @@ class _Run:
         """Evaluates, and tells whoever wants to know. A signal leaves before the evaluation is
         over: it comes first when the training goes on.
         """
-        state, plan = self.state, self._plan
+        state, plan = self.state, self.plan
         if self.state.step > self.first_step:
             pictures = (state.step - self.first_step) * plan.batch_size
             state.train_images_per_s = pictures / self._training_seconds()
@@ -409,10 +418,10 @@ class _Run:
         with self._paused:
             try:
                 evaluated = evaluation.evaluate_split(
-                    self._strategy,
-                    self._model,
-                    self._pixels,
-                    self._dataset.evaluation,
+                    self.strategy,
+                    self.model,
+                    self.pixels,
+                    self.dataset.evaluation,
                     plan.batch_size,
                     leave_if_asked,
                 )
@@ -423,14 +432,14 @@ class _Run:
             self._take_evaluation(evaluated)
 
     def _take_evaluation(self, evaluated):
-        state, plan = self.state, self._plan
+        state, plan = self.state, self.plan
         epoch, is_last = state.step // self._steps_per_epoch, state.step == self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
         if advice := self._stall.check(
             train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last
         ):
-            self._note(advice)
+            self.note(advice)
         self._plateau.after_epoch(1 - evaluated["top_1"])
         self._best.after_epoch(state.step, evaluated)
         self._log.write(
@@ -439,21 +448,21 @@ class _Run:
                 "epoch": epoch,
                 "train_loss": train_loss,
                 "train_top_1": train_top_1,
-                "learning_rate": float(self._optimizer.learning_rate.numpy()),
+                "learning_rate": float(self.optimizer.learning_rate.numpy()),
                 **measured,
             }
         )
-        self._note(
+        self.note(
             f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
             f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
         )
         state.figures = evaluated | {
-            "evaluated_on": self._dataset.evaluation.name,
+            "evaluated_on": self.dataset.evaluation.name,
             "step": state.step,
             "train_images_per_s": state.train_images_per_s,
         }
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
-            state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
+            state.figures |= _load_best(self.model_dir, self.model, self._best, self.note)
         self.callbacks.on_epoch_end(
             epoch - 1,
             _logs((train_loss, train_top_1))
@@ -471,22 +480,22 @@ class _Run:
                 self._best.state(),
             )
             state.learning_rate, state.xla = (
-                float(self._optimizer.learning_rate.numpy()),
+                float(self.optimizer.learning_rate.numpy()),
                 self._train_step.xla,
             )
-            state.bad_pictures = self._bad_pictures.numbers()
-            if devices.is_chief(self._strategy):
+            state.bad_pictures, state.last_step = self._bad_pictures.numbers(), self.last_step
+            if devices.is_chief(self.strategy):
                 checkpoints.save(
-                    self._model_dir,
-                    self._model,
-                    self._optimizer,
+                    self.model_dir,
+                    self.model,
+                    self.optimizer,
                     state.to_json(),
-                    keep=self._best.step if self._plan.patience else None,
+                    keep=self._best.step if self.plan.patience else None,
                 )
         self._saved = time.monotonic()
 
     def leave(self, signalled):
-        self._note(
+        self.note(
             f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again"
             " to go on from there"
         )
@@ -494,21 +503,21 @@ class _Run:
 
     def tell_why_it_ended(self):
         if self._best.is_over:
-            self._note(
-                f"stopped after step {self.state.step}: {self._plan.patience} epochs without a"
+            self.note(
+                f"stopped after step {self.state.step}: {self.plan.patience} epochs without a"
                 f" lower error than that of step {self._best.step}"
             )
-        elif self._model.stop_training:
-            self._note(f"stopped by a callback after step {self.state.step}")
+        elif self.model.stop_training:
+            self.note(f"stopped by a callback after step {self.state.step}")
 
     def figures(self):
         """Of the last evaluation; there is one now where there was none."""
         return self.state.figures or evaluation.evaluate_split(
-            self._strategy,
-            self._model,
-            self._pixels,
-            self._dataset.evaluation,
-            self._plan.batch_size,
+            self.strategy,
+            self.model,
+            self.pixels,
+            self.dataset.evaluation,
+            self.plan.batch_size,
         )
 
 

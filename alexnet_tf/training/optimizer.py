@@ -14,9 +14,10 @@ class SGD2012(keras.optimizers.Optimizer):
 
     The rate is inside the velocity, and the decay goes through the momentum;
     `keras.optimizers.SGD(weight_decay=)` is another rule. Biases do not decay; their rate is
-    `bias_rate` times the rate (the source ran 2, the paper says 1). `layer_rates` multiplies the
-    rates of layers by name, {"fc8": 10.0}: a fresh projection on trained layers (the source's
-    layer-params-146-2012-2011.cfg, lines 182-193, ran 10 there).
+    `bias_rate` times the rate (the source ran 2, the paper says 1). `rates` multiplies the rates of
+    variables by path, {"fc8/kernel": 10.0}: a fresh projection on trained layers (the source's
+    layer-params-146-2012-2011.cfg, lines 182-193, ran 10 there). `build` raises ValueError for a
+    path that none of its variables has.
     """
 
     def __init__(
@@ -25,37 +26,39 @@ class SGD2012(keras.optimizers.Optimizer):
         momentum=0.9,
         decay=0.0005,
         bias_rate=1.0,
-        layer_rates=None,
+        rates=None,
         name="sgd2012",
         **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.decay, self.bias_rate, self.layer_rates = (
-            momentum,
-            decay,
-            bias_rate,
-            dict(layer_rates or {}),
-        )
+        self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
+        self.rates = dict(rates or {})
 
     def build(self, variables):
         if self.built:
             return
+        if strange := self.rates.keys() - {variable.path for variable in variables}:
+            raise ValueError(f"rates: there is no variable {min(strange)} to train.")
         super().build(variables)
         self.velocities = [
             self.add_variable_from_reference(variable, name="velocity") for variable in variables
         ]
         self._is_bias = [variable.path.endswith("bias") for variable in variables]
         self._factors = [
-            (self.bias_rate if is_bias else 1.0) * self.layer_rates.get(_layer_name(variable), 1.0)
+            (self.bias_rate if is_bias else 1.0) * self.rates.get(variable.path, 1.0)
             for variable, is_bias in zip(variables, self._is_bias)
         ]
-        self._is_conv1 = [
-            _layer_name(variable) in ("conv1", "conv1a", "conv1b") for variable in variables
-        ]
-        # The `steps` schedule slows conv1 and then freezes it. A rate of 0 freezes: no decay, no
-        # coasting (src/layer.cu:582).
-        self.conv1_factor = self.add_variable((), initializer="ones", name="conv1_factor")
+        self.slowdown = self.add_variable((len(variables),), initializer="ones", name="slowdown")
         self._accept = True
+
+    def slow(self, variables, factor):
+        """From now on `variables` learn at `factor` times their rates, and all others at theirs.
+
+        0 freezes: no decay, no coasting (src/layer.cu:582).
+        """
+        slowed = {self._get_variable_index(variable) for variable in variables}
+        count = len(self.velocities)
+        self.slowdown.assign([factor if index in slowed else 1.0 for index in range(count)])
 
     def apply_if(self, accept, gradients, variables):
         """`apply`, changing nothing where `accept`, a scalar bool, is false.
@@ -71,9 +74,9 @@ class SGD2012(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         velocity = self.velocities[index].value
+        slowdown = tf.convert_to_tensor(self.slowdown.value)[index]
         rate = tf.cast(learning_rate, variable.dtype) * self._factors[index]
-        if self._is_conv1[index]:
-            rate *= tf.cast(self.conv1_factor.value, variable.dtype)
+        rate *= tf.cast(slowdown, variable.dtype)
         updated, new_velocity = _rule(
             tf.convert_to_tensor(variable),
             tf.convert_to_tensor(velocity),
@@ -91,12 +94,8 @@ class SGD2012(keras.optimizers.Optimizer):
             "momentum": self.momentum,
             "decay": self.decay,
             "bias_rate": self.bias_rate,
-            "layer_rates": self.layer_rates,
+            "rates": self.rates,
         }
-
-
-def _layer_name(variable):
-    return "/".join(variable.path.split("/")[-2:-1])
 
 
 # one pass over the 244 MB of weights instead of five
@@ -107,6 +106,7 @@ def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
 
 
 SCHEDULES = ("plateau", "steps", "linear", "constant")
+SPANNING = ("steps", "linear")  # those whose rates depend on when the run will end
 # Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg,
 # lines 169-181).
 _DROPS_2012, _EPOCHS_2012 = (25, 51, 79), 91

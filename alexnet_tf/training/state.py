@@ -21,6 +21,7 @@ class TrainingState:
     bad_pictures: list = dataclasses.field(default_factory=list)  # numbers of those told already
     data: str | None = None  # fingerprint of the data set that the numbers belong to
     train_images_per_s: float | None = None  # of the run that got here, evaluation left out
+    last_step: int | None = None  # when the run was to end, which its schedule spans
     to_evaluate: bool = False  # the epoch is over, and its evaluation was interrupted
 
     def to_json(self) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def test_evaluation_counts_every_picture_once(picture_folder, batch_size):
 
 
 def test_channel_mean_is_the_mean_of_the_crops(train_split):
-    mean = pipeline.channel_mean(train_split, PIXELS)
+    mean = pipeline.channel_statistics(train_split, PIXELS)[0]
     crops = []
     for record in train_split.read(None):
         image = preprocessing.decode(record["image"])

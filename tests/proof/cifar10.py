@@ -154,7 +154,7 @@ def main():
     dataset = datasets.open_dataset("folder", _DATA_DIR.value)
     pixels = Preprocessing(_SIZE.value, round(_SIZE.value * 8 / 7), 3, (0.0,) * 3, 1.0)
     pixels = Preprocessing(
-        _SIZE.value, pixels.resize, 3, pipeline.channel_mean(dataset.train, pixels), 1.0
+        _SIZE.value, pixels.resize, 3, pipeline.channel_statistics(dataset.train, pixels)[0], 1.0
     )
     {"plateau": plateau, "claims": claims}[_STUDY.value](dataset, pixels)
 

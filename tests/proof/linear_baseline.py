@@ -19,7 +19,7 @@ _EPOCHS, _BATCH = 10, 100
 def main():
     dataset = datasets.open_dataset("shapes")
     pixels = Preprocessing(227, 256, 3, (0.0,) * 3, 1.0)
-    pixels = Preprocessing(227, 256, 3, pipeline.channel_mean(dataset.train, pixels), 64.0)
+    pixels = Preprocessing(227, 256, 3, pipeline.channel_statistics(dataset.train, pixels)[0], 64.0)
 
     def prepared(batches):
         return batches.map(lambda batch: (to_network_input(batch["image"], pixels), batch["label"]))

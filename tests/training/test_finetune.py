@@ -14,7 +14,7 @@ from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pict
 from conftest import LENET5_PIXELS as PIXELS
 from trainings import Bar
 
-from alexnet_tf import console, preprocessing
+from alexnet_tf import console, disk, preprocessing
 from alexnet_tf.data import datasets, pipeline, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
@@ -215,7 +215,7 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(
     keras.utils.set_random_seed(2)
     dataset, plan = datasets.open_dataset("folder", pictures), a_plan()
     with CPU.scope():
-        model, optimizer = build_model("lenet5", 3), SGD2012(0.0, layer_rates={"fc5": 2.0})
+        model, optimizer = build_model("lenet5", 3), SGD2012(0.0, rates={"fc5/kernel": 2.0, "fc5/bias": 2.0})
     projection = surgery.projection(model)
     trunk = surgery.trunk(model)
     outputs, labels, _ = map(
@@ -225,7 +225,7 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(
     found = features.Features(outputs[None], labels, outputs[None], labels, 0.0, {"evaluation": []})
     head.train(
         projection,
-        SGD2012(0.0, layer_rates={"fc5": 2.0}),
+        SGD2012(0.0, rates={"fc5/kernel": 2.0, "fc5/bias": 2.0}),
         found,
         plan,
         metrics.NoLog(),
@@ -298,10 +298,11 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
         cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
         and "it is replaced" in notes[-2]
     )
-    for process in (2**30, 1, os.getpid()):  # killed, at work, and killed when it had our number
-        (tmp_path / f".features.{process}").mkdir()
-    cached(folder, model, notes=notes, **arguments)
-    assert sorted(os.listdir(tmp_path)) == [".features.1", "features"]
+    (tmp_path / ".features.0.unfinished").mkdir()  # by a process that was killed
+    with disk.appearing(folder, folder=True, next_free=lambda _: tmp_path / "later") as at_work:
+        theirs = at_work.path.name
+        cached(folder, model, notes=notes, **arguments)
+        assert sorted(os.listdir(tmp_path)) == [theirs, "features"]
 
 
 def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
@@ -487,7 +488,7 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
     def train(model_dir, progress=console.progress):
         keras.utils.set_random_seed(2)
         with CPU.scope():
-            model, optimizer = build_model("lenet5", 3), SGD2012(layer_rates={"fc5": 10.0})
+            model, optimizer = build_model("lenet5", 3), SGD2012(rates={"fc5/kernel": 10.0, "fc5/bias": 10.0})
         freeze(model, ["fc4"])
         loop.train(
             CPU,

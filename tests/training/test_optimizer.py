@@ -73,7 +73,7 @@ def test_a_frozen_layer_keeps_weights_and_velocity_to_the_bit(rng):
     ]
     optimizer.apply(gradients, variables)
     before = [np.array(value) for value in (*variables, *optimizer.velocities)]
-    optimizer.conv1_factor.assign(0.0)
+    optimizer.slow(conv1.weights, 0.0)
     optimizer.apply(gradients, variables)
     same = [
         (np.array(value) == old).all()
@@ -82,17 +82,33 @@ def test_a_frozen_layer_keeps_weights_and_velocity_to_the_bit(rng):
     assert same == [True, True, False, False] * 2
 
 
-def test_a_named_layer_learns_at_its_own_rate(rng):
+def test_variables_are_slowed_by_their_factor_and_learn_at_their_rates_again(rng):
+    variables = [keras.Variable(rng.normal(0, 1, 3), name=name) for name in ("a", "b")]
+    optimizer = SGD2012(0.1, momentum=0.0, decay=0.0)
+    moves = []
+    optimizer.build(variables)
+    for slowed, factor in ((variables[:1], 0.25), (variables[1:], 0.5), ([], 0.0)):
+        before = [np.array(variable) for variable in variables]
+        optimizer.slow(slowed, factor)
+        optimizer.apply([tf.ones(3)] * 2, variables)
+        moves += [np.mean(old - np.array(variable)) for old, variable in zip(before, variables)]
+    np.testing.assert_allclose(moves, [0.025, 0.1, 0.1, 0.05, 0.1, 0.1], rtol=1e-5)
+
+
+def test_a_variable_learns_at_a_rate_of_its_own(rng):
     layers = [keras.layers.Dense(2, name=name) for name in ("fc7", "fc8")]
     for layer in layers:
         layer.build([None, 3])
     variables = [variable for layer in layers for variable in layer.weights]
     before = [np.array(variable) for variable in variables]
-    optimizer = SGD2012(0.1, decay=0.0, bias_rate=2.0, layer_rates={"fc8": 10.0})
+    rates = {"fc8/kernel": 10.0, "fc8/bias": 5.0}
+    optimizer = SGD2012(0.1, decay=0.0, bias_rate=2.0, rates=rates)
     optimizer.apply([tf.ones(variable.shape) for variable in variables], variables)
     moves = [float(np.mean(old - np.array(variable))) for old, variable in zip(before, variables)]
-    np.testing.assert_allclose(moves, [0.1, 0.2, 1.0, 2.0], rtol=1e-5)
-    assert SGD2012.from_config(optimizer.get_config()).layer_rates == {"fc8": 10.0}
+    np.testing.assert_allclose(moves, [0.1, 0.2, 1.0, 1.0], rtol=1e-5)
+    assert SGD2012.from_config(optimizer.get_config()).rates == rates
+    with pytest.raises(ValueError, match="there is no variable fc8/kernel to train"):
+        SGD2012(rates={"fc8/kernel": 10.0}).build(variables[:2])
 
 
 def test_plateau_divides_three_times_and_survives_a_restart():

@@ -170,6 +170,7 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_
     assert len(epochs(tmp_path / "stopped")) == (stop_after - 1) // 4
     resumed, resumed_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
     assert any(f"going on from step {stop_after} of 12" in note for note in notes)
+    assert not any("schedule now ends" in note for note in notes)
     assert resumed_figures["train_images_per_s"] > 0
     for one, two in zip(whole, resumed):
         np.testing.assert_array_equal(one, two)
@@ -305,7 +306,12 @@ def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path)
             seen.append(
                 (
                     float(optimizer.learning_rate),
-                    float(optimizer.conv1_factor.value),
+                    {
+                        variable.path.split("/")[0]: float(factor)
+                        for variable, factor in zip(
+                            self.model.trainable_variables, np.array(optimizer.slowdown)
+                        )
+                    },
                     self.model.get_layer("conv1a").bias.numpy(),
                     self.model.get_layer("conv2a").bias.numpy(),
                 )
@@ -318,15 +324,37 @@ def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path)
         plan(5, schedule="steps", warmup_steps=0),
         callbacks=[Watch()],
     )
-    factors = [row[1] for row in seen]
     # 67/91 of 20 is 14.7, 72/91 is 15.8
-    assert factors == [1.0] * 15 + [pytest.approx(0.1)] + [0.0] * 4
+    for layer in ("conv1a", "conv1b"):
+        factors = [row[1].pop(layer) for row in seen]
+        assert factors == [1.0] * 15 + [pytest.approx(0.1)] + [0.0] * 4
+    assert {factor for row in seen for factor in row[1].values()} == {1.0}
     np.testing.assert_allclose(
         [seen[step][0] for step in (0, 6, 12, 18)], [1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-6
     )
     for before, after in zip(seen[15:], seen[16:]):
         np.testing.assert_array_equal(before[2], after[2])
         assert (before[3] != after[3]).any()
+
+
+@pytest.mark.parametrize("schedule,said", [("linear", True), ("constant", False)])
+def test_another_length_of_the_run_changes_the_rate_and_says_so(
+    picture_folder, tmp_path, schedule, said
+):
+    first, longer = (
+        plan(count, schedule=schedule, warmup_steps=0, learning_rate=0.002) for count in (1, 2)
+    )
+    run(picture_folder, tmp_path / "model", first)  # 4 steps
+    _, _, notes = run(picture_folder, tmp_path / "model", longer)
+    line = (
+        "the linear schedule now ends after step 8, not 4: the learning rate goes on at 0.001, and"
+        " would have been 0"
+    )
+    assert (line in notes) == said
+    rate = epochs(tmp_path / "model")[-1]["learning_rate"]
+    assert rate == pytest.approx(0.002 * (1 / 8 if said else 1))
+    _, _, notes = run(picture_folder, tmp_path / "model", longer)
+    assert not any("schedule now ends" in note for note in notes)
 
 
 def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path):
