@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,8 +71,7 @@ class Network(abc.ABC):
         """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
         that are no picture.
         """
-        image = preprocessing.decode(picture, self.preprocessing.resize)
-        crop = preprocessing.central_crop(image, self.preprocessing)
+        crop = preprocessing.decode_central_crop(picture, self.preprocessing)
         return self._best(self.probabilities(crop[None])[0])
 
     @property
@@ -91,8 +91,7 @@ class Network(abc.ABC):
         """
         content, name = _content(picture)
         with _naming(name):
-            image = preprocessing.decode(content, self.preprocessing.resize)
-            return preprocessing.central_crop(image, self.preprocessing).numpy()
+            return preprocessing.decode_central_crop(content, self.preprocessing).numpy()
 
     def probabilities(self, images: Any) -> np.ndarray:
         """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them."""
@@ -112,6 +111,19 @@ class Network(abc.ABC):
     @functools.cached_property
     def _classifier(self) -> Classifier:
         return self.classifier()
+
+    def _classifier_of(
+        self, probabilities: Callable, least: float = artifacts.LEAST_FLOAT, name: str | None = None
+    ) -> Classifier:
+        return Classifier(
+            name or self.path,
+            probabilities,
+            self.preprocessing,
+            self.class_names,
+            self.settings.flags,
+            least,
+            self.record,
+        )
 
     def _best(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
         order = np.argsort(-probabilities, kind="stable")[:TOP]
@@ -150,14 +162,10 @@ class _Trained(Network):
 
     def classifier(self) -> Classifier:
         self.check_whole()
-        probabilities = evaluation.model_probabilities(self.model, self.preprocessing)
-        return Classifier(
+        return self._classifier_of(
+            evaluation.model_probabilities(self.model, self.preprocessing),
+            sys.float_info.min,  # it answers in float64
             f"{self.path}, step {self.step}",
-            probabilities,
-            self.preprocessing,
-            self.class_names,
-            self.settings.flags,
-            record=self.record,
         )
 
 
@@ -183,15 +191,7 @@ class _Exported(Network):
             answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
             return answer["probabilities"]
 
-        return Classifier(
-            self.path,
-            probabilities,
-            self.preprocessing,
-            self.class_names,
-            self.settings.flags,
-            artifacts.LEAST_FLOAT,
-            self.record,
-        )
+        return self._classifier_of(probabilities)
 
     def answer(self, picture: bytes) -> list[tuple[str, float]]:
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
@@ -287,15 +287,7 @@ class _OfTflite(Network):
             answers = tf.numpy_function(one_by_one, [images], tf.float32)
             return tf.ensure_shape(answers, [None, len(self.class_names)])
 
-        return Classifier(
-            self.path,
-            probabilities,
-            self.preprocessing,
-            self.class_names,
-            self.settings.flags,
-            self.tflite.least,
-            self.record,
-        )
+        return self._classifier_of(probabilities, self.tflite.least)
 
 
 def _of_tflite(path: pathlib.Path) -> Network:

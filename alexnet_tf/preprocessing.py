@@ -57,6 +57,11 @@ def central_crop(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return _window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, offset)
 
 
+def decode_central_crop(picture: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """`central_crop` of the picture in the bytes of a file. Errors are `decode`'s."""
+    return central_crop(decode(picture, preprocessing.resize), preprocessing)
+
+
 def ten_views(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """The four corners and the centre of the central resize x resize square, each and its mirror
     image: uint8 [10, s, s, c].

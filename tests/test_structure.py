@@ -9,7 +9,7 @@ import re
 import pytest
 from PIL import Image
 
-from alexnet_tf.commands import describe
+from alexnet_tf.figures import blocks
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "alexnet_tf"
@@ -26,7 +26,7 @@ FLOORS = [
     ["data"],
     ["training", "exports"],
     ["networks", "pretrained"],
-    ["jobs"],
+    ["jobs", "figures"],
     ["serving"],
     ["commands"],
     ["__main__"],
@@ -97,7 +97,9 @@ def modules_of(folder):
     return {path.stem: path for path in (PACKAGE / folder).glob("*.py")}
 
 
-@pytest.mark.parametrize("folder", ["network", "weights", "data", "training", "exports", "serving"])
+@pytest.mark.parametrize(
+    "folder", ["network", "weights", "data", "training", "exports", "serving", "figures"]
+)
 def test_no_folder_imports_itself_in_a_circle(folder):
     modules = modules_of(folder)
     above = {name: set() for name in modules}
@@ -128,7 +130,7 @@ def test_no_command_imports_another():
 def test_table_adds_up():
     from alexnet_tf.network.model import build_model
 
-    lines = describe.table(build_model("paper"))
+    lines = blocks.table(build_model("paper"))
     # conv1 to conv5 and fc6 to fc8 by hand: outputs times kernel_size^2 times inputs of one tower.
     conv = 2 * (
         55 * 55 * 48 * 363
@@ -162,7 +164,7 @@ def test_pictures_are_drawn_and_no_text_leaves_them():
     from alexnet_tf.network.model import build_model
 
     paper, lenet = build_model("paper"), build_model("lenet5")
-    for image in (describe.draw_network(paper), describe.draw_comparison([lenet, paper])):
+    for image in (blocks.draw_network(paper), blocks.draw_comparison(lenet, paper)):
         white = Image.new("RGB", image.size, "white")
         left, top, right, bottom = (
             Image.composite(white, image, image.convert("L").point(lambda v: 255 * (v > 250)))

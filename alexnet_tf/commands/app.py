@@ -19,6 +19,7 @@ import typing
 from absl import app, flags, logging
 
 from alexnet_tf import console
+from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import loop
@@ -405,18 +406,32 @@ def _with_dashes(text, flag_values):
     )
 
 
-def report(figures, json_path=None, more=None):
-    """Prints a table of `figures` (name to value), and writes it, and `more`, to `json_path`."""
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"  {name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
-    write_json(figures | (more or {}), json_path)
+def report(metrics, json_path=None, more=None):
+    """Prints a table of `metrics` (name to value), and writes it, and `more`, to `json_path`."""
+    width = max(map(len, metrics))
+    for name, value in metrics.items():
+        print(f"  {name:<{width}}  {_printed(value)}")
+    write_json(metrics | (more or {}), json_path)
 
 
-def write_json(figures, json_path):
-    """Writes `figures` to `json_path`, if it is given."""
+def _printed(value):
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def report_answers(metrics, class_names, json_path, more=None):
+    """As `report`, without top-5 where it is right every time; the file has it."""
+    of_few = len(class_names) <= TOP
+    hidden = {name: metrics[name] for name in metrics if of_few and "top_5" in name}
+    shown = {name: value for name, value in metrics.items() if name not in hidden}
+    report(shown, json_path, hidden | (more or {}))
+
+
+def write_json(metrics, json_path):
+    """Writes `metrics` to `json_path`, if it is given."""
     if json_path:
-        pathlib.Path(json_path).write_text(json.dumps(figures, indent=1) + "\n")
+        pathlib.Path(json_path).write_text(json.dumps(metrics, indent=1) + "\n")
 
 
 def values_of(flag_values):

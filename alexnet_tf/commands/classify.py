@@ -1,19 +1,18 @@
 """Pictures to their most probable classes, by a network in whatever form, or by a server.
 
     alexnet classify --model=saved_models/alexnet flower.jpg
-    alexnet classify --model=alexnet.tflite flower.jpg
+    alexnet classify --model=alexnet.tflite flower.jpg pictures/test  # all that lie below a folder
     alexnet classify --server=http://127.0.0.1:8501 flower.jpg  # or grpc://127.0.0.1:8500
 
 Prints the five most probable classes of each picture, or all where there are fewer.
 """
-
-import pathlib
 
 import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import networks
 from alexnet_tf.commands import app
+from alexnet_tf.data import folders
 from alexnet_tf.data import pictures as picture_files
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving import client
@@ -37,20 +36,25 @@ _MODEL_NAME = flags.DEFINE_string(
     "model_name", "alexnet", "The model's name at the server.", flag_values=FLAGS
 )
 
-ARGUMENTS = "PICTURE..."
+ARGUMENTS = "PICTURE_OR_FOLDER..."
 
 
 def main(pictures):
     if not pictures:
-        raise UserError("No picture given; pass the paths of JPEG, PNG, GIF, BMP or WebP files.")
-    contents = [_read(picture) for picture in pictures]
+        raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+    files = [file for path in pictures for file in folders.pictures_below(path)]
+    for file in files:
+        _open(file).close()  # before any is answered
     classify = (
         client.open_server(_SERVER.value, _MODEL_NAME.value)
         if _SERVER.value
         else networks.load(_MODEL.value).answer
     )
     answers = {}
-    for picture, content in zip(pictures, contents):
+    for file in files:
+        picture = picture_files.shown(file)
+        with _open(file) as stream:
+            content = stream.read()
         try:
             answers[picture] = classify(content)
         except tf.errors.InvalidArgumentError as error:
@@ -68,8 +72,8 @@ def main(pictures):
     app.write_json(answers, _JSON.value)
 
 
-def _read(picture):
+def _open(file):
     try:
-        return pathlib.Path(picture).read_bytes()
+        return open(file, "rb")
     except OSError as error:
-        raise UserError(f"{picture} cannot be read ({error.strerror}).") from None
+        raise UserError(f"{picture_files.shown(file)} cannot be read ({error.strerror}).") from None

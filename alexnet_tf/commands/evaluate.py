@@ -166,13 +166,11 @@ def _report(models, weights, dataset, answers, figures):
     )
     tops = ("top_1", "top_5") if len(dataset.class_names) > TOP else ("top_1",)
     metrics = _figures(together, dataset) | figures
-    hidden = (
-        {} if "top_5" in tops else {name: metrics.pop(name) for name in ("top_5", "top_5_error")}
-    )
-    app.report(
+    app.report_answers(
         metrics,
+        dataset.class_names,
         _JSON.value,
-        hidden | {"models": rows, "classes": classes, "confusions": confusions},
+        {"models": rows, "classes": classes, "confusions": confusions},
     )
     heading = "".join(f"  {top.replace('_', '-')} error" for top in tops)
     if len(models) > 1:

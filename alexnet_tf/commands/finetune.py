@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 
 from alexnet_tf import console, networks, pretrained
-from alexnet_tf.classifiers import TOP, Classifier
+from alexnet_tf.classifiers import Classifier
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, folders, record, splits
 from alexnet_tf.errors import UserError
@@ -191,13 +191,11 @@ def main():
     saved = _print_savings(
         cost, training_work(model) * plan.last_step(dataset) * batch_size, plan.epochs
     )
-    # The table above has shown what was saved; with few classes a top-5 is no news.
-    quiet = {name: figures.pop(name) for name in ("top_5",) if len(dataset.class_names) <= TOP}
-    app.report(
+    app.report_answers(
         figures,
+        dataset.class_names,
         _JSON.value,
-        quiet
-        | saved
+        saved  # which the table above has shown
         | {
             "classes": answers.by_class(dataset.class_names),
             "confusions": answers.confusions(dataset.class_names),

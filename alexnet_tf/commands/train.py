@@ -176,7 +176,7 @@ def _train(strategy):
         )
     if chief:
         print(f"{model_dir}:")
-        app.report(figures, _JSON.value)
+        app.report_answers(figures, dataset.class_names, _JSON.value)
 
 
 def _open(model_dir, batch_size, chief):

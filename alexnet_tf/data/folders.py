@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from alexnet_tf import console
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_of
 from alexnet_tf.data.splits import Dataset, split_of_files
@@ -107,29 +108,43 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
     )
 
 
-def list_pictures(paths, class_names=()):
+def pictures_below(path, note=console.note):
+    """The pictures that `path` is, or that lie anywhere below it, sorted: names as bytes.
+
+    What else lies in a folder is told by `note`. Raises UserError where there is no picture.
+    """
+    if not os.path.exists(path):
+        raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
+    if not os.path.isdir(path):
+        return [os.fsencode(path)]
+    found, others = pictures.walk(path)
+    if not found:
+        raise UserError(f"No picture ({', '.join(pictures.SUFFIXES)}) in {path}.")
+    unused = _Unused(path)
+    for file in others:
+        unused.add(file)
+    if others:
+        note(f"{path}: not used: {unused.describe()}.")
+    return found
+
+
+def list_pictures(paths, class_names=(), note=console.note):
     """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file
     names, in sorted order.
 
     A picture's label is the place in `class_names` of the nearest folder around it that is named
-    there, no further up than
-    `paths`; -1 where there is none. Raises UserError if there are no pictures, or if one is broken.
+    there, no further up than `paths`; -1 where there is none. What else lies there is told by
+    `note`. Raises UserError if there are no pictures, or if one is broken.
     """
     names, tops = [], []
     for path in paths:
-        if not os.path.exists(path):
-            raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
-        found = pictures.walk(path)[0] if os.path.isdir(path) else [os.fsencode(path)]
+        found = pictures_below(path, note)
         top = (
             os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
         )
         names += found
         tops += [top] * len(found)
     files = list(map(os.fsdecode, names))
-    if not files:
-        raise UserError(
-            f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}."
-        )
     for name, fault in zip(names, pictures.examine(names)[1]):
         if fault:
             raise UserError(

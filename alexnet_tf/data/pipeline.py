@@ -361,12 +361,7 @@ def central_crops(split, stubs, pixels):
 
     def prepare(stub):
         record = split.load(stub)
-        return (
-            preprocessing.central_crop(
-                preprocessing.decode(record["image"], pixels.resize), pixels
-            ),
-            record["label"],
-        )
+        return preprocessing.decode_central_crop(record["image"], pixels), record["label"]
 
     return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
 

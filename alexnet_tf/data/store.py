@@ -249,7 +249,7 @@ def _decoded_size(picture):
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
 def _crop_and_compress(picture, quality):
-    crop = preprocessing.central_crop(preprocessing.decode(picture, SIDE), _PIXELS)
+    crop = preprocessing.decode_central_crop(picture, _PIXELS)
     return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
 
 

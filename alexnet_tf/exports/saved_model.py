@@ -124,9 +124,7 @@ class _Classifier(tf.Module):
 
     def _decode(self, image_bytes):
         def prepare(picture):
-            return preprocessing.central_crop(
-                preprocessing.decode(picture, self._pixels.resize), self._pixels
-            )
+            return preprocessing.decode_central_crop(picture, self._pixels)
 
         size, channels = self._pixels.image_size, self._pixels.channels
         return tf.map_fn(

@@ -118,6 +118,11 @@ def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     for model in ("exports/1", "net.tflite"):
         run(tool("classify.py"), f"--model={model}", "--json=answers.json", *pictures, cwd=tmp_path)
         answers[model] = json.loads((tmp_path / "answers.json").read_text())
+    (picture_folder / "test/notes.txt").write_text("not a picture")
+    command = [tool("classify.py"), "--model=net.tflite", "--json=answers.json"]
+    run(*command, picture_folder / "test", cwd=tmp_path)
+    assert json.loads((tmp_path / "answers.json").read_text()) == answers["net.tflite"]
+    assert "test: not used: 1 file of .txt (first notes.txt)." in run.notes
     correct = 0
     for picture in map(str, pictures):
         by_saved_model, by_tflite = (dict(answers[model][picture]) for model in answers)
@@ -281,7 +286,7 @@ def test_dry_run_checks_and_writes_nothing(run, picture_folder, tmp_path):
             "conftest.py is in none of the formats",
         ),
         ([tool("classify.py"), "--model=nothing"], "No picture given"),
-        ([tool("classify.py"), "--model=nothing", "no.jpg"], "no.jpg cannot be read"),
+        ([tool("classify.py"), "--model=nothing", "no.jpg"], "no.jpg does not exist; pass"),
     ],
 )
 def test_the_other_binaries_refuse_likewise(run, arguments, message):

@@ -12,9 +12,12 @@ from absl.testing import flagsaver
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
 from matplotlib.colors import to_rgba
 
-from alexnet_tf import preprocessing
+from alexnet_tf import networks, preprocessing
 from alexnet_tf.commands import visualize
+from alexnet_tf.data import folders
 from alexnet_tf.errors import UserError
+from alexnet_tf.figures import answers, curves, filters
+from alexnet_tf.figures.seen import Seen
 from alexnet_tf.network import surgery
 from alexnet_tf.training import checkpoints
 
@@ -61,9 +64,7 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
     trunk = surgery.trunk(model)
     assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
     for file, row in zip(written["files"], written["features"]):
-        crop = preprocessing.central_crop(
-            preprocessing.decode(tf.io.read_file(file), LENET5_PIXELS.resize), LENET5_PIXELS
-        )
+        crop = preprocessing.decode_central_crop(tf.io.read_file(file), LENET5_PIXELS)
         np.testing.assert_allclose(
             trunk(preprocessing.to_network_input(crop[None], LENET5_PIXELS))[0],
             row,
@@ -78,17 +79,15 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
 def test_what_is_deployed_has_the_same_features_answers_and_filters(
     model_dir, exported, pictures, tmp_path
 ):
-    networks = [visualize.Network(path) for path in (model_dir, exported)]
-    trained, deployed = (visualize.Seen(network, [pictures]) for network in networks)
+    opened = [networks.load(path) for path in (model_dir, exported)]
+    trained, deployed = (Seen(network, [pictures]) for network in opened)
     np.testing.assert_allclose(deployed.features, trained.features, rtol=1e-4, atol=1e-6)
     assert (deployed.files, deployed.labels.tolist()) == (trained.files, trained.labels.tolist())
-    for name in ("variant", "step", "class_names", "pixels", "layer", "weights_sha256"):
-        assert getattr(networks[1], name) == getattr(networks[0], name), name
-    np.testing.assert_array_equal(networks[1].kernels, networks[0].kernels)
+    assert (deployed.layer, opened[1].step) == (trained.layer, opened[0].step) == ("fc4", 7)
+    np.testing.assert_array_equal(*map(filters.kernels_of, opened))
+    first = np.arange(3)
     np.testing.assert_allclose(
-        deployed.network.probabilities(deployed.features[:3]),
-        trained.network.probabilities(trained.features[:3]),
-        rtol=1e-4,
+        deployed.probabilities(first), trained.probabilities(first), rtol=1e-4
     )
     for figure in ("filters", "predictions", "neighbours", "confusions"):
         draw(
@@ -101,8 +100,8 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(
 
 
 def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(model_dir, pictures):
-    seen = visualize.Seen(visualize.Network(model_dir), [pictures])
-    figure = visualize.draw_neighbours(seen)
+    seen = Seen(networks.load(model_dir), [pictures])
+    figure = answers.draw_neighbours(seen)
     titles = [axis.get_title() for axis in figure.axes]
     assert len(titles) == 5 * 7
     for row, query in enumerate(seen.some(5)):
@@ -115,8 +114,8 @@ def test_neighbours_are_the_nearest_by_euclid_and_a_picture_comes_first(model_di
 
 
 def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pictures):
-    seen = visualize.Seen(visualize.Network(model_dir), sorted(pictures.iterdir()))
-    figure = visualize.draw_predictions(seen)
+    seen = Seen(networks.load(model_dir), sorted(pictures.iterdir()))
+    figure = answers.draw_predictions(seen)
     charts = [axis for axis in figure.axes if axis.patches]
     assert len(charts) == 8
     model, _, _ = checkpoints.load_model(model_dir)
@@ -139,10 +138,10 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
 
 @pytest.mark.parametrize("kind", ["model_dir", "exported"])
 def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request):
-    seen = visualize.Seen(visualize.Network(request.getfixturevalue(kind)), [pictures])
-    (axes,) = visualize.draw_confusions(seen).axes
+    seen = Seen(networks.load(request.getfixturevalue(kind)), [pictures])
+    (axes,) = answers.draw_confusions(seen).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    said = [CLASS_NAMES[label] for label in seen.network.probabilities(seen.features).argmax(1)]
+    said = [CLASS_NAMES[label] for label in seen.probabilities(np.arange(13)).argmax(1)]
     expected = np.zeros([len(names)] * 2, int)
     for label, answer in zip(seen.labels, said):
         if label >= 0:
@@ -158,7 +157,7 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
         f"{np.trace(expected)} of 12 pictures right"
     )
     with pytest.raises(UserError, match="No picture lies in a folder that is named after"):
-        visualize.draw_confusions(visualize.Seen(seen.network, [pictures / "unknown"]))
+        answers.draw_confusions(Seen(seen.network, [pictures / "unknown"]))
 
 
 def test_figures_are_written(model_dir, pictures, tmp_path, capsys):
@@ -191,7 +190,7 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path):
         for epoch in (1, 2, 3)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    loss, _ = visualize.draw_curves([tmp_path]).axes
+    loss, _ = curves.draw_curves([tmp_path]).axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
 
 
@@ -214,22 +213,22 @@ def test_mistakes_are_refused(model_dir, arguments, message):
 def test_a_picture_that_breaks_while_it_is_looked_at_is_named(kind, tmp_path, monkeypatch, request):
     write_pictures(tmp_path, 2)
     victim = next(tmp_path.rglob("*.jpg"))
-    listed = visualize.folders.list_pictures
+    listed = folders.list_pictures
 
     def list_and_break(*arguments):
         split, files = listed(*arguments)
         victim.write_bytes(b"no picture any more")
         return split, files
 
-    monkeypatch.setattr(visualize.folders, "list_pictures", list_and_break)
+    monkeypatch.setattr(folders, "list_pictures", list_and_break)
     with pytest.raises(UserError, match=f"{victim.name} .*; replace it or take it out"):
-        visualize.Seen(visualize.Network(request.getfixturevalue(kind)), [tmp_path])
+        Seen(networks.load(request.getfixturevalue(kind)), [tmp_path])
 
 
 def test_pictures_that_are_none_are_named(model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="No picture .* in .*empty"):
-        visualize.Seen(visualize.Network(model_dir), [tmp_path / "empty"])
+        Seen(networks.load(model_dir), [tmp_path / "empty"])
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="bad.jpg cannot be read"):
-        visualize.Seen(visualize.Network(model_dir), [tmp_path])
+        Seen(networks.load(model_dir), [tmp_path])

@@ -215,7 +215,10 @@ def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(
     keras.utils.set_random_seed(2)
     dataset, plan = datasets.open_dataset("folder", pictures), a_plan()
     with CPU.scope():
-        model, optimizer = build_model("lenet5", 3), SGD2012(0.0, rates={"fc5/kernel": 2.0, "fc5/bias": 2.0})
+        model, optimizer = (
+            build_model("lenet5", 3),
+            SGD2012(0.0, rates={"fc5/kernel": 2.0, "fc5/bias": 2.0}),
+        )
     projection = surgery.projection(model)
     trunk = surgery.trunk(model)
     outputs, labels, _ = map(
@@ -488,7 +491,10 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
     def train(model_dir, progress=console.progress):
         keras.utils.set_random_seed(2)
         with CPU.scope():
-            model, optimizer = build_model("lenet5", 3), SGD2012(rates={"fc5/kernel": 10.0, "fc5/bias": 10.0})
+            model, optimizer = (
+                build_model("lenet5", 3),
+                SGD2012(rates={"fc5/kernel": 10.0, "fc5/bias": 10.0}),
+            )
         freeze(model, ["fc4"])
         loop.train(
             CPU,
