@@ -1,0 +1,117 @@
+"""What a network makes of pictures, drawn: answers, neighbours, confusions."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alexnet_tf.classifiers import TOP
+from alexnet_tf.errors import UserError
+from alexnet_tf.figures.seen import Seen
+
+# As many as the paper's Figure 4 shows.
+_ANSWERED, _QUERIES, _NEAREST = 8, 5, 6
+_COUNTED = 30  # classes up to which a table of confusions shows its numbers
+
+
+def draw_predictions(seen: Seen) -> Figure:
+    """Pictures, and bars of their five most probable classes."""
+    numbers = seen.some(_ANSWERED)
+    probabilities = seen.probabilities(numbers)
+    columns, rows = min(4, len(numbers)), -(-len(numbers) // 4)
+    figure = Figure(figsize=(2.6 * columns, 3.9 * rows), layout="constrained")
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.4, 1.3] * rows)
+    for axis in axes.flat:
+        axis.axis("off")
+    for place, (number, of_picture) in enumerate(zip(numbers, probabilities)):
+        row, column = divmod(place, columns)
+        picture, bars = axes[2 * row : 2 * row + 2, column]
+        _show(picture, seen.image(number), seen.name(number))
+        best = np.argsort(-of_picture, kind="stable")[:TOP]
+        bars.barh(
+            range(len(best)),
+            of_picture[best],
+            color=[
+                "lightcoral" if label == seen.labels[number] else "lightsteelblue" for label in best
+            ],
+        )
+        for place_of_class, label in enumerate(best):
+            bars.text(
+                0.02, place_of_class, seen.network.class_names[label], va="center", fontsize=8
+            )
+        bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
+    return figure
+
+
+def draw_neighbours(seen: Seen) -> Figure:
+    """Pictures in the first column, and in their rows those whose features are nearest (Euclid).
+
+    Raises UserError for one picture alone.
+    """
+    if len(seen.files) < 2:
+        raise UserError("One picture has no neighbours; pass more.")
+    queries, nearest = seen.some(_QUERIES), min(_NEAREST, len(seen.files) - 1)
+    figure = Figure(figsize=(1.5 * (1 + nearest), 1.75 * len(queries)), layout="constrained")
+    axes = figure.subplots(len(queries), 1 + nearest, squeeze=False)
+    for row, query in zip(axes, queries):
+        distances = np.linalg.norm(seen.features - seen.features[query], axis=1)
+        distances[query] = -1.0  # a picture is its own nearest, even where another is the same
+        for axis, number in zip(row, np.argsort(distances, kind="stable")):
+            _show(axis, seen.image(number), seen.name(number))
+            for spine in axis.spines.values():
+                spine.set(visible=number == query, linewidth=3, color="tab:red")
+    figure.suptitle(
+        f"framed: a picture; beside it the nearest by {seen.layer} of"
+        f" {seen.network.settings.variant}",
+        fontsize=9,
+    )
+    return figure
+
+
+def draw_confusions(seen: Seen) -> Figure:
+    """Rows for what the pictures are, columns for what they are taken for, in shares of the row.
+
+    Raises UserError if no picture's folder is named after a class.
+    """
+    known, class_names = np.flatnonzero(seen.labels >= 0), seen.network.class_names
+    if not len(known):
+        raise UserError(
+            "No picture lies in a folder that is named after one of the network's classes"
+            f" ({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); pass folders"
+            " that do."
+        )
+    best = seen.probabilities(known).argmax(1)
+    counts = np.zeros([len(class_names)] * 2, int)
+    np.add.at(counts, (seen.labels[known], best), 1)
+    there = np.flatnonzero(counts.sum(0) + counts.sum(1))  # classes that occur
+    counts = counts[np.ix_(there, there)]
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(3 + 0.4 * len(there), 30)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if len(there) <= _COUNTED else max(2, 270 / len(there))
+    names = [class_names[label] for label in there]
+    axes.set_xticks(range(len(there)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(there)), names, fontsize=size)
+    axes.set(xlabel="taken for", ylabel="is")
+    for row, column in zip(*np.nonzero(counts)) if len(there) <= _COUNTED else ():
+        axes.text(
+            column,
+            row,
+            counts[row, column],
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if shares[row, column] > 0.5 else "black",
+        )
+    axes.set_title(
+        f"{seen.network.settings.variant}: {np.trace(counts)} of {len(known)} pictures right",
+        fontsize=10,
+    )
+    return figure
+
+
+def _show(axis, image, title):
+    axis.axis("on")
+    axis.set(xticks=[], yticks=[])
+    axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
+    axis.set_title(title if len(title) <= 24 else f"{title[:23]}…", fontsize=9)

@@ -1,0 +1,60 @@
+"""The curves of trainings: loss and error by epoch."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.training import metrics
+
+
+def draw_curves(model_dirs: Sequence[str | os.PathLike]) -> Figure:
+    """Loss and error of training and evaluation by epoch. Raises UserError for a directory without
+    a log, and for more than there are colours.
+    """
+    colours = matplotlib.colormaps["tab10"].colors
+    if len(model_dirs) > len(colours):
+        raise UserError(
+            f"model_dir= names {len(model_dirs)} trainings, and there are colours for"
+            f" {len(colours)}; draw fewer at a time."
+        )
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    loss, error = figure.subplots(1, 2)
+    for colour, model_dir in zip(colours, model_dirs):
+        rows = metrics.read_log(model_dir)
+        epochs = [row for row in rows if "loss" in row]
+        if not epochs:
+            raise UserError(f"model_dir={model_dir} has no log of an epoch; train there first.")
+        steps_per_epoch = epochs[0]["step"] / epochs[0]["epoch"]
+        fine = [row for row in rows if "loss" not in row] or epochs  # a head writes no others
+        label = f"{pathlib.Path(model_dir).name}, " if len(model_dirs) > 1 else ""
+        for axes, measure in (
+            (loss, lambda row, split: row[f"{split}loss"]),
+            (error, lambda row, split: 100 * (1 - row[f"{split}top_1"])),
+        ):
+            axes.plot(
+                [row["step"] / steps_per_epoch for row in fine],
+                [measure(row, "train_") for row in fine],
+                color=colour,
+                alpha=0.35,
+                linewidth=1,
+                label=f"{label}training",
+            )
+            axes.plot(
+                [row["epoch"] for row in epochs],
+                [measure(row, "") for row in epochs],
+                color=colour,
+                marker="o",
+                markersize=4,
+                label=f"{label}evaluation",
+            )
+    for axes, name in ((loss, "cross-entropy, nats"), (error, "top-1 error, %")):
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    error.legend()
+    return figure

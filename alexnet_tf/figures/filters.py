@@ -1,0 +1,42 @@
+"""What the first layer looks for."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.network.model import both_towers
+from alexnet_tf.networks import Network
+
+
+def kernels_of(network: Network) -> list[np.ndarray]:
+    """Those of conv1, by tower: float32 [height, width, channels, filters]."""
+    return [layer.kernel.numpy() for layer in network.model.layers if both_towers(layer) == "conv1"]
+
+
+def draw_filters(network: Network) -> Figure:
+    """The kernels of conv1, each stretched to the full range of colours.
+
+    Raises UserError for a network that has no such layer.
+    """
+    kernels = kernels_of(network)
+    if not kernels:
+        raise UserError(f"{network.path} has no layer conv1, whose kernels would be drawn.")
+    columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
+    figure = Figure(figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(sum(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for block, kernel in enumerate(kernels):
+        for index in range(kernel.shape[-1]):
+            weights = kernel[..., index]
+            low, high = weights.min(), weights.max()
+            axes[sum(rows[:block]) + index // columns, index % columns].imshow(
+                np.squeeze((weights - low) / max(high - low, 1e-12)),
+                cmap="gray",
+                interpolation="nearest",
+            )
+    towers = "; tower a above, tower b below" if len(kernels) == 2 else ""
+    figure.suptitle(
+        f"conv1 of {network.settings.variant} after step {network.step}{towers}", fontsize=10
+    )
+    return figure

@@ -1,0 +1,108 @@
+"""What a network makes of pictures: their features, and its answers."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf import console, disk, preprocessing
+from alexnet_tf.data import folders, pictures
+from alexnet_tf.data.splits import Split
+from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
+from alexnet_tf.networks import Network
+from alexnet_tf.training import checkpoints, features, head
+
+
+class Seen:
+    """The pictures that are, or lie anywhere below, `paths`, as `network` sees them.
+
+    `features`: float32 [pictures, units], what the last layer before the projection puts out.
+    `labels`: int64 [pictures], the classes that the folders around them name, or -1. Raises
+    UserError if there are none, if one cannot be read, and for a .tflite file.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        paths: Sequence[str | os.PathLike],
+        note: Callable[[str], None] = console.note,
+        progress: Callable = console.progress,
+    ) -> None:
+        self._trunk = surgery.trunk(network.model)
+        split, self.files = folders.list_pictures(paths, network.class_names, note)
+        self.network, parts = network, []
+        trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
+        if trained_on:
+            note(
+                f"The network was trained on {trained_on} of these {split.examples} pictures: what"
+                " is right of them says little."
+            )
+        with progress(split.examples, "features") as bar:
+            for part in self._extract(split):
+                parts.append(part)
+                bar.update(len(part[0]))
+        self.features, self.labels = map(np.concatenate, zip(*parts))
+
+    def _extract(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        strategy = tf.distribute.get_strategy()
+        extract = features.extractor(strategy, self._trunk, self.network.preprocessing)
+        for outputs, labels, bad in extract(split):
+            if len(bad):
+                raise UserError(
+                    f"{split.describe_fault(bad[0])} cannot be read; replace it or take it out."
+                )
+            yield outputs, labels
+
+    @property
+    def layer(self) -> str:
+        """The one whose outputs are the features."""
+        return self._trunk.layers[-1].name
+
+    @functools.cached_property
+    def _projection(self) -> keras.Model:
+        return surgery.projection(self.network.model)
+
+    def probabilities(self, numbers: np.ndarray) -> np.ndarray:
+        """float32 [n, classes] of the pictures of these numbers."""
+        return tf.nn.softmax(head.logits(self._projection, self.features[numbers])).numpy()
+
+    def image(self, number: int) -> np.ndarray:
+        """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
+        content = tf.io.read_file(os.fsencode(self.files[number]))
+        return preprocessing.decode_central_crop(content, self.network.preprocessing).numpy()
+
+    def name(self, number: int) -> str:
+        """The picture's class, if it is known, or its file."""
+        label = self.labels[number]
+        return (
+            self.network.class_names[label]
+            if label >= 0
+            else pictures.shown(os.path.basename(self.files[number]))
+        )
+
+    def some(self, count: int) -> np.ndarray:
+        """Numbers of `count` pictures, or of all where there are fewer, spread evenly."""
+        return np.unique(np.linspace(0, len(self.files) - 1, count).round().astype(int))
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the features and what belongs to them to an .npz file.
+
+        Raises UserError if it cannot be written; what was there is then untouched.
+        """
+        try:
+            with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
+                np.savez(
+                    stream,
+                    features=self.features,
+                    files=np.array(self.files),
+                    labels=self.labels,
+                    layer=np.array(self.layer),
+                    class_names=np.array(self.network.class_names, str),
+                    weights_sha256=np.array(checkpoints.weights_digest(self.network.model)),
+                )
+        except OSError as error:
+            raise UserError(f"features={path} cannot be written ({error.strerror}).") from None
