@@ -10,11 +10,9 @@ From Python, with callbacks of Keras:
 import collections
 import dataclasses
 import functools
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -138,43 +136,26 @@ def train(
         if not devices.is_chief(strategy):
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
-        return _train(run, callbacks, crop, progress)
+        return _train(run, plan, callbacks, crop, progress)
 
 
-def _train(run, callbacks, crop, progress):
-    plan = run.plan
+def _train(run, plan, callbacks, crop, progress):
     if run.is_over:
-        run.note(
-            f"{run.model_dir} is trained already: step {run.first_step}, asked for {run.last_step}"
-        )
+        run.tell_that_it_is_over()
         return run.figures()
     if run.first_step:
         run.tell_where_it_goes_on()
     run.prepare(callbacks)
-    batches = pipeline.resilient_training(
-        run.strategy,
-        run.dataset.train,
-        functools.partial(
-            pipeline.training_batches,
-            run.dataset.train,
-            run.pixels,
-            plan.batch_size,
-            plan.seed,
-            services=plan.data_service,
-            crop=crop,
-        ),
-        run.first_step,
-        guarded=bool(run.state.bad_pictures),
-    )
+    batches = run.batches(crop)
     run.callbacks.on_train_begin()
     with (
-        stopping.StopSignal(run.strategy) as stop,
+        run.stop_signal() as stop,
         progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar,
     ):
         if run.state.to_evaluate:
             run.finish_epoch(stop)
             run.save()
-        while not run.is_over and not run.model.stop_training:
+        while not run.is_over and not run.is_stopped:
             run.begin_step()
             with run.waiting:
                 batch = next(batches)
@@ -185,7 +166,7 @@ def _train(run, callbacks, crop, progress):
                 bar.set_postfix_str(run.log_steps())
             if run.is_end_of_epoch:
                 run.finish_epoch(stop)
-            if run.is_end_of_epoch or signalled or due or run.model.stop_training:
+            if run.is_end_of_epoch or signalled or due or run.is_stopped:
                 run.save()
             if signalled:
                 run.leave(signalled)
@@ -211,48 +192,49 @@ class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
-@dataclasses.dataclass(eq=False)
 class _Run:
     """A training between its newest checkpoint and its end. Its methods are the stages of the loop.
 
     All workers go through the same stages at the same steps; the chief writes.
     """
 
-    strategy: tf.distribute.Strategy
-    model: keras.Model
-    optimizer: SGD2012
-    dataset: Dataset
-    pixels: Preprocessing
-    plan: Plan
-    model_dir: str | os.PathLike
-    note: Callable[[str], None]
-    objective: Objective
-
-    def __post_init__(self):
+    def __init__(
+        self, strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective
+    ):
         """Loads the newest checkpoint. Raises UserError if workers do not start alike."""
-        self._steps_per_epoch = self.plan.steps_per_epoch(self.dataset)
-        self.last_step = self.plan.last_step(self.dataset)
-        with self.strategy.scope():
-            self.optimizer.build(self.model.trainable_variables)
-        stored = checkpoints.restore(self.model_dir, self.model, self.optimizer, self.note)
+        self._strategy, self._model, self._optimizer = strategy, model, optimizer
+        self._dataset, self._pixels, self._plan = dataset, pixels, plan
+        self._model_dir, self._note, self._objective = model_dir, note, objective
+        self._steps_per_epoch, self.last_step = (
+            plan.steps_per_epoch(dataset),
+            plan.last_step(dataset),
+        )
+        with strategy.scope():
+            optimizer.build(model.trainable_variables)
+        stored = checkpoints.restore(model_dir, model, optimizer, note)
         self.state = TrainingState.from_json(stored) if stored else TrainingState()
-        fingerprint = self.dataset.fingerprint
-        if self.state.data not in (None, fingerprint):
+        if self.state.data not in (None, dataset.fingerprint):
             self.state.bad_pictures = []  # others have their numbers
-        self.state.data = fingerprint
+        self.state.data = dataset.fingerprint
         self.first_step = self.state.step
-        self._best = Best(self.plan.patience, self.state.best)
+        self._best = Best(plan.patience, self.state.best)
         devices.check_agreement(
-            self.strategy, first_step=self.first_step, plan=self.plan, data=fingerprint
+            strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint
+        )
+
+    def tell_that_it_is_over(self):
+        self._note(
+            f"{self._model_dir} is trained already: step {self.first_step}, asked for"
+            f" {self.last_step}"
         )
 
     def tell_where_it_goes_on(self):
         """Tells it, and how another length of the run changes the schedule."""
-        step, state, plan = self.state.step, self.state, self.plan
-        self.note(f"{self.model_dir}: going on from step {step} of {self.last_step}")
+        step, state, plan = self.state.step, self.state, self._plan
+        self._note(f"{self._model_dir}: going on from step {step} of {self.last_step}")
         if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
             rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
-            self.note(
+            self._note(
                 f"the {plan.schedule} schedule now ends after step {self.last_step}, not"
                 f" {state.last_step}: the learning rate goes on at {rate:.3g}, and would have been"
                 f" {before:.3g}"
@@ -260,48 +242,73 @@ class _Run:
 
     def prepare(self, callbacks):
         """Makes what a run needs that is not over yet."""
-        plan, state = self.plan, self.state
+        plan, state = self._plan, self.state
         self._train_step = _make_step(
-            self.strategy,
-            self.model,
-            self.optimizer,
-            self.pixels,
+            self._strategy,
+            self._model,
+            self._optimizer,
+            self._pixels,
             plan,
             state.xla,
-            self.note,
-            self.objective,
-            self.dataset.class_names,
+            self._note,
+            self._objective,
+            self._dataset.class_names,
         )
         self._means = RunningMeans(plan.batch_size, state.sums)
         self._conv1 = [
             variable
-            for layer in self.model.layers
+            for layer in self._model.layers
             if both_towers(layer) == "conv1"
             for variable in layer.trainable_variables
         ]
         self._slowed_by = None
         self._plateau = Plateau()
         self._plateau.restore(state.plateau)
-        self._is_plain = self.objective.is_plain
-        self._stall = Stall(self.dataset.class_names, plan)
+        self._is_plain = self._objective.is_plain
+        self._stall = Stall(self._dataset.class_names, plan)
         self._bad_pictures = BadPictures(
-            self.dataset,
+            self._dataset,
             plan.max_bad_pictures,
             state.bad_pictures,
-            self.note,
-            functools.partial(devices.union_over_workers, self.strategy),
+            self._note,
+            functools.partial(devices.union_over_workers, self._strategy),
         )
         self._log = (
-            Log(self.model_dir, self.first_step) if devices.is_chief(self.strategy) else NoLog()
+            Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
         )
-        self.callbacks = _callback_list(callbacks, self.model, self.optimizer)
+        self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
         if state.scheduled:
-            self.optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
+            self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
         # for pictures; for evaluation and saving
         self.waiting, self._paused = _Stopwatch(), _Stopwatch()
         self._began = self._saved = time.monotonic()
         # seconds of training and of waiting, steps, when last logged
         self._logged = (0.0, 0.0, self.first_step)
+
+    def batches(self, crop):
+        """Those of the steps that are left, distributed."""
+        split, plan = self._dataset.train, self._plan
+        make_batches = functools.partial(
+            pipeline.training_batches,
+            split,
+            self._pixels,
+            plan.batch_size,
+            plan.seed,
+            services=plan.data_service,
+            crop=crop,
+        )
+        guarded = bool(self.state.bad_pictures)
+        return pipeline.resilient_training(
+            self._strategy, split, make_batches, self.first_step, guarded
+        )
+
+    def stop_signal(self):
+        return stopping.StopSignal(self._strategy)
+
+    @property
+    def is_stopped(self):
+        """By a callback."""
+        return self._model.stop_training
 
     @property
     def is_over(self):
@@ -330,14 +337,14 @@ class _Run:
         step, state = self.state.step, self.state
         epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
         rates = [
-            self.plan.rate(step, self.last_step, self._plateau.drops),
-            conv1_factor(self.plan.schedule, self._progress_of_run()),
+            self._plan.rate(step, self.last_step, self._plateau.drops),
+            conv1_factor(self._plan.schedule, self._progress_of_run()),
         ]
         if rates[1] != self._slowed_by:
-            self.optimizer.slow(self._conv1, rates[1])
+            self._optimizer.slow(self._conv1, rates[1])
             self._slowed_by = rates[1]
         if rates != state.scheduled:  # else a callback's rate would be overwritten at once
-            self.optimizer.learning_rate.assign(rates[0])
+            self._optimizer.learning_rate.assign(rates[0])
             state.scheduled = rates
         if step_of_epoch == 0 or step == self.first_step:
             self.callbacks.on_epoch_begin(epoch)
@@ -345,16 +352,16 @@ class _Run:
 
     def train_on(self, batch):
         """Makes the step. Nothing is read from the device, unless a callback wants it."""
-        noise = self.plan.colour_noise * colour_noise_factor(
-            self.plan.schedule, self._progress_of_run()
+        noise = self._plan.colour_noise * colour_noise_factor(
+            self._plan.schedule, self._progress_of_run()
         )
         sums = self._train_step(batch, self.state.step, noise)
         self._means.add(sums)
-        self._bad_pictures.add(self.strategy.experimental_local_results(batch["bad"]))
+        self._bad_pictures.add(self._strategy.experimental_local_results(batch["bad"]))
         if self.callbacks.callbacks:
             self.callbacks.on_train_batch_end(
                 self.state.step % self._steps_per_epoch,
-                _logs(float(value) / self.plan.batch_size for value in sums),
+                _logs(float(value) / self._plan.batch_size for value in sums),
             )
         self.state.step += 1
 
@@ -366,10 +373,10 @@ class _Run:
         _stop_if_not_finite(
             self._means.fold(),
             self.state.step,
-            self.model,
-            self.pixels,
-            self.dataset,
-            self.plan,
+            self._model,
+            self._pixels,
+            self._dataset,
+            self._plan,
         )
         self._bad_pictures.check()
 
@@ -378,7 +385,7 @@ class _Run:
         self._read_steps()
         (loss, top_1), rate = (
             self._means.take_recent(),
-            float(self.optimizer.learning_rate.numpy()),
+            float(self._optimizer.learning_rate.numpy()),
         )
         now = (self._training_seconds(), self.waiting.seconds, self.state.step)
         seconds, waited, steps_done = (new - old for new, old in zip(now, self._logged))
@@ -391,13 +398,13 @@ class _Run:
                 "train_loss": loss,
                 "train_top_1": top_1,
                 "learning_rate": rate,
-                "images_per_s": steps_done * self.plan.batch_size / seconds,
+                "images_per_s": steps_done * self._plan.batch_size / seconds,
                 "input_wait": waited / seconds,
                 "bad_pictures": len(self._bad_pictures),
             }
         )
         return (
-            f"epoch {epoch}/{self.plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
+            f"epoch {epoch}/{self._plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
             f" {rate:.2g}, input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}"
         )
 
@@ -405,7 +412,7 @@ class _Run:
         """Evaluates, and tells whoever wants to know. A signal leaves before the evaluation is
         over: it comes first when the training goes on.
         """
-        state, plan = self.state, self.plan
+        state, plan = self.state, self._plan
         if self.state.step > self.first_step:
             pictures = (state.step - self.first_step) * plan.batch_size
             state.train_images_per_s = pictures / self._training_seconds()
@@ -418,10 +425,10 @@ class _Run:
         with self._paused:
             try:
                 evaluated = evaluation.evaluate_split(
-                    self.strategy,
-                    self.model,
-                    self.pixels,
-                    self.dataset.evaluation,
+                    self._strategy,
+                    self._model,
+                    self._pixels,
+                    self._dataset.evaluation,
                     plan.batch_size,
                     leave_if_asked,
                 )
@@ -432,14 +439,14 @@ class _Run:
             self._take_evaluation(evaluated)
 
     def _take_evaluation(self, evaluated):
-        state, plan = self.state, self.plan
+        state, plan = self.state, self._plan
         epoch, is_last = state.step // self._steps_per_epoch, state.step == self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
         if advice := self._stall.check(
             train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last
         ):
-            self.note(advice)
+            self._note(advice)
         self._plateau.after_epoch(1 - evaluated["top_1"])
         self._best.after_epoch(state.step, evaluated)
         self._log.write(
@@ -448,21 +455,21 @@ class _Run:
                 "epoch": epoch,
                 "train_loss": train_loss,
                 "train_top_1": train_top_1,
-                "learning_rate": float(self.optimizer.learning_rate.numpy()),
+                "learning_rate": float(self._optimizer.learning_rate.numpy()),
                 **measured,
             }
         )
-        self.note(
+        self._note(
             f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
             f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
         )
         state.figures = evaluated | {
-            "evaluated_on": self.dataset.evaluation.name,
+            "evaluated_on": self._dataset.evaluation.name,
             "step": state.step,
             "train_images_per_s": state.train_images_per_s,
         }
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
-            state.figures |= _load_best(self.model_dir, self.model, self._best, self.note)
+            state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
         self.callbacks.on_epoch_end(
             epoch - 1,
             _logs((train_loss, train_top_1))
@@ -480,22 +487,22 @@ class _Run:
                 self._best.state(),
             )
             state.learning_rate, state.xla = (
-                float(self.optimizer.learning_rate.numpy()),
+                float(self._optimizer.learning_rate.numpy()),
                 self._train_step.xla,
             )
             state.bad_pictures, state.last_step = self._bad_pictures.numbers(), self.last_step
-            if devices.is_chief(self.strategy):
+            if devices.is_chief(self._strategy):
                 checkpoints.save(
-                    self.model_dir,
-                    self.model,
-                    self.optimizer,
+                    self._model_dir,
+                    self._model,
+                    self._optimizer,
                     state.to_json(),
-                    keep=self._best.step if self.plan.patience else None,
+                    keep=self._best.step if self._plan.patience else None,
                 )
         self._saved = time.monotonic()
 
     def leave(self, signalled):
-        self.note(
+        self._note(
             f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again"
             " to go on from there"
         )
@@ -503,21 +510,21 @@ class _Run:
 
     def tell_why_it_ended(self):
         if self._best.is_over:
-            self.note(
-                f"stopped after step {self.state.step}: {self.plan.patience} epochs without a"
+            self._note(
+                f"stopped after step {self.state.step}: {self._plan.patience} epochs without a"
                 f" lower error than that of step {self._best.step}"
             )
-        elif self.model.stop_training:
-            self.note(f"stopped by a callback after step {self.state.step}")
+        elif self.is_stopped:
+            self._note(f"stopped by a callback after step {self.state.step}")
 
     def figures(self):
         """Of the last evaluation; there is one now where there was none."""
         return self.state.figures or evaluation.evaluate_split(
-            self.strategy,
-            self.model,
-            self.pixels,
-            self.dataset.evaluation,
-            self.plan.batch_size,
+            self._strategy,
+            self._model,
+            self._pixels,
+            self._dataset.evaluation,
+            self._plan.batch_size,
         )
 
 

@@ -21,7 +21,7 @@ from alexnet_tf.commands.benchmarks.timing import (
 )
 from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.network.layers import LocalResponseNormalization
-from alexnet_tf.network.model import VARIANTS, build_model, multiply_adds
+from alexnet_tf.network.model import VARIANTS, build_model, training_work
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import devices, steps
 from alexnet_tf.training.optimizer import SGD2012
@@ -97,7 +97,7 @@ def figures():
     )
     figures["matrix product"] = f"{operations / 1e9:.0f} GFLOP/s in {_PRECISION.value}"
     for kind in seconds.keys() & {first, "step without LRN"}:
-        share = _step_operations(models[kind]) * _BATCH_SIZE.value / seconds[kind] / operations
+        share = 2 * training_work(models[kind]) * _BATCH_SIZE.value / seconds[kind] / operations
         figures[f"{kind}, share of the matrix product's rate"] = f"{share:.3f}"
     if _TORCH_PYTHON.value:
         figures |= _torch(_BATCH_SIZE.value / seconds[first])
@@ -169,16 +169,6 @@ def _matrix_product(side=4096):
     a = tf.cast(tf.random.normal([side, side]), dtype)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
     return 2 * side**3, lambda number: [product()]
-
-
-def _step_operations(model):
-    """Floating-point operations of a training step for one picture: forward, and backward twice
-    that, but for the gradient by the pictures, which nobody asks for. A multiply-add is two.
-    """
-    layers = [layer for layer in model.layers if multiply_adds(layer)]
-    return sum(
-        2 * multiply_adds(layer) * (2 if layer.name.startswith("conv1") else 3) for layer in layers
-    )
 
 
 def _torch(our_rate):
