@@ -13,20 +13,20 @@ import typing
 
 # The name of each command, which is that of its module but for the hyphen, and what it does.
 COMMANDS = {
-    "train": "trains a network; started again, goes on where it stopped",
-    "finetune": "puts a fresh projection on a trained network, for new classes",
-    "evaluate": "top-1 and top-5 error of one model or of an ensemble",
+    "train": "trains a network; run again, it continues where it stopped",
+    "finetune": "fits a trained network to new classes",
+    "evaluate": "measures errors and confusions of one model or of an ensemble",
     "export": "writes a SavedModel that serves without this package",
     "convert": "writes a .tflite file from a SavedModel",
-    "classify": "the most probable classes of pictures",
-    "serve": "a server with TensorFlow Serving's interfaces",
-    "serve-page": "the page that classifies pictures in a browser",
-    "import-weights": "pretrained weights of Caffe, PyTorch and others to one file of ours",
+    "classify": "prints the most probable classes of pictures",
+    "serve": "serves an export over TensorFlow Serving's interfaces",
+    "serve-page": "serves the page that classifies pictures in a browser",
+    "import-weights": "turns pretrained weights of Caffe, PyTorch and others into a file of ours",
     "prepare": "stores a data set once at 256 x 256, or checks every picture",
-    "describe": "layer tables and block pictures of the variants",
-    "visualize": "training curves, filters, predictions, neighbours, confusions",
+    "describe": "prints layer tables and draws block diagrams of the variants",
+    "visualize": "draws training curves, filters, predictions, neighbours, confusions",
     "data-service": "prepares pictures for trainings on other machines",
-    "benchmark": "speed of training, input, inference and serving",
+    "benchmark": "times training, input, inference and serving",
 }
 
 

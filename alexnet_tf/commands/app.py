@@ -111,7 +111,7 @@ def define_model_dir(flag_values):
     return flags.DEFINE_string(
         "model_dir",
         "models/alexnet",
-        "Where settings, checkpoints and log of a model lie.",
+        "Where settings, checkpoints and log of a model are kept.",
         flag_values=flag_values,
     )
 
@@ -225,7 +225,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         patience=flags.DEFINE_integer(
             "patience",
             patience,
-            "Stops after so many epochs without a lower evaluation error, and keeps the best "
+            "Stops after this many epochs without a lower evaluation error, and keeps the best "
             "weights; 0: never stops early, and keeps the last.",
             lower_bound=0,
             flag_values=fv,
@@ -233,14 +233,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         checkpoint_seconds=flags.DEFINE_integer(
             "checkpoint_seconds",
             600,
-            "A checkpoint is written at the end of each epoch, and after so many seconds.",
+            "A checkpoint is written at the end of each epoch, and every so many seconds.",
             lower_bound=1,
             flag_values=fv,
         ),
         max_bad_pictures=flags.DEFINE_integer(
             "max_bad_pictures",
             10,
-            "So many pictures that cannot be read are named and passed over; one more stops the "
+            "How many pictures that cannot be read are named and passed over; one more stops the "
             "run.",
             lower_bound=0,
             flag_values=fv,

@@ -5,7 +5,8 @@ and its worker in one process.
     alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...  # the same pictures
 
 It reads the files that the training names, so the data lies at the same path on all machines.
-Whoever reaches the port can have files read: for trusted networks only. Ctrl-C or SIGTERM ends it.
+Anyone who reaches the port can have files read: for trusted networks only. Ctrl-C or SIGTERM ends
+it.
 """
 
 import signal

@@ -6,8 +6,8 @@ once.
     alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite  # what is deployed
 
 The test split is judged, else the validation split, else all pictures that no model was trained on:
-each model carries a record of those that it was trained on, and it is told where it meets them
-again.
+each model carries a record of those that it was trained on, and a line says if some of them are
+judged.
 
 The error of 2012 came from ten views: four corners and the centre, each with its mirror image.
 Probabilities are averaged, first over the views and then over the models. With five classes or
@@ -133,10 +133,7 @@ def _tell_seen(split, model):
         )
     if not count:
         return None
-    return (
-        f"{model.name} was trained on {count} of these {split.examples} pictures: what is right of "
-        "them says little."
-    )
+    return evaluation.tell_seen(model.name, count, f"these {split.examples} pictures")
 
 
 def _report(models, weights, dataset, answers, figures):

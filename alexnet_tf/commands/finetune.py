@@ -126,7 +126,7 @@ def main():
     if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
         raise UserError(
             f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop"
-            " anew in each epoch."
+            " again in each epoch."
         )
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
@@ -278,10 +278,8 @@ def _tell(dataset, batch_size, known):
     bad_pictures.tell_of_opening(dataset, _TRAINING.max_bad_pictures.value, console.note)
     for split in dataset.evaluations() if known else ():
         if count := known.has_seen(split.identities).sum():
-            console.note(
-                f"{_PRETRAINED.value} was trained on {count} of the {split.examples} pictures of"
-                f" {split.name}: what is right of them says little."
-            )
+            of = f"the {split.examples} pictures of {split.name}"
+            console.note(evaluation.tell_seen(_PRETRAINED.value, count, of))
     for line in (
         splits.describe_balance(dataset.class_names, dataset.class_counts)
         if dataset.class_counts
@@ -431,13 +429,13 @@ def _print_confusions(answers, class_names):
 
 
 def _print_savings(cost, scratch_work, epochs):
-    """Prints this run's cost beside that of training all layers from nothing, as long; returns the
+    """Prints this run's cost beside that of training all layers from scratch, as long; returns the
     figures.
     """
     seconds, work = cost
     scratch_seconds = seconds * scratch_work / work
     print(
-        f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from nothing':>40}{'saved':>9}"
+        f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from scratch':>40}{'saved':>9}"
     )
     for name, own, scratch in (
         ("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9),
@@ -450,6 +448,6 @@ def _print_savings(cost, scratch_work, epochs):
     return {
         "seconds": seconds,
         "multiply_adds": work,
-        "multiply_adds_from_nothing": scratch_work,
-        "seconds_from_nothing": scratch_seconds,
+        "multiply_adds_from_scratch": scratch_work,
+        "seconds_from_scratch": scratch_seconds,
     }

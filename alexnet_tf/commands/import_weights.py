@@ -11,7 +11,7 @@ holds the weights by variable path, the variant, the class names, and what the n
 its pixels.
 
 All of a file is taken, or it is refused: layers beside those of the network, or described otherwise
-than ours. What a file does not say, flags do; what is assumed without them is told.
+than ours. Flags say what a file does not, and a line says what is assumed without them.
 """
 
 import dataclasses
@@ -188,7 +188,7 @@ def _from_file(source, stated):
         settings = checkpoints.read_settings(source.absolute().parent.parent.parent)
         if settings is None:
             raise UserError(
-                f"{source} lies in no model directory, which would tell of its pixels; pass the"
+                f"{source} is not in a model directory, which would describe its pixels; pass the"
                 " model directory."
             )
         if _LABELS.value:

@@ -5,9 +5,9 @@ itself serves it.
     alexnet serve --saved_model=saved_models/alexnet --emit_config=serving  # for Docker
 
 The newest version below the folder is served; a newer one takes its place as soon as it is there
-and has answered its warm-up requests. No request is lost. SIGTERM and Ctrl-C: it stops being ready
-and takes no new connections; clients that are connected are answered and told to leave; then it
-ends with status 143 or 130. A second one ends it at once.
+and has answered its warm-up requests. No request is lost. On SIGTERM or Ctrl-C it stops being ready
+and refuses new connections; connected clients are answered and told to leave; then it ends with
+status 143 or 130. A second signal ends it at once.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _SAVED_MODEL = flags.DEFINE_string(
 _EMIT_CONFIG = flags.DEFINE_string(
     "emit_config",
     None,
-    "Writes TensorFlow Serving's files into this folder, and serves nothing.",
+    "Writes TensorFlow Serving's files into this folder instead of serving.",
     flag_values=FLAGS,
 )
 _MODEL_NAME = flags.DEFINE_string(
@@ -88,8 +88,8 @@ async def serve(server):
         grpc_server, port = await grpc_api.start(server, _HOST.value, _PORT.value)
     except OSError as error:
         raise UserError(
-            f"--host={_HOST.value} --port={_PORT.value} --rest_api_port={_REST_API_PORT.value}: one"
-            f" of them cannot be listened on ({error.strerror or error}); pass others."
+            f"--host={_HOST.value} --port={_PORT.value} --rest_api_port={_REST_API_PORT.value}: the"
+            f" server cannot listen on one of them ({error.strerror or error}); pass others."
         ) from None
     rest = rest_api.rest_server(server)
     rest_served = asyncio.ensure_future(rest.serve(sockets=[socket]))
@@ -118,8 +118,8 @@ def main():
         raise UserError(f"{_MISSING} is not installed; pip install 'alexnet-tf[serving]'")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", _MODEL_NAME.value):
         raise UserError(
-            f"--model_name={_MODEL_NAME.value}: it stands in paths and configuration; use letters,"
-            " digits, - and _."
+            f"--model_name={_MODEL_NAME.value}: it becomes part of paths and configuration; use"
+            " letters, digits, - and _."
         )
     if _EMIT_CONFIG.value:
         for path in tf_serving.write(

@@ -32,14 +32,14 @@ _MODEL = flags.DEFINE_string(
 _NODE_MODULES = flags.DEFINE_string(
     "node_modules",
     None,
-    "The folder node_modules in which npm has put the LiteRT web runtime; "
+    "The folder node_modules into which npm has installed the LiteRT web runtime; "
     "default: the one beside the page.",
     flag_values=FLAGS,
 )
 _PORT = flags.DEFINE_integer(
     "port",
     8000,
-    "Of this machine, to serve on; 0: any that is free.",
+    "The port to serve on; 0: any that is free.",
     lower_bound=0,
     upper_bound=65535,
     flag_values=FLAGS,
@@ -106,7 +106,7 @@ class Server(http.server.ThreadingHTTPServer):
             )
         except OSError as error:
             raise UserError(
-                f"--port={port} cannot be listened on ({error.strerror}); pass another, or 0 for"
+                f"--port={port} is not free to listen on ({error.strerror}); pass another, or 0 for"
                 " any that is free."
             ) from None
 

@@ -195,7 +195,7 @@ def _open(model_dir, batch_size, chief):
     stored = checkpoints.read_settings(model_dir)
     if stored and "pretrained_sha256" in stored:
         raise UserError(
-            f"--model_dir={model_dir} holds a fine-tuned model; go on with alexnet finetune, or"
+            f"--model_dir={model_dir} holds a fine-tuned model; continue with alexnet finetune, or"
             " pass another --model_dir."
         )
     identity = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from alexnet_tf import console
 from alexnet_tf.data import imagenet, pictures, record
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_of
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, USUAL, plain, role_of
 from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
@@ -582,8 +582,7 @@ def _also_trained_on(train, part):
         return []
     return [
         f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, "
-        "first "
-        f"{pictures.shown(part.files[both[0]])}: what is right of them says little."
+        f"first {pictures.shown(part.files[both[0]])}: {SAYS_LITTLE}."
     ]
 
 

@@ -37,4 +37,5 @@ class SplitNames:
     test: str | None = None
 
 
+SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on
 USUAL = SplitNames()

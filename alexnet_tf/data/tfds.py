@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from alexnet_tf import disk
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, plain, role_of
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, plain, role_of
 from alexnet_tf.data.record import identity
 from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
@@ -155,7 +155,7 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
         if both:
             notes.append(
                 f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too:"
-                " what is right of them says little."
+                f" {SAYS_LITTLE}."
             )
     notes += _missing(builder, roles.values())
     return Dataset(

@@ -14,7 +14,7 @@ from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.networks import Network
-from alexnet_tf.training import checkpoints, features, head
+from alexnet_tf.training import checkpoints, evaluation, features, head
 
 
 class Seen:
@@ -37,10 +37,8 @@ class Seen:
         self.network, parts = network, []
         trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
         if trained_on:
-            note(
-                f"The network was trained on {trained_on} of these {split.examples} pictures: what"
-                " is right of them says little."
-            )
+            these = f"these {split.examples} pictures"
+            note(evaluation.tell_seen("The network", trained_on, these))
         with progress(split.examples, "features") as bar:
             for part in self._extract(split):
                 parts.append(part)

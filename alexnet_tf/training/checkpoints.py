@@ -184,8 +184,8 @@ def _load_weights_file(path):
     arrays = dict(formats.parse(formats.read_content(path), path).arrays)
     if _SETTINGS not in arrays:
         raise UserError(
-            f"{path} is no weights file of this project, which holds the settings of "
-            "its network too; alexnet import-weights makes one of it."
+            f"{path} is not a weights file of this project, which would hold the settings of "
+            "its network too; alexnet import-weights makes one from it."
         )
     try:
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
@@ -194,7 +194,7 @@ def _load_weights_file(path):
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path} is no weights file that alexnet import-weights wrote ({reason})."
+            f"{path} is not a weights file that alexnet import-weights wrote ({reason})."
         ) from None
 
 
@@ -268,7 +268,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
     if checkpoints or step is not None:
         raise UserError(
             f"{model_dir}: none of its {len(checkpoints)} checkpoints can be read; restore one from"
-            " a copy, or pass another model_dir to start from nothing."
+            " a copy, or pass another model_dir to start from scratch."
         )
     return None
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from alexnet_tf import console, preprocessing
 from alexnet_tf.classifiers import TOP, Answers, Classifier
 from alexnet_tf.data import pipeline
+from alexnet_tf.data.names import SAYS_LITTLE
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices
 
@@ -44,6 +45,11 @@ def check_classes(classifiers, of):
 
 def _listed(class_names):
     return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
+
+
+def tell_seen(name: str, count: int, pictures: str) -> str:
+    """A line for a user: `name` was trained on `count` of `pictures`, such as "these pictures"."""
+    return f"{name} was trained on {count} of {pictures}: {SAYS_LITTLE}."
 
 
 def as_chosen(figures: dict) -> dict:

@@ -162,8 +162,8 @@ def _check_ours(folder):
         )
         if foreign:
             raise UserError(
-                f"{folder} is no folder of features ({foreign[0]}); pass a features_dir that is not"
-                " there yet, or one that a fine-tuning has written."
+                f"{folder} is not a folder of features ({foreign[0]}); pass a features_dir that is"
+                " not there yet, or one that a fine-tuning has written."
             )
 
 
@@ -206,7 +206,7 @@ def _write(path, split, units, views, extract, bar):
             elif bad != of_first_view:
                 other = split.name_of(min(bad ^ of_first_view))
                 raise UserError(
-                    f"{other} could be read at one time and not at another; make sure of the disk"
+                    f"{other} could be read at one time and not at another; check the disk"
                     " and start again."
                 )
         labels = np.concatenate(labels)

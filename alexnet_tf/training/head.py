@@ -153,7 +153,8 @@ def fit(head, found, log, progress, note):
     found_figures = answers(head, found).figures()
     if not math.isfinite(loss + found_figures["loss"]):
         raise UserError(
-            "The features of the frozen layers are not finite numbers; these weights are of no use."
+            "The features of the frozen layers are not finite numbers; these weights cannot be"
+            " used."
         )
     figures = found_figures | {"step": 1}
     right = sum(

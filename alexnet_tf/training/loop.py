@@ -231,13 +231,13 @@ class _Run:
     def tell_where_it_goes_on(self):
         """Tells it, and how another length of the run changes the schedule."""
         step, state, plan = self.state.step, self.state, self._plan
-        self._note(f"{self._model_dir}: going on from step {step} of {self.last_step}")
+        self._note(f"{self._model_dir}: continuing from step {step} of {self.last_step}")
         if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
             rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
             self._note(
                 f"the {plan.schedule} schedule now ends after step {self.last_step}, not"
-                f" {state.last_step}: the learning rate goes on at {rate:.3g}, and would have been"
-                f" {before:.3g}"
+                f" {state.last_step}: the learning rate continues at {rate:.3g}, and would have"
+                f" been {before:.3g}"
             )
 
     def prepare(self, callbacks):
@@ -503,8 +503,8 @@ class _Run:
 
     def leave(self, signalled):
         self._note(
-            f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again"
-            " to go on from there"
+            f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; run it"
+            " again to continue from there"
         )
         sys.exit(128 + signalled)
 

@@ -86,8 +86,8 @@ class Log:
                 stream.write(json.dumps(row) + "\n")
         except OSError as error:
             raise UserError(
-                f"{self._path} cannot be written ({error.strerror}); make room and start again: it"
-                " goes on from the last checkpoint."
+                f"{self._path} cannot be written ({error.strerror}); make room and run it again: it"
+                " continues from the last checkpoint."
             ) from None
         group = "epoch/" if "loss" in row else "step/"
         with self._writer.as_default():

@@ -213,8 +213,8 @@ def test_pictures_that_are_in_two_splits_are_told(picture_folder):
     dataset = datasets.open_dataset("folder", picture_folder)
     assert dataset.notes == (
         (
-            f"1 of the 10 pictures of test are in train too, first {picture_folder / name}: what is"
-            " right of them says little."
+            f"1 of the 10 pictures of test are in train too, first {picture_folder / name}:"
+            " right answers to those say little."
         ),
     )
     # They are no reason to refuse to go on.

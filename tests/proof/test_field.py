@@ -664,7 +664,7 @@ def _(desk):
     known[1].unlink()
     known[2].unlink()
     desk.train("plain", "model", "--epochs=3", "--max_bad_pictures=0")
-    assert "going on from step" in desk.notes
+    assert "continuing from step" in desk.notes
     return "goes on"
 
 

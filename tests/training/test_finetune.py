@@ -115,7 +115,7 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     forward = sum(map(multiply_adds, model.layers))
     assert figures["multiply_adds"] == 57 * forward + state["step"] * 6 * 2 * 84 * 3
     conv1 = 28 * 28 * 25 * 6  # needs no gradient of its input
-    assert figures["multiply_adds_from_nothing"] == 12 * 24 * (3 * forward - conv1)
+    assert figures["multiply_adds_from_scratch"] == 12 * 24 * (3 * forward - conv1)
 
 
 def test_other_commands_take_what_it_writes_and_train_leaves_it_alone(
@@ -314,7 +314,7 @@ def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
     (tmp_path / "precious/notes.md").write_text("two years")
     for folder in (tmp_path / "precious", tmp_path / "precious/notes.md"):
         with pytest.raises(
-            UserError, match=r"is no folder of features \(notes.md\); pass a features_dir"
+            UserError, match=r"is not a folder of features \(notes.md\); pass a features_dir"
         ):
             cached(folder, model, dataset, [])
     assert (tmp_path / "precious/notes.md").read_text() == "two years" and os.listdir(tmp_path) == [

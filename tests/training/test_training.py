@@ -169,7 +169,7 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_
     # a signal does not wait for an evaluation
     assert len(epochs(tmp_path / "stopped")) == (stop_after - 1) // 4
     resumed, resumed_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
-    assert any(f"going on from step {stop_after} of 12" in note for note in notes)
+    assert any(f"continuing from step {stop_after} of 12" in note for note in notes)
     assert not any("schedule now ends" in note for note in notes)
     assert resumed_figures["train_images_per_s"] > 0
     for one, two in zip(whole, resumed):
@@ -347,8 +347,8 @@ def test_another_length_of_the_run_changes_the_rate_and_says_so(
     run(picture_folder, tmp_path / "model", first)  # 4 steps
     _, _, notes = run(picture_folder, tmp_path / "model", longer)
     line = (
-        "the linear schedule now ends after step 8, not 4: the learning rate goes on at 0.001, and"
-        " would have been 0"
+        "the linear schedule now ends after step 8, not 4: the learning rate continues at 0.001,"
+        " and would have been 0"
     )
     assert (line in notes) == said
     rate = epochs(tmp_path / "model")[-1]["learning_rate"]

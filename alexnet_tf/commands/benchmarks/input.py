@@ -42,7 +42,7 @@ _JPEG_PYTHON = flags.DEFINE_string(
 _RECORDS = flags.DEFINE_list(
     "records",
     [],
-    "Times the input from that many records too, such as 1000,1000000: the pictures over and over.",
+    "Times the input from this many records too, such as 1000,1000000: the pictures over and over.",
     flag_values=FLAGS,
 )
 
@@ -115,7 +115,7 @@ def _write(split, folder, change, most=500):
     for number, record in enumerate(split.read(tf.constant(0, tf.int64)).take(most)):
         if not tf.io.is_jpeg(record["image"]):
             raise UserError(
-                f"{split.name_of(int(record['picture']))} is no JPEG; JPEGs are what is timed."
+                f"{split.name_of(int(record['picture']))} is not a JPEG; only JPEGs are timed."
             )
         names.append(str(folder / f"{number}.jpg"))
         pathlib.Path(names[-1]).write_bytes(change(record["image"].numpy()))

@@ -37,8 +37,7 @@ _SERVED_SECONDS = flags.DEFINE_float(
 _SERVED_REQUESTS = flags.DEFINE_integer(
     "served_requests",
     0,
-    "serving: so many requests more, over which the server's memory is watched; a small model"
-    " will do.",
+    "serving: watches the server's memory over this many further requests; a small model will do.",
     flag_values=FLAGS,
 )
 
