@@ -12,7 +12,7 @@ def provenance() -> dict:
     """Versions, machine and time, and the git commit if the package lies in its own checkout."""
     names = ("alexnet-tf", "tensorflow", "keras", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
-    commit = _commit(pathlib.Path(__file__).resolve().parent.parent)
+    commit = commit_of(pathlib.Path(__file__).resolve().parent.parent)
     return {
         "versions": versions,
         **({"commit": commit} if commit else {}),
@@ -22,7 +22,7 @@ def provenance() -> dict:
     }
 
 
-def _commit(folder: pathlib.Path) -> str | None:
+def commit_of(folder: pathlib.Path) -> str | None:
     """The git commit of `folder` if it is a checkout of this project, else None: an installed
     package may lie within a repository of its user, which says nothing about it.
     """

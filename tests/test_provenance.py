@@ -25,10 +25,10 @@ def write_checkout(folder, track=True):
 
 
 def test_a_commit_is_that_of_the_projects_checkout_or_absent(tmp_path, monkeypatch):
-    assert provenance._commit(tmp_path) is None
+    assert provenance.commit_of(tmp_path) is None
     checkout, user = tmp_path / "checkout", tmp_path / "user"
     write_checkout(checkout)
-    commit = provenance._commit(checkout)
+    commit = provenance.commit_of(checkout)
     head = (checkout / ".git/logs/HEAD").read_text().split()[1]
     assert commit and head.startswith(commit)
 
@@ -38,13 +38,13 @@ def test_a_commit_is_that_of_the_projects_checkout_or_absent(tmp_path, monkeypat
     environment = user / ".venv/lib/site-packages"
     write_checkout(environment, track=False)
     write_checkout(user, track=False)  # pip install --target=.
-    assert provenance._commit(environment) is provenance._commit(user) is None
+    assert provenance.commit_of(environment) is provenance.commit_of(user) is None
     git(user, "add", ".")  # somebody commits his environment
     git(user, "commit", "-m", "all")
-    assert provenance._commit(environment) is None
+    assert provenance.commit_of(environment) is None
 
     monkeypatch.setenv("GIT_DIR", str(user / ".git"))  # as hooks have it
-    assert provenance._commit(checkout) == commit
+    assert provenance.commit_of(checkout) == commit
 
 
 def test_provenance_without_a_commit_names_none(monkeypatch):

@@ -312,7 +312,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
         try:
             if len(argv) > 1 and not takes:
                 raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
-            _expand_paths(flag_values)
+            expand_paths(flag_values)
             if "json" in flag_values:
                 _check_json(flag_values["json"].value)
             with console.worded(lambda line: _with_dashes(line, flag_values)):
@@ -362,7 +362,7 @@ def _help(command, called, takes):
     return "\n".join(lines)
 
 
-def _expand_paths(flag_values):
+def expand_paths(flag_values):
     """Makes of ~ what it means, for a shell leaves it in --flag=~/folder."""
     for name in flag_values:
         if name in PATHS and flag_values[name].value:

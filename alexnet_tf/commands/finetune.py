@@ -134,7 +134,7 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
         network = _open_pretrained()
-    solver = _solver(network.model)
+    solver = solver_of(network.model)
     dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync, network.record, solver)
     with strategy.scope():
         model = surgery.with_fresh_projection(network.model, len(dataset.class_names))
@@ -216,7 +216,7 @@ def _open_pretrained():
     return networks.load(path)
 
 
-def _solver(model):
+def solver_of(model):
     """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
     of the other are given.
     """

@@ -58,14 +58,14 @@ def test_home_is_expanded_and_addresses_are_refused(command, name, monkeypatch):
     flags.mark_as_parsed()
     many = isinstance(flags[name].default, list) or "list" in flags[name].flag_type()
     flags[name].value = ["~/a b", "c"] if many else "~/a b"
-    app._expand_paths(flags)
+    app.expand_paths(flags)
     assert flags[name].value == (["/home/ada/a b", "c"] if many else "/home/ada/a b")
     for address in ("gs://bucket/x", "s3://b", "http://host/x", "file:///x", "gs:/bucket"):
         flags[name].value = ["a", address] if many else address
         with pytest.raises(
             UserError, match=f"{name}={address} is an address; pass a path of this machine"
         ):
-            app._expand_paths(flags)
+            app.expand_paths(flags)
 
 
 @pytest.mark.parametrize(

@@ -326,14 +326,17 @@ def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
     assert (tmp_path / "link").is_symlink() and len(os.listdir(tmp_path / "disk/features")) == 5
 
 
-def test_a_picture_that_can_be_read_in_one_view_alone_is_an_error(pictures, tmp_path):
-    split = datasets.open_dataset("folder", pictures).evaluation
+def test_a_picture_that_can_be_read_in_one_view_alone_is_an_error(pictures, tmp_path, monkeypatch):
+    def extract(split, view=0):
+        count = split.examples - view
+        yield np.zeros((count, 84), np.float32), np.zeros(count, np.int64), np.arange(view)
 
-    def extract(split, view):
-        yield np.zeros((9 - view, 2), np.float32), np.zeros(9 - view, np.int64), np.arange(view)
+    monkeypatch.setattr(features, "extractor", lambda *_: extract)
+    model, dataset = build_model("lenet5", 3), datasets.open_dataset("folder", pictures)
 
     with pytest.raises(UserError, match="could be read at one time and not at another"):
-        features._write(tmp_path / "test", split, 2, 2, extract, Bar(stop_after=0))
+        cached(tmp_path / "features", model, dataset, [], views=2)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("views", [1, 2])

@@ -265,11 +265,29 @@ def test_two_devices_stopped_and_started_again_are_the_whole_run(picture_folder,
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 
 
-def test_timing_xla_moves_no_statistics():
-    strategy = one_device()
+def test_timing_xla_moves_no_statistics(picture_folder, tmp_path):
+    class TimedError(Exception):
+        pass
+
+    def progress(*_):  # which is asked for when all is timed, and nothing trained
+        raise TimedError
+
+    strategy, notes = one_device(), []
     model, optimizer = build(strategy)
-    before = values(model)
-    loop._make_step(strategy, model, optimizer, PIXELS, plan(1, xla="auto"), None, print)
+    dataset, before = datasets.open_dataset("folder", picture_folder), values(model)
+    with pytest.raises(TimedError):
+        loop.train(
+            strategy,
+            model,
+            optimizer,
+            dataset,
+            PIXELS,
+            plan(1, xla="auto"),
+            tmp_path / "model",
+            progress=progress,
+            note=notes.append,
+        )
+    assert any(note.startswith("xla=auto: ") for note in notes)
     for name, value in values(model).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 

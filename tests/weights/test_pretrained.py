@@ -615,10 +615,10 @@ def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
     try:
         finetune.FLAGS(["finetune", *arguments])
         if solver in ("fit", "sgd"):
-            assert finetune._solver(model) == solver
+            assert finetune.solver_of(model) == solver
         else:
             with pytest.raises(UserError, match=solver):
-                finetune._solver(model)
+                finetune.solver_of(model)
     finally:
         for name in finetune.FLAGS:
             finetune.FLAGS[name].unparse()
