@@ -212,23 +212,26 @@ class _Exported(Network):
                 f"The weights of {self.path} are not those of its manifest ({error}); "
                 "export it again."
             ) from None
-        if not self.rate_is_known:
-            self._check_rate(model)
+        self._check_answers(model)
         return model
 
-    def _check_rate(self, model: keras.Model) -> None:
-        """Exports once did not say with which dropout rate outputs are multiplied."""
+    def _check_answers(self, model: keras.Model) -> None:
+        """Raises UserError for a `model` that answers otherwise than the graph: exports once did
+        not say with which dropout rate outputs are multiplied, and lenet5 had sigmoids.
+        """
         pixels = self.preprocessing
         shape = [1, pixels.image_size, pixels.image_size, pixels.channels]
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         own = evaluation.model_probabilities(model, pixels)(images)
         exported = np.asarray(self.classifier().probabilities(images), np.float64)
-        odds = np.log(np.maximum(exported, artifacts.LEAST_FLOAT))
-        if not np.abs(np.log(own) - odds).max() < _TELLS_RATE:
-            raise UserError(
-                f"{self.path} was exported without its dropout rate, which is not "
-                f"{self.settings.dropout_rate}; export the model again."
-            )
+        expected, found = (
+            np.log(np.maximum(one, artifacts.LEAST_FLOAT)) for one in (exported, own)
+        )
+        if not np.abs(found - expected).max() < _TELLS_RATE:
+            reason = f"by an earlier version, whose {self.settings.variant} was another network"
+            if not self.rate_is_known:
+                reason = f"without its dropout rate, which is not {self.settings.dropout_rate}"
+            raise UserError(f"{self.path} was exported {reason}; export the model again.")
 
 
 def _exported(version: pathlib.Path) -> Network:

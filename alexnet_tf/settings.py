@@ -95,6 +95,10 @@ class Settings:
         settings = cls(
             **known, others={key: item for key, item in value.items() if key not in read}
         )
+        if settings.variant == "lenet5" and "data_fingerprint" in value:
+            raise ValueError(
+                "it is a lenet5 of an earlier version, with sigmoids instead of tanh; train it anew"
+            )
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
             raise ValueError(

@@ -62,6 +62,7 @@ def test_tuples_and_lists_are_the_same_settings():
     [
         ({"variant": "vgg"}, "variant 'vgg' is unknown"),
         ({"variant": ["lenet5"]}, "variant is a list"),
+        ({"data_fingerprint": "1f"}, "a lenet5 of an earlier version, with sigmoids"),
         ({"dropout_rate": 1}, r"dropout_rate is 1, not in \[0, 1\)"),
         ({"dropout_rate": -0.1}, "not in"),
         ({"dropout_rate": float("nan")}, "dropout_rate is nan"),

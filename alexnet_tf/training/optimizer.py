@@ -1,5 +1,8 @@
 """The update rule of 2012 and the learning-rate schedules."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -22,19 +25,19 @@ class SGD2012(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.9,
-        decay=0.0005,
-        bias_rate=1.0,
-        rates=None,
-        name="sgd2012",
-        **kwargs,
-    ):
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        decay: float = 0.0005,
+        bias_rate: float = 1.0,
+        rates: Mapping[str, float] | None = None,
+        name: str = "sgd2012",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
         self.rates = dict(rates or {})
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         if strange := self.rates.keys() - {variable.path for variable in variables}:
@@ -51,7 +54,7 @@ class SGD2012(keras.optimizers.Optimizer):
         self.slowdown = self.add_variable((len(variables),), initializer="ones", name="slowdown")
         self._accept = True
 
-    def slow(self, variables, factor):
+    def slow(self, variables: Iterable[keras.Variable], factor: float) -> None:
         """From now on `variables` learn at `factor` times their rates, and all others at theirs.
 
         0 freezes: no decay, no coasting (src/layer.cu:582).
@@ -60,7 +63,9 @@ class SGD2012(keras.optimizers.Optimizer):
         count = len(self.velocities)
         self.slowdown.assign([factor if index in slowed else 1.0 for index in range(count)])
 
-    def apply_if(self, accept, gradients, variables):
+    def apply_if(
+        self, accept: tf.Tensor, gradients: Sequence, variables: Sequence[keras.Variable]
+    ) -> None:
         """`apply`, changing nothing where `accept`, a scalar bool, is false.
 
         Call it where the step is traced.
@@ -71,7 +76,9 @@ class SGD2012(keras.optimizers.Optimizer):
         finally:
             self._accept = True
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         index = self._get_variable_index(variable)
         velocity = self.velocities[index].value
         slowdown = tf.convert_to_tensor(self.slowdown.value)[index]
@@ -89,7 +96,7 @@ class SGD2012(keras.optimizers.Optimizer):
         velocity.assign(new_velocity)
         variable.assign(updated)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "momentum": self.momentum,
             "decay": self.decay,
@@ -115,7 +122,7 @@ _NOISE_2012 = 67  # from that epoch on there was no colour noise
 _CONV1_2012 = (67, 0.1), (72, 0.0)
 
 
-def learning_rate_factor(schedule, progress, drops=0):
+def learning_rate_factor(schedule: str, progress: float, drops: int = 0) -> float:
     """What the starting rate is multiplied by when the share `progress` (0..1) of the training is
     done.
 
@@ -130,7 +137,7 @@ def learning_rate_factor(schedule, progress, drops=0):
     return 1.0
 
 
-def conv1_factor(schedule, progress):
+def conv1_factor(schedule: str, progress: float) -> float:
     """What conv1's rate is multiplied by besides: the last phase of the 2012 run, for the schedule
     `steps`.
     """
@@ -142,7 +149,7 @@ def conv1_factor(schedule, progress):
     return past[-1] if past else 1.0
 
 
-def colour_noise_factor(schedule, progress):
+def colour_noise_factor(schedule: str, progress: float) -> float:
     """What the strength of the colour noise is multiplied by: the schedule `steps` ends it as the
     2012 run did.
     """
@@ -157,11 +164,11 @@ class Plateau:
     state is three numbers.
     """
 
-    def __init__(self, patience=5, most_drops=3):
+    def __init__(self, patience: int = 5, most_drops: int = 3) -> None:
         self.patience, self.most_drops = patience, most_drops
         self.lowest, self.epochs_since, self.drops = float("inf"), 0, 0
 
-    def after_epoch(self, error):
+    def after_epoch(self, error: float) -> None:
         if error < self.lowest:
             self.lowest, self.epochs_since = error, 0
             return
@@ -169,10 +176,10 @@ class Plateau:
         if self.epochs_since >= self.patience and self.drops < self.most_drops:
             self.drops, self.epochs_since = self.drops + 1, 0
 
-    def state(self):
+    def state(self) -> dict[str, float]:
         return {"lowest": self.lowest, "epochs_since": self.epochs_since, "drops": self.drops}
 
-    def restore(self, state):
+    def restore(self, state: Mapping[str, Any]) -> None:
         self.lowest, self.epochs_since, self.drops = (
             state["lowest"],
             state["epochs_since"],
