@@ -48,5 +48,5 @@ def test_a_commit_is_that_of_the_projects_checkout_or_absent(tmp_path, monkeypat
 
 
 def test_provenance_without_a_commit_names_none(monkeypatch):
-    monkeypatch.setattr(provenance, "_commit", lambda folder: None)
+    monkeypatch.setattr(provenance, "commit_of", lambda folder: None)
     assert "commit" not in provenance.provenance()
