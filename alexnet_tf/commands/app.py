@@ -288,8 +288,8 @@ def dataset_or(flag_values, trained_with):
     if used["dataset"] is None:
         raise UserError(
             "dataset= is missing: the network does not say which data set it was "
-            "trained on, or that was one of your own program; name the data set, and "
-            "data_dir= where it needs one."
+            "trained on, or your own program made that; name the data set, and data_dir= "
+            "if it needs one."
         )
     return (
         used["dataset"],

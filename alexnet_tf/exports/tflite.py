@@ -11,6 +11,7 @@ from alexnet_tf import console
 from alexnet_tf.data import pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
+from alexnet_tf.preprocessing import LESS_MEAN
 
 # The largest difference of a probability that is accepted; the integer forms are judged by their
 # top-1 answers.
@@ -25,8 +26,9 @@ LARGEST_DROP = 0.003  # of top-1 accuracy
 
 # What int8 files leave in float32. Normalisation: 8 bits hold no sum of squares well, and RSQRT and
 # SQRT of integers are slow. What comes before it: pixels less their mean do not fit into 8 bits,
-# and conv1 takes no longer in float32.
-_IN_FLOAT = re.compile(r"\b(sub|conv1|lrn\d|spatial_norm\d)")
+# and conv1 takes no longer in float32. Operators are known by the names of layers
+# (network/model.py) and of LESS_MEAN, which exports of before called sub.
+_IN_FLOAT = re.compile(rf"\b({LESS_MEAN}|sub|conv1|lrn\d|spatial_norm\d)")
 
 
 def convert(saved_model, quantization, calibration):
@@ -71,8 +73,8 @@ def convert(saved_model, quantization, calibration):
 
 
 def kept_in_float(name):
-    """Which of `_IN_FLOAT` the operator is part of whose output has this name; none for a later
-    convolution that took a ReLU in.
+    """Which of `_IN_FLOAT` the operator is part of whose output has this name, such as {"lrn1"};
+    none for a later convolution, which takes in the ReLU of the normalisation behind it.
     """
     return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
 

@@ -1,6 +1,7 @@
 """What a network makes of pictures, drawn: answers, neighbours, confusions."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_tf.classifiers import TOP
@@ -110,7 +111,7 @@ def draw_confusions(seen: Seen) -> Figure:
     return figure
 
 
-def _show(axis, image, title):
+def _show(axis: Axes, image: np.ndarray, title: str) -> None:
     axis.axis("on")
     axis.set(xticks=[], yticks=[])
     axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)

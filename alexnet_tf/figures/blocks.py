@@ -22,11 +22,11 @@ class Stage:
     multiply_adds: int = 0
 
     @property
-    def size(self):
+    def size(self) -> str:
         return ("2 x " if self.towers == 2 else "") + " x ".join(map(str, self.shape))
 
     @property
-    def megabytes(self):
+    def megabytes(self) -> float:
         return (self.parameters + max(1, self.towers) * math.prod(self.shape)) * 4 / 1e6
 
 
@@ -45,7 +45,7 @@ def stages(model: keras.Model) -> list[Stage]:
     return list(found.values())
 
 
-def _kind(layer):
+def _kind(layer: keras.layers.Layer) -> str | None:
     kinds = {
         "InputLayer": "input",
         "Conv2D": "conv",
@@ -58,7 +58,7 @@ def _kind(layer):
     return kinds.get(type(layer).__name__)
 
 
-def _detail(layer):
+def _detail(layer: keras.layers.Layer) -> str:
     kind = _kind(layer)
     if kind == "conv":
         side, stride = layer.kernel_size[0], layer.strides[0]
@@ -122,21 +122,29 @@ _INK, _PALE = "#1f2937", "#6b7280"
 class _Canvas:
     """Boxes, arrows and text, in units of `_SCALE` pixels."""
 
-    def __init__(self, width, height):
+    def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
         self._draw = ImageDraw.Draw(self.image)
 
-    def box(self, left, top, right, bottom, colour):
+    def box(self, left: float, top: float, right: float, bottom: float, colour: str) -> None:
         self._draw.rounded_rectangle(
             [v * _SCALE for v in (left, top, right, bottom)], 4 * _SCALE, colour, _INK, _SCALE
         )
 
-    def text(self, x, y, text, size=12, colour=_INK, anchor="mm"):
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        size: int = 12,
+        colour: str = _INK,
+        anchor: str = "mm",
+    ) -> None:
         self._draw.text(
             (x * _SCALE, y * _SCALE), text, colour, ImageFont.load_default(size * _SCALE), anchor
         )
 
-    def arrow(self, start, end):
+    def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         (x0, y0), (x1, y1) = ((x * _SCALE, y * _SCALE) for x, y in (start, end))
         self._draw.line([x0, y0, x1, y1], _PALE, _SCALE)
         angle, head = math.atan2(y1 - y0, x1 - x0), 5 * _SCALE
@@ -208,7 +216,7 @@ def draw_network(model: keras.Model) -> Image.Image:
     return canvas.image
 
 
-def _reads_both(model, name):
+def _reads_both(model: keras.Model, name: str) -> bool:
     """Whether layer `name` of a tower reads what both towers put out."""
     return (
         "Concatenate" in type(model.get_layer(f"{name}a").input._keras_history.operation).__name__

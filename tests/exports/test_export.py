@@ -220,7 +220,7 @@ def test_files_are_as_small_as_said_and_need_no_foreign_operator(
 
 def test_int8_takes_bytes_and_keeps_normalisation_in_float(converted):
     path, figures = converted["int8"]
-    assert figures["in float32"] == "conv1, lrn1, lrn2, sub"
+    assert figures["in float32"] == "conv1, less_mean, lrn1, lrn2"
     interpreter = Interpreter(str(path))
     (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert given["dtype"] == answer["dtype"] == np.uint8
