@@ -10,6 +10,8 @@ import numpy as np
 from alexnet_tf.preprocessing import Preprocessing
 
 TOP = 5  # classes in an answer
+# A server pads a batch to the next of these: each is a shape that an export is warmed up for.
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 @dataclasses.dataclass(frozen=True)

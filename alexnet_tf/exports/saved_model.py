@@ -43,15 +43,11 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import disk, preprocessing
-from alexnet_tf.classifiers import TOP
+from alexnet_tf.classifiers import BATCH_SIZES, TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.network import layers, surgery
-
-# A server pads a batch to the next of these: each size is a shape that it has been warmed up for.
-_BATCH_SIZES = [1, 2, 4, 8, 16, 32]
-
 
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 
@@ -144,7 +140,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
     """
     path = pathlib.Path(path).absolute()
     manifest = {
-        "serving": {"allowed_batch_sizes": _BATCH_SIZES, "signature": "serving_default"},
+        "serving": {"allowed_batch_sizes": list(BATCH_SIZES), "signature": "serving_default"},
         "features": surgery.trunk(model).layers[-1].name,
     } | manifest
     sizes = manifest["serving"]["allowed_batch_sizes"]

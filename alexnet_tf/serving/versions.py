@@ -24,11 +24,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import picture_headers, shapes
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving.batching import Batcher
 
-ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of an export whose manifest names none
 # of the largest size: on top of the batches that run, the longest that anybody waits
 MAX_ENQUEUED_BATCHES = 4
 # while one batch is in the matrix products, which use all cores, the other decodes its pictures, on
@@ -214,8 +214,8 @@ def allowed_batch_sizes(path):
     try:
         manifest = json.loads((pathlib.Path(path) / "assets.extra/manifest.json").read_text())
     except OSError:  # an export of another program
-        return list(ALLOWED_BATCH_SIZES)
-    return sorted(manifest.get("serving", {}).get("allowed_batch_sizes", ALLOWED_BATCH_SIZES))
+        return list(BATCH_SIZES)
+    return sorted(manifest.get("serving", {}).get("allowed_batch_sizes", BATCH_SIZES))
 
 
 class Model:
