@@ -15,7 +15,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike]) -> Figure:
     """Loss and error of training and evaluation by epoch. Raises UserError for a directory without
     a log, and for more than there are colours.
     """
-    colours = matplotlib.colormaps["tab10"].colors
+    colours = matplotlib.color_sequences["tab10"]
     if len(model_dirs) > len(colours):
         raise UserError(
             f"model_dir= names {len(model_dirs)} trainings, and there are colours for"
