@@ -177,7 +177,7 @@ def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
     assert (tmp_path / "p.png").exists()
 
 
-def test_the_training_of_a_head_has_a_curve_too(tmp_path):
+def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     rows = [
         {
             "epoch": epoch,
@@ -192,6 +192,11 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loss, _ = curves.draw_curves([tmp_path]).axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
+    with pytest.raises(UserError, match="names 11 trainings, and there are colours for 10"):
+        curves.draw_curves([tmp_path] * 11)
+    monkeypatch.chdir(tmp_path)
+    draw("--figure=curves", f"--model_dir={tmp_path}")
+    assert capsys.readouterr().out == "curves.png\n" and (tmp_path / "curves.png").exists()
 
 
 @pytest.mark.parametrize(
