@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from alexnet_tf.network.model import VARIANTS, build_model
     from alexnet_tf.networks import Network, load
-    from alexnet_tf.preprocessing import Preprocessing
+    from alexnet_tf.pixels import Preprocessing
     from alexnet_tf.training.optimizer import SGD2012
 
 __version__ = "0.1.0"
@@ -66,7 +66,7 @@ _HOMES = {
     "Dropout": "network.layers",
     "LocalResponseNormalization": "network.layers",
     "Network": "networks",
-    "Preprocessing": "preprocessing",
+    "Preprocessing": "pixels",
     "SGD2012": "training.optimizer",
     "SpatialResponseNormalization": "network.layers",
     "UserError": "errors",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 TOP = 5  # classes in an answer
 

@@ -18,8 +18,13 @@ from alexnet_tf.data import datasets, folders, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
-from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
-from alexnet_tf.preprocessing import Preprocessing, default_resize
+from alexnet_tf.network.model import (
+    VARIANTS,
+    build_model,
+    initial_stddev,
+    smallest_image_size,
+)
+from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import provenance
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
@@ -163,16 +168,6 @@ def default_rate(variant: str, batch_size: int) -> float:
     Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
     """
     return VARIANTS[variant]["learning_rate"] * max(1, batch_size / 256)
-
-
-def has_init(variant: str) -> bool:
-    """Whether the variant's own initial weights, the paper's text, are not those of 2012."""
-    return variant in ("paper", "half")
-
-
-def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
-    """The `stddev` of build_model for the initial weights `init`."""
-    return VARIANTS["source2012"]["stddev"] if has_init(variant) and init == "source2012" else None
 
 
 def preprocessing_for(

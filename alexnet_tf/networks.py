@@ -28,7 +28,7 @@ from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.data import pictures, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, evaluation
 

@@ -16,7 +16,7 @@ import keras
 
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 OWN = "own"  # the variant of a network that is not one of ours
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has

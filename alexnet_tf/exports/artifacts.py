@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"

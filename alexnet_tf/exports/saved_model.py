@@ -46,7 +46,7 @@ from alexnet_tf import disk, preprocessing
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
+from alexnet_tf.exports import artifacts, canonical
 from alexnet_tf.network import layers, surgery
 
 # A server pads a batch to the next of these: each size is a shape that it has been warmed up for.
@@ -61,7 +61,10 @@ class _Classifier(tf.Module):
 
     def __init__(self, model, pixels, labels_file):
         super().__init__()
-        self._variables = [variable.value for variable in model.variables]
+        # Without the seeds of dropout, which is for training alone.
+        self._variables = [
+            variable.value for variable in model.variables if "seed_generator" not in variable.path
+        ]
         # Not the models themselves: tracked as Keras objects as well, their weights would be
         # written twice.
         self._logits, self._edge_logits, self._features = (
@@ -158,6 +161,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
             module = _Classifier(model, pixels, str(labels_file))
             tf.saved_model.save(module, str(unfinished), module.signatures())
             labels_file.unlink()  # a copy is among the assets
+            canonical.rewrite(unfinished)
             extra = unfinished / "assets.extra"
             extra.mkdir()
             (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

@@ -11,7 +11,7 @@ from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices
