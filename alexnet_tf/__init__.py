@@ -21,6 +21,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alexnet_tf.applications import AlexNet, decode_predictions, preprocess_input
     from alexnet_tf.classifiers import Answers
     from alexnet_tf.data.datasets import open_dataset
     from alexnet_tf.data.own import from_tf_data
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlexNet",
     "Answers",
     "Dataset",
     "Dropout",
@@ -52,15 +54,18 @@ __all__ = [
     "VARIANTS",
     "build_model",
     "convert",
+    "decode_predictions",
     "evaluate",
     "export",
     "from_tf_data",
     "load",
     "open_dataset",
+    "preprocess_input",
     "train",
 ]
 
 _HOMES = {
+    "AlexNet": "applications",
     "Answers": "classifiers",
     "Dataset": "data.splits",
     "Dropout": "network.layers",
@@ -73,11 +78,13 @@ _HOMES = {
     "VARIANTS": "network.model",
     "build_model": "network.model",
     "convert": "jobs",
+    "decode_predictions": "applications",
     "evaluate": "jobs",
     "export": "jobs",
     "from_tf_data": "data.own",
     "load": "networks",
     "open_dataset": "data.datasets",
+    "preprocess_input": "applications",
     "train": "jobs",
 }
 _WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"

@@ -37,7 +37,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CONVOLUTIONS = {"one_weird_trick_pool5": "one_weird_trick"}  # the same up to the last pool
 
 
-def AlexNet(  # noqa: N802: as keras.applications calls its own
+def AlexNet(
     variant: str = "paper",
     *,
     include_top: bool = True,
@@ -142,8 +142,7 @@ def decode_predictions(
         raise UserError(f"preds has the shape {scores.shape}, and {whose} {len(names)}{more}.")
     best = (-scores).argsort(1, kind="stable")[:, :top]
     return [
-        [(*names[column], row[column]) for column in columns]
-        for row, columns in zip(scores, best)
+        [(*names[column], row[column]) for column in columns] for row, columns in zip(scores, best)
     ]
 
 

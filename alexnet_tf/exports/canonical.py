@@ -13,11 +13,13 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from tensorflow.core.framework import attr_value_pb2
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
 _TEXTS = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
 _NUMBER = re.compile(r"_(\d+)$")
+_NO_NAME = attr_value_pb2.AttrValue()
 _OF_A_LOOP = re.compile(r"_(\d+)(?=___redundant_placeholder)")  # named after the loop's condition
 
 
@@ -27,30 +29,29 @@ def rewrite(saved_model: pathlib.Path) -> None:
     """
     path = saved_model / "saved_model.pb"
     graph = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    for meta in graph.meta_graphs:
-        library = meta.graph_def.library.function
-        functions = {one.signature.name: one for one in library}
-        called = _in_order(meta, functions)
-        numbers = {
-            _NUMBER.search(name)[1]: number for name, number in called.items() if _NUMBER.search(name)
-        }
-        labels = hashlib.sha256((saved_model / "assets/labels.txt").read_bytes()).hexdigest()
+    (meta,) = graph.meta_graphs
+    library = meta.graph_def.library.function
+    called = _in_order(meta, {one.signature.name: one for one in library})
+    found = {name: _NUMBER.search(name) for name in called}
+    numbers = {match[1]: called[name] for name, match in found.items() if match}
+    table, labels = f"{saved_model}/labels.txt", saved_model / "assets/labels.txt"
+    digest = hashlib.sha256(labels.read_bytes()).hexdigest()[:16]
 
-        def renamed(text):
-            if isinstance(text, bytes):
-                return text.replace(f"{saved_model}/labels.txt".encode(), labels[:16].encode())
-            if text in called:
-                return _NUMBER.sub(f"_{called[text]}", text)
-            return _OF_A_LOOP.sub(lambda match: f"_{numbers.get(match[1], match[1])}", text)
+    def renamed(text: str | bytes) -> str | bytes:
+        if isinstance(text, bytes):
+            return text.replace(table.encode(), digest.encode())
+        if text in called:
+            return _NUMBER.sub(f"_{called[text]}", text)
+        return _OF_A_LOOP.sub(lambda match: f"_{numbers.get(match[1], match[1])}", text)
 
-        for arguments in (one.arg_attr.values() for one in library):
-            for argument in arguments:  # captured ones are called by numbers of the process
-                if argument.attr["_user_specified_name"].s.isdigit():
-                    del argument.attr["_user_specified_name"]
-        _rename(meta, renamed)
-        ordered = sorted(library, key=lambda one: one.signature.name)
-        del library[:]
-        library.extend(ordered)
+    for one in library:
+        for argument in one.arg_attr.values():  # captured ones are called by numbers of the process
+            if argument.attr.get("_user_specified_name", _NO_NAME).s.isdigit():
+                del argument.attr["_user_specified_name"]
+    _rename(meta, renamed)
+    ordered = sorted(library, key=lambda one: one.signature.name)
+    del library[:]
+    library.extend(ordered)
     path.write_bytes(graph.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(saved_model))
     path = saved_model / "fingerprint.pb"

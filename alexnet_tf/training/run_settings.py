@@ -55,14 +55,15 @@ def settings_of(
             dataset.class_names,
             getattr(model, "dropout_rate", 0.0),
             flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
-            architecture=_architecture(model) if variant == OWN else None,
+            architecture=architecture(model) if variant == OWN else None,
             others=identity | others | provenance(),
         )
     except ValueError as error:
         raise UserError(f"Nothing is trained: {error}.") from None
 
 
-def _architecture(model):
+def architecture(model: keras.Model) -> dict:
+    """As Keras writes it. Raises UserError for a model that does not tell it."""
     try:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
