@@ -95,7 +95,9 @@ def AlexNet(
                 "trained for 'softmax'; use that, or None for logits."
             )
     images = _input(variant, include_top, input_tensor, input_shape, settings)
-    x = PixelNormalization(*_levels(variant, settings), variant, name="pixels")(images)
+    mean, std = _levels(variant, settings)
+    descent = settings.descent if settings else None
+    x = PixelNormalization(mean, std, variant, descent, name="pixels")(images)
     x = connect(
         x,
         variant,
@@ -257,10 +259,10 @@ def _levels(variant: str, settings: Settings | None) -> tuple[tuple, float]:
     """(mean, std) that are to be subtracted, and divided by."""
     if settings:
         return settings.preprocessing.mean, settings.preprocessing.std
-    row, mean = VARIANTS[variant], CAFFE_MEAN
-    if row["channels"] == 1:
-        mean = (sum(share * level for share, level in zip(_LUMA, mean)),)
-    return mean, row["std"]
+    row = VARIANTS[variant]
+    if row["channels"] == 3:
+        return CAFFE_MEAN, row["std"]
+    return (sum(share * level for share, level in zip(_LUMA, CAFFE_MEAN)),), row["std"]
 
 
 def _copy(source: keras.Model, model: keras.Model) -> None:

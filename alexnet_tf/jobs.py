@@ -27,6 +27,7 @@ from alexnet_tf.exports import (
     tflite,
     tflite_metadata,
 )
+from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
     VARIANTS,
     build_model,
@@ -114,11 +115,9 @@ def train(
             or _stored_preprocessing(model_dir)
             or preprocessing_for(variant, dataset, image_size)
         )
-    elif preprocessing is None:
-        raise UserError(
-            "preprocessing= is missing: a model of your own does not tell what its "
-            "pixels are; pass an alexnet_tf.Preprocessing."
-        )
+    else:
+        preprocessing = networks.pixels_of(model, preprocessing)
+        surgery.check_logits(model)
     asked = loop.Plan(
         **{
             "batch_size": batch_size,
@@ -225,7 +224,7 @@ def evaluate(
     dataset = dataset or _dataset_of(opened)
     evaluation.check_classes(classifiers, dataset)
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
-    return evaluation.answers(
+    answers = evaluation.answers(
         strategy,
         classifiers,
         dataset.evaluation,
@@ -233,6 +232,47 @@ def evaluate(
         weights,
         views,
     )[-1]
+    if len(opened) == 1 and isinstance(opened[0], networks.Trained):
+        record_evaluation(
+            opened[0].path, opened[0].model, answers, dataset, dataset.evaluation, views
+        )
+    return answers
+
+
+def record_evaluation(
+    model_dir: str | os.PathLike,
+    model: keras.Model,
+    answers: Answers,
+    dataset: Dataset,
+    split: Split,
+    views: int = 1,
+    note: Callable[[str], None] = console.note,
+) -> None:
+    """Keeps in `model_dir`, if it is a model directory that can be written, what `model` answered
+    to `split` of `dataset`: an export's model card tells it.
+    """
+    if not os.path.isdir(model_dir) or checkpoints.read_settings(model_dir) is None:
+        return
+    seen, identities = record.read(model_dir), split.identities
+    try:
+        checkpoints.write_evaluation(
+            model_dir,
+            model,
+            {
+                "dataset": pathlib.PurePath(dataset.name).name,
+                "split": split.name,
+                "views": views,
+                "trained_on": (
+                    None
+                    if seen is None or identities is None
+                    else int(seen.has_seen(identities).sum())
+                ),
+                "figures": answers.figures(),
+                "classes": answers.by_class(dataset.class_names),
+            },
+        )
+    except UserError as error:
+        note(f"The evaluation is not kept for exports: {error}")
 
 
 def as_network(network: networks.Network | str | os.PathLike) -> networks.Network:

@@ -30,7 +30,6 @@ from alexnet_tf.data import pictures, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, files, onnx
 from alexnet_tf.network import surgery
-from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
@@ -139,11 +138,9 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
         if path.suffix == ".keras":
             return _in_keras(path)
         if path.suffix == ".onnx":
-            opened = onnx.Onnx(path.read_bytes(), path, os.cpu_count())
-            return _for_runtime(path, opened)
+            return _for_runtime(path, onnx.Onnx(path.read_bytes(), path, os.cpu_count()))
         if is_tflite:
-            opened = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
-            return _for_runtime(path, opened)
+            return _for_runtime(path, artifacts.Tflite(path.read_bytes(), path, os.cpu_count()))
         return _in_training(path, note)
     if not path.is_dir():
         raise UserError(
@@ -158,7 +155,9 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Trained(Network):
+class Trained(Network):
+    """With its weights in float32 at hand."""
+
     model: keras.Model = None
 
     def classifier(self) -> Classifier:
@@ -178,7 +177,7 @@ def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     model, settings, state = checkpoints.load_model(path, note)
     if path.is_dir() and (metrics := checkpoints.read_evaluation(path, model)):
         settings = _with_metrics(settings, metrics)
-    return _Trained(str(path), settings, state["step"], state["figures"], state["record"], model)
+    return Trained(str(path), settings, state["step"], state["figures"], state["record"], model)
 
 
 def _with_metrics(settings: Settings, metrics: dict) -> Settings:
@@ -187,7 +186,7 @@ def _with_metrics(settings: Settings, metrics: dict) -> Settings:
 
 def _in_keras(path: pathlib.Path) -> Network:
     model, settings, manifest, seen = files.read_keras(path)
-    return _Trained(
+    return Trained(
         str(path), settings, manifest.get("step", 0), manifest.get("evaluation"), seen, model
     )
 
@@ -196,7 +195,7 @@ def of_model(
     path: str | os.PathLike, model: keras.Model, settings: Settings, step: int, figures: dict | None
 ) -> Network:
     """The Network of a Keras model that is in memory already; `path` is where it is stored."""
-    return _Trained(str(path), settings, step, figures, record.read(path), model)
+    return Trained(str(path), settings, step, figures, record.read(path), model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -330,6 +329,46 @@ def _for_runtime(path: pathlib.Path, opened: artifacts.Tflite | onnx.Onnx) -> Ne
     )
 
 
+def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
+    """What is done to the pixels of a Keras model of one input: what was `given`, or, for a model
+    that alexnet_tf.AlexNet made or is part of, which subtracts its mean itself, no more than to
+    scale and crop.
+
+    Raises UserError where neither, or both, would do.
+    """
+    own = surgery.pixels_of(model)
+    if own is None:
+        if given is None:
+            raise UserError(
+                "preprocessing= is missing: a model of your own does not tell what its pixels are; "
+                "pass an alexnet_tf.Preprocessing."
+            )
+        return given
+    if given and (any(given.mean) or given.std != 1):
+        raise UserError(
+            f"preprocessing= subtracts {given.mean}, over {given.std:g}, and so does the model, in "
+            f"{own.name}; leave preprocessing= out."
+        )
+    if given:
+        return given
+    side, _, channels = _square(model)
+    resize = default_resize(VARIANTS[own.variant], side)
+    return Preprocessing(side, resize, channels, (0.0,) * channels, 1.0)
+
+
+def _square(model: keras.Model) -> tuple[int, int, int]:
+    """The shape of the images that a Keras model reads. Raises UserError unless they are squares of
+    one size.
+    """
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(shape) != 3 or shape[0] != shape[1] or None in shape:
+        raise UserError(
+            f"The model reads images of the shape {shape}; it needs squares of one size: build it "
+            "on keras.Input((s, s, channels)), or with input_shape=."
+        )
+    return shape
+
+
 def of_keras(
     model: keras.Model, class_names: Sequence[str] | None, pixels: Preprocessing | None
 ) -> Network:
@@ -344,30 +383,15 @@ def of_keras(
             "order of its outputs."
         )
     whole = surgery.logits_of(model)
-    shape, classes = whole.input.shape, whole.output.shape[-1]
-    if len(shape) != 4 or shape[1] != shape[2] or None in shape[1:]:
-        raise UserError(
-            f"The model reads images of the shape {tuple(shape[1:])}; an export needs squares of "
-            "one size: build it on keras.Input((s, s, channels))."
-        )
+    _square(whole)
+    classes = whole.output.shape[-1]
     if len(class_names) != classes:
         raise UserError(f"class_names= has {len(class_names)} names for {classes} outputs.")
-    if pixels is None and not surgery.reads_pixels(whole):
-        raise UserError(
-            "preprocessing= is missing: the model does not tell what its pixels are; pass an "
-            "alexnet_tf.Preprocessing."
-        )
+    own = surgery.pixels_of(whole)
     built = surgery.as_built(whole) if pixels is None else None
-    side, channels = shape[1], shape[3]
-    if pixels is None:
-        variant = next(
-            layer.variant
-            for layer in whole._flatten_layers()
-            if isinstance(layer, PixelNormalization)
-        )
-        resize = default_resize(VARIANTS[variant], side)
-        mean, std = (built[1].mean, built[1].std) if built else ((0.0,) * channels, 1.0)
-        pixels = Preprocessing(side, resize, channels, mean, std)
+    pixels = pixels_of(whole, pixels)
+    if built:
+        pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
     network = built[0] if built else whole
     try:
         settings = Settings(
@@ -376,11 +400,11 @@ def of_keras(
             tuple(class_names),
             network.dropout_rate if built else 0.0,
             architecture=None if built else run_settings.architecture(network),
-            others=origin(),
+            others=origin() | ({"pretrained": own.source} if own and own.source else {}),
         )
     except ValueError as error:
         raise UserError(f"The model cannot be exported: {error}.") from None
-    return _Trained("the Keras model", settings, 0, None, None, network)
+    return Trained("the Keras model", settings, 0, None, None, network)
 
 
 def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:

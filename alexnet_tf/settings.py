@@ -107,6 +107,8 @@ class Settings:
         settings = cls(
             **known, others={key: item for key, item in value.items() if key not in read}
         )
+        _expect(dict, value.get("pretrained", {}), "pretrained")
+        _check_metrics(value.get("metrics"))
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
             raise ValueError(
@@ -136,6 +138,12 @@ class Settings:
             "classes": len(self.class_names),
             "training": {name: stored[name] for name in _OF_TRAINING if name in stored},
         }
+
+    @property
+    def descent(self) -> dict | None:
+        """The weights of others that it is, or started from: "file", "licence", ...; or None."""
+        known = self.source if self.source and "sha256" in self.source else None
+        return known or self.others.get("pretrained")
 
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back as the same settings."""
@@ -301,6 +309,31 @@ def _check_source(source: Any) -> None:
             raise ValueError(
                 f"the published {_shown(name)} is {_shown(value)}, which is impossible"
             )
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Those of an evaluation, as checkpoints.write_evaluation keeps them; None: there are none."""
+    if metrics is None:
+        return
+    _expect(dict, metrics, "metrics")
+    _check_integer(metrics.get("views"), "views", 1, 10)
+    for name in ("dataset", "split"):
+        _expect(str, metrics.get(name), name)
+    rows = _expect(list, metrics.get("classes"), "the classes of metrics")
+    counts = [(_expect(dict, metrics.get("figures"), "figures"), "examples")]
+    shares = [(metrics["figures"], name) for name in ("top_1", "top_5")]
+    for row in rows:
+        _expect(str, _expect(dict, row, "a class of metrics").get("class"), "a class of metrics")
+        _expect(str | None, row.get("most_common_wrong"), "a wrong answer")
+        counts += [(row, "pictures"), (row, "wrong_pictures")]
+        shares.append((row, "top_1_error"))
+    if metrics.get("trained_on") is not None:
+        counts.append((metrics, "trained_on"))
+    for where, name in counts:
+        _check_integer(where.get(name), name, 0, 2**63)
+    for where, name in shares:
+        if not _is_number(where.get(name)) or not 0 <= where[name] <= 1:
+            raise ValueError(f"{name} is {_shown(where.get(name))}, not a share in 0..1")
 
 
 def _check_integer(value: Any, name: str, least: int, most: int) -> None:

@@ -57,8 +57,8 @@ def rewrite(saved_model: pathlib.Path) -> None:
     path = saved_model / "fingerprint.pb"
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = ""
-    digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).digest()
-    fingerprint.uuid = str(int.from_bytes(digest[:16], "big"))
+    told = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).digest()
+    fingerprint.uuid = str(int.from_bytes(told[:16], "big"))
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 

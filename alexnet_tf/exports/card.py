@@ -36,7 +36,6 @@ print(open("labels.txt").read().splitlines()[probabilities[0].argmax()])
 """,
     "keras": """
 import keras
-import numpy as np
 
 import alexnet_tf  # pip install alexnet-tf: its layers
 

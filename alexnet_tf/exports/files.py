@@ -129,7 +129,7 @@ def keras_file(model, settings, manifest, labels, pictures=None) -> bytes:
                 if name == _SAVED:
                     about = json.loads(content)
                     about.pop("date_saved", None)
-                    content = json.dumps(about)
+                    content = json.dumps(about).encode()
                 add_member(archive, name, content)
             add_description(archive, manifest, labels, pictures)
     return stream.getvalue()

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+_OF_A_SOURCE = "file", "licence", "url"
 Tensor = Any  # of whichever backend
 
 
@@ -108,12 +109,21 @@ class SpatialResponseNormalization(_ResponseNormalization):
 @keras.saving.register_keras_serializable("alexnet_tf")
 class PixelNormalization(keras.layers.Layer):
     """Pixels, RGB or grey in 0..255, to what the network of `variant` reads: less a mean per
-    channel, over `std`. Float32 whatever the dtype policy.
+    channel, over `std`. Float32 whatever the dtype policy. `source` tells of the weights of others
+    that the network started from: "file", "licence", "url".
     """
 
-    def __init__(self, mean: Sequence[float], std: float, variant: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: float,
+        variant: str,
+        source: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"dtype": "float32"} | kwargs)
         self.mean, self.std, self.variant = tuple(map(float, mean)), float(std), variant
+        self.source = source and {name: source[name] for name in _OF_A_SOURCE if name in source}
 
     def call(self, inputs: Tensor) -> Tensor:
         mean = ops.convert_to_tensor(self.mean, "float32")
@@ -128,6 +138,7 @@ class PixelNormalization(keras.layers.Layer):
             "mean": self.mean,
             "std": self.std,
             "variant": self.variant,
+            "source": self.source,
         }
 
 

@@ -119,9 +119,23 @@ def logits_of(model: keras.Model) -> keras.Model:
     return model
 
 
-def reads_pixels(model: keras.Model) -> bool:
-    """Whether a PixelNormalization is part of `model`, at any depth: it reads 0..255."""
-    return any(isinstance(layer, PixelNormalization) for layer in model._flatten_layers())
+def check_logits(model: keras.Model) -> None:
+    """Raises UserError for a model that ends in probabilities, of which a loss of logits would be
+    another.
+    """
+    last = model.layers[-1]
+    softmax = getattr(last, "activation", None) == keras.activations.softmax
+    if softmax or isinstance(last, keras.layers.Softmax):
+        raise UserError(
+            f"The model ends in probabilities, by {last.name}; it has to end in logits: leave the "
+            "softmax out, as AlexNet(classifier_activation=None) does."
+        )
+
+
+def pixels_of(model: keras.Model) -> PixelNormalization | None:
+    """The first PixelNormalization of `model`, at any depth; with one it reads 0..255."""
+    found = (one for one in model._flatten_layers() if isinstance(one, PixelNormalization))
+    return next(found, None)
 
 
 def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | None:
@@ -133,10 +147,9 @@ def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | Non
     if not isinstance(pixels, PixelNormalization) or model.input.shape[1] is None:
         return None
     rates = [layer.rate for layer in model.layers if isinstance(layer, Dropout)]
+    classes, side = model.output.shape[-1], model.input.shape[1]
     try:
-        built = build_model(
-            pixels.variant, model.output.shape[-1], model.input.shape[1], *dict.fromkeys(rates[:1])
-        )
+        built = build_model(pixels.variant, classes, side, rates[0] if rates else 0.5)
     except UserError:
         return None
     if _shape(built.layers[1:]) != _shape(model.layers[2:]):
