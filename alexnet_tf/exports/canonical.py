@@ -19,7 +19,8 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 _TEXTS = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
 _NUMBER = re.compile(r"_(\d+)$")
-_NO_NAME = attr_value_pb2.AttrValue()
+_GRADIENT, _NAME = "_gradient_op_type", "_user_specified_name"
+_NOTHING = attr_value_pb2.AttrValue()
 _OF_A_LOOP = re.compile(r"_(\d+)(?=___redundant_placeholder)")  # named after the loop's condition
 
 
@@ -46,8 +47,13 @@ def rewrite(saved_model: pathlib.Path) -> None:
 
     for one in library:
         for argument in one.arg_attr.values():  # captured ones are called by numbers of the process
-            if argument.attr.get("_user_specified_name", _NO_NAME).s.isdigit():
-                del argument.attr["_user_specified_name"]
+            if argument.attr.get(_NAME, _NOTHING).s.isdigit():
+                del argument.attr[_NAME]
+    # Gradients of ours are known to the process that wrote it alone, by another such number.
+    for nodes in (meta.graph_def.node, *(one.node_def for one in library)):
+        for node in nodes:
+            if node.attr.get(_GRADIENT, _NOTHING).s.startswith(b"CustomGradient-"):
+                del node.attr[_GRADIENT]
     _rename(meta, renamed)
     ordered = sorted(library, key=lambda one: one.signature.name)
     del library[:]

@@ -269,6 +269,12 @@ def _dropout(graph, layer, given, node):
     return x
 
 
+def _relu(graph, layer, given, node):
+    if layer.max_value is not None or layer.negative_slope or layer.threshold:
+        raise UserError(f"The layer {layer.name} is not the plain one; export as saved_model.")
+    return graph.node("Relu", *given)
+
+
 def _batch_normalization(graph, layer, given, node):
     (x,) = given
     mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
@@ -310,7 +316,7 @@ _FORMS = {
     "LocalResponseNormalization": _local_normalization,
     "SpatialResponseNormalization": _spatial_normalization,
     "Dropout": _dropout,
-    "ReLU": lambda graph, layer, given, node: graph.node("Relu", *given),
+    "ReLU": _relu,
     "Activation": lambda graph, layer, given, node: graph.activated(*given, layer.activation),
     "BatchNormalization": _batch_normalization,
     "Rescaling": _rescaling,
