@@ -19,7 +19,7 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 _TEXTS = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
 _NUMBER = re.compile(r"_(\d+)$")
-_GRADIENT, _NAME = "_gradient_op_type", "_user_specified_name"
+_NAME = "_user_specified_name"
 _NOTHING = attr_value_pb2.AttrValue()
 _OF_A_LOOP = re.compile(r"_(\d+)(?=___redundant_placeholder)")  # named after the loop's condition
 
@@ -32,7 +32,11 @@ def rewrite(saved_model: pathlib.Path) -> None:
     graph = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     (meta,) = graph.meta_graphs
     library = meta.graph_def.library.function
-    called = _in_order(meta, {one.signature.name: one for one in library})
+    called = _in_order(meta)
+    gradients = {
+        one.registered_op_type: f"CustomGradient-{called[one.gradient_func]}"
+        for one in meta.graph_def.library.registered_gradients
+    }
     found = {name: _NUMBER.search(name) for name in called}
     numbers = {match[1]: called[name] for name, match in found.items() if match}
     table, labels = f"{saved_model}/labels.txt", saved_model / "assets/labels.txt"
@@ -40,7 +44,11 @@ def rewrite(saved_model: pathlib.Path) -> None:
 
     def renamed(text: str | bytes) -> str | bytes:
         if isinstance(text, bytes):
+            if text.startswith(b"CustomGradient-"):
+                return gradients[text.decode()].encode()
             return text.replace(table.encode(), digest.encode())
+        if text in gradients:
+            return gradients[text]
         if text in called:
             return _NUMBER.sub(f"_{called[text]}", text)
         return _OF_A_LOOP.sub(lambda match: f"_{numbers.get(match[1], match[1])}", text)
@@ -49,15 +57,9 @@ def rewrite(saved_model: pathlib.Path) -> None:
         for argument in one.arg_attr.values():  # captured ones are called by numbers of the process
             if argument.attr.get(_NAME, _NOTHING).s.isdigit():
                 del argument.attr[_NAME]
-    # Gradients of ours are known to the process that wrote it alone, by another such number.
-    for nodes in (meta.graph_def.node, *(one.node_def for one in library)):
-        for node in nodes:
-            if node.attr.get(_GRADIENT, _NOTHING).s.startswith(b"CustomGradient-"):
-                del node.attr[_GRADIENT]
     _rename(meta, renamed)
-    ordered = sorted(library, key=lambda one: one.signature.name)
-    del library[:]
-    library.extend(ordered)
+    library.sort(key=lambda one: one.signature.name)
+    meta.graph_def.library.registered_gradients.sort(key=lambda one: one.gradient_func)
     path.write_bytes(graph.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(saved_model))
     path = saved_model / "fingerprint.pb"
@@ -68,15 +70,21 @@ def rewrite(saved_model: pathlib.Path) -> None:
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
-def _in_order(meta: Message, functions: dict) -> dict[str, int]:
+def _in_order(meta: Message) -> dict[str, int]:
     """{name of a function: its number}, from 0, in the order in which `meta` comes to them."""
+    functions = {one.signature.name: one for one in meta.graph_def.library.function}
+    gradients = {
+        one.registered_op_type.encode(): one.gradient_func
+        for one in meta.graph_def.library.registered_gradients
+    }
     called: dict[str, int] = {}
 
     def visit(message: Message) -> None:
         for text in _texts(message):
-            if text in functions and text not in called:
-                called[text] = len(called)
-                visit(functions[text])
+            name = gradients.get(text, text)
+            if name in functions and name not in called:
+                called[name] = len(called)
+                visit(functions[name])
 
     visit(meta.object_graph_def)
     for node in meta.graph_def.node:
@@ -86,8 +94,8 @@ def _in_order(meta: Message, functions: dict) -> dict[str, int]:
     return called
 
 
-def _texts(message: Message) -> Iterator[str]:
-    """All strings of a message, those within others included."""
+def _texts(message: Message) -> Iterator[str | bytes]:
+    """All strings and bytes of a message, those within others included."""
     for field, value in message.ListFields():
         if field.message_type and field.message_type.GetOptions().map_entry:
             for key in sorted(value):
@@ -100,10 +108,10 @@ def _texts(message: Message) -> Iterator[str]:
             yield from _of(value)
 
 
-def _of(value: object) -> Iterator[str]:
+def _of(value: object) -> Iterator[str | bytes]:
     if isinstance(value, Message):
         yield from _texts(value)
-    elif isinstance(value, str):
+    elif isinstance(value, str | bytes):
         yield value
 
 
