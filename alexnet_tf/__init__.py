@@ -87,7 +87,6 @@ _HOMES = {
     "preprocess_input": "applications",
     "train": "jobs",
 }
-_WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"
 
 
 def __getattr__(name: str) -> Any:
@@ -103,8 +102,9 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     """Imports the modules whose classes Keras finds by their registered names."""
-    for module in _WITH_KERAS_CLASSES:
-        importlib.import_module(module)
+    importlib.import_module("alexnet_tf.network.layers")
+    if sys.modules["keras"].backend.backend() == "tensorflow":  # elsewhere it may be missing
+        importlib.import_module("alexnet_tf.training.optimizer")
 
 
 class _AfterKeras:
