@@ -301,7 +301,8 @@ def export(
     note: Callable[[str], None] = console.note,
 ) -> pathlib.Path:
     """Writes `network`, a Network or what networks.load opens, in `format`: saved_model,
-    safetensors, onnx or keras, with a model card, README.md, beside it.
+    safetensors, onnx or keras, with a model card, README.md, beside it. A part of a network, which
+    is no classifier, goes out as safetensors alone.
 
     Or a Keras model, from pixels (as alexnet_tf.AlexNet makes them) to probabilities or logits: it
     needs `class_names`, and, where it does not tell what its pixels are, `preprocessing`.
@@ -323,7 +324,8 @@ def export(
             "class_names= and preprocessing= are for a Keras model; a Network knows its own."
         )
     network = as_network(network)
-    network.check_whole()
+    if format != "safetensors":  # which holds weights, of whatever
+        network.check_whole()
     _check_format(output, format)
     path = output / _version(output, version)
     settings, labels = network.settings, list(network.class_names)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
+from binaries import call
 from conftest import CLASS_NAMES, write_picture_folder, write_pictures
 
 import alexnet_tf
@@ -24,22 +25,6 @@ from alexnet_tf.training import checkpoints, loop, objective, steps
 
 PACKAGE = pathlib.Path(alexnet_tf.__file__).parent
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
-
-
-def call(command, *arguments):
-    """Runs a command in this process, its flags as they are at the start; returns its --json."""
-    command.FLAGS.unparse_flags()
-    rest = command.FLAGS(["alexnet", *map(str, arguments)])
-    try:
-        command.main(rest[1:]) if getattr(command, "ARGUMENTS", None) else command.main()
-    finally:
-        for name in command.FLAGS:
-            command.FLAGS[name].unparse()
-    path = next(
-        (str(one).removeprefix("--json=") for one in arguments if str(one).startswith("--json=")),
-        None,
-    )
-    return json.loads(pathlib.Path(path).read_text()) if path else None
 
 
 def in_fresh_process(code, *arguments):

@@ -46,7 +46,7 @@ print(alexnet_tf.load("model.keras").classify("picture.jpg"))  # scales and crop
 import alexnet_tf  # pip install alexnet-tf
 
 network = alexnet_tf.load("model.safetensors")
-print(network.classify("picture.jpg"))
+print(network.{method}("picture.jpg"))
 """,
 }
 _WHAT = {
@@ -65,7 +65,8 @@ def text(manifest: dict, labels: Sequence[str], form: str) -> str:
             *_front_matter(manifest, form),
             "---",
             "",
-            f"# AlexNet, {manifest['variant']}: {len(labels)} classes",
+            f"# AlexNet, {manifest['variant']}: "
+            + (f"{len(labels)} classes" if labels else "features"),
             "",
             *_what(manifest, labels, form),
             "## How to load it",
@@ -96,17 +97,17 @@ def _yaml(value) -> str:
 
 
 def _front_matter(manifest, form):
-    lines = []
-    licence = _licence_id(manifest)
+    lines, licence = [], _licence_id(manifest)
+    task = "image-feature-extraction" if manifest.get("missing") else "image-classification"
     if licence == "other":
         lines += ["license: other", f"license_name: {_yaml(_source(manifest)['licence'])}"]
     elif licence:
         lines.append(f"license: {licence}")
     lines += [
         f"library_name: {_LIBRARY.get(form, 'keras')}",
-        "pipeline_tag: image-classification",
+        f"pipeline_tag: {task}",
         "tags:",
-        "- image-classification",
+        f"- {task}",
         "- alexnet",
     ]
     figures, name = _measured(manifest)
@@ -186,15 +187,21 @@ def _what(manifest, labels, form):
         if manifest["variant"] == "own"
         else f"AlexNet (Krizhevsky, Sutskever, Hinton 2012; variant `{manifest['variant']}`)"
     )
+    seen = (
+        f"A picture's shorter side is scaled to {pixels['resize']} pixels, and the central "
+        f"{pixels['image_size']} x {pixels['image_size']} of it, {colour} in 0..255, are what the "
+        "network sees; the mean is subtracted inside."
+    )
+    if missing := manifest.get("missing"):
+        lacks = f"{_WHAT[form]} of {whose}, without {', '.join(missing)}: features of pictures."
+        return [lacks, "", seen, ""]
     named = "assets/labels.txt" if form == "saved_model" else "labels.txt"
     return [
         f"{_WHAT[form]} of {whose} that says of a picture which of {len(labels)} classes it "
         f"shows: {shown}{', ...' if len(labels) > 20 else ''}. `{named}` has them in the order of "
         "the outputs.",
         "",
-        f"A picture's shorter side is scaled to {pixels['resize']} pixels, and the central "
-        f"{pixels['image_size']} x {pixels['image_size']} of it, {colour} in 0..255, are what the "
-        "network sees; the mean is subtracted inside.",
+        seen,
         "",
     ]
 
@@ -205,6 +212,7 @@ def _load(manifest, form):
         _BLOCKS[form]
         .strip()
         .format(
+            method="prepare" if manifest.get("missing") else "classify",
             mode="RGB" if pixels["channels"] == 3 else "L",
             resize=pixels["resize"],
             size=pixels["image_size"],
@@ -289,6 +297,12 @@ def _metrics(manifest):
 
 def _limits(manifest, labels):
     pixels = manifest["preprocessing"]
+    if manifest.get("missing"):
+        return [
+            "- It is no classifier: `alexnet finetune --pretrained=model.safetensors` makes one of "
+            "it, for classes of your own.",
+            "",
+        ]
     return [
         f"- It gives one of its {len(labels)} classes to every picture, also to one that shows "
         "none of them.",

@@ -12,11 +12,13 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from binaries import call
 from conftest import CLASS_NAMES, write_lenet5
+from own_weights import weights_file
 
 import alexnet_tf
 from alexnet_tf import jobs, networks
-from alexnet_tf.commands import import_weights
+from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card, onnx, saved_model, tflite, tflite_metadata
@@ -104,14 +106,8 @@ def test_all_of_a_network_goes_out_and_comes_back(network, tmp_path, form):
 
 def test_a_safetensors_file_is_imported_whole(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
-    import_weights.FLAGS.unparse_flags()
     source, output = version / "model.safetensors", tmp_path / "again.npz"
-    import_weights.FLAGS(["alexnet", f"--source={source}", f"--output={output}"])
-    try:
-        import_weights.main()
-    finally:
-        for name in import_weights.FLAGS:
-            import_weights.FLAGS[name].unparse()
+    call(import_weights, f"--source={source}", f"--output={output}")
     found = alexnet_tf.load(output)
     assert checkpoints.weights_digest(found.model) == checkpoints.weights_digest(network.model)
     assert (found.class_names, found.preprocessing) == (ODD_NAMES, network.preprocessing)
@@ -336,6 +332,21 @@ def test_tables_of_two_exports_in_one_process_are_two(tmp_path, monkeypatch):
     assert answers == [{"a", "b", "c"}, {"x", "y", "z"}, {"a", "b", "c"}]
 
 
+def test_a_part_goes_out_as_weights_alone(tmp_path):
+    weights_file(tmp_path / "part.npz", "one_weird_trick_pool5", ())
+    version = alexnet_tf.export(tmp_path / "part.npz", tmp_path / "out", format="safetensors")
+    part, found = alexnet_tf.load(tmp_path / "part.npz"), alexnet_tf.load(version)
+    assert found.settings.missing == ("fc8",) and found.class_names == ()
+    assert checkpoints.weights_digest(found.model) == checkpoints.weights_digest(part.model)
+    matter, body = front_matter((version / "README.md").read_text())
+    assert matter["pipeline_tag"] == "image-feature-extraction" and matter["license"] == "bsd"
+    assert "without fc8: features of pictures" in body and "`alexnet finetune" in body
+    for form in ("saved_model", "onnx", "keras"):
+        with pytest.raises(UserError, match="not a classifier yet; alexnet finetune --pretrained="):
+            alexnet_tf.export(tmp_path / "part.npz", tmp_path / form, format=form)
+        assert not (tmp_path / form).exists()
+
+
 # The model card -----------------------------------------------------------------------------------
 
 
@@ -400,6 +411,26 @@ def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp
     checkpoints.save(model_dir, network.model, optimizer, {"step": 8, "figures": None})
     version = alexnet_tf.export(model_dir, tmp_path / "out", "next", "keras")
     assert "Nothing was evaluated." in (version / "README.md").read_text()
+
+
+def test_a_fine_tuned_network_tells_what_it_started_from(picture_folder, tmp_path):
+    weights_file(tmp_path / "part.npz", "one_weird_trick_pool5", ())
+    tuned = call(
+        finetune,
+        f"--pretrained={tmp_path}/part.npz",
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        f"--model_dir={tmp_path}/tuned",
+        f"--json={tmp_path}/tuned.json",
+    )
+    version = alexnet_tf.export(tmp_path / "tuned", tmp_path / "out", format="safetensors")
+    matter, body = front_matter((version / "README.md").read_text())
+    assert matter["license"] == "bsd" and "It started from weights of others: `theirs.pth`" in body
+    assert f"| top-1 accuracy | {tuned['top_1']:.2%} |" in body
+    for row in tuned["classes"]:
+        assert f"| {row['class']} | {row['pictures']} | {1 - row['top_1_error']:.1%} |" in body
+    # and what is tuned from that in turn
+    assert alexnet_tf.load(version).settings.descent["file"] == "theirs.pth"
 
 
 @pytest.mark.parametrize(
