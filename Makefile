@@ -42,7 +42,7 @@ examples/browser/node_modules: examples/browser/package-lock.json
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
 	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless \
-		pillow simplejpeg safetensors onnx onnxruntime
+		pillow simplejpeg safetensors onnx onnxruntime requests tqdm
 	@touch $@
 
 # Apart, because it brings another OpenCV.
@@ -55,7 +55,7 @@ $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serving,test]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serving,onnx,test]'
 	@touch $@
 
 clean:

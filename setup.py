@@ -80,6 +80,7 @@ setuptools.setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "onnx": ["onnx>=1.19,<2", "onnxruntime>=1.23,<2"],  # alexnet export --format=onnx
         "pictures": ["pillow-heif>=1,<2"],  # HEIC, for alexnet prepare
         "serving": [
             "grpcio>=1.80,<2",

@@ -21,6 +21,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alexnet_tf.applications import AlexNet, decode_predictions, preprocess_input
     from alexnet_tf.classifiers import Answers
     from alexnet_tf.data.datasets import open_dataset
     from alexnet_tf.data.own import from_tf_data
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
     )
     from alexnet_tf.network.model import VARIANTS, build_model
     from alexnet_tf.networks import Network, load
-    from alexnet_tf.preprocessing import Preprocessing
+    from alexnet_tf.pixels import Preprocessing
     from alexnet_tf.training.optimizer import SGD2012
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlexNet",
     "Answers",
     "Dataset",
     "Dropout",
@@ -52,35 +54,39 @@ __all__ = [
     "VARIANTS",
     "build_model",
     "convert",
+    "decode_predictions",
     "evaluate",
     "export",
     "from_tf_data",
     "load",
     "open_dataset",
+    "preprocess_input",
     "train",
 ]
 
 _HOMES = {
+    "AlexNet": "applications",
     "Answers": "classifiers",
     "Dataset": "data.splits",
     "Dropout": "network.layers",
     "LocalResponseNormalization": "network.layers",
     "Network": "networks",
-    "Preprocessing": "preprocessing",
+    "Preprocessing": "pixels",
     "SGD2012": "training.optimizer",
     "SpatialResponseNormalization": "network.layers",
     "UserError": "errors",
     "VARIANTS": "network.model",
     "build_model": "network.model",
     "convert": "jobs",
+    "decode_predictions": "applications",
     "evaluate": "jobs",
     "export": "jobs",
     "from_tf_data": "data.own",
     "load": "networks",
     "open_dataset": "data.datasets",
+    "preprocess_input": "applications",
     "train": "jobs",
 }
-_WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"
 
 
 def __getattr__(name: str) -> Any:
@@ -96,8 +102,9 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     """Imports the modules whose classes Keras finds by their registered names."""
-    for module in _WITH_KERAS_CLASSES:
-        importlib.import_module(module)
+    importlib.import_module("alexnet_tf.network.layers")
+    if sys.modules["keras"].backend.backend() == "tensorflow":  # elsewhere it may be missing
+        importlib.import_module("alexnet_tf.training.optimizer")
 
 
 class _AfterKeras:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 TOP = 5  # classes in an answer
 # A server pads a batch to the next of these: each is a shape that an export is warmed up for.

@@ -3,6 +3,7 @@ call the same functions.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,15 +18,30 @@ from alexnet_tf.classifiers import Answers
 from alexnet_tf.data import datasets, folders, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
-from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
-from alexnet_tf.preprocessing import Preprocessing, default_resize
-from alexnet_tf.provenance import provenance
+from alexnet_tf.exports import (
+    artifacts,
+    card,
+    files,
+    onnx,
+    saved_model,
+    tflite,
+    tflite_metadata,
+)
+from alexnet_tf.network import surgery
+from alexnet_tf.network.model import (
+    VARIANTS,
+    build_model,
+    initial_stddev,
+    smallest_image_size,
+)
+from alexnet_tf.pixels import Preprocessing, default_resize
+from alexnet_tf.provenance import origin
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import SGD2012
 
 _CALIBRATION_PICTURES = 200
+_COMPARED = 100  # pictures, with an ONNX file
 _DRAWN = 200  # pictures to compare on where there are no others
 
 
@@ -99,11 +115,9 @@ def train(
             or _stored_preprocessing(model_dir)
             or preprocessing_for(variant, dataset, image_size)
         )
-    elif preprocessing is None:
-        raise UserError(
-            "preprocessing= is missing: a model of your own does not tell what its "
-            "pixels are; pass an alexnet_tf.Preprocessing."
-        )
+    else:
+        preprocessing = networks.pixels_of(model, preprocessing)
+        surgery.check_logits(model)
     asked = loop.Plan(
         **{
             "batch_size": batch_size,
@@ -165,16 +179,6 @@ def default_rate(variant: str, batch_size: int) -> float:
     return VARIANTS[variant]["learning_rate"] * max(1, batch_size / 256)
 
 
-def has_init(variant: str) -> bool:
-    """Whether the variant's own initial weights, the paper's text, are not those of 2012."""
-    return variant in ("paper", "half")
-
-
-def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
-    """The `stddev` of build_model for the initial weights `init`."""
-    return VARIANTS["source2012"]["stddev"] if has_init(variant) and init == "source2012" else None
-
-
 def preprocessing_for(
     variant: str, dataset: Dataset, image_size: int | None = None
 ) -> Preprocessing:
@@ -220,7 +224,7 @@ def evaluate(
     dataset = dataset or _dataset_of(opened)
     evaluation.check_classes(classifiers, dataset)
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
-    return evaluation.answers(
+    answers = evaluation.answers(
         strategy,
         classifiers,
         dataset.evaluation,
@@ -228,6 +232,47 @@ def evaluate(
         weights,
         views,
     )[-1]
+    if len(opened) == 1 and isinstance(opened[0], networks.Trained):
+        record_evaluation(
+            opened[0].path, opened[0].model, answers, dataset, dataset.evaluation, views
+        )
+    return answers
+
+
+def record_evaluation(
+    model_dir: str | os.PathLike,
+    model: keras.Model,
+    answers: Answers,
+    dataset: Dataset,
+    split: Split,
+    views: int = 1,
+    note: Callable[[str], None] = console.note,
+) -> None:
+    """Keeps in `model_dir`, if it is a model directory that can be written, what `model` answered
+    to `split` of `dataset`: an export's model card tells it.
+    """
+    if not os.path.isdir(model_dir) or checkpoints.read_settings(model_dir) is None:
+        return
+    seen, identities = record.read(model_dir), split.identities
+    try:
+        checkpoints.write_evaluation(
+            model_dir,
+            model,
+            {
+                "dataset": pathlib.PurePath(dataset.name).name,
+                "split": split.name,
+                "views": views,
+                "trained_on": (
+                    None
+                    if seen is None or identities is None
+                    else int(seen.has_seen(identities).sum())
+                ),
+                "figures": answers.figures(),
+                "classes": answers.by_class(dataset.class_names),
+            },
+        )
+    except UserError as error:
+        note(f"The evaluation is not kept for exports: {error}")
 
 
 def as_network(network: networks.Network | str | os.PathLike) -> networks.Network:
@@ -246,57 +291,141 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
 
 
 def export(
-    network: networks.Network | str | os.PathLike, output: str | os.PathLike, version: int | str = 1
+    network: networks.Network | keras.Model | str | os.PathLike,
+    output: str | os.PathLike,
+    version: int | str = 1,
+    format: str = "saved_model",  # noqa: A002: as Keras has it
+    *,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    note: Callable[[str], None] = console.note,
 ) -> pathlib.Path:
-    """Writes `network`, a Network or what networks.load opens, as a SavedModel.
+    """Writes `network`, a Network or what networks.load opens, in `format`: saved_model,
+    safetensors, onnx or keras, with a model card, README.md, beside it. A part of a network, which
+    is no classifier, goes out as safetensors alone.
+
+    Or a Keras model, from pixels (as alexnet_tf.AlexNet makes them) to probabilities or logits: it
+    needs `class_names`, and, where it does not tell what its pixels are, `preprocessing`.
 
     Returns its folder, `output`/`version`; the version "next" is one more than the highest there
-    is. One of the same weights and labels that is there already is left as it is. Raises UserError
-    for another, or if it cannot be written.
+    is. One of the same weights and labels that is there already is left as it is. An ONNX file is
+    compared with the network on pictures. Raises UserError for another, or if it cannot be written,
+    or differs.
     """
-    network, output = as_network(network), pathlib.Path(output)
-    network.check_whole()
+    if format not in artifacts.FORMATS:
+        raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
+    if format == "onnx":
+        onnx.check_installed()
+    output = pathlib.Path(output)
+    if isinstance(network, keras.Model):
+        network = networks.of_keras(network, class_names, preprocessing)
+    elif class_names is not None or preprocessing is not None:
+        raise UserError(
+            "class_names= and preprocessing= are for a Keras model; a Network knows its own."
+        )
+    network = as_network(network)
+    if format != "safetensors":  # which holds weights, of whatever
+        network.check_whole()
+    _check_format(output, format)
     path = output / _version(output, version)
-    settings = network.settings.to_json()
-    manifest = {
-        "variant": settings["variant"],
-        "preprocessing": settings["preprocessing"],
-        "dropout_rate": settings["dropout_rate"],
-        "classes": len(settings["class_names"]),
+    settings, labels = network.settings, list(network.class_names)
+    manifest = settings.to_manifest() | {
         "step": network.step,
         "evaluation": network.figures,
         "weights_sha256": checkpoints.weights_digest(network.model),
-        "training": {
-            name: settings[name] for name in ("flags", "versions", "commit") if name in settings
-        },
-        "export": provenance(),
+        "export": origin(),
     }
-    if "architecture" in settings:
-        manifest["architecture"] = settings["architecture"]
-    if not path.exists():
+    if path.exists():
+        _check_same(path, manifest, labels)
+        return path
 
-        def next_free(taken: pathlib.Path) -> pathlib.Path:  # by another export at the same time
-            return taken.with_name(_version(output, "next"))
+    def next_free(taken: pathlib.Path) -> pathlib.Path:  # by another export at the same time
+        return taken.with_name(_version(output, "next"))
 
+    if format == "saved_model":
         return saved_model.write(
             network.model,
             network.preprocessing,
-            settings["class_names"],
+            labels,
             manifest,
             path,
             next_free if version == "next" else None,
             network.record,
         )
+    content = _content(network, manifest, labels, format, note)
+    return files.write(
+        path,
+        artifacts.FORMATS[format],
+        content,
+        manifest,
+        labels,
+        network.record,
+        card.text(manifest, labels, format),
+        next_free if version == "next" else None,
+    )
+
+
+def _content(
+    network: networks.Network,
+    manifest: dict,
+    labels: list[str],
+    form: str,
+    note: Callable[[str], None],
+) -> bytes:
+    """The bytes of the file of an export that is no SavedModel."""
+    described = manifest, labels, network.record
+    if form == "safetensors":
+        try:
+            network.settings.of_a_stranger()
+        except ValueError as error:
+            raise UserError(
+                f"format=safetensors: {error}; use format=saved_model or keras."
+            ) from None
+        return files.safetensors(network.model, *described)
+    if form == "keras":
+        return files.keras_file(network.model, network.settings, *described)
+    pixels = network.preprocessing
+    content = onnx.convert(network.model, pixels, *described)
+    split, _, _ = _pictures(None, None, labels, manifest, network.record, note)
+    count = min(_COMPARED, split.examples)
+    figures = onnx.compare(
+        content,
+        evaluation.model_probabilities(network.model, pixels),
+        tflite.images_of(split, pixels, count),
+        count,
+    )
+    note(
+        f"The ONNX file was compared on {figures['pictures compared']} pictures ({split.name}): no "
+        f"probability differs by more than {figures['largest difference']:.1g}"
+    )
+    return content
+
+
+def _check_format(output: pathlib.Path, form: str) -> None:
+    """Raises UserError if `output` holds versions in another format: a server of one reads them
+    all.
+    """
+    for version in disk.numbered(output).values():
+        there = artifacts.format_of(version)
+        if there not in (None, form):
+            raise UserError(
+                f"output={output} holds versions of format={there}; pass another output for "
+                f"format={form}."
+            )
+
+
+def _check_same(path: pathlib.Path, manifest: dict, labels: list[str]) -> None:
+    """Raises UserError unless the version in `path` is of this network."""
     stored = artifacts.read_manifest(path)
-    other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]
-    if artifacts.read_labels(path) != settings["class_names"]:
+    here = json.loads(json.dumps(manifest))  # JSON has lists for tuples
+    other = [name for name in artifacts.IDENTITY if stored.get(name) != here[name]]
+    if artifacts.read_labels(path) != labels:
         other.append("class names")
     if other:
         raise UserError(
             f"{path} is there already, with other {', '.join(other)}; pass "
             "version=next, or remove it."
         )
-    return path
 
 
 def _version(output: pathlib.Path, version: int | str) -> str:
@@ -340,6 +469,7 @@ def convert(
         raise UserError(
             f"{version} is not a version that alexnet export wrote, or a folder of them."
         )
+    artifacts.check_saved_model(path)
     manifest = artifacts.read_manifest(path) | {"quantization": quantization}
     if calibration is not None:
         manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))

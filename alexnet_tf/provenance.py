@@ -22,6 +22,11 @@ def provenance() -> dict:
     }
 
 
+def origin() -> dict:
+    """What of `provenance` is the same each time that the same is made here: versions, commit."""
+    return {name: value for name, value in provenance().items() if name in ("versions", "commit")}
+
+
 def commit_of(folder: pathlib.Path) -> str | None:
     """The git commit of `folder` if it is a checkout of this project, else None: an installed
     package may lie within a repository of its user, which says nothing about it.

@@ -16,7 +16,7 @@ import keras
 
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 OWN = "own"  # the variant of a network that is not one of ours
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
@@ -26,6 +26,18 @@ _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 _MOST_SEEDS = 2**31
+# What the manifest of an export has of the settings, and what of them below "training".
+_IN_MANIFEST = (
+    "variant",
+    "preprocessing",
+    "dropout_rate",
+    "missing",
+    "architecture",
+    "source",
+    "pretrained",
+    "metrics",
+)
+_OF_TRAINING = "flags", "versions", "commit"
 # Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
@@ -99,12 +111,43 @@ class Settings:
             raise ValueError(
                 "it is a lenet5 of an earlier version, with sigmoids instead of tanh; train it anew"
             )
+        _expect(dict, value.get("pretrained", {}), "pretrained")
+        _check_metrics(value.get("metrics"))
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
             raise ValueError(
                 f"image_size is {_shown(value['image_size'])}, and {size} pixels in preprocessing"
             )
         return settings
+
+    @classmethod
+    def from_manifest(
+        cls, manifest: dict, labels: list[str], dropout_rate: float | None = None
+    ) -> "Settings":
+        """The settings in the manifest of an export with these `labels`; `dropout_rate` replaces
+        that in it. Raises ValueError as `from_json` does.
+        """
+        _expect(dict, manifest, "the whole")
+        training = _expect(dict, manifest.get("training", {"flags": {}}), "training")
+        stored = {name: manifest[name] for name in _IN_MANIFEST if name in manifest}
+        stored |= {name: training[name] for name in _OF_TRAINING if name in training}
+        if dropout_rate is not None:
+            stored["dropout_rate"] = dropout_rate
+        return cls.from_json(stored | {"class_names": labels})
+
+    def to_manifest(self) -> dict:
+        """What the manifest of an export says of the network; its labels stand beside it."""
+        stored = self.to_json()
+        return {name: stored[name] for name in _IN_MANIFEST if name in stored} | {
+            "classes": len(self.class_names),
+            "training": {name: stored[name] for name in _OF_TRAINING if name in stored},
+        }
+
+    @property
+    def descent(self) -> dict | None:
+        """The weights of others that it is, or started from: "file", "licence", ...; or None."""
+        known = self.source if self.source and "sha256" in self.source else None
+        return known or self.others.get("pretrained")
 
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back as the same settings."""
@@ -270,6 +313,31 @@ def _check_source(source: Any) -> None:
             raise ValueError(
                 f"the published {_shown(name)} is {_shown(value)}, which is impossible"
             )
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Those of an evaluation, as checkpoints.write_evaluation keeps them; None: there are none."""
+    if metrics is None:
+        return
+    _expect(dict, metrics, "metrics")
+    _check_integer(metrics.get("views"), "views", 1, 10)
+    for name in ("dataset", "split"):
+        _expect(str, metrics.get(name), name)
+    rows = _expect(list, metrics.get("classes"), "the classes of metrics")
+    counts = [(_expect(dict, metrics.get("figures"), "figures"), "examples")]
+    shares = [(metrics["figures"], name) for name in ("top_1", "top_5")]
+    for row in rows:
+        _expect(str, _expect(dict, row, "a class of metrics").get("class"), "a class of metrics")
+        _expect(str | None, row.get("most_common_wrong"), "a wrong answer")
+        counts += [(row, "pictures"), (row, "wrong_pictures")]
+        shares.append((row, "top_1_error"))
+    if metrics.get("trained_on") is not None:
+        counts.append((metrics, "trained_on"))
+    for where, name in counts:
+        _check_integer(where.get(name), name, 0, 2**63)
+    for where, name in shares:
+        if not _is_number(where.get(name)) or not 0 <= where[name] <= 1:
+            raise ValueError(f"{name} is {_shown(where.get(name))}, not a share in 0..1")
 
 
 def _check_integer(value: Any, name: str, least: int, most: int) -> None:

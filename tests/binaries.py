@@ -168,5 +168,21 @@ def _become(program, *arguments):
         os._exit(status)
 
 
+def call(command, *arguments):
+    """Runs a command in this process, its flags as they are at the start; returns its --json."""
+    command.FLAGS.unparse_flags()
+    rest = command.FLAGS(["alexnet", *map(str, arguments)])
+    try:
+        command.main(rest[1:]) if getattr(command, "ARGUMENTS", None) else command.main()
+    finally:
+        for name in command.FLAGS:
+            command.FLAGS[name].unparse()
+    path = next(
+        (str(one).removeprefix("--json=") for one in arguments if str(one).startswith("--json=")),
+        None,
+    )
+    return json.loads(pathlib.Path(path).read_text()) if path else None
+
+
 if __name__ == "__main__":
     _serve(sys.argv[1])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
+from binaries import call
 from conftest import CLASS_NAMES, write_picture_folder, write_pictures
 
 import alexnet_tf
@@ -24,22 +25,6 @@ from alexnet_tf.training import checkpoints, loop, objective, steps
 
 PACKAGE = pathlib.Path(alexnet_tf.__file__).parent
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
-
-
-def call(command, *arguments):
-    """Runs a command in this process, its flags as they are at the start; returns its --json."""
-    command.FLAGS.unparse_flags()
-    rest = command.FLAGS(["alexnet", *map(str, arguments)])
-    try:
-        command.main(rest[1:]) if getattr(command, "ARGUMENTS", None) else command.main()
-    finally:
-        for name in command.FLAGS:
-            command.FLAGS[name].unparse()
-    path = next(
-        (str(one).removeprefix("--json=") for one in arguments if str(one).startswith("--json=")),
-        None,
-    )
-    return json.loads(pathlib.Path(path).read_text()) if path else None
 
 
 def in_fresh_process(code, *arguments):
@@ -67,10 +52,12 @@ def folder(tmp_path_factory):
         and figures["accuracy"] == figures["accuracy of the SavedModel"]
     )
     call(import_weights, f"--source={folder}/model", f"--output={folder}/net.npz")
+    for form in ("safetensors", "onnx", "keras"):
+        call(export, f"--model_dir={folder}/model", f"--format={form}", f"--output={folder / form}")
     return folder
 
 
-FORMS = ["model", "net.npz", "saved", "saved/1", "net.tflite"]
+FORMS = ["model", "net.npz", "saved", "saved/1", "net.tflite", "safetensors", "onnx", "keras"]
 
 
 def test_importing_the_package_imports_neither_tensorflow_nor_keras():
@@ -176,7 +163,8 @@ def test_a_network_is_the_same_in_every_form(folder, form):
         name for name, _ in trained.classify(picture.read_bytes())
     ]
     # which names no folder
-    data = ["--dataset=folder", f"--data_dir={folder}/pictures"] if form == "net.npz" else []
+    strangers = ("net.npz", "safetensors")
+    data = ["--dataset=folder", f"--data_dir={folder}/pictures"] if form in strangers else []
     figures = call(evaluate, f"--models={folder / form}", f"--json={folder}/figures.json", *data)
     assert figures["loss"] == pytest.approx(trained.figures["loss"], rel=1e-4)
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures") if data else None
@@ -185,12 +173,11 @@ def test_a_network_is_the_same_in_every_form(folder, form):
     )
     with pytest.raises(UserError, match="settings.json does not decode as a picture"):
         network.classify(folder / "model/settings.json")
-    if form == "net.tflite":
+    if form in ("net.tflite", "onnx"):
+        what = {"onnx": "a graph, and no weights"}.get(form, "no weights in float32")
         with pytest.raises(
             UserError,
-            match=(
-                "net.tflite holds no weights in float32 .* pass the model directory or the export"
-            ),
+            match=f"{form}.* holds {what} that .* pass the model directory or the export",
         ):
             network.model  # noqa: B018
     else:
@@ -199,7 +186,7 @@ def test_a_network_is_the_same_in_every_form(folder, form):
         )
 
 
-@pytest.mark.parametrize("form", ["net.npz", "saved", "net.tflite"])
+@pytest.mark.parametrize("form", ["net.npz", "saved", "keras", "net.tflite"])
 def test_every_form_with_weights_is_fine_tuned_exported_and_imported(
     folder, tmp_path, form, capsys
 ):

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "alexnet_tf"
 # lie in alexnet_tf itself are floors of their own, or share one where they stand in one line.
 FLOORS = [
     ["errors"],
-    ["disk", "console", "decoding", "provenance"],
+    ["disk", "console", "decoding", "provenance", "pixels"],
     ["preprocessing"],
     ["classifiers"],
     ["network"],
@@ -26,7 +26,7 @@ FLOORS = [
     ["data"],
     ["training", "exports"],
     ["networks", "pretrained"],
-    ["jobs", "figures"],
+    ["jobs", "figures", "applications"],
     ["serving"],
     ["commands"],
     ["__main__"],

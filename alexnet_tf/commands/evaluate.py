@@ -21,7 +21,7 @@ import time
 import keras
 from absl import flags
 
-from alexnet_tf import console, networks
+from alexnet_tf import console, jobs, networks
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets
@@ -63,7 +63,8 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     weights = _weights()
     with strategy.scope():
-        models = [networks.load(path).classifier() for path in _MODELS.value or [_MODEL_DIR.value]]
+        opened = [networks.load(path) for path in _MODELS.value or [_MODEL_DIR.value]]
+        models = [network.classifier() for network in opened]
     dataset = _open_dataset(models)
     views, replicas, chief = (
         int(_VIEWS.value),
@@ -79,6 +80,10 @@ def main():
         )
     rate = dataset.evaluation.examples / (time.monotonic() - begin)
     if chief:
+        if len(opened) == 1 and isinstance(opened[0], networks.Trained):
+            jobs.record_evaluation(
+                opened[0].path, opened[0].model, answers[0], dataset, dataset.evaluation, views
+            )
         _report(models, weights, dataset, answers, {"views": views, "images_per_s": rate})
 
 

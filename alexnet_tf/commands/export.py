@@ -1,12 +1,18 @@
-"""Exports a trained model as a SavedModel: it serves, converts, classifies without this package.
+"""Exports a trained model: as a SavedModel, which serves, converts and classifies without this
+package, or as an ONNX, Keras or safetensors file.
 
     alexnet export --model_dir=models/alexnet --output=saved_models/alexnet
+    alexnet export --model_dir=models/alexnet --format=onnx --output=exports/onnx
 
-Its signatures take files (serving_default, and features, the output of the last hidden layer) or
-pixels (images, images_uint8, and edge, which alexnet convert reads), any number at once. Beside the
-graph lie the labels, a manifest (variant, preprocessing, accuracy, training settings, versions,
-digest of the weights), digests of the pictures that it was trained on, and SHA256SUMS.
-alexnet_tf/exports/saved_model.py describes all of it.
+The signatures of a SavedModel take files (serving_default, and features, the output of the last
+hidden layer) or pixels (images, images_uint8, and edge, which alexnet convert reads), any number at
+once. Beside the graph lie the labels, a manifest (variant, preprocessing, accuracy, training
+settings, versions, digest of the weights), digests of the pictures that it was trained on, and
+SHA256SUMS. alexnet_tf/exports/saved_model.py describes all of it.
+
+The other formats are one file in the version's folder, which holds labels and manifest too. An ONNX
+file is compared with the network on pictures. Beside every export lies a model card, README.md, of
+what is recorded of the network, so that the folder can be put on a hub as it is.
 """
 
 import pathlib
@@ -15,12 +21,25 @@ from absl import flags
 
 from alexnet_tf import disk, jobs, networks
 from alexnet_tf.commands import app
+from alexnet_tf.exports import artifacts
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
 _OUTPUT = flags.DEFINE_string(
-    "output", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS
+    "output",
+    None,
+    "The folder that holds the versions, all of one format; default: saved_models/alexnet, or "
+    "exports/FORMAT.",
+    flag_values=FLAGS,
+)
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "saved_model",
+    list(artifacts.FORMATS),
+    "saved_model: a folder for TensorFlow, servers and alexnet convert; safetensors: the weights; "
+    "onnx: a graph for ONNX Runtime; keras: a .keras file, from pixels to probabilities.",
+    flag_values=FLAGS,
 )
 _VERSION = flags.DEFINE_string(
     "version",
@@ -29,12 +48,16 @@ _VERSION = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 
+_SIGNATURES = "serving_default, features, images, images_uint8, edge"
+
 
 def main():
-    output = pathlib.Path(_OUTPUT.value)
+    form = _FORMAT.value
+    default = "saved_models/alexnet" if form == "saved_model" else f"exports/{form}"
+    output = pathlib.Path(_OUTPUT.value or default)
     before = set(disk.numbered(output))
     network = networks.load(_MODEL_DIR.value)
-    path = jobs.export(network, output, _VERSION.value)
+    path = jobs.export(network, output, _VERSION.value, form)
     there = int(path.name) in before
     print(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -42,7 +65,8 @@ def main():
         {
             "parameters": network.model.count_params(),
             "megabytes": size / 1e6,
-            "signatures": "serving_default, features, images, images_uint8, edge",
-        },
+            "format": form,
+        }
+        | ({"signatures": _SIGNATURES} if form == "saved_model" else {}),
         _JSON.value,
     )

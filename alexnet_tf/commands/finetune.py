@@ -24,7 +24,7 @@ import keras
 import numpy as np
 from absl import flags
 
-from alexnet_tf import console, networks, pretrained
+from alexnet_tf import console, jobs, networks, pretrained
 from alexnet_tf.classifiers import Classifier
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, folders, record, splits
@@ -154,6 +154,7 @@ def main():
         trained_layers=trained,
         head_solver=solver,
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)),
+        **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
     changes = run_settings.check(model_dir, settings, dataset)
     _tell(dataset, batch_size, network.record)
@@ -185,6 +186,9 @@ def main():
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
+    jobs.record_evaluation(
+        model_dir, model, answers, dataset, dataset.test if dataset.chose() else dataset.evaluation
+    )
     print(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is

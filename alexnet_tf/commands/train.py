@@ -22,8 +22,8 @@ from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, pipeline, record
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, build_model
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.network.model import VARIANTS, build_model, has_init, initial_stddev
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -132,7 +132,7 @@ def _train(strategy):
             len(dataset.class_names),
             identity["image_size"],
             _DROPOUT_RATE.value,
-            jobs.initial_stddev(_VARIANT.value, _INIT.value),
+            initial_stddev(_VARIANT.value, _INIT.value),
             _TOWER_DEVICES.value,
         )
         optimizer = SGD2012(
@@ -156,7 +156,7 @@ def _train(strategy):
         xla=_xla(),
         colour_noise=_colour_noise(),
         data_service=tuple(_DATA_SERVICE.value),
-        init=_INIT.value if jobs.has_init(_VARIANT.value) else "",
+        init=_INIT.value if has_init(_VARIANT.value) else "",
     )
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")

@@ -23,6 +23,8 @@ from alexnet_tf.data.names import HELD_OUT_SPLIT
 from alexnet_tf.errors import UserError
 
 FILE = "pictures.npz"
+_LARGEST = 2**28  # bytes
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError)
 _NONE = np.zeros(0, np.uint64)
 
 
@@ -61,11 +63,14 @@ class Record:
     def from_bytes(cls, content: bytes, path) -> "Record":
         """Raises UserError, naming `path`, if `content` is no record."""
         try:
+            with zipfile.ZipFile(io.BytesIO(content)) as members:
+                if sum(member.file_size for member in members.infolist()) > _LARGEST:
+                    raise ValueError("more pictures than there are")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 stored = [arrays[name] for name in ("trained", "held_out")]
             if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored):
                 raise ValueError("other arrays")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise UserError(
                 f"{path}, the record of the pictures that were trained on, cannot be read "
                 f"({error}); restore it from a copy."

@@ -25,7 +25,7 @@ import tensorflow as tf
 from alexnet_tf import console, disk, preprocessing
 from alexnet_tf.data import pictures, pipeline, prepared
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 SIDE = 256  # pixels, in the paper and in its source
 SHARD_PICTURES = 4096  # about 85 MB: what a run that is killed loses at most

@@ -13,10 +13,17 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
+# What alexnet export writes, and by which file its versions are known.
+FORMATS = {
+    "saved_model": "saved_model.pb",
+    "safetensors": "model.safetensors",
+    "onnx": "model.onnx",
+    "keras": "model.keras",
+}
 # of a manifest: with the labels, what decides every answer
 IDENTITY = "weights_sha256", "variant", "preprocessing"
 
@@ -26,16 +33,39 @@ def newest_version(path):
     it holds none.
     """
     path = pathlib.Path(path)
-    if (path / "saved_model.pb").is_file():
+    if format_of(path):
         return path
     versions = disk.numbered(path)
     return versions[max(versions)] if versions else None
 
 
+def format_of(version):
+    """The key of FORMATS that the folder of a version is of; None where it is none."""
+    found = (form for form, file in FORMATS.items() if (pathlib.Path(version) / file).is_file())
+    return next(found, None)
+
+
+def check_saved_model(version):
+    """Raises UserError for the folder of a version in another format."""
+    if (form := format_of(version)) not in (None, "saved_model"):
+        raise UserError(
+            f"{version} is of format={form}; pass an export of format=saved_model, which alexnet "
+            "export makes of the same model directory."
+        )
+
+
+def _beside(version, of_saved_model, name):
+    """A file that stands in a folder of its own in a SavedModel."""
+    path = pathlib.Path(version)
+    if format_of(path) in (None, "saved_model"):
+        path /= of_saved_model
+    return path / name
+
+
 def read_manifest(saved_model):
-    """The manifest that export wrote beside the graph. Raises UserError where there is none."""
+    """The manifest of a version. Raises UserError where there is none."""
     try:
-        return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
+        return json.loads(_beside(saved_model, "assets.extra", "manifest.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(
             f"{saved_model} is not a version that alexnet export wrote ({error})."
@@ -47,7 +77,7 @@ def read_record(saved_model):
 
     Raises UserError if it is damaged.
     """
-    path = pathlib.Path(saved_model) / "assets.extra" / record.FILE
+    path = _beside(saved_model, "assets.extra", record.FILE)
     return record.Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
 
 
@@ -57,7 +87,7 @@ def read_labels(saved_model):
     Raises UserError where there are none.
     """
     try:
-        return (pathlib.Path(saved_model) / "assets/labels.txt").read_text().splitlines()
+        return _beside(saved_model, "assets", "labels.txt").read_text().splitlines()
     except (OSError, ValueError) as error:
         raise UserError(
             f"{saved_model} is not a version that alexnet export wrote ({error})."
@@ -88,7 +118,7 @@ def sums(saved_model):
 def check_sums(saved_model):
     """Raises UserError unless the files of a version are those that export wrote, bit for bit."""
     try:
-        whole = (pathlib.Path(saved_model) / "assets.extra" / SUMS).read_text() == sums(saved_model)
+        whole = _beside(saved_model, "assets.extra", SUMS).read_text() == sums(saved_model)
     except OSError as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     if not whole:

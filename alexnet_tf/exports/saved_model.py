@@ -30,11 +30,11 @@ Beside the graph lie
                                 alexnet evaluate knows them
     assets.extra/tf_serving_warmup_requests
                                 what TensorFlow Serving answers to itself before it serves
+    README.md                   the model card: exports/card.py
     assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it
                                 in the version's folder
 """
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -46,7 +46,7 @@ from alexnet_tf import disk, preprocessing
 from alexnet_tf.classifiers import BATCH_SIZES, TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
+from alexnet_tf.exports import artifacts, canonical, card, files
 from alexnet_tf.network import layers, surgery
 
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
@@ -57,7 +57,10 @@ class _Classifier(tf.Module):
 
     def __init__(self, model, pixels, labels_file):
         super().__init__()
-        self._variables = [variable.value for variable in model.variables]
+        # Without the seeds of dropout, which is for training alone.
+        self._variables = [
+            variable.value for variable in model.variables if "seed_generator" not in variable.path
+        ]
         # Not the models themselves: tracked as Keras objects as well, their weights would be
         # written twice.
         self._logits, self._edge_logits, self._features = (
@@ -148,19 +151,21 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
         with disk.appearing(path, folder=True, next_free=next_free) as appearing:
             unfinished = appearing.path
             labels_file = unfinished / "labels.txt"
-            labels_file.write_text("".join(f"{name}\n" for name in class_names))
+            labels_file.write_text(files.text_of_labels(class_names))
             module = _Classifier(model, pixels, str(labels_file))
             tf.saved_model.save(module, str(unfinished), module.signatures())
             labels_file.unlink()  # a copy is among the assets
+            canonical.rewrite(unfinished)
             extra = unfinished / "assets.extra"
             extra.mkdir()
-            (extra / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+            (extra / "manifest.json").write_text(files.text_of(manifest))
             if pictures:
                 (extra / record.FILE).write_bytes(pictures.to_bytes())
-            _write_warmup(
-                extra / "tf_serving_warmup_requests", path.parent.name, pixels.resize, sizes
-            )
+            _write_warmup(extra / "tf_serving_warmup_requests", pixels.resize, sizes)
             _check(unfinished, model, pixels)
+            if "classes" in manifest:
+                card_text = card.text(manifest, class_names, "saved_model")
+                (unfinished / card.FILE).write_text(card_text)
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
@@ -170,7 +175,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
     return appearing.path
 
 
-def _write_warmup(path, model_name, side, sizes):
+def _write_warmup(path, side, sizes):
     """A TFRecord of tensorflow.serving.PredictionLog: one request of each size of a batch, of grey
     pictures `side` pixels wide.
 
@@ -181,7 +186,7 @@ def _write_warmup(path, model_name, side, sizes):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size in sizes:
             files = tf.make_tensor_proto([picture] * size).SerializeToString()
-            spec = _field(1, model_name.encode()) + _field(3, b"serving_default")
+            spec = _field(1, b"alexnet") + _field(3, b"serving_default")
             request = _field(1, spec) + _field(2, _field(1, b"image_bytes") + _field(2, files))
             writer.write(_field(6, _field(1, request)))
 

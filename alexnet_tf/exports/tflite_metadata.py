@@ -19,6 +19,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports.files import add_member
 
 _CUSTOM = 32  # BuiltinOperator.CUSTOM
 
@@ -46,10 +47,10 @@ def complete(content, pixels, labels, manifest, pictures=None):
     model.metadata.append(entry)
     archive = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(archive, "a") as files:
-        files.writestr("labels.txt", labels)
-        files.writestr("manifest.json", json.dumps(manifest))
+        add_member(files, "labels.txt", labels)
+        add_member(files, "manifest.json", json.dumps(manifest))
         if pictures:
-            files.writestr(record.FILE, pictures.to_bytes())
+            add_member(files, record.FILE, pictures.to_bytes())
     return archive.getvalue()
 
 

@@ -4,12 +4,14 @@ Keras 3 only: they run on the TensorFlow, JAX and PyTorch backends.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+_OF_A_SOURCE = "file", "licence", "url"
 Tensor = Any  # of whichever backend
 
 
@@ -102,6 +104,42 @@ class SpatialResponseNormalization(_ResponseNormalization):
         **kwargs: Any,
     ) -> None:
         super().__init__(size, k, alpha, relu_first, **kwargs)
+
+
+@keras.saving.register_keras_serializable("alexnet_tf")
+class PixelNormalization(keras.layers.Layer):
+    """Pixels, RGB or grey in 0..255, to what the network of `variant` reads: less a mean per
+    channel, over `std`. Float32 whatever the dtype policy. `source` tells of the weights of others
+    that the network started from: "file", "licence", "url".
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: float,
+        variant: str,
+        source: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"dtype": "float32"} | kwargs)
+        self.mean, self.std, self.variant = tuple(map(float, mean)), float(std), variant
+        self.source = source and {name: source[name] for name in _OF_A_SOURCE if name in source}
+
+    def call(self, inputs: Tensor) -> Tensor:
+        mean = ops.convert_to_tensor(self.mean, "float32")
+        return (ops.cast(inputs, "float32") - mean) / self.std
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "mean": self.mean,
+            "std": self.std,
+            "variant": self.variant,
+            "source": self.source,
+        }
 
 
 class _WindowByConvolution(keras.layers.Layer):

@@ -157,20 +157,43 @@ def build_model(
             f" {smallest_image_size(variant)}."
         )
     images = keras.Input((image_size, image_size, row["channels"]), name="images")
-    if variant == "lenet5":
-        logits = _lenet5(images, num_classes)
-    elif variant in _ONE_WEIRD_TRICK:
-        logits = _one_weird_trick(
-            images, num_classes, dropout_rate, hidden=variant == "one_weird_trick"
-        )
-    else:
-        row = row | ({"stddev": stddev} if stddev else {})
-        logits = _alexnet(
-            images, num_classes, dropout_rate, row, dict(zip(row["towers"], tower_devices or ()))
-        )
+    logits = connect(images, variant, num_classes, dropout_rate, stddev, tower_devices)
     model = keras.Model(images, logits, name=variant)
     model.variant, model.dropout_rate = variant, dropout_rate  # for the settings of a training
     return model
+
+
+def connect(
+    images: Any,
+    variant: str,
+    num_classes: int | None,
+    dropout_rate: float = 0.5,
+    stddev: dict | None = None,
+    tower_devices: Sequence[str] | None = None,
+    activation: Any = None,
+) -> Any:
+    """What the network of `variant` puts out for the Keras tensor `images`, as build_model has it:
+    `num_classes` logits, or what `activation` makes of them; of None classes the map behind the
+    last pool (of conv6 in conv6), float [batch, height, width, maps].
+    """
+    if variant == "lenet5":
+        return _lenet5(images, num_classes, activation)
+    if variant in _ONE_WEIRD_TRICK:
+        hidden = variant == "one_weird_trick"
+        return _one_weird_trick(images, num_classes, dropout_rate, hidden, activation)
+    row = VARIANTS[variant] | ({"stddev": stddev} if stddev else {})
+    devices = dict(zip(row["towers"], tower_devices or ()))
+    return _alexnet(images, num_classes, dropout_rate, row, devices, activation)
+
+
+def has_init(variant: str) -> bool:
+    """Whether the variant's own initial weights, the paper's text, are not those of 2012."""
+    return variant in ("paper", "half")
+
+
+def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
+    """The `stddev` of build_model for the initial weights `init`."""
+    return VARIANTS["source2012"]["stddev"] if has_init(variant) and init == "source2012" else None
 
 
 def projection_name(variant: str) -> str:
@@ -235,7 +258,7 @@ def _last_map_size(variant, image_size):
     return size
 
 
-def _alexnet(images, num_classes, dropout_rate, row, devices):
+def _alexnet(images, num_classes, dropout_rate, row, devices, activation):
     """Sizes at the ends of the lines:
 
     227 x 227 input, two towers. A tower is a list entry; `both` joins them.
@@ -281,10 +304,10 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     def both(inputs, name):  # every tower reads all of it
         return inputs if len(towers) == 1 else [layers.Concatenate(name=name)(inputs)] * len(towers)
 
-    def fc(x, units, name, relu=True, dtype=None):
+    def fc(x, units, name, activation="relu", dtype=None):
         return layers.Dense(
             units,
-            activation="relu" if relu else None,
+            activation=activation,
             name=name,
             dtype=dtype,
             kernel_initializer=keras.initializers.RandomNormal(
@@ -300,10 +323,8 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     if row["overhang"]:
         # The last of ceil((size - 11) / 4) + 1 positions ends up to 3 pixels outside, where the
         # source reads zeros.
-        overhang = (11 - images.shape[1]) % 4
-        x = [layers.ZeroPadding2D(((0, overhang), (0, overhang)), name="overhang")(images)] * len(
-            towers
-        )
+        overhang = [(0, (11 - side) % 4) for side in images.shape[1:3]]
+        x = [layers.ZeroPadding2D(overhang, name="overhang")(images)] * len(towers)
     # 55 x 55 x 48, twice
     x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)
     # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
@@ -339,13 +360,15 @@ def _alexnet(images, num_classes, dropout_rate, row, devices):
     if row["conv6"]:
         # 6 x 6 x 256
         x = both(conv(x, 128, 3, "conv6"), "both6")
+    if num_classes is None:
+        return x[0]
     x = layers.Flatten(name="flatten")(x[0])  # 9216
     x = dropout(fc(x, row["fc_units"], "fc6"), "dropout6")  # 4096
     x = dropout(fc(x, row["fc_units"], "fc7"), "dropout7")  # 4096
-    return fc(x, num_classes, "fc8", relu=False, dtype="float32")
+    return fc(x, num_classes, "fc8", activation, dtype="float32")
 
 
-def _one_weird_trick(images, num_classes, dropout_rate, hidden):
+def _one_weird_trick(images, num_classes, dropout_rate, hidden, activation):
     """Without `hidden`, fc6 and fc7, the projection reads the last map.
 
     Widths, padding, dropout before the layer, average pool and initial weights as in
@@ -391,6 +414,8 @@ def _one_weird_trick(images, num_classes, dropout_rate, hidden):
     x = conv(x, 256, 3, "conv5")
     # 6 x 6 x 256
     x = layers.MaxPooling2D(3, 2, name="pool5")(x)
+    if num_classes is None:
+        return x
     # 6 x 6 x 256
     x = _adaptive_average(x, 6)
     x = layers.Flatten(name="flatten")(x)  # 9216
@@ -399,7 +424,7 @@ def _one_weird_trick(images, num_classes, dropout_rate, hidden):
         x = fc(Dropout(dropout_rate, inverted=True, name="dropout7")(x), 4096, "fc7")  # 4096
     else:
         x = Dropout(dropout_rate, inverted=True, name="dropout8")(x)  # 9216
-    return fc(x, num_classes, "fc8", activation=None, dtype="float32")
+    return fc(x, num_classes, "fc8", activation, dtype="float32")
 
 
 def _adaptive_average(x, side):
@@ -417,7 +442,7 @@ def _adaptive_average(x, side):
     return ops.einsum("ih,bhwc,jw->bijc", ops.cast(windows, x.dtype), x, ops.cast(windows, x.dtype))
 
 
-def _lenet5(images, num_classes):
+def _lenet5(images, num_classes, activation):
     """LeCun et al. 1998 in the form in which it stands beside AlexNet: plain average pools and full
     connections.
 
@@ -444,7 +469,9 @@ def _lenet5(images, num_classes):
     x = layers.AveragePooling2D(2, name="pool1")(x)  # 14 x 14 x 6
     x = conv(x, 16, "conv2")  # 10 x 10 x 16
     x = layers.AveragePooling2D(2, name="pool2")(x)  # 5 x 5 x 16
+    if num_classes is None:
+        return x
     x = layers.Flatten(name="flatten")(x)  # 400
     x = fc(x, 120, "fc3")  # 120
     x = fc(x, 84, "fc4")  # 84
-    return fc(x, num_classes, "fc5", activation=None, dtype="float32")
+    return fc(x, num_classes, "fc5", activation, dtype="float32")

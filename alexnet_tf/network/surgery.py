@@ -1,11 +1,12 @@
 """Parts of a network: the trunk below its projection, the projection, and what of it is trained."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.layers import Dropout
+from alexnet_tf.network.layers import Dropout, PixelNormalization
 from alexnet_tf.network.model import both_towers, build_model, projection_name
 
 
@@ -17,8 +18,17 @@ def trunk(model: keras.Model) -> keras.Model:
     else fc7 after its ReLU, float [batch, 4096] (fc4 in lenet5), dropped units not yet drawn nor
     outputs multiplied by the share that is kept.
     """
-    part = keras.Model(model.input, model.layers[_last_of_trunk(model)].output, name=model.name)
+    last = model.layers[_last_of_trunk(model)]
+    part = keras.Model(model.input, output_of(model, last), name=model.name)
     return _as_variant(part, model)
+
+
+def output_of(model: keras.Model, layer: keras.layers.Layer) -> Any:
+    """What `layer` puts out where `model` calls it. `layer.output` of a model within a model is
+    that of the inner one alone.
+    """
+    nodes = (node for depth in model._nodes_by_depth.values() for node in depth)
+    return next(node.outputs[0] for node in nodes if node.operation is layer)
 
 
 def projection(model: keras.Model) -> keras.Model:
@@ -72,6 +82,88 @@ def _as_variant(part: keras.Model, model: keras.Model) -> keras.Model:
 def _last_of_trunk(model: keras.Model) -> int:
     below = model.layers[:-1] if has_projection(model) else model.layers
     return max(index for index, layer in enumerate(below) if not isinstance(layer, Dropout))
+
+
+def logits_of(model: keras.Model) -> keras.Model:
+    """A functional model that ends in probabilities as one that ends in the logits before them;
+    one that ends in logits as it is. Layers but the last, and all weights, are those of `model`.
+
+    Raises UserError where it does not tell which of the two its outputs are.
+    """
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
+        raise UserError("The model has to be functional or Sequential, with one input and output.")
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return keras.Model(model.input, last.input, name=model.name)
+    activation = getattr(last, "activation", None)
+    if activation == keras.activations.softmax:
+        if isinstance(last, keras.layers.Activation):
+            return keras.Model(model.input, last.input, name=model.name)
+        bare = type(last).from_config(last.get_config() | {"activation": None})
+        whole = keras.Model(model.input, bare(last.input), name=model.name)
+        bare.set_weights(last.get_weights())
+        return whole
+    if isinstance(last, keras.Model):
+        raise UserError(
+            f"The model ends in another, {last.name}; let it end in a layer that tells whether it "
+            "gives logits or probabilities."
+        )
+    if activation not in (None, keras.activations.linear):
+        name = getattr(activation, "__name__", activation)
+        raise UserError(
+            f"The model ends in {last.name} with the activation {name}; it has to be softmax, for "
+            "probabilities, or none, for logits."
+        )
+    return model
+
+
+def check_logits(model: keras.Model) -> None:
+    """Raises UserError for a model that ends in probabilities, of which a loss of logits would be
+    another.
+    """
+    last = model.layers[-1]
+    softmax = getattr(last, "activation", None) == keras.activations.softmax
+    if softmax or isinstance(last, keras.layers.Softmax):
+        raise UserError(
+            f"The model ends in probabilities, by {last.name}; it has to end in logits: leave the "
+            "softmax out, as AlexNet(classifier_activation=None) does."
+        )
+
+
+def pixels_of(model: keras.Model) -> PixelNormalization | None:
+    """The first PixelNormalization of `model`, at any depth; with one it reads 0..255."""
+    found = (one for one in model._flatten_layers() if isinstance(one, PixelNormalization))
+    return next(found, None)
+
+
+def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | None:
+    """(the network that build_model makes, with the weights of `model`, and what comes before it)
+    of a model that is nothing else: alexnet_tf.AlexNet with its top, ending in logits. None for any
+    other.
+    """
+    pixels = model.layers[1] if len(model.layers) > 1 else None
+    if not isinstance(pixels, PixelNormalization) or model.input.shape[1] is None:
+        return None
+    rates = [layer.rate for layer in model.layers if isinstance(layer, Dropout)]
+    classes, side = model.output.shape[-1], model.input.shape[1]
+    try:
+        built = build_model(pixels.variant, classes, side, rates[0] if rates else 0.5)
+    except UserError:
+        return None
+    if _shape(built.layers[1:]) != _shape(model.layers[2:]):
+        return None
+    for own, layer in zip(built.layers[1:], model.layers[2:]):
+        own.set_weights(layer.get_weights())
+    return built, pixels
+
+
+def _shape(layers: list) -> list:
+    return [
+        (type(layer), layer.name if layer.weights else "", [w.shape for w in layer.weights])
+        for layer in layers
+    ]
 
 
 def freeze(model: keras.Model, names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ file alone knows their layout.
     MODEL_DIR/
       settings.json              what the model is and how it is trained
       metrics.jsonl, tensorboard/  how it went: alexnet_tf/training/metrics.py
+      evaluation.json            how right its last answers to a data set were, class by class
       checkpoints/step-00000600/
         weights.npz              float32 arrays by variable path: "conv1a/kernel", ...;
                                  numpy.load reads it
@@ -11,9 +12,13 @@ file alone knows their layout.
         state.json               step, schedule state, last evaluation
         SHA256SUMS               of the three; `sha256sum -c` reads it
 
-    NAME.npz                   what weights.npz holds, and "settings.json": that text, as uint8
+    NAME.npz                   what weights.npz holds, and as uint8 "settings.json", that text, and
+                               "pictures.npz", the record of what it was trained on, if there is
+                               one
+    NAME.safetensors           the same arrays, as alexnet export writes them, with the manifest of
+                               the export and its labels among its metadata
 
-Both appear when they are complete and on disk (`disk.appearing`), so what carries their name is
+All appear when they are complete and on disk (`disk.appearing`), so what carries their name is
 whole.
 """
 
@@ -28,6 +33,7 @@ import zipfile
 import numpy as np
 
 from alexnet_tf import disk
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats
@@ -36,8 +42,9 @@ IF_NOT_FINITE = (
     "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
 )
 _KEEP = 2
-_SETTINGS = "settings.json"
+_SETTINGS, _MANIFEST = "settings.json", "manifest.json"
 _SUMS = "SHA256SUMS"
+_EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
@@ -138,12 +145,44 @@ def save(model_dir, model, optimizer, state, keep=None):
             shutil.rmtree(old)
 
 
+def write_evaluation(model_dir, model, evaluation):
+    """Keeps what was measured of the weights of `model`, JSON, for the exports of `model_dir`.
+
+    Raises UserError if it cannot be written.
+    """
+    path = pathlib.Path(model_dir) / _EVALUATION
+    content = {"weights_sha256": weights_digest(model)} | evaluation
+    try:
+        disk.replace_text(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); make room.") from None
+
+
+def read_evaluation(model_dir, model):
+    """What `write_evaluation` kept, or None where that was of other weights, or nothing was."""
+    try:
+        content = json.loads((pathlib.Path(model_dir) / _EVALUATION).read_text())
+        stored = content.pop("weights_sha256")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    return content if stored == weights_digest(model) else None
+
+
+def is_weights_file(path):
+    """Whether the file is one that load_model may read: .npz or .safetensors, by its content."""
+    with open(path, "rb") as stream:
+        start = stream.read(10)
+    zipped = start.startswith(b"PK") and pathlib.Path(path).suffix != ".keras"
+    return zipped or start[8:] in (b'{"', b"{}")
+
+
 def load_model(model_dir, report=print):
     """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
 
     Returns (model, Settings, state): of the newest whole checkpoint, as `restore` does; a weights
-    file has step 0 and, as its figures, those that were published. Raises UserError if there is no
-    trained model.
+    file has step 0 and, as its figures, those that were published, or what its manifest says.
+    state["record"] is the data.record.Record of what it was trained on, or None. Raises UserError
+    if there is no trained model.
     """
     if pathlib.Path(model_dir).is_file():
         return _load_weights_file(model_dir)
@@ -155,23 +194,30 @@ def load_model(model_dir, report=print):
         model = settings.build()
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
-    return model, settings, restore(model_dir, model, report=report)
+    state = restore(model_dir, model, report=report)
+    return model, settings, state | {"record": record.read(model_dir)}
 
 
-def write_weights_file(path, arrays, settings):
+def write_weights_file(path, arrays, settings, pictures=None):
     """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json,
     to one file.
 
     `settings` are JSON, those of a model directory, and "source": {"published": figures or None,
-    ...}. Raises UserError if they are none that a weights file may have, if the arrays are not
-    those of the model that they describe, or if `path` cannot be written.
+    ...}; `pictures` is the data.record.Record of what it was trained on, or None. Raises UserError
+    if they are none that a weights file may have, if the arrays are not those of the model that
+    they describe, or if `path` cannot be written.
     """
     try:
         stored = _settings_of_weights(settings)
         _build(arrays, stored)
         text = json.dumps(stored.to_json(), indent=1).encode()
+        texts = {_SETTINGS: text} | ({record.FILE: pictures.to_bytes()} if pictures else {})
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
-            np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(text, np.uint8)})
+            np.savez(
+                stream,
+                **arrays,
+                **{name: np.frombuffer(content, np.uint8) for name, content in texts.items()},
+            )
     except ValueError as error:
         raise UserError(f"{path} is not written: {error}.") from None
     except OSError as error:
@@ -181,7 +227,10 @@ def write_weights_file(path, arrays, settings):
 
 
 def _load_weights_file(path):
-    arrays = dict(formats.parse(formats.read_content(path), path).arrays)
+    weights = formats.parse(formats.read_content(path), path)
+    if _MANIFEST in weights.metadata:
+        return _of_safetensors(path, weights)
+    arrays = dict(weights.arrays)
     if _SETTINGS not in arrays:
         raise UserError(
             f"{path} is not a weights file of this project, which would hold the settings of "
@@ -190,12 +239,40 @@ def _load_weights_file(path):
     try:
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
         figures = settings.source["published"]
-        return _build(arrays, settings), settings, {"step": 0, "figures": figures}
+        state = {"step": 0, "figures": figures, "record": _pop_record(arrays, path)}
+        return _build(arrays, settings), settings, state
+    except UserError:
+        raise
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} is not a weights file that alexnet import-weights wrote ({reason})."
         ) from None
+
+
+def _of_safetensors(path, weights):
+    """As load_model, of a file that alexnet export wrote."""
+    texts = weights.metadata
+    try:
+        manifest, labels = json.loads(texts[_MANIFEST]), texts["labels.txt"].splitlines()
+        settings = Settings.from_manifest(manifest, labels).of_a_stranger()
+        step, figures = manifest.get("step", 0), manifest.get("evaluation")
+        if not isinstance(step, int) or not isinstance(figures, dict | None):
+            raise ValueError(f"the step {step!r:.40}")
+        arrays = dict(weights.arrays)
+        state = {"step": step, "figures": figures, "record": _pop_record(arrays, path)}
+        return _build(arrays, settings), settings, state
+    except UserError:
+        raise
+    except (ValueError, KeyError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is no file that alexnet export wrote ({reason}).") from None
+
+
+def _pop_record(arrays, path):
+    """The data.record.Record among `arrays`, which it leaves, or None."""
+    stored = arrays.pop(record.FILE, None)
+    return None if stored is None else record.Record.from_bytes(stored.tobytes(), path)
 
 
 def _settings_of_weights(content):

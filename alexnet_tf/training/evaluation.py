@@ -12,6 +12,7 @@ from alexnet_tf.classifiers import TOP, Answers, Classifier
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.names import SAYS_LITTLE
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.training import devices
 
 _GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
@@ -74,7 +75,7 @@ def model_probabilities(model, pixels):
     if getattr(
         model, "outputs", None
     ):  # what is not a graph of layers is judged by its answers alone
-        hidden = [layer.output for layer in model.layers[:-1] if layer.weights]
+        hidden = [surgery.output_of(model, layer) for layer in model.layers[:-1] if layer.weights]
         model = keras.Model(model.inputs[0], [*model.outputs, *hidden])
 
     def from_images(images):

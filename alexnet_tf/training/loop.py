@@ -24,7 +24,7 @@ from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import both_towers
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, run_settings, steps, stopping
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall

@@ -11,7 +11,7 @@ from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices
@@ -55,14 +55,15 @@ def settings_of(
             dataset.class_names,
             getattr(model, "dropout_rate", 0.0),
             flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
-            architecture=_architecture(model) if variant == OWN else None,
+            architecture=architecture(model) if variant == OWN else None,
             others=identity | others | provenance(),
         )
     except ValueError as error:
         raise UserError(f"Nothing is trained: {error}.") from None
 
 
-def _architecture(model):
+def architecture(model: keras.Model) -> dict:
+    """As Keras writes it. Raises UserError for a model that does not tell it."""
     try:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:

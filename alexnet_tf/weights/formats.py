@@ -36,6 +36,7 @@ from alexnet_tf.weights.pickles import Unsupported
 
 _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
 _LARGEST_HEADER = 2**20  # bytes of names and shapes
+_LARGEST_METADATA = 2**23  # bytes of them and of what a safetensors file says besides
 _MOST_PARTS = 10_000  # members of an archive, fields of a message
 _LONGEST_NAME = 200  # characters: one name may occur in thousands of arrays' names
 _UNREADABLE = (
@@ -168,6 +169,7 @@ class Weights:
     unreadable: dict = dataclasses.field(default_factory=dict)
     entries: tuple = ()  # of a .pth: its keys at the top
     module: str | None = None  # of a .pth: the class of a pickled torch.nn.Module, if there is one
+    metadata: dict = dataclasses.field(default_factory=dict)  # of a .safetensors: name -> text
 
 
 # Its weights could be found only by running the code of whoever saved it.
@@ -495,13 +497,15 @@ def _read_safetensors(content):
     without gaps.
     """
     (length,) = struct.unpack_from("<Q", content)
-    if length > min(_LARGEST_HEADER, len(content) - 8):
+    if length > min(_LARGEST_METADATA, len(content) - 8):
         raise ValueError(f"a header of {length} bytes")
     header, data = (
         json.loads(content[8 : 8 + length], object_pairs_hook=_once),
         memoryview(content)[8 + length :],
     )
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("metadata that are no texts")
     arrays, unreadable, end = {}, {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, previous, end = entry["data_offsets"][0], end, entry["data_offsets"][1]
@@ -519,7 +523,7 @@ def _read_safetensors(content):
             )
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes too many")
-    return Weights(".safetensors", arrays, unreadable=unreadable)
+    return Weights(".safetensors", arrays, unreadable=unreadable, metadata=metadata)
 
 
 def _once(pairs):

@@ -18,7 +18,7 @@ import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, projection_name
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import LARGEST_RESIZE
 from alexnet_tf.weights.formats import WHOLE_MODULE
 

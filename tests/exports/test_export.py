@@ -173,7 +173,7 @@ def test_warmup_requests_are_what_tensorflow_serving_reads(exported, loaded):
     for record in tf.data.TFRecordDataset(str(version / "assets.extra/tf_serving_warmup_requests")):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         assert (request.model_spec.name, request.model_spec.signature_name) == (
-            "exports",
+            "alexnet",
             serving["signature"],
         )
         (files,) = (tf.make_ndarray(tensor) for tensor in request.inputs.values())

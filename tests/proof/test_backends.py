@@ -2,10 +2,13 @@
 backends of Keras.
 """
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from own_weights import weights_file
 
+import alexnet_tf
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model
 
@@ -77,3 +80,46 @@ def test_gradient_of_the_normalisation(rng, witness, backend, layer):
     difference = np.abs(gradient - expected).max() / np.abs(expected).max()
     print(f"gradient of {layer.__name__} on {backend}: {difference:.1e}")
     assert difference < 1e-6
+
+
+_APPLICATION = """
+import sys, keras, alexnet_tf
+model = alexnet_tf.AlexNet("half", classes=3, input_shape=(67, 67, 3))
+model.compile(keras.optimizers.SGD(1e-5), "sparse_categorical_crossentropy")
+model.fit(arrays["images"], arrays["labels"], verbose=0, batch_size=2)
+model.save(arrays["folder"].item() + "/model.keras")
+answer["fitted"] = model.predict(arrays["images"], verbose=0)
+again = keras.saving.load_model(arrays["folder"].item() + "/model.keras")
+answer["again"] = again.predict(arrays["images"], verbose=0)
+whole = alexnet_tf.AlexNet("half", weights=arrays["folder"].item() + "/whole.npz")
+answer["whole"] = whole.predict(arrays["images"], verbose=0)
+base = alexnet_tf.AlexNet(
+    "one_weird_trick", weights=arrays["folder"].item() + "/trunk.npz", include_top=False,
+    pooling="avg",
+)
+answer["features"] = base.predict(arrays["images"], verbose=0)
+assert keras.backend.backend() != "tensorflow" and "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_alexnet_of_the_usual_api(rng, witness, backend, tmp_path):
+    """It is fitted, saved, opened, and reads weights files, where TensorFlow is not installed."""
+    weights_file(tmp_path / "whole.npz", "half")
+    weights_file(tmp_path / "trunk.npz", "one_weird_trick_pool5", ())
+    images = rng.integers(0, 256, (4, 67, 67, 3)).astype(np.float32)
+    found = witness(
+        _APPLICATION, backend, images=images, labels=np.array([0, 1, 2, 0]), folder=str(tmp_path)
+    )
+    np.testing.assert_allclose(found["again"], found["fitted"], atol=1e-6)
+    np.testing.assert_allclose(found["fitted"].sum(1), 1, rtol=1e-5)
+    opened = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(found["fitted"], opened.predict(images, verbose=0), atol=1e-5)
+    for name, arguments in (
+        ("whole", {"variant": "half"}),
+        ("trunk", {"variant": "one_weird_trick", "include_top": False, "pooling": "avg"}),
+    ):
+        model = alexnet_tf.AlexNet(weights=tmp_path / f"{name}.npz", **arguments)
+        expected = model.predict(images, verbose=0)
+        key = {"trunk": "features"}.get(name, name)
+        np.testing.assert_allclose(found[key], expected, rtol=1e-4, atol=1e-5)

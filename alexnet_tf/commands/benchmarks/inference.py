@@ -11,12 +11,12 @@ import sys
 import tempfile
 
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
+from alexnet_tf import networks
 from alexnet_tf.commands.benchmarks.timing import ELSEWHERE, FLAGS, ROUNDS, check_python
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
+from alexnet_tf.exports import artifacts, onnx
 
 _TFLITE = flags.DEFINE_list(
     "tflite",
@@ -51,7 +51,7 @@ def figures():
     models = {path: (sys.executable, "tflite", path) for path in _TFLITE.value}
     with tempfile.TemporaryDirectory() as folder:
         if _WITNESS_PYTHON.value:
-            models |= _witness(first, pathlib.Path(folder) / "weights.npz")
+            models |= _witness(first, pathlib.Path(folder))
         return {
             name: text
             for threads in (1, 2)
@@ -118,8 +118,8 @@ def _line(worker):
     return line
 
 
-def _witness(first, weights):
-    """PyTorch and ONNX Runtime on the same weights, which are written to the .npz `weights`."""
+def _witness(first, folder):
+    """PyTorch and ONNX Runtime on the same weights, which are written to `folder`."""
     if (
         not _SAVED_MODEL.value
         or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"]
@@ -131,12 +131,13 @@ def _witness(first, weights):
         )
     if first.manifest["variant"] != "paper":
         raise UserError("--witness_python knows the variant paper alone.")
-    loaded = tf.saved_model.load(_SAVED_MODEL.value)
-    np.savez(
-        weights,
-        **{name: variable.numpy() for name, variable in artifacts.variables(loaded).items()},
+    network = networks.load(_SAVED_MODEL.value)
+    weights, graph = folder / "weights.npz", folder / "model.onnx"
+    np.savez(weights, **{variable.path: variable.numpy() for variable in network.model.weights})
+    graph.write_bytes(
+        onnx.convert(network.model, network.preprocessing, first.manifest, first.labels)
     )
     return {
-        name: (_WITNESS_PYTHON.value, kind, str(weights))
-        for name, kind in (("PyTorch", "pytorch"), ("ONNX Runtime", "onnx"))
+        "PyTorch": (_WITNESS_PYTHON.value, "pytorch", str(weights)),
+        "ONNX Runtime": (_WITNESS_PYTHON.value, "onnx", str(graph)),
     }

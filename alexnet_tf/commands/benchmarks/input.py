@@ -29,7 +29,7 @@ from alexnet_tf.commands.benchmarks.timing import (
 )
 from alexnet_tf.data import datasets, pipeline, splits
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 _BATCH = 64
 _JPEG_PYTHON = flags.DEFINE_string(

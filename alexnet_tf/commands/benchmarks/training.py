@@ -22,7 +22,7 @@ from alexnet_tf.commands.benchmarks.timing import (
 from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.network.layers import LocalResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model, training_work
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices, steps
 from alexnet_tf.training.optimizer import SGD2012
 

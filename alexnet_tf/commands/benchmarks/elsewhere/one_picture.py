@@ -90,75 +90,15 @@ def pytorch(path, threads, image, mean):
 
 
 def onnx(path, threads, image, mean):
-    """The same by ONNX Runtime: grouped convolutions, and LRN as ONNX has it."""
+    """An `.onnx` file that alexnet export wrote, by ONNX Runtime; `mean` is in the file."""
     import onnxruntime
 
-    model = _onnx_model(dict(np.load(path)), mean)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     yield
-    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
-    pixels = image.astype(np.float32).transpose(0, 3, 1, 2)
-    yield lambda: session.run(None, {"image": pixels})[0]
-
-
-def _onnx_model(arrays, mean):
-    """The bytes of an ONNX file of the `paper` with the weights `arrays`."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    constants, nodes = [], []
-
-    def constant(value):
-        constants.append(
-            numpy_helper.from_array(
-                np.ascontiguousarray(value, np.float32), f"constant{len(constants)}"
-            )
-        )
-        return constants[-1].name
-
-    def node(operator, *inputs, outputs=1, **how):
-        names = [f"{operator}{len(nodes)}_{number}" for number in range(outputs)]
-        nodes.append(helper.make_node(operator, inputs, names, **how))
-        return names if outputs > 1 else names[0]
-
-    def conv(x, name, groups, **how):
-        kernel = np.concatenate([arrays[f"{name}{tower}/kernel"] for tower in "ab"], 3).transpose(
-            3, 2, 0, 1
-        )
-        bias = np.concatenate([arrays[f"{name}{tower}/bias"] for tower in "ab"])
-        return node("Relu", node("Conv", x, constant(kernel), constant(bias), group=groups, **how))
-
-    def pool(x):
-        return node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
-
-    def block(x):  # alpha as in PyTorch
-        towers = node("Split", x, outputs=2, axis=1, num_outputs=2)
-        return pool(
-            node(
-                "Concat",
-                *(node("LRN", one, size=5, alpha=5e-4, beta=0.75, bias=2.0) for one in towers),
-                axis=1,
-            )
-        )
-
-    def fc(x, name):
-        return node("Gemm", x, constant(arrays[name + "/kernel"]), constant(arrays[name + "/bias"]))
-
-    x = node("Sub", "image", constant(np.array(mean)[:, None, None]))
-    x = block(conv(block(conv(x, "conv1", 1, strides=[4, 4])), "conv2", 2, pads=[2] * 4))
-    for name, groups in (("conv3", 1), ("conv4", 2), ("conv5", 2)):
-        x = conv(x, name, groups, pads=[1] * 4)
-    x = node("Flatten", node("Transpose", pool(x), perm=[0, 2, 3, 1]))
-    for name in ("fc6", "fc7"):
-        x = node("Mul", node("Relu", fc(x, name)), constant(0.5))
-    x = node("Softmax", fc(x, "fc8"))
-    given, got = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", x)
-    )
-    graph = helper.make_graph(nodes, "alexnet", [given], [got], constants)
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
-    ).SerializeToString()
+    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    pixels = image.astype(np.float32)
+    yield lambda: session.run(None, {"images": pixels})[0]
 
 
 def _megabytes():

@@ -1,0 +1,273 @@
+"""AlexNet as keras.applications has its networks: `AlexNet`, `preprocess_input`,
+`decode_predictions`.
+
+    base = AlexNet("one_weird_trick", weights="imagenet", include_top=False, pooling="avg")
+
+The models read pixels in 0..255, as those of EfficientNet and ConvNeXt do there: what a network
+subtracts depends on its weights, and is a layer of the model. So `preprocess_input` has nothing to
+do, and no one can do it wrongly.
+"""
+
+import os
+from typing import Any
+
+import keras
+
+from alexnet_tf import pretrained
+from alexnet_tf.data import imagenet
+from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import PixelNormalization
+from alexnet_tf.network.model import (
+    VARIANTS,
+    connect,
+    initial_stddev,
+    projection_name,
+    smallest_image_size,
+)
+from alexnet_tf.settings import Settings
+from alexnet_tf.training import checkpoints
+from alexnet_tf.weights.published import CAFFE_MEAN
+
+_POOLINGS = {
+    None: None,
+    "avg": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+}
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_CONVOLUTIONS = {"one_weird_trick_pool5": "one_weird_trick"}  # the same up to the last pool
+
+
+def AlexNet(
+    variant: str = "paper",
+    *,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: Any = "softmax",
+    name: str = "alexnet",
+) -> keras.Model:
+    """The network of `variant` as a Keras model, from RGB (lenet5: grey) pixels in 0..255, float
+    [batch, height, width, channels], to probabilities, float32 [batch, classes].
+
+    Arguments are those of keras.applications:
+
+    include_top: without it the output is the map behind the last pool (of conv6 in conv6), float
+        [batch, height, width, maps].
+    weights: None, fresh ones; a name, "imagenet" (convolutions alone: with include_top=False),
+        "torchvision", "caffe" or "caffenet" (whole), which are fetched once; or the path of
+        whatever alexnet_tf.load opens. They never change `variant`.
+    input_tensor: a Keras tensor to use as the input.
+    input_shape: (height, width, channels). With the top a square of the variant's own size by
+        default; without it any size, by default (None, None, channels), or the variant's own where
+        its layers depend on the size (source2012, one_gpu, conv6).
+    pooling: without the top None, "avg" or "max": the mean or the largest of each map, float
+        [batch, maps].
+    classes: with the top; by default those of the weights, or 1000, of lenet5 10.
+    classifier_activation: with the top; None gives logits. With weights "softmax" or None.
+
+    Raises UserError, a ValueError, for what does not fit: no weight that was asked for is left
+    fresh, and no argument is passed over.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError(
+            "keras.config.image_data_format() is channels_first; the network reads channels_last: "
+            "call keras.config.set_image_data_format('channels_last') first."
+        )
+    if pooling not in _POOLINGS:
+        raise UserError(f"pooling={pooling!r} is unknown; use None, 'avg' or 'max'.")
+    if include_top and pooling:
+        raise UserError(f"pooling={pooling!r} is for include_top=False; leave one of them out.")
+    if not include_top and classes is not None:
+        raise UserError(f"classes={classes} is for include_top=True; leave one of them out.")
+    source = None if weights is None else _open(weights, variant, include_top)
+    settings = source[1] if source else None
+    if include_top:
+        classes = _classes(variant, classes, weights, settings)
+        activation = keras.activations.get(classifier_activation)
+        if settings and activation not in map(keras.activations.get, (None, "softmax")):
+            raise UserError(
+                f"classifier_activation={classifier_activation!r}, but weights={weights} were "
+                "trained for 'softmax'; use that, or None for logits."
+            )
+    images = _input(variant, include_top, input_tensor, input_shape, settings)
+    mean, std = _levels(variant, settings)
+    descent = settings.descent if settings else None
+    x = PixelNormalization(mean, std, variant, descent, name="pixels")(images)
+    x = connect(
+        x,
+        variant,
+        classes if include_top else None,
+        settings.dropout_rate if settings else 0.5,
+        initial_stddev(variant),
+        activation=classifier_activation if include_top else None,
+    )
+    if layer := _POOLINGS[pooling]:
+        x = layer(name=f"{pooling}_pool")(x)
+    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(inputs, x, name=name)
+    if source:
+        _copy(source[0], model)
+    return model
+
+
+def preprocess_input(x: Any, data_format: str | None = None) -> Any:
+    """`x` as it is: RGB pixels in 0..255. The models of AlexNet subtract their mean themselves.
+
+    Raises UserError for a `data_format` other than "channels_last".
+    """
+    if (data_format or keras.config.image_data_format()) != "channels_last":
+        raise UserError("data_format='channels_first': the network reads channels_last.")
+    return x
+
+
+def decode_predictions(
+    preds: Any, top: int = 5, class_names: list | tuple | None = None
+) -> list[list[tuple]]:
+    """The `top` most probable classes of each row of `preds`, float [n, classes], best first:
+    [[(id, name, probability), ...], ...].
+
+    They are ImageNet's 1000, id being a synset such as "n01440764"; or `class_names`, in the order
+    of the outputs, which are their own ids. Raises UserError unless there is one for each column.
+    """
+    names = list(imagenet.names_by_synset().items())
+    if class_names is not None:
+        names = [(name, name) for name in class_names]
+    scores = keras.ops.convert_to_numpy(preds)
+    if scores.ndim != 2 or scores.shape[1] != len(names):
+        whose = "ImageNet has" if class_names is None else "class_names= has"
+        more = "; pass class_names=" if class_names is None else ""
+        raise UserError(f"preds has the shape {scores.shape}, and {whose} {len(names)}{more}.")
+    best = (-scores).argsort(1, kind="stable")[:, :top]
+    return [
+        [(*names[column], row[column]) for column in columns] for row, columns in zip(scores, best)
+    ]
+
+
+def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, Settings]:
+    """(the model, its Settings) of what `weights` names. Raises UserError if they are not those of
+    `variant`, or not of all of it.
+    """
+    path = os.fspath(weights)
+    if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
+        source = pretrained.source_of(path)
+        _check_variant(weights, source.variant, variant, include_top, source.is_whole)
+        path = os.fspath(pretrained.fetch(path))
+    elif path.endswith(".h5"):
+        raise UserError(
+            f"weights={path} does not say of which variant it is; build the model without weights, "
+            "and call its load_weights."
+        )
+    elif not os.path.exists(path):
+        raise UserError(
+            f"weights={path!r} is neither a file nor a folder, nor one of "
+            f"{', '.join(pretrained.NAMES)}; nor None, for fresh ones."
+        )
+    if os.path.isfile(path) and checkpoints.is_weights_file(path):
+        model, settings, _ = checkpoints.load_model(path)
+    else:
+        from alexnet_tf import networks  # needs TensorFlow, whatever the backend
+
+        network = networks.load(path)
+        model, settings = network.model, network.settings
+    _check_variant(weights, settings.variant, variant, include_top, not settings.missing)
+    return model, settings
+
+
+def _check_variant(
+    weights: Any, given: str, variant: str, include_top: bool, is_whole: bool
+) -> None:
+    same = given == variant
+    if not include_top:
+        same = _CONVOLUTIONS.get(given, given) == _CONVOLUTIONS.get(variant, variant)
+    if not same:
+        how = "" if is_whole else ", include_top=False"
+        raise UserError(
+            f"weights={weights} are of variant={given}, not {variant}; pass variant={given!r}{how}."
+        )
+    if include_top and not is_whole:
+        raise UserError(
+            f"weights={weights} lack {projection_name(given)}: they are features, and no "
+            f"classifier; pass include_top=False, or make one by alexnet finetune "
+            f"--pretrained={weights}."
+        )
+
+
+def _classes(variant: str, classes: int | None, weights: Any, settings: Settings | None) -> int:
+    if settings:
+        there = len(settings.class_names)
+        if classes not in (None, there):
+            raise UserError(
+                f"classes={classes}, but weights={weights} have {there}; leave classes= out, or "
+                "pass include_top=False."
+            )
+        return there
+    classes = VARIANTS[variant]["num_classes"] if classes is None else classes
+    if not isinstance(classes, int) or classes < 2:
+        raise UserError(f"classes={classes}: a classifier needs at least 2.")
+    return classes
+
+
+def _input(
+    variant: str,
+    include_top: bool,
+    input_tensor: Any,
+    input_shape: tuple | None,
+    settings: Settings | None,
+) -> Any:
+    """The Keras tensor of pixels. Raises UserError for a shape that the network cannot read."""
+    row = VARIANTS[variant]
+    channels, own = row["channels"], row["image_size"]
+    if settings:
+        own = settings.preprocessing.image_size
+    needs_size = include_top or bool(row.get("overhang") or row.get("spatial_norm"))
+    if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise UserError(
+                f"input_tensor is a {type(input_tensor).__name__}; pass what keras.Input gives."
+            )
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise UserError(f"input_shape={input_shape}, but input_tensor has the shape {shape}.")
+        input_shape = shape
+    side = own if needs_size else None
+    shape = (side, side, channels) if input_shape is None else tuple(input_shape)
+    if len(shape) != 3 or shape[2] != channels:
+        raise UserError(
+            f"input_shape={shape}: {variant} reads (height, width, {channels}), channels last."
+        )
+    least = smallest_image_size(variant)
+    if any(size is not None and size < least for size in shape[:2]):
+        raise UserError(f"input_shape={shape} is too small for {variant}; its smallest is {least}.")
+    if needs_size and None in shape:
+        raise UserError(f"input_shape={shape}: {variant} needs a height and a width here.")
+    if include_top and shape[0] != shape[1]:
+        raise UserError(f"input_shape={shape}: with include_top=True pictures are square.")
+    if include_top and settings and shape[0] != own:
+        raise UserError(
+            f"input_shape={shape}, but the weights are for {own} x {own} pixels; leave it out, or "
+            "pass include_top=False."
+        )
+    return keras.Input(shape, name="images") if input_tensor is None else input_tensor
+
+
+def _levels(variant: str, settings: Settings | None) -> tuple[tuple, float]:
+    """(mean, std) that are to be subtracted, and divided by."""
+    if settings:
+        return settings.preprocessing.mean, settings.preprocessing.std
+    row = VARIANTS[variant]
+    if row["channels"] == 3:
+        return CAFFE_MEAN, row["std"]
+    return (sum(share * level for share, level in zip(_LUMA, CAFFE_MEAN)),), row["std"]
+
+
+def _copy(source: keras.Model, model: keras.Model) -> None:
+    """The weights of `source` into the layers of `model`, by name."""
+    there = {layer.name: layer for layer in source.layers}
+    for layer in model.layers:
+        if layer.weights and layer.name in there:
+            layer.set_weights(there[layer.name].get_weights())

@@ -1,0 +1,327 @@
+"""The model card: the README.md of an export, as hubs of models read it.
+
+All of it is said by the manifest. What was not recorded is not there, and the card says so.
+"""
+
+import html
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+
+FILE = "README.md"
+_LIBRARY = {"saved_model": "tf-keras", "onnx": "onnx"}
+_BLOCKS = {
+    "saved_model": """
+import tensorflow as tf
+
+version = tf.saved_model.load(".")  # this folder; it needs TensorFlow alone
+classify = version.signatures["serving_default"]
+print(classify(image_bytes=tf.constant([open("picture.jpg", "rb").read()]))["names"])
+""",
+    "onnx": """
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("model.onnx")
+picture = Image.open("picture.jpg").convert("{mode}")
+scale = {resize} / min(picture.size)
+picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
+left, top = ((side - {size}) // 2 for side in picture.size)
+picture = picture.crop((left, top, left + {size}, top + {size}))
+images = np.asarray(picture, np.float32).reshape(1, {size}, {size}, {channels})
+(probabilities,) = session.run(None, {{"images": images}})
+print(open("labels.txt").read().splitlines()[probabilities[0].argmax()])
+""",
+    "keras": """
+import keras
+
+import alexnet_tf  # pip install alexnet-tf: its layers
+
+model = keras.saving.load_model("model.keras")  # RGB or grey pixels in 0..255 to probabilities
+print(alexnet_tf.load("model.keras").classify("picture.jpg"))  # scales and crops as in evaluation
+""",
+    "safetensors": """
+import alexnet_tf  # pip install alexnet-tf
+
+network = alexnet_tf.load("model.safetensors")
+print(network.{method}("picture.jpg"))
+""",
+}
+_WHAT = {
+    "saved_model": "A SavedModel of TensorFlow",
+    "onnx": "An ONNX file",
+    "keras": "A Keras file",
+    "safetensors": "The weights, as safetensors",
+}
+
+
+def text(manifest: dict, labels: Sequence[str], form: str) -> str:
+    """The card of an export in the form `form`: saved_model, safetensors, onnx or keras."""
+    return "\n".join(
+        [
+            "---",
+            *_front_matter(manifest, form),
+            "---",
+            "",
+            f"# AlexNet, {manifest['variant']}: "
+            + (f"{len(labels)} classes" if labels else "features"),
+            "",
+            *_what(manifest, labels, form),
+            "## How to load it",
+            "",
+            "```python",
+            _load(manifest, form),
+            "```",
+            "",
+            "## What it was trained on",
+            "",
+            *_trained_on(manifest),
+            "## How right it is",
+            "",
+            *_metrics(manifest),
+            "## Limits",
+            "",
+            *_limits(manifest, labels),
+            "## Licence",
+            "",
+            *_licence(manifest),
+        ]
+    )
+
+
+def _yaml(value) -> str:
+    """A scalar: JSON is YAML, but for pairs of surrogates."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _front_matter(manifest, form):
+    lines, licence = [], _licence_id(manifest)
+    task = "image-feature-extraction" if manifest.get("missing") else "image-classification"
+    if licence == "other":
+        lines += ["license: other", f"license_name: {_yaml(_source(manifest)['licence'])}"]
+    elif licence:
+        lines.append(f"license: {licence}")
+    lines += [
+        f"library_name: {_LIBRARY.get(form, 'keras')}",
+        f"pipeline_tag: {task}",
+        "tags:",
+        f"- {task}",
+        "- alexnet",
+    ]
+    figures, name = _measured(manifest)
+    if figures:
+        lines += [
+            "model-index:",
+            f"- name: {_yaml('AlexNet, ' + manifest['variant'])}",
+            "  results:",
+            "  - task:",
+            "      type: image-classification",
+            "    dataset:",
+            f"      name: {_yaml(name)}",
+            f"      type: {_yaml(_slug(name))}",
+            "    metrics:",
+        ]
+        for figure, value in figures:
+            lines += [
+                "    - type: accuracy",
+                f"      name: {_yaml(figure)}",
+                f"      value: {value:.6g}",
+            ]
+    return lines
+
+
+def _slug(name):
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "pictures"
+
+
+def _measured(manifest):
+    """([(name, share in 0..1), ...], the data set) of what is recorded, the former empty if nothing
+    is.
+    """
+    metrics, figures = manifest.get("metrics"), manifest.get("evaluation") or {}
+    classes = manifest["classes"]
+    if metrics:
+        figures, name = metrics["figures"], f"{metrics['dataset']}, {metrics['split']}"
+    elif _is_published(manifest):
+        name = "ImageNet 2012, validation"
+    else:
+        name = _trained_with(manifest) or "the pictures that it was evaluated on"
+    tops = ("top_1", "top_5") if classes > 5 else ("top_1",)
+    named = {"top_1": "top-1 accuracy", "top_5": "top-5 accuracy"}
+    return [(named[top], figures[top]) for top in tops if top in figures], name
+
+
+def _source(manifest):
+    """The weights of others that it is, or descends from: file, licence, url, ...; or {}."""
+    return manifest.get("source") or manifest.get("pretrained") or {}
+
+
+def _is_published(manifest):
+    """Whether its figures are those that a publisher claims."""
+    return "licence" in (manifest.get("source") or {})
+
+
+def _licence_id(manifest):
+    licence = _source(manifest).get("licence")
+    if not licence:
+        return None
+    for name, identifier in (("BSD 3-Clause", "bsd-3-clause"), ("BSD", "bsd")):
+        if name in licence:
+            return identifier
+    return "other"
+
+
+def _escaped(text):
+    """A name from anywhere, as words of Markdown that mean nothing else."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(str(text), quote=False))
+
+
+def _what(manifest, labels, form):
+    pixels = manifest["preprocessing"]
+    shown = ", ".join(_escaped(label) for label in labels[:20])
+    colour = "RGB" if pixels["channels"] == 3 else "grey"
+    whose = (
+        "a network of its maker's own"
+        if manifest["variant"] == "own"
+        else f"AlexNet (Krizhevsky, Sutskever, Hinton 2012; variant `{manifest['variant']}`)"
+    )
+    seen = (
+        f"A picture's shorter side is scaled to {pixels['resize']} pixels, and the central "
+        f"{pixels['image_size']} x {pixels['image_size']} of it, {colour} in 0..255, are what the "
+        "network sees; the mean is subtracted inside."
+    )
+    if missing := manifest.get("missing"):
+        lacks = f"{_WHAT[form]} of {whose}, without {', '.join(missing)}: features of pictures."
+        return [lacks, "", seen, ""]
+    named = "assets/labels.txt" if form == "saved_model" else "labels.txt"
+    return [
+        f"{_WHAT[form]} of {whose} that says of a picture which of {len(labels)} classes it "
+        f"shows: {shown}{', ...' if len(labels) > 20 else ''}. `{named}` has them in the order of "
+        "the outputs.",
+        "",
+        seen,
+        "",
+    ]
+
+
+def _load(manifest, form):
+    pixels = manifest["preprocessing"]
+    return (
+        _BLOCKS[form]
+        .strip()
+        .format(
+            method="prepare" if manifest.get("missing") else "classify",
+            mode="RGB" if pixels["channels"] == 3 else "L",
+            resize=pixels["resize"],
+            size=pixels["image_size"],
+            channels=pixels["channels"],
+        )
+    )
+
+
+def _trained_with(manifest):
+    return manifest.get("training", {}).get("flags", {}).get("dataset")
+
+
+def _trained_on(manifest):
+    source, pretrained = manifest.get("source") or {}, manifest.get("pretrained") or {}
+    flags = manifest.get("training", {}).get("flags", {})
+    lines = []
+    if "licence" in source:
+        lines.append(f"ImageNet 2012, by others: these are the weights of {_of(source)}.")
+    elif source.get("sha256"):
+        lines.append(f"The weights come from {_of(source)}, which does not say it.")
+    elif _trained_with(manifest):
+        step = manifest.get("step")
+        steps = f", {step:,} steps" if step else ""
+        what = (
+            "class folders of its maker's own"
+            if flags["dataset"] == "folder"
+            else f"`{flags['dataset']}`"
+        )
+        lines.append(f"Data set: {what}{steps}.")
+    else:
+        lines.append("That is not recorded.")
+    if pretrained:
+        lines.append(f"It started from weights of others: {_of(pretrained)}.")
+    return [*lines, ""]
+
+
+def _of(source):
+    what = pathlib.PurePath(source.get("file") or "unknown").name
+    url = f", <{source['url']}>" if source.get("url") else ""
+    licence = f", licence: {_escaped(source['licence'])}" if source.get("licence") else ""
+    return f"`{what}`{url}{licence}"
+
+
+def _metrics(manifest):
+    figures, name = _measured(manifest)
+    metrics = manifest.get("metrics")
+    if not figures:
+        return ["Nothing was evaluated.", ""]
+    if _is_published(manifest) and not metrics:
+        whose = "What the publisher of the weights claims, not measured here:"
+    elif metrics:
+        whose = (
+            f"On {metrics['figures']['examples']:,} pictures of {_escaped(name)}, from "
+            f"{'the centre' if metrics['views'] == 1 else 'ten views'} of each:"
+        )
+    else:
+        whose = "At the end of its training, on the pictures that judged it:"
+    lines = [whose, "", "| | |", "|---|---|"]
+    lines += [f"| {figure} | {value:.2%} |" for figure, value in figures]
+    examples = (manifest.get("evaluation") or {}).get("examples")
+    if examples and not metrics:
+        lines.append(f"| pictures | {examples:,} |")
+    lines.append("")
+    if metrics and metrics.get("trained_on"):
+        lines += [
+            f"It was trained on {metrics['trained_on']:,} of these pictures: what is right of them "
+            "says little.",
+            "",
+        ]
+    if not metrics:
+        return [*lines, "By class nothing was recorded.", ""]
+    lines += ["| class | pictures | right | most often taken for |", "|---|---|---|---|"]
+    for row in sorted(metrics["classes"], key=lambda row: row["class"]):
+        wrong = row["most_common_wrong"]
+        taken = f"{_escaped(wrong)} ({row['wrong_pictures']})" if wrong else ""
+        lines.append(
+            f"| {_escaped(row['class'])} | {row['pictures']:,} | {1 - row['top_1_error']:.1%} | "
+            f"{taken} |"
+        )
+    return [*lines, ""]
+
+
+def _limits(manifest, labels):
+    pixels = manifest["preprocessing"]
+    if manifest.get("missing"):
+        return [
+            "- It is no classifier: `alexnet finetune --pretrained=model.safetensors` makes one of "
+            "it, for classes of your own.",
+            "",
+        ]
+    return [
+        f"- It gives one of its {len(labels)} classes to every picture, also to one that shows "
+        "none of them.",
+        f"- It sees {pixels['image_size']} x {pixels['image_size']} pixels of the centre: what is "
+        "small, or near the border, may be lost.",
+        "- Pictures unlike those that it was trained on get answers that nothing vouches for; "
+        "probabilities are not promises.",
+        "",
+    ]
+
+
+def _licence(manifest):
+    source = _source(manifest)
+    if source.get("licence") and _is_published(manifest):
+        return [f"That of the weights: {_escaped(source['licence'])}.", ""]
+    if source.get("licence"):
+        return [
+            f"It contains weights of others, whose licence goes with them: {_of(source)}. For the "
+            "rest its maker has stated none.",
+            "",
+        ]
+    return ["Its maker has stated none: whoever publishes this writes it here.", ""]

@@ -1,0 +1,173 @@
+"""A trained model in one file: .safetensors, .keras. What tells of it (manifest, labels, record of
+the pictures that it was trained on) is in the file.
+"""
+
+import io
+import json
+import pathlib
+import tempfile
+import zipfile
+
+import keras
+import numpy as np
+
+from alexnet_tf import disk
+from alexnet_tf.data import record
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts, card
+from alexnet_tf.network.layers import PixelNormalization
+from alexnet_tf.settings import Settings
+
+MANIFEST, LABELS = "manifest.json", "labels.txt"
+_DATE = (1980, 1, 1, 0, 0, 0)  # of members of archives: the same content, the same bits
+_SAVED = "metadata.json"  # of a .keras file: which Keras wrote it, and when
+
+
+def write(path, name, content, manifest, labels, pictures, card_text, next_free=None):
+    """Writes a version: the file `name` with the bytes `content`, labels, manifest and record
+    beside it, and the model card. It appears in `path` only when it is complete; returns where it
+    is: `next_free(path)` where `path` was taken in the meantime.
+
+    Raises UserError if it cannot be written.
+    """
+    try:
+        with disk.appearing(path, folder=True, next_free=next_free) as appearing:
+            folder = appearing.path
+            (folder / name).write_bytes(content)
+            (folder / MANIFEST).write_text(text_of(manifest))
+            (folder / LABELS).write_text(text_of_labels(labels))
+            if pictures:
+                (folder / record.FILE).write_bytes(pictures.to_bytes())
+            (folder / card.FILE).write_text(card_text)
+            (folder / artifacts.SUMS).write_text(artifacts.sums(folder))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); make room, or pass another "
+            "output."
+        ) from None
+    return appearing.path
+
+
+def text_of(manifest: dict) -> str:
+    return json.dumps(manifest, indent=1) + "\n"
+
+
+def text_of_labels(labels) -> str:
+    return "".join(f"{label}\n" for label in labels)
+
+
+def add_member(archive: zipfile.ZipFile, name: str, content: str | bytes) -> None:
+    """A member of an archive that is open for writing, without the time."""
+    archive.writestr(zipfile.ZipInfo(name, _DATE), content)
+
+
+def add_description(archive, manifest, labels, pictures=None) -> None:
+    """Manifest, labels and record, if there is one, as members of an archive."""
+    add_member(archive, MANIFEST, text_of(manifest))
+    add_member(archive, LABELS, text_of_labels(labels))
+    if pictures:
+        add_member(archive, record.FILE, pictures.to_bytes())
+
+
+def safetensors(model, manifest, labels, pictures=None) -> bytes:
+    """The bytes of a .safetensors file: the weights by variable path, float32, and what tells of
+    them.
+    """
+    arrays = {
+        variable.path: np.ascontiguousarray(variable.value, "<f4") for variable in model.weights
+    }
+    if pictures:
+        arrays[record.FILE] = np.frombuffer(pictures.to_bytes(), np.uint8)
+    header: dict = {
+        "__metadata__": {
+            "format": "alexnet_tf",
+            MANIFEST: text_of(manifest),
+            LABELS: text_of_labels(labels),
+        }
+    }
+    begin = 0
+    for name in sorted(arrays):
+        end = begin + arrays[name].nbytes
+        header[name] = {
+            "dtype": "U8" if arrays[name].dtype == np.uint8 else "F32",
+            "shape": list(arrays[name].shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin where processors like it
+    return b"".join(
+        [len(text).to_bytes(8, "little"), text, *(arrays[name].data for name in sorted(arrays))]
+    )
+
+
+def with_ends(model, settings: Settings) -> keras.Model:
+    """What a .keras file holds: pixels in 0..255, float [batch, s, s, c], to probabilities, float32
+    [batch, classes], around `model`, a layer of the name "network".
+    """
+    pixels = settings.preprocessing
+    images = keras.Input((pixels.image_size, pixels.image_size, pixels.channels), name="images")
+    x = PixelNormalization(pixels.mean, pixels.std, settings.variant, name="pixels")(images)
+    logits = keras.Model(model.inputs[0], model.outputs[0], name="network")(x)
+    softmax = keras.layers.Softmax(name="probabilities", dtype="float32")
+    return keras.Model(images, softmax(logits), name="alexnet")
+
+
+def keras_file(model, settings, manifest, labels, pictures=None) -> bytes:
+    """The bytes of a .keras file: from pixels to probabilities, and what tells of it."""
+    whole = with_ends(settings.build(), settings)
+    for variable, value in zip(whole.weights, model.get_weights(), strict=True):
+        variable.assign(value)
+    _settle_seeds(whole)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "model.keras")
+        whole.save(path)
+        stream = io.BytesIO()
+        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(stream, "w") as archive:
+            for name in sorted(saved.namelist()):
+                content = saved.read(name)
+                if name == _SAVED:
+                    about = json.loads(content)
+                    about.pop("date_saved", None)
+                    content = json.dumps(about).encode()
+                add_member(archive, name, content)
+            add_description(archive, manifest, labels, pictures)
+    return stream.getvalue()
+
+
+def _settle_seeds(model) -> None:
+    """Dropout draws a seed when it is made; a trained network has no use for it."""
+    for number, layer in enumerate(model._flatten_layers()):
+        if getattr(layer, "seed", None) is not None:
+            layer.seed = number
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign([number, 0])
+
+
+def read_keras(path):
+    """(model, Settings, manifest, data.record.Record or None) of a .keras file that `keras_file`
+    wrote: the network within it, from network input to logits.
+
+    Raises UserError for another.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read(MANIFEST))
+            labels = archive.read(LABELS).decode().splitlines()
+            stored = archive.read(record.FILE) if record.FILE in archive.namelist() else None
+    except (KeyError, zipfile.BadZipFile, ValueError):
+        raise UserError(
+            f"{path} holds neither class names nor preprocessing; open it by "
+            "keras.saving.load_model, or name the model directory, or what alexnet export "
+            "--format=keras wrote."
+        ) from None
+    try:
+        settings = Settings.from_manifest(manifest, labels)
+        model = settings.build()
+        with_ends(model, settings).load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is not a file that alexnet export wrote ({reason}).") from None
+    pictures = None if stored is None else record.Record.from_bytes(stored, path)
+    return model, settings, manifest, pictures

@@ -1,0 +1,380 @@
+"""A trained model as an ONNX file, layer by layer, and how far the two agree in ONNX Runtime.
+
+    images: float32 [N, image_size, image_size, channels], RGB or grey 0..255, scaled and cropped
+    -> probabilities float32 [N, classes]
+
+Operators of ONNX alone; maps lie channels first, as its convolutions want them. The file holds
+manifest and labels, and the record of the pictures that the model was trained on, as its metadata.
+"""
+
+import base64
+import importlib
+import json
+import math
+
+import keras
+import numpy as np
+
+from alexnet_tf import console
+from alexnet_tf.data import record
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import files
+from alexnet_tf.network import layers
+from alexnet_tf.pixels import Preprocessing
+
+_OPSET, _IR_VERSION = 20, 10
+_LARGEST_DIFFERENCE = 1e-4  # of a probability
+_ACTIVATIONS = {
+    "linear": None,
+    "relu": "Relu",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "softmax": "Softmax",
+    "elu": "Elu",
+}
+
+
+def check_installed():
+    """Raises UserError unless the packages are there that write and run ONNX files."""
+    _package("onnx")
+    _package("onnxruntime")
+
+
+def _package(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"ONNX files need the packages onnx and onnxruntime ({error}); install them: "
+            "pip install 'alexnet-tf[onnx]'."
+        ) from None
+
+
+def convert(model, pixels, manifest, labels, pictures=None):
+    """The bytes of an ONNX file of `model`, from network input to logits, behind `pixels`.
+
+    Raises UserError for a layer that has no form here.
+    """
+    onnx = _package("onnx")
+    graph = _Graph(onnx)
+    channels, side = pixels.channels, pixels.image_size
+    x = graph.node("Transpose", "images", perm=[0, 3, 1, 2])
+    x = graph.normalized(x, pixels.mean, pixels.std)
+    (logits,) = graph.walk(model, [x])
+    graph.node("Softmax", logits, axis=1, name="probabilities")
+    value = onnx.helper.make_tensor_value_info
+    number = onnx.TensorProto.FLOAT
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "alexnet",
+            [value("images", number, ["N", side, side, channels])],
+            [value("probabilities", number, ["N", len(labels)])],
+            graph.constants,
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="alexnet_tf",
+    )
+    texts = {files.MANIFEST: files.text_of(manifest), files.LABELS: files.text_of_labels(labels)}
+    if pictures:
+        texts[record.FILE] = base64.b64encode(pictures.to_bytes()).decode()
+    onnx.helper.set_model_props(made, texts)
+    return made.SerializeToString(deterministic=True)
+
+
+class _Graph:
+    """Nodes and constants of an ONNX graph; tensors are told by their names."""
+
+    def __init__(self, onnx):
+        self._onnx = onnx
+        self.nodes, self.constants = [], []
+
+    def constant(self, value, name=None):
+        name = name or f"constant{len(self.constants)}"
+        array = np.ascontiguousarray(value)
+        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def numbers(self, value, name=None):
+        return self.constant(np.asarray(value, np.float32), name)
+
+    def node(self, operator, *inputs, name=None, **how):
+        name = name or f"{operator.lower()}{len(self.nodes)}"
+        self.nodes.append(self._onnx.helper.make_node(operator, inputs, [name], name, **how))
+        return name
+
+    def normalized(self, x, mean, std):
+        shape = (1, -1, 1, 1)
+        x = self.node("Sub", x, self.numbers(np.reshape(mean, shape)))
+        return x if std == 1 else self.node("Div", x, self.numbers(std))
+
+    def walk(self, model, inputs):
+        """The names of what `model`, a functional one, makes of `inputs`, maps channels first."""
+        if isinstance(model, keras.Sequential):
+            model = model._functional
+        names = dict(zip(map(id, model.inputs), inputs))
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                if not node.is_input:
+                    outputs = self._operation(node, names)
+                    names.update(zip(map(id, node.outputs), outputs))
+        return [names[id(output)] for output in model.outputs]
+
+    def _operation(self, node, names):
+        operation = node.operation
+        given = [names[id(tensor)] for tensor in node.input_tensors]
+        if isinstance(operation, keras.Sequential | keras.Model):
+            return self.walk(operation, given)
+        kind = next((one for one in type(operation).__mro__ if one.__name__ in _FORMS), None)
+        if kind is None or not _is_known(kind):
+            raise UserError(
+                f"The layer {operation.name} is a {type(operation).__name__}, which has no form in "
+                "ONNX files here; export the model as format=saved_model."
+            )
+        return [_FORMS[kind.__name__](self, operation, given, node)]
+
+    def activated(self, x, activation):
+        name = getattr(activation, "__name__", "linear" if activation is None else "?")
+        if name not in _ACTIVATIONS:
+            raise UserError(
+                f"The activation {name} has no form in ONNX files here; export the model as "
+                "format=saved_model."
+            )
+        if name == "softmax":
+            return self.node("Softmax", x, axis=1)
+        return self.node(_ACTIVATIONS[name], x) if _ACTIVATIONS[name] else x
+
+
+def _is_known(kind):
+    return kind.__module__.startswith(("keras.", "alexnet_tf."))
+
+
+def _conv(graph, layer, given, node):
+    if layer.data_format != "channels_last" or layer.groups != 1:
+        raise UserError(f"The layer {layer.name} has groups; export as format=saved_model.")
+    kernel = graph.numbers(np.transpose(layer.kernel, (3, 2, 0, 1)), f"{layer.name}/kernel")
+    bias = [graph.numbers(layer.bias, f"{layer.name}/bias")] if layer.use_bias else []
+    x = graph.node(
+        "Conv",
+        *given,
+        kernel,
+        *bias,
+        strides=list(layer.strides),
+        dilations=list(layer.dilation_rate),
+        auto_pad=_padding(layer),
+    )
+    return graph.activated(x, layer.activation)
+
+
+def _padding(layer):
+    return {"valid": "VALID", "same": "SAME_UPPER"}[layer.padding]
+
+
+def _dense(graph, layer, given, node):
+    (x,) = given
+    if len(node.input_tensors[0].shape) != 2:
+        raise UserError(f"The layer {layer.name} reads maps; export as format=saved_model.")
+    x = graph.node("MatMul", x, graph.numbers(layer.kernel, f"{layer.name}/kernel"))
+    if layer.use_bias:
+        x = graph.node("Add", x, graph.numbers(layer.bias, f"{layer.name}/bias"))
+    return graph.activated(x, layer.activation)
+
+
+def _pool(operator, **how):
+    def form(graph, layer, given, node):
+        return graph.node(
+            operator,
+            *given,
+            kernel_shape=list(layer.pool_size),
+            strides=list(layer.strides),
+            auto_pad=_padding(layer),
+            **how,
+        )
+
+    return form
+
+
+def _global(operator):
+    def form(graph, layer, given, node):
+        return graph.node("Flatten", graph.node(operator, *given))
+
+    return form
+
+
+def _flatten(graph, layer, given, node):
+    (x,) = given
+    if len(node.input_tensors[0].shape) == 4:  # as channels last
+        x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
+    return graph.node("Flatten", x)
+
+
+def _concatenate(graph, layer, given, node):
+    ranks = len(node.outputs[0].shape)
+    axis = layer.axis % ranks
+    return graph.node("Concat", *given, axis=_axis(axis, ranks))
+
+
+def _axis(axis, ranks):
+    """Of a map, the axis channels first that is `axis` channels last."""
+    return (0, 2, 3, 1)[axis] if ranks == 4 else axis
+
+
+def _get_item(graph, operation, given, node):
+    """x[..., begin:end]: channels of a map."""
+    key = node.arguments.args[1]
+    last = key[-1] if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis else None
+    if not isinstance(last, slice) or last.step is not None:
+        raise UserError(f"The slice {operation.name} has no form in ONNX files here.")
+    begin, end, _ = last.indices(node.input_tensors[0].shape[-1])
+    axis = _axis(len(node.input_tensors[0].shape) - 1, len(node.input_tensors[0].shape))
+    limits = [graph.constant(np.array([value], np.int64)) for value in (begin, end, axis)]
+    return graph.node("Slice", *given, *limits)
+
+
+def _zero_padding(graph, layer, given, node):
+    (top, bottom), (left, right) = layer.padding
+    pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    return graph.node("Pad", *given, graph.constant(pads))
+
+
+def _local_normalization(graph, layer, given, node):
+    (x,) = given
+    x = graph.node("Relu", x) if layer.relu_first else x
+    return graph.node(
+        "LRN", x, size=layer.size, alpha=layer.alpha * layer.size, beta=0.75, bias=layer.k
+    )
+
+
+def _spatial_normalization(graph, layer, given, node):
+    (x,) = given
+    x = graph.node("Relu", x) if layer.relu_first else x
+    reach = layer.size // 2
+    mean = graph.node(
+        "AveragePool",
+        graph.node("Mul", x, x),
+        kernel_shape=[layer.size] * 2,
+        pads=[reach] * 4,
+        count_include_pad=1,
+    )
+    d = graph.node("Mul", mean, graph.numbers(layer.alpha * layer.size**2))
+    d = graph.node("Add", d, graph.numbers(layer.k))
+    return graph.node("Div", x, graph.node("Pow", d, graph.numbers(0.75)))
+
+
+def _dropout(graph, layer, given, node):
+    (x,) = given
+    if isinstance(layer, layers.Dropout) and layer.rate and not layer.inverted:
+        return graph.node("Mul", x, graph.numbers(1 - layer.rate))
+    return x
+
+
+def _relu(graph, layer, given, node):
+    if layer.max_value is not None or layer.negative_slope or layer.threshold:
+        raise UserError(f"The layer {layer.name} is not the plain one; export as saved_model.")
+    return graph.node("Relu", *given)
+
+
+def _batch_normalization(graph, layer, given, node):
+    (x,) = given
+    mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
+    factor = 1 / np.sqrt(variance + layer.epsilon)
+    if layer.scale:
+        factor = factor * np.asarray(layer.gamma)
+    offset = -mean * factor + (np.asarray(layer.beta) if layer.center else 0)
+    shape = (1, -1, 1, 1) if len(node.outputs[0].shape) == 4 else (1, -1)
+    x = graph.node("Mul", x, graph.numbers(factor.reshape(shape)))
+    return graph.node("Add", x, graph.numbers(offset.reshape(shape)))
+
+
+def _rescaling(graph, layer, given, node):
+    (x,) = given
+    x = graph.node("Mul", x, graph.numbers(np.reshape(layer.scale, (1, -1, 1, 1))))
+    return graph.node("Add", x, graph.numbers(np.reshape(layer.offset, (1, -1, 1, 1))))
+
+
+def _einsum(graph, operation, given, node):
+    """Means over windows of a map, as model._adaptive_average has them."""
+    rows, _, columns = node.arguments.args
+    if operation.subscripts != "ih,bhwc,jw->bijc" or len(given) != 1:
+        raise UserError(f"The sum {operation.name} has no form in ONNX files here.")
+    rows, columns = (graph.numbers(np.asarray(windows)) for windows in (rows, columns))
+    return graph.node("Einsum", rows, *given, columns, equation="ih,bchw,jw->bcij")
+
+
+_FORMS = {
+    "Conv2D": _conv,
+    "Dense": _dense,
+    "MaxPooling2D": _pool("MaxPool"),
+    "AveragePooling2D": _pool("AveragePool"),
+    "GlobalAveragePooling2D": _global("GlobalAveragePool"),
+    "GlobalMaxPooling2D": _global("GlobalMaxPool"),
+    "Flatten": _flatten,
+    "Concatenate": _concatenate,
+    "GetItem": _get_item,
+    "ZeroPadding2D": _zero_padding,
+    "LocalResponseNormalization": _local_normalization,
+    "SpatialResponseNormalization": _spatial_normalization,
+    "Dropout": _dropout,
+    "ReLU": _relu,
+    "Activation": lambda graph, layer, given, node: graph.activated(*given, layer.activation),
+    "BatchNormalization": _batch_normalization,
+    "Rescaling": _rescaling,
+    "PixelNormalization": lambda graph, layer, given, node: graph.normalized(
+        *given, layer.mean, layer.std
+    ),
+    "Einsum": _einsum,
+}
+
+
+class Onnx:
+    """An ONNX file with its labels and its manifest, in ONNX Runtime."""
+
+    least = float(np.finfo(np.float32).tiny)
+
+    def __init__(self, content, name="content", threads=2):
+        """`content` is the bytes of the file. Raises UserError if alexnet export did not write it,
+        or where ONNX Runtime is missing.
+        """
+        runtime = _package("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self._session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
+            texts = self._session.get_modelmeta().custom_metadata_map
+            self.manifest = json.loads(texts[files.MANIFEST])
+            self.labels = texts[files.LABELS].splitlines()
+            self.pixels = Preprocessing(**self.manifest["preprocessing"])
+            stored = texts.get(record.FILE)
+            stored = None if stored is None else base64.b64decode(stored, validate=True)
+        except Exception as error:  # ONNX Runtime has classes of its own for what it cannot read
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{name} is not a file that alexnet export wrote ({reason}).") from None
+        self.record = None if stored is None else record.Record.from_bytes(stored, name)
+
+    def probabilities(self, image):
+        """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
+        (answer,) = self._session.run(None, {"images": image[None].astype(np.float32)})
+        return answer[0]
+
+
+def compare(content, probabilities, images, count):
+    """The largest difference of a probability between an ONNX file and `probabilities` (uint8 [n,
+    s, s, c] to [n, classes]), on `count` of `images`, (uint8 [s, s, c], label) each.
+
+    Raises UserError beyond 1e-4.
+    """
+    found, largest, compared = Onnx(content), 0.0, 0
+    with console.progress(count, "compare") as bar:
+        for image, _ in images:
+            expected = np.asarray(probabilities(image[None]))[0]
+            difference = float(np.abs(found.probabilities(image) - expected).max())
+            largest = difference if math.isnan(difference) else max(largest, difference)
+            compared += 1
+            bar.update()
+            if not largest <= _LARGEST_DIFFERENCE:
+                raise UserError(
+                    f"The ONNX file differs from the model by {largest:.2g} of a probability on "
+                    f"picture {compared}; nothing is exported."
+                )
+    return {"pictures compared": compared, "largest difference": largest}

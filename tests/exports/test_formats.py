@@ -1,0 +1,449 @@
+"""Exports that are no SavedModel: what they hold, that they answer and come back as what went in,
+the model card beside each, and the same bits each time.
+"""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from binaries import call
+from conftest import CLASS_NAMES, write_lenet5
+from own_weights import weights_file
+
+import alexnet_tf
+from alexnet_tf import jobs, networks
+from alexnet_tf.commands import finetune, import_weights
+from alexnet_tf.data import record
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts, card, onnx, saved_model, tflite, tflite_metadata
+from alexnet_tf.network import surgery
+from alexnet_tf.network.model import VARIANTS, build_model
+from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.settings import Settings
+from alexnet_tf.training import checkpoints, evaluation
+from alexnet_tf.weights import formats
+
+FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "keras": "model.keras"}
+ODD_NAMES = ("a|b", "<script>x</script>", 'caf\u00e9 "q" \U0001f600 #1')
+RECORD = record.Record(np.array([3, 5], np.uint64), np.array([9, 2**63], np.uint64))
+
+
+def lively(variant, classes=3):
+    """A network whose answers depend on the picture."""
+    size = {"lenet5": 28}.get(variant, 67)
+    model, rng = build_model(variant, classes, size), np.random.default_rng(3)
+    for variable in model.weights:
+        fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 100
+        variable.assign(rng.normal(0, 1.4 / fan_in**0.5, variable.shape))
+    model.layers[-1].kernel.assign(8 * model.layers[-1].kernel)
+    channels = VARIANTS[variant]["channels"]
+    return model, Preprocessing(size, size + 10, channels, (121.5,) * channels, 57.6)
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """To compare with are enough here."""
+    monkeypatch.setattr(jobs, "_COMPARED", 3)
+    monkeypatch.setattr(jobs, "_DRAWN", 3)
+
+
+@pytest.fixture
+def network():
+    """A network in memory, of odd class names, with a record and an evaluation."""
+    model, pixels = lively("half")
+    classes = [
+        {
+            "class": name,
+            "pictures": 10,
+            "top_1_error": 0.1 * number,
+            "top_5_error": 0.0,
+            "most_common_wrong": ODD_NAMES[0] if number else None,
+            "wrong_pictures": number,
+        }
+        for number, name in enumerate(ODD_NAMES)
+    ]
+    figures = {"examples": 30, "bad_pictures": 0, "loss": 0.5, "top_1": 0.9, "top_5": 1.0}
+    metrics = {"dataset": "my flowers", "split": "test", "views": 1, "trained_on": 2}
+    metrics |= {"figures": figures, "classes": classes}
+    flags = {"dataset": "folder", "data_dir": "/home/me/pictures", "seed": 0}
+    origin = {"file": "lpips.tar.gz", "sha256": "0", "licence": "BSD", "url": "https://x.org"}
+    others = {"metrics": metrics, "pretrained": origin, "versions": {"keras": "3"}}
+    settings = Settings("half", pixels, ODD_NAMES, 0.5, flags, others=others)
+    return networks.Trained("memory", settings, 7, figures, RECORD, model)
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_all_of_a_network_goes_out_and_comes_back(network, tmp_path, form):
+    version = alexnet_tf.export(network, tmp_path / "out", format=form, note=str)
+    assert version == tmp_path / "out/1"
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=version, check=True)
+    images = np.random.default_rng(0).integers(0, 256, (4, 67, 67, 3), np.uint8)
+    expected = network.probabilities(images)
+    assert np.ptp(expected, axis=0).max() > 0.1
+    for path in (version / FILES[form], version, tmp_path / "out"):
+        found = alexnet_tf.load(path)
+        np.testing.assert_allclose(found.probabilities(images), expected, atol=1e-5)
+        assert (found.class_names, found.preprocessing) == (ODD_NAMES, network.preprocessing)
+        assert (found.step, found.figures) == (7, network.figures)
+        np.testing.assert_array_equal(found.record.trained, RECORD.trained)
+        np.testing.assert_array_equal(found.record.held_out, RECORD.held_out)
+        assert found.settings.others["metrics"] == network.settings.others["metrics"]
+        assert found.settings.descent == network.settings.descent
+    if form == "onnx":
+        with pytest.raises(UserError, match="holds a graph, and no weights that could be trained"):
+            found.model  # noqa: B018
+        return
+    for one, two in zip(found.model.weights, network.model.weights, strict=True):
+        assert one.path == two.path
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+def test_a_safetensors_file_is_imported_whole(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    source, output = version / "model.safetensors", tmp_path / "again.npz"
+    call(import_weights, f"--source={source}", f"--output={output}")
+    found = alexnet_tf.load(output)
+    assert checkpoints.weights_digest(found.model) == checkpoints.weights_digest(network.model)
+    assert (found.class_names, found.preprocessing) == (ODD_NAMES, network.preprocessing)
+    np.testing.assert_array_equal(found.record.held_out, RECORD.held_out)
+    assert found.settings.descent["licence"] == "BSD"
+    arrays = formats.parse(source.read_bytes(), source).arrays
+    np.testing.assert_array_equal(arrays["conv1a/kernel"], found.model.get_layer("conv1a").kernel)
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"manifest.json": "{}"}, "lack"),
+        ({"manifest.json": "[" * 9999}, "wrote"),
+        ({"labels.txt": "one\n"}, "needs two classes"),
+        ({"labels.txt": "a\nb\nc\nd\n"}, "fc5/bias has the shape"),
+    ],
+)
+def test_a_safetensors_file_that_says_nonsense_gets_one_line(tmp_path, change, message):
+    model, pixels = lively("lenet5")
+    settings = Settings("lenet5", pixels, CLASS_NAMES, 0.5)
+    network = networks.Trained("memory", settings, 0, None, None, model)
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    content = (version / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] |= change
+    text = json.dumps(header, separators=(",", ":")).encode()
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(UserError, match=message) as raised:
+        alexnet_tf.load(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_keras_file_reads_pixels_and_gives_probabilities(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="keras")
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3)).astype("float32")
+    np.save(tmp_path / "images.npy", images)
+    code = """
+import sys, alexnet_tf, keras, numpy as np
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[2], model.predict(np.load(sys.argv[2]), verbose=0))
+"""
+    arguments = [version / "model.keras", tmp_path / "images.npy"]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
+    expected = network.probabilities(images.astype(np.uint8))
+    np.testing.assert_allclose(np.load(tmp_path / "images.npy"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_the_same_in_onnx(variant):
+    model, pixels = lively(variant)
+    manifest = Settings(variant, pixels, CLASS_NAMES).to_manifest()
+    content = onnx.convert(model, pixels, manifest, CLASS_NAMES)
+    side, channels = pixels.image_size, pixels.channels
+    images = np.random.default_rng(1).integers(0, 256, (3, side, side, channels), np.uint8)
+    figures = onnx.compare(
+        content, evaluation.model_probabilities(model, pixels), zip(images, range(3)), 3
+    )
+    assert figures["pictures compared"] == 3 and figures["largest difference"] < 1e-5
+    # any number at once
+    session = onnx.Onnx(content)._session
+    (together,) = session.run(None, {"images": images.astype(np.float32)})
+    np.testing.assert_allclose(together[2], onnx.Onnx(content).probabilities(images[2]), atol=1e-6)
+
+
+def own_model():
+    inputs = keras.Input((28, 28, 3))
+    x = keras.layers.Rescaling(1 / 60, -2.0)(inputs)
+    x = keras.layers.Conv2D(4, 4, strides=3, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Activation("elu")(x)
+    x = keras.layers.AveragePooling2D(3, 2, padding="same")(x)
+    x = keras.layers.Concatenate()([x, keras.layers.ReLU()(x)])
+    x = keras.layers.Dropout(0.5)(x)
+    both = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
+    x = keras.layers.Dense(8, "tanh")(keras.layers.Concatenate()(both))
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+PIXELS = Preprocessing(28, 32, 3, (0.0,) * 3, 1.0)
+
+
+@pytest.mark.parametrize("form", ["onnx", "keras"])
+def test_a_network_of_ones_own_goes_out_too(tmp_path, form):
+    model = own_model()
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(rng.uniform(0.5, 1.5, variable.shape) * rng.choice([-1, 1], variable.shape))
+        if "variance" in variable.path:
+            variable.assign(np.abs(variable.numpy()))
+    images = rng.integers(0, 256, (2, 28, 28, 3), np.uint8)
+    path = alexnet_tf.export(
+        model, tmp_path / form, format=form, class_names=CLASS_NAMES, preprocessing=PIXELS, note=str
+    )
+    found = alexnet_tf.load(path)
+    logits = model.predict(images.astype("float32"), verbose=0)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(found.probabilities(images), expected, atol=1e-5)
+    assert found.settings.variant == "own"
+    with pytest.raises(UserError, match="format=safetensors: a network that is not one of the"):
+        alexnet_tf.export(
+            model, tmp_path / "s", 1, "safetensors", class_names=CLASS_NAMES, preprocessing=PIXELS
+        )
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "layer,message",
+    [
+        (keras.layers.UpSampling2D(2), "is a UpSampling2D, which has no form in ONNX"),
+        (keras.layers.Activation("gelu"), "activation gelu has no form"),
+        (keras.layers.ReLU(max_value=6), "is not the plain one"),
+        (keras.layers.Conv2D(4, 3, groups=2), "has groups"),
+    ],
+)
+def test_what_onnx_files_cannot_say_is_refused(tmp_path, layer, message):
+    inputs = keras.Input((28, 28, 4))
+    x = keras.layers.GlobalAveragePooling2D()(layer(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    with pytest.raises(UserError, match=message):
+        onnx.convert(model, dataclasses.replace(PIXELS, mean=(0,) * 4, channels=4), {}, "abc")
+
+
+def test_an_onnx_file_that_answers_otherwise_is_not_written(network, tmp_path, monkeypatch):
+    convert, other = onnx.convert, surgery.with_fresh_projection(network.model, 3)
+    monkeypatch.setattr(onnx, "convert", lambda model, *rest: convert(other, *rest))
+    with pytest.raises(UserError, match="The ONNX file differs from the model by"):
+        alexnet_tf.export(network, tmp_path / "out", format="onnx", note=str)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_its_packages_onnx_is_refused_in_one_line(network, tmp_path, monkeypatch):
+    version = alexnet_tf.export(network, tmp_path / "out", format="onnx", note=str)
+
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(onnx.importlib, "import_module", missing)
+    message = r"need the packages onnx and onnxruntime .* pip install 'alexnet-tf\[onnx\]'"
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.export(network, tmp_path / "other", format="onnx")
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.load(version)
+    assert not (tmp_path / "other").exists()
+
+
+def test_versions_are_of_one_format_and_one_network(network, tmp_path):
+    first = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    assert alexnet_tf.export(network, tmp_path / "out", format="safetensors") == first
+    second = alexnet_tf.export(network, tmp_path / "out", "next", "safetensors")
+    assert second == tmp_path / "out/2"
+    with pytest.raises(UserError, match="holds versions of format=safetensors; pass another"):
+        alexnet_tf.export(network, tmp_path / "out", "next", "keras")
+    network.model.get_layer("fc8").bias.assign_add([1.0, 0.0, 0.0])
+    with pytest.raises(UserError, match="out/1 is there already, with other weights_sha256"):
+        alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    with pytest.raises(UserError, match="is of format=safetensors; pass an export of"):
+        alexnet_tf.convert(tmp_path / "out", tmp_path / "net.tflite")
+    with pytest.raises(UserError, match="format=h5 is unknown; use one of saved_model, "):
+        alexnet_tf.export(network, tmp_path / "out", format="h5")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+
+
+def test_a_version_that_cannot_be_written_leaves_nothing(network, tmp_path, monkeypatch):
+    def full(self, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(UserError, match=r"out/1 cannot be written \(No space left on device\)"):
+        alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def bits(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_same_weights_have_the_same_bits(network, tmp_path, monkeypatch):
+    """Whatever seeds dropout has drawn, how many functions the process has traced, what time it is
+    and where it is written.
+    """
+    monkeypatch.setattr(saved_model, "_check", lambda *arguments: None)
+    settings = dataclasses.replace(network.settings, class_names=("a", "b", "c"), others={})
+    for number, time in enumerate((1.6e9, 1.7e9)):
+        keras.utils.set_random_seed(number)
+        monkeypatch.setattr("time.time", lambda time=time: time)
+        model = build_model("half", 3, 67)
+        model.set_weights(network.model.get_weights())
+        again = networks.Trained("memory", settings, 7, None, RECORD, model)
+        for form in ("saved_model", *FILES):
+            alexnet_tf.export(again, tmp_path / f"{number}/{form}", format=form, note=str)
+        version = tmp_path / f"{number}/saved_model/1"
+        content = tflite.convert(str(version), "none", [])
+        manifest = artifacts.read_manifest(version)
+        content = tflite_metadata.complete(content, again.preprocessing, "a\n", manifest, RECORD)
+        (tmp_path / f"{number}/net.tflite").write_bytes(content)
+    first, second = bits(tmp_path / "0"), bits(tmp_path / "1")
+    assert len(first) > 20
+    assert {name for name in first if first[name] != second.get(name)} == set()
+
+
+def test_tables_of_two_exports_in_one_process_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "_check", lambda *arguments: None)
+    model, pixels = lively("lenet5")
+    picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
+    for names in (("a", "b", "c"), ("x", "y", "z")):
+        settings = Settings("lenet5", pixels, names)
+        network = networks.Trained("memory", settings, 0, None, None, model)
+        alexnet_tf.export(network, tmp_path / names[0])
+    first, second = alexnet_tf.load(tmp_path / "a"), alexnet_tf.load(tmp_path / "x")
+    assert first.probabilities(picture).shape == (1, 3)
+    from alexnet_tf.data import shapes
+
+    file = shapes.draw_jpeg("test", 0)
+    answers = [{name for name, _ in one.classify(file)} for one in (first, second, first)]
+    assert answers == [{"a", "b", "c"}, {"x", "y", "z"}, {"a", "b", "c"}]
+
+
+def test_a_part_goes_out_as_weights_alone(tmp_path):
+    weights_file(tmp_path / "part.npz", "one_weird_trick_pool5", ())
+    version = alexnet_tf.export(tmp_path / "part.npz", tmp_path / "out", format="safetensors")
+    part, found = alexnet_tf.load(tmp_path / "part.npz"), alexnet_tf.load(version)
+    assert found.settings.missing == ("fc8",) and found.class_names == ()
+    assert checkpoints.weights_digest(found.model) == checkpoints.weights_digest(part.model)
+    matter, body = front_matter((version / "README.md").read_text())
+    assert matter["pipeline_tag"] == "image-feature-extraction" and matter["license"] == "bsd"
+    assert "without fc8: features of pictures" in body and "`alexnet finetune" in body
+    for form in ("saved_model", "onnx", "keras"):
+        with pytest.raises(UserError, match="not a classifier yet; alexnet finetune --pretrained="):
+            alexnet_tf.export(tmp_path / "part.npz", tmp_path / form, format=form)
+        assert not (tmp_path / form).exists()
+
+
+# The model card -----------------------------------------------------------------------------------
+
+
+def front_matter(text):
+    _, matter, body = text.split("---\n", 2)
+    return yaml.safe_load(matter), body
+
+
+@pytest.mark.parametrize("form", ["saved_model", *FILES])
+def test_the_card_says_what_is_recorded(network, form):
+    manifest = network.settings.to_manifest() | {"step": 7, "evaluation": network.figures}
+    matter, body = front_matter(card.text(manifest, list(ODD_NAMES), form))
+    assert matter["license"] == "bsd" and matter["pipeline_tag"] == "image-classification"
+    (result,) = matter["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "my flowers, test", "type": "my-flowers-test"}
+    assert result["metrics"] == [{"type": "accuracy", "name": "top-1 accuracy", "value": 0.9}]
+    assert "| top-1 accuracy | 90.00% |" in body and "On 30 pictures of my flowers, test" in body
+    assert "It was trained on 2 of these pictures" in body
+    assert "| a\\|b | 10 | 100.0% |  |" in body
+    assert "| &lt;script&gt;x&lt;/script&gt; | 10 | 90.0% | a\\|b (1) |" in body
+    assert (
+        "It started from weights of others: `lpips.tar.gz`, <https://x.org>, licence: BSD." in body
+    )
+    assert "/home/me" not in body and "class folders of its maker's own, 7 steps" in body
+
+
+def test_the_card_invents_nothing():
+    model, pixels = lively("lenet5")
+    manifest = Settings("lenet5", pixels, CLASS_NAMES).to_manifest() | {"evaluation": None}
+    matter, body = front_matter(card.text(manifest, CLASS_NAMES, "keras"))
+    assert "license" not in matter and "model-index" not in matter
+    assert "Nothing was evaluated." in body and "That is not recorded." in body
+    assert "Its maker has stated none" in body and "%" not in body
+
+
+def test_claims_of_publishers_are_told_as_claims():
+    pixels = Preprocessing(227, 256, 3, (104.0,) * 3, 1.0)
+    source = {"file": "bvlc_alexnet.caffemodel", "sha256": "1", "licence": "unrestricted use"}
+    source |= {"published": {"top_1": 0.571, "top_5": 0.802}, "url": "http://x.org/a"}
+    names = tuple(f"class {number}" for number in range(1000))
+    settings = Settings("caffe", pixels, names, source=source)
+    manifest = settings.to_manifest() | {"evaluation": source["published"]}
+    matter, body = front_matter(card.text(manifest, names, "onnx"))
+    assert matter["license"] == "other" and matter["license_name"] == "unrestricted use"
+    assert "publisher of the weights claims, not measured here" in body
+    assert "| top-5 accuracy | 80.20% |" in body and "class 19, ..." in body
+
+
+def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp_path):
+    model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    dataset = alexnet_tf.open_dataset("folder", picture_folder)
+    answers = alexnet_tf.evaluate(model_dir, dataset)
+    version = alexnet_tf.export(model_dir, tmp_path / "out", format="keras")
+    text = (version / "README.md").read_text()
+    assert "On 9 pictures of" in text and "| checked disc | 3 |" in text
+    assert f"| top-1 accuracy | {answers.figures()['top_1']:.2%} |" in text
+    # other weights: nothing is known of them
+    network = alexnet_tf.load(model_dir)
+    network.model.get_layer("fc5").bias.assign([1.0, 2.0, 3.0])
+    optimizer = alexnet_tf.SGD2012()
+    optimizer.build(network.model.trainable_variables)
+    checkpoints.save(model_dir, network.model, optimizer, {"step": 8, "figures": None})
+    version = alexnet_tf.export(model_dir, tmp_path / "out", "next", "keras")
+    assert "Nothing was evaluated." in (version / "README.md").read_text()
+
+
+def test_a_fine_tuned_network_tells_what_it_started_from(picture_folder, tmp_path):
+    weights_file(tmp_path / "part.npz", "one_weird_trick_pool5", ())
+    tuned = call(
+        finetune,
+        f"--pretrained={tmp_path}/part.npz",
+        "--dataset=folder",
+        f"--data_dir={picture_folder}",
+        f"--model_dir={tmp_path}/tuned",
+        f"--json={tmp_path}/tuned.json",
+    )
+    version = alexnet_tf.export(tmp_path / "tuned", tmp_path / "out", format="safetensors")
+    matter, body = front_matter((version / "README.md").read_text())
+    assert matter["license"] == "bsd" and "It started from weights of others: `theirs.pth`" in body
+    assert f"| top-1 accuracy | {tuned['top_1']:.2%} |" in body
+    for row in tuned["classes"]:
+        assert f"| {row['class']} | {row['pictures']} | {1 - row['top_1_error']:.1%} |" in body
+    # and what is tuned from that in turn
+    assert alexnet_tf.load(version).settings.descent["file"] == "theirs.pth"
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [],
+        {"views": 1},
+        {"views": 1, "dataset": "a", "split": "b", "classes": [3], "figures": {}},
+        {"views": 1, "dataset": "a", "split": "b", "classes": [], "figures": {"examples": -1}},
+    ],
+)
+def test_metrics_of_a_stranger_are_checked(metrics):
+    model, pixels = lively("lenet5")
+    manifest = Settings("lenet5", pixels, CLASS_NAMES).to_manifest() | {"metrics": metrics}
+    with pytest.raises(ValueError, match=r"metrics|views|dataset|examples"):
+        Settings.from_manifest(manifest, list(CLASS_NAMES))

@@ -1,0 +1,247 @@
+"""AlexNet as keras.applications has its networks: shapes, weights, refusals, and what follows."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from own_weights import PIXELS, weights_file
+
+import alexnet_tf
+from alexnet_tf import networks, pretrained
+from alexnet_tf.data import imagenet
+from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import PixelNormalization
+from alexnet_tf.network.model import VARIANTS
+
+TINY = {"input_shape": (67, 67, 3), "classes": 3}
+
+
+def images_of(count=2, side=67, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, channels)).astype("f4")
+
+
+def test_arguments_are_those_of_keras_applications():
+    own = inspect.signature(alexnet_tf.AlexNet).parameters
+    of_keras = inspect.signature(keras.applications.VGG16).parameters
+    assert set(own) == {*of_keras, "variant"}
+    for name in set(of_keras) - {"name", "weights", "classes"}:
+        assert own[name].default == of_keras[name].default, name
+    assert own["weights"].default is None and own["classes"].default is None
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_features_are_the_map_behind_the_last_pool(variant):
+    row = VARIANTS[variant]
+    side, channels = row["image_size"], row["channels"]
+    base = alexnet_tf.AlexNet(variant, include_top=False)
+    needs_size = row.get("overhang")
+    assert base.input_shape == (
+        (None, side, side, 3) if needs_size else (None, None, None, channels)
+    )
+    maps = {"lenet5": (5, 16), "half": (6, 128)}.get(variant, (6, 256))
+    features = base(images_of(1, side, channels))
+    assert tuple(features.shape) == (1, maps[0], maps[0], maps[1])
+    for pooling, reduced in (("avg", np.mean), ("max", np.max)):
+        pooled = alexnet_tf.AlexNet(variant, include_top=False, pooling=pooling)
+        pooled.set_weights(base.get_weights())
+        answer = pooled(images_of(1, side, channels))
+        np.testing.assert_allclose(answer, reduced(features, (1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_of_any_shape_without_the_top():
+    base = alexnet_tf.AlexNet("half", include_top=False, input_shape=(99, 131, 3))
+    assert base.output_shape == (None, 2, 3, 128) and base.name == "alexnet"
+    images = keras.Input((99, 131, 3))
+    flipped = keras.layers.RandomFlip()(images)
+    other = alexnet_tf.AlexNet("half", include_top=False, input_tensor=flipped, name="mine")
+    assert other.inputs[0] is images and other.name == "mine"
+    assert other.output_shape == base.output_shape
+
+
+def test_whole_weights_answer_as_the_network_that_they_are_of(tmp_path):
+    weights_file(tmp_path / "whole.npz", "half", dropout_rate=0.2)
+    network = networks.load(tmp_path / "whole.npz")
+    images = images_of()
+    expected = network.probabilities(images.astype(np.uint8))
+    model = alexnet_tf.AlexNet("half", weights=tmp_path / "whole.npz")
+    assert model.input_shape == (None, 67, 67, 3)
+    pixels = alexnet_tf.preprocess_input(images)
+    np.testing.assert_allclose(model(pixels), expected, atol=1e-6)
+    logits = alexnet_tf.AlexNet(
+        "half", weights=str(tmp_path / "whole.npz"), classifier_activation=None
+    )(images)
+    np.testing.assert_allclose(keras.ops.softmax(logits), expected, atol=1e-6)
+    base = alexnet_tf.AlexNet("half", weights=tmp_path / "whole.npz", include_top=False)
+    for layer in base.layers:
+        if layer.weights:
+            kernel = network.model.get_layer(layer.name).kernel
+            np.testing.assert_array_equal(layer.kernel, kernel)
+    found = alexnet_tf.decode_predictions(expected, 2, class_names=["a", "b", "c"])
+    best = np.argsort(-expected[0])[:2]
+    assert [row[0] for row in found[0]] == ["abc"[index] for index in best]
+
+
+@pytest.fixture
+def trunk(tmp_path, monkeypatch):
+    """`imagenet` is a small part here, and nothing is fetched."""
+    model = weights_file(tmp_path / "trunk.npz", "one_weird_trick_pool5", ())
+    monkeypatch.setattr(pretrained, "fetch", lambda name: tmp_path / "trunk.npz")
+    return model
+
+
+@pytest.mark.parametrize("variant", ["one_weird_trick", "one_weird_trick_pool5"])
+def test_imagenet_is_features(trunk, variant):
+    base = alexnet_tf.AlexNet(variant, weights="imagenet", include_top=False, pooling="avg")
+    kernels = [layer.kernel for layer in base.layers if layer.weights]
+    assert len(kernels) == 5 and base.get_layer("pixels").mean == PIXELS.mean
+    for own, layer in zip(kernels, [layer for layer in trunk.layers if layer.weights]):
+        np.testing.assert_array_equal(own, layer.kernel)
+    assert base(images_of()).shape == (2, 256)
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (
+            {"variant": "one_weird_trick_pool5", "weights": "imagenet"},
+            "lack fc8: .* pass include_top=False, or .* alexnet finetune --pretrained=imagenet",
+        ),
+        ({"weights": "imagenet"}, "are of variant=one_weird_trick_pool5, not paper; pass"),
+        ({"weights": "imagenet", "include_top": False}, "pool5', include_top=False"),
+        ({"variant": "caffenet", "weights": "caffe"}, "are of variant=caffe, not caffenet"),
+        ({"variant": "half", "weights": "whole.npz", "classes": 5}, "have 3; leave classes= out"),
+        ({"variant": "paper", "weights": "whole.npz"}, "are of variant=half, not paper"),
+        (
+            {"variant": "half", "weights": "whole.npz", "input_shape": (99, 99, 3)},
+            "weights are for 67 x 67",
+        ),
+        (
+            {"variant": "half", "weights": "whole.npz", "classifier_activation": "relu"},
+            "were trained for 'softmax'",
+        ),
+        ({"variant": "half", "weights": "a.weights.h5"}, "call its load_weights"),
+        ({"weights": "imagnet"}, "neither a file nor a folder, nor one of imagenet, trunk"),
+        ({"variant": "vgg"}, "variant='vgg' is unknown; use one of paper"),
+        ({"pooling": "mean", "include_top": False}, "use None, 'avg' or 'max'"),
+        ({"pooling": "avg"}, "is for include_top=False"),
+        ({"classes": 3, "include_top": False}, "classes=3 is for include_top=True"),
+        ({"classes": 1}, "needs at least 2"),
+        ({"input_shape": (3, 227, 227)}, "reads \\(height, width, 3\\), channels last"),
+        ({"input_shape": (20, 20, 3)}, "too small for paper; its smallest is 59|too small"),
+        ({"input_shape": (None, None, 3)}, "needs a height and a width"),
+        ({"input_shape": (99, 131, 3)}, "pictures are square"),
+        ({"input_tensor": np.zeros((1, 227, 227, 3))}, "pass what keras.Input gives"),
+        (
+            {"input_tensor": keras.Input((99, 99, 3)), "input_shape": (67, 67, 3)},
+            "input_tensor has the shape \\(99, 99, 3\\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(trunk, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if arguments.get("weights") == "whole.npz":
+        weights_file(tmp_path / "whole.npz", "half")
+    with pytest.raises(ValueError, match=message) as raised:
+        alexnet_tf.AlexNet(**arguments)
+    assert isinstance(raised.value, UserError) and "\n" not in str(raised.value)
+
+
+def test_channels_first_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    with pytest.raises(UserError, match="set_image_data_format\\('channels_last'\\)"):
+        alexnet_tf.AlexNet("half")
+    with pytest.raises(UserError, match="reads channels_last"):
+        alexnet_tf.preprocess_input(images_of(), "channels_first")
+
+
+def test_predictions_are_decoded_as_keras_does():
+    scores = np.zeros((1, 1000), np.float32)
+    scores[0, [7, 1, 999]] = 0.5, 0.3, 0.2
+    synsets = list(imagenet.names_by_synset().items())
+    ((first, second),) = alexnet_tf.decode_predictions(keras.ops.convert_to_tensor(scores), top=2)
+    assert first == (*synsets[7], np.float32(0.5)) and second == (*synsets[1], np.float32(0.3))
+    with pytest.raises(ValueError, match="ImageNet has 1000; pass class_names="):
+        alexnet_tf.decode_predictions(scores[:, :3])
+
+
+def test_it_is_fitted_exported_and_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet_tf.exports.saved_model._check", lambda *arguments: None)
+    keras.utils.set_random_seed(0)
+    model = alexnet_tf.AlexNet("half", **TINY)
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy")
+    model.fit(images_of(4), np.array([0, 1, 2, 0]), verbose=0, batch_size=2)
+    assert any(np.abs(one - two).max() > 0 for one, two in zip(before, model.get_weights()))
+    expected = model.predict(images_of(), verbose=0)
+    np.testing.assert_allclose(expected.sum(1), 1, rtol=1e-5)
+    alexnet_tf.export(model, tmp_path / "saved", class_names=["a", "b", "c"])
+    network = alexnet_tf.load(tmp_path / "saved")
+    np.testing.assert_allclose(
+        network.probabilities(images_of().astype(np.uint8)), expected, atol=1e-5
+    )
+    # an ordinary network of its variant, and not one of its maker's own
+    assert network.settings.variant == "half" and network.preprocessing.std == 1
+    assert network.preprocessing.mean == model.get_layer("pixels").mean
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(images_of(), verbose=0), expected)
+    layer = again.get_layer("pixels")
+    assert isinstance(layer, PixelNormalization) and layer.variant == "half"
+
+
+def test_a_network_on_its_features_is_exported_with_their_licence(trunk, tmp_path):
+    base = alexnet_tf.AlexNet("one_weird_trick", weights="imagenet", include_top=False)
+    base.trainable = False
+    x = keras.layers.GlobalMaxPooling2D()(base.output)
+    for inputs, outputs in (
+        (base.input, x),
+        (images := keras.Input((67, 67, 3)), keras.layers.GlobalMaxPooling2D()(base(images))),
+    ):
+        model = keras.Model(inputs, keras.layers.Dense(2, "softmax")(outputs))
+        if model.input_shape[1] is None:
+            with pytest.raises(UserError, match="needs squares of one size"):
+                alexnet_tf.export(model, tmp_path / "out", 1, "keras", class_names=["a", "b"])
+            continue
+        version = alexnet_tf.export(model, tmp_path / "out", 1, "keras", class_names=["a", "b"])
+        found = alexnet_tf.load(version)
+        np.testing.assert_allclose(
+            found.probabilities(images_of().astype(np.uint8)), model(images_of()), atol=1e-5
+        )
+        card = (version / "README.md").read_text()
+        assert "license: bsd" in card and "It started from weights of others: `theirs.pth`" in card
+
+
+def dense(activation):
+    inputs = keras.Input((28, 28, 3))
+    x = keras.layers.Flatten()(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3, activation)(x))
+
+
+@pytest.mark.parametrize(
+    "model,arguments,message",
+    [
+        (lambda: dense("softmax"), {}, "class_names= is missing"),
+        (lambda: dense("softmax"), {"class_names": "abc"}, "preprocessing= is missing"),
+        (lambda: dense("sigmoid"), {"class_names": "abc"}, "activation sigmoid; it has to be"),
+        (lambda: dense("softmax"), {"class_names": "ab"}, "has 2 names for 3 outputs"),
+        (
+            lambda: alexnet_tf.AlexNet("half", **TINY),
+            {"class_names": "abc", "preprocessing": PIXELS},
+            "and so does the model, in pixels; leave preprocessing= out",
+        ),
+    ],
+)
+def test_a_keras_model_that_does_not_tell_enough_is_not_exported(
+    tmp_path, model, arguments, message
+):
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.export(model(), tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_probabilities_are_not_trained_as_logits():
+    model = alexnet_tf.AlexNet("half", **TINY)
+    with pytest.raises(UserError, match="ends in probabilities, by fc8; .*classifier_activation"):
+        surgery.check_logits(model)
