@@ -246,15 +246,21 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
 
 
 def export(
-    network: networks.Network | str | os.PathLike, output: str | os.PathLike, version: int | str = 1
+    network: networks.Network | str | os.PathLike,
+    output: str | os.PathLike,
+    version: int | str = 1,
+    min_probability: float | None = None,
 ) -> pathlib.Path:
     """Writes `network`, a Network or what networks.load opens, as a SavedModel.
 
     Returns its folder, `output`/`version`; the version "next" is one more than the highest there
-    is. One of the same weights and labels that is there already is left as it is. Raises UserError
-    for another, or if it cannot be written.
+    is. Where no class reaches `min_probability`, in 0..1, by default that of the network, it
+    answers "none of these". One of the same weights, labels and least probability that is there
+    already is left as it is. Raises UserError for another, or if it cannot be written.
     """
     network, output = as_network(network), pathlib.Path(output)
+    if min_probability is not None:
+        network = networks.with_min_probability(network, min_probability)
     network.check_whole()
     path = output / _version(output, version)
     settings = network.settings.to_json()
@@ -271,8 +277,9 @@ def export(
         },
         "export": provenance(),
     }
-    if "architecture" in settings:
-        manifest["architecture"] = settings["architecture"]
+    for name in ("architecture", "min_probability"):
+        if name in settings:
+            manifest[name] = settings[name]
     if not path.exists():
 
         def next_free(taken: pathlib.Path) -> pathlib.Path:  # by another export at the same time
@@ -288,7 +295,7 @@ def export(
             network.record,
         )
     stored = artifacts.read_manifest(path)
-    other = [name for name in artifacts.IDENTITY if stored[name] != manifest[name]]
+    other = [name for name in artifacts.IDENTITY if stored.get(name) != manifest.get(name)]
     if artifacts.read_labels(path) != settings["class_names"]:
         other.append("class names")
     if other:

@@ -18,7 +18,7 @@ from alexnet_tf.preprocessing import Preprocessing
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
 # of a manifest: with the labels, what decides every answer
-IDENTITY = "weights_sha256", "variant", "preprocessing"
+IDENTITY = "weights_sha256", "variant", "preprocessing", "min_probability"
 
 
 def newest_version(path):
