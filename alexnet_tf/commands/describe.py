@@ -3,6 +3,7 @@
     alexnet describe --variant=paper
     alexnet describe --variant=lenet5,paper --picture=comparison.png
     alexnet describe --variant=paper --picture=network.png  # the block diagram of the towers
+    alexnet describe --variant=half,half --num_classes=1000,10 --picture=replaced.png
 
 Every number is read from the Keras model itself. `conv1` is both towers together; the model has
 them as conv1a and conv1b. A multiplication with its addition counts once; memory is of float32, for
@@ -26,11 +27,10 @@ _JSON = app.define_json(FLAGS)
 _VARIANT = flags.DEFINE_list(
     "variant", "paper", "One variant, or two separated by a comma.", flag_values=FLAGS
 )
-_NUM_CLASSES = flags.DEFINE_integer(
+_NUM_CLASSES = flags.DEFINE_list(
     "num_classes",
     None,
-    "Outputs of the last layer; default: 1000, of lenet5 10.",
-    lower_bound=2,
+    "Outputs of the last layer, or of the last layers of two; default: 1000, of lenet5 10.",
     flag_values=FLAGS,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
@@ -161,6 +161,7 @@ _TITLES = {
     "lenet5": "LeNet-5, 1998",
 }
 _INK, _PALE = "#1f2937", "#6b7280"
+_REPLACED = "#fca5a5"  # what the second of two networks of one variant has otherwise
 
 
 class _Canvas:
@@ -196,15 +197,15 @@ class _Canvas:
         )
 
 
-def draw_network(model):
+def draw_network(model, replaced=(), title=None):
     """The block diagram: time runs to the right, tower a above tower b, a box as high as its map
-    and as wide as its channels.
+    and as wide as its channels. Layers that are named in `replaced` have a colour of their own.
     """
     blocks = [stage for stage in stages(model) if stage.kind != "norm"]
     normalised = {stage.name[-1] for stage in stages(model) if stage.kind == "norm"}
     column, height = 106, 430
     canvas = _Canvas(column * len(blocks) + 40, height)
-    canvas.text(20, 22, _TITLES.get(model.name, model.name), 17, anchor="lm")
+    canvas.text(20, 22, title or _TITLES.get(model.name, model.name), 17, anchor="lm")
     middle, offset = 225, 88
     edges = []
     for index, stage in enumerate(blocks):
@@ -219,7 +220,7 @@ def draw_network(model):
                 row - half_height,
                 centre + half_width,
                 row + half_height,
-                _COLOURS[stage.kind],
+                _REPLACED if stage.name in replaced else _COLOURS[stage.kind],
             )
             if stage.towers == 2:
                 canvas.text(centre, row, str(stage.shape[0]), 12)
@@ -264,11 +265,13 @@ def draw_comparison(models):
     multiply-adds.
     """
     columns = [[stage for stage in stages(model) if stage.kind != "norm"] for model in models]
+    alike = len({model.name for model in models}) == 1
+    replaced = [stage for stage in columns[-1] if alike and stage not in columns[0]]
     width, row = 500, 46
     canvas = _Canvas(width * len(models) + 20, row * max(map(len, columns)) + 108)
-    for index, (model, blocks) in enumerate(zip(models, columns)):
+    for index, (model, name, blocks) in enumerate(zip(models, _names(models), columns)):
         left = 20 + width * index
-        canvas.text(left, 26, _TITLES.get(model.name, model.name), 18, anchor="lm")
+        canvas.text(left, 26, _TITLES.get(name, name), 18, anchor="lm")
         total = sum(stage.multiply_adds for stage in blocks)
         canvas.text(
             left,
@@ -280,7 +283,8 @@ def draw_comparison(models):
         )
         for number, stage in enumerate(blocks):
             top = 66 + row * number
-            canvas.box(left, top, left + 290, top + 34, _COLOURS[stage.kind])
+            colour = _REPLACED if stage in replaced and index else _COLOURS[stage.kind]
+            canvas.box(left, top, left + 290, top + 34, colour)
             canvas.text(
                 left + 10,
                 top + 17,
@@ -312,6 +316,40 @@ def draw_comparison(models):
     return canvas.image
 
 
+def _names(models):
+    """What the networks are called: by their variants, and where those are the same, by what
+    differs. Raises UserError where nothing does.
+    """
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        names = [f"{model.name}, {model.output.shape[-1]} classes" for model in models]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"--variant={','.join(_VARIANT.value)}: the same twice; name one, or say by "
+            "--num_classes=1000,10 what differs."
+        )
+    return names
+
+
+def _num_classes(networks):
+    """A number, or None, for each of the networks. Raises UserError for anything else."""
+    given = _NUM_CLASSES.value
+    if given is None:
+        return [None] * networks
+    for value in given:
+        if not value.strip().isdecimal() or int(value) < 2:
+            raise UserError(
+                f"--num_classes={','.join(given)}: {value!r} is no number of classes; pass 2 or "
+                "more."
+            )
+    if len(given) not in (1, networks):
+        raise UserError(
+            f"--num_classes={','.join(given)}: {len(given)} numbers for {networks} "
+            f"network{'s' * (networks > 1)}; pass one, or one for each."
+        )
+    return [int(value) for value in given] * (networks // len(given))
+
+
 def main():
     if len(_VARIANT.value) > 2:
         raise UserError(
@@ -319,13 +357,18 @@ def main():
             f" {len(_VARIANT.value)}."
         )
     models = [
-        build_model(variant, _NUM_CLASSES.value, _IMAGE_SIZE.value) for variant in _VARIANT.value
+        build_model(variant, classes, _IMAGE_SIZE.value)
+        for variant, classes in zip(_VARIANT.value, _num_classes(len(_VARIANT.value)))
     ]
-    for model in models:
-        print(f"{model.name}:")
+    named = dict(zip(_names(models), models))
+    for name, model in named.items():
+        print(f"{name}:")
         print("\n".join(table(model)))
     app.write_json(
-        {model.name: [dataclasses.asdict(stage) for stage in stages(model)] for model in models},
+        {
+            name: [dataclasses.asdict(stage) for stage in stages(model)]
+            for name, model in named.items()
+        },
         _JSON.value,
     )
     if _PICTURE.value:
