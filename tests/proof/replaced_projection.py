@@ -23,6 +23,7 @@ from alexnet_tf.network.model import build_model, training_work
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where all is written.", required=True)
 _PICTURE = flags.DEFINE_string("picture", "replaced.png", "The PNG file to draw.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 227, "Side of the network's input, in pixels.")
 _PRECISION = flags.DEFINE_string("precision", "mixed_bfloat16", "Of the arithmetic.")
 _TRAIN, _TEST = 30, 40  # pictures of a texture
 _EPOCHS = {"from nothing": 60, "all layers": 30}
@@ -57,12 +58,14 @@ def measure():
     """[(what was trained, seconds, multiply-adds, top-1), ...]"""
     data = ("--dataset=folder", "--data_dir=textures")
     pictures = _TRAIN * len(shapes.TEXTURES) // 32 * 32
-    work = training_work(build_model("half", len(shapes.TEXTURES))) * pictures
+    model = build_model("half", len(shapes.TEXTURES), _IMAGE_SIZE.value)
+    work = training_work(model) * pictures
     rows = []
     trained, seconds = alexnet(
         "train",
         *data,
         "--variant=half",
+        f"--image_size={_IMAGE_SIZE.value}",
         "--model_dir=scratch",
         f"--epochs={_EPOCHS['from nothing']}",
         *_RECIPE,
@@ -84,7 +87,7 @@ def measure():
 
 def draw(rows, before):
     above, below = (
-        describe.draw_network(build_model("half", classes), replaced, title)
+        describe.draw_network(build_model("half", classes, _IMAGE_SIZE.value), replaced, title)
         for classes, replaced, title in (
             (len(shapes.CLASS_NAMES), (), f"half of the network, {before}"),
             (len(shapes.TEXTURES), ("fc8",), "the same, its projection replaced: five textures"),
@@ -118,7 +121,12 @@ def main(_):
     pathlib.Path(_FOLDER.value).mkdir(parents=True, exist_ok=True)
     draw_pictures(_FOLDER.value)
     trained, seconds = alexnet(
-        "train", "--variant=half", "--model_dir=shapes", "--epochs=3", *_RECIPE
+        "train",
+        "--variant=half",
+        f"--image_size={_IMAGE_SIZE.value}",
+        "--model_dir=shapes",
+        "--epochs=3",
+        *_RECIPE,
     )
     print(f"half on shapes: {trained['top_1']:.1%}, {seconds:.0f} s")
     rows = measure()
