@@ -18,12 +18,12 @@ from alexnet_tf.training.state import TrainingState
 _CHUNK = 2**28  # bytes of features that are in memory at a time
 # Of `fit`. A decay is that of the sum of the losses of all pictures, on features of length 1: half
 # the square of the kernel is added so many times. It suits any number of pictures.
-_DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
+_DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 _USUAL_DECAY = 0.01  # where no class has two pictures to choose by
 _FOLDS = 5
 _MOST_CHOOSING = 1024  # pictures: the choice costs little beside the features of so many
 _MOST_PASSES = 200  # over the features
-_FLAT = 1e-4  # a gradient of this share of the first is flat
+_FLAT = 1e-5  # a gradient of this share of the first is flat
 _MEMORY = 8  # steps from which the curvature is known
 _MOST_POWER = math.log(50)  # of a temperature, or of one over it
 _NO_NUMBERS = (
