@@ -26,8 +26,8 @@ _FOLDER = flags.DEFINE_string("folder", None, "Where all is written.", required=
 _PICTURE = flags.DEFINE_string("picture", "replaced.png", "The PNG file to draw.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 227, "Side of the network's input, in pixels.")
 _PRECISION = flags.DEFINE_string("precision", "mixed_bfloat16", "Of the arithmetic.")
-_TRAIN, _TEST = 30, 40  # pictures of a texture
-_EPOCHS = {"from nothing": 60, "all layers": 30}
+_TRAIN, _TEST = 30, 20  # pictures of a texture
+_EPOCHS = {"from nothing": 20, "all layers": 10}
 _RECIPE = ("--batch_size=32", "--learning_rate=0.008", "--warmup_steps=40", "--colour_noise=0")
 
 
