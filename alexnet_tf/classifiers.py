@@ -12,6 +12,23 @@ from alexnet_tf.pixels import Preprocessing
 TOP = 5  # classes in an answer
 # A server pads a batch to the next of these: each is a shape that an export is warmed up for.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+NONE = "none of these"  # what is answered where no class reaches a least probability
+
+
+def best_classes(
+    probabilities: np.ndarray, class_names: Sequence[str], min_probability: float = 0.0
+) -> list[tuple[str, float]]:
+    """[(name, probability), ...] of the TOP most probable classes, or all where there are fewer,
+    best first.
+
+    Where the best is below `min_probability`, NONE stands before it and the last goes: its
+    probability is that of the best class being wrong.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:TOP]
+    best = [(class_names[index], float(probabilities[index])) for index in order]
+    if probabilities[order[0]] < np.float32(min_probability):
+        best = [(NONE, float(np.float32(1) - probabilities[order[0]])), *best[:-1]]
+    return best
 
 
 @dataclasses.dataclass(frozen=True)

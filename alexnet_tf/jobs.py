@@ -294,8 +294,9 @@ def export(
     network: networks.Network | keras.Model | str | os.PathLike,
     output: str | os.PathLike,
     version: int | str = 1,
-    format: str = "saved_model",  # noqa: A002: as Keras has it
+    format: str = "saved_model",  # as Keras has it
     *,
+    min_probability: float | None = None,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     note: Callable[[str], None] = console.note,
@@ -308,9 +309,10 @@ def export(
     needs `class_names`, and, where it does not tell what its pixels are, `preprocessing`.
 
     Returns its folder, `output`/`version`; the version "next" is one more than the highest there
-    is. One of the same weights and labels that is there already is left as it is. An ONNX file is
-    compared with the network on pictures. Raises UserError for another, or if it cannot be written,
-    or differs.
+    is. Where no class reaches `min_probability`, in 0..1, by default that of the network, it
+    answers "none of these". One of the same weights, labels and least probability that is there
+    already is left as it is. An ONNX file is compared with the network on pictures. Raises
+    UserError for another, or if it cannot be written, or differs.
     """
     if format not in artifacts.FORMATS:
         raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
@@ -324,6 +326,8 @@ def export(
             "class_names= and preprocessing= are for a Keras model; a Network knows its own."
         )
     network = as_network(network)
+    if min_probability is not None:
+        network = networks.with_min_probability(network, min_probability)
     if format != "safetensors":  # which holds weights, of whatever
         network.check_whole()
     _check_format(output, format)
@@ -418,7 +422,7 @@ def _check_same(path: pathlib.Path, manifest: dict, labels: list[str]) -> None:
     """Raises UserError unless the version in `path` is of this network."""
     stored = artifacts.read_manifest(path)
     here = json.loads(json.dumps(manifest))  # JSON has lists for tuples
-    other = [name for name in artifacts.IDENTITY if stored.get(name) != here[name]]
+    other = [name for name in artifacts.IDENTITY if stored.get(name) != here.get(name)]
     if artifacts.read_labels(path) != labels:
         other.append("class names")
     if other:

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import console, preprocessing
-from alexnet_tf.classifiers import TOP, Classifier
+from alexnet_tf.classifiers import Classifier, best_classes
 from alexnet_tf.data import pictures, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, files, onnx
@@ -72,12 +72,19 @@ class Network(abc.ABC):
                 f"finetune --pretrained={self.path} makes one of it."
             )
 
-    def answer(self, picture: bytes) -> list[tuple[str, float]]:
+    def answer(
+        self, picture: bytes, min_probability: float | None = None
+    ) -> list[tuple[str, float]]:
         """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
         that are no picture.
         """
+        if min_probability is None:
+            min_probability = self.settings.min_probability
+        return best_classes(self._of_file(picture), self.class_names, min_probability)
+
+    def _of_file(self, picture: bytes) -> np.ndarray:
         crop = preprocessing.decode_central_crop(picture, self.preprocessing)
-        return self._best(self.probabilities(crop[None])[0])
+        return self.probabilities(crop[None])[0]
 
     @property
     def class_names(self) -> tuple:
@@ -103,15 +110,19 @@ class Network(abc.ABC):
         images = tf.convert_to_tensor(images)
         return np.asarray(self._classifier.probabilities(images), np.float32)
 
-    def classify(self, picture: str | os.PathLike | bytes) -> list[tuple[str, float]]:
+    def classify(
+        self, picture: str | os.PathLike | bytes, min_probability: float | None = None
+    ) -> list[tuple[str, float]]:
         """The most probable classes of a picture, a path or the bytes of a file, best first.
 
-        Five (name, probability), or all where there are fewer. Raises UserError for what is no
-        picture.
+        Five (name, probability), or all where there are fewer. Where the best is below
+        `min_probability`, in 0..1, by default that of the settings, the first name is
+        classifiers.NONE, "none of these", with the probability that the best class is wrong.
+        Raises UserError for what is no picture.
         """
         content, name = _content(picture)
         with _naming(name):
-            return self.answer(content)
+            return self.answer(content, min_probability)
 
     @functools.cached_property
     def _classifier(self) -> Classifier:
@@ -129,10 +140,6 @@ class Network(abc.ABC):
             least,
             self.record,
         )
-
-    def _best(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
-        order = np.argsort(-probabilities, kind="stable")[:TOP]
-        return [(self.class_names[index], float(probabilities[index])) for index in order]
 
 
 def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) -> Network:
@@ -164,6 +171,19 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
     if form and form != "saved_model":
         return load(version / artifacts.FORMATS[form], note)
     return _exported(version) if version else _in_training(path, note)
+
+
+def with_min_probability(network: Network, min_probability: float) -> Network:
+    """`network`, which answers "none of these" where no class reaches `min_probability`. Raises
+    UserError for what is not in 0..1.
+    """
+    try:
+        settings = dataclasses.replace(network.settings, min_probability=min_probability)
+    except ValueError:
+        raise UserError(
+            f"min_probability={min_probability} is no probability; pass one from 0 to 1."
+        ) from None
+    return dataclasses.replace(network, settings=settings)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,12 +238,9 @@ class _Exported(Network):
 
         return self._classifier_of(probabilities)
 
-    def answer(self, picture: bytes) -> list[tuple[str, float]]:
+    def _of_file(self, picture: bytes) -> np.ndarray:
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
-        return [
-            (name.decode(), float(score))
-            for name, score in zip(answer["names"][0].numpy(), answer["scores"][0])
-        ]
+        return answer["probabilities"][0].numpy()
 
     @functools.cached_property
     def model(self) -> keras.Model:

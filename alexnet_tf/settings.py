@@ -32,6 +32,7 @@ _IN_MANIFEST = (
     "preprocessing",
     "dropout_rate",
     "missing",
+    "min_probability",
     "architecture",
     "source",
     "pretrained",
@@ -58,6 +59,8 @@ class Settings:
     # layers that a part of a network lacks: its projection; it is no classifier
     missing: tuple = ()
     source: dict | None = None  # of imported weights: file, "published" figures or None
+    # in 0..1: where no class reaches it, the answer is that it is none of them
+    min_probability: float = 0.0
     others: dict = dataclasses.field(default_factory=dict)  # what else is stored: versions, commit
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class Settings:
         _check_pixels(self.preprocessing, self.variant)
         if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate is {_shown(self.dropout_rate)}, not in [0, 1)")
+        if not _is_number(self.min_probability) or not 0 <= self.min_probability <= 1:
+            raise ValueError(f"min_probability is {_shown(self.min_probability)}, not in 0..1")
         _check_flags(self.flags)
         if self.source is not None:
             _check_source(self.source)
@@ -100,7 +105,7 @@ class Settings:
         _expect(list | tuple, known["class_names"], "class_names")
         known["missing"] = tuple(_expect(list | tuple, value.get("missing", ()), "missing"))
         known["preprocessing"] = _preprocessing(known["preprocessing"])
-        for name in ("dropout_rate", "flags", "source", "architecture"):
+        for name in ("dropout_rate", "min_probability", "flags", "source", "architecture"):
             if name in value:
                 known[name] = value[name]
         read = {field.name for field in dataclasses.fields(cls)} | {"image_size"}
@@ -161,6 +166,8 @@ class Settings:
         }
         if self.missing:
             stored["missing"] = list(self.missing)
+        if self.min_probability:
+            stored["min_probability"] = self.min_probability
         for name in ("source", "architecture"):
             if getattr(self, name) is not None:
                 stored[name] = getattr(self, name)

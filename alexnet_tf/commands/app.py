@@ -116,6 +116,18 @@ def define_model_dir(flag_values):
     )
 
 
+def define_min_probability(flag_values, default):
+    return flags.DEFINE_float(
+        "min_probability",
+        None,
+        'The answer is "none of these" where no class is as probable as this, from 0 to 1; '
+        f"default: {default}.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        flag_values=flag_values,
+    )
+
+
 def define_precision(flag_values):
     return flags.DEFINE_enum(
         "precision",

@@ -4,8 +4,12 @@
     alexnet classify --model=alexnet.tflite flower.jpg pictures/test  # all that lie below a folder
     alexnet classify --server=http://127.0.0.1:8501 flower.jpg  # or grpc://127.0.0.1:8500
 
-Prints the five most probable classes of each picture, or all where there are fewer.
+Prints the five most probable classes of each picture, or all where there are fewer. Where none
+reaches --min_probability, that of the model by default, "none of these" stands before them, with
+the probability that the first of them is wrong.
 """
+
+import functools
 
 import tensorflow as tf
 from absl import flags
@@ -35,6 +39,7 @@ _SERVER = flags.DEFINE_string(
 _MODEL_NAME = flags.DEFINE_string(
     "model_name", "alexnet", "The model's name at the server.", flag_values=FLAGS
 )
+_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
 
 ARGUMENTS = "PICTURE_OR_FOLDER..."
 
@@ -42,14 +47,19 @@ ARGUMENTS = "PICTURE_OR_FOLDER..."
 def main(pictures):
     if not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+    if _SERVER.value and _MIN_PROBABILITY.value is not None:
+        raise UserError(
+            f"--min_probability={_MIN_PROBABILITY.value}: a server answers by that of its export;"
+            " leave it out, or export with alexnet export --min_probability."
+        )
     files = [file for path in pictures for file in folders.pictures_below(path)]
     for file in files:
         _open(file).close()  # before any is answered
-    classify = (
-        client.open_server(_SERVER.value, _MODEL_NAME.value)
-        if _SERVER.value
-        else networks.load(_MODEL.value).answer
-    )
+    if _SERVER.value:
+        classify = client.open_server(_SERVER.value, _MODEL_NAME.value)
+    else:
+        network = networks.load(_MODEL.value)
+        classify = functools.partial(network.answer, min_probability=_MIN_PROBABILITY.value)
     answers = {}
     for file in files:
         picture = picture_files.shown(file)

@@ -3,6 +3,7 @@
     alexnet describe --variant=paper
     alexnet describe --variant=lenet5,paper --picture=comparison.png
     alexnet describe --variant=paper --picture=network.png  # the block diagram of the towers
+    alexnet describe --variant=half,half --num_classes=1000,10 --picture=replaced.png
 
 Every number is read from the Keras model itself. `conv1` is both towers together; the model has
 them as conv1a and conv1b. A multiplication with its addition counts once; memory is of float32, for
@@ -24,11 +25,10 @@ _JSON = app.define_json(FLAGS)
 _VARIANT = flags.DEFINE_list(
     "variant", "paper", "One variant, or two separated by a comma.", flag_values=FLAGS
 )
-_NUM_CLASSES = flags.DEFINE_integer(
+_NUM_CLASSES = flags.DEFINE_list(
     "num_classes",
     None,
-    "Outputs of the last layer; default: 1000, of lenet5 10.",
-    lower_bound=2,
+    "Outputs of the last layer, or of the last layers of two; default: 1000, of lenet5 10.",
     flag_values=FLAGS,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
@@ -43,6 +43,36 @@ _PICTURE = flags.DEFINE_string(
 )
 
 
+def _names(models):
+    """As blocks.names. Raises UserError where nothing differs."""
+    names = blocks.names(models)
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"--variant={','.join(_VARIANT.value)}: the same twice; name one, or say by "
+            "--num_classes=1000,10 what differs."
+        )
+    return names
+
+
+def _num_classes(networks):
+    """A number, or None, for each of the networks. Raises UserError for anything else."""
+    given = _NUM_CLASSES.value
+    if given is None:
+        return [None] * networks
+    for value in given:
+        if not value.strip().isdecimal() or int(value) < 2:
+            raise UserError(
+                f"--num_classes={','.join(given)}: {value!r} is not a number of classes; pass 2 or "
+                "more."
+            )
+    if len(given) not in (1, networks):
+        raise UserError(
+            f"--num_classes={','.join(given)}: {len(given)} numbers for {networks} "
+            f"network{'s' * (networks > 1)}; pass one, or one for each."
+        )
+    return [int(value) for value in given] * (networks // len(given))
+
+
 def main():
     if len(_VARIANT.value) > 2:
         raise UserError(
@@ -52,15 +82,17 @@ def main():
     if _PICTURE.value and pathlib.Path(_PICTURE.value).suffix.lower() != ".png":
         raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
     models = [
-        build_model(variant, _NUM_CLASSES.value, _IMAGE_SIZE.value) for variant in _VARIANT.value
+        build_model(variant, classes, _IMAGE_SIZE.value)
+        for variant, classes in zip(_VARIANT.value, _num_classes(len(_VARIANT.value)))
     ]
-    for model in models:
-        print(f"{model.name}:")
+    named = dict(zip(_names(models), models))
+    for name, model in named.items():
+        print(f"{name}:")
         print("\n".join(blocks.table(model)))
     app.write_json(
         {
-            model.name: [dataclasses.asdict(stage) for stage in blocks.stages(model)]
-            for model in models
+            name: [dataclasses.asdict(stage) for stage in blocks.stages(model)]
+            for name, model in named.items()
         },
         _JSON.value,
     )

@@ -47,6 +47,7 @@ _VERSION = flags.DEFINE_string(
     "Number of the version's folder; next: one more than the highest there is.",
     flag_values=FLAGS,
 )
+_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
 
 _SIGNATURES = "serving_default, features, images, images_uint8, edge"
 
@@ -57,7 +58,9 @@ def main():
     output = pathlib.Path(_OUTPUT.value or default)
     before = set(disk.numbered(output))
     network = networks.load(_MODEL_DIR.value)
-    path = jobs.export(network, output, _VERSION.value, form)
+    path = jobs.export(
+        network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value
+    )
     there = int(path.name) in before
     print(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -113,6 +113,7 @@ _FEATURES_DIR = flags.DEFINE_string(
     "for the next run; default: features/ in --model_dir.",
     flag_values=FLAGS,
 )
+_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of --model_dir, or 0")
 _WIDEST_MATRIX = 20  # classes
 
 
@@ -151,6 +152,7 @@ def main():
         pixels,
         plan,
         app.values_of(FLAGS),
+        _min_probability(model_dir),
         trained_layers=trained,
         head_solver=solver,
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)),
@@ -183,6 +185,7 @@ def main():
         figures, answers, cost = _tune_layers(
             strategy, model, dataset, pixels, plan, settings, network.record
         )
+    _keep_min_probability(model_dir, settings.min_probability)
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
@@ -205,6 +208,20 @@ def main():
             "confusions": answers.confusions(dataset.class_names),
         },
     )
+
+
+def _min_probability(model_dir):
+    """That of the flag, or of the model that is there."""
+    if _MIN_PROBABILITY.value is not None:
+        return _MIN_PROBABILITY.value
+    return (checkpoints.read_settings(model_dir) or {}).get("min_probability", 0.0)
+
+
+def _keep_min_probability(model_dir, value):
+    """Writes it where nothing was left to train, so that the settings stayed as they were."""
+    stored = checkpoints.read_settings(model_dir)
+    if stored.get("min_probability", 0.0) != value:
+        checkpoints.write_settings(model_dir, stored | {"min_probability": value})
 
 
 def _open_pretrained():
@@ -347,7 +364,6 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
     state = checkpoints.restore(model_dir, model, report=console.note)
     if loop.is_over(state, plan, last_step):
         console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
-        projection = surgery.projection(model)
     else:
         log = Log(model_dir, 0)
         if solver == "fit":
@@ -357,10 +373,19 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
         else:
             optimizer = _optimizer(projection, found if surgery.reads_last_map(model) else None)
             state = head.train(
-                projection, optimizer, found, plan, log, console.progress, console.note
+                projection,
+                optimizer,
+                found,
+                plan,
+                log,
+                console.progress,
+                console.note,
+                _may_choose(dataset),
             )
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         checkpoints.save(model_dir, model, optimizer, state)
+    surgery.cool(model, state.get("temperature", 1.0))
+    projection = surgery.projection(model)
     answers = head.answers(projection, found)
     passes = found.train.shape[0] * found.train.shape[1] + len(found.evaluation_labels)
     seen = (
@@ -398,8 +423,11 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
         settings=settings,
         seen_before=seen,
     )
+    if _may_choose(dataset):
+        _calibrate(strategy, model, optimizer, pixels, dataset.evaluation)
     evaluated = dataset.evaluation
     answers = _answers(strategy, model, pixels, evaluated, dataset.class_names, plan.batch_size)
+    figures = figures | answers.figures()
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     seconds = pictures / figures["train_images_per_s"]
     work = pictures * training_work(model)
@@ -408,6 +436,30 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
         seconds += found.seconds
         work += passed * sum(map(multiply_adds, model.layers))
     return figures, answers, (seconds, work)
+
+
+def _may_choose(dataset):
+    """Whether the evaluation pictures are not those to report on."""
+    return "validation" in dataset.roles()
+
+
+def _calibrate(strategy, model, optimizer, pixels, split):
+    """Divides the logits of `model`, those of the newest checkpoint, by the temperature that suits
+    the pictures of `split`, and keeps it in the checkpoint.
+    """
+    state = checkpoints.newest_state(_MODEL_DIR.value)
+    extract = features.extractor(strategy, model, pixels)
+    said, labels = (np.concatenate(parts) for parts in list(zip(*extract(split)))[:2])
+    temperature, loss = head.temperature_of(said, labels)
+    console.note(
+        f"temperature {temperature:.2f} by {len(labels)} pictures of {split.name}: loss {loss:.3f}"
+    )
+    if temperature != state.get("temperature"):
+        best = (state["best"] or {}).get("step")
+        checkpoints.save(
+            _MODEL_DIR.value, model, optimizer, state | {"temperature": temperature}, keep=best
+        )
+    surgery.cool(model, temperature)
 
 
 def _answers(strategy, model, pixels, split, class_names, batch_size):

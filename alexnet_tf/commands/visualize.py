@@ -75,6 +75,7 @@ _PRECISION = flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 
+
 ARGUMENTS = "PICTURE_OR_FOLDER..."
 
 

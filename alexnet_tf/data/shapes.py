@@ -6,7 +6,8 @@
 
 A class is a shape and a texture ("striped star"), so neither alone tells it. Size, place, rotation,
 colours, lighting, background and clutter are drawn independently of the class; clutter and
-background never carry a texture.
+background never carry a texture. `draw_texture_jpeg` draws for another task: the textures alone, on
+shapes that are in none of these pictures.
 """
 
 import concurrent.futures
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw
 
 SHAPES = ("disc", "star")
 TEXTURES = ("checked", "plain", "rayed", "ringed", "striped")
+OTHER_SHAPES = ("triangle", "square", "cross")
 CLASS_NAMES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
 TRAIN_PICTURES, TEST_PICTURES = 4400, 1000
 
@@ -27,6 +29,16 @@ TRAIN_PICTURES, TEST_PICTURES = 4400, 1000
 _SEED = 2012
 _SPLITS = ("train", "test")
 _SHORTEST_SIDE, _LONGEST_SIDE = 144, 288
+_OUTLINES = {
+    "triangle": [(np.cos(t), np.sin(t)) for t in 2 * np.pi / 3 * np.arange(3)],
+    "square": [(0.7, 0.7), (-0.7, 0.7), (-0.7, -0.7), (0.7, -0.7)],
+    # one arm, turned by each quarter
+    "cross": [
+        (x * np.cos(t) - y * np.sin(t), x * np.sin(t) + y * np.cos(t))
+        for t in np.pi / 2 * np.arange(4)
+        for x, y in ((0.9, -0.3), (0.9, 0.3), (0.3, 0.3))
+    ],
+}
 _SUPERSAMPLING = 2  # masks are drawn this much larger and scaled down, which smooths their edges
 
 
@@ -76,7 +88,21 @@ def draw_jpeg(split, index):
     Returns the bytes of a JPEG file.
     """
     rng = np.random.default_rng([_SEED, _SPLITS.index(split), index])
-    texture, shape = CLASS_NAMES[index % len(CLASS_NAMES)].split()
+    return _draw(rng, *CLASS_NAMES[index % len(CLASS_NAMES)].split())
+
+
+def draw_texture_jpeg(split, index):
+    """Draws picture `index` of `split` of another task: its class is TEXTURES[index % 5], its shape
+    one of OTHER_SHAPES.
+
+    Returns the bytes of a JPEG file.
+    """
+    rng = np.random.default_rng([_SEED, len(_SPLITS) + _SPLITS.index(split), index])
+    shape = OTHER_SHAPES[index // len(TEXTURES) % len(OTHER_SHAPES)]
+    return _draw(rng, TEXTURES[index % len(TEXTURES)], shape)
+
+
+def _draw(rng, texture, shape):
     width, height = (int(side) for side in rng.integers(_SHORTEST_SIDE, _LONGEST_SIDE + 1, 2))
 
     canvas = _clutter(rng, _cloud(rng, width, height))
@@ -146,6 +172,8 @@ def _shape_mask(rng, shape, side):
     circle = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 64, endpoint=False)]
     if shape == "disc":
         draw.polygon(place(circle), fill=255)
+    elif shape != "star":
+        draw.polygon(place(_OUTLINES[shape]), fill=255)
     else:
         inner = rng.uniform(0.35, 0.45)
         tips = np.array([1, inner] * 5)[:, None]

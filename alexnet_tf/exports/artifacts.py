@@ -25,7 +25,7 @@ FORMATS = {
     "keras": "model.keras",
 }
 # of a manifest: with the labels, what decides every answer
-IDENTITY = "weights_sha256", "variant", "preprocessing"
+IDENTITY = "weights_sha256", "variant", "preprocessing", "min_probability"
 
 
 def newest_version(path):

@@ -7,7 +7,9 @@ picture alone.
     serving_default  image_bytes: string [N], JPEG or PNG files of any size
                      -> probabilities float32 [N, classes], and the best five, best first:
                         class_ids int32, names string, scores float32, each [N, 5]
-                        (fewer where there are fewer classes)
+                        (fewer where there are fewer classes). Where the best is below the
+                        manifest's min_probability, -1, "none of these" and the probability that
+                        the best is wrong stand before it, and the last goes
     features         image_bytes, as above
                      -> features float32 [N, units], the output of the last hidden layer (fc7):
                         whoever compares or indexes pictures has files, and they go through the
@@ -43,7 +45,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import disk, preprocessing
-from alexnet_tf.classifiers import BATCH_SIZES, TOP
+from alexnet_tf.classifiers import BATCH_SIZES, NONE, TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, canonical, card, files
@@ -55,7 +57,7 @@ _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 class _Classifier(tf.Module):
     """The functions behind the signatures. Holds the Keras model's variables, each once."""
 
-    def __init__(self, model, pixels, labels_file):
+    def __init__(self, model, pixels, labels_file, min_probability):
         super().__init__()
         # Without the seeds of dropout, which is for training alone.
         self._variables = [
@@ -71,7 +73,7 @@ class _Classifier(tf.Module):
                 (surgery.trunk(model), preprocessing.to_network_input),
             )
         )
-        self._pixels = pixels
+        self._pixels, self._min_probability = pixels, min_probability
         # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
         self._names = tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
@@ -81,7 +83,7 @@ class _Classifier(tf.Module):
                 tf.string,
                 tf.lookup.TextFileIndex.WHOLE_LINE,
             ),
-            "?",
+            NONE,  # of -1
         )
 
     def signatures(self):
@@ -114,6 +116,15 @@ class _Classifier(tf.Module):
     def image_bytes(self, image_bytes):
         probabilities = tf.nn.softmax(self._logits(self._decode(image_bytes)))
         scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
+        if self._min_probability:
+            unknown = scores[:, :1] < self._min_probability
+            scores, class_ids = (
+                tf.where(unknown, tf.concat([first, best[:, :-1]], 1), best)
+                for first, best in (
+                    (1 - scores[:, :1], scores),
+                    (tf.fill(tf.shape(unknown), -1), class_ids),
+                )
+            )
         return {
             "probabilities": probabilities,
             "class_ids": class_ids,
@@ -152,7 +163,8 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
             unfinished = appearing.path
             labels_file = unfinished / "labels.txt"
             labels_file.write_text(files.text_of_labels(class_names))
-            module = _Classifier(model, pixels, str(labels_file))
+            least = manifest.get("min_probability", 0.0)
+            module = _Classifier(model, pixels, str(labels_file), least)
             tf.saved_model.save(module, str(unfinished), module.signatures())
             labels_file.unlink()  # a copy is among the assets
             canonical.rewrite(unfinished)

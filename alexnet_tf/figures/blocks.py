@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 from PIL import Image, ImageDraw, ImageFont
@@ -117,6 +118,7 @@ _TITLES = {
     "lenet5": "LeNet-5, 1998",
 }
 _INK, _PALE = "#1f2937", "#6b7280"
+_REPLACED = "#fca5a5"  # what the second of two networks of one variant has otherwise
 
 
 class _Canvas:
@@ -160,15 +162,27 @@ class _Canvas:
         )
 
 
-def draw_network(model: keras.Model) -> Image.Image:
+def names(models: Sequence[keras.Model]) -> list[str]:
+    """What the networks are called: by their variants, and by their classes too where those are
+    the same.
+    """
+    variants = [model.name for model in models]
+    if len(set(variants)) == len(variants):
+        return variants
+    return [f"{model.name}, {model.output.shape[-1]} classes" for model in models]
+
+
+def draw_network(
+    model: keras.Model, replaced: Sequence[str] = (), title: str | None = None
+) -> Image.Image:
     """The block diagram: time runs to the right, tower a above tower b, a box as high as its map
-    and as wide as its channels.
+    and as wide as its channels. Layers that are named in `replaced` have a colour of their own.
     """
     blocks = [stage for stage in stages(model) if stage.kind != "norm"]
     normalised = {stage.name[-1] for stage in stages(model) if stage.kind == "norm"}
     column, height = 106, 430
     canvas = _Canvas(column * len(blocks) + 40, height)
-    canvas.text(20, 22, _TITLES.get(model.name, model.name), 17, anchor="lm")
+    canvas.text(20, 22, title or _TITLES.get(model.name, model.name), 17, anchor="lm")
     middle, offset = 225, 88
     edges = []
     for index, stage in enumerate(blocks):
@@ -183,7 +197,7 @@ def draw_network(model: keras.Model) -> Image.Image:
                 row - half_height,
                 centre + half_width,
                 row + half_height,
-                _COLOURS[stage.kind],
+                _REPLACED if stage.name in replaced else _COLOURS[stage.kind],
             )
             if stage.towers == 2:
                 canvas.text(centre, row, str(stage.shape[0]), 12)
@@ -228,11 +242,13 @@ def draw_comparison(*models: keras.Model) -> Image.Image:
     multiply-adds.
     """
     columns = [[stage for stage in stages(model) if stage.kind != "norm"] for model in models]
+    alike = len({model.name for model in models}) == 1
+    replaced = [stage for stage in columns[-1] if alike and stage not in columns[0]]
     width, row = 500, 46
     canvas = _Canvas(width * len(models) + 20, row * max(map(len, columns)) + 108)
-    for index, (model, blocks) in enumerate(zip(models, columns)):
+    for index, (model, name, blocks) in enumerate(zip(models, names(models), columns)):
         left = 20 + width * index
-        canvas.text(left, 26, _TITLES.get(model.name, model.name), 18, anchor="lm")
+        canvas.text(left, 26, _TITLES.get(name, name), 18, anchor="lm")
         total = sum(stage.multiply_adds for stage in blocks)
         canvas.text(
             left,
@@ -244,7 +260,8 @@ def draw_comparison(*models: keras.Model) -> Image.Image:
         )
         for number, stage in enumerate(blocks):
             top = 66 + row * number
-            canvas.box(left, top, left + 290, top + 34, _COLOURS[stage.kind])
+            colour = _REPLACED if stage in replaced and index else _COLOURS[stage.kind]
+            canvas.box(left, top, left + 290, top + 34, colour)
             canvas.text(
                 left + 10,
                 top + 17,

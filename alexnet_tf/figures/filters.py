@@ -36,7 +36,6 @@ def draw_filters(network: Network) -> Figure:
                 interpolation="nearest",
             )
     towers = "; tower a above, tower b below" if len(kernels) == 2 else ""
-    figure.suptitle(
-        f"conv1 of {network.settings.variant} after step {network.step}{towers}", fontsize=10
-    )
+    after = f" after step {network.step}" if network.step else ""  # imported weights have none
+    figure.suptitle(f"conv1 of {network.settings.variant}{after}{towers}", fontsize=10)
     return figure

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout, PixelNormalization
@@ -59,6 +60,12 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
     fresh = type(last).from_config(last.get_config() | {"units": units})
     tuned = keras.Model(model.input, fresh(last.input), name=model.name)
     return _as_variant(tuned, model)
+
+
+def cool(model: keras.Model, temperature: float) -> None:
+    """Divides the logits of `model` by `temperature`: the weights of its last layer, that is."""
+    last = model.layers[-1]
+    last.set_weights([weights / np.float32(temperature) for weights in last.get_weights()])
 
 
 def has_projection(model: keras.Model) -> bool:

@@ -35,6 +35,7 @@ import numpy as np
 from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats
 
@@ -179,10 +180,10 @@ def is_weights_file(path):
 def load_model(model_dir, report=print):
     """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
 
-    Returns (model, Settings, state): of the newest whole checkpoint, as `restore` does; a weights
-    file has step 0 and, as its figures, those that were published, or what its manifest says.
-    state["record"] is the data.record.Record of what it was trained on, or None. Raises UserError
-    if there is no trained model.
+    Returns (model, Settings, state): of the newest whole checkpoint, as `restore` does, its logits
+    divided by the temperature of its state; a weights file has step 0 and, as its figures, those
+    that were published, or what its manifest says. state["record"] is the data.record.Record of
+    what it was trained on, or None. Raises UserError if there is no trained model.
     """
     if pathlib.Path(model_dir).is_file():
         return _load_weights_file(model_dir)
@@ -195,6 +196,7 @@ def load_model(model_dir, report=print):
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
     state = restore(model_dir, model, report=report)
+    surgery.cool(model, state.get("temperature", 1.0))
     return model, settings, state | {"record": record.read(model_dir)}
 
 

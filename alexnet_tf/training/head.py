@@ -1,7 +1,8 @@
 """Trains a projection alone, on features that are computed already: a whole epoch is one call, and
-costs next to nothing.
+costs next to nothing. And how sure a network may be: the temperature of its logits.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -15,20 +16,29 @@ from alexnet_tf.training.optimizer import Plateau
 from alexnet_tf.training.state import TrainingState
 
 _CHUNK = 2**28  # bytes of features that are in memory at a time
-# Of `fit`. The decay is that of the mean loss on features of length 1; half the square is added.
-_DECAY = 3e-6
+# Of `fit`. A decay is that of the sum of the losses of all pictures, on features of length 1: half
+# the square of the kernel is added so many times. It suits any number of pictures.
+_DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4)
+_USUAL_DECAY = 0.01  # where no class has two pictures to choose by
+_FOLDS = 5
+_MOST_CHOOSING = 1024  # pictures: the choice costs little beside the features of so many
 _MOST_PASSES = 200  # over the features
-_FLAT = 1e-4  # a gradient of this share of the first is flat
+_FLAT = 1e-5  # a gradient of this share of the first is flat
 _MEMORY = 8  # steps from which the curvature is known
+_MOST_POWER = math.log(50)  # of a temperature, or of one over it
+_NO_NUMBERS = (
+    "The features of the frozen layers are not finite numbers; these weights cannot be used."
+)
 
 
-def train(head, optimizer, found, plan, log, progress, note):
+def train(head, optimizer, found, plan, log, progress, note, calibrates=False):
     """Trains `head`, a features.projection, on `found`, a Features; returns the state that belongs
     into a checkpoint.
 
     The steps are those of training.train: 2012's rule, the schedule, dropout drawn from the seed
     and the step. A picture's view is drawn again in each epoch. With a patience in `plan` the best
-    weights are kept. Raises UserError if the loss is not finite.
+    weights are kept. Where the evaluation pictures may choose, it `calibrates` by them. Raises
+    UserError if the loss is not finite.
     """
     views, examples, _ = found.train.shape
     steps_per_epoch = examples // plan.batch_size
@@ -90,8 +100,17 @@ def train(head, optimizer, found, plan, log, progress, note):
     if plan.patience:
         head.set_weights(weights)
         figures = best.figures
+    temperature = 1.0
+    if calibrates:
+        temperature, _ = temperature_of(logits(head, found.evaluation[0]), found.evaluation_labels)
+        figures = figures | answers(head, found, temperature).figures()
     return TrainingState(
-        done, figures, best.state(), plateau.state(), learning_rate=rates[-1]
+        done,
+        figures,
+        best.state(),
+        plateau.state(),
+        learning_rate=rates[-1],
+        temperature=temperature,
     ).to_json()
 
 
@@ -100,45 +119,34 @@ def fit(head, found, log, progress, note):
     the state that belongs into a checkpoint: one step, over all pictures and views at once.
 
     There is nothing to tune: features are standardised, each less its mean and all over one
-    deviation, so that a picture's have the mean square length 1, and the decay is the same for any
-    network and number of pictures. What is fitted is folded back: `head` reads features as they
-    are. Its dropout, which would change from pass to pass, is left out. Raises UserError if a
-    feature is not finite.
+    deviation, so that a picture's have the mean square length 1. Decay and temperature are chosen
+    by training pictures that are left out in turn. What is fitted is folded back: `head` reads
+    features as they are. Its dropout, which would change from pass to pass, is left out. Raises
+    UserError if a feature is not finite.
     """
     views, examples, units = found.train.shape
     classes = head.output.shape[-1]
     shift, scale = _standardisation(found.train)
-    labels = tf.constant(found.train_labels, tf.int64)
+    if not (np.isfinite(shift).all() and np.isfinite(scale)):
+        raise UserError(_NO_NUMBERS)
+    choice = _choose(found, shift, scale, classes)
     rows = max(1, _CHUNK // found.train[0, :1].nbytes)
 
     def chunk(view, begin):
-        return (tf.constant(found.train[view, begin : begin + rows]) - shift) * scale
+        part = slice(begin, begin + rows)
+        return (
+            tf.constant((found.train[view, part] - shift) * scale),
+            tf.constant(found.train_labels[part], tf.int64),
+        )
 
     places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]
     kept = {place: chunk(*place) for place in places[:1]}  # all there is, unless there is much
 
-    @tf.function(reduce_retracing=True)
-    def part(features, labels, kernel, bias):
-        said = features @ kernel + bias
-        error = tf.nn.softmax(said) - tf.one_hot(labels, classes)
-        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said))
-        return loss, tf.matmul(features, error, transpose_a=True), tf.reduce_sum(error, 0)
+    class Chunks:
+        def __iter__(self):
+            return (kept[place] if place in kept else chunk(*place) for place in places)
 
-    def loss_and_gradient(weights):
-        kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
-        loss, of_kernel, of_bias = 0.0, np.zeros_like(kernel), np.zeros_like(bias)
-        for view, begin in places:
-            features = kept[view, begin] if (view, begin) in kept else chunk(view, begin)
-            sums = [
-                value.numpy()
-                for value in part(features, labels[begin : begin + rows], kernel, bias)
-            ]
-            loss, of_kernel, of_bias = (
-                one + other for one, other in zip((loss, of_kernel, of_bias), sums)
-            )
-        count = views * examples
-        gradient = np.concatenate([(of_kernel / count + _DECAY * kernel).ravel(), of_bias / count])
-        return loss / count + _DECAY / 2 * float(np.vdot(kernel, kernel)), gradient
+    loss_and_gradient = _regression(Chunks(), units, classes, choice.decay * views)
 
     with progress(_MOST_PASSES * views * examples, "fit") as bar:
 
@@ -150,13 +158,9 @@ def fit(head, found, log, progress, note):
         bar.total = bar.n
     kernel, bias = weights[:-classes].reshape(units, classes) * scale, weights[-classes:]
     head.layers[-1].set_weights([kernel, bias - shift @ kernel])
-    found_figures = answers(head, found).figures()
-    if not math.isfinite(loss + found_figures["loss"]):
-        raise UserError(
-            "The features of the frozen layers are not finite numbers; these weights cannot be"
-            " used."
-        )
-    figures = found_figures | {"step": 1}
+    figures = answers(head, found, choice.temperature).figures() | {"step": 1}
+    if not math.isfinite(loss + figures["loss"]):
+        raise UserError(_NO_NUMBERS)
     right = sum(
         int((logits(head, found.train[view]).argmax(-1) == found.train_labels).sum())
         for view in range(views)
@@ -171,11 +175,141 @@ def fit(head, found, log, progress, note):
             **{name: figures[name] for name in ("loss", "top_1", "top_5")},
         }
     )
-    note(f"the projection is fitted: {passes} passes over the features")
+    note(f"the projection is fitted: {passes} passes over the features; {choice.describe()}")
     best = Best(0)
     best.after_epoch(1, figures)
-    state = TrainingState(1, figures, best.state(), learning_rate=0.0)
+    state = TrainingState(
+        1, figures, best.state(), learning_rate=0.0, temperature=choice.temperature
+    )
     return state.to_json() | {"passes": passes}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """What training pictures that were left out in turn say is best."""
+
+    decay: float = _USUAL_DECAY
+    temperature: float = 1.0
+    loss: float = 0.0  # of those pictures, at that temperature
+    top_1: float = 0.0
+    pictures: int = 0
+
+    def describe(self):
+        if not self.pictures:
+            return "no class has two pictures by which more could be chosen"
+        return (
+            f"decay {self.decay:g} and temperature {self.temperature:.2f} by {self.pictures} "
+            f"training pictures, each left out once: {self.top_1:.1%} of them right"
+        )
+
+
+def _choose(found, shift, scale, classes):
+    """The _Choice for `found`, a Features; its test pictures have no part in it.
+
+    The loss at its best temperature decides, which goes on falling where many decays answer alike,
+    and forgives those that are just too sure. From strong to weak, as long as it gets better.
+    """
+    labels = np.array(found.train_labels)
+    rng = np.random.default_rng(0)
+    numbers = np.sort(rng.permutation(len(labels))[:_MOST_CHOOSING])
+    labels = labels[numbers]
+    # Dealt out class by class: every fold has its share of each. The only one of a class stays.
+    folds, order = np.zeros(len(labels), int), rng.permutation(len(labels))
+    folds[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % _FOLDS
+    folds[np.bincount(labels)[labels] < 2] = -1
+    out = folds >= 0
+    if not out.any():
+        return _Choice()
+    rows = _short((found.train[0, numbers] - shift) * scale)
+    best, weights = None, {}
+    for decay in _DECAYS:
+        said = np.zeros([len(labels), classes], np.float32)
+        for fold in np.unique(folds[out]):
+            left_out = folds == fold
+            part = tf.constant(rows[~left_out]), tf.constant(labels[~left_out], tf.int64)
+            weights[fold], _, _ = _minimise(
+                _regression([part], rows.shape[1], classes, decay),
+                weights.get(fold, np.zeros((rows.shape[1] + 1) * classes, np.float32)),
+            )
+            kernel, bias = weights[fold][:-classes], weights[fold][-classes:]
+            said[left_out] = rows[left_out] @ kernel.reshape(-1, classes) + bias
+        temperature, loss = temperature_of(said[out], labels[out])
+        if best and loss >= best.loss:
+            break
+        right = float((said[out].argmax(1) == labels[out]).mean())
+        best = _Choice(decay, temperature, loss, right, int(out.sum()))
+    return best
+
+
+def _short(rows):
+    """`rows` turned until they need no more coordinates than there are rows: all products of two
+    stay as they are, and so does every regression with a decay.
+    """
+    if len(rows) >= rows.shape[1]:
+        return rows
+    rows = rows.astype(np.float64)
+    products = rows @ rows.T
+    # Rows that are alike, or hang together, would leave it without a root.
+    products[np.diag_indices(len(rows))] += 1e-9 * (np.trace(products) / len(rows) or 1.0)
+    return np.linalg.cholesky(products).astype(np.float32)
+
+
+def temperature_of(logits, labels):
+    """(the number by which `logits` [pictures, classes] are best divided, the mean loss then).
+
+    A handful of pictures, all of them right, is no reason to be sure: a prior, of a standard
+    deviation of a factor of two around 1, counts as much as one picture or two.
+    """
+    logits = np.asarray(logits, np.float64)
+    logits = logits - logits.max(1, keepdims=True)
+    of_label = logits[np.arange(len(labels)), labels]
+
+    def loss(power):
+        scaled = logits * math.exp(power)
+        said = np.log(np.exp(scaled).sum(1)) - of_label * math.exp(power)
+        return float(said.mean())
+
+    def cost(power):
+        return len(labels) * loss(power) + (power / math.log(2)) ** 2 / 2
+
+    low, high, golden = -_MOST_POWER, _MOST_POWER, (math.sqrt(5) - 1) / 2
+    while high - low > 1e-4:
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if cost(left) <= cost(right):
+            high = right
+        else:
+            low = left
+    power = (low + high) / 2
+    return math.exp(-power), loss(power)
+
+
+def _regression(chunks, units, classes, decay):
+    """The function of _minimise: flat weights to the loss of a logistic regression and its
+    gradient, both over the number of rows. `chunks` are (rows [n, units], labels [n]).
+    """
+
+    def loss_and_gradient(weights):
+        kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
+        loss = decay / 2 * float(np.vdot(kernel, kernel))
+        of_kernel, of_bias, count = decay * kernel, np.zeros_like(bias), 0
+        for rows, labels in chunks:
+            sums = [value.numpy() for value in _sums(rows, labels, kernel, bias)]
+            loss, of_kernel, of_bias = (
+                one + other for one, other in zip((loss, of_kernel, of_bias), sums)
+            )
+            count += len(labels)
+        return loss / count, np.concatenate([of_kernel.ravel(), of_bias]) / np.float32(count)
+
+    return loss_and_gradient
+
+
+@tf.function(reduce_retracing=True)
+def _sums(rows, labels, kernel, bias):
+    """Of the losses, and of their gradients for kernel and bias."""
+    said = rows @ kernel + bias
+    error = tf.nn.softmax(said) - tf.one_hot(labels, tf.shape(bias)[0])
+    loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said))
+    return loss, tf.matmul(rows, error, transpose_a=True), tf.reduce_sum(error, 0)
 
 
 def fitting_rate(found):
@@ -254,9 +388,10 @@ def logits(head, inputs):
     )
 
 
-def answers(head, found):
+def answers(head, found, temperature=1.0):
     """The Answers of `head` to the evaluation pictures of `found`, a Features."""
-    said, labels = logits(head, found.evaluation[0]), np.array(found.evaluation_labels)
+    said = logits(head, found.evaluation[0]) / np.float32(temperature)
+    labels = np.array(found.evaluation_labels)
     return Answers(
         labels,
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said).numpy(),

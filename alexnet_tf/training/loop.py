@@ -216,6 +216,7 @@ class _Run:
         if self.state.data not in (None, dataset.fingerprint):
             self.state.bad_pictures = []  # others have their numbers
         self.state.data = dataset.fingerprint
+        self.state.temperature = 1.0  # what is trained on has to be calibrated again
         self.first_step = self.state.step
         self._best = Best(plan.patience, self.state.best)
         devices.check_agreement(

@@ -37,10 +37,12 @@ def settings_of(
     pixels: Preprocessing,
     plan,
     flags: dict | None = None,
+    min_probability: float = 0.0,
     **others,
 ) -> Settings:
     """The settings of a training. `flags` are those of a command; `plan`, a loop.Plan, gives them
-    to a training from Python. `others` are further entries, such as those of a fine-tuning.
+    to a training from Python; `min_probability` is that of Settings. `others` are further entries,
+    such as those of a fine-tuning.
 
     A model that build_model did not make is described as Keras does it. Raises UserError for one
     that does not tell its configuration.
@@ -55,6 +57,7 @@ def settings_of(
             dataset.class_names,
             getattr(model, "dropout_rate", 0.0),
             flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
+            min_probability=min_probability,
             architecture=architecture(model) if variant == OWN else None,
             others=identity | others | provenance(),
         )

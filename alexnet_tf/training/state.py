@@ -22,6 +22,9 @@ class TrainingState:
     data: str | None = None  # fingerprint of the data set that the numbers belong to
     train_images_per_s: float | None = None  # of the run that got here, evaluation left out
     last_step: int | None = None  # when the run was to end, which its schedule spans
+    # by which the logits of these weights are divided when they are used, and not while they are
+    # trained
+    temperature: float = 1.0
     to_evaluate: bool = False  # the epoch is over, and its evaluation was interrupted
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import {UserError} from "./errors.js";
 import {centralCrop} from "./preprocessing.js";
 
 const TOP = 5;  // classes in an answer
+const NONE = "none of these";  // what is answered where no class reaches the manifest's min_probability
 const RUNTIME = new URL("node_modules/@litertjs/core/wasm/", import.meta.url).href;
 
 // Starts the runtime and returns the number of its threads. Threads need the two headers that tools/serve_page.py sends.
@@ -67,6 +68,10 @@ export class Classifier {
     const milliseconds = performance.now() - begin;
     const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
     const best = order.slice(0, TOP).map((index) => ({name: this.labels[index], probability: probabilities[index]}));
+    if (best[0].probability < Math.fround(this.manifest.min_probability ?? 0)) {
+      best.unshift({name: NONE, probability: 1 - best[0].probability});  // that the best class is wrong
+      best.pop();
+    }
     return {best, milliseconds};
   }
 

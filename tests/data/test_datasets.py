@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -93,6 +94,25 @@ def test_shapes_are_the_same_wherever_they_are_drawn():
     )
     height, width, channels = tf.io.decode_jpeg(shapes.draw_jpeg("test", 11)).shape
     assert channels == 3 and {height, width} <= set(range(144, 289))
+
+
+def test_textures_of_the_other_task_are_the_same_wherever_they_are_drawn():
+    draw = shapes.draw_texture_jpeg
+    assert draw("train", 7) == draw("train", 7)
+    drawn = {draw(split, number) for split in ("train", "test") for number in range(15)}
+    assert len(drawn | {shapes.draw_jpeg("train", number) for number in range(15)}) == 45
+    # all of a class's shapes come: a period of 5 textures by 3 shapes
+    assert not set(shapes.OTHER_SHAPES) & set(shapes.SHAPES)
+
+
+@pytest.mark.parametrize(
+    "shape,share", [("triangle", 0.325), ("square", 0.49), ("cross", 0.45), ("disc", 0.785)]
+)
+def test_a_shape_covers_what_its_outline_does(shape, share):
+    """Of its square, less a squeeze of at most a fifth: by hand, 3 sqrt(3) / 16, 1.4^2 / 4, ..."""
+    for seed in range(5):
+        mask = shapes._shape_mask(np.random.default_rng(seed), shape, 100)
+        assert 0.79 * share < mask.mean() < 1.01 * share and set(np.unique(mask)) >= {0, 1}
 
 
 def spoil(folder, what):

@@ -26,6 +26,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from alexnet_tf import preprocessing
+from alexnet_tf.classifiers import best_classes
 from alexnet_tf.data import shapes
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import build_model
@@ -309,6 +310,28 @@ def test_pixels_are_those_of_the_package(bare, rng, kind, channels, largest):
         f" most {levels.max()} of 255, on average {levels.mean():.1e}"
     )
     assert levels.max() <= largest and (kind == "JPEG" or np.mean(levels > 0) < 1e-3)
+
+
+_CLASSIFY = """async ([levels, least]) => {
+  const {Classifier} = await import("/artifacts.js");
+  const classifier = Object.create(Classifier.prototype);
+  const manifest = {min_probability: least};
+  const pixels = {image_size: 1, resize: 1, channels: 3};
+  Object.assign(classifier, {labels: ["a", "b", "c"], manifest, pixels});
+  classifier.probabilities = async () => Float32Array.from(levels);
+  const {best} = await classifier.classify(new ImageData(2, 2));
+  return best.map(({name, probability}) => [name, probability]);
+}"""
+
+
+@pytest.mark.parametrize("least", [None, 0.0, 0.5, 0.6, 0.61])
+def test_what_no_class_is_probable_enough_for_is_none_of_these(bare, least):
+    levels = np.array([0.1, 0.6, 0.3], np.float32)  # 0.6 is as probable as 0.6
+    expected = best_classes(levels, ("a", "b", "c"), least or 0.0)
+    assert (expected[0][0] == "none of these") == (least == 0.61)
+    told = bare.evaluate(_CLASSIFY, [levels.tolist(), least])
+    assert [name for name, _ in told] == [name for name, _ in expected]
+    assert [value for _, value in told] == pytest.approx([value for _, value in expected])
 
 
 def test_mistakes_are_told_in_one_line(models, bare, tmp_path):

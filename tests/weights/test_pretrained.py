@@ -704,7 +704,7 @@ def softmax(logits):
 @pytest.mark.parametrize("chunk", [2**28, 32 * 7])  # all at once; seven pictures at a time
 def test_the_fit_is_the_minimum_of_logistic_regression(blobs, monkeypatch, chunk):
     monkeypatch.setattr(head, "_CHUNK", chunk)
-    monkeypatch.setattr(head, "_DECAY", 0.01)  # so that the minimum is near
+    monkeypatch.setattr(head, "_DECAYS", (0.6,))  # 0.01 of 60 pictures: the minimum is near
     train, labels, evaluation, others = blobs
     projection, state, rows = fitted(*blobs)
     kernel, bias = projection.layers[-1].get_weights()
@@ -715,7 +715,7 @@ def test_the_fit_is_the_minimum_of_logistic_regression(blobs, monkeypatch, chunk
     # In standardised features, z = (x - mean) / length: the kernel there is kernel * length.
     gradient = ((x - x.mean(0)) / length).T @ errors / len(x) + 0.01 * kernel * length
     assert np.abs(gradient).max() < 2e-5 and np.abs(errors.mean(0)).max() < 2e-5
-    probabilities = softmax(evaluation @ kernel + bias)
+    probabilities = softmax((evaluation @ kernel + bias) / state["temperature"])
     assert state["figures"]["loss"] == pytest.approx(
         -np.log(probabilities[range(30), others]).mean(), rel=1e-4
     )

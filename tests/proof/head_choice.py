@@ -1,0 +1,132 @@
+"""What the head's default is worth: beside the best of a small search.
+
+    python tests/proof/head_choice.py --flowers=flowers12 --cifar10=cifar10 --store=features
+
+`--flowers` has train/ and test/ as the flowers of docs/measurements; `--cifar10` likewise, a part
+of CIFAR-10. Every setting is drawn five times anew, pictures to train and to test, all from one
+pass through the trunk of `--pretrained=imagenet`, whose features are kept in `--store`. Prints
+top-1 of the default, which sees the training pictures alone, and of every decay, on the test
+pictures: the best of these has been chosen by them, so it is what no search could beat.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from alexnet_tf import console, networks, pretrained
+from alexnet_tf.data import folders
+from alexnet_tf.network import surgery
+from alexnet_tf.training import features, head
+from alexnet_tf.training.metrics import NoLog
+
+_FLOWERS = flags.DEFINE_string("flowers", None, "Folder of 12 x (60 + 20) photographs.")
+_CIFAR10 = flags.DEFINE_string("cifar10", None, "Folder of CIFAR-10's train/ and test/.")
+_STORE = flags.DEFINE_string("store", "features", "Folder for the features.")
+_DRAWS = flags.DEFINE_integer("draws", 5, "Of each setting.")
+_DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
+
+
+class _Quiet:
+    n = total = 0
+
+    def __call__(self, *arguments):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def update(self, count):
+        pass
+
+    def set_postfix_str(self, text):
+        pass
+
+
+def pooled(network, path):
+    """(features, labels) of the pictures of `path`/train and `path`/test, turned into as few
+    coordinates as there are pictures: no regression with a decay notices.
+    """
+    stored = pathlib.Path(_STORE.value, f"{pathlib.Path(path).name}.npz")
+    if not stored.exists():
+        names = sorted(folder.name for folder in pathlib.Path(path, "train").iterdir())
+        split, _ = folders.list_pictures([f"{path}/train", f"{path}/test"], names)
+        trunk, parts = surgery.trunk(network.model), []
+        extract = features.extractor(tf.distribute.get_strategy(), trunk, network.preprocessing)
+        with console.progress(split.examples, "features") as bar:
+            for outputs, labels, _ in extract(split):
+                parts.append((outputs, labels))
+                bar.update(len(labels))
+        inputs, labels = map(np.concatenate, zip(*parts))
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(stored, inputs=head._short(inputs), labels=labels)
+    with np.load(stored) as arrays:
+        return arrays["inputs"], arrays["labels"]
+
+
+def draws(pool, train, test, count):
+    """Yields Features: of each class `train` pictures to train on and `test` others."""
+    inputs, labels = pool
+    for draw in range(count):
+        rng = np.random.default_rng(draw)
+        chosen = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        here, there = (
+            np.sort(np.concatenate([numbers[part] for numbers in chosen]))
+            for part in (slice(test, test + train), slice(test))
+        )
+        yield features.Features(
+            inputs[None, here],
+            labels[here],
+            inputs[None, there],
+            labels[there],
+            0.0,
+            {"evaluation": []},
+        )
+
+
+def measured(classes, found):
+    """{member of the search: top-1 of the test pictures}, the default among them."""
+
+    def fit():
+        inputs = keras.Input((found.train.shape[-1],))
+        projection = keras.Model(inputs, keras.layers.Dense(classes)(inputs))
+        state = head.fit(projection, found, NoLog(), _Quiet(), notes.append)
+        return state["figures"]["top_1"]
+
+    notes, choose = [], head._choose
+    rows = {"default": fit()}
+    for decay in _DECAYS:
+        head._choose = lambda *rest, decay=decay: head._Choice(decay)
+        rows[f"decay {decay:g}"] = fit()
+    head._choose = choose
+    print("   ", notes[0], flush=True)
+    return rows
+
+
+def main(_):
+    network = networks.load(pretrained.fetch("imagenet", None))
+    settings = []  # (name, pool, pictures of a class to train, and to test)
+    if _FLOWERS.value:
+        pool = pooled(network, _FLOWERS.value)
+        settings += [(f"{n} flowers a class", pool, n, 20) for n in (5, 20, 60)]
+    if _CIFAR10.value:
+        pool = pooled(network, _CIFAR10.value)
+        settings += [("CIFAR-10, 50 a class", pool, 50, 50)]
+    for name, pool, train, test in settings:
+        print(name, flush=True)
+        table = [
+            measured(len(np.unique(pool[1])), found)
+            for found in draws(pool, train, test, _DRAWS.value)
+        ]
+        for member in table[0]:
+            values = [100 * row[member] for row in table]
+            print(f"  {member:16}{np.mean(values):8.2f}   {' '.join(f'{v:.1f}' for v in values)}")
+
+
+if __name__ == "__main__":
+    app.run(main)

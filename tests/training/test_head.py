@@ -1,0 +1,149 @@
+"""What a fit chooses by itself: the decay and the temperature, by training pictures alone."""
+
+import keras
+import numpy as np
+import pytest
+from trainings import Bar
+
+from alexnet_tf.training import features, head
+from alexnet_tf.training.metrics import NoLog
+
+
+class Quiet(Bar):
+    n = total = 0
+
+
+def found_of(train, labels, evaluation=None, evaluation_labels=None):
+    """The Features of one view of `train` [pictures, units]."""
+    evaluation = train if evaluation is None else evaluation
+    evaluation_labels = labels if evaluation_labels is None else evaluation_labels
+    return features.Features(
+        train[None].astype(np.float32),
+        labels,
+        evaluation[None].astype(np.float32),
+        evaluation_labels,
+        0.0,
+        {"evaluation": []},
+    )
+
+
+def fitted(found, classes=3):
+    """(kernel, bias, state, notes) of a fit."""
+    inputs, notes = keras.Input((found.train.shape[-1],)), []
+    projection = keras.Model(inputs, keras.layers.Dense(classes)(inputs))
+    state = head.fit(projection, found, NoLog(), Quiet(), notes.append)
+    return *projection.layers[-1].get_weights(), state, notes
+
+
+def blobs(rng, pictures, units, spread):
+    """Features of three classes, `spread` times as wide as their centres are apart."""
+    labels, centres = np.arange(pictures) % 3, rng.normal(0, 1, (3, units))
+    return centres[labels] + spread * rng.normal(0, 1, (pictures, units)), labels
+
+
+def log_softmax(logits):
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
+def test_the_temperature_is_how_much_too_sure_logits_are(rng, factor):
+    sound = rng.normal(0, 1.5, (20_000, 4))
+    probabilities = np.exp(log_softmax(sound))
+    labels = (rng.random((len(sound), 1)) > probabilities.cumsum(1)).sum(1)
+    temperature, loss = head.temperature_of(factor * sound, labels)
+    assert temperature == pytest.approx(factor, rel=0.04)
+    own = -log_softmax(factor * sound / temperature)[range(len(labels)), labels].mean()
+    assert loss == pytest.approx(own, rel=1e-9)
+    for other in (0.97, 1.03):  # it is the best there is
+        scaled = log_softmax(factor * sound / (other * temperature))
+        assert -scaled[range(len(labels)), labels].mean() > loss
+
+
+def test_three_pictures_all_right_are_no_reason_to_be_sure():
+    temperature, _ = head.temperature_of(np.eye(3), np.arange(3))
+    assert 0.2 < temperature < 1  # the likeliest alone would be the smallest that can be had
+
+
+def test_turned_rows_have_the_products_that_they_had(rng):
+    rows = rng.normal(0, 1, (9, 40))
+    rows[3] = rows[5]  # a copy
+    short = head._short(rows.astype(np.float32))
+    assert short.shape == (9, 9)
+    np.testing.assert_allclose(short @ short.T, rows @ rows.T, atol=1e-4)
+    assert head._short(rows.T).shape == (40, 9)  # no more coordinates than rows already
+    assert np.isfinite(head._short(np.zeros((3, 5), np.float32))).all()
+
+
+def left_out_by_hand(found, decay):
+    """(calibrated loss, top-1) of five folds, each fitted in float64 by plain descent."""
+    shift, scale = head._standardisation(found.train)
+    rows, labels = (found.train[0] - shift) * float(scale), found.train_labels
+    rng = np.random.default_rng(0)
+    rng.permutation(len(labels))  # which of too many may choose
+    order, folds = rng.permutation(len(labels)), np.zeros(len(labels), int)
+    folds[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % 5
+    said = np.zeros((len(labels), 3))
+    for fold in range(5):
+        x, right = rows[folds != fold].astype(np.float64), np.eye(3)[labels[folds != fold]]
+        kernel, bias = np.zeros((x.shape[1], 3)), np.zeros(3)
+        for _ in range(2000):
+            errors = np.exp(log_softmax(x @ kernel + bias)) - right
+            kernel -= 2 / len(x) * (x.T @ errors + decay * kernel)
+            bias -= 2 / len(x) * errors.sum(0)
+        said[folds == fold] = rows[folds == fold] @ kernel + bias
+    return head.temperature_of(said, labels), (said.argmax(1) == labels).mean()
+
+
+@pytest.mark.parametrize("units", [12, 80])  # fewer than pictures, and more
+@pytest.mark.parametrize("spread,expected", [(0.3, "weak"), (3.0, "strong")])
+def test_the_decay_is_that_of_the_lowest_loss_of_pictures_left_out(
+    rng, monkeypatch, units, spread, expected
+):
+    monkeypatch.setattr(head, "_DECAYS", (3.0, 0.3, 0.03))
+    monkeypatch.setattr(head, "_FLAT", 1e-6)
+    found = found_of(*blobs(rng, 45, units, spread))
+    choice = head._choose(found, *head._standardisation(found.train), 3)
+    by_hand = {decay: left_out_by_hand(found, decay) for decay in head._DECAYS}
+    best = min(by_hand, key=lambda decay: by_hand[decay][0][1])
+    (temperature, loss), top_1 = by_hand[best]
+    assert choice.decay == best == {"strong": 3.0, "weak": 0.03}[expected]
+    assert choice.temperature == pytest.approx(temperature, rel=0.01)
+    assert (choice.loss, choice.top_1) == (pytest.approx(loss, rel=1e-3), top_1)
+    assert choice.pictures == 45
+
+
+def test_pictures_that_judge_choose_nothing(rng):
+    train, labels = blobs(rng, 45, 12, 1.0)
+    one = fitted(found_of(train, labels))
+    two = fitted(found_of(train, labels, rng.normal(0, 9, (30, 12)), np.arange(30) % 3))
+    np.testing.assert_array_equal(one[0], two[0])
+    assert one[2]["temperature"] == two[2]["temperature"] != 1
+    assert one[2]["figures"]["loss"] != two[2]["figures"]["loss"]
+
+
+def test_figures_are_those_of_the_logits_over_the_temperature(rng):
+    found = found_of(*blobs(rng, 45, 12, 1.5))
+    kernel, bias, state, notes = fitted(found)
+    said = log_softmax((found.train[0] @ kernel + bias) / state["temperature"])
+    assert state["figures"]["loss"] == pytest.approx(
+        -said[range(45), found.train_labels].mean(), rel=1e-5
+    )
+    (note,) = notes
+    assert f"temperature {state['temperature']:.2f} by 45 training pictures" in note
+
+
+def test_the_only_picture_of_a_class_is_never_left_out(rng):
+    train, labels = blobs(rng, 31, 6, 0.5)
+    labels = np.where(np.arange(31) == 30, 2, labels % 2)
+    choice = head._choose(found_of(train, labels), *head._standardisation(train[None]), 3)
+    assert choice.pictures == 30
+    *_, state, notes = fitted(found_of(train[:3], np.arange(3)))
+    assert state["temperature"] == 1 and "no class has two pictures" in notes[0]
+
+
+def test_of_many_pictures_some_choose(rng, monkeypatch):
+    monkeypatch.setattr(head, "_MOST_CHOOSING", 40)
+    train, labels = blobs(rng, 90, 6, 0.5)
+    choice = head._choose(found_of(train, labels), *head._standardisation(train[None]), 3)
+    assert choice.pictures == 40
