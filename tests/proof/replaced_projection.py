@@ -96,27 +96,29 @@ def draw(rows, before):
             (len(shapes.TEXTURES), ("fc8",), "the same, its projection replaced: five textures"),
         )
     )
-    width, height = above.size
-    scale, gap = 2, 560
-    canvas = Image.new("RGB", (width + gap * scale, 2 * height), "white")
-    canvas.paste(above, (0, 0))
-    canvas.paste(below, (0, height))
+    scale, beside, title, empty = 2, 600, 44, 86  # units; a diagram leaves `empty` below its title
+    width, height = above.width, above.height - empty * scale
+    canvas = Image.new("RGB", (width + beside * scale, 2 * height), "white")
+    for number, diagram in enumerate((above, below)):
+        top, end = number * height, above.height
+        canvas.paste(diagram.crop((0, 0, width, title * scale)), (0, top))
+        rest = diagram.crop((0, (title + empty) * scale, width, end))
+        canvas.paste(rest, (0, top + title * scale))
     pen = ImageDraw.Draw(canvas)
 
-    def text(x, y, words, size=15, anchor="lm", colour="#1f2937"):
+    def text(x, y, words, size=19, anchor="lm", colour="#1f2937"):
         font = ImageFont.load_default(size * scale)
         pen.text((width + x * scale, height + y * scale), words, colour, font, anchor)
 
-    text(10, -70, f"{_TRAIN} pictures of each of five textures, on other shapes", 17)
-    columns = (("trained", 10, "lm"), ("processor, s", 270, "rm"), ("multiply-adds", 420, "rm"))
-    for words, x, anchor in (*columns, ("right", 530, "rm")):
-        text(x, -30, words, 15, anchor, "#6b7280")
-    for number, (name, seconds, work, top_1) in enumerate(rows):
-        y = 5 + 32 * number
-        colour = "#dc2626" if "fc8" in name else "#1f2937"
-        cells = (name, f"{seconds:.0f}", f"{work / 1e9:,.0f} x 10^9", f"{top_1:.1%}")
-        for words, x, anchor in zip(cells, (10, 270, 420, 530), ("lm", "rm", "rm", "rm")):
-            text(x, y, words, 15, anchor, colour)
+    text(10, -90, f"{_TRAIN} pictures of each of five textures, on other shapes", 20)
+    places = ((10, "lm"), (335, "rm"), (500, "rm"), (590, "rm"))
+    table = [("trained", "processor, s", "multiply-adds", "right")]
+    for name, seconds, work, top_1 in rows:
+        table.append((name, f"{seconds:.0f}", f"{work / 1e9:,.0f} x 10^9", f"{100 * top_1:.0f} %"))
+    for number, row in enumerate(table):
+        colour = "#dc2626" if "fc8" in row[0] else "#1f2937" if number else "#6b7280"
+        for words, (x, anchor) in zip(row, places):
+            text(x, 38 * number - 45, words, 19, anchor, colour)
     canvas.quantize(64).save(_PICTURE.value, optimize=True)
 
 
