@@ -162,14 +162,14 @@ class _Trained(Network):
 
 
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
-    model, settings, state = checkpoints.load_model(path, note)
-    return of_model(path, model, settings, state["step"], state["figures"])
+    model, settings, state, seen = checkpoints.load_model(path, note)
+    return _Trained(str(path), settings, state["step"], state["figures"], seen, model)
 
 
 def of_model(
     path: str | os.PathLike, model: keras.Model, settings: Settings, step: int, figures: dict | None
 ) -> Network:
-    """The Network of a Keras model that is in memory already; `path` is where it is stored."""
+    """The Network of a Keras model that is in memory already; `path` is its model directory."""
     return _Trained(str(path), settings, step, figures, record.read(path), model)
 
 
@@ -206,7 +206,7 @@ class _Exported(Network):
         try:
             model = self.settings.build()
             for variable in model.weights:
-                variable.assign(arrays[variable.path])
+                variable.assign(arrays[checkpoints.stored_as(variable.path, arrays)])
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"The weights of {self.path} are not those of its manifest ({error}); "

@@ -224,11 +224,39 @@ def test_every_form_with_weights_is_fine_tuned_exported_and_imported(
         return
     for command in commands:
         call(*command)
-    digest = checkpoints.weights_digest(alexnet_tf.load(folder / "model").model)
+    trained = alexnet_tf.load(folder / "model")
     for path in ("again", "again.npz"):
-        assert checkpoints.weights_digest(alexnet_tf.load(tmp_path / path).model) == digest
+        again = alexnet_tf.load(tmp_path / path)
+        assert checkpoints.weights_digest(again.model) == checkpoints.weights_digest(trained.model)
     tuned = alexnet_tf.load(tmp_path / "tuned")
     assert tuned.settings.variant == "lenet5" and tuned.settings.others["trained_layers"] == ["fc5"]
+
+
+def identities(network):
+    return {name: part.tolist() for name, part in vars(network.record).items()}
+
+
+def test_the_record_of_the_pictures_goes_from_form_to_form(folder, tmp_path):
+    trained = identities(alexnet_tf.load(folder / "model"))
+    assert len(trained["trained"]) == 24 and len(trained["held_out"]) == 9
+    (checkpoint,) = (folder / "model/checkpoints").glob("step-00000008")
+    for number, source in enumerate((checkpoint / "weights.npz", folder / "saved")):
+        call(import_weights, f"--source={source}", f"--output={tmp_path}/{number}.npz")
+    call(import_weights, f"--source={folder}/net.npz", f"--output={tmp_path}/2.npz")
+    call(export, f"--model_dir={tmp_path}/2.npz", f"--output={tmp_path}/saved")
+    call(
+        convert,
+        f"--saved_model={tmp_path}/saved",
+        f"--data_dir={folder}/pictures/test",
+        f"--output={tmp_path}/net.tflite",
+    )
+    for name in ("0.npz", "1.npz", "2.npz", "saved", "net.tflite"):
+        assert identities(alexnet_tf.load(tmp_path / name)) == trained, name
+    for form in FORMS:
+        assert identities(alexnet_tf.load(folder / form)) == trained, form
+    data = ("--dataset=folder", f"--data_dir={folder}/pictures/train")
+    with pytest.raises(UserError, match="all of its 24 pictures were trained on"):
+        call(evaluate, f"--models={tmp_path}/2.npz", *data)
 
 
 def test_a_folder_of_versions_is_its_newest(folder, tmp_path, capsys):

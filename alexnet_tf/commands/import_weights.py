@@ -23,7 +23,7 @@ from absl import flags
 
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.commands import app
-from alexnet_tf.data import imagenet
+from alexnet_tf.data import imagenet, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import check_class_names
 from alexnet_tf.training import checkpoints
@@ -112,12 +112,12 @@ def main():
     )
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise UserError(f"--output={output}: name a .npz file in a folder that exists.")
-    arrays, settings, figures = (
+    arrays, settings, figures, seen = (
         _from_network(source, stated)
         if source.is_dir() or source.suffix == ".tflite"
         else _from_file(source, stated)
     )
-    checkpoints.write_weights_file(output, arrays, settings)
+    checkpoints.write_weights_file(output, arrays, settings, seen)
     pixels = settings["preprocessing"]
     print(f"{output}:")
     app.report(
@@ -163,7 +163,9 @@ def _check_nothing_stated(source, stated):
 
 
 def _from_network(source, stated):
-    """(arrays, settings, what to report) of a network of ours, in whatever form it lies there."""
+    """(arrays, settings, what to report, the Record of its pictures or None) of a network of ours,
+    in whatever form it lies there.
+    """
     _check_nothing_stated(source, stated)
     network = networks.load(source)
     arrays = {variable.path: np.asarray(variable.value) for variable in network.model.weights}
@@ -175,6 +177,7 @@ def _from_network(source, stated):
         arrays,
         settings | {"source": {"file": str(source), "published": shares or None}},
         {"step": network.step},
+        network.record,
     )
 
 
@@ -185,7 +188,8 @@ def _from_file(source, stated):
         return _from_network(source, stated)
     if source.name == "weights.npz":  # of a checkpoint of ours, which knows nothing of its pixels
         _check_nothing_stated(source, stated)
-        settings = checkpoints.read_settings(source.absolute().parent.parent.parent)
+        model_dir = source.absolute().parent.parent.parent
+        settings = checkpoints.read_settings(model_dir)
         if settings is None:
             raise UserError(
                 f"{source} lies in no model directory, which would tell of its pixels; pass the"
@@ -193,7 +197,8 @@ def _from_file(source, stated):
             )
         if _LABELS.value:
             settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
-        return weights.arrays, settings | {"source": {"file": str(source), "published": None}}, {}
+        origin = {"source": {"file": str(source), "published": None}}
+        return weights.arrays, settings | origin, {}, record.read(model_dir)
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)
     if found.missing and _LABELS.value:
@@ -226,7 +231,7 @@ def _from_file(source, stated):
             "missing": ", ".join(found.missing) + ": alexnet finetune makes a classifier of it"
         }
     names = [] if found.missing else _class_names(len(found.arrays["fc8/bias"]), known)
-    return found.arrays, pretrained.settings_of(found, names, origin), figures
+    return found.arrays, pretrained.settings_of(found, names, origin), figures, None
 
 
 def _class_names(outputs, known=None):

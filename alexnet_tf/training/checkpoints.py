@@ -11,16 +11,20 @@ file alone knows their layout.
         state.json               step, schedule state, last evaluation
         SHA256SUMS               of the three; `sha256sum -c` reads it
 
-    NAME.npz                   what weights.npz holds, and "settings.json": that text, as uint8
+    NAME.npz                   what weights.npz holds, and "settings.json": that text, as uint8; and
+                               where there is a record of the pictures (data.record.Record),
+                               "pictures/trained" and "pictures/held_out", uint64
 
 Both are written under another name and renamed when complete and on disk, so what carries their
 name is whole.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import zipfile
@@ -28,6 +32,7 @@ import zipfile
 import numpy as np
 
 from alexnet_tf import disk
+from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats
@@ -37,6 +42,7 @@ IF_NOT_FINITE = (
 )
 _KEEP = 2
 _SETTINGS = "settings.json"
+_PICTURES = "pictures/"
 _SUMS = "SHA256SUMS"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
@@ -147,9 +153,9 @@ def save(model_dir, model, optimizer, state, keep=None):
 def load_model(model_dir, report=print):
     """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
 
-    Returns (model, Settings, state): of the newest whole checkpoint, as `restore` does; a weights
-    file has step 0 and, as its figures, those that were published. Raises UserError if there is no
-    trained model.
+    Returns (model, Settings, state, Record or None): of the newest whole checkpoint, as `restore`
+    does; a weights file has step 0 and, as its figures, those that were published. Raises UserError
+    if there is no trained model.
     """
     if pathlib.Path(model_dir).is_file():
         return _load_weights_file(model_dir)
@@ -161,12 +167,12 @@ def load_model(model_dir, report=print):
         model = settings.build()
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
-    return model, settings, restore(model_dir, model, report=report)
+    return model, settings, restore(model_dir, model, report=report), record.read(model_dir)
 
 
-def write_weights_file(path, arrays, settings):
-    """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json,
-    to one file.
+def write_weights_file(path, arrays, settings, seen=None):
+    """Writes `arrays` by variable path, what load_model and the binaries ask of settings.json, and
+    `seen`, the data.record.Record of the pictures or None, to one file.
 
     `settings` are JSON, those of a model directory, and "source": {"published": figures or None,
     ...}. Raises UserError if they are none that a weights file may have, if the arrays are not
@@ -179,7 +185,12 @@ def write_weights_file(path, arrays, settings):
         _build(arrays, stored)
         text = json.dumps(stored.to_json(), indent=1).encode()
         with open(unfinished, "wb") as stream:
-            np.savez(stream, **arrays, **{_SETTINGS: np.frombuffer(text, np.uint8)})
+            pictures = {
+                f"{_PICTURES}{name}": identities
+                for name, identities in vars(seen or record.Record()).items()
+                if len(identities)
+            }
+            np.savez(stream, **arrays, **pictures, **{_SETTINGS: np.frombuffer(text, np.uint8)})
         disk.flush(unfinished)
         unfinished.replace(path)
     except ValueError as error:
@@ -200,8 +211,8 @@ def _load_weights_file(path):
         )
     try:
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
-        figures = settings.source["published"]
-        return _build(arrays, settings), settings, {"step": 0, "figures": figures}
+        seen, figures = _record_of_weights(arrays), settings.source["published"]
+        return _build(arrays, settings), settings, {"step": 0, "figures": figures}, seen
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -220,6 +231,21 @@ def _settings_of_weights(content):
     if missing := [name for name, value in there.items() if value is None]:
         raise ValueError(f"its settings lack {', '.join(missing)}")
     return settings
+
+
+def _record_of_weights(arrays):
+    """Takes the Record of a weights file, or None, out of its `arrays`. Raises ValueError."""
+    found = {
+        name.removeprefix(_PICTURES): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(_PICTURES)
+    }
+    if strange := found.keys() - {"trained", "held_out"}:
+        raise ValueError(f"{_PICTURES}{min(strange)[:80]} is no part of a record of pictures")
+    for name, identities in found.items():
+        if identities.dtype != np.uint64 or identities.ndim != 1:
+            raise ValueError(f"{_PICTURES}{name} is no list of uint64")
+    return record.Record(**{name: np.unique(one) for name, one in found.items()}) if found else None
 
 
 def _build(arrays, settings):
@@ -250,7 +276,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
 
     With `step` it is that one or none. A damaged checkpoint is named through `report` and the one
     before it is taken. Raises UserError if all are damaged: a training that has begun never starts
-    again from nothing unasked.
+    again from nothing unasked; and if the weights are those of another model.
     """
     checkpoints = [
         path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"
@@ -263,17 +289,21 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
             velocities = (
                 _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
             )
+        except OtherWeights as error:
+            raise UserError(
+                f"{checkpoint} holds the weights of another network: {error}; build the model as "
+                "it was when it was trained, names of its layers included, or pass another "
+                "model_dir."
+            ) from None
         except _UNREADABLE as error:
             report(
                 f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one"
                 " before."
             )
             continue
-        for variable, value in zip(model.variables, weights):
+        for variable, value in weights + velocities:
             variable.assign(value)
         if optimizer:
-            for variable, value in zip(optimizer.velocities, velocities):
-                variable.assign(value)
             optimizer.iterations.assign(state["step"])
         return state
     if checkpoints or step is not None:
@@ -286,11 +316,14 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
 
 def weights_digest(model):
     """sha256 over all weights in the order of their paths: tells whether two models have the same
-    weights.
+    weights. The paths of a model that is not one of the variants, which change from one process to
+    the next, do not count: its weights are taken in its own order.
     """
-    digest = hashlib.sha256()
-    for variable in sorted(model.weights, key=lambda variable: variable.path):
-        digest.update(variable.path.encode())
+    digest, weights = hashlib.sha256(), model.weights
+    if hasattr(model, "variant"):
+        weights = sorted(weights, key=lambda variable: variable.path)
+    for variable in weights:
+        digest.update(variable.path.encode() if hasattr(model, "variant") else b"")
         digest.update(np.ascontiguousarray(variable.value))
     return digest.hexdigest()
 
@@ -336,32 +369,65 @@ def _arrays(variables):
     }
 
 
-def _stored_as(path, arrays):
-    """The name in `arrays` of the variable `path`.
+def match(names, variables):
+    """The names of `variables`, a list, among `names`, which are in the order of the model that
+    they were stored of.
 
-    Keras puts the name of a Sequential model before the paths of its variables where it was built
-    layer by layer, and not where it was made from its configuration.
+    They are the paths of the variables, or differ in what Keras puts into names of its own accord
+    alone: it numbers the layers of each further model of a process (dense, dense_1), and puts the
+    name of a Sequential model before the paths of its variables where it was built layer by layer,
+    and not where it was made from its configuration. Where such names do not tell variables apart,
+    their order does. Raises OtherWeights for any others.
     """
-    longer = [name for name in arrays if name.endswith(f"/{path}")]
-    return longer[0] if path not in arrays and len(longer) == 1 else path
+    paths = [variable.path for variable in variables]
+    for key in (str, _without_numbers):
+        stored, ours = ({key(name): name for name in some} for some in (names, paths))
+        if stored.keys() == ours.keys() and len(stored) == len(names) == len(ours) == len(paths):
+            return [stored[key(path)] for path in paths]
+    for stored, path in itertools.zip_longest(names, paths):
+        if not (stored and path and _end_alike(_without_numbers(stored), _without_numbers(path))):
+            raise OtherWeights(
+                f"{stored or 'nothing'!r} stands where this model has {path or 'nothing'!r}"
+            )
+    return list(names)
+
+
+def _without_numbers(path):
+    """The words of a path but for the optimizer, whose velocities have paths of one part."""
+    words = re.split("[/_]", path.rpartition("sgd2012/")[2])
+    return tuple(word for word in words if not word.isdecimal())
+
+
+def _end_alike(words, others):
+    least = min(len(words), len(others))
+    return words[-least:] == others[-least:]
+
+
+def stored_as(path, names):
+    """The name of the variable `path` among `names`, which are in no order: those of a SavedModel.
+
+    As with `match`, they may begin with the name of a Sequential model.
+    """
+    longer = [name for name in names if name.endswith(f"/{path}")]
+    return longer[0] if path not in names and len(longer) == 1 else path
+
+
+class OtherWeights(Exception):
+    """What differs between the weights that are stored and those of a model."""
 
 
 def _read(path, variables):
     with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        kept = [variable for variable in variables if "seed_generator" not in variable.path]
+        names = match(arrays.files, kept)
         values = []
-        for variable in variables:
-            if "seed_generator" in variable.path:
-                values.append(np.asarray(variable.value))
-                continue
-            value = arrays[_stored_as(variable.path, arrays)]
+        for variable, name in zip(kept, names):
+            value = arrays[name]
             if value.shape != tuple(variable.shape):
-                raise ValueError(
-                    f"{path.name}: {variable.path} is {value.shape} instead of"
-                    f" {tuple(variable.shape)}"
-                )
+                raise OtherWeights(f"{name} is {value.shape} instead of {tuple(variable.shape)}")
             if not np.isfinite(value).all():
                 raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
-            values.append(value)
+            values.append((variable, value))
         return values
 
 

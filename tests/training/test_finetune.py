@@ -70,7 +70,7 @@ def tune(run, pictures, tmp_path):
 
 
 def weights_of(model_dir):
-    model, _, _ = checkpoints.load_model(model_dir)
+    model, *_ = checkpoints.load_model(model_dir)
     return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
 
 
@@ -91,7 +91,7 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == []
     assert after["fc5"][0].shape == (84, 3) and before["fc5"][0].shape == (84, 5)
 
-    model, settings, state = checkpoints.load_model(tmp_path / "model")
+    model, settings, state, _ = checkpoints.load_model(tmp_path / "model")
     dataset = datasets.open_dataset("folder", pictures)
     evaluated = evaluation.evaluate_split(CPU, model, settings.preprocessing, dataset.evaluation, 4)
     for name in ("examples", "loss", "top_1", "top_5"):
@@ -571,7 +571,7 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
         rows
     ) < 40
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
-    model, _, _ = checkpoints.load_model(tmp_path / "model")
+    model, *_ = checkpoints.load_model(tmp_path / "model")
     dataset = datasets.open_dataset("folder", pictures, choosing=True)
     # what chose, what is reported
     for split, loss in ((dataset.evaluation, best["loss"]), (dataset.test, figures["loss"])):

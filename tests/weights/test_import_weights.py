@@ -1153,7 +1153,7 @@ def arrays(rng):
 def test_a_weights_file_is_a_model(tmp_path, arrays):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
-    model, stored, state = checkpoints.load_model(tmp_path / "net.npz")
+    model, stored, state, _ = checkpoints.load_model(tmp_path / "net.npz")
     assert stored.to_json() == Settings.from_json(settings()).to_json() and state == {
         "step": 0,
         "figures": None,
@@ -1256,7 +1256,7 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     (tmp_path / "model/settings.json").write_text(json.dumps(settings()))
     run(TOOL, f"--source={checkpoint}/weights.npz", "--output=once.npz", cwd=tmp_path)
     run(TOOL, "--source=once.npz", "--output=again.npz", cwd=tmp_path)
-    model, stored, _ = checkpoints.load_model(tmp_path / "again.npz")
+    model, stored, *_ = checkpoints.load_model(tmp_path / "again.npz")
     assert stored.class_names == ("a", "b", "c")
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
 

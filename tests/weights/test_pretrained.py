@@ -561,7 +561,7 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
     assert "fc8 fitted, the rest frozen" in run.notes
     tuned = json.loads((tmp_path / "tuned.json").read_text())
     assert tuned["examples"] == 9
-    model, settings, state = checkpoints.load_model(tmp_path / "model")
+    model, settings, state, _ = checkpoints.load_model(tmp_path / "model")
     assert (settings.variant, settings.missing, len(settings.class_names)) == (
         "one_weird_trick_pool5",
         (),
