@@ -3,6 +3,7 @@ call the same functions.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk, networks
 from alexnet_tf.classifiers import Answers
-from alexnet_tf.data import datasets, folders, own, pipeline, record, shapes
+from alexnet_tf.data import bad_pictures, datasets, folders, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
@@ -355,13 +356,14 @@ def convert(
     images = []
     if quantization == "int8":
         split = _calibration(calibration, trained)
-        images = [image for image, _ in tflite.images_of(split, pixels, _CALIBRATION_PICTURES)]
+        found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
+        images = [image for image, _ in found]
     content = tflite.convert(str(path), quantization, images)
     content = tflite_metadata.complete(
         content, pixels, "".join(f"{name}\n" for name in labels), manifest, seen
     )
     figures = tflite.compare(
-        str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop
+        str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop, note
     )
     try:
         disk.replace_bytes(output, content)
@@ -420,6 +422,7 @@ def _pictures(
             return drawn_pictures(_DRAWN), False, None
     if not isinstance(pictures, Dataset):
         return split_of(pictures), False, None
+    bad_pictures.tell_of_opening(pictures, math.inf, note)
     if list(pictures.class_names) == labels:
         return pictures.evaluation, True, pictures
     note(

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 from conftest import CLASS_NAMES, write_picture_folder, write_pictures
+from PIL import Image
 
 import alexnet_tf
 from alexnet_tf import console, disk, networks
@@ -339,6 +341,28 @@ def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp
     assert figures["accuracy"] == "not checked: the pictures have no labels of this network"
     assert "are not at hand (" in capsys.readouterr().err
     assert (tmp_path / "a.tflite").exists()
+
+
+def test_convert_tells_of_the_pictures_that_it_passes_over(folder, tmp_path, capsys):
+    pictures = shutil.copytree(folder / "pictures", tmp_path / "pictures")
+    (pictures / "test/plain star/none.jpg").write_bytes(b"no picture")
+    (pictures / "notes.txt").write_text("")
+    Image.effect_noise((40, 50), 60).save(pictures / "test/plain star/half.png")
+    content = bytearray((pictures / "test/plain star/half.png").read_bytes())
+    content[len(content) // 2] ^= 1  # sound by its header alone
+    (pictures / "test/plain star/half.png").write_bytes(content)
+    figures = call(
+        convert,
+        f"--saved_model={folder}/saved",
+        "--dataset=folder",
+        f"--data_dir={pictures}",
+        f"--output={tmp_path}/a.tflite",
+        f"--json={tmp_path}/f.json",
+    )
+    told = capsys.readouterr().err
+    assert figures["pictures compared"] == 9 and "accuracy of the SavedModel" in figures
+    assert "none.jpg" in told and "notes.txt" in told
+    assert "1 of the 10 pictures of test cannot be read and are passed over" in told
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")  # TensorFlow's calibrator, of its own

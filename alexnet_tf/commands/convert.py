@@ -16,7 +16,7 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import jobs
+from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
@@ -101,7 +101,9 @@ def _pictures():
         return datasets.open_dataset(
             name, data_dir, seed, names=names, seen=artifacts.read_record(version)
         )
-    except UserError:
+    except UserError as error:
         if data_dir and pathlib.Path(data_dir).is_dir():
-            return data_dir  # no classes of ours, or none at all: pictures they are
+            # no classes of ours, or none at all: pictures they are
+            console.note(f"The pictures of {data_dir} are compared without their classes: {error}")
+            return data_dir
         raise

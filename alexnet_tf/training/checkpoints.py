@@ -25,6 +25,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -35,7 +36,7 @@ from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
-from alexnet_tf.weights import formats
+from alexnet_tf.weights import formats, published
 
 IF_NOT_FINITE = (
     "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
@@ -203,13 +204,17 @@ def write_weights_file(path, arrays, settings, seen=None):
 
 
 def _load_weights_file(path):
-    arrays = dict(formats.parse(formats.read_content(path), path).arrays)
+    weights = formats.parse(formats.read_content(path), path)
+    arrays = dict(weights.arrays)
     if _SETTINGS not in arrays:
         raise UserError(
-            f"{path} is no weights file of this project, which holds the settings of "
-            "its network too; alexnet import-weights makes one of it."
+            f"{path} is no weights file of this project, which holds the settings of its network "
+            f"too; {_how_to_import(pathlib.Path(path), weights)} makes one of it, to pass instead."
         )
     try:
+        if weights.unreadable:
+            name, reason = next(iter(weights.unreadable.items()))
+            raise ValueError(f"{name[:80]!r} {reason}")
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
         seen, figures = _record_of_weights(arrays), settings.source["published"]
         return _build(arrays, settings), settings, {"step": 0, "figures": figures}, seen
@@ -218,6 +223,33 @@ def _load_weights_file(path):
         raise UserError(
             f"{path} is no weights file that alexnet import-weights wrote ({reason})."
         ) from None
+
+
+def _how_to_import(path, weights):
+    """The command that makes a weights file of the `weights` in the file `path`, as others store
+    them. Raises UserError where none does.
+    """
+    if (path.parent / _SUMS).is_file():
+        raise UserError(
+            f"{path} is of a checkpoint, which does not tell of its pixels; pass the model "
+            f"directory, {path.absolute().parent.parent.parent}."
+        )
+    reasons, told = [], ""
+    # Two variants have the same arrays, which may be all that a file leaves open.
+    for stated in (None, published.Stated("caffe")):
+        try:
+            published.convert(weights, path, stated)
+            told = " --variant=caffe (or caffenet, whichever it is)" if stated else ""
+            break
+        except UserError as error:
+            reasons.append(error)
+    else:
+        raise reasons[0]
+    output = path.with_suffix(".npz")
+    if output.exists():
+        output = path.with_name(f"{path.stem}-imported.npz")
+    source, output = (shlex.quote(str(one)) for one in (path, output))
+    return f"alexnet import-weights --source={source} --output={output}{told}"
 
 
 def _settings_of_weights(content):

@@ -66,6 +66,18 @@ class Plan:
     def last_step(self, dataset):
         return self.steps_per_epoch(dataset) * self.epochs
 
+    def never_reached(self, last_step):
+        """A line where the rate never is what was asked for, else None."""
+        if not self.learning_rate:
+            return "learning_rate=0: no weight will change"
+        if self.warmup_steps < last_step or not self.warmup_steps:
+            return None
+        return (
+            f"warmup_steps={self.warmup_steps}, but the run has {last_step}: its rate will not "
+            f"reach {self.learning_rate:g}; a tenth of the steps, {max(1, last_step // 10)}, is "
+            "plenty"
+        )
+
     def rate(self, step, last_step, drops):
         warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         return (
@@ -167,6 +179,8 @@ def _train(
     if run.is_over:
         note(f"{model_dir} is trained already: step {run.first_step}, asked for {run.last_step}")
         return run.figures()
+    if line := plan.never_reached(run.last_step):
+        note(line)
     if run.first_step:
         note(f"{model_dir}: going on from step {run.first_step} of {run.last_step}")
     run.prepare(callbacks, objective)
@@ -276,7 +290,7 @@ class _Run:
         self._plateau = Plateau()
         self._plateau.restore(state.plateau)
         self._is_plain = objective.is_plain
-        self._stall = Stall(self._dataset.class_names, plan)
+        self._stall = Stall(self._dataset.class_names, plan, self.last_step)
         self._bad_pictures = BadPictures(
             self._dataset,
             plan.max_bad_pictures,
@@ -428,7 +442,7 @@ class _Run:
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
         if advice := self._stall.check(
-            train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last
+            train_loss if self._is_plain else evaluated["loss"], evaluated, state.step
         ):
             self._note(advice)
         self._plateau.after_epoch(1 - evaluated["top_1"])

@@ -2,11 +2,14 @@
 belongs.
 """
 
+import gzip
 import io
 import json
+import shutil
 import struct
 import sys
 import tracemalloc
+import zipfile
 
 import hostile_files
 import numpy as np
@@ -244,6 +247,14 @@ def test_the_data_of_an_array_must_fill_its_shape(tmp_path):
             parse(tried[f"{name}, a shape past the data"])
 
 
+def archive(*names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as members:
+        for name in names:
+            members.writestr(name, b"PK\3\4/data.pkl")
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     "content,message",
     [
@@ -252,11 +263,22 @@ def test_the_data_of_an_array_must_fill_its_shape(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"GIF89a", "none of the formats"),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", "a file of MATLAB"),
+        (gzip.compress(b"x"), "compressed by gzip .*unpacks it"),
+        (b"\xfd7zXZ\0", "compressed by xz"),
+        (b"a.pth" + bytes(252) + b"ustar\x0000", "a tar archive"),
+        (b"\x1c\0\0\0TFL3", "a .tflite file"),
+        (b"\x08\x07\x12\x07pytorch", "such as an ONNX file"),
+        (b'{"weight_map": {}}', "text of JSON"),
+        (archive("config.json", "model.weights.h5"), "is a .keras file"),
+        (archive("m/archive_format", "m/models/model.json"), "torch.export .save model.state_dict"),
+        (archive("net.pth", "readme"), "a zip archive of 'net.pth' and so on .unpack it"),
     ],
 )
 def test_other_files_are_named(content, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         parse(content)
+    assert "damaged" not in str(error.value)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -1095,15 +1117,30 @@ def test_sound_files_are_not_called_damaged():
     np.savez_compressed(npz, a=np.ones(3))
     np.save(npy, {"conv1": 3}, allow_pickle=True)
     pickled = b"\x80\2" + hostile_files._text("weights") + b"."
+    objects, none = io.BytesIO(), io.BytesIO()
+    np.savez(objects, a=np.array({}, object))
+    np.savez(none, a=np.ones((0, 3)))
+    # pickle.dump of a tensor: its storage is made by a call
+    tensor = (
+        b"\x80\2ctorch._utils\n_rebuild_tensor_v2\n(ctorch.storage\n_load_from_bytes\n"
+        b"C\1x\x85RK\0))\x89NtR."
+    )
     for content, message in (
         (npz.getvalue(), "is compressed"),
+        (objects.getvalue(), "holds no array that is read: 'a' holds Python's objects"),
+        (none.getvalue(), "holds no array that is read: 'a' has no number"),
+        (tensor, "tensors that pickle.dump wrote; save the state_dict by torch.save"),
+        (b"\x0a\x04\x0a\x02ab\x12", "damaged, or no file of Caffe"),
         (array, "is one array, and not a dict"),
         (npy.getvalue(), "no dict of layers"),
         (pickled, "a pickle that torch.save did not write"),
     ):
         with pytest.raises(UserError, match=message) as error:
             parse(content)
-        assert "damaged" not in str(error.value)
+        assert "damaged" not in str(error.value) or "Caffe" in message
+    np.savez(npz := io.BytesIO(), **{"conv1.0": np.ones(2), "labels": np.array(["a"])})
+    weights = parse(npz.getvalue())
+    assert list(weights.arrays) == ["conv1.0"] and list(weights.unreadable) == ["labels"]
 
 
 def test_published_files_are_known_by_their_digests():
@@ -1190,6 +1227,40 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message)
         np.savez(stream, **arrays, **{"settings.json": text})
     with pytest.raises(UserError, match=message):
         checkpoints.load_model(tmp_path / "net.npz")
+
+
+def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path, monkeypatch):
+    def line(name, arrays=None):
+        """What a command says that is given the file where a network of ours is meant."""
+        path = tmp_path / name
+        if arrays:
+            path.write_bytes(b"")
+            found = formats.Weights(".pth", arrays)
+            monkeypatch.setattr(formats, "parse", lambda content, name: found)
+        with pytest.raises(UserError) as error:
+            checkpoints.load_model(path)
+        return str(error.value)
+
+    shutil.copy(weights_files.TESTDATA / "module.pth", tmp_path / "module.pth")
+    assert "whole object of the class" in line("module.pth")
+    assert "save model.state_dict() instead" in line("module.pth")
+    shutil.copy(weights_files.TESTDATA / "state.pth", tmp_path / "state.pth")
+    assert "is not an AlexNet as published: conv1 is" in line("state.pth")
+    folder = tmp_path / "model/checkpoints/step-00000007"
+    folder.mkdir(parents=True)
+    (folder / "SHA256SUMS").write_text("")
+    shutil.copy(weights_files.TESTDATA / "state.npz", folder / "weights.npz")
+    told = line("model/checkpoints/step-00000007/weights.npz")
+    assert told.endswith(f"pass the model directory, {tmp_path}/model.")
+
+    command = f"alexnet import-weights --source={tmp_path}/a.pth --output={tmp_path}/a.npz makes"
+    assert command in line("a.pth", torchvision())
+    (tmp_path / "a.npz").write_bytes(b"")
+    assert f"--output={tmp_path}/a-imported.npz makes" in line("a.pth", torchvision())
+    assert "--source='" in line("a b.pth", torchvision())
+    assert "a.npz --variant=caffe (or caffenet" in line("a.pth", caffe_arrays()).replace(
+        "-imported", ""
+    )
 
 
 def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
