@@ -73,8 +73,17 @@ def train(
 
     Raises UserError for what does not fit, before anything is written.
     """
+    model_dir = disk.local(model_dir, "model_dir")
     strategy = strategy or tf.distribute.get_strategy()
     devices.check_divides(batch_size, strategy.num_replicas_in_sync)
+    _check_finite(
+        dropout_rate=dropout_rate,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        bias_rate=bias_rate,
+        colour_noise=colour_noise,
+    )
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
     fields = {field.name for field in dataclasses.fields(loop.Plan)}
@@ -136,6 +145,12 @@ def train(
     )
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
+
+
+def _check_finite(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
 
 
 def _stored_preprocessing(model_dir: str | os.PathLike) -> Preprocessing | None:
@@ -255,7 +270,7 @@ def export(
     is. One of the same weights and labels that is there already is left as it is. Raises UserError
     for another, or if it cannot be written.
     """
-    network, output = as_network(network), pathlib.Path(output)
+    output, network = disk.local(output, "output"), as_network(network)
     network.check_whole()
     path = output / _version(output, version)
     settings = network.settings.to_json()
@@ -333,7 +348,7 @@ def convert(
     A file from the same weights that is there already is left. Raises UserError, and writes
     nothing, if the two disagree, or where pictures for int8 are missing.
     """
-    output = pathlib.Path(output)
+    output, version = disk.local(output, "output"), disk.local(version)
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
     path = artifacts.newest_version(version)
@@ -454,7 +469,7 @@ def split_of(pictures: Dataset | str | os.PathLike) -> Split:
     """
     if isinstance(pictures, Dataset):
         return pictures.to_train()
-    split, _ = folders.list_pictures([os.fspath(pictures)])
+    split, _ = folders.list_pictures([os.fspath(disk.local(pictures))])
     return dataclasses.replace(split, name=os.fspath(pictures))
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import pathlib
 import re
@@ -20,7 +21,16 @@ from PIL import Image
 
 import alexnet_tf
 from alexnet_tf import console, disk, networks
-from alexnet_tf.commands import app, classify, convert, evaluate, export, finetune, import_weights
+from alexnet_tf.commands import (
+    app,
+    classify,
+    convert,
+    evaluate,
+    export,
+    finetune,
+    import_weights,
+    train,
+)
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints, loop, objective, steps
 
@@ -628,6 +638,44 @@ def test_a_training_in_a_directory_that_is_being_trained_is_refused(folder, tmp_
     ):
         alexnet_tf.train(tmp_path / "model", dataset, "lenet5", epochs=1, **FAST)
     assert loop.Plan().epochs == 90 and not (tmp_path / "model/settings.json").exists()
+
+
+def test_paths_are_of_this_machine_and_of_its_home(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    dataset = alexnet_tf.open_dataset("folder", "~/pictures")
+    network = alexnet_tf.load("~/model")
+    assert network.classify(next((folder / "pictures/test/plain star").iterdir()))
+    calls = {
+        "data_dir=": lambda path: alexnet_tf.open_dataset("folder", path),
+        "model_dir=": lambda path: alexnet_tf.train(path, dataset, "lenet5", **FAST),
+        "output=": lambda path: alexnet_tf.export(network, path),
+        "": alexnet_tf.load,
+        " ": network.classify,
+        "output= ": lambda path: alexnet_tf.convert("~/saved", path),
+        "  ": lambda path: alexnet_tf.convert(path, "a.tflite"),
+        "   ": lambda path: alexnet_tf.convert("~/saved", "a.tflite", pictures=path),
+    }
+    for parameter, call_with in calls.items():
+        for address in ("gs://bucket/x", pathlib.Path("s3://bucket/x")):
+            match = f"^{parameter.strip()}{address} is an address; pass a path of this machine"
+            with pytest.raises(UserError, match=match):
+                call_with(address)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"momentum": math.nan}, {"learning_rate": math.inf}, {"weight_decay": -math.inf}],
+)
+def test_numbers_that_are_none_are_refused(folder, tmp_path, change):
+    ((name, value),) = change.items()
+    dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
+    with pytest.raises(UserError, match=f"{name}={value} is no finite number"):
+        alexnet_tf.train(tmp_path / "model", dataset, "lenet5", **FAST, **change)
+    with pytest.raises(SystemExit):
+        app.run(train, "alexnet train", [f"--{name}={value}", f"--model_dir={tmp_path}/model"])
+    assert not (tmp_path / "model").exists()
 
 
 def test_two_commands_are_imported_in_one_process():

@@ -191,7 +191,8 @@ class Stall:
         answer, last = figures.get("only_answer"), step >= self._last_step
         at_full_rate = step - self._plan.warmup_steps
         if above:
-            falls = before is not None and loss < before / 2
+            # where steps are much too large it goes up and down between huge numbers
+            falls = before is not None and loss < min(before / 2, 10 * self._guessing)
             short = last and before is not None and at_full_rate >= self.FEWEST_ABOVE
         else:
             falls, short = False, last and at_full_rate >= self.FEWEST

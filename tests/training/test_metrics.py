@@ -58,6 +58,7 @@ GUESSING = math.log(1000)
         ([3 * GUESSING, 3 * GUESSING], 29, 29, False),
         ([3 * GUESSING], 30, 30, False),
         ([9 * GUESSING, 3 * GUESSING], 30, 30, False),
+        ([99 * GUESSING, 33 * GUESSING], 30, 30, True),
         ([9 * GUESSING, 3 * GUESSING], 3000, 10_000, False),
     ],
 )

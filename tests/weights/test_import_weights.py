@@ -386,6 +386,8 @@ def test_arrays_of_2014_and_torontos_layout(networks):
     toronto = source_of(networks["caffe"], "toronto")
     found = published.convert(weights(toronto, form=".npy"), "x", caffe)
     assert found.variant == "caffe" and same(found.arrays, networks["caffe"])
+    pycaffe = published.convert(weights(source, form=".npy"), "x", caffe)  # saved by numpy.save
+    assert same(pycaffe.arrays, networks["caffe"])
     toronto["fc8_flickr"] = toronto.pop("fc8")
     content = io.BytesIO()
     np.save(
@@ -571,6 +573,18 @@ def test_what_may_be_a_part_of_the_network_is_refused(beside):
         match=f"more than an AlexNet of torchvision: {name} .*save its state_dict without",
     ):
         convert_torch(torchvision("state_dict.") | beside)
+
+
+def test_a_number_in_the_state_dict_is_a_part_of_the_network():
+    """Such as a temperature, which answers depend on; one beside the state dict is a figure."""
+    number = {"temperature": light(1)}
+    with pytest.raises(UserError, match="more than an AlexNet of torchvision: temperature "):
+        convert_torch(torchvision("model.") | number, entries=("model.features.0.weight",))
+    with pytest.raises(UserError, match="torchvision: state_dict.temperature "):
+        inside = {"state_dict.temperature": light(1)}
+        convert_torch(torchvision("state_dict.net.") | inside, entries=("state_dict", "epoch"))
+    found = convert_torch(torchvision("model.") | {"prec": light(1)}, entries=("model", "prec"))
+    assert found.notes[0] == "x: passed over, as no part of the network: prec."
 
 
 def test_a_quantised_tensor_beside_is_refused():
@@ -909,6 +923,9 @@ def test_dropout_is_that_of_the_file():
         (*layer[:3], layer[3].replace("0.5", "0.25")) for layer in weights_files.caffe_layers()
     ]
     assert convert_caffe(layers).dropout_rate == 0.25
+    layers[-2] = (*layers[-2][:3], layers[-2][3].replace("0.25", "0.6"))
+    found = convert_caffe(layers)
+    assert found.dropout_rate == 0.5 and "drops out different shares" in found.notes[0]
 
 
 def with_pictures(text, kind="Data"):
