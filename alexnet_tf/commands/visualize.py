@@ -142,11 +142,7 @@ class Network:
         self._trunk = surgery.trunk(model)
         self._projection = surgery.projection(model) if surgery.has_projection(model) else None
         # Of conv1, by tower: float32 [height, width, channels, filters].
-        self.kernels = [
-            layer.kernel.numpy()
-            for layer in model.layers
-            if layer.name in ("conv1", "conv1a", "conv1b")
-        ]
+        self.kernels = [layer.kernel.numpy() for layer in _first_convolutions(model)]
         self.layer = self._trunk.layers[-1].name  # the one whose outputs are the features
         self.weights_sha256 = checkpoints.weights_digest(model)
 
@@ -165,9 +161,23 @@ class Network:
         return tf.nn.softmax(head.logits(self._projection, outputs)).numpy()
 
 
+def _first_convolutions(model):
+    """conv1 of each tower; of a network of its user's own, its first convolution, if it has one."""
+    all_layers = [layer for layer in model._flatten_layers() if hasattr(layer, "kernel")]
+    named = [layer for layer in all_layers if layer.name in ("conv1", "conv1a", "conv1b")]
+    found = [layer for layer in all_layers if isinstance(layer, keras.layers.Conv2D)]
+    return named if hasattr(model, "variant") else found[:1]
+
+
 def draw_filters(network):
-    """A matplotlib figure of conv1's kernels, each stretched to the full range of colours."""
+    """A matplotlib figure of conv1's kernels, each stretched to the full range of colours. Raises
+    UserError for a network without a convolution.
+    """
     kernels = network.kernels
+    if not kernels:
+        raise UserError(
+            "figure=filters draws the kernels of the first convolution, and the network has none."
+        )
     columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
     figure, axes = pyplot.subplots(
         sum(rows),

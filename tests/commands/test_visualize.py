@@ -4,7 +4,9 @@ would make of the pictures.
 
 import json
 import os
+import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +18,7 @@ from alexnet_tf import preprocessing
 from alexnet_tf.commands import visualize
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
+from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
 
 visualize.FLAGS(["visualize"])
@@ -233,3 +236,17 @@ def test_pictures_that_are_none_are_named(model_dir, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="bad.jpg cannot be read"):
         visualize.Seen(visualize.Network(model_dir), [tmp_path])
+
+
+def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
+    def own(*layers):
+        return keras.Sequential([keras.Input((12, 12, 3)), *layers, keras.layers.Dense(2)])
+
+    inner = keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Conv2D(5, 3, name="a")])
+    found = visualize._first_convolutions(own(inner, keras.layers.Conv2D(4, 3)))
+    assert [layer.name for layer in found] == ["a"]
+    network = types.SimpleNamespace(kernels=visualize._first_convolutions(own()))
+    with pytest.raises(UserError, match="the first convolution, and the network has none"):
+        visualize.draw_filters(network)
+    whole = visualize._first_convolutions(build_model("half", 3, 67))
+    assert [layer.name for layer in whole] == ["conv1a"]
