@@ -367,8 +367,11 @@ def _help(command, called, takes):
 def _expand_paths(flag_values):
     """Makes of ~ what it means, for a shell leaves it in --flag=~/folder."""
     for name in flag_values:
-        if name in PATHS and flag_values[name].value:
-            value = flag_values[name].value
+        value = flag_values[name].value if name in PATHS else None
+        empty = not value or isinstance(value, list) and "" in value
+        if name in PATHS and flag_values[name].present and empty:  # a shell's unset variable
+            raise UserError(f"{name}={','.join(value)} names no path; pass one, or leave it out.")
+        if value:
             flag_values[name].value = (
                 _paths(name, value) if isinstance(value, list) else _paths(name, [value])[0]
             )

@@ -51,20 +51,21 @@ def main(pictures):
     )
     answers = {}
     for picture, content in zip(pictures, contents):
+        name = picture_files.shown(picture)
         try:
             answers[picture] = classify(content)
         except tf.errors.InvalidArgumentError as error:
             raise UserError(
-                f"{picture} does not decode as a picture ({picture_files.reason(error)}); pass"
+                f"{name} does not decode as a picture ({picture_files.reason(error)}); pass"
                 " JPEG, PNG, GIF, BMP or WebP files."
             ) from None
         except ServingError as error:
             raise UserError(
-                f"{picture} is refused by --server={_SERVER.value}: {error.message}"
+                f"{name} is refused by --server={_SERVER.value}: {error.message}"
             ) from None
-        print(picture)
-        for name, probability in answers[picture]:
-            print(f"  {probability:.4f}  {name}")
+        print(name)  # one line, whatever it holds
+        for class_name, probability in answers[picture]:
+            print(f"  {probability:.4f}  {class_name}")
     app.write_json(answers, _JSON.value)
 
 
@@ -72,4 +73,6 @@ def _read(picture):
     try:
         return pathlib.Path(picture).read_bytes()
     except OSError as error:
-        raise UserError(f"{picture} cannot be read ({error.strerror}).") from None
+        raise UserError(
+            f"{picture_files.shown(picture)} cannot be read ({error.strerror})."
+        ) from None

@@ -204,7 +204,8 @@ def write_weights_file(path, arrays, settings, seen=None):
 
 
 def _load_weights_file(path):
-    weights = formats.parse(formats.read_content(path), path)
+    ours = "a model directory, a weights file that alexnet import-weights wrote, or an export"
+    weights = formats.parse(formats.read_content(path), path, ours)
     arrays = dict(weights.arrays)
     if _SETTINGS not in arrays:
         raise UserError(

@@ -196,17 +196,14 @@ def read_content(path):
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def parse(content, name):
+def parse(content, name, wanted="a .caffemodel, .npy, .npz, .pth or .safetensors file of weights"):
     """The `Weights` in the bytes of the file called `name`.
 
-    Raises UserError if they are none, or are damaged.
+    Raises UserError if they are none, which says what is `wanted`, or are damaged.
     """
     kind, read = _recognise(content)
     if read is None:
-        raise UserError(
-            f"{name} is {kind}; pass a .caffemodel, .npy, .npz, .pth or .safetensors file of"
-            " weights."
-        )
+        raise UserError(f"{name} is {kind}; pass {wanted}.")
     try:
         weights = read(content)
         if not weights.arrays:

@@ -1253,7 +1253,7 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
         if arrays:
             path.write_bytes(b"")
             found = formats.Weights(".pth", arrays)
-            monkeypatch.setattr(formats, "parse", lambda content, name: found)
+            monkeypatch.setattr(formats, "parse", lambda *_: found)
         with pytest.raises(UserError) as error:
             checkpoints.load_model(path)
         return str(error.value)
@@ -1261,6 +1261,8 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
     shutil.copy(weights_files.TESTDATA / "module.pth", tmp_path / "module.pth")
     assert "whole object of the class" in line("module.pth")
     assert "save model.state_dict() instead" in line("module.pth")
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    assert "such as an ONNX file or a mean; pass a model directory, a w" in line("net.onnx")
     shutil.copy(weights_files.TESTDATA / "state.pth", tmp_path / "state.pth")
     assert "is not an AlexNet as published: conv1 is" in line("state.pth")
     folder = tmp_path / "model/checkpoints/step-00000007"
