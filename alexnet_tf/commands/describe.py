@@ -318,6 +318,8 @@ def main():
             f"--variant={','.join(_VARIANT.value)}: two can stand side by side, not"
             f" {len(_VARIANT.value)}."
         )
+    if _PICTURE.value and pathlib.Path(_PICTURE.value).suffix.lower() != ".png":
+        raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
     models = [
         build_model(variant, _NUM_CLASSES.value, _IMAGE_SIZE.value) for variant in _VARIANT.value
     ]
@@ -329,8 +331,6 @@ def main():
         _JSON.value,
     )
     if _PICTURE.value:
-        if pathlib.Path(_PICTURE.value).suffix.lower() != ".png":
-            raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
         image = draw_comparison(models) if len(models) == 2 else draw_network(models[0])
         try:
             # few colours: a third of the size

@@ -441,7 +441,10 @@ def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, t
     assert "is trained already" in run.notes and again["loss"] == figures["loss"]
     # what it wrote, it takes
     assert tune("model", "next", "--epochs=1", "--patience=0")["examples"] == 9
-    assert "There is no nothing; name a model directory" in tune("nothing", "another", status=2)
+    line = tune("nothing", "another", status=2)
+    assert (
+        "There is no nothing; name a model directory" in line and "fetch: imagenet, trunk" in line
+    )
     assert "holds a model of trained_layers 3 (conv2 to fc5), not 1 (fc5 to fc5)" in tune(
         pretrained, "model", "--patience=0", status=2
     )
