@@ -32,7 +32,7 @@ from alexnet_tf.commands import (
     train,
 )
 from alexnet_tf.errors import UserError
-from alexnet_tf.training import checkpoints, loop, objective, steps
+from alexnet_tf.training import checkpoints, loop, objective, run_settings, steps
 
 PACKAGE = pathlib.Path(alexnet_tf.__file__).parent
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
@@ -638,6 +638,19 @@ def test_a_training_in_a_directory_that_is_being_trained_is_refused(folder, tmp_
     ):
         alexnet_tf.train(tmp_path / "model", dataset, "lenet5", epochs=1, **FAST)
     assert loop.Plan().epochs == 90 and not (tmp_path / "model/settings.json").exists()
+
+
+@pytest.mark.parametrize("place", ["", "model", "plain star/model"])
+def test_a_model_does_not_lie_among_the_classes(folder, tmp_path, place):
+    """Its folders would be classes when the training goes on; beside splits they are not."""
+    plain = shutil.copytree(folder / "pictures/train", tmp_path / "plain")
+    dataset = alexnet_tf.open_dataset("folder", plain)
+    before = sorted(plain.rglob("*"))
+    with pytest.raises(UserError, match="model_dir=.* lies in data_dir=.*, whose folders are cla"):
+        alexnet_tf.train(plain / place, dataset, "lenet5", epochs=1, **FAST)
+    assert sorted(plain.rglob("*")) == before
+    split = alexnet_tf.open_dataset("folder", folder / "pictures")
+    run_settings.check_apart(folder / "pictures/model", split)
 
 
 def test_paths_are_of_this_machine_and_of_its_home(folder, tmp_path, monkeypatch):

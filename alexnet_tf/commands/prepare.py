@@ -114,8 +114,8 @@ def _directory():
         )
         if pictures_at in (output, *output.parents):
             raise UserError(
-                f"--output={_OUTPUT.value} lies in --data_dir={_DATA_DIR.value}, and what is stored "
-                "would be read from then on instead of the pictures; pass another folder."
+                f"--output={_OUTPUT.value} lies in --data_dir={_DATA_DIR.value}, and what is stored"
+                " would be read from then on instead of the pictures; pass another folder."
             )
     return pathlib.Path(_OUTPUT.value) / _VERSION.value
 

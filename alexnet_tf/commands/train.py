@@ -210,6 +210,7 @@ def _open(model_dir, batch_size, chief):
         app.is_choosing(_TRAINING),
         seen,
     )
+    run_settings.check_apart(model_dir, dataset)
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import pathlib
 from collections.abc import Callable, Iterator
 
 import keras
@@ -117,13 +118,30 @@ def _check_architecture(model_dir, stored, new):
         )
 
 
+def check_apart(model_dir, dataset):
+    """Raises UserError where what is written to `model_dir` would be taken for a class of
+    `dataset`, whose class folders lie beside it.
+    """
+    if dataset.opened_with.get("dataset") != "folder":
+        return
+    root = pathlib.Path(dataset.opened_with["data_dir"])
+    folder = pathlib.Path(model_dir).resolve()
+    beside = root.resolve() in (folder, *folder.parents)
+    if beside and any((root / name).is_dir() for name in dataset.class_names):
+        raise UserError(
+            f"model_dir={model_dir} lies in data_dir={root}, whose folders are classes; pass a "
+            "model_dir outside."
+        )
+
+
 def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
     """What has changed of the pictures since the training in `model_dir` began: a line, or None.
 
-    Raises UserError if `model_dir` holds a model of other settings, cannot be written, or was
-    trained on pictures that are to judge it now.
+    Raises UserError if `model_dir` holds a model of other settings, cannot be written, lies among
+    the classes, or was trained on pictures that are to judge it now.
     """
     checkpoints.check_writable(model_dir)
+    check_apart(model_dir, dataset)
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
         return None
