@@ -373,6 +373,12 @@ def test_convert_tells_of_the_pictures_that_it_passes_over(folder, tmp_path, cap
     assert figures["pictures compared"] == 9 and "accuracy of the SavedModel" in figures
     assert "none.jpg" in told and "notes.txt" in told
     assert "1 of the 10 pictures of test cannot be read and are passed over" in told
+    # class folders that the network has not seen: all are compared, and not a tenth of them
+    write_pictures(tmp_path / "new", 4, first=50)
+    flags = ("--dataset=folder", f"--data_dir={tmp_path}/new", f"--json={tmp_path}/f.json")
+    saved = f"--saved_model={folder}/saved"
+    figures = call(convert, saved, f"--output={tmp_path}/b.tflite", *flags)
+    assert figures["pictures compared"] == 12 and "accuracy of the SavedModel" in figures
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")  # TensorFlow's calibrator, of its own

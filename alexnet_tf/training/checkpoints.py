@@ -41,6 +41,8 @@ from alexnet_tf.weights import formats, published
 IF_NOT_FINITE = (
     "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
 )
+_IMPORT = "alexnet import-weights --source={} --output={}"
+_IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
 _SETTINGS = "settings.json"
 _PICTURES = "pictures/"
@@ -235,22 +237,20 @@ def _how_to_import(path, weights):
             f"{path} is of a checkpoint, which does not tell of its pixels; pass the model "
             f"directory, {path.absolute().parent.parent.parent}."
         )
-    reasons, told = [], ""
-    # Two variants have the same arrays, which may be all that a file leaves open.
-    for stated in (None, published.Stated("caffe")):
-        try:
-            published.convert(weights, path, stated)
-            told = " --variant=caffe (or caffenet, whichever it is)" if stated else ""
-            break
-        except UserError as error:
-            reasons.append(error)
-    else:
-        raise reasons[0]
     output = path.with_suffix(".npz")
     if output.exists():
         output = path.with_name(f"{path.stem}-imported.npz")
-    source, output = (shlex.quote(str(one)) for one in (path, output))
-    return f"alexnet import-weights --source={source} --output={output}{told}"
+    files = [shlex.quote(str(one)) for one in (path, output)]
+    try:
+        published.convert(weights, path)
+        return _IMPORT.format(*files)
+    except UserError as error:
+        reason = error
+    try:  # two variants have the same arrays, which may be all that a file leaves open
+        published.convert(weights, path, published.Stated("caffe"))
+        return f"{_IMPORT_AS.format(*files)} (or caffenet, whichever it is)"
+    except UserError:
+        raise reason from None
 
 
 def _settings_of_weights(content):

@@ -703,7 +703,7 @@ def _(desk):
     for command, *arguments in (
         ("convert", "--saved_model=saved", "--output=gs://b/x.tflite"),
         ("import-weights", "--source=https://host/x.pth", "--output=x.npz"),
-        ("serve", "--model_path=s3://b/x"),
+        ("serve", "--saved_model=s3://b/x"),
         ("evaluate", "--models=model,gs://b/model"),
         ("describe", "--picture=hdfs://b/x.png"),
     ):
