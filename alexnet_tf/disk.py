@@ -8,11 +8,25 @@ import glob
 import hashlib
 import os
 import pathlib
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 
 from alexnet_tf.errors import UserError
+
+
+def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
+    """`path` with the home folder for ~. Raises UserError for an address, such as gs://bucket/x,
+    that was passed as `parameter`: it would be taken for a folder of that name.
+    """
+    text = os.fspath(path)
+    if re.match(r"[A-Za-z][\w+.-]*:/", text):
+        raise UserError(
+            f"{parameter and f'{parameter}='}{text} is an address; pass a path of this machine: "
+            "copy or mount it here first."
+        )
+    return pathlib.Path(text).expanduser()
 
 
 def free_bytes(folder: str | os.PathLike) -> int:

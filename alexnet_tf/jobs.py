@@ -4,6 +4,7 @@ call the same functions.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk, networks
 from alexnet_tf.classifiers import Answers
-from alexnet_tf.data import datasets, folders, own, pipeline, record, shapes
+from alexnet_tf.data import bad_pictures, datasets, folders, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import (
@@ -88,8 +89,17 @@ def train(
 
     Raises UserError for what does not fit, before anything is written.
     """
+    model_dir = disk.local(model_dir, "model_dir")
     strategy = strategy or tf.distribute.get_strategy()
     devices.check_divides(batch_size, strategy.num_replicas_in_sync)
+    _check_finite(
+        dropout_rate=dropout_rate,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        bias_rate=bias_rate,
+        colour_noise=colour_noise,
+    )
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
     fields = {field.name for field in dataclasses.fields(loop.Plan)}
@@ -149,6 +159,12 @@ def train(
     )
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
+
+
+def _check_finite(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
 
 
 def _stored_preprocessing(model_dir: str | os.PathLike) -> Preprocessing | None:
@@ -318,7 +334,7 @@ def export(
         raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
     if format == "onnx":
         onnx.check_installed()
-    output = pathlib.Path(output)
+    output = disk.local(output, "output")
     if isinstance(network, keras.Model):
         network = networks.of_keras(network, class_names, preprocessing)
     elif class_names is not None or preprocessing is not None:
@@ -395,7 +411,7 @@ def _content(
     figures = onnx.compare(
         content,
         evaluation.model_probabilities(network.model, pixels),
-        tflite.images_of(split, pixels, count),
+        tflite.images_of(split, pixels, count, note),
         count,
     )
     note(
@@ -465,7 +481,7 @@ def convert(
     A file from the same weights that is there already is left. Raises UserError, and writes
     nothing, if the two disagree, or where pictures for int8 are missing.
     """
-    output = pathlib.Path(output)
+    output, version = disk.local(output, "output"), disk.local(version)
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
     path = artifacts.newest_version(version)
@@ -489,13 +505,14 @@ def convert(
     images = []
     if quantization == "int8":
         split = _calibration(calibration, trained)
-        images = [image for image, _ in tflite.images_of(split, pixels, _CALIBRATION_PICTURES)]
+        found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
+        images = [image for image, _ in found]
     content = tflite.convert(str(path), quantization, images)
     content = tflite_metadata.complete(
         content, pixels, "".join(f"{name}\n" for name in labels), manifest, seen
     )
     figures = tflite.compare(
-        str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop
+        str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop, note
     )
     try:
         disk.replace_bytes(output, content)
@@ -554,6 +571,7 @@ def _pictures(
             return drawn_pictures(_DRAWN), False, None
     if not isinstance(pictures, Dataset):
         return split_of(pictures), False, None
+    bad_pictures.tell_of_opening(pictures, math.inf, note)
     if list(pictures.class_names) == labels:
         return pictures.evaluation, True, pictures
     note(
@@ -585,7 +603,7 @@ def split_of(pictures: Dataset | str | os.PathLike) -> Split:
     """
     if isinstance(pictures, Dataset):
         return pictures.to_train()
-    split, _ = folders.list_pictures([os.fspath(pictures)])
+    split, _ = folders.list_pictures([os.fspath(disk.local(pictures))])
     return dataclasses.replace(split, name=os.fspath(pictures))
 
 

@@ -25,7 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, preprocessing
+from alexnet_tf import console, disk, preprocessing
 from alexnet_tf.classifiers import Classifier, best_classes
 from alexnet_tf.data import pictures, record
 from alexnet_tf.errors import UserError
@@ -150,7 +150,7 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
     A checkpoint that is damaged is told by `note`, and the one before it taken. Raises UserError
     for what holds no trained network.
     """
-    path = pathlib.Path(path)
+    path = disk.local(path)
     if path.is_file():
         with open(path, "rb") as stream:
             is_tflite = stream.read(8)[4:] == b"TFL3"
@@ -248,7 +248,7 @@ class _Exported(Network):
         try:
             model = self.settings.build()
             for variable in model.weights:
-                variable.assign(arrays[variable.path])
+                variable.assign(arrays[checkpoints.stored_as(variable.path, arrays)])
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"The weights of {self.path} are not those of its manifest ({error}); "
@@ -424,7 +424,7 @@ def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
     if isinstance(picture, bytes):
         return picture, "What was passed"
     try:
-        return pathlib.Path(picture).read_bytes(), pictures.shown(picture)
+        return disk.local(picture).read_bytes(), pictures.shown(picture)
     except OSError as error:
         raise UserError(f"{pictures.shown(picture)} cannot be read ({error.strerror}).") from None
 

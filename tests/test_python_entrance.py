@@ -2,9 +2,11 @@
 
 import ast
 import json
+import math
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -16,12 +18,22 @@ import tensorflow as tf
 from absl import flags
 from binaries import call
 from conftest import CLASS_NAMES, write_picture_folder, write_pictures
+from PIL import Image
 
 import alexnet_tf
 from alexnet_tf import console, disk, networks
-from alexnet_tf.commands import app, classify, convert, evaluate, export, finetune, import_weights
+from alexnet_tf.commands import (
+    app,
+    classify,
+    convert,
+    evaluate,
+    export,
+    finetune,
+    import_weights,
+    train,
+)
 from alexnet_tf.errors import UserError
-from alexnet_tf.training import checkpoints, loop, objective, steps
+from alexnet_tf.training import checkpoints, loop, objective, run_settings, steps
 
 PACKAGE = pathlib.Path(alexnet_tf.__file__).parent
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
@@ -211,11 +223,39 @@ def test_every_form_with_weights_is_fine_tuned_exported_and_imported(
         return
     for command in commands:
         call(*command)
-    digest = checkpoints.weights_digest(alexnet_tf.load(folder / "model").model)
+    trained = alexnet_tf.load(folder / "model")
     for path in ("again", "again.npz"):
-        assert checkpoints.weights_digest(alexnet_tf.load(tmp_path / path).model) == digest
+        again = alexnet_tf.load(tmp_path / path)
+        assert checkpoints.weights_digest(again.model) == checkpoints.weights_digest(trained.model)
     tuned = alexnet_tf.load(tmp_path / "tuned")
     assert tuned.settings.variant == "lenet5" and tuned.settings.others["trained_layers"] == ["fc5"]
+
+
+def identities(network):
+    return {name: part.tolist() for name, part in vars(network.record).items()}
+
+
+def test_the_record_of_the_pictures_goes_from_form_to_form(folder, tmp_path):
+    trained = identities(alexnet_tf.load(folder / "model"))
+    assert len(trained["trained"]) == 24 and len(trained["held_out"]) == 9
+    (checkpoint,) = (folder / "model/checkpoints").glob("step-00000008")
+    for number, source in enumerate((checkpoint / "weights.npz", folder / "saved")):
+        call(import_weights, f"--source={source}", f"--output={tmp_path}/{number}.npz")
+    call(import_weights, f"--source={folder}/net.npz", f"--output={tmp_path}/2.npz")
+    call(export, f"--model_dir={tmp_path}/2.npz", f"--output={tmp_path}/saved")
+    call(
+        convert,
+        f"--saved_model={tmp_path}/saved",
+        f"--data_dir={folder}/pictures/test",
+        f"--output={tmp_path}/net.tflite",
+    )
+    for name in ("0.npz", "1.npz", "2.npz", "saved", "net.tflite"):
+        assert identities(alexnet_tf.load(tmp_path / name)) == trained, name
+    for form in FORMS:
+        assert identities(alexnet_tf.load(folder / form)) == trained, form
+    data = ("--dataset=folder", f"--data_dir={folder}/pictures/train")
+    with pytest.raises(UserError, match="all of its 24 pictures were trained on"):
+        call(evaluate, f"--models={tmp_path}/2.npz", *data)
 
 
 def test_a_folder_of_versions_is_its_newest(folder, tmp_path, capsys):
@@ -298,6 +338,34 @@ def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp
     assert figures["accuracy"] == "not checked: the pictures have no labels of this network"
     assert "are not at hand (" in capsys.readouterr().err
     assert (tmp_path / "a.tflite").exists()
+
+
+def test_convert_tells_of_the_pictures_that_it_passes_over(folder, tmp_path, capsys):
+    pictures = shutil.copytree(folder / "pictures", tmp_path / "pictures")
+    (pictures / "test/plain star/none.jpg").write_bytes(b"no picture")
+    (pictures / "notes.txt").write_text("")
+    Image.effect_noise((40, 50), 60).save(pictures / "test/plain star/half.png")
+    content = bytearray((pictures / "test/plain star/half.png").read_bytes())
+    content[len(content) // 2] ^= 1  # sound by its header alone
+    (pictures / "test/plain star/half.png").write_bytes(content)
+    figures = call(
+        convert,
+        f"--saved_model={folder}/saved",
+        "--dataset=folder",
+        f"--data_dir={pictures}",
+        f"--output={tmp_path}/a.tflite",
+        f"--json={tmp_path}/f.json",
+    )
+    told = capsys.readouterr().err
+    assert figures["pictures compared"] == 9 and "accuracy of the SavedModel" in figures
+    assert "none.jpg" in told and "notes.txt" in told
+    assert "1 of the 10 pictures of test cannot be read and are passed over" in told
+    # class folders that the network has not seen: all are compared, and not a tenth of them
+    write_pictures(tmp_path / "new", 4, first=50)
+    flags = ("--dataset=folder", f"--data_dir={tmp_path}/new", f"--json={tmp_path}/f.json")
+    saved = f"--saved_model={folder}/saved"
+    figures = call(convert, saved, f"--output={tmp_path}/b.tflite", *flags)
+    assert figures["pictures compared"] == 12 and "accuracy of the SavedModel" in figures
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")  # TensorFlow's calibrator, of its own
@@ -563,6 +631,57 @@ def test_a_training_in_a_directory_that_is_being_trained_is_refused(folder, tmp_
     ):
         alexnet_tf.train(tmp_path / "model", dataset, "lenet5", epochs=1, **FAST)
     assert loop.Plan().epochs == 90 and not (tmp_path / "model/settings.json").exists()
+
+
+@pytest.mark.parametrize("place", ["", "model", "plain star/model"])
+def test_a_model_does_not_lie_among_the_classes(folder, tmp_path, place):
+    """Its folders would be classes when the training goes on; beside splits they are not."""
+    plain = shutil.copytree(folder / "pictures/train", tmp_path / "plain")
+    dataset = alexnet_tf.open_dataset("folder", plain)
+    before = sorted(plain.rglob("*"))
+    with pytest.raises(UserError, match="model_dir=.* lies in data_dir=.*, whose folders are cla"):
+        alexnet_tf.train(plain / place, dataset, "lenet5", epochs=1, **FAST)
+    assert sorted(plain.rglob("*")) == before
+    split = alexnet_tf.open_dataset("folder", folder / "pictures")
+    run_settings.check_apart(folder / "pictures/model", split)
+
+
+def test_paths_are_of_this_machine_and_of_its_home(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    dataset = alexnet_tf.open_dataset("folder", "~/pictures")
+    network = alexnet_tf.load("~/model")
+    assert network.classify(next((folder / "pictures/test/plain star").iterdir()))
+    calls = {
+        "data_dir=": lambda path: alexnet_tf.open_dataset("folder", path),
+        "model_dir=": lambda path: alexnet_tf.train(path, dataset, "lenet5", **FAST),
+        "output=": lambda path: alexnet_tf.export(network, path),
+        "": alexnet_tf.load,
+        " ": network.classify,
+        "output= ": lambda path: alexnet_tf.convert("~/saved", path),
+        "  ": lambda path: alexnet_tf.convert(path, "a.tflite"),
+        "   ": lambda path: alexnet_tf.convert("~/saved", "a.tflite", pictures=path),
+    }
+    for parameter, call_with in calls.items():
+        for address in ("gs://bucket/x", pathlib.Path("s3://bucket/x")):
+            match = f"^{parameter.strip()}{address} is an address; pass a path of this machine"
+            with pytest.raises(UserError, match=match):
+                call_with(address)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"momentum": math.nan}, {"learning_rate": math.inf}, {"weight_decay": -math.inf}],
+)
+def test_numbers_that_are_none_are_refused(folder, tmp_path, change):
+    ((name, value),) = change.items()
+    dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
+    with pytest.raises(UserError, match=f"{name}={value} is no finite number"):
+        alexnet_tf.train(tmp_path / "model", dataset, "lenet5", **FAST, **change)
+    with pytest.raises(SystemExit):
+        app.run(train, "alexnet train", [f"--{name}={value}", f"--model_dir={tmp_path}/model"])
+    assert not (tmp_path / "model").exists()
 
 
 def test_two_commands_are_imported_in_one_process():

@@ -8,6 +8,7 @@ and has `main(arguments)`. `alexnet_tf.__main__` is the only caller of
 """
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -18,7 +19,7 @@ import typing
 
 from absl import app, flags, logging
 
-from alexnet_tf import console
+from alexnet_tf import console, disk
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
@@ -40,6 +41,7 @@ def define_json(flag_values):
 # Flags and arguments that name files and folders, whatever command they belong to.
 PATHS = (
     "arguments",
+    "cache_dir",
     "calibration",
     "data_dir",
     "emit_config",
@@ -324,6 +326,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
         try:
             if len(argv) > 1 and not takes:
                 raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
+            _check_finite(flag_values)
             expand_paths(flag_values)
             if "json" in flag_values:
                 _check_json(flag_values["json"].value)
@@ -377,22 +380,30 @@ def _help(command, called, takes):
 def expand_paths(flag_values):
     """Makes of ~ what it means, for a shell leaves it in --flag=~/folder."""
     for name in flag_values:
-        if name in PATHS and flag_values[name].value:
-            value = flag_values[name].value
+        value = flag_values[name].value if name in PATHS else None
+        empty = not value or isinstance(value, list) and "" in value
+        if name in PATHS and flag_values[name].present and empty:  # a shell's unset variable
+            raise UserError(f"{name}={','.join(value)} names no path; pass one, or leave it out.")
+        if value:
             flag_values[name].value = (
                 _paths(name, value) if isinstance(value, list) else _paths(name, [value])[0]
             )
 
 
+def _check_finite(flag_values):
+    """Raises UserError for nan and inf, which pass any bound and end in a loss that is none."""
+    for name in flag_values:
+        value = flag_values[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+
+
 def _paths(name, values):
     """`values` with the home folder for ~. Raises UserError for an address."""
+    parameter = "" if name == "arguments" else name
     for value in values:
-        if re.match(r"[A-Za-z][\w+.-]*:/", value):
-            raise UserError(
-                f"{'' if name == 'arguments' else name + '='}{value} is an address; pass a path "
-                "of this machine: copy or mount it here first."
-            )
-    return list(map(os.path.expanduser, values))
+        disk.local(value, parameter)
+    return list(map(os.path.expanduser, values))  # else as they were given: ./imagenet is a path
 
 
 def _check_json(value):

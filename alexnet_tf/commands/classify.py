@@ -62,23 +62,23 @@ def main(pictures):
         classify = functools.partial(network.answer, min_probability=_MIN_PROBABILITY.value)
     answers = {}
     for file in files:
-        picture = picture_files.shown(file)
+        picture = name = picture_files.shown(file)
         with _open(file) as stream:
             content = stream.read()
         try:
             answers[picture] = classify(content)
         except tf.errors.InvalidArgumentError as error:
             raise UserError(
-                f"{picture} does not decode as a picture ({picture_files.reason(error)}); pass"
+                f"{name} does not decode as a picture ({picture_files.reason(error)}); pass"
                 " JPEG, PNG, GIF, BMP or WebP files."
             ) from None
         except ServingError as error:
             raise UserError(
-                f"{picture} is refused by --server={_SERVER.value}: {error.message}"
+                f"{name} is refused by --server={_SERVER.value}: {error.message}"
             ) from None
-        print(picture)
-        for name, probability in answers[picture]:
-            print(f"  {probability:.4f}  {name}")
+        print(name)  # one line, whatever it holds
+        for class_name, probability in answers[picture]:
+            print(f"  {probability:.4f}  {class_name}")
     app.write_json(answers, _JSON.value)
 
 

@@ -16,7 +16,7 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import jobs
+from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
@@ -95,13 +95,16 @@ def _pictures():
         return None
     version = artifacts.newest_version(_SAVED_MODEL.value) or _SAVED_MODEL.value
     trained_with = artifacts.read_manifest(version)["training"]["flags"]
-    data_dir = FLAGS["data_dir"].value
+    data_dir, seen = FLAGS["data_dir"].value, artifacts.read_record(version)
     try:
         name, data_dir, seed, names = app.dataset_or(FLAGS, trained_with)
-        return datasets.open_dataset(
-            name, data_dir, seed, names=names, seen=artifacts.read_record(version)
-        )
-    except UserError:
+        if _QUANTIZATION.value == "int8" and not _CALIBRATION.value:  # needs a training split
+            return datasets.open_dataset(name, data_dir, seed, names=names, seen=seen)
+        labels = tuple(artifacts.read_labels(version))
+        return datasets.open_evaluation(name, data_dir, labels, [seen], names)
+    except UserError as error:
         if data_dir and pathlib.Path(data_dir).is_dir():
-            return data_dir  # no classes of ours, or none at all: pictures they are
+            # no classes of ours, or none at all: pictures they are
+            console.note(f"{data_dir}: its pictures are compared, the accuracy is not ({error})")
+            return data_dir
         raise

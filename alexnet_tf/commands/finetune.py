@@ -18,6 +18,7 @@ hidden layer, or where flags of such a training are given. With more layers to t
 of `alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
+import os
 import time
 
 import keras
@@ -234,6 +235,11 @@ def _open_pretrained():
     path = _PRETRAINED.value
     if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
         path = pretrained.fetch(path, _CACHE_DIR.value)
+    elif not os.path.exists(path):
+        raise UserError(
+            f"There is no {path}; name a model directory, a weights file or an export, or weights "
+            f"to fetch: {', '.join(pretrained.NAMES)}."
+        )
     return networks.load(path)
 
 

@@ -108,6 +108,15 @@ def _directory():
         )
     if not re.fullmatch(r"\d+\.\d+\.\d+", _VERSION.value):
         raise UserError(f"--version={_VERSION.value} is not of the form 1.0.0.")
+    if _DATASET.value == "folder" and _DATA_DIR.value:
+        pictures_at, output = (
+            pathlib.Path(one).resolve() for one in (_DATA_DIR.value, _OUTPUT.value)
+        )
+        if pictures_at in (output, *output.parents):
+            raise UserError(
+                f"--output={_OUTPUT.value} lies in --data_dir={_DATA_DIR.value}, and what is stored"
+                " would be read from then on instead of the pictures; pass another folder."
+            )
     return pathlib.Path(_OUTPUT.value) / _VERSION.value
 
 

@@ -12,8 +12,6 @@ On each host of several, with its own index:
     alexnet train --distribution=multi_worker
 """
 
-import math
-
 import keras
 import tensorflow as tf
 from absl import flags
@@ -185,10 +183,6 @@ def _open(model_dir, batch_size, chief):
     Raises UserError if they clash.
     """
     image_size = jobs.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
-    if math.isnan(_TRAINING.learning_rate.value or 0.0):
-        raise UserError(
-            "--learning_rate=nan is not a number; pass one, or leave it out for the variant's."
-        )
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
@@ -216,6 +210,7 @@ def _open(model_dir, batch_size, chief):
         app.is_choosing(_TRAINING),
         seen,
     )
+    run_settings.check_apart(model_dir, dataset)
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
     if dataset.train.examples < batch_size:
@@ -248,6 +243,7 @@ def _strategy():
             _REPLICAS.value,
             _TRAINING.xla.value,
         )
+    devices.check_alone(_DISTRIBUTION.value)
     return devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
 
 

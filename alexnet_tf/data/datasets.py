@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 
+from alexnet_tf import disk
 from alexnet_tf.data import folders, pictures, prepared, record, tfds
 from alexnet_tf.data.names import USUAL, SplitNames
 from alexnet_tf.data.splits import Dataset
@@ -36,6 +37,7 @@ def open_dataset(
     Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read.
     Raises UserError, before any long work, if there is nothing to read.
     """
+    data_dir = data_dir and disk.local(data_dir, "data_dir")
     opened = _open(
         name,
         data_dir,
@@ -65,7 +67,7 @@ def open_evaluation(
     that none of `records`, one for each network, has been trained on: the whole of a folder that
     they have not seen. It may lack some of the classes. Raises UserError where nothing is left.
     """
-    seen = record.union(records)
+    seen, data_dir = record.union(records), data_dir and disk.local(data_dir, "data_dir")
     return _open(
         name,
         data_dir,

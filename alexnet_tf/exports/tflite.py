@@ -88,6 +88,7 @@ def compare(
     pictures=0,
     labelled=True,
     max_accuracy_drop=LARGEST_DROP,
+    note=console.note,
 ):
     """Returns the figures of a comparison on pictures of `split`.
 
@@ -100,7 +101,7 @@ def compare(
     exact = quantization in _LARGEST_DIFFERENCE
     count = min(split.examples, pictures or (100 if exact else 2000))
     with console.progress(count, "compare") as bar:
-        for image, label in images_of(split, pixels, count):
+        for image, label in images_of(split, pixels, count, note):
             one = image[None].astype(np.float32)
             expected.append(loaded.signatures["images"](images=one)["probabilities"][0])
             answers.append(tflite.probabilities(image))
@@ -139,17 +140,23 @@ def compare(
     return figures
 
 
-def images_of(split, pixels, count):
+def images_of(split, pixels, count, note):
     """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each; fewer
-    where some cannot be read.
+    where some cannot be read, which is told by `note`.
 
     Raises UserError if there is none.
     """
-    label = None
+    label, missing = None, min(count, split.examples)
     images = pipeline.central_crops(split, split.stubs(tf.constant(0, tf.int64)), pixels)
     for image, label in images.take(count).as_numpy_iterator():
         yield image, int(label)
+        missing -= 1
     if label is None:
         raise UserError(
             f"No picture of {split.name} can be read, such as {split.describe_fault(0)}."
+        )
+    if missing:
+        note(
+            f"{missing} of the {split.examples} pictures of {split.name} cannot be read and are "
+            "passed over"
         )

@@ -1,5 +1,6 @@
 """What the first layer looks for."""
 
+import keras
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,8 +10,14 @@ from alexnet_tf.networks import Network
 
 
 def kernels_of(network: Network) -> list[np.ndarray]:
-    """Those of conv1, by tower: float32 [height, width, channels, filters]."""
-    return [layer.kernel.numpy() for layer in network.model.layers if both_towers(layer) == "conv1"]
+    """Those of conv1, by tower, or of the first convolution of a network of its user's own, if it
+    has one: float32 [height, width, channels, filters].
+    """
+    convolutions = [
+        layer for layer in network.model._flatten_layers() if isinstance(layer, keras.layers.Conv2D)
+    ]
+    named = [layer for layer in convolutions if both_towers(layer) == "conv1"]
+    return [layer.kernel.numpy() for layer in named or convolutions[:1]]
 
 
 def draw_filters(network: Network) -> Figure:
@@ -20,7 +27,7 @@ def draw_filters(network: Network) -> Figure:
     """
     kernels = kernels_of(network)
     if not kernels:
-        raise UserError(f"{network.path} has no layer conv1, whose kernels would be drawn.")
+        raise UserError(f"{network.path} has no convolution, whose kernels would be drawn.")
     columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
     figure = Figure(figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)

@@ -49,7 +49,8 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
     """`model` below its projection, the layers and weights themselves, and a fresh one to `units`
     classes.
 
-    Of a part, which has no projection, the weights are copied.
+    Of a part, which has no projection, the weights are copied. Raises UserError for a network of
+    its user's own that does not end in a Dense layer.
     """
     if not has_projection(model):
         tuned = build_model(model.variant, units, model.input.shape[1], model.dropout_rate)
@@ -57,6 +58,11 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
             tuned.get_layer(layer.name).set_weights(layer.get_weights())
         return tuned
     last = model.layers[-1]
+    if not isinstance(last, keras.layers.Dense):
+        raise UserError(
+            f"The network ends in {last.name} ({type(last).__name__}), and a fresh projection takes"
+            " the place of a Dense layer; build and train one that ends in a Dense layer."
+        )
     fresh = type(last).from_config(last.get_config() | {"units": units})
     tuned = keras.Model(model.input, fresh(last.input), name=model.name)
     return _as_variant(tuned, model)

@@ -23,9 +23,12 @@ whole.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -37,11 +40,13 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.settings import Settings
-from alexnet_tf.weights import formats
+from alexnet_tf.weights import formats, published
 
 IF_NOT_FINITE = (
     "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
 )
+_IMPORT = "alexnet import-weights --source={} --output={}"
+_IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
 _SETTINGS, _MANIFEST = "settings.json", "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -229,16 +234,21 @@ def write_weights_file(path, arrays, settings, pictures=None):
 
 
 def _load_weights_file(path):
-    weights = formats.parse(formats.read_content(path), path)
+    ours = "a model directory, a weights file that alexnet import-weights wrote, or an export"
+    weights = formats.parse(formats.read_content(path), path, ours)
     if _MANIFEST in weights.metadata:
         return _of_safetensors(path, weights)
     arrays = dict(weights.arrays)
     if _SETTINGS not in arrays:
         raise UserError(
-            f"{path} is not a weights file of this project, which would hold the settings of "
-            "its network too; alexnet import-weights makes one from it."
+            f"{path} is not a weights file of this project, which would hold the settings of its"
+            f" network too; {_how_to_import(pathlib.Path(path), weights)} makes one from it, to"
+            " pass instead."
         )
     try:
+        if weights.unreadable:
+            name, reason = next(iter(weights.unreadable.items()))
+            raise ValueError(f"{name[:80]!r} {reason}")
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
         figures = settings.source["published"]
         state = {"step": 0, "figures": figures, "record": _pop_record(arrays, path)}
@@ -275,6 +285,31 @@ def _pop_record(arrays, path):
     """The data.record.Record among `arrays`, which it leaves, or None."""
     stored = arrays.pop(record.FILE, None)
     return None if stored is None else record.Record.from_bytes(stored.tobytes(), path)
+
+
+def _how_to_import(path, weights):
+    """The command that makes a weights file of the `weights` in the file `path`, as others store
+    them. Raises UserError where none does.
+    """
+    if (path.parent / _SUMS).is_file():
+        raise UserError(
+            f"{path} is of a checkpoint, which does not tell of its pixels; pass the model "
+            f"directory, {path.absolute().parent.parent.parent}."
+        )
+    output = path.with_suffix(".npz")
+    if output.exists():
+        output = path.with_name(f"{path.stem}-imported.npz")
+    files = [shlex.quote(str(one)) for one in (path, output)]
+    try:
+        published.convert(weights, path)
+        return _IMPORT.format(*files)
+    except UserError as error:
+        reason = error
+    try:  # two variants have the same arrays, which may be all that a file leaves open
+        published.convert(weights, path, published.Stated("caffe"))
+        return f"{_IMPORT_AS.format(*files)} (or caffenet, whichever it is)"
+    except UserError:
+        raise reason from None
 
 
 def _settings_of_weights(content):
@@ -318,7 +353,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
 
     With `step` it is that one or none. A damaged checkpoint is named through `report` and the one
     before it is taken. Raises UserError if all are damaged: a training that has begun never starts
-    again from nothing unasked.
+    again from nothing unasked; and if the weights are those of another model.
     """
     checkpoints = [
         path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"
@@ -331,17 +366,21 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
             velocities = (
                 _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
             )
+        except OtherWeights as error:
+            raise UserError(
+                f"{checkpoint} holds the weights of another network: {error}; build the model as "
+                "it was when it was trained, names of its layers included, or pass another "
+                "model_dir."
+            ) from None
         except _UNREADABLE as error:
             report(
                 f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one"
                 " before."
             )
             continue
-        for variable, value in zip(model.variables, weights):
+        for variable, value in weights + velocities:
             variable.assign(value)
         if optimizer:
-            for variable, value in zip(optimizer.velocities, velocities):
-                variable.assign(value)
             optimizer.iterations.assign(state["step"])
         return state
     if checkpoints or step is not None:
@@ -354,11 +393,14 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
 
 def weights_digest(model):
     """sha256 over all weights in the order of their paths: tells whether two models have the same
-    weights.
+    weights. The paths of a model that is not one of the variants, which change from one process to
+    the next, do not count: its weights are taken in its own order.
     """
-    digest = hashlib.sha256()
-    for variable in sorted(model.weights, key=lambda variable: variable.path):
-        digest.update(variable.path.encode())
+    digest, weights = hashlib.sha256(), model.weights
+    if hasattr(model, "variant"):
+        weights = sorted(weights, key=lambda variable: variable.path)
+    for variable in weights:
+        digest.update(variable.path.encode() if hasattr(model, "variant") else b"")
         digest.update(np.ascontiguousarray(variable.value))
     return digest.hexdigest()
 
@@ -404,32 +446,65 @@ def _arrays(variables):
     }
 
 
-def _stored_as(path, arrays):
-    """The name in `arrays` of the variable `path`.
+def match(names, variables):
+    """The names of `variables`, a list, among `names`, which are in the order of the model that
+    they were stored of.
 
-    Keras puts the name of a Sequential model before the paths of its variables where it was built
-    layer by layer, and not where it was made from its configuration.
+    They are the paths of the variables, or differ in what Keras puts into names of its own accord
+    alone: it numbers the layers of each further model of a process (dense, dense_1), and puts the
+    name of a Sequential model before the paths of its variables where it was built layer by layer,
+    and not where it was made from its configuration. Where such names do not tell variables apart,
+    their order does. Raises OtherWeights for any others.
     """
-    longer = [name for name in arrays if name.endswith(f"/{path}")]
-    return longer[0] if path not in arrays and len(longer) == 1 else path
+    paths = [variable.path for variable in variables]
+    for key in (str, _without_numbers):
+        stored, ours = ({key(name): name for name in some} for some in (names, paths))
+        if stored.keys() == ours.keys() and len(stored) == len(names) == len(ours) == len(paths):
+            return [stored[key(path)] for path in paths]
+    for stored, path in itertools.zip_longest(names, paths):
+        if not (stored and path and _end_alike(_without_numbers(stored), _without_numbers(path))):
+            raise OtherWeights(
+                f"{stored or 'nothing'!r} stands where this model has {path or 'nothing'!r}"
+            )
+    return list(names)
+
+
+def _without_numbers(path):
+    """The words of a path but for the optimizer, whose velocities have paths of one part."""
+    words = re.split("[/_]", path.rpartition("sgd2012/")[2])
+    return tuple(word for word in words if not word.isdecimal())
+
+
+def _end_alike(words, others):
+    least = min(len(words), len(others))
+    return words[-least:] == others[-least:]
+
+
+def stored_as(path, names):
+    """The name of the variable `path` among `names`, which are in no order: those of a SavedModel.
+
+    As with `match`, they may begin with the name of a Sequential model.
+    """
+    longer = [name for name in names if name.endswith(f"/{path}")]
+    return longer[0] if path not in names and len(longer) == 1 else path
+
+
+class OtherWeights(Exception):
+    """What differs between the weights that are stored and those of a model."""
 
 
 def _read(path, variables):
     with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        kept = [variable for variable in variables if "seed_generator" not in variable.path]
+        names = match(arrays.files, kept)
         values = []
-        for variable in variables:
-            if "seed_generator" in variable.path:
-                values.append(np.asarray(variable.value))
-                continue
-            value = arrays[_stored_as(variable.path, arrays)]
+        for variable, name in zip(kept, names):
+            value = arrays[name]
             if value.shape != tuple(variable.shape):
-                raise ValueError(
-                    f"{path.name}: {variable.path} is {value.shape} instead of"
-                    f" {tuple(variable.shape)}"
-                )
+                raise OtherWeights(f"{name} is {value.shape} instead of {tuple(variable.shape)}")
             if not np.isfinite(value).all():
                 raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
-            values.append(value)
+            values.append((variable, value))
         return values
 
 

@@ -65,6 +65,21 @@ def check_divides(batch_size, replicas):
         )
 
 
+def check_alone(kind):
+    """Raises UserError if TF_CONFIG names several processes to train and `kind`, "auto", does not
+    say whether together: each would train all by itself.
+    """
+    try:
+        addresses, _ = _cluster(os.environ.get("TF_CONFIG", ""))
+    except UserError:  # nothing that multi_worker could read, and it is not asked for
+        return
+    if kind == "auto" and len(addresses) > 1:
+        raise UserError(
+            f"TF_CONFIG names {len(addresses)} processes; pass distribution=multi_worker to have "
+            "them train together, or distribution=mirrored or one_device to train here alone."
+        )
+
+
 def _multi_worker():
     """One process a worker, each with its own TF_CONFIG."""
     addresses, index = _cluster(os.environ.get("TF_CONFIG", ""))

@@ -46,6 +46,8 @@ def train(head, optimizer, found, plan, log, progress, note, calibrates=False):
     optimizer.build(head.trainable_variables)
     run_steps = _make_steps(head, optimizer, plan.batch_size)
     chunk = max(1, _CHUNK // (found.train[0, :1].nbytes * plan.batch_size))  # steps
+    if line := plan.never_reached(last_step):
+        note(line)
     plateau, best, weights = Plateau(), Best(plan.patience), None
     with progress(plan.epochs * steps_per_epoch * plan.batch_size, "train") as bar:
         for epoch in range(plan.epochs):

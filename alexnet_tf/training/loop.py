@@ -68,6 +68,18 @@ class Plan:
     def last_step(self, dataset):
         return self.steps_per_epoch(dataset) * self.epochs
 
+    def never_reached(self, last_step):
+        """A line where the rate never is what was asked for, else None."""
+        if not self.learning_rate:
+            return "learning_rate=0: no weight will change"
+        if self.warmup_steps < last_step or not self.warmup_steps:
+            return None
+        return (
+            f"warmup_steps={self.warmup_steps}, but the run has {last_step}: its rate will not "
+            f"reach {self.learning_rate:g}; a tenth of the steps, {max(1, last_step // 10)}, is "
+            "plenty"
+        )
+
     def rate(self, step, last_step, drops):
         warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         return (
@@ -143,8 +155,7 @@ def _train(run, plan, callbacks, crop, progress):
     if run.is_over:
         run.tell_that_it_is_over()
         return run.figures()
-    if run.first_step:
-        run.tell_where_it_goes_on()
+    run.tell_how_it_begins()
     run.prepare(callbacks)
     batches = run.batches(crop)
     run.callbacks.on_train_begin()
@@ -229,9 +240,15 @@ class _Run:
             f" {self.last_step}"
         )
 
-    def tell_where_it_goes_on(self):
-        """Tells it, and how another length of the run changes the schedule."""
+    def tell_how_it_begins(self):
+        """Tells where it goes on, how another length of the run changes the schedule, and a rate
+        that is never reached.
+        """
         step, state, plan = self.state.step, self.state, self._plan
+        if line := plan.never_reached(self.last_step):
+            self._note(line)
+        if not self.first_step:
+            return
         self._note(f"{self._model_dir}: continuing from step {step} of {self.last_step}")
         if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
             rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
@@ -266,7 +283,7 @@ class _Run:
         self._plateau = Plateau()
         self._plateau.restore(state.plateau)
         self._is_plain = self._objective.is_plain
-        self._stall = Stall(self._dataset.class_names, plan)
+        self._stall = Stall(self._dataset.class_names, plan, self.last_step)
         self._bad_pictures = BadPictures(
             self._dataset,
             plan.max_bad_pictures,
@@ -445,7 +462,7 @@ class _Run:
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
         if advice := self._stall.check(
-            train_loss if self._is_plain else evaluated["loss"], evaluated, state.step, is_last
+            train_loss if self._is_plain else evaluated["loss"], evaluated, state.step
         ):
             self._note(advice)
         self._plateau.after_epoch(1 - evaluated["top_1"])

@@ -169,30 +169,46 @@ class Stall:
     """
 
     STEPS = 2000  # nets that learn have left the plateau by then, or nearly so: BUILD_NOTES.md
+    # At the end of a shorter run it takes so many steps at the full rate to say that nothing was
+    # learnt, or that the loss is where no network begins and does not fall.
+    FEWEST, FEWEST_ABOVE = 100, 10
 
-    def __init__(self, class_names, plan):
-        """`plan` is the training.Plan: its settings are in force, and so are no advice."""
+    def __init__(self, class_names, plan, last_step):
+        """`plan` is the training.Plan: its settings are in force, and so are no advice.
+        `last_step` is the step after which it ends.
+        """
         self._guessing, self._class_names = math.log(len(class_names)), class_names
-        self._plan, self.told = plan, False
+        self._plan, self._last_step, self.told = plan, last_step, False
+        self._before = None  # the loss of the epoch before
 
-    def check(self, loss, figures, step, last):
-        """A line of advice, once, or None, from the mean training `loss` of the epoch before `step`
-        and from the `figures` of the evaluation after it.
+    def check(self, loss, figures, step):
+        """A line of advice, once and where there is evidence, or None, from the mean training
+        `loss` of the epoch before `step` and from the `figures` of the evaluation after it.
         """
         # Initial weights of the paper cost up to 0.1 nats more than guessing, and labels vary.
         above, at = loss > 1.05 * self._guessing + 0.1, loss >= self._guessing - 0.02
-        answer = figures.get("only_answer")
-        if self.told or not (step >= self.STEPS or last) or not (at or answer is not None):
+        before, self._before = self._before, loss
+        answer, last = figures.get("only_answer"), step >= self._last_step
+        at_full_rate = step - self._plan.warmup_steps
+        if above:
+            # where steps are much too large it goes up and down between huge numbers
+            falls = before is not None and loss < min(before / 2, 10 * self._guessing)
+            short = last and before is not None and at_full_rate >= self.FEWEST_ABOVE
+        else:
+            falls, short = False, last and at_full_rate >= self.FEWEST
+        if self.told or falls or not (at or answer is not None):
+            return None
+        if not (step >= self.STEPS or short):
             return None
         self.told = True
         of_guessing = f"that of guessing (ln(classes) = {self._guessing:.3f})"
         longer = f"more epochs than {self._plan.epochs}" if last else "letting it run on"
         if above:
             found = f"above {of_guessing}: the steps are too large"
-            advice = [self._rates(0.5), self._warmer()]
+            advice = [self._rates(0.5), *self._warmer()]
         elif at:
             found = f"{of_guessing}: the network has not begun to learn"
-            advice = [*self._other_start(), self._warmer(), self._rates(0.5, 2), longer]
+            advice = [*self._other_start(), *self._warmer(), self._rates(0.5, 2), longer]
         else:
             found = (
                 f"below {of_guessing}, yet it may know no more than how many pictures each "
@@ -217,8 +233,10 @@ class Stall:
         return [*better, f"another seed than {self._plan.seed}"]
 
     def _warmer(self):
+        """A longer warm-up, of a tenth of the run at most."""
         steps = self._plan.warmup_steps
-        return f"warmup_steps={max(100, 2 * steps)} instead of {steps}"
+        longer = min(max(100, 2 * steps), self._last_step // 10)
+        return [f"warmup_steps={longer} instead of {steps}"] if longer > steps else []
 
     def _rates(self, *factors):
         rate = self._plan.learning_rate

@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
+import json
+import pathlib
 from collections.abc import Callable, Iterator
 
 import keras
@@ -77,13 +80,72 @@ def architecture(model: keras.Model) -> dict:
     return {key: value for key, value in config.items() if key != "compile_config"}
 
 
+# What the description of a layer holds beside what it computes.
+_NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
+
+
+def _layers_of(architecture, prefix=""):
+    """[(name, class, {entry: value}), ...] of the layers that a description by Keras holds, those
+    within others included.
+    """
+    config = architecture.get("config", {})
+    found = []
+    for layer in config.get("layers", ()):
+        name = prefix + str(layer.get("config", {}).get("name"))
+        if "layers" in layer.get("config", {}):
+            found += _layers_of(layer, f"{name}/")
+        elif layer.get("class_name") != "InputLayer":
+            entries = {
+                key: json.dumps(value, sort_keys=True)
+                for key, value in layer.get("config", {}).items()
+                if key not in _NOT_COMPUTED and not key.endswith("initializer")
+            }
+            found.append((name, layer.get("class_name"), entries))
+    return found
+
+
+def _check_architecture(model_dir, stored, new):
+    """Raises UserError unless the layers of two models of their user's own compute the same, as
+    far as they say; names, which Keras gives anew to each model of a process, may differ.
+    """
+    for was, now in itertools.zip_longest(_layers_of(stored or {}), _layers_of(new or {})):
+        if was and now and was[1:] == now[1:]:
+            continue
+        if was and now and was[1] == now[1]:
+            (entry, *_) = [key for key in now[2] if was[2].get(key) != now[2][key]] or was[2]
+            was, now = (f"{one[0]} of {entry} {one[2].get(entry)}" for one in (was, now))
+        else:
+            was, now = (f"{one[0]} ({one[1]})" if one else "no further layer" for one in (was, now))
+        raise UserError(
+            f"model_dir={model_dir} holds a model with {was} where this one has {now}; pass the "
+            "model that was trained there, or another model_dir."
+        )
+
+
+def check_apart(model_dir, dataset):
+    """Raises UserError where what is written to `model_dir` would be taken for a class of
+    `dataset`, whose class folders lie beside it.
+    """
+    if dataset.opened_with.get("dataset") != "folder":
+        return
+    root = pathlib.Path(dataset.opened_with["data_dir"])
+    folder = pathlib.Path(model_dir).resolve()
+    beside = root.resolve() in (folder, *folder.parents)
+    if beside and any((root / name).is_dir() for name in dataset.class_names):
+        raise UserError(
+            f"model_dir={model_dir} lies in data_dir={root}, whose folders are classes; pass a "
+            "model_dir outside."
+        )
+
+
 def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
     """What has changed of the pictures since the training in `model_dir` began: a line, or None.
 
-    Raises UserError if `model_dir` holds a model of other settings, cannot be written, or was
-    trained on pictures that are to judge it now.
+    Raises UserError if `model_dir` holds a model of other settings, cannot be written, lies among
+    the classes, or was trained on pictures that are to judge it now.
     """
     checkpoints.check_writable(model_dir)
+    check_apart(model_dir, dataset)
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
         return None
@@ -95,6 +157,7 @@ def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
         ) from None
     new = settings.to_json()
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
+    _check_architecture(model_dir, stored.get("architecture"), new.get("architecture"))
     return record.check_goes_on(model_dir, record.read(model_dir), dataset)
 
 

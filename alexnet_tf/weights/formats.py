@@ -198,25 +198,18 @@ def read_content(path):
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def parse(content, name):
+def parse(content, name, wanted="a .caffemodel, .npy, .npz, .pth or .safetensors file of weights"):
     """The `Weights` in the bytes of the file called `name`.
 
-    Raises UserError if they are none, or are damaged.
+    Raises UserError if they are none, which says what is `wanted`, or are damaged.
     """
     kind, read = _recognise(content)
     if read is None:
-        raise UserError(
-            f"{name} is {kind}; pass a .caffemodel, .npy, .npz, .pth or .safetensors file of"
-            " weights."
-        )
+        raise UserError(f"{name} is {kind}; pass {wanted}.")
     try:
         weights = read(content)
         if not weights.arrays:
-            raise Unsupported(
-                f"holds {WHOLE_MODULE.format(weights.module)}"
-                if weights.module
-                else "holds no arrays"
-            )
+            raise Unsupported(_why_nothing(weights))
         return weights
     except Unsupported as error:
         raise UserError(f"{name} {error}.") from None
@@ -226,7 +219,18 @@ def parse(content, name):
                 str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             ).split()
         )[:200]
-        raise UserError(f"{name} is damaged ({reason}).") from None
+        # A message of protobuf begins as many other things do.
+        what = "is damaged" if kind != ".caffemodel" else "is damaged, or no file of Caffe"
+        raise UserError(f"{name} {what} ({reason}).") from None
+
+
+def _why_nothing(weights):
+    if weights.module:
+        return f"holds {WHOLE_MODULE.format(weights.module)}"
+    if weights.unreadable:
+        name, reason = next(iter(weights.unreadable.items()))
+        return f"holds no array that is read: {name[:80]!r} {reason}"
+    return "holds no arrays"
 
 
 def _recognise(content):
@@ -235,8 +239,7 @@ def _recognise(content):
     if content[8:10] in (b'{"', b"{}"):
         return ".safetensors", _read_safetensors
     if content.startswith(b"PK\x03\x04"):
-        torch = b"/data.pkl" in content[:_LARGEST_HEADER]  # written first
-        return (".pth", _read_torch_archive) if torch else (".npz", _read_npz)
+        return _recognise_archive(content)
     for start, kind, read in (
         (b"\x93NUMPY", ".npy", _read_pickled_npy),
         (b"\x80", ".pth", _read_torch_pickles),
@@ -249,31 +252,66 @@ def _recognise(content):
             "git LFS's pointer to a file (git lfs pull fetches the file)",
             None,
         ),
-        (b"\x89HDF", "an HDF5 file", None),
+        (b"\x89HDF", "an HDF5 file, as Keras writes", None),
+        (b"MATLAB ", "a file of MATLAB", None),
+        (b"\x1f\x8b", "compressed by gzip (gunzip or tar -x unpacks it)", None),
+        (b"BZh", "compressed by bzip2 (bunzip2 or tar -x unpacks it)", None),
+        (b"\xfd7zXZ", "compressed by xz (unxz or tar -x unpacks it)", None),
+        (b"7z\xbc\xaf", "an archive of 7-Zip (unpack it, and pass what is in it)", None),
+        (b"Rar!", "a RAR archive (unpack it, and pass what is in it)", None),
         (b"<", "a page of HTML or XML, such as servers send instead of a file", None),
+        (b"{", "text of JSON, such as servers send and lists of parts are", None),
     ):
         if content.startswith(start):
             return kind, read
+    for found, kind in (
+        (content[257:262] == b"ustar", "a tar archive (tar -x unpacks it)"),
+        (content[4:8] == b"TFL3", "a .tflite file, which holds no weights to train"),
+        (content[:1] == b"\x08", "a message of another kind, such as an ONNX file or a mean"),
+    ):
+        if found:
+            return kind, None
     return ("in none of the formats known here" if content else "empty"), None
+
+
+def _recognise_archive(content):
+    """As _recognise, of a zip archive, by the names in its directory."""
+    try:
+        _check_count(content)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except _UNREADABLE:  # the readers say how it is damaged
+        torch = b"/data.pkl" in content[:_LARGEST_HEADER]  # written first
+        return (".pth", _read_torch_archive) if torch else (".npz", _read_npz)
+    if any(name.endswith("/data.pkl") for name in names):
+        return ".pth", _read_torch_archive
+    if all(name.endswith(".npy") for name in names):
+        return ".npz", _read_npz
+    if "model.weights.h5" in names:
+        return "a .keras file", None
+    if any(name.endswith("/archive_format") for name in names):
+        return "a program of torch.export (save model.state_dict() by torch.save instead)", None
+    return f"a zip archive of {names[0][:80]!r} and so on (unpack it, and pass one file)", None
 
 
 # NumPy
 
 
 def _read_npz(content):
-    return Weights(
-        ".npz",
-        {name.removesuffix(".npy"): _npy(member) for name, member in _zip_members(content).items()},
-    )
+    arrays, unreadable = {}, {}
+    for name, member in _zip_members(content).items():
+        try:
+            arrays[name.removesuffix(".npy")] = _npy(member)
+        except Unsupported as error:
+            unreadable[name.removesuffix(".npy")] = str(error)
+    return Weights(".npz", arrays, unreadable=unreadable)
 
 
 def _zip_members(content):
     """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
     compared.
     """
-    # how every entry of a directory begins: zipfile makes an object of each
-    if content.count(b"PK\x01\x02") > _MOST_PARTS:
-        raise ValueError(f"more than {_MOST_PARTS} members")
+    _check_count(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -285,9 +323,17 @@ def _zip_members(content):
         return {member.filename: archive.read(member) for member in members}
 
 
+def _check_count(content):
+    # how every entry of a directory begins: zipfile makes an object of each
+    if content.count(b"PK\x01\x02") > _MOST_PARTS:
+        raise ValueError(f"more than {_MOST_PARTS} members")
+
+
 def _npy(content):
     """The array of a .npy file. https://numpy.org/neps/nep-0001-npy-format.html"""
     begin, dtype, fortran, shape = _npy_header(content)
+    if dtype.kind == "O" or 0 in shape:
+        raise Unsupported("has no number" if 0 in shape else "holds Python's objects, not numbers")
     return _view(content[begin:], dtype, shape, "F" if fortran else "C")
 
 

@@ -145,6 +145,8 @@ class Tensor:
 
 
 def _tensor(storage, offset, size, stride, *of_no_account):
+    if isinstance(storage, Opaque):
+        raise Unsupported("holds tensors that pickle.dump wrote; save the state_dict by torch.save")
     return Tensor(_expect(Storage, storage), offset, _expect(tuple, size), _expect(tuple, stride))
 
 

@@ -495,6 +495,9 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
     Raises UserError for anything that may be part of the network.
     """
     strange, harmless = [], []
+    # The state dict that the network is in: an entry of the file, or all of it.
+    place = next(iter(used)).split(".")[0]
+    state_dict = f"{place}." if place in weights.entries else ""
     unreadable = _without_wrappers(weights.unreadable, name)
     for key in [*arrays, *unreadable]:
         if key in used:
@@ -507,7 +510,7 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
             any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
             or _words(_beside(key, prefix)) & words
             or outside
-            and (counts or single)
+            and (counts or single and not key.startswith(state_dict))
             or counts
             and single
             and key.split(".")[-1] in _COUNTERS
@@ -589,7 +592,13 @@ def _from_caffe(weights, arrays, name, stated, known):
         pairs[layer][which] = key
     notes, told, dropout_rate, order, told_variant = [], {}, 0.5, [], known and known.variant
     if weights.layers and not known:
-        told_variant, order, told, dropout_rate = _caffe_description(weights.layers, name)
+        told_variant, order, told, rates = _caffe_description(weights.layers, name)
+        dropout_rate = rates.pop() if len(rates) == 1 else 0.5
+        if rates:
+            notes.append(
+                f"{name} drops out different shares in its layers; 0.5 is taken for a training that"
+                " goes on from it. No answer depends on it."
+            )
     if not told_variant or known:
         # Names alone tell; the last layer is called otherwise where other classes were trained.
         others = [layer for layer in pairs if layer not in _GROUPED]
@@ -619,7 +628,10 @@ def _from_caffe(weights, arrays, name, stated, known):
         ours: [pairs.get(theirs, {}).get(which, f"{theirs}.{which}") for which in (0, 1)]
         for ours, theirs in zip(_GROUPED, order)
     }
-    layers = _layers(arrays, parts, _GROUPED, name, outputs_first=weights.format != ".npy")
+    # Toronto's has kernels as TensorFlow does; who saves the blobs of pycaffe has those of Caffe.
+    of_tensorflow = arrays.get(parts["conv1"][0], np.zeros(0)).shape == (11, 11, 3, 96)
+    outputs_first = weights.format != ".npy" or not of_tensorflow
+    layers = _layers(arrays, parts, _GROUPED, name, outputs_first)
     mean, std, resize = _caffe_pixels(told, variant, name, stated, known, notes)
     kernel, pixels = _pixels(
         variant, layers["conv1"][0], mean, std, resize, stated.channel_order or "bgr", name
@@ -630,7 +642,7 @@ def _from_caffe(weights, arrays, name, stated, known):
 
 def _caffe_description(layers, name):
     """(the variant, or None where the file has layers with weights alone; the names of these
-    layers in order; {parameter of its pictures: values}; dropout_rate).
+    layers in order; {parameter of its pictures: values}; its dropout rates, a set).
 
     Raises UserError, with all that differs, for a network that no variant is.
     """
@@ -664,8 +676,7 @@ def _caffe_description(layers, name):
     rates = {
         round(_one(layer, "dropout_ratio", 0.5), 6) for layer in chain if layer.type == "Dropout"
     }
-    rate = rates.pop() if len(rates) == 1 else 0.5
-    return variant, [layer.name for layer in of_weights], told, rate
+    return variant, [layer.name for layer in of_weights], told, rates
 
 
 def _chain(layers):

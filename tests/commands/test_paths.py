@@ -68,6 +68,17 @@ def test_home_is_expanded_and_addresses_are_refused(command, name, monkeypatch):
             app.expand_paths(flags)
 
 
+@pytest.mark.parametrize("command,name", FLAGS)
+def test_an_empty_path_is_no_flag_left_out(command, name):
+    """It is a variable of the shell that is not set."""
+    flags = copy.deepcopy(command.FLAGS)
+    flags.unparse_flags()
+    flags.mark_as_parsed()
+    flags[name].parse("")
+    with pytest.raises(UserError, match=f"^{name}= names no path; pass one, or leave it out"):
+        app._expand_paths(flags)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

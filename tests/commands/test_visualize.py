@@ -4,7 +4,9 @@ would make of the pictures.
 
 import json
 import os
+import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +21,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.figures import answers, curves, filters
 from alexnet_tf.figures.seen import Seen
 from alexnet_tf.network import surgery
+from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
 
 visualize.FLAGS(["visualize"])
@@ -60,7 +63,7 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
     # nothing drawn, nothing left over
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
     written = np.load(tmp_path / "f.npz")
-    model, _, _ = checkpoints.load_model(model_dir)
+    model, *_ = checkpoints.load_model(model_dir)
     trunk = surgery.trunk(model)
     assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
     for file, row in zip(written["files"], written["features"]):
@@ -118,7 +121,7 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
     figure = answers.draw_predictions(seen)
     charts = [axis for axis in figure.axes if axis.patches]
     assert len(charts) == 8
-    model, _, _ = checkpoints.load_model(model_dir)
+    model, *_ = checkpoints.load_model(model_dir)
     for axis, number in zip(charts, seen.some(8)):
         expected = tf.nn.softmax(
             model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS))
@@ -237,3 +240,18 @@ def test_pictures_that_are_none_are_named(model_dir, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match="bad.jpg cannot be read"):
         Seen(networks.load(model_dir), [tmp_path])
+
+
+def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
+    def own(*layers):
+        model = keras.Sequential([keras.Input((12, 12, 3)), *layers, keras.layers.Dense(2)])
+        return types.SimpleNamespace(model=model, path="own")
+
+    inner = keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Conv2D(5, 3)])
+    (found,) = filters.kernels_of(own(inner, keras.layers.Conv2D(4, 3)))
+    assert found.shape == (3, 3, 3, 5)
+    with pytest.raises(UserError, match="no convolution"):
+        filters.draw_filters(own())
+    whole = types.SimpleNamespace(model=build_model("half", 3, 67), path="half")
+    (found,) = filters.kernels_of(whole)
+    assert found.shape == (11, 11, 3, 48)

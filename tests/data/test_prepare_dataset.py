@@ -386,3 +386,15 @@ def test_check_lists_bad_pictures_with_status_1_and_writes_nothing(pictures, tmp
 def test_nothing_to_do_is_one_line(run, tmp_path):
     assert "pass --output=DIR to store" in run(tool("prepare_dataset.py"), cwd=tmp_path, status=2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("output", ["set", "set/stored", "link/below"])
+def test_nothing_is_stored_among_the_pictures(run, tmp_path, output):
+    """It would be read from then on, whatever pictures are added."""
+    write_picture_folder(tmp_path / "set")
+    (tmp_path / "link").symlink_to("set")
+    before = sorted(tmp_path.rglob("*"))
+    flags = ("--dataset=folder", "--data_dir=set", f"--output={output}")
+    line = run("-m", "alexnet_tf", "prepare", *flags, cwd=tmp_path, status=2)
+    assert f"--output={output} lies in --data_dir=set, and what is stored would be read" in line
+    assert sorted(tmp_path.rglob("*")) == before

@@ -5,9 +5,12 @@ source.
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
 
 # Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files;
@@ -172,3 +175,14 @@ def test_model_file_needs_no_tensorflow():
     )
     result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_fresh_projection_takes_the_place_of_a_dense_layer_alone():
+    images = keras.Input((12, 12, 3))
+    maps = keras.layers.Conv2D(4, 3)(images)
+    ends_in_pool = keras.Model(images, keras.layers.GlobalAveragePooling2D(name="mean")(maps))
+    with pytest.raises(UserError, match="ends in mean .GlobalAveragePooling2D., and a fresh proj"):
+        surgery.with_fresh_projection(ends_in_pool, 3)
+    logits = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(maps))
+    tuned = surgery.with_fresh_projection(keras.Model(images, logits), 3)
+    assert tuned.output_shape == (None, 3) and len(tuned.layers) == 4

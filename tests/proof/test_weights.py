@@ -165,7 +165,7 @@ def imported(path, folder, run):
         *stated,
         cwd=folder,
     )
-    model, settings, _ = checkpoints.load_model(folder / "ours.npz")
+    model, settings, *_ = checkpoints.load_model(folder / "ours.npz")
     return settings["variant"], model, Preprocessing(**settings["preprocessing"])
 
 

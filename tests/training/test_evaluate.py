@@ -445,7 +445,7 @@ def test_pictures_that_were_left_out_at_the_start_are_told_and_counted(run, eval
 
 def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     shutil.copytree(trained / "model", tmp_path / "model")
-    model, settings, _ = checkpoints.load_model(tmp_path / "model")
+    model, settings, *_ = checkpoints.load_model(tmp_path / "model")
     model.layers[-1].set_weights([np.zeros((84, 3)), np.array([0.0, 1.0, 0.0])])
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)

@@ -70,7 +70,7 @@ def tune(run, pictures, tmp_path):
 
 
 def weights_of(model_dir):
-    model, _, _ = checkpoints.load_model(model_dir)
+    model, *_ = checkpoints.load_model(model_dir)
     return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
 
 
@@ -448,7 +448,10 @@ def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, t
     assert "is trained already" in run.notes and again["loss"] == figures["loss"]
     # what it wrote, it takes
     assert tune("model", "next", "--epochs=1", "--patience=0")["examples"] == 9
-    assert "There is no nothing; name a model directory" in tune("nothing", "another", status=2)
+    line = tune("nothing", "another", status=2)
+    assert (
+        "There is no nothing; name a model directory" in line and "fetch: imagenet, trunk" in line
+    )
     assert "holds a model of trained_layers 3 (conv2 to fc5), not 1 (fc5 to fc5)" in tune(
         pretrained, "model", "--patience=0", status=2
     )
@@ -580,7 +583,7 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
     assert figures["step"] == best["step"] and len(rows) < 40
     assert figures["validation_loss"] < best["loss"]  # the temperature has made it lower
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
-    model, _, _ = checkpoints.load_model(tmp_path / "model")
+    model, *_ = checkpoints.load_model(tmp_path / "model")
     dataset = datasets.open_dataset("folder", pictures, choosing=True)
     # what chose, what is reported
     for split, loss in (

@@ -42,27 +42,59 @@ GUESSING = math.log(1000)
 
 
 @pytest.mark.parametrize(
-    "loss,step,last,told",
+    "losses,step,last_step,told",
     [
-        (GUESSING, 2000, False, True),
-        (GUESSING + 0.3, 5000, False, True),
-        (GUESSING - 0.05, 5000, False, False),
-        (GUESSING, 1999, False, False),
-        (GUESSING, 30, True, True),
-        (3 * GUESSING, 2000, False, True),
+        ([GUESSING], 2000, 10_000, True),
+        ([GUESSING + 0.3], 5000, 10_000, True),
+        ([GUESSING - 0.05], 5000, 10_000, False),
+        ([GUESSING], 1999, 10_000, False),
+        ([3 * GUESSING], 2000, 10_000, True),
+        # at the end of a short run, a hundred steps of its rate are evidence
+        ([GUESSING], 120, 120, True),
+        ([GUESSING], 119, 119, False),
+        ([GUESSING], 1, 1, False),
+        # and so is a loss far from where networks begin, unless it is falling
+        ([3 * GUESSING, 3 * GUESSING], 30, 30, True),
+        ([3 * GUESSING, 3 * GUESSING], 29, 29, False),
+        ([3 * GUESSING], 30, 30, False),
+        ([9 * GUESSING, 3 * GUESSING], 30, 30, False),
+        ([99 * GUESSING, 33 * GUESSING], 30, 30, True),
+        ([9 * GUESSING, 3 * GUESSING], 3000, 10_000, False),
     ],
 )
-def test_a_stall_is_told_once(loss, step, last, told):
-    stall = Stall(CLASSES, Plan())
-    line = stall.check(loss, FIGURES, step, last)
+def test_a_stall_is_told_once_and_on_evidence(losses, step, last_step, told):
+    stall, line = Stall(CLASSES, Plan(warmup_steps=20), last_step), None
+    for number, loss in enumerate(losses, 1):
+        line = stall.check(loss, FIGURES, step * number // len(losses))
+        assert line is None or number == len(losses)
     assert bool(line) == told
     if told:
         assert f"loss is {loss:.3f}" in line and "6.908" in line
-        assert stall.check(loss, FIGURES, step + 1000, last) is None
+        assert stall.check(loss, FIGURES, step + 1000) is None
 
 
 def advice(loss, figures=FIGURES, last=False, **settings):
-    return Stall(CLASSES, Plan(**settings)).check(loss, figures, 2000, last)
+    return Stall(CLASSES, Plan(**settings), 2000 if last else 10_000).check(loss, figures, 2000)
+
+
+def test_a_warm_up_is_of_a_tenth_of_the_run_at_most():
+    def line(steps, last_step):
+        stall = Stall(CLASSES, Plan(warmup_steps=steps), last_step)
+        return stall.check(GUESSING, FIGURES, last_step)
+
+    assert "warmup_steps=100 instead of 0" in line(0, 4000)
+    assert "warmup_steps=15 instead of 0" in line(0, 150)
+    assert "warmup_steps" not in line(30, 150) and "learning_rate=" in line(30, 150)
+
+
+def test_a_rate_that_is_never_reached_is_told():
+    plan = Plan(warmup_steps=100, learning_rate=0.05)
+    assert plan.never_reached(101) is None and Plan().never_reached(1) is None
+    assert "warmup_steps=100, but the run has 40: its rate will not reach 0.05; a tenth of the" in (
+        plan.never_reached(40)
+    )
+    assert "steps, 4," in plan.never_reached(40)
+    assert Plan(learning_rate=0.0).never_reached(9) == "learning_rate=0: no weight will change"
 
 
 def test_advice_is_of_settings_that_are_not_in_force():
@@ -72,7 +104,6 @@ def test_advice_is_of_settings_that_are_not_in_force():
     line = advice(GUESSING, seed=3, warmup_steps=400, learning_rate=0.05, epochs=20, last=True)
     for part in (
         "another seed than 3",
-        "warmup_steps=800 instead of 400",
         "learning_rate=0.025 or 0.1 instead of 0.05",
         "more epochs than 20",
     ):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 from trainings import Bar, one_device, plan, two_devices
 
+from alexnet_tf import networks
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
@@ -330,3 +331,84 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
         keras.Model(images, layers.Dense(3)(Twins(name="both")(flat))),
         "2 weights of the model are called both/twin",
     )
+
+
+def unnamed(units=4, rate=0.0, nested=False):
+    """A model whose layers Keras names, by numbers that grow from model to model of a process."""
+    keras.utils.set_random_seed(2)
+    block = [layers.Conv2D(units, 3), layers.BatchNormalization(), layers.Dropout(rate)]
+    block = [keras.Sequential([keras.Input((12, 12, 1)), *block])] if nested else block
+    return keras.Sequential([keras.Input((12, 12, 1)), *block, layers.Flatten(), layers.Dense(3)])
+
+
+def go_on(model, folder, model_dir, epochs):
+    dataset, settings = datasets.open_dataset("folder", folder), plan(epochs, schedule="constant")
+    strategy = tf.distribute.get_strategy()
+    loop.train(strategy, model, SGD2012(), dataset, PIXELS, settings, model_dir, (), Bar(), print)
+    return [np.asarray(value) for value in model.weights]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_model_built_twice_in_a_notebook_goes_on(picture_folder, tmp_path, nested):
+    whole = go_on(unnamed(nested=nested), picture_folder, tmp_path / "whole", 2)
+    first = unnamed(nested=nested)
+    go_on(first, picture_folder, tmp_path / "parts", 1)
+    second = unnamed(nested=nested)
+    assert not {v.path for v in first.weights} & {v.path for v in second.weights}
+    parts = go_on(second, picture_folder, tmp_path / "parts", 2)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    loaded = networks.load(tmp_path / "parts").model
+    for one, other in zip(loaded.weights, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert checkpoints.weights_digest(loaded) == checkpoints.weights_digest(second)
+    again = go_on(loaded, picture_folder, tmp_path / "parts", 3)  # its names lack a prefix
+    assert len(again) == len(parts)
+    assert checkpoints.newest_step(tmp_path / "parts") == 12
+
+
+@pytest.mark.parametrize(
+    "other,message",
+    [
+        (lambda: unnamed(units=5), r"conv2d\w* of filters 4 where this one has conv2d\w* of .* 5;"),
+        (lambda: unnamed(rate=0.5), "rate 0.0 where this one has .* 0.5; pass the model that was"),
+        (lambda: build(tf.distribute.get_strategy())[0], "momentum 0.99 where this .* 0.8;"),
+    ],
+)
+def test_a_training_goes_on_with_no_other_model(picture_folder, tmp_path, other, message):
+    go_on(unnamed(), picture_folder, tmp_path / "model", 1)
+    before = (tmp_path / "model/settings.json").read_text()
+    with pytest.raises(UserError, match=message):
+        go_on(other(), picture_folder, tmp_path / "model", 2)
+    assert (tmp_path / "model/settings.json").read_text() == before
+
+
+def test_weights_by_other_names_are_another_network_and_not_damage(tmp_path):
+    def model(*names):
+        return keras.Sequential(
+            [keras.Input((4,)), *(layers.Dense(4, name=name) for name in names)]
+        )
+
+    def names(model):
+        optimizer = SGD2012()
+        optimizer.build(model.trainable_variables)
+        return model, optimizer
+
+    stored = names(model("left", "right"))
+    checkpoints.save(tmp_path, *stored, {"step": 1})
+    swapped, _ = names(model("right", "left"))
+    checkpoints.restore(tmp_path, swapped)  # by their names, and not by their order
+    np.testing.assert_array_equal(
+        swapped.get_layer("left").kernel, stored[0].get_layer("left").kernel
+    )
+    told = []
+    with pytest.raises(UserError, match="other network: 'seq.*right/kernel' stands where .*up/ker"):
+        checkpoints.restore(tmp_path, model("left", "up"), report=told.append)
+    with pytest.raises(UserError, match=r"is \(4, 4\) instead of \(4, 5\)"):
+        wide = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(5, name="left"), layers.Dense(4, name="right")]
+        )
+        checkpoints.restore(tmp_path, wide)
+    with pytest.raises(UserError, match="'nothing' stands where"):
+        checkpoints.restore(tmp_path, model("left", "right", "up"))
+    assert told == []

@@ -160,3 +160,17 @@ def test_a_config_that_is_none_is_refused(text, message, monkeypatch):
     with pytest.raises(devices.UserError, match="TF_CONFIG") as error:
         devices.distribution("multi_worker", 0)
     assert message in str(error.value)
+
+
+def test_several_workers_do_not_train_alone_unasked(monkeypatch):
+    """Each would train all by itself, into the same folder or its own."""
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(devices.UserError, match="names 2 processes; pass distribution=multi_wor"):
+        devices.check_alone("auto")
+    for kind in ("multi_worker", "mirrored", "one_device"):
+        devices.check_alone(kind)
+    alone = {"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
+    for text in (json.dumps(alone), "", "no JSON", '{"cluster": {"ps": ["a:1"]}}'):
+        monkeypatch.setenv("TF_CONFIG", text)
+        devices.check_alone("auto")

@@ -2,11 +2,14 @@
 belongs.
 """
 
+import gzip
 import io
 import json
+import shutil
 import struct
 import sys
 import tracemalloc
+import zipfile
 
 import hostile_files
 import numpy as np
@@ -244,6 +247,14 @@ def test_the_data_of_an_array_must_fill_its_shape(tmp_path):
             parse(tried[f"{name}, a shape past the data"])
 
 
+def archive(*names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as members:
+        for name in names:
+            members.writestr(name, b"PK\3\4/data.pkl")
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     "content,message",
     [
@@ -252,11 +263,22 @@ def test_the_data_of_an_array_must_fill_its_shape(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"GIF89a", "none of the formats"),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", "a file of MATLAB"),
+        (gzip.compress(b"x"), "compressed by gzip .*unpacks it"),
+        (b"\xfd7zXZ\0", "compressed by xz"),
+        (b"a.pth" + bytes(252) + b"ustar\x0000", "a tar archive"),
+        (b"\x1c\0\0\0TFL3", "a .tflite file"),
+        (b"\x08\x07\x12\x07pytorch", "such as an ONNX file"),
+        (b'{"weight_map": {}}', "text of JSON"),
+        (archive("config.json", "model.weights.h5"), "is a .keras file"),
+        (archive("m/archive_format", "m/models/model.json"), "torch.export .save model.state_dict"),
+        (archive("net.pth", "readme"), "a zip archive of 'net.pth' and so on .unpack it"),
     ],
 )
 def test_other_files_are_named(content, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         parse(content)
+    assert "damaged" not in str(error.value)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -364,6 +386,8 @@ def test_arrays_of_2014_and_torontos_layout(networks):
     toronto = source_of(networks["caffe"], "toronto")
     found = published.convert(weights(toronto, form=".npy"), "x", caffe)
     assert found.variant == "caffe" and same(found.arrays, networks["caffe"])
+    pycaffe = published.convert(weights(source, form=".npy"), "x", caffe)  # saved by numpy.save
+    assert same(pycaffe.arrays, networks["caffe"])
     toronto["fc8_flickr"] = toronto.pop("fc8")
     content = io.BytesIO()
     np.save(
@@ -549,6 +573,18 @@ def test_what_may_be_a_part_of_the_network_is_refused(beside):
         match=f"more than an AlexNet of torchvision: {name} .*save its state_dict without",
     ):
         convert_torch(torchvision("state_dict.") | beside)
+
+
+def test_a_number_in_the_state_dict_is_a_part_of_the_network():
+    """Such as a temperature, which answers depend on; one beside the state dict is a figure."""
+    number = {"temperature": light(1)}
+    with pytest.raises(UserError, match="more than an AlexNet of torchvision: temperature "):
+        convert_torch(torchvision("model.") | number, entries=("model.features.0.weight",))
+    with pytest.raises(UserError, match="torchvision: state_dict.temperature "):
+        inside = {"state_dict.temperature": light(1)}
+        convert_torch(torchvision("state_dict.net.") | inside, entries=("state_dict", "epoch"))
+    found = convert_torch(torchvision("model.") | {"prec": light(1)}, entries=("model", "prec"))
+    assert found.notes[0] == "x: passed over, as no part of the network: prec."
 
 
 def test_a_quantised_tensor_beside_is_refused():
@@ -887,6 +923,9 @@ def test_dropout_is_that_of_the_file():
         (*layer[:3], layer[3].replace("0.5", "0.25")) for layer in weights_files.caffe_layers()
     ]
     assert convert_caffe(layers).dropout_rate == 0.25
+    layers[-2] = (*layers[-2][:3], layers[-2][3].replace("0.25", "0.6"))
+    found = convert_caffe(layers)
+    assert found.dropout_rate == 0.5 and "drops out different shares" in found.notes[0]
 
 
 def with_pictures(text, kind="Data"):
@@ -1095,15 +1134,30 @@ def test_sound_files_are_not_called_damaged():
     np.savez_compressed(npz, a=np.ones(3))
     np.save(npy, {"conv1": 3}, allow_pickle=True)
     pickled = b"\x80\2" + hostile_files._text("weights") + b"."
+    objects, none = io.BytesIO(), io.BytesIO()
+    np.savez(objects, a=np.array({}, object))
+    np.savez(none, a=np.ones((0, 3)))
+    # pickle.dump of a tensor: its storage is made by a call
+    tensor = (
+        b"\x80\2ctorch._utils\n_rebuild_tensor_v2\n(ctorch.storage\n_load_from_bytes\n"
+        b"C\1x\x85RK\0))\x89NtR."
+    )
     for content, message in (
         (npz.getvalue(), "is compressed"),
+        (objects.getvalue(), "holds no array that is read: 'a' holds Python's objects"),
+        (none.getvalue(), "holds no array that is read: 'a' has no number"),
+        (tensor, "tensors that pickle.dump wrote; save the state_dict by torch.save"),
+        (b"\x0a\x04\x0a\x02ab\x12", "damaged, or no file of Caffe"),
         (array, "is one array, and not a dict"),
         (npy.getvalue(), "no dict of layers"),
         (pickled, "a pickle that torch.save did not write"),
     ):
         with pytest.raises(UserError, match=message) as error:
             parse(content)
-        assert "damaged" not in str(error.value)
+        assert "damaged" not in str(error.value) or "Caffe" in message
+    np.savez(npz := io.BytesIO(), **{"conv1.0": np.ones(2), "labels": np.array(["a"])})
+    weights = parse(npz.getvalue())
+    assert list(weights.arrays) == ["conv1.0"] and list(weights.unreadable) == ["labels"]
 
 
 def test_published_files_are_known_by_their_digests():
@@ -1192,6 +1246,42 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message)
         checkpoints.load_model(tmp_path / "net.npz")
 
 
+def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path, monkeypatch):
+    def line(name, arrays=None):
+        """What a command says that is given the file where a network of ours is meant."""
+        path = tmp_path / name
+        if arrays:
+            path.write_bytes(b"")
+            found = formats.Weights(".pth", arrays)
+            monkeypatch.setattr(formats, "parse", lambda *_: found)
+        with pytest.raises(UserError) as error:
+            checkpoints.load_model(path)
+        return str(error.value)
+
+    shutil.copy(weights_files.TESTDATA / "module.pth", tmp_path / "module.pth")
+    assert "whole object of the class" in line("module.pth")
+    assert "save model.state_dict() instead" in line("module.pth")
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    assert "such as an ONNX file or a mean; pass a model directory, a w" in line("net.onnx")
+    shutil.copy(weights_files.TESTDATA / "state.pth", tmp_path / "state.pth")
+    assert "is not an AlexNet as published: conv1 is" in line("state.pth")
+    folder = tmp_path / "model/checkpoints/step-00000007"
+    folder.mkdir(parents=True)
+    (folder / "SHA256SUMS").write_text("")
+    shutil.copy(weights_files.TESTDATA / "state.npz", folder / "weights.npz")
+    told = line("model/checkpoints/step-00000007/weights.npz")
+    assert told.endswith(f"pass the model directory, {tmp_path}/model.")
+
+    command = f"alexnet import-weights --source={tmp_path}/a.pth --output={tmp_path}/a.npz makes"
+    assert command in line("a.pth", torchvision())
+    (tmp_path / "a.npz").write_bytes(b"")
+    assert f"--output={tmp_path}/a-imported.npz makes" in line("a.pth", torchvision())
+    assert "--source='" in line("a b.pth", torchvision())
+    assert "a.npz --variant=caffe (or caffenet" in line("a.pth", caffe_arrays()).replace(
+        "-imported", ""
+    )
+
+
 def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
     with pytest.raises(UserError, match="cannot be written"):
         checkpoints.write_weights_file(tmp_path / "none/net.npz", arrays, settings())
@@ -1256,7 +1346,7 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     (tmp_path / "model/settings.json").write_text(json.dumps(settings()))
     run(TOOL, f"--source={checkpoint}/weights.npz", "--output=once.npz", cwd=tmp_path)
     run(TOOL, "--source=once.npz", "--output=again.npz", cwd=tmp_path)
-    model, stored, _ = checkpoints.load_model(tmp_path / "again.npz")
+    model, stored, *_ = checkpoints.load_model(tmp_path / "again.npz")
     assert stored.class_names == ("a", "b", "c")
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
 
