@@ -10,7 +10,15 @@ import pathlib
 import numpy as np
 
 from alexnet_tf.data import imagenet, pictures, record
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_of
+from alexnet_tf.data.names import (
+    HELD_OUT,
+    HELD_OUT_SPLIT,
+    USUAL,
+    SplitNames,
+    plain,
+    role_of,
+    suggested_role,
+)
 from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
@@ -42,7 +50,7 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
         layout.read(folder, train.class_names) if folder else None
         for folder in (layout.validation, layout.test)
     )
-    notes = []
+    notes = _in_several_classes(train)
     if not validation and (not test or choosing or (seen and seen.divides(train.identities))):
         train, validation = _divide(root, train, test, seed, seen, notes)
     class_names = imagenet.readable(train.class_names)
@@ -51,7 +59,9 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
     for part in filter(None, (validation, test)):
         notes += _not_evaluated(class_names, part)
         if part.name != HELD_OUT_SPLIT:
-            notes += _also_trained_on(train, part)
+            notes += _in_several_classes(part) + _also_in(train, part)
+    if validation and test:
+        notes += _also_in(validation, test)
     notes += layout.notes()
     return Dataset(
         "folder",
@@ -72,6 +82,8 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
     datasets.open_evaluation.
     """
     root = _root(data_dir)
+    if names == USUAL and _are_classes(_subfolders(root), class_names):
+        names = SplitNames(train=".")  # even where they are called as splits are
     layout = _Layout(root, names)
     folder = layout.test or layout.validation
     if layout.unlabelled and names.test and not layout.test:
@@ -95,7 +107,7 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
                 f" pictures were trained on and are left out; {known.sum()} that were held out and"
                 f" {fresh} that are new are judged."
             )
-    notes += _not_evaluated(class_names, part) + layout.notes()
+    notes += _not_evaluated(class_names, part) + _in_several_classes(part) + layout.notes()
     return Dataset(
         "folder",
         tuple(class_names),
@@ -135,8 +147,9 @@ def list_pictures(paths, class_names=()):
             raise UserError(
                 f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
             )
+    place_of = _place_of(class_names)
     labels = np.array(
-        [_label_around(os.path.abspath(file), top, class_names) for file, top in zip(files, tops)],
+        [_label_around(os.path.abspath(file), top, place_of) for file, top in zip(files, tops)],
         np.int64,
     )
     return (
@@ -177,6 +190,8 @@ class _Unused:
         """`reason` stands for the ending of the file."""
         if os.path.islink(file) and not os.path.exists(file):
             reason = "dead link{s}"
+        elif pictures.is_within_hidden(os.fsencode(file), self._root):
+            reason = "hidden picture{s}"
         suffix = pictures.ending(file)
         kind = reason or (
             f"file{{s}} of {_braced(suffix)}" if suffix else "file{s} without an ending"
@@ -213,6 +228,7 @@ class _Layout:
         self.root, self._suffixes = root, suffixes
         self.unused, self.bad_pictures = _Unused(root), []
         self.train = self.validation = self.test = None
+        self._alike = []
         self._holds_picture = functools.cache(lambda path: bool(pictures.walk(path, suffixes)[0]))
         self._find(_subfolders(root), names)
 
@@ -222,7 +238,7 @@ class _Layout:
             for role, name in vars(names).items()
             if name and name != "."
         }
-        rest = [path for path in folders if path not in named.values()]
+        rest = [path for path in folders if path not in _around(named.values())]
         usual = {} if names.train == "." else self._usual(rest, named)
         if not any(vars(names).values()):
             self._refuse_unclear(folders, usual)
@@ -256,7 +272,8 @@ class _Layout:
             self.test,
             *(classes if self.train == self.root else ()),
         )
-        left = [path for path in (*splits.values(), *rest) if path not in taken]
+        tops = set(folders) & _around(named.values()) - set(named.values())
+        left = [path for path in (*splits.values(), *rest, *sorted(tops)) if path not in taken]
         self.unlabelled = [
             path
             for path in left
@@ -267,9 +284,12 @@ class _Layout:
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"
             )
             for file in sum(pictures.walk(path, self._suffixes), []):
-                self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
+                if not set(map(os.fsencode, filter(None, taken))) & set(_parents(file)):
+                    self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
         if self.train != self.root:
             self._add_beside(self.root)
+        elif names.train != ".":
+            self._note_alike(classes)
 
     def _usual(self, folders, named):
         """{role: folder} of those that hold class folders and have the usual names of roles that
@@ -290,39 +310,77 @@ class _Layout:
         return found
 
     def _refuse_unclear(self, folders, splits):
-        bare = [
-            path
-            for path in folders
-            if role_of(path.name) not in (None, "train")
-            and path not in splits.values()
-            and self._holds_picture(path)
-        ]
-        others = [
-            path
-            for path in folders
-            if role_of(path.name) in (None, "train")
-            and path not in splits.values()
-            and self._holds_picture(path)
-        ]
+        """`splits` are those by the usual names. Raises UserError where they may be none, or where
+        others may be some.
+        """
+        here = [path for path in folders if path not in splits.values()]
+        here = list(filter(self._holds_picture, here))
+        bare = [path for path in here if role_of(path.name) not in (None, "train")]
+        others = [path for path in here if role_of(path.name) in (None, "train")]
+        like = {role: path for path in here[::-1] if (role := suggested_role(path.name))}
+        flags = {role: path for role, path in like.items() if self._holds_classes(path)} | splits
+        classes, they = "it is a class", "it is"
         if splits and others and ("train" not in splits or len(splits) + len(bare) == 1):
-            role, path = next(iter(splits.items()))
+            path = next(iter(splits.values()))
             doubt = f"is {path.name}/ a split, or a class like {others[0].name}/ beside it?"
+        elif not splits and "train" in like and len(like) > 1:
+            names = " and ".join(f"{one.name}/" for one in sorted(like.values()))
+            doubt, classes, they = (
+                f"are {names} splits, or classes?",
+                "they are classes",
+                "they are",
+            )
         elif not splits and bare and len(others) >= 2:
-            path, role = bare[0], role_of(bare[0].name)
-            doubt = f"is {path.name}/ a class, or are its pictures some without labels?"
+            flags = {role_of(bare[0].name): bare[0]}
+            doubt = f"is {bare[0].name}/ a class, or are its pictures some without labels?"
         else:
             return
-        raise UserError(
-            f"{self.root}: {doubt} Pass train_split=. if it is a class, or "
-            f"{role}_split={path.name} if it is not."
+        if not flags:
+            raise UserError(
+                f"{self.root}: {doubt} Pass train_split=. if they are classes; if they are splits, "
+                "sort the pictures of each into folders that are called as their classes."
+            )
+        named = " and ".join(
+            f"{role}_split={self._innermost(flags[role]).relative_to(self.root)}"
+            for role in ("train", "validation", "test")
+            if role in flags
         )
+        raise UserError(
+            f"{self.root}: {doubt} Pass train_split=. if {classes}, or {named} if {they} not."
+        )
+
+    def _innermost(self, path):
+        """The first folder from `path` down in which several hold pictures; `path` if there is
+        none.
+        """
+        here = path
+        while len(inner := list(filter(self._holds_picture, _subfolders(here)))) == 1:
+            here = inner[0]
+        return here if inner else path
+
+    def _note_alike(self, classes):
+        """Notes what would be splits that have names of their own."""
+        inner = [
+            {plain(path.name) for path in _subfolders(one) if self._holds_picture(path)}
+            for one in classes
+        ]
+        common = sorted(set.intersection(*inner)) if len(inner) > 1 else []
+        if len(common) > 1:
+            self._alike = [
+                f"{self.root}: {', '.join(path.name for path in classes[:3])}"
+                f"{', ...' * (len(classes) > 3)} are taken for the classes, although all hold the"
+                f" folders {', '.join(common[:3])}{', ...' * (len(common) > 3)}. If these are the"
+                f" classes, name the splits, as train_split={classes[0].name}."
+            ]
 
     def _holds_classes(self, path):
         return any(map(self._holds_picture, _subfolders(path)))
 
     def _add_beside(self, folder):
-        """Notes the files in `folder` itself, where only folders count."""
+        """Notes the files in `folder` itself, where only folders count, and hidden pictures."""
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
+            for file in pictures.hidden_pictures(entry):
+                self.unused.add(file)
             if not pictures.is_hidden(entry.name) and not entry.is_dir():
                 suffix = pictures.ending(entry.path)
                 self.unused.add(
@@ -341,12 +399,8 @@ class _Layout:
             key=lambda path: plain(path.name),
         )
         own = class_names is None
-        if len(classes) < 2 and own:
-            raise UserError(
-                f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a "
-                "classifier needs at least 2. "
-                "Is data_dir= one level too high or too low?"
-            )
+        if own:
+            self._check_several(folder, list(filter(self._holds_picture, classes)))
         if not classes:
             raise UserError(
                 f"{folder} {_UNLABELLED}."
@@ -395,6 +449,21 @@ class _Layout:
             plain(folder.name), names, files[good], labels[good], pictures.identities(files[good])
         )
 
+    def _check_several(self, folder, classes):
+        """Raises UserError unless there are at least two `classes`, folders of pictures."""
+        if len(classes) >= 2:
+            return
+        inner, todo = self._innermost(folder), "sort the pictures into folders of their classes"
+        if inner != folder and folder == self.root:
+            todo = f"pass data_dir={inner}, which holds more"
+        elif inner != folder:
+            todo = f"pass train_split={inner.relative_to(self.root)}, which holds more"
+        raise UserError(
+            f"{folder} holds {len(classes)} folder{'s' * (len(classes) != 1)} of pictures"
+            f"{f' ({classes[0].name}/)' if classes else ''}{self._but_others(folder)}; a classifier"
+            f" needs at least 2 classes, a folder each: {todo}."
+        )
+
     def _but_others(self, folder):
         """What there is in `folder` instead of pictures, for the end of a sentence."""
         of_it = _Unused(folder)
@@ -405,7 +474,7 @@ class _Layout:
     def notes(self):
         """A line on what is not used, if there is anything."""
         unused = self.unused.describe()
-        return [f"{self.root}: not used: {unused}."] if unused else []
+        return self._alike + ([f"{self.root}: not used: {unused}."] if unused else [])
 
 
 def _root(data_dir):
@@ -414,6 +483,10 @@ def _root(data_dir):
             "dataset=folder reads the class folders below data_dir=; pass data_dir=DIR."
         )
     root = pathlib.Path(data_dir)
+    if root.is_file():
+        raise UserError(
+            f"data_dir={data_dir} is a file; unpack it if it is an archive, and {_LAYOUT}."
+        )
     if not root.is_dir():
         raise UserError(f"data_dir={data_dir} is not a folder; {_LAYOUT}.")
     return root
@@ -433,11 +506,26 @@ def _subfolders(folder):
     return sorted(paths, key=lambda path: os.fsencode(path.name))
 
 
+def _parents(file):
+    """The folders around a file, all names being bytes."""
+    while (above := os.path.dirname(file)) != file:
+        yield above
+        file = above
+
+
+def _around(paths):
+    """The set of `paths` and of all folders around them."""
+    return {around for path in paths for around in (path, *path.parents)}
+
+
 def _named(root, folders, role, name):
-    """The folder that a user calls `name`."""
+    """The folder that a user calls `name`, which may lie in others below `root`."""
     for path in folders:
         if plain(path.name) == plain(name.rstrip("/")):
             return path
+    inner = pathlib.PurePath(name)
+    if (root / inner).is_dir() and not inner.is_absolute() and ".." not in inner.parts:
+        return root / inner
     raise UserError(
         f"{role}_split={name}: {root} has no such folder, but "
         f"{', '.join(path.name for path in folders[:9]) or 'none'}."
@@ -465,9 +553,12 @@ def _check_names(folder, classes):
                 "but case, blanks or Unicode form; if they are one class, move the pictures into "
                 "one, else rename one."
             )
-        roles = {role_of(inner.name) for inner in _subfolders(path)}
-        if "train" in roles and len(roles - {None}) > 1:
-            raise UserError(f"{path} holds splits; turn them round, as {folder}/train/{path.name}.")
+        roles = {role_of(inner.name): inner for inner in _subfolders(path)}
+        if "train" in roles and len(roles.keys() - {None}) > 1:
+            todo = f"turn them round, as {folder}/train/{path.name}"
+            if _subfolders(roles["train"]):
+                todo = f"pass data_dir={path}"
+            raise UserError(f"{path} holds splits; {todo}.")
 
 
 def _places(folder, classes, class_names):
@@ -475,26 +566,16 @@ def _places(folder, classes, class_names):
 
     Raises UserError for one that is not there.
     """
-    places = {name: place for place, name in enumerate(class_names)}
-    folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
-    found = []
-    for path in classes:
-        name = plain(path.name)
-        found.append(
-            next(
-                (
-                    table[key]
-                    for table, key in (
-                        (places, name),
-                        (places, imagenet.readable([name])[0]),
-                        (folded, name.casefold()),
-                    )
-                    if key in table
-                ),
-                None,
-            )
-        )
+    place_of = _place_of(class_names)
+    found = [place_of(plain(path.name)) for path in classes]
     odd = [plain(path.name) for path, place in zip(classes, found) if place is None]
+    if len(odd) == len(classes):
+        for path in classes:
+            if sum(place_of(plain(inner.name)) is not None for inner in _subfolders(path)) > 1:
+                raise UserError(
+                    f"{folder} holds no folder that is called as a class, but {path} does; pass"
+                    " the folder that holds them."
+                )
     if odd:
         raise UserError(
             f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} "
@@ -506,14 +587,37 @@ def _places(folder, classes, class_names):
     return found
 
 
-def _label_around(file, top, class_names):
+def _place_of(class_names):
+    """A function: the name of a folder to the place of its class, or None."""
+    exact = {name: place for place, name in enumerate(class_names)}
+    folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
+
+    def place_of(name):
+        ways = (exact, name), (exact, imagenet.readable([name])[0]), (folded, name.casefold())
+        return next((table[key] for table, key in ways if key in table), None)
+
+    return place_of
+
+
+def _are_classes(folders, class_names):
+    """Whether all `folders` are called as classes, and none holds class folders itself."""
+    place_of = _place_of(class_names)
+
+    def names_one(path):
+        return place_of(plain(path.name)) is not None
+
+    inner = [path for folder in folders for path in _subfolders(folder)]
+    return bool(folders) and all(map(names_one, folders)) and not any(map(names_one, inner))
+
+
+def _label_around(file, top, place_of):
     folder = os.path.dirname(file)
-    by_name = {plain(name): place for place, name in enumerate(class_names)}
     while True:
-        name = plain(os.path.basename(folder))
-        label = by_name.get(name, by_name.get(imagenet.readable([name])[0], -1))
-        if label >= 0 or folder == top or folder == os.path.dirname(folder):
-            return label
+        place = place_of(plain(os.path.basename(folder)))
+        if place is not None:
+            return place
+        if folder == top or folder == os.path.dirname(folder):
+            return -1
         folder = os.path.dirname(folder)
 
 
@@ -560,13 +664,28 @@ def _not_evaluated(class_names, part):
     return [f"Not evaluated, as {part.name} has no picture of it: {', '.join(missing[:5])}{more}."]
 
 
-def _also_trained_on(train, part):
-    """A line on pictures of `part` that are in `train` too, if there are any."""
-    both = np.flatnonzero(np.isin(part.identities, train.identities))
+def _in_several_classes(part):
+    """A line on pictures of `part` of which copies lie in another class, if there are any."""
+    order = np.lexsort((part.labels, part.identities))
+    identities, labels = part.identities[order], part.labels[order]
+    pairs = np.flatnonzero((identities[1:] == identities[:-1]) & (labels[1:] != labels[:-1]))
+    if not len(pairs):
+        return []
+    count = np.isin(identities, identities[pairs]).sum()
+    first, second = (pictures.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
+    return [
+        f"{count} pictures of {part.name} are the same in several classes, first {first} and"
+        f" {second}: leave each in one."
+    ]
+
+
+def _also_in(earlier, part):
+    """A line on pictures of `part` that are in the `earlier` one too, if there are any."""
+    both = np.flatnonzero(np.isin(part.identities, earlier.identities))
     if not len(both):
         return []
     return [
-        f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, "
+        f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {earlier.name} too, "
         "first "
         f"{pictures.shown(part.files[both[0]])}: what is right of them says little."
     ]

@@ -1,6 +1,7 @@
 """What splits and classes are called, and how names are compared."""
 
 import dataclasses
+import re
 import unicodedata
 
 # What splits are called, in any case.
@@ -23,6 +24,13 @@ def role_of(name: str) -> str | None:
     """ "train", "validation" or "test" for a usual name of such a split, else None."""
     folded = plain(name).casefold()
     return next((role for role, names in USUAL_NAMES.items() if folded in names), None)
+
+
+def suggested_role(name: str) -> str | None:
+    """As role_of, where a word in `name` says so: train_set, val2017, seg_test."""
+    words = re.split(r"[^a-z]+", plain(name).casefold())
+    bare = (re.sub(r"(set|data|images|imgs?|pictures|split)$", "", word) for word in words)
+    return next(filter(None, map(role_of, bare)), None)
 
 
 @dataclasses.dataclass(frozen=True)
