@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk, networks
 from alexnet_tf.classifiers import Answers
-from alexnet_tf.data import datasets, folders, own, pipeline, record, shapes
+from alexnet_tf.data import datasets, folders, names, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
@@ -241,7 +241,12 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
     if flags.get("dataset") is None:
         raise UserError(f"{first.path} does not say which data set it was trained on; pass one.")
     return datasets.open_evaluation(
-        flags["dataset"], flags.get("data_dir"), first.class_names, [one.record for one in several]
+        flags["dataset"],
+        flags.get("data_dir"),
+        first.class_names,
+        [one.record for one in several],
+        names.of_flags(flags),
+        [one.settings.flags.get("data_dir") for one in several],
     )
 
 
@@ -401,7 +406,11 @@ def _pictures(
         if flags.get("dataset") is not None:
             try:
                 pictures = datasets.open_dataset(
-                    flags["dataset"], flags.get("data_dir"), flags.get("seed") or 0, seen=seen
+                    flags["dataset"],
+                    flags.get("data_dir"),
+                    flags.get("seed") or 0,
+                    names.of_flags(flags),
+                    seen=seen,
                 )
             except UserError as error:
                 reason = str(error)

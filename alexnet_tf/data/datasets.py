@@ -47,7 +47,9 @@ def open_dataset(
     # The folder is to be found again from any other.
     folder = str(pathlib.Path(data_dir).absolute()) if data_dir else None
     return dataclasses.replace(
-        opened, opened_with={"dataset": name, "data_dir": folder, "seed": seed}
+        opened,
+        opened_with={"dataset": name, "data_dir": folder, "seed": seed}
+        | {f"{role}_split": called for role, called in vars(names).items() if called},
     )
 
 
@@ -57,19 +59,24 @@ def open_evaluation(
     class_names: tuple,
     records=(),
     names: SplitNames = USUAL,
+    trained_in=(),
 ) -> Dataset:
     """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
     it needs no training split.
 
     `evaluation` is the test split, else the validation split. Where there is neither, it is all
     that none of `records`, one for each network, has been trained on: the whole of a folder that
-    they have not seen. It may lack some of the classes. Raises UserError where nothing is left.
+    they have not seen. `trained_in` are the folders that the networks were trained on, where the
+    records may know none of the pictures, because all were saved anew. It may lack some of the
+    classes. Raises UserError where nothing is left.
     """
     seen = record.union(records)
+    here = data_dir and os.path.realpath(data_dir)
+    trained_here = here in [os.path.realpath(folder) for folder in trained_in if folder]
     return _open(
         name,
         data_dir,
-        lambda: folders.open_evaluation(data_dir, class_names, seen, names),
+        lambda: folders.open_evaluation(data_dir, class_names, seen, names, trained_here),
         lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen),
         training=False,
     )

@@ -26,6 +26,9 @@ _UNLABELLED = (
     "holds pictures and no class folders; to be judged by, pictures lie in folders that are called"
     " as their classes"
 )
+_SAVED_ANEW = (
+    " New is also what was trained on and has been saved anew: turned, tagged, compressed."
+)
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
@@ -77,7 +80,7 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
     )
 
 
-def open_evaluation(data_dir, class_names, seen, names=USUAL):
+def open_evaluation(data_dir, class_names, seen, names=USUAL, trained_here=False):
     """The Dataset of a folder that is to judge networks of these classes: see
     datasets.open_evaluation.
     """
@@ -105,7 +108,12 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
             notes.append(
                 f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)}"
                 f" pictures were trained on and are left out; {known.sum()} that were held out and"
-                f" {fresh} that are new are judged."
+                f" {fresh} that are new are judged." + _SAVED_ANEW * bool(fresh)
+            )
+        elif trained_here and len(seen.trained):
+            notes.append(
+                f"{root} is the folder that was trained on, and its pictures are others now, all"
+                f" {len(trained_on)} judged." + _SAVED_ANEW
             )
     notes += _not_evaluated(class_names, part) + _in_several_classes(part) + layout.notes()
     return Dataset(

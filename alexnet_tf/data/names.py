@@ -45,4 +45,9 @@ class SplitNames:
     test: str | None = None
 
 
+def of_flags(flags: dict) -> SplitNames:
+    """The SplitNames in the flags of a training."""
+    return SplitNames(**{role: flags.get(f"{role}_split") for role in USUAL_NAMES})
+
+
 USUAL = SplitNames()

@@ -1,5 +1,6 @@
 """What a folder holds: splits, classes, pictures, and what is not used and told."""
 
+import itertools
 import json
 import os
 import re
@@ -578,12 +579,45 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
     assert known.has_seen(seen.identities).tolist() == [True] * 5 + [False] * 25
 
 
+class TinyTwice(TinyPictures):
+    """Two splits of one role, one of none, and a record without a label."""
+
+    def _split_generators(self, dl_manager):
+        return {name: self._some() for name in ("train", "val", "validation", "extra")}
+
+    def _some(self):
+        for index, example in itertools.islice(self._generate_examples(), 9):
+            yield index, example | ({"label": -1} if index == 7 else {})
+
+
+def test_what_tfds_leaves_open_is_asked_and_what_is_not_used_is_told(tmp_path):
+    with pytest.raises(
+        UserError, match="both val and validation; say which is meant: validation_split=val or"
+    ):
+        datasets.open_dataset("tiny_twice", tmp_path)
+    names = SplitNames(validation="val")
+    dataset = datasets.open_dataset("tiny_twice", tmp_path, names=names)
+    assert dataset.notes == ("tiny_twice: not used: validation (9 pictures), extra (9 pictures).",)
+    both = SplitNames(train="train+extra", validation="val", test="validation")
+    whole = datasets.open_dataset("tiny_twice", tmp_path, names=both)
+    assert (whole.train.examples, whole.notes) == (18, ())
+    read = list(dataset.train.read(None).ignore_errors())
+    assert len(read) == 8 and min(int(one["label"]) for one in read) == 0
+    faults = filter(None, map(dataset.train.fault_of, range(9)))
+    assert list(faults) == ["it has no label"]
+
+
 def test_tfds_with_an_evaluation_split_alone_is_evaluated(tmp_path):
     assert (
         datasets.open_evaluation("tiny_test", tmp_path, ("even", "odd")).evaluation.examples == 50
     )
-    with pytest.raises(UserError, match="tiny_test has no split named train, but test"):
+    with pytest.raises(UserError, match="no split named train, but test; pass train_split="):
         datasets.open_dataset("tiny_test", tmp_path)
+    names = SplitNames(train="test")
+    assert datasets.open_dataset("tiny_test", tmp_path, names=names).train.examples == 45
+    alone = SplitNames(train="test[:1]", test="test[1:2]")
+    with pytest.raises(UserError, match="has 1 picture to train on, and none to judge by"):
+        datasets.open_dataset("tiny_test", tmp_path, names=alone, choosing=True)
 
 
 def test_tfds_with_train_and_test_keeps_a_tenth_to_choose_by(tmp_path):
