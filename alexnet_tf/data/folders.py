@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from alexnet_tf import console
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import (
     HELD_OUT,
@@ -132,14 +133,21 @@ def list_pictures(paths, class_names=()):
     names, in sorted order.
 
     A picture's label is the place in `class_names` of the nearest folder around it that is named
-    there, no further up than
-    `paths`; -1 where there is none. Raises UserError if there are no pictures, or if one is broken.
+    there, no further up than `paths`; -1 where there is none. Tells what else lies there. Raises
+    UserError if there are no pictures, or if one is broken.
     """
-    names, tops = [], []
+    names, tops, unused = [], [], ""
     for path in paths:
         if not os.path.exists(path):
             raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
-        found = pictures.walk(path)[0] if os.path.isdir(path) else [os.fsencode(path)]
+        found, others = [os.fsencode(path)], []
+        if os.path.isdir(path):
+            found, others = pictures.walk(path)
+        of_it = _Unused(path)
+        for file in others:
+            of_it.add(file)
+        if there := of_it.describe():
+            unused += f" {path}: not used: {there}."
         top = (
             os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
         )
@@ -148,8 +156,10 @@ def list_pictures(paths, class_names=()):
     files = list(map(os.fsdecode, names))
     if not files:
         raise UserError(
-            f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}."
+            f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}.{unused}"
         )
+    if unused:
+        console.note(unused.strip())
     for name, fault in zip(names, pictures.examine(names)[1]):
         if fault:
             raise UserError(
@@ -506,12 +516,13 @@ def _braced(text):
 
 
 def _subfolders(folder):
-    paths = [
-        path
-        for path in folder.iterdir()
-        if not pictures.is_hidden(os.fsencode(path.name)) and path.is_dir()
-    ]
-    return sorted(paths, key=lambda path: os.fsencode(path.name))
+    with os.scandir(folder) as entries:  # which knows folders without another look at each file
+        names = [
+            entry.name
+            for entry in entries
+            if not pictures.is_hidden(os.fsencode(entry.name)) and entry.is_dir()
+        ]
+    return [folder / name for name in sorted(names, key=os.fsencode)]
 
 
 def _parents(file):

@@ -2,6 +2,9 @@
 number of workers.
 """
 
+import dataclasses
+import functools
+import itertools
 import os
 import pathlib
 
@@ -76,6 +79,28 @@ def test_the_same_pictures_give_way_from_any_step_on_and_on_every_worker(damaged
             np.testing.assert_array_equal(
                 np.concatenate([part[key] for part in parts]), expected[key]
             )
+
+
+def test_what_a_file_system_does_not_give_any_more_is_a_bad_picture(picture_folder):
+    split = datasets.open_dataset("folder", picture_folder).train
+    victim = os.fsencode(split.name_of(5))
+
+    def read(name):
+        if name == victim:
+            raise OSError(5, "Input/output error")
+        return pathlib.Path(os.fsdecode(name)).read_bytes()
+
+    def load(stub):
+        image = tf.ensure_shape(tf.numpy_function(read, [stub["file"]], tf.string), [])
+        return {"image": image, "label": stub["label"], "picture": stub["picture"]}
+
+    split = dataclasses.replace(split, load=load)
+    make_batches = functools.partial(pipeline.training_batches, split, PIXELS, 4, 0)
+    strategy = tf.distribute.get_strategy()
+    batches = pipeline.resilient_training(strategy, split, make_batches, 0, guarded=False)
+    epoch = list(itertools.islice(batches, 6))
+    bad = np.concatenate([batch["bad"] for batch in epoch])
+    assert bad[bad >= 0].tolist() == [5]
 
 
 def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
@@ -165,8 +190,8 @@ def spoiled(folder):
     (folder / "nowhere.jpg").symlink_to("gone.jpg")
     (folder / "circle.jpg").symlink_to("circle.jpg")
     return {
-        "empty.jpg": "neither JPEG, PNG, GIF, BMP nor WebP",
-        "text.jpg": "neither JPEG",
+        "empty.jpg": "an empty file; fetch it again, or remove it",
+        "text.jpg": "a page of the web; fetch the picture again",
         "cut.jpg": "Invalid JPEG",
         "cut.png": "PNG",
         "head.jpg": "JPEG",

@@ -400,7 +400,7 @@ def test_a_link_back_up_brings_no_pictures_of_other_classes(tmp_path):
     assert opened(tmp_path / "link") == (BOTH, 6, ("test", 6), ("test", 6), [])
 
 
-def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path):
+def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path, capsys):
     fill(
         tmp_path,
         **{
@@ -433,6 +433,17 @@ def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path)
     )
     split, files = folders.list_pictures([tmp_path / "daisy", tmp_path / "iris"], BOTH)
     assert [int(one["label"]) for one in split.read(None)] == [0, 0, 0, 1, 1, 1] and len(files) == 6
+    assert capsys.readouterr().err == (
+        f"{tmp_path / 'daisy'}: not used: 4 hidden pictures (first .cache/0.jpg).\n"
+    )
+    fill(tmp_path / "telephone", **{"Daisy": 1, "none": 0})
+    (tmp_path / "telephone/none/a.HEIC").write_bytes(b"x")
+    split, _ = folders.list_pictures([tmp_path / "telephone"], BOTH)
+    assert [int(one["label"]) for one in split.read(None)] == [0]
+    with pytest.raises(
+        UserError, match=r"none\. .*: not used: 1 file of .heic, which alexnet prep"
+    ):
+        folders.list_pictures([tmp_path / "telephone/none"])
 
 
 def test_files_are_looked_at_by_content_where_their_ending_says_nothing(tmp_path):
