@@ -399,7 +399,7 @@ class _Layout:
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
             for file in pictures.hidden_pictures(entry):
                 self.unused.add(file)
-            if not pictures.is_hidden(entry.name) and not entry.is_dir():
+            if not pictures.is_hidden(entry.name) and not _is_folder(entry):
                 suffix = pictures.ending(entry.path)
                 self.unused.add(
                     entry.path,
@@ -515,12 +515,17 @@ def _braced(text):
     return pictures.shown(text).replace("{", "{{").replace("}", "}}")
 
 
+def _is_folder(entry):
+    """Whether it is one, or a link to one; entry.is_dir() is an error for a link to itself."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
 def _subfolders(folder):
     with os.scandir(folder) as entries:  # which knows folders without another look at each file
         names = [
             entry.name
             for entry in entries
-            if not pictures.is_hidden(os.fsencode(entry.name)) and entry.is_dir()
+            if not pictures.is_hidden(os.fsencode(entry.name)) and _is_folder(entry)
         ]
     return [folder / name for name in sorted(names, key=os.fsencode)]
 

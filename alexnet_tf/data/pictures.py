@@ -100,7 +100,7 @@ def hidden_pictures(entry: os.DirEntry) -> list[bytes]:
     """The pictures that are hidden because of the name of `entry`: it, or those below it."""
     if not is_hidden(entry.name) or entry.name in _NOBODYS_FOLDERS:
         return []
-    if entry.is_dir():
+    if os.path.isdir(entry.path):
         return walk(entry.path)[0]
     return [entry.path] if _kind_by_content(entry.path) else []
 
