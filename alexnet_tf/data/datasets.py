@@ -91,9 +91,20 @@ def _open(name, data_dir, open_folder, open_builder, training=True):
             return open_folder()
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
-    some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
-    if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
+    if data_dir and _holds_class_folders(pathlib.Path(data_dir)):
         raise UserError(
             f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it."
         )
     return open_builder(tfds.named_builder(name, data_dir, training), None)
+
+
+def _holds_class_folders(folder):
+    """Whether pictures lie in folders there, or in folders of splits: by some of the files, and not
+    where TFDS keeps what it has downloaded.
+    """
+    known = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    some = (itertools.islice(folder.glob(pattern), 1000) for pattern in ("*/*", "*/*/*"))
+    return any(
+        path.suffix.lower() in known and path.relative_to(folder).parts[0] != "downloads"
+        for path in itertools.chain.from_iterable(some)
+    )

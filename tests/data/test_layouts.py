@@ -286,6 +286,15 @@ def test_splits_of_other_names_are_asked_for_and_the_advice_works(tmp_path, hold
     )
 
 
+@pytest.mark.parametrize("place", ["daisy/0.jpg", "train/daisy/0.JPG", "train/daisy/a.heic"])
+def test_a_folder_of_pictures_is_no_place_for_another_data_set(tmp_path, place):
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_bytes(b"x")
+    with pytest.raises(UserError, match="holds class folders of pictures; pass dataset=folder"):
+        datasets.open_dataset("shapes", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_splits_without_class_folders_are_no_classes(tmp_path):
     fill(tmp_path, train2017=3, val2017=2)
     with pytest.raises(
