@@ -653,10 +653,15 @@ def _divide(root, train, test, seed, seen, notes):
     held = record.divide(train.labels, train.identities, HELD_OUT, seed, seen)
     missing = "no validation split" if test else "no evaluation split (val/, validation/, test/)"
     if not held.any() and seen and seen.has_seen(train.identities).all():
+        todo = "add pictures, of which some will be held out"
+        if test:
+            todo = (
+                "pass patience=0 and a schedule= other than plateau, so that nothing is chosen by"
+                " them"
+            )
         raise AllSeenError(
-            f"{root} has {missing}, and all its pictures were trained on already; pass patience=0 "
-            "and a schedule= other than plateau, so that nothing is chosen by them, or add a "
-            "folder val/."
+            f"{root} has {missing}, and all its pictures were trained on already; {todo}, or add a"
+            " folder val/."
         )
     if not held.any():
         raise UserError(
