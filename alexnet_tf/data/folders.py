@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import shlex
 
 import numpy as np
 
@@ -359,7 +360,7 @@ class _Layout:
                 "sort the pictures of each into folders that are called as their classes."
             )
         named = " and ".join(
-            f"{role}_split={self._innermost(flags[role]).relative_to(self.root)}"
+            f"{role}_split={self._shown(self._innermost(flags[role]))}"
             for role in ("train", "validation", "test")
             if role in flags
         )
@@ -368,13 +369,19 @@ class _Layout:
         )
 
     def _innermost(self, path):
-        """The first folder from `path` down in which several hold pictures; `path` if there is
-        none.
+        """The first folder from `path` down in which several hold pictures, or one that is called
+        as a split; `path` if there is none.
         """
         here = path
         while len(inner := list(filter(self._holds_picture, _subfolders(here)))) == 1:
+            if role_of(inner[0].name) in ("validation", "test"):
+                break
             here = inner[0]
         return here if inner else path
+
+    def _shown(self, path):
+        """A folder below `root` as a shell takes it in a flag."""
+        return shlex.quote(str(path.relative_to(self.root)))
 
     def _note_alike(self, classes):
         """Notes what would be splits that have names of their own."""
@@ -473,9 +480,9 @@ class _Layout:
             return
         inner, todo = self._innermost(folder), "sort the pictures into folders of their classes"
         if inner != folder and folder == self.root:
-            todo = f"pass data_dir={inner}, which holds more"
+            todo = f"pass data_dir={shlex.quote(str(inner))}, which holds more"
         elif inner != folder:
-            todo = f"pass train_split={inner.relative_to(self.root)}, which holds more"
+            todo = f"pass train_split={self._shown(inner)}, which holds more"
         raise UserError(
             f"{folder} holds {len(classes)} folder{'s' * (len(classes) != 1)} of pictures"
             f"{f' ({classes[0].name}/)' if classes else ''}{self._but_others(folder)}; a classifier"
@@ -595,10 +602,12 @@ def _places(folder, classes, class_names):
     odd = [plain(path.name) for path, place in zip(classes, found) if place is None]
     if len(odd) == len(classes):
         for path in classes:
-            if sum(place_of(plain(inner.name)) is not None for inner in _subfolders(path)) > 1:
+            inner = _subfolders(path)
+            inner += [one for split in inner if role_of(split.name) for one in _subfolders(split)]
+            if any(place_of(plain(one.name)) is not None for one in inner):
                 raise UserError(
-                    f"{folder} holds no folder that is called as a class, but {path} does; pass"
-                    " the folder that holds them."
+                    f"{folder} holds no folder that is called as a class, but there are some in"
+                    f" {path}; pass that folder."
                 )
     if odd:
         raise UserError(

@@ -260,7 +260,7 @@ def test_hidden_pictures_are_told_and_notes_of_systems_are_not(tmp_path):
         (flowers("train_set", "test_set"), "train_split=train_set and test_split=test_set"),
         (
             flowers("Training data", "Val data"),
-            "train_split=Training data and validation_split=Val data",
+            "train_split='Training data' and validation_split='Val data'",
         ),
         (
             flowers("seg_train/seg_train", "seg_test/seg_test") | {"seg_pred": 2},
@@ -276,7 +276,9 @@ def test_splits_of_other_names_are_asked_for_and_the_advice_works(tmp_path, hold
         datasets.open_dataset("folder", tmp_path)
     assert "\n" not in str(error.value)
     flags = dict(part.split("=") for part in advice.split(" and "))
-    names = SplitNames(**{name.removesuffix("_split"): value for name, value in flags.items()})
+    names = SplitNames(
+        **{name.removesuffix("_split"): value.strip("'") for name, value in flags.items()}
+    )
     classes, train, judged_by, _, notes = opened(tmp_path, names=names)
     assert (classes, train, judged_by[1]) == (BOTH, 6, 6)
     assert len(notes) == ("seg_pred" in holds)
@@ -373,9 +375,15 @@ def test_the_place_of_the_classes_is_said_where_it_is_another(tmp_path, holds, m
 
 def test_a_folder_one_level_too_high_is_said_when_it_judges(tmp_path):
     fill(tmp_path / "dataset", **flowers("."))
-    with pytest.raises(UserError, match="dataset does; pass the folder that holds them"):
+    with pytest.raises(UserError, match="there are some in .*/dataset; pass that folder"):
         judged(tmp_path)
     assert judged(tmp_path / "dataset") == ("pictures", 6)
+    fill(tmp_path / "deep/x", **flowers("val"))
+    with pytest.raises(UserError, match="there are some in .*/deep/x; pass that folder"):
+        judged(tmp_path / "deep")
+    assert judged(tmp_path / "deep/x") == ("val", 6)
+    with pytest.raises(UserError, match="pass data_dir=.*/deep/x, which holds more"):
+        datasets.open_dataset("folder", tmp_path / "deep")
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match="set.zip is a file; unpack it if it is an archive"):
         judged(tmp_path / "set.zip")
