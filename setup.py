@@ -91,6 +91,7 @@ setuptools.setup(
         ],
         "test": [
             "mypy>=2,<3",
+            "pillow-heif>=1,<2",
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "PyYAML>=6,<7",

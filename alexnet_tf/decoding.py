@@ -31,17 +31,25 @@ _PLAIN_JPEG = (
 )
 _PLAIN_HEAD = 512  # bytes, as many as such a head has
 
-_PREPARED_ALONE = "which only alexnet prepare reads; elsewhere save it as JPEG or PNG"
+PREPARED_ALONE = "which only alexnet prepare reads; elsewhere save it as JPEG or PNG"
 _SAVE = "which is not read; save it as JPEG or PNG"
-_FOREIGN = {  # how files of other formats begin, and what is said of them
-    r"\C{4}ftypavi[fs]\C*": f"AVIF, {_PREPARED_ALONE}",
-    r"\C{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)\C*": f"HEIC, {_PREPARED_ALONE}",
-    r"(II[*+]\x00|MM\x00[*+])\C*": f"TIFF, {_PREPARED_ALONE}",
-    r"(\x00\x00\x00\x0cjP  |\CO\CQ)\C*": f"JPEG 2000, {_PREPARED_ALONE}",
+_FOREIGN = {  # how other files begin, by their first 16 bytes, and what is said of them
+    r"": "an empty file; fetch it again, or remove it",
+    r"\C{4}ftypavi[fs]\C*": f"AVIF, {PREPARED_ALONE}",
+    r"\C{4}ftyp(hei[cmsx]|hev[cmsx])\C*": f"HEIC, {PREPARED_ALONE}",
+    r"\C{4}ftyp(mif1|msf1)\C*": f"HEIC or AVIF, {PREPARED_ALONE}",
+    r"\C{4}ftyp\C*": f"a film, or a raw file of a camera, {_SAVE}",
+    r"(II[*+]\x00|MM\x00[*+])\C*": f"TIFF, {PREPARED_ALONE}",
+    r"(\x00\x00\x00\x0cjP  |\CO\CQ)\C*": f"JPEG 2000, {PREPARED_ALONE}",
     r"\x00\x00\x00\x0cJXL \C*": f"JPEG XL, {_SAVE}",
+    r"\x00\x00[\x01\x02]\x00[^\x00]\x00\C*": f"an icon of Windows, {_SAVE}",
+    r"\CPNG\C{8}CgBI": f"a PNG that was made over for iPhones, {_SAVE}",
     r"8BPS\C*": f"a file of Photoshop, {_SAVE}",
     r"%PDF\C*": f"PDF, {_SAVE}",
-    r"\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {_SAVE}",
+    r"(\C{3})?\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {_SAVE}",
+    r"\s*<(!DOCTYPE h|!doctype h|html|HTML)\C*": "a page of the web; fetch the picture again",
+    r"version https://": "a pointer of Git LFS; git lfs pull fetches the picture",
+    r"\x00\x05\x16\x07\C*": "notes of macOS on another file; remove it",
 }
 
 
@@ -203,7 +211,7 @@ def _halvings(size, resize):
 def _decode_other(picture):
     head = tf.strings.substr(picture, 0, 16)
     ways = {
-        r"\CPNG\C*": _decode_png,
+        r"\CPNG(\C{0,8}|\C{8}[^C]\C*)": _decode_png,
         r"GIF8\C*": _decode_gif,
         r"BM\C*": _decode_bmp,
         r"RIFF\C{4}WEBP\C*": _decode_webp,
@@ -614,7 +622,7 @@ def _decode_bmp(picture):
     with _after(
         (
             (compression != 1) & (compression != 2),
-            f"a BMP with run-length compression, {_PREPARED_ALONE}",
+            f"a BMP with run-length compression, {PREPARED_ALONE}",
         ),
         (known, f"a BMP of a rare form, {_SAVE}"),
     ):

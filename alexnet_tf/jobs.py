@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk, networks
 from alexnet_tf.classifiers import Answers
-from alexnet_tf.data import bad_pictures, datasets, folders, own, pipeline, record, shapes
+from alexnet_tf.data import bad_pictures, datasets, folders, names, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import (
@@ -302,7 +302,12 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
     if flags.get("dataset") is None:
         raise UserError(f"{first.path} does not say which data set it was trained on; pass one.")
     return datasets.open_evaluation(
-        flags["dataset"], flags.get("data_dir"), first.class_names, [one.record for one in several]
+        flags["dataset"],
+        flags.get("data_dir"),
+        first.class_names,
+        [one.record for one in several],
+        names.of_flags(flags),
+        [one.settings.flags.get("data_dir") for one in several],
     )
 
 
@@ -552,7 +557,11 @@ def _pictures(
         if flags.get("dataset") is not None:
             try:
                 pictures = datasets.open_dataset(
-                    flags["dataset"], flags.get("data_dir"), flags.get("seed") or 0, seen=seen
+                    flags["dataset"],
+                    flags.get("data_dir"),
+                    flags.get("seed") or 0,
+                    names.of_flags(flags),
+                    seen=seen,
                 )
             except UserError as error:
                 reason = str(error)

@@ -174,6 +174,79 @@ def bmp(
     )
 
 
+def png(width, height, depth, colour, rows, before=()):
+    """A PNG by hand: `rows` are the bytes of its rows, `before` chunks (name, content) that stand
+    before them.
+    """
+    import zlib
+
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)),
+        *before,
+        (b"IDAT", zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def tiff(width, height, bits, photometric, data, order="<"):
+    """A TIFF by hand of one channel, without compression."""
+    begin = 8 + 2 + 9 * 12 + 4
+    entries = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (273, 4, begin),
+        (277, 3, 1),
+        (278, 4, height),
+        (279, 4, len(data)),
+    ]
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return (
+        mark
+        + struct.pack(f"{order}IH", 8, len(entries))
+        + b"".join(
+            struct.pack(f"{order}HHI", tag, kind, 1)
+            + struct.pack(order + ("I" if kind == 4 else "Hxx"), value)
+            for tag, kind, value in entries
+        )
+        + bytes(4)
+        + data
+    )
+
+
+def small_frame_webp(image):
+    """An animated WebP whose two frames, each `image`, are smaller than its screen."""
+
+    def chunk(name, content):
+        return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    def three(number):
+        return struct.pack("<I", number)[:3]
+
+    still = saved(image, "WEBP", lossless=True)
+    pixels = still[still.index(b"VP8L") :]
+    size = three(image.width - 1) + three(image.height - 1)
+    frames = [
+        chunk(b"ANMF", three(place) + three(place + 1) + size + three(100) + b"\0" + pixels)
+        for place in (3, 0)
+    ]
+    content = (
+        chunk(b"VP8X", b"\x12\0\0\0" + three(image.width + 19) + three(image.height + 29))
+        + chunk(b"ANIM", b"\xff\0\0\xff\0\0")
+        + b"".join(frames)
+    )
+    return b"RIFF" + struct.pack("<I", len(content) + 4) + b"WEBP" + content
+
+
 def kinds():
     """{name: content}: more than a hundred, the same at every call."""
     rng = np.random.default_rng(14)
@@ -187,6 +260,7 @@ def kinds():
     colours = rng.integers(0, 256, 768, np.uint8).tobytes()
     numbers = rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
     files = {}
+    clear_photo = clear.resize((WIDTH * 5, HEIGHT * 5))
 
     jpeg = saved(plain, "JPEG", quality=90)
     files |= {
@@ -236,7 +310,18 @@ def kinds():
         "JPEG, CMYK, orientation 5": saved(plain.convert("CMYK"), "JPEG", exif=exif(5)),
         "JPEG, grey, orientation 6": saved(grey, "JPEG", exif=exif(6)),
         "JPEG, a profile": saved(plain, "JPEG", icc_profile=bytes(3000)),
+        "JPEG, RGB without YCbCr": saved(plain, "JPEG", keep_rgb=True),
+        "JPEG, restarts": saved(plain, "JPEG", restart_marker_blocks=1),
+        "JPEG, bytes behind": jpeg + b"garbage" * 100,
+        "JPEG, a stereo camera's two pictures": saved(
+            plain, "MPO", save_all=True, append_images=[Image.new("RGB", plain.size)]
+        ),
+        "JPEG, one pixel": saved(Image.new("RGB", (1, 1), "red"), "JPEG"),
+        "JPEG, one column": saved(Image.new("L", (1, 300), 99), "JPEG"),
     }
+    cmyk = files["JPEG, CMYK"]
+    transform = cmyk.index(b"Adobe") + 11
+    files["JPEG, YCCK"] = cmyk[:transform] + b"\2" + cmyk[transform + 1 :]
 
     for name, image in {
         "RGB": plain,
@@ -268,6 +353,18 @@ def kinds():
         ),
     }
 
+    rgb = levels[..., :3].reshape(HEIGHT, -1)
+    for name, content in {
+        "gAMA": struct.pack(">I", 100_000),
+        "sRGB": b"\0",
+        "cHRM": struct.pack(">8I", *[31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000]),
+        "sBIT": bytes([5, 6, 5]),
+        "bKGD": struct.pack(">3H", 255, 0, 0),
+        "cICP": bytes([9, 16, 0, 1]),
+        "PLTE": bytes(range(30)),
+    }.items():
+        files[f"PNG, {name}"] = png(WIDTH, HEIGHT, 8, 2, rgb, [(name.encode(), content)])
+
     palette = Image.frombytes("P", (WIDTH, HEIGHT), numbers.tobytes())
     palette.putpalette(colours)
     files |= {
@@ -298,6 +395,12 @@ def kinds():
             colours,
             transparent=1,
             before=(b"!\xfe\x05hello\xff" + bytes(255) + b"\0!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"),
+        ),
+        "GIF, of 1987": saved(palette, "GIF").replace(b"GIF89a", b"GIF87a"),
+        "GIF, no screen": gif((0, 0), (0, 0), numbers, colours),
+        "GIF, no end": gif((WIDTH, HEIGHT), (0, 0), numbers, colours)[:-1],
+        "GIF, small interlaced frame of its own palette": gif(
+            (WIDTH + 9, HEIGHT + 5), (4, 3), numbers, colours, 9, True, interlaced=True, frames=2
         ),
         "GIF, several frames": saved(
             palette, "GIF", save_all=True, append_images=[Image.new("P", palette.size, 7)]
@@ -361,6 +464,14 @@ def kinds():
             header=124,
             masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
         ),
+        "BMP, 32 bits, alpha of zeros": bmp(
+            32,
+            (levels * np.array([1, 1, 1, 0], np.uint8)).tobytes(),
+            compression=3,
+            header=124,
+            masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+        ),
+        "BMP, 24 bits, second version of OS/2": bmp(24, padded(levels[..., :3]), header=64),
         "BMP, 32 bits, alpha last": bmp(
             32,
             longs,
@@ -379,6 +490,11 @@ def kinds():
         "WebP, several frames": saved(
             clear, "WEBP", save_all=True, append_images=[plain], lossless=True
         ),
+        "WebP, several frames of a photograph": saved(
+            clear_photo, "WEBP", save_all=True, append_images=[clear_photo.rotate(180)]
+        ),
+        "WebP, bytes behind": saved(plain, "WEBP", lossless=True) + b"behind",
+        "WebP, small first frame": small_frame_webp(clear),
         "WebP, EXIF as in JPEG": saved(plain, "WEBP", lossless=True, exif=exif(6, ">")),
     }
     return files

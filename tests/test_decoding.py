@@ -6,7 +6,7 @@ import numpy as np
 import picture_kinds
 import pytest
 import tensorflow as tf
-from picture_kinds import bmp, by_pillow, exif, gif, saved, segment
+from picture_kinds import bmp, by_pillow, exif, gif, png, saved, segment, tiff
 from PIL import Image
 
 from alexnet_tf import decoding, preprocessing
@@ -95,6 +95,33 @@ def test_sixteen_bits_are_cut_to_the_upper_eight(rng):
     np.testing.assert_array_equal(decoding.decode(tf.io.encode_png(deep)), expected)
 
 
+def test_transparent_grey_and_deep_colours_are_exact_where_pillow_is_not(rng):
+    for depth in (1, 2, 4):
+        numbers = rng.integers(0, 2**depth, (8, 8))
+        bits = numbers[..., None] >> np.arange(depth)[::-1] & 1
+        rows = np.packbits(bits.reshape(8, -1).astype(np.uint8), axis=1)
+        content = png(8, 8, depth, 0, rows, [(b"tRNS", b"\0\1")])
+        levels = np.where(numbers == 1, 255, numbers * 255 // (2**depth - 1))
+        np.testing.assert_array_equal(
+            decoding.decode(content), np.broadcast_to(levels[..., None], (8, 8, 3)), str(depth)
+        )
+    deep = rng.integers(0, 2**16, (8, 8, 4)).astype(">u2")
+    deep[0, 0, :3], deep[0, 1, :3] = 0x1234, 0x1235  # alike in the upper byte
+    for channels, colour in ((1, 0), (3, 2)):
+        part = np.ascontiguousarray(deep[..., :channels])
+        content = png(
+            8,
+            8,
+            16,
+            colour,
+            part.reshape(8, -1).view(np.uint8),
+            [(b"tRNS", b"\x12\x34" * channels)],
+        )
+        expected = np.broadcast_to(part >> 8, (8, 8, 3)).copy()
+        expected[0, 0] = 255
+        np.testing.assert_array_equal(decoding.decode(content), expected)
+
+
 def heic(brand):
     return b"\0\0\0\x18ftyp" + brand + bytes(100)
 
@@ -107,15 +134,23 @@ def test_what_is_not_read_is_named_with_what_to_do():
     for name, advice, content in (
         ("AVIF", prepared, saved(image, "AVIF")),
         ("HEIC", prepared, heic(b"heic")),
-        ("HEIC", prepared, heic(b"mif1")),
+        ("HEIC or AVIF", prepared, heic(b"mif1")),
+        ("a film, or a raw file of a camera", by_hand, heic(b"crx ")),
+        ("an icon of Windows", by_hand, saved(image, "ICO")),
+        ("a PNG that was made over for iPhones", by_hand, b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI"),
+        ("an empty file", "fetch it again", b""),
+        ("a page of the web", "fetch the picture again", b"\n<!DOCTYPE html><html>404"),
+        ("a pointer of Git LFS", "git lfs pull", b"version https://git-lfs.github.com/spec/v1"),
+        ("notes of macOS", "remove it", b"\0\5\x16\7" + bytes(90)),
         ("TIFF", prepared, saved(image, "TIFF")),
         ("TIFF", prepared, b"MM\0*" + bytes(40)),
         ("JPEG 2000", prepared, saved(image, "JPEG2000")),
         ("a BMP with run-length compression", prepared, rle),
         ("a BMP of a rare form", by_hand, bmp(2, bytes(400))),
         ("SVG", by_hand, b'<?xml version="1.0"?><svg/>'),
+        ("SVG", by_hand, b'\xef\xbb\xbf<svg xmlns=""/>'),
         ("PDF", by_hand, b"%PDF-1.7"),
-        ("neither JPEG, PNG, GIF, BMP nor WebP", "", b"<html>"),
+        ("neither JPEG, PNG, GIF, BMP nor WebP", "", saved(image, "TGA")),
     ):
         told = pictures.fault_of(lambda: tf.constant(content))  # noqa: B023
         assert told.startswith(name) and advice in told and "\n" not in told and "node" not in told
@@ -141,9 +176,17 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
         )
     of_deep = decoding.decode(pictures.through_pillow(saved(Image.fromarray(deep), "TIFF")))
     np.testing.assert_array_equal(of_deep, np.broadcast_to((deep >> 8)[..., None], (20, 30, 3)))
-    assert (
-        pictures.through_pillow(saved(Image.fromarray(deep.astype(np.float32)), "TIFF")) is None
-    )  # no range is agreed on
+    for order in "<>":
+        content = tiff(30, 20, 16, 1, deep.astype(f"{order}u2").tobytes(), order)
+        np.testing.assert_array_equal(
+            decoding.decode(pictures.through_pillow(content))[..., 0], deep >> 8
+        )
+    inverse = decoding.decode(pictures.through_pillow(tiff(30, 20, 16, 0, deep.tobytes())))
+    np.testing.assert_array_equal(inverse[..., 0], 255 - (deep >> 8))
+    twelve = np.unpackbits((deep >> 4).astype(">u2").view(np.uint8).reshape(20, 30, 2), axis=2)
+    twelve = np.packbits(twelve[..., 4:].reshape(20, -1), axis=1)
+    of_twelve = decoding.decode(pictures.through_pillow(tiff(30, 20, 12, 1, twelve.tobytes())))
+    np.testing.assert_array_equal(of_twelve[..., 0], deep >> 8)
     rle = bmp(
         8,
         b"\x09\x01\0\0\x09\x02\0\1",
@@ -173,6 +216,57 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
         statistics["pictures"] == {"train": 12, "validation": 12}
         and statistics["bad_pictures"] == []
     )
+
+
+def test_heic_is_stored_as_it_is_meant_to_look(tmp_path, rng):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    image = Image.fromarray(
+        np.kron(rng.integers(0, 256, (6, 10, 3), np.uint8), np.ones((8, 8, 1)).astype(np.uint8))
+    )
+    content = saved(image, "HEIF", quality=-1, exif=exif(6)[6:])
+    levels = decoding.decode(pictures.through_pillow(content)).numpy().astype(int)
+    assert np.abs(levels - np.rot90(np.asarray(image).astype(int), -1)).max() <= 1
+    for label in ("one", "two"):
+        for name in ("a.heic", "b.HIF", "c.jpg"):  # telephones call them so too
+            path = tmp_path / "pictures" / label / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content + label.encode() + name.encode())
+    with_heic = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    dataset = datasets.open_dataset("folder", tmp_path / "pictures", suffixes=with_heic)
+    assert store.check(dataset) == ([], [])
+    counts = store.write(dataset, tmp_path / "stored/1.0.0", 90)["pictures"]
+    assert sum(counts.values()) == 6
+
+
+def test_what_prepare_cannot_read_either_is_told_with_what_to_do(tmp_path, monkeypatch, rng):
+    monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    image = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+    wide = saved(Image.fromarray(rng.random((9, 9), np.float32)), "TIFF")
+    told = {
+        "a.heic": (heic(b"heic"), "HEIC, for which a package is missing: pip install pillow-heif"),
+        "b.heif": (heic(b"mif1"), "HEIC or AVIF, for which a package is missing: pip install"),
+        "c.tif": (saved(image, "TIFF")[:200], "TIFF, damaged, or of a form that Pillow does not"),
+        "d.tiff": (wide, "TIFF, of numbers without an agreed range; save it with 8 or 16 bits"),
+        "e.avif": (saved(image, "AVIF")[:300], "AVIF, damaged, or of a form that Pillow does not"),
+        "f.jp2": (saved(image, "JPEG2000")[:90], "JPEG 2000, damaged"),
+        "g.jpg": (b"\xff\xd8\xff and nothing", "Invalid JPEG data"),
+    }
+    for label in ("one", "two"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            image.putpixel((0, 0), (number, len(label), 0))
+            (tmp_path / label / f"{number}.png").write_bytes(saved(image, "PNG"))
+    for name, (content, _) in told.items():
+        (tmp_path / "one" / name).write_bytes(content)
+    suffixes = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    bad, _ = store.check(datasets.open_dataset("folder", tmp_path, suffixes=suffixes))
+    assert len(bad) == len(told)
+    for line, (name, (_, message)) in zip(sorted(bad), told.items()):
+        assert f"one/{name} cannot be read ({message}" in line
+        assert "alexnet prepare" not in line and "\n" not in line
 
 
 def bomb(**changes):
@@ -252,4 +346,12 @@ def test_sound_pngs_among_jpegs_make_no_noise(capfd):
     with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG"):
         preprocessing.random_crop_of_jpeg(KINDS["PNG, RGB"], PIXELS, tf.constant([1, 2], tf.int64))
     decoding.decode(KINDS["PNG, RGB"])
+    records = tf.data.Dataset.from_tensor_slices([KINDS["PNG, RGB"], KINDS["JPEG"]])
+    seed = tf.constant([1, 2], tf.int64)
+    for way, read in (
+        (preprocessing.random_crop_of_jpeg, 1),
+        (preprocessing.decode_random_crop, 2),
+    ):
+        crops = records.map(lambda picture: way(picture, PIXELS, seed)).ignore_errors()  # noqa: B023
+        assert len(list(crops)) == read
     assert "JPEG" not in capfd.readouterr().err

@@ -114,7 +114,12 @@ def _open_dataset(models):
     name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
     evaluation.check_classes(models[1:], models[0])
     dataset = datasets.open_evaluation(
-        name, data_dir, models[0].class_names, [model.record for model in models], names
+        name,
+        data_dir,
+        models[0].class_names,
+        [model.record for model in models],
+        names,
+        [model.trained_with.get("data_dir") for model in models],
     )
     evaluation.check_classes(models, dataset)
     bad_pictures.tell_of_opening(dataset, math.inf, console.note)

@@ -5,8 +5,8 @@ every picture of it checked.
     alexnet train --dataset=imagenet2012 --data_dir=imagenet256
     alexnet prepare --dataset=folder --data_dir=pictures --check
 
-It also reads AVIF, HEIC (with pip install "alexnet-tf[pictures]"), TIFF, JPEG 2000 and compressed
-BMP, which no other command does.
+It also reads AVIF, HEIC (with pip install pillow-heif), TIFF, JPEG 2000 and compressed BMP, which
+no other command does.
 
 What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that
 was killed continues where it was.

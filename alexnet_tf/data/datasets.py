@@ -49,7 +49,9 @@ def open_dataset(
     # The folder is to be found again from any other.
     folder = str(pathlib.Path(data_dir).absolute()) if data_dir else None
     return dataclasses.replace(
-        opened, opened_with={"dataset": name, "data_dir": folder, "seed": seed}
+        opened,
+        opened_with={"dataset": name, "data_dir": folder, "seed": seed}
+        | {f"{role}_split": called for role, called in vars(names).items() if called},
     )
 
 
@@ -59,19 +61,24 @@ def open_evaluation(
     class_names: tuple,
     records=(),
     names: SplitNames = USUAL,
+    trained_in=(),
 ) -> Dataset:
     """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
     it needs no training split.
 
     `evaluation` is the test split, else the validation split. Where there is neither, it is all
     that none of `records`, one for each network, has been trained on: the whole of a folder that
-    they have not seen. It may lack some of the classes. Raises UserError where nothing is left.
+    they have not seen. `trained_in` are the folders that the networks were trained on, where the
+    records may know none of the pictures, because all were saved anew. It may lack some of the
+    classes. Raises UserError where nothing is left.
     """
     seen, data_dir = record.union(records), data_dir and disk.local(data_dir, "data_dir")
+    here = data_dir and os.path.realpath(data_dir)
+    trained_here = here in [os.path.realpath(folder) for folder in trained_in if folder]
     return _open(
         name,
         data_dir,
-        lambda: folders.open_evaluation(data_dir, class_names, seen, names),
+        lambda: folders.open_evaluation(data_dir, class_names, seen, names, trained_here),
         lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen),
         training=False,
     )
@@ -86,9 +93,20 @@ def _open(name, data_dir, open_folder, open_builder, training=True):
             return open_folder()
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
-    some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
-    if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
+    if data_dir and _holds_class_folders(pathlib.Path(data_dir)):
         raise UserError(
             f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it."
         )
     return open_builder(tfds.named_builder(name, data_dir, training), None)
+
+
+def _holds_class_folders(folder):
+    """Whether pictures lie in folders there, or in folders of splits: by some of the files, and not
+    where TFDS keeps what it has downloaded.
+    """
+    known = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    some = (itertools.islice(folder.glob(pattern), 1000) for pattern in ("*/*", "*/*/*"))
+    return any(
+        path.suffix.lower() in known and path.relative_to(folder).parts[0] != "downloads"
+        for path in itertools.chain.from_iterable(some)
+    )

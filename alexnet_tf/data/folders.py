@@ -6,18 +6,31 @@ import functools
 import hashlib
 import os
 import pathlib
+import shlex
 
 import numpy as np
 
 from alexnet_tf import console
 from alexnet_tf.data import imagenet, pictures, record
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, USUAL, plain, role_of
+from alexnet_tf.data.names import (
+    HELD_OUT,
+    HELD_OUT_SPLIT,
+    SAYS_LITTLE,
+    USUAL,
+    SplitNames,
+    plain,
+    role_of,
+    suggested_role,
+)
 from alexnet_tf.data.splits import Dataset, split_of_files
 from alexnet_tf.errors import UserError
 
 _UNLABELLED = (
     "holds pictures and no class folders; to be judged by, pictures lie in folders that are called"
     " as their classes"
+)
+_SAVED_ANEW = (
+    " New is also what was trained on and has been saved anew: turned, tagged, compressed."
 )
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
@@ -43,7 +56,7 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
         layout.read(folder, train.class_names) if folder else None
         for folder in (layout.validation, layout.test)
     )
-    notes = []
+    notes = _in_several_classes(train)
     if not validation and (not test or choosing or (seen and seen.divides(train.identities))):
         train, validation = _divide(root, train, test, seed, seen, notes)
     class_names = imagenet.readable(train.class_names)
@@ -52,7 +65,9 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
     for part in filter(None, (validation, test)):
         notes += _not_evaluated(class_names, part)
         if part.name != HELD_OUT_SPLIT:
-            notes += _also_trained_on(train, part)
+            notes += _in_several_classes(part) + _also_in(train, part)
+    if validation and test:
+        notes += _also_in(validation, test)
     notes += layout.notes()
     return Dataset(
         "folder",
@@ -68,11 +83,13 @@ def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes
     )
 
 
-def open_evaluation(data_dir, class_names, seen, names=USUAL):
+def open_evaluation(data_dir, class_names, seen, names=USUAL, trained_here=False):
     """The Dataset of a folder that is to judge networks of these classes: see
     datasets.open_evaluation.
     """
     root = _root(data_dir)
+    if names == USUAL and _are_classes(_subfolders(root), class_names):
+        names = SplitNames(train=".")  # even where they are called as splits are
     layout = _Layout(root, names)
     folder = layout.test or layout.validation
     if layout.unlabelled and names.test and not layout.test:
@@ -94,9 +111,14 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL):
             notes.append(
                 f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)}"
                 f" pictures were trained on and are left out; {known.sum()} that were held out and"
-                f" {fresh} that are new are judged."
+                f" {fresh} that are new are judged." + _SAVED_ANEW * bool(fresh)
             )
-    notes += _not_evaluated(class_names, part) + layout.notes()
+        elif trained_here and len(seen.trained):
+            notes.append(
+                f"{root} is the folder that was trained on, and its pictures are others now, all"
+                f" {len(trained_on)} judged." + _SAVED_ANEW
+            )
+    notes += _not_evaluated(class_names, part) + _in_several_classes(part) + layout.notes()
     return Dataset(
         "folder",
         tuple(class_names),
@@ -118,13 +140,17 @@ def pictures_below(path, note=console.note):
     if not os.path.isdir(path):
         return [os.fsencode(path)]
     found, others = pictures.walk(path)
-    if not found:
-        raise UserError(f"No picture ({', '.join(pictures.SUFFIXES)}) in {path}.")
     unused = _Unused(path)
     for file in others:
         unused.add(file)
-    if others:
-        note(f"{path}: not used: {unused.describe()}.")
+    there = unused.describe()
+    if not found:
+        raise UserError(
+            f"No picture ({', '.join(pictures.SUFFIXES)}) in {path}."
+            + f" {path}: not used: {there}." * bool(there)
+        )
+    if there:
+        note(f"{path}: not used: {there}.")
     return found
 
 
@@ -150,8 +176,9 @@ def list_pictures(paths, class_names=(), note=console.note):
             raise UserError(
                 f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
             )
+    place_of = _place_of(class_names)
     labels = np.array(
-        [_label_around(os.path.abspath(file), top, class_names) for file, top in zip(files, tops)],
+        [_label_around(os.path.abspath(file), top, place_of) for file, top in zip(files, tops)],
         np.int64,
     )
     return (
@@ -192,6 +219,8 @@ class _Unused:
         """`reason` stands for the ending of the file."""
         if os.path.islink(file) and not os.path.exists(file):
             reason = "dead link{s}"
+        elif pictures.is_within_hidden(os.fsencode(file), self._root):
+            reason = "hidden picture{s}"
         suffix = pictures.ending(file)
         kind = reason or (
             f"file{{s}} of {_braced(suffix)}" if suffix else "file{s} without an ending"
@@ -228,6 +257,7 @@ class _Layout:
         self.root, self._suffixes = root, suffixes
         self.unused, self.bad_pictures = _Unused(root), []
         self.train = self.validation = self.test = None
+        self._alike = []
         self._holds_picture = functools.cache(lambda path: bool(pictures.walk(path, suffixes)[0]))
         self._find(_subfolders(root), names)
 
@@ -237,7 +267,7 @@ class _Layout:
             for role, name in vars(names).items()
             if name and name != "."
         }
-        rest = [path for path in folders if path not in named.values()]
+        rest = [path for path in folders if path not in _around(named.values())]
         usual = {} if names.train == "." else self._usual(rest, named)
         if not any(vars(names).values()):
             self._refuse_unclear(folders, usual)
@@ -271,7 +301,8 @@ class _Layout:
             self.test,
             *(classes if self.train == self.root else ()),
         )
-        left = [path for path in (*splits.values(), *rest) if path not in taken]
+        tops = set(folders) & _around(named.values()) - set(named.values())
+        left = [path for path in (*splits.values(), *rest, *sorted(tops)) if path not in taken]
         self.unlabelled = [
             path
             for path in left
@@ -282,9 +313,12 @@ class _Layout:
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"
             )
             for file in sum(pictures.walk(path, self._suffixes), []):
-                self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
+                if not set(map(os.fsencode, filter(None, taken))) & set(_parents(file)):
+                    self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
         if self.train != self.root:
             self._add_beside(self.root)
+        elif names.train != ".":
+            self._note_alike(classes)
 
     def _usual(self, folders, named):
         """{role: folder} of those that hold class folders and have the usual names of roles that
@@ -305,40 +339,84 @@ class _Layout:
         return found
 
     def _refuse_unclear(self, folders, splits):
-        bare = [
-            path
-            for path in folders
-            if role_of(path.name) not in (None, "train")
-            and path not in splits.values()
-            and self._holds_picture(path)
-        ]
-        others = [
-            path
-            for path in folders
-            if role_of(path.name) in (None, "train")
-            and path not in splits.values()
-            and self._holds_picture(path)
-        ]
+        """`splits` are those by the usual names. Raises UserError where they may be none, or where
+        others may be some.
+        """
+        here = [path for path in folders if path not in splits.values()]
+        here = list(filter(self._holds_picture, here))
+        bare = [path for path in here if role_of(path.name) not in (None, "train")]
+        others = [path for path in here if role_of(path.name) in (None, "train")]
+        like = {role: path for path in here[::-1] if (role := suggested_role(path.name))}
+        flags = {role: path for role, path in like.items() if self._holds_classes(path)} | splits
+        classes, they = "it is a class", "it is"
         if splits and others and ("train" not in splits or len(splits) + len(bare) == 1):
-            role, path = next(iter(splits.items()))
+            path = next(iter(splits.values()))
             doubt = f"is {path.name}/ a split, or a class like {others[0].name}/ beside it?"
+        elif not splits and "train" in like and len(like) > 1:
+            names = " and ".join(f"{one.name}/" for one in sorted(like.values()))
+            doubt, classes, they = (
+                f"are {names} splits, or classes?",
+                "they are classes",
+                "they are",
+            )
         elif not splits and bare and len(others) >= 2:
-            path, role = bare[0], role_of(bare[0].name)
-            doubt = f"is {path.name}/ a class, or are its pictures some without labels?"
+            flags = {role_of(bare[0].name): bare[0]}
+            doubt = f"is {bare[0].name}/ a class, or are its pictures some without labels?"
         else:
             return
-        raise UserError(
-            f"{self.root}: {doubt} Pass train_split=. if it is a class, or "
-            f"{role}_split={path.name} if it is not."
+        if not flags:
+            raise UserError(
+                f"{self.root}: {doubt} Pass train_split=. if they are classes; if they are splits, "
+                "sort the pictures of each into folders that are called as their classes."
+            )
+        named = " and ".join(
+            f"{role}_split={self._shown(self._innermost(flags[role]))}"
+            for role in ("train", "validation", "test")
+            if role in flags
         )
+        raise UserError(
+            f"{self.root}: {doubt} Pass train_split=. if {classes}, or {named} if {they} not."
+        )
+
+    def _innermost(self, path):
+        """The first folder from `path` down in which several hold pictures, or one that is called
+        as a split; `path` if there is none.
+        """
+        here = path
+        while len(inner := list(filter(self._holds_picture, _subfolders(here)))) == 1:
+            if role_of(inner[0].name) in ("validation", "test"):
+                break
+            here = inner[0]
+        return here if inner else path
+
+    def _shown(self, path):
+        """A folder below `root` as a shell takes it in a flag."""
+        return shlex.quote(str(path.relative_to(self.root)))
+
+    def _note_alike(self, classes):
+        """Notes what would be splits that have names of their own."""
+        inner = [
+            {plain(path.name) for path in _subfolders(one) if self._holds_picture(path)}
+            for one in classes
+        ]
+        common = sorted(set.intersection(*inner)) if len(inner) > 1 else []
+        if len(common) > 1:
+            self._alike = [
+                f"{self.root}: {', '.join(path.name for path in classes[:3])}"
+                f"{', ...' * (len(classes) > 3)} are taken for the classes, although all hold the"
+                f" folders {', '.join(common[:3])}{', ...' * (len(common) > 3)}. If these are the"
+                f" classes, name the splits, as train_split={classes[0].name}."
+            ]
 
     def _holds_classes(self, path):
         return any(map(self._holds_picture, _subfolders(path)))
 
     def _add_beside(self, folder):
-        """Notes the files in `folder` itself, where only folders count."""
+        """Notes the files in `folder` itself, where only folders count, and hidden pictures."""
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
-            if not pictures.is_hidden(entry.name) and not entry.is_dir():
+            for file in pictures.hidden_pictures(entry):
+                self.unused.add(file)
+            if not pictures.is_hidden(entry.name) and not _is_folder(entry):
                 suffix = pictures.ending(entry.path)
                 self.unused.add(
                     entry.path,
@@ -356,12 +434,8 @@ class _Layout:
             key=lambda path: plain(path.name),
         )
         own = class_names is None
-        if len(classes) < 2 and own:
-            raise UserError(
-                f"{folder} holds {len(classes)} class folder{'s' * (len(classes) != 1)}; a "
-                "classifier needs at least 2. "
-                "Is data_dir= one level too high or too low?"
-            )
+        if own:
+            self._check_several(folder, list(filter(self._holds_picture, classes)))
         if not classes:
             raise UserError(
                 f"{folder} {_UNLABELLED}."
@@ -410,6 +484,21 @@ class _Layout:
             plain(folder.name), names, files[good], labels[good], pictures.identities(files[good])
         )
 
+    def _check_several(self, folder, classes):
+        """Raises UserError unless there are at least two `classes`, folders of pictures."""
+        if len(classes) >= 2:
+            return
+        inner, todo = self._innermost(folder), "sort the pictures into folders of their classes"
+        if inner != folder and folder == self.root:
+            todo = f"pass data_dir={shlex.quote(str(inner))}, which holds more"
+        elif inner != folder:
+            todo = f"pass train_split={self._shown(inner)}, which holds more"
+        raise UserError(
+            f"{folder} holds {len(classes)} folder{'s' * (len(classes) != 1)} of pictures"
+            f"{f' ({classes[0].name}/)' if classes else ''}{self._but_others(folder)}; a classifier"
+            f" needs at least 2 classes, a folder each: {todo}."
+        )
+
     def _but_others(self, folder):
         """What there is in `folder` instead of pictures, for the end of a sentence."""
         of_it = _Unused(folder)
@@ -420,7 +509,7 @@ class _Layout:
     def notes(self):
         """A line on what is not used, if there is anything."""
         unused = self.unused.describe()
-        return [f"{self.root}: not used: {unused}."] if unused else []
+        return self._alike + ([f"{self.root}: not used: {unused}."] if unused else [])
 
 
 def _root(data_dir):
@@ -429,6 +518,10 @@ def _root(data_dir):
             "dataset=folder reads the class folders below data_dir=; pass data_dir=DIR."
         )
     root = pathlib.Path(data_dir)
+    if root.is_file():
+        raise UserError(
+            f"data_dir={data_dir} is a file; unpack it if it is an archive, and {_LAYOUT}."
+        )
     if not root.is_dir():
         raise UserError(f"data_dir={data_dir} is not a folder; {_LAYOUT}.")
     return root
@@ -439,20 +532,41 @@ def _braced(text):
     return pictures.shown(text).replace("{", "{{").replace("}", "}}")
 
 
+def _is_folder(entry):
+    """Whether it is one, or a link to one; entry.is_dir() is an error for a link to itself."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
 def _subfolders(folder):
-    paths = [
-        path
-        for path in folder.iterdir()
-        if not pictures.is_hidden(os.fsencode(path.name)) and path.is_dir()
-    ]
-    return sorted(paths, key=lambda path: os.fsencode(path.name))
+    with os.scandir(folder) as entries:  # which knows folders without another look at each file
+        names = [
+            entry.name
+            for entry in entries
+            if not pictures.is_hidden(os.fsencode(entry.name)) and _is_folder(entry)
+        ]
+    return [folder / name for name in sorted(names, key=os.fsencode)]
+
+
+def _parents(file):
+    """The folders around a file, all names being bytes."""
+    while (above := os.path.dirname(file)) != file:
+        yield above
+        file = above
+
+
+def _around(paths):
+    """The set of `paths` and of all folders around them."""
+    return {around for path in paths for around in (path, *path.parents)}
 
 
 def _named(root, folders, role, name):
-    """The folder that a user calls `name`."""
+    """The folder that a user calls `name`, which may lie in others below `root`."""
     for path in folders:
         if plain(path.name) == plain(name.rstrip("/")):
             return path
+    inner = pathlib.PurePath(name)
+    if (root / inner).is_dir() and not inner.is_absolute() and ".." not in inner.parts:
+        return root / inner
     raise UserError(
         f"{role}_split={name}: {root} has no such folder, but "
         f"{', '.join(path.name for path in folders[:9]) or 'none'}."
@@ -480,9 +594,12 @@ def _check_names(folder, classes):
                 "but case, blanks or Unicode form; if they are one class, move the pictures into "
                 "one, else rename one."
             )
-        roles = {role_of(inner.name) for inner in _subfolders(path)}
-        if "train" in roles and len(roles - {None}) > 1:
-            raise UserError(f"{path} holds splits; turn them round, as {folder}/train/{path.name}.")
+        roles = {role_of(inner.name): inner for inner in _subfolders(path)}
+        if "train" in roles and len(roles.keys() - {None}) > 1:
+            todo = f"turn them round, as {folder}/train/{path.name}"
+            if _subfolders(roles["train"]):
+                todo = f"pass data_dir={path}"
+            raise UserError(f"{path} holds splits; {todo}.")
 
 
 def _places(folder, classes, class_names):
@@ -490,26 +607,18 @@ def _places(folder, classes, class_names):
 
     Raises UserError for one that is not there.
     """
-    places = {name: place for place, name in enumerate(class_names)}
-    folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
-    found = []
-    for path in classes:
-        name = plain(path.name)
-        found.append(
-            next(
-                (
-                    table[key]
-                    for table, key in (
-                        (places, name),
-                        (places, imagenet.readable([name])[0]),
-                        (folded, name.casefold()),
-                    )
-                    if key in table
-                ),
-                None,
-            )
-        )
+    place_of = _place_of(class_names)
+    found = [place_of(plain(path.name)) for path in classes]
     odd = [plain(path.name) for path, place in zip(classes, found) if place is None]
+    if len(odd) == len(classes):
+        for path in classes:
+            inner = _subfolders(path)
+            inner += [one for split in inner if role_of(split.name) for one in _subfolders(split)]
+            if any(place_of(plain(one.name)) is not None for one in inner):
+                raise UserError(
+                    f"{folder} holds no folder that is called as a class, but there are some in"
+                    f" {path}; pass that folder."
+                )
     if odd:
         raise UserError(
             f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} "
@@ -521,14 +630,37 @@ def _places(folder, classes, class_names):
     return found
 
 
-def _label_around(file, top, class_names):
+def _place_of(class_names):
+    """A function: the name of a folder to the place of its class, or None."""
+    exact = {name: place for place, name in enumerate(class_names)}
+    folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
+
+    def place_of(name):
+        ways = (exact, name), (exact, imagenet.readable([name])[0]), (folded, name.casefold())
+        return next((table[key] for table, key in ways if key in table), None)
+
+    return place_of
+
+
+def _are_classes(folders, class_names):
+    """Whether all `folders` are called as classes, and none holds class folders itself."""
+    place_of = _place_of(class_names)
+
+    def names_one(path):
+        return place_of(plain(path.name)) is not None
+
+    inner = [path for folder in folders for path in _subfolders(folder)]
+    return bool(folders) and all(map(names_one, folders)) and not any(map(names_one, inner))
+
+
+def _label_around(file, top, place_of):
     folder = os.path.dirname(file)
-    by_name = {plain(name): place for place, name in enumerate(class_names)}
     while True:
-        name = plain(os.path.basename(folder))
-        label = by_name.get(name, by_name.get(imagenet.readable([name])[0], -1))
-        if label >= 0 or folder == top or folder == os.path.dirname(folder):
-            return label
+        place = place_of(plain(os.path.basename(folder)))
+        if place is not None:
+            return place
+        if folder == top or folder == os.path.dirname(folder):
+            return -1
         folder = os.path.dirname(folder)
 
 
@@ -540,10 +672,15 @@ def _divide(root, train, test, seed, seen, notes):
     held = record.divide(train.labels, train.identities, HELD_OUT, seed, seen)
     missing = "no validation split" if test else "no evaluation split (val/, validation/, test/)"
     if not held.any() and seen and seen.has_seen(train.identities).all():
+        todo = "add pictures, of which some will be held out"
+        if test:
+            todo = (
+                "pass patience=0 and a schedule= other than plateau, so that nothing is chosen by"
+                " them"
+            )
         raise AllSeenError(
-            f"{root} has {missing}, and all its pictures were trained on already; pass patience=0 "
-            "and a schedule= other than plateau, so that nothing is chosen by them, or add a "
-            "folder val/."
+            f"{root} has {missing}, and all its pictures were trained on already; {todo}, or add a"
+            " folder val/."
         )
     if not held.any():
         raise UserError(
@@ -575,13 +712,28 @@ def _not_evaluated(class_names, part):
     return [f"Not evaluated, as {part.name} has no picture of it: {', '.join(missing[:5])}{more}."]
 
 
-def _also_trained_on(train, part):
-    """A line on pictures of `part` that are in `train` too, if there are any."""
-    both = np.flatnonzero(np.isin(part.identities, train.identities))
+def _in_several_classes(part):
+    """A line on pictures of `part` of which copies lie in another class, if there are any."""
+    order = np.lexsort((part.labels, part.identities))
+    identities, labels = part.identities[order], part.labels[order]
+    pairs = np.flatnonzero((identities[1:] == identities[:-1]) & (labels[1:] != labels[:-1]))
+    if not len(pairs):
+        return []
+    count = np.isin(identities, identities[pairs]).sum()
+    first, second = (pictures.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
+    return [
+        f"{count} pictures of {part.name} are the same in several classes, first {first} and"
+        f" {second}: leave each in one."
+    ]
+
+
+def _also_in(earlier, part):
+    """A line on pictures of `part` that are in the `earlier` one too, if there are any."""
+    both = np.flatnonzero(np.isin(part.identities, earlier.identities))
     if not len(both):
         return []
     return [
-        f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, "
+        f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {earlier.name} too, "
         f"first {pictures.shown(part.files[both[0]])}: {SAYS_LITTLE}."
     ]
 

@@ -1,6 +1,7 @@
 """What splits and classes are called, and how names are compared."""
 
 import dataclasses
+import re
 import unicodedata
 
 # What splits are called, in any case.
@@ -25,6 +26,13 @@ def role_of(name: str) -> str | None:
     return next((role for role, names in USUAL_NAMES.items() if folded in names), None)
 
 
+def suggested_role(name: str) -> str | None:
+    """As role_of, where a word in `name` says so: train_set, val2017, seg_test."""
+    words = re.split(r"[^a-z]+", plain(name).casefold())
+    bare = (re.sub(r"(set|data|images|imgs?|pictures|split)$", "", word) for word in words)
+    return next(filter(None, map(role_of, bare)), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class SplitNames:
     """The splits by the names that a user gives them: folders below data_dir, or splits of TFDS.
@@ -38,4 +46,11 @@ class SplitNames:
 
 
 SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on
+
+
+def of_flags(flags: dict) -> SplitNames:
+    """The SplitNames in the flags of a training."""
+    return SplitNames(**{role: flags.get(f"{role}_split") for role in USUAL_NAMES})
+
+
 USUAL = SplitNames()

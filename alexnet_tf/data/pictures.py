@@ -4,6 +4,7 @@ Names of files are bytes throughout, as the system has them: they need not be te
 """
 
 import concurrent.futures
+import importlib.util
 import io
 import os
 import pathlib
@@ -13,15 +14,28 @@ import warnings
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_tf import console, decoding, preprocessing
 from alexnet_tf.data import record
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
 # Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
-READ_BY_PREPARE = (".avif", ".heic", ".heif", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx")
+READ_BY_PREPARE = (
+    ".avif",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".j2c",
+    ".j2k",
+    ".jpf",
+    ".jpx",
+)
 _PILLOW_FORMATS = ("AVIF", "HEIF", "TIFF", "JPEG2000", "BMP")
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _OPEN_FILES = 16
 _MANY = 20_000  # files, of which reading all takes long enough to be shown
 
@@ -36,7 +50,7 @@ _MAGIC = {
     ".webp": b"RIFF",
 }
 # archivers and file servers lay them down
-_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")
+_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b".git", b".dvc")
 
 
 def is_hidden(name: bytes) -> bool:
@@ -52,9 +66,10 @@ def ending(file) -> str:
 def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
     """(the pictures anywhere below `folder`, what else lies there), names as bytes, each sorted.
 
-    Links are followed, but for those to a folder that has been seen or that `folder` lies in, and
-    what is hidden is left out. A picture is what has one of the `suffixes`; a
-    file whose ending says nothing is looked at. Raises OSError for a folder that cannot be read.
+    Links are followed, but for those to a folder that has been seen or that `folder` lies in. A
+    picture is what has one of the `suffixes`; a file whose ending says nothing is looked at. Of
+    what is hidden, pictures are among what else lies there, and all else is left out. Raises
+    OSError for a folder that cannot be read.
     """
     found: list[bytes] = []
     others: list[bytes] = []
@@ -69,13 +84,30 @@ def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
         inner[:] = sorted(
             name
             for name in inner
-            if not is_hidden(name) and os.path.realpath(os.path.join(here, name)) not in been
+            if name not in _NOBODYS_FOLDERS
+            and os.path.realpath(os.path.join(here, name)) not in been
         )
         for name in files:
-            if not is_hidden(name):
-                path = os.path.join(here, name)
+            path = os.path.join(here, name)
+            if not is_within_hidden(path, folder):
                 (found if _is_picture(path, suffixes) else others).append(path)
+            elif ending(path) in suffixes and _kind_by_content(path):
+                others.append(path)
     return sorted(found), sorted(others)
+
+
+def hidden_pictures(entry: os.DirEntry) -> list[bytes]:
+    """The pictures that are hidden because of the name of `entry`: it, or those below it."""
+    if not is_hidden(entry.name) or entry.name in _NOBODYS_FOLDERS:
+        return []
+    if os.path.isdir(entry.path):
+        return walk(entry.path)[0]
+    return [entry.path] if _kind_by_content(entry.path) else []
+
+
+def is_within_hidden(path: bytes, folder) -> bool:
+    """Whether `path`, or a folder between it and `folder`, is hidden."""
+    return any(map(is_hidden, os.path.relpath(path, os.fsencode(folder)).split(b"/")))
 
 
 def _is_picture(path, suffixes):
@@ -84,15 +116,20 @@ def _is_picture(path, suffixes):
         return True
     if suffix[1:].isalpha() and suffix not in _BY_CONTENT:
         return False
+    return _kind_by_content(path) in suffixes
+
+
+def _kind_by_content(path):
+    """The ending that suits what `path` holds, or None."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
+            return None
         with open(path, "rb") as stream:
             head = stream.read(12)
     except OSError:
-        return False
+        return None
     kind = next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
-    return kind in suffixes and (kind != ".webp" or head.endswith(b"WEBP"))
+    return None if kind == ".webp" and not head.endswith(b"WEBP") else kind
 
 
 def identities(files) -> np.ndarray:
@@ -169,30 +206,30 @@ def fault_of(read, *arguments, by_pillow=False):
         picture = read(*arguments)
         preprocessing.decode(picture)
     except tf.errors.OpError as error:
-        if (
-            by_pillow
-            and error.error_code == tf.errors.INVALID_ARGUMENT
-            and through_pillow(picture.numpy()) is not None
-        ):
-            return None
-        return reason(error)
+        told = reason(error)
+        if not by_pillow or decoding.PREPARED_ALONE not in told:
+            return told
+        try:
+            through_pillow(picture.numpy())
+        except ValueError as why:
+            return told.replace(decoding.PREPARED_ALONE, str(why))
     return None
 
 
-def through_pillow(picture: bytes) -> bytes | None:
+def through_pillow(picture: bytes) -> bytes:
     """A file that `decoding.decode` does not read, AVIF, HEIC, TIFF, JPEG 2000 or a compressed BMP,
     as one that it does.
 
-    The same pixels: turned upright, on white, 16 bits cut to the upper 8. None if Pillow cannot
-    read it either, for want of a plugin too, if it holds numbers that have no such range, or more
-    than decoding.LARGEST_PICTURE pixels.
+    The same pixels: turned upright, on white, more than 8 bits cut to the upper 8; the first page
+    or frame. Raises ValueError, which says what to do, if Pillow cannot read it either, for want
+    of a plugin too, if it holds numbers that have no such range, or more than
+    decoding.LARGEST_PICTURE pixels.
     """
-    try:
+    has_plugin = importlib.util.find_spec("pillow_heif") is not None
+    if has_plugin:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    except ImportError:
-        pass  # HEIC is refused by name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pixels, which are counted here, and of odd tags
@@ -200,19 +237,35 @@ def through_pillow(picture: bytes) -> bytes | None:
             # one without its plugin would be an error
             known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
             image: Image.Image = Image.open(io.BytesIO(picture), formats=known)
-            if image.width * image.height > decoding.LARGEST_PICTURE or image.mode in ("I", "F"):
-                return None
+            if image.width * image.height > decoding.LARGEST_PICTURE:
+                raise _Refusal(f"of more than {decoding.LARGEST_PICTURE} pixels; make it smaller")
+            if image.mode in ("I", "F"):
+                raise _Refusal("of numbers without an agreed range; save it with 8 or 16 bits")
+            tags = getattr(image, "tag_v2", {})  # of a TIFF
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                levels = np.asarray(image) >> tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8
+                if tags.get(_PHOTOMETRIC) == 0:  # white is 0, which Pillow sees to in 8 bits alone
+                    levels = 255 - levels
+                image = Image.fromarray(levels.astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             stream = io.BytesIO()
             image.convert("RGB").save(stream, "BMP")
-    except Exception:  # Pillow's readers raise what they like
-        return None
+    except _Refusal:
+        raise
+    except Exception as error:  # Pillow's readers raise what they like
+        unknown = isinstance(error, UnidentifiedImageError)
+        if unknown and not has_plugin and re.match(rb".{4}ftyp(?!avi)", picture, re.DOTALL):
+            raise ValueError("for which a package is missing: pip install pillow-heif") from None
+        why = "" if unknown else f": {' '.join(str(error).split())[:80]}"
+        raise ValueError(f"damaged, or of a form that Pillow does not read{why}") from None
     return stream.getvalue()
+
+
+class _Refusal(ValueError):
+    """What `through_pillow` says itself."""
 
 
 def reason(error):

@@ -296,6 +296,9 @@ def _next(batches, split):
         tf.errors.InvalidArgumentError,
         tf.errors.NotFoundError,
         tf.errors.FailedPreconditionError,
+        tf.errors.PermissionDeniedError,
+        tf.errors.DataLossError,
+        tf.errors.UnknownError,  # a file system that fails
     ) as error:
         if _BEGAN_ANEW in error.message:
             raise UserError(_BEGAN_ANEW) from None

@@ -194,10 +194,11 @@ def _read(picture, function):
     """`function` of a picture that TensorFlow reads, or of what Pillow makes of it."""
     try:
         return function(picture)
-    except tf.errors.InvalidArgumentError:
-        readable = pictures.through_pillow(picture.numpy())
-        if readable is None:
-            raise
+    except tf.errors.InvalidArgumentError as error:
+        try:
+            readable = pictures.through_pillow(picture.numpy())
+        except ValueError:
+            raise error from None
         return function(tf.constant(readable))
 
 
@@ -215,7 +216,8 @@ def _in_order(split, stubs, function):
             record = load(stub)
             return number, function(record["image"], int(record["label"])), None
         except tf.errors.OpError as error:
-            fault = split.fault_of(number) or pictures.reason(error)
+            fault = pictures.fault_of(lambda: load(stub)["image"], by_pillow=True)
+            fault = fault or pictures.reason(error)
             return number, None, f"{split.name_of(number)} cannot be read ({fault})"
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

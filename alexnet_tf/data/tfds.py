@@ -104,9 +104,12 @@ def _check_features(name, builder):
         and isinstance(features.get("label"), tfds.features.ClassLabel)
     ):
         raise UserError(
-            f"dataset={name} has no features named image and label; only image classification can"
-            " be trained."
+            f"dataset={name} has no features named image and label, a picture and a class, but"
+            f" {', '.join(features) or 'none with names'}; only image classification can be"
+            " trained."
         )
+    if features["label"].num_classes < 2:
+        raise UserError(f"dataset={name} has 1 class; a classifier needs at least 2.")
     imagenet.refuse_background(features["label"].names)
 
 
@@ -121,14 +124,17 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
                 " again"
             )
         raise UserError(
-            f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}{again}."
+            f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}"
+            f"{again or '; pass train_split= to train on one of them'}."
         )
     train, evaluation, test = (
         roles.get(role) and _split(builder, roles[role]) for role in ("train", "validation", "test")
     )
     notes = []
     if not evaluation and (not test or choosing or (seen and seen.divides(train.identities))):
-        first = round((1 - HELD_OUT) * train.examples)
+        first = min(round((1 - HELD_OUT) * train.examples), train.examples - 1)
+        if not first:
+            raise UserError(f"dataset={name} has 1 picture to train on, and none to judge by.")
         percent = round(100 * (1 - HELD_OUT))
         what = (
             "chooses the weights and the rate; test does not" if test else "is kept for evaluation"
@@ -157,7 +163,7 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
                 f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too:"
                 f" {SAYS_LITTLE}."
             )
-    notes += _missing(builder, roles.values())
+    notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values())
     return Dataset(
         name,
         _class_names(builder),
@@ -222,6 +228,17 @@ def _missing(builder, splits):
     ]
 
 
+def _unused(name, builder, splits):
+    """A line on the splits that are none of `splits`, if there are any."""
+    used = {part.split("[")[0] for split in splits for part in split.split("+")}
+    others = [
+        f"{split} ({info.num_examples} pictures)"
+        for split, info in builder.info.splits.items()
+        if split not in used and info.num_examples
+    ]
+    return [f"{name}: not used: {', '.join(others)}."] if others else []
+
+
 def _fingerprint(builder, *splits):
     parts = [f"{split.name} {split.examples}" for split in splits if split]
     return f"{builder.info.full_name}, {builder.info.dataset_size} bytes: {', '.join(parts)}"
@@ -247,20 +264,40 @@ def _roles(name, builder, names):
         role = role_of(split)
         if (
             role
-            and role not in roles
+            and not vars(names)[role]
             and split not in roles.values()
             and info.num_examples
             and _is_labelled(builder, split)
         ):
+            if role in roles:
+                raise UserError(
+                    f"dataset={name} has both {roles[role]} and {split}; say which is meant:"
+                    f" {role}_split={roles[role]} or {role}_split={split}."
+                )
             roles[role] = split
     return roles
 
 
 def _is_labelled(builder, split):
     """Whether the first picture has a label: those of a test split may all be -1."""
-    for record in _split(builder, split).read(None).ignore_errors().take(1):
-        return int(record["label"]) >= 0
-    return True  # damaged: others will say so
+    (stub,) = _split(builder, split).stubs(None).take(1)
+    try:
+        return int(_example(builder, stub)["label"]) >= 0
+    except tf.errors.OpError:
+        return True  # damaged: others will say so
+
+
+def _example(builder, stub):
+    """{"image": bytes, "label": int64} of a record; an error where it is damaged."""
+    import tensorflow_datasets as tfds
+
+    there = tf.debugging.Assert(
+        tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"]
+    )
+    with tf.control_dependencies([there] if there is not None else []):
+        return builder.info.features.deserialize_example(
+            stub["serialized"], decoders={"image": tfds.decode.SkipDecoding()}
+        )
 
 
 def _identities(builder, files, begins, counts):
@@ -292,7 +329,6 @@ def _split(builder, spec, begin=0, end=None, called=None):
     """
     import tensorflow_datasets as tfds
 
-    decoders = {"image": tfds.decode.SkipDecoding()}
     adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
     files, skips, lengths, counts = [], [], [], []
     done = 0
@@ -344,14 +380,12 @@ def _split(builder, spec, begin=0, end=None, called=None):
         return stubs_of(shard).skip(picture - tf.constant(first)[shard]).take(1).map(_stub)
 
     def load(stub):
-        there = tf.debugging.Assert(
-            tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"]
-        )
-        with tf.control_dependencies([there] if there is not None else []):
-            example = builder.info.features.deserialize_example(
-                stub["serialized"], decoders=decoders
-            )
-        return {"image": example["image"], "label": example["label"], "picture": stub["picture"]}
+        example = _example(builder, stub)
+        label = example["label"]
+        labelled = tf.debugging.Assert(label >= 0, ["it has no label"])
+        with tf.control_dependencies([labelled] if labelled is not None else []):
+            label = tf.identity(label)
+        return {"image": example["image"], "label": label, "picture": stub["picture"]}
 
     def name_of(picture):
         file = files[np.searchsorted(first, picture, side="right") - 1]

@@ -2,8 +2,10 @@
 number of workers.
 """
 
+import itertools
 import os
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -76,6 +78,29 @@ def test_the_same_pictures_give_way_from_any_step_on_and_on_every_worker(damaged
             np.testing.assert_array_equal(
                 np.concatenate([part[key] for part in parts]), expected[key]
             )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [tf.errors.PermissionDeniedError, tf.errors.DataLossError, tf.errors.UnknownError],
+)
+def test_what_a_file_system_does_not_give_any_more_is_a_bad_picture(picture_folder, error):
+    split = datasets.open_dataset("folder", picture_folder).train
+
+    def batches_by(*, way, **_):
+        def batches():
+            yield 0
+            if way is not pipeline.Way.GUARDED:
+                raise error(None, None, "1.jpg; Input/output error")
+            yield 1
+
+        return batches()
+
+    strategy = types.SimpleNamespace(
+        distribute_datasets_from_function=lambda make: make(tf.distribute.InputContext())
+    )
+    batches = pipeline.resilient_training(strategy, split, batches_by, 0, guarded=False)
+    assert list(itertools.islice(batches, 5)) == [0, 0, 0, 0, 1]
 
 
 def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
@@ -165,8 +190,8 @@ def spoiled(folder):
     (folder / "nowhere.jpg").symlink_to("gone.jpg")
     (folder / "circle.jpg").symlink_to("circle.jpg")
     return {
-        "empty.jpg": "neither JPEG, PNG, GIF, BMP nor WebP",
-        "text.jpg": "neither JPEG",
+        "empty.jpg": "an empty file; fetch it again, or remove it",
+        "text.jpg": "a page of the web; fetch the picture again",
         "cut.jpg": "Invalid JPEG",
         "cut.png": "PNG",
         "head.jpg": "JPEG",

@@ -133,7 +133,7 @@ def spoil(folder, what):
     [
         ("missing", "is not a folder"),
         ("empty class", f"{CLASS_NAMES[1]} holds no picture"),
-        ("one class", "holds 1 class folder; a classifier needs at least 2"),
+        ("one class", "holds 1 folder of pictures .*; a classifier needs at least 2"),
         (
             "other classes",
             r"test: else is not one of the 3 classes \(checked disc, plain star, striped disc\)",

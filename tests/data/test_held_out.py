@@ -115,6 +115,36 @@ def test_what_a_record_knows_stays_where_it_was_and_new_ones_are_drawn(folder):
         assert held - {gone} == there - new
 
 
+def test_where_nothing_held_out_is_left_the_advice_works(folder):
+    first = datasets.open_dataset("folder", folder)
+    known = record.of(first)
+    for path in names_in(first.evaluation):
+        folder.joinpath(path).unlink()
+    with pytest.raises(UserError, match="were trained on already; add pictures, of which some"):
+        datasets.open_dataset("folder", folder, seen=known)
+    new = set(add(folder, 2))
+    again = datasets.open_dataset("folder", folder, seen=known)
+    assert names_in(again.evaluation) <= new and again.evaluation.examples >= len(CLASS_NAMES)
+    assert record.check_goes_on("model", known, again).endswith("What was held out stays held out.")
+
+
+@pytest.mark.parametrize("trained_here", [True, False])
+def test_pictures_that_were_all_saved_anew_are_spoken_of(folder, tmp_path, trained_here):
+    known = record.of(datasets.open_dataset("folder", folder))
+    for path in folder.glob("*/*"):
+        path.write_bytes(path.read_bytes() + b"a tag")
+    place = folder if trained_here else folder.rename(tmp_path / "another")
+    (tmp_path / "link").symlink_to(place)
+    judged = datasets.open_evaluation(
+        "folder", tmp_path / "link", CLASS_NAMES, [known], trained_in=[folder, None]
+    )
+    assert judged.evaluation.examples == 36
+    assert [note for note in judged.notes if "saved anew: turned, tagged" in note] == list(
+        judged.notes
+    )
+    assert len(judged.notes) == trained_here
+
+
 def test_a_picture_is_known_under_any_name_and_in_any_place(folder, tmp_path):
     first = datasets.open_dataset("folder", folder)
     elsewhere = tmp_path / "elsewhere"

@@ -1,7 +1,10 @@
 """What a folder holds: splits, classes, pictures, and what is not used and told."""
 
+import itertools
 import json
 import os
+import re
+import shutil
 import unicodedata
 
 import pytest
@@ -129,7 +132,16 @@ def test_classes_may_be_called_as_splits_are(tmp_path):
         "train",
     )
     assert opened(fill(tmp_path / "trial", control=4, test=4))[0] == ("control", "test")
-    assert opened(fill(tmp_path / "both", train=4, test=4))[0] == ("test", "train")
+    # but not all of them, unless one says so, or the network has these classes
+    both = fill(tmp_path / "both", train=4, test=4)
+    with pytest.raises(
+        UserError,
+        match=r"are test/ and train/ splits, or classes\? Pass train_split=\. if they are",
+    ):
+        datasets.open_dataset("folder", both)
+    assert opened(both, names=SplitNames(train="."))[0] == ("test", "train")
+    assert judged(both, ("test", "train")) == ("pictures", 8)
+    assert judged(fill(tmp_path / "nested", **flowers("test")), (*BOTH, "test")) == ("test", 6)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +245,170 @@ def test_names_are_compared_in_one_form(tmp_path):
     ] == [0, 0, 1]
 
 
+def test_hidden_pictures_are_told_and_notes_of_systems_are_not(tmp_path):
+    fill(tmp_path, **{".net": 3, "java": 3, "rust": 3, "rust/.ipynb_checkpoints": 1})
+    (tmp_path / "java/.kept.png").write_bytes(shapes.draw_jpeg("train", 50))
+    (tmp_path / ".loose.jpg").write_bytes(shapes.draw_jpeg("train", 51))
+    for name in ("java/._0.jpg", "._java", ".DS_Store", "rust/.directory"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    assert opened(tmp_path)[-1][1:] == ["ROOT: not used: 6 hidden pictures (first .loose.jpg)."]
+
+
+@pytest.mark.parametrize(
+    "holds,advice",
+    [
+        (flowers("train_set", "test_set"), "train_split=train_set and test_split=test_set"),
+        (
+            flowers("Training data", "Val data"),
+            "train_split='Training data' and validation_split='Val data'",
+        ),
+        (
+            flowers("seg_train/seg_train", "seg_test/seg_test") | {"seg_pred": 2},
+            "train_split=seg_train/seg_train and test_split=seg_test/seg_test",
+        ),
+        (flowers("trainset", "val"), "train_split=trainset and validation_split=val"),
+        (flowers("train", "test_images"), "train_split=train and test_split=test_images"),
+    ],
+)
+def test_splits_of_other_names_are_asked_for_and_the_advice_works(tmp_path, holds, advice):
+    fill(tmp_path, **holds)
+    with pytest.raises(UserError, match=rf"Pass train_split=\. if .*, or {advice} if") as error:
+        datasets.open_dataset("folder", tmp_path)
+    assert "\n" not in str(error.value)
+    flags = dict(part.split("=") for part in advice.split(" and "))
+    names = SplitNames(
+        **{name.removesuffix("_split"): value.strip("'") for name, value in flags.items()}
+    )
+    classes, train, judged_by, _, notes = opened(tmp_path, names=names)
+    assert (classes, train, judged_by[1]) == (BOTH, 6, 6)
+    assert len(notes) == ("seg_pred" in holds)
+    assert judged(tmp_path, names=names)[1] == 6
+    assert opened(tmp_path, names=SplitNames(train="."))[0] == tuple(
+        sorted({name.split("/")[0] for name in holds})
+    )
+
+
+@pytest.mark.parametrize("place", ["daisy/0.jpg", "train/daisy/0.JPG", "train/daisy/a.heic"])
+def test_a_folder_of_pictures_is_no_place_for_another_data_set(tmp_path, place):
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_bytes(b"x")
+    with pytest.raises(UserError, match="holds class folders of pictures; pass dataset=folder"):
+        datasets.open_dataset("shapes", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_splits_without_class_folders_are_no_classes(tmp_path):
+    fill(tmp_path, train2017=3, val2017=2)
+    with pytest.raises(
+        UserError, match="if they are splits, sort the pictures of each into folders"
+    ):
+        datasets.open_dataset("folder", tmp_path)
+    fill(tmp_path / "nearly", **{"train station": 3, "car park": 2})
+    assert opened(tmp_path / "nearly")[0] == ("car park", "train station")
+
+
+def test_classes_that_may_be_splits_are_told(tmp_path):
+    fill(tmp_path, **flowers("fold0", "fold1", "fold2", count=1))
+    classes, _, _, _, notes = opened(tmp_path)
+    assert classes == ("fold0", "fold1", "fold2")
+    assert notes[-1] == (
+        "ROOT: fold0, fold1, fold2 are taken for the classes, although all hold the folders daisy,"
+        " iris. If these are the classes, name the splits, as train_split=fold0."
+    )
+    named = opened(tmp_path, names=SplitNames(train="fold0", validation="fold1", test="fold2"))
+    assert named == (BOTH, 2, ("fold1", 2), ("fold2", 2), [])
+
+
+def test_a_folder_that_is_named_by_a_path_leaves_the_rest_told(tmp_path):
+    fill(tmp_path, **flowers("images/train", "images/val", "images/extra"), notes=0)
+    names = SplitNames(train="images/train", validation="images/val/")
+    assert opened(tmp_path, names=names) == (
+        BOTH,
+        6,
+        ("val", 6),
+        ("val", 6),
+        [
+            "ROOT: not used: 6 files in images/, which is not one of the splits "
+            "(first images/extra/daisy/0.jpg)."
+        ],
+    )
+    for name in ("images/none", "../x", "/tmp"):
+        with pytest.raises(UserError, match=f"train_split={name}: .* has no such folder"):
+            datasets.open_dataset("folder", tmp_path, names=SplitNames(train=name))
+
+
+@pytest.mark.parametrize(
+    "holds,message",
+    [
+        (
+            flowers("dataset/train", "dataset/test"),
+            r"1 folder of pictures \(dataset/\).*: pass data_dir=(.*/dataset), which",
+        ),
+        (
+            flowers("a/b") | {"__MACOSX/a": 1},
+            r"1 folder of pictures \(a/\).*: pass data_dir=(.*/a/b), which",
+        ),
+        (
+            {"train/images": 2, "train/labels": 0, "val/images": 2},
+            r"train holds 1 folder of pictures \(images/\); .*: sort the pictures into folders",
+        ),
+        (
+            {"jpg": 3},
+            r"1 folder of pictures \(jpg/\), but 1 file of .mat \(first labels.mat\); .*: sort",
+        ),
+        ({".": 3}, r"0 folders of pictures, but 1 file of .mat .*: sort the pictures"),
+        (
+            flowers("fold_0/train", "fold_0/val", "fold_1/train", "fold_1/val"),
+            "fold_0 holds splits; pass data_dir=(.*/fold_0)",
+        ),
+    ],
+)
+def test_the_place_of_the_classes_is_said_where_it_is_another(tmp_path, holds, message):
+    fill(tmp_path, **holds)
+    if ".mat" in message:
+        (tmp_path / "labels.mat").write_bytes(b"MATLAB")
+    with pytest.raises(UserError, match=message) as error:
+        datasets.open_dataset("folder", tmp_path)
+    if place := re.search(message, str(error.value)).groups():
+        assert opened(*place)[0] == BOTH
+
+
+def test_a_folder_one_level_too_high_is_said_when_it_judges(tmp_path):
+    fill(tmp_path / "dataset", **flowers("."))
+    with pytest.raises(UserError, match="there are some in .*/dataset; pass that folder"):
+        judged(tmp_path)
+    assert judged(tmp_path / "dataset") == ("pictures", 6)
+    fill(tmp_path / "deep/x", **flowers("val"))
+    with pytest.raises(UserError, match="there are some in .*/deep/x; pass that folder"):
+        judged(tmp_path / "deep")
+    assert judged(tmp_path / "deep/x") == ("val", 6)
+    with pytest.raises(UserError, match="pass data_dir=.*/deep/x, which holds more"):
+        datasets.open_dataset("folder", tmp_path / "deep")
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="set.zip is a file; unpack it if it is an archive"):
+        judged(tmp_path / "set.zip")
+
+
+def test_one_picture_in_several_classes_or_splits_is_told(tmp_path):
+    fill(tmp_path, **flowers("train", "val", "test"))
+    first, second = tmp_path / "train/daisy/0.jpg", tmp_path / "train/iris/copy.png"
+    shutil.copy(first, second)
+    os.link(tmp_path / "train/daisy/1.jpg", tmp_path / "val/daisy/other name.jpg")
+    (tmp_path / "test/iris/link.jpg").symlink_to(tmp_path / "val/iris/2.jpg")
+    notes = opened(tmp_path)[-1]
+    assert notes == [
+        "2 pictures of train are the same in several classes, first ROOT/train/daisy/0.jpg and "
+        "ROOT/train/iris/copy.png: leave each in one.",
+        "1 of the 7 pictures of val are in train too, first ROOT/val/daisy/other name.jpg: right "
+        "answers to those say little.",
+        "1 of the 7 pictures of test are in val too, first ROOT/test/iris/link.jpg: right answers "
+        "to those say little.",
+    ]
+    shutil.copy(tmp_path / "test/daisy/0.jpg", tmp_path / "test/iris/same.jpg")
+    dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
+    assert dataset.notes[0].startswith("2 pictures of test are the same in several classes")
+
+
 def test_a_link_back_up_brings_no_pictures_of_other_classes(tmp_path):
     fill(tmp_path / "set", **flowers("train", "test"))
     (tmp_path / "set/train/iris/up").symlink_to("..")
@@ -241,7 +417,7 @@ def test_a_link_back_up_brings_no_pictures_of_other_classes(tmp_path):
     assert opened(tmp_path / "link") == (BOTH, 6, ("test", 6), ("test", 6), [])
 
 
-def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path):
+def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path, capsys):
     fill(
         tmp_path,
         **{
@@ -259,13 +435,32 @@ def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path)
     (tmp_path / "elsewhere").rename(tmp_path.parent / "linked-roses")
     (tmp_path / "rose").symlink_to(tmp_path.parent / "linked-roses")
     dataset = datasets.open_evaluation("folder", tmp_path, (*BOTH, "rose"))
-    assert (
-        sorted(int(one["label"]) for one in dataset.evaluation.read(None))
-        == [0, 0, 0, 1, 1, 1, 2, 2]
-        and dataset.notes == ()
+    assert sorted(int(one["label"]) for one in dataset.evaluation.read(None)) == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert dataset.notes == (
+        f"{tmp_path}: not used: 6 hidden pictures (first .trash/daisy/0.jpg).",
     )
     split, files = folders.list_pictures([tmp_path / "daisy", tmp_path / "iris"], BOTH)
     assert [int(one["label"]) for one in split.read(None)] == [0, 0, 0, 1, 1, 1] and len(files) == 6
+    assert capsys.readouterr().err == (
+        f"{tmp_path / 'daisy'}: not used: 4 hidden pictures (first .cache/0.jpg).\n"
+    )
+    fill(tmp_path / "telephone", **{"Daisy": 1, "none": 0})
+    (tmp_path / "telephone/none/a.HEIC").write_bytes(b"x")
+    split, _ = folders.list_pictures([tmp_path / "telephone"], BOTH)
+    assert [int(one["label"]) for one in split.read(None)] == [0]
+    with pytest.raises(
+        UserError, match=r"none\. .*: not used: 1 file of .heic, which alexnet prep"
+    ):
+        folders.list_pictures([tmp_path / "telephone/none"])
 
 
 def test_files_are_looked_at_by_content_where_their_ending_says_nothing(tmp_path):
@@ -290,19 +485,19 @@ def test_all_that_is_not_used_is_told_by_count_ending_and_first_name(tmp_path):
     for name in ("daisy/Thumbs.db", "notes.txt", "stray.jpg", "iris/old.txt"):
         (train / name).write_bytes(b"x")
     (train / "rose").symlink_to("nowhere")
+    (train / "round").symlink_to("round")
     dataset = datasets.open_dataset("folder", tmp_path)
     (note,) = dataset.notes
     assert (
         note == f"{tmp_path}: not used: 40 files of .heic, which alexnet prepare reads (first "
-        "train/daisy/0.HEIC); 2 files in samples/, which "
+        "train/daisy/0.HEIC); 2 dead links (first train/rose); 2 files in samples/, which "
         "is not one of the splits (first samples/0.jpg); "
         "2 files of .txt (first train/iris/old.txt); "
-        "1 dead link (first train/rose); "
         "1 file of .db (first train/daisy/Thumbs.db); 1 picture beside the class folders (first "
         "train/stray.jpg)."
     )
     assert (
-        len(dataset.unused) == 47
+        len(dataset.unused) == 48
         and f"{train}/stray.jpg is not used (picture beside the class folders)" in dataset.unused
     )
 
@@ -412,12 +607,45 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
     assert known.has_seen(seen.identities).tolist() == [True] * 5 + [False] * 25
 
 
+class TinyTwice(TinyPictures):
+    """Two splits of one role, one of none, and a record without a label."""
+
+    def _split_generators(self, dl_manager):
+        return {name: self._some() for name in ("train", "val", "validation", "extra")}
+
+    def _some(self):
+        for index, example in itertools.islice(self._generate_examples(), 9):
+            yield index, example | ({"label": -1} if index == 7 else {})
+
+
+def test_what_tfds_leaves_open_is_asked_and_what_is_not_used_is_told(tmp_path):
+    with pytest.raises(
+        UserError, match="both val and validation; say which is meant: validation_split=val or"
+    ):
+        datasets.open_dataset("tiny_twice", tmp_path)
+    names = SplitNames(validation="val")
+    dataset = datasets.open_dataset("tiny_twice", tmp_path, names=names)
+    assert dataset.notes == ("tiny_twice: not used: validation (9 pictures), extra (9 pictures).",)
+    both = SplitNames(train="train+extra", validation="val", test="validation")
+    whole = datasets.open_dataset("tiny_twice", tmp_path, names=both)
+    assert (whole.train.examples, whole.notes) == (18, ())
+    read = list(dataset.train.read(None).ignore_errors())
+    assert len(read) == 8 and min(int(one["label"]) for one in read) == 0
+    faults = filter(None, map(dataset.train.fault_of, range(9)))
+    assert list(faults) == ["it has no label"]
+
+
 def test_tfds_with_an_evaluation_split_alone_is_evaluated(tmp_path):
     assert (
         datasets.open_evaluation("tiny_test", tmp_path, ("even", "odd")).evaluation.examples == 50
     )
-    with pytest.raises(UserError, match="tiny_test has no split named train, but test"):
+    with pytest.raises(UserError, match="no split named train, but test; pass train_split="):
         datasets.open_dataset("tiny_test", tmp_path)
+    names = SplitNames(train="test")
+    assert datasets.open_dataset("tiny_test", tmp_path, names=names).train.examples == 45
+    alone = SplitNames(train="test[:1]", test="test[1:2]")
+    with pytest.raises(UserError, match="has 1 picture to train on, and none to judge by"):
+        datasets.open_dataset("tiny_test", tmp_path, names=alone, choosing=True)
 
 
 def test_tfds_with_train_and_test_keeps_a_tenth_to_choose_by(tmp_path):

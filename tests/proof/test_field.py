@@ -418,10 +418,52 @@ def _(desk):
 @case("C", "class folders that are called train, test and val")
 def _(desk):
     fill(desk / "odd", 5, classes=("train", "test", "val"))
-    desk.train("odd", "classes")
+    line = desk.train("odd", "classes", status=2)
+    assert "splits, or classes? Pass --train_split=. if they are classes" in line
+    desk.train("odd", "classes", "--train_split=.")
     assert desk.settings("classes")["class_names"] == ["test", "train", "val"]
     assert desk.evaluate("classes")["models"][0]["trained_on"] == 0
-    return "three classes"
+    return "asked; then three classes"
+
+
+@case("C", "train_set and test_set, as the line says")
+def _(desk):
+    fill(desk / "set/train_set", 4)
+    fill(desk / "set/test_set", 2, first=50)
+    line = desk.train("set", "named", status=2)
+    flags = re.search(r"or (--train_split=\S+) and (--test_split=\S+) if", line).groups()
+    desk.train("set", "named", *flags)
+    assert desk.settings("named")["class_names"] == list(CLASSES)
+    assert desk.evaluate("named")["examples"] == 6
+    return "the flags of the line work"
+
+
+@case("C", "one folder too high, as the line says")
+def _(desk):
+    fill(desk / "wrapped/archive/data", 5)
+    line = desk.train("wrapped", "high", status=2)
+    desk.train(re.search(r"pass --data_dir=(\S+), which", line)[1], "high")
+    assert desk.settings("high")["class_names"] == list(CLASSES)
+    return "the folder of the line works"
+
+
+@case("C", "all pictures saved anew after the training")
+def _(desk):
+    for path in (desk / "plain").glob("*/*.jpg"):
+        Image.open(path).save(path, quality=80)
+    assert desk.evaluate("model", "plain")["examples"] == 30
+    return "all judged, as others"
+
+
+@case("C", "a picture in two classes, hidden ones, and a class that begins with a dot")
+def _(desk):
+    fill(desk / "set", 4)
+    fill(desk / "set", 2, first=50, classes=(".net",))
+    shutil.copy(desk / "set/iris/1.jpg", desk / "set/rose/1 copy.jpg")
+    desk.train("set", "told")
+    assert "2 hidden pictures (first .net/50.jpg)" in desk.notes
+    assert "2 pictures of set are the same in several classes" in desk.notes
+    return "told"
 
 
 @case("C", "TRAIN/ and Validation/, pictures in folders in folders")
