@@ -233,36 +233,16 @@ class _Exported(Network):
 
 def _exported(version: pathlib.Path) -> Network:
     manifest = artifacts.read_manifest(version)
-    training = manifest.get("training", {"flags": {}})
-    rate = manifest.get("dropout_rate", training["flags"].get("dropout_rate"))
-    settings = _settings(
-        version, manifest, artifacts.read_labels(version), 0.5 if rate is None else rate
-    )
+    flags = manifest.get("training", {}).get("flags", {})
     return _Exported(
         str(version),
-        settings,
+        artifacts.settings_of(manifest, artifacts.read_labels(version)),
         manifest.get("step", 0),
         manifest.get("evaluation"),
         artifacts.read_record(version),
         tf.saved_model.load(str(version)),
-        rate is not None,
+        manifest.get("dropout_rate", flags.get("dropout_rate")) is not None,
     )
-
-
-def _settings(
-    path: pathlib.Path, manifest: dict, labels: list[str], dropout_rate: float
-) -> Settings:
-    training = manifest.get("training", {"flags": {}})
-    stored = {
-        name: manifest[name]
-        for name in ("variant", "preprocessing", "architecture")
-        if name in manifest
-    }
-    stored |= {name: training[name] for name in ("flags", "versions", "commit") if name in training}
-    try:
-        return Settings.from_json(stored | {"class_names": labels, "dropout_rate": dropout_rate})
-    except ValueError as error:
-        raise UserError(f"The manifest of {path} makes no sense: {error}.") from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -300,10 +280,9 @@ class _OfTflite(Network):
 
 def _of_tflite(path: pathlib.Path) -> Network:
     tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
-    settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
     return _OfTflite(
         str(path),
-        settings,
+        tflite.settings,
         tflite.manifest.get("step", 0),
         tflite.manifest.get("evaluation"),
         tflite.record,

@@ -75,7 +75,7 @@ class Settings:
         Raises ValueError, in words that may follow the name of the file, for any that are damaged,
         incomplete or out of bounds.
         """
-        value = _parsed(content) if isinstance(content, bytes | str) else content
+        value = parse(content) if isinstance(content, bytes | str) else content
         _expect(dict, value, "the whole")
         known = {
             name: value[name]
@@ -134,7 +134,11 @@ class Settings:
             raise ValueError(
                 f"{classes} classes and {side} pixels are more than a weights file may ask for"
             )
-        return dataclasses.replace(self, flags={"seed": 0} | self.flags | {"data_dir": None})
+        return dataclasses.replace(self, flags={"seed": 0} | self.flags).without_folder()
+
+    def without_folder(self) -> "Settings":
+        """The same, where nothing says in which folder the pictures of its training lie."""
+        return dataclasses.replace(self, flags=self.flags | {"data_dir": None})
 
     def build(self) -> keras.Model:
         """The network, its weights as they are at the start; a part of one ends below what is
@@ -193,7 +197,10 @@ def check_class_names(names: tuple) -> None:
             )
 
 
-def _parsed(text: bytes | str) -> Any:
+def parse(text: bytes | str) -> Any:
+    """What the JSON `text` of anybody's file holds. Raises ValueError for other text, and for more
+    than settings ever need.
+    """
     if len(text) > _LARGEST_TEXT:
         raise ValueError(
             f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
@@ -259,13 +266,17 @@ def _check_source(source: Any) -> None:
     _expect(dict, source, "source")
     if "published" not in source:
         raise ValueError("source lacks published")
-    figures = source["published"]
-    for name, value in () if figures is None else _expect(dict, figures, "published").items():
+    check_figures(source["published"], "published")
+
+
+def check_figures(figures: Any, what: str) -> None:
+    """Raises ValueError, naming `what`, unless `figures` are None or a dict of sizes and shares."""
+    for name, value in () if figures is None else _expect(dict, figures, what).items():
         most = 1 if name in ("top_1", "top_5") else 2**63
-        if not _is_number(value) or not 0 <= value <= most:
-            raise ValueError(
-                f"the published {_shown(name)} is {_shown(value)}, which is impossible"
-            )
+        if name == "evaluated_on" and isinstance(value, str):
+            continue
+        if value is not None and (not _is_number(value) or not 0 <= value <= most):
+            raise ValueError(f"the {what} {_shown(name)} is {_shown(value)}, which is impossible")
 
 
 def _check_integer(value: Any, name: str, least: int, most: int) -> None:

@@ -12,7 +12,7 @@ import pathlib
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import networks
+from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.data import pictures as picture_files
 from alexnet_tf.errors import ServingError, UserError
@@ -62,9 +62,9 @@ def main(pictures):
             raise UserError(
                 f"{picture} is refused by --server={_SERVER.value}: {error.message}"
             ) from None
-        print(picture)
+        console.result(picture)
         for name, probability in answers[picture]:
-            print(f"  {probability:.4f}  {name}")
+            console.result(f"  {probability:.4f}  {name}")
     app.write_json(answers, _JSON.value)
 
 

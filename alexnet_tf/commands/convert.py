@@ -16,7 +16,7 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import jobs
+from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
@@ -85,7 +85,7 @@ def main():
         count=_PICTURES.value,
         max_accuracy_drop=_MAX_ACCURACY_DROP.value,
     )
-    print(f"{_OUTPUT.value}:")
+    console.result(f"{_OUTPUT.value}:")
     app.report({"quantization": _QUANTIZATION.value} | figures, _JSON.value)
 
 

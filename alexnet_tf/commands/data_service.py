@@ -14,6 +14,7 @@ import threading
 import tensorflow as tf
 from absl import flags
 
+from alexnet_tf import console
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -53,6 +54,6 @@ def main():
         raise UserError(
             f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]})."
         ) from None
-    print(f"serving at {address}", flush=True)
+    console.result(f"serving at {address}")
     ended.wait()
     del servers

@@ -17,6 +17,7 @@ import pathlib
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model, multiply_adds
@@ -322,8 +323,9 @@ def main():
         build_model(variant, _NUM_CLASSES.value, _IMAGE_SIZE.value) for variant in _VARIANT.value
     ]
     for model in models:
-        print(f"{model.name}:")
-        print("\n".join(table(model)))
+        console.result(f"{model.name}:")
+        for line in table(model):
+            console.result(line)
     app.write_json(
         {model.name: [dataclasses.asdict(stage) for stage in stages(model)] for model in models},
         _JSON.value,
@@ -339,4 +341,4 @@ def main():
             raise UserError(
                 f"--picture={_PICTURE.value} cannot be written ({error.strerror})."
             ) from None
-        print(_PICTURE.value)
+        console.result(_PICTURE.value)

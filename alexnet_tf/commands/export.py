@@ -13,7 +13,7 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import disk, jobs, networks
+from alexnet_tf import console, disk, jobs, networks
 from alexnet_tf.commands import app
 
 FLAGS = flags.FlagValues()
@@ -36,7 +36,7 @@ def main():
     network = networks.load(_MODEL_DIR.value)
     path = jobs.export(network, output, _VERSION.value)
     there = int(path.name) in before
-    print(f"{path}{' is there already, from the same weights' * there}:")
+    console.result(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     app.report(
         {

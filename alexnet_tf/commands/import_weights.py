@@ -119,7 +119,7 @@ def main():
     )
     checkpoints.write_weights_file(output, arrays, settings)
     pixels = settings["preprocessing"]
-    print(f"{output}:")
+    console.result(f"{output}:")
     app.report(
         figures
         | {

@@ -175,7 +175,7 @@ def _train(strategy):
             strategy, model, pixels, dataset.test, batch_size
         )
     if chief:
-        print(f"{model_dir}:")
+        console.result(f"{model_dir}:")
         app.report(figures, _JSON.value)
 
 

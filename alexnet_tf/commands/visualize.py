@@ -364,7 +364,7 @@ def write_features(seen, path):
             )
     except OSError as error:
         raise UserError(f"--features={path} cannot be written ({error.strerror}).") from None
-    print(path)
+    console.result(path)
 
 
 ARGUMENTS = "PICTURE_OR_FOLDER..."
@@ -402,4 +402,4 @@ def main(pictures):
         figure.savefig(output, dpi=130)
     except OSError as error:
         raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
-    print(output)
+    console.result(output)

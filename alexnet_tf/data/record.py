@@ -65,7 +65,14 @@ class Record:
                 stored = [arrays[name] for name in ("trained", "held_out")]
             if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored):
                 raise ValueError("other arrays")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            MemoryError,  # a header may claim any number of pictures
+            zipfile.BadZipFile,
+        ) as error:
             raise UserError(
                 f"{path}, the record of the pictures that were trained on, cannot be read "
                 f"({error}); restore it from a copy."

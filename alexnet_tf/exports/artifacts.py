@@ -2,10 +2,9 @@
 model's code.
 """
 
-import io
-import json
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -13,7 +12,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings, check_figures, parse
+from alexnet_tf.weights import formats
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
@@ -33,13 +33,47 @@ def newest_version(path):
 
 
 def read_manifest(saved_model):
-    """The manifest that export wrote beside the graph. Raises UserError where there is none."""
+    """The manifest that export wrote beside the graph, of which `settings_of` makes Settings.
+
+    Raises UserError where there is none, or one that makes no sense.
+    """
+    labels = read_labels(saved_model)
     try:
-        return json.loads((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_text())
+        manifest = parse((pathlib.Path(saved_model) / "assets.extra/manifest.json").read_bytes())
+        settings_of(manifest, labels)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{saved_model} is not a version that alexnet export wrote ({error})."
         ) from None
+    return manifest
+
+
+def settings_of(manifest: Any, labels: list[str]) -> Settings:
+    """What the manifest of an export or of a .tflite file says of its network.
+
+    Raises ValueError, in words that may follow the name of the file, where it makes no sense.
+    """
+    if not isinstance(manifest, dict):
+        raise ValueError(f"its manifest is of the type {type(manifest).__name__}")
+    training = manifest.get("training", {})
+    flags = training.get("flags", {}) if isinstance(training, dict) else None
+    if not isinstance(flags, dict):
+        raise ValueError("its manifest does not say how it was trained")
+    step = manifest.get("step", 0)
+    if not isinstance(step, int) or not 0 <= step < 2**63:
+        raise ValueError("its manifest has an impossible step")
+    check_figures(manifest.get("evaluation"), "evaluation")
+    stored = {
+        name: manifest[name]
+        for name in ("variant", "preprocessing", "architecture")
+        if name in manifest
+    }
+    stored |= {name: training[name] for name in ("versions", "commit") if name in training}
+    rate = manifest.get("dropout_rate", flags.get("dropout_rate"))
+    return Settings.from_json(
+        stored
+        | {"flags": flags, "class_names": labels, "dropout_rate": 0.5 if rate is None else rate}
+    )
 
 
 def read_record(saved_model):
@@ -106,15 +140,18 @@ class Tflite:
         Raises UserError if alexnet convert did not write it.
         """
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as files:
-                self.labels = files.read("labels.txt").decode().splitlines()
-                self.manifest = json.loads(files.read("manifest.json"))
-                stored = files.read(record.FILE) if record.FILE in files.namelist() else None
-            self.pixels = Preprocessing(**self.manifest["preprocessing"])
+            members = formats.zip_members(content)
+            self.labels = members["labels.txt"].decode().splitlines()
+            self.manifest = parse(members["manifest.json"])
+            # it may come from anywhere, and is to name no folder that its user did not name
+            self.settings = settings_of(self.manifest, self.labels).without_folder()
+            stored = members.get(record.FILE)
+            self.pixels = self.settings.preprocessing
             self._run = Interpreter(
                 model_content=content, num_threads=threads
             ).get_signature_runner("image")
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            self._check_signature()
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
         self.record = None if stored is None else record.Record.from_bytes(stored, name)
         self._dtype = self._run.get_input_details()["images"]["dtype"]
@@ -122,6 +159,20 @@ class Tflite:
             "quantization"
         ]
         self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
+
+    def _check_signature(self):
+        """Raises ValueError unless the graph reads and answers what its settings say."""
+        pixels = self.pixels
+        for told, name, shape in (
+            (
+                self._run.get_input_details(),
+                "images",
+                [1, pixels.image_size, pixels.image_size, pixels.channels],
+            ),
+            (self._run.get_output_details(), "probabilities", [1, len(self.labels)]),
+        ):
+            if list(told) != [name] or told[name]["shape"].tolist() != shape:
+                raise ValueError(f"its graph has no {name} of {shape}, as its settings have it")
 
     def probabilities(self, image):
         """float32 [classes] for one uint8 image [image_size, image_size, channels]."""

@@ -42,13 +42,14 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotI
 
 
 def read_settings(model_dir):
-    """Returns the settings stored in `model_dir`, or None where there are none.
+    """Returns the settings stored in `model_dir`, JSON that Settings.from_json takes, or None where
+    there are none.
 
-    Raises UserError if they are damaged.
+    Raises UserError if they are damaged, or out of bounds.
     """
     path = pathlib.Path(model_dir) / _SETTINGS
     try:
-        return json.loads(path.read_text())
+        return Settings.from_json(path.read_bytes()).to_json()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -156,8 +157,8 @@ def load_model(model_dir, report=print):
     stored = read_settings(model_dir)
     if stored is None or newest_step(model_dir) < 0:
         raise UserError(f"{model_dir} holds no trained model; train one with alexnet train.")
+    settings = Settings.from_json(stored)
     try:
-        settings = Settings.from_json(stored)
         model = settings.build()
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None

@@ -83,12 +83,6 @@ def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
         return None
-    try:
-        stored = Settings.from_json(stored).to_json()
-    except ValueError as error:
-        raise UserError(
-            f"{model_dir} holds settings.json, but {error}; pass another model_dir."
-        ) from None
     new = settings.to_json()
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
     return record.check_goes_on(model_dir, record.read(model_dir), dataset)

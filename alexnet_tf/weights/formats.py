@@ -261,11 +261,11 @@ def _recognise(content):
 def _read_npz(content):
     return Weights(
         ".npz",
-        {name.removesuffix(".npy"): _npy(member) for name, member in _zip_members(content).items()},
+        {name.removesuffix(".npy"): _npy(member) for name, member in zip_members(content).items()},
     )
 
 
-def _zip_members(content):
+def zip_members(content):
     """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
     compared.
     """
@@ -374,7 +374,7 @@ def _read_torch_archive(content):
         raise Unsupported(
             "is a program of TorchScript; save model.state_dict() by torch.save instead"
         )
-    members, storages = _zip_members(content), {}
+    members, storages = zip_members(content), {}
     (pickle,) = [name for name in members if name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
     if members.get(f"{folder}byteorder", b"little") != b"little":
