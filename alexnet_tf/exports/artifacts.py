@@ -175,7 +175,11 @@ class Tflite:
                 raise ValueError(f"its graph has no {name} of {shape}, as its settings have it")
 
     def probabilities(self, image):
-        """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
+        """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
+        it holds what is no number, of which LiteRT's kernels would make one.
+        """
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            return np.full(len(self.labels), np.nan, np.float32)
         answer = self._run(images=image[None].astype(self._dtype))["probabilities"][0]
         # A quantised output says so by a scale; a float one has scale 0.
         return (

@@ -240,6 +240,8 @@ def _build(arrays, settings):
                 f"{name} has the shape {array.shape}, or numbers that are not finite, instead of"
                 f" {expected[name]}"
             )
+        if array.ndim > 1 and array.min() == array.max():
+            raise ValueError(f"all of {name} is {array.flat[0]:g}: it was never trained")
     for variable in model.weights:
         variable.assign(arrays[variable.path])
     return model

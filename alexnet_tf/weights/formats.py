@@ -261,7 +261,10 @@ def _recognise(content):
 def _read_npz(content):
     return Weights(
         ".npz",
-        {name.removesuffix(".npy"): _npy(member) for name, member in zip_members(content).items()},
+        _once(
+            (name.removesuffix(".npy"), _npy(member))
+            for name, member in zip_members(content).items()
+        ),
     )
 
 
@@ -321,11 +324,11 @@ def _read_pickled_npy(content):
     ):
         raise Unsupported("is no dict of layers, each a list or a dict of arrays")
     # {"conv1": [kernel, bias]} and {"conv1": {"weights": kernel, "biases": bias}}
-    arrays = {
-        f"{layer}.{part}": blob
+    arrays = _once(
+        (f"{layer}.{part}", blob)
         for layer, blobs in layers.items()
         for part, blob in (blobs.items() if isinstance(blobs, dict) else enumerate(blobs))
-    }
+    )
     if not all(isinstance(blob, pickles.Array) for blob in arrays.values()):
         raise Unsupported("holds layers that are no lists or dicts of arrays")
     if sum(len(blob.data) for blob in arrays.values()) > len(content):
@@ -433,6 +436,8 @@ def _torch_weights(state, data):
         if len(path) > _LONGEST_NAME:
             unreadable[path[:_LONGEST_NAME]] = "dicts in dicts without end"
         elif isinstance(value, pickles.Tensor | pickles.Array):
+            if path in arrays:  # {"a": {"b": 1}, "a.b": 2}
+                raise ValueError(f"two arrays of the name {path[:80]!r}")
             try:
                 arrays[path] = (
                     _torch_array(value, data[value.storage.key])
@@ -523,9 +528,12 @@ def _read_safetensors(content):
 
 
 def _once(pairs):
-    """A dict of JSON, in which the later of two entries would silently be taken."""
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("two entries of one name")
+    """A dict of `pairs`, in which the later of two of one name would silently be taken."""
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError("two entries of one name")
+        found[name] = value
     return found
 
 

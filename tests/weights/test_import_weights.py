@@ -4,9 +4,11 @@ belongs.
 
 import io
 import json
+import pickle
 import struct
 import sys
 import tracemalloc
+import zipfile
 
 import hostile_files
 import numpy as np
@@ -133,6 +135,24 @@ def test_no_attack_runs_anything_or_takes_much(tmp_path):
             parse(content, name)
         assert "\n" not in str(error.value) and len(str(error.value)) < 400, name
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_arrays_whose_paths_are_one_name_are_refused():
+    """The later of them would silently be taken."""
+    array = np.zeros([2, 3], np.float32)
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for name in ("a", "a.npy"):
+            stream = io.BytesIO()
+            np.save(stream, array)
+            archive.writestr(name, stream.getvalue())
+    for content, message in (
+        (pickle.dumps({"a": {"b": array}, "a.b": array}), "two arrays of the name 'a.b'"),
+        (pickle.dumps({"a": [array], "a.0": array}), "two arrays of the name 'a.0'"),
+        (zipped.getvalue(), "two entries of one name"),
+    ):
+        with pytest.raises(UserError, match=f"net is damaged .{message}"):
+            formats.parse(content, "net")
 
 
 @pytest.mark.parametrize("name", hostile_files.amplifiers(1))
@@ -1199,6 +1219,12 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
         checkpoints.write_weights_file(
             tmp_path / "net.npz", arrays | {"fc5/bias": np.full(3, np.nan, np.float32)}, settings()
         )
+    of_zeros = arrays | {"conv2/kernel": np.zeros_like(arrays["conv2/kernel"])}
+    with pytest.raises(UserError, match="is not written: all of conv2/kernel is 0: it was never"):
+        checkpoints.write_weights_file(tmp_path / "net.npz", of_zeros, settings())
+    of_integers = {name: array.astype(np.int32) for name, array in arrays.items()}
+    with pytest.raises(UserError, match="is not written: .* holds int32, and weights are float"):
+        checkpoints.write_weights_file(tmp_path / "net.npz", of_integers, settings())
     del arrays["fc5/bias"]
     with pytest.raises(UserError, match="is not written: 'fc5/bias' is missing"):
         checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
