@@ -10,6 +10,7 @@ used many times.
       evaluation.npy       float32 [1, pictures, units]
       train_labels.npy, evaluation_labels.npy
                            int64 [pictures]
+      SHA256SUMS           of the five: features that differ from it are computed again
 
 The folder is written under another name and renamed when it is complete.
 """
@@ -18,9 +19,10 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import pathlib
 import shutil
+import signal
+import sys
 import time
 
 import keras
@@ -31,10 +33,11 @@ from alexnet_tf import disk, preprocessing
 from alexnet_tf.data import bad_pictures, pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
-from alexnet_tf.training import checkpoints
+from alexnet_tf.training import checkpoints, stopping
 
 _BATCH = 128  # pictures at a time, about: no result depends on it
-_FILES = {"key.json", "train.npy", "train_labels.npy", "evaluation.npy", "evaluation_labels.npy"}
+_SUMMED = ("evaluation.npy", "evaluation_labels.npy", "key.json", "train.npy", "train_labels.npy")
+_SUMS = "SHA256SUMS"
 # left free on the disk beside the features: the model itself has to be written too
 _SPARE_BYTES = 2**30
 
@@ -114,7 +117,6 @@ def cached(
         "seed": seed,
     }
     key = json.loads(json.dumps(key))  # as it is read back: tuples are lists there
-    _remove_unfinished(folder)
     found = _read(folder, key, note)
     if found:
         note(
@@ -123,7 +125,7 @@ def cached(
         )
         _tell_bad(found, dataset, max_bad_pictures, note)
         return found
-    units = model.output.shape[-1]
+    extract, units = extractor(strategy, model, pixels, seed), model.output.shape[-1]
     pictures = views * dataset.train.examples + dataset.evaluation.examples
     _check_room(
         folder,
@@ -131,31 +133,35 @@ def cached(
         f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures",
         note,
     )
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     begin = time.monotonic()
     try:
-        unfinished.mkdir(parents=True)
-        extract = extractor(strategy, model, pixels, seed)
-        with progress(pictures, "features") as bar:
+        with (
+            disk.appearing(folder, folder=True) as unfinished,
+            stopping.StopSignal(strategy) as stop,
+            progress(pictures, "features") as bar,
+        ):
+
+            def count(done):
+                bar.update(done)
+                if stop.alone:
+                    note(f"stopped by {signal.Signals(stop.alone).name}; {folder} is not written")
+                    sys.exit(128 + stop.alone)
+
+            train, evaluation = (unfinished.path / name for name in ("train", "evaluation"))
             bad = {
-                "train": _write(unfinished / "train", dataset.train, units, views, extract, bar),
-                "evaluation": _write(
-                    unfinished / "evaluation", dataset.evaluation, units, 1, extract, bar
-                ),
+                "train": _write(train, dataset.train, units, views, extract, count),
+                "evaluation": _write(evaluation, dataset.evaluation, units, 1, extract, count),
             }
-        of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
-        (unfinished / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
-        for path in (*unfinished.iterdir(), unfinished):
-            disk.flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+            of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
+            key_file = unfinished.path / "key.json"
+            key_file.write_text(json.dumps(key | of_run, indent=1) + "\n")
+            (unfinished.path / _SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
+            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"The features could not be written to {folder} ({error.strerror or error}); make room,"
             " or pass another features_dir."
         ) from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     found = _read(folder, key, note)
     _tell_bad(found, dataset, max_bad_pictures, note)
     return found
@@ -167,7 +173,7 @@ def _check_ours(folder):
     """
     if folder.exists():
         foreign = (
-            [path.name for path in folder.iterdir() if path.name not in _FILES]
+            [path.name for path in folder.iterdir() if path.name not in (*_SUMMED, _SUMS)]
             if folder.is_dir()
             else [folder.name]
         )
@@ -190,22 +196,7 @@ def _tell_bad(found, dataset, most, note):
             )
 
 
-def _remove_unfinished(folder):
-    """Removes what killed runs left; another run may be writing the same features just now."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        try:
-            process = int(left.suffix[1:])
-            os.kill(process, 0)  # asks only whether that process is there
-            ended = process == os.getpid()  # one that has ended may have had our number
-        except ProcessLookupError:
-            ended = True
-        except (PermissionError, ValueError):
-            ended = False
-        if ended:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _write(path, split, units, views, extract, bar):
+def _write(path, split, units, views, extract, count):
     """Writes the features of a split; returns the numbers of the pictures that cannot be read,
     which have no rows.
 
@@ -220,7 +211,7 @@ def _write(path, split, units, views, extract, bar):
                 stream.write(np.ascontiguousarray(outputs).data)
                 labels.append(of_batch)
                 bad.update(numbers.tolist())
-                bar.update(len(outputs))
+                count(len(outputs))
             if view == 0:
                 of_first_view = bad
             elif bad != of_first_view:
@@ -262,6 +253,8 @@ def _read(folder, key, note):
                 " replaced"
             )
             return None
+        if (folder / _SUMS).read_text() != disk.sums(folder, _SUMMED):
+            raise ValueError(f"its files differ from {_SUMS}")
         found = Features(
             *(
                 np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
