@@ -70,6 +70,7 @@ class Network(abc.ABC):
         """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
         that are no picture.
         """
+        pictures.check_header(picture)
         image = preprocessing.decode(picture, self.preprocessing.resize)
         crop = preprocessing.central_crop(image, self.preprocessing)
         return self._best(self.probabilities(crop[None])[0])
@@ -91,6 +92,7 @@ class Network(abc.ABC):
         """
         content, name = _content(picture)
         with _naming(name):
+            pictures.check_header(content)
             image = preprocessing.decode(content, self.preprocessing.resize)
             return preprocessing.central_crop(image, self.preprocessing).numpy()
 
@@ -194,6 +196,7 @@ class _Exported(Network):
         )
 
     def answer(self, picture: bytes) -> list[tuple[str, float]]:
+        pictures.check_header(picture)
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
         return [
             (name.decode(), float(score))
