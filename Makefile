@@ -21,10 +21,10 @@ bench: $(VENV)/installed
 
 # The long proofs, with other frameworks as witnesses; docs/measurements holds what they print. All of
 # them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
-# field, learning, mediapipe, pages, pictures, serving_abuse, survival, trunk and weights; that of the
-# browser needs npm and Chromium.
+# field, fuzz, hostile, learning, mediapipe, pages, pictures, serving_abuse, stops, survival, trunk and
+# weights; that of the browser needs npm and Chromium.
 PROOFS := $(if $(PART),tests/proof/test_$(PART).py,tests/proof)
-proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules)
+proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules) $(if $(filter-out fuzz,$(PART)),,.venv-fuzz/installed)
 	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })
 	$(BIN)/python -m pytest -s $(PROOFS)
 	$(if $(PART),,$(BIN)/python tests/proof/linear_baseline.py)
@@ -51,6 +51,14 @@ examples/browser/node_modules: examples/browser/package-lock.json
 	.venv-mediapipe/bin/python -m pip install --quiet --constraint constraints.txt mediapipe
 	@touch $@
 
+# The fuzzer beside what the tests have: it is built for Linux alone.
+.venv-fuzz/installed: constraints.txt $(VENV)/installed
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --constraint constraints.txt atheris
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$(.venv-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests.pth
+	@touch $@
+
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -59,4 +67,4 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof .venv-mediapipe examples/browser/node_modules *.egg-info
+	rm -rf $(VENV) .venv-proof .venv-mediapipe .venv-fuzz examples/browser/node_modules *.egg-info

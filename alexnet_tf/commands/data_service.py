@@ -5,7 +5,8 @@ and its worker in one process.
     alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...  # the same pictures
 
 It reads the files that the training names, so the data lies at the same path on all machines.
-Whoever reaches the port can have files read: for trusted networks only. Ctrl-C or SIGTERM ends it.
+TensorFlow listens on all interfaces of the machine, and whoever reaches the port can have files
+read: keep it behind a firewall, in a network that you trust. Ctrl-C or SIGTERM ends it.
 """
 
 import signal
@@ -19,7 +20,11 @@ from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
 _HOST = flags.DEFINE_string(
-    "host", "localhost", "The name by which trainings reach this machine.", flag_values=FLAGS
+    "host",
+    "localhost",
+    "The name by which trainings reach this machine; it bounds nothing: TensorFlow listens on all "
+    "interfaces.",
+    flag_values=FLAGS,
 )
 _PORT = flags.DEFINE_integer(
     "port",
@@ -55,5 +60,6 @@ def main():
             f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]})."
         ) from None
     console.result(f"serving at {address}")
+    console.note("listening on all interfaces of this machine: keep the port behind a firewall")
     ended.wait()
     del servers
