@@ -3,7 +3,6 @@ model's code.
 """
 
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -151,7 +150,7 @@ class Tflite:
                 model_content=content, num_threads=threads
             ).get_signature_runner("image")
             self._check_signature()
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError) as error:
             raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
         self.record = None if stored is None else record.Record.from_bytes(stored, name)
         self._dtype = self._run.get_input_details()["images"]["dtype"]

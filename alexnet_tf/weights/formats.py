@@ -270,20 +270,26 @@ def _read_npz(content):
 
 def zip_members(content):
     """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
-    compared.
+    compared. Raises ValueError for any other archive.
     """
     # how every entry of a directory begins: zipfile makes an object of each
     if content.count(b"PK\x01\x02") > _MOST_PARTS:
         raise ValueError(f"more than {_MOST_PARTS} members")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise Unsupported("is compressed, and might be of any size; write it with numpy.savez")
-        if len({member.filename for member in members}) < len(members):
-            raise ValueError("two members of one name")
-        if sum(member.file_size for member in members) > len(content):
-            raise ValueError("members that overlap")
-        return {member.filename: archive.read(member) for member in members}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise Unsupported(
+                    "is compressed, and might be of any size; write it with numpy.savez"
+                )
+            if len({member.filename for member in members}) < len(members):
+                raise ValueError("two members of one name")
+            if sum(member.file_size for member in members) > len(content):
+                raise ValueError("members that overlap")
+            return {member.filename: archive.read(member) for member in members}
+    # an archive of a later version, or encrypted; of a damaged directory
+    except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from None
 
 
 def _npy(content):

@@ -155,6 +155,20 @@ def test_two_arrays_whose_paths_are_one_name_are_refused():
             formats.parse(content, "net")
 
 
+@pytest.mark.parametrize(
+    "place,value,reason",
+    [(6, 93, "zip file version 9.3"), (8, 1, "encrypted"), (16, 0x5A, "Bad CRC")],
+)
+def test_archives_of_other_kinds_are_no_archives(place, value, reason):
+    """By the directory: version, flags, checksum."""
+    stream = io.BytesIO()
+    np.savez(stream, a=np.ones([2, 3], np.float32))
+    content = bytearray(stream.getvalue())
+    content[content.index(b"PK\x01\x02") + place] = value
+    with pytest.raises(ValueError, match=reason):
+        formats.zip_members(bytes(content))
+
+
 @pytest.mark.parametrize("name", hostile_files.amplifiers(1))
 def test_a_small_file_takes_little_memory(name):
     content = hostile_files.amplifiers()[name]
