@@ -273,7 +273,7 @@ def check_figures(figures: Any, what: str) -> None:
     """Raises ValueError, naming `what`, unless `figures` are None or a dict of sizes and shares."""
     for name, value in () if figures is None else _expect(dict, figures, what).items():
         most = 1 if name in ("top_1", "top_5") else 2**63
-        if name == "evaluated_on" and isinstance(value, str):
+        if isinstance(value, str) and name not in ("top_1", "top_5", "loss"):  # evaluated_on
             continue
         if value is not None and (not _is_number(value) or not 0 <= value <= most):
             raise ValueError(f"the {what} {_shown(name)} is {_shown(value)}, which is impossible")
