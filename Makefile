@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test proof bench browser clean
+.PHONY: run test proof bench browser sbom clean
 
 run: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py
@@ -21,10 +21,10 @@ bench: $(VENV)/installed
 
 # The long proofs, with other frameworks as witnesses; docs/measurements holds what they print. All of
 # them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
-# field, learning, mediapipe, notebook, pages, pictures, serving_abuse, survival, trunk and weights; that
-# of the browser needs npm and Chromium.
+# field, fuzz, hostile, learning, mediapipe, notebook, pages, pictures, serving_abuse, stops, supply,
+# survival, trunk and weights; that of the browser needs npm and Chromium.
 PROOFS := $(if $(PART),tests/proof/test_$(PART).py,tests/proof)
-proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out notebook,$(PART)),,.venv-notebook/installed) $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules)
+proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out notebook,$(PART)),,.venv-notebook/installed) $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules) $(if $(filter-out fuzz,$(PART)),,.venv-fuzz/installed) $(if $(filter-out supply,$(PART)),,.venv-audit/installed)
 	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })
 	$(BIN)/python -m pytest -s $(PROOFS)
 	$(if $(PART),,$(BIN)/python tests/proof/linear_baseline.py)
@@ -57,6 +57,23 @@ examples/browser/node_modules: examples/browser/package-lock.json
 	.venv-notebook/bin/python -m pip install --quiet --constraint constraints.txt '.[serving]' nbconvert ipykernel
 	@touch $@
 
+# The list of what make installs, in CycloneDX's format: sbom.json.
+sbom: $(VENV)/installed .venv-audit/installed
+	.venv-audit/bin/cyclonedx-py environment --output-reproducible --of JSON -o sbom.json $(BIN)/python
+
+.venv-audit/installed: constraints.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --constraint constraints.txt pip-audit cyclonedx-bom
+	@touch $@
+
+# The fuzzer beside what the tests have: it is built for Linux alone.
+.venv-fuzz/installed: constraints.txt $(VENV)/installed
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --constraint constraints.txt atheris
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$(.venv-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests.pth
+	@touch $@
+
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -65,4 +82,4 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof .venv-mediapipe .venv-notebook examples/browser/node_modules *.egg-info
+	rm -rf $(VENV) .venv-proof .venv-mediapipe .venv-notebook .venv-fuzz .venv-audit sbom.json examples/browser/node_modules *.egg-info

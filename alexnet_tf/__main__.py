@@ -11,6 +11,8 @@ import os
 import sys
 import typing
 
+from alexnet_tf import console
+
 # The name of each command, which is that of its module but for the hyphen, and what it does.
 COMMANDS = {
     "train": "trains a network; run again, it continues where it stopped",
@@ -32,20 +34,19 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that `arguments` (default: those of the process) name."""
+    console.make_sure_of_streams()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h", "help"):
-        print(_help())
+        for line in _help():
+            console.result(line)
     elif name == "--version":
         import alexnet_tf
 
-        print(f"alexnet-tf {alexnet_tf.__version__}")
+        console.result(f"alexnet-tf {alexnet_tf.__version__}")
     elif name in COMMANDS:
         launch(name, rest, f"alexnet {name}")
     else:
-        print(
-            f"alexnet: there is no command {name!r}; alexnet --help lists them all.",
-            file=sys.stderr,
-        )
+        console.note(f"alexnet: there is no command {name!r}; alexnet --help lists them all.")
         sys.exit(2)
 
 
@@ -55,6 +56,7 @@ def launch(name: str, arguments: list[str] | None = None, called: str = "") -> t
     if not called:
         spec = getattr(main_module, "__spec__", None)
         called = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+    console.make_sure_of_streams()
     with tensorflow_quiet():
         module = importlib.import_module(f"alexnet_tf.commands.{name.replace('-', '_')}")
         from alexnet_tf.commands import app
@@ -78,20 +80,18 @@ def tensorflow_quiet():
         os.close(null)
 
 
-def _help() -> str:
+def _help() -> list[str]:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
-    return "\n".join(
-        [
-            "AlexNet for TensorFlow and Keras.",
-            "",
-            "usage: alexnet COMMAND --flag=value ...",
-            "",
-            *lines,
-            "",
-            "alexnet COMMAND --help explains the flags of a command.",
-        ]
-    )
+    return [
+        "AlexNet for TensorFlow and Keras.",
+        "",
+        "usage: alexnet COMMAND --flag=value ...",
+        "",
+        *lines,
+        "",
+        "alexnet COMMAND --help explains the flags of a command.",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,55 @@
-"""What a person sees while something runs, on standard error: a progress bar and notes."""
+"""What a person sees: results on standard output, a progress bar and notes on standard error.
+
+All that the package writes to a terminal goes through here, because much of it is text of others:
+names of files, of classes, of layers, answers of servers.
+"""
 
 import contextlib
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 import tqdm
 
 # seconds; a log file gets a line now and then instead of a moving bar
-INTERVAL = 0.2 if sys.stderr.isatty() else 10.0
+INTERVAL = 0.2 if sys.stderr and sys.stderr.isatty() else 10.0
+# Categories of Unicode that act on a terminal, end a line, or cannot be encoded.
+_ACTIVE = {"Cc", "Cs", "Zl", "Zp"}
+# They turn the direction of what follows: a name could show another ending than it has.
+_TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str, encoding: str | None = "utf-8") -> str:
+    r"""`text` as one line that acts on no terminal: a character that would, or that `encoding`
+    lacks, is written as Python writes it in a string, "\x1b" or "\n".
+    """
+    if not text.isprintable():
+        text = "".join(
+            ascii(character)[1:-1]
+            if character in _TURNING or unicodedata.category(character) in _ACTIVE
+            else character
+            for character in text
+        )
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def result(line: Any = "") -> None:
+    """Writes a line of results to standard output.
+
+    Ends the process where it cannot be written, and where nobody reads it any more.
+    """
+    try:
+        print(printable(str(line), sys.stdout.encoding), flush=True)
+    except OSError as error:
+        # or Python fails at its end over what it could not write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read has seen enough: `| head`
+            sys.exit(141)
+        note(f"Results cannot be written to standard output: {error.strerror}; make room.")
+        sys.exit(2)
 
 
 def progress(
@@ -22,7 +64,7 @@ def progress(
         unit_scale=unit == "B",
         mininterval=INTERVAL,
         maxinterval=INTERVAL,
-        disable=hidden,
+        disable=hidden or not sys.stderr,
         dynamic_ncols=True,
         bar_format=(
             "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} "
@@ -47,8 +89,47 @@ def worded(wording: Callable[[str], str]) -> Iterator[None]:
 
 def note(line: str) -> None:
     """Tells the user something beside the results."""
-    tqdm.tqdm.write(_wording(line), file=sys.stderr)
+    if sys.stderr:
+        tqdm.tqdm.write(printable(_wording(line), sys.stderr.encoding), file=sys.stderr)
 
 
 def silence(line: str) -> None:
     """A `note` that tells nothing: workers other than the chief would repeat it."""
+
+
+class _Patient:
+    """A stream that cannot be written to any more, its disk full or its reader gone, ends nothing:
+    what was to be told is lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def make_sure_of_streams() -> None:
+    """Has a process run on where its standard streams are closed, or standard error is full.
+
+    A closed descriptor would be given to the next file that is opened, a checkpoint perhaps, which
+    would then hold the messages of libraries.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest that is free is taken, and those below are open
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.dup(number), "w" if number else "r"))
+    if not isinstance(sys.stderr, _Patient):
+        sys.stderr = _Patient(sys.stderr)

@@ -448,6 +448,20 @@ def _decode_webp(picture):
             lambda: 1,
         )
 
+    # TensorFlow writes four colours of an animation, also where the flags promise three, and makes
+    # room for three: with the flag of transparency it makes room for what it writes.
+    with_alpha = tf.constant([bytes([flags | 16]) for flags in range(256)])
+    picture = tf.cond(
+        is_extended & (data[20] & 2 > 0),
+        lambda: tf.strings.join(
+            [
+                tf.strings.substr(picture, 0, 20),
+                with_alpha[tf.cast(data[20], tf.int32)],
+                tf.strings.substr(picture, 21, -1),
+            ]
+        ),
+        lambda: picture,
+    )
     with tf.control_dependencies([_checked_size(size)]):
         # Not by DecodeWebP: where a runtime has no such operator, an export with it would not load.
         image = tf.io.decode_image(picture, 0, expand_animations=False)

@@ -78,6 +78,7 @@ class Network(abc.ABC):
         """As `classify`, of the bytes of a file. Raises tf.errors.InvalidArgumentError for bytes
         that are no picture.
         """
+        pictures.check_header(picture)
         if min_probability is None:
             min_probability = self.settings.min_probability
         return best_classes(self._of_file(picture), self.class_names, min_probability)
@@ -103,6 +104,7 @@ class Network(abc.ABC):
         """
         content, name = _content(picture)
         with _naming(name):
+            pictures.check_header(content)
             return preprocessing.decode_central_crop(content, self.preprocessing).numpy()
 
     def probabilities(self, images: Any) -> np.ndarray:
@@ -278,29 +280,16 @@ class _Exported(Network):
 
 def _exported(version: pathlib.Path) -> Network:
     manifest = artifacts.read_manifest(version)
-    training = manifest.get("training", {"flags": {}})
-    rate = manifest.get("dropout_rate", training["flags"].get("dropout_rate"))
-    settings = _settings(
-        version, manifest, artifacts.read_labels(version), 0.5 if rate is None else rate
-    )
+    flags = manifest.get("training", {}).get("flags", {})
     return _Exported(
         str(version),
-        settings,
+        Settings.from_manifest(manifest, artifacts.read_labels(version)),
         manifest.get("step", 0),
         manifest.get("evaluation"),
         artifacts.read_record(version),
         tf.saved_model.load(str(version)),
-        rate is not None,
+        manifest.get("dropout_rate", flags.get("dropout_rate")) is not None,
     )
-
-
-def _settings(
-    path: pathlib.Path, manifest: dict, labels: list[str], dropout_rate: float | None = None
-) -> Settings:
-    try:
-        return Settings.from_manifest(manifest, labels, dropout_rate)
-    except ValueError as error:
-        raise UserError(f"The manifest of {path} makes no sense: {error}.") from None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -333,7 +322,7 @@ class _ForRuntime(Network):
 def _for_runtime(path: pathlib.Path, opened: artifacts.Tflite | onnx.Onnx) -> Network:
     return _ForRuntime(
         str(path),
-        _settings(path, opened.manifest, opened.labels, 0.0),
+        opened.settings,
         opened.manifest.get("step", 0),
         opened.manifest.get("evaluation"),
         opened.record,

@@ -92,7 +92,7 @@ class Settings:
         Raises ValueError, in words that may follow the name of the file, for any that are damaged,
         incomplete or out of bounds.
         """
-        value = _parsed(content) if isinstance(content, bytes | str) else content
+        value = parse(content) if isinstance(content, bytes | str) else content
         _expect(dict, value, "the whole")
         known = {
             name: value[name]
@@ -126,19 +126,23 @@ class Settings:
         return settings
 
     @classmethod
-    def from_manifest(
-        cls, manifest: dict, labels: list[str], dropout_rate: float | None = None
-    ) -> "Settings":
-        """The settings in the manifest of an export with these `labels`; `dropout_rate` replaces
-        that in it. Raises ValueError as `from_json` does.
+    def from_manifest(cls, manifest: Any, labels: list[str]) -> "Settings":
+        """The settings in the manifest of an export or of a .tflite file with these `labels`.
+
+        Raises ValueError, as `from_json` does, also where its step or evaluation makes no sense.
         """
         _expect(dict, manifest, "the whole")
-        training = _expect(dict, manifest.get("training", {"flags": {}}), "training")
+        training = _expect(dict, manifest.get("training", {}), "training")
+        _check_integer(manifest.get("step", 0), "step", 0, 2**63 - 1)
+        check_figures(manifest.get("evaluation"), "evaluation")
         stored = {name: manifest[name] for name in _IN_MANIFEST if name in manifest}
         stored |= {name: training[name] for name in _OF_TRAINING if name in training}
-        if dropout_rate is not None:
-            stored["dropout_rate"] = dropout_rate
-        return cls.from_json(stored | {"class_names": labels})
+        flags = _expect(dict, training.get("flags", {}), "flags")
+        rate = manifest.get("dropout_rate", flags.get("dropout_rate"))
+        return cls.from_json(
+            stored
+            | {"flags": flags, "class_names": labels, "dropout_rate": 0.5 if rate is None else rate}
+        )
 
     def to_manifest(self) -> dict:
         """What the manifest of an export says of the network; its labels stand beside it."""
@@ -188,7 +192,11 @@ class Settings:
             raise ValueError(
                 f"{classes} classes and {side} pixels are more than a weights file may ask for"
             )
-        return dataclasses.replace(self, flags={"seed": 0} | self.flags | {"data_dir": None})
+        return dataclasses.replace(self, flags={"seed": 0} | self.flags).without_folder()
+
+    def without_folder(self) -> "Settings":
+        """The same, where nothing says in which folder the pictures of its training lie."""
+        return dataclasses.replace(self, flags=self.flags | {"data_dir": None})
 
     def build(self) -> keras.Model:
         """The network, its weights as they are at the start; a part of one ends below what is
@@ -247,7 +255,10 @@ def check_class_names(names: tuple) -> None:
             )
 
 
-def _parsed(text: bytes | str) -> Any:
+def parse(text: bytes | str) -> Any:
+    """What the JSON `text` of anybody's file holds. Raises ValueError for other text, and for more
+    than settings ever need.
+    """
     if len(text) > _LARGEST_TEXT:
         raise ValueError(
             f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
@@ -313,13 +324,17 @@ def _check_source(source: Any) -> None:
     _expect(dict, source, "source")
     if "published" not in source:
         raise ValueError("source lacks published")
-    figures = source["published"]
-    for name, value in () if figures is None else _expect(dict, figures, "published").items():
+    check_figures(source["published"], "published")
+
+
+def check_figures(figures: Any, what: str) -> None:
+    """Raises ValueError, naming `what`, unless `figures` are None or a dict of sizes and shares."""
+    for name, value in () if figures is None else _expect(dict, figures, what).items():
         most = 1 if name in ("top_1", "top_5") else 2**63
-        if not _is_number(value) or not 0 <= value <= most:
-            raise ValueError(
-                f"the published {_shown(name)} is {_shown(value)}, which is impossible"
-            )
+        if isinstance(value, str) and name not in ("top_1", "top_5", "loss"):  # evaluated_on
+            continue
+        if value is not None and (not _is_number(value) or not 0 <= value <= most):
+            raise ValueError(f"the {what} {_shown(name)} is {_shown(value)}, which is impossible")
 
 
 def _check_metrics(metrics: Any) -> None:

@@ -2,6 +2,9 @@
 refused by its name.
 """
 
+import io
+import struct
+
 import numpy as np
 import picture_kinds
 import pytest
@@ -355,3 +358,23 @@ def test_sound_pngs_among_jpegs_make_no_noise(capfd):
         crops = records.map(lambda picture: way(picture, PIXELS, seed)).ignore_errors()  # noqa: B023
         assert len(list(crops)) == read
     assert "JPEG" not in capfd.readouterr().err
+
+
+def test_an_animation_whose_flags_promise_no_transparency():
+    """TensorFlow's decoder writes four colours of it into room for three: it has to be told of
+    four, or the heap is damaged.
+    """
+    shades = np.random.default_rng(0).integers(0, 255, [30, 40, 3], np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(shades).save(stream, "WEBP", lossless=True)
+    still = stream.getvalue()[12:]
+
+    def chunk(kind, data):
+        return kind + struct.pack("<I", len(data)) + data
+
+    side = struct.pack("<I", 39)[:3] + struct.pack("<I", 29)[:3]
+    frame = chunk(b"ANMF", bytes(6) + side + bytes(4) + still)
+    body = b"WEBP" + chunk(b"VP8X", b"\2\0\0\0" + side) + chunk(b"ANIM", bytes(6)) + 3 * frame
+    for _ in range(3):
+        image = decoding.decode(b"RIFF" + struct.pack("<I", len(body)) + body)
+        np.testing.assert_array_equal(image, shades)

@@ -46,6 +46,7 @@ def test_settings_are_read_and_written_as_they_are():
 
 def test_figures_of_a_training_are_figures_too():
     figures = {"examples": 240, "bad_pictures": 0, "loss": 2.31, "top_1": 0.57, "top_5": 1.0}
+    figures |= {"only_answer": 3, "evaluated_on": "test", "train_images_per_s": None}
     assert Settings.from_json(STORED | {"source": {"published": figures}}).source == {
         "published": figures
     }
@@ -91,6 +92,7 @@ def test_tuples_and_lists_are_the_same_settings():
         ({"source": {}}, "source lacks published"),
         ({"source": {"published": {"top_1": 57.1}}}, "the published 'top_1' is 57.1"),
         ({"source": {"published": []}}, "published is a list"),
+        ({"source": {"published": {"loss": "\x1b[2J"}}}, r"the published 'loss' is '\\x1b\[2J'"),
         ({"preprocessing": None}, "preprocessing is None"),
     ],
 )

@@ -17,6 +17,7 @@ import textwrap
 import types
 import typing
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from alexnet_tf import console, disk
@@ -299,6 +300,8 @@ def dataset_or(flag_values, trained_with):
     if given.get("dataset", used["dataset"]) != used["dataset"]:
         given.setdefault("data_dir", None)  # that of another data set is of no use
     used = used | given
+    if used["data_dir"] and "data_dir" not in given:
+        console.note(f"data_dir={used['data_dir']}, as the training had it")
     if used["dataset"] is None:
         raise UserError(
             "dataset= is missing: the network does not say which data set it was "
@@ -334,17 +337,17 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
                 command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
             _refuse(called, error, flag_values)
-        except BrokenPipeError:  # whoever read our results has seen enough: `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            _refuse(called, _out_of_memory(error, flag_values), flag_values)
         except KeyboardInterrupt:
-            print("stopped by Ctrl-C", file=sys.stderr)
+            console.note("stopped by Ctrl-C")
             sys.exit(130)
 
     def parse(argv):
         flags.FLAGS.mark_as_parsed()  # absl's own, which app.run reads
         if {"--help", "-h", "--helpfull", "-help"} & set(argv[1:]):
-            print(_help(command, called, takes))
+            for line in _help(command, called, takes):
+                console.result(line)
             sys.exit(0)
         try:
             return flag_values(argv)
@@ -358,7 +361,12 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
 
 def _help(command, called, takes):
     arguments = f" {takes}" if takes else ""
-    lines = [command.__doc__.strip(), "", f"usage: {called} --flag=value ...{arguments}", ""]
+    lines = [
+        *command.__doc__.strip().splitlines(),
+        "",
+        f"usage: {called} --flag=value ...{arguments}",
+        "",
+    ]
     for name in sorted(command.FLAGS):
         flag = command.FLAGS[name]
         if name != flag.name:
@@ -374,7 +382,7 @@ def _help(command, called, takes):
             f"  {shown}",
             *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6),
         ]
-    return "\n".join(lines)
+    return lines
 
 
 def expand_paths(flag_values):
@@ -416,8 +424,17 @@ def _check_json(value):
 def _refuse(called, error, flag_values):
     """Ends with one line."""
     text = _with_dashes(" ".join(str(error).split()), flag_values)
-    print(f"{called}: {text}", file=sys.stderr)
+    console.note(f"{called}: {text}")
     sys.exit(2)
+
+
+def _out_of_memory(error, flag_values):
+    """What is said of an error of Python's or TensorFlow's that says there is no memory."""
+    detail = " ".join(str(getattr(error, "message", error)).partition("\n")[0].split())[:160]
+    advice = "free some"
+    if "batch_size" in flag_values:
+        advice = f"a smaller batch_size= than {flag_values['batch_size'].value} needs less"
+    return f"There is not enough memory{f' ({detail})' if detail else ''}; {advice}."
 
 
 def _with_dashes(text, flag_values):
@@ -431,10 +448,10 @@ def _with_dashes(text, flag_values):
 
 def report(metrics, json_path=None, more=None):
     """Prints a table of `metrics` (name to value), and writes it, and `more`, to `json_path`."""
+    write_json(metrics | (more or {}), json_path)  # first: the terminal may be gone
     width = max(map(len, metrics))
     for name, value in metrics.items():
-        print(f"  {name:<{width}}  {_printed(value)}")
-    write_json(metrics | (more or {}), json_path)
+        console.result(f"  {name:<{width}}  {_printed(value)}")
 
 
 def _printed(value):
@@ -454,7 +471,10 @@ def report_answers(metrics, class_names, json_path, more=None):
 def write_json(metrics, json_path):
     """Writes `metrics` to `json_path`, if it is given."""
     if json_path:
-        pathlib.Path(json_path).write_text(json.dumps(metrics, indent=1) + "\n")
+        try:
+            pathlib.Path(json_path).write_text(json.dumps(metrics, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"json={json_path} cannot be written ({error.strerror}).") from None
 
 
 def values_of(flag_values):

@@ -8,6 +8,7 @@ The parts are the files of alexnet_tf/commands/benchmarks/.
 
 from absl import flags
 
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.commands.benchmarks import inference, input, serving, timing, training
 from alexnet_tf.provenance import provenance
@@ -21,5 +22,5 @@ _PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.", fla
 def main():
     figures = _PARTS[_PART.value].figures()
     origin = provenance()
-    print(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")
+    console.result(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")
     app.report(figures, _JSON.value)

@@ -14,7 +14,7 @@ import functools
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import networks
+from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.data import folders
 from alexnet_tf.data import pictures as picture_files
@@ -76,9 +76,9 @@ def main(pictures):
             raise UserError(
                 f"{name} is refused by --server={_SERVER.value}: {error.message}"
             ) from None
-        print(name)  # one line, whatever it holds
+        console.result(name)
         for class_name, probability in answers[picture]:
-            print(f"  {probability:.4f}  {class_name}")
+            console.result(f"  {probability:.4f}  {class_name}")
     app.write_json(answers, _JSON.value)
 
 

@@ -85,7 +85,7 @@ def main():
         count=_PICTURES.value,
         max_accuracy_drop=_MAX_ACCURACY_DROP.value,
     )
-    print(f"{_OUTPUT.value}:")
+    console.result(f"{_OUTPUT.value}:")
     app.report({"quantization": _QUANTIZATION.value} | figures, _JSON.value)
 
 

@@ -5,8 +5,8 @@ and its worker in one process.
     alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...  # the same pictures
 
 It reads the files that the training names, so the data lies at the same path on all machines.
-Anyone who reaches the port can have files read: for trusted networks only. Ctrl-C or SIGTERM ends
-it.
+TensorFlow listens on all interfaces of the machine, and anyone who reaches the port can have files
+read: keep it behind a firewall, in a network that you trust. Ctrl-C or SIGTERM ends it.
 """
 
 import signal
@@ -15,11 +15,16 @@ import threading
 import tensorflow as tf
 from absl import flags
 
+from alexnet_tf import console
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
 _HOST = flags.DEFINE_string(
-    "host", "localhost", "The name by which trainings reach this machine.", flag_values=FLAGS
+    "host",
+    "localhost",
+    "The name by which trainings reach this machine; it bounds nothing: TensorFlow listens on all "
+    "interfaces.",
+    flag_values=FLAGS,
 )
 _PORT = flags.DEFINE_integer(
     "port",
@@ -54,6 +59,7 @@ def main():
         raise UserError(
             f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]})."
         ) from None
-    print(f"serving at {address}", flush=True)
+    console.result(f"serving at {address}")
+    console.note("listening on all interfaces of this machine: keep the port behind a firewall")
     ended.wait()
     del servers

@@ -15,6 +15,7 @@ import pathlib
 
 from absl import flags
 
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import blocks
@@ -87,8 +88,9 @@ def main():
     ]
     named = dict(zip(_names(models), models))
     for name, model in named.items():
-        print(f"{name}:")
-        print("\n".join(blocks.table(model)))
+        console.result(f"{name}:")
+        for line in blocks.table(model):
+            console.result(line)
     app.write_json(
         {
             name: [dataclasses.asdict(stage) for stage in blocks.stages(model)]
@@ -106,4 +108,4 @@ def main():
             raise UserError(
                 f"--picture={_PICTURE.value} cannot be written ({error.strerror})."
             ) from None
-        print(_PICTURE.value)
+        console.result(_PICTURE.value)

@@ -167,7 +167,7 @@ def _report(models, weights, dataset, answers, figures):
                 f"{row['model']} answers every picture with {answer}: it does not tell "
                 "the classes apart."
             )
-    print(
+    console.result(
         f"{' + '.join(model.name for model in models)}, on {dataset.name}"
         f" ({dataset.evaluation.name}):"
     )
@@ -181,21 +181,28 @@ def _report(models, weights, dataset, answers, figures):
     )
     heading = "".join(f"  {top.replace('_', '-')} error" for top in tops)
     if len(models) > 1:
-        print(f"\n{heading}    loss  weight  each model alone")
+        console.result()
+        console.result(f"{heading}    loss  weight  each model alone")
         for row in rows:
-            print(f"{_errors(row, tops)}  {row['loss']:6.4f}  {row['weight']:6g}  {row['model']}")
-    print(f"\n{heading}  pictures  class{_first(_WORST_CLASSES, classes)}")
+            console.result(
+                f"{_errors(row, tops)}  {row['loss']:6.4f}  {row['weight']:6g}  {row['model']}"
+            )
+    console.result()
+    console.result(f"{heading}  pictures  class{_first(_WORST_CLASSES, classes)}")
     for row in classes[:_WORST_CLASSES]:
         wrong = (
             f" (most often called {row['most_common_wrong']}: {row['wrong_pictures']})"
             if row["wrong_pictures"]
             else ""
         )
-        print(f"{_errors(row, tops)}  {row['pictures']:8}  {row['class']}{wrong}")
+        console.result(f"{_errors(row, tops)}  {row['pictures']:8}  {row['class']}{wrong}")
     if confusions:
-        print(f"\n  pictures  of a class called another{_first(_FREQUENT_CONFUSIONS, confusions)}")
+        console.result()
+        console.result(
+            f"  pictures  of a class called another{_first(_FREQUENT_CONFUSIONS, confusions)}"
+        )
         for name, answer, pictures in confusions[:_FREQUENT_CONFUSIONS]:
-            print(f"  {pictures:8}  {name} -> {answer}")
+            console.result(f"  {pictures:8}  {name} -> {answer}")
 
 
 def _figures(answers, dataset):

@@ -19,7 +19,7 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import disk, jobs, networks
+from alexnet_tf import console, disk, jobs, networks
 from alexnet_tf.commands import app
 from alexnet_tf.exports import artifacts
 
@@ -62,7 +62,7 @@ def main():
         network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value
     )
     there = int(path.name) in before
-    print(f"{path}{' is there already, from the same weights' * there}:")
+    console.result(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     app.report(
         {

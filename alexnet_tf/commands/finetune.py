@@ -193,7 +193,7 @@ def main():
     jobs.record_evaluation(
         model_dir, model, answers, dataset, dataset.test if dataset.chose() else dataset.evaluation
     )
-    print(f"{model_dir}:")
+    console.result(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
     saved = _print_savings(
@@ -478,16 +478,18 @@ def _answers(strategy, model, pixels, split, class_names, batch_size):
 def _print_confusions(answers, class_names):
     """The confusion table: a row for what pictures are, a column for what they were taken for."""
     if len(class_names) > _WIDEST_MATRIX:
-        print("  alexnet evaluate lists which classes are taken for which")
+        console.result("  alexnet evaluate lists which classes are taken for which")
         return
     width, table = max(map(len, class_names)), np.zeros([len(class_names)] * 2, int)
     np.add.at(table, (answers.labels, answers.best[:, 0]), 1)
-    print(
+    console.result(
         f"  {'is, taken for':<{width + 4}}"
         + "".join(f"{number:5}" for number in range(1, len(class_names) + 1))
     )
     for number, (name, row) in enumerate(zip(class_names, table), 1):
-        print(f"  {number:2}  {name:<{width}}" + "".join(f"{count or '.':>5}" for count in row))
+        console.result(
+            f"  {number:2}  {name:<{width}}" + "".join(f"{count or '.':>5}" for count in row)
+        )
 
 
 def _print_savings(cost, scratch_work, epochs):
@@ -496,17 +498,19 @@ def _print_savings(cost, scratch_work, epochs):
     """
     seconds, work = cost
     scratch_seconds = seconds * scratch_work / work
-    print(
-        f"\n  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from scratch':>40}{'saved':>9}"
+    console.result()
+    console.result(
+        f"  {'':20}{'this run':>12}{f'all layers, {epochs} epochs from scratch':>40}{'saved':>9}"
     )
     for name, own, scratch in (
         ("multiply-adds, 10^9", work / 1e9, scratch_work / 1e9),
         ("seconds", seconds, scratch_seconds),
     ):
-        print(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
-    print(
-        "  (seconds: measured here, and for the other at the multiply-adds a second of this run)\n"
+        console.result(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
+    console.result(
+        "  (seconds: measured here, and for the other at the multiply-adds a second of this run)"
     )
+    console.result()
     return {
         "seconds": seconds,
         "multiply_adds": work,

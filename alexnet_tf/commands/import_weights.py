@@ -120,7 +120,7 @@ def main():
     )
     checkpoints.write_weights_file(output, arrays, settings, pictures)
     pixels = settings["preprocessing"]
-    print(f"{output}:")
+    console.result(f"{output}:")
     app.report(
         figures
         | {

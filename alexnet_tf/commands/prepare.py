@@ -85,7 +85,7 @@ def main():
     for line in dataset.bad_pictures:
         console.note(f"{line}: left out")
     statistics = store.write(dataset, directory, _QUALITY.value, _MAX_BAD_PICTURES.value)
-    print(f"{directory}:")
+    console.result(f"{directory}:")
     app.report(
         {f"pictures, {name}": count for name, count in statistics["pictures"].items()}
         | {
@@ -124,9 +124,9 @@ def _check(dataset):
     """Prints what is wrong with the pictures of `dataset`; returns the exit status."""
     bad, identical = store.check(dataset)
     for line in (*bad, *dataset.unused):
-        print(line)
+        console.result(line)
     for names in identical[:_IDENTICAL_LINES]:
-        print(f"identical, in several classes or splits: {', '.join(names)}")
+        console.result(f"identical, in several classes or splits: {', '.join(names)}")
     figures = {
         "pictures": (
             sum(split.examples for split in dataset.roles().values()) + len(dataset.bad_pictures)

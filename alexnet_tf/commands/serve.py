@@ -24,6 +24,7 @@ from absl import flags
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
+from alexnet_tf import console
 from alexnet_tf.errors import UserError
 
 try:
@@ -125,7 +126,7 @@ def main():
         for path in tf_serving.write(
             pathlib.Path(_EMIT_CONFIG.value), _SAVED_MODEL.value, _MODEL_NAME.value
         ):
-            print(path)
+            console.result(path)
         return
     monitoring.log_to_standard_error()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -19,6 +19,7 @@ import sys
 
 from absl import flags
 
+from alexnet_tf import console
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 
@@ -141,9 +142,8 @@ def _check_runtime(node_modules):
 
 def main():
     with Server(_MODEL.value, _PORT.value, _NODE_MODULES.value) as server:
-        print(
+        console.result(
             f"http://127.0.0.1:{server.server_port}/ shows the page, with {_MODEL.value}; Ctrl-C"
             " ends it.",
-            flush=True,
         )
         server.serve_forever()

@@ -173,7 +173,7 @@ def _train(strategy):
             strategy, model, pixels, dataset.test, batch_size
         )
     if chief:
-        print(f"{model_dir}:")
+        console.result(f"{model_dir}:")
         app.report_answers(figures, dataset.class_names, _JSON.value)
 
 

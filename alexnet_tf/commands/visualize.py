@@ -31,7 +31,7 @@ import keras
 import matplotlib
 from absl import flags
 
-from alexnet_tf import networks
+from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import answers, curves, filters
@@ -100,7 +100,7 @@ def main(pictures):
     seen = Seen(network, pictures) if sees else None
     if _FEATURES.value:
         seen.write(_FEATURES.value)
-        print(_FEATURES.value)
+        console.result(_FEATURES.value)
         if not _FIGURE.present:
             return
     draw = {
@@ -115,4 +115,4 @@ def main(pictures):
             draw().savefig(output, dpi=130)
     except OSError as error:
         raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
-    print(output)
+    console.result(output)

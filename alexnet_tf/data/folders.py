@@ -171,20 +171,26 @@ def list_pictures(paths, class_names=(), note=console.note):
         names += found
         tops += [top] * len(found)
     files = list(map(os.fsdecode, names))
-    for name, fault in zip(names, pictures.examine(names)[1]):
-        if fault:
-            raise UserError(
-                f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
-            )
+    _refuse_faults(names, pictures.examine(names)[1])
+    identities, faults = pictures.know(names)
+    _refuse_faults(names, faults)
     place_of = _place_of(class_names)
     labels = np.array(
         [_label_around(os.path.abspath(file), top, place_of) for file, top in zip(files, tops)],
         np.int64,
     )
     return (
-        split_of_files("pictures", np.array(names, object), labels, pictures.identities(names)),
+        split_of_files("pictures", np.array(names, object), labels, identities),
         files,
     )
+
+
+def _refuse_faults(names, faults):
+    for name, fault in zip(names, faults):
+        if fault:
+            raise UserError(
+                f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -463,6 +469,11 @@ class _Layout:
         self._add_beside(folder)
         by_pillow = set(self._suffixes) >= set(pictures.READ_BY_PREPARE)
         _, faults = pictures.examine(files, by_pillow)
+        sound = [place for place, fault in enumerate(faults) if fault is None]
+        identities, of_headers = pictures.know([files[place] for place in sound])
+        for place, fault in zip(sound, of_headers):
+            faults[place] = fault
+        files, labels = np.array(files, object), np.array(labels, np.int64)
         bad = [
             f"{pictures.shown(file)} cannot be read ({fault})"
             for file, fault in zip(files, faults)
@@ -470,7 +481,6 @@ class _Layout:
         ]
         self.bad_pictures += bad
         good = np.array([fault is None for fault in faults], bool)
-        files, labels = np.array(files, object), np.array(labels, np.int64)
         empty = set(range(len(classes))) - set(labels[good].tolist()) if own else set()
         if empty or not good.any():
             path = classes[min(empty)] if empty else folder
@@ -480,9 +490,8 @@ class _Layout:
             )
             raise UserError(f"{path} holds no picture that can be read{first}.")
         names = tuple(plain(path.name) for path in classes) if own else tuple(class_names)
-        return _Part(
-            plain(folder.name), names, files[good], labels[good], pictures.identities(files[good])
-        )
+        identities = identities[good[sound]]
+        return _Part(plain(folder.name), names, files[good], labels[good], identities)
 
     def _check_several(self, folder, classes):
         """Raises UserError unless there are at least two `classes`, folders of pictures."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_tf import console, decoding, preprocessing
-from alexnet_tf.data import record
+from alexnet_tf.data import picture_headers, record
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
 # Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
@@ -37,6 +37,7 @@ READ_BY_PREPARE = (
 _PILLOW_FORMATS = ("AVIF", "HEIF", "TIFF", "JPEG2000", "BMP")
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _OPEN_FILES = 16
+LARGEST_FILE = 2**29  # bytes; a BMP of as many pixels as are read has 0.36e9
 _MANY = 20_000  # files, of which reading all takes long enough to be shown
 
 
@@ -132,27 +133,50 @@ def _kind_by_content(path):
     return None if kind == ".webp" and not head.endswith(b"WEBP") else kind
 
 
-def identities(files) -> np.ndarray:
-    """uint64: the record.identity of each of `files`, which reads them whole. 0 for one that cannot
-    be read now.
+def check_header(picture: bytes) -> None:
+    """Raises tf.errors.InvalidArgumentError for the bytes of a picture file that would cost a
+    decoder too much: this goes before every decoder of pictures that come from anywhere.
+    """
+    try:
+        cost = picture_headers.cost(picture)
+    except ValueError as error:
+        raise tf.errors.InvalidArgumentError(None, None, str(error)) from None
+    if cost and cost.pixels > decoding.LARGEST_PICTURE:
+        raise tf.errors.InvalidArgumentError(
+            None,
+            None,
+            f"its header promises more than {decoding.LARGEST_PICTURE} pixels, in all its frames"
+            " and scans",
+        )
+
+
+def know(files) -> tuple[np.ndarray, list[str | None]]:
+    """(the record.identity of each of `files`, uint64, and what is wrong with its header, or None).
+
+    Reads them whole. The identity of one that cannot be read now is 0.
     """
 
-    def identity(file):
+    def look_through(file):
         try:
             with open(file, "rb") as stream:
-                return record.identity(stream.read())
+                picture = stream.read()
+            check_header(picture)
         except OSError:
-            return 0
+            return 0, None  # it is told when training comes to it
+        except tf.errors.InvalidArgumentError as error:
+            return 0, error.message
+        return record.identity(picture), None
 
     with (
         concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool,
         console.progress(len(files), "know pictures", hidden=len(files) < _MANY) as bar,
     ):
-        known = []
-        for number in pool.map(identity, files):
-            known.append(number)
+        known, faults = [], []
+        for identity, fault in pool.map(look_through, files):
+            known.append(identity)
+            faults.append(fault)
             bar.update()
-    return np.array(known, np.uint64)
+    return np.array(known, np.uint64), faults
 
 
 def examine(files, by_pillow=False):
@@ -183,6 +207,8 @@ def _look_at(file):
         with open(file, "rb") as stream:
             head = stream.read(12)
             size = stream.seek(0, 2)
+            if size > LARGEST_FILE:
+                return size, f"{size:,} bytes; no more than {LARGEST_FILE:,} are read", False
             stream.seek(max(0, size - 12))
             tail = stream.read()
     except OSError as error:
@@ -204,6 +230,7 @@ def fault_of(read, *arguments, by_pillow=False):
     """
     try:
         picture = read(*arguments)
+        check_header(picture.numpy())
         preprocessing.decode(picture)
     except tf.errors.OpError as error:
         told = reason(error)

@@ -192,6 +192,7 @@ def _check_count(bad_pictures, allowed):
 
 def _read(picture, function):
     """`function` of a picture that TensorFlow reads, or of what Pillow makes of it."""
+    pictures.check_header(picture.numpy())
     try:
         return function(picture)
     except tf.errors.InvalidArgumentError as error:

@@ -2,10 +2,7 @@
 model's code.
 """
 
-import io
-import json
 import pathlib
-import zipfile
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -13,7 +10,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from alexnet_tf import disk
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.settings import Settings, parse
+from alexnet_tf.weights import formats
 
 LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
@@ -63,13 +61,19 @@ def _beside(version, of_saved_model, name):
 
 
 def read_manifest(saved_model):
-    """The manifest of a version. Raises UserError where there is none."""
+    """The manifest of a version, of which Settings.from_manifest makes sense.
+
+    Raises UserError where there is none, or one that makes no sense.
+    """
+    labels = read_labels(saved_model)
     try:
-        return json.loads(_beside(saved_model, "assets.extra", "manifest.json").read_text())
+        manifest = parse(_beside(saved_model, "assets.extra", "manifest.json").read_bytes())
+        Settings.from_manifest(manifest, labels)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{saved_model} is not a version that alexnet export wrote ({error})."
         ) from None
+    return manifest
 
 
 def read_record(saved_model):
@@ -136,15 +140,18 @@ class Tflite:
         Raises UserError if alexnet convert did not write it.
         """
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as files:
-                self.labels = files.read("labels.txt").decode().splitlines()
-                self.manifest = json.loads(files.read("manifest.json"))
-                stored = files.read(record.FILE) if record.FILE in files.namelist() else None
-            self.pixels = Preprocessing(**self.manifest["preprocessing"])
+            members = formats.zip_members(content)
+            self.labels = members["labels.txt"].decode().splitlines()
+            self.manifest = parse(members["manifest.json"])
+            # it may come from anywhere, and is to name no folder that its user did not name
+            self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
+            stored = members.get(record.FILE)
+            self.pixels = self.settings.preprocessing
             self._run = Interpreter(
                 model_content=content, num_threads=threads
             ).get_signature_runner("image")
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            self._check_signature()
+        except (ValueError, KeyError) as error:
             raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
         self.record = None if stored is None else record.Record.from_bytes(stored, name)
         self._dtype = self._run.get_input_details()["images"]["dtype"]
@@ -153,8 +160,26 @@ class Tflite:
         ]
         self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
 
+    def _check_signature(self):
+        """Raises ValueError unless the graph reads and answers what its settings say."""
+        pixels = self.pixels
+        for told, name, shape in (
+            (
+                self._run.get_input_details(),
+                "images",
+                [1, pixels.image_size, pixels.image_size, pixels.channels],
+            ),
+            (self._run.get_output_details(), "probabilities", [1, len(self.labels)]),
+        ):
+            if list(told) != [name] or told[name]["shape"].tolist() != shape:
+                raise ValueError(f"its graph has no {name} of {shape}, as its settings have it")
+
     def probabilities(self, image):
-        """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
+        """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
+        it holds what is no number, of which LiteRT's kernels would make one.
+        """
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            return np.full(len(self.labels), np.nan, np.float32)
         answer = self._run(images=image[None].astype(self._dtype))["probabilities"][0]
         # A quantised output says so by a scale; a float one has scale 0.
         return (

@@ -16,7 +16,7 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card
 from alexnet_tf.network.layers import PixelNormalization
-from alexnet_tf.settings import Settings
+from alexnet_tf.settings import Settings, parse
 
 MANIFEST, LABELS = "manifest.json", "labels.txt"
 _DATE = (1980, 1, 1, 0, 0, 0)  # of members of archives: the same content, the same bits
@@ -153,7 +153,7 @@ def read_keras(path):
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read(MANIFEST))
+            manifest = parse(archive.read(MANIFEST))
             labels = archive.read(LABELS).decode().splitlines()
             stored = archive.read(record.FILE) if record.FILE in archive.namelist() else None
     except (KeyError, zipfile.BadZipFile, ValueError):
@@ -163,7 +163,7 @@ def read_keras(path):
             "--format=keras wrote."
         ) from None
     try:
-        settings = Settings.from_manifest(manifest, labels)
+        settings = Settings.from_manifest(manifest, labels).without_folder()
         model = settings.build()
         with_ends(model, settings).load_weights(path)
     except (ValueError, KeyError, OSError) as error:

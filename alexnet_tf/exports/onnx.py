@@ -9,7 +9,6 @@ manifest and labels, and the record of the pictures that the model was trained o
 
 import base64
 import importlib
-import json
 import math
 
 import keras
@@ -20,7 +19,7 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import files
 from alexnet_tf.network import layers
-from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.settings import Settings, parse
 
 _OPSET, _IR_VERSION = 20, 10
 _LARGEST_DIFFERENCE = 1e-4  # of a probability
@@ -342,9 +341,11 @@ class Onnx:
         try:
             self._session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
             texts = self._session.get_modelmeta().custom_metadata_map
-            self.manifest = json.loads(texts[files.MANIFEST])
+            self.manifest = parse(texts[files.MANIFEST])
             self.labels = texts[files.LABELS].splitlines()
-            self.pixels = Preprocessing(**self.manifest["preprocessing"])
+            # as of a .tflite file
+            self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
+            self.pixels = self.settings.preprocessing
             stored = texts.get(record.FILE)
             stored = None if stored is None else base64.b64decode(stored, validate=True)
         except Exception as error:  # ONNX Runtime has classes of its own for what it cannot read

@@ -37,6 +37,7 @@ Beside the graph lie
                                 in the version's folder
 """
 
+import math
 import pathlib
 import subprocess
 import sys
@@ -102,7 +103,11 @@ class _Classifier(tf.Module):
 
     @tf.function
     def images(self, images):
-        return {"probabilities": tf.nn.softmax(self._logits(images))}
+        probabilities = tf.nn.softmax(self._logits(images))
+        if images.dtype.is_floating:  # a pool takes NaN for the smallest of all numbers
+            sound = tf.math.is_finite(tf.reduce_sum(images, [1, 2, 3]))
+            probabilities = tf.where(sound[:, None], probabilities, math.nan)
+        return {"probabilities": probabilities}
 
     @tf.function
     def edge(self, images):

@@ -7,12 +7,12 @@ import json
 import math
 import os
 import re
-import sys
 import threading
 import zlib
 
 import tensorflow as tf
 
+from alexnet_tf import console
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS
 
@@ -161,11 +161,7 @@ def leave_lost_workers(strategy, error):
 
 
 def _give_up(reason):
-    print(
-        f"{reason}; start all workers again, they go on from the last checkpoint",
-        file=sys.stderr,
-        flush=True,
-    )
+    console.note(f"{reason}; start all workers again, they go on from the last checkpoint")
     os._exit(WORKER_LOST)  # an orderly exit would wait for the others
 
 

@@ -10,6 +10,7 @@ used many times.
       evaluation.npy       float32 [1, pictures, units]
       train_labels.npy, evaluation_labels.npy
                            int64 [pictures]
+      SHA256SUMS           of the five: features that differ from it are computed again
 
 The folder appears when it is complete (`disk.appearing`).
 """
@@ -20,6 +21,8 @@ import json
 import math
 import pathlib
 import shutil
+import signal
+import sys
 import time
 
 import keras
@@ -30,10 +33,11 @@ from alexnet_tf import disk, preprocessing
 from alexnet_tf.data import bad_pictures, pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
-from alexnet_tf.training import checkpoints
+from alexnet_tf.training import checkpoints, stopping
 
 _BATCH = 128  # pictures at a time, about: no result depends on it
-_FILES = {"key.json", "train.npy", "train_labels.npy", "evaluation.npy", "evaluation_labels.npy"}
+_SUMMED = ("evaluation.npy", "evaluation_labels.npy", "key.json", "train.npy", "train_labels.npy")
+_SUMS = "SHA256SUMS"
 # left free on the disk beside the features: the model itself has to be written too
 _SPARE_BYTES = 2**30
 
@@ -122,24 +126,34 @@ def cached(
         )
         _tell_bad(found, dataset, max_bad_pictures, note)
         return found
-    units = model.output.shape[-1]
+    extract, units = extractor(strategy, model, pixels, seed), model.output.shape[-1]
     pictures = views * dataset.train.examples + dataset.evaluation.examples
     what = f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures"
     _check_room(folder, 4 * units * pictures, what, note)
     begin = time.monotonic()
     try:
-        with disk.appearing(folder, folder=True, next_free=_remove) as unfinished:
-            extract = extractor(strategy, model, pixels, seed)
-            with progress(pictures, "features") as bar:
-                bad = {
-                    name: _write(unfinished.path / name, split, units, count, extract, bar)
-                    for name, split, count in (
-                        ("train", dataset.train, views),
-                        ("evaluation", dataset.evaluation, 1),
-                    )
-                }
+        with (
+            disk.appearing(folder, folder=True, next_free=_remove) as unfinished,
+            stopping.StopSignal(strategy) as stop,
+            progress(pictures, "features") as bar,
+        ):
+
+            def count(done):
+                bar.update(done)
+                if stop.alone:
+                    note(f"stopped by {signal.Signals(stop.alone).name}; {folder} is not written")
+                    sys.exit(128 + stop.alone)
+
+            bad = {
+                name: _write(unfinished.path / name, split, units, of_each, extract, count)
+                for name, split, of_each in (
+                    ("train", dataset.train, views),
+                    ("evaluation", dataset.evaluation, 1),
+                )
+            }
             of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
             (unfinished.path / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
+            (unfinished.path / _SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
     except OSError as error:
         raise UserError(
             f"The features could not be written to {folder} ({error.strerror or error}); make room,"
@@ -156,7 +170,7 @@ def _check_ours(folder):
     """
     if folder.exists():
         foreign = (
-            [path.name for path in folder.iterdir() if path.name not in _FILES]
+            [path.name for path in folder.iterdir() if path.name not in (*_SUMMED, _SUMS)]
             if folder.is_dir()
             else [folder.name]
         )
@@ -185,7 +199,7 @@ def _remove(folder):
     return folder
 
 
-def _write(path, split, units, views, extract, bar):
+def _write(path, split, units, views, extract, count):
     """Writes the features of a split; returns the numbers of the pictures that cannot be read,
     which have no rows.
 
@@ -200,7 +214,7 @@ def _write(path, split, units, views, extract, bar):
                 stream.write(np.ascontiguousarray(outputs).data)
                 labels.append(of_batch)
                 bad.update(numbers.tolist())
-                bar.update(len(outputs))
+                count(len(outputs))
             if view == 0:
                 of_first_view = bad
             elif bad != of_first_view:
@@ -242,6 +256,8 @@ def _read(folder, key, note):
                 " replaced"
             )
             return None
+        if (folder / _SUMS).read_text() != disk.sums(folder, _SUMMED):
+            raise ValueError(f"its files differ from {_SUMS}")
         found = Features(
             *(
                 np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

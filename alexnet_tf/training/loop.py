@@ -666,6 +666,7 @@ def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
     )
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""
+    what = "" if layer else " or its gradient"
     raise UserError(
-        f"The loss is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}"
+        f"The loss{what} is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}"
     )

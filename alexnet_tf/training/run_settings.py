@@ -149,12 +149,6 @@ def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
         return None
-    try:
-        stored = Settings.from_json(stored).to_json()
-    except ValueError as error:
-        raise UserError(
-            f"{model_dir} holds settings.json, but {error}; pass another model_dir."
-        ) from None
     new = settings.to_json()
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
     _check_architecture(model_dir, stored.get("architecture"), new.get("architecture"))

@@ -11,6 +11,7 @@ tf.distribute needs them. The same code serves one device and many. From Python:
     loss, correct = step(next(batches), step_number)        # sums over the global batch
 """
 
+import math
 import statistics
 import time
 
@@ -27,7 +28,8 @@ class TrainStep:
     """One update of the weights. Call it with a batch of pipeline.distribute, the number of the
     step and the strength of the colour noise; it returns the sum of the loss (cross-entropy in
     nats, without the decay) and of the correct top-1 answers over the global batch, as scalar
-    tensors. Where the loss is not finite, nothing changes. Colour noise depends on `seed`.
+    tensors. Where the loss is not finite, or the gradient of a bias, the loss is NaN and nothing
+    changes. Colour noise depends on `seed`.
 
     What else a model's layers keep, such as the moving statistics of BatchNormalization, is updated
     too: float numbers become the mean over the replicas, so that all of them and a checkpoint hold
@@ -160,9 +162,23 @@ def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
         # Not a GradientTape: it would put the backward pass of both towers on the device of the
         # first.
         gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
-        return tf.reduce_sum(losses), correct, gradients, kept
+        return _seen_by(gradients, tf.reduce_sum(losses)), correct, gradients, kept
 
     return forward_backward
+
+
+def _seen_by(gradients, loss):
+    """`loss`, or NaN where the gradient of a bias is not finite.
+
+    What is no number comes through a layer to the gradient of its bias, and may not come through to
+    the loss: a max pool takes NaN for the smallest of all numbers, and normalisation makes 0 of
+    what is too large. Biases are a ten-thousandth of all weights.
+    """
+    for gradient in gradients:
+        if isinstance(gradient, tf.Tensor) and gradient.shape.rank == 1:
+            finite = tf.math.is_finite(tf.cast(tf.reduce_sum(gradient), loss.dtype))
+            loss = tf.where(finite, loss, math.nan)
+    return loss
 
 
 def state_of(variable, first_row, step):

@@ -298,29 +298,35 @@ def _recognise_archive(content):
 
 
 def _read_npz(content):
-    arrays, unreadable = {}, {}
-    for name, member in _zip_members(content).items():
+    arrays, unreadable = [], {}
+    for name, member in zip_members(content).items():
         try:
-            arrays[name.removesuffix(".npy")] = _npy(member)
+            arrays.append((name.removesuffix(".npy"), _npy(member)))
         except Unsupported as error:
             unreadable[name.removesuffix(".npy")] = str(error)
-    return Weights(".npz", arrays, unreadable=unreadable)
+    return Weights(".npz", _once(arrays), unreadable=unreadable)
 
 
-def _zip_members(content):
+def zip_members(content):
     """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
-    compared.
+    compared. Raises ValueError for any other archive.
     """
     _check_count(content)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise Unsupported("is compressed, and might be of any size; write it with numpy.savez")
-        if len({member.filename for member in members}) < len(members):
-            raise ValueError("two members of one name")
-        if sum(member.file_size for member in members) > len(content):
-            raise ValueError("members that overlap")
-        return {member.filename: archive.read(member) for member in members}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise Unsupported(
+                    "is compressed, and might be of any size; write it with numpy.savez"
+                )
+            if len({member.filename for member in members}) < len(members):
+                raise ValueError("two members of one name")
+            if sum(member.file_size for member in members) > len(content):
+                raise ValueError("members that overlap")
+            return {member.filename: archive.read(member) for member in members}
+    # an archive of a later version, or encrypted; of a damaged directory
+    except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_count(content):
@@ -369,11 +375,11 @@ def _read_pickled_npy(content):
     ):
         raise Unsupported("is no dict of layers, each a list or a dict of arrays")
     # {"conv1": [kernel, bias]} and {"conv1": {"weights": kernel, "biases": bias}}
-    arrays = {
-        f"{layer}.{part}": blob
+    arrays = _once(
+        (f"{layer}.{part}", blob)
         for layer, blobs in layers.items()
         for part, blob in (blobs.items() if isinstance(blobs, dict) else enumerate(blobs))
-    }
+    )
     if not all(isinstance(blob, pickles.Array) for blob in arrays.values()):
         raise Unsupported("holds layers that are no lists or dicts of arrays")
     if sum(len(blob.data) for blob in arrays.values()) > len(content):
@@ -422,7 +428,7 @@ def _read_torch_archive(content):
         raise Unsupported(
             "is a program of TorchScript; save model.state_dict() by torch.save instead"
         )
-    members, storages = _zip_members(content), {}
+    members, storages = zip_members(content), {}
     (pickle,) = [name for name in members if name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
     if members.get(f"{folder}byteorder", b"little") != b"little":
@@ -481,6 +487,8 @@ def _torch_weights(state, data):
         if len(path) > _LONGEST_NAME:
             unreadable[path[:_LONGEST_NAME]] = "dicts in dicts without end"
         elif isinstance(value, pickles.Tensor | pickles.Array):
+            if path in arrays:  # {"a": {"b": 1}, "a.b": 2}
+                raise ValueError(f"two arrays of the name {path[:80]!r}")
             try:
                 arrays[path] = (
                     _torch_array(value, data[value.storage.key])
@@ -573,9 +581,12 @@ def _read_safetensors(content):
 
 
 def _once(pairs):
-    """A dict of JSON, in which the later of two entries would silently be taken."""
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("two entries of one name")
+    """A dict of `pairs`, in which the later of two of one name would silently be taken."""
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError("two entries of one name")
+        found[name] = value
     return found
 
 

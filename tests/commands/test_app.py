@@ -1,8 +1,11 @@
-"""The tables that commands print, and what their files have besides."""
+"""What every command does: its tables, mistakes, and what is no mistake of its user."""
 
 import json
+import types
 
 import pytest
+import tensorflow as tf
+from absl import flags
 
 from alexnet_tf.commands import app, describe
 from alexnet_tf.errors import UserError
@@ -28,3 +31,55 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_tables(tmp_path, c
         for name in describe.FLAGS:
             describe.FLAGS[name].unparse()
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
+
+
+def refused(error, capsys, batch_size=None):
+    """The one line on standard error of a command that raises `error`."""
+    flag_values = flags.FlagValues()
+    if batch_size:
+        app.define_devices(flag_values, batch_size)
+
+    def main():
+        raise error
+
+    command = types.SimpleNamespace(__doc__="Nothing.", FLAGS=flag_values, main=main)
+    with pytest.raises(SystemExit) as end:
+        app.run(command, "alexnet nothing", [])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    return err.strip()
+
+
+@pytest.mark.parametrize(
+    "error,detail",
+    [
+        (MemoryError(), ""),
+        (
+            MemoryError("Unable to allocate 3.00 GiB for an array"),
+            " (Unable to allocate 3.00 GiB for an array)",
+        ),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\n\t [[node]]"),
+            " (OOM when allocating tensor)",
+        ),
+    ],
+)
+def test_running_out_of_memory_ends_in_one_line(capsys, error, detail):
+    assert refused(error, capsys) == (
+        f"alexnet nothing: There is not enough memory{detail}; free some."
+    )
+    assert refused(error, capsys, batch_size=64) == (
+        f"alexnet nothing: There is not enough memory{detail}; a smaller --batch_size= than 64 "
+        "needs less."
+    )
+
+
+def test_text_of_others_in_a_mistake_is_written_out(capsys):
+    line = refused(UserError("\x1b]0;owned\x07 is no\n  picture"), capsys)
+    assert line == r"alexnet nothing: \x1b]0;owned\x07 is no picture"
+
+
+def test_results_that_cannot_be_written_to_their_file_are_told(tmp_path):
+    with pytest.raises(UserError, match="json=.*/none/x.json cannot be written .No such file"):
+        app.write_json({"top_1": 0.5}, tmp_path / "none/x.json")

@@ -5,8 +5,10 @@ number of workers.
 import itertools
 import os
 import pathlib
+import struct
 import types
 
+import hostile_pictures
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
 from trainings import Bar
 
-from alexnet_tf.data import datasets, pictures, pipeline
+from alexnet_tf.data import datasets, folders, pictures, pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -311,3 +313,36 @@ def test_records_behind_damage_are_counted_and_the_others_keep_their_places(
             )
     finally:
         file.write_bytes(cut)
+
+
+def test_no_decoder_gets_a_picture_whose_header_asks_too_much(picture_folder):
+    hostile = hostile_pictures.files()
+    for number, name in enumerate(hostile_pictures.REFUSED):
+        for split in ("train", "test"):
+            path = picture_folder / split / CLASS_NAMES[0] / f"{name.replace(': ', ' ')}.jpg"
+            path.write_bytes(hostile[name] + struct.pack("<I", number))
+    to_train = datasets.open_dataset("folder", picture_folder)
+    to_evaluate = datasets.open_evaluation("folder", picture_folder, CLASS_NAMES)
+    assert to_train.train.examples == 24
+    assert to_train.evaluation.examples == to_evaluate.evaluation.examples == 9
+    for split, dataset in (("train", to_train), ("test", to_evaluate)):
+        told = {
+            pathlib.Path(line.partition(" cannot be read (")[0]): line.partition(" (")[2]
+            for line in dataset.bad_pictures
+        }
+        for name, reason in hostile_pictures.REFUSED.items():
+            path = picture_folder / split / CLASS_NAMES[0] / f"{name.replace(': ', ' ')}.jpg"
+            assert reason in told[path], name
+            with pytest.raises(UserError, match=f"cannot be read .*{reason}"):
+                folders.list_pictures([path])
+            with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+                pictures.check_header(path.read_bytes())
+            assert reason in pictures.fault_of(tf.io.read_file, str(path))
+
+
+def test_a_file_larger_than_any_picture_is_not_read(picture_folder):
+    (first, *_) = sorted((picture_folder / "test" / CLASS_NAMES[0]).iterdir())
+    with open(first, "r+b") as stream:
+        stream.truncate(pictures.LARGEST_FILE + 1)  # on disk it has a few blocks
+    (line,) = datasets.open_dataset("folder", picture_folder).bad_pictures
+    assert line.endswith("cannot be read (536,870,913 bytes; no more than 536,870,912 are read)")

@@ -1,6 +1,7 @@
 """What is read, in which order, and what is refused before any work."""
 
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
 
 from alexnet_tf.data import datasets, folders, shapes
+from alexnet_tf.data import tfds as our_tfds
 from alexnet_tf.errors import UserError
 
 
@@ -213,3 +215,20 @@ def test_labels_of_listed_pictures_are_found_by_synset_or_by_name(
     (tmp_path / "linked/n01440764").symlink_to(picture_folder / "train" / CLASS_NAMES[0])
     split, _ = folders.list_pictures([tmp_path / "linked"], class_names)
     assert {int(record["label"]) for record in split.read(None)} == {0}
+
+
+def test_what_was_prepared_is_known_by_its_pictures_in_their_order(tmp_path):
+    """Exchanged between classes of equal counts, at equal sizes, they are others."""
+    builder = types.SimpleNamespace(
+        data_dir=tmp_path, info=types.SimpleNamespace(full_name="mine/1.0.0", dataset_size=7)
+    )
+    (tmp_path / "identities.npz").write_bytes(b"")
+
+    def fingerprint(*identities):
+        split = types.SimpleNamespace(
+            name="train", examples=2, identities=np.array(identities, np.uint64)
+        )
+        return our_tfds._fingerprint(builder, split, None)
+
+    assert fingerprint(3, 5) == fingerprint(3, 5)
+    assert len({fingerprint(3, 5), fingerprint(5, 3), fingerprint(3, 6)}) == 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -149,11 +150,31 @@ def test_a_save_that_was_killed_is_not_seen_and_is_removed(tmp_path, trained):
 
 
 def test_settings_survive_and_damage_is_refused(tmp_path):
-    checkpoints.write_settings(tmp_path / "new/model", {"variant": "paper"})
-    assert checkpoints.read_settings(tmp_path / "new/model") == {"variant": "paper"}
-    (tmp_path / "new/model/settings.json").write_text(json.dumps({"variant": "paper"})[:5])
-    with pytest.raises(UserError, match="cannot be read"):
-        checkpoints.read_settings(tmp_path / "new/model")
+    stored = {
+        "variant": "lenet5",
+        "class_names": ["cat", "dog"],
+        "preprocessing": {
+            "image_size": 28,
+            "resize": 32,
+            "channels": 1,
+            "mean": [1.0],
+            "std": 1.0,
+            "colour_pca": None,
+            "noise_divides": False,
+        },
+    }
+    checkpoints.write_settings(tmp_path / "new/model", stored)
+    read = checkpoints.read_settings(tmp_path / "new/model")
+    assert stored.items() <= read.items() and Settings.from_json(read).to_json() == read
+    for damaged, reason in (
+        (json.dumps(stored)[:5], "Unterminated"),
+        (json.dumps(stored | {"dropout_rate": -5}), "dropout_rate is -5"),
+        (json.dumps(stored | {"class_names": ["cat", "\x1b[2J"]}), "control character"),
+        ("[" * 10**5, "nested without end"),
+    ):
+        (tmp_path / "new/model/settings.json").write_text(damaged)
+        with pytest.raises(UserError, match=f"settings.json cannot be read .*{reason}"):
+            checkpoints.read_settings(tmp_path / "new/model")
 
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path):

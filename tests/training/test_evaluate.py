@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import warnings
+import zipfile
 
 import keras
 import numpy as np
@@ -406,6 +407,14 @@ def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pi
             evaluation.evaluate_split(one_device(), model, pixels, split, 9)
 
 
+def test_a_pixel_that_is_no_number_has_no_answer_in_any_form(trained):
+    images = np.full([2, 28, 28, 1], 100, np.float32)
+    images[1, 14, 3] = np.nan
+    for path in ("model", "saved", "float.tflite", "uint8.tflite"):
+        answers = networks.load(trained / path).probabilities(images)
+        assert np.isfinite(answers[0]).all() and np.isnan(answers[1]).all(), path
+
+
 @pytest.mark.parametrize("layer", ["conv1a", "conv2a", "conv4a"])
 def test_layers_that_overflow_are_not_evaluated(split, layer):
     model = build_model("half", CLASSES, 67)
@@ -536,3 +545,85 @@ def test_nets_that_held_out_other_pictures_are_judged_by_those_that_all_held_out
     ] == [0, 0]
     # with a test/
     assert evaluate("--models=seed0,seed1", "--data_dir=pictures")[1]["examples"] == 9
+
+
+def rewritten(content, manifest=None, labels=None):
+    """A .tflite file with other members at its end; `manifest` may be a dict of changes."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        begin = min(member.header_offset for member in archive.infolist())
+        members = {name: archive.read(name) for name in archive.namelist()}
+    if isinstance(manifest, dict):
+        manifest = json.dumps(json.loads(members["manifest.json"]) | manifest)
+    others = {"manifest.json": manifest, "labels.txt": labels}
+    members |= {name: member for name, member in others.items() if member is not None}
+    stream = io.BytesIO(content[:begin])
+    stream.seek(begin)
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return stream.getvalue()
+
+
+NAMES = "".join(f"{name}\n" for name in CLASS_NAMES)
+
+
+@pytest.mark.parametrize(
+    "members,message",
+    [
+        ({"manifest": b"[]"}, "its manifest is of the type list"),
+        ({"manifest": b"[" * 100_000}, "nested without end"),
+        ({"manifest": b"\xff"}, "decode"),
+        ({"manifest": {"training": []}}, "does not say how it was trained"),
+        ({"manifest": {"training": {"flags": 3}}}, "does not say how it was trained"),
+        ({"manifest": {"step": "1"}}, "an impossible step"),
+        ({"manifest": {"evaluation": {"loss": float("nan")}}}, "the evaluation 'loss' is nan"),
+        ({"manifest": {"dropout_rate": -5}}, "dropout_rate is -5"),
+        ({"manifest": {"variant": "\x1b[2J"}}, r"variant '\\x1b\[2J' is unknown"),
+        ({"manifest": {"preprocessing": {}}}, "preprocessing lacks"),
+        (
+            {"manifest": {"preprocessing": dataclasses.asdict(GREY) | {"resize": 10**9}}},
+            "resize is 1000000000",
+        ),
+        (
+            {"manifest": {"preprocessing": dataclasses.asdict(GREY) | {"std": 0}}},
+            "std is 0, not a positive",
+        ),
+        (
+            {"manifest": {"preprocessing": dataclasses.asdict(GREY) | {"image_size": 30}}},
+            r"no images of \[1, 30, 30, 1\]",
+        ),
+        ({"labels": "one\ntwo\n"}, r"no probabilities of \[1, 2\]"),
+        ({"labels": NAMES.replace("plain", "\x1b[2J")}, "control character"),
+        ({"labels": NAMES.encode("utf-16")}, "decode"),
+    ],
+)
+def test_a_tflite_file_of_a_stranger_is_looked_through(trained, tmp_path, members, message):
+    path = tmp_path / "strange.tflite"
+    path.write_bytes(rewritten((trained / "float.tflite").read_bytes(), **members))
+    with pytest.raises(UserError, match=message) as error:
+        networks.load(path)
+    assert str(error.value).startswith(f"{path} is not a file that alexnet convert wrote (")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_tflite_file_names_no_folder_that_its_user_did_not_name(trained, run):
+    network = networks.load(trained / "float.tflite")
+    assert network.settings.flags == {"dataset": "folder", "data_dir": None, "seed": 0}
+    line = run("-m", "alexnet_tf.evaluate", "--models=float.tflite", cwd=trained, status=2)
+    assert "below --data_dir=; pass --data_dir=DIR" in line
+    run("-m", "alexnet_tf.evaluate", "--models=saved,float.tflite", cwd=trained)
+    assert f"--data_dir={trained}/pictures, as the training had it\n" in run.notes
+
+
+def test_the_manifest_of_an_export_is_looked_through(trained, tmp_path):
+    shutil.copytree(trained / "saved/10", tmp_path / "saved/10")
+    path = tmp_path / "saved/10/assets.extra/manifest.json"
+    stored = json.loads(path.read_text())
+    for change, message in (
+        ({"dropout_rate": -5}, "dropout_rate is -5"),
+        ({"preprocessing": stored["preprocessing"] | {"mean": [1, 2]}}, "mean has 2 numbers"),
+        ({"training": 7}, "does not say how it was trained"),
+    ):
+        path.write_text(json.dumps(stored | change))
+        with pytest.raises(UserError, match=f"alexnet export wrote .*{message}"):
+            networks.load(tmp_path / "saved")

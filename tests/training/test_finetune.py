@@ -2,9 +2,11 @@
 stays, the best is kept.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import tensorflow as tf
 from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
 from conftest import LENET5_PIXELS as PIXELS
+from PIL import Image
 from trainings import Bar
 
 from alexnet_tf import console, disk, preprocessing
@@ -306,6 +309,62 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
         theirs = at_work.path.name
         cached(folder, model, notes=notes, **arguments)
         assert sorted(os.listdir(tmp_path)) == [theirs, "features"]
+    kept = (folder / "train.npy").read_bytes()
+    (folder / "train.npy").write_bytes(kept[: len(kept) // 2] + bytes(len(kept) // 2))
+    assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
+    assert "its files differ from SHA256SUMS): it is replaced" in notes[-2]
+    assert (folder / "train.npy").read_bytes() == kept
+    (folder / "evaluation_labels.npy").write_bytes((folder / "train_labels.npy").read_bytes())
+    cached(folder, model, notes=notes, **arguments)
+    assert "it is replaced" in notes[-2] and sorted(os.listdir(tmp_path))[-1] == "features"
+    assert len(cached(folder, model, notes=notes, **arguments).evaluation_labels) == 9
+
+
+def test_features_see_pictures_that_were_exchanged_between_classes(pictures, tmp_path):
+    def fingerprint(number):
+        """Of pictures of one size, all written at one time."""
+        folder = tmp_path / f"{number}"
+        for split, first in (("train", 0), ("test", 2)):
+            for name in ("a", "b"):
+                (folder / split / name).mkdir(parents=True)
+                for index in range(first, first + 2):
+                    shade = 40 * index + 20 * ((name == "a") ^ (number == 1 and index == 1))
+                    image = Image.fromarray(np.full([8, 8, 3], shade, np.uint8))
+                    path = folder / split / name / f"{index}.bmp"
+                    image.save(path)
+                    os.utime(path, (0, 0))
+        return datasets.open_dataset("folder", folder).fingerprint
+
+    assert fingerprint(0) == fingerprint(2) != fingerprint(1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_while_features_are_computed_and_nothing_is_left(
+    pictures, tmp_path, number
+):
+    model, dataset = build_model("lenet5", 3), datasets.open_dataset("folder", pictures)
+
+    @contextlib.contextmanager
+    def progress(total, description):
+        signal.raise_signal(number)
+        yield Bar(stop_after=0)
+
+    notes, before = [], signal.getsignal(number)
+    with pytest.raises(SystemExit) as end:
+        features.cached(
+            tmp_path / "features",
+            CPU,
+            surgery.trunk(model),
+            PIXELS,
+            dataset,
+            1,
+            0,
+            progress,
+            notes.append,
+        )
+    assert end.value.code == 128 + number and os.listdir(tmp_path) == []
+    assert f"stopped by {number.name}; {tmp_path}/features is not written" in notes[-1]
+    assert signal.getsignal(number) is before
 
 
 def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
@@ -323,7 +382,7 @@ def test_no_folder_is_replaced_that_holds_anything_else(pictures, tmp_path):
     (tmp_path / "disk/features").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "disk/features")  # to the disk with room
     cached(tmp_path / "link", model, dataset, [])
-    assert (tmp_path / "link").is_symlink() and len(os.listdir(tmp_path / "disk/features")) == 5
+    assert (tmp_path / "link").is_symlink() and len(os.listdir(tmp_path / "disk/features")) == 6
 
 
 def test_a_picture_that_can_be_read_in_one_view_alone_is_an_error(pictures, tmp_path, monkeypatch):

@@ -265,6 +265,26 @@ def test_a_step_of_a_loss_that_is_not_finite_changes_no_weight():
     assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) == "fc8"
 
 
+@pytest.mark.parametrize("variant,where", [("one_gpu", np.s_[:]), ("half", np.s_[1, 2, 0, 3])])
+def test_what_is_no_number_in_a_layer_is_seen_in_the_loss_though_the_pool_swallows_it(
+    variant, where
+):
+    strategy = one_device()
+    with strategy.scope():
+        model, optimizer = build_model(variant, 3, 67), SGD2012()
+    step = steps.TrainStep(strategy, model, optimizer, PIXELS, 2, xla=False)
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), np.uint8)
+    batch = {"image": tf.constant(images), "label": tf.constant([0, 2], tf.int64)}
+    conv1, fc8 = model.get_layer("conv1a"), model.get_layer("fc8")
+    broken = conv1.kernel.numpy()
+    broken[where] = np.nan
+    assert np.isfinite(float(step(batch, 0)[0]))
+    conv1.kernel.assign(broken)
+    before = fc8.kernel.numpy()
+    assert np.isnan(float(step(batch, 1)[0]))
+    np.testing.assert_array_equal(fc8.kernel.numpy(), before)
+
+
 @pytest.mark.parametrize("batch_size", [2, 4, 16])
 def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(
     picture_folder, batch_size

@@ -5,6 +5,7 @@ belongs.
 import gzip
 import io
 import json
+import pickle
 import shutil
 import struct
 import sys
@@ -136,6 +137,38 @@ def test_no_attack_runs_anything_or_takes_much(tmp_path):
             parse(content, name)
         assert "\n" not in str(error.value) and len(str(error.value)) < 400, name
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_arrays_whose_paths_are_one_name_are_refused():
+    """The later of them would silently be taken."""
+    array = np.zeros([2, 3], np.float32)
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for name in ("a", "a.npy"):
+            stream = io.BytesIO()
+            np.save(stream, array)
+            archive.writestr(name, stream.getvalue())
+    for content, message in (
+        (pickle.dumps({"a": {"b": array}, "a.b": array}), "two arrays of the name 'a.b'"),
+        (pickle.dumps({"a": [array], "a.0": array}), "two arrays of the name 'a.0'"),
+        (zipped.getvalue(), "two entries of one name"),
+    ):
+        with pytest.raises(UserError, match=f"net is damaged .{message}"):
+            formats.parse(content, "net")
+
+
+@pytest.mark.parametrize(
+    "place,value,reason",
+    [(6, 93, "zip file version 9.3"), (8, 1, "encrypted"), (16, 0x5A, "Bad CRC")],
+)
+def test_archives_of_other_kinds_are_no_archives(place, value, reason):
+    """By the directory: version, flags, checksum."""
+    stream = io.BytesIO()
+    np.savez(stream, a=np.ones([2, 3], np.float32))
+    content = bytearray(stream.getvalue())
+    content[content.index(b"PK\x01\x02") + place] = value
+    with pytest.raises(ValueError, match=reason):
+        formats.zip_members(bytes(content))
 
 
 @pytest.mark.parametrize("name", hostile_files.amplifiers(1))
@@ -1289,6 +1322,12 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
         checkpoints.write_weights_file(
             tmp_path / "net.npz", arrays | {"fc5/bias": np.full(3, np.nan, np.float32)}, settings()
         )
+    of_zeros = arrays | {"conv2/kernel": np.zeros_like(arrays["conv2/kernel"])}
+    with pytest.raises(UserError, match="is not written: all of conv2/kernel is 0: it was never"):
+        checkpoints.write_weights_file(tmp_path / "net.npz", of_zeros, settings())
+    of_integers = {name: array.astype(np.int32) for name, array in arrays.items()}
+    with pytest.raises(UserError, match="is not written: .* holds int32, and weights are float"):
+        checkpoints.write_weights_file(tmp_path / "net.npz", of_integers, settings())
     del arrays["fc5/bias"]
     with pytest.raises(UserError, match="is not written: 'fc5/bias' is missing"):
         checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
