@@ -3,13 +3,18 @@
 import collections
 import dataclasses
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 TOP = 5  # classes in an answer
+_LONGEST_NAME = 255  # characters
+# Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
+_NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
+LEAST_FLOAT = float(np.finfo(np.float32).tiny)  # the smallest that float32 holds in full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,27 @@ class Classifier:
     least: float = sys.float_info.min  # the smallest probability that its output can tell from 0
     # data.record.Record of the pictures that it was trained on; None: it has none
     record: object = None
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises ValueError unless `names` are two or more, each one line that can be written."""
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
+    for name in names:
+        if not name.strip() or len(name) > _LONGEST_NAME:
+            raise ValueError(
+                f"the class name {name[:40]!a} is empty or longer than {_LONGEST_NAME} characters"
+            )
+        if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+            raise ValueError(
+                f"the class name {name[:40]!a} holds a control character or a line break"
+            )
+
+
+def best(probabilities: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, float]]:
+    """The TOP most probable classes, best first, of the probabilities of one picture, [classes]."""
+    order = np.argsort(-probabilities, kind="stable")[:TOP]
+    return [(class_names[index], float(probabilities[index])) for index in order]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, preprocessing
-from alexnet_tf.classifiers import TOP, Classifier
+from alexnet_tf import console, picture_files, preprocessing
+from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best
 from alexnet_tf.data import pictures, record
+from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.preprocessing import Preprocessing
@@ -72,7 +73,7 @@ class Network(abc.ABC):
         """
         image = preprocessing.decode(picture, self.preprocessing.resize)
         crop = preprocessing.central_crop(image, self.preprocessing)
-        return self._best(self.probabilities(crop[None])[0])
+        return best(self.probabilities(crop[None])[0], self.class_names)
 
     @property
     def class_names(self) -> tuple:
@@ -113,10 +114,6 @@ class Network(abc.ABC):
     def _classifier(self) -> Classifier:
         return self.classifier()
 
-    def _best(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
-        order = np.argsort(-probabilities, kind="stable")[:TOP]
-        return [(self.class_names[index], float(probabilities[index])) for index in order]
-
 
 def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) -> Network:
     """The Network in `path`: a model directory, a weights file, an export's folder (a version, or
@@ -127,14 +124,12 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
     """
     path = pathlib.Path(path)
     if path.is_file():
-        with open(path, "rb") as stream:
-            is_tflite = stream.read(8)[4:] == b"TFL3"
         if path.suffix == ".keras":
             raise UserError(
                 f"{path} holds neither class names nor preprocessing; open it by "
                 "keras.saving.load_model, or name the model directory."
             )
-        return _of_tflite(path) if is_tflite else _in_training(path, note)
+        return _of_tflite(path) if tflite.is_tflite(path) else _in_training(path, note)
     if not path.is_dir():
         raise UserError(
             f"There is no {path}; name a model directory, a weights file, an export "
@@ -189,7 +184,7 @@ class _Exported(Network):
             self.preprocessing,
             self.class_names,
             self.settings.flags,
-            artifacts.LEAST_FLOAT,
+            LEAST_FLOAT,
             self.record,
         )
 
@@ -223,7 +218,7 @@ class _Exported(Network):
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         own = evaluation.model_probabilities(model, pixels)(images)
         exported = np.asarray(self.classifier().probabilities(images), np.float64)
-        odds = np.log(np.maximum(exported, artifacts.LEAST_FLOAT))
+        odds = np.log(np.maximum(exported, LEAST_FLOAT))
         if not np.abs(np.log(own) - odds).max() < _TELLS_RATE:
             raise UserError(
                 f"{self.path} was exported without its dropout rate, which is not "
@@ -299,15 +294,15 @@ class _OfTflite(Network):
 
 
 def _of_tflite(path: pathlib.Path) -> Network:
-    tflite = artifacts.Tflite(path.read_bytes(), path, threads=os.cpu_count())
-    settings = _settings(path, tflite.manifest, tflite.labels, 0.0)
+    file = artifacts.Tflite(path, path, threads=0)
+    settings = _settings(path, file.manifest, file.labels, 0.0)
     return _OfTflite(
         str(path),
         settings,
-        tflite.manifest.get("step", 0),
-        tflite.manifest.get("evaluation"),
-        tflite.record,
-        tflite,
+        file.manifest.get("step", 0),
+        file.manifest.get("evaluation"),
+        file.record,
+        file,
     )
 
 
@@ -316,9 +311,11 @@ def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
     if isinstance(picture, bytes):
         return picture, "What was passed"
     try:
-        return pathlib.Path(picture).read_bytes(), pictures.shown(picture)
+        return pathlib.Path(picture).read_bytes(), picture_files.shown(picture)
     except OSError as error:
-        raise UserError(f"{pictures.shown(picture)} cannot be read ({error.strerror}).") from None
+        raise UserError(
+            f"{picture_files.shown(picture)} cannot be read ({error.strerror})."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -15,31 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.decoding import decode, jpeg_in_parts
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """What has to be known of the pixels; it is stored with every model and export."""
-
-    image_size: int  # side of the square that the network reads, in pixels
-    resize: int  # the shorter side of a picture is scaled to this before cropping, in pixels
-    channels: int  # 3: RGB; 1: grey (ITU-R BT.601 luma)
-    mean: tuple  # subtracted per channel, in 0..255
-    std: float  # then the difference is divided by this; 1 in the paper
-    # rows: principal components of the training pixels, each as long as its standard deviation
-    colour_pca: tuple | None = None
-    # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
-    noise_divides: bool = False
-
-    def __post_init__(self) -> None:
-        # JSON gives a list
-        object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))
-        if self.colour_pca is not None:
-            object.__setattr__(
-                self,
-                "colour_pca",
-                tuple(tuple(float(level) for level in row) for row in self.colour_pca),
-            )
+from alexnet_tf.pixels import Preprocessing
 
 
 def default_resize(row: dict, image_size: int) -> int:

@@ -9,25 +9,22 @@ import dataclasses
 import json
 import math
 import re
-import unicodedata
 from typing import Any
 
 import keras
 
+from alexnet_tf.classifiers import check_class_names
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.pixels import Preprocessing
 
 OWN = "own"  # the variant of a network that is not one of ours
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
 _LARGEST_TEXT = 2**23  # bytes
-_LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 _MOST_SEEDS = 2**31
-# Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
-_NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
 _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 
@@ -60,6 +57,8 @@ class Settings:
         if self.missing:
             _check_missing(self)
         else:
+            for name in self.class_names:
+                _expect(str, name, "a class name")
             check_class_names(self.class_names)
         _check_pixels(self.preprocessing, self.variant)
         if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
@@ -175,22 +174,6 @@ def _check_missing(settings: Settings) -> None:
             f"{settings.variant} without {_shown(settings.missing)} is no part that is "
             f"known here; a part lacks {last} alone"
         )
-
-
-def check_class_names(names: tuple) -> None:
-    """Raises ValueError unless `names` are two or more, each one line that can be written."""
-    if len(names) < 2:
-        raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
-    for name in names:
-        _expect(str, name, "a class name")
-        if not name.strip() or len(name) > _LONGEST_NAME:
-            raise ValueError(
-                f"the class name {_shown(name)} is empty or longer than {_LONGEST_NAME} characters"
-            )
-        if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
-            raise ValueError(
-                f"the class name {_shown(name)} holds a control character or a line break"
-            )
 
 
 def _parsed(text: bytes | str) -> Any:

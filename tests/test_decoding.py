@@ -9,7 +9,7 @@ import tensorflow as tf
 from picture_kinds import bmp, by_pillow, exif, gif, saved, segment
 from PIL import Image
 
-from alexnet_tf import decoding, preprocessing
+from alexnet_tf import decoding, picture_files, preprocessing
 from alexnet_tf.data import datasets, pictures, store
 from alexnet_tf.exports import saved_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -162,7 +162,7 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
                     content + split.encode() + label.encode()
                 )
     dataset = datasets.open_dataset(
-        "folder", tmp_path, suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE
+        "folder", tmp_path, suffixes=picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
     )
     assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
         [],

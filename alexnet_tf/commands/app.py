@@ -21,8 +21,6 @@ from absl import app, flags, logging
 from alexnet_tf import console
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
-from alexnet_tf.training import loop
-from alexnet_tf.training.optimizer import SCHEDULES
 
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
@@ -156,6 +154,8 @@ def define_devices(flag_values, batch_size=128):
 
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags of a training, each an attribute that is named as the flag is."""
+    from alexnet_tf.training.optimizer import SCHEDULES  # here: `classify` needs no TensorFlow
+
     fv = flag_values
     return types.SimpleNamespace(
         learning_rate=flags.DEFINE_float(
@@ -260,6 +260,8 @@ def is_choosing(training):
 
 def plan(training, **others):
     """The loop.Plan that the flags of `define_training` ask for, and `others`, its other fields."""
+    from alexnet_tf.training import loop
+
     of_flags = (
         "epochs",
         "warmup_steps",

@@ -11,7 +11,8 @@ import itertools
 import os
 import pathlib
 
-from alexnet_tf.data import folders, pictures, prepared, record, tfds
+from alexnet_tf import picture_files
+from alexnet_tf.data import folders, prepared, record, tfds
 from alexnet_tf.data.names import USUAL, SplitNames
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
@@ -24,7 +25,7 @@ def open_dataset(
     names: SplitNames = USUAL,
     choosing: bool = False,
     seen: record.Record | None = None,
-    suffixes: tuple = pictures.SUFFIXES,
+    suffixes: tuple = picture_files.SUFFIXES,
 ) -> Dataset:
     """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name,
     prepared on first use.
@@ -85,7 +86,7 @@ def _open(name, data_dir, open_folder, open_builder, training=True):
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
     some_files = itertools.islice(pathlib.Path(data_dir).glob("*/*"), 1000) if data_dir else ()
-    if any(path.suffix.lower() in pictures.SUFFIXES for path in some_files):
+    if any(path.suffix.lower() in picture_files.SUFFIXES for path in some_files):
         raise UserError(
             f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it."
         )

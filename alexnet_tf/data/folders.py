@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from alexnet_tf import picture_files
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, USUAL, plain, role_of
 from alexnet_tf.data.splits import Dataset, split_of_files
@@ -25,7 +26,9 @@ class AllSeenError(UserError):
     """Nothing can be held out: the network was trained on all of it."""
 
 
-def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=pictures.SUFFIXES):
+def open_folder(
+    data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=picture_files.SUFFIXES
+):
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
     layout = _Layout(root, names, suffixes)
@@ -119,7 +122,7 @@ def list_pictures(paths, class_names=()):
     for path in paths:
         if not os.path.exists(path):
             raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
-        found = pictures.walk(path)[0] if os.path.isdir(path) else [os.fsencode(path)]
+        found = picture_files.walk(path)[0] if os.path.isdir(path) else [os.fsencode(path)]
         top = (
             os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
         )
@@ -128,12 +131,12 @@ def list_pictures(paths, class_names=()):
     files = list(map(os.fsdecode, names))
     if not files:
         raise UserError(
-            f"No picture ({', '.join(pictures.SUFFIXES)}) in {', '.join(map(str, paths))}."
+            f"No picture ({', '.join(picture_files.SUFFIXES)}) in {', '.join(map(str, paths))}."
         )
     for name, fault in zip(names, pictures.examine(names)[1]):
         if fault:
             raise UserError(
-                f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
+                f"{picture_files.shown(name)} cannot be read ({fault}); replace it or take it out."
             )
     labels = np.array(
         [_label_around(os.path.abspath(file), top, class_names) for file, top in zip(files, tops)],
@@ -177,11 +180,11 @@ class _Unused:
         """`reason` stands for the ending of the file."""
         if os.path.islink(file) and not os.path.exists(file):
             reason = "dead link{s}"
-        suffix = pictures.ending(file)
+        suffix = picture_files.ending(file)
         kind = reason or (
             f"file{{s}} of {_braced(suffix)}" if suffix else "file{s} without an ending"
         )
-        if suffix in pictures.READ_BY_PREPARE and not reason:
+        if suffix in picture_files.READ_BY_PREPARE and not reason:
             kind += ", which alexnet prepare reads"
         self._files.setdefault(os.fsencode(file), kind)
 
@@ -191,13 +194,13 @@ class _Unused:
         first = {kind: file for file, kind in sorted(self._files.items(), reverse=True)}
         return "; ".join(
             f"{count} {kind.format(s='s' * (count > 1))} (first "
-            f"{pictures.shown(os.path.relpath(first[kind], os.fsencode(self._root)))})"
+            f"{picture_files.shown(os.path.relpath(first[kind], os.fsencode(self._root)))})"
             for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
         )
 
     def lines(self):
         return [
-            f"{pictures.shown(file)} is not used ({kind.format(s='')})"
+            f"{picture_files.shown(file)} is not used ({kind.format(s='')})"
             for file, kind in sorted(self._files.items())
         ]
 
@@ -209,11 +212,13 @@ class _Layout:
     train. Where that leaves two readings, UserError says how to choose.
     """
 
-    def __init__(self, root, names, suffixes=pictures.SUFFIXES):
+    def __init__(self, root, names, suffixes=picture_files.SUFFIXES):
         self.root, self._suffixes = root, suffixes
         self.unused, self.bad_pictures = _Unused(root), []
         self.train = self.validation = self.test = None
-        self._holds_picture = functools.cache(lambda path: bool(pictures.walk(path, suffixes)[0]))
+        self._holds_picture = functools.cache(
+            lambda path: bool(picture_files.walk(path, suffixes)[0])
+        )
         self._find(_subfolders(root), names)
 
     def _find(self, folders, names):
@@ -266,7 +271,7 @@ class _Layout:
             why = (
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"
             )
-            for file in sum(pictures.walk(path, self._suffixes), []):
+            for file in sum(picture_files.walk(path, self._suffixes), []):
                 self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
         if self.train != self.root:
             self._add_beside(self.root)
@@ -323,8 +328,8 @@ class _Layout:
     def _add_beside(self, folder):
         """Notes the files in `folder` itself, where only folders count."""
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
-            if not pictures.is_hidden(entry.name) and not entry.is_dir():
-                suffix = pictures.ending(entry.path)
+            if not picture_files.is_hidden(entry.name) and not entry.is_dir():
+                suffix = picture_files.ending(entry.path)
                 self.unused.add(
                     entry.path,
                     "picture{s} beside the class folders" if suffix in self._suffixes else None,
@@ -360,7 +365,7 @@ class _Layout:
         places = range(len(classes)) if own else _places(folder, classes, class_names)
         files, labels = [], []
         for label, path in zip(places, classes):
-            found, others = pictures.walk(path, self._suffixes)
+            found, others = picture_files.walk(path, self._suffixes)
             for file in others:
                 self.unused.add(file)
             if not found and own:
@@ -372,10 +377,10 @@ class _Layout:
             files += found
             labels += [label] * len(found)
         self._add_beside(folder)
-        by_pillow = set(self._suffixes) >= set(pictures.READ_BY_PREPARE)
+        by_pillow = set(self._suffixes) >= set(picture_files.READ_BY_PREPARE)
         _, faults = pictures.examine(files, by_pillow)
         bad = [
-            f"{pictures.shown(file)} cannot be read ({fault})"
+            f"{picture_files.shown(file)} cannot be read ({fault})"
             for file, fault in zip(files, faults)
             if fault
         ]
@@ -386,7 +391,11 @@ class _Layout:
         if empty or not good.any():
             path = classes[min(empty)] if empty else folder
             first = next(
-                (f": {line}" for line in bad if line.startswith(pictures.shown(os.fsencode(path)))),
+                (
+                    f": {line}"
+                    for line in bad
+                    if line.startswith(picture_files.shown(os.fsencode(path)))
+                ),
                 self._but_others(path),
             )
             raise UserError(f"{path} holds no picture that can be read{first}.")
@@ -398,7 +407,7 @@ class _Layout:
     def _but_others(self, folder):
         """What there is in `folder` instead of pictures, for the end of a sentence."""
         of_it = _Unused(folder)
-        for file in pictures.walk(folder, self._suffixes)[1]:
+        for file in picture_files.walk(folder, self._suffixes)[1]:
             of_it.add(file)
         return f", but {there}" if (there := of_it.describe()) else ""
 
@@ -421,14 +430,14 @@ def _root(data_dir):
 
 def _braced(text):
     """`text`, printable, to come out of str.format as it is."""
-    return pictures.shown(text).replace("{", "{{").replace("}", "}}")
+    return picture_files.shown(text).replace("{", "{{").replace("}", "}}")
 
 
 def _subfolders(folder):
     paths = [
         path
         for path in folder.iterdir()
-        if not pictures.is_hidden(os.fsencode(path.name)) and path.is_dir()
+        if not picture_files.is_hidden(os.fsencode(path.name)) and path.is_dir()
     ]
     return sorted(paths, key=lambda path: os.fsencode(path.name))
 
@@ -568,7 +577,7 @@ def _also_trained_on(train, part):
     return [
         f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {train.name} too, "
         "first "
-        f"{pictures.shown(part.files[both[0]])}: what is right of them says little."
+        f"{picture_files.shown(part.files[both[0]])}: what is right of them says little."
     ]
 
 

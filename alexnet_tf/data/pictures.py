@@ -1,4 +1,4 @@
-"""Picture files: which there are in a folder, and what is wrong with one.
+"""Picture files: what each is known by, and what is wrong with one.
 
 Names of files are bytes throughout, as the system has them: they need not be text.
 """
@@ -6,7 +6,6 @@ Names of files are bytes throughout, as the system has them: they need not be te
 import concurrent.futures
 import io
 import os
-import pathlib
 import re
 import stat
 import warnings
@@ -15,84 +14,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from alexnet_tf import console, decoding, preprocessing
+from alexnet_tf import console, preprocessing
 from alexnet_tf.data import record
+from alexnet_tf.pixels import LARGEST_PICTURE
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
-# Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
-READ_BY_PREPARE = (".avif", ".heic", ".heif", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx")
 _PILLOW_FORMATS = ("AVIF", "HEIF", "TIFF", "JPEG2000", "BMP")
 _OPEN_FILES = 16
 _MANY = 20_000  # files, of which reading all takes long enough to be shown
-
-
-# Endings that say nothing, or what programs disagree on: the content says what the file is.
-_BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")
-_MAGIC = {
-    ".jpg": b"\xff\xd8\xff",
-    ".png": b"\x89PNG\r\n\x1a\n",
-    ".gif": b"GIF8",
-    ".bmp": b"BM",
-    ".webp": b"RIFF",
-}
-# archivers and file servers lay them down
-_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN")
-
-
-def is_hidden(name: bytes) -> bool:
-    """Whether a file or folder of this name is not one of the user's."""
-    return name.startswith(b".") or name in _NOBODYS_FOLDERS
-
-
-def ending(file) -> str:
-    """What the name of a file ends in, in small letters: ".jpg", or "" where it has no ending."""
-    return os.path.splitext(os.fsdecode(file))[1].lower()
-
-
-def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
-    """(the pictures anywhere below `folder`, what else lies there), names as bytes, each sorted.
-
-    Links are followed, but for those to a folder that has been seen or that `folder` lies in, and
-    what is hidden is left out. A picture is what has one of the `suffixes`; a
-    file whose ending says nothing is looked at. Raises OSError for a folder that cannot be read.
-    """
-    found: list[bytes] = []
-    others: list[bytes] = []
-    # a link may lead back up
-    been = set(map(os.fsencode, pathlib.Path(os.path.realpath(os.fsdecode(folder))).parents))
-
-    def refuse(error):
-        raise error
-
-    for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
-        been.add(os.path.realpath(here))
-        inner[:] = sorted(
-            name
-            for name in inner
-            if not is_hidden(name) and os.path.realpath(os.path.join(here, name)) not in been
-        )
-        for name in files:
-            if not is_hidden(name):
-                path = os.path.join(here, name)
-                (found if _is_picture(path, suffixes) else others).append(path)
-    return sorted(found), sorted(others)
-
-
-def _is_picture(path, suffixes):
-    suffix = ending(path)
-    if suffix in suffixes:
-        return True
-    if suffix[1:].isalpha() and suffix not in _BY_CONTENT:
-        return False
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as stream:
-            head = stream.read(12)
-    except OSError:
-        return False
-    kind = next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
-    return kind in suffixes and (kind != ".webp" or head.endswith(b"WEBP"))
 
 
 def identities(files) -> np.ndarray:
@@ -185,7 +113,7 @@ def through_pillow(picture: bytes) -> bytes | None:
 
     The same pixels: turned upright, on white, 16 bits cut to the upper 8. None if Pillow cannot
     read it either, for want of a plugin too, if it holds numbers that have no such range, or more
-    than decoding.LARGEST_PICTURE pixels.
+    than pixels.LARGEST_PICTURE pixels.
     """
     try:
         import pillow_heif
@@ -200,7 +128,7 @@ def through_pillow(picture: bytes) -> bytes | None:
             # one without its plugin would be an error
             known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
             image: Image.Image = Image.open(io.BytesIO(picture), formats=known)
-            if image.width * image.height > decoding.LARGEST_PICTURE or image.mode in ("I", "F"):
+            if image.width * image.height > LARGEST_PICTURE or image.mode in ("I", "F"):
                 return None
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):
@@ -224,9 +152,3 @@ def reason(error):
     text = re.sub(r".*Summarized data: b'(.*)'", r"\1", " ".join(text.split()))
     text = re.sub(r".*assertion failed: \[(.*?)\]( \[\[.*)?", r"\1", text)
     return re.sub(r"{{.*?}} ", "", text)[:160].strip()
-
-
-def shown(file):
-    """The name of a file for a message: as it is if it can be printed, else quoted."""
-    name = os.fsdecode(file)
-    return name if name.isprintable() else repr(os.fsencode(name))

@@ -2,20 +2,16 @@
 model's code.
 """
 
-import io
 import json
 import pathlib
-import zipfile
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import disk
 from alexnet_tf.data import record
+from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
-from alexnet_tf.preprocessing import Preprocessing
 
-LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
 # of a manifest: with the labels, what decides every answer
 IDENTITY = "weights_sha256", "variant", "preprocessing"
@@ -97,41 +93,19 @@ def check_sums(saved_model):
         )
 
 
-class Tflite:
-    """A .tflite file with its labels and the manifest of the export that it was made from."""
+class Tflite(tflite.Tflite):
+    """A .tflite file with its labels, the manifest of the export that it was made from, and the
+    record of the pictures that the network was trained on, or None.
+    """
 
-    def __init__(self, content, name="content", threads=2):
-        """`content` is the bytes of the file.
-
-        Raises UserError if alexnet convert did not write it.
-        """
+    def __init__(self, file, name="", threads=2):
+        super().__init__(file, name, threads)
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as files:
-                self.labels = files.read("labels.txt").decode().splitlines()
-                self.manifest = json.loads(files.read("manifest.json"))
-                stored = files.read(record.FILE) if record.FILE in files.namelist() else None
-            self.pixels = Preprocessing(**self.manifest["preprocessing"])
-            self._run = Interpreter(
-                model_content=content, num_threads=threads
-            ).get_signature_runner("image")
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
-        self.record = None if stored is None else record.Record.from_bytes(stored, name)
-        self._dtype = self._run.get_input_details()["images"]["dtype"]
-        self._scale, self._zero_point = self._run.get_output_details()["probabilities"][
-            "quantization"
-        ]
-        self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
-
-    def probabilities(self, image):
-        """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
-        answer = self._run(images=image[None].astype(self._dtype))["probabilities"][0]
-        # A quantised output says so by a scale; a float one has scale 0.
-        return (
-            (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
-            if self._scale
-            else answer
-        )
+            stored = self.member(record.FILE)
+        except KeyError:
+            self.record = None
+        else:
+            self.record = record.Record.from_bytes(stored, name)
 
 
 def operator_outputs(content, dtype=None):

@@ -1,0 +1,37 @@
+"""What has to be known of the pixels of a picture, whatever prepares them: TensorFlow
+(preprocessing.py) or, on devices that have none, Pillow (edge/pictures.py).
+"""
+
+import dataclasses
+
+# height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
+LARGEST_PICTURE = 89_478_485
+# libjpeg makes a JPEG 2, 4 or 8 times smaller as it decodes it, sooner and without aliasing. It may
+# where the shorter side is at least so many times as long as what is asked for: what is left to
+# scale is at least twice that, and the result hardly another.
+HALVED_FROM = 4, 8, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What has to be known of the pixels; it is stored with every model and export."""
+
+    image_size: int  # side of the square that the network reads, in pixels
+    resize: int  # the shorter side of a picture is scaled to this before cropping, in pixels
+    channels: int  # 3: RGB; 1: grey (ITU-R BT.601 luma)
+    mean: tuple  # subtracted per channel, in 0..255
+    std: float  # then the difference is divided by this; 1 in the paper
+    # rows: principal components of the training pixels, each as long as its standard deviation
+    colour_pca: tuple | None = None
+    # with colour noise of strength c, the 2012 source divides inputs by 1 + c; the paper does not
+    noise_divides: bool = False
+
+    def __post_init__(self) -> None:
+        # JSON gives a list
+        object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))
+        if self.colour_pca is not None:
+            object.__setattr__(
+                self,
+                "colour_pca",
+                tuple(tuple(float(level) for level in row) for row in self.colour_pca),
+            )
