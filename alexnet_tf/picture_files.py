@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import stat
+from collections.abc import Sequence
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
 # Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
@@ -61,18 +62,20 @@ def is_hidden(name: bytes) -> bool:
     return name.startswith(b".") or name in _NOBODYS_FOLDERS
 
 
-def ending(file) -> str:
+def ending(file: str | bytes | os.PathLike) -> str:
     """What the name of a file ends in, in small letters: ".jpg", or "" where it has no ending."""
     return os.path.splitext(os.fsdecode(file))[1].lower()
 
 
-def shown(file) -> str:
+def shown(file: str | bytes | os.PathLike) -> str:
     """The name of a file for a message: as it is if it can be printed, else quoted."""
     name = os.fsdecode(file)
     return name if name.isprintable() else repr(os.fsencode(name))
 
 
-def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
+def walk(
+    folder: str | bytes | os.PathLike, suffixes: Sequence[str] = SUFFIXES
+) -> tuple[list[bytes], list[bytes]]:
     """(the pictures anywhere below `folder`, what else lies there), names as bytes, each sorted.
 
     Links are followed, but for those to a folder that has been seen or that `folder` lies in, and
@@ -84,7 +87,7 @@ def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
     # a link may lead back up
     been = set(map(os.fsencode, pathlib.Path(os.path.realpath(os.fsdecode(folder))).parents))
 
-    def refuse(error):
+    def refuse(error: OSError) -> None:
         raise error
 
     for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
@@ -101,7 +104,7 @@ def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
     return sorted(found), sorted(others)
 
 
-def _is_picture(path, suffixes):
+def _is_picture(path: bytes, suffixes: Sequence[str]) -> bool:
     suffix = ending(path)
     if suffix in suffixes:
         return True

@@ -53,7 +53,7 @@ def decode(picture: bytes, resize: int | None = None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pixels, which are counted here, and of odd tags
-            image = Image.open(io.BytesIO(picture), formats=[kind])
+            image: Image.Image = Image.open(io.BytesIO(picture), formats=[kind])
             if image.width * image.height > LARGEST_PICTURE:
                 raise _TooLargeError
             if resize:

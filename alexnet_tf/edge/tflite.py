@@ -35,14 +35,19 @@ class Tflite:
         `threads` is how many cores work on a picture; 0: all. Raises UserError if alexnet convert
         did not write it.
         """
-        is_content = isinstance(file, bytes)
-        self._file, name = file, name or ("content" if is_content else file)
+        self._file = file
+        if not name:
+            name = "content" if isinstance(file, bytes) else file
         try:
             self.labels = self.member("labels.txt").decode().splitlines()
             self.manifest = json.loads(self.member("manifest.json"))
             self.pixels = Preprocessing(**self.manifest["preprocessing"])
             # A path rather than content: the weights are then mapped, not copied.
-            given = {"model_content": file} if is_content else {"model_path": os.fspath(file)}
+            given: dict = (
+                {"model_content": file}
+                if isinstance(file, bytes)
+                else {"model_path": os.fspath(file)}
+            )
             self.threads = threads or os.cpu_count() or 1
             interpreter = Interpreter(**given, num_threads=self.threads)
             interpreter.allocate_tensors()  # here, rather than in the first answer

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import journeys
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2
 
 CLIENTS = pathlib.Path(__file__).parents[2] / "examples/clients"
@@ -43,3 +44,8 @@ def test_go_and_java_name_what_the_protos_have():
         "model.proto",
     ]
     assert "tensorflow.serving.Predict." in java and "tensorflow.serving.Model." in java
+
+
+def test_the_page_shows_the_javascript_that_is_run():
+    (block,) = (block for block in journeys.BLOCKS["docs/clients.md"] if block.language == "js")
+    assert (CLIENTS / "classify.mjs").read_text().endswith(block.text)
