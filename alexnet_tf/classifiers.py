@@ -11,6 +11,7 @@ import numpy as np
 from alexnet_tf.pixels import Preprocessing
 
 TOP = 5  # classes in an answer
+NONE = "none of these"  # what is answered where no class reaches a least probability
 _LONGEST_NAME = 255  # characters
 # Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
@@ -47,10 +48,20 @@ def check_class_names(names: Sequence[str]) -> None:
             )
 
 
-def best(probabilities: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, float]]:
-    """The TOP most probable classes, best first, of the probabilities of one picture, [classes]."""
+def best_classes(
+    probabilities: np.ndarray, class_names: Sequence[str], min_probability: float = 0.0
+) -> list[tuple[str, float]]:
+    """[(name, probability), ...] of the TOP most probable classes, or all where there are fewer,
+    best first.
+
+    Where the best is below `min_probability`, NONE stands before it and the last goes: its
+    probability is that of the best class being wrong.
+    """
     order = np.argsort(-probabilities, kind="stable")[:TOP]
-    return [(class_names[index], float(probabilities[index])) for index in order]
+    best = [(class_names[index], float(probabilities[index])) for index in order]
+    if probabilities[order[0]] < np.float32(min_probability):
+        best = [(NONE, float(np.float32(1) - probabilities[order[0]])), *best[:-1]]
+    return best
 
 
 @dataclasses.dataclass(frozen=True)

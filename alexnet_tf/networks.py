@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import console, picture_files, preprocessing
-from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best
+from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best_classes
 from alexnet_tf.data import pictures, record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
@@ -73,7 +73,7 @@ class Network(abc.ABC):
         """
         image = preprocessing.decode(picture, self.preprocessing.resize)
         crop = preprocessing.central_crop(image, self.preprocessing)
-        return best(self.probabilities(crop[None])[0], self.class_names)
+        return best_classes(self.probabilities(crop[None])[0], self.class_names)
 
     @property
     def class_names(self) -> tuple:

@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from alexnet_tf.classifiers import LEAST_FLOAT, best, check_class_names
+from alexnet_tf.classifiers import LEAST_FLOAT, best_classes, check_class_names
 from alexnet_tf.edge import pictures
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
@@ -79,6 +79,9 @@ class Tflite:
         shapes = [tensor["shape"].tolist() for tensor in (self._input, self._output)]
         if shapes != [image, answer]:
             raise ValueError(f"it is from {shapes[0]} to {shapes[1]}, not {image} to {answer}")
+        least = self.manifest.get("min_probability", 0.0)
+        if not isinstance(least, int | float) or not 0 <= least <= 1:
+            raise ValueError(f"min_probability is {least!r}")
         resize = self.pixels.resize
         if not isinstance(resize, int) or not side <= resize <= _LARGEST_RESIZE:
             raise ValueError(f"resize is {resize!r}")
@@ -99,12 +102,18 @@ class Tflite:
         """
         return pictures.prepare(picture, self.pixels)
 
-    def classify(self, picture: bytes) -> list[tuple[str, float]]:
+    def classify(
+        self, picture: bytes, min_probability: float | None = None
+    ) -> list[tuple[str, float]]:
         """The most probable classes of the bytes of a picture file, best first, five at most.
 
-        Raises as `prepare` does.
+        Where none reaches `min_probability`, by default that of the manifest, classifiers.NONE
+        stands before them, as classifiers.best_classes has it. Raises as `prepare` does.
         """
-        return best(self.probabilities(self.prepare(picture)), self.labels)
+        if min_probability is None:
+            min_probability = self.manifest.get("min_probability", 0.0)
+        probabilities = self.probabilities(self.prepare(picture))
+        return best_classes(probabilities, self.labels, min_probability)
 
 
 def is_tflite(path: str | os.PathLike) -> bool:

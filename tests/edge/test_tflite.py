@@ -252,7 +252,25 @@ def test_files_of_others_are_refused(content, tmp_path):
 
 def test_the_best_five_in_order_and_ties_as_they_come():
     probabilities = np.array([0.1, 0.3, 0.1, 0.3, 0.05, 0.15], np.float32)
-    best = classifiers.best(probabilities, "abcdef")
+    best = classifiers.best_classes(probabilities, "abcdef")
     assert [name for name, _ in best] == ["b", "d", "f", "a", "c"]
     assert best[0][1] == pytest.approx(0.3)
-    assert classifiers.best(probabilities[:2], "ab")[-1][0] == "a"
+    assert classifiers.best_classes(probabilities[:2], "ab")[-1][0] == "a"
+
+
+def test_no_class_is_the_answer_where_none_reaches_the_least_probability(tmp_path):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(colour_content(min_probability=0.5))
+    stream = io.BytesIO()
+    Image.new("RGB", (90, 120), (90, 90, 90)).save(stream, "PNG")
+    grey = stream.getvalue()
+    file = tflite.Tflite(path)
+    third = pytest.approx(1 / 3, abs=1e-6)
+    assert file.classify(grey) == [
+        (classifiers.NONE, pytest.approx(2 / 3, abs=1e-6)),
+        ("red", third),
+        ("green", third),
+    ]
+    assert [name for name, _ in file.classify(grey, 0.3)] == list(COLOURS)
+    with pytest.raises(UserError, match="min_probability is 2"):
+        tflite.Tflite(colour_content(min_probability=2))
