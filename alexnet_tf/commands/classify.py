@@ -277,7 +277,8 @@ class _Times:
             figures[f"{name}, median ms"] = round(statistics.median(values), 3)
             worst = values[math.ceil(0.99 * len(values)) - 1]
             figures[f"{name}, 99th percentile ms"] = round(worst, 3)
-        figures["first answer, s after start"] = round(self._first, 2)
+        if self._first is not None:
+            figures["first answer, s after start"] = round(self._first, 2)
         # Linux counts kilobytes, macOS bytes
         unit = 1 if sys.platform == "darwin" else 1024
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -286,10 +287,10 @@ class _Times:
 
 
 def _since_start():
-    """Seconds since this process began, to 10 ms."""
+    """Seconds since this process began, to 10 ms; None where the system does not tell."""
     try:
         fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - began
-    except (OSError, AttributeError):  # not Linux: since Python has started its clock
-        return time.process_time()
+    except (OSError, AttributeError):  # not Linux
+        return None

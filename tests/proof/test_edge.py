@@ -56,8 +56,7 @@ def device(tmp_path_factory):
     """The programs of an environment with alexnet-tf-edge alone."""
     folder = tmp_path_factory.mktemp("device")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-build-isolation"]
-    subprocess.run([*pip, "setuptools"], check=True)
+    pip = folder / "bin/python", "-m", "pip", "install", "--quiet"
     subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", ROOT / "edge"], check=True)
     return folder / "bin"
 
