@@ -145,7 +145,7 @@ def test_files_cut_anywhere_are_refused(name):
 def test_orientations_that_are_damaged_or_stated_elsewhere_leave_a_picture_as_it_is():
     jpeg = KINDS["JPEG"]
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
-    stated_twice = exif(6)[:-12] + exif(3)[-12:]
+    entry = b"\x12\x01\x03\0\x01\0\0\0"  # the orientation, of two bytes, one value
     for content in (
         b"Exif\0\0",
         b"Exif\0\0II*\0",
@@ -153,7 +153,8 @@ def test_orientations_that_are_damaged_or_stated_elsewhere_leave_a_picture_as_it
         exif(6).replace(b"II*", b"II+"),
         exif(6)[:8] + b"\xff" * 40,
         b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1",
-        stated_twice,
+        exif(6).replace(entry, entry[:4] + b"\x02\0\0\0"),
+        exif(6).replace(entry, b"\x12\x01\x01\0" + entry[4:]),
         b"http://ns.adobe.com/xap/1.0/\0" + xmp,
     ):
         turned = picture_kinds.jpeg_with(jpeg, segment(0xE1, content))

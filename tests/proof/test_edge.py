@@ -21,6 +21,8 @@ from alexnet_tf.preprocessing import Preprocessing
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _ROUNDS = 200
+# of the interpreter that the converter calibrates with
+pytestmark = pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated:UserWarning")
 
 # One picture in turn: by LiteRT alone, on pixels that are decoded already, and by us.
 _IN_TURN = """
