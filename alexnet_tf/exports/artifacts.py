@@ -105,7 +105,7 @@ class Tflite(tflite.Tflite):
         except KeyError:
             self.record = None
         else:
-            self.record = record.Record.from_bytes(stored, name)
+            self.record = record.Record.from_bytes(stored, name or "content")
 
 
 def operator_outputs(content, dtype=None):
