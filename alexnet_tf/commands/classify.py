@@ -279,11 +279,17 @@ class _Times:
             figures[f"{name}, 99th percentile ms"] = round(worst, 3)
         if self._first is not None:
             figures["first answer, s after start"] = round(self._first, 2)
-        # Linux counts kilobytes, macOS bytes
-        unit = 1 if sys.platform == "darwin" else 1024
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        figures["most memory, MB"] = round(memory / 1e6)
+        figures["most memory, MB"] = round(_most_memory() / 1e6)
         return figures
+
+
+def _most_memory():
+    """Bytes that this program has had at most."""
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:  # not Linux. There, getrusage also counts what the caller had before this began
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _since_start():
