@@ -25,7 +25,9 @@ _LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is
 
 
 class Tflite:
-    """A .tflite file with its labels and the manifest of the export that it was made from."""
+    """A .tflite file with its labels and the manifest of the export that it was made from;
+    `interpreter` is LiteRT's own.
+    """
 
     def __init__(
         self, file: str | os.PathLike | bytes, name: str | os.PathLike = "", threads: int = 0
@@ -49,9 +51,9 @@ class Tflite:
                 else {"model_path": os.fspath(file)}
             )
             self.threads = threads or os.cpu_count() or 1
-            interpreter = Interpreter(**given, num_threads=self.threads)
-            interpreter.allocate_tensors()  # here, rather than in the first answer
-            self._run = interpreter.get_signature_runner("image")
+            self.interpreter = Interpreter(**given, num_threads=self.threads)
+            self.interpreter.allocate_tensors()  # here, rather than in the first answer
+            self._run = self.interpreter.get_signature_runner("image")
             self._check()
         except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
