@@ -216,7 +216,7 @@ def pictures_below(
     or a folder that cannot be read.
     """
     if not os.path.exists(path):
-        raise UserError(f"{path} does not exist; pass pictures, or folders of ")
+        raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
     if not os.path.isdir(path):
         return [os.fsencode(path)]
     try:

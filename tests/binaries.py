@@ -98,7 +98,7 @@ sys.exit(int(answers.readline()) % 256)
 
 def _serve(path):
     sys.path[0] = str(ROOT)
-    from alexnet_tf.__main__ import tensorflow_quiet
+    from alexnet_tf.console import tensorflow_quiet
 
     with tensorflow_quiet():
         import alexnet_tf.commands.app

@@ -29,7 +29,8 @@ _LEFT_OUT = shutil.ignore_patterns(
 # Runs every command's --help, each in a child of one process that has imported TensorFlow once.
 _ALL_HELPS = """
 import contextlib, io, json, os, sys
-from alexnet_tf.__main__ import COMMANDS, main, tensorflow_quiet
+from alexnet_tf.__main__ import COMMANDS, main
+from alexnet_tf.console import tensorflow_quiet
 with tensorflow_quiet():
     import tensorflow
 helps = {}

@@ -18,7 +18,7 @@ import time
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from alexnet_tf.__main__ import tensorflow_quiet
+from alexnet_tf.console import tensorflow_quiet
 
 with tensorflow_quiet():
     import tensorflow as tf
