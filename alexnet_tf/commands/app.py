@@ -141,7 +141,8 @@ def define_devices(flag_values, batch_size=128):
             "auto",
             ["auto", "one_device", "mirrored", "multi_worker"],
             "How a step is spread over devices. auto: mirrored from two replicas on; "
-            "multi_worker: over the processes that the environment variable TF_CONFIG names.",
+            "multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
+            "without it, that srun of Slurm has started.",
             flag_values=flag_values,
         ),
         flags.DEFINE_integer(

@@ -3,10 +3,8 @@ devices.
 """
 
 import functools
-import json
 import math
 import os
-import re
 import sys
 import threading
 import zlib
@@ -15,6 +13,7 @@ import tensorflow as tf
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS
+from alexnet_tf.training import cluster
 
 WORKER_LOST = 75  # exit status: start all workers again (sysexits.h: a failure that passes)
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
@@ -28,7 +27,8 @@ def distribution(kind, replicas):
 
     `replicas` is how many devices of this machine, 0 for all GPUs or one CPU. Without GPUs they are
     logical CPU devices, which have to be made before TensorFlow touches a device. Raises UserError
-    if there are not as many devices, or if "multi_worker" finds no valid TF_CONFIG.
+    if there are not as many devices, or if "multi_worker" does not find its
+    place (cluster.find).
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas > len(gpus):
@@ -66,12 +66,12 @@ def check_divides(batch_size, replicas):
 
 
 def _multi_worker():
-    """One process a worker, each with its own TF_CONFIG."""
-    addresses, index = _cluster(os.environ.get("TF_CONFIG", ""))
+    """One process a worker, each of which knows its place."""
+    place = cluster.find()
     watchdog = threading.Timer(
         _GATHER_SECONDS,
         _give_up,
-        [f"not all of {', '.join(addresses)} appeared in {_GATHER_SECONDS} s"],
+        [f"not all of {', '.join(place.addresses)} appeared in {_GATHER_SECONDS} s"],
     )
     watchdog.daemon = True
     watchdog.start()  # TensorFlow itself would wait for ever, deaf to SIGTERM
@@ -79,57 +79,19 @@ def _multi_worker():
         options = tf.distribute.experimental.CommunicationOptions(
             timeout_seconds=_COLLECTIVE_SECONDS
         )
-        cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=index
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": place.addresses}),
+            task_type="worker",
+            task_id=place.index,
         )
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
-            f"Worker {index} at {addresses[index]} could not start "
-            f"({' '.join(str(error).split())[:200]}); see TF_CONFIG."
+            f"Worker {place.index} at {place.addresses[place.index]} could not start "
+            f"({' '.join(str(error).split())[:200]}); see {place.source}."
         ) from None
     finally:
         watchdog.cancel()
-
-
-def _cluster(text):
-    """(addresses of all processes that train, the index of this one among them) from a TF_CONFIG.
-
-    A chief trains like the others, and comes first, as worker 0. Kubernetes' jobs write indices as
-    text, and name evaluators, which take no part. Raises UserError.
-    """
-    example = (
-        '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker",'
-        ' "index": 0}}'
-    )
-    given = (
-        "distribution=multi_worker reads the environment variable TF_CONFIG, which is"
-        f" {text[:200]!r}"
-    )
-    try:
-        config = json.loads(text)
-        jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
-        if isinstance(index, bool) or not re.fullmatch(r"\d{1,9}", str(index), re.ASCII):
-            raise ValueError
-        jobs = {job: addresses for job, addresses in jobs.items() if addresses}
-        chief, workers = jobs.get("chief", []), jobs.get("worker", [])
-        texts = all(isinstance(address, str) and address for address in [*chief, *workers])
-        valid = isinstance(chief, list) and isinstance(workers, list) and texts and len(chief) <= 1
-    except (ValueError, KeyError, TypeError, AttributeError):
-        valid = False
-    if valid and kind == "evaluator":
-        raise UserError(
-            f"{given}: an evaluator takes no part in training; start none, and run alexnet "
-            "evaluate afterwards."
-        )
-    if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
-        raise UserError(
-            f"{given}: workers train together without {', '.join(map(str, strangers))}; start a"
-            " chief and workers alone, or workers alone."
-        )
-    if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
-        raise UserError(f"{given}; it should look like {example}, with this worker's own index.")
-    return [*chief, *workers], int(index) + (len(chief) if kind == "worker" else 0)
 
 
 def leave_lost_workers(strategy, error):

@@ -1,0 +1,190 @@
+"""How processes of one training find each other: what engines write into TF_CONFIG, and Slurm into
+the environment of a job step.
+"""
+
+import json
+
+import pytest
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.training import cluster, devices
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_JOB_ID", "SLURM_STEP_RESV_PORTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def config(jobs, kind="worker", index=0):
+    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
+
+
+@pytest.mark.parametrize(
+    "text,addresses,index",
+    [
+        (config({"worker": ["a:1", "b:2"]}, index=1), ["a:1", "b:2"], 1),
+        (config({"worker": ["a:1", "b:2"]}, index="1"), ["a:1", "b:2"], 1),
+        (
+            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", "0"),
+            ["c:0", "a:1", "b:2"],
+            0,
+        ),
+        (
+            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", "1"),
+            ["c:0", "a:1", "b:2"],
+            2,
+        ),
+        (config({"chief": ["c:0"]}, "chief"), ["c:0"], 0),
+        (config({"worker": ["a:1"], "chief": [], "ps": [], "evaluator": ["e:1"]}), ["a:1"], 0),
+        (config({"master": ["m:0"], "worker": ["a:1"]}, "master", "0"), ["m:0", "a:1"], 0),
+        (config({"master": ["m:0"], "worker": ["a:1"]}), ["m:0", "a:1"], 1),
+    ],
+)
+def test_the_processes_that_a_config_names(text, addresses, index, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert cluster.find() == cluster.Place(addresses, index, "TF_CONFIG")
+
+
+CHIEF = {"chief": ["c:0"], "worker": ["a:1"]}
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        *(
+            (text, "it should look like")
+            for text in [
+                "",
+                "{",
+                "{}",
+                "[]",
+                "1",
+                config({"worker": ["a:1"]}, index=1),
+                config({"worker": ["a:1"]}, index=-1),
+                config({"worker": ["a:1"]}, index="-1"),
+                config({"worker": ["a:1"]}, index="x"),
+                config({"worker": ["a:1"]}, index=True),
+                config({"worker": ["a:1"]}, index=0.0),
+                config({"worker": ["a:1"]}, index=None),
+                config({"worker": ["a:1"]}, "chief"),
+                config(CHIEF, index=1),
+                config(CHIEF, "master"),
+                config({"worker": "a:1"}),
+                config({"worker": [1]}),
+                config({"worker": [""]}),
+                config({"chief": ["a:1", "b:2"]}, "chief"),
+                config([]),
+                config(CHIEF, ["worker"]),
+            ]
+        ),
+        (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
+        (config({"worker": ["a:1", "a:1"]}), "two processes have the same address"),
+        (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(text, message, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="TF_CONFIG") as error:
+        cluster.find()
+    assert message in str(error.value)
+
+
+def test_without_any_engine_the_refusal_shows_a_config():
+    with pytest.raises(UserError, match="TF_CONFIG, which is ''; it should look like"):
+        devices.distribution("multi_worker", 0)
+
+
+# Job 4711, whose tasks listen from 10000 + 16 * (4711 mod 1400) on.
+PORT = 18176
+
+
+def step(monkeypatch, nodes, tasks_per_node, tasks, rank, node, local, **more):
+    """The environment of a task, as srun sets it."""
+    variables = {
+        "JOB_ID": 4711,
+        "STEP_NODELIST": nodes,
+        "STEP_TASKS_PER_NODE": tasks_per_node,
+        "STEP_NUM_TASKS": tasks,
+        "PROCID": rank,
+        "NODEID": node,
+        "LOCALID": local,
+    } | more
+    for name, value in variables.items():
+        if value is None:
+            monkeypatch.delenv(f"SLURM_{name}", raising=False)
+        else:
+            monkeypatch.setenv(f"SLURM_{name}", str(value))
+
+
+@pytest.mark.parametrize(
+    "nodes,tasks_per_node,tasks,rank,node,local,addresses",
+    [
+        ("n[1-2]", "1(x2)", 2, 1, 1, 0, [f"n1:{PORT}", f"n2:{PORT}"]),
+        # Slurm's order is that of numbers, not of text
+        ("n[2,10]", "1(x2)", 2, 1, 1, 0, [f"n2:{PORT}", f"n10:{PORT}"]),
+        (
+            "gpu[08-09],cpu1",
+            "1(x3)",
+            3,
+            0,
+            0,
+            0,
+            [f"{n}:{PORT}" for n in ("gpu08", "gpu09", "cpu1")],
+        ),
+        ("n[1-2]", "2,1", 3, 2, 1, 0, [f"n1:{PORT}", f"n1:{PORT + 1}", f"n2:{PORT}"]),
+        ("n7", "1", 1, 0, 0, 0, [f"n7:{PORT}"]),
+    ],
+)
+def test_a_step_of_slurm_knows_its_place_without_a_gpu(
+    monkeypatch, nodes, tasks_per_node, tasks, rank, node, local, addresses
+):
+    step(monkeypatch, nodes, tasks_per_node, tasks, rank, node, local)
+    monkeypatch.setenv("PATH", "/nowhere")  # without nvidia-smi
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # which Slurm has bound to the task
+    assert cluster.find() == cluster.Place(addresses, rank, "srun")
+    assert cluster.os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_ports_that_slurm_has_reserved_are_taken(monkeypatch):
+    step(monkeypatch, "n[1-2]", "1(x2)", 2, 0, 0, 0, STEP_RESV_PORTS="12345-12346")
+    assert cluster.find().addresses == ["n1:12345", "n2:12345"]
+
+
+def test_a_config_goes_before_slurm(monkeypatch):
+    step(monkeypatch, "n[1-2]", "1(x2)", 2, 0, 0, 0)
+    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1"]}))
+    assert cluster.find().source == "TF_CONFIG"
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        # a batch script, or a shell of salloc
+        (
+            {"STEP_NUM_TASKS": None, "STEP_NODELIST": None, "STEP_TASKS_PER_NODE": None},
+            "SLURM_STEP_NUM_TASKS is missing: start the training by srun",
+        ),
+        ({"LOCALID": None}, "SLURM_LOCALID is missing: start the training by srun"),
+        ({"STEP_NODELIST": "n[1-2"}, "cannot be read (Invalid hostlist format"),
+        ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read (Invalid tasks-per-node"),
+        ({"STEP_TASKS_PER_NODE": "1"}, "cannot be read (Requested 2 tasks but only 1"),
+        ({"PROCID": "x"}, "cannot be read"),
+        # srun --distribution=cyclic: the second task is the first on the second node
+        (
+            {"STEP_TASKS_PER_NODE": "2(x2)", "STEP_NUM_TASKS": 4},
+            "task 1 is number 0 on node 1, and tasks have to fill one node after the other; pass"
+            " --distribution=block",
+        ),
+    ],
+)
+def test_a_step_that_is_none_is_refused(monkeypatch, changes, message):
+    step(monkeypatch, "n[1-2]", "1(x2)", 2, 1, 1, 0)
+    for name, value in changes.items():
+        if value is None:
+            monkeypatch.delenv(f"SLURM_{name}")
+        else:
+            monkeypatch.setenv(f"SLURM_{name}", str(value))
+    with pytest.raises(UserError) as error:
+        cluster.find()
+    assert message in str(error.value) and "\n" not in str(error.value)
