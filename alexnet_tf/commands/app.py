@@ -302,8 +302,8 @@ def dataset_or(flag_values, trained_with):
 def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.NoReturn:
     """Runs a command, a module, with `arguments`; `called` is how the user called it.
 
-    A UserError or a bad flag ends as one line on standard error and exit status 2; Ctrl-C ends
-    with status 130.
+    A UserError or a bad flag ends as one line on standard error and exit status 2, or 75 if it may
+    pass; Ctrl-C ends with status 130.
     """
     flag_values = command.FLAGS
     takes = getattr(command, "ARGUMENTS", None)
@@ -394,7 +394,7 @@ def _refuse(called, error, flag_values):
     """Ends with one line."""
     text = _with_dashes(" ".join(str(error).split()), flag_values)
     print(f"{called}: {text}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(getattr(error, "status", UserError.status))
 
 
 def _with_dashes(text, flag_values):

@@ -11,11 +11,11 @@ import zlib
 
 import tensorflow as tf
 
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import TryAgain, UserError
 from alexnet_tf.network.model import VARIANTS
+from alexnet_tf.provenance import provenance
 from alexnet_tf.training import cluster
 
-WORKER_LOST = 75  # exit status: start all workers again (sysexits.h: a failure that passes)
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
 # and in a step, for one that lives but does not answer; a dead one is noticed within seconds
 _COLLECTIVE_SECONDS = 600
@@ -27,8 +27,8 @@ def distribution(kind, replicas):
 
     `replicas` is how many devices of this machine, 0 for all GPUs or one CPU. Without GPUs they are
     logical CPU devices, which have to be made before TensorFlow touches a device. Raises UserError
-    if there are not as many devices, or if "multi_worker" does not find its
-    place (cluster.find).
+    if there are not as many devices, if "multi_worker" does not find its place (cluster.find), or
+    if its workers have different versions.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas > len(gpus):
@@ -84,7 +84,7 @@ def _multi_worker():
             task_type="worker",
             task_id=place.index,
         )
-        return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"Worker {place.index} at {place.addresses[place.index]} could not start "
@@ -92,6 +92,10 @@ def _multi_worker():
         ) from None
     finally:
         watchdog.cancel()
+    software = provenance()
+    named = {name: software.get(name) for name in ("versions", "python", "commit")}
+    check_agreement(strategy, **named)
+    return strategy
 
 
 def leave_lost_workers(strategy, error):
@@ -113,7 +117,7 @@ def _give_up(reason):
         file=sys.stderr,
         flush=True,
     )
-    os._exit(WORKER_LOST)  # an orderly exit would wait for the others
+    os._exit(TryAgain.status)  # an orderly exit would wait for the others
 
 
 def worker_count(strategy):
@@ -172,25 +176,36 @@ def together(strategy, function):
                 answer = function()
             except UserError as refusal:
                 error = refusal
-        refused = [
-            worker
-            for worker, failed in enumerate(over_workers(strategy, float(error is not None)))
-            if failed
-        ]
+        statuses = over_workers(strategy, float(error.status if error else 0))
         if error:
             raise error
-        if refused:
-            raise UserError(f"Worker {refused[0]} refused to start; it has said why.")
+        for worker, status in enumerate(statuses):
+            if status:
+                kind = TryAgain if status == TryAgain.status else UserError
+                raise kind(f"Worker {worker} refused to start; it has said why.")
     return answer
 
 
 def check_agreement(strategy, **values):
-    """Raises UserError on all workers unless all pass the same values."""
-    digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
-    if len(set(digests)) > 1:
+    """Raises UserError on all workers unless all pass the same values; it says who differs, in
+    what.
+    """
+    digests = over_workers(
+        strategy, [float(zlib.crc32(repr(value).encode())) for value in values.values()]
+    )
+    different = {
+        name: [worker for worker, of in enumerate(digests) if of[number] != digests[0][number]]
+        for number, name in enumerate(values)
+    }
+    if different := {name: workers for name, workers in different.items() if workers}:
+        said = "; ".join(
+            f"worker {' and '.join(map(str, workers))} has another {name} than worker 0"
+            for name, workers in different.items()
+        )
+        here = ", ".join(f"{name}={values[name]!r}" for name in different)
         raise UserError(
-            f"The workers differ: this one has {values}. Start all with the same parameters, data"
-            " and model_dir."
+            f"The workers differ: {said}. This one, worker {strategy.cluster_resolver.task_id}, has"
+            f" {here}. Start all with the same parameters, data, versions and model_dir."
         )
 
 

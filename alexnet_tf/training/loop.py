@@ -255,7 +255,10 @@ class _Run:
         self.first_step = self.state.step
         self._best = Best(plan.patience, self.state.best)
         devices.check_agreement(
-            strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint
+            strategy,
+            step=self.first_step,
+            data=dataset.fingerprint,
+            **dataclasses.asdict(plan),
         )
 
     def prepare(self, callbacks, objective):

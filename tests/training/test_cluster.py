@@ -1,13 +1,23 @@
 """How processes of one training find each other: what engines write into TF_CONFIG, and Slurm into
-the environment of a job step.
+the environment of a job step. And the files of examples/cluster, as far as no engine is needed.
 """
 
+import copy
 import json
+import pathlib
+import re
+import subprocess
 
 import pytest
+import yaml
 
-from alexnet_tf.errors import UserError
+from alexnet_tf.commands import data_service, train
+from alexnet_tf.errors import TryAgain, UserError
 from alexnet_tf.training import cluster, devices
+
+# The statuses of docs/cluster.md: what starting again does not mend, and what it does.
+LASTING, PASSING = [1, 2], [75, 130, 137, 143]
+EXAMPLES = pathlib.Path(__file__).parent.parent.parent / "examples/cluster"
 
 
 @pytest.fixture(autouse=True)
@@ -188,3 +198,115 @@ def test_a_step_that_is_none_is_refused(monkeypatch, changes, message):
     with pytest.raises(UserError) as error:
         cluster.find()
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["job.yaml", "jobset.yaml"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_pod_of_the_examples_makes_a_config_and_starts_the_training(
+    file, workers, tmp_path, monkeypatch
+):
+    pod = template_of(file)["spec"]
+    (container,) = pod["containers"]
+    (tmp_path / "alexnet").write_text('#!/bin/sh\nprintf "%s\\0" "$TF_CONFIG" "$@"\n')
+    (tmp_path / "alexnet").chmod(0o755)
+    done = subprocess.run(
+        [*container["command"], *container["args"]],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "JOB_COMPLETION_INDEX": str(workers - 1),
+            "WORKERS": str(workers),
+        },
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    text, name, *arguments, _ = done.stdout.split("\0")
+    monkeypatch.setenv("TF_CONFIG", text)
+    host = {
+        "job.yaml": "alexnet-{}.alexnet:2222",
+        "jobset.yaml": "alexnet-train-0-{}.alexnet-workers:2222",
+    }[file]
+    assert cluster.find() == cluster.Place(
+        [host.format(index) for index in range(workers)], workers - 1, "TF_CONFIG"
+    )
+    assert name == "train" and "--distribution=multi_worker" in arguments
+    parsed = copy.deepcopy(train.FLAGS)
+    assert parsed(["alexnet", *arguments]) == ["alexnet"]  # all of them are flags
+
+
+def template_of(file):
+    """The template of the pods that train."""
+    spec = documents(file)[0]["spec"]
+    if file == "jobset.yaml":
+        spec = spec["replicatedJobs"][0]["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert {"name": "WORKERS", "value": str(spec["completions"])} in container["env"]
+    assert spec["completions"] == spec["parallelism"]
+    fails = spec["podFailurePolicy"]["rules"][0]
+    assert fails["action"] == "FailJob" and fails["onExitCodes"]["values"] == LASTING
+    return spec["template"]
+
+
+def documents(file):
+    return list(yaml.safe_load_all((EXAMPLES / "kubernetes" / file).read_text()))
+
+
+def test_the_training_of_the_examples_finds_its_pods_by_the_headless_service():
+    shared = documents("shared.yaml")
+    services = {one["metadata"]["name"]: one for one in shared if one["kind"] == "Service"}
+    pod = template_of("job.yaml")["spec"]
+    service = services[pod["subdomain"]]["spec"]
+    assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"] is True
+    assert service["selector"] == {"job-name": documents("job.yaml")[0]["metadata"]["name"]}
+    assert service["ports"][0]["port"] == pod["containers"][0]["ports"][0]["containerPort"]
+    claims = [one["metadata"]["name"] for one in shared if "Claim" in one["kind"]]
+    assert [one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"]] == claims
+
+
+def test_the_data_service_of_the_examples_is_what_trainings_reach():
+    deployment, service = documents("data_service.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    name, *arguments = container["command"][1:]
+    flags = copy.deepcopy(data_service.FLAGS)
+    flags(["alexnet", *arguments])
+    assert name == "data-service" and flags["host"].value == service["metadata"]["name"]
+    assert flags["port"].value == service["spec"]["ports"][0]["port"]
+    assert deployment["spec"]["replicas"] == 1 and service["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("status", [0, *LASTING, *PASSING])
+@pytest.mark.parametrize("restarts", [0, 20])
+def test_the_batch_job_of_the_examples_is_queued_again_after_what_passes(
+    tmp_path, status, restarts
+):
+    for name, answer in (("srun", f"exit {status}"), ("scontrol", "exit 0")):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n{answer}\n')
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash", EXAMPLES / "slurm/train.sbatch", "--epochs=3", "--data_dir=a folder"],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_NAME": "mine",
+            "SLURM_RESTART_COUNT": str(restarts),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status and done.stderr == ""
+    first, *others = done.stdout.splitlines()
+    assert first == (
+        "srun alexnet train --distribution=multi_worker --model_dir=/shared/models/mine --epochs=3"
+        " --data_dir=a folder"
+    )
+    again = status in PASSING and restarts < 20
+    assert ("scontrol requeue 4711" in others) is again
+
+
+def test_the_page_lists_the_statuses_that_the_examples_know():
+    page = (EXAMPLES.parent.parent / "docs/cluster.md").read_text()
+    rows = dict(re.findall(r"^\| ([\d, ]+) \|.*\| (yes|no|done) \|$", page, re.MULTILINE))
+    said = {int(one): answer for text, answer in rows.items() for one in text.split(", ")}
+    assert {status for status, answer in said.items() if answer == "yes"} == set(PASSING)
+    assert {status for status, answer in said.items() if answer == "no"} == set(LASTING)
+    assert TryAgain.status in PASSING and UserError.status in LASTING

@@ -66,7 +66,14 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
             ["--data_dir=nowhere"],
             ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"],
         ),
-        (["--learning_rate=0.3"], ["The workers differ", "The workers differ"]),
+        (
+            ["--learning_rate=0.3"],
+            [
+                "worker 1 has another learning_rate than worker 0. This one, worker 0, has"
+                " learning_rate=0.01",
+                "This one, worker 1, has learning_rate=0.3. Start all with the same",
+            ],
+        ),
     ],
 )
 def test_a_worker_that_cannot_start_ends_both(
