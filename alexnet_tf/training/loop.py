@@ -25,7 +25,15 @@ from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, devices, evaluation, run_settings, steps, stopping
+from alexnet_tf.training import (
+    checkpoints,
+    devices,
+    evaluation,
+    run_settings,
+    saving,
+    steps,
+    stopping,
+)
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import (
@@ -188,6 +196,7 @@ def _train(
     run.callbacks.on_train_begin()
     with (
         stopping.StopSignal(strategy) as stop,
+        run.saver,
         progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar,
     ):
         if run.state.to_evaluate:
@@ -241,6 +250,7 @@ class _Run:
         self._strategy, self._model, self._optimizer = strategy, model, optimizer
         self._dataset, self._pixels, self._plan = dataset, pixels, plan
         self._model_dir, self._note = model_dir, note
+        self.saver = saving.Saver(model_dir, note)
         self._steps_per_epoch, self.last_step = (
             plan.steps_per_epoch(dataset),
             plan.last_step(dataset),
@@ -322,7 +332,11 @@ class _Run:
         return self.state.step / self.last_step
 
     def begin_step(self):
-        """Sets the rates of the next step."""
+        """Sets the rates of the next step.
+
+        Raises UserError if the checkpoint that was being written meanwhile could not be.
+        """
+        self.saver.check()
         step, state = self.state.step, self.state
         epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
         rates = [
@@ -456,6 +470,7 @@ class _Run:
             "train_images_per_s": state.train_images_per_s,
         }
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
+            devices.together(self._strategy, self.saver.wait)  # the best may be being written
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
         self.callbacks.on_epoch_end(
             epoch - 1,
@@ -464,7 +479,10 @@ class _Run:
         )
 
     def save(self):
-        """Writes a checkpoint, from which a run goes on to the bits that this one would have."""
+        """Has a checkpoint written, from which a run goes on to the bits that this one would have.
+
+        The loop waits until its content is copied.
+        """
         with self._paused:
             self._read_steps()
             state = self.state
@@ -479,8 +497,7 @@ class _Run:
             )
             state.bad_pictures = self._bad_pictures.numbers()
             if devices.is_chief(self._strategy):
-                checkpoints.save(
-                    self._model_dir,
+                self.saver.save(
                     self._model,
                     self._optimizer,
                     state.to_json(),
@@ -489,6 +506,7 @@ class _Run:
         self._saved = time.monotonic()
 
     def leave(self, signalled):
+        self.saver.wait()
         self._note(
             f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; start again"
             " to go on from there"
