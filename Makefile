@@ -21,7 +21,7 @@ bench: $(VENV)/installed
 
 # The long proofs, with other frameworks as witnesses; docs/measurements holds what they print. All of
 # them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
-# field, learning, mediapipe, pages, pictures, serving_abuse, survival, trunk and weights; that of the
+# cluster, field, learning, mediapipe, pages, pictures, serving_abuse, survival, trunk and weights; that of the
 # browser needs npm and Chromium.
 PROOFS := $(if $(PART),tests/proof/test_$(PART).py,tests/proof)
 proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules)

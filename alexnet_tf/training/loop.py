@@ -208,7 +208,7 @@ def _train(
                 batch = next(batches)
             run.train_on(batch)
             bar.update(plan.batch_size)
-            signalled, due = stop.agree(run.state.step, run.saved_s > plan.checkpoint_seconds)
+            signalled, due = stop.agree(run.saved_s > plan.checkpoint_seconds)
             if run.is_end_of_epoch or run.state.step % Log.STEPS == 0:
                 bar.set_postfix_str(run.log_steps())
             if run.is_end_of_epoch:
@@ -236,7 +236,7 @@ class _Stopwatch:
 
 
 class _Interrupted(Exception):
-    """A signal came during an evaluation."""
+    """A signal, whose number is the argument, came during an evaluation."""
 
 
 class _Run:
@@ -420,8 +420,9 @@ class _Run:
         state.to_evaluate = True
 
         def leave_if_asked(pictures):
-            if stop.alone:
-                raise _Interrupted
+            signalled, _ = stop.agree()
+            if signalled:
+                raise _Interrupted(signalled)
 
         with self._paused:
             try:
@@ -433,9 +434,9 @@ class _Run:
                     plan.batch_size,
                     leave_if_asked,
                 )
-            except _Interrupted:
+            except _Interrupted as interrupted:
                 self.save()
-                self.leave(stop.alone)
+                self.leave(interrupted.args[0])
             state.to_evaluate = False
             self._take_evaluation(evaluated)
 
