@@ -80,7 +80,8 @@ _HOMES = {
     "open_dataset": "data.datasets",
     "train": "jobs",
 }
-_WITH_KERAS_CLASSES = "alexnet_tf.network.layers", "alexnet_tf.training.optimizer"
+# Where Keras finds our classes by their registered names; the optimizer is TensorFlow's alone.
+_WITH_KERAS_CLASSES = {"network.layers": None, "training.optimizer": "tensorflow"}
 
 
 def __getattr__(name: str) -> Any:
@@ -95,9 +96,13 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
-    """Imports the modules whose classes Keras finds by their registered names."""
-    for module in _WITH_KERAS_CLASSES:
-        importlib.import_module(module)
+    """Imports the modules whose classes Keras finds by their registered names, on the backend that
+    it has: the layers need none in particular.
+    """
+    backend = sys.modules["keras"].backend.backend()
+    for module, needs in _WITH_KERAS_CLASSES.items():
+        if needs in (None, backend):
+            importlib.import_module(f"alexnet_tf.{module}")
 
 
 class _AfterKeras:

@@ -1,5 +1,6 @@
-"""Hosts of their own on one machine: network namespaces, joined by veth pairs and a bridge, each with
-an address and a view of files; and the manifests of examples/cluster against Kubernetes' schemas.
+"""Hosts of their own on one machine: network namespaces, joined by veth pairs and a bridge, each
+with an address and a view of files; and the manifests of examples/cluster against Kubernetes'
+schemas.
 
 Needs root, for the namespaces. Prints how long it takes until a loss is told.
 """

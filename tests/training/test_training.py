@@ -4,7 +4,9 @@ import concurrent.futures
 import gc
 import json
 import math
+import signal
 import threading
+import types
 
 import keras
 import numpy as np
@@ -17,7 +19,16 @@ from alexnet_tf.data import datasets, pipeline, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, saving, steps
+from alexnet_tf.training import (
+    checkpoints,
+    devices,
+    evaluation,
+    loop,
+    metrics,
+    saving,
+    steps,
+    stopping,
+)
 from alexnet_tf.training.optimizer import SGD2012
 
 PIXELS = Preprocessing(
@@ -200,6 +211,26 @@ def test_what_cannot_change_on_the_way_is_refused(picture_folder, tmp_path):
     ):
         run(picture_folder, tmp_path / "other", plan(1, batch_size=12))
     assert (tmp_path / "other/settings.json").read_text() == before
+
+
+def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monkeypatch):
+    """In one process that believes that there is another, which says what this one does."""
+    others = types.SimpleNamespace(
+        worker_count=lambda _: 2, over_workers=lambda _, said: [said] * 2
+    )
+    monkeypatch.setattr(stopping, "devices", others)
+    monkeypatch.setattr(stopping.StopSignal, "_AT_MOST_STEPS", 1)
+    evaluated = loop.evaluation.evaluate_split
+
+    def evaluate_and_signal(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return evaluated(*arguments)
+
+    monkeypatch.setattr(loop.evaluation, "evaluate_split", evaluate_and_signal)
+    with pytest.raises(SystemExit) as stopped:
+        run(picture_folder, tmp_path / "model", plan(1))
+    assert stopped.value.code == 143 and checkpoints.newest_state(tmp_path / "model")["to_evaluate"]
+    assert epochs(tmp_path / "model") == []
 
 
 @pytest.mark.parametrize("stop_after", [None, 2])

@@ -43,9 +43,7 @@ def cases(batch_sizes, normalised):
     middle = sorted(batch_sizes)[len(batch_sizes) // 2]
     first = [(precision, middle, True) for precision in PRECISIONS]
     without = [(precision, middle, False) for precision in PRECISIONS[:2]]
-    rest = [
-        (precision, batch_size, True) for precision in PRECISIONS for batch_size in batch_sizes
-    ]
+    rest = [(precision, batch_size, True) for precision in PRECISIONS for batch_size in batch_sizes]
     return list(dict.fromkeys(first + (without if normalised else []) + rest))
 
 
