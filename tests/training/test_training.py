@@ -1,12 +1,8 @@
 """The step on one device and on two, resumption at any step, and the refusals of the loop."""
 
-import concurrent.futures
 import gc
 import json
 import math
-import signal
-import threading
-import types
 
 import keras
 import numpy as np
@@ -19,16 +15,7 @@ from alexnet_tf.data import datasets, pipeline, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.training import (
-    checkpoints,
-    devices,
-    evaluation,
-    loop,
-    metrics,
-    saving,
-    steps,
-    stopping,
-)
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
 from alexnet_tf.training.optimizer import SGD2012
 
 PIXELS = Preprocessing(
@@ -211,68 +198,6 @@ def test_what_cannot_change_on_the_way_is_refused(picture_folder, tmp_path):
     ):
         run(picture_folder, tmp_path / "other", plan(1, batch_size=12))
     assert (tmp_path / "other/settings.json").read_text() == before
-
-
-def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monkeypatch):
-    """In one process that believes that there is another, which says what this one does."""
-    others = types.SimpleNamespace(
-        worker_count=lambda _: 2, over_workers=lambda _, said: [said] * 2
-    )
-    monkeypatch.setattr(stopping, "devices", others)
-    monkeypatch.setattr(stopping.StopSignal, "_AT_MOST_STEPS", 1)
-    evaluated = loop.evaluation.evaluate_split
-
-    def evaluate_and_signal(*arguments):
-        signal.raise_signal(signal.SIGTERM)
-        return evaluated(*arguments)
-
-    monkeypatch.setattr(loop.evaluation, "evaluate_split", evaluate_and_signal)
-    with pytest.raises(SystemExit) as stopped:
-        run(picture_folder, tmp_path / "model", plan(1))
-    assert stopped.value.code == 143 and checkpoints.newest_state(tmp_path / "model")["to_evaluate"]
-    assert epochs(tmp_path / "model") == []
-
-
-@pytest.mark.parametrize("stop_after", [None, 2])
-def test_a_training_ends_with_the_error_of_a_checkpoint(
-    picture_folder, tmp_path, monkeypatch, stop_after
-):
-    def fail(*arguments):
-        raise UserError("the disk is full")
-
-    def save_and_fail(saver, *arguments, **others):
-        save(saver, *arguments, **others)
-        concurrent.futures.wait([saver._writing])
-
-    save = saving.Saver.save
-    monkeypatch.setattr(checkpoints, "write", fail)
-    monkeypatch.setattr(saving.Saver, "save", save_and_fail)
-    bar = Bar(stop_after)
-    # not SystemExit, which would promise that the training goes on from there
-    with pytest.raises(UserError, match="the disk is full"):
-        run(picture_folder, tmp_path / "model", plan(2), bar)
-    assert bar.steps == (stop_after or 4)  # at once, not at the next checkpoint
-
-
-def test_the_best_weights_are_read_when_they_are_written(picture_folder, tmp_path, monkeypatch):
-    write, wait, waited = checkpoints.write, saving.Saver.wait, threading.Event()
-
-    def write_when_waited_for(*arguments):
-        waited.wait()
-        write(*arguments)
-
-    def wait_and_let_write(saver):
-        if saver._writing:
-            waited.set()
-        wait(saver)
-
-    monkeypatch.setattr(checkpoints, "write", write_when_waited_for)
-    monkeypatch.setattr(saving.Saver, "wait", wait_and_let_write)
-    _, figures, notes = run(
-        picture_folder, tmp_path / "model", plan(4, patience=1, learning_rate=0.0)
-    )
-    assert any("the best weights are those after step 4" in note for note in notes), notes
-    assert figures["step"] == 4
 
 
 def test_what_auto_picked_stays_picked(picture_folder, tmp_path):
