@@ -17,7 +17,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import write_picture_folder
+
+from alexnet_tf.data import shapes
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 # What docs/cluster.md promises: seconds until a loss is told, and until the last worker appears.
@@ -124,9 +125,20 @@ def hosts():
         one.end()
 
 
+def draw(folder):
+    """8 training and 3 test pictures of each of three classes; returns `folder`."""
+    for split, count in (("train", 8), ("test", 3)):
+        for label in range(3):
+            (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
+            for index in range(count):
+                file = folder / split / shapes.CLASS_NAMES[label] / f"{index}.jpg"
+                file.write_bytes(shapes.draw_jpeg(split, 10 * index + label))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_picture_folder(tmp_path_factory.mktemp("data") / "pictures")
+    return draw(tmp_path_factory.mktemp("data") / "pictures")
 
 
 def newest(model_dir):
@@ -217,7 +229,7 @@ def test_a_host_with_other_versions_or_other_pictures_is_told(hosts, data, tmp_p
         "import importlib.metadata as m\nold = m.version\n"
         "m.version = lambda name: '3.99' if name == 'keras' else old(name)\n"
     )
-    write_picture_folder(tmp_path / "pictures")
+    draw(tmp_path / "pictures")
     changed = next((tmp_path / "pictures/train").glob("*/*.jpg"))
     changed.unlink()
     path = os.pathsep.join([str(tmp_path / "other"), os.environ.get("PYTHONPATH", str(ROOT))])

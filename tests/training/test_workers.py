@@ -69,9 +69,9 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
         (
             ["--learning_rate=0.3"],
             [
-                "worker 1 has another learning_rate than worker 0. This one, worker 0, has"
-                " learning_rate=0.01",
-                "This one, worker 1, has learning_rate=0.3. Start all with the same",
+                "worker 1 differs from worker 0 in learning_rate. This one, worker 0, has"
+                " --learning_rate=0.01.",
+                "This one, worker 1, has --learning_rate=0.3. Start all with the same",
             ],
         ),
     ],
