@@ -193,19 +193,23 @@ def check_agreement(strategy, **values):
     digests = over_workers(
         strategy, [float(zlib.crc32(repr(value).encode())) for value in values.values()]
     )
-    different = {
-        name: [worker for worker, of in enumerate(digests) if of[number] != digests[0][number]]
-        for number, name in enumerate(values)
-    }
-    if different := {name: workers for name, workers in different.items() if workers}:
+    different = [
+        [name for name, own, chiefs in zip(values, of, digests[0]) if own != chiefs]
+        for of in digests
+    ]
+    if any(different):
         said = "; ".join(
-            f"worker {' and '.join(map(str, workers))} has another {name} than worker 0"
-            for name, workers in different.items()
+            f"worker {worker} differs from worker 0 in {' and '.join(names)}"
+            for worker, names in enumerate(different)
+            if names
         )
-        here = ", ".join(f"{name}={values[name]!r}" for name in different)
+        here = ", ".join(
+            f"{name}={values[name]!r}" for name in values if name in sum(different, [])
+        )
         raise UserError(
-            f"The workers differ: {said}. This one, worker {strategy.cluster_resolver.task_id}, has"
-            f" {here}. Start all with the same parameters, data, versions and model_dir."
+            f"The workers are not alike: {said}. This one, worker"
+            f" {strategy.cluster_resolver.task_id}, has {here}. Start all with the same parameters,"
+            " data, versions and model_dir."
         )
 
 

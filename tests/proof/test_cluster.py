@@ -242,7 +242,7 @@ def test_a_host_with_other_versions_or_other_pictures_is_told(hosts, data, tmp_p
         for process in processes:
             output, _ = process.communicate(timeout=APPEARS_WITHIN)
             assert process.returncode == 2, output
-            assert f"worker 1 has another {what} than worker 0" in output, output
+            assert f"worker 1 differs from worker 0 in {what}. This one" in output, output
     assert not (tmp_path / "model/checkpoints").exists()
 
 

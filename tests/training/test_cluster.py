@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import subprocess
+import types
 
 import pytest
 import yaml
@@ -198,6 +199,27 @@ def test_a_step_that_is_none_is_refused(monkeypatch, changes, message):
     with pytest.raises(UserError) as error:
         cluster.find()
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_workers_that_differ_are_named(monkeypatch):
+    others = {"step": [0, 0, 1], "data": [0, 1, 1], "seed": [0, 0, 0]}  # 1: not the chief's
+
+    def over_workers(strategy, mine):
+        return [
+            [own + 5 * other for own, other in zip(mine, column)]
+            for column in zip(*others.values())
+        ]
+
+    monkeypatch.setattr(devices, "over_workers", over_workers)
+    strategy = types.SimpleNamespace(cluster_resolver=types.SimpleNamespace(task_id=0))
+    with pytest.raises(UserError) as error:
+        devices.check_agreement(strategy, step=3, data="abc", seed=7)
+    assert (
+        "worker 1 differs from worker 0 in data; worker 2 differs from worker 0 in step and data."
+        " This one, worker 0, has step=3, data='abc'. Start all" in str(error.value)
+    )
+    others.update(step=[0, 0], data=[0, 0], seed=[0, 0])
+    devices.check_agreement(strategy, step=3, data="abc", seed=7)
 
 
 @pytest.mark.parametrize("file", ["job.yaml", "jobset.yaml"])
