@@ -2,9 +2,13 @@
 backends of Keras.
 """
 
+import json
+import subprocess
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model
@@ -77,3 +81,23 @@ def test_gradient_of_the_normalisation(rng, witness, backend, layer):
     difference = np.abs(gradient - expected).max() / np.abs(expected).max()
     print(f"gradient of {layer.__name__} on {backend}: {difference:.1e}")
     assert difference < 1e-6
+
+
+def test_the_script_for_gpus_measures_on_a_cpu_too(tmp_path):
+    done = subprocess.run(
+        [
+            ROOT / ".venv-proof/bin/python",
+            ROOT / "tools/benchmarks/gpu.py",
+            "--batch_sizes=1",
+            "--seconds=120",
+            f"--json={tmp_path / 'gpu.json'}",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+    for part in json.loads((tmp_path / "gpu.json").read_text()).values():
+        measured = [row for row in part["rows"] if "images_per_s" in row]
+        assert measured and all(row["images_per_s"] > 0 for row in measured)
+        assert all(row["left_out"] == "no time" for row in part["rows"] if row not in measured)
