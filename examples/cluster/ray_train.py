@@ -31,6 +31,8 @@ def main() -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.tensorflow import TensorflowTrainer
 
+    import alexnet_tf
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--gpus", action="store_true", help="one GPU a worker")
@@ -44,7 +46,7 @@ def main() -> None:
     model_dir, data_dir = (
         str(pathlib.Path(path).absolute()) for path in (given.model_dir, given.data_dir)
     )
-    result = TensorflowTrainer(
+    TensorflowTrainer(
         train_worker,
         train_loop_config={
             "model_dir": model_dir,
@@ -58,7 +60,7 @@ def main() -> None:
             failure_config=FailureConfig(max_failures=given.failures),
         ),
     ).fit()
-    print(result.metrics)
+    print(f"{model_dir}: {alexnet_tf.load(model_dir).figures}")
 
 
 if __name__ == "__main__":
