@@ -5,7 +5,6 @@ schemas.
 Needs root, for the namespaces. Prints how long it takes until a loss is told.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -105,10 +104,9 @@ class Hosts:
 
     def end(self):
         for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-            process.communicate()
+            if process.poll() is None:
+                process.kill()  # also one that stands still
+                process.communicate()
         self.remove()
 
 
