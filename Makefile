@@ -21,8 +21,8 @@ bench: $(VENV)/installed
 
 # The long proofs, with other frameworks as witnesses; docs/measurements holds what they print. All of
 # them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
-# cluster, field, fuzz, hostile, learning, mediapipe, notebook, pages, pictures, serving_abuse, stops,
-# supply, survival, trunk and weights; that of the browser needs npm and Chromium.
+# cluster, edge, examples, field, fuzz, hostile, learning, mediapipe, notebook, pages, pictures,
+# serving_abuse, stops, supply, survival, trunk and weights; that of the browser needs npm and Chromium.
 PROOFS := $(if $(PART),tests/proof/test_$(PART).py,tests/proof)
 proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out notebook,$(PART)),,.venv-notebook/installed) $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules) $(if $(filter-out fuzz,$(PART)),,.venv-fuzz/installed) $(if $(filter-out supply,$(PART)),,.venv-audit/installed)
 	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })
@@ -42,7 +42,8 @@ examples/browser/node_modules: examples/browser/package-lock.json
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[proof]'
 	$(PYTHON) -m venv .venv-proof
 	.venv-proof/bin/python -m pip install --quiet --constraint constraints.txt keras jax torch opencv-python-headless \
-		pillow simplejpeg safetensors onnx onnxruntime requests tqdm
+		pillow simplejpeg safetensors onnx onnxruntime requests tqdm \
+		tree-sitter tree-sitter-go tree-sitter-java tree-sitter-kotlin tree-sitter-swift
 	@touch $@
 
 # Apart, because it brings another OpenCV.
@@ -82,4 +83,4 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof .venv-mediapipe .venv-notebook .venv-fuzz .venv-audit sbom.json examples/browser/node_modules *.egg-info
+	rm -rf $(VENV) .venv-proof .venv-mediapipe .venv-notebook .venv-fuzz .venv-audit sbom.json examples/browser/node_modules *.egg-info edge/*.egg-info edge/build

@@ -92,7 +92,16 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"alexnet_tf.{_HOMES[name]}"), name)
+    try:
+        module = importlib.import_module(f"alexnet_tf.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(f"{__name__}."):
+            raise ImportError(
+                f"alexnet_tf.{name} needs TensorFlow, and alexnet-tf-edge has none; it classifies"
+                " by alexnet_tf.edge.tflite.Tflite. pip install alexnet-tf brings all of it."
+            ) from None
+        raise
+    value = globals()[name] = getattr(module, name)
     return value
 
 
@@ -133,7 +142,7 @@ class _AfterKeras:
         return spec
 
 
-if "keras" in sys.modules:
+if sys.modules.get("keras"):
     _register()
 elif _AfterKeras not in sys.meta_path:
     sys.meta_path.insert(0, _AfterKeras)

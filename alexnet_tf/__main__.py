@@ -5,13 +5,13 @@ called.
     alexnet train --help
 """
 
-import contextlib
 import importlib
-import os
+import importlib.util
 import sys
 import typing
 
-from alexnet_tf import console
+from alexnet_tf import console, distribution
+from alexnet_tf.errors import UserError
 
 # The name of each command, which is that of its module but for the hyphen, and what it does.
 COMMANDS = {
@@ -36,18 +36,38 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command that `arguments` (default: those of the process) name."""
     console.make_sure_of_streams()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        distribution.check()
+    except UserError as error:
+        console.note(f"alexnet: {error}")
+        sys.exit(2)
     if name in ("--help", "-h", "help"):
         for line in _help():
             console.result(line)
     elif name == "--version":
         import alexnet_tf
 
-        console.result(f"alexnet-tf {alexnet_tf.__version__}")
+        console.result(f"{distribution.name()} {alexnet_tf.__version__}")
+    elif name in COMMANDS and not _is_here(name):
+        console.note(
+            f"alexnet: {name} needs TensorFlow, and alexnet-tf-edge has none; pip install"
+            " alexnet-tf in its place."
+        )
+        sys.exit(2)
     elif name in COMMANDS:
         launch(name, rest, f"alexnet {name}")
     else:
         console.note(f"alexnet: there is no command {name!r}; alexnet --help lists them all.")
         sys.exit(2)
+
+
+def _module(name: str) -> str:
+    return f"alexnet_tf.commands.{name.replace('-', '_')}"
+
+
+def _is_here(name: str) -> bool:
+    """Whether this distribution has the command."""
+    return importlib.util.find_spec(_module(name)) is not None
 
 
 def launch(name: str, arguments: list[str] | None = None, called: str = "") -> typing.NoReturn:
@@ -57,34 +77,21 @@ def launch(name: str, arguments: list[str] | None = None, called: str = "") -> t
         spec = getattr(main_module, "__spec__", None)
         called = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
     console.make_sure_of_streams()
-    with tensorflow_quiet():
-        module = importlib.import_module(f"alexnet_tf.commands.{name.replace('-', '_')}")
+    with console.tensorflow_quiet():
+        module = importlib.import_module(_module(name))
         from alexnet_tf.commands import app
 
     app.run(module, called, sys.argv[1:] if arguments is None else arguments)
 
 
-@contextlib.contextmanager
-def tensorflow_quiet():
-    """TensorFlow's notes on the CPU and on absent GPUs are no news, and some heed no log level."""
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
-        yield
-        return
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
-
-
 def _help() -> list[str]:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    here = {name: summary for name, summary in COMMANDS.items() if _is_here(name)}
+    width = max(map(len, here))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in here.items()]
     return [
-        "AlexNet for TensorFlow and Keras.",
+        "AlexNet for TensorFlow and Keras."
+        if len(here) == len(COMMANDS)
+        else "AlexNet on devices, without TensorFlow. alexnet-tf has the other commands.",
         "",
         "usage: alexnet COMMAND --flag=value ...",
         "",

@@ -12,6 +12,7 @@ from alexnet_tf.pixels import Preprocessing
 TOP = 5  # classes in an answer
 # A server pads a batch to the next of these: each is a shape that an export is warmed up for.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+LEAST_FLOAT = float(np.finfo(np.float32).tiny)  # the smallest that float32 holds in full
 NONE = "none of these"  # what is answered where no class reaches a least probability
 
 

@@ -9,9 +9,10 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import tqdm
+if TYPE_CHECKING:
+    import tqdm
 
 # seconds; a log file gets a line now and then instead of a moving bar
 INTERVAL = 0.2 if sys.stderr and sys.stderr.isatty() else 10.0
@@ -54,8 +55,10 @@ def result(line: Any = "") -> None:
 
 def progress(
     total: int, description: str, initial: int = 0, hidden: bool = False, unit: str = "img"
-) -> tqdm.tqdm:
+) -> "tqdm.tqdm":
     """A bar that counts pictures, or bytes as `unit` B: rate and time left."""
+    import tqdm
+
     return tqdm.tqdm(
         total=total,
         initial=initial,
@@ -89,8 +92,13 @@ def worded(wording: Callable[[str], str]) -> Iterator[None]:
 
 def note(line: str) -> None:
     """Tells the user something beside the results."""
-    if sys.stderr:
-        tqdm.tqdm.write(printable(_wording(line), sys.stderr.encoding), file=sys.stderr)
+    if not sys.stderr:
+        return
+    line = printable(_wording(line), sys.stderr.encoding)
+    if "tqdm" in sys.modules:  # there may be a bar, which the line must not cut
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
 
 
 def silence(line: str) -> None:
@@ -133,3 +141,21 @@ def make_sure_of_streams() -> None:
             setattr(sys, name, os.fdopen(os.dup(number), "w" if number else "r"))
     if not isinstance(sys.stderr, _Patient):
         sys.stderr = _Patient(sys.stderr)
+
+
+@contextlib.contextmanager
+def tensorflow_quiet() -> Iterator[None]:
+    """Closes standard error, unless the user has set a log level: TensorFlow's notes on the CPU and
+    on absent GPUs, and LiteRT's on what it runs with, are no news, and some heed no level.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
+        yield
+        return
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)

@@ -11,13 +11,13 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.picture_files import FOREIGN, PREPARED_ALONE, SAVE, UNKNOWN
+from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE
+
 # As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker,
 # and no faster.
 _DCT = {"dct_method": "INTEGER_ACCURATE"}
 _RATIOS = 1, 2, 4, 8  # by which libjpeg makes a JPEG smaller as it decodes it
-LARGEST_PICTURE = (
-    89_478_485  # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
-)
 _MOST_STEPS = 10_000  # from one part of a file to the next; a hostile file may have millions
 _RAMP = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 3)
 
@@ -30,27 +30,6 @@ _PLAIN_JPEG = (
     r"\C\C\x00[\x0b\x11]\x08\C*"
 )
 _PLAIN_HEAD = 512  # bytes, as many as such a head has
-
-PREPARED_ALONE = "which only alexnet prepare reads; elsewhere save it as JPEG or PNG"
-_SAVE = "which is not read; save it as JPEG or PNG"
-_FOREIGN = {  # how other files begin, by their first 16 bytes, and what is said of them
-    r"": "an empty file; fetch it again, or remove it",
-    r"\C{4}ftypavi[fs]\C*": f"AVIF, {PREPARED_ALONE}",
-    r"\C{4}ftyp(hei[cmsx]|hev[cmsx])\C*": f"HEIC, {PREPARED_ALONE}",
-    r"\C{4}ftyp(mif1|msf1)\C*": f"HEIC or AVIF, {PREPARED_ALONE}",
-    r"\C{4}ftyp\C*": f"a film, or a raw file of a camera, {_SAVE}",
-    r"(II[*+]\x00|MM\x00[*+])\C*": f"TIFF, {PREPARED_ALONE}",
-    r"(\x00\x00\x00\x0cjP  |\CO\CQ)\C*": f"JPEG 2000, {PREPARED_ALONE}",
-    r"\x00\x00\x00\x0cJXL \C*": f"JPEG XL, {_SAVE}",
-    r"\x00\x00[\x01\x02]\x00[^\x00]\x00\C*": f"an icon of Windows, {_SAVE}",
-    r"\CPNG\C{8}CgBI": f"a PNG that was made over for iPhones, {_SAVE}",
-    r"8BPS\C*": f"a file of Photoshop, {_SAVE}",
-    r"%PDF\C*": f"PDF, {_SAVE}",
-    r"(\C{3})?\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {_SAVE}",
-    r"\s*<(!DOCTYPE h|!doctype h|html|HTML)\C*": "a page of the web; fetch the picture again",
-    r"version https://": "a pointer of Git LFS; git lfs pull fetches the picture",
-    r"\x00\x05\x16\x07\C*": "notes of macOS on another file; remove it",
-}
 
 
 def _apart(function):
@@ -203,7 +182,7 @@ def _halvings(size, resize):
     `resize`.
     """
     return tf.math.count_nonzero(
-        tf.reduce_min(size) >= resize * tf.constant([4, 8, 16]), dtype=tf.int32
+        tf.reduce_min(size) >= resize * tf.constant(HALVED_FROM), dtype=tf.int32
     )
 
 
@@ -230,9 +209,9 @@ def _refuse(head):
     message = tf.case(
         [
             (tf.strings.regex_full_match(head, signature), functools.partial(tf.constant, message))
-            for signature, message in _FOREIGN.items()
+            for signature, message in FOREIGN.items()
         ],
-        default=lambda: tf.constant("neither JPEG, PNG, GIF, BMP nor WebP"),
+        default=lambda: tf.constant(UNKNOWN),
     )
     with _after((tf.constant(False), message)):
         return tf.zeros([1, 1, 3], tf.uint8)
@@ -638,7 +617,7 @@ def _decode_bmp(picture):
             (compression != 1) & (compression != 2),
             f"a BMP with run-length compression, {PREPARED_ALONE}",
         ),
-        (known, f"a BMP of a rare form, {_SAVE}"),
+        (known, f"a BMP of a rare form, {SAVE}"),
     ):
         height, width = tf.unstack(_checked_size([height, width]))
     with _after((begin + tf.cast(height, tf.int64) * stride <= length, "a BMP that ends early")):

@@ -25,9 +25,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, preprocessing
-from alexnet_tf.classifiers import Classifier, best_classes
+from alexnet_tf import console, disk, picture_files, preprocessing
+from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best_classes
 from alexnet_tf.data import pictures, record
+from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, files, onnx
 from alexnet_tf.network import surgery
@@ -131,7 +132,7 @@ class Network(abc.ABC):
         return self.classifier()
 
     def _classifier_of(
-        self, probabilities: Callable, least: float = artifacts.LEAST_FLOAT, name: str | None = None
+        self, probabilities: Callable, least: float = LEAST_FLOAT, name: str | None = None
     ) -> Classifier:
         return Classifier(
             name or self.path,
@@ -154,14 +155,12 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
     """
     path = disk.local(path)
     if path.is_file():
-        with open(path, "rb") as stream:
-            is_tflite = stream.read(8)[4:] == b"TFL3"
         if path.suffix == ".keras":
             return _in_keras(path)
         if path.suffix == ".onnx":
             return _for_runtime(path, onnx.Onnx(path.read_bytes(), path, os.cpu_count()))
-        if is_tflite:
-            return _for_runtime(path, artifacts.Tflite(path.read_bytes(), path, os.cpu_count()))
+        if tflite.is_tflite(path):
+            return _for_runtime(path, artifacts.Tflite(path, path, threads=0))
         return _in_training(path, note)
     if not path.is_dir():
         raise UserError(
@@ -268,9 +267,7 @@ class _Exported(Network):
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         own = evaluation.model_probabilities(model, pixels)(images)
         exported = np.asarray(self.classifier().probabilities(images), np.float64)
-        expected, found = (
-            np.log(np.maximum(one, artifacts.LEAST_FLOAT)) for one in (exported, own)
-        )
+        expected, found = (np.log(np.maximum(one, LEAST_FLOAT)) for one in (exported, own))
         if not np.abs(found - expected).max() < _TELLS_RATE:
             reason = f"by an earlier version, whose {self.settings.variant} was another network"
             if not self.rate_is_known:
@@ -413,9 +410,11 @@ def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
     if isinstance(picture, bytes):
         return picture, "What was passed"
     try:
-        return disk.local(picture).read_bytes(), pictures.shown(picture)
+        return disk.local(picture).read_bytes(), picture_files.shown(picture)
     except OSError as error:
-        raise UserError(f"{pictures.shown(picture)} cannot be read ({error.strerror}).") from None
+        raise UserError(
+            f"{picture_files.shown(picture)} cannot be read ({error.strerror})."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -1,8 +1,16 @@
-"""What has to be known of the pixels of a network. It needs nothing: networks are built and weights
-are read without TensorFlow, on any backend of Keras.
+"""What has to be known of the pixels of a picture, whatever prepares them: TensorFlow
+(preprocessing.py) or, on devices that have none, Pillow (edge/pictures.py). It needs nothing:
+networks are built and weights are read on any backend of Keras.
 """
 
 import dataclasses
+
+# height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
+LARGEST_PICTURE = 89_478_485
+# libjpeg makes a JPEG 2, 4 or 8 times smaller as it decodes it, sooner and without aliasing. It may
+# where the shorter side is at least so many times as long as what is asked for: what is left to
+# scale is at least twice that, and the result hardly another.
+HALVED_FROM = 4, 8, 16
 
 
 @dataclasses.dataclass(frozen=True)

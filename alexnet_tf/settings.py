@@ -7,24 +7,19 @@ each entry is checked here, once, before anything is built or opened because of 
 
 import dataclasses
 import json
-import math
 import re
-import unicodedata
 from typing import Any
 
 import keras
 
+from alexnet_tf import bounds
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
 from alexnet_tf.pixels import Preprocessing
 
 OWN = "own"  # the variant of a network that is not one of ours
-LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
-_LARGEST_TEXT = 2**23  # bytes
-_LONGEST_NAME = 255  # characters
-_LARGEST_NUMBER = 1e6  # of a mean or a deviation
 _MOST_SEEDS = 2**31
 # What the manifest of an export has of the settings, and what of them below "training".
 _IN_MANIFEST = (
@@ -39,8 +34,6 @@ _IN_MANIFEST = (
     "metrics",
 )
 _OF_TRAINING = "flags", "versions", "commit"
-# Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
-_NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
 _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 
@@ -66,21 +59,20 @@ class Settings:
     def __post_init__(self) -> None:
         if (self.variant == OWN) != (self.architecture is not None):
             raise ValueError(
-                f"the variant {_shown(self.variant)} and an architecture do not go together"
+                f"the variant {bounds.shown(self.variant)} and an architecture do not go together"
             )
         if self.variant not in VARIANTS and self.variant != OWN:
-            raise ValueError(f"the variant {_shown(self.variant)} is unknown")
+            raise ValueError(f"the variant {bounds.shown(self.variant)} is unknown")
         object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "missing", tuple(self.missing))
         if self.missing:
             _check_missing(self)
         else:
-            check_class_names(self.class_names)
+            bounds.check_class_names(self.class_names)
         _check_pixels(self.preprocessing, self.variant)
-        if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
-            raise ValueError(f"dropout_rate is {_shown(self.dropout_rate)}, not in [0, 1)")
-        if not _is_number(self.min_probability) or not 0 <= self.min_probability <= 1:
-            raise ValueError(f"min_probability is {_shown(self.min_probability)}, not in 0..1")
+        if not bounds.is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"dropout_rate is {bounds.shown(self.dropout_rate)}, not in [0, 1)")
+        bounds.check_share(self.min_probability, "min_probability")
         _check_flags(self.flags)
         if self.source is not None:
             _check_source(self.source)
@@ -92,8 +84,8 @@ class Settings:
         Raises ValueError, in words that may follow the name of the file, for any that are damaged,
         incomplete or out of bounds.
         """
-        value = parse(content) if isinstance(content, bytes | str) else content
-        _expect(dict, value, "the whole")
+        value = bounds.parse(content) if isinstance(content, bytes | str) else content
+        bounds.expect(dict, value, "the whole")
         known = {
             name: value[name]
             for name in ("variant", "preprocessing", "class_names")
@@ -101,10 +93,10 @@ class Settings:
         }
         if missing := {"variant", "preprocessing", "class_names"} - known.keys():
             raise ValueError(f"its settings lack {', '.join(sorted(missing))}")
-        _expect(str, known["variant"], "variant")
-        _expect(list | tuple, known["class_names"], "class_names")
-        known["missing"] = tuple(_expect(list | tuple, value.get("missing", ()), "missing"))
-        known["preprocessing"] = _preprocessing(known["preprocessing"])
+        bounds.expect(str, known["variant"], "variant")
+        bounds.expect(list | tuple, known["class_names"], "class_names")
+        known["missing"] = tuple(bounds.expect(list | tuple, value.get("missing", ()), "missing"))
+        known["preprocessing"] = bounds.preprocessing(known["preprocessing"])
         for name in ("dropout_rate", "min_probability", "flags", "source", "architecture"):
             if name in value:
                 known[name] = value[name]
@@ -116,12 +108,13 @@ class Settings:
             raise ValueError(
                 "it is a lenet5 of an earlier version, with sigmoids instead of tanh; train it anew"
             )
-        _expect(dict, value.get("pretrained", {}), "pretrained")
+        bounds.expect(dict, value.get("pretrained", {}), "pretrained")
         _check_metrics(value.get("metrics"))
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
             raise ValueError(
-                f"image_size is {_shown(value['image_size'])}, and {size} pixels in preprocessing"
+                f"image_size is {bounds.shown(value['image_size'])}, and {size} pixels in"
+                " preprocessing"
             )
         return settings
 
@@ -131,13 +124,13 @@ class Settings:
 
         Raises ValueError, as `from_json` does, also where its step or evaluation makes no sense.
         """
-        _expect(dict, manifest, "the whole")
-        training = _expect(dict, manifest.get("training", {}), "training")
-        _check_integer(manifest.get("step", 0), "step", 0, 2**63 - 1)
+        bounds.expect(dict, manifest, "the whole")
+        training = bounds.expect(dict, manifest.get("training", {}), "training")
+        bounds.check_integer(manifest.get("step", 0), "step", 0, 2**63 - 1)
         check_figures(manifest.get("evaluation"), "evaluation")
         stored = {name: manifest[name] for name in _IN_MANIFEST if name in manifest}
         stored |= {name: training[name] for name in _OF_TRAINING if name in training}
-        flags = _expect(dict, training.get("flags", {}), "flags")
+        flags = bounds.expect(dict, training.get("flags", {}), "flags")
         rate = manifest.get("dropout_rate", flags.get("dropout_rate"))
         return cls.from_json(
             stored
@@ -234,94 +227,31 @@ def _check_missing(settings: Settings) -> None:
     last = projection_name(settings.variant)
     if settings.missing != (last,):
         raise ValueError(
-            f"{settings.variant} without {_shown(settings.missing)} is no part that is "
+            f"{settings.variant} without {bounds.shown(settings.missing)} is no part that is "
             f"known here; a part lacks {last} alone"
         )
 
 
-def check_class_names(names: tuple) -> None:
-    """Raises ValueError unless `names` are two or more, each one line that can be written."""
-    if len(names) < 2:
-        raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
-    for name in names:
-        _expect(str, name, "a class name")
-        if not name.strip() or len(name) > _LONGEST_NAME:
-            raise ValueError(
-                f"the class name {_shown(name)} is empty or longer than {_LONGEST_NAME} characters"
-            )
-        if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
-            raise ValueError(
-                f"the class name {_shown(name)} holds a control character or a line break"
-            )
-
-
-def parse(text: bytes | str) -> Any:
-    """What the JSON `text` of anybody's file holds. Raises ValueError for other text, and for more
-    than settings ever need.
-    """
-    if len(text) > _LARGEST_TEXT:
-        raise ValueError(
-            f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
-        )
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("settings that are nested without end") from None
-
-
-def _preprocessing(value: Any) -> Preprocessing:
-    _expect(dict, value, "preprocessing")
-    fields = {field.name: field for field in dataclasses.fields(Preprocessing)}
-    for name in value.keys() - fields.keys():
-        raise ValueError(f"preprocessing has no entry {_shown(name)}")
-    for name, field in fields.items():
-        if name not in value and field.default is dataclasses.MISSING:
-            raise ValueError(f"preprocessing lacks {name}")
-    _check_numbers(value["mean"], "mean")
-    pca = value.get("colour_pca")
-    if pca is not None:
-        for row in _expect(list | tuple, pca, "colour_pca"):
-            _check_numbers(row, "a row of colour_pca")
-    return Preprocessing(**value)
-
-
 def _check_pixels(pixels: Preprocessing, variant: str) -> None:
-    if variant == OWN:  # decoded pictures are grey or RGB
-        channels, smallest = 1 if pixels.channels == 1 else 3, 1
+    if variant == OWN:
+        bounds.check_pixels(pixels)
     else:
-        channels, smallest = VARIANTS[variant]["channels"], smallest_image_size(variant)
-    for name, least, most in (
-        ("image_size", smallest, LARGEST_RESIZE),
-        ("channels", channels, channels),
-    ):
-        _check_integer(getattr(pixels, name), name, least, most)
-    _check_integer(pixels.resize, "resize", pixels.image_size, LARGEST_RESIZE)
-    if len(pixels.mean) != channels:
-        raise ValueError(f"mean has {len(pixels.mean)} numbers for {channels} channels")
-    _check_numbers(pixels.mean, "mean")
-    if not _is_number(pixels.std) or not 1 / _LARGEST_NUMBER <= pixels.std <= _LARGEST_NUMBER:
-        raise ValueError(f"std is {_shown(pixels.std)}, not a positive number")
-    _expect(bool, pixels.noise_divides, "noise_divides")
-    if pixels.colour_pca is not None:
-        if [len(row) for row in pixels.colour_pca] != [channels] * channels:
-            raise ValueError(f"colour_pca is not {channels} rows of {channels} numbers")
-        for row in pixels.colour_pca:
-            _check_numbers(row, "a row of colour_pca")
+        bounds.check_pixels(pixels, VARIANTS[variant]["channels"], smallest_image_size(variant))
 
 
 def _check_flags(flags: Any) -> None:
-    _expect(dict, flags, "flags")
+    bounds.expect(dict, flags, "flags")
     dataset, data_dir, seed = (flags.get(name) for name in ("dataset", "data_dir", "seed"))
     if dataset is not None and not (isinstance(dataset, str) and _DATASET.fullmatch(dataset)):
-        raise ValueError(f"{_shown(dataset)} is not the name of a data set")
+        raise ValueError(f"{bounds.shown(dataset)} is not the name of a data set")
     if data_dir is not None:
-        _expect(str, data_dir, "data_dir")
+        bounds.expect(str, data_dir, "data_dir")
     if seed is not None:
-        _check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
+        bounds.check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
 
 
 def _check_source(source: Any) -> None:
-    _expect(dict, source, "source")
+    bounds.expect(dict, source, "source")
     if "published" not in source:
         raise ValueError("source lacks published")
     check_figures(source["published"], "published")
@@ -329,70 +259,38 @@ def _check_source(source: Any) -> None:
 
 def check_figures(figures: Any, what: str) -> None:
     """Raises ValueError, naming `what`, unless `figures` are None or a dict of sizes and shares."""
-    for name, value in () if figures is None else _expect(dict, figures, what).items():
+    for name, value in () if figures is None else bounds.expect(dict, figures, what).items():
         most = 1 if name in ("top_1", "top_5") else 2**63
         if isinstance(value, str) and name not in ("top_1", "top_5", "loss"):  # evaluated_on
             continue
-        if value is not None and (not _is_number(value) or not 0 <= value <= most):
-            raise ValueError(f"the {what} {_shown(name)} is {_shown(value)}, which is impossible")
+        if value is not None and (not bounds.is_number(value) or not 0 <= value <= most):
+            raise ValueError(
+                f"the {what} {bounds.shown(name)} is {bounds.shown(value)}, which is impossible"
+            )
 
 
 def _check_metrics(metrics: Any) -> None:
     """Those of an evaluation, as checkpoints.write_evaluation keeps them; None: there are none."""
     if metrics is None:
         return
-    _expect(dict, metrics, "metrics")
-    _check_integer(metrics.get("views"), "views", 1, 10)
+    bounds.expect(dict, metrics, "metrics")
+    bounds.check_integer(metrics.get("views"), "views", 1, 10)
     for name in ("dataset", "split"):
-        _expect(str, metrics.get(name), name)
-    rows = _expect(list, metrics.get("classes"), "the classes of metrics")
-    counts = [(_expect(dict, metrics.get("figures"), "figures"), "examples")]
+        bounds.expect(str, metrics.get(name), name)
+    rows = bounds.expect(list, metrics.get("classes"), "the classes of metrics")
+    counts = [(bounds.expect(dict, metrics.get("figures"), "figures"), "examples")]
     shares = [(metrics["figures"], name) for name in ("top_1", "top_5")]
     for row in rows:
-        _expect(str, _expect(dict, row, "a class of metrics").get("class"), "a class of metrics")
-        _expect(str | None, row.get("most_common_wrong"), "a wrong answer")
+        bounds.expect(
+            str, bounds.expect(dict, row, "a class of metrics").get("class"), "a class of metrics"
+        )
+        bounds.expect(str | None, row.get("most_common_wrong"), "a wrong answer")
         counts += [(row, "pictures"), (row, "wrong_pictures")]
         shares.append((row, "top_1_error"))
     if metrics.get("trained_on") is not None:
         counts.append((metrics, "trained_on"))
     for where, name in counts:
-        _check_integer(where.get(name), name, 0, 2**63)
+        bounds.check_integer(where.get(name), name, 0, 2**63)
     for where, name in shares:
-        if not _is_number(where.get(name)) or not 0 <= where[name] <= 1:
-            raise ValueError(f"{name} is {_shown(where.get(name))}, not a share in 0..1")
-
-
-def _check_integer(value: Any, name: str, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        bounds = f"{least}" if least == most else f"a whole number from {least} to {most}"
-        raise ValueError(f"{name} is {_shown(value)}, not {bounds}")
-
-
-def _check_numbers(values: Any, name: str) -> None:
-    for number in _expect(list | tuple, values, name):
-        if not _is_number(number) or abs(number) > _LARGEST_NUMBER:
-            raise ValueError(f"{name} holds {_shown(number)}, which no pixel needs")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a finite number; True and False are not."""
-    return (
-        isinstance(value, float)
-        and math.isfinite(value)
-        or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
-    )
-
-
-def _expect(kind: Any, value: Any, name: str) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is {_shown(value)}, of the type {type(value).__name__}")
-    return value
-
-
-def _shown(value: Any) -> str:
-    """A value of any size and kind in a few characters of one line."""
-    if isinstance(value, dict | list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return "a huge number"
-    return ascii(value[:40] if isinstance(value, str) else value)
+        if not bounds.is_number(where.get(name)) or not 0 <= where[name] <= 1:
+            raise ValueError(f"{name} is {bounds.shown(where.get(name))}, not a share in 0..1")

@@ -1,7 +1,7 @@
 """Runs the commands of a page as a reader would type them: every block, literally, in order.
 
-A block is fenced and says what it is: sh, python, or text, which is no command. Comments before a
-block tell the runner, and whoever reads the page's source, what is done with it:
+A block is fenced and says what it is: sh, python, js, or text, which is no command. Comments before
+a block tell the runner, and whoever reads the page's source, what is done with it:
 
     <!-- journey: not run: REASON -->
     <!-- journey: in make proof: REASON -->      run there, not in make test
@@ -30,7 +30,7 @@ import urllib.request
 from alexnet_tf.data import shapes
 
 ROOT = pathlib.Path(__file__).parent.parent
-LANGUAGES = ("sh", "python", "text")
+LANGUAGES = ("sh", "python", "js", "text")  # js: never run from the page
 # The flags that `with` may change: how much is computed, never what.
 SMALLER = {"image_size", "epochs", "batch_size", "xla"}
 _PORTS = ("8500", "8501")

@@ -4,6 +4,7 @@ that reach their branches.
 """
 
 import contextlib
+import io
 import json
 import types
 
@@ -36,7 +37,7 @@ def pickles():
 
 def pictures():
     """Headers of pictures."""
-    from alexnet_tf.data import picture_headers
+    from alexnet_tf import picture_headers
 
     def read(content):
         with contextlib.suppress(ValueError):
@@ -61,12 +62,13 @@ def settings():
 
 def tflite():
     """What lies at the end of a .tflite file: an archive of settings and labels."""
-    from alexnet_tf.settings import Settings, parse
-    from alexnet_tf.weights import formats
+    from alexnet_tf import archives
+    from alexnet_tf.bounds import parse
+    from alexnet_tf.settings import Settings
 
     def read(content):
         with contextlib.suppress(ValueError, KeyError):
-            members = formats.zip_members(content)
+            members = archives.members(io.BytesIO(content))
             labels = members["labels.txt"].decode().splitlines()
             Settings.from_manifest(parse(members["manifest.json"]), labels)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from picture_kinds import bmp, by_pillow, exif, gif, png, saved, segment, tiff
 from PIL import Image
 
-from alexnet_tf import decoding, preprocessing
+from alexnet_tf import decoding, picture_files, preprocessing
 from alexnet_tf.data import datasets, pictures, store
 from alexnet_tf.exports import saved_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -208,7 +208,7 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
                     content + split.encode() + label.encode()
                 )
     dataset = datasets.open_dataset(
-        "folder", tmp_path, suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE
+        "folder", tmp_path, suffixes=picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
     )
     assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
         [],
@@ -236,7 +236,7 @@ def test_heic_is_stored_as_it_is_meant_to_look(tmp_path, rng):
             path = tmp_path / "pictures" / label / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content + label.encode() + name.encode())
-    with_heic = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    with_heic = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
     dataset = datasets.open_dataset("folder", tmp_path / "pictures", suffixes=with_heic)
     assert store.check(dataset) == ([], [])
     counts = store.write(dataset, tmp_path / "stored/1.0.0", 90)["pictures"]
@@ -264,7 +264,7 @@ def test_what_prepare_cannot_read_either_is_told_with_what_to_do(tmp_path, monke
             (tmp_path / label / f"{number}.png").write_bytes(saved(image, "PNG"))
     for name, (content, _) in told.items():
         (tmp_path / "one" / name).write_bytes(content)
-    suffixes = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    suffixes = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
     bad, _ = store.check(datasets.open_dataset("folder", tmp_path, suffixes=suffixes))
     assert len(bad) == len(told)
     for line, (name, (_, message)) in zip(sorted(bad), told.items()):

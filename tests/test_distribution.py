@@ -1,6 +1,9 @@
-"""What people install: an sdist that is whole, and a wheel of it, used far from any checkout."""
+"""What people install: an sdist that is whole, and the two wheels of it, used far from any
+checkout.
+"""
 
 import email
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -12,6 +15,9 @@ import tarfile
 import zipfile
 
 import pytest
+from packaging import requirements
+from PIL import Image
+from tflite_files import colour_content
 
 from alexnet_tf.__main__ import COMMANDS
 
@@ -120,11 +126,13 @@ def run(*command, cwd):
 
 
 def test_the_sdist_is_whole(sdist):
-    for folder in ("alexnet_tf", "tools", "tests", "docs", "examples"):
+    for folder in ("alexnet_tf", "edge", "tools", "tests", "docs", "examples"):
         there = {
             path.relative_to(ROOT)
             for path in (ROOT / folder).rglob("*")
-            if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)
+            if path.is_file()
+            and not {"__pycache__", "node_modules", "build"} & set(path.parts)
+            and not any(part.endswith(".egg-info") for part in path.parts)
         }
         assert not [path for path in there if not (sdist / path).exists()]
     for name in (
@@ -213,3 +221,142 @@ def test_an_answer_in_a_process_of_its_own(installed, tmp_path):
         == "alexnet serve-page: --model=models/shapes/alexnet.tflite cannot be read (No such file"
         " or directory); alexnet convert writes one.\n"
     )
+
+
+def needed_by(wheel):
+    """The names of the distributions that a wheel needs, and those that they need, as this
+    environment has them.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        waiting = email.message_from_bytes(archive.read(path)).get_all("Requires-Dist")
+    names = set()
+    while waiting:
+        needed = requirements.Requirement(waiting.pop())
+        here = needed.marker is None or needed.marker.evaluate({"extra": ""})
+        if here and needed.name not in names:
+            names.add(needed.name)
+            waiting += importlib.metadata.requires(needed.name) or []
+    return names
+
+
+@pytest.fixture(scope="session")
+def edge_wheel(sdist, tmp_path_factory):
+    return build("wheel", sdist / "edge", tmp_path_factory.mktemp("edge_wheel"))
+
+
+@pytest.fixture(scope="session")
+def on_a_device(edge_wheel, tmp_path_factory):
+    """The programs of an environment that has alexnet-tf-edge and what it says that it needs, and
+    nothing else.
+    """
+    folder = tmp_path_factory.mktemp("device")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    packages = next(folder.glob("lib/python3*/site-packages"))
+    for name in needed_by(edge_wheel):
+        distribution = importlib.metadata.distribution(name)
+        for top in {path.parts[0] for path in distribution.files} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(distribution.locate_file(top))
+    pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", edge_wheel], check=True)
+    return folder / "bin"
+
+
+def test_the_edge_wheel_holds_the_modules_of_the_large_one(edge_wheel, wheel):
+    with zipfile.ZipFile(edge_wheel) as small, zipfile.ZipFile(wheel) as large:
+        modules = [name for name in small.namelist() if name.startswith("alexnet_tf/")]
+        assert "alexnet_tf/commands/classify.py" in modules
+        for name in modules:
+            assert small.read(name) == large.read(name), name
+        licence = [name for name in small.namelist() if name.endswith("licenses/LICENSE")]
+        assert small.read(licence[0]) == (ROOT / "LICENSE").read_bytes()
+    needed = needed_by(edge_wheel)
+    assert {"absl-py", "ai-edge-litert", "numpy", "pillow"} <= needed
+    assert not {"tensorflow", "keras", "tensorflow-datasets", "matplotlib", "h5py"} & needed
+
+
+# What it prints on standard error at the end: the modules of this package that were imported.
+_IMPORTED = """
+import atexit, sys
+atexit.register(lambda: print(*sorted(name for name in sys.modules if name.split(".")[0] in (
+    "alexnet_tf", "tensorflow", "keras", "tqdm", "matplotlib")), file=sys.stderr))
+from alexnet_tf.__main__ import main
+main()
+"""
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """net.tflite and pictures: a folder."""
+    folder = tmp_path_factory.mktemp("colours")
+    (folder / "net.tflite").write_bytes(colour_content())
+    (folder / "pictures").mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (90, 120), name).save(folder / f"pictures/{name}.webp", lossless=True)
+    return folder
+
+
+def test_a_device_classifies_without_tensorflow(on_a_device, edge_wheel, colours):
+    listed = run(on_a_device / "alexnet", "--help", cwd=colours).stdout
+    assert "\n  classify " in listed and "\n  train " not in listed
+    for code, message in (
+        ("import tensorflow", "No module named 'tensorflow'"),
+        ("import alexnet_tf; alexnet_tf.train", "alexnet_tf.train needs TensorFlow"),
+    ):
+        assert message in run(on_a_device / "python", "-c", code, cwd=colours).stderr
+    classify = on_a_device / "alexnet", "classify", "--model=net.tflite"
+    done = run(*classify, "--json_lines", "--threads=1", "pictures", cwd=colours)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["picture"], line["classes"][0][0]) for line in lines] == [
+        ("pictures/blue.webp", "blue"),
+        ("pictures/red.webp", "red"),
+    ]
+    done = subprocess.run(
+        [*classify, "-"], cwd=colours, input=b"pictures/red.webp\n", check=True, capture_output=True
+    )
+    assert done.stdout.splitlines()[0] == b"pictures/red.webp" and done.stderr == b""
+    for arguments, message in (
+        (["train"], "alexnet: train needs TensorFlow, and alexnet-tf-edge has none"),
+        (["classify", "--model=pictures", "pictures"], "--model=pictures needs TensorFlow"),
+        (["classify", "--server=http://127.0.0.1:1", "pictures"], "--server=http://127.0.0.1:1 ne"),
+    ):
+        done = run(on_a_device / "alexnet", *arguments, cwd=colours)
+        assert done.returncode == 2 and done.stdout == "" and message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    version = edge_wheel.name.split("-")[1]
+    assert run(on_a_device / "alexnet", "--version", cwd=colours).stdout == (
+        f"alexnet-tf-edge {version}\n"
+    )
+
+
+@pytest.mark.parametrize("environment", ["on_a_device", "installed"])
+def test_what_is_imported_to_classify_is_the_edge_wheel(request, environment, edge_wheel, colours):
+    python = request.getfixturevalue(environment) / "python"
+    arguments = "classify", "--model=net.tflite", "pictures/red.webp"
+    done = run(python, "-c", _IMPORTED, *arguments, cwd=colours)
+    assert done.returncode == 0
+    with zipfile.ZipFile(edge_wheel) as archive:
+        held = {
+            name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            for name in archive.namelist()
+            if name.endswith(".py")
+        }
+    assert set(done.stderr.split()) == held
+
+
+def test_two_versions_of_the_two_wheels_in_one_place_are_refused(
+    on_a_device, colours, tmp_path, edge_wheel
+):
+    shutil.copytree(on_a_device.parent, tmp_path / "both", symlinks=True)
+    program = tmp_path / "both/bin/python", "-m", "alexnet_tf"
+    packages = next(tmp_path.glob("both/lib/python3*/site-packages"))
+    version = edge_wheel.name.split("-")[1]
+    other = packages / f"alexnet_tf-{version}.dist-info"
+    other.mkdir()
+    assert run(*program, "--version", cwd=colours).returncode == 0
+    other.rename(packages / "alexnet_tf-9.9.dist-info")
+    done = run(*program, "--version", cwd=colours)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert f"alexnet-tf 9.9 and alexnet-tf-edge {version} are both installed" in done.stderr

@@ -142,7 +142,7 @@ def test_links_lead_somewhere(page):
             "variant would change what the page does",
         ),
         ("<!-- journey: not run: no reason -->\nwords\n", "stands before no block"),
-        ("```bash\nls\n```\n", "```bash is none of sh, python, text"),
+        ("```bash\nls\n```\n", "```bash is none of sh, python, js, text"),
         ("```sh\nls\n", "does not end"),
         ("words\n\n    alexnet train\n", "blocks are fenced"),
     ],

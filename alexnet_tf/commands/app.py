@@ -17,15 +17,12 @@ import textwrap
 import types
 import typing
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from alexnet_tf import console, disk
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
-from alexnet_tf.training import loop
-from alexnet_tf.training.optimizer import SCHEDULES
 
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
@@ -173,6 +170,8 @@ def define_devices(flag_values, batch_size=128):
 
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags of a training, each an attribute that is named as the flag is."""
+    from alexnet_tf.training.optimizer import SCHEDULES  # here: `classify` needs no TensorFlow
+
     fv = flag_values
     return types.SimpleNamespace(
         learning_rate=flags.DEFINE_float(
@@ -277,6 +276,8 @@ def is_choosing(training):
 
 def plan(training, **others):
     """The loop.Plan that the flags of `define_training` ask for, and `others`, its other fields."""
+    from alexnet_tf.training import loop
+
     of_flags = (
         "epochs",
         "warmup_steps",
@@ -338,7 +339,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
                 command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
             _refuse(called, error, flag_values)
-        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        except (MemoryError, *_out_of_memory_in_tensorflow()) as error:
             _refuse(called, _out_of_memory(error, flag_values), flag_values)
         except KeyboardInterrupt:
             console.note("stopped by Ctrl-C")
@@ -427,6 +428,13 @@ def _refuse(called, error, flag_values):
     text = _with_dashes(" ".join(str(error).split()), flag_values)
     console.note(f"{called}: {text}")
     sys.exit(getattr(error, "status", UserError.status))
+
+
+def _out_of_memory_in_tensorflow():
+    """Its error, where anything can have raised that; a `.tflite` file runs without TensorFlow."""
+    if "tensorflow" not in sys.modules:
+        return ()
+    return (sys.modules["tensorflow"].errors.ResourceExhaustedError,)
 
 
 def _out_of_memory(error, flag_values):

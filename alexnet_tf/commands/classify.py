@@ -2,24 +2,36 @@
 
     alexnet classify --model=saved_models/alexnet flower.jpg
     alexnet classify --model=alexnet.tflite flower.jpg pictures/test  # all that lie below a folder
+    ls camera/*.jpg | alexnet classify --model=alexnet.tflite --json_lines -
+    alexnet classify --model=alexnet.tflite --threads=1 --repeat=100 flower.jpg
     alexnet classify --server=http://127.0.0.1:8501 flower.jpg  # or grpc://127.0.0.1:8500
 
 Prints the five most probable classes of each picture, or all where there are fewer. Where none
 reaches --min_probability, that of the model by default, "none of these" stands before them, with
 the probability that the first of them is wrong.
+
+A folder stands for the pictures anywhere below it, - for those whose names come on standard input,
+a line each, and which are answered one by one. One of these that is no picture is told on standard
+error and passed over, and the exit status is 2 in the end; one that is named here ends the command
+at once. A .tflite file is classified without TensorFlow.
 """
 
-import functools
+import itertools
+import json
+import math
+import os
+import pathlib
+import resource
+import statistics
+import sys
+import time
 
-import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import console, networks
+from alexnet_tf import console, distribution, picture_files
 from alexnet_tf.commands import app
-from alexnet_tf.data import folders
-from alexnet_tf.data import pictures as picture_files
+from alexnet_tf.edge import tflite
 from alexnet_tf.errors import ServingError, UserError
-from alexnet_tf.serving import client
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -40,50 +52,247 @@ _MODEL_NAME = flags.DEFINE_string(
     "model_name", "alexnet", "The model's name at the server.", flag_values=FLAGS
 )
 _MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
+_JSON_LINES = flags.DEFINE_bool(
+    "json_lines",
+    False,
+    'Prints a line for each picture instead: {"picture": name, "classes": [[class, probability], '
+    '...]}, or {"picture": name, "error": reason}.',
+    flag_values=FLAGS,
+)
+_THREADS = flags.DEFINE_integer(
+    "threads",
+    0,
+    "Of a .tflite file: the cores that work on a picture; 0: all.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+_REPEAT = flags.DEFINE_integer(
+    "repeat",
+    0,
+    "Of a .tflite file: classifies each picture so many times more, and tells how long that takes, "
+    "and how much memory.",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 
 ARGUMENTS = "PICTURE_OR_FOLDER..."
 
 
+class _NoPictureError(Exception):
+    """One picture that cannot be classified: what is said of it, to follow its name."""
+
+
 def main(pictures):
     if not pictures:
-        raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+        raise UserError(
+            "No picture given; pass the paths of JPEG, PNG, GIF, BMP or WebP files, folders of"
+            " them, or - for names on standard input."
+        )
     if _SERVER.value and _MIN_PROBABILITY.value is not None:
         raise UserError(
             f"--min_probability={_MIN_PROBABILITY.value}: a server answers by that of its export;"
             " leave it out, or export with alexnet export --min_probability."
         )
-    files = [file for path in pictures for file in folders.pictures_below(path)]
-    for file in files:
-        _open(file).close()  # before any is answered
-    if _SERVER.value:
-        classify = client.open_server(_SERVER.value, _MODEL_NAME.value)
-    else:
-        network = networks.load(_MODEL.value)
-        classify = functools.partial(network.answer, min_probability=_MIN_PROBABILITY.value)
-    answers = {}
-    for file in files:
-        picture = name = picture_files.shown(file)
-        with _open(file) as stream:
-            content = stream.read()
+    found = [[] if path == "-" else picture_files.pictures_below(path) for path in pictures]
+    for file in itertools.chain.from_iterable(found):
+        _check(file)  # before a network is opened for nothing
+    answer, opened = _open_network()
+    answers, times, count, faults = {}, _Times(), 0, 0
+    for file, is_named in _files(pictures, found):
+        name, count = picture_files.shown(file), count + 1
         try:
-            answers[picture] = classify(content)
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(
-                f"{name} does not decode as a picture ({picture_files.reason(error)}); pass"
-                " JPEG, PNG, GIF, BMP or WebP files."
-            ) from None
-        except ServingError as error:
-            raise UserError(
-                f"{name} is refused by --server={_SERVER.value}: {error.message}"
-            ) from None
-        console.result(name)
-        for class_name, probability in answers[picture]:
-            console.result(f"  {probability:.4f}  {class_name}")
+            content = _read(file)
+            classes = answer(content)
+        except _NoPictureError as error:
+            if is_named:
+                raise UserError(f"{name} {error}") from None
+            faults += 1
+            if _JSON_LINES.value:
+                _print_line(picture=name, error=str(error))
+            else:
+                console.note(f"{name} {error}")
+            continue
+        if _JSON_LINES.value:
+            _print_line(picture=name, classes=classes)
+        else:
+            console.result(name)
+            for class_name, probability in classes:
+                console.result(f"  {probability:.4f}  {class_name}")
+        times.of_first()
+        if _JSON.value:
+            answers[name] = classes
+        for _ in range(_REPEAT.value):
+            times.classify(opened, content)
+    if not count:
+        raise UserError("No picture was named on standard input.")
+    if _REPEAT.value and count > faults:
+        figures = times.figures(opened.threads)
+        answers = {"answers": answers, "times": figures}
+        if _JSON_LINES.value:
+            _print_line(times=figures)
+        else:
+            app.report(figures)
+    if faults:
+        raise UserError(f"{faults} of {count} pictures could not be classified.")
     app.write_json(answers, _JSON.value)
 
 
-def _open(file):
+def _print_line(**values):
+    console.result(json.dumps(values))
+
+
+def _files(pictures, found):
+    """(file, whether it is itself one of `pictures`) of each that these stand for; `found` are
+    those that each does, but for those of standard input.
+    """
+    for path, files in zip(pictures, found):
+        if path == "-":
+            lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+            yield from ((line, False) for line in lines if line.strip())
+        else:
+            is_named = not os.path.isdir(path)
+            yield from ((file, is_named) for file in files)
+
+
+def _check(file):
+    """Raises UserError for a file that cannot be opened."""
     try:
-        return open(file, "rb")
+        open(file, "rb").close()
     except OSError as error:
         raise UserError(f"{picture_files.shown(file)} cannot be read ({error.strerror}).") from None
+
+
+def _read(file):
+    try:
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise _NoPictureError(f"cannot be read ({error.strerror}).") from None
+
+
+def _no_picture(reason):
+    return _NoPictureError(
+        f"does not decode as a picture ({reason}); pass JPEG, PNG, GIF, BMP or WebP files."
+    )
+
+
+def _open_network():
+    """(what the bytes of a picture are to its best classes, the tflite.Tflite or None)."""
+    if not _SERVER.value and tflite.is_tflite(_MODEL.value):
+        with console.tensorflow_quiet():
+            file = tflite.Tflite(_MODEL.value, threads=_THREADS.value)
+        return _of_tflite(file)
+    for flag in (_THREADS, _REPEAT):
+        if flag.value:
+            raise UserError(
+                f"--{flag.name}={flag.value} is for a .tflite file, as alexnet convert writes it;"
+                " leave it out."
+            )
+    if not distribution.is_whole():
+        given = f"--server={_SERVER.value}" if _SERVER.value else f"--model={_MODEL.value}"
+        raise UserError(
+            f"{given} needs TensorFlow, and alexnet-tf-edge has none; pass a .tflite file that"
+            " alexnet convert wrote, or pip install alexnet-tf in its place."
+        )
+    return (_of_server() if _SERVER.value else _in_tensorflow()), None
+
+
+def _of_tflite(file):
+    def answer(content):
+        try:
+            return file.classify(content, _MIN_PROBABILITY.value)
+        except ValueError as error:
+            raise _no_picture(error) from None
+
+    return answer, file
+
+
+def _of_server():
+    with console.tensorflow_quiet():
+        from alexnet_tf.serving import client
+
+    classify = client.open_server(_SERVER.value, _MODEL_NAME.value)
+
+    def answer(content):
+        try:
+            return classify(content)
+        except ServingError as error:
+            raise _NoPictureError(
+                f"is refused by --server={_SERVER.value}: {error.message}"
+            ) from None
+
+    return answer
+
+
+def _in_tensorflow():
+    with console.tensorflow_quiet():
+        import tensorflow as tf
+
+        from alexnet_tf import networks
+        from alexnet_tf.data import pictures
+
+    network = networks.load(_MODEL.value)
+
+    def answer(content):
+        try:
+            return network.answer(content, _MIN_PROBABILITY.value)
+        except tf.errors.InvalidArgumentError as error:
+            raise _no_picture(pictures.reason(error)) from None
+
+    return answer
+
+
+class _Times:
+    """How long a .tflite file takes, in milliseconds."""
+
+    def __init__(self):
+        self._first, self._prepare, self._network = None, [], []
+
+    def of_first(self):
+        if self._first is None:
+            self._first = _since_start()
+
+    def classify(self, file, content):
+        begin = time.perf_counter()
+        image = file.prepare(content)
+        middle = time.perf_counter()
+        file.probabilities(image)
+        end = time.perf_counter()
+        self._prepare.append(1e3 * (middle - begin))
+        self._network.append(1e3 * (end - middle))
+
+    def figures(self, threads):
+        """What is reported: medians, and the times that one in a hundred is above."""
+        figures = {"threads": threads, "classified again": len(self._network)}
+        for name, values in (
+            ("picture to pixels", self._prepare),
+            ("network", self._network),
+            ("both", [sum(pair) for pair in zip(self._prepare, self._network)]),
+        ):
+            values = sorted(values)
+            figures[f"{name}, median ms"] = round(statistics.median(values), 3)
+            worst = values[math.ceil(0.99 * len(values)) - 1]
+            figures[f"{name}, 99th percentile ms"] = round(worst, 3)
+        if self._first is not None:
+            figures["first answer, s after start"] = round(self._first, 2)
+        figures["most memory, MB"] = round(_most_memory() / 1e6)
+        return figures
+
+
+def _most_memory():
+    """Bytes that this program has had at most."""
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:  # not Linux. There, getrusage also counts what the caller had before this began
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def _since_start():
+    """Seconds since this process began, to 10 ms; None where the system does not tell."""
+    try:
+        fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    except (OSError, AttributeError):  # not Linux
+        return None

@@ -22,6 +22,7 @@ from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, tflite
 
+_SHOWN = 5  # classes that lose most
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 app.define_dataset(FLAGS)
@@ -76,6 +77,11 @@ def main():
         raise UserError(
             f"--calibration={_CALIBRATION.value} is for --quantization=int8; leave it out."
         )
+    if FLAGS["max_accuracy_drop"].present and _QUANTIZATION.value in ("none", "float16"):
+        raise UserError(
+            f"--max_accuracy_drop={_MAX_ACCURACY_DROP.value} is for --quantization=dynamic and"
+            " int8; leave it out: of the others every probability is compared."
+        )
     figures = jobs.convert(
         _SAVED_MODEL.value,
         _OUTPUT.value,
@@ -85,8 +91,19 @@ def main():
         count=_PICTURES.value,
         max_accuracy_drop=_MAX_ACCURACY_DROP.value,
     )
+    by_class = figures.pop("by class", [])
     console.result(f"{_OUTPUT.value}:")
-    app.report({"quantization": _QUANTIZATION.value} | figures, _JSON.value)
+    app.report({"quantization": _QUANTIZATION.value} | figures, _JSON.value, {"by class": by_class})
+    _print_drops([row for row in by_class if row["drop"] > 0])
+
+
+def _print_drops(rows):
+    if rows:
+        console.result("Classes that lose most, in points of accuracy:")
+    for row in rows[:_SHOWN]:
+        console.result(f"  {100 * row['drop']:5.1f}  {row['class']} ({row['pictures']} pictures)")
+    if len(rows) > _SHOWN:
+        console.result(f"  and {len(rows) - _SHOWN} more, in --json")
 
 
 def _pictures():

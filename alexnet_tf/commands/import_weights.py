@@ -22,10 +22,10 @@ import numpy as np
 from absl import flags
 
 from alexnet_tf import console, networks, pretrained
+from alexnet_tf.bounds import check_class_names
 from alexnet_tf.commands import app
 from alexnet_tf.data import imagenet, record
 from alexnet_tf.errors import UserError
-from alexnet_tf.settings import check_class_names
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import formats, published
 

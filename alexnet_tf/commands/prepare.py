@@ -18,9 +18,9 @@ import sys
 
 from absl import flags
 
-from alexnet_tf import console
+from alexnet_tf import console, picture_files
 from alexnet_tf.commands import app
-from alexnet_tf.data import datasets, pictures, store
+from alexnet_tf.data import datasets, store
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -76,7 +76,7 @@ def main():
         _DATA_DIR.value,
         _SEED.value,
         app.split_names(FLAGS),
-        suffixes=pictures.SUFFIXES + pictures.READ_BY_PREPARE,
+        suffixes=picture_files.SUFFIXES + picture_files.READ_BY_PREPARE,
     )
     for line in dataset.notes:
         console.note(line)

@@ -11,8 +11,8 @@ import itertools
 import os
 import pathlib
 
-from alexnet_tf import disk
-from alexnet_tf.data import folders, pictures, prepared, record, tfds
+from alexnet_tf import disk, picture_files
+from alexnet_tf.data import folders, prepared, record, tfds
 from alexnet_tf.data.names import USUAL, SplitNames
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
@@ -25,7 +25,7 @@ def open_dataset(
     names: SplitNames = USUAL,
     choosing: bool = False,
     seen: record.Record | None = None,
-    suffixes: tuple = pictures.SUFFIXES,
+    suffixes: tuple = picture_files.SUFFIXES,
 ) -> Dataset:
     """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name,
     prepared on first use.
@@ -104,7 +104,7 @@ def _holds_class_folders(folder):
     """Whether pictures lie in folders there, or in folders of splits: by some of the files, and not
     where TFDS keeps what it has downloaded.
     """
-    known = pictures.SUFFIXES + pictures.READ_BY_PREPARE
+    known = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
     some = (itertools.islice(folder.glob(pattern), 1000) for pattern in ("*/*", "*/*/*"))
     return any(
         path.suffix.lower() in known and path.relative_to(folder).parts[0] != "downloads"

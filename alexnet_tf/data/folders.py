@@ -1,6 +1,5 @@
 """Class folders of picture files: which are splits, which are classes, and whose each file is."""
 
-import collections
 import dataclasses
 import functools
 import hashlib
@@ -10,7 +9,7 @@ import shlex
 
 import numpy as np
 
-from alexnet_tf import console
+from alexnet_tf import console, picture_files
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import (
     HELD_OUT,
@@ -39,7 +38,9 @@ class AllSeenError(UserError):
     """Nothing can be held out: the network was trained on all of it."""
 
 
-def open_folder(data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=pictures.SUFFIXES):
+def open_folder(
+    data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=picture_files.SUFFIXES
+):
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
     layout = _Layout(root, names, suffixes)
@@ -130,30 +131,6 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL, trained_here=False
     )
 
 
-def pictures_below(path, note=console.note):
-    """The pictures that `path` is, or that lie anywhere below it, sorted: names as bytes.
-
-    What else lies in a folder is told by `note`. Raises UserError where there is no picture.
-    """
-    if not os.path.exists(path):
-        raise UserError(f"{path} does not exist; pass pictures, or folders of pictures.")
-    if not os.path.isdir(path):
-        return [os.fsencode(path)]
-    found, others = pictures.walk(path)
-    unused = _Unused(path)
-    for file in others:
-        unused.add(file)
-    there = unused.describe()
-    if not found:
-        raise UserError(
-            f"No picture ({', '.join(pictures.SUFFIXES)}) in {path}."
-            + f" {path}: not used: {there}." * bool(there)
-        )
-    if there:
-        note(f"{path}: not used: {there}.")
-    return found
-
-
 def list_pictures(paths, class_names=(), note=console.note):
     """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file
     names, in sorted order.
@@ -164,7 +141,7 @@ def list_pictures(paths, class_names=(), note=console.note):
     """
     names, tops = [], []
     for path in paths:
-        found = pictures_below(path, note)
+        found = picture_files.pictures_below(path, note)
         top = (
             os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
         )
@@ -189,7 +166,7 @@ def _refuse_faults(names, faults):
     for name, fault in zip(names, faults):
         if fault:
             raise UserError(
-                f"{pictures.shown(name)} cannot be read ({fault}); replace it or take it out."
+                f"{picture_files.shown(name)} cannot be read ({fault}); replace it or take it out."
             )
 
 
@@ -215,43 +192,6 @@ class _Part:
         return split_of_files(self.name, self.files, self.labels, self.identities)
 
 
-class _Unused:
-    """Files that are not used, by the reason."""
-
-    def __init__(self, root):
-        self._root, self._files = root, {}
-
-    def add(self, file, reason=None):
-        """`reason` stands for the ending of the file."""
-        if os.path.islink(file) and not os.path.exists(file):
-            reason = "dead link{s}"
-        elif pictures.is_within_hidden(os.fsencode(file), self._root):
-            reason = "hidden picture{s}"
-        suffix = pictures.ending(file)
-        kind = reason or (
-            f"file{{s}} of {_braced(suffix)}" if suffix else "file{s} without an ending"
-        )
-        if suffix in pictures.READ_BY_PREPARE and not reason:
-            kind += ", which alexnet prepare reads"
-        self._files.setdefault(os.fsencode(file), kind)
-
-    def describe(self):
-        """All of it in a few words, or ""."""
-        kinds = collections.Counter(self._files.values())
-        first = {kind: file for file, kind in sorted(self._files.items(), reverse=True)}
-        return "; ".join(
-            f"{count} {kind.format(s='s' * (count > 1))} (first "
-            f"{pictures.shown(os.path.relpath(first[kind], os.fsencode(self._root)))})"
-            for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-        )
-
-    def lines(self):
-        return [
-            f"{pictures.shown(file)} is not used ({kind.format(s='')})"
-            for file, kind in sorted(self._files.items())
-        ]
-
-
 class _Layout:
     """What the folders below `root` are: `train`, `validation` and `test`, each a path or None.
 
@@ -259,12 +199,14 @@ class _Layout:
     train. Where that leaves two readings, UserError says how to choose.
     """
 
-    def __init__(self, root, names, suffixes=pictures.SUFFIXES):
+    def __init__(self, root, names, suffixes=picture_files.SUFFIXES):
         self.root, self._suffixes = root, suffixes
-        self.unused, self.bad_pictures = _Unused(root), []
+        self.unused, self.bad_pictures = picture_files.Unused(root), []
         self.train = self.validation = self.test = None
         self._alike = []
-        self._holds_picture = functools.cache(lambda path: bool(pictures.walk(path, suffixes)[0]))
+        self._holds_picture = functools.cache(
+            lambda path: bool(picture_files.walk(path, suffixes)[0])
+        )
         self._find(_subfolders(root), names)
 
     def _find(self, folders, names):
@@ -318,9 +260,11 @@ class _Layout:
             why = (
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"
             )
-            for file in sum(pictures.walk(path, self._suffixes), []):
+            for file in sum(picture_files.walk(path, self._suffixes), []):
                 if not set(map(os.fsencode, filter(None, taken))) & set(_parents(file)):
-                    self.unused.add(file, f"file{{s}} in {_braced(path.name)}/, which {why}")
+                    self.unused.add(
+                        file, f"file{{s}} in {picture_files.braced(path.name)}/, which {why}"
+                    )
         if self.train != self.root:
             self._add_beside(self.root)
         elif names.train != ".":
@@ -420,10 +364,10 @@ class _Layout:
     def _add_beside(self, folder):
         """Notes the files in `folder` itself, where only folders count, and hidden pictures."""
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
-            for file in pictures.hidden_pictures(entry):
+            for file in picture_files.hidden_pictures(entry):
                 self.unused.add(file)
-            if not pictures.is_hidden(entry.name) and not _is_folder(entry):
-                suffix = pictures.ending(entry.path)
+            if not picture_files.is_hidden(entry.name) and not _is_folder(entry):
+                suffix = picture_files.ending(entry.path)
                 self.unused.add(
                     entry.path,
                     "picture{s} beside the class folders" if suffix in self._suffixes else None,
@@ -455,7 +399,7 @@ class _Layout:
         places = range(len(classes)) if own else _places(folder, classes, class_names)
         files, labels = [], []
         for label, path in zip(places, classes):
-            found, others = pictures.walk(path, self._suffixes)
+            found, others = picture_files.walk(path, self._suffixes)
             for file in others:
                 self.unused.add(file)
             if not found and own:
@@ -467,7 +411,7 @@ class _Layout:
             files += found
             labels += [label] * len(found)
         self._add_beside(folder)
-        by_pillow = set(self._suffixes) >= set(pictures.READ_BY_PREPARE)
+        by_pillow = set(self._suffixes) >= set(picture_files.READ_BY_PREPARE)
         _, faults = pictures.examine(files, by_pillow)
         sound = [place for place, fault in enumerate(faults) if fault is None]
         identities, of_headers = pictures.know([files[place] for place in sound])
@@ -475,7 +419,7 @@ class _Layout:
             faults[place] = fault
         files, labels = np.array(files, object), np.array(labels, np.int64)
         bad = [
-            f"{pictures.shown(file)} cannot be read ({fault})"
+            f"{picture_files.shown(file)} cannot be read ({fault})"
             for file, fault in zip(files, faults)
             if fault
         ]
@@ -485,7 +429,11 @@ class _Layout:
         if empty or not good.any():
             path = classes[min(empty)] if empty else folder
             first = next(
-                (f": {line}" for line in bad if line.startswith(pictures.shown(os.fsencode(path)))),
+                (
+                    f": {line}"
+                    for line in bad
+                    if line.startswith(picture_files.shown(os.fsencode(path)))
+                ),
                 self._but_others(path),
             )
             raise UserError(f"{path} holds no picture that can be read{first}.")
@@ -510,8 +458,8 @@ class _Layout:
 
     def _but_others(self, folder):
         """What there is in `folder` instead of pictures, for the end of a sentence."""
-        of_it = _Unused(folder)
-        for file in pictures.walk(folder, self._suffixes)[1]:
+        of_it = picture_files.Unused(folder)
+        for file in picture_files.walk(folder, self._suffixes)[1]:
             of_it.add(file)
         return f", but {there}" if (there := of_it.describe()) else ""
 
@@ -536,11 +484,6 @@ def _root(data_dir):
     return root
 
 
-def _braced(text):
-    """`text`, printable, to come out of str.format as it is."""
-    return pictures.shown(text).replace("{", "{{").replace("}", "}}")
-
-
 def _is_folder(entry):
     """Whether it is one, or a link to one; entry.is_dir() is an error for a link to itself."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
@@ -551,7 +494,7 @@ def _subfolders(folder):
         names = [
             entry.name
             for entry in entries
-            if not pictures.is_hidden(os.fsencode(entry.name)) and _is_folder(entry)
+            if not picture_files.is_hidden(os.fsencode(entry.name)) and _is_folder(entry)
         ]
     return [folder / name for name in sorted(names, key=os.fsencode)]
 
@@ -729,7 +672,7 @@ def _in_several_classes(part):
     if not len(pairs):
         return []
     count = np.isin(identities, identities[pairs]).sum()
-    first, second = (pictures.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
+    first, second = (picture_files.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
     return [
         f"{count} pictures of {part.name} are the same in several classes, first {first} and"
         f" {second}: leave each in one."
@@ -743,7 +686,7 @@ def _also_in(earlier, part):
         return []
     return [
         f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {earlier.name} too, "
-        f"first {pictures.shown(part.files[both[0]])}: {SAYS_LITTLE}."
+        f"first {picture_files.shown(part.files[both[0]])}: {SAYS_LITTLE}."
     ]
 
 

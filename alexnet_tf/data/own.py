@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.data import pictures
+from alexnet_tf import picture_files
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 
@@ -123,5 +123,5 @@ def _split(name, records, examples):
         stubs,
         lambda stub: stub,
         stub_of,
-        lambda picture: pictures.shown(f"record {picture} of {name}"),
+        lambda picture: picture_files.shown(f"record {picture} of {name}"),
     )

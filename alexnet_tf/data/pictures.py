@@ -1,4 +1,4 @@
-"""Picture files: which there are in a folder, and what is wrong with one.
+"""Picture files: what is wrong with one, and which are the same.
 
 Names of files are bytes throughout, as the system has them: they need not be text.
 """
@@ -7,7 +7,6 @@ import concurrent.futures
 import importlib.util
 import io
 import os
-import pathlib
 import re
 import stat
 import warnings
@@ -16,24 +15,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from alexnet_tf import console, decoding, preprocessing
-from alexnet_tf.data import picture_headers, record
+from alexnet_tf import console, picture_headers, preprocessing
+from alexnet_tf.data import record
+from alexnet_tf.picture_files import PREPARED_ALONE
+from alexnet_tf.pixels import LARGEST_PICTURE
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
-# Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
-READ_BY_PREPARE = (
-    ".avif",
-    ".heic",
-    ".heif",
-    ".hif",
-    ".tif",
-    ".tiff",
-    ".jp2",
-    ".j2c",
-    ".j2k",
-    ".jpf",
-    ".jpx",
-)
 _PILLOW_FORMATS = ("AVIF", "HEIF", "TIFF", "JPEG2000", "BMP")
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _OPEN_FILES = 16
@@ -41,113 +27,12 @@ LARGEST_FILE = 2**29  # bytes; a BMP of as many pixels as are read has 0.36e9
 _MANY = 20_000  # files, of which reading all takes long enough to be shown
 
 
-# Endings that say nothing, or what programs disagree on: the content says what the file is.
-_BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")
-_MAGIC = {
-    ".jpg": b"\xff\xd8\xff",
-    ".png": b"\x89PNG\r\n\x1a\n",
-    ".gif": b"GIF8",
-    ".bmp": b"BM",
-    ".webp": b"RIFF",
-}
-# archivers and file servers lay them down
-_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b".git", b".dvc")
-
-
-def is_hidden(name: bytes) -> bool:
-    """Whether a file or folder of this name is not one of the user's."""
-    return name.startswith(b".") or name in _NOBODYS_FOLDERS
-
-
-def ending(file) -> str:
-    """What the name of a file ends in, in small letters: ".jpg", or "" where it has no ending."""
-    return os.path.splitext(os.fsdecode(file))[1].lower()
-
-
-def walk(folder, suffixes=SUFFIXES) -> tuple[list[bytes], list[bytes]]:
-    """(the pictures anywhere below `folder`, what else lies there), names as bytes, each sorted.
-
-    Links are followed, but for those to a folder that has been seen or that `folder` lies in. A
-    picture is what has one of the `suffixes`; a file whose ending says nothing is looked at. Of
-    what is hidden, pictures are among what else lies there, and all else is left out. Raises
-    OSError for a folder that cannot be read.
-    """
-    found: list[bytes] = []
-    others: list[bytes] = []
-    # a link may lead back up
-    been = set(map(os.fsencode, pathlib.Path(os.path.realpath(os.fsdecode(folder))).parents))
-
-    def refuse(error):
-        raise error
-
-    for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
-        been.add(os.path.realpath(here))
-        inner[:] = sorted(
-            name
-            for name in inner
-            if name not in _NOBODYS_FOLDERS
-            and os.path.realpath(os.path.join(here, name)) not in been
-        )
-        for name in files:
-            path = os.path.join(here, name)
-            if not is_within_hidden(path, folder):
-                (found if _is_picture(path, suffixes) else others).append(path)
-            elif ending(path) in suffixes and _kind_by_content(path):
-                others.append(path)
-    return sorted(found), sorted(others)
-
-
-def hidden_pictures(entry: os.DirEntry) -> list[bytes]:
-    """The pictures that are hidden because of the name of `entry`: it, or those below it."""
-    if not is_hidden(entry.name) or entry.name in _NOBODYS_FOLDERS:
-        return []
-    if os.path.isdir(entry.path):
-        return walk(entry.path)[0]
-    return [entry.path] if _kind_by_content(entry.path) else []
-
-
-def is_within_hidden(path: bytes, folder) -> bool:
-    """Whether `path`, or a folder between it and `folder`, is hidden."""
-    return any(map(is_hidden, os.path.relpath(path, os.fsencode(folder)).split(b"/")))
-
-
-def _is_picture(path, suffixes):
-    suffix = ending(path)
-    if suffix in suffixes:
-        return True
-    if suffix[1:].isalpha() and suffix not in _BY_CONTENT:
-        return False
-    return _kind_by_content(path) in suffixes
-
-
-def _kind_by_content(path):
-    """The ending that suits what `path` holds, or None."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as stream:
-            head = stream.read(12)
-    except OSError:
-        return None
-    kind = next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
-    return None if kind == ".webp" and not head.endswith(b"WEBP") else kind
-
-
 def check_header(picture: bytes) -> None:
-    """Raises tf.errors.InvalidArgumentError for the bytes of a picture file that would cost a
-    decoder too much: this goes before every decoder of pictures that come from anywhere.
-    """
+    """As picture_headers.check, as an error of the decoders: tf.errors.InvalidArgumentError."""
     try:
-        cost = picture_headers.cost(picture)
+        picture_headers.check(picture)
     except ValueError as error:
         raise tf.errors.InvalidArgumentError(None, None, str(error)) from None
-    if cost and cost.pixels > decoding.LARGEST_PICTURE:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            f"its header promises more than {decoding.LARGEST_PICTURE} pixels, in all its frames"
-            " and scans",
-        )
 
 
 def know(files) -> tuple[np.ndarray, list[str | None]]:
@@ -234,12 +119,12 @@ def fault_of(read, *arguments, by_pillow=False):
         preprocessing.decode(picture)
     except tf.errors.OpError as error:
         told = reason(error)
-        if not by_pillow or decoding.PREPARED_ALONE not in told:
+        if not by_pillow or PREPARED_ALONE not in told:
             return told
         try:
             through_pillow(picture.numpy())
         except ValueError as why:
-            return told.replace(decoding.PREPARED_ALONE, str(why))
+            return told.replace(PREPARED_ALONE, str(why))
     return None
 
 
@@ -250,7 +135,7 @@ def through_pillow(picture: bytes) -> bytes:
     The same pixels: turned upright, on white, more than 8 bits cut to the upper 8; the first page
     or frame. Raises ValueError, which says what to do, if Pillow cannot read it either, for want
     of a plugin too, if it holds numbers that have no such range, or more than
-    decoding.LARGEST_PICTURE pixels.
+    LARGEST_PICTURE pixels.
     """
     has_plugin = importlib.util.find_spec("pillow_heif") is not None
     if has_plugin:
@@ -264,8 +149,8 @@ def through_pillow(picture: bytes) -> bytes:
             # one without its plugin would be an error
             known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
             image: Image.Image = Image.open(io.BytesIO(picture), formats=known)
-            if image.width * image.height > decoding.LARGEST_PICTURE:
-                raise _Refusal(f"of more than {decoding.LARGEST_PICTURE} pixels; make it smaller")
+            if image.width * image.height > LARGEST_PICTURE:
+                raise _Refusal(f"of more than {LARGEST_PICTURE} pixels; make it smaller")
             if image.mode in ("I", "F"):
                 raise _Refusal("of numbers without an agreed range; save it with 8 or 16 bits")
             tags = getattr(image, "tag_v2", {})  # of a TIFF
@@ -304,9 +189,3 @@ def reason(error):
     text = re.sub(r".*Summarized data: b'(.*)'", r"\1", " ".join(text.split()))
     text = re.sub(r".*assertion failed: \[(.*?)\]( \[\[.*)?", r"\1", text)
     return re.sub(r"{{.*?}} ", "", text)[:160].strip()
-
-
-def shown(file):
-    """The name of a file for a message: as it is if it can be printed, else quoted."""
-    name = os.fsdecode(file)
-    return name if name.isprintable() else repr(os.fsencode(name))

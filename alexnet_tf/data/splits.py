@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import picture_files
 from alexnet_tf.data import pictures
 from alexnet_tf.errors import UserError
 
@@ -162,7 +163,7 @@ def split_of_files(name, files, labels, identities=None):
         stubs,
         load,
         lambda picture: tf.data.Dataset.from_tensors(picture).map(stub),
-        lambda picture: pictures.shown(files[picture]),
+        lambda picture: picture_files.shown(files[picture]),
         identities,
     )
 

@@ -4,16 +4,15 @@ model's code.
 
 import pathlib
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import disk
+from alexnet_tf.bounds import parse
 from alexnet_tf.data import record
+from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
-from alexnet_tf.settings import Settings, parse
-from alexnet_tf.weights import formats
+from alexnet_tf.settings import Settings
 
-LEAST_FLOAT = float(np.finfo(np.float32).tiny)
 SUMS = "SHA256SUMS"
 # What alexnet export writes, and by which file its versions are known.
 FORMATS = {
@@ -131,62 +130,20 @@ def check_sums(saved_model):
         )
 
 
-class Tflite:
-    """A .tflite file with its labels and the manifest of the export that it was made from."""
+class Tflite(tflite.Tflite):
+    """As on devices, with the settings of the network and the record of the pictures that it was
+    trained on, or None.
+    """
 
-    def __init__(self, content, name="content", threads=2):
-        """`content` is the bytes of the file.
-
-        Raises UserError if alexnet convert did not write it.
-        """
+    def __init__(self, file, name="", threads=2):
+        super().__init__(file, name, threads)
         try:
-            members = formats.zip_members(content)
-            self.labels = members["labels.txt"].decode().splitlines()
-            self.manifest = parse(members["manifest.json"])
             # it may come from anywhere, and is to name no folder that its user did not name
             self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
-            stored = members.get(record.FILE)
-            self.pixels = self.settings.preprocessing
-            self._run = Interpreter(
-                model_content=content, num_threads=threads
-            ).get_signature_runner("image")
-            self._check_signature()
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{name} is not a file that alexnet convert wrote ({error}).") from None
-        self.record = None if stored is None else record.Record.from_bytes(stored, name)
-        self._dtype = self._run.get_input_details()["images"]["dtype"]
-        self._scale, self._zero_point = self._run.get_output_details()["probabilities"][
-            "quantization"
-        ]
-        self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
-
-    def _check_signature(self):
-        """Raises ValueError unless the graph reads and answers what its settings say."""
-        pixels = self.pixels
-        for told, name, shape in (
-            (
-                self._run.get_input_details(),
-                "images",
-                [1, pixels.image_size, pixels.image_size, pixels.channels],
-            ),
-            (self._run.get_output_details(), "probabilities", [1, len(self.labels)]),
-        ):
-            if list(told) != [name] or told[name]["shape"].tolist() != shape:
-                raise ValueError(f"its graph has no {name} of {shape}, as its settings have it")
-
-    def probabilities(self, image):
-        """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
-        it holds what is no number, of which LiteRT's kernels would make one.
-        """
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            return np.full(len(self.labels), np.nan, np.float32)
-        answer = self._run(images=image[None].astype(self._dtype))["probabilities"][0]
-        # A quantised output says so by a scale; a float one has scale 0.
-        return (
-            (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
-            if self._scale
-            else answer
-        )
+        except ValueError as error:
+            raise self._not_of_ours(error) from None
+        stored = self.members.get(record.FILE)
+        self.record = None if stored is None else record.Record.from_bytes(stored, self.name)
 
 
 def operator_outputs(content, dtype=None):

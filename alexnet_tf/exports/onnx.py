@@ -15,11 +15,12 @@ import keras
 import numpy as np
 
 from alexnet_tf import console
+from alexnet_tf.bounds import parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import files
 from alexnet_tf.network import layers
-from alexnet_tf.settings import Settings, parse
+from alexnet_tf.settings import Settings
 
 _OPSET, _IR_VERSION = 20, 10
 _LARGEST_DIFFERENCE = 1e-4  # of a probability

@@ -90,7 +90,7 @@ def compare(
     max_accuracy_drop=LARGEST_DROP,
     note=console.note,
 ):
-    """Returns the figures of a comparison on pictures of `split`.
+    """Returns the figures of a comparison on pictures of `split`; "by class" is `by_class` of them.
 
     Where they are not `labelled`, with labels of this network, the accuracies are not compared.
     Raises UserError if the two disagree beyond the bounds.
@@ -123,6 +123,7 @@ def compare(
     if labelled:
         accuracy, reference = (float(np.mean(of.argmax(1) == labels)) for of in (answers, expected))
         figures |= {"accuracy": accuracy, "accuracy of the SavedModel": reference}
+        figures["by class"] = by_class(labels, answers, expected, tflite.labels)
         found += f", accuracy {accuracy:.4f} instead of {reference:.4f}"
         sound &= exact or accuracy >= reference - max_accuracy_drop
     else:
@@ -138,6 +139,30 @@ def compare(
             f"pictures ({split.name}); nothing was written.{like}"
         )
     return figures
+
+
+def by_class(labels, answers, expected, class_names):
+    """A dict for each class that has pictures, the largest drop first: class, pictures, accuracy,
+    accuracy of the SavedModel and drop, the difference of the two, in shares of its pictures.
+
+    `labels` are int [pictures]; `answers` of the file and those `expected` of the SavedModel are
+    probabilities, [pictures, classes].
+    """
+    right, right_before = (of.argmax(1) == labels for of in (answers, expected))
+    rows = []
+    for label in np.unique(labels):
+        of_class = labels == label
+        accuracy, before = (float(of[of_class].mean()) for of in (right, right_before))
+        rows.append(
+            {
+                "class": class_names[label],
+                "pictures": int(of_class.sum()),
+                "accuracy": accuracy,
+                "accuracy of the SavedModel": before,
+                "drop": before - accuracy,
+            }
+        )
+    return sorted(rows, key=lambda row: -row["drop"])
 
 
 def images_of(split, pixels, count, note):

@@ -55,6 +55,10 @@ def complete(content, pixels, labels, manifest, pictures=None):
 
 
 def _flatbuffer(pixels, manifest):
+    """The metadata. What a client has to do to a picture stands in it twice: in words, and as JSON
+    in the custom metadata "preprocessing": resize, image_size and channels; mean and std are those
+    that the graph applies itself.
+    """
     side = np.uint32(pixels.image_size)
     rgb_or_grey, normalization, image, features, axis_labels = map(
         np.uint8, (1 if pixels.channels == 3 else 2, 1, 2, 1, 2)
@@ -81,12 +85,22 @@ def _flatbuffer(pixels, manifest):
         5: {0: np.ones(1, np.float32), 1: np.zeros(1, np.float32)},
         6: [{0: "labels.txt", 1: "The name of a class a line.", 2: axis_labels}],
     }
+    # The format has no field for what comes before the square; this is where it lets one add some.
+    crop = {
+        "resize": pixels.resize,
+        "image_size": pixels.image_size,
+        "channels": pixels.channels,
+        "mean": pixels.mean,
+        "std": pixels.std,
+    }
+    preparation = {0: "preprocessing", 1: np.frombuffer(json.dumps(crop).encode(), np.uint8)}
     root = {
         0: f"AlexNet, {manifest['variant']}",
         1: "Classifies the picture.",
         2: manifest["weights_sha256"][:12],
-        3: [{2: [images], 3: [probabilities]}],
-        7: "1.0.0",
+        3: [{2: [images], 3: [probabilities], 9: [preparation]}],
+        6: [{0: "manifest.json", 1: "All that is known of the network; also how it was trained."}],
+        7: "1.5.0",
     }
     builder = flatbuffers.Builder()
     builder.Finish(_write(builder, root), b"M001")

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, preprocessing
-from alexnet_tf.data import folders, pictures
+from alexnet_tf import console, disk, picture_files, preprocessing
+from alexnet_tf.data import folders
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
@@ -79,7 +79,7 @@ class Seen:
         return (
             self.network.class_names[label]
             if label >= 0
-            else pictures.shown(os.path.basename(self.files[number]))
+            else picture_files.shown(os.path.basename(self.files[number]))
         )
 
     def some(self, count: int) -> np.ndarray:

@@ -24,8 +24,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from alexnet_tf import picture_headers
 from alexnet_tf.classifiers import BATCH_SIZES
-from alexnet_tf.data import picture_headers, shapes
+from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving.batching import Batcher
 

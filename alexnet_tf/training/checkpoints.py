@@ -36,10 +36,11 @@ import zipfile
 import numpy as np
 
 from alexnet_tf import disk
+from alexnet_tf.bounds import parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
-from alexnet_tf.settings import Settings, parse
+from alexnet_tf.settings import Settings
 from alexnet_tf.weights import formats, published
 
 IF_NOT_FINITE = (

@@ -30,6 +30,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
+from alexnet_tf import archives
 from alexnet_tf.errors import UserError
 from alexnet_tf.weights import pickles
 from alexnet_tf.weights.pickles import Unsupported
@@ -37,7 +38,7 @@ from alexnet_tf.weights.pickles import Unsupported
 _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
 _LARGEST_HEADER = 2**20  # bytes of names and shapes
 _LARGEST_METADATA = 2**23  # bytes of them and of what a safetensors file says besides
-_MOST_PARTS = 10_000  # members of an archive, fields of a message
+_MOST_PARTS = 10_000  # fields of a message
 _LONGEST_NAME = 200  # characters: one name may occur in thousands of arrays' names
 _UNREADABLE = (
     ValueError,
@@ -277,7 +278,7 @@ def _recognise(content):
 def _recognise_archive(content):
     """As _recognise, of a zip archive, by the names in its directory."""
     try:
-        _check_count(content)
+        archives.check_count(io.BytesIO(content))
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
     except _UNREADABLE:  # the readers say how it is damaged
@@ -311,28 +312,12 @@ def zip_members(content):
     """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
     compared. Raises ValueError for any other archive.
     """
-    _check_count(content)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise Unsupported(
-                    "is compressed, and might be of any size; write it with numpy.savez"
-                )
-            if len({member.filename for member in members}) < len(members):
-                raise ValueError("two members of one name")
-            if sum(member.file_size for member in members) > len(content):
-                raise ValueError("members that overlap")
-            return {member.filename: archive.read(member) for member in members}
-    # an archive of a later version, or encrypted; of a damaged directory
-    except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
-        raise ValueError(str(error)) from None
-
-
-def _check_count(content):
-    # how every entry of a directory begins: zipfile makes an object of each
-    if content.count(b"PK\x01\x02") > _MOST_PARTS:
-        raise ValueError(f"more than {_MOST_PARTS} members")
+        return archives.members(io.BytesIO(content))
+    except archives.CompressedError:
+        raise Unsupported(
+            "is compressed, and might be of any size; write it with numpy.savez"
+        ) from None
 
 
 def _npy(content):

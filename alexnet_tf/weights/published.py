@@ -16,10 +16,10 @@ import re
 
 import numpy as np
 
+from alexnet_tf.bounds import LARGEST_RESIZE
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, projection_name
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.settings import LARGEST_RESIZE
 from alexnet_tf.weights.formats import WHOLE_MODULE
 
 # Kernels as their publishers store them: [outputs, inputs of a group, height, width] and [outputs,

@@ -219,6 +219,9 @@ def test_files_are_as_small_as_said_and_need_no_foreign_operator(
     assert schema.BuiltinOperator.CUSTOM not in codes
     assert schema.BuiltinOperator.CONV_2D in codes
     assert figures["top-1 agreement"] == 1.0 and figures["pictures compared"] == 6
+    assert {(row["class"], row["pictures"], row["drop"]) for row in figures["by class"]} == {
+        (name, 2, 0.0) for name in CLASS_NAMES
+    }
 
 
 def test_int8_takes_bytes_and_keeps_normalisation_in_float(converted):

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import journeys
 import numpy as np
 import pytest
 
@@ -95,3 +96,31 @@ def test_mediapipe_agrees(folder, witness, quantization):
         assert len(names) == 10
         np.testing.assert_allclose(scores, [ours[name] for name in names], atol=1e-4)
     print(f"MediaPipe on {quantization}: {len(images)} pictures, the same names and scores")
+
+
+def test_the_block_of_the_page_answers_as_we_do(folder, witness, tmp_path):
+    path, picture = folder / "block.tflite", tmp_path / "flower.jpg"
+    picture.write_bytes(shapes.draw_jpeg("test", 3))
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "tools/convert_tflite.py",
+            "--saved_model=exports/1",
+            f"--output={path}",
+        ],
+        cwd=folder,
+        check=True,
+    )
+    (block,) = (
+        block.text for block in journeys.BLOCKS["docs/edge.md"] if "import mediapipe" in block.text
+    )
+    block = block.replace("mine.tflite", str(path)).replace("flower.jpg", str(picture))
+    block = block.replace("print(", "printed.append(")
+    answer = witness(
+        f"printed = []\n{block}\nanswer['printed'] = np.array(printed)",
+        environment=".venv-mediapipe",
+    )
+    best = artifacts.Tflite(path).classify(picture.read_bytes())
+    for line, (name, probability) in zip(answer["printed"], best, strict=True):
+        score, label = str(line).split(maxsplit=1)
+        assert label == name and abs(float(score) - probability) < 2e-3  # a level here and there

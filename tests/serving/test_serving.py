@@ -893,6 +893,26 @@ def test_our_client_answers_as_the_export_does(server, expected):
         client.open_server("localhost", "alexnet")
 
 
+@pytest.mark.skipif(not shutil.which("node"), reason="not run: there is no node")
+def test_javascript(server, expected, tmp_path):
+    (tmp_path / "picture.jpg").write_bytes(PICTURES[0])
+    (tmp_path / "notes.jpg").write_bytes(b"no picture")
+    done, refused = (
+        subprocess.run(
+            ["node", ROOT / "examples/clients/classify.mjs", server.url, tmp_path / name],
+            capture_output=True,
+            text=True,
+        )
+        for name in ("picture.jpg", "notes.jpg")
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{score:.4f}  {name.decode()}"
+        for name, score in zip(expected["names"][0], expected["scores"][0])
+    ]
+    assert refused.returncode == 1 and "is refused: " in refused.stderr
+
+
 def test_classify_prints_the_same_by_a_server_and_by_the_export(server, exports, run, tmp_path):
     (tmp_path / "picture.jpg").write_bytes(PICTURES[1])
     printed = {

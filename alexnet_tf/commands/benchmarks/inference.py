@@ -41,9 +41,8 @@ _WITNESS_PYTHON = flags.DEFINE_string(
 def figures():
     """Milliseconds of one picture, load time and memory of each file and thread count, as text."""
     check_python("witness_python", _WITNESS_PYTHON.value)
-    if not _TFLITE.value:
-        raise UserError("--part=inference times files; pass --tflite=none.tflite,int8.tflite,...")
-    first = artifacts.Tflite(_read(_TFLITE.value[0]), _TFLITE.value[0])
+    contents = read_files()
+    first = artifacts.Tflite(contents[_TFLITE.value[0]], _TFLITE.value[0])
     pixels = (
         json.dumps([1, first.pixels.image_size, first.pixels.image_size, first.pixels.channels]),
         json.dumps(first.pixels.mean),
@@ -57,6 +56,13 @@ def figures():
             for threads in (1, 2)
             for name, text in _in_turn(models, threads, pixels).items()
         }
+
+
+def read_files():
+    """{path: content} of --tflite. Raises UserError if there are none, or one cannot be read."""
+    if not _TFLITE.value:
+        raise UserError("This part times files; pass --tflite=none.tflite,int8.tflite,...")
+    return {path: _read(path) for path in _TFLITE.value}
 
 
 def _read(path):

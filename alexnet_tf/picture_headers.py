@@ -9,6 +9,8 @@ import dataclasses
 import re
 import struct
 
+from alexnet_tf.pixels import LARGEST_PICTURE
+
 # segments, chunks and sub-blocks of a file: a GIF of 48 MB has as many, and nothing else comes near
 MAX_PARTS = 200_000
 MAX_SCANS = 500  # of a JPEG. Encoders write 10 or so; what libjpeg-turbo's own fuzzers take is 500
@@ -56,6 +58,17 @@ def cost(picture):
         return Cost(read.__name__[1:].upper(), read(picture))
     except (struct.error, IndexError):  # it ends within its header
         return None
+
+
+def check(picture):
+    """Raises ValueError, with the reason, for the bytes of a picture file that would cost a decoder
+    too much: this goes before every decoder of pictures that come from anywhere.
+    """
+    found = cost(picture)
+    if found and found.pixels > LARGEST_PICTURE:
+        raise ValueError(
+            f"its header promises more than {LARGEST_PICTURE} pixels, in all its frames and scans"
+        )
 
 
 def _jpeg(picture):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_tf.data import picture_headers
-from alexnet_tf.data.picture_headers import Cost, cost
+from alexnet_tf import picture_headers
+from alexnet_tf.picture_headers import Cost, cost
 
 IMAGES = [
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, [30, 40, 3], np.uint8))

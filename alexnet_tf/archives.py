@@ -1,0 +1,47 @@
+"""Zip archives that may come from anywhere: to read one costs no more than its own bytes."""
+
+import struct
+import zipfile
+from typing import BinaryIO
+
+_MOST_MEMBERS = 10_000
+_ENTRY = b"PK\x01\x02"  # how each entry of a directory begins; zipfile makes an object of it
+_BLOCK = 2**20  # bytes that are looked through at once
+
+
+class CompressedError(ValueError):
+    """A member is compressed, and might be of any size."""
+
+
+def members(stream: BinaryIO) -> dict[str, bytes]:
+    """{name: bytes} of an archive, or of one behind other data, whose members are stored as they
+    are; the checksum of each is compared.
+
+    Raises CompressedError where one is compressed, ValueError for any other archive.
+    """
+    check_count(stream)
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise CompressedError("a member is compressed, and might be of any size")
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise ValueError("two members of one name")
+            if sum(entry.file_size for entry in entries) > stream.seek(0, 2):
+                raise ValueError("members that overlap")
+            return {entry.filename: archive.read(entry) for entry in entries}
+    # an archive of a later version, or encrypted; of a damaged directory
+    except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from None
+
+
+def check_count(stream: BinaryIO) -> None:
+    """Raises ValueError for more members than any honest archive has."""
+    stream.seek(0)
+    count, before = 0, b""
+    while block := stream.read(_BLOCK):
+        block = before + block
+        count += block.count(_ENTRY)
+        if count > _MOST_MEMBERS:
+            raise ValueError(f"more than {_MOST_MEMBERS} members")
+        before = block[1 - len(_ENTRY) :]  # half an entry's beginning may end the block

@@ -1,0 +1,138 @@
+"""What is checked of texts that may come from anywhere, settings and manifests, before anything is
+built or opened because of them: without TensorFlow and Keras.
+"""
+
+import dataclasses
+import json
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from alexnet_tf.pixels import Preprocessing
+
+LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
+_LARGEST_TEXT = 2**23  # bytes
+_LONGEST_NAME = 255  # characters
+_LARGEST_NUMBER = 1e6  # of a mean or a deviation
+# Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
+_NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises ValueError unless `names` are two or more, each one line that can be written."""
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
+    for name in names:
+        expect(str, name, "a class name")
+        if not name.strip() or len(name) > _LONGEST_NAME:
+            raise ValueError(
+                f"the class name {shown(name)} is empty or longer than {_LONGEST_NAME} characters"
+            )
+        if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+            raise ValueError(
+                f"the class name {shown(name)} holds a control character or a line break"
+            )
+
+
+def parse(text: bytes | str) -> Any:
+    """What the JSON `text` of anybody's file holds. Raises ValueError for other text, and for more
+    than settings ever need.
+    """
+    if len(text) > _LARGEST_TEXT:
+        raise ValueError(
+            f"{len(text):,} bytes of settings; more than {_LARGEST_TEXT:,} are never needed"
+        )
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("settings that are nested without end") from None
+
+
+def preprocessing(value: Any) -> Preprocessing:
+    """The Preprocessing that is stored as `value`; `check_pixels` is to be told what network it is
+    for. Raises ValueError for what is none.
+    """
+    expect(dict, value, "preprocessing")
+    fields = {field.name: field for field in dataclasses.fields(Preprocessing)}
+    for name in value.keys() - fields.keys():
+        raise ValueError(f"preprocessing has no entry {shown(name)}")
+    for name, field in fields.items():
+        if name not in value and field.default is dataclasses.MISSING:
+            raise ValueError(f"preprocessing lacks {name}")
+    check_numbers(value["mean"], "mean")
+    pca = value.get("colour_pca")
+    if pca is not None:
+        for row in expect(list | tuple, pca, "colour_pca"):
+            check_numbers(row, "a row of colour_pca")
+    return Preprocessing(**value)
+
+
+def check_pixels(pixels: Preprocessing, channels: int | None = None, smallest: int = 1) -> None:
+    """Raises ValueError unless `pixels` make sense for a network of so many `channels`, None: 1 or
+    3, whose `smallest` image has that many pixels a side.
+    """
+    if channels is None:  # decoded pictures are grey or RGB
+        channels = 1 if pixels.channels == 1 else 3
+    for name, least, most in (
+        ("image_size", smallest, LARGEST_RESIZE),
+        ("channels", channels, channels),
+    ):
+        check_integer(getattr(pixels, name), name, least, most)
+    check_integer(pixels.resize, "resize", pixels.image_size, LARGEST_RESIZE)
+    if len(pixels.mean) != channels:
+        raise ValueError(f"mean has {len(pixels.mean)} numbers for {channels} channels")
+    check_numbers(pixels.mean, "mean")
+    if not is_number(pixels.std) or not 1 / _LARGEST_NUMBER <= pixels.std <= _LARGEST_NUMBER:
+        raise ValueError(f"std is {shown(pixels.std)}, not a positive number")
+    expect(bool, pixels.noise_divides, "noise_divides")
+    if pixels.colour_pca is not None:
+        if [len(row) for row in pixels.colour_pca] != [channels] * channels:
+            raise ValueError(f"colour_pca is not {channels} rows of {channels} numbers")
+        for row in pixels.colour_pca:
+            check_numbers(row, "a row of colour_pca")
+
+
+def check_integer(value: Any, name: str, least: int, most: int) -> None:
+    """Raises ValueError unless it is a whole number in least..most."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"{least}" if least == most else f"a whole number from {least} to {most}"
+        raise ValueError(f"{name} is {shown(value)}, not {bounds}")
+
+
+def check_numbers(values: Any, name: str) -> None:
+    """Raises ValueError unless it is a list of numbers that pixels may need."""
+    for number in expect(list | tuple, values, name):
+        if not is_number(number) or abs(number) > _LARGEST_NUMBER:
+            raise ValueError(f"{name} holds {shown(number)}, which no pixel needs")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; True and False are not."""
+    return (
+        isinstance(value, float)
+        and math.isfinite(value)
+        or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+    )
+
+
+def expect(kind: Any, value: Any, name: str) -> Any:
+    """`value`. Raises ValueError unless it is of the type `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}, of the type {type(value).__name__}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value of any size and kind in a few characters of one line."""
+    if isinstance(value, dict | list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a huge number"
+    return ascii(value[:40] if isinstance(value, str) else value)
+
+
+def check_share(value: Any, name: str) -> None:
+    """Raises ValueError unless it is a number in 0..1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {shown(value)}, not in 0..1")

@@ -1,0 +1,39 @@
+"""Which of the two distributions of this package is installed.
+
+`alexnet-tf` is all of it. `alexnet-tf-edge`, for devices that have no TensorFlow, holds the modules
+that classify by a .tflite file: the very same files, so that one of the two is to be installed.
+"""
+
+import importlib.util
+import pathlib
+import re
+
+from alexnet_tf.errors import UserError
+
+
+def is_whole() -> bool:
+    """Whether this is alexnet-tf, rather than alexnet-tf-edge."""
+    return importlib.util.find_spec("alexnet_tf.networks") is not None
+
+
+def name() -> str:
+    """What pip calls this one."""
+    return "alexnet-tf" if is_whole() else "alexnet-tf-edge"
+
+
+def check() -> None:
+    """Raises UserError if both are installed here in different versions: then some files are of
+    the one and some of the other. In one version they are the same, whoever wrote them last.
+    """
+    packages = pathlib.Path(__file__).parent.parent
+    found = {
+        match[1].replace("_", "-"): match[2]
+        for path in packages.glob("alexnet_tf*.dist-info")
+        if (match := re.fullmatch(r"(alexnet_tf(?:_edge)?)-(.+)\.dist-info", path.name))
+    }
+    if len(set(found.values())) > 1:
+        both = " and ".join(f"{name} {version}" for name, version in sorted(found.items()))
+        raise UserError(
+            f"{both} are both installed in {packages}, and share files; pip uninstall"
+            " alexnet-tf-edge, then pip install --force-reinstall --no-deps alexnet-tf."
+        )

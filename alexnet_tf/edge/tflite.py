@@ -1,0 +1,117 @@
+"""A .tflite file that alexnet convert wrote, opened by LiteRT without TensorFlow.
+
+    tflite = Tflite("daisy.tflite")
+    tflite.classify(open("flower.jpg", "rb").read())  # [("daisy", 0.97), ...]
+
+It holds all that is needed: labels, sizes and mean are in the archive at its end.
+"""
+
+import io
+import os
+import pathlib
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from alexnet_tf import archives, bounds
+from alexnet_tf.classifiers import LEAST_FLOAT, best_classes
+from alexnet_tf.edge import pictures
+from alexnet_tf.errors import UserError
+
+
+class Tflite:
+    """A .tflite file with its labels and the manifest of the export that it was made from;
+    `interpreter` is LiteRT's own, `members` is {name: bytes} of the archive at its end.
+    """
+
+    def __init__(
+        self, file: str | os.PathLike | bytes, name: str | os.PathLike = "", threads: int = 0
+    ) -> None:
+        """`file` is a path, or the bytes of a file, which is then called `name` in messages.
+
+        `threads` is how many cores work on a picture; 0: all. Raises UserError if alexnet convert
+        did not write it.
+        """
+        self.name = name or ("content" if isinstance(file, bytes) else file)
+        # A path rather than content: the weights are then mapped, not copied.
+        given: dict = (
+            {"model_content": file} if isinstance(file, bytes) else {"model_path": os.fspath(file)}
+        )
+        self.threads = threads or os.cpu_count() or 1
+        try:
+            with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
+                self.members = archives.members(stream)
+            self.labels = self.members["labels.txt"].decode().splitlines()
+            self.manifest = bounds.expect(
+                dict, bounds.parse(self.members["manifest.json"]), "its manifest"
+            )
+            self.pixels = bounds.preprocessing(self.manifest["preprocessing"])
+            self.min_probability = self.manifest.get("min_probability", 0.0)
+            bounds.check_class_names(self.labels)
+            bounds.check_pixels(self.pixels)
+            bounds.check_share(self.min_probability, "min_probability")
+            self.interpreter = Interpreter(**given, num_threads=self.threads)
+            self.interpreter.allocate_tensors()  # here, rather than in the first answer
+            self._run = self.interpreter.get_signature_runner("image")
+            side = self.pixels.image_size
+            inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
+            self._input = _tensor(inputs, "images", [1, side, side, self.pixels.channels])
+            self._output = _tensor(outputs, "probabilities", [1, len(self.labels)])
+        except (ValueError, KeyError, OSError) as error:
+            raise self._not_of_ours(error) from None
+        self._scale, self._zero_point = self._output["quantization"]
+        self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
+
+    def _not_of_ours(self, error: Exception) -> UserError:
+        return UserError(f"{self.name} is not a file that alexnet convert wrote ({error}).")
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
+        it holds what is no number, of which LiteRT's kernels would make one.
+        """
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            return np.full(len(self.labels), np.nan, np.float32)
+        answer = self._run(images=image[None].astype(self._input["dtype"]))["probabilities"][0]
+        # A quantised output says so by a scale; a float one has scale 0.
+        return (
+            (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
+            if self._scale
+            else answer
+        )
+
+    def prepare(self, picture: bytes) -> np.ndarray:
+        """What the network sees of the bytes of a picture file: uint8 [image_size, image_size,
+        channels]. Raises ValueError, its message saying what is wrong, for what is no picture.
+        """
+        return pictures.prepare(picture, self.pixels)
+
+    def classify(
+        self, picture: bytes, min_probability: float | None = None
+    ) -> list[tuple[str, float]]:
+        """The most probable classes of the bytes of a picture file, best first, five at most.
+
+        Where none reaches `min_probability`, by default that of the manifest, classifiers.NONE
+        stands before them, as classifiers.best_classes has it. Raises as `prepare` does.
+        """
+        if min_probability is None:
+            min_probability = self.min_probability
+        probabilities = self.probabilities(self.prepare(picture))
+        return best_classes(probabilities, self.labels, min_probability)
+
+
+def _tensor(told: dict, name: str, shape: list[int]) -> dict:
+    """What LiteRT tells of the one tensor that there is, which has this name and shape. Raises
+    ValueError for another, or for several: the graph is not that of its settings.
+    """
+    if list(told) != [name] or told[name]["shape"].tolist() != shape:
+        raise ValueError(f"its graph has no {name} of {shape}, as its settings have it")
+    return told[name]
+
+
+def is_tflite(path: str | os.PathLike) -> bool:
+    """Whether a file is there that begins as .tflite files do."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return stream.read(8)[4:] == b"TFL3"

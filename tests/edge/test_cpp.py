@@ -1,0 +1,83 @@
+"""The program in C++ answers as the one in Python does. It counts as not run where there is no
+compiler.
+"""
+
+import pathlib
+import shutil
+import subprocess
+
+import ai_edge_litert
+import numpy as np
+import pytest
+from PIL import Image
+from tflite_files import colour_content
+
+from alexnet_tf.edge import tflite
+from alexnet_tf.preprocessing import Preprocessing
+
+ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="not run: there is no g++")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """Built as the head of the source says."""
+    (folder,) = ai_edge_litert.__path__
+    path = tmp_path_factory.mktemp("cpp") / "classify"
+    library = [f"{folder}/libLiteRt.so", f"-Wl,-rpath,{folder}"]
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        ["g++", *flags, ROOT / "examples/cpp/classify.cc", "-o", path, *library], check=True
+    )
+    return path
+
+
+def as_ppm(image, folder):
+    image.save(folder / "picture.ppm")
+    return (folder / "picture.ppm").read_bytes()
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("size", [(90, 120), (500, 375), (67, 30), (77, 77)])
+def test_answers_are_those_of_python(program, tmp_path, rng, size, quantized):
+    levels = rng.integers(0, 256, (*size[::-1], 3), np.uint8)
+    levels[: size[1] // 2] //= 3
+    levels[:, : size[0] // 2, 1] = 255
+    image = Image.fromarray(levels)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(colour_content(quantized=quantized))
+    image.save(tmp_path / "picture.png")
+    expected = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
+    done = subprocess.run(
+        [program, path], input=as_ppm(image, tmp_path), capture_output=True, check=True
+    )
+    answers = [line.split(maxsplit=1) for line in done.stdout.decode().splitlines()]
+    assert [name for _, name in answers] == [name for name, _ in expected]
+    for (probability, _), (_, ours) in zip(answers, expected, strict=True):
+        assert float(probability) == pytest.approx(ours, abs=1e-2)  # a level is 1/64 nats
+
+
+def test_grey(program, tmp_path):
+    pixels = Preprocessing(28, 32, 1, (0.0,), 1.0)
+    path = tmp_path / "grey.tflite"
+    path.write_bytes(colour_content(("dark", "light"), pixels))
+    picture = as_ppm(Image.new("RGB", (50, 40), (0, 200, 90)), tmp_path)
+    done = subprocess.run([program, path], input=picture, capture_output=True, check=True)
+    Image.new("RGB", (50, 40), (0, 200, 90)).save(tmp_path / "picture.png")
+    (best, *_) = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
+    assert done.stdout.decode().splitlines()[0] == f"{best[1]:.4f}  {best[0]}"
+
+
+def test_mistakes(program, tmp_path):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(colour_content())
+    picture = as_ppm(Image.new("RGB", (90, 120)), tmp_path)
+    for file, given, message in (
+        (path, b"P3 1 1 255 0 0 0", "standard input is no PPM"),
+        (path, picture[:-1], "the PPM ends early"),
+        (tmp_path / "gone", picture, "it cannot be read"),
+        (tmp_path / "picture.ppm", picture, "alexnet convert did not write it"),
+    ):
+        done = subprocess.run([program, file], input=given, capture_output=True)
+        assert done.returncode == 2 and done.stdout == b""
+        assert message in done.stderr.decode().splitlines()[-1]
