@@ -97,7 +97,10 @@ setuptools.setup(
             "PyYAML>=6,<7",
             "ruff>=0.12,<1",
         ],
-        "proof": ["playwright>=1.60,<2"],  # drives the Chromium of the machine; it brings none
+        "proof": [
+            "kubernetes-validate>=1.37,<2",
+            "playwright>=1.60,<2",  # drives the Chromium of the machine; it brings none
+        ],
     },
     entry_points={"console_scripts": ["alexnet = alexnet_tf.__main__:main"]},
 )

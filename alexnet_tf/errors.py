@@ -4,8 +4,16 @@
 class UserError(ValueError):
     """One line that says what was passed, what was expected and what to do.
 
-    Binaries print it without a traceback.
+    Binaries print it without a traceback and exit with `status`.
     """
+
+    status = 2
+
+
+class TryAgain(UserError):
+    """A UserError that may pass: the same command, started again, goes on where it was."""
+
+    status = 75  # sysexits.h: a temporary failure
 
 
 class ServingError(Exception):

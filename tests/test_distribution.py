@@ -23,8 +23,10 @@ from alexnet_tf.__main__ import COMMANDS
 
 ROOT = pathlib.Path(__file__).parent.parent
 _LEFT_OUT = shutil.ignore_patterns(
-    ".*", "models", "build", "dist", "*.egg-info", "node_modules", "__pycache__", "[0-9]*"
+    ".*", "build", "dist", "*.egg-info", "node_modules", "__pycache__"
 )
+# What commands write there unless they are told otherwise.
+_WRITTEN = {ROOT: {"models", "exports"}, ROOT / "saved_models": {"alexnet"}}
 
 # Runs every command's --help, each in a child of one process that has imported TensorFlow once.
 _ALL_HELPS = """
@@ -77,7 +79,11 @@ def build(kind, source, folder):
 def sdist(tmp_path_factory):
     """The sdist, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
-    shutil.copytree(ROOT, folder / "checkout", ignore=_LEFT_OUT)
+    shutil.copytree(
+        ROOT,
+        folder / "checkout",
+        ignore=lambda at, names: _LEFT_OUT(at, names) | _WRITTEN.get(pathlib.Path(at), set()),
+    )
     shutil.copy(ROOT / "examples/browser/.npmrc", folder / "checkout/examples/browser")
     with tarfile.open(build("sdist", folder / "checkout", folder)) as archive:
         archive.extractall(folder, filter="data")

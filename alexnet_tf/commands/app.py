@@ -154,7 +154,8 @@ def define_devices(flag_values, batch_size=128):
             "auto",
             ["auto", "one_device", "mirrored", "multi_worker"],
             "How a step is spread over devices. auto: mirrored from two replicas on; "
-            "multi_worker: over the processes that the environment variable TF_CONFIG names.",
+            "multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
+            "without it, that srun of Slurm has started.",
             flag_values=flag_values,
         ),
         flags.DEFINE_integer(
@@ -320,8 +321,8 @@ def dataset_or(flag_values, trained_with):
 def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.NoReturn:
     """Runs a command, a module, with `arguments`; `called` is how the user called it.
 
-    A UserError or a bad flag ends as one line on standard error and exit status 2; Ctrl-C ends
-    with status 130.
+    A UserError or a bad flag ends as one line on standard error and exit status 2, or 75 if it may
+    pass; Ctrl-C ends with status 130.
     """
     flag_values = command.FLAGS
     takes = getattr(command, "ARGUMENTS", None)
@@ -426,7 +427,7 @@ def _refuse(called, error, flag_values):
     """Ends with one line."""
     text = _with_dashes(" ".join(str(error).split()), flag_values)
     console.note(f"{called}: {text}")
-    sys.exit(2)
+    sys.exit(getattr(error, "status", UserError.status))
 
 
 def _out_of_memory_in_tensorflow():

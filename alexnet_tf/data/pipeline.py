@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import TryAgain, UserError
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
 _BEGAN_ANEW = (
@@ -242,7 +242,7 @@ def check_reachable(addresses):
         try:
             socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise UserError(
+            raise TryAgain(
                 f"data_service={address} does not answer ({error}); start alexnet data-service"
                 " there."
             ) from None
@@ -291,7 +291,7 @@ def _next(batches, split):
     try:
         return next(batches)
     except StopIteration:
-        raise UserError(_BEGAN_ANEW) from None
+        raise TryAgain(_BEGAN_ANEW) from None
     except (
         tf.errors.InvalidArgumentError,
         tf.errors.NotFoundError,
@@ -301,7 +301,7 @@ def _next(batches, split):
         tf.errors.UnknownError,  # a file system that fails
     ) as error:
         if _BEGAN_ANEW in error.message:
-            raise UserError(_BEGAN_ANEW) from None
+            raise TryAgain(_BEGAN_ANEW) from None
         reason = " ".join(error.message.split())[-300:]
         raise PictureError(
             f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}"

@@ -124,10 +124,19 @@ def save(model_dir, model, optimizer, state, keep=None):
     Raises UserError if it cannot be written, or if a weight is not finite; what was there is
     untouched.
     """
-    arrays = {
+    write(model_dir, copy_of(model, optimizer), state, keep)
+
+
+def copy_of(model, optimizer):
+    """What `write` writes of the two, in memory of its own: {file: {path of a variable: array}}."""
+    return {
         "weights.npz": _arrays(model.variables),
         "optimizer.npz": _arrays(optimizer.velocities),
     }
+
+
+def write(model_dir, arrays, state, keep=None):
+    """`save` of the `arrays` of copy_of."""
     for name, array in (item for file in arrays.values() for item in file.items()):
         if not np.isfinite(array).all():
             raise UserError(f"{name} is not finite after step {state['step']}; {IF_NOT_FINITE}")
@@ -442,10 +451,15 @@ def paths(model):
 def _arrays(variables):
     # Seeds of dropout are derived from the step and are not part of a model.
     return {
-        variable.path: np.asarray(variable.value)
+        variable.path: _owned(np.asarray(variable.value))
         for variable in variables
         if "seed_generator" not in variable.path
     }
+
+
+def _owned(array):
+    """`array`, or a copy where its memory is that of a tensor, which the next step may change."""
+    return array if array.flags.owndata else array.copy()
 
 
 def match(names, variables):

@@ -3,20 +3,19 @@ devices.
 """
 
 import functools
-import json
 import math
 import os
-import re
 import threading
 import zlib
 
 import tensorflow as tf
 
 from alexnet_tf import console
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import TryAgain, UserError
 from alexnet_tf.network.model import VARIANTS
+from alexnet_tf.provenance import provenance
+from alexnet_tf.training import cluster
 
-WORKER_LOST = 75  # exit status: start all workers again (sysexits.h: a failure that passes)
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
 # and in a step, for one that lives but does not answer; a dead one is noticed within seconds
 _COLLECTIVE_SECONDS = 600
@@ -28,7 +27,8 @@ def distribution(kind, replicas):
 
     `replicas` is how many devices of this machine, 0 for all GPUs or one CPU. Without GPUs they are
     logical CPU devices, which have to be made before TensorFlow touches a device. Raises UserError
-    if there are not as many devices, or if "multi_worker" finds no valid TF_CONFIG.
+    if there are not as many devices, if "multi_worker" does not find its place (cluster.find), or
+    if its workers have different versions.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas > len(gpus):
@@ -66,27 +66,28 @@ def check_divides(batch_size, replicas):
 
 
 def check_alone(kind):
-    """Raises UserError if TF_CONFIG names several processes to train and `kind`, "auto", does not
-    say whether together: each would train all by itself.
+    """Raises UserError if TF_CONFIG or Slurm names several processes to train and `kind`, "auto",
+    does not say whether together: each would train all by itself.
     """
     try:
-        addresses, _ = _cluster(os.environ.get("TF_CONFIG", ""))
+        place = cluster.find()
     except UserError:  # nothing that multi_worker could read, and it is not asked for
         return
-    if kind == "auto" and len(addresses) > 1:
+    if kind == "auto" and len(place.addresses) > 1:
         raise UserError(
-            f"TF_CONFIG names {len(addresses)} processes; pass distribution=multi_worker to have "
-            "them train together, or distribution=mirrored or one_device to train here alone."
+            f"{place.source} names {len(place.addresses)} processes; pass distribution=multi_worker"
+            " to have them train together, or distribution=mirrored or one_device to train here"
+            " alone."
         )
 
 
 def _multi_worker():
-    """One process a worker, each with its own TF_CONFIG."""
-    addresses, index = _cluster(os.environ.get("TF_CONFIG", ""))
+    """One process a worker, each of which knows its place."""
+    place = cluster.find()
     watchdog = threading.Timer(
         _GATHER_SECONDS,
         _give_up,
-        [f"not all of {', '.join(addresses)} appeared in {_GATHER_SECONDS} s"],
+        [f"not all of {', '.join(place.addresses)} appeared in {_GATHER_SECONDS} s"],
     )
     watchdog.daemon = True
     watchdog.start()  # TensorFlow itself would wait for ever, deaf to SIGTERM
@@ -94,57 +95,23 @@ def _multi_worker():
         options = tf.distribute.experimental.CommunicationOptions(
             timeout_seconds=_COLLECTIVE_SECONDS
         )
-        cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=index
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": place.addresses}),
+            task_type="worker",
+            task_id=place.index,
         )
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster, options)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
-            f"Worker {index} at {addresses[index]} could not start "
-            f"({' '.join(str(error).split())[:200]}); see TF_CONFIG."
+            f"Worker {place.index} at {place.addresses[place.index]} could not start "
+            f"({' '.join(str(error).split())[:200]}); see {place.source}."
         ) from None
     finally:
         watchdog.cancel()
-
-
-def _cluster(text):
-    """(addresses of all processes that train, the index of this one among them) from a TF_CONFIG.
-
-    A chief trains like the others, and comes first, as worker 0. Kubernetes' jobs write indices as
-    text, and name evaluators, which take no part. Raises UserError.
-    """
-    example = (
-        '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker",'
-        ' "index": 0}}'
-    )
-    given = (
-        "distribution=multi_worker reads the environment variable TF_CONFIG, which is"
-        f" {text[:200]!r}"
-    )
-    try:
-        config = json.loads(text)
-        jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
-        if isinstance(index, bool) or not re.fullmatch(r"\d{1,9}", str(index), re.ASCII):
-            raise ValueError
-        jobs = {job: addresses for job, addresses in jobs.items() if addresses}
-        chief, workers = jobs.get("chief", []), jobs.get("worker", [])
-        texts = all(isinstance(address, str) and address for address in [*chief, *workers])
-        valid = isinstance(chief, list) and isinstance(workers, list) and texts and len(chief) <= 1
-    except (ValueError, KeyError, TypeError, AttributeError):
-        valid = False
-    if valid and kind == "evaluator":
-        raise UserError(
-            f"{given}: an evaluator takes no part in training; start none, and run alexnet "
-            "evaluate afterwards."
-        )
-    if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
-        raise UserError(
-            f"{given}: workers train together without {', '.join(map(str, strangers))}; start a"
-            " chief and workers alone, or workers alone."
-        )
-    if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
-        raise UserError(f"{given}; it should look like {example}, with this worker's own index.")
-    return [*chief, *workers], int(index) + (len(chief) if kind == "worker" else 0)
+    software = provenance()
+    named = {name: software.get(name) for name in ("versions", "python", "commit")}
+    check_agreement(strategy, **named)
+    return strategy
 
 
 def leave_lost_workers(strategy, error):
@@ -162,7 +129,7 @@ def leave_lost_workers(strategy, error):
 
 def _give_up(reason):
     console.note(f"{reason}; start all workers again, they go on from the last checkpoint")
-    os._exit(WORKER_LOST)  # an orderly exit would wait for the others
+    os._exit(TryAgain.status)  # an orderly exit would wait for the others
 
 
 def worker_count(strategy):
@@ -221,25 +188,40 @@ def together(strategy, function):
                 answer = function()
             except UserError as refusal:
                 error = refusal
-        refused = [
-            worker
-            for worker, failed in enumerate(over_workers(strategy, float(error is not None)))
-            if failed
-        ]
+        statuses = over_workers(strategy, float(error.status if error else 0))
         if error:
             raise error
-        if refused:
-            raise UserError(f"Worker {refused[0]} refused to start; it has said why.")
+        for worker, status in enumerate(statuses):
+            if status:
+                kind = TryAgain if status == TryAgain.status else UserError
+                raise kind(f"Worker {worker} refused to start; it has said why.")
     return answer
 
 
 def check_agreement(strategy, **values):
-    """Raises UserError on all workers unless all pass the same values."""
-    digests = over_workers(strategy, float(zlib.crc32(repr(values).encode())))
-    if len(set(digests)) > 1:
+    """Raises UserError on all workers unless all pass the same values; it says who differs, in
+    what.
+    """
+    digests = over_workers(
+        strategy, [float(zlib.crc32(repr(value).encode())) for value in values.values()]
+    )
+    different = [
+        [name for name, own, chiefs in zip(values, of, digests[0]) if own != chiefs]
+        for of in digests
+    ]
+    if any(different):
+        said = "; ".join(
+            f"worker {worker} differs from worker 0 in {' and '.join(names)}"
+            for worker, names in enumerate(different)
+            if names
+        )
+        here = ", ".join(
+            f"{name}={values[name]!r}" for name in values if name in sum(different, [])
+        )
         raise UserError(
-            f"The workers differ: this one has {values}. Start all with the same parameters, data"
-            " and model_dir."
+            f"The workers are not alike: {said}. This one, worker"
+            f" {strategy.cluster_resolver.task_id}, has {here}. Start all with the same parameters,"
+            " data, versions and model_dir."
         )
 
 

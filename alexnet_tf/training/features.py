@@ -140,9 +140,10 @@ def cached(
 
             def count(done):
                 bar.update(done)
-                if stop.alone:
-                    note(f"stopped by {signal.Signals(stop.alone).name}; {folder} is not written")
-                    sys.exit(128 + stop.alone)
+                signalled, _ = stop.agree()
+                if signalled:
+                    note(f"stopped by {signal.Signals(signalled).name}; {folder} is not written")
+                    sys.exit(128 + signalled)
 
             bad = {
                 name: _write(unfinished.path / name, split, units, of_each, extract, count)

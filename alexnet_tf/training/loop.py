@@ -26,7 +26,15 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import both_towers
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, devices, evaluation, run_settings, steps, stopping
+from alexnet_tf.training import (
+    checkpoints,
+    devices,
+    evaluation,
+    run_settings,
+    saving,
+    steps,
+    stopping,
+)
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import (
@@ -161,6 +169,7 @@ def _train(run, plan, callbacks, crop, progress):
     run.callbacks.on_train_begin()
     with (
         run.stop_signal() as stop,
+        run.saver,
         progress(run.last_step * plan.batch_size, "train", run.first_step * plan.batch_size) as bar,
     ):
         if run.state.to_evaluate:
@@ -172,7 +181,7 @@ def _train(run, plan, callbacks, crop, progress):
                 batch = next(batches)
             run.train_on(batch)
             bar.update(plan.batch_size)
-            signalled, due = stop.agree(run.state.step, run.saved_s > plan.checkpoint_seconds)
+            signalled, due = stop.agree(run.saved_s > plan.checkpoint_seconds)
             if run.is_end_of_epoch or run.state.step % Log.STEPS == 0:
                 bar.set_postfix_str(run.log_steps())
             if run.is_end_of_epoch:
@@ -200,7 +209,7 @@ class _Stopwatch:
 
 
 class _Interrupted(Exception):
-    """A signal came during an evaluation."""
+    """A signal, whose number is the argument, came during an evaluation."""
 
 
 class _Run:
@@ -216,6 +225,7 @@ class _Run:
         self._strategy, self._model, self._optimizer = strategy, model, optimizer
         self._dataset, self._pixels, self._plan = dataset, pixels, plan
         self._model_dir, self._note, self._objective = model_dir, note, objective
+        self.saver = saving.Saver(model_dir, note)
         self._steps_per_epoch, self.last_step = (
             plan.steps_per_epoch(dataset),
             plan.last_step(dataset),
@@ -231,7 +241,10 @@ class _Run:
         self.first_step = self.state.step
         self._best = Best(plan.patience, self.state.best)
         devices.check_agreement(
-            strategy, first_step=self.first_step, plan=plan, data=dataset.fingerprint
+            strategy,
+            step=self.first_step,
+            data=dataset.fingerprint,
+            **dataclasses.asdict(plan),
         )
 
     def tell_that_it_is_over(self):
@@ -351,7 +364,11 @@ class _Run:
         return self.state.step / self.last_step
 
     def begin_step(self):
-        """Sets the rates of the next step."""
+        """Sets the rates of the next step.
+
+        Raises UserError if the checkpoint that was being written meanwhile could not be.
+        """
+        self.saver.check()
         step, state = self.state.step, self.state
         epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
         rates = [
@@ -437,8 +454,9 @@ class _Run:
         state.to_evaluate = True
 
         def leave_if_asked(pictures):
-            if stop.alone:
-                raise _Interrupted
+            signalled, _ = stop.agree()
+            if signalled:
+                raise _Interrupted(signalled)
 
         with self._paused:
             try:
@@ -450,9 +468,9 @@ class _Run:
                     plan.batch_size,
                     leave_if_asked,
                 )
-            except _Interrupted:
+            except _Interrupted as interrupted:
                 self.save()
-                self.leave(stop.alone)
+                self.leave(interrupted.args[0])
             state.to_evaluate = False
             self._take_evaluation(evaluated)
 
@@ -487,6 +505,7 @@ class _Run:
             "train_images_per_s": state.train_images_per_s,
         }
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
+            devices.together(self._strategy, self.saver.wait)  # the best may be being written
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
         self.callbacks.on_epoch_end(
             epoch - 1,
@@ -495,7 +514,10 @@ class _Run:
         )
 
     def save(self):
-        """Writes a checkpoint, from which a run goes on to the bits that this one would have."""
+        """Has a checkpoint written, from which a run goes on to the bits that this one would have.
+
+        The loop waits until its content is copied.
+        """
         with self._paused:
             self._read_steps()
             state = self.state
@@ -510,8 +532,7 @@ class _Run:
             )
             state.bad_pictures, state.last_step = self._bad_pictures.numbers(), self.last_step
             if devices.is_chief(self._strategy):
-                checkpoints.save(
-                    self._model_dir,
+                self.saver.save(
                     self._model,
                     self._optimizer,
                     state.to_json(),
@@ -520,6 +541,7 @@ class _Run:
         self._saved = time.monotonic()
 
     def leave(self, signalled):
+        self.saver.wait()
         self._note(
             f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; run it"
             " again to continue from there"

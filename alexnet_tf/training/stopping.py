@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import numpy as np
 
@@ -14,10 +15,13 @@ class StopSignal:
     For a `with` block, on the main thread.
     """
 
-    _CHECK_EVERY = 8  # steps, where workers have to agree
+    # Workers have to agree, which costs a little: not at every step where steps are short, and
+    # often enough that a signal is answered within seconds where they are long.
+    _AT_MOST_STEPS, _AT_MOST_SECONDS = 8, 2.0
 
     def __init__(self, strategy):
         self._strategy, self._here, self._before = strategy, 0, {}
+        self._asked, self._interval, self._agreed = 0, 1, time.monotonic()
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -37,18 +41,25 @@ class StopSignal:
         for either in self._before:
             signal.signal(either, signal.SIG_DFL)
 
-    @property
-    def alone(self) -> int:
-        """The signal that this process got, or 0; always 0 where others would have to agree."""
-        return self._here if devices.worker_count(self._strategy) == 1 else 0
-
-    def agree(self, step: int, due: bool) -> tuple[int, bool]:
+    def agree(self, due: bool = False) -> tuple[int, bool]:
         """(the signal that any worker got, or 0; whether the chief is `due` to save), the same on
-        all workers, which ask at the same steps.
+        all workers, which ask equally often: after each step of training and of evaluation.
         """
         if devices.worker_count(self._strategy) == 1:
             return self._here, due
-        if step % self._CHECK_EVERY:
+        self._asked += 1
+        if self._asked % self._interval:
             return 0, False
-        said = np.array(devices.over_workers(self._strategy, [self._here, due]))  # [workers, 2]
+        now = time.monotonic()
+        step_seconds = (now - self._agreed) / self._asked
+        said = np.array(
+            devices.over_workers(self._strategy, [self._here, due, step_seconds])
+        )  # [workers, 3]
+        # of the slowest, so that all of them take the same
+        self._interval = self._steps_in_time(said[:, 2].max())
+        self._asked, self._agreed = 0, now
         return int(said[:, 0].max()), bool(said[0, 1])
+
+    def _steps_in_time(self, step_seconds: float) -> int:
+        """Steps until workers agree again."""
+        return int(np.clip(self._AT_MOST_SECONDS / step_seconds, 1, self._AT_MOST_STEPS))

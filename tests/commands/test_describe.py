@@ -53,9 +53,12 @@ def test_what_was_replaced_has_a_colour_of_its_own():
         (["--variant=half,half"], "--variant=half,half: the same twice; name one, or say by"),
         (["--variant=half,half", "--num_classes=10"], "the same twice"),
         (["--variant=half", "--num_classes=10,20"], "2 numbers for 1 network; pass one"),
-        (["--variant=half,paper", "--num_classes=1,2,3"], "'1' is no number of classes"),
+        (["--variant=half,paper", "--num_classes=1,2,3"], "'1' is not a number of classes"),
         (["--variant=half,paper", "--num_classes=3,2,3"], "3 numbers for 2 networks"),
-        (["--num_classes=ten"], "--num_classes=ten: 'ten' is no number of classes; pass 2 or more"),
+        (
+            ["--num_classes=ten"],
+            "--num_classes=ten: 'ten' is not a number of classes; pass 2 or more",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(run, tmp_path, arguments, message):

@@ -76,7 +76,7 @@ def test_an_empty_path_is_no_flag_left_out(command, name):
     flags.mark_as_parsed()
     flags[name].parse("")
     with pytest.raises(UserError, match=f"^{name}= names no path; pass one, or leave it out"):
-        app._expand_paths(flags)
+        app.expand_paths(flags)
 
 
 @pytest.mark.parametrize(

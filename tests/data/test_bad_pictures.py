@@ -105,7 +105,7 @@ def test_what_a_file_system_does_not_give_any_more_is_a_bad_picture(picture_fold
     assert list(itertools.islice(batches, 5)) == [0, 0, 0, 0, 1]
 
 
-def train(dataset, model_dir, epochs=2, stop_after=None, **changes):
+def train(dataset, model_dir, epochs=1, stop_after=None, **changes):
     lines, bar = [], Bar()
     keras.utils.set_random_seed(3)
     model, rule = build_model("lenet5", 3), SGD2012(0.01)
@@ -149,8 +149,8 @@ def test_training_goes_on_names_each_once_and_counts_them(damaged, tmp_path):
     # evaluation leaves its own out, and says so
     assert (figures["examples"], figures["bad_pictures"]) == (8, 1)
 
-    train(dataset, tmp_path / "resumed", stop_after=5)
-    assert checkpoints.newest_step(tmp_path / "resumed") == 5
+    train(dataset, tmp_path / "resumed", stop_after=3)
+    assert checkpoints.newest_step(tmp_path / "resumed") == 3
     resumed, _, lines, _ = train(dataset, tmp_path / "resumed")
     for one, other in zip(resumed, weights):
         np.testing.assert_array_equal(one, other)

@@ -2,10 +2,14 @@
 backends of Keras.
 """
 
+import json
+import subprocess
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from own_weights import weights_file
 
 import alexnet_tf
@@ -123,3 +127,23 @@ def test_alexnet_of_the_usual_api(rng, witness, backend, tmp_path):
         expected = model.predict(images, verbose=0)
         key = {"trunk": "features"}.get(name, name)
         np.testing.assert_allclose(found[key], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_script_for_gpus_measures_on_a_cpu_too(tmp_path):
+    done = subprocess.run(
+        [
+            ROOT / ".venv-proof/bin/python",
+            ROOT / "tools/benchmarks/gpu.py",
+            "--batch_sizes=1",
+            "--seconds=120",
+            f"--json={tmp_path / 'gpu.json'}",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+    for part in json.loads((tmp_path / "gpu.json").read_text()).values():
+        measured = [row for row in part["rows"] if "images_per_s" in row]
+        assert measured and all(row["images_per_s"] > 0 for row in measured)
+        assert all(row["left_out"] == "no time" for row in part["rows"] if row not in measured)

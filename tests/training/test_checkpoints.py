@@ -2,6 +2,7 @@
 
 import json
 import resource
+import threading
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints
+from alexnet_tf.training import checkpoints, saving
 from alexnet_tf.training.optimizer import SGD2012
 
 
@@ -184,3 +185,87 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
             checkpoints.check_writable(path)
     checkpoints.check_writable(tmp_path / "new/model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Writing waits until it is set."""
+    opened, write = threading.Event(), checkpoints.write
+
+    def wait_and_write(*arguments):
+        opened.wait()
+        write(*arguments)
+
+    monkeypatch.setattr(checkpoints, "write", wait_and_write)
+    return opened
+
+
+def test_a_checkpoint_holds_what_was_there_when_it_was_asked_for(tmp_path, trained, gate):
+    model, optimizer = trained
+    with saving.Saver(tmp_path) as saver:
+        before = [value.copy() for value in values(*trained)]
+        saver.save(model, optimizer, {"step": 5})
+        for variable in (*model.trainable_variables, *optimizer.velocities):
+            variable.assign_add(variable * 0 + 1)  # the training goes on
+        saver.check()  # does not wait
+        early = checkpoints.newest_step(tmp_path)
+        gate.set()
+    assert early == -1
+    assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+    for value, expected in zip(values(*trained), before):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_copy_is_of_its_own(trained):
+    model, optimizer = trained
+    for arrays in checkpoints.copy_of(model, optimizer).values():
+        assert arrays and all(array.flags.owndata for array in arrays.values())
+    of_a_tensor = np.arange(3.0)[:]  # as TensorFlow may give one
+    assert not np.shares_memory(checkpoints._owned(of_a_tensor), of_a_tensor)
+
+
+def test_one_is_written_at_a_time_and_the_newest_stays(tmp_path, trained, monkeypatch):
+    write, at_work, most, order = checkpoints.write, threading.Semaphore(1), [], []
+
+    def alone(model_dir, arrays, state, keep):
+        most.append(at_work.acquire(blocking=False))
+        write(model_dir, arrays, state, keep)
+        order.append(state["step"])
+        at_work.release()
+
+    monkeypatch.setattr(checkpoints, "write", alone)
+    with saving.Saver(tmp_path) as saver:
+        for step in (5, 10, 15, 20):
+            saver.save(*trained, {"step": step})
+    assert most == [True] * 4 and order == [5, 10, 15, 20]
+    assert checkpoints.restore(tmp_path, *trained) == {"step": 20}
+
+
+def fail(*arguments):
+    raise UserError("the disk is full")
+
+
+def test_an_error_of_writing_is_raised_where_the_training_asks(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(checkpoints, "write", fail)
+    with saving.Saver(tmp_path) as saver:
+        saver.save(*trained, {"step": 5})
+        with pytest.raises(UserError, match="the disk is full"):
+            saver.wait()
+        saver.save(*trained, {"step": 10})
+        with pytest.raises(UserError, match="the disk is full"):
+            saver.save(*trained, {"step": 15})
+        saver.save(*trained, {"step": 20})
+        with pytest.raises(UserError, match="the disk is full"):
+            while True:
+                saver.check()  # until it is done
+    with pytest.raises(UserError, match="the disk is full"), saving.Saver(tmp_path) as saver:
+        saver.save(*trained, {"step": 5})
+
+
+def test_of_two_errors_the_first_is_raised_and_the_other_told(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(checkpoints, "write", fail)
+    told = []
+    with pytest.raises(ValueError, match="another"), saving.Saver(tmp_path, told.append) as saver:
+        saver.save(*trained, {"step": 5})
+        raise ValueError("another")
+    assert told == ["the disk is full"]

@@ -7,8 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf.training import devices
-
 
 def start(arguments, cwd, environment):
     return subprocess.Popen(
@@ -68,7 +66,14 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
             ["--data_dir=nowhere"],
             ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"],
         ),
-        (["--learning_rate=0.3"], ["The workers differ", "The workers differ"]),
+        (
+            ["--learning_rate=0.3"],
+            [
+                "worker 1 differs from worker 0 in learning_rate. This one, worker 0, has"
+                " --learning_rate=0.01.",
+                "This one, worker 1, has --learning_rate=0.3. Start all with the same",
+            ],
+        ),
     ],
 )
 def test_a_worker_that_cannot_start_ends_both(
@@ -90,87 +95,3 @@ def test_a_worker_that_cannot_start_ends_both(
         output, error = worker.communicate()
         assert worker.returncode == 2 and message in error and "Traceback" not in error, error
     assert not list((tmp_path / "model").glob("checkpoints/step-*"))
-
-
-def config(cluster, kind="worker", index=0):
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-
-
-@pytest.mark.parametrize(
-    "text,addresses,index",
-    [
-        (config({"worker": ["a:1", "b:2"]}, index=1), ["a:1", "b:2"], 1),
-        (config({"worker": ["a:1", "b:2"]}, index="1"), ["a:1", "b:2"], 1),
-        (
-            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", "0"),
-            ["c:0", "a:1", "b:2"],
-            0,
-        ),
-        (
-            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", "1"),
-            ["c:0", "a:1", "b:2"],
-            2,
-        ),
-        (config({"chief": ["c:0"]}, "chief"), ["c:0"], 0),
-        (config({"worker": ["a:1"], "chief": [], "ps": [], "evaluator": ["e:1"]}), ["a:1"], 0),
-    ],
-)
-def test_the_processes_that_a_config_names(text, addresses, index):
-    assert devices._cluster(text) == (addresses, index)
-
-
-CHIEF = {"chief": ["c:0"], "worker": ["a:1"]}
-
-
-@pytest.mark.parametrize(
-    "text,message",
-    [
-        *(
-            (text, "it should look like")
-            for text in [
-                "",
-                "{",
-                "{}",
-                "[]",
-                "1",
-                config({"worker": ["a:1"]}, index=1),
-                config({"worker": ["a:1"]}, index=-1),
-                config({"worker": ["a:1"]}, index="-1"),
-                config({"worker": ["a:1"]}, index="x"),
-                config({"worker": ["a:1"]}, index=True),
-                config({"worker": ["a:1"]}, index=0.0),
-                config({"worker": ["a:1"]}, index=None),
-                config({"worker": ["a:1"]}, "chief"),
-                config(CHIEF, index=1),
-                config(CHIEF, "master"),
-                config({"worker": "a:1"}),
-                config({"worker": [1]}),
-                config({"worker": [""]}),
-                config({"chief": ["a:1", "b:2"]}, "chief"),
-                config([]),
-                config(CHIEF, ["worker"]),
-            ]
-        ),
-        (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
-        (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start"),
-    ],
-)
-def test_a_config_that_is_none_is_refused(text, message, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(devices.UserError, match="TF_CONFIG") as error:
-        devices.distribution("multi_worker", 0)
-    assert message in str(error.value)
-
-
-def test_several_workers_do_not_train_alone_unasked(monkeypatch):
-    """Each would train all by itself, into the same folder or its own."""
-    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    with pytest.raises(devices.UserError, match="names 2 processes; pass distribution=multi_wor"):
-        devices.check_alone("auto")
-    for kind in ("multi_worker", "mirrored", "one_device"):
-        devices.check_alone(kind)
-    alone = {"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
-    for text in (json.dumps(alone), "", "no JSON", '{"cluster": {"ps": ["a:1"]}}'):
-        monkeypatch.setenv("TF_CONFIG", text)
-        devices.check_alone("auto")

@@ -114,4 +114,5 @@ def main(batch_size, rounds):
     print(json.dumps(rates))
 
 
-main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""Where the processes of a training on several machines find each other. This file alone knows how
+engines say it: by TF_CONFIG (Kubernetes, Kubeflow, Ray, SageMaker, Vertex AI, a person) or, under
+Slurm's `srun`, by the variables of the job step.
+"""
+
+import dataclasses
+import json
+import os
+import re
+
+import tensorflow as tf
+
+from alexnet_tf.errors import UserError
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """All processes that train together, and which of them this one is."""
+
+    addresses: list[str]  # "host:port", in the order of the workers
+    index: int  # of this process
+    source: str  # what said so, for messages
+
+
+def find() -> Place:
+    """The place of this process, from TF_CONFIG or else from the job step of Slurm.
+
+    Raises UserError if neither is there, or if what is there is not valid.
+    """
+    if "TF_CONFIG" not in os.environ and "SLURM_JOB_ID" in os.environ:
+        return _from_slurm()
+    return _from_tf_config(os.environ.get("TF_CONFIG", ""))
+
+
+def _from_tf_config(text: str) -> Place:
+    """A chief trains like the others, and comes first, as worker 0; older engines call it master.
+    Kubernetes' jobs write indices as text, and name evaluators, which take no part.
+    """
+    given = (
+        "distribution=multi_worker reads the environment variable TF_CONFIG, which is"
+        f" {text[:200]!r}"
+    )
+    try:
+        config = json.loads(text)
+        jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
+        if isinstance(index, bool) or not re.fullmatch(r"\d{1,9}", str(index), re.ASCII):
+            raise ValueError
+        jobs = {job: addresses for job, addresses in jobs.items() if addresses}
+        if "master" in jobs and "chief" not in jobs:
+            jobs["chief"] = jobs.pop("master")
+            kind = "chief" if kind == "master" else kind
+        chief, workers = jobs.get("chief", []), jobs.get("worker", [])
+        texts = all(isinstance(address, str) and address for address in [*chief, *workers])
+        valid = isinstance(chief, list) and isinstance(workers, list) and texts and len(chief) <= 1
+    except (ValueError, KeyError, TypeError, AttributeError):
+        valid = False
+    if valid and kind == "evaluator":
+        raise UserError(
+            f"{given}: an evaluator takes no part in training; start none, and run alexnet "
+            "evaluate afterwards."
+        )
+    if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
+        raise UserError(
+            f"{given}: workers train together without {', '.join(map(str, strangers))}; start a"
+            " chief and workers alone, or workers alone."
+        )
+    if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
+        raise UserError(f"{given}; it should look like {_EXAMPLE}, with this worker's own index.")
+    addresses = [*chief, *workers]
+    if len(set(addresses)) < len(addresses):
+        raise UserError(f"{given}: two processes have the same address; give each its own.")
+    return Place(addresses, int(index) + (len(chief) if kind == "worker" else 0), "TF_CONFIG")
+
+
+class _InOrder(tf.distribute.cluster_resolver.SlurmClusterResolver):
+    """The addresses in the order of Slurm's ranks.
+
+    TensorFlow's own sorts the hosts as text, n10 before n2, and asks nvidia-smi for GPUs, which
+    Slurm has bound to the tasks already.
+    """
+
+    def __init__(self, first_port: int, tasks: int) -> None:
+        super().__init__(
+            port_base=first_port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+        )
+
+    def addresses(self) -> list[str]:
+        return [
+            f"{host}:{self._port_base + local}"
+            for host, count in self._task_configuration.items()
+            for local in range(count)
+        ]
+
+    def place(self, node: int, local: int) -> int:
+        """The rank of the `local`-th task on the `node`-th host, where tasks lie in blocks."""
+        return sum(list(self._task_configuration.values())[:node]) + local
+
+
+def _from_slurm() -> Place:
+    given = "distribution=multi_worker finds its place by what srun sets"
+    try:
+        rank, tasks, node, local = (
+            int(os.environ[f"SLURM_{name}"])
+            for name in ("PROCID", "STEP_NUM_TASKS", "NODEID", "LOCALID")
+        )
+        resolver = _InOrder(_first_port(), tasks)
+        addresses, expected = resolver.addresses(), resolver.place(node, local)
+    except KeyError as missing:
+        raise UserError(
+            f"{given}, and {missing.args[0]} is missing: start the training by srun inside of the"
+            " job, or set TF_CONFIG."
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{given}, which cannot be read ({' '.join(str(error).split())[:200]}); set TF_CONFIG"
+            " instead."
+        ) from None
+    if expected != rank:
+        raise UserError(
+            f"{given}: task {rank} is number {local} on node {node}, and tasks have to fill one"
+            " node after the other; pass --distribution=block to srun."
+        )
+    return Place(addresses, rank, "srun")
+
+
+def _first_port() -> int:
+    """Of the ports that `srun --resv-ports` has reserved, or else one by the number of the job:
+    jobs that share a node keep apart. Below those that systems give to clients, from 32768 on.
+    """
+    reserved = os.environ.get("SLURM_STEP_RESV_PORTS")
+    if reserved:
+        return int(reserved.split("-")[0].split(",")[0])
+    return 10000 + 16 * (int(os.environ["SLURM_JOB_ID"]) % 1400)

@@ -1,0 +1,294 @@
+"""Hosts of their own on one machine: network namespaces, joined by veth pairs and a bridge, each
+with an address and a view of files; and the manifests of examples/cluster against Kubernetes'
+schemas.
+
+Needs root, for the namespaces. Prints how long it takes until a loss is told.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from alexnet_tf.data import shapes
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+# What docs/cluster.md promises: seconds until a loss is told, and until the last worker appears.
+TOLD_WITHIN, APPEARS_WITHIN = 60, 330
+ARGUMENTS = [
+    "--dataset=folder",
+    "--variant=half",
+    "--image_size=67",
+    "--batch_size=12",
+    "--learning_rate=0.002",
+    "--xla=off",
+    "--schedule=constant",
+]
+
+
+def sh(command):
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+
+
+class Hosts:
+    """`count` hosts, 10.77.0.1 and on, on one bridge."""
+
+    def __init__(self, count):
+        self.count, self.processes = count, []
+        self._name = f"alexnet{os.getpid()}"
+        self.remove()
+        sh(f"ip netns add {self._name}")
+        sh(f"ip -n {self._name} link add br0 type bridge")
+        sh(f"ip -n {self._name} link set br0 up")
+        for host in range(count):
+            name = f"{self._name}-{host}"
+            sh(f"ip netns add {name}")
+            sh(f"ip -n {name} link set lo up")
+            sh(f"ip -n {name} link add eth0 type veth peer name port{host} netns {self._name}")
+            sh(f"ip -n {self._name} link set port{host} master br0 up")
+            sh(f"ip -n {name} address add 10.77.0.{host + 1}/24 dev eth0")
+            sh(f"ip -n {name} link set eth0 up")
+
+    def remove(self):
+        for name in subprocess.run(
+            ["ip", "netns", "list"], capture_output=True, text=True
+        ).stdout.split():
+            if name == self._name or name.startswith(f"{self._name}-"):
+                sh(f"ip netns delete {name}")
+
+    def unplug(self, host):
+        sh(f"ip -n {self._name} link set port{host} down")
+
+    def plug(self, host):
+        sh(f"ip -n {self._name} link set port{host} up")
+
+    def slow(self, rate):
+        """Links of `rate`, as tc writes it, in both directions."""
+        shape = f"root tbf rate {rate} burst 1mb latency 50ms"
+        for host in range(self.count):
+            sh(f"tc -n {self._name} qdisc add dev port{host} {shape}")
+            sh(f"tc -n {self._name}-{host} qdisc add dev eth0 {shape}")
+
+    def start(self, host, arguments, cwd, first="", of=None, **variables):
+        """Starts the training on one host; `first` is a command of the shell before it."""
+        cluster = {"worker": [f"10.77.0.{one + 1}:2222" for one in range(of or self.count)]}
+        config = {"cluster": cluster, "task": {"type": "worker", "index": host}}
+        command = [sys.executable, "-m", "alexnet_tf.train", "--distribution=multi_worker"]
+        process = subprocess.Popen(
+            [
+                *f"ip netns exec {self._name}-{host} sh -c".split(),
+                f'{first or ":"} && exec "$@"',
+                "sh",
+                *command,
+                *arguments,
+            ],
+            cwd=cwd,
+            env=os.environ | {"TF_CONFIG": json.dumps(config)} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def start_all(self, arguments, cwd):
+        return [self.start(host, arguments, cwd) for host in range(self.count)]
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()  # also one that stands still
+                process.communicate()
+        self.remove()
+
+
+@pytest.fixture
+def hosts():
+    made = []
+
+    def make(count):
+        made.append(Hosts(count))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def draw(folder):
+    """8 training and 3 test pictures of each of three classes; returns `folder`."""
+    for split, count in (("train", 8), ("test", 3)):
+        for label in range(3):
+            (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
+            for index in range(count):
+                file = folder / split / shapes.CLASS_NAMES[label] / f"{index}.jpg"
+                file.write_bytes(shapes.draw_jpeg(split, 10 * index + label))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp("data") / "pictures")
+
+
+def newest(model_dir):
+    return max((model_dir / "checkpoints").glob("step-*"), default=None)
+
+
+def weights(model_dir):
+    with np.load(newest(model_dir) / "weights.npz") as arrays:
+        return dict(arrays)
+
+
+def bits(model_dir):
+    sums = (newest(model_dir) / "SHA256SUMS").read_text().splitlines()
+    return newest(model_dir).name, [line for line in sums if ".npz" in line]
+
+
+def finish(processes):
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return outputs
+
+
+def wait_for_steps(model_dir, processes):
+    """Returns when there is a checkpoint: then all are in the loop."""
+    while not newest(model_dir):
+        assert all(process.poll() is None for process in processes), finish(processes)
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_hosts_train_as_one(hosts, data, tmp_path, count):
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=3"]
+    subprocess.run(
+        [sys.executable, "-m", "alexnet_tf.train", *arguments, "--model_dir=alone"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    finish(hosts(count).start_all([*arguments, "--model_dir=together"], tmp_path))
+    expected, difference = weights(tmp_path / "alone"), 0.0
+    for name, value in weights(tmp_path / "together").items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        difference = max(difference, np.abs(value - expected[name]).max())
+    print(f"{count} hosts: the weights of one, largest difference {difference:.1e}")
+
+
+def lose(hosts, host, processes, how):
+    if how == "killed":
+        processes[host].kill()
+    elif how == "paused":
+        processes[host].send_signal(signal.SIGSTOP)
+    else:
+        hosts.unplug(host)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("how", ["killed", "paused", "unplugged"])
+def test_a_host_that_is_lost_is_told_and_the_training_goes_on(hosts, data, tmp_path, how, lost):
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=15", "--deterministic"]
+    two = hosts(2)
+    finish(two.start_all([*arguments, "--model_dir=whole"], tmp_path))
+    arguments.append("--model_dir=model")
+    processes = two.start_all(arguments, tmp_path)
+    wait_for_steps(tmp_path / "model", processes)
+    begin = time.monotonic()
+    lose(two, lost, processes, how)
+    output, _ = processes[1 - lost].communicate(timeout=TOLD_WITHIN)
+    told = time.monotonic() - begin
+    assert processes[1 - lost].returncode == 75, output
+    assert "start all workers again" in output and "Traceback" not in output, output
+    if how == "paused":
+        time.sleep(max(0, 60 - told))
+        processes[lost].send_signal(signal.SIGCONT)
+    after, _ = processes[lost].communicate(timeout=TOLD_WITHIN)
+    if how != "killed":
+        assert processes[lost].returncode == 75, after
+    two.plug(lost)
+    step = newest(tmp_path / "model").name
+    finish(two.start_all(arguments, tmp_path))
+    assert bits(tmp_path / "model") == bits(tmp_path / "whole")
+    print(f"host {lost} {how}: told after {told:.1f} s; went on from {step}, to the same bits")
+
+
+def test_a_host_with_other_versions_or_other_pictures_is_told(hosts, data, tmp_path):
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--model_dir=model"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/sitecustomize.py").write_text(
+        "import importlib.metadata as m\nold = m.version\n"
+        "m.version = lambda name: '3.99' if name == 'keras' else old(name)\n"
+    )
+    draw(tmp_path / "pictures")
+    changed = next((tmp_path / "pictures/train").glob("*/*.jpg"))
+    changed.unlink()
+    path = os.pathsep.join([str(tmp_path / "other"), os.environ.get("PYTHONPATH", str(ROOT))])
+    two = hosts(2)
+    for what, how in (
+        ("versions", {"PYTHONPATH": path}),
+        ("data", {"first": f"mount --bind {tmp_path / 'pictures'} {data}"}),
+    ):
+        processes = [two.start(0, arguments, tmp_path), two.start(1, arguments, tmp_path, **how)]
+        for process in processes:
+            output, _ = process.communicate(timeout=APPEARS_WITHIN)
+            assert process.returncode == 2, output
+            assert f"worker 1 differs from worker 0 in {what}. This one" in output, output
+    assert not (tmp_path / "model/checkpoints").exists()
+
+
+def test_a_host_that_never_comes_is_told(hosts, data, tmp_path):
+    begin = time.monotonic()
+    alone = hosts(2).start(0, [*ARGUMENTS, f"--data_dir={data}"], tmp_path)
+    output, _ = alone.communicate(timeout=APPEARS_WITHIN)
+    assert alone.returncode == 75 and "not all of 10.77.0.1:2222, 10.77.0.2:2222 appeared" in output
+    print(f"a host that never comes: told after {time.monotonic() - begin:.0f} s")
+
+
+def test_a_signal_to_one_host_ends_all_with_a_checkpoint(hosts, data, tmp_path):
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=200", "--model_dir=model"]
+    two = hosts(2)
+    processes = two.start_all(arguments, tmp_path)
+    wait_for_steps(tmp_path / "model", processes)
+    begin = time.monotonic()
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=TOLD_WITHIN)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    (step,) = re.findall(r"stopped by SIGTERM after step (\d+)", outputs[0])
+    assert newest(tmp_path / "model").name == f"step-{int(step):08d}"
+    print(f"a signal to one of two hosts: both ended after {time.monotonic() - begin:.1f} s")
+
+
+def test_a_slow_link_changes_no_bit(hosts, data, tmp_path):
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=10", "--deterministic"]
+    two = hosts(2)
+    for model_dir, rate in (("fast", None), ("slow", "1gbit")):
+        if rate:
+            two.slow(rate)
+        begin = time.monotonic()
+        finish(two.start_all([*arguments, f"--model_dir={model_dir}"], tmp_path))
+        print(f"{rate or 'no limit'}: {time.monotonic() - begin:.1f} s")
+    assert bits(tmp_path / "fast") == bits(tmp_path / "slow")
+
+
+@pytest.mark.parametrize("file", ["shared.yaml", "job.yaml", "data_service.yaml"])
+def test_the_manifests_are_valid(file):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "kubernetes_validate",
+            "--strict",
+            ROOT / "examples/cluster/kubernetes" / file,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)

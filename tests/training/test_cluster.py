@@ -1,0 +1,334 @@
+"""How processes of one training find each other: what engines write into TF_CONFIG, and Slurm into
+the environment of a job step. And the files of examples/cluster, as far as no engine is needed.
+"""
+
+import copy
+import json
+import pathlib
+import re
+import subprocess
+import types
+
+import pytest
+import yaml
+
+from alexnet_tf.commands import data_service, train
+from alexnet_tf.errors import TryAgain, UserError
+from alexnet_tf.training import cluster, devices
+
+# The statuses of docs/cluster.md: what starting again does not mend, and what it does.
+LASTING, PASSING = [1, 2], [75, 130, 137, 143]
+EXAMPLES = pathlib.Path(__file__).parent.parent.parent / "examples/cluster"
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_JOB_ID", "SLURM_STEP_RESV_PORTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def config(jobs, kind="worker", index=0):
+    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
+
+
+@pytest.mark.parametrize(
+    "text,addresses,index",
+    [
+        (config({"worker": ["a:1", "b:2"]}, index=1), ["a:1", "b:2"], 1),
+        (config({"worker": ["a:1", "b:2"]}, index="1"), ["a:1", "b:2"], 1),
+        (
+            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", "0"),
+            ["c:0", "a:1", "b:2"],
+            0,
+        ),
+        (
+            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", "1"),
+            ["c:0", "a:1", "b:2"],
+            2,
+        ),
+        (config({"chief": ["c:0"]}, "chief"), ["c:0"], 0),
+        (config({"worker": ["a:1"], "chief": [], "ps": [], "evaluator": ["e:1"]}), ["a:1"], 0),
+        (config({"master": ["m:0"], "worker": ["a:1"]}, "master", "0"), ["m:0", "a:1"], 0),
+        (config({"master": ["m:0"], "worker": ["a:1"]}), ["m:0", "a:1"], 1),
+    ],
+)
+def test_the_processes_that_a_config_names(text, addresses, index, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert cluster.find() == cluster.Place(addresses, index, "TF_CONFIG")
+
+
+CHIEF = {"chief": ["c:0"], "worker": ["a:1"]}
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        *(
+            (text, "it should look like")
+            for text in [
+                "",
+                "{",
+                "{}",
+                "[]",
+                "1",
+                config({"worker": ["a:1"]}, index=1),
+                config({"worker": ["a:1"]}, index=-1),
+                config({"worker": ["a:1"]}, index="-1"),
+                config({"worker": ["a:1"]}, index="x"),
+                config({"worker": ["a:1"]}, index=True),
+                config({"worker": ["a:1"]}, index=0.0),
+                config({"worker": ["a:1"]}, index=None),
+                config({"worker": ["a:1"]}, "chief"),
+                config(CHIEF, index=1),
+                config(CHIEF, "master"),
+                config({"worker": "a:1"}),
+                config({"worker": [1]}),
+                config({"worker": [""]}),
+                config({"chief": ["a:1", "b:2"]}, "chief"),
+                config([]),
+                config(CHIEF, ["worker"]),
+            ]
+        ),
+        (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
+        (config({"worker": ["a:1", "a:1"]}), "two processes have the same address"),
+        (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(text, message, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="TF_CONFIG") as error:
+        cluster.find()
+    assert message in str(error.value)
+
+
+def test_without_any_engine_the_refusal_shows_a_config():
+    with pytest.raises(UserError, match="TF_CONFIG, which is ''; it should look like"):
+        devices.distribution("multi_worker", 0)
+
+
+# Job 4711, whose tasks listen from 10000 + 16 * (4711 mod 1400) on.
+PORT = 18176
+
+
+def step(monkeypatch, nodes, tasks_per_node, tasks, rank, node, local, **more):
+    """The environment of a task, as srun sets it."""
+    variables = {
+        "JOB_ID": 4711,
+        "STEP_NODELIST": nodes,
+        "STEP_TASKS_PER_NODE": tasks_per_node,
+        "STEP_NUM_TASKS": tasks,
+        "PROCID": rank,
+        "NODEID": node,
+        "LOCALID": local,
+    } | more
+    for name, value in variables.items():
+        if value is None:
+            monkeypatch.delenv(f"SLURM_{name}", raising=False)
+        else:
+            monkeypatch.setenv(f"SLURM_{name}", str(value))
+
+
+@pytest.mark.parametrize(
+    "nodes,tasks_per_node,tasks,rank,node,local,addresses",
+    [
+        ("n[1-2]", "1(x2)", 2, 1, 1, 0, [f"n1:{PORT}", f"n2:{PORT}"]),
+        # Slurm's order is that of numbers, not of text
+        ("n[2,10]", "1(x2)", 2, 1, 1, 0, [f"n2:{PORT}", f"n10:{PORT}"]),
+        (
+            "gpu[08-09],cpu1",
+            "1(x3)",
+            3,
+            0,
+            0,
+            0,
+            [f"{n}:{PORT}" for n in ("gpu08", "gpu09", "cpu1")],
+        ),
+        ("n[1-2]", "2,1", 3, 2, 1, 0, [f"n1:{PORT}", f"n1:{PORT + 1}", f"n2:{PORT}"]),
+        ("n7", "1", 1, 0, 0, 0, [f"n7:{PORT}"]),
+    ],
+)
+def test_a_step_of_slurm_knows_its_place_without_a_gpu(
+    monkeypatch, nodes, tasks_per_node, tasks, rank, node, local, addresses
+):
+    step(monkeypatch, nodes, tasks_per_node, tasks, rank, node, local)
+    monkeypatch.setenv("PATH", "/nowhere")  # without nvidia-smi
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # which Slurm has bound to the task
+    assert cluster.find() == cluster.Place(addresses, rank, "srun")
+    assert cluster.os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_ports_that_slurm_has_reserved_are_taken(monkeypatch):
+    step(monkeypatch, "n[1-2]", "1(x2)", 2, 0, 0, 0, STEP_RESV_PORTS="12345-12346")
+    assert cluster.find().addresses == ["n1:12345", "n2:12345"]
+
+
+def test_a_config_goes_before_slurm(monkeypatch):
+    step(monkeypatch, "n[1-2]", "1(x2)", 2, 0, 0, 0)
+    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1"]}))
+    assert cluster.find().source == "TF_CONFIG"
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        # a batch script, or a shell of salloc
+        (
+            {"STEP_NUM_TASKS": None, "STEP_NODELIST": None, "STEP_TASKS_PER_NODE": None},
+            "SLURM_STEP_NUM_TASKS is missing: start the training by srun",
+        ),
+        ({"LOCALID": None}, "SLURM_LOCALID is missing: start the training by srun"),
+        ({"STEP_NODELIST": "n[1-2"}, "cannot be read (Invalid hostlist format"),
+        ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read (Invalid tasks-per-node"),
+        ({"STEP_TASKS_PER_NODE": "1"}, "cannot be read (Requested 2 tasks but only 1"),
+        ({"PROCID": "x"}, "cannot be read"),
+        # srun --distribution=cyclic: the second task is the first on the second node
+        (
+            {"STEP_TASKS_PER_NODE": "2(x2)", "STEP_NUM_TASKS": 4},
+            "task 1 is number 0 on node 1, and tasks have to fill one node after the other; pass"
+            " --distribution=block",
+        ),
+    ],
+)
+def test_a_step_that_is_none_is_refused(monkeypatch, changes, message):
+    step(monkeypatch, "n[1-2]", "1(x2)", 2, 1, 1, 0)
+    for name, value in changes.items():
+        if value is None:
+            monkeypatch.delenv(f"SLURM_{name}")
+        else:
+            monkeypatch.setenv(f"SLURM_{name}", str(value))
+    with pytest.raises(UserError) as error:
+        cluster.find()
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_workers_that_differ_are_named(monkeypatch):
+    others = {"step": [0, 0, 1], "data": [0, 1, 1], "seed": [0, 0, 0]}  # 1: not the chief's
+
+    def over_workers(strategy, mine):
+        return [
+            [own + 5 * other for own, other in zip(mine, column)]
+            for column in zip(*others.values())
+        ]
+
+    monkeypatch.setattr(devices, "over_workers", over_workers)
+    strategy = types.SimpleNamespace(cluster_resolver=types.SimpleNamespace(task_id=0))
+    with pytest.raises(UserError) as error:
+        devices.check_agreement(strategy, step=3, data="abc", seed=7)
+    assert (
+        "worker 1 differs from worker 0 in data; worker 2 differs from worker 0 in step and data."
+        " This one, worker 0, has step=3, data='abc'. Start all" in str(error.value)
+    )
+    others.update(step=[0, 0], data=[0, 0], seed=[0, 0])
+    devices.check_agreement(strategy, step=3, data="abc", seed=7)
+
+
+@pytest.mark.parametrize("file", ["job.yaml", "jobset.yaml"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_pod_of_the_examples_makes_a_config_and_starts_the_training(
+    file, workers, tmp_path, monkeypatch
+):
+    pod = template_of(file)["spec"]
+    (container,) = pod["containers"]
+    (tmp_path / "alexnet").write_text('#!/bin/sh\nprintf "%s\\0" "$TF_CONFIG" "$@"\n')
+    (tmp_path / "alexnet").chmod(0o755)
+    done = subprocess.run(
+        [*container["command"], *container["args"]],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "JOB_COMPLETION_INDEX": str(workers - 1),
+            "WORKERS": str(workers),
+        },
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    text, name, *arguments, _ = done.stdout.split("\0")
+    monkeypatch.setenv("TF_CONFIG", text)
+    host = {
+        "job.yaml": "alexnet-{}.alexnet:2222",
+        "jobset.yaml": "alexnet-train-0-{}.alexnet-workers:2222",
+    }[file]
+    assert cluster.find() == cluster.Place(
+        [host.format(index) for index in range(workers)], workers - 1, "TF_CONFIG"
+    )
+    assert name == "train" and "--distribution=multi_worker" in arguments
+    parsed = copy.deepcopy(train.FLAGS)
+    assert parsed(["alexnet", *arguments]) == ["alexnet"]  # all of them are flags
+
+
+def template_of(file):
+    """The template of the pods that train."""
+    spec = documents(file)[0]["spec"]
+    if file == "jobset.yaml":
+        spec = spec["replicatedJobs"][0]["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert {"name": "WORKERS", "value": str(spec["completions"])} in container["env"]
+    assert spec["completions"] == spec["parallelism"]
+    fails = spec["podFailurePolicy"]["rules"][0]
+    assert fails["action"] == "FailJob" and fails["onExitCodes"]["values"] == LASTING
+    return spec["template"]
+
+
+def documents(file):
+    return list(yaml.safe_load_all((EXAMPLES / "kubernetes" / file).read_text()))
+
+
+def test_the_training_of_the_examples_finds_its_pods_by_the_headless_service():
+    shared = documents("shared.yaml")
+    services = {one["metadata"]["name"]: one for one in shared if one["kind"] == "Service"}
+    pod = template_of("job.yaml")["spec"]
+    service = services[pod["subdomain"]]["spec"]
+    assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"] is True
+    assert service["selector"] == {"job-name": documents("job.yaml")[0]["metadata"]["name"]}
+    assert service["ports"][0]["port"] == pod["containers"][0]["ports"][0]["containerPort"]
+    claims = [one["metadata"]["name"] for one in shared if "Claim" in one["kind"]]
+    assert [one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"]] == claims
+
+
+def test_the_data_service_of_the_examples_is_what_trainings_reach():
+    deployment, service = documents("data_service.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    name, *arguments = container["command"][1:]
+    flags = copy.deepcopy(data_service.FLAGS)
+    flags(["alexnet", *arguments])
+    assert name == "data-service" and flags["host"].value == service["metadata"]["name"]
+    assert flags["port"].value == service["spec"]["ports"][0]["port"]
+    assert deployment["spec"]["replicas"] == 1 and service["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("status", [0, *LASTING, *PASSING])
+@pytest.mark.parametrize("restarts", [0, 20])
+def test_the_batch_job_of_the_examples_is_queued_again_after_what_passes(
+    tmp_path, status, restarts
+):
+    for name, answer in (("srun", f"exit {status}"), ("scontrol", "exit 0")):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n{answer}\n')
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash", EXAMPLES / "slurm/train.sbatch", "--epochs=3", "--data_dir=a folder"],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_NAME": "mine",
+            "SLURM_RESTART_COUNT": str(restarts),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status and done.stderr == ""
+    first, *others = done.stdout.splitlines()
+    assert first == (
+        "srun alexnet train --distribution=multi_worker --model_dir=/shared/models/mine --epochs=3"
+        " --data_dir=a folder"
+    )
+    again = status in PASSING and restarts < 20
+    assert ("scontrol requeue 4711" in others) is again
+
+
+def test_the_page_lists_the_statuses_that_the_examples_know():
+    page = (EXAMPLES.parent.parent / "docs/cluster.md").read_text()
+    rows = dict(re.findall(r"^\| ([\d, ]+) \|.*\| (yes|no|done) \|$", page, re.MULTILINE))
+    said = {int(one): answer for text, answer in rows.items() for one in text.split(", ")}
+    assert {status for status, answer in said.items() if answer == "yes"} == set(PASSING)
+    assert {status for status, answer in said.items() if answer == "no"} == set(LASTING)
+    assert TryAgain.status in PASSING and UserError.status in LASTING
