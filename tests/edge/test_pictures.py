@@ -169,3 +169,5 @@ def test_of_a_gif_the_first_frame_alone_is_decoded():
     frame = large.index(b",\0\0\0\0\1\0\1\0")
     bomb = small[:-1] + large[frame : frame + 5] + b"\xff\xff\xff\xff" + large[frame + 9 :]
     assert pictures.decode(bomb).size == (4, 4)
+    with pytest.raises(ValueError, match="in all its frames and scans"):
+        pictures.prepare(bomb, SIZES[0])  # as elsewhere, where a decoder would hold all of them

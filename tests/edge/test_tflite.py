@@ -15,7 +15,7 @@ from PIL import Image
 from tensorflow.lite.python import schema_py_generated as schema
 from tflite_files import COLOURS, PIXELS, colour_content
 
-from alexnet_tf import classifiers, networks
+from alexnet_tf import archives, classifiers, networks
 from alexnet_tf.commands import classify as command
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
@@ -282,3 +282,45 @@ def test_no_class_is_the_answer_where_none_reaches_the_least_probability(tmp_pat
     assert [name for name, _ in file.classify(grey, 0.3)] == list(COLOURS)
     with pytest.raises(UserError, match="min_probability is 2"):
         tflite.Tflite(colour_content(min_probability=2))
+
+
+def test_the_flag_prevails_over_the_least_probability_of_the_file(classify):
+    Image.new("RGB", (90, 120), (90, 90, 90)).save("grey.png")
+    (line,) = lines_of(classify("--json_lines", "--min_probability=0.9", "grey.png"))
+    assert line["classes"][0] == [classifiers.NONE, pytest.approx(2 / 3, abs=1e-6)]
+    (line,) = lines_of(classify("--json_lines", "grey.png"))
+    assert line["classes"][0][0] == "red"
+
+
+def test_what_is_no_number_gives_none(content):
+    image = np.zeros([67, 67, 3], np.float32)
+    file = tflite.Tflite(content)
+    assert np.isfinite(file.probabilities(image)).all()
+    image[3, 4, 1] = np.nan
+    assert np.isnan(file.probabilities(image)).all()
+
+
+def test_a_compressed_archive_is_refused(content):
+    begin = zipfile.ZipFile(io.BytesIO(content)).infolist()[0].header_offset
+    stream = io.BytesIO(content[:begin])
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as old,
+        zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+    with pytest.raises(UserError, match="a member is compressed, and might be of any size"):
+        tflite.Tflite(stream.getvalue())
+
+
+def test_an_archive_of_too_many_members_is_refused(monkeypatch):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(9):
+            archive.writestr(f"{number}", b"")
+    monkeypatch.setattr(archives, "_BLOCK", 5)  # the directory lies across the blocks
+    monkeypatch.setattr(archives, "_MOST_MEMBERS", 9)
+    assert len(archives.members(stream)) == 9
+    monkeypatch.setattr(archives, "_MOST_MEMBERS", 8)
+    with pytest.raises(ValueError, match="more than 8 members"):
+        archives.members(stream)
