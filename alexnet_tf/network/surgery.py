@@ -28,7 +28,8 @@ def output_of(model: keras.Model, layer: keras.layers.Layer) -> Any:
     """What `layer` puts out where `model` calls it. `layer.output` of a model within a model is
     that of the inner one alone.
     """
-    nodes = (node for depth in model._nodes_by_depth.values() for node in depth)
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    nodes = (node for depth in graph._nodes_by_depth.values() for node in depth)
     return next(node.outputs[0] for node in nodes if node.operation is layer)
 
 

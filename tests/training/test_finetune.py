@@ -721,7 +721,7 @@ def test_classes_out_of_balance_are_told(counts, told):
                 " fc3, fc4, fc5"
             ),
         ),
-        (["--pretrained="], "--pretrained is missing"),
+        (["--pretrained="], "--pretrained= names no path; pass one"),
         (["--pretrained=nothing"], "There is no nothing; name a model directory"),
         (["--batch_size=7", "--replicas=2"], "does not divide among 2 replicas"),
         (["--distribution=multi_worker"], "TF_CONFIG"),
