@@ -573,12 +573,12 @@ NAMES = "".join(f"{name}\n" for name in CLASS_NAMES)
 @pytest.mark.parametrize(
     "members,message",
     [
-        ({"manifest": b"[]"}, "its manifest is of the type list"),
+        ({"manifest": b"[]"}, "its manifest is a list of 0, of the type list"),
         ({"manifest": b"[" * 100_000}, "nested without end"),
         ({"manifest": b"\xff"}, "decode"),
-        ({"manifest": {"training": []}}, "does not say how it was trained"),
-        ({"manifest": {"training": {"flags": 3}}}, "does not say how it was trained"),
-        ({"manifest": {"step": "1"}}, "an impossible step"),
+        ({"manifest": {"training": []}}, "training is a list of 0, of the type list"),
+        ({"manifest": {"training": {"flags": 3}}}, "flags is 3, of the type int"),
+        ({"manifest": {"step": "1"}}, "step is '1', not a whole number"),
         ({"manifest": {"evaluation": {"loss": float("nan")}}}, "the evaluation 'loss' is nan"),
         ({"manifest": {"dropout_rate": -5}}, "dropout_rate is -5"),
         ({"manifest": {"variant": "\x1b[2J"}}, r"variant '\\x1b\[2J' is unknown"),
