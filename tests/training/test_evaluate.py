@@ -625,7 +625,7 @@ def test_the_manifest_of_an_export_is_looked_through(trained, tmp_path):
     for change, message in (
         ({"dropout_rate": -5}, "dropout_rate is -5"),
         ({"preprocessing": stored["preprocessing"] | {"mean": [1, 2]}}, "mean has 2 numbers"),
-        ({"training": 7}, "does not say how it was trained"),
+        ({"training": 7}, "training is 7, of the type int"),
     ):
         path.write_text(json.dumps(stored | change))
         with pytest.raises(UserError, match=f"alexnet export wrote .*{message}"):
