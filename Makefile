@@ -13,7 +13,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # the fixtures of a file are made once
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32

@@ -13,9 +13,6 @@ import pytest
 import alexnet_tf
 from alexnet_tf.training import checkpoints
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("former")
-
 DATA = pathlib.Path(__file__).parent / "testdata/former.tar.xz"
 FORMS = ("model", "weights.npz", "exports")
 

@@ -24,9 +24,6 @@ RUN = {
     for page, blocks in BLOCKS.items()
 }
 
-# One process makes what the pages start from, once.
-pytestmark = pytest.mark.xdist_group("journeys")
-
 
 @pytest.fixture(scope="session")
 def start(run, tmp_path_factory):

@@ -35,9 +35,6 @@ from alexnet_tf.commands import (
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints, loop, objective, run_settings, steps
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("python_entrance")
-
 PACKAGE = pathlib.Path(alexnet_tf.__file__).parent
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 

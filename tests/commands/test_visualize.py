@@ -24,9 +24,6 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("visualize")
-
 visualize.FLAGS(["visualize"])
 
 

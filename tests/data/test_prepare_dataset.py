@@ -22,9 +22,6 @@ from alexnet_tf.data import datasets, prepared, splits, store
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("prepare")
-
 WHOLE = Preprocessing(image_size=256, resize=256, channels=3, mean=(0.0,) * 3, std=1.0)
 
 

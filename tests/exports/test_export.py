@@ -27,9 +27,6 @@ from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("export")
-
 ROOT = pathlib.Path(__file__).parents[2]
 CONVERT = ROOT / "tools/convert_tflite.py"
 PIXELS = Preprocessing(67, 77, 3, (121.17, 119.03, 74.73), 1.0)

@@ -18,9 +18,6 @@ from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("none_of_these")
-
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSIFY = ROOT / "tools/classify.py"
 TEMPERATURE = 2.5

@@ -53,9 +53,6 @@ from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.serving import client, json_api, rest_api, tf_serving, versions
 from alexnet_tf.serving.batching import Batcher
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("serving")
-
 ROOT = pathlib.Path(__file__).parents[2]
 PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
 

@@ -26,9 +26,6 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, evaluation
 from alexnet_tf.training.optimizer import SGD2012
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("evaluate")
-
 CPUS = ["CPU:0", "CPU:1"]
 CLASSES = 7
 GREY = Preprocessing(image_size=28, resize=32, channels=1, mean=(110.0,), std=128.0)

@@ -28,9 +28,6 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, evaluation, features, head, loop, metrics, steps
 from alexnet_tf.training.optimizer import SGD2012
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("finetune")
-
 CPU = tf.distribute.OneDeviceStrategy("CPU:0")
 
 

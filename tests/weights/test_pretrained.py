@@ -29,9 +29,6 @@ from alexnet_tf.training import checkpoints, features, head
 from alexnet_tf.weights import downloads, package_index
 from alexnet_tf.weights.downloads import Digest, Unreachable
 
-# Its fixtures are made once, in one process.
-pytestmark = pytest.mark.xdist_group("pretrained")
-
 CONTENT = np.random.default_rng(3).bytes(3_000_000)
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 DIGEST = Digest(hashlib.sha256(CONTENT).hexdigest())
