@@ -174,9 +174,9 @@ def test_a_network_is_the_same_in_every_form(folder, form):
     assert [name for name, _ in network.classify(picture)] == [
         name for name, _ in trained.classify(picture.read_bytes())
     ]
-    # which names no folder
-    strangers = ("net.npz", "safetensors", "keras", "net.tflite", "onnx")
-    data = ["--dataset=folder", f"--data_dir={folder}/pictures"] if form in strangers else []
+    # what lies in one file names no folder
+    names_it = form in ("model", "saved")
+    data = [] if names_it else ["--dataset=folder", f"--data_dir={folder}/pictures"]
     figures = call(evaluate, f"--models={folder / form}", f"--json={folder}/figures.json", *data)
     assert figures["loss"] == pytest.approx(trained.figures["loss"], rel=1e-4)
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures") if data else None

@@ -179,9 +179,7 @@ def _no_picture(reason):
 def _open_network():
     """(what the bytes of a picture are to its best classes, the tflite.Tflite or None)."""
     if not _SERVER.value and tflite.is_tflite(_MODEL.value):
-        with console.tensorflow_quiet():
-            file = tflite.Tflite(_MODEL.value, threads=_THREADS.value)
-        return _of_tflite(file)
+        return _of_tflite(tflite.Tflite(_MODEL.value, threads=_THREADS.value))
     for flag in (_THREADS, _REPEAT):
         if flag.value:
             raise UserError(

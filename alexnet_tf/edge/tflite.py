@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from alexnet_tf import archives, bounds
+from alexnet_tf import archives, bounds, console
 from alexnet_tf.classifiers import LEAST_FLOAT, best_classes
 from alexnet_tf.edge import pictures
 from alexnet_tf.errors import UserError
@@ -50,8 +50,9 @@ class Tflite:
             bounds.check_class_names(self.labels)
             bounds.check_pixels(self.pixels)
             bounds.check_share(self.min_probability, "min_probability")
-            self.interpreter = Interpreter(**given, num_threads=self.threads)
-            self.interpreter.allocate_tensors()  # here, rather than in the first answer
+            with console.tensorflow_quiet():
+                self.interpreter = Interpreter(**given, num_threads=self.threads)
+                self.interpreter.allocate_tensors()  # here, rather than in the first answer
             self._run = self.interpreter.get_signature_runner("image")
             side = self.pixels.image_size
             inputs, outputs = self._run.get_input_details(), self._run.get_output_details()

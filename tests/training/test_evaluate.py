@@ -570,12 +570,12 @@ NAMES = "".join(f"{name}\n" for name in CLASS_NAMES)
 @pytest.mark.parametrize(
     "members,message",
     [
-        ({"manifest": b"[]"}, "the whole is of the type list"),
+        ({"manifest": b"[]"}, "its manifest is a list of 0, of the type list"),
         ({"manifest": b"[" * 100_000}, "nested without end"),
         ({"manifest": b"\xff"}, "decode"),
-        ({"manifest": {"training": []}}, "training is of the type list"),
-        ({"manifest": {"training": {"flags": 3}}}, "flags is of the type int"),
-        ({"manifest": {"step": "1"}}, "step is .1., not a whole number"),
+        ({"manifest": {"training": []}}, "training is a list of 0, of the type list"),
+        ({"manifest": {"training": {"flags": 3}}}, "flags is 3, of the type int"),
+        ({"manifest": {"step": "1"}}, "step is '1', not a whole number"),
         ({"manifest": {"evaluation": {"loss": float("nan")}}}, "the evaluation 'loss' is nan"),
         ({"manifest": {"dropout_rate": -5}}, "dropout_rate is -5"),
         ({"manifest": {"variant": "\x1b[2J"}}, r"variant '\\x1b\[2J' is unknown"),
@@ -622,7 +622,7 @@ def test_the_manifest_of_an_export_is_looked_through(trained, tmp_path):
     for change, message in (
         ({"dropout_rate": -5}, "dropout_rate is -5"),
         ({"preprocessing": stored["preprocessing"] | {"mean": [1, 2]}}, "mean has 2 numbers"),
-        ({"training": 7}, "training is of the type int"),
+        ({"training": 7}, "training is 7, of the type int"),
     ):
         path.write_text(json.dumps(stored | change))
         with pytest.raises(UserError, match=f"alexnet export wrote .*{message}"):
