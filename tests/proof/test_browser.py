@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import http.server
-import importlib.util
 import io
 import os
 import pathlib
@@ -26,7 +25,8 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from alexnet_tf import preprocessing
-from alexnet_tf.classifiers import best_classes
+from alexnet_tf.classifiers import TOP, best_classes
+from alexnet_tf.commands import serve_page
 from alexnet_tf.data import shapes
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import build_model
@@ -37,31 +37,20 @@ PIXELS = Preprocessing(227, 256, 3, (123.0, 117.0, 104.0), 1.0)
 WAIT = 120_000  # milliseconds; a page that needs them is broken
 
 
-@functools.cache
-def tool(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-# In a process of its own: its flags have the names of export's. The tool itself would refuse int8,
+# In a process of its own, which gives its memory back. `alexnet convert` itself would refuse int8,
 # since answers of random weights hang by a thread; here they only have to be the same in the page
 # and out of it.
 _CONVERT = """
-import sys
-sys.path.insert(0, {tools!r})
 import numpy as np
-import convert_tflite
 from alexnet_tf import preprocessing
-from alexnet_tf.exports import artifacts, tflite_metadata
+from alexnet_tf.exports import artifacts, tflite, tflite_metadata
 version = {folder!r} + "/exports/1"
 manifest = artifacts.read_manifest(version)
 labels = "".join(f"{{name}}\\n" for name in artifacts.read_labels(version))
 pixels = preprocessing.Preprocessing(**manifest["preprocessing"])
 for quantization in ("none", "int8"):
     images = list(np.load({folder!r} + "/images.npy"))
-    content = convert_tflite.convert(version, quantization, images)
+    content = tflite.convert(version, quantization, images)
     told = manifest | {{"quantization": quantization}}
     content = tflite_metadata.complete(content, pixels, labels, told)
     open(f"{folder}/{{quantization}}.tflite", "wb").write(content)
@@ -94,8 +83,7 @@ def models(tmp_path_factory):
     saved_model.write(model, PIXELS, shapes.CLASS_NAMES, manifest, folder / "exports/1")
     np.save(folder / "images.npy", images)
     subprocess.run(
-        [sys.executable, "-c", _CONVERT.format(tools=str(ROOT / "tools"), folder=str(folder))],
-        check=True,
+        [sys.executable, "-c", _CONVERT.format(folder=str(folder))], cwd=ROOT, check=True
     )
     return {path.stem: path for path in folder.glob("*.tflite")}
 
@@ -196,7 +184,7 @@ def without_headers():
     """
     return type(
         "Plain",
-        (tool("serve_page").Handler,),
+        (serve_page.Handler,),
         {"end_headers": http.server.SimpleHTTPRequestHandler.end_headers},
     )
 
@@ -207,7 +195,7 @@ def test_answers_are_the_interpreters(models, page, quantization, threads):
     # what is kept in float32 is rounded to the next level, up or down
     bound = {"none": 1e-4, "int8": 0.05}[quantization]
     tflite = artifacts.Tflite(models[quantization].read_bytes())
-    server = tool("serve_page").Server(models[quantization], 0)
+    server = serve_page.Server(models[quantization], 0)
     if threads == 1:
         server.RequestHandlerClass = functools.partial(
             without_headers(), model=str(models[quantization])
@@ -220,8 +208,7 @@ def test_answers_are_the_interpreters(models, page, quantization, threads):
             answer, _ = choose(page, "square.png", picture)
             expected = dict(zip(tflite.labels, tflite.probabilities(prepared(picture))))
             assert (
-                list(answer) == sorted(answer, key=answer.get, reverse=True)
-                and len(answer) == artifacts.TOP
+                list(answer) == sorted(answer, key=answer.get, reverse=True) and len(answer) == TOP
             )
             assert (
                 min(answer.values())
@@ -265,7 +252,7 @@ def test_answers_are_the_interpreters(models, page, quantization, threads):
 def bare(models, page):
     """The page without a network: it is told that there is none beside it."""
     page.route("**/model.tflite", lambda route: route.fulfill(status=404))
-    with serving(tool("serve_page").Server(models["int8"], 0)) as address:
+    with serving(serve_page.Server(models["int8"], 0)) as address:
         page.goto(address)
         expect(page.get_by_role("status")).to_contain_text("Choose a .tflite file")
         yield page
@@ -367,7 +354,7 @@ def test_mistakes_are_told_in_one_line(models, bare, tmp_path):
 def test_a_page_that_cannot_work_says_so(models, page):
     page.goto((ROOT / "examples/browser/index.html").as_uri())
     expect(page.get_by_role("alert")).to_contain_text("This page has to come from a server")
-    with serving(tool("serve_page").Server(models["int8"], 0)) as address:
+    with serving(serve_page.Server(models["int8"], 0)) as address:
         page.route("**/node_modules/**", lambda route: route.fulfill(status=404))
         page.goto(address)
         expect(page.get_by_role("alert")).to_contain_text(
