@@ -299,13 +299,13 @@ def _recognise_archive(content):
 
 
 def _read_npz(content):
-    arrays, unreadable = [], {}
+    arrays, unreadable = {}, {}
     for name, member in zip_members(content).items():
         try:
-            arrays.append((name.removesuffix(".npy"), _npy(member)))
+            arrays[name.removesuffix(".npy")] = _npy(member)
         except Unsupported as error:
             unreadable[name.removesuffix(".npy")] = str(error)
-    return Weights(".npz", _once(arrays), unreadable=unreadable)
+    return Weights(".npz", arrays, unreadable=unreadable)
 
 
 def zip_members(content):

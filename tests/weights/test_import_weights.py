@@ -142,16 +142,9 @@ def test_no_attack_runs_anything_or_takes_much(tmp_path):
 def test_two_arrays_whose_paths_are_one_name_are_refused():
     """The later of them would silently be taken."""
     array = np.zeros([2, 3], np.float32)
-    zipped = io.BytesIO()
-    with zipfile.ZipFile(zipped, "w") as archive:
-        for name in ("a", "a.npy"):
-            stream = io.BytesIO()
-            np.save(stream, array)
-            archive.writestr(name, stream.getvalue())
     for content, message in (
         (pickle.dumps({"a": {"b": array}, "a.b": array}), "two arrays of the name 'a.b'"),
         (pickle.dumps({"a": [array], "a.0": array}), "two arrays of the name 'a.0'"),
-        (zipped.getvalue(), "two entries of one name"),
     ):
         with pytest.raises(UserError, match=f"net is damaged .{message}"):
             formats.parse(content, "net")
@@ -1244,6 +1237,7 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
     assert stored.to_json() == Settings.from_json(settings()).to_json() and state == {
         "step": 0,
         "figures": None,
+        "record": None,
     }
     assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
 
@@ -1253,7 +1247,7 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
     [
         ({"class_names": ["a", "b"]}, "fc5/.* has the shape"),
         ({"variant": "vgg"}, "unknown"),
-        ({"variant": "caffe"}, "missing|no weight"),
+        ({"variant": "caffe"}, "image_size is 28, not a whole number from 67"),
         ({"class_names": ["a"] * 50_001}, "more than a weights file may"),
         ({"class_names": None}, "not a weights file"),
         (
@@ -1316,8 +1310,9 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
 
 
 def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        checkpoints.write_weights_file(tmp_path / "none/net.npz", arrays, settings())
+        checkpoints.write_weights_file(tmp_path / "file/net.npz", arrays, settings())
     with pytest.raises(UserError, match="is not written: .*fc5/bias .*not finite"):
         checkpoints.write_weights_file(
             tmp_path / "net.npz", arrays | {"fc5/bias": np.full(3, np.nan, np.float32)}, settings()
@@ -1331,7 +1326,7 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
     del arrays["fc5/bias"]
     with pytest.raises(UserError, match="is not written: 'fc5/bias' is missing"):
         checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_from_a_caffemodel_to_a_weights_file(networks, run, tmp_path):
