@@ -29,6 +29,7 @@ SETTINGS = {
     "one_gpu": (["--image_size=67", "--epochs=7"], 0.6, 8),
     "conv6": (["--image_size=67", "--epochs=10"], 0.5, 12),
     "one_weird_trick": (["--image_size=67", "--epochs=14"], 0.3, 25),
+    "one_weird_trick_pool5": (["--image_size=67", "--epochs=14"], 0.3, 25),
     "lenet5": (["--epochs=20"], 0.8, 8),
 }
 
