@@ -588,9 +588,14 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         cwd=tmp_path,
     )
     assert "one_weird_trick_pool5 of model: conv5, fc8 trained, the rest frozen" in run.notes
-    assert json.loads((tmp_path / "deeper.json").read_text())["loss"] == pytest.approx(
-        tuned["loss"], rel=1e-4
+    fitted, trained = (
+        np.load(next(tmp_path.glob(f"{name}/checkpoints/*/weights.npz")))
+        for name in ("model", "deeper")
     )
+    for path, array in fitted.items():
+        np.testing.assert_allclose(trained[path], array, rtol=1e-5, atol=1e-7, err_msg=path)
+    deeper = json.loads((tmp_path / "deeper.json").read_text())
+    assert (deeper["examples"], deeper["top_1"]) == (9, tuned["top_1"])
 
 
 @pytest.mark.parametrize(
