@@ -1,5 +1,5 @@
-r"""Figures of a trained network: how its training went, what its first layer looks for, and what it
-makes of pictures.
+r"""Figures of a trained network: how its training went, what its first layer looks for, what it
+makes of pictures, and what in them it looks at.
 
     alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
     alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
@@ -10,6 +10,11 @@ makes of pictures.
         pictures/test
     alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png \
         pictures/test
+    alexnet visualize --figure=grad_cam --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=occlusion --model_dir=alexnet_int8.tflite pictures/test
+    alexnet visualize --figure=guided --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=feature_maps --model_dir=models/alexnet picture.jpg
+    alexnet visualize --figure=map --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
 
@@ -19,6 +24,13 @@ the kernels of conv1, a row of blocks for each tower, as in Figure 3 of the pape
 with the five most probable classes, the right one in another colour if its folder's name says it;
 and some with those whose features, the last layer before the projection, are nearest. `confusions`:
 what the pictures of each class are taken for.
+
+`grad_cam`: where in some of the pictures the last convolution finds what speaks for the answer.
+`occlusion`: how much of its probability is lost where a square hides them; this needs no gradients,
+and so takes a .tflite or .onnx file too. `guided`: for some maps of each convolution the nine
+pictures that excite one most, and what in them does, by guided backpropagation (Zeiler and Fergus'
+Figure 2). `feature_maps`: one picture through all layers. `map`: all pictures at the first two
+principal components of their features.
 
 --features writes the features of all the pictures for other programs: numpy.load gives "features"
 float32 [pictures, 4096], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
@@ -34,15 +46,20 @@ from absl import flags
 from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import answers, curves, filters
-from alexnet_tf.figures.seen import Seen
+from alexnet_tf.figures import answers, curves, filters, looking
+from alexnet_tf.figures.seen import Pictures, Seen
+
+# Those of features, those of pictures and their answers, and those of which some need no answers.
+_OF_FEATURES = ("predictions", "neighbours", "confusions", "map")
+_OF_PICTURES = (*_OF_FEATURES, "grad_cam", "occlusion", "guided", "feature_maps")
+_OF_ANSWERS = ("predictions", "confusions", "grad_cam", "occlusion", "feature_maps")
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _FIGURE = flags.DEFINE_enum(
     "figure",
     "curves",
-    ["curves", "filters", "predictions", "neighbours", "confusions"],
+    ["curves", "filters", *_OF_PICTURES],
     "What to draw.",
     flag_values=FLAGS,
 )
@@ -67,6 +84,18 @@ _FEATURES = flags.DEFINE_string(
     "without --figure nothing is.",
     flag_values=FLAGS,
 )
+_CLASS_NAME = flags.DEFINE_string(
+    "class_name",
+    None,
+    "The class that grad_cam and occlusion ask for; default: each picture's most probable.",
+    flag_values=FLAGS,
+)
+_SQUARE = flags.DEFINE_integer(
+    "square",
+    None,
+    "Side of the square of occlusion in pixels of what the network reads; default: a fifth of it.",
+    flag_values=FLAGS,
+)
 _PRECISION = flags.DEFINE_enum(
     "precision",
     "float32",
@@ -86,18 +115,24 @@ def main(pictures):
         raise UserError(f"--output={output}: name a .png file.")
     if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
         raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
-    sees = bool(_FEATURES.value) or kind in ("predictions", "neighbours", "confusions")
+    sees = bool(_FEATURES.value) or kind in _OF_PICTURES
     if len(model_dirs) > 1 and (sees or kind == "filters"):
         raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
     if pictures and not sees:
         raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
     if sees and not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+    if _CLASS_NAME.value is not None and kind not in ("grad_cam", "occlusion"):
+        raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} asks for no class.")
+    if _SQUARE.value is not None and kind != "occlusion":
+        raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
     keras.config.set_dtype_policy(_PRECISION.value)
     network = networks.load(model_dirs[0]) if sees or kind == "filters" else None
-    if kind in ("predictions", "confusions"):
+    if kind in _OF_ANSWERS:
         network.check_whole()
-    seen = Seen(network, pictures) if sees else None
+    seen = None
+    if sees:
+        seen = (Seen if _FEATURES.value or kind in _OF_FEATURES else Pictures)(network, pictures)
     if _FEATURES.value:
         seen.write(_FEATURES.value)
         console.result(_FEATURES.value)
@@ -109,6 +144,11 @@ def main(pictures):
         "predictions": lambda: answers.draw_predictions(seen),
         "neighbours": lambda: answers.draw_neighbours(seen),
         "confusions": lambda: answers.draw_confusions(seen),
+        "map": lambda: looking.draw_map(seen),
+        "grad_cam": lambda: looking.draw_grad_cam(seen, _CLASS_NAME.value),
+        "occlusion": lambda: looking.draw_occlusion(seen, _CLASS_NAME.value, _SQUARE.value),
+        "guided": lambda: looking.draw_guided(seen),
+        "feature_maps": lambda: looking.draw_feature_maps(seen),
     }[kind]
     try:
         with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar

@@ -25,7 +25,7 @@ def draw_predictions(seen: Seen) -> Figure:
     for place, (number, of_picture) in enumerate(zip(numbers, probabilities)):
         row, column = divmod(place, columns)
         picture, bars = axes[2 * row : 2 * row + 2, column]
-        _show(picture, seen.image(number), seen.name(number))
+        show(picture, seen.image(number), seen.name(number))
         best = np.argsort(-of_picture, kind="stable")[:TOP]
         bars.barh(
             range(len(best)),
@@ -56,7 +56,7 @@ def draw_neighbours(seen: Seen) -> Figure:
         distances = np.linalg.norm(seen.features - seen.features[query], axis=1)
         distances[query] = -1.0  # a picture is its own nearest, even where another is the same
         for axis, number in zip(row, np.argsort(distances, kind="stable")):
-            _show(axis, seen.image(number), seen.name(number))
+            show(axis, seen.image(number), seen.name(number))
             for spine in axis.spines.values():
                 spine.set(visible=number == query, linewidth=3, color="tab:red")
     figure.suptitle(
@@ -111,7 +111,7 @@ def draw_confusions(seen: Seen) -> Figure:
     return figure
 
 
-def _show(axis: Axes, image: np.ndarray, title: str) -> None:
+def show(axis: Axes, image: np.ndarray, title: str) -> None:
     axis.axis("on")
     axis.set(xticks=[], yticks=[])
     axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
