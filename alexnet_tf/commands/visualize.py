@@ -3,6 +3,7 @@ makes of pictures, and what in them it looks at.
 
     alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
     alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
+    alexnet visualize --figure=curves --reference=caffe --model_dir=models/imagenet
     alexnet visualize --figure=filters --model_dir=models/alexnet --output=filters.png
     alexnet visualize --figure=predictions --model_dir=models/alexnet --output=answers.png \
         pictures/test
@@ -18,7 +19,9 @@ makes of pictures, and what in them it looks at.
     alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
 
-`curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`:
+`curves`: loss and error of training and evaluation by epoch, of one training or several, and beside
+them with --reference=caffe the errors of a training on ImageNet that others have published, by
+which a run there shows after four epochs whether it is sound. `filters`:
 the kernels of conv1, a row of blocks for each tower, as in Figure 3 of the paper. `predictions` and
 `neighbours`: the two halves of its Figure 4, for pictures and folders of pictures: some of them
 with the five most probable classes, the right one in another colour if its folder's name says it;
@@ -68,6 +71,13 @@ _MODEL_DIR = flags.DEFINE_list(
     "models/alexnet",
     "A model directory; for curves one or several; for all else, a "
     "weights file or an export will do as well.",
+    flag_values=FLAGS,
+)
+_REFERENCE = flags.DEFINE_enum(
+    "reference",
+    None,
+    list(curves.REFERENCES),
+    "A published course of a training on ImageNet to draw beside the curves.",
     flag_values=FLAGS,
 )
 _OUTPUT = flags.DEFINE_string(
@@ -124,6 +134,8 @@ def main(pictures):
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
     if _CLASS_NAME.value is not None and kind not in ("grad_cam", "occlusion"):
         raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} asks for no class.")
+    if _REFERENCE.value and kind != "curves":
+        raise UserError(f"--reference={_REFERENCE.value}: --figure={kind} draws no curve.")
     if _SQUARE.value is not None and kind != "occlusion":
         raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
     keras.config.set_dtype_policy(_PRECISION.value)
@@ -139,7 +151,7 @@ def main(pictures):
         if not _FIGURE.present:
             return
     draw = {
-        "curves": lambda: curves.draw_curves(model_dirs),
+        "curves": lambda: curves.draw_curves(model_dirs, _REFERENCE.value),
         "filters": lambda: filters.draw_filters(network),
         "predictions": lambda: answers.draw_predictions(seen),
         "neighbours": lambda: answers.draw_neighbours(seen),

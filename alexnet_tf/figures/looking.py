@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -16,7 +15,7 @@ from PIL import Image
 from alexnet_tf import console
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import saliency
-from alexnet_tf.figures.answers import show
+from alexnet_tf.figures.answers import chart, show
 from alexnet_tf.figures.seen import Pictures, Seen
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 from alexnet_tf.network.model import both_towers
@@ -247,7 +246,7 @@ def draw_feature_maps(pictures: Pictures) -> Figure:
     grid = figure.add_gridspec(len(rows) + 2, _MAPS + 2)
     show(figure.add_subplot(grid[:2, 2:4]), image, pictures.name(0))
     best = figure.add_subplot(grid[:2, 6:])
-    _bars(best, network.probabilities(image[None])[0], network.class_names)
+    chart(best, network.probabilities(image[None])[0], network.class_names)
     for row, (name, group) in enumerate(rows.items(), 2):
         values = [found[layer][0] for layer in group]
         most = max(float(np.abs(each).max()) for each in values) or 1.0
@@ -299,21 +298,6 @@ def _strip(values: np.ndarray) -> np.ndarray:
     """Units in 8 rows, or in one where there are few; what is left of the last column is 0."""
     rows = 8 if len(values) >= 256 else 1
     return np.pad(values, (0, -len(values) % rows)).reshape(-1, rows).T
-
-
-def _bars(axis: Axes, probabilities: np.ndarray, names: Sequence[str]) -> None:
-    order = np.argsort(-probabilities, kind="stable")[:5]
-    axis.barh(range(len(order)), probabilities[order], color="lightsteelblue")
-    for place, label in enumerate(order):
-        axis.text(
-            0.02,
-            place,
-            f"{names[label]} {100 * probabilities[label]:.1f} %",
-            va="center",
-            fontsize=8,
-        )
-    axis.set(xlim=(0, 1), ylim=(4.6, -0.6))
-    axis.axis("off")
 
 
 def principal(features: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:

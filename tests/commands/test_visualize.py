@@ -128,7 +128,9 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
             model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS))
         )[0].numpy()
         order = np.argsort(-expected)
-        assert [text.get_text() for text in axis.texts] == [CLASS_NAMES[label] for label in order]
+        assert [text.get_text() for text in axis.texts] == [
+            f"{CLASS_NAMES[label]} {100 * expected[label]:.1f} %" for label in order
+        ]
         np.testing.assert_allclose(
             [bar.get_width() for bar in axis.patches], expected[order], rtol=1e-4
         )
@@ -236,6 +238,11 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loss, _ = curves.draw_curves([tmp_path]).axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
+    _, error = curves.draw_curves([tmp_path], "caffe").axes
+    published = error.lines[-1]
+    assert list(published.get_xdata()) == list(range(4, 101, 4))
+    assert published.get_ydata()[[0, 1, -1]] == pytest.approx([67.0, 59.9, 41.4])
+    assert published.get_label() in [text.get_text() for text in error.get_legend().get_texts()]
     with pytest.raises(UserError, match="names 11 trainings, and there are colours for 10"):
         curves.draw_curves([tmp_path] * 11)
     monkeypatch.chdir(tmp_path)
@@ -252,6 +259,7 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
         (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
         (["--figure=predictions", "--model_dir=a,b"], "one model at a time"),
         (["--figure=grad_cam"], "No picture given"),
+        (["--figure=filters", "--reference=caffe"], "--figure=filters draws no curve"),
         (["--figure=guided", "--class_name=rose", "a.jpg"], "--figure=guided asks for no class"),
         (["--figure=grad_cam", "--square=9", "a.jpg"], "--figure=grad_cam hides nothing"),
     ],
