@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from alexnet_tf.network.model import VARIANTS, build_model
     from alexnet_tf.networks import Network, load
     from alexnet_tf.pixels import Preprocessing
-    from alexnet_tf.training.optimizer import SGD2012
+    from alexnet_tf.training.optimizer import LARS, SGD2012
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,7 @@ __all__ = [
     "Answers",
     "Dataset",
     "Dropout",
+    "LARS",
     "LocalResponseNormalization",
     "Network",
     "Preprocessing",
@@ -69,6 +70,7 @@ _HOMES = {
     "Answers": "classifiers",
     "Dataset": "data.splits",
     "Dropout": "network.layers",
+    "LARS": "training.optimizer",
     "LocalResponseNormalization": "network.layers",
     "Network": "networks",
     "Preprocessing": "pixels",

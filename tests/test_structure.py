@@ -177,3 +177,42 @@ def test_pictures_are_drawn_and_no_text_leaves_them():
         )
         assert left > 10 and top > 10 and right < image.width - 10 and bottom < image.height - 4
         assert (right - left) * (bottom - top) > 0.6 * image.width * image.height
+
+
+@pytest.mark.parametrize(
+    "variant,expected",
+    [
+        ("half", {"conv1": ["ReLU", "LRN"], "pool1": [], "fc6": ["ReLU", "dropout 0.5"]}),
+        ("paper", {"conv1": ["ReLU", "LRN"], "conv2": ["ReLU", "LRN"], "conv5": ["ReLU"]}),
+        (
+            "source2012",
+            {"conv1": ["LRN"], "pool1": ["ReLU"], "conv2": ["ReLU", "LRN", "spatial norm"]},
+        ),
+        ("caffe", {"conv1": ["ReLU", "LRN"], "conv3": ["ReLU"], "fc8": []}),
+        ("caffenet", {"conv1": [], "pool1": ["ReLU", "LRN"], "fc7": ["ReLU", "dropout 0.5"]}),
+        ("one_weird_trick", {"pool5": ["dropout 0.5"], "fc6": ["ReLU", "dropout 0.5"]}),
+        ("lenet5", {"images": [], "conv1": ["tanh"], "pool1": [], "fc5": []}),
+    ],
+)
+def test_what_is_between_the_layers_stands_where_it_is(variant, expected):
+    from alexnet_tf.network.model import VARIANTS, build_model
+
+    size = None if variant == "lenet5" else VARIANTS[variant]["image_size"] % 4 + 64
+    then = {stage.name: stage.then for stage in blocks.stages(build_model(variant, 3, size))}
+    assert {name: then[name] for name in expected} == expected
+
+
+def test_boxes_of_one_tower_carry_their_numbers_and_bars_their_colours(monkeypatch):
+    from alexnet_tf.network.model import build_model
+
+    written, drawn = [], []
+    text, box = blocks._Canvas.text, blocks._Canvas.box
+    monkeypatch.setattr(
+        blocks._Canvas, "text", lambda *args, **more: written.append(args[3]) or text(*args, **more)
+    )
+    monkeypatch.setattr(blocks._Canvas, "box", lambda *args: drawn.append(args[5]) or box(*args))
+    blocks.draw_network(build_model("half", 3, 67))
+    assert [one for one in written if one.isdecimal()][:9] == ["67", "15", "7", "7", *"33331"]
+    colours = [blocks._BETWEEN[name][0] for name in ("ReLU", "LRN", "dropout")]
+    assert [drawn.count(colour) for colour in colours] == [7 + 1, 2 + 1, 2 + 1]  # and the legend
+    assert {"ReLU", "local response normalisation", "dropout"} <= set(written)

@@ -212,7 +212,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             SCHEDULES,
             "plateau: divided by 10, three times, when the validation error stops improving; "
             "steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
-            "72/91; linear: to 0.",
+            "72/91; linear: to 0; poly: to 0 too, by the square of what is left of the run.",
             flag_values=fv,
         ),
         momentum=flags.DEFINE_float(

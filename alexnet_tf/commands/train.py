@@ -23,7 +23,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, has_init, initial_stddev
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
-from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -33,7 +33,8 @@ _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
 _TRAINING = app.define_training(
     FLAGS,
     None,
-    "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more",
+    "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more, "
+    "and of --optimizer=lars its author's",
     epochs=90,
     schedule="plateau",
     patience=0,
@@ -46,6 +47,15 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     None,
     "Input side in pixels; default: the variant's own.",
     lower_bound=1,
+    flag_values=FLAGS,
+)
+_OPTIMIZER = flags.DEFINE_enum(
+    "optimizer",
+    "sgd2012",
+    list(OPTIMIZERS),
+    "sgd2012: the rule of 2012. lars: each layer's rate in proportion to its length, for batches "
+    "above 1024; its author ran --schedule=poly, rates of 2 at 1024, 10 at 8192 and 16 at 16384, "
+    "which are the defaults, and --warmup_steps=600 at 8192.",
     flag_values=FLAGS,
 )
 _DROPOUT_RATE = flags.DEFINE_float(
@@ -133,7 +143,7 @@ def _train(strategy):
             initial_stddev(_VARIANT.value, _INIT.value),
             _TOWER_DEVICES.value,
         )
-        optimizer = SGD2012(
+        optimizer = OPTIMIZERS[_OPTIMIZER.value](
             learning_rate,
             _TRAINING.momentum.value,
             _TRAINING.weight_decay.value,
@@ -252,13 +262,15 @@ def _xla():
 
 
 def _learning_rate(batch_size):
-    if batch_size > 1024:
+    given, lars = _TRAINING.learning_rate.value, _OPTIMIZER.value == "lars"
+    if batch_size > 1024 and not lars:
         console.note(
-            f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS,"
-            " which Keras does not have; expect to lose accuracy."
+            f"--batch_size={batch_size}: above 1024 this network has been reported to need LARS:"
+            " --optimizer=lars --schedule=poly; expect to lose accuracy without it."
         )
-    given = _TRAINING.learning_rate.value
-    return jobs.default_rate(_VARIANT.value, batch_size) if given is None else given
+    if given is not None:
+        return given
+    return lars_rate(batch_size) if lars else jobs.default_rate(_VARIANT.value, batch_size)
 
 
 def _colour_noise():

@@ -1,8 +1,9 @@
-r"""Figures of a trained network: how its training went, what its first layer looks for, and what it
-makes of pictures.
+r"""Figures of a trained network: how its training went, what its first layer looks for, what it
+makes of pictures, and what in them it looks at.
 
     alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
     alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
+    alexnet visualize --figure=curves --reference=caffe --model_dir=models/imagenet
     alexnet visualize --figure=filters --model_dir=models/alexnet --output=filters.png
     alexnet visualize --figure=predictions --model_dir=models/alexnet --output=answers.png \
         pictures/test
@@ -10,15 +11,29 @@ makes of pictures.
         pictures/test
     alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png \
         pictures/test
+    alexnet visualize --figure=grad_cam --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=occlusion --model_dir=alexnet_int8.tflite pictures/test
+    alexnet visualize --figure=guided --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=feature_maps --model_dir=models/alexnet picture.jpg
+    alexnet visualize --figure=map --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
 
-`curves`: loss and error of training and evaluation by epoch, of one training or several. `filters`:
+`curves`: loss and error of training and evaluation by epoch, of one training or several, and beside
+them with --reference=caffe the errors of a training on ImageNet that others have published, by
+which a run there shows after four epochs whether it is sound. `filters`:
 the kernels of conv1, a row of blocks for each tower, as in Figure 3 of the paper. `predictions` and
 `neighbours`: the two halves of its Figure 4, for pictures and folders of pictures: some of them
 with the five most probable classes, the right one in another colour if its folder's name says it;
 and some with those whose features, the last layer before the projection, are nearest. `confusions`:
 what the pictures of each class are taken for.
+
+`grad_cam`: where in some of the pictures the last convolution finds what speaks for the answer.
+`occlusion`: how much of its probability is lost where a square hides them; this needs no gradients,
+and so takes a .tflite or .onnx file too. `guided`: for some maps of each convolution the nine
+pictures that excite one most, and what in them does, by guided backpropagation (Zeiler and Fergus'
+Figure 2). `feature_maps`: one picture through all layers. `map`: all pictures at the first two
+principal components of their features.
 
 --features writes the features of all the pictures for other programs: numpy.load gives "features"
 float32 [pictures, 4096], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
@@ -34,15 +49,20 @@ from absl import flags
 from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import answers, curves, filters
-from alexnet_tf.figures.seen import Seen
+from alexnet_tf.figures import answers, curves, filters, looking
+from alexnet_tf.figures.seen import Pictures, Seen
+
+# Those of features, those of pictures and their answers, and those of which some need no answers.
+_OF_FEATURES = ("predictions", "neighbours", "confusions", "map")
+_OF_PICTURES = (*_OF_FEATURES, "grad_cam", "occlusion", "guided", "feature_maps")
+_OF_ANSWERS = ("predictions", "confusions", "grad_cam", "occlusion", "feature_maps")
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _FIGURE = flags.DEFINE_enum(
     "figure",
     "curves",
-    ["curves", "filters", "predictions", "neighbours", "confusions"],
+    ["curves", "filters", *_OF_PICTURES],
     "What to draw.",
     flag_values=FLAGS,
 )
@@ -51,6 +71,13 @@ _MODEL_DIR = flags.DEFINE_list(
     "models/alexnet",
     "A model directory; for curves one or several; for all else, a "
     "weights file or an export will do as well.",
+    flag_values=FLAGS,
+)
+_REFERENCE = flags.DEFINE_enum(
+    "reference",
+    None,
+    list(curves.REFERENCES),
+    "A published course of a training on ImageNet to draw beside the curves.",
     flag_values=FLAGS,
 )
 _OUTPUT = flags.DEFINE_string(
@@ -65,6 +92,18 @@ _FEATURES = flags.DEFINE_string(
     None,
     "An .npz file to write the features of the pictures to, whatever is drawn; "
     "without --figure nothing is.",
+    flag_values=FLAGS,
+)
+_CLASS_NAME = flags.DEFINE_string(
+    "class_name",
+    None,
+    "The class that grad_cam and occlusion ask for; default: each picture's most probable.",
+    flag_values=FLAGS,
+)
+_SQUARE = flags.DEFINE_integer(
+    "square",
+    None,
+    "Side of the square of occlusion in pixels of what the network reads; default: a fifth of it.",
     flag_values=FLAGS,
 )
 _PRECISION = flags.DEFINE_enum(
@@ -86,29 +125,42 @@ def main(pictures):
         raise UserError(f"--output={output}: name a .png file.")
     if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
         raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
-    sees = bool(_FEATURES.value) or kind in ("predictions", "neighbours", "confusions")
+    sees = bool(_FEATURES.value) or kind in _OF_PICTURES
     if len(model_dirs) > 1 and (sees or kind == "filters"):
         raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
     if pictures and not sees:
         raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
     if sees and not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
+    if _CLASS_NAME.value is not None and kind not in ("grad_cam", "occlusion"):
+        raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} asks for no class.")
+    if _REFERENCE.value and kind != "curves":
+        raise UserError(f"--reference={_REFERENCE.value}: --figure={kind} draws no curve.")
+    if _SQUARE.value is not None and kind != "occlusion":
+        raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
     keras.config.set_dtype_policy(_PRECISION.value)
     network = networks.load(model_dirs[0]) if sees or kind == "filters" else None
-    if kind in ("predictions", "confusions"):
+    if kind in _OF_ANSWERS:
         network.check_whole()
-    seen = Seen(network, pictures) if sees else None
+    seen = None
+    if sees:
+        seen = (Seen if _FEATURES.value or kind in _OF_FEATURES else Pictures)(network, pictures)
     if _FEATURES.value:
         seen.write(_FEATURES.value)
         console.result(_FEATURES.value)
         if not _FIGURE.present:
             return
     draw = {
-        "curves": lambda: curves.draw_curves(model_dirs),
+        "curves": lambda: curves.draw_curves(model_dirs, _REFERENCE.value),
         "filters": lambda: filters.draw_filters(network),
         "predictions": lambda: answers.draw_predictions(seen),
         "neighbours": lambda: answers.draw_neighbours(seen),
         "confusions": lambda: answers.draw_confusions(seen),
+        "map": lambda: looking.draw_map(seen),
+        "grad_cam": lambda: looking.draw_grad_cam(seen, _CLASS_NAME.value),
+        "occlusion": lambda: looking.draw_occlusion(seen, _CLASS_NAME.value, _SQUARE.value),
+        "guided": lambda: looking.draw_guided(seen),
+        "feature_maps": lambda: looking.draw_feature_maps(seen),
     }[kind]
     try:
         with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar

@@ -1,5 +1,7 @@
 """What a network makes of pictures, drawn: answers, neighbours, confusions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,20 +27,8 @@ def draw_predictions(seen: Seen) -> Figure:
     for place, (number, of_picture) in enumerate(zip(numbers, probabilities)):
         row, column = divmod(place, columns)
         picture, bars = axes[2 * row : 2 * row + 2, column]
-        _show(picture, seen.image(number), seen.name(number))
-        best = np.argsort(-of_picture, kind="stable")[:TOP]
-        bars.barh(
-            range(len(best)),
-            of_picture[best],
-            color=[
-                "lightcoral" if label == seen.labels[number] else "lightsteelblue" for label in best
-            ],
-        )
-        for place_of_class, label in enumerate(best):
-            bars.text(
-                0.02, place_of_class, seen.network.class_names[label], va="center", fontsize=8
-            )
-        bars.set(xlim=(0, 1), ylim=(4.6, -0.6))
+        show(picture, seen.image(number), seen.name(number))
+        chart(bars, of_picture, seen.network.class_names, seen.labels[number])
     return figure
 
 
@@ -56,7 +46,7 @@ def draw_neighbours(seen: Seen) -> Figure:
         distances = np.linalg.norm(seen.features - seen.features[query], axis=1)
         distances[query] = -1.0  # a picture is its own nearest, even where another is the same
         for axis, number in zip(row, np.argsort(distances, kind="stable")):
-            _show(axis, seen.image(number), seen.name(number))
+            show(axis, seen.image(number), seen.name(number))
             for spine in axis.spines.values():
                 spine.set(visible=number == query, linewidth=3, color="tab:red")
     figure.suptitle(
@@ -111,7 +101,28 @@ def draw_confusions(seen: Seen) -> Figure:
     return figure
 
 
-def _show(axis: Axes, image: np.ndarray, title: str) -> None:
+def chart(
+    axis: Axes, probabilities: np.ndarray, class_names: Sequence[str], right: int = -1
+) -> None:
+    """Bars of the five most probable of float [classes], with their names and their numbers, that
+    of the class `right` in another colour.
+    """
+    best = np.argsort(-probabilities, kind="stable")[:TOP]
+    colours = ["lightcoral" if label == right else "lightsteelblue" for label in best]
+    axis.barh(range(len(best)), probabilities[best], color=colours)
+    for place, label in enumerate(best):
+        axis.text(
+            0.02,
+            place,
+            f"{class_names[label]} {100 * probabilities[label]:.1f} %",
+            va="center",
+            fontsize=8,
+        )
+    axis.set(xlim=(0, 1), ylim=(4.6, -0.6))
+    axis.axis("off")
+
+
+def show(axis: Axes, image: np.ndarray, title: str) -> None:
     axis.axis("on")
     axis.set(xticks=[], yticks=[])
     axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)

@@ -21,6 +21,8 @@ class Stage:
     detail: str = ""
     parameters: int = 0
     multiply_adds: int = 0
+    # what is done with its outputs before the next, in order: "ReLU", "LRN", "dropout 0.5", ...
+    then: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def size(self) -> str:
@@ -34,11 +36,17 @@ class Stage:
 def stages(model: keras.Model) -> list[Stage]:
     """The stages of a model in order, layers that compute nothing of note left out."""
     found: dict[str, Stage] = {}
+    block, followers = Stage("", "", 0, ()), set()
     for layer in model.layers:
-        kind = _kind(layer)
+        kind, name = _kind(layer), both_towers(layer)
+        shape = tuple(layer.output.shape[1:])
+        if name not in followers and kind in (None, "norm"):
+            block.then += _then(layer)
+            followers.add(name)
         if not kind:
             continue
-        name, shape = both_towers(layer), tuple(layer.output.shape[1:])
+        if name not in found and kind != "norm":
+            block = found[name] = Stage(name, kind, 0, shape, _detail(layer), then=_then(layer))
         stage = found.setdefault(name, Stage(name, kind, 0, shape, _detail(layer)))
         stage.towers += name != layer.name
         stage.parameters += layer.count_params()
@@ -57,6 +65,20 @@ def _kind(layer: keras.layers.Layer) -> str | None:
         "SpatialResponseNormalization": "norm",
     }
     return kinds.get(type(layer).__name__)
+
+
+def _then(layer: keras.layers.Layer) -> list[str]:
+    """What a layer does to single values and maps, beside what it is."""
+    kind = type(layer).__name__
+    done = ["ReLU"] if getattr(layer, "relu_first", False) else []
+    if kind in _NORMS:
+        return [*done, _NORMS[kind]]
+    if kind == "Dropout":
+        return [f"dropout {layer.rate:g}"] if layer.rate else []
+    if kind == "ReLU":
+        return ["ReLU"]
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    return [] if activation == "linear" else [{"relu": "ReLU"}.get(activation, activation)]
 
 
 def _detail(layer: keras.layers.Layer) -> str:
@@ -104,6 +126,7 @@ def table(model: keras.Model) -> list[str]:
     ]
 
 
+_NORMS = {"LocalResponseNormalization": "LRN", "SpatialResponseNormalization": "spatial norm"}
 _SCALE = 2  # pixels to a unit: sharp on dense screens
 _COLOURS = {
     "input": "#e5e7eb",
@@ -112,6 +135,15 @@ _COLOURS = {
     "fc": "#fde68a",
     "norm": "#e9d5ff",
 }
+# of what is done between the layers, and what the legend calls it
+_BETWEEN = {
+    "ReLU": ("#ef4444", "ReLU"),
+    "tanh": ("#f97316", "tanh"),
+    "LRN": ("#8b5cf6", "local response normalisation"),
+    "spatial norm": ("#d946ef", "spatial normalisation"),
+    "dropout": ("#6b7280", "dropout"),
+}
+_BAR = 5  # its width
 _TITLES = {
     "paper": "AlexNet, 2012",
     "source2012": "AlexNet, as its source ran",
@@ -128,9 +160,11 @@ class _Canvas:
         self.image = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
         self._draw = ImageDraw.Draw(self.image)
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: str) -> None:
+    def box(
+        self, left: float, top: float, right: float, bottom: float, colour: str, radius: float = 4
+    ) -> None:
         self._draw.rounded_rectangle(
-            [v * _SCALE for v in (left, top, right, bottom)], 4 * _SCALE, colour, _INK, _SCALE
+            [v * _SCALE for v in (left, top, right, bottom)], radius * _SCALE, colour, _INK, _SCALE
         )
 
     def text(
@@ -141,10 +175,11 @@ class _Canvas:
         size: int = 12,
         colour: str = _INK,
         anchor: str = "mm",
-    ) -> None:
-        self._draw.text(
-            (x * _SCALE, y * _SCALE), text, colour, ImageFont.load_default(size * _SCALE), anchor
-        )
+    ) -> float:
+        """Returns its width."""
+        font = ImageFont.load_default(size * _SCALE)
+        self._draw.text((x * _SCALE, y * _SCALE), text, colour, font, anchor)
+        return self._draw.textlength(text, font) / _SCALE
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         (x0, y0), (x1, y1) = ((x * _SCALE, y * _SCALE) for x, y in (start, end))
@@ -179,7 +214,6 @@ def draw_network(
     and as wide as its channels. Layers that are named in `replaced` have a colour of their own.
     """
     blocks = [stage for stage in stages(model) if stage.kind != "norm"]
-    normalised = {stage.name[-1] for stage in stages(model) if stage.kind == "norm"}
     column, height = 106, 430
     canvas = _Canvas(column * len(blocks) + 40, height)
     canvas.text(20, 22, title or _TITLES.get(model.name, model.name), 17, anchor="lm")
@@ -199,12 +233,17 @@ def draw_network(
                 row + half_height,
                 _REPLACED if stage.name in replaced else _COLOURS[stage.kind],
             )
-            if stage.towers == 2:
-                canvas.text(centre, row, str(stage.shape[0]), 12)
+            if spatial:
+                canvas.text(centre, row, str(stage.shape[0]), 12 if stage.shape[0] < 100 else 10)
+            for place, done in enumerate(stage.then):
+                left = centre + half_width + 3 + (_BAR + 2) * place
+                colour = _between(done)[0]
+                canvas.box(left, row - half_height, left + _BAR, row + half_height, colour, 1)
         canvas.text(centre, height - 54, "picture" if stage.kind == "input" else stage.name, 14)
         canvas.text(centre, height - 37, stage.size, 11)
         canvas.text(centre, height - 20, stage.detail, 11, _PALE)
-        edges.append([(centre - half_width, centre + half_width, row) for row in rows])
+        end = centre + half_width + (_BAR + 2) * len(stage.then)
+        edges.append([(centre - half_width, end, row) for row in rows])
     for before, after, stage in zip(edges, edges[1:], blocks[1:]):
         reads_both = stage.kind == "conv" and len(before) == 2 and _reads_both(model, stage.name)
         for i, (_, start, row) in enumerate(before):
@@ -214,20 +253,20 @@ def draw_network(
     if len(edges[1]) == 2:
         canvas.text(34, middle - offset, "tower a", 12, _PALE, "lm")
         canvas.text(34, middle + offset, "tower b", 12, _PALE, "lm")
-    note = (
-        f"local response normalisation after conv{' and conv'.join(sorted(normalised))}; "
-        if normalised
-        else ""
-    )
-    canvas.text(
-        canvas.image.width / _SCALE - 20,
-        22,
-        f"{note}{model.count_params():,} parameters",
-        12,
-        _PALE,
-        "rm",
-    )
+    right = canvas.image.width / _SCALE - 20
+    canvas.text(right, 22, f"{model.count_params():,} parameters", 12, _PALE, "rm")
+    for colour, name in dict.fromkeys(
+        _between(done) for stage in reversed(blocks) for done in reversed(stage.then)
+    ):
+        right -= canvas.text(right, 48, name, 12, _PALE, "rm") + 8
+        canvas.box(right - _BAR, 41, right, 55, colour, 1)
+        right -= _BAR + 18
     return canvas.image
+
+
+def _between(done: str) -> tuple[str, str]:
+    """(colour, name) of what is done between layers."""
+    return _BETWEEN.get(done.split(" 0")[0], (_PALE, done))
 
 
 def _reads_both(model: keras.Model, name: str) -> bool:
@@ -269,7 +308,10 @@ def draw_comparison(*models: keras.Model) -> Image.Image:
                 13,
                 anchor="lm",
             )
-            canvas.text(left + 70, top + 17, stage.detail, 10, _PALE, "lm")
+            lines = [line for line in (stage.detail, ", ".join(stage.then)) if line]
+            for place, line in enumerate(lines):
+                height = 17 + (place - (len(lines) - 1) / 2) * 13
+                canvas.text(left + 70, top + height, line, 10, _PALE, "lm")
             canvas.text(left + 280, top + 17, stage.size, 11, anchor="rm")
             if number:
                 canvas.arrow((left + 145, top - 12), (left + 145, top - 1))

@@ -1,5 +1,6 @@
-"""The curves of trainings: loss and error by epoch."""
+"""The curves of trainings: loss and error by epoch, beside a published one."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,9 +12,59 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.training import metrics
 
 
-def draw_curves(model_dirs: Sequence[str | os.PathLike]) -> Figure:
-    """Loss and error of training and evaluation by epoch. Raises UserError for a directory without
-    a log, and for more than there are colours.
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The course of a training on ImageNet that others have published."""
+
+    what: str
+    every: int  # epochs between two figures, the first after as many
+    top_1: tuple[float, ...]  # % of validation pictures right
+
+
+REFERENCES = {
+    # github.com/borisgin/nvcaffe, the log of BVLC's network with groups and LRN: batch 1024 on
+    # 8 x P100, the rate falling from 0.02 as (1 - progress)^2, 100 epochs; of 6,400 pictures of
+    # validation.
+    "caffe": Reference(
+        "nvcaffe's on ImageNet, 100 epochs",
+        4,
+        # fmt: off
+        (
+            33.0,
+            40.1,
+            44.3,
+            45.4,
+            47.3,
+            49.9,
+            50.0,
+            52.5,
+            51.5,
+            53.1,
+            54.1,
+            53.6,
+            54.6,
+            54.8,
+            55.2,
+            56.7,
+            55.8,
+            56.3,
+            57.6,
+            56.6,
+            57.1,
+            58.1,
+            57.5,
+            57.6,
+            58.6,
+        ),
+        # fmt: on
+    )
+}
+
+
+def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None = None) -> Figure:
+    """Loss and error of training and evaluation by epoch, and the errors of REFERENCES[reference].
+
+    Raises UserError for a directory without a log, and for more than there are colours.
     """
     colours = matplotlib.color_sequences["tab10"]
     if len(model_dirs) > len(colours):
@@ -51,6 +102,17 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike]) -> Figure:
                 markersize=4,
                 label=f"{label}evaluation",
             )
+    if reference:
+        published = REFERENCES[reference]
+        error.plot(
+            [published.every * (place + 1) for place in range(len(published.top_1))],
+            [100 - right for right in published.top_1],
+            color="black",
+            linestyle="--",
+            linewidth=1,
+            marker=".",
+            label=published.what,
+        )
     for axes, name in ((loss, "cross-entropy, nats"), (error, "top-1 error, %")):
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)

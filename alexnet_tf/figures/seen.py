@@ -17,12 +17,50 @@ from alexnet_tf.networks import Network
 from alexnet_tf.training import checkpoints, evaluation, features, head
 
 
-class Seen:
-    """The pictures that are, or lie anywhere below, `paths`, as `network` sees them.
+class Pictures:
+    """The pictures that are, or lie anywhere below, `paths`, as `network` reads them.
+
+    `files`: their names. `labels`: int64 [pictures], the classes that the folders around them name,
+    or -1. Raises UserError if there are none, and if one cannot be read.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        paths: Sequence[str | os.PathLike],
+        note: Callable[[str], None] = console.note,
+    ) -> None:
+        self.network = network
+        self._split, self.files = folders.list_pictures(paths, network.class_names, note)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        return np.array([int(record["label"]) for record in self._split.read(None)], np.int64)
+
+    def image(self, number: int) -> np.ndarray:
+        """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
+        content = tf.io.read_file(os.fsencode(self.files[number]))
+        return preprocessing.decode_central_crop(content, self.network.preprocessing).numpy()
+
+    def name(self, number: int) -> str:
+        """The picture's class, if it is known, or its file."""
+        label = self.labels[number]
+        return (
+            self.network.class_names[label]
+            if label >= 0
+            else picture_files.shown(os.path.basename(self.files[number]))
+        )
+
+    def some(self, count: int) -> np.ndarray:
+        """Numbers of `count` pictures, or of all where there are fewer, spread evenly."""
+        return np.unique(np.linspace(0, len(self.files) - 1, count).round().astype(int))
+
+
+class Seen(Pictures):
+    """Pictures, and what `network` makes of them.
 
     `features`: float32 [pictures, units], what the last layer before the projection puts out.
-    `labels`: int64 [pictures], the classes that the folders around them name, or -1. Raises
-    UserError if there are none, if one cannot be read, and for a .tflite file.
+    Raises UserError as Pictures does, and for what has no weights, such as a .tflite file.
     """
 
     def __init__(
@@ -33,8 +71,8 @@ class Seen:
         progress: Callable = console.progress,
     ) -> None:
         self._trunk = surgery.trunk(network.model)
-        split, self.files = folders.list_pictures(paths, network.class_names, note)
-        self.network, parts = network, []
+        super().__init__(network, paths, note)
+        split, parts = self._split, []
         trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
         if trained_on:
             these = f"these {split.examples} pictures"
@@ -67,24 +105,6 @@ class Seen:
     def probabilities(self, numbers: np.ndarray) -> np.ndarray:
         """float32 [n, classes] of the pictures of these numbers."""
         return tf.nn.softmax(head.logits(self._projection, self.features[numbers])).numpy()
-
-    def image(self, number: int) -> np.ndarray:
-        """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
-        content = tf.io.read_file(os.fsencode(self.files[number]))
-        return preprocessing.decode_central_crop(content, self.network.preprocessing).numpy()
-
-    def name(self, number: int) -> str:
-        """The picture's class, if it is known, or its file."""
-        label = self.labels[number]
-        return (
-            self.network.class_names[label]
-            if label >= 0
-            else picture_files.shown(os.path.basename(self.files[number]))
-        )
-
-    def some(self, count: int) -> np.ndarray:
-        """Numbers of `count` pictures, or of all where there are fewer, spread evenly."""
-        return np.unique(np.linspace(0, len(self.files) - 1, count).round().astype(int))
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the features and what belongs to them to an .npz file.

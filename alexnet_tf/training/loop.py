@@ -221,7 +221,9 @@ class _Run:
     def __init__(
         self, strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective
     ):
-        """Loads the newest checkpoint. Raises UserError if workers do not start alike."""
+        """Loads the newest checkpoint. Raises UserError if workers do not start alike, and if it
+        is another optimizer's.
+        """
         self._strategy, self._model, self._optimizer = strategy, model, optimizer
         self._dataset, self._pixels, self._plan = dataset, pixels, plan
         self._model_dir, self._note, self._objective = model_dir, note, objective
@@ -233,7 +235,14 @@ class _Run:
         with strategy.scope():
             optimizer.build(model.trainable_variables)
         stored = checkpoints.restore(model_dir, model, optimizer, note)
-        self.state = TrainingState.from_json(stored) if stored else TrainingState()
+        rule = type(optimizer).__name__.lower()
+        self.state = TrainingState.from_json(stored) if stored else TrainingState(optimizer=rule)
+        if self.state.optimizer != rule:
+            raise UserError(
+                f"optimizer={rule}, but {model_dir} has been trained by {self.state.optimizer}, and"
+                f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
+                " model_dir."
+            )
         if self.state.data not in (None, dataset.fingerprint):
             self.state.bad_pictures = []  # others have their numbers
         self.state.data = dataset.fingerprint

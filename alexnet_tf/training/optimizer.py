@@ -1,4 +1,4 @@
-"""The update rule of 2012 and the learning-rate schedules."""
+"""The update rule of 2012, LARS for large batches, and the learning-rate schedules."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -84,6 +84,7 @@ class SGD2012(keras.optimizers.Optimizer):
         slowdown = tf.convert_to_tensor(self.slowdown.value)[index]
         rate = tf.cast(learning_rate, variable.dtype) * self._factors[index]
         rate *= tf.cast(slowdown, variable.dtype)
+        rate *= self._trust(variable, gradient)
         updated, new_velocity = _rule(
             tf.convert_to_tensor(variable),
             tf.convert_to_tensor(velocity),
@@ -96,6 +97,10 @@ class SGD2012(keras.optimizers.Optimizer):
         velocity.assign(new_velocity)
         variable.assign(updated)
 
+    def _trust(self, variable: keras.Variable, gradient: tf.Tensor) -> tf.Tensor:
+        """What the rate of a variable is multiplied by in this step."""
+        return tf.ones((), variable.dtype)
+
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "momentum": self.momentum,
@@ -105,6 +110,64 @@ class SGD2012(keras.optimizers.Optimizer):
         }
 
 
+@keras.saving.register_keras_serializable("alexnet_tf")
+class LARS(SGD2012):
+    """Layer-wise adaptive rates (You, Gitman, Ginsburg 2017, https://arxiv.org/abs/1708.03888):
+    SGD2012, with the rate of each variable, in each step, times
+
+        trust * |w| / (|g| + decay * |w|)
+
+    so that no layer moves by more than a share of its own length, however large the rate has to be
+    for a large batch. As in its author's nvcaffe a bias has its own ratio, with the same decay
+    below the line though it does not decay, and the ratio is 1 where |w| or |g| is 0. A kernel is
+    one variable, the two towers' of a layer are two.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 2.0,
+        momentum: float = 0.9,
+        decay: float = 0.0005,
+        bias_rate: float = 1.0,
+        rates: Mapping[str, float] | None = None,
+        trust: float = 0.001,
+        name: str = "lars",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, momentum, decay, bias_rate, rates, name, **kwargs)
+        self.trust = trust
+
+    def _trust(self, variable: keras.Variable, gradient: tf.Tensor) -> tf.Tensor:
+        weights = _length(tf.convert_to_tensor(variable))
+        slope = _length(tf.cast(gradient, variable.dtype))
+        ratio = tf.math.divide_no_nan(self.trust * weights, slope + self.decay * weights)
+        return tf.where((weights > 0) & (slope > 0), ratio, tf.ones_like(ratio))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"trust": self.trust}
+
+
+OPTIMIZERS: dict[str, type[SGD2012]] = {"sgd2012": SGD2012, "lars": LARS}
+# Its author's rates for this network with LRN, by the batch from which on they hold.
+_LARS_RATES = {1024: 2.0, 8192: 10.0, 16384: 16.0}
+
+
+def lars_rate(batch_size: int) -> float:
+    """The rate that LARS's author ran for this network at the largest batch that is not above
+    `batch_size`; below 1024, where he ran none, that of 1024 in proportion.
+    """
+    if batch_size < 1024:
+        return _LARS_RATES[1024] * batch_size / 1024
+    return _LARS_RATES[max(batch for batch in _LARS_RATES if batch <= batch_size)]
+
+
+def _length(values: tf.Tensor) -> tf.Tensor:
+    """The Euclidean norm, summed along the last axis first: one sum of 38 million small squares
+    would lose them.
+    """
+    return tf.sqrt(tf.reduce_sum(tf.reduce_sum(tf.square(values), -1)))
+
+
 # one pass over the 244 MB of weights instead of five
 @tf.function(jit_compile=True, reduce_retracing=False)
 def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
@@ -112,8 +175,8 @@ def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
     return tf.where(moves, weights + moved, weights), tf.where(moves, moved, velocity)
 
 
-SCHEDULES = ("plateau", "steps", "linear", "constant")
-SPANNING = ("steps", "linear")  # those whose rates depend on when the run will end
+SCHEDULES = ("plateau", "steps", "linear", "poly", "constant")
+SPANNING = ("steps", "linear", "poly")  # those whose rates depend on when the run will end
 # Epochs of the rate's three drops and of the end in the log of the 2012 run (layer-params-145.cfg,
 # lines 169-181).
 _DROPS_2012, _EPOCHS_2012 = (25, 51, 79), 91
@@ -134,6 +197,8 @@ def learning_rate_factor(schedule: str, progress: float, drops: int = 0) -> floa
         return 0.1 ** sum(progress * _EPOCHS_2012 >= epoch for epoch in _DROPS_2012)
     if schedule == "linear":
         return 1.0 - progress
+    if schedule == "poly":  # of power 2, as LARS's author ran it
+        return (1.0 - progress) ** 2
     return 1.0
 
 

@@ -25,6 +25,7 @@ class TrainingState:
     # by which the logits of these weights are divided when they are used, and not while they are
     # trained
     temperature: float = 1.0
+    optimizer: str = "sgd2012"  # whose velocities are in the checkpoint
     to_evaluate: bool = False  # the epoch is over, and its evaluation was interrupted
 
     def to_json(self) -> dict[str, Any]:

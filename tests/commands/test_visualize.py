@@ -14,12 +14,13 @@ from absl.testing import flagsaver
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
 from matplotlib.colors import to_rgba
 
-from alexnet_tf import networks, preprocessing
+from alexnet_tf import console, networks, preprocessing
 from alexnet_tf.commands import visualize
 from alexnet_tf.data import folders
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import answers, curves, filters
-from alexnet_tf.figures.seen import Seen
+from alexnet_tf.figures import answers, curves, filters, looking
+from alexnet_tf.figures.seen import Pictures, Seen
+from alexnet_tf.jobs import convert, export
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
@@ -127,7 +128,9 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
             model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS))
         )[0].numpy()
         order = np.argsort(-expected)
-        assert [text.get_text() for text in axis.texts] == [CLASS_NAMES[label] for label in order]
+        assert [text.get_text() for text in axis.texts] == [
+            f"{CLASS_NAMES[label]} {100 * expected[label]:.1f} %" for label in order
+        ]
         np.testing.assert_allclose(
             [bar.get_width() for bar in axis.patches], expected[order], rtol=1e-4
         )
@@ -163,6 +166,46 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
         answers.draw_confusions(Seen(seen.network, [pictures / "unknown"]))
 
 
+@pytest.fixture(scope="module")
+def forms(exported, pictures, tmp_path_factory):
+    """The same model as a .tflite and an .onnx file."""
+    folder = tmp_path_factory.mktemp("forms")
+    convert(exported, folder / "net.tflite", pictures=pictures, note=console.silence)
+    version = export(exported, folder / "net", format="onnx", note=console.silence)
+    return folder / "net.tflite", version / "model.onnx"
+
+
+def test_what_it_looks_at_is_drawn_of_every_form(model_dir, exported, forms, pictures, tmp_path):
+    for model in (model_dir, exported, *forms):
+        output = tmp_path / f"{model.name}.png"
+        arguments = f"--model_dir={model}", f"--output={output}", pictures / CLASS_NAMES[0]
+        draw("--figure=occlusion", "--square=12", f"--class_name={CLASS_NAMES[1]}", *arguments)
+        assert output.stat().st_size > 5000
+    for kind in ("grad_cam", "guided", "map"):
+        draw(f"--figure={kind}", *arguments[1:], f"--model_dir={exported}")
+        for file in forms:
+            with pytest.raises(UserError, match="pass the model directory or the export"):
+                draw(f"--figure={kind}", *arguments[1:], f"--model_dir={file}")
+    picture = pictures / "unknown/a twin.jpg"
+    draw("--figure=feature_maps", f"--output={output}", f"--model_dir={exported}", picture)
+    with pytest.raises(UserError, match="pass the model directory or the export"):
+        draw("--figure=feature_maps", f"--output={output}", f"--model_dir={forms[0]}", picture)
+
+
+def test_occlusion_of_a_tflite_file_is_that_of_its_model(model_dir, forms, pictures):
+    opened = [networks.load(path) for path in (model_dir, *forms)]
+    drawn = [
+        [
+            axis.images[1].get_array()
+            for axis in looking.draw_occlusion(Pictures(one, [pictures])).axes
+            if len(axis.images) == 2
+        ]
+        for one in opened
+    ]
+    for other in drawn[1:]:
+        np.testing.assert_allclose(other, drawn[0], atol=1e-4)
+
+
 def test_figures_are_written(model_dir, pictures, tmp_path, capsys):
     draw("--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
     assert (
@@ -195,6 +238,11 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loss, _ = curves.draw_curves([tmp_path]).axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 1, 2 / 3]]
+    _, error = curves.draw_curves([tmp_path], "caffe").axes
+    published = error.lines[-1]
+    assert list(published.get_xdata()) == list(range(4, 101, 4))
+    assert published.get_ydata()[[0, 1, -1]] == pytest.approx([67.0, 59.9, 41.4])
+    assert published.get_label() in [text.get_text() for text in error.get_legend().get_texts()]
     with pytest.raises(UserError, match="names 11 trainings, and there are colours for 10"):
         curves.draw_curves([tmp_path] * 11)
     monkeypatch.chdir(tmp_path)
@@ -210,6 +258,10 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
         (["--features=f.txt"], "name an .npz file"),
         (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
         (["--figure=predictions", "--model_dir=a,b"], "one model at a time"),
+        (["--figure=grad_cam"], "No picture given"),
+        (["--figure=filters", "--reference=caffe"], "--figure=filters draws no curve"),
+        (["--figure=guided", "--class_name=rose", "a.jpg"], "--figure=guided asks for no class"),
+        (["--figure=grad_cam", "--square=9", "a.jpg"], "--figure=grad_cam hides nothing"),
     ],
 )
 def test_mistakes_are_refused(model_dir, arguments, message):

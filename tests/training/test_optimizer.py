@@ -6,10 +6,12 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.training.optimizer import (
+    LARS,
     SGD2012,
     Plateau,
     colour_noise_factor,
     conv1_factor,
+    lars_rate,
     learning_rate_factor,
 )
 
@@ -37,11 +39,62 @@ def test_hundred_steps_of_the_rule(rng, dtype, tolerance):
         np.testing.assert_allclose(variable.value, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+def test_fifty_steps_of_lars(rng, dtype, tolerance):
+    start = {
+        "a_kernel": rng.normal(0, 1, (3, 3, 4, 3)),
+        "b_kernel": rng.normal(0, 0.01, (4, 3)),
+        "a_bias": np.zeros(3),  # its first ratio is 1
+        "b_bias": rng.normal(0, 1, 3),
+    }
+    variables = [keras.Variable(value, dtype=dtype, name=name) for name, value in start.items()]
+    optimizer = LARS(2.0, momentum=0.9, decay=0.01, bias_rate=2.0, trust=0.002)
+    optimizer.build(variables)
+    w, v = dict(start), {name: np.zeros_like(value) for name, value in start.items()}
+    for step in range(50):
+        gradients = {name: rng.normal(0, 1, value.shape) for name, value in w.items()}
+        if step == 7:
+            gradients["b_kernel"] = np.zeros((4, 3))  # its ratio is 1: it decays
+        rate = float(tf.constant(2.0 / (1 + step), tf.float32))
+        optimizer.learning_rate.assign(rate)
+        optimizer.apply(
+            [tf.constant(gradient, dtype) for gradient in gradients.values()], variables
+        )
+        for name, g in gradients.items():
+            is_bias = name.endswith("bias")
+            lengths = np.linalg.norm(w[name].ravel()), np.linalg.norm(g.ravel())
+            ratio = 0.002 * lengths[0] / (lengths[1] + 0.01 * lengths[0]) if all(lengths) else 1
+            own = rate * ratio * (2 if is_bias else 1)
+            v[name] = 0.9 * v[name] - own * (g + (0 if is_bias else 0.01) * w[name])
+            w[name] = w[name] + v[name]
+    for variable, expected in zip(variables, w.values()):
+        np.testing.assert_allclose(variable.value, expected, rtol=tolerance, atol=tolerance)
+    again = LARS.from_config(optimizer.get_config())
+    assert (again.trust, again.decay, again.name) == (0.002, 0.01, "lars")
+
+
+def test_lars_measures_long_kernels_exactly(rng):
+    """One sum of so many small squares in float32 would be off by much more."""
+    kernel = keras.Variable(rng.normal(0, 0.01, (2304, 2048)).astype(np.float32), name="kernel")
+    gradient = rng.normal(0, 1e-5, kernel.shape).astype(np.float32)
+    before = np.asarray(kernel, np.float64)
+    optimizer = LARS(2.0, momentum=0.0, decay=0.0)
+    optimizer.apply([tf.constant(gradient)], [kernel])
+    moved = np.linalg.norm(np.asarray(kernel, np.float64) - before) / np.linalg.norm(before)
+    assert moved == pytest.approx(2.0 * 0.001, rel=1e-5)
+
+
+def test_lars_has_the_rates_of_its_author():
+    rates = [lars_rate(batch) for batch in (128, 1024, 8191, 8192, 16384, 32768)]
+    assert rates == [0.25, 2.0, 2.0, 10.0, 16.0, 16.0]
+
+
 @pytest.mark.parametrize(
     "schedule,expected",
     [
         ("constant", [1, 1, 1, 1, 1]),
         ("linear", [1, 0.8, 0.5, 0.2, 0.0]),
+        ("poly", [1, 0.64, 0.25, 0.04, 0.0]),
         ("steps", [1, 1, 0.1, 0.01, 0.001]),
     ],
 )  # drops at 25/91 = .275, 51/91 = .56, 79/91 = .868

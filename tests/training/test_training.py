@@ -16,7 +16,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
-from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.optimizer import LARS, SGD2012
 
 PIXELS = Preprocessing(
     image_size=67,
@@ -42,11 +42,11 @@ def _models_of_other_tests_are_gone():
     gc.collect()  # a model and its compiled functions hold each other, hundreds of megabytes a test
 
 
-def build(strategy, dropout_rate, seed=3):
+def build(strategy, dropout_rate, seed=3, rule=SGD2012):
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = build_model("narrow", 3, PIXELS.image_size, dropout_rate)
-        optimizer = SGD2012(0.01)
+        optimizer = rule(0.01)
         optimizer.build(model.trainable_variables)
     return model, optimizer
 
@@ -140,8 +140,8 @@ def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(pictur
         assert counts[1] == len(placed) / 2 > 0, (kind, placed)
 
 
-def run(folder, model_dir, the_plan, bar=None, **arguments):
-    model, optimizer = build(one_device(), 0.5)
+def run(folder, model_dir, the_plan, bar=None, rule=SGD2012, **arguments):
+    model, optimizer = build(one_device(), 0.5, rule=rule)
     dataset, notes = datasets.open_dataset("folder", folder), []
     figures = loop.train(
         one_device(),
@@ -185,6 +185,24 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_
     assert epochs(tmp_path / "whole") == epochs(tmp_path / "stopped") != []
     again, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
+
+
+def test_lars_goes_on_to_the_bit_too_and_by_no_other_rule(picture_folder, tmp_path):
+    the_plan = plan(2, learning_rate=2.0, schedule="poly")
+    whole, *_ = run(picture_folder, tmp_path / "whole", the_plan, rule=LARS)
+    with pytest.raises(SystemExit):
+        run(picture_folder, tmp_path / "stopped", the_plan, Bar(stop_after=3), rule=LARS)
+    with pytest.raises(UserError, match="optimizer=sgd2012, but .* has been trained by lars"):
+        run(picture_folder, tmp_path / "stopped", the_plan)
+    resumed, *_ = run(picture_folder, tmp_path / "stopped", the_plan, rule=LARS)
+    for one, two in zip(whole, resumed):
+        np.testing.assert_array_equal(one, two)
+    # a rate of 2 moves no kernel by more than 2 * 0.001 * 1 / (1 - 0.9) of its length in a step
+    start, _ = build(one_device(), 0.5)
+    for variable, ended in zip(start.trainable_variables, whole):
+        if variable.path.endswith("kernel"):
+            length = np.linalg.norm(np.asarray(variable))
+            assert 0 < np.linalg.norm(np.asarray(variable) - ended) < 8 * 0.02 * length
 
 
 def test_a_finished_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(

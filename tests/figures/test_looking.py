@@ -1,0 +1,132 @@
+"""What is drawn is what was computed, under the right names."""
+
+import numpy as np
+import pytest
+from conftest import CLASS_NAMES, write_lenet5, write_pictures
+
+from alexnet_tf import networks
+from alexnet_tf.errors import UserError
+from alexnet_tf.figures import looking, saliency
+from alexnet_tf.figures.seen import Pictures, Seen
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return networks.load(write_lenet5(tmp_path_factory.mktemp("model"), list(CLASS_NAMES)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder, 4)
+    return folder
+
+
+def test_maps_lie_over_their_pictures_with_the_class_and_its_probability(network, folder):
+    pictures = Pictures(network, [folder])
+    figures = looking.draw_occlusion(pictures, square=7), looking.draw_grad_cam(pictures)
+    occluded, cams = ([axis for axis in one.axes if len(axis.images) == 2] for one in figures)
+    for place, number in enumerate(pictures.some(8)):
+        image = pictures.image(number)
+        probabilities = network.probabilities(image[None])[0]
+        label = int(probabilities.argmax())
+        title = f"{CLASS_NAMES[label]} {100 * probabilities[label]:.0f} %"
+        assert occluded[place].get_title() == cams[place].get_title() == title
+        np.testing.assert_array_equal(occluded[place].images[0].get_array(), image[..., 0])
+        expected = saliency.occlusion(
+            network.probabilities, image, label, np.array([120], np.uint8), 7, 2
+        )
+        np.testing.assert_allclose(occluded[place].images[1].get_array(), expected)
+        assert f"{100 * expected.max():+.2g} points lost" in occluded[place].get_xlabel()
+        drawn, cam = cams[place].images[1].get_array(), saliency.grad_cam(network, image, label)
+        assert drawn.shape == (28, 28) and cam.shape == (10, 10)
+        assert drawn.mean() == pytest.approx(cam.mean(), rel=0.02)
+    assert len(occluded) == len(cams) == 8
+
+
+def test_a_class_may_be_asked_for(network, folder):
+    pictures = Pictures(network, [folder / CLASS_NAMES[0]])
+    figure = looking.draw_grad_cam(pictures, CLASS_NAMES[2])
+    titles = [axis.get_title() for axis in figure.axes if len(axis.images) == 2]
+    assert len(titles) == 4 and all(title.startswith(CLASS_NAMES[2]) for title in titles)
+    with pytest.raises(UserError, match="class_name=rose: the network has no such class, but"):
+        looking.draw_occlusion(pictures, "rose")
+    for square in (0, 28, -1):
+        with pytest.raises(UserError, match=f"square={square}: .*28 x 28 pixels; pass 1 to 27"):
+            looking.draw_occlusion(pictures, square=square)
+
+
+def test_the_pictures_of_a_map_are_those_that_excite_it_most(network, folder):
+    pictures = Pictures(network, [folder])
+    layer = network.model.get_layer("conv2")
+    images = np.stack([pictures.image(number) for number in range(12)])
+    (maps,) = saliency.outputs(network, images, [layer])
+    strengths, places = looking._peaks(pictures, [layer], _no_progress)[layer]
+    np.testing.assert_allclose(strengths, maps.max((1, 2)), rtol=1e-5)
+    for number, one in ((0, 0), (7, 3), (11, 15)):
+        row, column = places[number, one]
+        assert maps[number, row, column, one] == pytest.approx(strengths[number, one], rel=1e-5)
+    figure = looking.draw_guided(pictures, _no_progress)
+    titles = [axis.get_title() for axis in figure.axes if axis.images]
+    assert titles[6::2] == ["conv2, map 0", "conv2, map 8", "conv2, map 15"]
+    assert titles[0] == "conv1, map 0" and len(titles) == 12
+    # the first of nine is the one that excites the map most, cut to 14 x 14: a pool, and two 5 x 5
+    drawn = figure.axes[6].images[0].get_array()
+    best = int(strengths[:, 0].argmax())
+    image = images[best][..., 0]
+    windows = np.lib.stride_tricks.sliding_window_view(image, (14, 14)).reshape(-1, 14, 14)
+    assert (windows == drawn[:14, :14]).all((1, 2)).any()
+
+
+class _no_progress:
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self, _):
+        pass
+
+
+def test_one_picture_is_followed_through_all_layers(network, folder):
+    (picture,) = sorted(folder.glob(f"{CLASS_NAMES[1]}/*"))[:1]
+    pictures = Pictures(network, [picture])
+    figure = looking.draw_feature_maps(pictures)
+    names = [text.get_text() for axis in figure.axes for text in axis.texts]
+    layers = ["conv1", "pool1", "conv2", "pool2", "fc3", "fc4", "fc5"]
+    assert [name.split("\n")[0] for name in names if "\n" in name] == layers
+    assert "conv2\n10 x 10 x 16" in names
+    (maps,) = saliency.outputs(network, pictures.image(0)[None], [network.model.get_layer("conv2")])
+    strongest = int(np.abs(maps[0]).max((0, 1)).argmax())
+    drawn = [axis for axis in figure.axes if axis.get_title() == str(strongest) and axis.images]
+    assert any(
+        np.array_equal(axis.images[0].get_array(), maps[0, ..., strongest]) for axis in drawn
+    )
+    with pytest.raises(UserError, match="12 pictures: feature_maps follows one; pass one"):
+        looking.draw_feature_maps(Pictures(network, [folder]))
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20)])
+def test_principal_components_are_those_of_the_singular_values(rng, shape):
+    features = rng.normal(0, 1, shape) * np.linspace(1, 4, shape[1]) + 7
+    along, shares = looking.principal(features)
+    u, s, _ = np.linalg.svd(features - features.mean(0))
+    np.testing.assert_allclose(np.abs(along), np.abs(u[:, :2] * s[:2]), atol=1e-8)
+    np.testing.assert_allclose(shares, s[:2] ** 2 / (s**2).sum())
+    assert (along[np.abs(along).argmax(0), [0, 1]] > 0).all()
+
+
+def test_a_map_has_all_pictures_at_their_places(network, folder):
+    seen = Seen(network, [folder])
+    (axis,) = looking.draw_map(seen).axes
+    along, shares = looking.principal(seen.features)
+    drawn = np.concatenate([points.get_offsets() for points in axis.collections])
+    np.testing.assert_allclose(drawn, along)  # by class, as the files are in order
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(CLASS_NAMES)
+    assert f"{100 * shares[0]:.0f} %" in axis.get_xlabel() and len(axis.artists) == 12
+    with pytest.raises(UserError, match="2 picture.s. make no map; pass three or more"):
+        looking.draw_map(Seen(network, sorted(folder.rglob("*.jpg"))[:2]))
