@@ -710,7 +710,12 @@ def test_no_library_module_speaks_of_flags():
     """A whole command line, `alexnet NAME --flag`, is advice, and launchers are commands."""
     launchers = {f"{name}.py" for name in ("train", "finetune", "evaluate", "export")}
     launchers |= {"__main__.py", "data_service.py"}
-    of_others = {"provenance.py": "Git's", "tf_serving.py": "TensorFlow Serving's"}
+    of_others = {
+        "provenance.py": "Git's",
+        "tf_serving.py": "TensorFlow Serving's",
+        "distribution.py": "pip's",
+        "cluster.py": "Slurm's",
+    }
     files = [
         path
         for path in PACKAGE.rglob("*.py")

@@ -108,7 +108,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
             [published.every * (place + 1) for place in range(len(published.top_1))],
             [100 - right for right in published.top_1],
             color="black",
-            linestyle="--",
+            linestyle="dashed",
             linewidth=1,
             marker=".",
             label=published.what,

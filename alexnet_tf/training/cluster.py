@@ -122,7 +122,7 @@ def _from_slurm() -> Place:
     if expected != rank:
         raise UserError(
             f"{given}: task {rank} is number {local} on node {node}, and tasks have to fill one"
-            " node after the other; give srun its option distribution=block."
+            " node after the other; pass --distribution=block to srun."
         )
     return Place(addresses, rank, "srun")
 

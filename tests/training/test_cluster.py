@@ -184,8 +184,8 @@ def test_a_config_goes_before_slurm(monkeypatch):
         # srun --distribution=cyclic: the second task is the first on the second node
         (
             {"STEP_TASKS_PER_NODE": "2(x2)", "STEP_NUM_TASKS": 4},
-            "task 1 is number 0 on node 1, and tasks have to fill one node after the other; give"
-            " srun its option distribution=block",
+            "task 1 is number 0 on node 1, and tasks have to fill one node after the other; pass"
+            " --distribution=block to srun",
         ),
     ],
 )
