@@ -316,7 +316,7 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     assert (folder / "train.npy").read_bytes() == kept
     (folder / "evaluation_labels.npy").write_bytes((folder / "train_labels.npy").read_bytes())
     cached(folder, model, notes=notes, **arguments)
-    assert "it is replaced" in notes[-2] and sorted(os.listdir(tmp_path))[-1] == "features"
+    assert "it is replaced" in notes[-2]
     assert len(cached(folder, model, notes=notes, **arguments).evaluation_labels) == 9
 
 
