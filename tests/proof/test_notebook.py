@@ -70,7 +70,7 @@ def test_from_a_folder_of_pictures_to_a_file_for_devices(tmp_path, pictures):
 def test_a_lesson(tmp_path):
     text, shown, seconds = executed(tmp_path, LESSON)
     # both networks, the towers, curves, filters, all layers, Grad-CAM
-    assert len(shown) == 7
+    assert len(shown) == 6
     assert "60,965,224" in text and "61,706" in text and "conv2a: 128 kernels of 5 x 5 x 48" in text
     assert "(224 - 11) / 4 + 1 = 54.25" in text and "(227 - 11) / 4 + 1 = 55.0" in text
     assert float(re.search(r"largest difference: (\S+)", text)[1]) < 1e-4
