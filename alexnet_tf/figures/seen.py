@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, picture_files, preprocessing
+from alexnet_tf import console, disk, picture_files
 from alexnet_tf.data import folders
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
@@ -38,9 +38,11 @@ class Pictures:
         return np.array([int(record["label"]) for record in self._split.read(None)], np.int64)
 
     def image(self, number: int) -> np.ndarray:
-        """What the network reads of a picture: uint8 [image_size, image_size, channels]."""
-        content = tf.io.read_file(os.fsencode(self.files[number]))
-        return preprocessing.decode_central_crop(content, self.network.preprocessing).numpy()
+        """What the network reads of a picture: uint8 [image_size, image_size, channels].
+
+        Raises UserError for one that cannot be read any more.
+        """
+        return self.network.prepare(self.files[number])
 
     def name(self, number: int) -> str:
         """The picture's class, if it is known, or its file."""

@@ -130,3 +130,14 @@ def test_a_map_has_all_pictures_at_their_places(network, folder):
     assert f"{100 * shares[0]:.0f} %" in axis.get_xlabel() and len(axis.artists) == 12
     with pytest.raises(UserError, match="2 picture.s. make no map; pass three or more"):
         looking.draw_map(Seen(network, sorted(folder.rglob("*.jpg"))[:2]))
+
+
+def test_a_picture_that_breaks_meanwhile_is_named(network, tmp_path):
+    victim = write_pictures(tmp_path, 1)[0]
+    pictures = Pictures(network, [tmp_path])
+    victim.write_bytes(b"no picture any more")
+    with pytest.raises(UserError, match=f"{victim.name} does not decode as a picture"):
+        looking.draw_occlusion(pictures)
+    victim.unlink()
+    with pytest.raises(UserError, match=f"{victim.name} cannot be read"):
+        looking.draw_grad_cam(pictures)
