@@ -1,6 +1,7 @@
 """What the tests share: two logical CPU devices, and a small folder of real picture files."""
 
 import dataclasses
+import gc
 import json
 import os
 import pathlib
@@ -135,6 +136,13 @@ def worker_environments():
         ]
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _models_of_other_files_are_gone():
+    """A model and its compiled functions hold each other: gigabytes after some files."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
