@@ -205,12 +205,8 @@ class Trained(Network):
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     model, settings, state = checkpoints.load_model(path, note)
     if path.is_dir() and (metrics := checkpoints.read_evaluation(path, model)):
-        settings = _with_metrics(settings, metrics)
+        settings = dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
     return Trained(str(path), settings, state["step"], state["figures"], state["record"], model)
-
-
-def _with_metrics(settings: Settings, metrics: dict) -> Settings:
-    return dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
 
 
 def _in_keras(path: pathlib.Path) -> Network:

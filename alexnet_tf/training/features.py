@@ -160,7 +160,7 @@ def cached(
             f"The features could not be written to {folder} ({error.strerror or error}); make room,"
             " or pass another features_dir."
         ) from None
-    found = _read(folder, key, note)
+    found = _open(folder, of_run)
     _tell_bad(found, dataset, max_bad_pictures, note)
     return found
 
@@ -259,14 +259,7 @@ def _read(folder, key, note):
             return None
         if (folder / _SUMS).read_text() != disk.sums(folder, _SUMMED):
             raise ValueError(f"its files differ from {_SUMS}")
-        found = Features(
-            *(
-                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in ("train", "train_labels", "evaluation", "evaluation_labels")
-            ),
-            stored["seconds"],
-            stored["bad_pictures"],
-        )
+        found = _open(folder, stored)
         if (found.train.shape[1], found.evaluation.shape[1]) == (
             len(found.train_labels),
             len(found.evaluation_labels),
@@ -286,3 +279,15 @@ def _check_room(folder, size, what, note):
             " are free; make room, or pass another features_dir or fewer augment_views."
         )
     note(f"features of {what}: {size / 1e6:.0f} MB to {folder} ({free / 1e9:.0f} GB free)")
+
+
+def _open(folder, of_run):
+    """The Features in `folder`, whose run took what `of_run` says."""
+    return Features(
+        *(
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("train", "train_labels", "evaluation", "evaluation_labels")
+        ),
+        of_run["seconds"],
+        of_run["bad_pictures"],
+    )
