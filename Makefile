@@ -13,7 +13,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests  # the fixtures of a file are made once
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests  # a file's fixtures are made once
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32
@@ -23,10 +23,12 @@ bench: $(VENV)/installed
 # them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
 # cluster, edge, examples, field, fuzz, hostile, learning, mediapipe, notebook, pages, pictures,
 # serving_abuse, stops, supply, survival, trunk and weights; that of the browser needs npm and Chromium.
-PROOFS := $(if $(PART),tests/proof/test_$(PART).py,tests/proof)
+# One more, long, is what tests/ marks as too long for make test.
+PROOFS := $(if $(PART),$(if $(filter long,$(PART)),-m long tests,tests/proof/test_$(PART).py),tests/proof)
 proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out notebook,$(PART)),,.venv-notebook/installed) $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules) $(if $(filter-out fuzz,$(PART)),,.venv-fuzz/installed) $(if $(filter-out supply,$(PART)),,.venv-audit/installed)
 	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })
 	$(BIN)/python -m pytest -s $(PROOFS)
+	$(if $(PART),,$(BIN)/python -m pytest -m long tests)
 	$(if $(PART),,$(BIN)/python tests/proof/linear_baseline.py)
 
 # Brings the LiteRT web runtime, of the version in package-lock.json, beside the page.

@@ -6,6 +6,7 @@ SOCKET` imports what they all import, and then forks for each client that connec
 """
 
 import contextlib
+import gc
 import json
 import os
 import pathlib
@@ -105,6 +106,7 @@ def _serve(path):
         import alexnet_tf.exports.artifacts
         import alexnet_tf.training.loop  # noqa: F401
 
+    gc.freeze()  # a collection in a child would copy every page of what is shared with it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

@@ -22,6 +22,10 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 
+# What is imported stays: each collection would look through a million objects of it again.
+gc.collect()
+gc.freeze()
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

@@ -235,6 +235,7 @@ def identities(network):
     return {name: part.tolist() for name, part in vars(network.record).items()}
 
 
+@pytest.mark.long
 def test_the_record_of_the_pictures_goes_from_form_to_form(folder, tmp_path):
     trained = identities(alexnet_tf.load(folder / "model"))
     assert len(trained["trained"]) == 24 and len(trained["held_out"]) == 9
@@ -283,6 +284,7 @@ def test_what_holds_no_network_is_refused_in_one_line(folder, tmp_path):
             alexnet_tf.load(tmp_path / path)
 
 
+@pytest.mark.long
 def test_an_export_of_unknown_dropout_rate_is_tried_out(folder, tmp_path):
     """As exports were written before they told it:
 
@@ -368,6 +370,7 @@ def test_convert_tells_of_the_pictures_that_it_passes_over(folder, tmp_path, cap
     assert figures["pictures compared"] == 12 and "accuracy of the SavedModel" in figures
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")  # TensorFlow's calibrator, of its own
 def test_any_folder_of_pictures_will_do_to_compare_and_to_calibrate(
     imported, folder, tmp_path, monkeypatch
@@ -413,6 +416,7 @@ def test_any_folder_of_pictures_will_do_to_compare_and_to_calibrate(
     assert labelled["compared on"] == "test" and isinstance(labelled["accuracy"], float)
 
 
+@pytest.mark.long
 def test_the_accuracy_may_drop_by_what_is_asked_and_no_more(folder, tmp_path, monkeypatch):
     """A converted model that is always wrong passes where all of the accuracy may go, and only
     there.

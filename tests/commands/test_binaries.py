@@ -33,6 +33,7 @@ assert float(abs(tf.reduce_sum(answer["probabilities"], 1) - 1).numpy().max()) <
 """
 
 
+@pytest.mark.long
 def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     data = ["--dataset=folder", f"--data_dir={picture_folder}"]
     train = [

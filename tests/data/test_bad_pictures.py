@@ -66,6 +66,7 @@ def test_every_batch_is_full_and_a_bad_picture_gives_way_to_the_next_one(damaged
     assert np.bincount(rows["label"]).tolist() == [8, 8, 8]
 
 
+@pytest.mark.long
 def test_the_same_pictures_give_way_from_any_step_on_and_on_every_worker(damaged):
     split = damaged[0].train
     whole = batches(split, 12)

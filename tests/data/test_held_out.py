@@ -375,6 +375,7 @@ def test_training_goes_on_after_bad_pictures_are_replaced_or_removed(run, folder
     assert "sha" not in run.notes and "fingerprint" not in run.notes
 
 
+@pytest.mark.long
 def test_every_reader_goes_by_the_record(run, folder, tmp_path):
     run(*TRAIN, "--epochs=1", "--model_dir=model", "--seed=3", cwd=tmp_path)
     held = len(record.read(tmp_path / "model").held_out)

@@ -291,6 +291,7 @@ def bits(folder):
     }
 
 
+@pytest.mark.long
 def test_the_same_weights_have_the_same_bits(network, tmp_path, monkeypatch):
     """Whatever seeds dropout has drawn, how many functions the process has traced, what time it is
     and where it is written.

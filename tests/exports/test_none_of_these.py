@@ -170,6 +170,7 @@ def test_another_least_probability_is_another_export(folder, tmp_path):
         alexnet_tf.export(network, tmp_path / "no", min_probability=1.5)
 
 
+@pytest.mark.long
 def test_fine_tuning_stores_it_and_changes_it_without_training_again(
     run, folder, picture_folder, tmp_path
 ):

@@ -121,6 +121,7 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     assert figures["multiply_adds_from_scratch"] == 12 * 24 * (3 * forward - conv1)
 
 
+@pytest.mark.long
 def test_other_commands_take_what_it_writes_and_train_leaves_it_alone(
     run, pretrained, pictures, tmp_path
 ):

@@ -1,6 +1,6 @@
 """The step on one device and on two, resumption at any step, and the refusals of the loop."""
 
-import gc
+import functools
 import json
 import math
 
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LENET5_PIXELS
 from trainings import CPUS, Bar, one_device, plan, two_devices
 
 from alexnet_tf import disk, preprocessing
@@ -36,16 +37,11 @@ def _narrow(monkeypatch):
     monkeypatch.setitem(VARIANTS, "narrow", VARIANTS["paper"] | {"fc_units": 64})
 
 
-@pytest.fixture(autouse=True)
-def _models_of_other_tests_are_gone():
-    yield
-    gc.collect()  # a model and its compiled functions hold each other, hundreds of megabytes a test
-
-
-def build(strategy, dropout_rate, seed=3, rule=SGD2012):
-    keras.utils.set_random_seed(seed)
+def build(strategy, dropout_rate, rule=SGD2012, variant="narrow"):
+    keras.utils.set_random_seed(3)
     with strategy.scope():
-        model = build_model("narrow", 3, PIXELS.image_size, dropout_rate)
+        size = VARIANTS[variant]["image_size"] if variant == "lenet5" else PIXELS.image_size
+        model = build_model(variant, 3, size, dropout_rate)
         optimizer = rule(0.01)
         optimizer.build(model.trainable_variables)
     return model, optimizer
@@ -57,7 +53,7 @@ def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
     split = datasets.open_dataset("folder", folder).train
     batches = pipeline.distribute(
         strategy,
-        lambda context: pipeline.training_batches(split, PIXELS, 6, seed=0, context=context),
+        functools.partial(pipeline.training_batches, split, PIXELS, 6, 0, way=pipeline.Way.COMMON),
     )
     sums = [
         [float(value) for value in step(next(batches), number, colour_noise=0.1)]
@@ -66,16 +62,16 @@ def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
     return [np.asarray(variable.value) for variable in model.trainable_variables], sums
 
 
-@pytest.mark.parametrize("xla", [False, True])
-def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
+def test_two_devices_change_the_weights_as_one_does(picture_folder):
     """The mean of the loss is over the global batch, and so are the masks of dropout and the noise
     of colours.
     """
     ones, one_sums = some_steps(one_device(), picture_folder, 5, dropout_rate=0.5)
-    twos, two_sums = some_steps(two_devices(), picture_folder, 5, dropout_rate=0.5, xla=xla)
-    np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
-    for one, two in zip(ones, twos):
-        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
+    for xla in (False, True):
+        twos, two_sums = some_steps(two_devices(), picture_folder, 5, dropout_rate=0.5, xla=xla)
+        np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
+        for one, two in zip(ones, twos):
+            np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
     start, _ = build(one_device(), 0.0)
     moved = max(
         np.abs(one - np.asarray(variable.value)).max()
@@ -110,7 +106,8 @@ def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed(pictur
 
 def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
-    batch = next(iter(pipeline.training_batches(split, PIXELS, 6, seed=0)))
+    batches = pipeline.training_batches(split, PIXELS, 6, seed=0, way=pipeline.Way.COMMON)
+    batch = next(iter(batches))
     answers = []
     for placed in (None, CPUS):
         keras.utils.set_random_seed(3)
@@ -140,15 +137,16 @@ def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(pictur
         assert counts[1] == len(placed) / 2 > 0, (kind, placed)
 
 
-def run(folder, model_dir, the_plan, bar=None, rule=SGD2012, **arguments):
-    model, optimizer = build(one_device(), 0.5, rule=rule)
+def run(folder, model_dir, the_plan, bar=None, rule=SGD2012, variant="lenet5", **arguments):
+    """A training of the smallest network: the loop is the same for all."""
+    model, optimizer = build(one_device(), 0.5, rule, variant)
     dataset, notes = datasets.open_dataset("folder", folder), []
     figures = loop.train(
         one_device(),
         model,
         optimizer,
         dataset,
-        PIXELS,
+        LENET5_PIXELS if variant == "lenet5" else PIXELS,
         the_plan,
         str(model_dir),
         progress=bar or Bar(),
@@ -167,23 +165,29 @@ def epochs(model_dir):
     return [row for row in metrics.read_log(model_dir) if "loss" in row]
 
 
-@pytest.mark.parametrize("stop_after", [6, 12])  # in mid-epoch; before the last evaluation
-def test_stopped_and_started_again_is_bitwise_the_whole_run(picture_folder, tmp_path, stop_after):
-    whole, figures, _ = run(picture_folder, tmp_path / "whole", plan(3))
+# in mid-epoch; before the last evaluation
+@pytest.mark.parametrize("stop_after,variant", [(6, "narrow"), (12, "lenet5")])
+def test_stopped_and_started_again_is_bitwise_the_whole_run(
+    picture_folder, tmp_path, stop_after, variant
+):
+    whole, figures, _ = run(picture_folder, tmp_path / "whole", plan(3), variant=variant)
     assert (figures["examples"], figures["step"]) == (9, 12)
     with pytest.raises(SystemExit) as stopped:
-        run(picture_folder, tmp_path / "stopped", plan(3), Bar(stop_after=stop_after))
+        bar = Bar(stop_after=stop_after)
+        run(picture_folder, tmp_path / "stopped", plan(3), bar, variant=variant)
     assert stopped.value.code == 143 and checkpoints.newest_step(tmp_path / "stopped") == stop_after
     # a signal does not wait for an evaluation
     assert len(epochs(tmp_path / "stopped")) == (stop_after - 1) // 4
-    resumed, resumed_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
+    resumed, resumed_figures, notes = run(
+        picture_folder, tmp_path / "stopped", plan(3), variant=variant
+    )
     assert any(f"continuing from step {stop_after} of 12" in note for note in notes)
     assert not any("schedule now ends" in note for note in notes)
     assert resumed_figures["train_images_per_s"] > 0
     for one, two in zip(whole, resumed):
         np.testing.assert_array_equal(one, two)
     assert epochs(tmp_path / "whole") == epochs(tmp_path / "stopped") != []
-    again, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3))
+    _, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3), variant=variant)
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
 
 
@@ -198,7 +202,7 @@ def test_lars_goes_on_to_the_bit_too_and_by_no_other_rule(picture_folder, tmp_pa
     for one, two in zip(whole, resumed):
         np.testing.assert_array_equal(one, two)
     # a rate of 2 moves no kernel by more than 2 * 0.001 * 1 / (1 - 0.9) of its length in a step
-    start, _ = build(one_device(), 0.5)
+    start, _ = build(one_device(), 0.5, variant="lenet5")
     for variable, ended in zip(start.trainable_variables, whole):
         if variable.path.endswith("kernel"):
             length = np.linalg.norm(np.asarray(variable))
@@ -368,6 +372,7 @@ def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path)
         picture_folder,
         tmp_path / "model",
         plan(5, schedule="steps", warmup_steps=0),
+        variant="narrow",
         callbacks=[Watch()],
     )
     # 67/91 of 20 is 14.7, 72/91 is 15.8

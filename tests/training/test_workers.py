@@ -29,6 +29,7 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
     arguments = [
         "--dataset=folder",
         f"--data_dir={picture_folder}",
+        "--variant=half",
         "--image_size=67",
         "--batch_size=6",
         "--epochs=2",
@@ -82,6 +83,7 @@ def test_a_worker_that_cannot_start_ends_both(
     arguments = [
         "--dataset=folder",
         f"--data_dir={picture_folder}",
+        "--variant=half",
         "--image_size=67",
         "--batch_size=6",
         "--xla=off",

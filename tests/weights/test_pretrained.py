@@ -549,6 +549,7 @@ def test_import_weights_reads_a_pickle_of_convolutions(run, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, tmp_path):
     tune = [
         "-m",
