@@ -239,6 +239,7 @@ def evaluate(
         classifiers = [one.classifier() for one in opened]
     dataset = dataset or _dataset_of(opened)
     evaluation.check_classes(classifiers, dataset)
+    evaluation.tell_all_seen(dataset.evaluation, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     answers = evaluation.answers(
         strategy,

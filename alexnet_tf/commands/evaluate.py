@@ -14,7 +14,6 @@ Probabilities are averaged, first over the views and then over the models. With 
 fewer, top-5 is always right and is left out of the tables.
 """
 
-import functools
 import math
 import time
 
@@ -123,27 +122,8 @@ def _open_dataset(models):
     )
     evaluation.check_classes(models, dataset)
     bad_pictures.tell_of_opening(dataset, math.inf, console.note)
-    for line in filter(None, map(functools.partial(_tell_seen, dataset.evaluation), models)):
-        console.note(line)
+    evaluation.tell_all_seen(dataset.evaluation, models)
     return dataset
-
-
-def _seen(split, model):
-    """How many pictures of `split` the model was trained on; None where that is not known."""
-    known = model.record and split.identities is not None
-    return int(model.record.has_seen(split.identities).sum()) if known else None
-
-
-def _tell_seen(split, model):
-    count = _seen(split, model)
-    if count is None:
-        return (
-            f"{model.name} has no record of what it was trained on: it may have seen these"
-            " pictures."
-        )
-    if not count:
-        return None
-    return evaluation.tell_seen(model.name, count, f"these {split.examples} pictures")
 
 
 def _report(models, weights, dataset, answers, figures):
@@ -156,7 +136,11 @@ def _report(models, weights, dataset, answers, figures):
         together.confusions(dataset.class_names),
     )
     rows = [
-        {"model": model.name, "weight": weight, "trained_on": _seen(dataset.evaluation, model)}
+        {
+            "model": model.name,
+            "weight": weight,
+            "trained_on": evaluation.seen(dataset.evaluation, model),
+        }
         | _figures(one, dataset)
         for model, weight, one in zip(models, weights or [1.0] * len(models), answers)
     ]

@@ -252,9 +252,11 @@ def distribute(strategy, make_batches):
     """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on
     this worker.
     """
-    return iter(
-        strategy.distribute_datasets_from_function(lambda context: make_batches(context=context))
-    )
+    return iter(_distributed(strategy, make_batches))
+
+
+def _distributed(strategy, make_batches):
+    return strategy.distribute_datasets_from_function(lambda context: make_batches(context=context))
 
 
 def resilient_training(strategy, split, make_batches, step, guarded):
@@ -264,30 +266,59 @@ def resilient_training(strategy, split, make_batches, step, guarded):
     of which no picture so far was an error; with `guarded`, the last.
     """
     ways = [Way.GUARDED] if guarded else [Way.JPEG, Way.COMMON, Way.ANY, Way.GUARDED]
-    return _resilient(strategy, split, make_batches, step, ways)
-
-
-def resilient_evaluation(strategy, split, make_batches):
-    """Yields the batches of a distributed `evaluation_batches`, as resilient_training does: a guard
-    round each picture takes as long as half of its decoding, and next to none needs it.
-    """
-    return _resilient(strategy, split, make_batches, 0, [Way.COMMON, Way.ANY, Way.GUARDED])
-
-
-def _resilient(strategy, split, make_batches, step, ways):
     for way in ways:
-        batches = distribute(strategy, functools.partial(make_batches, first_step=step, way=way))
+        make = functools.partial(make_batches, first_step=step, way=way)
         try:
-            while True:
-                yield _next(batches, split)
+            for batch in _checked(distribute(strategy, make), split):
+                yield batch
                 step += 1  # where it fails, this step comes again
         except PictureError:
             if way is ways[-1]:
                 raise
 
 
+class EvaluationBatches:
+    """The batches of a distributed `evaluation_batches`, as resilient_training yields them: a guard
+    round each picture takes as long as half of its decoding, and next to none needs it.
+
+    Each iteration begins with the first batch; from the second on, the way is known, and what was
+    built for it is used again.
+    """
+
+    def __init__(self, strategy, split, make_batches):
+        self._strategy, self._split, self._make_batches = strategy, split, make_batches
+        self._ways, self._from_the_first = [Way.COMMON, Way.ANY, Way.GUARDED], None
+
+    def __iter__(self):
+        step = 0
+        while True:
+            try:
+                for batch in self._from(step):
+                    yield batch
+                    step += 1  # where it fails, this step comes again
+            except PictureError:
+                if len(self._ways) == 1:
+                    raise
+                del self._ways[0]
+                self._from_the_first = None
+
+    def _from(self, step):
+        distributed = self._from_the_first
+        if step or distributed is None:
+            make = functools.partial(self._make_batches, first_step=step, way=self._ways[0])
+            distributed = _distributed(self._strategy, make)
+        if not step:
+            self._from_the_first = distributed
+        return _checked(iter(distributed), self._split)
+
+
+def _checked(batches, split):
+    """Yields `batches`. Raises PictureError, or UserError where a data service is gone."""
+    while True:
+        yield _next(batches, split)
+
+
 def _next(batches, split):
-    """The next of `batches`. Raises PictureError, or UserError where a data service is gone."""
     try:
         return next(batches)
     except StopIteration:

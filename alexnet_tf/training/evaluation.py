@@ -1,6 +1,7 @@
 """Evaluation: what classifiers say to every picture of a split under any tf.distribute strategy."""
 
 import functools
+import itertools
 import math
 
 import keras
@@ -27,8 +28,13 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
     for weights or answers that are not finite. `on_batch(pictures)` is called after each batch with
     the number of its pictures.
     """
+    return of_model(strategy, model, pixels, split, batch_size).answers(on_batch)[0].figures()
+
+
+def of_model(strategy, model, pixels, split, batch_size):
+    """The Evaluation that evaluate_split takes its figures from."""
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
-    return answers(strategy, [classifier], split, batch_size, on_batch=on_batch)[0].figures()
+    return Evaluation(strategy, [classifier], split, batch_size)
 
 
 def check_classes(classifiers, of):
@@ -48,6 +54,25 @@ def _listed(class_names):
     return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
 
 
+def seen(split, classifier) -> int | None:
+    """How many pictures of `split` the Classifier was trained on; None where that is not known."""
+    known = classifier.record and split.identities is not None
+    return int(classifier.record.has_seen(split.identities).sum()) if known else None
+
+
+def tell_all_seen(split, classifiers, note=console.note):
+    """Notes which of `classifiers` were trained on pictures of `split`, or may have been."""
+    for classifier in classifiers:
+        count = seen(split, classifier)
+        if count is None:
+            note(
+                f"{classifier.name} has no record of what it was trained on: it may have seen these"
+                " pictures."
+            )
+        elif count:
+            note(tell_seen(classifier.name, count, f"these {split.examples} pictures"))
+
+
 def tell_seen(name: str, count: int, pictures: str) -> str:
     """A line for a user: `name` was trained on `count` of `pictures`, such as "these pictures"."""
     return f"{name} was trained on {count} of {pictures}: {SAYS_LITTLE}."
@@ -61,6 +86,13 @@ def as_chosen(figures: dict) -> dict:
     }
 
 
+def check_finite(model):
+    """Raises UserError for a weight of `model` that is not finite."""
+    for variable in model.variables:
+        if not np.isfinite(variable.numpy()).all():
+            raise UserError(f"{variable.path} holds a number that is not finite; {_GO_BACK}")
+
+
 def model_probabilities(model, pixels):
     """The function of a Classifier for a Keras model that puts out logits. Raises UserError for a
     weight that is not finite.
@@ -69,9 +101,7 @@ def model_probabilities(model, pixels):
     layers behind it may answer as ever: a pool takes NaN for the smallest of all numbers, and so do
     some kernels of ReLU.
     """
-    for variable in model.variables:
-        if not np.isfinite(variable.numpy()).all():
-            raise UserError(f"{variable.path} holds a number that is not finite; {_GO_BACK}")
+    check_finite(model)
     if getattr(
         model, "outputs", None
     ):  # what is not a graph of layers is judged by its answers alone
@@ -93,19 +123,76 @@ def model_probabilities(model, pixels):
 
 
 def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_batch=None):
-    """What each Classifier of `ensemble` says to every picture of a splits.Split, and what they say
-    together.
+    """What an Evaluation of the same arguments answers, once."""
+    return Evaluation(strategy, ensemble, split, batch_size, weights, views).answers(on_batch)
 
-    Returns Answers, in a list: those of each, and, where there are several, those from the mean of
-    their probabilities by `weights` (equal ones by default). From 10 `views`, the probabilities of
-    each are the mean over preprocessing.ten_views, as the 2012 source has it
-    (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean, not the mean of
-    losses. `on_batch` as for evaluate_split. Pictures are cropped once for each kind of pixels.
+
+class Evaluation:
+    """What each Classifier of `ensemble` says to every picture of a splits.Split, and what they say
+    together: those of each, and, where there are several, those from the mean of their
+    probabilities by `weights` (equal ones by default).
+
+    From 10 `views`, the probabilities of each are the mean over preprocessing.ten_views, as the
+    2012 source has it (LogregCostLayer::fpropActs in layer.cu); so the loss is that of the mean,
+    not the mean of losses. Pictures are cropped once for each kind of pixels. What is built for the
+    first answers serves later ones, whose weights may be others.
+    """
+
+    def __init__(self, strategy, ensemble, split, batch_size, weights=None, views=1):
+        self._strategy, self._ensemble, self._split = strategy, ensemble, split
+        self._steps = math.ceil(split.examples / batch_size)
+        kinds = tuple(dict.fromkeys(classifier.pixels for classifier in ensemble))
+        self._step = _make_step(strategy, ensemble, kinds, weights, views)
+        crop = {1: preprocessing.central_crop, 10: preprocessing.ten_views}[views]
+        self._batches = pipeline.EvaluationBatches(
+            strategy,
+            split,
+            functools.partial(pipeline.evaluation_batches, split, kinds, batch_size, crop=crop),
+        )
+
+    def answers(self, on_batch=None):
+        """Answers, in a list. `on_batch` as for evaluate_split."""
+        split = self._split
+        labels, judgements, bad = [], [], []
+        for batch in itertools.islice(self._batches, self._steps):
+            weight, label, numbers, judged = tf.nest.map_structure(np.asarray, self._step(batch))
+            real = weight > 0  # the others fill up the last batch
+            labels.append(label[real])
+            bad += numbers[numbers >= 0].tolist()
+            judgements.append([[losses[real], best[real]] for losses, best in judged])
+            if on_batch:
+                on_batch(len(labels[-1]))
+        bad = sorted(set(bad))
+        if len(bad) == split.examples:
+            raise UserError(
+                f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}."
+            )
+        if bad and devices.is_chief(self._strategy):
+            console.note(
+                f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and"
+                f" are not counted: {split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
+            )
+        found = [
+            Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad))
+            for of_one in zip(*judgements)
+        ]
+        for classifier, one in zip(self._ensemble, found):
+            if none := np.count_nonzero(np.isnan(one.losses)):
+                raise UserError(
+                    f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)}"
+                    f" pictures of {split.name} with NaN: a layer's output is not finite;"
+                    f" {_GO_BACK}"
+                )
+        return found
+
+
+def _make_step(strategy, ensemble, kinds, weights, views):
+    """A function of a distributed batch of pictures, of each of `kinds` of pixels, to (weights,
+    labels, numbers of bad pictures, what _judge makes of each Classifier's answers and of the
+    mean of all).
     """
     shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
     shares /= shares.sum()
-    kinds = tuple(dict.fromkeys(classifier.pixels for classifier in ensemble))
-    crop = {1: preprocessing.central_crop, 10: preprocessing.ten_views}[views]
     least = [classifier.least for classifier in ensemble]
 
     def replica_step(batch):
@@ -136,41 +223,7 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
             lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,))
         )
 
-    batches = pipeline.resilient_evaluation(
-        strategy,
-        split,
-        functools.partial(pipeline.evaluation_batches, split, kinds, batch_size, crop=crop),
-    )
-    labels, judgements, bad = [], [], []
-    for _ in range(math.ceil(split.examples / batch_size)):
-        weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(next(batches)))
-        real = weight > 0  # the others fill up the last batch
-        labels.append(label[real])
-        bad += numbers[numbers >= 0].tolist()
-        judgements.append([[losses[real], best[real]] for losses, best in judged])
-        if on_batch:
-            on_batch(len(labels[-1]))
-    bad = sorted(set(bad))
-    if len(bad) == split.examples:
-        raise UserError(
-            f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}."
-        )
-    if bad and devices.is_chief(strategy):
-        console.note(
-            f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and are"
-            f" not counted: {split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
-        )
-    found = [
-        Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad))
-        for of_one in zip(*judgements)
-    ]
-    for classifier, one in zip(ensemble, found):
-        if none := np.count_nonzero(np.isnan(one.losses)):
-            raise UserError(
-                f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)}"
-                f" pictures of {split.name} with NaN: a layer's output is not finite; {_GO_BACK}"
-            )
-    return found
+    return step
 
 
 def _judge(probabilities, labels, least):

@@ -17,6 +17,7 @@ The folder appears when it is complete (`disk.appearing`).
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import pathlib
@@ -79,15 +80,15 @@ def extractor(strategy, model, pixels, seed=0):
         replicas, count = strategy.num_replicas_in_sync, math.ceil(split.examples / _BATCH)
         # next to nothing is left to fill up in the last
         batch_size = math.ceil(split.examples / count / replicas) * replicas
-        batches = pipeline.resilient_evaluation(
+        batches = pipeline.EvaluationBatches(
             strategy,
             split,
             functools.partial(
                 pipeline.evaluation_batches, split, pixels, batch_size, view=view, seed=seed
             ),
         )
-        for _ in range(math.ceil(split.examples / batch_size)):
-            outputs, labels, weights, bad = (value.numpy() for value in step(next(batches)))
+        for batch in itertools.islice(batches, math.ceil(split.examples / batch_size)):
+            outputs, labels, weights, bad = (value.numpy() for value in step(batch))
             yield outputs[weights > 0], labels[weights > 0], np.unique(bad[bad >= 0])
 
     return extract

@@ -304,6 +304,7 @@ class _Run:
         self._slowed_by = None
         self._plateau = Plateau()
         self._plateau.restore(state.plateau)
+        self._evaluation = None  # built for the first, used for all
         self._is_plain = self._objective.is_plain
         self._stall = Stall(self._dataset.class_names, plan, self.last_step)
         self._bad_pictures = BadPictures(
@@ -469,14 +470,7 @@ class _Run:
 
         with self._paused:
             try:
-                evaluated = evaluation.evaluate_split(
-                    self._strategy,
-                    self._model,
-                    self._pixels,
-                    self._dataset.evaluation,
-                    plan.batch_size,
-                    leave_if_asked,
-                )
+                evaluated = self._evaluate(leave_if_asked)
             except _Interrupted as interrupted:
                 self.save()
                 self.leave(interrupted.args[0])
@@ -568,13 +562,19 @@ class _Run:
 
     def figures(self):
         """Of the last evaluation; there is one now where there was none."""
-        return self.state.figures or evaluation.evaluate_split(
-            self._strategy,
-            self._model,
-            self._pixels,
-            self._dataset.evaluation,
-            self._plan.batch_size,
-        )
+        return self.state.figures or self._evaluate()
+
+    def _evaluate(self, on_batch=None):
+        if self._evaluation is None:
+            self._evaluation = evaluation.of_model(
+                self._strategy,
+                self._model,
+                self._pixels,
+                self._dataset.evaluation,
+                self._plan.batch_size,
+            )
+        evaluation.check_finite(self._model)
+        return self._evaluation.answers(on_batch)[0].figures()
 
 
 def _check_model(model, classes):

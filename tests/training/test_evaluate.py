@@ -16,6 +16,7 @@ import tensorflow as tf
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 from PIL import Image
 
+import alexnet_tf
 from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
 from alexnet_tf.data import datasets, record, shapes
@@ -627,3 +628,35 @@ def test_the_manifest_of_an_export_is_looked_through(trained, tmp_path):
         path.write_text(json.dumps(stored | change))
         with pytest.raises(UserError, match=f"alexnet export wrote .*{message}"):
             networks.load(tmp_path / "saved")
+
+
+def test_an_evaluation_is_built_once_for_weights_that_change(picture_folder):
+    scale, traces = tf.Variable(1.0), []
+
+    def probabilities(images):
+        traces.append(images.shape)
+        darkness = scale * tf.reduce_mean(tf.cast(images, tf.float32), (1, 2, 3)) / 255
+        return tf.nn.softmax(tf.stack([darkness, 1 - darkness, 0 * darkness], 1))
+
+    split = datasets.open_dataset("folder", picture_folder).evaluation
+    again = evaluation.Evaluation(
+        one_device(), [Classifier("", probabilities, GREY, (), {})], split, 4
+    )
+    first, unchanged = (again.answers()[0].figures() for _ in range(2))
+    scale.assign(3.0)
+    changed = again.answers()[0].figures()
+    assert first["examples"] == 9 and first == unchanged
+    assert changed["loss"] != pytest.approx(first["loss"], rel=1e-3)
+    assert len(traces) == 1
+
+
+def test_python_is_told_of_pictures_that_the_network_has_seen_too(picture_folder, tmp_path, capsys):
+    model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    dataset = datasets.open_dataset("folder", picture_folder)
+    alexnet_tf.evaluate(model_dir, dataset)
+    assert "has no record of what it was trained on: it may have seen" in capsys.readouterr().err
+    for trained, said in ((dataset.train, ""), (dataset.evaluation, "was trained on 9 of these 9")):
+        record.write(model_dir, record.Record(np.unique(trained.identities)))
+        alexnet_tf.evaluate(model_dir, dataset)
+        line = capsys.readouterr().err
+        assert said in line if said else "trained on" not in line
