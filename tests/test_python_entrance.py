@@ -115,8 +115,8 @@ def test_every_name_is_told_to_type_checkers_as_it_is_imported():
     "imports",
     [
         "import alexnet_tf, keras",
-        "import keras, alexnet_tf",
-        "import alexnet_tf, tensorflow, keras",
+        pytest.param("import keras, alexnet_tf", marks=pytest.mark.long),
+        pytest.param("import alexnet_tf, tensorflow, keras", marks=pytest.mark.long),
     ],
 )
 def test_a_keras_file_loads_after_the_import_alone(tmp_path, imports):

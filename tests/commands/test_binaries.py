@@ -224,14 +224,6 @@ def test_a_reader_that_leaves_early_is_no_mistake():
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "export"])
-def test_help_explains_the_shared_flags_too(module):
-    result = subprocess.run(
-        [sys.executable, "-m", f"alexnet_tf.{module}", "--help"], capture_output=True, text=True
-    )
-    assert "--model_dir" in result.stdout and "--json" in result.stdout
-
-
 def test_dry_run_checks_and_writes_nothing(run, picture_folder, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     run(

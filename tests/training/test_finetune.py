@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import signal
+import types
 
 import keras
 import numpy as np
@@ -399,7 +400,7 @@ def test_a_picture_that_can_be_read_in_one_view_alone_is_an_error(pictures, tmp_
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("views", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tmp_path, views):
     folder, notes = write_picture_folder(tmp_path / "pictures"), []
     dataset, model = datasets.open_dataset("folder", folder), build_model("lenet5", 3)
@@ -588,8 +589,9 @@ def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
     [
         ([0.5, 0.4, 0.6, 0.4, 0.1], 2, 2, 4),  # stops early, with the second epoch's weights
         ([0.5, 0.4, 0.6, 0.7, 0.8], 3, 2, 5),  # they are kept beside two newer checkpoints
-        ([0.5, 0.4, 0.6, 0.3, 0.4], 3, 4, 5),  # runs to the end
-        ([0.5, 0.4, 0.6, 0.7, 0.8], 0, 5, 5),
+        # runs to the end
+        pytest.param([0.5, 0.4, 0.6, 0.3, 0.4], 3, 4, 5, marks=pytest.mark.long),
+        pytest.param([0.5, 0.4, 0.6, 0.7, 0.8], 0, 5, 5, marks=pytest.mark.long),
     ],
 )  # without patience the last are kept
 def test_patience_keeps_the_weights_of_the_lowest_error(
@@ -597,11 +599,12 @@ def test_patience_keeps_the_weights_of_the_lowest_error(
 ):
     left, seen = list(errors), []
 
-    def evaluate(strategy, model, *arguments):
+    def figures():
         seen.append(model.get_weights())
         return {"examples": 9, "loss": 1.0, "top_1": 1 - left.pop(0), "top_5": 1.0}
 
-    monkeypatch.setattr(evaluation, "evaluate_split", evaluate)
+    said = types.SimpleNamespace(figures=figures)
+    monkeypatch.setattr(evaluation.Evaluation, "answers", lambda *arguments: [said])
     keras.utils.set_random_seed(2)
     with CPU.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012()

@@ -39,13 +39,13 @@ def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monke
     )
     monkeypatch.setattr(stopping, "devices", others)
     monkeypatch.setattr(stopping.StopSignal, "_AT_MOST_STEPS", 1)
-    evaluated = loop.evaluation.evaluate_split
+    answers = loop.evaluation.Evaluation.answers
 
-    def evaluate_and_signal(*arguments):
+    def answer_and_signal(*arguments):
         signal.raise_signal(signal.SIGTERM)
-        return evaluated(*arguments)
+        return answers(*arguments)
 
-    monkeypatch.setattr(loop.evaluation, "evaluate_split", evaluate_and_signal)
+    monkeypatch.setattr(loop.evaluation.Evaluation, "answers", answer_and_signal)
     with pytest.raises(SystemExit) as stopped:
         run(picture_folder, tmp_path, 1)
     assert stopped.value.code == 143 and checkpoints.newest_state(tmp_path)["to_evaluate"]

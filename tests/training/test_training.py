@@ -315,7 +315,9 @@ def test_what_is_no_number_in_a_layer_is_seen_in_the_loss_though_the_pool_swallo
     np.testing.assert_array_equal(fc8.kernel.numpy(), before)
 
 
-@pytest.mark.parametrize("batch_size", [2, 4, 16])
+@pytest.mark.parametrize(
+    "batch_size", [4, *(pytest.param(size, marks=pytest.mark.long) for size in (2, 16))]
+)
 def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(
     picture_folder, batch_size
 ):
@@ -458,7 +460,13 @@ def test_loss_at_the_start_is_that_of_guessing_among_1000(variant, bound):
     assert math.log(1000) <= loss <= (1 + bound) * math.log(1000)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, marks=() if variant in ("source2012", "lenet5") else pytest.mark.long)
+        for variant in VARIANTS
+    ],
+)
 def test_every_variant_takes_a_step_on_one_device_and_on_two(variant):
     row, size = VARIANTS[variant], smallest_image_size(variant)
     pixels = Preprocessing(size, size, row["channels"], (120.0,) * row["channels"], row["std"])
