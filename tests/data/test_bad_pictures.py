@@ -150,6 +150,11 @@ def test_training_goes_on_names_each_once_and_counts_them(damaged, tmp_path):
     # evaluation leaves its own out, and says so
     assert (figures["examples"], figures["bad_pictures"]) == (8, 1)
 
+
+@pytest.mark.long
+def test_a_training_that_goes_on_counts_them_once(damaged, tmp_path):
+    dataset, _ = damaged
+    weights, *_ = train(dataset, tmp_path / "whole")
     train(dataset, tmp_path / "resumed", stop_after=3)
     assert checkpoints.newest_step(tmp_path / "resumed") == 3
     resumed, _, lines, _ = train(dataset, tmp_path / "resumed")

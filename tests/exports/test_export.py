@@ -293,6 +293,7 @@ def test_no_pictures_no_file(run, exported, tmp_path):
     assert "--data_dir=gone is not a folder" in line and not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_picture_that_cannot_be_read_is_not_compared(run, exported, tmp_path):
     write_pictures(tmp_path / "pictures/train", 2)
     write_pictures(tmp_path / "pictures/test", 2, first=4)
@@ -416,7 +417,12 @@ finally:
     [
         ("interrupted", 130, "stopped by Ctrl-C"),
         ("other.tflite", 2, "differs from"),
-        ("full disk", 2, "--output=net.tflite cannot be written (File too large)"),
+        pytest.param(
+            "full disk",
+            2,
+            "--output=net.tflite cannot be written (File too large)",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_conversion_gone_wrong_writes_nothing(run, exported, tmp_path, way, status, message):

@@ -554,6 +554,7 @@ def test_no_backward_pass_is_built_below_the_first_trained_layer():
     assert kinds.count("MatMul") == 3 + 2 + 1
 
 
+@pytest.mark.long
 def test_frozen_layers_resume_in_mid_epoch_to_the_same_bits(pictures, tmp_path):
     def train(model_dir, progress=console.progress):
         keras.utils.set_random_seed(2)

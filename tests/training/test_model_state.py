@@ -256,6 +256,7 @@ def test_the_state_is_kept_in_the_checkpoint_and_exact_after_a_stop(picture_fold
     assert (whole["norm/moving_mean"] != 0).all()
 
 
+@pytest.mark.long
 def test_two_devices_stopped_and_started_again_are_the_whole_run(picture_folder, tmp_path):
     strategy = two_devices()
     whole, _ = run(strategy, picture_folder, tmp_path / "whole", plan(1))
@@ -348,7 +349,7 @@ def go_on(model, folder, model_dir, epochs):
     return [np.asarray(value) for value in model.weights]
 
 
-@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("nested", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_model_built_twice_in_a_notebook_goes_on(picture_folder, tmp_path, nested):
     whole = go_on(unnamed(nested=nested), picture_folder, tmp_path / "whole", 2)
     first = unnamed(nested=nested)

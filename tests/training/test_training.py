@@ -166,7 +166,10 @@ def epochs(model_dir):
 
 
 # in mid-epoch; before the last evaluation
-@pytest.mark.parametrize("stop_after,variant", [(6, "narrow"), (12, "lenet5")])
+@pytest.mark.parametrize(
+    "stop_after,variant",
+    [(6, "lenet5"), (12, "lenet5"), pytest.param(6, "narrow", marks=pytest.mark.long)],
+)
 def test_stopped_and_started_again_is_bitwise_the_whole_run(
     picture_folder, tmp_path, stop_after, variant
 ):
@@ -390,7 +393,9 @@ def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path)
         assert (before[3] != after[3]).any()
 
 
-@pytest.mark.parametrize("schedule,said", [("linear", True), ("constant", False)])
+@pytest.mark.parametrize(
+    "schedule,said", [("linear", True), pytest.param("constant", False, marks=pytest.mark.long)]
+)
 def test_another_length_of_the_run_changes_the_rate_and_says_so(
     picture_folder, tmp_path, schedule, said
 ):

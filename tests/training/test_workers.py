@@ -29,8 +29,7 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
     arguments = [
         "--dataset=folder",
         f"--data_dir={picture_folder}",
-        "--variant=half",
-        "--image_size=67",
+        "--variant=lenet5",  # tests/training/test_training.py has towers and dropout on two devices
         "--batch_size=6",
         "--epochs=2",
         "--learning_rate=0.002",
@@ -71,7 +70,7 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
             ["--learning_rate=0.3"],
             [
                 "worker 1 differs from worker 0 in learning_rate. This one, worker 0, has"
-                " --learning_rate=0.01.",
+                " --learning_rate=0.05.",
                 "This one, worker 1, has --learning_rate=0.3. Start all with the same",
             ],
         ),
@@ -83,8 +82,7 @@ def test_a_worker_that_cannot_start_ends_both(
     arguments = [
         "--dataset=folder",
         f"--data_dir={picture_folder}",
-        "--variant=half",
-        "--image_size=67",
+        "--variant=lenet5",
         "--batch_size=6",
         "--xla=off",
         "--model_dir=model",
