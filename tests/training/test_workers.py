@@ -25,7 +25,7 @@ def weights(model_dir):
         return dict(arrays)
 
 
-def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environments):
+def test_two_processes_train_as_one(run, picture_folder, tmp_path, worker_environments):
     arguments = [
         "--dataset=folder",
         f"--data_dir={picture_folder}",
@@ -37,12 +37,7 @@ def test_two_processes_train_as_one(picture_folder, tmp_path, worker_environment
         "--schedule=constant",
         "--json=figures.json",
     ]
-    subprocess.run(
-        [sys.executable, "-m", "alexnet_tf.train", *arguments, "--model_dir=alone"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+    run("-m", "alexnet_tf.train", *arguments, "--model_dir=alone", cwd=tmp_path)
     alone = json.loads((tmp_path / "figures.json").read_text())
     workers = [
         start([*arguments, "--model_dir=together"], tmp_path, environment)
