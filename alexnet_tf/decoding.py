@@ -723,12 +723,12 @@ def _decode_bmp(picture):
         )
 
     def of_words():
-        words = tf.cast(rows[:, : 2 * width : 2], tf.int32) + 256 * tf.cast(
-            rows[:, 1 : 2 * width : 2], tf.int32
-        )
+        # By a table of all words: nothing of four bytes and three colours for each pixel.
         parts = tf.cast(masks[:3], tf.int32)
         lowest = parts & -parts
-        return tf.cast((words[:, :, None] & parts) // lowest * 255 // (parts // lowest), tf.uint8)
+        levels = (tf.range(2**16)[:, None] & parts) // lowest * 255 // (parts // lowest)
+        words = tf.bitcast(tf.reshape(rows[:, : 2 * width], [height, width, 2]), tf.uint16)
+        return tf.gather(tf.cast(levels, tf.uint8), tf.cast(words, tf.int32))
 
     def of_bytes(size):
         return tf.reshape(rows[:, : size * width], [height, width, size])
