@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test proof bench browser sbom clean
+.PHONY: run test proof bench browser pins sbom clean
 
 run: $(VENV)/installed
 	$(BIN)/python tools/quickstart.py
@@ -64,9 +64,14 @@ examples/browser/node_modules: examples/browser/package-lock.json
 sbom: $(VENV)/installed .venv-audit/installed
 	.venv-audit/bin/cyclonedx-py environment --output-reproducible --of JSON -o sbom.json $(BIN)/python
 
+# What make installs, of the versions in constraints.txt, with the hashes of all files that the index has.
+pins: .venv-audit/installed
+	sed '/^# Of the proofs/,$$d' constraints.txt | .venv-audit/bin/uv pip compile --quiet --no-config --no-deps --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make pins' --output-file requirements.txt -
+
 .venv-audit/installed: constraints.txt
 	$(PYTHON) -m venv .venv-audit
-	.venv-audit/bin/python -m pip install --quiet --constraint constraints.txt pip-audit cyclonedx-bom
+	.venv-audit/bin/python -m pip install --quiet --constraint constraints.txt pip-audit cyclonedx-bom uv
 	@touch $@
 
 # The fuzzer beside what the tests have: it is built for Linux alone.
@@ -77,11 +82,14 @@ sbom: $(VENV)/installed .venv-audit/installed
 		$$(.venv-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests.pth
 	@touch $@
 
-$(VENV)/installed: setup.py constraints.txt
+# Two steps, because pip takes no hashes beside --editable. Its build system comes first: promise is
+# built here, and what builds it is to have a hash as well.
+$(VENV)/installed: setup.py requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is $(PYTHON). Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serving,onnx,test]'
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.txt | $(BIN)/python -m pip install --quiet --require-hashes --requirement /dev/stdin
+	$(BIN)/python -m pip install --quiet --no-build-isolation --require-hashes --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Installs the package `alexnet_tf`; constraints.txt pins the versions that `make` uses."""
+"""Installs the package `alexnet_tf`; requirements.txt pins what `make` installs, with hashes."""
 
 import pathlib
 import re

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.picture_files import FOREIGN, PREPARED_ALONE, SAVE, UNKNOWN
+from alexnet_tf.picture_headers import MAX_SCANS, MAX_TEXTS, SCANS_OF_A_PIXEL
 from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE
 
 # As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker,
@@ -244,6 +245,93 @@ def _on_white(image):
         shade + tf.bitwise.right_shift(shade, eight), eight
     )  # by 255, without a division
     return tf.cast(255 - shade, tf.uint8)
+
+
+# Bounds -------------------------------------------------------------------------------------------
+
+
+def within_bounds(picture):
+    """`picture`, the bytes of a file, if it has no more scans (JPEG) or compressed texts (PNG) than
+    picture_headers.check lets pass: else a tf.errors.InvalidArgumentError.
+
+    For pictures that come to a decoder within a graph, where no Python looks at them first. All
+    else that a file may cost is bounded by `decode` itself.
+    """
+    picture = tf.convert_to_tensor(picture)
+    is_png = tf.strings.regex_full_match(tf.strings.substr(picture, 0, 4), r"\CPNG")
+    return tf.case(
+        [
+            (tf.io.is_jpeg(picture), lambda: _of_few_scans(picture)),
+            (is_png, lambda: _of_few_texts(picture)),
+        ],
+        default=lambda: tf.identity(picture),
+    )
+
+
+def _split(strings, separator, most=-1):
+    """The parts of `strings` at `separator`, the first `most` times that it stands there, and for
+    each its place among those of its string.
+    """
+    split = tf.raw_ops.StringSplitV2(input=strings, sep=separator, maxsplit=most)
+    return split.values, split.indices[:, 1]
+
+
+def _of_few_scans(picture):
+    # What looks like a scan may be none: those of few are not gone over.
+    parts, _ = _split([picture], b"\xff\xda", SCANS_OF_A_PIXEL + 1)
+    return tf.cond(
+        tf.size(parts) - 1 > SCANS_OF_A_PIXEL,
+        lambda: _counted_scans(picture),
+        lambda: tf.identity(picture),
+    )
+
+
+@_apart
+def _counted_scans(picture):
+    data, length = _bytes(picture), _length(picture)
+    second = data[1:]  # of what may be a marker, as picture_headers._MARKER has it
+    marks = (second != 0) & (second != 0xFF) & ((second < 0xD0) | (second > 0xD7))
+    marks = tf.concat([tf.where((data[:-1] == 0xFF) & marks)[:, 0], [length]], 0)
+    zero = tf.constant(0, tf.int64)
+
+    def segment(at, kind, scans):
+        at = marks[tf.searchsorted(marks, at[None])[0]]
+        kind = data[at + 1]
+        size = tf.where(kind == 1, zero, _number(data, at + 2, 2, little_endian=False))
+        return tf.minimum(at + 2 + size, length), kind, scans + tf.cast(kind == 0xDA, tf.int64)
+
+    def goes_on(_, kind, scans):
+        return (kind != 0xD9) & (kind != 0) & (scans <= MAX_SCANS)
+
+    _, kind, scans = tf.while_loop(
+        goes_on,
+        segment,
+        (tf.minimum(zero + 2, length), tf.constant(1, tf.uint8), zero),
+        maximum_iterations=_MOST_STEPS,
+    )
+    pixels = tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(picture)[:2], tf.int64))
+    times = (scans + SCANS_OF_A_PIXEL - 1) // SCANS_OF_A_PIXEL
+    with _after(
+        (scans <= MAX_SCANS, f"a JPEG of more than {MAX_SCANS} scans"),
+        (~goes_on(None, kind, scans), f"a JPEG of more than {_MOST_STEPS} segments"),
+        (
+            pixels * times <= LARGEST_PICTURE,
+            f"its header promises more than {LARGEST_PICTURE} pixels, in all its scans",
+        ),
+    ):
+        return tf.identity(picture)
+
+
+@_apart
+def _of_few_texts(picture):
+    texts, _ = _split([picture], b"zTXt")
+    others, _ = _split([picture], b"iTXt")
+    # of each a keyword, a zero, and whether it is compressed
+    parts, places = _split(tf.strings.substr(others[1:], 0, 81), b"\0", 1)
+    compressed = tf.strings.substr(parts[places == 1], 0, 1) == b"\1"
+    count = tf.size(texts) - 1 + tf.math.count_nonzero(compressed, dtype=tf.int32)
+    with _after((count <= MAX_TEXTS, f"a PNG of more than {MAX_TEXTS} compressed texts")):
+        return tf.identity(picture)
 
 
 # Orientation --------------------------------------------------------------------------------------
@@ -635,12 +723,12 @@ def _decode_bmp(picture):
         )
 
     def of_words():
-        words = tf.cast(rows[:, : 2 * width : 2], tf.int32) + 256 * tf.cast(
-            rows[:, 1 : 2 * width : 2], tf.int32
-        )
+        # By a table of all words: nothing of four bytes and three colours for each pixel.
         parts = tf.cast(masks[:3], tf.int32)
         lowest = parts & -parts
-        return tf.cast((words[:, :, None] & parts) // lowest * 255 // (parts // lowest), tf.uint8)
+        levels = (tf.range(2**16)[:, None] & parts) // lowest * 255 // (parts // lowest)
+        words = tf.bitcast(tf.reshape(rows[:, : 2 * width], [height, width, 2]), tf.uint16)
+        return tf.gather(tf.cast(levels, tf.uint8), tf.cast(words, tf.int32))
 
     def of_bytes(size):
         return tf.reshape(rows[:, : size * width], [height, width, size])

@@ -16,7 +16,7 @@ MAX_PARTS = 200_000
 MAX_SCANS = 500  # of a JPEG. Encoders write 10 or so; what libjpeg-turbo's own fuzzers take is 500
 # compressed ones in a PNG: libpng inflates each and keeps it, up to 8 MB from 8 kB, in 50 ms
 MAX_TEXTS = 8
-_SCANS_OF_A_PIXEL = 10  # a progressive JPEG as encoders write it
+SCANS_OF_A_PIXEL = 10  # a progressive JPEG as encoders write it
 
 # Of a JPEG: what ends the data of a scan. FF 00 is an FF in the data, and FF D0 to FF D7 are
 # restarts within it.
@@ -75,7 +75,7 @@ def _jpeg(picture):
     """Pixels of the largest frame, once for every ten scans."""
     pixels, scans, position = 0, picture.count(b"\xff\xda"), 2
     # what stands in other segments, or behind the picture, may look like scans
-    exact = scans > _SCANS_OF_A_PIXEL
+    exact = scans > SCANS_OF_A_PIXEL
     if exact:
         scans = 0
     for _ in range(MAX_PARTS):
@@ -97,7 +97,7 @@ def _jpeg(picture):
         position += int.from_bytes(picture[position : position + 2])
     else:
         raise ValueError(f"a JPEG of more than {MAX_PARTS} segments")
-    return pixels * max(1, -(-scans // _SCANS_OF_A_PIXEL))
+    return pixels * max(1, -(-scans // SCANS_OF_A_PIXEL))
 
 
 def _next_marker(picture, position):

@@ -1,5 +1,6 @@
 """Picture files that want more of a reader than their size: time, memory, steps."""
 
+import functools
 import io
 import struct
 import zlib
@@ -7,6 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+_TURNED = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6" + bytes(7)
 _IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, [30, 40, 3], np.uint8))
 
 
@@ -39,6 +41,10 @@ def _jpegs(size):
         "scans": progressive[:-2] + last * (size // len(last)) + b"\xff\xd9",
         "large scans": large[:-2] + large_last * 100 + b"\xff\xd9",
         "a claim of 4 gigapixels": claim,
+        "height given later": plain[: frame + 5] + bytes(2) + plain[frame + 7 :],
+        "restarts": (
+            plain[:frame] + b"\xff\xdd\0\4\0\1" + plain[frame:-2] + b"\xff\xd0" * (size // 2)
+        ),
         "EXIF that is a chain": encode("JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 60_000),
     }
 
@@ -60,6 +66,14 @@ def _pngs(size):
             + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
             + chunk(b"IDAT", flat)
             + chunk(b"IEND")
+        ),
+        "an animation": (
+            head
+            + chunk(b"acTL", struct.pack(">II", 90_000, 0))
+            + chunk(b"fcTL", bytes(26)) * 90_000
+            + rest[:-12]
+            + chunk(b"fdAT", b"\0\0\0\1" + flat[:100]) * 90_000
+            + rest[-12:]
         ),
         "a profile that inflates": (
             head + chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000), 9)) + rest
@@ -93,6 +107,9 @@ def _bmps(size):
     return {
         "a claim of 4 gigapixels": of_one,
         "a claim of negative rows": plain[:18] + struct.pack("<ii", 65_500, -65_500) + plain[26:],
+        "pixels behind the end": plain[:10] + b"\xff" * 4 + plain[14:],
+        "a palette of 4 billion": plain[:28] + b"\x08\0" + plain[30:46] + b"\xff" * 4 + plain[50:],
+        "a header of 4 GB": plain[:14] + b"\xff" * 4 + plain[18:],
         "bytes behind": plain + bytes(size),
     }
 
@@ -115,6 +132,53 @@ def _webps(size):
             extended, riff(b"ANIM", bytes(6)), riff(b"ANMF", small + plain) * (size // 2000)
         ),
         "chunks": file(extended, riff(b"junk") * (size // 8), plain),
+    }
+
+
+def _large_png(side, colour, depth, samples, before=b""):
+    rows = zlib.compressobj(9)
+    row = bytes(1 + side * samples * depth // 8)
+    flat = b"".join(rows.compress(row) for _ in range(side)) + rows.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", flat) + chunk(b"IEND")
+
+
+def _large_bmp(side, bits):
+    palette = bytes(4 * 2**bits) if bits <= 8 else b""
+    sizes = struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, 0, 0, 0, 0, 0, 0)
+    begin = struct.pack("<IHHI", 0, 0, 0, 54 + len(palette))
+    return b"BM" + begin + sizes + palette + bytes((side * bits + 31) // 32 * 4 * side)
+
+
+def large(side):
+    """{form: a function that makes a file of `side` x `side` pixels}: as many as a reader takes,
+    where that is the most of which it decodes each.
+    """
+
+    def image(mode):
+        return Image.new(mode, (side, side))
+
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0;"
+    see_through = chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256))
+    return {
+        "JPEG": lambda: encode("JPEG", image("RGB")),
+        "JPEG, progressive": lambda: encode("JPEG", image("RGB"), progressive=True),
+        "JPEG, turned": lambda: encode("JPEG", image("RGB"), exif=_TURNED),
+        "JPEG, CMYK": lambda: encode("JPEG", image("CMYK")),
+        "PNG, RGB": lambda: _large_png(side, 2, 8, 3),
+        "PNG, RGBA": lambda: _large_png(side, 6, 8, 4),
+        "PNG, RGBA, 16 bits": lambda: _large_png(side, 6, 16, 4),
+        "PNG, palette": lambda: _large_png(side, 3, 8, 1, see_through),
+        "GIF": lambda: encode("GIF", image("P")),
+        "GIF, a frame of one pixel": lambda: (
+            b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + frame
+        ),
+        **{
+            f"BMP, {bits} bits": functools.partial(_large_bmp, side, bits)
+            for bits in (1, 4, 8, 16, 24, 32)
+        },
+        "WebP": lambda: encode("WEBP", image("RGB"), quality=10, method=0),
+        "WebP, RGBA": lambda: encode("WEBP", image("RGBA"), lossless=True, quality=0, method=0),
     }
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from picture_kinds import bmp, by_pillow, exif, gif, png, saved, segment, tiff
 from PIL import Image
 
-from alexnet_tf import decoding, picture_files, preprocessing
+from alexnet_tf import decoding, picture_files, picture_headers, preprocessing
 from alexnet_tf.data import datasets, pictures, store
 from alexnet_tf.exports import saved_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -378,3 +378,64 @@ def test_an_animation_whose_flags_promise_no_transparency():
     for _ in range(3):
         image = decoding.decode(b"RIFF" + struct.pack("<I", len(body)) + body)
         np.testing.assert_array_equal(image, shades)
+
+
+def refusal_of(check, content):
+    """What `check` says of a file that it does not let pass, or None."""
+    try:
+        check(content)
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        return pictures.reason(error) if isinstance(error, tf.errors.OpError) else str(error)
+    return None
+
+
+def test_a_graph_lets_pass_what_python_lets_pass():
+    """The bounds on scans and compressed texts, told again in TensorFlow's operators."""
+    progressive = saved(Image.new("RGB", (2000, 1000)), "JPEG", progressive=True)
+    scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    plain = KINDS["JPEG"]
+
+    def scans(count, marker=b"\xff\xda"):  # of which each ten cost two megapixels
+        return progressive[:-2] + scan.replace(b"\xff\xda", marker) * (count - 10) + b"\xff\xd9"
+
+    small = plain[plain.rindex(b"\xff\xda") : -2]
+    cases = {
+        "440 scans": scans(440),
+        "441 scans": scans(441),
+        "441 scans behind fill bytes": scans(441, b"\xff\xff\xda"),
+        "500 small scans": plain[:-2] + small * 499 + b"\xff\xd9",
+        "501 small scans": plain[:-2] + small * 500 + b"\xff\xd9",
+        "scans in a comment": picture_kinds.jpeg_with(plain, segment(0xFE, b"\xff\xda" * 20_000)),
+        "scans behind the end": plain + b"\xff\xda\0\2" * 20_000,
+        "a film behind the end": progressive + np.random.default_rng(0).bytes(2**22),
+        "segments without end": plain[:2] + b"\xff\xfe\0\2" * 20_000 + plain[2:],
+    }
+    png = KINDS["PNG, RGB"]
+    for kind, begin in (
+        (b"zTXt", b"a\0\0"),
+        (b"iTXt", b"\xe9\0\1\0\0\0"),
+        (b"iTXt", b"a\0\0\0\0\0"),
+    ):
+        for count in (8, 9):
+            with_texts = png
+            for _ in range(count):
+                with_texts = picture_kinds.png_with(with_texts, kind, begin + b"\1 text", True)
+            cases[f"{count} texts of {kind!r}, {begin!r}"] = with_texts
+    refused = 0
+    for name, content in (cases | KINDS).items():
+        by_python = refusal_of(picture_headers.check, content)
+        by_graph = refusal_of(decoding.within_bounds, tf.constant(content))
+        assert bool(by_graph) == bool(by_python), (name, by_python, by_graph)
+        refused += bool(by_python)
+        if by_python and "promises" not in by_python:
+            assert by_graph == by_python
+    assert refused == 5
+
+
+def test_segments_that_hide_scans_are_not_walked_for_ever():
+    plain = KINDS["JPEG"]
+    content = plain[:2] + b"\xff\xfe\0\2" * 20_000 + plain[2:-2] + b"\xff\xda\0\2" * 11
+    assert (
+        refusal_of(decoding.within_bounds, tf.constant(content))
+        == "a JPEG of more than 10000 segments"
+    )

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import tarfile
 import zipfile
 
 import pytest
-from packaging import requirements
+from packaging import requirements, utils
 from PIL import Image
 from tflite_files import colour_content
 
@@ -155,6 +156,7 @@ def test_the_sdist_is_whole(sdist):
         "mypy.ini",
         "pyproject.toml",
         "pytest.ini",
+        "requirements.txt",
         "ruff.toml",
         "setup.py",
     ):
@@ -367,3 +369,30 @@ def test_two_versions_of_the_two_wheels_in_one_place_are_refused(
     done = run(*program, "--version", cwd=colours)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert f"alexnet-tf 9.9 and alexnet-tf-edge {version} are both installed" in done.stderr
+
+
+def test_every_file_that_make_installs_has_a_hash_that_pip_checks():
+    pins = {}
+    for line in (ROOT / "requirements.txt").read_text().replace("\\\n", "").splitlines():
+        if not line.startswith("#"):
+            pin, *hashes = line.split()
+            name, _, version = pin.partition("==")
+            pins[utils.canonicalize_name(name)] = version
+            assert hashes and all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", one) for one in hashes)
+    versions, _, _ = (ROOT / "constraints.txt").read_text().partition("# Of the proofs alone")
+    assert pins == {
+        utils.canonicalize_name(name): version
+        for name, version in re.findall(r"^([^#\s]+)==(\S+)$", versions, re.MULTILINE)
+    }
+    for text in importlib.metadata.requires("alexnet-tf"):
+        asked = requirements.Requirement(text)
+        if not asked.marker or any(
+            asked.marker.evaluate({"extra": extra}) for extra in ("serving", "onnx", "test")
+        ):
+            assert asked.specifier.contains(pins[utils.canonicalize_name(asked.name)]), asked
+    recipe = (
+        (ROOT / "Makefile").read_text().partition("$(VENV)/installed: ")[2].partition("\n\n")[0]
+    )
+    installs = [line for line in recipe.splitlines() if "pip install" in line]
+    assert len(installs) == 3
+    assert all("--require-hashes" in line or "--no-deps" in line for line in installs)

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import picture_files
+from alexnet_tf import decoding, picture_files
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 
@@ -100,10 +100,12 @@ def split_of_contents(name: str, contents: list[bytes]) -> Split:
 
 
 def _split(name, records, examples):
+    is_file = records.element_spec[0].dtype == tf.string
+
     def record(picture, image_and_label):
         image, label = image_and_label
         # Losslessly, and as fast as PNG is written: what follows reads pictures in files.
-        content = image if image.dtype == tf.string else tf.io.encode_png(image, compression=1)
+        content = image if is_file else tf.io.encode_png(image, compression=1)
         return {"image": content, "label": tf.cast(label, tf.int64), "picture": picture}
 
     def stubs(epoch_seed):
@@ -117,11 +119,14 @@ def _split(name, records, examples):
     def stub_of(picture):
         return records.enumerate().skip(picture).take(1).map(record)
 
+    def load(stub):
+        return stub | {"image": decoding.within_bounds(stub["image"])} if is_file else stub
+
     return Split(
         name,
         examples,
         stubs,
-        lambda stub: stub,
+        load,
         stub_of,
         lambda picture: picture_files.shown(f"record {picture} of {name}"),
     )

@@ -11,7 +11,7 @@ import tarfile
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import disk
+from alexnet_tf import decoding, disk
 from alexnet_tf.data import imagenet, prepared
 from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, plain, role_of
 from alexnet_tf.data.record import identity
@@ -392,7 +392,8 @@ def _split(builder, spec, begin=0, end=None, called=None):
         labelled = tf.debugging.Assert(label >= 0, ["it has no label"])
         with tf.control_dependencies([labelled] if labelled is not None else []):
             label = tf.identity(label)
-        return {"image": example["image"], "label": label, "picture": stub["picture"]}
+        image = decoding.within_bounds(example["image"])
+        return {"image": image, "label": label, "picture": stub["picture"]}
 
     def name_of(picture):
         file = files[np.searchsorted(first, picture, side="right") - 1]

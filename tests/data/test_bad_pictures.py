@@ -17,7 +17,7 @@ import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
 from trainings import Bar
 
-from alexnet_tf.data import datasets, folders, pictures, pipeline
+from alexnet_tf.data import datasets, folders, own, pictures, pipeline, shapes, tfds
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -352,3 +352,34 @@ def test_a_file_larger_than_any_picture_is_not_read(picture_folder):
         stream.truncate(pictures.LARGEST_FILE + 1)  # on disk it has a few blocks
     (line,) = datasets.open_dataset("folder", picture_folder).bad_pictures
     assert line.endswith("cannot be read (536,870,913 bytes; no more than 536,870,912 are read)")
+
+
+def many_scans():
+    """A JPEG of 600 scans, which a decoder reads."""
+    plain = hostile_pictures.encode("JPEG")
+    return plain[:-2] + plain[plain.rindex(b"\xff\xda") : -2] * 599 + plain[-2:]
+
+
+def test_pictures_of_ones_own_data_set_have_the_same_bounds():
+    """A graph reads them, and no Python looks at their headers first."""
+    contents = [shapes.draw_jpeg("train", number) for number in range(12)]
+    contents[4] = many_scans()
+    records = tf.data.Dataset.from_tensor_slices((contents, [0, 1, 2] * 4))
+    split = own.from_tf_data(records, records.take(3), CLASS_NAMES).train
+    assert {int(number) for batch in batches(split, 3) for number in batch["bad"]} == {-1, 4}
+    assert split.describe_fault(4) == "record 4 of train (a JPEG of more than 500 scans)"
+
+
+def test_pictures_of_tfds_have_the_same_bounds(records, monkeypatch):
+    split = datasets.open_dataset("tiny_pictures", records).train
+    example = tfds._example
+    hostile = tf.constant(many_scans())
+
+    def changed(builder, stub):
+        found = example(builder, stub)
+        return found | {"image": tf.where(stub["picture"] == 7, hostile, found["image"])}
+
+    monkeypatch.setattr(tfds, "_example", changed)
+    assert {int(number) for batch in batches(split, 11) for number in batch["bad"]} == {-1, 7}
+    assert split.fault_of(7) == "a JPEG of more than 500 scans"
+    assert split.fault_of(8) is None

@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import re
 import subprocess
 
 import pytest
+from packaging import utils
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 AUDIT = ROOT / ".venv-audit/bin"
@@ -51,5 +53,9 @@ def test_the_list_of_what_is_installed_is_whole(tmp_path):
         check=True,
     )
     components = json.loads((tmp_path / "sbom.json").read_text())["components"]
-    listed = {component["name"].lower().replace("_", "-") for component in components}
-    assert {"tensorflow", "keras", "numpy", "pillow", "protobuf", "grpcio", "uvicorn"} <= listed
+    listed = {utils.canonicalize_name(one["name"]): one["version"] for one in components}
+    pins = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert len(pins) > 80
+    assert {utils.canonicalize_name(name): version for name, version in pins}.items() <= (
+        listed.items()
+    )
