@@ -314,7 +314,9 @@ class _Run:
             functools.partial(devices.union_over_workers, self._strategy),
         )
         self._log = (
-            Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
+            Log(self._model_dir, self.first_step, state.to_evaluate)
+            if devices.is_chief(self._strategy)
+            else NoLog()
         )
         self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
         if state.scheduled:

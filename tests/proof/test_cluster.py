@@ -5,7 +5,6 @@ schemas.
 Needs root, for the namespaces. Prints how long it takes until a loss is told.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -16,8 +15,7 @@ import time
 
 import numpy as np
 import pytest
-
-from alexnet_tf.data import shapes
+from hosts import Hosts, bits, draw, newest, weights
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 # What docs/cluster.md promises: seconds until a loss is told, and until the last worker appears.
@@ -33,82 +31,6 @@ ARGUMENTS = [
 ]
 
 
-def sh(command):
-    subprocess.run(command, shell=True, check=True, capture_output=True)
-
-
-class Hosts:
-    """`count` hosts, 10.77.0.1 and on, on one bridge."""
-
-    def __init__(self, count):
-        self.count, self.processes = count, []
-        self._name = f"alexnet{os.getpid()}"
-        self.remove()
-        sh(f"ip netns add {self._name}")
-        sh(f"ip -n {self._name} link add br0 type bridge")
-        sh(f"ip -n {self._name} link set br0 up")
-        for host in range(count):
-            name = f"{self._name}-{host}"
-            sh(f"ip netns add {name}")
-            sh(f"ip -n {name} link set lo up")
-            sh(f"ip -n {name} link add eth0 type veth peer name port{host} netns {self._name}")
-            sh(f"ip -n {self._name} link set port{host} master br0 up")
-            sh(f"ip -n {name} address add 10.77.0.{host + 1}/24 dev eth0")
-            sh(f"ip -n {name} link set eth0 up")
-
-    def remove(self):
-        for name in subprocess.run(
-            ["ip", "netns", "list"], capture_output=True, text=True
-        ).stdout.split():
-            if name == self._name or name.startswith(f"{self._name}-"):
-                sh(f"ip netns delete {name}")
-
-    def unplug(self, host):
-        sh(f"ip -n {self._name} link set port{host} down")
-
-    def plug(self, host):
-        sh(f"ip -n {self._name} link set port{host} up")
-
-    def slow(self, rate):
-        """Links of `rate`, as tc writes it, in both directions."""
-        shape = f"root tbf rate {rate} burst 1mb latency 50ms"
-        for host in range(self.count):
-            sh(f"tc -n {self._name} qdisc add dev port{host} {shape}")
-            sh(f"tc -n {self._name}-{host} qdisc add dev eth0 {shape}")
-
-    def start(self, host, arguments, cwd, first="", of=None, **variables):
-        """Starts the training on one host; `first` is a command of the shell before it."""
-        cluster = {"worker": [f"10.77.0.{one + 1}:2222" for one in range(of or self.count)]}
-        config = {"cluster": cluster, "task": {"type": "worker", "index": host}}
-        command = [sys.executable, "-m", "alexnet_tf.train", "--distribution=multi_worker"]
-        process = subprocess.Popen(
-            [
-                *f"ip netns exec {self._name}-{host} sh -c".split(),
-                f'{first or ":"} && exec "$@"',
-                "sh",
-                *command,
-                *arguments,
-            ],
-            cwd=cwd,
-            env=os.environ | {"TF_CONFIG": json.dumps(config)} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def start_all(self, arguments, cwd):
-        return [self.start(host, arguments, cwd) for host in range(self.count)]
-
-    def end(self):
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()  # also one that stands still
-                process.communicate()
-        self.remove()
-
-
 @pytest.fixture
 def hosts():
     made = []
@@ -122,34 +44,9 @@ def hosts():
         one.end()
 
 
-def draw(folder):
-    """8 training and 3 test pictures of each of three classes; returns `folder`."""
-    for split, count in (("train", 8), ("test", 3)):
-        for label in range(3):
-            (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
-            for index in range(count):
-                file = folder / split / shapes.CLASS_NAMES[label] / f"{index}.jpg"
-                file.write_bytes(shapes.draw_jpeg(split, 10 * index + label))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("data") / "pictures")
-
-
-def newest(model_dir):
-    return max((model_dir / "checkpoints").glob("step-*"), default=None)
-
-
-def weights(model_dir):
-    with np.load(newest(model_dir) / "weights.npz") as arrays:
-        return dict(arrays)
-
-
-def bits(model_dir):
-    sums = (newest(model_dir) / "SHA256SUMS").read_text().splitlines()
-    return newest(model_dir).name, [line for line in sums if ".npz" in line]
 
 
 def finish(processes):
