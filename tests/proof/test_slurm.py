@@ -19,6 +19,7 @@ JOB = ROOT / "examples/cluster/slurm/train.sbatch"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
 # Within this, in seconds, the controller says that a node is gone, and queues its job again.
 GONE_WITHIN, CREDENTIAL_SECONDS = 20, 5
+EPOCHS = 12
 _CONFIGURATION = """
 ClusterName=proof
 SlurmctldHost=host0(10.77.0.1)
@@ -66,10 +67,6 @@ class Slurm:
         )
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o600)
-        (folder / "alexnet").write_text(
-            f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m alexnet_tf "$@"\n'
-        )
-        (folder / "alexnet").chmod(0o755)
         names = ("key", "pid", "log", "seed")
         files = " ".join(f"--{name}-file={folder}/munge.{name}" for name in names)
         self._daemon(0, f"munged --foreground --force --socket={folder}/munge.socket {files}")
@@ -81,7 +78,7 @@ class Slurm:
         while self.ask("sinfo --noheader --format=%T").split() != ["idle"]:
             time.sleep(0.5)
 
-    def _start(self, host, command, **variables):
+    def _start(self, host, command):
         """A command of the shell on one host."""
         return self.hosts.run(
             host,
@@ -90,8 +87,7 @@ class Slurm:
             # Slurm wants groups of processes there, and uses none of them.
             f"mount --bind {self.folder}/hosts /etc/hosts && mount -t tmpfs none /sys/fs/cgroup",
             SLURM_CONF=f"{self.folder}/slurm.conf",
-            PATH=f"{self.folder}:{os.environ['PATH']}:/usr/sbin:/sbin",
-            **variables,
+            PATH=f"{os.environ['PATH']}:/usr/sbin:/sbin",
         )
 
     def start_node(self, host):
@@ -100,19 +96,26 @@ class Slurm:
     def _daemon(self, host, command):
         self._start(host, f"exec {command} >> {self.folder}/{command.split()[0]}{host}.out 2>&1")
 
-    def ask(self, command, **variables):
+    def ask(self, command):
         """The output of a command of Slurm's."""
-        process = self._start(0, command, **variables)
+        process = self._start(0, command)
         output, _ = process.communicate()
         assert process.returncode == 0, output
         return output
 
-    def submit(self, name, *arguments):
-        """The number of a job of examples/cluster/slurm whose model directory is `name`."""
-        return self.ask(
-            f"sbatch --parsable --job-name={name} --output={name}.out {JOB} {' '.join(arguments)}",
-            MODEL_DIR=str(self.folder / name),
-        ).strip()
+    def submit(self, name, alexnet, *arguments):
+        """The number of a job of examples/cluster/slurm whose model directory is `name`; `alexnet`
+        is a script of the shell that stands for that command.
+        """
+        program = self.folder / f"bin-{name}/alexnet"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{alexnet}\n")
+        program.chmod(0o755)
+        job = self.ask(
+            f"PATH={program.parent}:$PATH MODEL_DIR={self.folder}/{name} sbatch --parsable"
+            f" --job-name={name} --output={name}.out {JOB} {' '.join(arguments)}"
+        )
+        return job.strip()
 
     def wait_for(self, job, *states):
         """Waits until the job is in one of `states`; returns how often it was queued again."""
@@ -135,3 +138,66 @@ def slurm(tmp_path_factory):
     made = Slurm(tmp_path_factory.mktemp("slurm"))
     yield made
     made.hosts.end()
+
+
+TRAINING = f'PYTHONPATH={ROOT} exec {sys.executable} -m alexnet_tf "$@"'
+
+
+def test_a_job_goes_on_after_a_signal_and_a_killed_node_to_the_same_bits(slurm, tmp_path):
+    arguments = [
+        "--dataset=folder",
+        f"--data_dir={draw(tmp_path / 'pictures')}",
+        "--variant=lenet5",
+        "--image_size=28",
+        "--batch_size=12",
+        f"--epochs={EPOCHS}",
+        "--learning_rate=0.002",
+        "--xla=off",
+        "--schedule=constant",
+        "--deterministic",
+    ]
+    assert slurm.wait_for(slurm.submit("whole", TRAINING, *arguments), "COMPLETED") == 0
+    job, model = slurm.submit("disturbed", TRAINING, *arguments), slurm.folder / "disturbed"
+
+    def wait_for_a_checkpoint_after(step):
+        while not (there := newest(model)) or there.name <= step:
+            slurm.wait_for(job, "RUNNING", "PENDING")
+            time.sleep(0.2)
+        return there.name
+
+    wait_for_a_checkpoint_after("")
+    slurm.ask(
+        f"scancel --signal=TERM {job}"
+    )  # as --signal of the file does before the time is over
+    assert slurm.wait_for(job, "PENDING") == 1
+    stopped = newest(model).name
+    assert f"after step {int(stopped[5:])}; run it again" in slurm.output("disturbed")
+    assert "status 143: in the queue again" in slurm.output("disturbed")
+    wait_for_a_checkpoint_after(stopped)
+    begin = time.monotonic()
+    slurm.hosts.kill(2)
+    assert slurm.wait_for(job, "PENDING") == 2
+    told = time.monotonic() - begin
+    step = newest(model).name
+    slurm.start_node(2)
+    assert slurm.wait_for(job, "COMPLETED") == 2
+    assert step < bits(model)[0] and bits(model) == bits(slurm.folder / "whole")
+    print(
+        f"SIGTERM: queued again after {stopped}; node killed: queued again {told:.0f} s later, went"
+        f" on from {step}, to the same bits"
+    )
+
+
+@pytest.mark.parametrize(
+    "statuses,restarts",
+    [((0, 0), 0), ((75, 137), 1), ((137, 75), 1), ((143, 143), 1), ((2, 75), 0), ((75, 1), 0)],
+)
+def test_a_job_is_queued_again_by_what_its_tasks_end_with(slurm, statuses, restarts):
+    name = f"statuses-{statuses[0]}-{statuses[1]}"
+    job = slurm.submit(
+        name,
+        '[ -z "$SLURM_RESTART_COUNT" ] || exit 0\n'
+        f"[ $SLURM_PROCID = 1 ] || exit {statuses[0]}\nexit {statuses[1]}",
+    )
+    end = "FAILED" if any(statuses) and not restarts else "COMPLETED"
+    assert slurm.wait_for(job, end) == restarts
