@@ -3,8 +3,10 @@ with an address and a view of files. Needs root.
 """
 
 import contextlib
+import errno
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ class Hosts:
     """`count` hosts, host0 at 10.77.0.1 and on, on one bridge."""
 
     def __init__(self, count):
-        self.count, self.processes = count, []
+        self.count, self.processes, self._relay = count, [], None
         self.names = [f"host{host}" for host in range(count)]
         self.addresses = [f"10.77.0.{host + 1}" for host in range(count)]
         self._name = f"alexnet{os.getpid()}"
@@ -64,6 +66,34 @@ class Hosts:
             sh(f"tc -n {self._name} qdisc add dev port{host} {shape}")
             sh(f"tc -n {self._name}-{host} qdisc add dev eth0 {shape}")
 
+    def delay(self, seconds):
+        """What goes between host 0 and the others is so long on its way."""
+        for side in (0, 1):
+            sh(f"ip -n {self._name} tuntap add dev tap{side} mode tap")
+        sh(f"ip -n {self._name} link add br1 type bridge")
+        sh(f"ip -n {self._name} link set br1 up")
+        for host in range(1, self.count):
+            sh(f"ip -n {self._name} link set port{host} master br1")
+        relay = [sys.executable, str(pathlib.Path(__file__).with_name("relay.py"))]
+        self._relay = subprocess.Popen(
+            ["ip", "netns", "exec", self._name, *relay, "tap0", "tap1", str(seconds)]
+        )
+        for side in (0, 1):
+            sh(f"ip -n {self._name} link set tap{side} master br{side} up")
+
+    def round_trip(self, host):
+        """Seconds from host 0 to another and back, by a connection that nobody takes."""
+        source = (
+            "import socket, time\nbegin = time.monotonic()\n"
+            f"print(socket.socket().connect_ex(('{self.addresses[host]}', 9)),"
+            " time.monotonic() - begin)"
+        )
+        command = f"ip netns exec {self._name}-0 {sys.executable} -c".split()
+        said = subprocess.run([*command, source], check=True, capture_output=True, text=True)
+        error, seconds = said.stdout.split()
+        assert int(error) == errno.ECONNREFUSED
+        return float(seconds)
+
     def run(self, host, command, cwd, first=":", **variables):
         """Starts `command`, a list, on one host; `first` is a command of the shell before it, which
         may mount what this process alone is to see.
@@ -102,6 +132,9 @@ class Hosts:
         for process in self.processes:
             process.wait()
             process.stdout.close()
+        if self._relay:
+            self._relay.kill()
+            self._relay.wait()
         self.remove()
 
 
