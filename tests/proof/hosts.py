@@ -138,9 +138,9 @@ class Hosts:
         self.remove()
 
 
-def draw(folder):
-    """8 training and 3 test pictures of each of three classes; returns `folder`."""
-    for split, count in (("train", 8), ("test", 3)):
+def draw(folder, per_class=8):
+    """Training pictures and three test pictures of each of three classes; returns `folder`."""
+    for split, count in (("train", per_class), ("test", 3)):
         for label in range(3):
             (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
             for index in range(count):
