@@ -143,7 +143,9 @@ def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_bat
     )
     labels, judgements, bad = [], [], []
     for _ in range(math.ceil(split.examples / batch_size)):
-        weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(next(batches)))
+        batch = next(batches)
+        with devices.waiting(strategy):
+            weight, label, numbers, judged = tf.nest.map_structure(np.asarray, step(batch))
         real = weight > 0  # the others fill up the last batch
         labels.append(label[real])
         bad += numbers[numbers >= 0].tolist()

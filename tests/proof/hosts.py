@@ -114,11 +114,13 @@ class Hosts:
         self.processes.append(process)
         return process
 
-    def start(self, host, arguments, cwd, first=":", **variables):
-        """Starts the training on one host."""
+    def start(
+        self, host, arguments, cwd, first=":", program=("-m", "alexnet_tf.train"), **variables
+    ):
+        """Starts the training on one host; `program` is what Python runs."""
         cluster = {"worker": [f"{address}:2222" for address in self.addresses]}
         config = {"cluster": cluster, "task": {"type": "worker", "index": host}}
-        command = [sys.executable, "-m", "alexnet_tf.train", "--distribution=multi_worker"]
+        command = [sys.executable, *program, "--distribution=multi_worker"]
         return self.run(
             host, [*command, *arguments], cwd, first, TF_CONFIG=json.dumps(config), **variables
         )

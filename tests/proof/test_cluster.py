@@ -156,6 +156,41 @@ def test_a_full_disk_of_the_chief_ends_all(hosts, data, tmp_path):
     print(f"the chief's disk is full: the other ended {time.monotonic() - begin:.1f} s later")
 
 
+_STANDS_STILL = """
+import runpy, sys, threading
+from alexnet_tf.training import devices, stopping
+devices._ANSWER_SECONDS = 20
+if sys.argv[1] == "stands-still":
+    del sys.argv[1]
+    stopping.StopSignal.agree = lambda *arguments: threading.Event().wait()
+runpy.run_module("alexnet_tf.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_host_that_lives_and_does_not_answer_is_told(hosts, data, tmp_path):
+    """With 20 s in place of ten minutes. Its process stays in touch, and makes no step more."""
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--model_dir=model"]
+    two, program = hosts(2), ("-c", _STANDS_STILL)
+    alive = two.start(0, arguments, tmp_path, program=program)
+    two.start(1, arguments, tmp_path, program=(*program, "stands-still"))
+    output, _ = alive.communicate(timeout=APPEARS_WITHIN)
+    assert alive.returncode == 75, output
+    assert "another worker has not answered for 20 s; start all workers again" in output, output
+
+
+def test_threads_do_not_add_up(hosts, data, tmp_path):
+    """Each collective of TensorFlow that has a time limit leaves two asleep."""
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=100", "--model_dir=model"]
+    processes, counts = hosts(2).start_all(arguments, tmp_path), []
+    for epoch in (2, 8):
+        while not (there := newest(tmp_path / "model")) or there.name < f"step-{2 * epoch:08d}":
+            assert all(process.poll() is None for process in processes), finish(processes)
+            time.sleep(0.1)
+        counts.append(len(os.listdir(f"/proc/{processes[0].pid}/task")))
+    print(f"threads after two and after eight epochs: {counts}")
+    assert counts[1] < counts[0] + 20
+
+
 def test_a_host_with_other_versions_or_other_pictures_is_told(hosts, data, tmp_path):
     arguments = [*ARGUMENTS, f"--data_dir={data}", "--model_dir=model"]
     (tmp_path / "other").mkdir()

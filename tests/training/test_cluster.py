@@ -2,11 +2,15 @@
 the environment of a job step. And the files of examples/cluster, as far as no engine is needed.
 """
 
+import contextlib
 import copy
+import functools
 import json
+import math
 import pathlib
 import re
 import subprocess
+import threading
 import types
 
 import pytest
@@ -222,6 +226,26 @@ def test_workers_that_differ_are_named(monkeypatch):
     devices.check_agreement(strategy, step=3, data="abc", seed=7)
 
 
+def test_a_worker_that_does_not_answer_is_given_up(monkeypatch):
+    told, given_up = [], threading.Event()
+
+    def give_up(reason):
+        told.append(reason)
+        given_up.set()
+
+    monkeypatch.setattr(devices, "_give_up", give_up)
+    monkeypatch.setattr(devices, "_watchdog", functools.cache(devices._Watchdog))
+    monkeypatch.setattr(devices, "worker_count", lambda strategy: strategy)
+    with devices.waiting(2):
+        pass
+    assert devices._watchdog()._until == math.inf  # what is over is not waited for
+    monkeypatch.setattr(devices, "_ANSWER_SECONDS", 0)
+    with devices.waiting(2):
+        given_up.wait()
+    assert told == ["another worker has not answered for 0 s"]
+    assert isinstance(devices.waiting(1), contextlib.nullcontext)
+
+
 @pytest.mark.parametrize("file", ["job.yaml", "jobset.yaml"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_pod_of_the_examples_makes_a_config_and_starts_the_training(
@@ -341,9 +365,13 @@ def test_the_batch_job_of_the_examples_is_queued_again_after_what_passes(
     )
     assert done.returncode == status and done.stderr == ""
     first, second, *others = done.stdout.splitlines()
-    assert first == second == (
-        "alexnet|train|--distribution=multi_worker|--model_dir=/shared/models/mine|--epochs=3"
-        "|--data_dir=a folder|"
+    assert (
+        first
+        == second
+        == (
+            "alexnet|train|--distribution=multi_worker|--model_dir=/shared/models/mine|--epochs=3"
+            "|--data_dir=a folder|"
+        )
     )
     again = status in PASSING and restarts < 20
     assert ("scontrol requeue 4711" in others) is again
