@@ -115,6 +115,7 @@ def appearing(
     path: str | os.PathLike,
     folder: bool = False,
     next_free: Callable[[pathlib.Path], pathlib.Path] | None = None,
+    make_way: Callable[[], None] = lambda: None,
 ) -> Iterator[Appearing]:
     """Gives an Appearing, with a `path` beside `path` to write to; what is there when the block
     ends gets the name `path`, and then Appearing.path is where it came to lie.
@@ -123,7 +124,8 @@ def appearing(
     that fails leaves nothing. The name is that of an empty file, or of an empty `folder`; it is
     hidden and ends in ".unfinished". What killed processes have left of the same `path` is removed.
     A file that is there is replaced; a folder is not: OSError, unless `next_free(path)` gives
-    another path to try. Raises OSError where `path` cannot be written.
+    another path to try, or `make_way()`, which is called when all is on disk, moves it. Raises
+    OSError where `path` cannot be written.
     """
     path = pathlib.Path(path).absolute()
     unfinished, held = _begin(path, folder)
@@ -132,6 +134,7 @@ def appearing(
         yield appearing
         for part in [*unfinished.rglob("*"), unfinished] if folder else [unfinished]:
             flush(part)
+        make_way()
         while True:
             try:
                 unfinished.rename(path)

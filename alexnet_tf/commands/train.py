@@ -134,7 +134,7 @@ def _train(strategy):
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     learning_rate = _learning_rate(batch_size)
-    with strategy.scope():
+    with devices.waiting(strategy), strategy.scope():  # the chief's values go to all
         model = build_model(
             _VARIANT.value,
             len(dataset.class_names),

@@ -142,24 +142,30 @@ def write(model_dir, arrays, state, keep=None):
             raise UserError(f"{name} is not finite after step {state['step']}; {IF_NOT_FINITE}")
     folder = pathlib.Path(model_dir) / "checkpoints"
     name = f"step-{state['step']:08d}"
+
+    def make_way():
+        """Of this step, written again with an evaluation or a temperature; or later and damaged, or
+        we would have started after it.
+        """
+        for other in _steps(model_dir):
+            if other.name >= name:
+                other.rename(other.with_name(f".{other.name}.replaced"))
+
     try:
-        with disk.appearing(folder / name, folder=True) as unfinished:
+        with disk.appearing(folder / name, folder=True, make_way=make_way) as unfinished:
             for file, content in arrays.items():
                 np.savez(unfinished.path / file, **content)
             (unfinished.path / "state.json").write_text(json.dumps(state))
             (unfinished.path / _SUMS).write_text(_sums(unfinished.path))
-            # this step or later: damaged, or we would have started after it
-            for other in _steps(model_dir):
-                if other.name >= name:
-                    shutil.rmtree(other)
     except OSError as error:
+        remove_unfinished(model_dir)
         raise UserError(
             f"The checkpoint of step {state['step']} could not be written to {folder}"
             f" ({error.strerror or error}); make room and start again: the one before is untouched."
         ) from None
-    for old in _steps(model_dir)[_KEEP:]:
-        if old.name != f"step-{keep or 0:08d}":
-            shutil.rmtree(old)
+    old = [one for one in _steps(model_dir)[_KEEP:] if one.name != f"step-{keep or 0:08d}"]
+    for path in [*folder.glob(".step-*.replaced"), *old]:
+        shutil.rmtree(path, ignore_errors=True)  # what stays is removed after the next
 
 
 def write_evaluation(model_dir, model, evaluation):
@@ -432,9 +438,15 @@ def newest_state(model_dir):
 
 
 def remove_unfinished(model_dir):
-    """Removes what killed runs left of checkpoints that they did not finish."""
+    """Removes what killed runs left of checkpoints that they did not finish, and of those that they
+    replaced; one that was to be replaced, and was not, is there again.
+    """
     for path in (pathlib.Path(model_dir) / "checkpoints").glob(".step-*"):
-        shutil.rmtree(path, ignore_errors=True)
+        whole = path.with_name(path.stem.removeprefix("."))
+        if path.suffix == ".replaced" and not whole.exists():
+            path.rename(whole)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _steps(model_dir):

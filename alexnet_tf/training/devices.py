@@ -2,10 +2,12 @@
 devices.
 """
 
+import contextlib
 import functools
 import math
 import os
 import threading
+import time
 import zlib
 
 import tensorflow as tf
@@ -17,8 +19,8 @@ from alexnet_tf.provenance import provenance
 from alexnet_tf.training import cluster
 
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
-# and in a step, for one that lives but does not answer; a dead one is noticed within seconds
-_COLLECTIVE_SECONDS = 600
+# and later, for one that lives but does not answer; a dead one is noticed within seconds
+_ANSWER_SECONDS = 600
 
 
 def distribution(kind, replicas):
@@ -92,15 +94,12 @@ def _multi_worker():
     watchdog.daemon = True
     watchdog.start()  # TensorFlow itself would wait for ever, deaf to SIGTERM
     try:
-        options = tf.distribute.experimental.CommunicationOptions(
-            timeout_seconds=_COLLECTIVE_SECONDS
-        )
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": place.addresses}),
             task_type="worker",
             task_id=place.index,
         )
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"Worker {place.index} at {place.addresses[place.index]} could not start "
@@ -112,6 +111,39 @@ def _multi_worker():
     named = {name: software.get(name) for name in ("versions", "python", "commit")}
     check_agreement(strategy, **named)
     return strategy
+
+
+class _Watchdog:
+    """A `with` block that ends this process if it takes longer than _ANSWER_SECONDS.
+
+    Not the timeout_seconds that TensorFlow's collectives take: each of them leaves two threads
+    asleep for that long, which are ten thousand where there are ten steps a second.
+    """
+
+    def __init__(self):
+        self._until = math.inf
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __enter__(self):
+        self._until = time.monotonic() + _ANSWER_SECONDS
+
+    def __exit__(self, *error):
+        self._until = math.inf
+
+    def _watch(self):
+        while time.monotonic() < self._until:
+            time.sleep(1)
+        _give_up(f"another worker has not answered for {_ANSWER_SECONDS} s")
+
+
+_watchdog = functools.cache(_Watchdog)
+
+
+def waiting(strategy):
+    """For a `with` block that waits for other workers: it ends this process, so that all are
+    started again, if one of them lives but does not answer for ten minutes.
+    """
+    return contextlib.nullcontext() if worker_count(strategy) == 1 else _watchdog()
 
 
 def leave_lost_workers(strategy, error):
@@ -149,7 +181,8 @@ def over_workers(strategy, value):
     """
     if worker_count(strategy) == 1:
         return [value]
-    everything = _gather(strategy)(tf.constant([value], tf.float64)).numpy().tolist()
+    with waiting(strategy):
+        everything = _gather(strategy)(tf.constant([value], tf.float64)).numpy().tolist()
     return everything[:: len(everything) // worker_count(strategy)]  # one of each worker's replicas
 
 

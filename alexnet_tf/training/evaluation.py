@@ -155,7 +155,10 @@ class Evaluation:
         split = self._split
         labels, judgements, bad = [], [], []
         for batch in itertools.islice(self._batches, self._steps):
-            weight, label, numbers, judged = tf.nest.map_structure(np.asarray, self._step(batch))
+            with devices.waiting(self._strategy):
+                weight, label, numbers, judged = tf.nest.map_structure(
+                    np.asarray, self._step(batch)
+                )
             real = weight > 0  # the others fill up the last batch
             labels.append(label[real])
             bad += numbers[numbers >= 0].tolist()

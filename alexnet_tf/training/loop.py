@@ -232,7 +232,7 @@ class _Run:
             plan.steps_per_epoch(dataset),
             plan.last_step(dataset),
         )
-        with strategy.scope():
+        with devices.waiting(strategy), strategy.scope():  # the chief's values go to all
             optimizer.build(model.trainable_variables)
         stored = checkpoints.restore(model_dir, model, optimizer, note)
         rule = type(optimizer).__name__.lower()
@@ -315,7 +315,9 @@ class _Run:
             functools.partial(devices.union_over_workers, self._strategy),
         )
         self._log = (
-            Log(self._model_dir, self.first_step) if devices.is_chief(self._strategy) else NoLog()
+            Log(self._model_dir, self.first_step, state.to_evaluate)
+            if devices.is_chief(self._strategy)
+            else NoLog()
         )
         self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
         if state.scheduled:
@@ -415,8 +417,10 @@ class _Run:
 
         Raises UserError where a loss is not finite, or too many pictures are bad.
         """
+        with devices.waiting(self._strategy):  # a GPU may not have made the steps yet
+            steps_ago = self._means.fold()
         _stop_if_not_finite(
-            self._means.fold(),
+            steps_ago,
             self.state.step,
             self._model,
             self._pixels,

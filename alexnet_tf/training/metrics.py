@@ -64,18 +64,21 @@ class Log:
     images_per_s, input_wait (the share of the time that steps waited for pictures), bad_pictures
     (that could not be read, so far). After an epoch: step, epoch, train_loss and train_top_1 of the
     epoch, learning_rate, and loss, top_1, top_5 of the evaluation. Lines after `first_step` are
-    dropped, as those steps come again; TensorBoard shows them twice.
+    dropped, as those steps come again, and so is the evaluation after it, if that is `to_evaluate`;
+    TensorBoard shows them twice.
     """
 
     STEPS = 50
 
-    def __init__(self, model_dir, first_step):
+    def __init__(self, model_dir, first_step, to_evaluate=False):
         self._path = pathlib.Path(model_dir) / "metrics.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(
             self._path,
             "".join(
-                json.dumps(row) + "\n" for row in read_log(model_dir) if row["step"] <= first_step
+                json.dumps(row) + "\n"
+                for row in read_log(model_dir)
+                if row["step"] < first_step + (not to_evaluate or "loss" not in row)
             ),
         )
         self._writer = tf.summary.create_file_writer(str(self._path.with_name("tensorboard")))

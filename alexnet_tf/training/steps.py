@@ -104,12 +104,13 @@ class TrainStep:
             sums = strategy.run(replica_step, args=(batch, number, strength))
             return [strategy.experimental_local_results(value)[0] for value in sums]
 
-        self._step = step
+        self._strategy, self._step = strategy, step
 
     def __call__(self, batch, number, colour_noise=0.0):
-        return self._step(
-            batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32)
-        )
+        with devices.waiting(self._strategy):
+            return self._step(
+                batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32)
+            )
 
 
 def _augmented(augment, images, targets, seed):

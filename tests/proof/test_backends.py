@@ -11,10 +11,14 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from own_weights import weights_file
+from tensorflow.python.framework import kernels
 
 import alexnet_tf
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model
+from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.training import devices, steps
+from alexnet_tf.training.optimizer import SGD2012
 
 _LOGITS = """
 import sys
@@ -135,7 +139,7 @@ def test_the_script_for_gpus_measures_on_a_cpu_too(tmp_path):
             ROOT / ".venv-proof/bin/python",
             ROOT / "tools/benchmarks/gpu.py",
             "--batch_sizes=1",
-            "--seconds=120",
+            "--seconds=600",  # enough for all cases; a busy machine needs it
             f"--json={tmp_path / 'gpu.json'}",
         ],
         capture_output=True,
@@ -147,3 +151,45 @@ def test_the_script_for_gpus_measures_on_a_cpu_too(tmp_path):
         measured = [row for row in part["rows"] if "images_per_s" in row]
         assert measured and all(row["images_per_s"] > 0 for row in measured)
         assert all(row["left_out"] == "no time" for row in part["rows"] if row not in measured)
+
+
+def has_gpu_kernel(node):
+    """Whether TensorFlow has a kernel for GPUs of the types of an operation."""
+    return any(
+        kernel.device_type in ("GPU", "DEFAULT")
+        and all(
+            node.attr[one.name].type in one.allowed_values.list.type for one in kernel.constraint
+        )
+        for kernel in kernels.get_registered_kernels_for_op(node.op).kernel
+    )
+
+
+def operations(graph):
+    definition = graph.as_graph_def()
+    inner = (node for function in definition.library.function for node in function.node_def)
+    return [*definition.node, *inner]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_operation_of_a_step_has_a_kernel_for_gpus(variant, precision, request):
+    """By the register of kernels, which the CUDA build of TensorFlow has without a GPU too."""
+    assert tf.sysconfig.get_build_info()["is_cuda_build"]
+    request.addfinalizer(lambda: keras.config.set_dtype_policy("float32"))
+    keras.config.set_dtype_policy(precision)
+    strategy = devices.distribution("one_device", 0)
+    with strategy.scope():
+        model, optimizer = build_model(variant, 10), SGD2012()
+    _, side, _, channels = model.input.shape
+    pixels = Preprocessing(side, side, channels, (120.0,) * channels, 1.0)
+    step = steps.TrainStep(strategy, model, optimizer, pixels, 2, xla=False)
+    image = tf.zeros([2, side, side, channels], tf.uint8)
+    batch = {"image": image, "label": tf.zeros([2], tf.int64)}
+    number, noise = tf.constant(0, tf.int64), tf.constant(0.1)
+    found = operations(step._step.get_concrete_function(batch, number, noise).graph)
+    assert {node.op for node in found} > {"Conv2DBackpropFilter", "AssignVariableOp"}
+    assert not [node.op for node in found if not has_gpu_kernel(node)]
+    with tf.Graph().as_default() as graph:  # which the register tells apart
+        tf.io.decode_jpeg("")
+    assert "DecodeJpeg" in [node.op for node in operations(graph) if not has_gpu_kernel(node)]
+    print(f"{variant}, {precision}: {len({node.op for node in found})} operations, all for GPUs")

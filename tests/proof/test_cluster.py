@@ -5,7 +5,7 @@ schemas.
 Needs root, for the namespaces. Prints how long it takes until a loss is told.
 """
 
-import json
+import functools
 import os
 import pathlib
 import re
@@ -16,97 +16,21 @@ import time
 
 import numpy as np
 import pytest
-
-from alexnet_tf.data import shapes
+from hosts import Hosts, bits, draw, newest, weights
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 # What docs/cluster.md promises: seconds until a loss is told, and until the last worker appears.
 TOLD_WITHIN, APPEARS_WITHIN = 60, 330
 ARGUMENTS = [
     "--dataset=folder",
-    "--variant=half",
-    "--image_size=67",
+    "--variant=lenet5",
+    "--image_size=28",
     "--batch_size=12",
     "--learning_rate=0.002",
     "--xla=off",
     "--schedule=constant",
 ]
-
-
-def sh(command):
-    subprocess.run(command, shell=True, check=True, capture_output=True)
-
-
-class Hosts:
-    """`count` hosts, 10.77.0.1 and on, on one bridge."""
-
-    def __init__(self, count):
-        self.count, self.processes = count, []
-        self._name = f"alexnet{os.getpid()}"
-        self.remove()
-        sh(f"ip netns add {self._name}")
-        sh(f"ip -n {self._name} link add br0 type bridge")
-        sh(f"ip -n {self._name} link set br0 up")
-        for host in range(count):
-            name = f"{self._name}-{host}"
-            sh(f"ip netns add {name}")
-            sh(f"ip -n {name} link set lo up")
-            sh(f"ip -n {name} link add eth0 type veth peer name port{host} netns {self._name}")
-            sh(f"ip -n {self._name} link set port{host} master br0 up")
-            sh(f"ip -n {name} address add 10.77.0.{host + 1}/24 dev eth0")
-            sh(f"ip -n {name} link set eth0 up")
-
-    def remove(self):
-        for name in subprocess.run(
-            ["ip", "netns", "list"], capture_output=True, text=True
-        ).stdout.split():
-            if name == self._name or name.startswith(f"{self._name}-"):
-                sh(f"ip netns delete {name}")
-
-    def unplug(self, host):
-        sh(f"ip -n {self._name} link set port{host} down")
-
-    def plug(self, host):
-        sh(f"ip -n {self._name} link set port{host} up")
-
-    def slow(self, rate):
-        """Links of `rate`, as tc writes it, in both directions."""
-        shape = f"root tbf rate {rate} burst 1mb latency 50ms"
-        for host in range(self.count):
-            sh(f"tc -n {self._name} qdisc add dev port{host} {shape}")
-            sh(f"tc -n {self._name}-{host} qdisc add dev eth0 {shape}")
-
-    def start(self, host, arguments, cwd, first="", of=None, **variables):
-        """Starts the training on one host; `first` is a command of the shell before it."""
-        cluster = {"worker": [f"10.77.0.{one + 1}:2222" for one in range(of or self.count)]}
-        config = {"cluster": cluster, "task": {"type": "worker", "index": host}}
-        command = [sys.executable, "-m", "alexnet_tf.train", "--distribution=multi_worker"]
-        process = subprocess.Popen(
-            [
-                *f"ip netns exec {self._name}-{host} sh -c".split(),
-                f'{first or ":"} && exec "$@"',
-                "sh",
-                *command,
-                *arguments,
-            ],
-            cwd=cwd,
-            env=os.environ | {"TF_CONFIG": json.dumps(config)} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def start_all(self, arguments, cwd):
-        return [self.start(host, arguments, cwd) for host in range(self.count)]
-
-    def end(self):
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()  # also one that stands still
-                process.communicate()
-        self.remove()
+GOES_ON = ["--epochs=8", "--deterministic"]
 
 
 @pytest.fixture
@@ -122,34 +46,9 @@ def hosts():
         one.end()
 
 
-def draw(folder):
-    """8 training and 3 test pictures of each of three classes; returns `folder`."""
-    for split, count in (("train", 8), ("test", 3)):
-        for label in range(3):
-            (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
-            for index in range(count):
-                file = folder / split / shapes.CLASS_NAMES[label] / f"{index}.jpg"
-                file.write_bytes(shapes.draw_jpeg(split, 10 * index + label))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("data") / "pictures")
-
-
-def newest(model_dir):
-    return max((model_dir / "checkpoints").glob("step-*"), default=None)
-
-
-def weights(model_dir):
-    with np.load(newest(model_dir) / "weights.npz") as arrays:
-        return dict(arrays)
-
-
-def bits(model_dir):
-    sums = (newest(model_dir) / "SHA256SUMS").read_text().splitlines()
-    return newest(model_dir).name, [line for line in sums if ".npz" in line]
 
 
 def finish(processes):
@@ -191,32 +90,105 @@ def lose(hosts, host, processes, how):
         hosts.unplug(host)
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """The bits of a training on so many hosts that was left alone."""
+
+    @functools.cache
+    def train(count):
+        folder, several = tmp_path_factory.mktemp("undisturbed"), Hosts(count)
+        try:
+            arguments = [*ARGUMENTS, f"--data_dir={data}", *GOES_ON, "--model_dir=model"]
+            finish(several.start_all(arguments, folder))
+        finally:
+            several.end()
+        return bits(folder / "model")
+
+    return train
+
+
+@pytest.mark.parametrize("count,lost", [(2, 0), (2, 1), (4, 2)])
 @pytest.mark.parametrize("how", ["killed", "paused", "unplugged"])
-def test_a_host_that_is_lost_is_told_and_the_training_goes_on(hosts, data, tmp_path, how, lost):
-    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=15", "--deterministic"]
-    two = hosts(2)
-    finish(two.start_all([*arguments, "--model_dir=whole"], tmp_path))
-    arguments.append("--model_dir=model")
-    processes = two.start_all(arguments, tmp_path)
+def test_a_host_that_is_lost_is_told_and_the_training_goes_on(
+    hosts, data, undisturbed, tmp_path, how, count, lost
+):
+    expected, several = undisturbed(count), hosts(count)
+    arguments = [*ARGUMENTS, f"--data_dir={data}", *GOES_ON, "--model_dir=model"]
+    processes = several.start_all(arguments, tmp_path)
     wait_for_steps(tmp_path / "model", processes)
     begin = time.monotonic()
-    lose(two, lost, processes, how)
-    output, _ = processes[1 - lost].communicate(timeout=TOLD_WITHIN)
+    lose(several, lost, processes, how)
+    for process in processes[:lost] + processes[lost + 1 :]:
+        output, _ = process.communicate(timeout=TOLD_WITHIN)
+        assert process.returncode == 75, output
+        assert "start all workers again" in output and "Traceback" not in output, output
     told = time.monotonic() - begin
-    assert processes[1 - lost].returncode == 75, output
-    assert "start all workers again" in output and "Traceback" not in output, output
+    assert told < TOLD_WITHIN
     if how == "paused":
         time.sleep(max(0, 60 - told))
         processes[lost].send_signal(signal.SIGCONT)
     after, _ = processes[lost].communicate(timeout=TOLD_WITHIN)
     if how != "killed":
         assert processes[lost].returncode == 75, after
-    two.plug(lost)
+    several.plug(lost)
     step = newest(tmp_path / "model").name
-    finish(two.start_all(arguments, tmp_path))
-    assert bits(tmp_path / "model") == bits(tmp_path / "whole")
-    print(f"host {lost} {how}: told after {told:.1f} s; went on from {step}, to the same bits")
+    outputs = finish(several.start_all(arguments, tmp_path))
+    assert f"continuing from step {int(step[5:])} of" in outputs[0]
+    assert step < expected[0] and bits(tmp_path / "model") == expected
+    print(
+        f"host {lost} of {count} {how}: told after {told:.1f} s; went on from {step}, to the same"
+        " bits"
+    )
+
+
+def test_a_full_disk_of_the_chief_ends_all(hosts, data, tmp_path):
+    (tmp_path / "model").mkdir()
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=50", "--model_dir=model"]
+    two = hosts(2)
+    chief = two.start(0, arguments, tmp_path, "mount -t tmpfs -o size=1m none model")
+    other = two.start(1, arguments, tmp_path)
+    told, _ = chief.communicate(timeout=APPEARS_WITHIN)
+    begin = time.monotonic()
+    assert chief.returncode == 2 and "No space left on device" in told, told
+    assert "make room" in told and "Traceback" not in told, told
+    output, _ = other.communicate(timeout=TOLD_WITHIN)
+    assert other.returncode == 75 and "start all workers again" in output, output
+    print(f"the chief's disk is full: the other ended {time.monotonic() - begin:.1f} s later")
+
+
+_STANDS_STILL = """
+import runpy, sys, threading
+from alexnet_tf.training import devices, stopping
+devices._ANSWER_SECONDS = 20
+if sys.argv[1] == "stands-still":
+    del sys.argv[1]
+    stopping.StopSignal.agree = lambda *arguments: threading.Event().wait()
+runpy.run_module("alexnet_tf.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_host_that_lives_and_does_not_answer_is_told(hosts, data, tmp_path):
+    """With 20 s in place of ten minutes. Its process stays in touch, and makes no step more."""
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--model_dir=model"]
+    two, program = hosts(2), ("-c", _STANDS_STILL)
+    alive = two.start(0, arguments, tmp_path, program=program)
+    two.start(1, arguments, tmp_path, program=(*program, "stands-still"))
+    output, _ = alive.communicate(timeout=APPEARS_WITHIN)
+    assert alive.returncode == 75, output
+    assert "another worker has not answered for 20 s; start all workers again" in output, output
+
+
+def test_threads_do_not_add_up(hosts, data, tmp_path):
+    """Each collective of TensorFlow that has a time limit leaves two asleep."""
+    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=100", "--model_dir=model"]
+    processes, counts = hosts(2).start_all(arguments, tmp_path), []
+    for epoch in (2, 8):
+        while not (there := newest(tmp_path / "model")) or there.name < f"step-{2 * epoch:08d}":
+            assert all(process.poll() is None for process in processes), finish(processes)
+            time.sleep(0.1)
+        counts.append(len(os.listdir(f"/proc/{processes[0].pid}/task")))
+    print(f"threads after two and after eight epochs: {counts}")
+    assert counts[1] < counts[0] + 20
 
 
 def test_a_host_with_other_versions_or_other_pictures_is_told(hosts, data, tmp_path):
@@ -265,16 +237,21 @@ def test_a_signal_to_one_host_ends_all_with_a_checkpoint(hosts, data, tmp_path):
     print(f"a signal to one of two hosts: both ended after {time.monotonic() - begin:.1f} s")
 
 
-def test_a_slow_link_changes_no_bit(hosts, data, tmp_path):
-    arguments = [*ARGUMENTS, f"--data_dir={data}", "--epochs=10", "--deterministic"]
-    two = hosts(2)
-    for model_dir, rate in (("fast", None), ("slow", "1gbit")):
-        if rate:
-            two.slow(rate)
-        begin = time.monotonic()
-        finish(two.start_all([*arguments, f"--model_dir={model_dir}"], tmp_path))
-        print(f"{rate or 'no limit'}: {time.monotonic() - begin:.1f} s")
-    assert bits(tmp_path / "fast") == bits(tmp_path / "slow")
+def test_a_slow_link_changes_no_bit(hosts, data, undisturbed, tmp_path):
+    expected, two = undisturbed(2), hosts(2)
+    for name, slow_down in (
+        ("no limit", lambda: None),
+        ("1 Gbit/s", lambda: two.slow("1gbit")),
+        ("1 Gbit/s and 10 ms each way", lambda: two.delay(0.01)),
+    ):
+        slow_down()
+        trip, begin = two.round_trip(1), time.monotonic()
+        arguments = [*ARGUMENTS, f"--data_dir={data}", *GOES_ON, f"--model_dir={name}"]
+        finish(two.start_all(arguments, tmp_path))
+        assert bits(tmp_path / name) == expected
+        seconds = time.monotonic() - begin
+        print(f"{name}: there and back in {1000 * trip:.1f} ms, trained in {seconds:.1f} s")
+    assert trip > 0.02
 
 
 @pytest.mark.parametrize("file", ["shared.yaml", "job.yaml", "data_service.yaml"])

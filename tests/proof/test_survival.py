@@ -2,8 +2,10 @@
 alone.
 """
 
+import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +13,13 @@ import time
 
 import keras
 import pytest
+from hosts import draw
 
-from alexnet_tf.data import shapes
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 
 KILLS, STOPS, DAMAGES, WORKER_KILLS = 50, 20, 1000, 6
+WITHIN = 30  # seconds from a signal to the end, if the cores are free: docs/cluster.md
 # A checkpoint of 160 MB every second: many of the kills fall into one.
 ARGUMENTS = [
     "--image_size=67",
@@ -31,14 +34,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 12), ("test", 3)):
-        for label in range(3):
-            (folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
-            for index in range(count):
-                file = folder / split / shapes.CLASS_NAMES[label] / f"{index}.jpg"
-                file.write_bytes(shapes.draw_jpeg(split, 10 * index + label))
-    return folder
+    return draw(tmp_path_factory.mktemp("data") / "pictures", 12)
 
 
 def start(data, model_dir, *more, environment=None):
@@ -165,6 +161,40 @@ def test_stopped_by_sigterm(data, undisturbed, tmp_path):
         f"{stops} SIGTERMs, {early} of them before the first step, in {runs} trainings: the bits of"
         " the undisturbed one"
     )
+
+
+def test_from_a_signal_to_the_end_at_full_size(tmp_path):
+    """At the worst moment: the step has begun, and a checkpoint is being written."""
+    data, model_dir = draw(tmp_path / "pictures", 128), tmp_path / "model"
+    full = ["--image_size=227", "--batch_size=128", "--xla=off", "--epochs=100"]
+    process = start(data, model_dir, *full)
+    while not checkpoints.newest_step(model_dir) > 0:  # the second: memory and disk are warm
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    while not list(model_dir.glob("checkpoints/.step-*")):
+        time.sleep(0.01)
+    begin, used = time.monotonic(), cpu_seconds(process.pid)
+    process.send_signal(signal.SIGTERM)
+    with process.stdout:
+        output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begin
+    used = usage.ru_utime + usage.ru_stime - used
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 143, output[-2000:]
+    (step,) = re.findall(r"stopped by SIGTERM after step (\d+)", output)
+    assert checkpoints.newest_step(model_dir) == int(step)
+    print(
+        f"from SIGTERM to the end {seconds:.1f} s, {used:.1f} s of CPU; load of the machine"
+        f" {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
+    )
+    assert used < WITHIN
+
+
+def cpu_seconds(number):
+    """That a process has used."""
+    fields = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_damaged_checkpoints_are_never_taken(tmp_path):

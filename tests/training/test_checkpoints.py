@@ -1,13 +1,18 @@
 """A checkpoint is whole or not there; a damaged one is named and the one before it is taken."""
 
+import errno
 import json
+import os
+import pathlib
 import resource
+import shutil
 import threading
 
 import keras
 import numpy as np
 import pytest
 
+from alexnet_tf import disk
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, saving
@@ -148,6 +153,59 @@ def test_a_save_that_was_killed_is_not_seen_and_is_removed(tmp_path, trained):
     checkpoints.remove_unfinished(tmp_path)
     assert not unfinished.exists()
     assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+
+
+def test_a_checkpoint_that_is_written_again_is_there_at_any_moment(tmp_path, trained, monkeypatch):
+    """What a kill leaves is what is on disk just then: copied before each call that matters."""
+    before, moments = save(tmp_path / "model", trained, 5), []
+
+    def copied_before(call):
+        def called(*arguments, **others):
+            moments.append(tmp_path / f"moment{len(moments)}")
+            shutil.copytree(tmp_path / "model", moments[-1])
+            return call(*arguments, **others)
+
+        return called
+
+    for module, name in ((np, "savez"), (disk, "flush"), (shutil, "rmtree")):
+        monkeypatch.setattr(module, name, copied_before(getattr(module, name)))
+    monkeypatch.setattr(pathlib.Path, "rename", copied_before(pathlib.Path.rename))
+    after = save(tmp_path / "model", trained, 5)
+    monkeypatch.undo()
+    found = []
+    for moment in moments:
+        checkpoints.remove_unfinished(moment)
+        assert [path.name for path in (moment / "checkpoints").iterdir()] == ["step-00000005"]
+        assert checkpoints.restore(moment, *trained) == {"step": 5}
+        found.append([all(map(np.array_equal, values(*trained), one)) for one in (before, after)])
+    assert found == sorted(found, reverse=True)
+    assert found[0] == [True, False] and found[-1] == [False, True]
+
+
+def test_a_checkpoint_that_cannot_be_written_again_stays(tmp_path, trained, monkeypatch):
+    before = save(tmp_path, trained, 5)
+
+    def no_space(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for module, name in ((disk, "flush"), (pathlib.Path, "rename")):
+        with monkeypatch.context() as context, pytest.raises(UserError, match="No space left"):
+            context.setattr(module, name, no_space)
+            save(tmp_path, trained, 5)
+        checkpoints.restore(tmp_path, *trained)
+        for value, expected in zip(values(*trained), before):
+            np.testing.assert_array_equal(value, expected)
+
+
+def test_a_damaged_later_checkpoint_makes_way(tmp_path, trained):
+    for step in (5, 10):
+        save(tmp_path, trained, step)
+    damage(tmp_path / "checkpoints/step-00000010", "truncated")
+    save(tmp_path, trained, 7)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000005",
+        "step-00000007",
+    ]
 
 
 def test_settings_survive_and_damage_is_refused(tmp_path):

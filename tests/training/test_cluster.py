@@ -2,11 +2,15 @@
 the environment of a job step. And the files of examples/cluster, as far as no engine is needed.
 """
 
+import contextlib
 import copy
+import functools
 import json
+import math
 import pathlib
 import re
 import subprocess
+import threading
 import types
 
 import pytest
@@ -222,6 +226,26 @@ def test_workers_that_differ_are_named(monkeypatch):
     devices.check_agreement(strategy, step=3, data="abc", seed=7)
 
 
+def test_a_worker_that_does_not_answer_is_given_up(monkeypatch):
+    told, given_up = [], threading.Event()
+
+    def give_up(reason):
+        told.append(reason)
+        given_up.set()
+
+    monkeypatch.setattr(devices, "_give_up", give_up)
+    monkeypatch.setattr(devices, "_watchdog", functools.cache(devices._Watchdog))
+    monkeypatch.setattr(devices, "worker_count", lambda strategy: strategy)
+    with devices.waiting(2):
+        pass
+    assert devices._watchdog()._until == math.inf  # what is over is not waited for
+    monkeypatch.setattr(devices, "_ANSWER_SECONDS", 0)
+    with devices.waiting(2):
+        given_up.wait()
+    assert told == ["another worker has not answered for 0 s"]
+    assert isinstance(devices.waiting(1), contextlib.nullcontext)
+
+
 @pytest.mark.parametrize("file", ["job.yaml", "jobset.yaml"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_pod_of_the_examples_makes_a_config_and_starts_the_training(
@@ -296,18 +320,42 @@ def test_the_data_service_of_the_examples_is_what_trainings_reach():
     assert deployment["spec"]["replicas"] == 1 and service["spec"]["clusterIP"] == "None"
 
 
-@pytest.mark.parametrize("status", [0, *LASTING, *PASSING])
+# As srun does, for two tasks: it ends with the highest of their statuses.
+_SRUN = """#!/bin/sh
+highest=0
+for status in $STATUSES; do
+    STATUS=$status "$@" || status=$?
+    [ "$status" -le "$highest" ] || highest=$status
+done
+exit "$highest"
+"""
+
+
+@pytest.mark.parametrize(
+    "statuses,status",
+    [
+        *(((one, one), one) for one in (0, *LASTING, *PASSING)),
+        # what is worse than the loss that the other worker sees
+        *(((one, 75), one) for one in (*LASTING, 137)),
+        ((75, 2), 2),
+    ],
+)
 @pytest.mark.parametrize("restarts", [0, 20])
 def test_the_batch_job_of_the_examples_is_queued_again_after_what_passes(
-    tmp_path, status, restarts
+    tmp_path, statuses, status, restarts
 ):
-    for name, answer in (("srun", f"exit {status}"), ("scontrol", "exit 0")):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n{answer}\n')
+    for name, content in (
+        ("srun", _SRUN),
+        ("alexnet", '#!/bin/sh\nprintf "%s|" alexnet "$@"\necho\nexit "$STATUS"\n'),
+        ("scontrol", '#!/bin/sh\necho scontrol "$@"\n'),
+    ):
+        (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(
         ["/bin/bash", EXAMPLES / "slurm/train.sbatch", "--epochs=3", "--data_dir=a folder"],
         env={
             "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "STATUSES": " ".join(map(str, statuses)),
             "SLURM_JOB_ID": "4711",
             "SLURM_JOB_NAME": "mine",
             "SLURM_RESTART_COUNT": str(restarts),
@@ -316,13 +364,36 @@ def test_the_batch_job_of_the_examples_is_queued_again_after_what_passes(
         text=True,
     )
     assert done.returncode == status and done.stderr == ""
-    first, *others = done.stdout.splitlines()
-    assert first == (
-        "srun alexnet train --distribution=multi_worker --model_dir=/shared/models/mine --epochs=3"
-        " --data_dir=a folder"
+    first, second, *others = done.stdout.splitlines()
+    assert (
+        first
+        == second
+        == (
+            "alexnet|train|--distribution=multi_worker|--model_dir=/shared/models/mine|--epochs=3"
+            "|--data_dir=a folder|"
+        )
     )
     again = status in PASSING and restarts < 20
     assert ("scontrol requeue 4711" in others) is again
+
+
+def test_a_task_of_the_batch_job_ends_as_the_training_does_after_a_signal(tmp_path):
+    """Slurm signals the shell as well as the training in it, whose last checkpoint finds no room
+    here.
+    """
+    for name, content in (
+        ("srun", '#!/bin/sh\nexec setsid --wait "$@"\n'),
+        ("alexnet", "#!/bin/sh\ntrap 'exit 2' TERM\nkill -TERM 0\n"),
+    ):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash", EXAMPLES / "slurm/train.sbatch"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "4711"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
 
 
 def test_the_page_lists_the_statuses_that_the_examples_know():

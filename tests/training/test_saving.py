@@ -49,16 +49,29 @@ def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monke
     with pytest.raises(SystemExit) as stopped:
         run(picture_folder, tmp_path, 1)
     assert stopped.value.code == 143 and checkpoints.newest_state(tmp_path)["to_evaluate"]
-    assert not [row for row in metrics.read_log(tmp_path) if "loss" in row]
+    assert not evaluations(tmp_path)
+    monkeypatch.undo()
+    # It is made up for, twice where its checkpoint was not written, and told once.
+    with monkeypatch.context() as full, pytest.raises(UserError, match="the disk is full"):
+        full.setattr(checkpoints, "write", fail)
+        run(picture_folder, tmp_path, 1)
+    assert len(evaluations(tmp_path)) == 1
+    run(picture_folder, tmp_path, 1)
+    assert len(evaluations(tmp_path)) == 1
+
+
+def evaluations(model_dir):
+    return [row for row in metrics.read_log(model_dir) if "loss" in row]
+
+
+def fail(*arguments):
+    raise UserError("the disk is full")
 
 
 @pytest.mark.parametrize("stop_after", [None, 2])
 def test_a_training_ends_with_the_error_of_a_checkpoint(
     picture_folder, tmp_path, monkeypatch, stop_after
 ):
-    def fail(*arguments):
-        raise UserError("the disk is full")
-
     def save_and_fail(saver, *arguments, **others):
         save(saver, *arguments, **others)
         concurrent.futures.wait([saver._writing])
