@@ -4,10 +4,10 @@
     alexnet convert --saved_model=saved_models/caffe --data_dir=holidays --quantization=float16
     alexnet convert --saved_model=saved_models/caffe --calibration=holidays --quantization=int8
 
-Reads the SavedModel alone, and pictures. Of the export of a part of a network, which gives
-features, these are compared instead; the page of alexnet serve-page learns classes from them. Two forms of one network are compared on the evaluation
+Reads the SavedModel alone, and pictures. Two forms of one network are compared on the evaluation
 pictures of its data set, or on any that --data_dir names, or on drawn ones: only those of its own
-classes tell the accuracy, and the report says where it was not checked. int8 is calibrated on the
+classes tell the accuracy, and the report says where it was not checked. Of a part of a network,
+which alexnet serve-page teaches classes, the features are compared. int8 is calibrated on the
 training pictures, or on any in --calibration. Built-in operators only. Labels, normalisation and
 what goes in and out stand in the file as other programs expect it; `unzip` reads labels.txt and
 manifest.json.

@@ -1,6 +1,6 @@
-"""The page of examples/browser in a real Chromium: its answers are the interpreter's, what it learns
-is what `alexnet finetune` would, its occlusion maps are those of `alexnet visualize`, and it asks no
-other host for anything.
+"""The page of examples/browser in a real Chromium: its answers are the interpreter's, what it
+learns is what `alexnet finetune` would, its occlusion maps are those of `alexnet visualize`, and it
+asks no other host for anything.
 
 Prints the figures of BUILD_NOTES.md. Needs Chromium beside what `make proof` brings.
 """
@@ -442,13 +442,12 @@ def test_another_picture_ends_an_occlusion(models, page):
 
 # Learning -----------------------------------------------------------------------------------------
 
-TEXTURES = shapes.CLASS_NAMES[:4]
-TAUGHT, ASKED = 6, 10  # pictures of each
+TAUGHT, ASKED = 3, 4  # pictures of each class: few, so that not all answers are right
 
 
 @pytest.fixture(scope="module")
 def trunks(tmp_path_factory):
-    """The features of --pretrained=imagenet as .tflite files, by the commands of docs/browser.md."""
+    """The features of --pretrained=imagenet as .tflite files, float32 and int8."""
     folder = tmp_path_factory.mktemp("trunks")
     for number in range(20):
         (folder / f"{number}.jpg").write_bytes(shapes.draw_jpeg("train", number))
@@ -471,8 +470,10 @@ def trunks(tmp_path_factory):
 def taught():
     """{class: [(name, bytes of a PNG file), ...]} to learn from."""
     return {
-        name: [(f"{name} {number}.png", png("train", 10 * number + label)) for number in range(TAUGHT)]
-        for label, name in enumerate(TEXTURES)
+        name: [
+            (f"{name} {number}.png", png("train", 10 * number + label)) for number in range(TAUGHT)
+        ]
+        for label, name in enumerate(shapes.CLASS_NAMES)
     }
 
 
@@ -552,7 +553,9 @@ def fitted(tflite, classes, monkeypatch=None):
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_the_page_learns_as_finetune_does(trunks, page, tmp_path, monkeypatch, quantization):
     tflite = artifacts.Tflite(trunks[quantization].read_bytes())
-    asked = [png("test", 10 * number + label) for number in range(ASKED) for label in range(4)]
+    names = shapes.CLASS_NAMES
+    asked = [png("test", number) for number in range(ASKED * len(names))]
+    labels = np.arange(len(asked)) % len(names)
     with serving(serve_page.Server(trunks[quantization], 0)) as address:
         opened(page, address)
         expect(page.locator("#model-status")).to_contain_text("features of pool5")
@@ -566,17 +569,15 @@ def test_the_page_learns_as_finetune_does(trunks, page, tmp_path, monkeypatch, q
         opened(page, address)
         page.get_by_label("Open what was learnt").set_input_files(tmp_path / "learnt.json")
         expect(page.locator("#learnt")).to_have_text(said)
-        assert page.locator("#known").text_content() == ", ".join(TEXTURES)
+        assert page.locator("#known").text_content() == ", ".join(names)
         assert answers(page, asked[:4]) == given[:4]
         assert page.requested and all(
             url.startswith((address, "data:", "blob:")) for url in page.requested
         )
-    right = sum(
-        next(iter(answer)) == TEXTURES[number % 4] for number, answer in enumerate(given)
-    ) / len(asked)
+    right = float(np.mean([next(iter(one)) == names[label] for one, label in zip(given, labels)]))
     images = np.stack([tflite.features(tflite.prepare(content)) for content in asked])
     kernel, bias = fitted(tflite, taught())
-    of_package = float(np.mean((images @ kernel + bias).argmax(1) == np.arange(len(asked)) % 4))
+    of_package = float(np.mean((images @ kernel + bias).argmax(1) == labels))
     kernel, bias = fitted(tflite, taught(), monkeypatch)
     found = [np.frombuffer(base64.b64decode(stored[name]), "<f4") for name in ("kernel", "bias")]
     logits = images @ kernel + bias
@@ -587,11 +588,12 @@ def test_the_page_learns_as_finetune_does(trunks, page, tmp_path, monkeypatch, q
         f" {np.abs(logits).max():.1f} ({tmp_path}/learning.png)"
     )
     assert difference < 0.02 * np.abs(logits).max()
-    assert abs(right - of_package) <= 0.05 and right > 0.6
+    assert abs(right - of_package) <= 0.05 and right > 0.5
+    bound = {"none": 0.01, "int8": 0.06}[quantization]
     for answer, row in zip(given, logits):
         expected = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-        for name, probability in zip(TEXTURES, expected):
-            assert answer[name] == pytest.approx(probability, abs=0.06 if quantization == "int8" else 0.01)
+        for name, probability in answer.items():
+            assert probability == pytest.approx(expected[names.index(name)], abs=bound)
 
 
 _DROP = """([selector, dropped]) => {
@@ -607,7 +609,8 @@ _DROP = """([selector, dropped]) => {
 
 def drop(page, selector, pictures):
     page.evaluate(
-        _DROP, [selector, [(name, base64.b64encode(content).decode()) for name, content in pictures]]
+        _DROP,
+        [selector, [(name, base64.b64encode(content).decode()) for name, content in pictures]],
     )
 
 
@@ -616,16 +619,18 @@ def test_pictures_come_by_drop_by_folder_and_from_the_camera(trunks, page, tmp_p
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for file, content in pictures[:2]:
             (tmp_path / "pictures" / name / file).write_bytes(content)
-    (tmp_path / "pictures" / TEXTURES[0] / ".hidden").write_bytes(b"no picture")
+        (tmp_path / "pictures" / name / ".hidden").write_bytes(b"no picture")
     alert = page.get_by_role("alert")
     with serving(serve_page.Server(trunks["int8"], 0)) as address:
         opened(page, address)
         page.get_by_label("Choose a folder").set_input_files(tmp_path / "pictures")
         cards = page.locator(".class")
-        expect(cards).to_have_count(4)
-        expect(page.locator(".thumbnails canvas")).to_have_count(8)
-        names = cards.get_by_label("Name of the class").evaluate_all("all => all.map((x) => x.value)")
-        assert sorted(names) == sorted(TEXTURES)
+        expect(cards).to_have_count(10)
+        expect(page.locator(".thumbnails canvas")).to_have_count(20)
+        names = cards.get_by_label("Name of the class").evaluate_all(
+            "all => all.map((x) => x.value)"
+        )
+        assert sorted(names) == sorted(shapes.CLASS_NAMES)
         expect(alert).to_be_empty()
         drop(page, ".class", [("one.png", png("train", 90)), ("two.png", png("train", 100))])
         expect(cards.first.locator(".thumbnails canvas")).to_have_count(4)
@@ -634,7 +639,7 @@ def test_pictures_come_by_drop_by_folder_and_from_the_camera(trunks, page, tmp_p
         page.get_by_role("button", name="Use the camera").click()
         cards.nth(1).get_by_role("button", name="From the camera").click()
         expect(cards.nth(1).locator(".thumbnails canvas")).to_have_count(3)
-        assert "10 pictures" in learnt(page)
+        assert "22 pictures" in learnt(page)
         page.get_by_role("button", name="What is this?").click()
         expect(page.locator("#time")).to_contain_text("took", timeout=WAIT)
         page.get_by_role("button", name="Turn the camera off").click()
@@ -652,7 +657,11 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
         cards, button = page.locator(".class"), page.get_by_role("button", name="Learn", exact=True)
         button.click()
         expect(alert).to_have_text("class 1 has no pictures; add some, or remove the class.")
-        drop(page, ".class", [("good.png", good), ("notes.txt", b"no picture"), ("bad.png", good[:50])])
+        drop(
+            page,
+            ".class",
+            [("good.png", good), ("notes.txt", b"no picture"), ("bad.png", good[:50])],
+        )
         expect(alert).to_have_text(
             "No pictures that this browser can open: notes.txt, bad.png; choose JPEG, PNG or WebP"
             " files. The others were added."
@@ -660,9 +669,7 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
         expect(page.locator(".thumbnails canvas")).to_have_count(1)
         cards.nth(1).get_by_label("Name of the class").fill("class 1")
         button.click()
-        expect(alert).to_have_text(
-            "Two classes are called class 1; give one of them another name."
-        )
+        expect(alert).to_have_text("Two classes are called class 1; give one of them another name.")
         cards.nth(1).get_by_label("Name of the class").fill(" ")
         button.click()
         expect(alert).to_have_text("Class number 2 has no name; give it one.")
@@ -676,7 +683,6 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
         )
         # One picture of each: nothing can be left out, and it learns all the same.
         page.get_by_role("button", name="Add a class").click()
-        teach(page, {"b": [("b.png", png("train", 1))]})
         cards.nth(1).get_by_label("Add pictures").set_input_files(files([("a.png", good)]))
         expect(cards.nth(1).locator(".thumbnails canvas")).to_have_count(1)
         assert "would tell how right it is" in learnt(page)
