@@ -297,7 +297,7 @@ class _ForRuntime(Network):
     opened: artifacts.Tflite | onnx.Onnx
 
     def check_whole(self) -> None:
-        if self.settings.missing:
+        if isinstance(self.opened, artifacts.Tflite):  # the other form has no parts
             self.opened.check_whole()
 
     @property

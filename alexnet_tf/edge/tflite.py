@@ -23,7 +23,8 @@ class Tflite:
     """A .tflite file with its labels and the manifest of the export that it was made from;
     `interpreter` is LiteRT's own, `members` is {name: bytes} of the archive at its end.
 
-    That of a part of a network has no labels: it gives `features`, and classifies nothing.
+    That of a part of a network, which lacks its layers `missing`, has no labels: it gives
+    `features`, and classifies nothing.
     """
 
     def __init__(
@@ -46,11 +47,11 @@ class Tflite:
             self.manifest = bounds.expect(
                 dict, bounds.parse(self.members["manifest.json"]), "its manifest"
             )
-            self.is_whole = not self.manifest.get("missing")
+            self.missing = bounds.expect(list, self.manifest.get("missing", []), "missing")
             self.labels = []
             self.pixels = bounds.preprocessing(self.manifest["preprocessing"])
             self.min_probability = self.manifest.get("min_probability", 0.0)
-            if self.is_whole:
+            if not self.missing:
                 self.labels = self.members["labels.txt"].decode().splitlines()
                 bounds.check_class_names(self.labels)
             bounds.check_pixels(self.pixels)
@@ -64,7 +65,7 @@ class Tflite:
             self._input = _tensor(inputs, "images", [1, side, side, self.pixels.channels])
             self._output = (
                 _tensor(outputs, "probabilities", [1, len(self.labels)])
-                if self.is_whole
+                if not self.missing
                 else _tensor(outputs, "features", [1, *outputs["features"]["shape"][1:2]])
             )
         except (ValueError, KeyError, OSError) as error:
@@ -77,12 +78,11 @@ class Tflite:
 
     def check_whole(self) -> None:
         """Raises UserError for a part of a network, which classifies nothing."""
-        if not self.is_whole:
+        if self.missing:
             raise UserError(
-                f"{self.name} gives features of a network without"
-                f" {', '.join(map(str, self.manifest['missing']))}, and no classes; pass a file of"
-                " a whole network, or open it in the page of alexnet serve-page, which learns"
-                " classes from it."
+                f"{self.name} gives features of a part of a network, and no classes; pass a file of"
+                " a whole one, or open it in the page of alexnet serve-page, which learns classes"
+                " from it."
             )
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class Tflite:
         """float32 [units] for one image, as `probabilities` takes it: what a part of a network puts
         out. Raises UserError for a whole one.
         """
-        if self.is_whole:
+        if not self.missing:
             raise UserError(
                 f"{self.name} gives probabilities, and no features; pass a file that alexnet"
                 " convert made of a part of a network."

@@ -61,8 +61,12 @@ def convert(saved_model, quantization, calibration):
         converter.target_spec.supported_types = [tf.float16]
     if quantization != "int8":
         return converter.convert()
+    # The range of the input is that of the pixels seen: dim pictures alone would have a client's
+    # levels, which are passed as they are, taken for others.
+    first = calibration[0].copy()
+    first[0, 0], first[-1, -1] = 0, 255
     converter.representative_dataset = lambda: (
-        {"images": image[None].astype(np.float32)} for image in calibration
+        {"images": image[None].astype(np.float32)} for image in (first, *calibration[1:])
     )
     # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to
     # leave in float32.

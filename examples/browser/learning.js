@@ -13,13 +13,12 @@ const element = (id) => document.getElementById(id);
 let video = null;  // the camera's, once it is on
 let snapshots = 0;
 
-// {classes: [{name, count}], kernel, bias, text} of what was learnt last; null: nothing was.
-let learnt = null;
+let learnt = null;  // of what was learnt last: {text, pictures: [number of each class]}
 
 export function addCard(name = `class ${document.querySelectorAll(".class").length + 1}`) {
   const card = element("card").content.cloneNode(true).firstElementChild;
-  card.querySelector("[type=text]").value = name;
-  card.pictures = [];  // {file, button, features}
+  card.querySelector("[type=text]").value = card.ours = name;
+  card.pictures = [];  // {file, button}, with the features that a network has found in it
   element("cards").append(card);
   return card;
 }
@@ -68,7 +67,9 @@ export async function addFolders(found) {
     folders.get(name).push(file);
   }
   if (!folders.size) throw new UserError("The folder holds no files; choose one with a folder of pictures for each class.");
-  for (const card of document.querySelectorAll(".class")) if (!card.pictures.length) card.remove();
+  for (const card of document.querySelectorAll(".class")) {
+    if (!card.pictures.length && nameOf(card) === card.ours) card.remove();  // nobody has touched it
+  }
   const faults = [];
   for (const [name, files] of folders) {
     const card = [...document.querySelectorAll(".class")].find((card) => nameOf(card) === name) ?? addCard(name);
@@ -101,7 +102,7 @@ export async function learn(network, tell) {
   const pictures = cards.flatMap((card, label) => card.pictures.map((picture) => ({picture, label})));
   const begin = performance.now();
   for (const [number, {picture}] of pictures.entries()) {
-    if (picture.network !== network) {  // it may have been another that saw it
+    if (picture.network !== network) {  // none has seen it yet, or another
       picture.features = await network.outputs(centralCrop(await decode(picture.file), network.pixels));
       picture.network = network;
     }

@@ -164,6 +164,15 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
     assert told["is there already"] == "from the same weights"
 
 
+def test_levels_mean_what_they_are_however_dim_the_pictures_of_the_calibration(world, files):
+    """These have none above 213."""
+    _, network = world
+    assert max(network.prepare(shapes.draw_jpeg("test", number)).max() for number in range(4)) < 240
+    (told,) = Tflite(files["int8"]).interpreter.get_input_details()
+    scale, zero_point = told["quantization"]
+    assert (scale, zero_point) == (pytest.approx(1), 0)
+
+
 def test_features_that_differ_are_not_written(world, unchecked, tmp_path, monkeypatch):
     folder, _ = world
     alexnet_tf.export(part(), tmp_path / "other")
@@ -210,7 +219,7 @@ def test_what_wants_a_classifier_refuses_an_export(world, tmp_path):
 def test_what_wants_a_classifier_refuses_a_file(world, files):
     folder, _ = world
     path = files["int8"]
-    line = f"{path} gives features of a network without fc5, and no classes; pass a file of a whole"
+    line = f"{path} gives features of a part of a network, and no classes; pass a file of a whole"
     for wants in (
         lambda: call(classify, f"--model={path}", folder / "picture.jpg"),
         lambda: call(
@@ -279,7 +288,7 @@ def test_a_damaged_part_is_told_so(files, tmp_path):
     content = files["none"].read_bytes()
     with zipfile.ZipFile(files["none"]) as archive:
         manifest = json.loads(archive.read("manifest.json"))
-    for change in ({"missing": []}, {"missing": ["fc8"]}, {"preprocessing": {}}):
+    for change in ({"missing": []}, {"missing": ["fc8"]}, {"missing": 5}, {"preprocessing": {}}):
         text = json.dumps(manifest | change).encode()
         path = tmp_path / "odd.tflite"
         path.write_bytes(content)
