@@ -137,7 +137,7 @@ def test_the_export_says_what_it_is_and_comes_back(world, tmp_path):
     again = alexnet_tf.load(tmp_path / "part.npz")
     assert checkpoints.weights_digest(again.model) == checkpoints.weights_digest(network.model)
     # Exported again from itself it is there already, and another is not.
-    assert alexnet_tf.export(version, folder / "exports") == version
+    assert alexnet_tf.export(found, folder / "exports") == version
     with pytest.raises(UserError, match="exports/1 is there already, with other weights_sha256"):
         alexnet_tf.export(part(), folder / "exports")
 
@@ -146,7 +146,7 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
     _, network = world
     for quantization, bound in (("none", 1e-5), ("int8", 0.2)):
         opened = Tflite(files[quantization])
-        features = opened.features(opened.prepare(PICTURE))
+        features = opened.features(network.prepare(PICTURE))
         assert features.shape == (UNITS,) and features.dtype == np.float32
         distance = np.linalg.norm(features - expected(network)) / np.linalg.norm(expected(network))
         assert distance < bound, quantization
@@ -173,23 +173,25 @@ def test_levels_mean_what_they_are_however_dim_the_pictures_of_the_calibration(w
     assert (scale, zero_point) == (pytest.approx(1), 0)
 
 
-def test_features_that_differ_are_not_written(world, unchecked, tmp_path, monkeypatch):
+def test_features_that_differ_are_refused(world, files, monkeypatch):
     folder, _ = world
-    alexnet_tf.export(part(), tmp_path / "other")
-    convert_one = tflite.convert
-    monkeypatch.setattr(
-        tflite, "convert", lambda path, *rest: convert_one(str(tmp_path / "other/1"), *rest)
-    )
-    with pytest.raises(UserError, match=r"features of a picture by [\d.]+ of their length, on 4"):
-        jobs.convert(
-            folder / "exports", tmp_path / "net.tflite", pictures=folder / "pictures", note=str
+    features = Tflite.features
+    monkeypatch.setattr(Tflite, "features", lambda file, image: 1.001 * features(file, image))
+    message = r"features of a picture by 0.001 of their length, on 4 .* 0.0001 are allowed; nothing"
+    with pytest.raises(UserError, match=message):
+        tflite.compare_features(
+            str(folder / "exports/1"),
+            files["none"].read_bytes(),
+            jobs.split_of(folder / "pictures"),
+            PIXELS,
+            "none",
         )
-    assert os.listdir(tmp_path) == ["other"]
 
 
 def test_what_wants_a_classifier_refuses_an_export(world, tmp_path):
     folder, network = world
     version, picture = folder / "exports/1", folder / "picture.jpg"
+    opened = alexnet_tf.load(version)
     line = (
         f"{version} holds conv1 to fc4 of a network, without fc5: it is not a classifier yet; "
         f"alexnet finetune --pretrained={version} makes one of it."
@@ -202,9 +204,9 @@ def test_what_wants_a_classifier_refuses_an_export(world, tmp_path):
             "--dataset=folder",
             f"--data_dir={folder}/pictures",
         ),
-        lambda: alexnet_tf.load(version).probabilities(np.zeros((1, 28, 28, 1), np.uint8)),
-        lambda: alexnet_tf.export(version, tmp_path / "out", min_probability=0.5),
-        lambda: alexnet_tf.export(version, tmp_path / "out", format="keras"),
+        lambda: opened.probabilities(np.zeros((1, 28, 28, 1), np.uint8)),
+        lambda: alexnet_tf.export(opened, tmp_path / "out", min_probability=0.5),
+        lambda: alexnet_tf.export(opened, tmp_path / "out", format="keras"),
     ):
         with pytest.raises(UserError) as raised:
             wants()
