@@ -4,7 +4,7 @@ import {UserError} from "./errors.js";
 import {fit, Head} from "./head.js";
 import {centralCrop, decode} from "./preprocessing.js";
 
-const MOST_PICTURES = 1024;  // the device is to stay usable; more is work for alexnet finetune
+const MOST_PICTURES = 250;  // of more, the page would stand still for long
 const THUMBNAIL = 64;  // pixels of a side
 const FORMAT = "alexnet_tf, learnt in the browser, 1";
 const LARGEST_FILE = 2 ** 27;  // bytes of what was learnt: some thousand classes
