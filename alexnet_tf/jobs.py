@@ -325,7 +325,7 @@ def export(
 ) -> pathlib.Path:
     """Writes `network`, a Network or what networks.load opens, in `format`: saved_model,
     safetensors, onnx or keras, with a model card, README.md, beside it. A part of a network, which
-    is no classifier, goes out as safetensors alone.
+    is no classifier, goes out as saved_model, which gives its features, and safetensors alone.
 
     Or a Keras model, from pixels (as alexnet_tf.AlexNet makes them) to probabilities or logits: it
     needs `class_names`, and, where it does not tell what its pixels are, `preprocessing`.
@@ -350,7 +350,7 @@ def export(
     network = as_network(network)
     if min_probability is not None:
         network = networks.with_min_probability(network, min_probability)
-    if format != "safetensors":  # which holds weights, of whatever
+    if format in ("onnx", "keras"):
         network.check_whole()
     _check_format(output, format)
     path = output / _version(output, version)
@@ -484,6 +484,8 @@ def convert(
     ones. Only pictures of the network's own classes tell accuracies, which may drop by
     `max_accuracy_drop`. int8 needs `calibration`, likewise, by default the training pictures.
 
+    Of a part of a network the features are compared, and there is no accuracy that may drop.
+
     A file from the same weights that is there already is left. Raises UserError, and writes
     nothing, if the two disagree, or where pictures for int8 are missing.
     """
@@ -500,6 +502,11 @@ def convert(
     if calibration is not None:
         manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))
     labels = artifacts.read_labels(path)
+    if not labels and max_accuracy_drop != tflite.LARGEST_DROP:
+        raise UserError(
+            f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
+            "accuracy; leave it out."
+        )
     if _is_there(output, manifest, labels):
         return {
             "is there already": "from the same weights",
@@ -517,8 +524,11 @@ def convert(
     content = tflite_metadata.complete(
         content, pixels, "".join(f"{name}\n" for name in labels), manifest, seen
     )
-    figures = tflite.compare(
-        str(path), content, compared, pixels, quantization, count, labelled, max_accuracy_drop, note
+    how = str(path), content, compared, pixels, quantization, count
+    figures = (
+        tflite.compare(*how, labelled, max_accuracy_drop, note)
+        if labels
+        else tflite.compare_features(*how, note)
     )
     try:
         disk.replace_bytes(output, content)
@@ -584,10 +594,11 @@ def _pictures(
     bad_pictures.tell_of_opening(pictures, math.inf, note)
     if list(pictures.class_names) == labels:
         return pictures.evaluation, True, pictures
-    note(
-        f"{pictures.name} has other classes than the network: its pictures are compared, the "
-        "accuracy is not"
-    )
+    if labels:
+        note(
+            f"{pictures.name} has other classes than the network: its pictures are compared, the "
+            "accuracy is not"
+        )
     split = dataclasses.replace(
         pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
     )

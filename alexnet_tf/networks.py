@@ -176,8 +176,9 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
 
 def with_min_probability(network: Network, min_probability: float) -> Network:
     """`network`, which answers "none of these" where no class reaches `min_probability`. Raises
-    UserError for what is not in 0..1.
+    UserError for what is not in 0..1, and for a part of a network.
     """
+    network.check_whole()
     try:
         settings = dataclasses.replace(network.settings, min_probability=min_probability)
     except ValueError:
@@ -229,6 +230,8 @@ class _Exported(Network):
     rate_is_known: bool = True
 
     def classifier(self) -> Classifier:
+        self.check_whole()
+
         def probabilities(images: tf.Tensor) -> tf.Tensor:
             answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
             return answer["probabilities"]
@@ -236,6 +239,7 @@ class _Exported(Network):
         return self._classifier_of(probabilities)
 
     def _of_file(self, picture: bytes) -> np.ndarray:
+        self.check_whole()
         answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
         return answer["probabilities"][0].numpy()
 
@@ -251,7 +255,8 @@ class _Exported(Network):
                 f"The weights of {self.path} are not those of its manifest ({error}); "
                 "export it again."
             ) from None
-        self._check_answers(model)
+        if not self.settings.missing:
+            self._check_answers(model)
         return model
 
     def _check_answers(self, model: keras.Model) -> None:
@@ -291,6 +296,10 @@ class _ForRuntime(Network):
 
     opened: artifacts.Tflite | onnx.Onnx
 
+    def check_whole(self) -> None:
+        if isinstance(self.opened, artifacts.Tflite):  # the other form has no parts
+            self.opened.check_whole()
+
     @property
     def model(self) -> keras.Model:
         raise UserError(
@@ -299,6 +308,7 @@ class _ForRuntime(Network):
         )
 
     def classifier(self) -> Classifier:
+        self.check_whole()
         alone = threading.Lock()  # an interpreter has one set of buffers; replicas have threads
 
         def one_by_one(images: np.ndarray) -> np.ndarray:

@@ -116,6 +116,16 @@ def define_model_dir(flag_values):
     )
 
 
+def define_cache_dir(flag_values):
+    return flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "Where weights that --pretrained names are kept; default: alexnet_tf in "
+        "KERAS_HOME, or in ~/.keras.",
+        flag_values=flag_values,
+    )
+
+
 def define_min_probability(flag_values, default):
     return flags.DEFINE_float(
         "min_probability",

@@ -196,6 +196,8 @@ def _open_network():
 
 
 def _of_tflite(file):
+    file.check_whole()
+
     def answer(content):
         try:
             return file.classify(content, _MIN_PROBABILITY.value)

@@ -6,7 +6,8 @@
 
 Reads the SavedModel alone, and pictures. Two forms of one network are compared on the evaluation
 pictures of its data set, or on any that --data_dir names, or on drawn ones: only those of its own
-classes tell the accuracy, and the report says where it was not checked. int8 is calibrated on the
+classes tell the accuracy, and the report says where it was not checked. Of a part of a network,
+which alexnet serve-page teaches classes, the features are compared. int8 is calibrated on the
 training pictures, or on any in --calibration. Built-in operators only. Labels, normalisation and
 what goes in and out stand in the file as other programs expect it; `unzip` reads labels.txt and
 manifest.json.
@@ -115,13 +116,17 @@ def _pictures():
     data_dir, seen = FLAGS["data_dir"].value, artifacts.read_record(version)
     try:
         name, data_dir, seed, names = app.dataset_or(FLAGS, trained_with)
-        if _QUANTIZATION.value == "int8" and not _CALIBRATION.value:  # needs a training split
-            return datasets.open_dataset(name, data_dir, seed, names=names, seen=seen)
         labels = tuple(artifacts.read_labels(version))
+        # int8 needs a training split; a part of a network has no classes that could be others
+        if not labels or _QUANTIZATION.value == "int8" and not _CALIBRATION.value:
+            return datasets.open_dataset(name, data_dir, seed, names=names, seen=seen)
         return datasets.open_evaluation(name, data_dir, labels, [seen], names)
     except UserError as error:
         if data_dir and pathlib.Path(data_dir).is_dir():
             # no classes of ours, or none at all: pictures they are
-            console.note(f"{data_dir}: its pictures are compared, the accuracy is not ({error})")
+            if artifacts.read_labels(version):
+                console.note(
+                    f"{data_dir}: its pictures are compared, the accuracy is not ({error})"
+                )
             return data_dir
         raise

@@ -3,12 +3,16 @@ package, or as an ONNX, Keras or safetensors file.
 
     alexnet export --model_dir=models/alexnet --output=saved_models/alexnet
     alexnet export --model_dir=models/alexnet --format=onnx --output=exports/onnx
+    alexnet export --pretrained=imagenet --output=saved_models/features
 
 The signatures of a SavedModel take files (serving_default, and features, the output of the last
 hidden layer) or pixels (images, images_uint8, and edge, which alexnet convert reads), any number at
 once. Beside the graph lie the labels, a manifest (variant, preprocessing, accuracy, training
 settings, versions, digest of the weights), digests of the pictures that it was trained on, and
 SHA256SUMS. alexnet_tf/exports/saved_model.py describes all of it.
+
+A part of a network, such as imagenet, the convolutions of torchvision's AlexNet, is no classifier:
+all signatures give its features. It goes out as a SavedModel or as safetensors.
 
 The other formats are one file in the version's folder, which holds labels and manifest too. An ONNX
 file is compared with the network on pictures. Beside every export lies a model card, README.md, of
@@ -19,13 +23,22 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import console, disk, jobs, networks
+from alexnet_tf import console, disk, jobs, networks, pretrained
 from alexnet_tf.commands import app
+from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
+_PRETRAINED = flags.DEFINE_enum(
+    "pretrained",
+    None,
+    list(pretrained.NAMES),
+    "Weights by name instead of --model_dir, as alexnet finetune fetches and keeps them.",
+    flag_values=FLAGS,
+)
+_CACHE_DIR = app.define_cache_dir(FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -57,7 +70,18 @@ def main():
     default = "saved_models/alexnet" if form == "saved_model" else f"exports/{form}"
     output = pathlib.Path(_OUTPUT.value or default)
     before = set(disk.numbered(output))
-    network = networks.load(_MODEL_DIR.value)
+    if _PRETRAINED.value and FLAGS["model_dir"].present:
+        raise UserError(
+            f"--pretrained={_PRETRAINED.value} and --model_dir={_MODEL_DIR.value} are two networks;"
+            " pass one."
+        )
+    if _CACHE_DIR.value and not _PRETRAINED.value:
+        raise UserError(f"--cache_dir={_CACHE_DIR.value} is for --pretrained; leave it out.")
+    network = networks.load(
+        pretrained.fetch(_PRETRAINED.value, _CACHE_DIR.value)
+        if _PRETRAINED.value
+        else _MODEL_DIR.value
+    )
     path = jobs.export(
         network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value
     )

@@ -58,13 +58,7 @@ _PRETRAINED = flags.DEFINE_string(
     f"the name of weights to fetch: {', '.join(pretrained.NAMES)}; a path of that name is ./NAME.",
     flag_values=FLAGS,
 )
-_CACHE_DIR = flags.DEFINE_string(
-    "cache_dir",
-    None,
-    "Where weights that --pretrained names are kept; default: alexnet_tf in "
-    "KERAS_HOME, or in ~/.keras.",
-    flag_values=FLAGS,
-)
+_CACHE_DIR = app.define_cache_dir(FLAGS)
 _HEAD_SOLVER = flags.DEFINE_enum(
     "head_solver",
     "auto",

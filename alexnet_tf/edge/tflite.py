@@ -22,6 +22,9 @@ from alexnet_tf.errors import UserError
 class Tflite:
     """A .tflite file with its labels and the manifest of the export that it was made from;
     `interpreter` is LiteRT's own, `members` is {name: bytes} of the archive at its end.
+
+    That of a part of a network, which lacks its layers `missing`, has no labels: it gives
+    `features`, and classifies nothing.
     """
 
     def __init__(
@@ -41,13 +44,16 @@ class Tflite:
         try:
             with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
                 self.members = archives.members(stream)
-            self.labels = self.members["labels.txt"].decode().splitlines()
             self.manifest = bounds.expect(
                 dict, bounds.parse(self.members["manifest.json"]), "its manifest"
             )
+            self.missing = bounds.expect(list, self.manifest.get("missing", []), "missing")
+            self.labels = []
             self.pixels = bounds.preprocessing(self.manifest["preprocessing"])
             self.min_probability = self.manifest.get("min_probability", 0.0)
-            bounds.check_class_names(self.labels)
+            if not self.missing:
+                self.labels = self.members["labels.txt"].decode().splitlines()
+                bounds.check_class_names(self.labels)
             bounds.check_pixels(self.pixels)
             bounds.check_share(self.min_probability, "min_probability")
             with console.tensorflow_quiet():
@@ -57,7 +63,11 @@ class Tflite:
             side = self.pixels.image_size
             inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
             self._input = _tensor(inputs, "images", [1, side, side, self.pixels.channels])
-            self._output = _tensor(outputs, "probabilities", [1, len(self.labels)])
+            self._output = (
+                _tensor(outputs, "probabilities", [1, len(self.labels)])
+                if not self.missing
+                else _tensor(outputs, "features", [1, *outputs["features"]["shape"][1:2]])
+            )
         except (ValueError, KeyError, OSError) as error:
             raise self._not_of_ours(error) from None
         self._scale, self._zero_point = self._output["quantization"]
@@ -66,13 +76,39 @@ class Tflite:
     def _not_of_ours(self, error: Exception) -> UserError:
         return UserError(f"{self.name} is not a file that alexnet convert wrote ({error}).")
 
+    def check_whole(self) -> None:
+        """Raises UserError for a part of a network, which classifies nothing."""
+        if self.missing:
+            raise UserError(
+                f"{self.name} gives features of a part of a network, and no classes; pass a file of"
+                " a whole one, or open it in the page of alexnet serve-page, which learns classes"
+                " from it."
+            )
+
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
-        it holds what is no number, of which LiteRT's kernels would make one.
+        it holds what is no number, of which LiteRT's kernels would make one. Raises UserError for a
+        part of a network.
         """
+        self.check_whole()
+        return self._answer(image)
+
+    def features(self, image: np.ndarray) -> np.ndarray:
+        """float32 [units] for one image, as `probabilities` takes it: what a part of a network puts
+        out. Raises UserError for a whole one.
+        """
+        if not self.missing:
+            raise UserError(
+                f"{self.name} gives probabilities, and no features; pass a file that alexnet"
+                " convert made of a part of a network."
+            )
+        return self._answer(image)
+
+    def _answer(self, image: np.ndarray) -> np.ndarray:
         if image.dtype.kind == "f" and not np.isfinite(image).all():
-            return np.full(len(self.labels), np.nan, np.float32)
-        answer = self._run(images=image[None].astype(self._input["dtype"]))["probabilities"][0]
+            return np.full(self._output["shape"][1], np.nan, np.float32)
+        (answer,) = self._run(images=image[None].astype(self._input["dtype"])).values()
+        answer = answer[0]
         # A quantised output says so by a scale; a float one has scale 0.
         return (
             (answer.astype(np.float32) - self._zero_point) * np.float32(self._scale)
@@ -94,6 +130,7 @@ class Tflite:
         Where none reaches `min_probability`, by default that of the manifest, classifiers.NONE
         stands before them, as classifiers.best_classes has it. Raises as `prepare` does.
         """
+        self.check_whole()
         if min_probability is None:
             min_probability = self.min_probability
         probabilities = self.probabilities(self.prepare(picture))

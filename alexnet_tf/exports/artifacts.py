@@ -85,12 +85,15 @@ def read_record(saved_model):
 
 
 def read_labels(saved_model):
-    """The class names of a version, in the order of its probabilities.
+    """The class names of a version, in the order of its probabilities; none of a part of a network,
+    and where they are missing, of which `read_manifest` knows whether there should be any.
 
-    Raises UserError where there are none.
+    Raises UserError where they cannot be read.
     """
     try:
         return _beside(saved_model, "assets", "labels.txt").read_text().splitlines()
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError) as error:
         raise UserError(
             f"{saved_model} is not a version that alexnet export wrote ({error})."

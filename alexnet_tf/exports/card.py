@@ -19,6 +19,13 @@ version = tf.saved_model.load(".")  # this folder; it needs TensorFlow alone
 classify = version.signatures["serving_default"]
 print(classify(image_bytes=tf.constant([open("picture.jpg", "rb").read()]))["names"])
 """,
+    "features": """
+import tensorflow as tf
+
+version = tf.saved_model.load(".")  # this folder; it needs TensorFlow alone
+features = version.signatures["features"]
+print(features(image_bytes=tf.constant([open("picture.jpg", "rb").read()]))["features"])
+""",
     "onnx": """
 import numpy as np
 import onnxruntime
@@ -83,7 +90,7 @@ def text(manifest: dict, labels: Sequence[str], form: str) -> str:
             *_metrics(manifest),
             "## Limits",
             "",
-            *_limits(manifest, labels),
+            *_limits(manifest, labels, form),
             "## Licence",
             "",
             *_licence(manifest),
@@ -208,11 +215,12 @@ def _what(manifest, labels, form):
 
 def _load(manifest, form):
     pixels = manifest["preprocessing"]
+    is_part = bool(manifest.get("missing"))
     return (
-        _BLOCKS[form]
+        _BLOCKS["features" if is_part and form == "saved_model" else form]
         .strip()
         .format(
-            method="prepare" if manifest.get("missing") else "classify",
+            method="prepare" if is_part else "classify",
             mode="RGB" if pixels["channels"] == 3 else "L",
             resize=pixels["resize"],
             size=pixels["image_size"],
@@ -295,12 +303,13 @@ def _metrics(manifest):
     return [*lines, ""]
 
 
-def _limits(manifest, labels):
+def _limits(manifest, labels, form):
     pixels = manifest["preprocessing"]
     if manifest.get("missing"):
         return [
-            "- It is no classifier: `alexnet finetune --pretrained=model.safetensors` makes one of "
-            "it, for classes of your own.",
+            "- It is no classifier: `alexnet finetune --pretrained="
+            f"{'.' if form == 'saved_model' else 'model.safetensors'}` makes one of it, for "
+            "classes of your own.",
             "",
         ]
     return [

@@ -346,6 +346,8 @@ class Onnx:
             self.labels = texts[files.LABELS].splitlines()
             # as of a .tflite file
             self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
+            if self.settings.missing:
+                raise ValueError("a part of a network, which is not written in this form")
             self.pixels = self.settings.preprocessing
             stored = texts.get(record.FILE)
             stored = None if stored is None else base64.b64decode(stored, validate=True)

@@ -21,6 +21,9 @@ picture alone.
     edge             as `images`, in operators that small runtimes execute fast: alexnet convert
                      reads it
 
+All of them give the features, and there are no labels, where the model is a part of a network that
+ends below its projection.
+
 One picture of a batch that does not decode fails the batch: an answer made up for it could not be
 told from a true one. The pixels go through alexnet_tf/preprocessing.py as they do in evaluation.
 Beside the graph lie
@@ -55,10 +58,12 @@ from alexnet_tf.network import layers, surgery
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 
 
-class _Classifier(tf.Module):
-    """The functions behind the signatures. Holds the Keras model's variables, each once."""
+class _Network(tf.Module):
+    """The functions behind the signatures of a part of a network, which gives features. Holds the
+    Keras model's variables, each once.
+    """
 
-    def __init__(self, model, pixels, labels_file, min_probability):
+    def __init__(self, model, pixels):
         super().__init__()
         # Without the seeds of dropout, which is for training alone.
         self._variables = [
@@ -66,7 +71,7 @@ class _Classifier(tf.Module):
         ]
         # Not the models themselves: tracked as Keras objects as well, their weights would be
         # written twice.
-        self._logits, self._edge_logits, self._features = (
+        self._outputs, self._edge_outputs, self._features = (
             lambda images, form=form, prepare=prepare: form(prepare(images, pixels), training=False)
             for form, prepare in (
                 (model, preprocessing.to_network_input),
@@ -74,18 +79,7 @@ class _Classifier(tf.Module):
                 (surgery.trunk(model), preprocessing.to_network_input),
             )
         )
-        self._pixels, self._min_probability = pixels, min_probability
-        # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
-        self._names = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                labels_file,
-                tf.int64,
-                tf.lookup.TextFileIndex.LINE_NUMBER,
-                tf.string,
-                tf.lookup.TextFileIndex.WHOLE_LINE,
-            ),
-            NONE,  # of -1
-        )
+        self._pixels = pixels
 
     def signatures(self):
         shape = [None, self._pixels.image_size, self._pixels.image_size, self._pixels.channels]
@@ -103,15 +97,11 @@ class _Classifier(tf.Module):
 
     @tf.function
     def images(self, images):
-        probabilities = tf.nn.softmax(self._logits(images))
-        if images.dtype.is_floating:  # a pool takes NaN for the smallest of all numbers
-            sound = tf.math.is_finite(tf.reduce_sum(images, [1, 2, 3]))
-            probabilities = tf.where(sound[:, None], probabilities, math.nan)
-        return {"probabilities": probabilities}
+        return {"features": _nan_for_nan(images, self._outputs(images))}
 
     @tf.function
     def edge(self, images):
-        return {"probabilities": tf.nn.softmax(self._edge_logits(images))}
+        return {"features": self._edge_outputs(images)}
 
     @tf.function
     def features(self, image_bytes):
@@ -119,7 +109,57 @@ class _Classifier(tf.Module):
 
     @tf.function
     def image_bytes(self, image_bytes):
-        probabilities = tf.nn.softmax(self._logits(self._decode(image_bytes)))
+        return {"features": self._features(self._decode(image_bytes))}
+
+    def _decode(self, image_bytes):
+        def prepare(picture):
+            return preprocessing.decode_central_crop(picture, self._pixels)
+
+        size, channels = self._pixels.image_size, self._pixels.channels
+        return tf.map_fn(
+            prepare,
+            image_bytes,
+            fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8),
+        )
+
+
+def _nan_for_nan(images, outputs):
+    """`outputs` [n, units], NaN for each of `images` that holds what is no number."""
+    if images.dtype.is_floating:  # a pool takes NaN for the smallest of all numbers
+        sound = tf.math.is_finite(tf.reduce_sum(images, [1, 2, 3]))
+        outputs = tf.where(sound[:, None], outputs, math.nan)
+    return outputs
+
+
+class _Classifier(_Network):
+    """Those of a whole network."""
+
+    def __init__(self, model, pixels, labels_file, min_probability):
+        super().__init__(model, pixels)
+        self._min_probability = min_probability
+        # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
+        self._names = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                labels_file,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+            ),
+            NONE,  # of -1
+        )
+
+    @tf.function
+    def images(self, images):
+        return {"probabilities": _nan_for_nan(images, tf.nn.softmax(self._outputs(images)))}
+
+    @tf.function
+    def edge(self, images):
+        return {"probabilities": tf.nn.softmax(self._edge_outputs(images))}
+
+    @tf.function
+    def image_bytes(self, image_bytes):
+        probabilities = tf.nn.softmax(self._outputs(self._decode(image_bytes)))
         scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
         if self._min_probability:
             unknown = scores[:, :1] < self._min_probability
@@ -137,41 +177,35 @@ class _Classifier(tf.Module):
             "names": self._names.lookup(tf.cast(class_ids, tf.int64)),
         }
 
-    def _decode(self, image_bytes):
-        def prepare(picture):
-            return preprocessing.decode_central_crop(picture, self._pixels)
-
-        size, channels = self._pixels.image_size, self._pixels.channels
-        return tf.map_fn(
-            prepare,
-            image_bytes,
-            fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8),
-        )
-
 
 def write(model, pixels, class_names, manifest, path, next_free=None, pictures=None):
     """Writes the SavedModel to `path`, which appears only when it is complete and was read again by
     another process; returns where it is: `next_free(path)` where `path` was taken in the meantime.
 
-    `pictures` is the data.record.Record of what the model was trained on, if there is one.
+    Without `class_names` it is a part, which gives features. `pictures` is the data.record.Record
+    of what the model was trained on, if there is one.
 
     Raises UserError if it cannot be written, or answers otherwise than `model`.
     """
     path = pathlib.Path(path).absolute()
     manifest = {
         "serving": {"allowed_batch_sizes": list(BATCH_SIZES), "signature": "serving_default"},
-        "features": surgery.trunk(model).layers[-1].name,
+        "features": surgery.name_of_features(model),
     } | manifest
     sizes = manifest["serving"]["allowed_batch_sizes"]
     try:
         with disk.appearing(path, folder=True, next_free=next_free) as appearing:
             unfinished = appearing.path
-            labels_file = unfinished / "labels.txt"
-            labels_file.write_text(files.text_of_labels(class_names))
-            least = manifest.get("min_probability", 0.0)
-            module = _Classifier(model, pixels, str(labels_file), least)
+            if class_names:
+                labels_file = unfinished / "labels.txt"
+                labels_file.write_text(files.text_of_labels(class_names))
+                least = manifest.get("min_probability", 0.0)
+                module = _Classifier(model, pixels, str(labels_file), least)
+            else:
+                module = _Network(model, pixels)
             tf.saved_model.save(module, str(unfinished), module.signatures())
-            labels_file.unlink()  # a copy is among the assets
+            if class_names:
+                labels_file.unlink()  # a copy is among the assets
             canonical.rewrite(unfinished)
             extra = unfinished / "assets.extra"
             extra.mkdir()
@@ -228,8 +262,8 @@ files = tf.map_fn(tf.io.encode_png, tf.constant(given["pictures"]), fn_output_si
 images = tf.constant(given["images"])
 answers = {}
 for name, dtype in (("images", tf.float32), ("images_uint8", tf.uint8), ("edge", tf.float32)):
-    answers[name] = signatures[name](images=tf.cast(images, dtype))["probabilities"]
-answers["serving_default"] = signatures["serving_default"](image_bytes=files)["probabilities"]
+    answers[name] = signatures[name](images=tf.cast(images, dtype))[sys.argv[3]]
+answers["serving_default"] = signatures["serving_default"](image_bytes=files)[sys.argv[3]]
 answers["features"] = signatures["features"](image_bytes=files)["features"]
 np.savez(sys.argv[2], **answers)
 """
@@ -246,10 +280,14 @@ def _check(path, model, pixels):
     )
     pictures = rng.integers(0, 256, [2, pixels.resize + 3, pixels.resize, 3], np.uint8)
     cropped = tf.stack([preprocessing.central_crop(picture, pixels) for picture in pictures])
+    is_whole = surgery.has_projection(model)
+    answer, of_logits = ("probabilities", tf.nn.softmax) if is_whole else ("features", tf.identity)
     exchanged = path / ".check.npz"
     np.savez(exchanged, images=images, pictures=pictures)
     result = subprocess.run(
-        [sys.executable, "-c", _FRESH_PROCESS, path, exchanged], capture_output=True, text=True
+        [sys.executable, "-c", _FRESH_PROCESS, path, exchanged, answer],
+        capture_output=True,
+        text=True,
     )
     if result.returncode:
         raise UserError(
@@ -260,7 +298,7 @@ def _check(path, model, pixels):
         answers = dict(answers)
     exchanged.unlink()
     of_images, of_files = (
-        tf.nn.softmax(model(preprocessing.to_network_input(batch, pixels), training=False)).numpy()
+        of_logits(model(preprocessing.to_network_input(batch, pixels), training=False)).numpy()
         for batch in (images, cropped)
     )
     of_trunk = surgery.trunk(model)(

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
 from alexnet_tf import console
+from alexnet_tf.classifiers import LEAST_FLOAT
 from alexnet_tf.data import pipeline
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
@@ -16,6 +17,10 @@ from alexnet_tf.preprocessing import LESS_MEAN
 # The largest difference of a probability that is accepted; the integer forms are judged by their
 # top-1 answers.
 _LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 1e-3}
+
+
+# Of the features of a picture, in lengths of them: of a part of a network there is nothing else.
+_LARGEST_DISTANCE = {"none": 1e-4, "float16": 1e-2, "dynamic": 0.2, "int8": 0.2}
 
 
 _LEAST_AGREEMENT = 0.98
@@ -56,8 +61,12 @@ def convert(saved_model, quantization, calibration):
         converter.target_spec.supported_types = [tf.float16]
     if quantization != "int8":
         return converter.convert()
+    # The range of the input is that of the pixels seen: dim pictures alone would have a client's
+    # levels, which are passed as they are, taken for others.
+    first = calibration[0].copy()
+    first[0, 0], first[-1, -1] = 0, 255
     converter.representative_dataset = lambda: (
-        {"images": image[None].astype(np.float32)} for image in calibration
+        {"images": image[None].astype(np.float32)} for image in (first, *calibration[1:])
     )
     # In two steps, as tf.lite.experimental.QuantizationDebugger does it: the second is told what to
     # leave in float32.
@@ -77,6 +86,35 @@ def kept_in_float(name):
     none for a later convolution, which takes in the ReLU of the normalisation behind it.
     """
     return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
+
+
+def compare_features(saved_model, content, split, pixels, quantization, pictures=0, note=None):
+    """As `compare`, of a part of a network: the features of a picture may differ by a share of
+    their length, which what is learnt from them has to bear.
+    """
+    tflite = artifacts.Tflite(content, threads=os.cpu_count())
+    loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
+    distances, count = [], min(split.examples, pictures or 100)
+    with console.progress(count, "compare") as bar:
+        for image, _ in images_of(split, pixels, count, note or console.note):
+            one = image[None].astype(np.float32)
+            expected = loaded.signatures["images"](images=one)["features"][0].numpy()
+            distance = np.linalg.norm(tflite.features(image) - expected)
+            distances.append(float(distance / max(np.linalg.norm(expected), LEAST_FLOAT)))
+            bar.update()
+    most = max(distances)
+    if not most <= _LARGEST_DISTANCE[quantization]:
+        raise UserError(
+            f"The converted model differs from {saved_model}: features of a picture by {most:.2g} "
+            f"of their length, on {len(distances)} pictures ({split.name}), and "
+            f"{_LARGEST_DISTANCE[quantization]:g} are allowed; nothing was written."
+        )
+    return {
+        "pictures compared": len(distances),
+        "compared on": split.name,
+        "largest difference": most,
+        "mean difference": float(np.mean(distances)),
+    }
 
 
 def compare(

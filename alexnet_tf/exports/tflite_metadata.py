@@ -1,5 +1,5 @@
 """What a .tflite file says of itself to other people's programs: the public TFLite metadata, for
-image classifiers.
+image classifiers, and for parts of networks, which give features.
 
 The format is a flatbuffer of its own (metadata_schema.fbs of TensorFlow Lite Support, file
 identifier M001) in one of the model's buffers, and files that it names in a zip archive at the end
@@ -26,7 +26,7 @@ _CUSTOM = 32  # BuiltinOperator.CUSTOM
 
 def complete(content, pixels, labels, manifest, pictures=None):
     """Returns the bytes of a .tflite file, named, described, and with labels.txt (a string) and
-    manifest.json (a dict) at its end.
+    manifest.json (a dict) at its end. Of a part of a network there are no `labels`, "".
 
     `pictures`, a data.record.Record, goes with them where it is given. Its signature is called
     image. Raises UserError if it needs operators that are not built into the runtime.
@@ -41,20 +41,21 @@ def complete(content, pixels, labels, manifest, pictures=None):
         )
     model.signatureDefs[0].signatureKey = "image"
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(_flatbuffer(pixels, manifest), np.uint8)
+    buffer.data = np.frombuffer(_flatbuffer(pixels, manifest, bool(labels)), np.uint8)
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
     model.buffers.append(buffer)
     model.metadata.append(entry)
     archive = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(archive, "a") as files:
-        add_member(files, "labels.txt", labels)
+        if labels:
+            add_member(files, "labels.txt", labels)
         add_member(files, "manifest.json", json.dumps(manifest))
         if pictures:
             add_member(files, record.FILE, pictures.to_bytes())
     return archive.getvalue()
 
 
-def _flatbuffer(pixels, manifest):
+def _flatbuffer(pixels, manifest, is_whole):
     """The metadata. What a client has to do to a picture stands in it twice: in words, and as JSON
     in the custom metadata "preprocessing": resize, image_size and channels; mean and std are those
     that the graph applies itself.
@@ -78,6 +79,11 @@ def _flatbuffer(pixels, manifest):
             f" {pixels.resize}."
         ),
     }
+    outputs = {
+        0: "features",
+        1: f"What {manifest.get('features')} puts out.",
+        3: {0: features, 1: {}},
+    }
     probabilities = {
         0: "probabilities",
         1: "Of each class, in the order of the labels.",
@@ -96,9 +102,9 @@ def _flatbuffer(pixels, manifest):
     preparation = {0: "preprocessing", 1: np.frombuffer(json.dumps(crop).encode(), np.uint8)}
     root = {
         0: f"AlexNet, {manifest['variant']}",
-        1: "Classifies the picture.",
+        1: "Classifies the picture." if is_whole else "Gives features of the picture.",
         2: manifest["weights_sha256"][:12],
-        3: [{2: [images], 3: [probabilities], 9: [preparation]}],
+        3: [{2: [images], 3: [probabilities if is_whole else outputs], 9: [preparation]}],
         6: [{0: "manifest.json", 1: "All that is known of the network; also how it was trained."}],
         7: "1.5.0",
     }

@@ -24,6 +24,12 @@ def trunk(model: keras.Model) -> keras.Model:
     return _as_variant(part, model)
 
 
+def name_of_features(model: keras.Model) -> str:
+    """That of the layer whose output, flattened where it is a map, is what `trunk` gives."""
+    layers = trunk(model).layers
+    return next(one.name for one in reversed(layers) if not isinstance(one, keras.layers.Flatten))
+
+
 def output_of(model: keras.Model, layer: keras.layers.Layer) -> Any:
     """What `layer` puts out where `model` calls it. `layer.output` of a model within a model is
     that of the inner one alone.

@@ -59,6 +59,8 @@ def _rest(server, model_name):
                 urllib.request.Request(url, body), timeout=_SECONDS
             ) as answer:
                 (prediction,) = json.load(answer)["predictions"]
+                if "names" not in prediction:  # the numbers of its one output, or other outputs
+                    raise _no_classes(server)
         except urllib.error.HTTPError as error:
             code = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND"}.get(error.code, "UNAVAILABLE")
             raise ServingError(code, json.load(error)["error"]) from None
@@ -91,6 +93,15 @@ def _grpc(address, model_name):
             if error.code() == grpc.StatusCode.UNAVAILABLE and "queue" not in error.details():
                 raise OSError(error.details()) from None
             raise ServingError(error.code().name, error.details()) from None
+        if "names" not in outputs:
+            raise _no_classes(f"grpc://{address}")
         return [name.decode() for name in outputs["names"].string_val], outputs["scores"].float_val
 
     return predict
+
+
+def _no_classes(server):
+    return UserError(
+        f"server={server} answers without classes, as a part of a network does; name a server of a"
+        " classifier."
+    )

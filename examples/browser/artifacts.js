@@ -1,4 +1,4 @@
-// A .tflite file that tools/convert_tflite.py wrote, opened: labels, preprocessing, and the network in the LiteRT web runtime.
+// A .tflite file that alexnet convert wrote, opened: labels, preprocessing, and the network in the LiteRT web runtime.
 
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from "@litertjs/core";
 
@@ -9,7 +9,7 @@ const TOP = 5;  // classes in an answer
 const NONE = "none of these";  // what is answered where no class reaches the manifest's min_probability
 const RUNTIME = new URL("node_modules/@litertjs/core/wasm/", import.meta.url).href;
 
-// Starts the runtime and returns the number of its threads. Threads need the two headers that tools/serve_page.py sends.
+// Starts the runtime and returns the number of its threads. Threads need the two headers that alexnet serve-page sends.
 export async function startRuntime() {
   if (typeof WebAssembly === "undefined") throw new UserError("This browser has no WebAssembly, which the network runs in.");
   const threads = globalThis.crossOriginIsolated && await supportsFeature("relaxedSimd") && await supportsFeature("threads");
@@ -17,40 +17,54 @@ export async function startRuntime() {
   return threads ? navigator.hardwareConcurrency : 1;
 }
 
-export class Classifier {
+// Of a part of a network, which gives features, there are no labels until it is taught some: `learn`.
+export class Network {
   // `content` is a Uint8Array of the whole file. Throws UserError if the page cannot run it.
   static async open(content, name) {
     let labels, manifest, quantization;
     try {
       const files = await unzip(content, ["labels.txt", "manifest.json"]);
-      labels = files["labels.txt"].trimEnd().split(/\r?\n/);
       manifest = JSON.parse(files["manifest.json"]);
+      labels = manifest.missing ? [] : files["labels.txt"].trimEnd().split(/\r?\n/);
       quantization = outputQuantization(content, labels.length);
     } catch (error) {
       console.error(error);
-      throw new UserError(`${name} is not a .tflite file that tools/convert_tflite.py wrote, or it is damaged.`);
+      throw new UserError(`${name} is not a .tflite file that alexnet convert wrote, or it is damaged.`);
     }
     const model = await loadAndCompile(content, {accelerator: "wasm"});
-    const opened = new Classifier(model, labels, manifest, quantization);
+    const opened = new Network(model, labels, manifest, quantization);
     if (opened._input.shape[0] !== 1) {
       opened.close();
       throw new UserError(`${name} has no fixed batch of one, which the web runtime needs; export and convert it again.`);
     }
     const {image_size: size, channels} = opened.pixels;
-    await opened.probabilities(new Uint8Array(size * size * channels));  // the first run is slow, and no measure of the others
+    await opened.outputs(new Uint8Array(size * size * channels));  // the first run is slow, and no measure of the others
     return opened;
   }
 
   constructor(model, labels, manifest, quantization) {
     Object.assign(this, {labels, manifest, pixels: manifest.preprocessing});
+    this.isPart = Boolean(manifest.missing);
     this._model = model;
     [this._input] = model.getInputDetails();
-    this._output = model.getOutputDetails().find(({shape}) => shape.at(-1) === labels.length).name;
+    const output = model.getOutputDetails().find(({shape}) => this.isPart || shape.at(-1) === labels.length);
+    [this._output, this.units] = [output.name, output.shape.at(-1)];
     this._quantization = quantization;
+  }
+
+  // Answers from now on with `labels`, by a Head on the features of a part of a network.
+  learn(labels, head) {
+    Object.assign(this, {labels, head});
   }
 
   // A probability a class for the pixels that `centralCrop` gives.
   async probabilities(pixels) {
+    const outputs = await this.outputs(pixels);
+    return this.head ? this.head.probabilities(outputs) : outputs;
+  }
+
+  // What the network puts out for them: probabilities, or features of a part of one.
+  async outputs(pixels) {
     const array = this._input.dtype === "uint8" ? pixels : Float32Array.from(pixels);
     const input = new Tensor(array, this._input.shape);
     const outputs = await this._model.run({[this._input.name]: input});
@@ -104,7 +118,7 @@ async function inflate(packed) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// {scale, zeroPoint} of the output that has a value a class: the runtime gives an integer output as it is. Field numbers are
+// {scale, zeroPoint} of the output that has a value a class, or of the first if there are no classes: the runtime gives an integer output as it is. Field numbers are
 // those of TensorFlow Lite's schema.fbs.
 function outputQuantization(content, classes) {
   const view = viewOf(content);
@@ -113,7 +127,7 @@ function outputQuantization(content, classes) {
   for (let output = 0; output < view.getUint32(outputs, true); output++) {
     const tensor = tableAt(view, listAt(view, subgraph, 0), view.getInt32(outputs + 4 + 4 * output, true));
     const shape = listAt(view, tensor, 0);
-    if (view.getInt32(shape + 4 * view.getUint32(shape, true), true) !== classes) continue;
+    if (classes && view.getInt32(shape + 4 * view.getUint32(shape, true), true) !== classes) continue;
     const quantization = listAt(view, tensor, 4);
     const scales = quantization && listAt(view, quantization, 2);
     if (!scales) return {scale: 1, zeroPoint: 0};

@@ -106,7 +106,7 @@ export function seenSquare(width, height, pixels) {
 }
 
 // As NumPy and TensorFlow round: 0.5 to 0, 1.5 to 2.
-function roundHalfEven(value) {
+export function roundHalfEven(value) {
   const rounded = Math.round(value);
   return rounded - value === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 }

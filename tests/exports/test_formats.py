@@ -333,7 +333,7 @@ def test_tables_of_two_exports_in_one_process_are_two(tmp_path, monkeypatch):
     assert answers == [{"a", "b", "c"}, {"x", "y", "z"}, {"a", "b", "c"}]
 
 
-def test_a_part_goes_out_as_weights_alone(tmp_path):
+def test_a_part_goes_out_as_weights(tmp_path):
     weights_file(tmp_path / "part.npz", "one_weird_trick_pool5", ())
     version = alexnet_tf.export(tmp_path / "part.npz", tmp_path / "out", format="safetensors")
     part, found = alexnet_tf.load(tmp_path / "part.npz"), alexnet_tf.load(version)
@@ -342,7 +342,7 @@ def test_a_part_goes_out_as_weights_alone(tmp_path):
     matter, body = front_matter((version / "README.md").read_text())
     assert matter["pipeline_tag"] == "image-feature-extraction" and matter["license"] == "bsd"
     assert "without fc8: features of pictures" in body and "`alexnet finetune" in body
-    for form in ("saved_model", "onnx", "keras"):
+    for form in ("onnx", "keras"):
         with pytest.raises(UserError, match="not a classifier yet; alexnet finetune --pretrained="):
             alexnet_tf.export(tmp_path / "part.npz", tmp_path / form, format=form)
         assert not (tmp_path / form).exists()

@@ -1,5 +1,6 @@
-"""The page of examples/browser in a real Chromium: its answers are the interpreter's, and it asks
-no other host for anything.
+"""The page of examples/browser in a real Chromium: its answers are the interpreter's, what it
+learns is what `alexnet finetune` would, its occlusion maps are those of `alexnet visualize`, and it
+asks no other host for anything.
 
 Prints the figures of BUILD_NOTES.md. Needs Chromium beside what `make proof` brings.
 """
@@ -10,6 +11,7 @@ import dataclasses
 import functools
 import http.server
 import io
+import json
 import os
 import pathlib
 import re
@@ -19,18 +21,22 @@ import subprocess
 import sys
 import threading
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from alexnet_tf import preprocessing
+from alexnet_tf import console, networks, preprocessing
 from alexnet_tf.classifiers import TOP, best_classes
 from alexnet_tf.commands import serve_page
 from alexnet_tf.data import shapes
 from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.figures import saliency
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import features, head
+from alexnet_tf.training.metrics import NoLog
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PIXELS = Preprocessing(227, 256, 3, (123.0, 117.0, 104.0), 1.0)
@@ -117,6 +123,11 @@ def chromium():
                 "--no-sandbox",
                 "--disable-gpu",
                 "--disable-quic",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             ],
         )
@@ -198,7 +209,7 @@ def test_answers_are_the_interpreters(models, page, quantization, threads):
     server = serve_page.Server(models[quantization], 0)
     if threads == 1:
         server.RequestHandlerClass = functools.partial(
-            without_headers(), model=str(models[quantization])
+            without_headers(), **server.RequestHandlerClass.keywords
         )
     with serving(server) as address:
         ready = opened(page, address)
@@ -300,8 +311,8 @@ def test_pixels_are_those_of_the_package(bare, rng, kind, channels, largest):
 
 
 _CLASSIFY = """async ([levels, least]) => {
-  const {Classifier} = await import("/artifacts.js");
-  const classifier = Object.create(Classifier.prototype);
+  const {Network} = await import("/artifacts.js");
+  const classifier = Object.create(Network.prototype);
   const manifest = {min_probability: least};
   const pixels = {image_size: 1, resize: 1, channels: 3};
   Object.assign(classifier, {labels: ["a", "b", "c"], manifest, pixels});
@@ -334,8 +345,7 @@ def test_mistakes_are_told_in_one_line(models, bare, tmp_path):
         (tmp_path / "other.tflite").write_bytes(content)
         bare.get_by_label("Choose a .tflite file").set_input_files(tmp_path / "other.tflite")
         expect(alert).to_have_text(
-            "other.tflite is not a .tflite file that tools/convert_tflite.py wrote, or it is"
-            " damaged."
+            "other.tflite is not a .tflite file that alexnet convert wrote, or it is damaged."
         )
     expect(bare.get_by_role("status")).to_have_text("No network yet: choose a .tflite file.")
     # A picture before the network waits for it; a file that the person chooses is as good as the
@@ -365,4 +375,347 @@ def test_a_page_that_cannot_work_says_so(models, page):
         page.goto(address)
         expect(page.get_by_role("alert")).to_have_text(
             "This browser has no WebAssembly, which the network runs in."
+        )
+
+
+# Occlusion ----------------------------------------------------------------------------------------
+
+# Of a probability. The page's float32 sums are the interpreter's in another order; rounding to 8
+# bits takes a level, 1/256, up or down.
+_MAPS = {"none": 1e-4, "int8": 0.01}
+
+_OCCLUSION = """async ([content, label]) => {
+  const {Network, startRuntime} = await import("/artifacts.js");
+  const {centralCrop, decode} = await import("/preprocessing.js");
+  const {occlusion} = await import("/looking.js");
+  const file = await (await fetch("model.tflite")).arrayBuffer();
+  const network = await Network.open(new Uint8Array(file), "model.tflite");
+  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+  const pixels = centralCrop(await decode(new Blob([bytes])), network.pixels);
+  return [...await occlusion(network, pixels, label, () => true)];
+}"""
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_occlusion_is_that_of_the_package(models, page, quantization, tmp_path):
+    network = networks.load(models[quantization])
+    picture = square(3)
+    image = network.prepare(picture)
+    label = int(network.probabilities(image[None])[0].argmax())
+    side = PIXELS.image_size // 5
+    expected = saliency.occlusion(
+        network.probabilities, image, label, np.array([123, 117, 104]), side, side // 3
+    )
+    assert np.ptp(expected) > 0.05  # something is found
+    with serving(serve_page.Server(models[quantization], 0)) as address:
+        opened(page, address)
+        choose(page, "square.png", picture)
+        canvas = page.locator("#picture")
+        before = canvas.screenshot()
+        page.get_by_role("button", name="What does that rest on?").click()
+        expect(page.locator("#looked")).to_contain_text("points are lost", timeout=5 * WAIT)
+        assert canvas.screenshot(path=tmp_path / "occlusion.png") != before
+        told = page.locator("#looked").inner_text().replace("\N{MINUS SIGN}", "-")
+        found = np.array(
+            page.evaluate(_OCCLUSION, [base64.b64encode(picture).decode(), label])
+        ).reshape(expected.shape)
+        assert all(url.startswith((address, "data:", "blob:")) for url in page.requested)
+    difference = float(np.abs(found - expected).max())
+    least, most = map(float, re.findall(r"[-+][\d.]+", told))
+    assert (least, most) == pytest.approx((100 * found.min(), 100 * found.max()), abs=0.06)
+    print(
+        f"\nocclusion, {quantization}: {least} to {most} points, the page's and the package's"
+        f" differ by at most {difference:.1e} ({tmp_path}/occlusion.png)"
+    )
+    assert difference < _MAPS[quantization]
+
+
+def test_another_picture_ends_an_occlusion(models, page):
+    with serving(serve_page.Server(models["int8"], 0)) as address:
+        opened(page, address)
+        choose(page, "square.png", square(3))
+        page.get_by_role("button", name="What does that rest on?").click()
+        choose(page, "other.png", square(4))
+        expect(page.locator("#looked")).to_be_empty()
+        expect(page.locator("#progress")).to_be_hidden()
+
+
+# Learning -----------------------------------------------------------------------------------------
+
+TAUGHT, ASKED = 3, 4  # pictures of each class: few, so that not all answers are right
+
+
+@pytest.fixture(scope="module")
+def trunks(tmp_path_factory):
+    """The features of --pretrained=imagenet as .tflite files, float32 and int8."""
+    folder = tmp_path_factory.mktemp("trunks")
+    for number in range(20):
+        (folder / f"{number}.jpg").write_bytes(shapes.draw_jpeg("train", number))
+    commands = [
+        ["export", "--pretrained=imagenet", "--output=features"],
+        ["convert", "--saved_model=features", "--output=none.tflite"],
+        ["convert", "--saved_model=features", "--quantization=int8", "--calibration=."]
+        + ["--output=int8.tflite"],
+    ]
+    for command in commands:
+        subprocess.run(
+            [sys.executable, "-m", "alexnet_tf", *command],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            check=True,
+        )
+    return {path.stem: path for path in folder.glob("*.tflite")}
+
+
+def taught():
+    """{class: [(name, bytes of a PNG file), ...]} to learn from."""
+    return {
+        name: [
+            (f"{name} {number}.png", png("train", 10 * number + label)) for number in range(TAUGHT)
+        ]
+        for label, name in enumerate(shapes.CLASS_NAMES)
+    }
+
+
+def png(split, index):
+    """A drawn picture that the page and the package decode to the same pixels."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(shapes.draw_jpeg(split, index))).resize((256, 256)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def files(pictures):
+    return [
+        {"name": name, "mimeType": "image/png", "buffer": content} for name, content in pictures
+    ]
+
+
+def teach(page, classes):
+    """Gives the page's classes names and pictures."""
+    cards = page.locator(".class")
+    for number, (name, pictures) in enumerate(classes.items()):
+        if cards.count() <= number:
+            page.get_by_role("button", name="Add a class").click()
+            expect(cards).to_have_count(number + 1)
+        card = cards.nth(number)
+        card.get_by_label("Name of the class").fill(name)
+        card.get_by_label("Add pictures").set_input_files(files(pictures))
+        expect(card.locator(".thumbnails canvas")).to_have_count(len(pictures))
+
+
+def learnt(page):
+    page.get_by_role("button", name="Learn", exact=True).click()
+    expect(page.locator("#learnt")).to_contain_text("Learnt", timeout=WAIT)
+    return page.locator("#learnt").inner_text()
+
+
+def saved(page):
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save what was learnt").click()
+    return json.loads(pathlib.Path(download.value.path()).read_text())
+
+
+def answers(page, pictures):
+    """[{class: probability}, ...] of the page."""
+    return [choose(page, "asked.png", content)[0] for content in pictures]
+
+
+class _InOrder:
+    """Stands for a generator of random numbers: folds are dealt in order, as in the page."""
+
+    def permutation(self, count):
+        return np.arange(count)
+
+
+def fitted(tflite, classes, monkeypatch=None):
+    """(kernel, bias) of the package's head on the features of the same pictures, cooled; its folds
+    dealt as in the page with `monkeypatch`.
+    """
+    rows = [
+        (tflite.features(tflite.prepare(content)), label)
+        for label, pictures in enumerate(classes.values())
+        for _, content in pictures
+    ]
+    inputs, labels = (np.stack(column) for column in zip(*rows))
+    found = features.Features(
+        inputs[None], labels, inputs[None], labels, 0.0, {"train": [], "evaluation": []}
+    )
+    units = keras.Input((inputs.shape[1],))
+    model = keras.Model(units, keras.layers.Dense(len(classes))(units))
+    if monkeypatch:
+        monkeypatch.setattr(head.np.random, "default_rng", lambda seed: _InOrder())
+    said = []
+    state = head.fit(model, found, NoLog(), console.progress, said.append)
+    print(f"\nthe package: {said[0]}")
+    return [weights / state["temperature"] for weights in model.get_weights()]
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_the_page_learns_as_finetune_does(trunks, page, tmp_path, monkeypatch, quantization):
+    tflite = artifacts.Tflite(trunks[quantization].read_bytes())
+    names = shapes.CLASS_NAMES
+    asked = [png("test", number) for number in range(ASKED * len(names))]
+    labels = np.arange(len(asked)) % len(names)
+    with serving(serve_page.Server(trunks[quantization], 0)) as address:
+        opened(page, address)
+        expect(page.locator("#model-status")).to_contain_text("features of pool5")
+        teach(page, taught())
+        said = learnt(page)
+        given = answers(page, asked)
+        page.screenshot(path=tmp_path / "learning.png", full_page=True)
+        stored = saved(page)
+        (tmp_path / "learnt.json").write_text(json.dumps(stored))
+        # A page that is opened anew knows what was saved.
+        opened(page, address)
+        page.get_by_label("Open what was learnt").set_input_files(tmp_path / "learnt.json")
+        expect(page.locator("#learnt")).to_have_text(said)
+        assert page.locator("#known").text_content() == ", ".join(names)
+        assert answers(page, asked[:4]) == given[:4]
+        assert page.requested and all(
+            url.startswith((address, "data:", "blob:")) for url in page.requested
+        )
+    right = float(np.mean([next(iter(one)) == names[label] for one, label in zip(given, labels)]))
+    images = np.stack([tflite.features(tflite.prepare(content)) for content in asked])
+    kernel, bias = fitted(tflite, taught())
+    of_package = float(np.mean((images @ kernel + bias).argmax(1) == labels))
+    kernel, bias = fitted(tflite, taught(), monkeypatch)
+    found = [np.frombuffer(base64.b64decode(stored[name]), "<f4") for name in ("kernel", "bias")]
+    logits = images @ kernel + bias
+    difference = np.abs(images @ found[0].reshape(kernel.shape) + found[1] - logits).max()
+    print(
+        f"{quantization}: {said} Of {len(asked)} pictures the page has {right:.1%} right, the"
+        f" package's head {of_package:.1%}; dealt alike, logits differ by {difference:.1e} of"
+        f" {np.abs(logits).max():.1f} ({tmp_path}/learning.png)"
+    )
+    assert difference < 0.02 * np.abs(logits).max()
+    assert abs(right - of_package) <= 0.05 and right > 0.5
+    bound = {"none": 0.01, "int8": 0.06}[quantization]
+    for answer, row in zip(given, logits):
+        expected = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        for name, probability in answer.items():
+            assert probability == pytest.approx(expected[names.index(name)], abs=bound)
+
+
+_DROP = """([selector, dropped]) => {
+  const transfer = new DataTransfer();
+  for (const [name, content] of dropped) {
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    transfer.items.add(new File([bytes], name));
+  }
+  const event = new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
+  document.querySelector(selector).dispatchEvent(event);
+}"""
+
+
+def drop(page, selector, pictures):
+    page.evaluate(
+        _DROP,
+        [selector, [(name, base64.b64encode(content).decode()) for name, content in pictures]],
+    )
+
+
+def test_pictures_come_by_drop_by_folder_and_from_the_camera(trunks, page, tmp_path):
+    for name, pictures in taught().items():
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for file, content in pictures[:2]:
+            (tmp_path / "pictures" / name / file).write_bytes(content)
+        (tmp_path / "pictures" / name / ".hidden").write_bytes(b"no picture")
+    alert = page.get_by_role("alert")
+    with serving(serve_page.Server(trunks["int8"], 0)) as address:
+        opened(page, address)
+        page.get_by_label("Choose a folder").set_input_files(tmp_path / "pictures")
+        cards = page.locator(".class")
+        expect(cards).to_have_count(10)
+        expect(page.locator(".thumbnails canvas")).to_have_count(20)
+        names = cards.get_by_label("Name of the class").evaluate_all(
+            "all => all.map((x) => x.value)"
+        )
+        assert sorted(names) == sorted(shapes.CLASS_NAMES)
+        expect(alert).to_be_empty()
+        drop(page, ".class", [("one.png", png("train", 90)), ("two.png", png("train", 100))])
+        expect(cards.first.locator(".thumbnails canvas")).to_have_count(4)
+        cards.first.locator(".thumbnails button").last.click()
+        expect(cards.first.locator(".thumbnails canvas")).to_have_count(3)
+        page.get_by_role("button", name="Use the camera").click()
+        cards.nth(1).get_by_role("button", name="From the camera").click()
+        expect(cards.nth(1).locator(".thumbnails canvas")).to_have_count(3)
+        assert "22 pictures" in learnt(page)
+        page.get_by_role("button", name="What is this?").click()
+        expect(page.locator("#time")).to_contain_text("took", timeout=WAIT)
+        page.get_by_role("button", name="Turn the camera off").click()
+        expect(page.locator("#view")).to_be_hidden()
+        for width in (320, 1000):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert all(url.startswith((address, "data:", "blob:")) for url in page.requested)
+
+
+def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_path):
+    alert, good = page.get_by_role("alert"), png("train", 0)
+    with serving(serve_page.Server(trunks["int8"], 0)) as address:
+        opened(page, address)
+        cards, button = page.locator(".class"), page.get_by_role("button", name="Learn", exact=True)
+        button.click()
+        expect(alert).to_have_text("class 1 has no pictures; add some, or remove the class.")
+        drop(
+            page,
+            ".class",
+            [("good.png", good), ("notes.txt", b"no picture"), ("bad.png", good[:50])],
+        )
+        expect(alert).to_have_text(
+            "No pictures that this browser can open: notes.txt, bad.png; choose JPEG, PNG or WebP"
+            " files. The others were added."
+        )
+        expect(page.locator(".thumbnails canvas")).to_have_count(1)
+        cards.nth(1).get_by_label("Name of the class").fill("class 1")
+        button.click()
+        expect(alert).to_have_text("Two classes are called class 1; give one of them another name.")
+        cards.nth(1).get_by_label("Name of the class").fill(" ")
+        button.click()
+        expect(alert).to_have_text("Class number 2 has no name; give it one.")
+        cards.nth(1).get_by_role("button", name="Remove", exact=True).click()
+        button.click()
+        expect(alert).to_have_text("One class cannot be told from others; add another.")
+        expect(page.get_by_role("button", name="Save what was learnt")).to_be_disabled()
+        drop(page, "#drop", [("good.png", good), ("other.png", good)])
+        expect(alert).to_have_text(
+            "2 files were dropped here; drop one, or several on the class that they show."
+        )
+        # One picture of each: nothing can be left out, and it learns all the same.
+        page.get_by_role("button", name="Add a class").click()
+        cards.nth(1).get_by_label("Add pictures").set_input_files(files([("a.png", good)]))
+        expect(cards.nth(1).locator(".thumbnails canvas")).to_have_count(1)
+        assert "would tell how right it is" in learnt(page)
+        whole = saved(page)
+        values = base64.b64encode(np.full(len(whole["classes"]), np.nan, np.float32)).decode()
+        short = base64.b64encode(np.zeros(6, np.float32)).decode()
+        for change, message in (
+            ({"format": "2"}, "is not a file that this page saved, or it is damaged."),
+            ({"classes": ["one"]}, "is not a file that this page saved, or it is damaged."),
+            ({"bias": values}, "is not a file that this page saved, or it is damaged."),
+            ({"kernel": short[:5]}, "is not a file that this page saved, or it is damaged."),
+            (
+                {"kernel": short},
+                "was learnt on another network than the one that is open; choose that .tflite file"
+                " first.",
+            ),
+            (
+                {"network": {"weights_sha256": "other"}},
+                "was learnt on another network than the one that is open; choose that .tflite file"
+                " first.",
+            ),
+        ):
+            (tmp_path / "odd.json").write_text(json.dumps(whole | change))
+            page.get_by_label("Open what was learnt").set_input_files(tmp_path / "odd.json")
+            expect(alert).to_have_text(f"odd.json {message}")
+        (tmp_path / "odd.json").write_text("{")
+        page.get_by_label("Open what was learnt").set_input_files(tmp_path / "odd.json")
+        expect(alert).to_have_text("odd.json is not a file that this page saved, or it is damaged.")
+        # A whole network learns nothing here.
+        page.get_by_label("Choose a .tflite file").set_input_files(models["int8"])
+        expect(page.locator("#learning")).to_be_hidden(timeout=WAIT)
+        drop(page, "#drop", [("odd.json", json.dumps(whole).encode())])
+        expect(alert).to_have_text(
+            "odd.json is for a network that learns classes; choose the .tflite file that it was"
+            " learnt on first."
         )

@@ -69,7 +69,7 @@ def int8(tmp_path_factory):
     manifest |= {"weights_sha256": 64 * "0", "quantization": "int8"}
     labels = [f"class {number}" for number in range(1000)]
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
-    module = saved_model._Classifier(build_model("paper"), pixels, str(folder / "labels.txt"))
+    module = saved_model._Classifier(build_model("paper"), pixels, str(folder / "labels.txt"), 0.0)
     tf.saved_model.save(module, str(folder / "1"), module.signatures())
     noise = np.random.default_rng(0).integers(0, 256, (8, 227, 227, 3), np.uint8)
     content = tflite.convert(str(folder / "1"), "int8", noise)

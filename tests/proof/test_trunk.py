@@ -44,4 +44,25 @@ def test_imagenet_is_always_the_same_and_makes_an_ordinary_model(run, picture_fo
         picture = next((picture_folder / "test/plain star").iterdir())
         answer = networks.load(tmp_path / f"{quantization}.tflite").classify(picture)
         assert answer[0][0] == networks.load(tmp_path / "exports").classify(picture)[0][0]
+    run(
+        "-m",
+        "alexnet_tf.export",
+        "--pretrained=imagenet",
+        "--cache_dir=cache",
+        "--output=features",
+        cwd=tmp_path,
+    )
+    for quantization in ("none", "float16", "dynamic", "int8"):
+        run(
+            ROOT / "tools/convert_tflite.py",
+            "--saved_model=features",
+            "--dataset=folder",
+            f"--data_dir={picture_folder}",
+            f"--quantization={quantization}",
+            f"--output=features_{quantization}.tflite",
+            "--json=compared.json",
+            cwd=tmp_path,
+        )
+        compared = json.loads((tmp_path / "compared.json").read_text())
+        print(f"features, {quantization}: they differ by {compared['largest difference']:.1e}")
     print(f"trunk: 24 + 9 drawn pictures, top-1 {tuned['top_1']:.3f}, loss {tuned['loss']:.3f}")
