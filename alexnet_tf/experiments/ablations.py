@@ -4,7 +4,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from alexnet_tf import jobs
+from alexnet_tf import jobs, networks
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments import small_alexnet
 from alexnet_tf.experiments.experiment import (
@@ -53,12 +53,17 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
 
 
 def _measure(run: Run, bench: Bench) -> dict[str, Any]:
-    dataset = bench.given()
     if run.arm == _NETS:
-        nets = [bench.model_dir(Run(_WHOLE, run.seed + number)) for number in range(3)]
-        return _errors(nets, dataset)
-    settings = run.settings
-    network = bench.train(
+        nets = [Run(_WHOLE, run.seed + number) for number in range(3)]
+        for net in nets:  # as a rule they are there
+            _train(net, bench)
+        return _errors([bench.model_dir(net) for net in nets], bench.given())
+    return _errors(_train(run, bench), bench.given())
+
+
+def _train(run: Run, bench: Bench) -> networks.Network:
+    dataset, settings = bench.given(), run.settings
+    return bench.train(
         run,
         lambda: small_alexnet.build(
             _VARIANT,
@@ -72,12 +77,11 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
         bias_rate=2.0,
         colour_noise=settings.get("colour_noise", small_alexnet.colour_noise(_VARIANT)),
     )
-    return _errors(network, dataset)
 
 
-def _errors(networks: Any, dataset: Dataset) -> dict[str, float]:
+def _errors(network: Any, dataset: Dataset) -> dict[str, float]:
     return {
-        name: 100 * (1 - jobs.evaluate(networks, dataset, views=views).figures()["top_1"])
+        name: 100 * (1 - jobs.evaluate(network, dataset, views=views).figures()["top_1"])
         for name, views in (("error", 10), ("centre_error", 1))
     }
 

@@ -125,11 +125,13 @@ def _tell(results: Results) -> dict[str, str]:
             rows[arm] = f"{how}; lowest training error {lowest:.1%}"
         elif len(reached) < len(some):
             rows[arm] += f"; {len(some) - len(reached)} did not get there"
-    chosen = {neuron: _chosen(results, neuron) for neuron in _NEURONS}
-    reached = {n: [_epochs(one) for one in chosen[n] if _epochs(one)] for n in _NEURONS}
+    relu, tanh = (
+        [epochs for one in _chosen(results, neuron) if (epochs := _epochs(one)) is not None]
+        for neuron in _NEURONS
+    )
     rows["found"] = "not both reached 25 % training error: there is no ratio to tell"
-    if all(reached.values()):
-        ratio = statistics.mean(reached["tanh"]) / statistics.mean(reached["relu"])
+    if relu and tanh:
+        ratio = statistics.mean(tanh) / statistics.mean(relu)
         rows["found"] = f"tanh takes {ratio:.2f} times as many epochs as ReLU; the paper says 6"
     return rows
 

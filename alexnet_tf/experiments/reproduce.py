@@ -148,7 +148,7 @@ def _read(run: Run, path: pathlib.Path, asked: dict) -> Result:
     """Raises UserError for a result of other settings, or none."""
     try:
         stored = json.loads(path.read_text())
-        was, measured = stored["asked"], stored["measured"]
+        was, measured = dict(stored["asked"]), dict(stored["measured"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is no result of a run; remove it, and it is made anew.") from None
     for name in asked:

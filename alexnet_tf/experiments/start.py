@@ -36,7 +36,8 @@ class _Leaving(keras.callbacks.Callback):
         super().__init__()
         self._bound, self._per_epoch = math.log(classes) - _BELOW, steps_per_epoch
         self._recent: collections.deque = collections.deque(maxlen=_TOGETHER)
-        self._epoch, self.step = 0, None
+        self._epoch = 0
+        self.step: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch

@@ -2,7 +2,7 @@
 trainings leave the loss of guessing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -33,7 +33,7 @@ def draw_courses(
 
 
 def draw_spread(
-    panels: dict[str, dict[str, Sequence[float]]],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
     x_label: str = "",
     marked: Sequence[str] = (),
     mark: str = "",
@@ -60,7 +60,7 @@ def draw_spread(
         axes.grid(alpha=0.3, axis="x")
         axes.margins(x=0.08)
         if mark:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -92,13 +92,19 @@ def draw_colours(columns: Sequence[tuple[str, int, np.ndarray, float, float]]) -
     kernels.axhline(2 / 3, color="black", linestyle="dotted", linewidth=1, label="noise")
     kernels.set(ylabel="colour index of a kernel", ylim=(-0.03, 1.03))
     differences.set(ylabel="difference\nof the halves")
-    differences.set_ylim(bottom=0)
+    highest = max(max(difference, limit) for *_, difference, limit in columns)
+    differences.set_ylim(0, 1.15 * highest)
     differences.set_xticks(range(len(columns)), [f"seed {seed}" for _, seed, *_ in columns])
     arms = [arm for arm, *_ in columns]
     for arm in dict.fromkeys(arms):
         places = [place for place, one in enumerate(arms) if one == arm]
         kernels.text(
-            np.mean(places), 1.06, arm, ha="center", transform=kernels.get_xaxis_transform()
+            np.mean(places),
+            1.03,
+            arm.replace(", ", ",\n"),
+            ha="center",
+            fontsize=9,
+            transform=kernels.get_xaxis_transform(),
         )
         if places[0]:
             for axes in (kernels, differences):
@@ -109,7 +115,7 @@ def draw_colours(columns: Sequence[tuple[str, int, np.ndarray, float, float]]) -
     return figure
 
 
-def draw_departures(panels: dict[str, dict[str, Sequence[int | None]]], steps: int) -> Figure:
+def draw_departures(panels: Mapping[str, Mapping[str, Sequence[int | None]]], steps: int) -> Figure:
     """By number of classes, and by initial weights: the share of seeds that have left the loss of
     guessing, by step; None is a seed that has not.
     """
@@ -119,10 +125,10 @@ def draw_departures(panels: dict[str, dict[str, Sequence[int | None]]], steps: i
         # not quite over one another, where they are the same
         for shift, (start, left_after) in enumerate(starts.items()):
             left = sorted(at for at in left_after if at is not None)
-            share = 100 * np.arange(len(left) + 1) / len(left_after)
+            count = [*range(len(left) + 1), len(left)]
             axes.step(
                 [0, *left, steps],
-                [*share, share[-1]] - np.float64(0.6 * shift),
+                100 * np.array(count) / len(left_after) - 0.6 * shift,
                 where="post",
                 color=_COLOURS[shift],
                 label=start,
