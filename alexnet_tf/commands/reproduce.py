@@ -7,6 +7,7 @@ It goes on where it was stopped: each finished run leaves one file below --outpu
 its checkpoint. The picture is --output/EXPERIMENT.png. Without an experiment it lists them.
 """
 
+import dataclasses
 import textwrap
 
 from absl import flags
@@ -75,7 +76,11 @@ def main(arguments):
         for line in textwrap.wrap(text, 98):
             console.result(line)
         console.result()
-    app.report(found.under | found.table | {"picture": str(found.picture)}, _JSON.value)
+    app.report(
+        found.under | found.table | {"picture": str(found.picture)},
+        _JSON.value,
+        {"results": [dataclasses.asdict(one) for one in found.results]},
+    )
 
 
 def _names_data():

@@ -122,7 +122,7 @@ EXPERIMENT = Experiment(
     "Sections 3.2 to 4.2 and the logs of 2012: normalisation, overlapping pools, two towers, "
     "dropout, colour noise, ten views and several nets each lower the error on ImageNet.",
     f"{_VARIANT} of 64 x 64, whole and without one of them at a time; test error from ten views.",
-    3.0,
+    2.0,
     3 * 50_000,
     3,
     _runs,

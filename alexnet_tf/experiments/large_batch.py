@@ -108,7 +108,7 @@ EXPERIMENT = Experiment(
     f"half of 67 x 67 by momentum at batch {_SMALL}, and by momentum, at three rates, and by LARS, "
     f"at its author's, at {_LARGE} or, of few pictures, at the largest power of two that leaves "
     "six steps an epoch; the same epochs, the rate falling as (1 - progress)^2.",
-    1.3,
+    0.8,
     4 * 50_000,
     3,
     _runs,

@@ -114,7 +114,7 @@ EXPERIMENT = Experiment(
     "The two networks of cuda-convnet that the footnote points to, which differ in more than the "
     "normalisation, each with and without it; 24 x 24 crops, ten views; the rate falls to a tenth "
     "twice, for the last two eighths of the training (the source: 500 epochs, then 10 and 10).",
-    3.0,
+    2.5,
     20 * 50_000,
     2,
     _runs,

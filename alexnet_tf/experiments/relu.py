@@ -161,7 +161,7 @@ EXPERIMENT = Experiment(
     "cuda-convnet's small network of four layers, without normalisation, decay, crops or mirror "
     f"images, at a constant rate, the best of {', '.join(f'{rate:g}' for rate in _RATES)} for each "
     "neuron by itself; the error is that of the pictures as they are trained on.",
-    2.5,
+    1.5,
     30 * 50_000,
     3,
     _runs,

@@ -116,7 +116,7 @@ EXPERIMENT = Experiment(
     "The colour index of all 96 kernels of conv1, the share of a kernel's energy off the grey "
     "axis, of a paper of 67 x 67, tower a against tower b; and, as a control, of one tower of as "
     "many kernels, whose halves are towers in name only. Noise has an index of 2/3.",
-    1.6,
+    1.2,
     3 * 50_000,
     5,
     _runs,

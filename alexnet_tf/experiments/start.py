@@ -1,8 +1,9 @@
 """The lottery at the start: which initial weights leave the loss of guessing, and how soon."""
 
-import collections
+import contextlib
 import io
 import math
+import pathlib
 import statistics
 from typing import Any
 
@@ -29,24 +30,42 @@ _STEPS = 1000  # at length 1
 _DRAWN, _SIDE = 12_800, 48  # pictures of a drawn data set, and their pixels
 
 
-class _Leaving(keras.callbacks.Callback):
-    """Ends a training where its loss has left that of guessing; `step` is then when."""
+class Leaving(keras.callbacks.Callback):
+    """Ends a training whose loss has left that of guessing; `step` is then when.
 
-    def __init__(self, classes: int, steps_per_epoch: int) -> None:
+    It keeps the loss of each step in the file `path`: a training that goes on from a checkpoint
+    finds what came before.
+    """
+
+    def __init__(self, path: pathlib.Path, classes: int, steps_per_epoch: int) -> None:
         super().__init__()
-        self._bound, self._per_epoch = math.log(classes) - _BELOW, steps_per_epoch
-        self._recent: collections.deque = collections.deque(maxlen=_TOGETHER)
-        self._epoch = 0
+        self._path, self._bound = path, math.log(classes) - _BELOW
+        self._per_epoch, self._epoch = steps_per_epoch, 0
+        self._losses: dict[int, float] = {}  # by step, 1 on
         self.step: int | None = None
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):  # of a process that was killed as it wrote
+                step, loss = line.split()
+                self._add(int(step), float(loss))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._recent.append(logs["loss"] if logs else math.nan)
-        if len(self._recent) == _TOGETHER and statistics.mean(self._recent) < self._bound:
-            self.step = self._epoch * self._per_epoch + batch + 1
+        step, loss = self._epoch * self._per_epoch + batch + 1, (logs or {})["loss"]
+        with open(self._path, "a") as stream:
+            stream.write(f"\n{step} {loss}")
+        self._add(step, loss)
+        if self.step is not None:
             self.model.stop_training = True
+
+    def _add(self, step: int, loss: float) -> None:
+        self._losses[step] = loss
+        recent = [self._losses.get(step - back) for back in range(_TOGETHER)]
+        known = [one for one in recent if one is not None]
+        left = len(known) == _TOGETHER and statistics.mean(known) < self._bound
+        if self.step is None and left:
+            self.step = step
 
 
 def drawn_classes(classes: int, pictures: int = _DRAWN) -> Dataset:
@@ -96,7 +115,8 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
     classes = run.settings["classes"]
     variant, init = _STARTS[run.settings["start"]]
     dataset = bench.dataset or drawn_classes(classes)
-    leaving = _Leaving(classes, dataset.to_train().examples // BATCH)
+    per_epoch = dataset.to_train().examples // BATCH
+    leaving = Leaving(bench.model_dir(run) / "losses.txt", classes, per_epoch)
     bench.train(
         run,
         lambda: small_alexnet.build(variant, classes, init=init),

@@ -22,7 +22,7 @@ from alexnet_tf.network.layers import LocallyConnected2D, LocalResponseNormaliza
 
 LOCAL_SIZE, PLAIN_SIZE = 24, 32  # sides of the input in pixels; local reads crops of 32 x 32
 # What differs between the two published networks, beside the normalisation.
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, Any]] = {
     "13pct": {"local3_filters": 32, "fc10_decay": 0.004, "normalised": False},
     "11pct": {"local3_filters": 64, "fc10_decay": 0.01, "normalised": True},
 }

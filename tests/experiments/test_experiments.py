@@ -156,14 +156,16 @@ def test_experiments_are_listed_with_their_hours(capsys):
     for name, one in module.EXPERIMENTS.items():
         assert f"  {name} " in listed and f"{one.hours:.1f} h, {one.seeds} seeds" in listed
         assert f"  {name} " in command.__doc__  # which --help prints
-    assert sum(one.hours for one in module.EXPERIMENTS.values()) < 16
+    assert sum(one.hours for one in module.EXPERIMENTS.values()) < 13
 
 
 def test_the_command_reports_what_was_found(fake, tmp_path, capsys):
     call("fake", f"--output={tmp_path}", f"--json={tmp_path}/found.json", "--seeds=1", "--length=2")
     printed = capsys.readouterr().out
     assert "A claim." in printed and "2: 2,000 pictures a training" in printed
-    assert json.loads((tmp_path / "found.json").read_text())["sum"] == "0"
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert told["sum"] == "0"
+    assert told["results"][0] == {"arm": "first", "seed": 0, "measured": {"value": 0}}
 
 
 def test_a_training_is_measured_to_its_end(data, tmp_path):
@@ -313,19 +315,43 @@ def test_specialisation_is_told_and_drawn_by_arm(rng):
     assert len(differences.patches) == 4
 
 
-def test_a_training_has_left_when_fifty_steps_are_below_guessing():
-    leaving = start._Leaving(10, steps_per_epoch=40)
+def losses(leaving, first, last):
+    """Has `leaving` see the steps from `first` to `last`: those of guessing up to the 60th, then
+    1.11 less. Returns the step after which the training is to end, or None.
+    """
     leaving.set_model(keras.Sequential())
     leaving.model.stop_training = False
-    below = math.log(10) - 0.11
-    for step in range(200):
-        if step % 40 == 0:
-            leaving.on_epoch_begin(step // 40)
-        leaving.on_train_batch_end(step % 40, {"loss": math.log(10) if step < 60 else below - 1})
+    for step in range(first, last + 1):
+        epoch, batch = divmod(step - 1, 40)
+        if batch == 0 or step == first:
+            leaving.on_epoch_begin(epoch)
+        leaving.on_train_batch_end(batch, {"loss": math.log(10) - (1.11 if step > 60 else 0)})
         if leaving.model.stop_training:
-            break
+            return step
+    return None
+
+
+def test_a_training_has_left_when_fifty_steps_are_below_guessing(tmp_path):
+    leaving = start.Leaving(tmp_path / "losses.txt", 10, steps_per_epoch=40)
     # of the last 50 steps as many have to be 1.11 lower as bring their mean 0.1 down: 5
-    assert leaving.step == step + 1 == 65
+    assert losses(leaving, 1, 200) == leaving.step == 65
+
+
+@pytest.mark.parametrize("killed,goes_on", [(30, 21), (63, 58), (64, 65)])
+def test_a_training_that_goes_on_leaves_when_it_would_have(tmp_path, killed, goes_on):
+    path = tmp_path / "losses.txt"
+    assert losses(start.Leaving(path, 10, 40), 1, killed) is None
+    with open(path, "a") as stream:
+        stream.write("\n7")  # of which only a part was written
+    leaving = start.Leaving(path, 10, 40)
+    assert losses(leaving, goes_on, 200) == leaving.step == 65
+
+
+def test_a_training_that_was_over_is_known_to_be(tmp_path):
+    path = tmp_path / "losses.txt"
+    losses(start.Leaving(path, 10, 40), 1, 200)
+    again = start.Leaving(path, 10, 40)
+    assert losses(again, 66, 200) == 66 and again.step == 65  # one step more, another finding not
 
 
 def test_drawn_data_sets_have_as_many_classes_as_asked_for():
