@@ -1,6 +1,7 @@
 """The lottery at the start: which initial weights leave the loss of guessing, and how soon."""
 
 import contextlib
+import functools
 import io
 import math
 import pathlib
@@ -68,6 +69,7 @@ class Leaving(keras.callbacks.Callback):
             self.step = step
 
 
+@functools.cache
 def drawn_classes(classes: int, pictures: int = _DRAWN) -> Dataset:
     """Pictures of any number of classes: a class is a smooth field of colours, of which each
     picture has its own part, contrast and noise, and another field laid over it.

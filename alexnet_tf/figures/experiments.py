@@ -119,7 +119,7 @@ def draw_departures(panels: Mapping[str, Mapping[str, Sequence[int | None]]], st
     """By number of classes, and by initial weights: the share of seeds that have left the loss of
     guessing, by step; None is a seed that has not.
     """
-    figure = Figure(figsize=(1.2 + 3.4 * len(panels), 3.8), layout="constrained")
+    figure = Figure(figsize=(3.2 + 3.2 * len(panels), 3.6), layout="constrained")
     several = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (name, starts) in zip(several, panels.items()):
         # not quite over one another, where they are the same
@@ -136,5 +136,5 @@ def draw_departures(panels: Mapping[str, Mapping[str, Sequence[int | None]]], st
         axes.set(title=name, xlabel="step", xlim=(0, steps), ylim=(-3, 103))
         axes.grid(alpha=0.3)
     several[0].set_ylabel("seeds that have left ln(classes), %")
-    several[-1].legend(fontsize=8, loc="lower right")
+    several[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -355,7 +355,9 @@ def test_a_training_that_was_over_is_known_to_be(tmp_path):
 
 
 def test_drawn_data_sets_have_as_many_classes_as_asked_for():
-    drawn, again = start.drawn_classes(30, 60), start.drawn_classes(30, 60)
+    drawn = start.drawn_classes(30, 60)
+    start.drawn_classes.cache_clear()
+    again = start.drawn_classes(30, 60)
     assert len(drawn.class_names) == 30 and drawn.class_counts == (2,) * 30
     assert drawn.fingerprint == again.fingerprint != start.drawn_classes(20, 60).fingerprint
 
