@@ -94,7 +94,7 @@ def _tell(results: Results) -> dict[str, str]:
         rows[arm] = f"{spread([one.measured['error'] for one in some], ' %')} test error, ten views"
         if arm not in (_WHOLE, _NETS):
             worse = spread(difference(some, whole, "error"), " points", 2)
-            rows[arm] += f"; {worse} above the whole; 2012: {_IN_2012[arm]}"
+            rows[arm] += f"; {worse} against the whole; 2012: {_IN_2012[arm]}"
     if _NETS in arms:
         alone = [one.measured["error"] for one in whole]
         nets = [
@@ -104,7 +104,7 @@ def _tell(results: Results) -> dict[str, str]:
             f"; {spread(nets, ' points', 2)} against the mean of the three; 2012: {_IN_2012[_NETS]}"
         )
     views = [one.measured["centre_error"] - one.measured["error"] for one in whole]
-    rows[_VIEW] = f"{spread(views, ' points', 2)} above ten views; 2012: {_IN_2012[_VIEW]}"
+    rows[_VIEW] = f"{spread(views, ' points', 2)} against ten views; 2012: {_IN_2012[_VIEW]}"
     return rows
 
 

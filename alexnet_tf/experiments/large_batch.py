@@ -87,7 +87,9 @@ def _tell(results: Results) -> dict[str, str]:
         errors = spread([one.measured["error"] for one in some], " %")
         rows[arm] = f"{errors} test error after {some[0].measured['steps']:,} steps"
         if arm != base:
-            rows[arm] += f"; {spread(difference(some, arms[base], 'error'), ' points')} above"
+            rows[arm] += (
+                f"; {spread(difference(some, arms[base], 'error'), ' points')} against the first"
+            )
         if diverged := sum(one.measured["diverged"] for one in some):
             rows[arm] += f"; {diverged} diverged, which counts as guessing"
     return rows

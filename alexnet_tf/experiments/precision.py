@@ -56,7 +56,7 @@ def _tell(results: Results) -> dict[str, str]:
         for arm, some in arms.items()
     }
     rows["found"] = (
-        f"bfloat16 is {worse} above float32, at {speed[_HALF] / speed[_FULL]:.2f} times its speed; "
+        f"bfloat16 against float32: {worse} of error, at {speed[_HALF] / speed[_FULL]:.2f} times its speed; "
         "nvcaffe lost 3.7 points to float16 throughout"
     )
     return rows

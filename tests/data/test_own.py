@@ -35,5 +35,6 @@ def test_all_are_there_once_where_there_are_several_windows(split, monkeypatch):
     found = numbers(split.stubs(tf.constant(7, tf.int64)))
     assert sorted(found) == list(range(30))
     assert sorted(found[:8]) == list(range(8)) != found[:8]
+    assert [number + 8 for number in found[:8]] != found[8:16]  # each has an order of its own
     labels = [int(stub["label"]) for stub in split.stubs(tf.constant(7, tf.int64))]
     assert labels == [number % 3 for number in found]

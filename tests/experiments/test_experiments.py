@@ -446,9 +446,9 @@ def test_three_nets_are_judged_together_and_beside_the_logs_of_2012():
         for seed, error in enumerate(some)
     ]
     told = ablations._tell(results)
-    assert "2.00 ± 1.00 points (3 seeds) above the whole; 2012: +1.7" in told["one tower"]
+    assert "2.00 ± 1.00 points (3 seeds) against the whole; 2012: +1.7" in told["one tower"]
     assert "-4.00 points (one seed) against the mean of the three" in told[ablations._NETS]
-    assert told["one view"].startswith("1.50 ± 0.00 points (3 seeds) above ten views")
+    assert told["one view"].startswith("1.50 ± 0.00 points (3 seeds) against ten views")
     assert len(ablations._draw(results).axes[0].get_yticks()) == 4
 
 
@@ -471,6 +471,6 @@ def test_the_large_batch_leaves_steps_and_rates_are_told(data, examples, batches
         for place, run in enumerate(runs)
     ]
     told = large_batch._tell(results)
-    assert told[runs[4].arm].endswith("4.0 points (one seed) above")
+    assert told[runs[4].arm].endswith("4.0 points (one seed) against the first")
     assert told[runs[3].arm].endswith("1 diverged, which counts as guessing")
     assert len(large_batch._draw(results).axes[0].get_yticks()) == 5
