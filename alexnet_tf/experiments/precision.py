@@ -56,8 +56,8 @@ def _tell(results: Results) -> dict[str, str]:
         for arm, some in arms.items()
     }
     rows["found"] = (
-        f"bfloat16 against float32: {worse} of error, at {speed[_HALF] / speed[_FULL]:.2f} times its speed; "
-        "nvcaffe lost 3.7 points to float16 throughout"
+        f"bfloat16 against float32: {worse} of error, at {speed[_HALF] / speed[_FULL]:.2f} times "
+        "its speed; nvcaffe lost 3.7 points to float16 throughout"
     )
     return rows
 

@@ -1,6 +1,7 @@
 """The lottery at the start: which initial weights leave the loss of guessing, and how soon."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import math
@@ -28,6 +29,7 @@ _STARTS = {  # name: (variant, init)
 _CLASSES = (10, 100, 500)
 _TOGETHER, _BELOW = 50, 0.1  # left: the mean loss of 50 steps is 0.1 nats below ln(classes)
 _STEPS = 1000  # at length 1
+_EVALUATED = 128  # pictures: what a network answers to others is not asked here
 _DRAWN, _SIDE = 12_800, 48  # pictures of a drawn data set, and their pixels
 
 
@@ -93,13 +95,26 @@ def drawn_classes(classes: int, pictures: int = _DRAWN) -> Dataset:
         return tf.data.Dataset.from_tensor_slices((contents, labels))
 
     names = [f"class {number}" for number in range(classes)]
-    return own.from_tf_data(records(0, pictures), records(pictures, 128), names)
+    return own.from_tf_data(records(0, pictures), records(pictures, _EVALUATED), names)
 
 
 def _field(rng: np.random.Generator, side: int) -> np.ndarray:
     coarse = rng.uniform(0, 255, (6, 6, 3)).astype(np.uint8)
     scaled = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(scaled, np.float64) - 128
+
+
+def hardly_evaluated(dataset: Dataset) -> Dataset:
+    """With the first _EVALUATED of its pictures to evaluate."""
+    split = dataset.evaluation
+    few = min(_EVALUATED, split.examples)
+    first = dataclasses.replace(
+        split,
+        examples=few,
+        stubs=lambda seed: split.stubs(seed).take(few),
+        identities=None if split.identities is None else split.identities[:few],
+    )
+    return dataclasses.replace(dataset, evaluation=first, test=None)
 
 
 def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
@@ -116,7 +131,7 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
 def _measure(run: Run, bench: Bench) -> dict[str, Any]:
     classes = run.settings["classes"]
     variant, init = _STARTS[run.settings["start"]]
-    dataset = bench.dataset or drawn_classes(classes)
+    dataset = hardly_evaluated(bench.dataset or drawn_classes(classes))
     per_epoch = dataset.to_train().examples // BATCH
     leaving = Leaving(bench.model_dir(run) / "losses.txt", classes, per_epoch)
     bench.train(

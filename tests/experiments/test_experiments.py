@@ -362,6 +362,14 @@ def test_drawn_data_sets_have_as_many_classes_as_asked_for():
     assert drawn.fingerprint == again.fingerprint != start.drawn_classes(20, 60).fingerprint
 
 
+def test_hardly_anything_is_evaluated_where_nobody_asks(data, monkeypatch):
+    monkeypatch.setattr(start, "_EVALUATED", 5)
+    few = start.hardly_evaluated(data)
+    assert few.train is data.train and few.evaluation.examples == 5
+    read = few.evaluation.read(None).as_numpy_iterator()
+    assert [int(record["picture"]) for record in read] == list(range(5))
+
+
 def test_the_start_is_told_by_classes_and_initial_weights():
     assert len(start._runs(10, [], None)) == 3 * 3 * 10
     left = {"0.01, as printed": (400, None), "Caffe's": (90, 100)}
