@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import math
+import types
 
 import keras
 import numpy as np
@@ -458,6 +459,25 @@ def test_three_nets_are_judged_together_and_beside_the_logs_of_2012():
     assert "-4.00 points (one seed) against the mean of the three" in told[ablations._NETS]
     assert told["one view"].startswith("1.50 ± 0.00 points (3 seeds) against ten views")
     assert len(ablations._draw(results).axes[0].get_yticks()) == 4
+
+
+def test_three_nets_answer_together_and_those_that_are_gone_are_trained_again(
+    data, tmp_path, monkeypatch
+):
+    trained, asked = [], []
+
+    def evaluate(networks, dataset, views):
+        asked.append((networks, views))
+        return types.SimpleNamespace(figures=lambda: {"top_1": 0.75 if views == 10 else 0.5})
+
+    monkeypatch.setattr(ablations, "_train", lambda run, bench: trained.append(run.name))
+    monkeypatch.setattr(ablations.jobs, "evaluate", evaluate)
+    run = Run(ablations._NETS, 3, {"nets": 3})
+    measured = ablations._measure(run, Bench(tmp_path, data, 130))
+    assert measured == {"error": 25, "centre_error": 50}
+    assert trained == ["whole-seed3", "whole-seed4", "whole-seed5"]
+    nets = [tmp_path / name for name in trained]
+    assert asked == [(nets, 10), (nets, 1)]
 
 
 @pytest.mark.parametrize(
