@@ -113,7 +113,10 @@ def _draw(results: Results) -> Figure:
     errors = {arm: [one.measured["error"] for one in some] for arm, some in arms.items()}
     errors[f"{_WHOLE}, {_VIEW}"] = [one.measured["centre_error"] for one in arms[_WHOLE]]
     return figures.draw_spread(
-        {"": errors}, "test error from ten views, %", marked=(_WHOLE,), mark="the whole network"
+        {"": errors},
+        "test error, %; from ten views but for the last",
+        marked=(_WHOLE,),
+        mark="the whole network",
     )
 
 
