@@ -22,9 +22,9 @@ bench: $(VENV)/installed
 # The long proofs, with other frameworks as witnesses; docs/measurements holds what they print. All of
 # them, or one: `make proof PART=field` runs tests/proof/test_field.py. The parts are backends, browser,
 # cluster, edge, examples, field, fuzz, hostile, learning, mediapipe, notebook, pages, pictures,
-# serving_abuse, slurm, stops, supply, survival, trunk and weights; that of the browser needs npm and
-# Chromium, those of cluster and slurm root, and that of slurm Slurm. One more, long, is what tests/
-# marks as too long for make test.
+# reproduce, serving_abuse, slurm, stops, supply, survival, trunk and weights; that of the browser needs
+# npm and Chromium, those of cluster and slurm root, and that of slurm Slurm. One more, long, is what
+# tests/ marks as too long for make test.
 PROOFS := $(if $(PART),$(if $(filter long,$(PART)),-m long tests,tests/proof/test_$(PART).py),tests/proof)
 proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out notebook,$(PART)),,.venv-notebook/installed) $(if $(filter-out browser mediapipe,$(PART)),,.venv-mediapipe/installed examples/browser/node_modules) $(if $(filter-out fuzz,$(PART)),,.venv-fuzz/installed) $(if $(filter-out supply,$(PART)),,.venv-audit/installed)
 	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })

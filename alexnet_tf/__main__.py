@@ -27,6 +27,7 @@ COMMANDS = {
     "prepare": "stores a data set once at 256 x 256, or checks every picture",
     "describe": "prints layer tables and draws block diagrams of the variants",
     "visualize": "draws training curves, filters, predictions, neighbours, confusions",
+    "reproduce": "reruns an experiment of the paper, and draws what was found",
     "data-service": "prepares pictures for trainings on other machines",
     "benchmark": "times training, input, inference and serving",
 }

@@ -16,6 +16,10 @@ class TryAgain(UserError):
     status = 75  # sysexits.h: a temporary failure
 
 
+class NotFinite(UserError):
+    """The loss of a training is no longer finite: its steps are too large."""
+
+
 class ServingError(Exception):
     """What a server answers to a request that it cannot fulfil: `code` is the name of a gRPC
     status.

@@ -30,7 +30,7 @@ FLOORS = [
     ["training", "exports"],
     ["networks", "pretrained"],
     ["jobs", "figures", "applications"],
-    ["serving"],
+    ["serving", "experiments"],
     ["commands"],
     ["__main__"],
     ["train", "finetune", "evaluate", "export", "data_service"],
@@ -101,7 +101,18 @@ def modules_of(folder):
 
 
 @pytest.mark.parametrize(
-    "folder", ["edge", "network", "weights", "data", "training", "exports", "serving", "figures"]
+    "folder",
+    [
+        "edge",
+        "network",
+        "weights",
+        "data",
+        "training",
+        "exports",
+        "serving",
+        "figures",
+        "experiments",
+    ],
 )
 def test_no_folder_imports_itself_in_a_circle(folder):
     modules = modules_of(folder)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import decoding, picture_files
-from alexnet_tf.data.splits import Dataset, Split
+from alexnet_tf.data.splits import Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
 
 _COMPARED = 16  # first records of a second reading, which have to be those of the first
@@ -112,9 +112,14 @@ def _split(name, records, examples):
         numbered = records.enumerate().map(record, num_parallel_calls=tf.data.AUTOTUNE)
         if epoch_seed is None:
             return numbered
-        return numbered.shuffle(
-            min(examples, _SHUFFLED), seed=epoch_seed, reshuffle_each_iteration=False
-        )
+
+        # Not Dataset.shuffle, whose order depends on TensorFlow's global seed as well, and which
+        # takes no tensor for a seed where that is 0.
+        def shuffled(window, several):
+            order = shuffled_range(tf.size(several["picture"]), epoch_seed, window)
+            return tf.nest.map_structure(lambda values: tf.gather(values, order), several)
+
+        return numbered.batch(_SHUFFLED).enumerate().map(shuffled).unbatch()
 
     def stub_of(picture):
         return records.enumerate().skip(picture).take(1).map(record)

@@ -321,6 +321,70 @@ class Dropout(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("alexnet_tf")
+class LocallyConnected2D(keras.layers.Layer):
+    """A convolution of stride 1 whose kernels, and biases, are others at each place: `local` of
+    cuda-convnet, which Keras 3 no longer has.
+
+    float [batch, height, width, channels] to [batch, height, width, filters]: outside the border
+    are zeros. The kernel is [height, width, kernel_size^2 * channels, filters], the window's rows,
+    columns and channels in this order; the bias is [height, width, filters].
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        activation: Any = None,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Raises ValueError if `kernel_size` is even: the output would be smaller."""
+        super().__init__(**kwargs)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size}: use a positive odd number.")
+        self.filters, self.kernel_size = filters, kernel_size
+        self.activation = keras.activations.get(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape: tuple) -> None:
+        _, height, width, channels = input_shape
+        self.kernel = self.add_weight(
+            shape=(height, width, self.kernel_size**2 * channels, self.filters),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        self.bias = self.add_weight(
+            shape=(height, width, self.filters), initializer="zeros", name="bias"
+        )
+
+    def call(self, inputs: Tensor) -> Tensor:
+        _, height, width, _ = inputs.shape
+        reach, around = self.kernel_size // 2, range(self.kernel_size)
+        padded = ops.pad(inputs, [[0, 0], [reach, reach], [reach, reach], [0, 0]])
+        windows = ops.concatenate(
+            [padded[:, row : row + height, col : col + width] for row in around for col in around],
+            axis=-1,
+        )
+        return self.activation(ops.einsum("bhwi,hwif->bhwf", windows, self.kernel) + self.bias)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "activation": keras.activations.serialize(self.activation),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
 def _kept(shape, rate, seed, state):
     """Mask of `shape` [rows, units]; `state` is [number of the first row, step].
 

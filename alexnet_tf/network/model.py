@@ -44,10 +44,12 @@ _PAPER: dict[str, Any] = {
     "overhang": False,  # True: conv1 looks past the right and bottom border, at zeros
     "relu_first": True,  # in block 1: ReLU, LRN, pool; False: LRN on signed values, pool, ReLU
     "pool_first": False,  # in blocks 1 and 2: True: pool, LRN
-    "lrn": {"size": 5, "k": 2.0, "alpha": 1e-4},  # section 3.3
+    "pool_size": 3,  # at stride 2; section 3.4
+    "lrn": {"size": 5, "k": 2.0, "alpha": 1e-4},  # section 3.3; None: none
     "lrn_across_towers": False,
     "spatial_norm": False,
     "conv6": False,
+    "width": 1,  # a tower's kernels but those of conv5, as a multiple of what stands below
     "conv5_filters": 128,  # per tower
     "fc_units": 4096,
     "inverted_dropout": False,
@@ -171,17 +173,19 @@ def connect(
     stddev: dict | None = None,
     tower_devices: Sequence[str] | None = None,
     activation: Any = None,
+    changes: dict[str, Any] | None = None,
 ) -> Any:
     """What the network of `variant` puts out for the Keras tensor `images`, as build_model has it:
     `num_classes` logits, or what `activation` makes of them; of None classes the map behind the
-    last pool (of conv6 in conv6), float [batch, height, width, maps].
+    last pool (of conv6 in conv6), float [batch, height, width, maps]. `changes` replace entries of
+    the row of a variant that has towers: what an experiment leaves out, say.
     """
     if variant == "lenet5":
         return _lenet5(images, num_classes, activation)
     if variant in _ONE_WEIRD_TRICK:
         hidden = variant == "one_weird_trick"
         return _one_weird_trick(images, num_classes, dropout_rate, hidden, activation)
-    row = VARIANTS[variant] | ({"stddev": stddev} if stddev else {})
+    row = VARIANTS[variant] | ({"stddev": stddev} if stddev else {}) | (changes or {})
     devices = dict(zip(row["towers"], tower_devices or ()))
     return _alexnet(images, num_classes, dropout_rate, row, devices, activation)
 
@@ -263,7 +267,7 @@ def _alexnet(images, num_classes, dropout_rate, row, devices, activation):
 
     227 x 227 input, two towers. A tower is a list entry; `both` joins them.
     """
-    towers = row["towers"]
+    towers, width = row["towers"], row["width"]
 
     def conv(inputs, filters, kernel_size, name, strides=1, padding="same", relu=True):
         outputs = []
@@ -287,11 +291,16 @@ def _alexnet(images, num_classes, dropout_rate, row, devices, activation):
 
     def pool(inputs, name):
         return [
-            layers.MaxPooling2D(3, 2, name=f"{name}{tower}")(x) for x, tower in zip(inputs, towers)
+            layers.MaxPooling2D(row["pool_size"], 2, name=f"{name}{tower}")(x)
+            for x, tower in zip(inputs, towers)
         ]
 
     # its kernel holds the ReLU of the convolution before it
     def lrn(inputs, name, relu_first=True):
+        if not row["lrn"]:
+            relus = [layers.ReLU(name=f"relu{name[-1]}{tower}") for tower in towers]
+            return [relu(x) for relu, x in zip(relus, inputs)] if relu_first else inputs
+
         def layer(name):
             return LocalResponseNormalization(**row["lrn"], relu_first=relu_first, name=name)
 
@@ -326,7 +335,7 @@ def _alexnet(images, num_classes, dropout_rate, row, devices, activation):
         overhang = [(0, (11 - side) % 4) for side in images.shape[1:3]]
         x = [layers.ZeroPadding2D(overhang, name="overhang")(images)] * len(towers)
     # 55 x 55 x 48, twice
-    x = conv(x, 48, 11, "conv1", strides=4, padding="valid", relu=False)
+    x = conv(x, 48 * width, 11, "conv1", strides=4, padding="valid", relu=False)
     # The ReLU is in the kernel of LRN, and finds the same maxima after the pool.
     # 27 x 27 x 48
     x = (
@@ -337,7 +346,7 @@ def _alexnet(images, num_classes, dropout_rate, row, devices, activation):
     if not row["relu_first"]:
         x = [layers.ReLU(name=f"relu1{tower}")(t) for t, tower in zip(x, towers)]
     # 27 x 27 x 128
-    x = conv(x, 128, 5, "conv2", relu=False)
+    x = conv(x, 128 * width, 5, "conv2", relu=False)
     if row["pool_first"]:
         x = pool(x, "pool2")
     x = lrn(x, "lrn2")
@@ -350,16 +359,16 @@ def _alexnet(images, num_classes, dropout_rate, row, devices, activation):
         # 13 x 13 x 128
         x = pool(x, "pool2")
     # 13 x 13 x 192
-    x = conv(both(x, "both2"), 192, 3, "conv3")
+    x = conv(both(x, "both2"), 192 * width, 3, "conv3")
     # 13 x 13 x 192
-    x = conv(x, 192, 3, "conv4")
+    x = conv(x, 192 * width, 3, "conv4")
     # 13 x 13 x 128
     x = conv(x, row["conv5_filters"], 3, "conv5")
     # 6 x 6 x 256
     x = both(pool(x, "pool5"), "both5")
     if row["conv6"]:
         # 6 x 6 x 256
-        x = both(conv(x, 128, 3, "conv6"), "both6")
+        x = both(conv(x, 128 * width, 3, "conv6"), "both6")
     if num_classes is None:
         return x[0]
     x = layers.Flatten(name="flatten")(x[0])  # 9216

@@ -22,7 +22,7 @@ from alexnet_tf.data import pipeline
 from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.network.model import both_towers
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
@@ -126,9 +126,9 @@ def train(
     val_top_5 too after an epoch; they may set model.stop_training or, with the schedule "constant",
     the rate. `progress(total, description, initial)` returns a tqdm bar, `note(line)` tells the
     user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and 130; a
-    second one leaves at once. Raises UserError, with the step and the layer, if the loss is no
-    longer finite; for a model that does not put out one logit a class, or two of whose weights have
-    the same path; and if `model_dir` holds another model, or is being trained.
+    second one leaves at once. Raises NotFinite, with the step and the layer, if the loss is no
+    longer finite; UserError for a model that does not put out one logit a class, or two of whose
+    weights have the same path; and if `model_dir` holds another model, or is being trained.
     """
     _check_model(model, len(dataset.class_names))
     objective = objective or Objective()
@@ -688,7 +688,7 @@ def is_over(stored, plan, last_step):
 
 
 def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
-    """Raises UserError with the step and the layer if the loss was not finite `steps_ago` steps
+    """Raises NotFinite with the step and the layer if the loss was not finite `steps_ago` steps
     before the last one.
     """
     if steps_ago is None:
@@ -702,6 +702,6 @@ def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""
     what = "" if layer else " or its gradient"
-    raise UserError(
+    raise NotFinite(
         f"The loss{what} is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}"
     )

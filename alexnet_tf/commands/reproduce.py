@@ -1,0 +1,87 @@
+r"""Reruns an experiment: one claim of the paper, or about its network, several seeds of each arm.
+
+    alexnet reproduce relu --dataset=folder --data_dir=cifar10
+    alexnet reproduce start --seeds=3 --length=0.2
+
+It goes on where it was stopped: each finished run leaves one file below --output, each other one
+its checkpoint. The picture is --output/EXPERIMENT.png. Without an experiment it lists them.
+"""
+
+import dataclasses
+import textwrap
+
+from absl import flags
+
+from alexnet_tf import console
+from alexnet_tf.commands import app
+from alexnet_tf.data import datasets
+from alexnet_tf.errors import UserError
+from alexnet_tf.experiments.reproduce import EXPERIMENTS, reproduce
+
+FLAGS = flags.FlagValues()
+_JSON = app.define_json(FLAGS)
+_DATASET, _DATA_DIR = app.define_dataset(FLAGS)
+_OUTPUT = flags.DEFINE_string(
+    "output", "reproductions", "A folder for results and pictures.", flag_values=FLAGS
+)
+_SEEDS = flags.DEFINE_integer(
+    "seeds",
+    None,
+    "How many seeds of each arm, 0 on; more can be added later. Default: the experiment's own.",
+    lower_bound=1,
+    upper_bound=1000,
+    flag_values=FLAGS,
+)
+_LENGTH = flags.DEFINE_float(
+    "length",
+    1.0,
+    "How long each training is, as a multiple of the experiment's own length; alike for all arms.",
+    lower_bound=0.0,
+    upper_bound=1000.0,
+    flag_values=FLAGS,
+)
+
+ARGUMENTS = "EXPERIMENT"
+
+
+def _listed():
+    """Lines: each experiment, how long it takes, and its claim."""
+    lines = ["Experiments, with the hours that two cores take at --length=1:", ""]
+    for one in EXPERIMENTS.values():
+        lines.append(f"  {one.name:<15} {one.hours:>4.1f} h, {one.seeds} seeds")
+        lines += textwrap.wrap(one.claim, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
+
+
+__doc__ = "\n".join([__doc__, *_listed()])  # what --help prints
+
+
+def main(arguments):
+    if not arguments:
+        for line in _listed():
+            console.result(line)
+        return
+    if len(arguments) > 1:
+        raise UserError(f"{' '.join(arguments)}: one experiment at a time.")
+    (name,) = arguments
+    if _LENGTH.value == 0:
+        raise UserError("length=0: no picture would be trained on; pass a number above 0.")
+    dataset = None
+    if name in EXPERIMENTS and (_names_data() or not EXPERIMENTS[name].draws_pictures):
+        dataset = datasets.open_dataset(
+            _DATASET.value, _DATA_DIR.value, names=app.split_names(FLAGS)
+        )
+    found = reproduce(name, _OUTPUT.value, dataset, seeds=_SEEDS.value, length=_LENGTH.value)
+    for text in (f"{name}. {found.experiment.claim}", found.experiment.how):
+        for line in textwrap.wrap(text, 98):
+            console.result(line)
+        console.result()
+    app.report(
+        found.under | found.table | {"picture": str(found.picture)},
+        _JSON.value,
+        {"results": [dataclasses.asdict(one) for one in found.results]},
+    )
+
+
+def _names_data():
+    return _DATASET.present or _DATA_DIR.present

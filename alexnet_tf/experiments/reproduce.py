@@ -1,0 +1,160 @@
+"""Runs an experiment to its end, from wherever it was: each run that is over has left one file."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+
+from alexnet_tf import console, disk
+from alexnet_tf.data import datasets
+from alexnet_tf.data.splits import Dataset
+from alexnet_tf.errors import UserError
+from alexnet_tf.experiments import (
+    ablations,
+    large_batch,
+    normalisation,
+    precision,
+    relu,
+    specialisation,
+    start,
+)
+from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
+from alexnet_tf.provenance import provenance
+
+EXPERIMENTS: dict[str, Experiment] = {
+    one.name: one
+    for one in (
+        relu.EXPERIMENT,
+        normalisation.EXPERIMENT,
+        specialisation.EXPERIMENT,
+        start.EXPERIMENT,
+        ablations.EXPERIMENT,
+        precision.EXPERIMENT,
+        large_batch.EXPERIMENT,
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an experiment has found."""
+
+    experiment: Experiment
+    under: dict[str, Any]  # which circumstances: data, length, seeds
+    table: dict[str, str]
+    results: list[Result]
+    picture: pathlib.Path
+
+
+def reproduce(
+    name: str,
+    output: str | os.PathLike = "reproductions",
+    dataset: Dataset | None = None,
+    *,
+    seeds: int | None = None,
+    length: float = 1.0,
+    note: Callable[[str], None] = console.note,
+    progress: Callable = console.progress,
+) -> Found:
+    """Makes the runs of EXPERIMENTS[name] that `output` does not hold yet, and draws what all of
+    them say to `output`/NAME.png.
+
+    Each run leaves `output`/NAME/RUN.json, written whole or not at all; one that was stopped goes
+    on from its checkpoint. `dataset` is by default the embedded shapes. `seeds` are how many, 0 on;
+    `length` is the share of its pictures that each training sees, alike for all. Raises UserError
+    for an unknown name, and where `output` holds results of other settings.
+    """
+    if name not in EXPERIMENTS:
+        raise UserError(f"There is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}.")
+    experiment = EXPERIMENTS[name]
+    seeds = experiment.seeds if seeds is None else seeds
+    if dataset is None and not experiment.draws_pictures:
+        dataset = datasets.open_dataset("shapes")
+    if dataset and dataset.to_train().examples < BATCH:
+        raise UserError(
+            f"{dataset.name} has {dataset.to_train().examples} pictures to train on, and a step of "
+            f"an experiment takes {BATCH}; pass a larger data set."
+        )
+    folder = disk.local(output, "output") / name
+    pictures = round(experiment.pictures * length)
+    bench = Bench(folder, dataset, pictures, note, progress)
+    asked = {"pictures": pictures, "data": dataset.fingerprint if dataset else None}
+    try:
+        with disk.locked(folder, "output", "written"):
+            results = _complete(experiment, seeds, bench, asked)
+        picture = folder.with_suffix(".png")
+        with (
+            disk.appearing(picture) as unfinished,
+            matplotlib.rc_context({"text.parse_math": False}),
+        ):
+            experiment.draw(results).savefig(unfinished.path, dpi=130, format="png")
+    except OSError as error:
+        raise UserError(f"output={output} cannot be written ({error.strerror}).") from None
+    seen = f"{pictures:,} pictures a training"
+    if dataset:
+        seen = f"{bench.epochs(dataset)} epochs a training"
+    under = {
+        "data": f"{dataset.name}: {dataset.describe()}" if dataset else "drawn for it",
+        "length": f"{length:g}: {seen}",
+        "seeds": f"{seeds}",
+    }
+    return Found(experiment, under, experiment.tell(results), results, picture)
+
+
+def _complete(experiment: Experiment, seeds: int, bench: Bench, asked: dict) -> list[Result]:
+    """The results of all runs. Those that later ones depend on come first."""
+    found: dict[str, Result] = {}
+    while True:
+        runs = experiment.runs(seeds, list(found.values()), bench.dataset)
+        left = [run for run in runs if run.name not in found]
+        if not left:
+            break
+        for run in left:
+            path, settings = bench.folder / f"{run.name}.json", asked | {"settings": run.settings}
+            if not path.exists():
+                bench.note(f"{experiment.name}: {run.arm}, seed {run.seed}")
+                _measure(experiment, run, bench, path, settings)
+            found[run.name] = _read(run, path, settings)
+            if not run.keeps_model:
+                shutil.rmtree(bench.model_dir(run), ignore_errors=True)
+    for run in runs:
+        shutil.rmtree(bench.model_dir(run), ignore_errors=True)
+    return [found[run.name] for run in runs]
+
+
+def _measure(
+    experiment: Experiment, run: Run, bench: Bench, path: pathlib.Path, asked: dict
+) -> None:
+    begin = time.monotonic()
+    measured = experiment.measure(run, bench)
+    content = {
+        "arm": run.arm,
+        "seed": run.seed,
+        "asked": asked,
+        "measured": measured,
+        "seconds": round(time.monotonic() - begin),  # since it was last started
+        **provenance(),
+    }
+    disk.replace_text(path, json.dumps(content) + "\n")
+
+
+def _read(run: Run, path: pathlib.Path, asked: dict) -> Result:
+    """Raises UserError for a result of other settings, or none."""
+    try:
+        stored = json.loads(path.read_text())
+        was, measured = dict(stored["asked"]), dict(stored["measured"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is no result of a run; remove it, and it is made anew.") from None
+    for name in asked:
+        if was.get(name) != json.loads(json.dumps(asked[name])):
+            raise UserError(
+                f"{path} was made with {name} {was.get(name)}, and {asked[name]} is asked for now;"
+                " pass another output=, or the length= and the data of then."
+            )
+    return Result(run.arm, run.seed, measured)

@@ -1,0 +1,39 @@
+"""The networks of two towers at the smallest size that leaves a pixel after the last pool, with
+what an experiment changes: what the experiments on AlexNet itself train.
+"""
+
+from typing import Any
+
+import keras
+
+from alexnet_tf import jobs
+from alexnet_tf.data.splits import Dataset
+from alexnet_tf.network.model import VARIANTS, connect, initial_stddev, smallest_image_size
+from alexnet_tf.pixels import Preprocessing
+
+ONE_TOWER = {"towers": "a", "width": 2, "conv5_filters": 256}  # of as many kernels as two have
+
+
+def build(
+    variant: str,
+    num_classes: int,
+    changes: dict[str, Any] | None = None,
+    dropout_rate: float = 0.5,
+    init: str = "source2012",
+) -> keras.Model:
+    """`variant` with `changes` in its row; `init` is that of model.initial_stddev."""
+    side = smallest_image_size(variant)
+    images = keras.Input((side, side, 3), name="images")
+    stddev = initial_stddev(variant, init)
+    logits = connect(images, variant, num_classes, dropout_rate, stddev, changes=changes)
+    return keras.Model(images, logits, name=variant)
+
+
+def pixels(variant: str, dataset: Dataset) -> Preprocessing:
+    """What `build` reads."""
+    return jobs.preprocessing_for(variant, dataset, smallest_image_size(variant))
+
+
+def colour_noise(variant: str) -> float:
+    """The variant's own."""
+    return VARIANTS[variant]["colour_noise"]
