@@ -31,11 +31,11 @@ from alexnet_tf.exports import artifacts
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
-_PRETRAINED = flags.DEFINE_enum(
+_PRETRAINED = flags.DEFINE_string(
     "pretrained",
     None,
-    list(pretrained.NAMES),
-    "Weights by name instead of --model_dir, as alexnet finetune fetches and keeps them.",
+    "Weights by name instead of --model_dir, as alexnet finetune fetches and keeps them: "
+    f"{', '.join(pretrained.NAMES)}.",
     flag_values=FLAGS,
 )
 _CACHE_DIR = app.define_cache_dir(FLAGS)
@@ -74,6 +74,11 @@ def main():
         raise UserError(
             f"--pretrained={_PRETRAINED.value} and --model_dir={_MODEL_DIR.value} are two networks;"
             " pass one."
+        )
+    if _PRETRAINED.value and _PRETRAINED.value not in pretrained.NAMES:
+        raise UserError(
+            f"--pretrained={_PRETRAINED.value} is none of {', '.join(pretrained.NAMES)}; pass what "
+            "lies in a file or a folder as --model_dir."
         )
     if _CACHE_DIR.value and not _PRETRAINED.value:
         raise UserError(f"--cache_dir={_CACHE_DIR.value} is for --pretrained; leave it out.")

@@ -477,7 +477,7 @@ def test_a_part_that_lacks_more_than_it_says_is_refused(part, tmp_path):
     "command",
     [
         ["-m", "alexnet_tf.evaluate", "--dataset=folder"],
-        ["-m", "alexnet_tf.export", "--output=exports", "--format=onnx"],
+        ["-m", "alexnet_tf.export", "--output=exports", "--format=keras"],
         ["-m", "alexnet_tf.export", "--output=exports", "--min_probability=0.5"],
         [TOOLS / "classify.py"],
         [TOOLS / "visualize.py", "--figure=predictions"],
