@@ -239,16 +239,16 @@ def test_a_signal_to_one_host_ends_all_with_a_checkpoint(hosts, data, tmp_path):
 
 def test_a_slow_link_changes_no_bit(hosts, data, undisturbed, tmp_path):
     expected, two = undisturbed(2), hosts(2)
-    for name, slow_down in (
-        ("no limit", lambda: None),
-        ("1 Gbit/s", lambda: two.slow("1gbit")),
-        ("1 Gbit/s and 10 ms each way", lambda: two.delay(0.01)),
+    for folder, name, slow_down in (
+        ("fast", "no limit", lambda: None),
+        ("narrow", "1 Gbit/s", lambda: two.slow("1gbit")),
+        ("far", "1 Gbit/s and 10 ms each way", lambda: two.delay(0.01)),
     ):
         slow_down()
         trip, begin = two.round_trip(1), time.monotonic()
-        arguments = [*ARGUMENTS, f"--data_dir={data}", *GOES_ON, f"--model_dir={name}"]
+        arguments = [*ARGUMENTS, f"--data_dir={data}", *GOES_ON, f"--model_dir={folder}"]
         finish(two.start_all(arguments, tmp_path))
-        assert bits(tmp_path / name) == expected
+        assert bits(tmp_path / folder) == expected
         seconds = time.monotonic() - begin
         print(f"{name}: there and back in {1000 * trip:.1f} ms, trained in {seconds:.1f} s")
     assert trip > 0.02
