@@ -567,7 +567,7 @@ def _decode_gif(picture):
         is_control = (_number(data, at, 2) == 0xF921) & (data[at + 3] & 1 > 0)
         after, step = tf.cond(
             data[at] == ord("!"),
-            lambda: _after_blocks(data, length, at + 2, step),
+            lambda: _after_blocks(data, length, at + 2, step + 1),
             lambda: (at + 1, step + 1),
         )
         return after, tf.where(is_control, _number(data, at + 6, 1), transparent), step

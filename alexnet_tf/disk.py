@@ -11,6 +11,7 @@ import pathlib
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from alexnet_tf.errors import UserError
@@ -60,13 +61,30 @@ def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
     }
 
 
+def regular(path: str | os.PathLike, flags: int) -> int:
+    """An opener, open(path, opener=regular), which raises OSError for what is no regular file: to
+    open a pipe is to wait, perhaps for ever.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return descriptor
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """All of a regular file. Raises OSError, also where something else lies there."""
+    with open(path, "rb", opener=regular) as stream:
+        return stream.read()
+
+
 def sums(folder: pathlib.Path, files: Iterable) -> str:
     """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum`
     prints and checks them.
     """
     lines = []
     for file in files:
-        with open(folder / file, "rb") as stream:
+        with open(folder / file, "rb", opener=regular) as stream:
             lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file}\n")
     return "".join(lines)
 

@@ -316,6 +316,9 @@ def test_hostile_headers_cost_no_memory():
     )
     with pytest.raises(tf.errors.InvalidArgumentError, match="first frame ends early"):
         decoding.decode(blocks)
+    far = b"GIF89a\4\0\4\0\0\0\0" + b"!\xfe\0" * 10_001 + b",\0\0\0\0\4\0\4\0\0\2\0;"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a GIF without a frame"):
+        decoding.decode(far)  # the way to which would have no end
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,18 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 import sys
 
 import pytest
+from conftest import write_lenet5
 
-from alexnet_tf import disk
+from alexnet_tf import disk, networks
+from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
+from alexnet_tf.training import metrics
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -126,3 +131,44 @@ def test_versions_are_numbers_that_a_server_takes(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "11").touch()
     assert disk.numbered(tmp_path) == {2: tmp_path / "2", 10: tmp_path / "10"}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "socket"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, kind):
+    path = tmp_path / "here"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "pipe":
+            os.mkfifo(path)  # to which nobody writes
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            listening.bind(os.path.relpath(path))  # a name has 107 bytes at most
+        with pytest.raises(OSError, match="regular file|No such device"):
+            disk.read_bytes(path)
+        with pytest.raises(OSError, match="regular file|No such device"):
+            disk.sums(tmp_path, ["here"])
+
+
+def test_a_pipe_in_place_of_a_file_of_a_model_is_told(tmp_path):
+    """Of a model directory and of features, which are read by name."""
+    write_lenet5(tmp_path / "model", ["cat", "dog"])
+    files = [path for path in (tmp_path / "model").rglob("*") if path.suffix in (".json", ".npz")]
+    files += list((tmp_path / "model").rglob("SHA256SUMS"))
+    assert len(files) == 5
+    for path in files:
+        kept = path.rename(tmp_path / "kept")
+        os.mkfifo(path)
+        with pytest.raises(UserError, match="can(not)? be read"):
+            networks.load(tmp_path / "model", note=[].append)
+        path.unlink()
+        kept.rename(path)
+    networks.load(tmp_path / "model")
+
+
+def test_a_pipe_in_place_of_the_log_or_of_labels_is_told(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert metrics.read_log(tmp_path) == []
+    (tmp_path / "assets").mkdir()
+    os.mkfifo(tmp_path / "assets/labels.txt")
+    with pytest.raises(UserError, match="is not a version that alexnet export wrote"):
+        artifacts.read_labels(tmp_path)

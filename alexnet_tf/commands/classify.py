@@ -16,7 +16,6 @@ error and passed over, and the exit status is 2 in the end; one that is named he
 at once. A .tflite file is classified without TensorFlow.
 """
 
-import itertools
 import json
 import math
 import os
@@ -28,7 +27,7 @@ import time
 
 from absl import flags
 
-from alexnet_tf import console, distribution, picture_files
+from alexnet_tf import console, disk, distribution, picture_files
 from alexnet_tf.commands import app
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import ServingError, UserError
@@ -94,14 +93,15 @@ def main(pictures):
             " leave it out, or export with alexnet export --min_probability."
         )
     found = [[] if path == "-" else picture_files.pictures_below(path) for path in pictures]
-    for file in itertools.chain.from_iterable(found):
-        _check(file)  # before a network is opened for nothing
+    for path, files in zip(pictures, found):
+        for file in files:
+            _check(file, not os.path.isdir(path))  # before a network is opened for nothing
     answer, opened = _open_network()
     answers, times, count, faults = {}, _Times(), 0, 0
     for file, is_named in _files(pictures, found):
         name, count = picture_files.shown(file), count + 1
         try:
-            content = _read(file)
+            content = _read(file, is_named)
             classes = answer(content)
         except _NoPictureError as error:
             if is_named:
@@ -154,17 +154,22 @@ def _files(pictures, found):
             yield from ((file, is_named) for file in files)
 
 
-def _check(file):
+def _check(file, is_named):
     """Raises UserError for a file that cannot be opened."""
     try:
-        open(file, "rb").close()
+        open(file, "rb", opener=_opener(is_named)).close()
     except OSError as error:
         raise UserError(f"{picture_files.shown(file)} cannot be read ({error.strerror}).") from None
 
 
-def _read(file):
+def _opener(is_named):
+    """Whoever names a pipe means it; in a folder, nobody may be writing to it."""
+    return None if is_named else disk.regular
+
+
+def _read(file, is_named):
     try:
-        with open(file, "rb") as stream:
+        with open(file, "rb", opener=_opener(is_named)) as stream:
             return stream.read()
     except OSError as error:
         raise _NoPictureError(f"cannot be read ({error.strerror}).") from None

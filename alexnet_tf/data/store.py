@@ -343,7 +343,7 @@ def _already_stored(directory, source):
     Raises UserError if it was not made from `source`.
     """
     try:
-        statistics = json.loads((directory / prepared.STATISTICS).read_text())
+        statistics = json.loads(disk.read_bytes(directory / prepared.STATISTICS))
     except (OSError, ValueError):
         statistics = {}
     if statistics.get("source") != source:
@@ -359,7 +359,7 @@ def _keep_to_source(path, source):
 
     Raises UserError if something else has been begun there.
     """
-    if path.exists() and json.loads(path.read_text()) != source:
+    if path.exists() and json.loads(disk.read_bytes(path)) != source:
         raise UserError(
             f"{path.parent} is the beginning of something else (see {path.name}); remove it, or"
             " pass another output=."

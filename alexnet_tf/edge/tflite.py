@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from alexnet_tf import archives, bounds, console
+from alexnet_tf import archives, bounds, console, disk
 from alexnet_tf.classifiers import LEAST_FLOAT, best_classes
 from alexnet_tf.edge import pictures
 from alexnet_tf.errors import UserError
@@ -42,7 +42,11 @@ class Tflite:
         )
         self.threads = threads or os.cpu_count() or 1
         try:
-            with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
+            with (
+                io.BytesIO(file)
+                if isinstance(file, bytes)
+                else open(file, "rb", opener=disk.regular)
+            ) as stream:
                 self.members = archives.members(stream)
             self.manifest = bounds.expect(
                 dict, bounds.parse(self.members["manifest.json"]), "its manifest"

@@ -66,7 +66,7 @@ def read_manifest(saved_model):
     """
     labels = read_labels(saved_model)
     try:
-        manifest = parse(_beside(saved_model, "assets.extra", "manifest.json").read_bytes())
+        manifest = parse(disk.read_bytes(_beside(saved_model, "assets.extra", "manifest.json")))
         Settings.from_manifest(manifest, labels)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -91,7 +91,7 @@ def read_labels(saved_model):
     Raises UserError where they cannot be read.
     """
     try:
-        return _beside(saved_model, "assets", "labels.txt").read_text().splitlines()
+        return disk.read_bytes(_beside(saved_model, "assets", "labels.txt")).decode().splitlines()
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
@@ -124,7 +124,8 @@ def sums(saved_model):
 def check_sums(saved_model):
     """Raises UserError unless the files of a version are those that export wrote, bit for bit."""
     try:
-        whole = _beside(saved_model, "assets.extra", SUMS).read_text() == sums(saved_model)
+        stored = disk.read_bytes(_beside(saved_model, "assets.extra", SUMS))
+        whole = stored == sums(saved_model).encode()
     except OSError as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     if not whole:

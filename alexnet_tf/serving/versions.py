@@ -24,7 +24,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import picture_headers
+from alexnet_tf import disk, picture_headers
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
@@ -213,7 +213,7 @@ class Version:
 def allowed_batch_sizes(path):
     """The batch sizes that an export's manifest allows, increasing."""
     try:
-        manifest = json.loads((pathlib.Path(path) / "assets.extra/manifest.json").read_text())
+        manifest = json.loads(disk.read_bytes(pathlib.Path(path) / "assets.extra/manifest.json"))
     except OSError:  # an export of another program
         return list(BATCH_SIZES)
     return sorted(manifest.get("serving", {}).get("allowed_batch_sizes", BATCH_SIZES))

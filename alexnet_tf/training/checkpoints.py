@@ -63,7 +63,7 @@ def read_settings(model_dir):
     """
     path = pathlib.Path(model_dir) / _SETTINGS
     try:
-        return Settings.from_json(path.read_bytes()).to_json()
+        return Settings.from_json(disk.read_bytes(path)).to_json()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -184,7 +184,7 @@ def write_evaluation(model_dir, model, evaluation):
 def read_evaluation(model_dir, model):
     """What `write_evaluation` kept, or None where that was of other weights, or nothing was."""
     try:
-        content = json.loads((pathlib.Path(model_dir) / _EVALUATION).read_text())
+        content = json.loads(disk.read_bytes(pathlib.Path(model_dir) / _EVALUATION))
         stored = content.pop("weights_sha256")
     except (OSError, ValueError, KeyError, AttributeError):
         return None
@@ -193,7 +193,7 @@ def read_evaluation(model_dir, model):
 
 def is_weights_file(path):
     """Whether the file is one that load_model may read: .npz or .safetensors, by its content."""
-    with open(path, "rb") as stream:
+    with open(path, "rb", opener=disk.regular) as stream:
         start = stream.read(10)
     zipped = start.startswith(b"PK") and pathlib.Path(path).suffix != ".keras"
     return zipped or start[8:] in (b'{"', b"{}")
@@ -378,7 +378,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
     for checkpoint in checkpoints:
         try:
             _check_sums(checkpoint)
-            state = json.loads((checkpoint / "state.json").read_text())
+            state = json.loads(disk.read_bytes(checkpoint / "state.json"))
             weights = _read(checkpoint / "weights.npz", model.variables)
             velocities = (
                 _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
@@ -432,7 +432,7 @@ def newest_state(model_dir):
     none that can be read.
     """
     try:
-        return json.loads((_steps(model_dir)[0] / "state.json").read_text())
+        return json.loads(disk.read_bytes(_steps(model_dir)[0] / "state.json"))
     except (IndexError, OSError, ValueError):
         return None
 
@@ -522,7 +522,10 @@ class OtherWeights(Exception):
 
 
 def _read(path, variables):
-    with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+    with (
+        open(path, "rb", opener=disk.regular) as stream,
+        np.load(stream, allow_pickle=False) as arrays,
+    ):
         kept = [variable for variable in variables if "seed_generator" not in variable.path]
         names = match(arrays.files, kept)
         values = []
@@ -538,7 +541,7 @@ def _read(path, variables):
 
 def _check_sums(checkpoint):
     """Raises ValueError unless the three files are those that were written, bit for bit."""
-    if (checkpoint / _SUMS).read_text() != _sums(checkpoint):
+    if disk.read_bytes(checkpoint / _SUMS) != _sums(checkpoint).encode():
         raise ValueError(f"its files differ from {_SUMS}")
 
 

@@ -250,7 +250,7 @@ def _read(folder, key, note):
     if not folder.exists():
         return None
     try:
-        stored = json.loads((folder / "key.json").read_text())
+        stored = json.loads(disk.read_bytes(folder / "key.json"))
         odd = [name for name in key if stored.get(name) != key[name]]
         if odd:
             note(
@@ -258,7 +258,7 @@ def _read(folder, key, note):
                 " replaced"
             )
             return None
-        if (folder / _SUMS).read_text() != disk.sums(folder, _SUMMED):
+        if disk.read_bytes(folder / _SUMS) != disk.sums(folder, _SUMMED).encode():
             raise ValueError(f"its files differ from {_SUMS}")
         found = _open(folder, stored)
         if (found.train.shape[1], found.evaluation.shape[1]) == (

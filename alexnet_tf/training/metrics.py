@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.disk import replace_text
+from alexnet_tf import disk
 from alexnet_tf.errors import UserError
 
 
@@ -73,7 +73,7 @@ class Log:
     def __init__(self, model_dir, first_step, to_evaluate=False):
         self._path = pathlib.Path(model_dir) / "metrics.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(
+        disk.replace_text(
             self._path,
             "".join(
                 json.dumps(row) + "\n"
@@ -112,7 +112,7 @@ def read_log(model_dir):
     """
     path = pathlib.Path(model_dir) / "metrics.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in disk.read_bytes(path).splitlines() if path.is_file() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:
