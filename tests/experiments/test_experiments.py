@@ -169,11 +169,33 @@ def test_the_command_reports_what_was_found(fake, tmp_path, capsys):
     assert told["results"][0] == {"arm": "first", "seed": 0, "measured": {"value": 0}}
 
 
-def test_a_training_is_measured_to_its_end(data, tmp_path):
-    measured = relu._measure(relu._run("relu", 0.003, 0), Bench(tmp_path, data, 260))
-    assert [epochs for epochs, _ in measured["course"]] == [1, 2]
-    assert measured["lowest"] == min(error for _, error in measured["course"])
-    assert measured["epochs"] is None and not measured["diverged"]  # two steps are no training
+def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_path, monkeypatch):
+    """The training itself, which takes long to compile, is that of every test of training, and of
+    `make proof PART=reproduce`.
+    """
+    begun = []
+
+    def train(strategy, model, optimizer, dataset, pixels, plan, model_dir, *more):
+        begun.append((model, optimizer, pixels, plan, more))
+        model_dir.mkdir()
+        rows = [{"step": step, "train_top_1": 0.7 + step / 100} for step in range(1, 9)]
+        rows[4:4] = [{"step": 4, "train_top_1": 0.9, "loss": 1.0}]  # after an evaluation
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (model_dir / "metrics.jsonl").write_text(lines)
+
+    monkeypatch.setattr(experiments.jobs.loop, "train", train)
+    measured = relu._measure(relu._run("tanh", 0.003, 5), Bench(tmp_path, data, 8 * 130))
+    ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop)),) = begun
+    assert model.name == "tanh" and model.output_shape == (None, 2)
+    assert (plan.epochs, plan.schedule, plan.learning_rate, plan.seed) == (8, "constant", 0.003, 5)
+    assert (optimizer.decay, optimizer.bias_rate, optimizer.momentum) == (0, 2, 0.9)
+    assert plan.colour_noise == 0 and objective.augment is None
+    image = np.arange(3 * 32 * 32).reshape(32, 32, 3).astype(np.uint8)
+    for seed in range(8):  # never another crop, nor mirrored
+        np.testing.assert_array_equal(crop(image, pixels, tf.constant([seed, 1], tf.int64)), image)
+    assert [type(one) for one in callbacks] == [relu._StopAt]
+    assert measured["course"] == [[step, round(0.3 - step / 100, 4)] for step in range(1, 9)]
+    assert (measured["epochs"], measured["lowest"]) == (5, 0.22) and not measured["diverged"]
 
 
 def test_a_training_ends_where_its_error_is_reached():
