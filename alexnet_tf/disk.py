@@ -62,11 +62,12 @@ def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
 
 
 def regular(path: str | os.PathLike, flags: int) -> int:
-    """An opener, open(path, opener=regular), which raises OSError for what is no regular file: to
-    open a pipe is to wait, perhaps for ever.
+    """An opener, open(path, opener=regular), which raises OSError for what is neither a regular
+    file nor a folder, which `open` itself refuses: to open a pipe is to wait, perhaps for ever.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
     return descriptor
