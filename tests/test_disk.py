@@ -105,6 +105,7 @@ def _export(folder):
         (unfinished.path / "saved_model.pb").touch()
 
 
+@pytest.mark.long
 def test_exports_at_once_get_a_number_each(tmp_path):
     processes = [
         multiprocessing.get_context("spawn").Process(target=_export, args=[tmp_path])

@@ -198,7 +198,14 @@ def test_a_network_is_the_same_in_every_form(folder, form):
         )
 
 
-@pytest.mark.parametrize("form", ["net.npz", "saved", "keras", "net.tflite"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "saved",
+        "net.tflite",
+        *(pytest.param(form, marks=pytest.mark.long) for form in ("net.npz", "keras")),
+    ],
+)
 def test_every_form_with_weights_is_fine_tuned_exported_and_imported(
     folder, tmp_path, form, capsys
 ):
@@ -342,6 +349,7 @@ def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp
     assert (tmp_path / "a.tflite").exists()
 
 
+@pytest.mark.long
 def test_convert_tells_of_the_pictures_that_it_passes_over(folder, tmp_path, capsys):
     pictures = shutil.copytree(folder / "pictures", tmp_path / "pictures")
     (pictures / "test/plain star/none.jpg").write_bytes(b"no picture")

@@ -175,6 +175,7 @@ def forms(exported, pictures, tmp_path_factory):
     return folder / "net.tflite", version / "model.onnx"
 
 
+@pytest.mark.long
 def test_what_it_looks_at_is_drawn_of_every_form(model_dir, exported, forms, pictures, tmp_path):
     for model in (model_dir, exported, *forms):
         output = tmp_path / f"{model.name}.png"
@@ -192,6 +193,7 @@ def test_what_it_looks_at_is_drawn_of_every_form(model_dir, exported, forms, pic
         draw("--figure=feature_maps", f"--output={output}", f"--model_dir={forms[0]}", picture)
 
 
+@pytest.mark.long
 def test_occlusion_of_a_tflite_file_is_that_of_its_model(model_dir, forms, pictures):
     opened = [networks.load(path) for path in (model_dir, *forms)]
     drawn = [

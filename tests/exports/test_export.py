@@ -313,6 +313,7 @@ def test_a_picture_that_cannot_be_read_is_not_compared(run, exported, tmp_path):
     assert json.loads((tmp_path / "figures.json").read_text())["pictures compared"] == 5
 
 
+@pytest.mark.long
 def test_a_file_of_other_labels_is_made_again(run, exported, converted, tmp_path):
     folder, _ = exported
     shutil.copytree(folder / "exports/1", tmp_path / "1")
@@ -415,7 +416,7 @@ finally:
 @pytest.mark.parametrize(
     "way,status,message",
     [
-        ("interrupted", 130, "stopped by Ctrl-C"),
+        pytest.param("interrupted", 130, "stopped by Ctrl-C", marks=pytest.mark.long),
         ("other.tflite", 2, "differs from"),
         pytest.param(
             "full disk",

@@ -158,7 +158,13 @@ np.save(sys.argv[2], model.predict(np.load(sys.argv[2]), verbose=0))
     np.testing.assert_allclose(np.load(tmp_path / "images.npy"), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, marks=() if variant in ("source2012", "lenet5") else pytest.mark.long)
+        for variant in VARIANTS
+    ],
+)
 def test_every_variant_is_the_same_in_onnx(variant):
     model, pixels = lively(variant)
     manifest = Settings(variant, pixels, CLASS_NAMES).to_manifest()

@@ -135,6 +135,7 @@ def test_the_signature_says_so_too(folder):
     ] == pytest.approx(least)
 
 
+@pytest.mark.long
 def test_the_command_shows_it_and_may_be_asked_otherwise(run, folder, tmp_path):
     picture = next(
         file

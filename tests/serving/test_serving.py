@@ -1123,7 +1123,14 @@ def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "damage",
-    ["truncated weights", "no graph", "no manifest or graph", "a picture it cannot answer"],
+    [
+        "truncated weights",
+        "no graph",
+        *(
+            pytest.param(damage, marks=pytest.mark.long)
+            for damage in ("no manifest or graph", "a picture it cannot answer")
+        ),
+    ],
 )
 def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(
     exports, tmp_path, monkeypatch, damage

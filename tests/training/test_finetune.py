@@ -400,7 +400,8 @@ def test_a_picture_that_can_be_read_in_one_view_alone_is_an_error(pictures, tmp_
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("views", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("views", [1, 2])
 def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tmp_path, views):
     folder, notes = write_picture_folder(tmp_path / "pictures"), []
     dataset, model = datasets.open_dataset("folder", folder), build_model("lenet5", 3)
@@ -498,6 +499,7 @@ def test_features_that_do_not_fit_on_the_disk_are_refused_before_anything_is_wri
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.long
 def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, tmp_path):
     figures = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
     before, after = weights_of(pretrained), weights_of(tmp_path / "model")

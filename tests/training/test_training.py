@@ -62,16 +62,16 @@ def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
     return [np.asarray(variable.value) for variable in model.trainable_variables], sums
 
 
-def test_two_devices_change_the_weights_as_one_does(picture_folder):
+@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
     """The mean of the loss is over the global batch, and so are the masks of dropout and the noise
     of colours.
     """
-    ones, one_sums = some_steps(one_device(), picture_folder, 5, dropout_rate=0.5)
-    for xla in (False, True):
-        twos, two_sums = some_steps(two_devices(), picture_folder, 5, dropout_rate=0.5, xla=xla)
-        np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
-        for one, two in zip(ones, twos):
-            np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
+    ones, one_sums = some_steps(one_device(), picture_folder, 5, dropout_rate=0.5, xla=False)
+    twos, two_sums = some_steps(two_devices(), picture_folder, 5, dropout_rate=0.5, xla=xla)
+    np.testing.assert_allclose(two_sums, one_sums, rtol=1e-5)
+    for one, two in zip(ones, twos):
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
     start, _ = build(one_device(), 0.0)
     moved = max(
         np.abs(one - np.asarray(variable.value)).max()
@@ -168,7 +168,10 @@ def epochs(model_dir):
 # in mid-epoch; before the last evaluation
 @pytest.mark.parametrize(
     "stop_after,variant",
-    [(6, "lenet5"), (12, "lenet5"), pytest.param(6, "narrow", marks=pytest.mark.long)],
+    [
+        (6, "lenet5"),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in ((12, "lenet5"), (6, "narrow"))),
+    ],
 )
 def test_stopped_and_started_again_is_bitwise_the_whole_run(
     picture_folder, tmp_path, stop_after, variant
@@ -194,6 +197,7 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
 
 
+@pytest.mark.long
 def test_lars_goes_on_to_the_bit_too_and_by_no_other_rule(picture_folder, tmp_path):
     the_plan = plan(2, learning_rate=2.0, schedule="poly")
     whole, *_ = run(picture_folder, tmp_path / "whole", the_plan, rule=LARS)

@@ -1356,6 +1356,7 @@ def test_from_a_caffemodel_to_a_weights_file(networks, run, tmp_path):
         assert len(names) == 1000 and names[0] == "tench (n01440764)"  # as the data set has them
 
 
+@pytest.mark.long
 def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
     run("-m", "alexnet_tf.export", "--model_dir=net.npz", "--output=exports", cwd=tmp_path)
