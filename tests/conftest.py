@@ -44,7 +44,7 @@ def tool(name):
 
 
 def write_pictures(folder, per_class, first=0, png=True):
-    """Class folders of drawn pictures, JPEG and, with `png`, every third a PNG; returns the paths."""
+    """Class folders of drawn pictures, JPEG and with `png` every third a PNG; returns the paths."""
     paths = []
     for label, name in enumerate(CLASS_NAMES):
         (folder / name).mkdir(parents=True)
