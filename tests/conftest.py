@@ -30,10 +30,6 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-# Graphs of tests are small, and optimising each takes a quarter of a training's time. The commands,
-# which run in processes of their own, have them optimised as users do.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 TOOLS = pathlib.Path(__file__).parent.parent / "tools"
 CLASS_NAMES = ("checked disc", "plain star", "striped disc")
 
@@ -43,15 +39,15 @@ def tool(name):
     return TOOLS / name
 
 
-def write_pictures(folder, per_class, first=0, png=True):
-    """Class folders of drawn pictures, JPEG and with `png` every third a PNG; returns the paths."""
+def write_pictures(folder, per_class, first=0):
+    """Class folders of drawn pictures, JPEG and every third a PNG; returns the paths."""
     paths = []
     for label, name in enumerate(CLASS_NAMES):
         (folder / name).mkdir(parents=True)
         for index in range(first, first + per_class):
             path = folder / name / f"{index}.jpg"
             path.write_bytes(shapes.draw_jpeg("train", 10 * index + shapes.CLASS_NAMES.index(name)))
-            if png and (index + label) % 3 == 0:
+            if (index + label) % 3 == 0:
                 Image.open(path).resize((90, 120)).save(path.with_suffix(".png"))
                 path.unlink()
                 path = path.with_suffix(".png")
@@ -144,6 +140,15 @@ def worker_environments():
         ]
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_graphs_stay_as_they_are(request):
+    """Where tests train in this process: to optimise each graph takes a quarter of their time. The
+    commands, in processes of their own, have them optimised as users do.
+    """
+    trains = request.path.parent.name in ("training", "data")
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": trains})
 
 
 @pytest.fixture(scope="module", autouse=True)
