@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_answered(classify, capsy
         "picture": "gone.jpg",
         "error": "cannot be read (No such file or directory).",
     }
-    assert red["classes"][0][0] == "red" and "Not a regular file" in folder["error"]
+    assert red["classes"][0][0] == "red" and "Is a directory" in folder["error"]
 
 
 @pytest.mark.parametrize(
