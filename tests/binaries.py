@@ -106,6 +106,8 @@ def _serve(path):
         import alexnet_tf.exports.artifacts
         import alexnet_tf.training.loop  # noqa: F401
 
+    # What a command starts in a process of its own is forked from here too.
+    sys.executable = str(pathlib.Path(path).parent / "python")
     gc.freeze()  # a collection in a child would copy every page of what is shared with it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -153,6 +155,10 @@ def _become(program, *arguments):
         if program == "alexnet":
             sys.argv = [program, *arguments]
             main()
+        elif "-c" in arguments[:2]:
+            _, code, *rest = arguments[arguments.index("-c") :]
+            sys.argv = ["-c", *rest]
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
         elif arguments[0] == "-m":
             sys.argv = list(arguments[1:])
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

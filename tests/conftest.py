@@ -17,6 +17,7 @@ from binaries import Binaries
 from PIL import Image
 
 from alexnet_tf.data import shapes
+from alexnet_tf.exports import saved_model
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
@@ -100,6 +101,12 @@ def run():
     binaries = Binaries()
     yield binaries
     binaries.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports_are_read_again_by_a_process_that_starts_at_once(run):
+    """But where a test wants one that imports TensorFlow itself: `PYTHON` is sys.executable."""
+    saved_model.PYTHON = run.programs.folder / "python"
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, canonical, card, files
 from alexnet_tf.network import layers, surgery
 
+PYTHON = sys.executable  # reads again what was written
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 
 
@@ -285,7 +286,7 @@ def _check(path, model, pixels):
     exchanged = path / ".check.npz"
     np.savez(exchanged, images=images, pictures=pictures)
     result = subprocess.run(
-        [sys.executable, "-c", _FRESH_PROCESS, path, exchanged, answer],
+        [PYTHON, "-c", _FRESH_PROCESS, path, exchanged, answer],
         capture_output=True,
         text=True,
     )

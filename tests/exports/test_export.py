@@ -8,6 +8,7 @@ import pathlib
 import resource
 import shutil
 import subprocess
+import sys
 
 import flatbuffers
 import keras
@@ -43,7 +44,8 @@ def lively_model(seed):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """(folder with pictures/ and exports/1, the Keras model)"""
+    """(folder with pictures/ and exports/1, the Keras model); read again by a fresh process."""
+    saved_model.PYTHON, quick = sys.executable, saved_model.PYTHON
     folder = tmp_path_factory.mktemp("export")
     write_pictures(folder / "pictures/train", 4)
     write_pictures(folder / "pictures/test", 2, first=4)
@@ -63,6 +65,7 @@ def exported(tmp_path_factory):
         },
     }
     saved_model.write(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
+    saved_model.PYTHON = quick
     return folder, model
 
 

@@ -152,6 +152,7 @@ def test_other_commands_take_what_it_writes_and_train_leaves_it_alone(
     )
 
 
+@pytest.mark.long  # tests/test_journeys.py has the same of README.md
 def test_a_network_trained_with_default_flags_is_tuned_and_its_features_found_again(
     run, pictures, tmp_path
 ):
