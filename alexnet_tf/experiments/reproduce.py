@@ -95,7 +95,9 @@ def reproduce(
         ):
             experiment.draw(results).savefig(unfinished.path, dpi=130, format="png")
     except OSError as error:
-        raise UserError(f"output={output} cannot be written ({error.strerror}).") from None
+        # that of a data set has its own file
+        where = error.filename or f"output={output}"
+        raise UserError(f"{where} cannot be read or written ({error.strerror}).") from None
     seen = f"{pictures:,} pictures a training"
     if dataset:
         seen = f"{bench.epochs(dataset)} epochs a training"

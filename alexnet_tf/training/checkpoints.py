@@ -22,6 +22,7 @@ All appear when they are complete and on disk (`disk.appearing`), so what carrie
 whole.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -149,7 +150,9 @@ def write(model_dir, arrays, state, keep=None):
         """
         for other in _steps(model_dir):
             if other.name >= name:
-                other.rename(other.with_name(f".{other.name}.replaced"))
+                replaced = other.with_name(f".{other.name}.replaced")
+                shutil.rmtree(replaced, ignore_errors=True)  # what could not be removed then
+                other.rename(replaced)
 
     try:
         with disk.appearing(folder / name, folder=True, make_way=make_way) as unfinished:
@@ -444,7 +447,8 @@ def remove_unfinished(model_dir):
     for path in (pathlib.Path(model_dir) / "checkpoints").glob(".step-*"):
         whole = path.with_name(path.stem.removeprefix("."))
         if path.suffix == ".replaced" and not whole.exists():
-            path.rename(whole)
+            with contextlib.suppress(OSError):  # at the next start
+                path.rename(whole)
         else:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -121,17 +121,17 @@ class _Watchdog:
     """
 
     def __init__(self):
-        self._until = math.inf
+        self._limits = [math.inf]  # one may lie in another
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self):
-        self._until = time.monotonic() + _ANSWER_SECONDS
+        self._limits.append(time.monotonic() + _ANSWER_SECONDS)
 
     def __exit__(self, *error):
-        self._until = math.inf
+        self._limits.pop()
 
     def _watch(self):
-        while time.monotonic() < self._until:
+        while time.monotonic() < min(self._limits):
             time.sleep(1)
         _give_up(f"another worker has not answered for {_ANSWER_SECONDS} s")
 

@@ -1,7 +1,6 @@
 """Evaluation: what classifiers say to every picture of a split under any tf.distribute strategy."""
 
 import functools
-import itertools
 import math
 
 import keras
@@ -154,10 +153,11 @@ class Evaluation:
         """Answers, in a list. `on_batch` as for evaluate_split."""
         split = self._split
         labels, judgements, bad = [], [], []
-        for batch in itertools.islice(self._batches, self._steps):
+        batches = iter(self._batches)
+        for _ in range(self._steps):
             with devices.waiting(self._strategy):
                 weight, label, numbers, judged = tf.nest.map_structure(
-                    np.asarray, self._step(batch)
+                    np.asarray, self._step(next(batches))
                 )
             real = weight > 0  # the others fill up the last batch
             labels.append(label[real])

@@ -177,7 +177,7 @@ def _train(run, plan, callbacks, crop, progress):
             run.save()
         while not run.is_over and not run.is_stopped:
             run.begin_step()
-            with run.waiting:
+            with run.waiting, run.watched():
                 batch = next(batches)
             run.train_on(batch)
             bar.update(plan.batch_size)
@@ -345,6 +345,10 @@ class _Run:
             self._strategy, split, make_batches, self.first_step, guarded
         )
 
+    def watched(self):
+        """For what waits for other workers, such as for the last picture of all."""
+        return devices.waiting(self._strategy)
+
     def stop_signal(self):
         return stopping.StopSignal(self._strategy)
 
@@ -406,10 +410,9 @@ class _Run:
         self._means.add(sums)
         self._bad_pictures.add(self._strategy.experimental_local_results(batch["bad"]))
         if self.callbacks.callbacks:
-            self.callbacks.on_train_batch_end(
-                self.state.step % self._steps_per_epoch,
-                _logs(float(value) / self._plan.batch_size for value in sums),
-            )
+            with self.watched():
+                means = [float(value) / self._plan.batch_size for value in sums]
+            self.callbacks.on_train_batch_end(self.state.step % self._steps_per_epoch, _logs(means))
         self.state.step += 1
 
     def _read_steps(self):
@@ -417,7 +420,7 @@ class _Run:
 
         Raises UserError where a loss is not finite, or too many pictures are bad.
         """
-        with devices.waiting(self._strategy):  # a GPU may not have made the steps yet
+        with self.watched():  # a GPU may not have made the steps yet
             steps_ago = self._means.fold()
         _stop_if_not_finite(
             steps_ago,

@@ -238,7 +238,7 @@ def test_a_worker_that_does_not_answer_is_given_up(monkeypatch):
     monkeypatch.setattr(devices, "worker_count", lambda strategy: strategy)
     with devices.waiting(2):
         pass
-    assert devices._watchdog()._until == math.inf  # what is over is not waited for
+    assert devices._watchdog()._limits == [math.inf]  # what is over is not waited for
     monkeypatch.setattr(devices, "_ANSWER_SECONDS", 0)
     with devices.waiting(2):
         given_up.wait()
