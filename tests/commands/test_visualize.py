@@ -80,6 +80,7 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
     assert str(written["weights_sha256"]) == checkpoints.weights_digest(model)
 
 
+@pytest.mark.long
 def test_what_is_deployed_has_the_same_features_answers_and_filters(
     model_dir, exported, pictures, tmp_path
 ):

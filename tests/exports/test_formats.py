@@ -322,6 +322,7 @@ def test_the_same_weights_have_the_same_bits(network, tmp_path, monkeypatch):
     assert {name for name in first if first[name] != second.get(name)} == set()
 
 
+@pytest.mark.long
 def test_tables_of_two_exports_in_one_process_are_two(tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "_check", lambda *arguments: None)
     model, pixels = lively("lenet5")

@@ -1267,6 +1267,7 @@ def until_refused(ask):
     return count
 
 
+@pytest.mark.long
 def test_a_stop_loses_no_request(exports):
     """Clients of both protocols ask until nobody listens any more: whatever they could send is
     answered.

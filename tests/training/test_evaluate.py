@@ -527,6 +527,7 @@ def test_mistakes_are_named(run, trained, arguments, message):
     assert message in run("-m", "alexnet_tf.evaluate", *arguments, cwd=trained, status=2)
 
 
+@pytest.mark.long
 def test_nets_that_held_out_other_pictures_are_judged_by_those_that_all_held_out(
     run, evaluate, trained
 ):

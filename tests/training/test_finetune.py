@@ -643,6 +643,7 @@ def test_of_equal_errors_the_lower_loss_is_the_best_and_does_not_count_as_lower(
     assert told == [True, True, False, False] and best.step == 2 and best.is_over
 
 
+@pytest.mark.long
 def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path):
     figures = tune(pretrained, "model", "--epochs=40", "--patience=2", "--learning_rate=0.02")
     rows = metrics.read_log(tmp_path / "model")
@@ -662,6 +663,7 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
         )
 
 
+@pytest.mark.long
 def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(
     run, tune, pretrained, tmp_path
 ):

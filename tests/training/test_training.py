@@ -238,6 +238,7 @@ def test_what_cannot_change_on_the_way_is_refused(picture_folder, tmp_path):
     assert (tmp_path / "other/settings.json").read_text() == before
 
 
+@pytest.mark.long
 def test_what_auto_picked_stays_picked(picture_folder, tmp_path):
     with pytest.raises(SystemExit):
         run(picture_folder, tmp_path / "model", plan(2, xla="auto"), Bar(stop_after=5))
