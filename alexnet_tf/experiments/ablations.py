@@ -4,7 +4,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from alexnet_tf import jobs, networks
+from alexnet_tf import networks
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments import small_alexnet
 from alexnet_tf.experiments.experiment import (
@@ -13,7 +13,9 @@ from alexnet_tf.experiments.experiment import (
     Results,
     Run,
     arms_of,
+    by_arm,
     difference,
+    errors_of,
     spread,
 )
 from alexnet_tf.figures import experiments as figures
@@ -57,8 +59,8 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
         nets = [Run(_WHOLE, run.seed + number) for number in range(3)]
         for net in nets:  # as a rule they are there
             _train(net, bench)
-        return _errors([bench.model_dir(net) for net in nets], bench.given())
-    return _errors(_train(run, bench), bench.given())
+        return errors_of([bench.model_dir(net) for net in nets], bench.given())
+    return errors_of(_train(run, bench), bench.given())
 
 
 def _train(run: Run, bench: Bench) -> networks.Network:
@@ -77,13 +79,6 @@ def _train(run: Run, bench: Bench) -> networks.Network:
         bias_rate=2.0,
         colour_noise=settings.get("colour_noise", small_alexnet.colour_noise(_VARIANT)),
     )
-
-
-def _errors(network: Any, dataset: Dataset) -> dict[str, float]:
-    return {
-        name: 100 * (1 - jobs.evaluate(network, dataset, views=views).figures()["top_1"])
-        for name, views in (("error", 10), ("centre_error", 1))
-    }
 
 
 def _tell(results: Results) -> dict[str, str]:
@@ -109,9 +104,8 @@ def _tell(results: Results) -> dict[str, str]:
 
 
 def _draw(results: Results) -> Figure:
-    arms = arms_of(results)
-    errors = {arm: [one.measured["error"] for one in some] for arm, some in arms.items()}
-    errors[f"{_WHOLE}, {_VIEW}"] = [one.measured["centre_error"] for one in arms[_WHOLE]]
+    errors = by_arm(results, "error")
+    errors[f"{_WHOLE}, {_VIEW}"] = by_arm(results, "centre_error")[_WHOLE]
     return figures.draw_spread(
         {"": errors},
         "test error, %; from ten views but for the last",

@@ -148,6 +148,19 @@ def arms_of(results: Results) -> dict[str, list[Result]]:
     return {arm: sorted(some, key=lambda one: one.seed) for arm, some in found.items()}
 
 
+def by_arm(results: Results, measure: str) -> dict[str, list[Any]]:
+    """What each arm has for `measure`, in the order of `arms_of`."""
+    return {arm: [one.measured[measure] for one in some] for arm, some in arms_of(results).items()}
+
+
+def errors_of(network: Any, dataset: Dataset) -> dict[str, float]:
+    """Top-1 errors in per cent, from ten views and from the centre, of what jobs.evaluate takes."""
+    return {
+        name: 100 * (1 - jobs.evaluate(network, dataset, views=views).figures()["top_1"])
+        for name, views in (("error", 10), ("centre_error", 1))
+    }
+
+
 def spread(values: Sequence[float], unit: str = "", digits: int = 1) -> str:
     """The mean of `values`, one a seed, their standard deviation, and how many there are."""
     if not values:

@@ -14,6 +14,7 @@ from alexnet_tf.experiments.experiment import (
     Results,
     Run,
     arms_of,
+    by_arm,
     difference,
     spread,
 )
@@ -96,10 +97,9 @@ def _tell(results: Results) -> dict[str, str]:
 
 
 def _draw(results: Results) -> Figure:
-    arms = arms_of(results)
-    errors = {arm: [one.measured["error"] for one in some] for arm, some in arms.items()}
+    errors = by_arm(results, "error")
     return figures.draw_spread(
-        {"": errors}, "test error, %", marked=tuple(arms)[:1], mark="the small batch"
+        {"": errors}, "test error, %", marked=tuple(errors)[:1], mark="the small batch"
     )
 
 

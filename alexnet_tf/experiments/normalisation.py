@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_tf import jobs
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments.experiment import (
@@ -15,7 +14,9 @@ from alexnet_tf.experiments.experiment import (
     Results,
     Run,
     arms_of,
+    by_arm,
     difference,
+    errors_of,
     spread,
 )
 from alexnet_tf.figures import experiments as figures
@@ -75,9 +76,7 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
         schedule="constant",
         callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch, _: rate(epochs, epoch))],
     )
-    views = jobs.evaluate(network, dataset, views=10).figures()
-    centre = jobs.evaluate(network, dataset).figures()
-    return {"error": 100 * (1 - views["top_1"]), "centre_error": 100 * (1 - centre["top_1"])}
+    return errors_of(network, dataset)
 
 
 def _tell(results: Results) -> dict[str, str]:
@@ -99,9 +98,7 @@ def _tell(results: Results) -> dict[str, str]:
 
 
 def _draw(results: Results) -> Figure:
-    errors = {
-        arm: [one.measured["error"] for one in some] for arm, some in arms_of(results).items()
-    }
+    errors = by_arm(results, "error")
     return figures.draw_spread(
         {"": errors}, "test error from ten views, %", marked=_AS_PUBLISHED, mark="as published"
     )

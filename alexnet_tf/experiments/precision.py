@@ -13,6 +13,7 @@ from alexnet_tf.experiments.experiment import (
     Results,
     Run,
     arms_of,
+    by_arm,
     difference,
     spread,
 )
@@ -63,10 +64,9 @@ def _tell(results: Results) -> dict[str, str]:
 
 
 def _draw(results: Results) -> Figure:
-    arms = arms_of(results)
     return figures.draw_spread(
         {
-            label: {arm: [one.measured[name] for one in some] for arm, some in arms.items()}
+            label: by_arm(results, name)
             for name, label in (("error", "test error, %"), ("images_per_s", "training, images/s"))
         }
     )

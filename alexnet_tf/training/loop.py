@@ -572,7 +572,7 @@ class _Run:
         return self.state.figures or self._evaluate()
 
     def _evaluate(self, on_batch=None):
-        if self._evaluation is None:
+        if self._evaluation is None:  # checks the weights as well
             self._evaluation = evaluation.of_model(
                 self._strategy,
                 self._model,
@@ -580,7 +580,8 @@ class _Run:
                 self._dataset.evaluation,
                 self._plan.batch_size,
             )
-        evaluation.check_finite(self._model)
+        else:
+            evaluation.check_finite(self._model)
         return self._evaluation.answers(on_batch)[0].figures()
 
 

@@ -493,7 +493,7 @@ def test_three_nets_answer_together_and_those_that_are_gone_are_trained_again(
         return types.SimpleNamespace(figures=lambda: {"top_1": 0.75 if views == 10 else 0.5})
 
     monkeypatch.setattr(ablations, "_train", lambda run, bench: trained.append(run.name))
-    monkeypatch.setattr(ablations.jobs, "evaluate", evaluate)
+    monkeypatch.setattr(experiments.jobs, "evaluate", evaluate)
     run = Run(ablations._NETS, 3, {"nets": 3})
     measured = ablations._measure(run, Bench(tmp_path, data, 130))
     assert measured == {"error": 25, "centre_error": 50}
