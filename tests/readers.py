@@ -108,7 +108,7 @@ def bodies():
     def read(content):
         encoding = "gzip" if content.startswith(b"\x1f\x8b") else "identity"
         with contextlib.suppress(ServingError):
-            rest_api._inputs(content, encoding, version)
+            rest_api.read_inputs(content, encoding, version)
 
     return read
 
@@ -129,10 +129,10 @@ def protobufs():
             name = request.model_spec.signature_name or "serving_default"
             if name in version.signatures:
                 described = {
-                    key: grpc_api._described(key, proto) for key, proto in request.inputs.items()
+                    key: grpc_api.described(key, proto) for key, proto in request.inputs.items()
                 }
                 version.signatures[name].check(described)
-                grpc_api._arrays(dict(request.inputs))
+                grpc_api.read_arrays(dict(request.inputs))
 
     return read
 

@@ -69,8 +69,8 @@ def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
     for name, image, content in zip(KINDS, images, contents, strict=True):
         np.testing.assert_array_equal(image, crop(by_pillow(content)), name)
     for name, content in list(KINDS.items())[::7]:
-        whole = preprocessing.central_crop(tf.constant(by_pillow(content)), store._PIXELS).numpy()
-        np.testing.assert_array_equal(store._encode(90, tf.constant(content), 1)[1], whole, name)
+        whole = preprocessing.central_crop(tf.constant(by_pillow(content)), store.PIXELS).numpy()
+        np.testing.assert_array_equal(store.encode(90, tf.constant(content), 1)[1], whole, name)
     operators = {
         node.op
         for function in module.decode.get_concrete_function().graph.as_graph_def().library.function

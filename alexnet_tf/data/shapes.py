@@ -112,7 +112,7 @@ def _draw(rng, texture, shape):
     left, top = ([width, height] - np.array([shorter, shorter])) // 2 + rng.integers(
         0, shorter - side + 1, 2
     )
-    mask = _shape_mask(rng, shape, side)[..., None]
+    mask = shape_mask(rng, shape, side)[..., None]
     box = canvas[top : top + side, left : left + side]
     box[...] = box * (1 - mask) + _texture(rng, texture, side) * mask
     canvas = _light(rng, canvas)
@@ -153,7 +153,7 @@ def _clutter(rng, canvas):
     return np.array(image, np.float32)
 
 
-def _shape_mask(rng, shape, side):
+def shape_mask(rng, shape, side):
     """Coverage of the shape, turned and slightly squeezed at random: float32 [side, side], 0..1."""
     radius = side * _SUPERSAMPLING / 2
     image = Image.new("L", (side * _SUPERSAMPLING,) * 2)

@@ -29,7 +29,7 @@ from alexnet_tf.pixels import Preprocessing
 
 SIDE = 256  # pixels, in the paper and in its source
 SHARD_PICTURES = 4096  # about 85 MB: what a run that is killed loses at most
-_PIXELS = Preprocessing(image_size=SIDE, resize=SIDE, channels=3, mean=(0.0,) * 3, std=1.0)
+PIXELS = Preprocessing(image_size=SIDE, resize=SIDE, channels=3, mean=(0.0,) * 3, std=1.0)
 _ORDER_SEED = tf.constant(2012, tf.int64)
 _SAMPLE = 32  # pictures encoded to foretell the size of all
 _SOURCE = "source.json"
@@ -151,7 +151,7 @@ def _write_split(split, folder, prefix, tally, quality, bad_before, allowed):
     pictures_done = min(done * SHARD_PICTURES, split.examples)
     with console.progress(split.examples, f"store {split.name}", initial=pictures_done) as bar:
         encoded = _in_order(
-            split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(_encode, quality)
+            split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(encode, quality)
         )
         for shard in range(done, shards):
             path = folder / f"{prefix}.tfrecord-{shard:05}-of-{shards:05}"
@@ -236,7 +236,7 @@ def _label_and_digest(picture, label):
     return label, hashlib.blake2b(picture.numpy(), digest_size=16).digest()
 
 
-def _encode(quality, picture, label):
+def encode(quality, picture, label):
     """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments)."""
     crop, jpeg = (
         tensor.numpy()
@@ -252,7 +252,7 @@ def _decoded_size(picture):
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
 def _crop_and_compress(picture, quality):
-    crop = preprocessing.decode_central_crop(picture, _PIXELS)
+    crop = preprocessing.decode_central_crop(picture, PIXELS)
     return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
 
 
@@ -272,7 +272,7 @@ def _foretold_bytes(dataset, quality):
     some = _in_order(
         dataset.train,
         dataset.train.stubs(_ORDER_SEED).take(_SAMPLE),
-        functools.partial(_encode, quality),
+        functools.partial(encode, quality),
     )
     sizes = [len(answer[0]) for _, answer, _ in some if answer]
     mean = sum(sizes) / max(len(sizes), 1)

@@ -21,7 +21,7 @@ from alexnet_tf.experiments.experiment import (
 from alexnet_tf.figures import experiments as figures
 
 _VARIANT = "source2012"
-_WHOLE, _NETS = "whole", "three nets together"
+_WHOLE, NETS = "whole", "three nets together"
 _ARMS: dict[str, dict[str, Any]] = {
     _WHOLE: {},
     "no normalisation": {"changes": {"lrn": None, "spatial_norm": False}},
@@ -41,7 +41,7 @@ _IN_2012 = {
     "no dropout": "none told: it overfits",
     "no colour noise": "over +1",
     _VIEW: "+1.5 to +2.2",
-    _NETS: "-2.6, of five",
+    NETS: "-2.6, of five",
 }
 
 
@@ -51,11 +51,11 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
         for seed in range(seeds)
         for arm in _ARMS
     ]
-    return alone + [Run(_NETS, first, {"nets": 3}) for first in range(0, seeds - 2, 3)]
+    return alone + [Run(NETS, first, {"nets": 3}) for first in range(0, seeds - 2, 3)]
 
 
 def _measure(run: Run, bench: Bench) -> dict[str, Any]:
-    if run.arm == _NETS:
+    if run.arm == NETS:
         nets = [Run(_WHOLE, run.seed + number) for number in range(3)]
         for net in nets:  # as a rule they are there
             _train(net, bench)
@@ -87,16 +87,16 @@ def _tell(results: Results) -> dict[str, str]:
     rows = {}
     for arm, some in arms.items():
         rows[arm] = f"{spread([one.measured['error'] for one in some], ' %')} test error, ten views"
-        if arm not in (_WHOLE, _NETS):
+        if arm not in (_WHOLE, NETS):
             worse = spread(difference(some, whole, "error"), " points", 2)
             rows[arm] += f"; {worse} against the whole; 2012: {_IN_2012[arm]}"
-    if _NETS in arms:
+    if NETS in arms:
         alone = [one.measured["error"] for one in whole]
         nets = [
-            one.measured["error"] - sum(alone[one.seed : one.seed + 3]) / 3 for one in arms[_NETS]
+            one.measured["error"] - sum(alone[one.seed : one.seed + 3]) / 3 for one in arms[NETS]
         ]
-        rows[_NETS] += (
-            f"; {spread(nets, ' points', 2)} against the mean of the three; 2012: {_IN_2012[_NETS]}"
+        rows[NETS] += (
+            f"; {spread(nets, ' points', 2)} against the mean of the three; 2012: {_IN_2012[NETS]}"
         )
     views = [one.measured["centre_error"] - one.measured["error"] for one in whole]
     rows[_VIEW] = f"{spread(views, ' points', 2)} against ten views; 2012: {_IN_2012[_VIEW]}"

@@ -29,10 +29,10 @@ from alexnet_tf.training import metrics
 
 _ERROR = 0.25  # of the training pictures, which the paper's figure marks
 _NEURONS = ("relu", "tanh")
-_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 
 
-class _StopAt(keras.callbacks.Callback):
+class StopAt(keras.callbacks.Callback):
     """Ends a training after the first epoch whose training error is not above `error`."""
 
     def __init__(self, error: float) -> None:
@@ -46,7 +46,7 @@ class _StopAt(keras.callbacks.Callback):
 
 def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
     """Every rate with the first seed; then, of each neuron, the best rate with the others."""
-    search = [_run(neuron, rate, 0) for rate in _RATES for neuron in _NEURONS]
+    search = [_run(neuron, rate, 0) for rate in RATES for neuron in _NEURONS]
     if len(results) < len(search):
         return search
     best = {neuron: _best_rate(results, neuron) for neuron in _NEURONS}
@@ -88,7 +88,7 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
             weight_decay=0.0,
             schedule="constant",
             crop=_whole,
-            callbacks=[_StopAt(_ERROR)],
+            callbacks=[StopAt(_ERROR)],
         )
     except NotFinite:
         diverged = True
@@ -159,7 +159,7 @@ EXPERIMENT = Experiment(
     "Figure 1: a network of four layers with ReLU reaches 25 % training error on CIFAR-10 six "
     "times sooner than an equivalent one with tanh.",
     "cuda-convnet's small network of four layers, without normalisation, decay, crops or mirror "
-    f"images, at a constant rate, the best of {', '.join(f'{rate:g}' for rate in _RATES)} for each "
+    f"images, at a constant rate, the best of {', '.join(f'{rate:g}' for rate in RATES)} for each "
     "neuron by itself; the error is that of the pictures as they are trained on.",
     1.5,
     30 * 50_000,

@@ -129,7 +129,7 @@ def draw_guided(pictures: Pictures, progress: Callable = console.progress) -> Fi
     network = pictures.network
     convolutions = saliency.convolutions(network)
     layers = [layer for group in convolutions.values() for layer in group]
-    peaks = _peaks(pictures, layers, progress)
+    peaks = strongest(pictures, layers, progress)
     figure = Figure(figsize=(3.4 * _EXCITED, 1.75 * len(convolutions) + 0.3), layout="constrained")
     axes = figure.subplots(len(convolutions), 2 * _EXCITED, squeeze=False)
     for axis in axes.flat:
@@ -155,7 +155,7 @@ def draw_guided(pictures: Pictures, progress: Callable = console.progress) -> Fi
     return figure
 
 
-def _peaks(pictures: Pictures, layers: list, progress: Callable) -> dict:
+def strongest(pictures: Pictures, layers: list, progress: Callable) -> dict:
     """{layer: (float32 [pictures, maps], each map's highest value; int [pictures, maps, 2], its
     row and column)}.
     """

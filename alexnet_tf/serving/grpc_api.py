@@ -50,7 +50,7 @@ def _array(name, proto):
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 
-def _arrays(protos):
+def read_arrays(protos):
     """The arrays in TensorProtos by name, of shapes that were checked.
 
     Raises ServingError for values that are none.
@@ -78,7 +78,7 @@ def _proto(array):
     )
 
 
-def _described(name, proto):
+def described(name, proto):
     """(shape, DType) that a TensorProto claims."""
     try:
         return [dim.size for dim in proto.tensor_shape.dim], tf.as_dtype(proto.dtype)
@@ -180,7 +180,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if name not in version.signatures:
             raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = version.signatures[name]
-        signature.check({key: _described(key, proto) for key, proto in request.inputs.items()})
+        signature.check({key: described(key, proto) for key, proto in request.inputs.items()})
         wanted = list(request.output_filter) or list(signature.definition.outputs)
         for alias in wanted:
             if alias not in signature.definition.outputs:
@@ -191,7 +191,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 )
             if wanted.count(alias) > 1:
                 raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {alias}")
-        inputs = await asyncio.to_thread(_arrays, dict(request.inputs))
+        inputs = await asyncio.to_thread(read_arrays, dict(request.inputs))
         outputs = await self._server.predict(signature, inputs)
         response = predict_pb2.PredictResponse(
             outputs={alias: _proto(outputs[alias]) for alias in wanted}

@@ -100,7 +100,7 @@ def _leaves(value, shape, level, dtype, leaves):
         _leaves(element, shape, level + 1, dtype, leaves)
 
 
-def _from_base64(text):
+def from_base64(text):
     """The bytes of base64 as absl::Base64Unescape takes it, which is TensorFlow Serving's: white
     space anywhere, padding by = or . or none, and the alphabet with + and /; not the one of URLs.
     Raises ServingError.
@@ -118,7 +118,7 @@ def _from_base64(text):
 
 def _leaf(value, dtype):
     if dtype == tf.string and _is_base64(value):
-        return _from_base64(value["b64"])
+        return from_base64(value["b64"])
     if dtype == tf.string and isinstance(value, str):
         return value.encode(errors="surrogatepass")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

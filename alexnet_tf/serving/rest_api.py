@@ -146,7 +146,7 @@ class _Rest:
             self._server.batcher.require_room()
             if encoding != "identity":
                 held += self._hold(MAX_BODY)
-            form, signature, inputs = await asyncio.to_thread(_inputs, body, encoding, version)
+            form, signature, inputs = await asyncio.to_thread(read_inputs, body, encoding, version)
         finally:
             self._held -= max(held, len(body))
         prediction = asyncio.ensure_future(self._server.predict(signature, inputs))
@@ -187,7 +187,7 @@ class _Rest:
         return size
 
 
-def _inputs(body, encoding, version):
+def read_inputs(body, encoding, version):
     """(format, signature, arrays by name) of a body, looked through. Raises ServingError."""
     if encoding != "identity":
         body = _inflated(body)

@@ -128,10 +128,10 @@ def fit(head, found, log, progress, note):
     """
     views, examples, units = found.train.shape
     classes = head.output.shape[-1]
-    shift, scale = _standardisation(found.train)
+    shift, scale = standardisation(found.train)
     if not (np.isfinite(shift).all() and np.isfinite(scale)):
         raise UserError(_NO_NUMBERS)
-    choice = _choose(found, shift, scale, classes)
+    choice = choose(found, shift, scale, classes)
     rows = max(1, _CHUNK // found.train[0, :1].nbytes)
 
     def chunk(view, begin):
@@ -187,7 +187,7 @@ def fit(head, found, log, progress, note):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Choice:
+class Choice:
     """What training pictures that were left out in turn say is best."""
 
     decay: float = _USUAL_DECAY
@@ -205,8 +205,8 @@ class _Choice:
         )
 
 
-def _choose(found, shift, scale, classes):
-    """The _Choice for `found`, a Features; its test pictures have no part in it.
+def choose(found, shift, scale, classes):
+    """The Choice for `found`, a Features, whose test pictures have no part in it.
 
     The loss at its best temperature decides, which goes on falling where many decays answer alike,
     and forgives those that are just too sure. From strong to weak, as long as it gets better.
@@ -221,8 +221,8 @@ def _choose(found, shift, scale, classes):
     folds[np.bincount(labels)[labels] < 2] = -1
     out = folds >= 0
     if not out.any():
-        return _Choice()
-    rows = _short((found.train[0, numbers] - shift) * scale)
+        return Choice()
+    rows = shortened((found.train[0, numbers] - shift) * scale)
     best, weights = None, {}
     for decay in _DECAYS:
         said = np.zeros([len(labels), classes], np.float32)
@@ -239,13 +239,13 @@ def _choose(found, shift, scale, classes):
         if best and loss >= best.loss:
             break
         right = float((said[out].argmax(1) == labels[out]).mean())
-        best = _Choice(decay, temperature, loss, right, int(out.sum()))
+        best = Choice(decay, temperature, loss, right, int(out.sum()))
     return best
 
 
-def _short(rows):
-    """`rows` turned until they need no more coordinates than there are rows: all products of two
-    stay as they are, and so does every regression with a decay.
+def shortened(rows):
+    """`rows`, float32 [pictures, units], turned until they need no more coordinates than there are
+    rows: all products of two stay as they are, and so does every regression with a decay.
     """
     if len(rows) >= rows.shape[1]:
         return rows
@@ -318,12 +318,14 @@ def fitting_rate(found):
     """A learning rate for steps of a batch that suits the size of features: 3 where those of a
     picture, less their mean, have the mean square length 1.
     """
-    _, scale = _standardisation(found.train)
+    _, scale = standardisation(found.train)
     return 3.0 * float(scale) ** 2
 
 
-def _standardisation(train):
-    """(mean of each unit [units], one over the length of what is left, a scalar), float32."""
+def standardisation(train):
+    """(mean of each unit [units], one over the length of what is left, a scalar), float32, of
+    `train`, float32 [views, pictures, units].
+    """
     views, examples, units = train.shape
     rows = max(1, _CHUNK // train[0, :1].nbytes)
     places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]

@@ -113,7 +113,7 @@ def test_textures_of_the_other_task_are_the_same_wherever_they_are_drawn():
 def test_a_shape_covers_what_its_outline_does(shape, share):
     """Of its square, less a squeeze of at most a fifth: by hand, 3 sqrt(3) / 16, 1.4^2 / 4, ..."""
     for seed in range(5):
-        mask = shapes._shape_mask(np.random.default_rng(seed), shape, 100)
+        mask = shapes.shape_mask(np.random.default_rng(seed), shape, 100)
         assert 0.79 * share < mask.mean() < 1.01 * share and set(np.unique(mask)) >= {0, 1}
 
 

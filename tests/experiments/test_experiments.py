@@ -184,7 +184,8 @@ def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_
         (model_dir / "metrics.jsonl").write_text(lines)
 
     monkeypatch.setattr(experiments.jobs.loop, "train", train)
-    measured = relu._measure(relu._run("tanh", 0.003, 5), Bench(tmp_path, data, 8 * 130))
+    run = Run("tanh, rate 0.003", 5, {"neuron": "tanh", "rate": 0.003})
+    measured = relu.EXPERIMENT.measure(run, Bench(tmp_path, data, 8 * 130))
     ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop)),) = begun
     assert model.name == "tanh" and model.output_shape == (None, 2)
     assert (plan.epochs, plan.schedule, plan.learning_rate, plan.seed) == (8, "constant", 0.003, 5)
@@ -193,13 +194,13 @@ def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_
     image = np.arange(3 * 32 * 32).reshape(32, 32, 3).astype(np.uint8)
     for seed in range(8):  # never another crop, nor mirrored
         np.testing.assert_array_equal(crop(image, pixels, tf.constant([seed, 1], tf.int64)), image)
-    assert [type(one) for one in callbacks] == [relu._StopAt]
+    assert [type(one) for one in callbacks] == [relu.StopAt]
     assert measured["course"] == [[step, round(0.3 - step / 100, 4)] for step in range(1, 9)]
     assert (measured["epochs"], measured["lowest"]) == (5, 0.22) and not measured["diverged"]
 
 
 def test_a_training_ends_where_its_error_is_reached():
-    stop = relu._StopAt(0.25)
+    stop = relu.StopAt(0.25)
     stop.set_model(keras.Sequential())
     for top_1, expected in ((0.5, False), (0.74, False), (0.75, True)):
         stop.model.stop_training = False
@@ -239,15 +240,15 @@ def relu_result(neuron, rate, seed, epochs, lowest=0.2, diverged=False):
 
 
 def test_each_neuron_has_its_own_best_rate_and_then_the_other_seeds():
-    search = relu._runs(3, [], None)
+    search = relu.EXPERIMENT.runs(3, [], None)
     assert len(search) == 10 and {run.seed for run in search} == {0}
     times = {"relu": [None, 8, 5, None, None], "tanh": [None, 30, 20, 10, None]}
     results = [
         relu_result(neuron, rate, 0, epochs, lowest=0.2 if epochs else 0.9, diverged=rate > 0.02)
         for neuron in times
-        for rate, epochs in zip(relu._RATES, times[neuron])
+        for rate, epochs in zip(relu.RATES, times[neuron])
     ]
-    more = relu._runs(3, results, None)[10:]
+    more = relu.EXPERIMENT.runs(3, results, None)[10:]
     assert [(run.arm, run.seed) for run in more] == [
         ("relu, rate 0.003", 1),
         ("tanh, rate 0.01", 1),
@@ -255,14 +256,14 @@ def test_each_neuron_has_its_own_best_rate_and_then_the_other_seeds():
         ("tanh, rate 0.01", 2),
     ]
     results += [relu_result("relu", 0.003, 1, 7), relu_result("tanh", 0.01, 1, None, 0.3)]
-    told = relu._tell(results)
+    told = relu.EXPERIMENT.tell(results)
     assert told["found"].startswith("tanh takes 1.67 times as many epochs as ReLU")  # 10 / 6
     assert told["tanh, rate 0.01"].endswith("1 did not get there")
     assert told["relu, rate 0.03"].startswith("diverged")
-    labels = [line.get_label() for line in relu._draw(results).axes[0].lines]
+    labels = [line.get_label() for line in relu.EXPERIMENT.draw(results).axes[0].lines]
     assert labels[0] == "ReLU, rate 0.003" and "tanh, rate 0.01" in labels
     stalled = [relu_result(neuron, 0.001, 0, None) for neuron in ("relu", "tanh")]
-    assert "no ratio" in relu._tell(stalled)["found"]
+    assert "no ratio" in relu.EXPERIMENT.tell(stalled)["found"]
 
 
 def test_the_published_schedule_is_cut_alike():
@@ -284,12 +285,12 @@ def test_normalisation_is_told_per_network_and_as_published():
         for arm, pair in errors.items()
         for seed, error in enumerate(pair)
     ]
-    assert {run.arm for run in normalisation._runs(1, [], None)} == set(errors)
-    told = normalisation._tell(results)
+    assert {run.arm for run in normalisation.EXPERIMENT.runs(1, [], None)} == set(errors)
+    told = normalisation.EXPERIMENT.tell(results)
     assert told["normalisation in 13pct"] == "is worth 1.50 ± 0.71 points (2 seeds)"
     assert told["normalisation in 11pct"] == "is worth 1.50 ± 0.71 points (2 seeds)"
     assert "13pct to 11pct: 4.50 ± 0.71 points" in told["found"]
-    axes = normalisation._draw(results).axes[0]
+    axes = normalisation.EXPERIMENT.draw(results).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == list(errors)
 
 
@@ -328,11 +329,11 @@ def test_specialisation_is_told_and_drawn_by_arm(rng):
             ("one tower, twice as wide", *[rng.permutation(np.linspace(0, 1, 48))] * 2),
         )
     ]
-    told = specialisation._tell(results)
+    told = specialisation.EXPERIMENT.tell(results)
     assert told["two towers: found"].startswith("in 2 of 2 runs")
     assert told["one tower, twice as wide: found"].startswith("in 0 of 2 runs")
     assert told["two towers: chance of it, by seed"] == "0.0001, 0.0001"
-    kernels, differences = specialisation._draw(results).axes
+    kernels, differences = specialisation.EXPERIMENT.draw(results).axes
     titles = [text.get_text().replace("\n", " ") for text in kernels.texts]
     assert titles == ["two towers", "one tower, twice as wide"]
     assert len(differences.patches) == 4
@@ -394,19 +395,19 @@ def test_hardly_anything_is_evaluated_where_nobody_asks(data, monkeypatch):
 
 
 def test_the_start_is_told_by_classes_and_initial_weights():
-    assert len(start._runs(10, [], None)) == 3 * 3 * 10
+    assert len(start.EXPERIMENT.runs(10, [], None)) == 3 * 3 * 10
     left = {"0.01, as printed": (400, None), "Caffe's": (90, 100)}
     results = [
         Result(f"10 classes, {name}", seed, {"left_after": at, "steps": 1000})
         for name, both in left.items()
         for seed, at in enumerate(both)
     ]
-    told = start._tell(results)
+    told = start.EXPERIMENT.tell(results)
     assert told["10 classes, 0.01, as printed"] == (
         "1 of 2 seeds left ln(classes) within 1000 steps: after 400 to 400, median 400"
     )
     assert told["10 classes, Caffe's"].endswith("after 90 to 100, median 95")
-    (axes,) = start._draw(results).axes
+    (axes,) = start.EXPERIMENT.draw(results).axes
     assert axes.get_title() == "10 classes"
     assert [line.get_label() for line in axes.lines] == list(left)
     assert axes.lines[0].get_ydata().max() == 50 and axes.lines[1].get_ydata().max() > 99
@@ -466,21 +467,21 @@ def test_the_control_has_one_tower_of_as_many_kernels():
 
 
 def test_three_nets_are_judged_together_and_beside_the_logs_of_2012():
-    runs = ablations._runs(7, [], None)
-    assert [run.seed for run in runs if run.arm == ablations._NETS] == [0, 3]
+    runs = ablations.EXPERIMENT.runs(7, [], None)
+    assert [run.seed for run in runs if run.arm == ablations.NETS] == [0, 3]
     assert {run.arm for run in runs if run.keeps_model} == {"whole"}
-    assert [run.arm for run in ablations._runs(2, [], None)].count(ablations._NETS) == 0
-    errors = {"whole": (20, 22, 24), "one tower": (21, 24, 27), ablations._NETS: (18,)}
+    assert [run.arm for run in ablations.EXPERIMENT.runs(2, [], None)].count(ablations.NETS) == 0
+    errors = {"whole": (20, 22, 24), "one tower": (21, 24, 27), ablations.NETS: (18,)}
     results = [
         Result(arm, seed, {"error": float(error), "centre_error": error + 1.5})
         for arm, some in errors.items()
         for seed, error in enumerate(some)
     ]
-    told = ablations._tell(results)
+    told = ablations.EXPERIMENT.tell(results)
     assert "2.00 ± 1.00 points (3 seeds) against the whole; 2012: +1.7" in told["one tower"]
-    assert "-4.00 points (one seed) against the mean of the three" in told[ablations._NETS]
+    assert "-4.00 points (one seed) against the mean of the three" in told[ablations.NETS]
     assert told["one view"].startswith("1.50 ± 0.00 points (3 seeds) against ten views")
-    assert len(ablations._draw(results).axes[0].get_yticks()) == 4
+    assert len(ablations.EXPERIMENT.draw(results).axes[0].get_yticks()) == 4
 
 
 def test_three_nets_answer_together_and_those_that_are_gone_are_trained_again(
@@ -494,8 +495,8 @@ def test_three_nets_answer_together_and_those_that_are_gone_are_trained_again(
 
     monkeypatch.setattr(ablations, "_train", lambda run, bench: trained.append(run.name))
     monkeypatch.setattr(experiments.jobs, "evaluate", evaluate)
-    run = Run(ablations._NETS, 3, {"nets": 3})
-    measured = ablations._measure(run, Bench(tmp_path, data, 130))
+    run = Run(ablations.NETS, 3, {"nets": 3})
+    measured = ablations.EXPERIMENT.measure(run, Bench(tmp_path, data, 130))
     assert measured == {"error": 25, "centre_error": 50}
     assert trained == ["whole-seed3", "whole-seed4", "whole-seed5"]
     nets = [tmp_path / name for name in trained]
@@ -508,7 +509,7 @@ def test_three_nets_answer_together_and_those_that_are_gone_are_trained_again(
 def test_the_large_batch_leaves_steps_and_rates_are_told(data, examples, batches):
     some = dataclasses.replace(data, train=dataclasses.replace(data.train, examples=examples))
     small, large = batches
-    runs = large_batch._runs(1, [], some)
+    runs = large_batch.EXPERIMENT.runs(1, [], some)
     assert [run.settings["batch"] for run in runs] == [small, *[large] * 4]
     assert examples // large >= 6
     root, proportion = (runs[place].settings["rate"] for place in (2, 3))
@@ -520,7 +521,7 @@ def test_the_large_batch_leaves_steps_and_rates_are_told(data, examples, batches
         Result(run.arm, 0, {"error": 40.0 + place, "diverged": place == 3, "steps": 6})
         for place, run in enumerate(runs)
     ]
-    told = large_batch._tell(results)
+    told = large_batch.EXPERIMENT.tell(results)
     assert told[runs[4].arm].endswith("4.0 points (one seed) against the first")
     assert told[runs[3].arm].endswith("1 diverged, which counts as guessing")
-    assert len(large_batch._draw(results).axes[0].get_yticks()) == 5
+    assert len(large_batch.EXPERIMENT.draw(results).axes[0].get_yticks()) == 5

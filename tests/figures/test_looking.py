@@ -61,7 +61,7 @@ def test_the_pictures_of_a_map_are_those_that_excite_it_most(network, folder):
     layer = network.model.get_layer("conv2")
     images = np.stack([pictures.image(number) for number in range(12)])
     (maps,) = saliency.outputs(network, images, [layer])
-    strengths, places = looking._peaks(pictures, [layer], _no_progress)[layer]
+    strengths, places = looking.strongest(pictures, [layer], _no_progress)[layer]
     np.testing.assert_allclose(strengths, maps.max((1, 2)), rtol=1e-5)
     for number, one in ((0, 0), (7, 3), (11, 15)):
         row, column = places[number, one]

@@ -64,7 +64,7 @@ def pooled(network, path):
                 bar.update(len(labels))
         inputs, labels = map(np.concatenate, zip(*parts))
         stored.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(stored, inputs=head._short(inputs), labels=labels)
+        np.savez(stored, inputs=head.shortened(inputs), labels=labels)
     with np.load(stored) as arrays:
         return arrays["inputs"], arrays["labels"]
 
@@ -98,12 +98,12 @@ def measured(classes, found):
         state = head.fit(projection, found, NoLog(), _Quiet(), notes.append)
         return state["figures"]["top_1"]
 
-    notes, choose = [], head._choose
+    notes, choose = [], head.choose
     rows = {"default": fit()}
     for decay in _DECAYS:
-        head._choose = lambda *rest, decay=decay: head._Choice(decay)
+        head.choose = lambda *rest, decay=decay: head.Choice(decay)
         rows[f"decay {decay:g}"] = fit()
-    head._choose = choose
+    head.choose = choose
     print("   ", notes[0], flush=True)
     return rows
 

@@ -516,7 +516,7 @@ def test_memory_of_bodies_is_given_back(server):
     "text", ["+/+/AQ==", "+/+/AQ", "+/+/\r\nAQ==\n", " +/ +\t/A Q = =", "+/+/AQ..", "+/+/AR=="]
 )
 def test_base64(text):
-    assert json_api._from_base64(text) == b"\xfb\xff\xbf\x01"
+    assert json_api.from_base64(text) == b"\xfb\xff\xbf\x01"
 
 
 @pytest.mark.parametrize(
@@ -525,7 +525,7 @@ def test_base64(text):
 )
 def test_bad_base64(text):
     with pytest.raises(ServingError, match="Unable to base64 decode"):
-        json_api._from_base64(text)
+        json_api.from_base64(text)
 
 
 # Numbers that are none.

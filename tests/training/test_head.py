@@ -68,16 +68,16 @@ def test_three_pictures_all_right_are_no_reason_to_be_sure():
 def test_turned_rows_have_the_products_that_they_had(rng):
     rows = rng.normal(0, 1, (9, 40))
     rows[3] = rows[5]  # a copy
-    short = head._short(rows.astype(np.float32))
+    short = head.shortened(rows.astype(np.float32))
     assert short.shape == (9, 9)
     np.testing.assert_allclose(short @ short.T, rows @ rows.T, atol=1e-4)
-    assert head._short(rows.T).shape == (40, 9)  # no more coordinates than rows already
-    assert np.isfinite(head._short(np.zeros((3, 5), np.float32))).all()
+    assert head.shortened(rows.T).shape == (40, 9)  # no more coordinates than rows already
+    assert np.isfinite(head.shortened(np.zeros((3, 5), np.float32))).all()
 
 
 def left_out_by_hand(found, decay):
     """(calibrated loss, top-1) of five folds, each fitted in float64 by plain descent."""
-    shift, scale = head._standardisation(found.train)
+    shift, scale = head.standardisation(found.train)
     rows, labels = (found.train[0] - shift) * float(scale), found.train_labels
     rng = np.random.default_rng(0)
     rng.permutation(len(labels))  # which of too many may choose
@@ -103,7 +103,7 @@ def test_the_decay_is_that_of_the_lowest_loss_of_pictures_left_out(
     monkeypatch.setattr(head, "_DECAYS", (3.0, 0.3, 0.03))
     monkeypatch.setattr(head, "_FLAT", 1e-6)
     found = found_of(*blobs(rng, 45, units, spread))
-    choice = head._choose(found, *head._standardisation(found.train), 3)
+    choice = head.choose(found, *head.standardisation(found.train), 3)
     by_hand = {decay: left_out_by_hand(found, decay) for decay in head._DECAYS}
     best = min(by_hand, key=lambda decay: by_hand[decay][0][1])
     (temperature, loss), top_1 = by_hand[best]
@@ -136,7 +136,7 @@ def test_figures_are_those_of_the_logits_over_the_temperature(rng):
 def test_the_only_picture_of_a_class_is_never_left_out(rng):
     train, labels = blobs(rng, 31, 6, 0.5)
     labels = np.where(np.arange(31) == 30, 2, labels % 2)
-    choice = head._choose(found_of(train, labels), *head._standardisation(train[None]), 3)
+    choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
     assert choice.pictures == 30
     *_, state, notes = fitted(found_of(train[:3], np.arange(3)))
     assert state["temperature"] == 1 and "no class has two pictures" in notes[0]
@@ -145,5 +145,5 @@ def test_the_only_picture_of_a_class_is_never_left_out(rng):
 def test_of_many_pictures_some_choose(rng, monkeypatch):
     monkeypatch.setattr(head, "_MOST_CHOOSING", 40)
     train, labels = blobs(rng, 90, 6, 0.5)
-    choice = head._choose(found_of(train, labels), *head._standardisation(train[None]), 3)
+    choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
     assert choice.pictures == 40
