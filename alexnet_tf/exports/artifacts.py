@@ -7,13 +7,15 @@ import pathlib
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import disk
-from alexnet_tf.bounds import parse
+from alexnet_tf.bounds import check_integer, expect, parse
+from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
 
 SUMS = "SHA256SUMS"
+_LARGEST_BATCH = 4096  # pictures: a server tries every size out when it loads a version
 # What alexnet export writes, and by which file its versions are known.
 FORMATS = {
     "saved_model": "saved_model.pb",
@@ -73,6 +75,26 @@ def read_manifest(saved_model):
             f"{saved_model} is not a version that alexnet export wrote ({error})."
         ) from None
     return manifest
+
+
+def allowed_batch_sizes(saved_model):
+    """The sizes, increasing, to which a server may fill up what it merges: those of the manifest,
+    or BATCH_SIZES where there is none, as in exports of other programs.
+
+    Raises UserError for a manifest that makes no sense.
+    """
+    path = _beside(saved_model, "assets.extra", "manifest.json")
+    if not path.exists():
+        return list(BATCH_SIZES)
+    try:
+        manifest = expect(dict, parse(disk.read_bytes(path)), "the manifest")
+        serving = expect(dict, manifest.get("serving", {}), "serving")
+        sizes = serving.get("allowed_batch_sizes", list(BATCH_SIZES))
+        for size in expect(list, sizes, "allowed_batch_sizes") or [None]:
+            check_integer(size, "an allowed batch size", 1, _LARGEST_BATCH)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} makes no sense ({error}).") from None
+    return sorted(sizes)
 
 
 def read_record(saved_model):

@@ -14,6 +14,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
 from alexnet_tf.serving import monitoring, versions
 
 _IMAGE = "tensorflow/serving:2.20.0"
@@ -137,7 +138,7 @@ def write(folder, saved_model, name):
     files = {
         "compose.yaml": _COMPOSE.format(check=_CHECK.format(**words), **words),
         "models.config": text_format.MessageToString(_models(name, newest)),
-        "batching.config": _batching(versions.allowed_batch_sizes(source / str(newest))),
+        "batching.config": _batching(artifacts.allowed_batch_sizes(source / str(newest))),
         "monitoring.config": (
             f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n'
         ),

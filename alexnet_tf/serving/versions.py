@@ -11,7 +11,6 @@ fails is not served.
 import asyncio
 import functools
 import gc
-import json
 import logging
 import pathlib
 import re
@@ -24,10 +23,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import disk, picture_headers
-from alexnet_tf.classifiers import BATCH_SIZES
+from alexnet_tf import picture_headers
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.exports import artifacts
 from alexnet_tf.serving.batching import Batcher
 
 # of the largest size: on top of the batches that run, the longest that anybody waits
@@ -187,7 +186,7 @@ class Version:
                 raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
         saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
-        sizes = allowed_batch_sizes(path)
+        sizes = artifacts.allowed_batch_sizes(path)
         functions = tf.saved_model.load(str(path)).signatures
         self.signatures = {
             name: Signature(self.signature_defs[name], functions[name], sizes) for name in functions
@@ -208,15 +207,6 @@ class Version:
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             signature = self.signatures[request.model_spec.signature_name or DEFAULT_SIGNATURE]
             signature({name: tf.make_ndarray(proto) for name, proto in request.inputs.items()})
-
-
-def allowed_batch_sizes(path):
-    """The batch sizes that an export's manifest allows, increasing."""
-    try:
-        manifest = json.loads(disk.read_bytes(pathlib.Path(path) / "assets.extra/manifest.json"))
-    except OSError:  # an export of another program
-        return list(BATCH_SIZES)
-    return sorted(manifest.get("serving", {}).get("allowed_batch_sizes", BATCH_SIZES))
 
 
 class Model:

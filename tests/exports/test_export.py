@@ -451,3 +451,25 @@ def test_a_conversion_gone_wrong_writes_nothing(run, exported, tmp_path, way, st
     assert message in line
     assert (tmp_path / "net.tflite").read_text() == "what was there"
     assert sorted(os.listdir(tmp_path)) == ["net.tflite", "other.tflite", "wrong.py"]
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [True], ["8"], [1e9], [8, 10**6], {"8": 1}, None])
+def test_batch_sizes_that_make_no_sense_are_refused(tmp_path, sizes):
+    (tmp_path / "assets.extra").mkdir()
+    file = tmp_path / "assets.extra/manifest.json"
+    for serving in ({"allowed_batch_sizes": sizes}, [sizes]):
+        file.write_text(json.dumps({"serving": serving}))
+        with pytest.raises(UserError, match="manifest.json makes no sense"):
+            artifacts.allowed_batch_sizes(tmp_path)
+
+
+def test_batch_sizes_are_those_of_the_manifest_or_the_usual(tmp_path):
+    assert artifacts.allowed_batch_sizes(tmp_path) == [1, 2, 4, 8, 16, 32]
+    (tmp_path / "assets.extra").mkdir()
+    file = tmp_path / "assets.extra/manifest.json"
+    for manifest, sizes in (
+        ({}, [1, 2, 4, 8, 16, 32]),
+        ({"serving": {"allowed_batch_sizes": [4, 2]}}, [2, 4]),
+    ):
+        file.write_text(json.dumps(manifest))
+        assert artifacts.allowed_batch_sizes(tmp_path) == sizes

@@ -23,6 +23,7 @@ from alexnet_tf import console, disk
 from alexnet_tf.commands.benchmarks.timing import FLAGS
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
 from alexnet_tf.serving import versions
 
 _SERVED_MODEL = flags.DEFINE_string(
@@ -58,7 +59,7 @@ def figures():
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
         return asyncio.run(
-            _figures(bare, versions.allowed_batch_sizes(version), pictures, address, port)
+            _figures(bare, artifacts.allowed_batch_sizes(version), pictures, address, port)
         )
 
 
