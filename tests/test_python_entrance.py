@@ -161,7 +161,10 @@ np.savez(f"{folder}/velocities.npz", *[velocity.numpy() for velocity in rule.vel
         np.testing.assert_array_equal(one, two.numpy())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, marks=pytest.mark.long if form == "saved/1" else ()) for form in FORMS],
+)
 def test_a_network_is_the_same_in_every_form(folder, form):
     network, trained = alexnet_tf.load(folder / form), alexnet_tf.load(folder / "model")
     picture = next((folder / "pictures/test/plain star").iterdir())
@@ -336,6 +339,7 @@ def imported(folder, tmp_path_factory):
     return there
 
 
+@pytest.mark.long
 def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp_path, capsys):
     figures = call(
         convert,

@@ -143,7 +143,7 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
         assert marked == [label for label in order if label == seen.labels[number]]
 
 
-@pytest.mark.parametrize("kind", ["model_dir", "exported"])
+@pytest.mark.parametrize("kind", ["model_dir", pytest.param("exported", marks=pytest.mark.long)])
 def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request):
     seen = Seen(networks.load(request.getfixturevalue(kind)), [pictures])
     (axes,) = answers.draw_confusions(seen).axes
@@ -272,7 +272,7 @@ def test_mistakes_are_refused(model_dir, arguments, message):
         draw(f"--model_dir={model_dir}", *arguments)
 
 
-@pytest.mark.parametrize("kind", ["model_dir", "exported"])
+@pytest.mark.parametrize("kind", ["model_dir", pytest.param("exported", marks=pytest.mark.long)])
 def test_a_picture_that_breaks_while_it_is_looked_at_is_named(kind, tmp_path, monkeypatch, request):
     write_pictures(tmp_path, 2)
     victim = next(tmp_path.rglob("*.jpg"))

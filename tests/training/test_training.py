@@ -473,7 +473,7 @@ def test_loss_at_the_start_is_that_of_guessing_among_1000(variant, bound):
 @pytest.mark.parametrize(
     "variant",
     [
-        pytest.param(variant, marks=() if variant in ("source2012", "lenet5") else pytest.mark.long)
+        pytest.param(variant, marks=() if variant == "lenet5" else pytest.mark.long)
         for variant in VARIANTS
     ],
 )

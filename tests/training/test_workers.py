@@ -61,13 +61,14 @@ def test_two_processes_train_as_one(run, picture_folder, tmp_path, worker_enviro
             ["--data_dir=nowhere"],
             ["Worker 1 refused to start", "--data_dir=nowhere is not a folder"],
         ),
-        (
+        pytest.param(
             ["--learning_rate=0.3"],
             [
                 "worker 1 differs from worker 0 in learning_rate. This one, worker 0, has"
                 " --learning_rate=0.05.",
                 "This one, worker 1, has --learning_rate=0.3. Start all with the same",
             ],
+            marks=pytest.mark.long,
         ),
     ],
 )
