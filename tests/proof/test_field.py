@@ -195,7 +195,9 @@ def _(desk):
         desk.classify(model, "others/ant/20.jpg")["others/ant/20.jpg"]
         for model in ("tuned", "out", "tuned.tflite")
     ]
-    assert answers[0] == answers[1] == answers[2] and answers[0].keys() == {"ant", "bee"}
+    assert answers[0] == answers[1] and answers[0].keys() == {"ant", "bee"}
+    # Pillow decodes for devices, and its pixels of a JPEG may be one level away.
+    assert answers[2] == pytest.approx(answers[0], abs=0.001)
     return "three forms, one answer"
 
 
