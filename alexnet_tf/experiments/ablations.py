@@ -64,21 +64,7 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
 
 
 def _train(run: Run, bench: Bench) -> networks.Network:
-    dataset, settings = bench.given(), run.settings
-    return bench.train(
-        run,
-        lambda: small_alexnet.build(
-            _VARIANT,
-            len(dataset.class_names),
-            settings.get("changes"),
-            settings.get("dropout_rate", 0.5),
-        ),
-        small_alexnet.pixels(_VARIANT, dataset),
-        schedule="linear",
-        warmup_steps=bench.warmup(dataset),
-        bias_rate=2.0,
-        colour_noise=settings.get("colour_noise", small_alexnet.colour_noise(_VARIANT)),
-    )
+    return small_alexnet.train(bench, run, _VARIANT, bias_rate=2.0, **run.settings)
 
 
 def _tell(results: Results) -> dict[str, str]:

@@ -27,16 +27,7 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
 
 
 def _measure(run: Run, bench: Bench) -> dict[str, Any]:
-    dataset = bench.given()
-    network = bench.train(
-        run,
-        lambda: small_alexnet.build("paper", len(dataset.class_names)),
-        small_alexnet.pixels("paper", dataset),
-        precision=run.arm,
-        schedule="linear",
-        warmup_steps=bench.warmup(dataset),
-        colour_noise=small_alexnet.colour_noise("paper"),
-    )
+    network = small_alexnet.train(bench, run, "paper", precision=run.arm)
     assert network.figures
     return {
         "error": 100 * (1 - network.figures["top_1"]),

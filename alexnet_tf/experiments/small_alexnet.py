@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
-from alexnet_tf import jobs
+from alexnet_tf import jobs, networks
 from alexnet_tf.data.splits import Dataset
+from alexnet_tf.experiments.experiment import Bench, Run
 from alexnet_tf.network.model import VARIANTS, connect, initial_stddev, smallest_image_size
 from alexnet_tf.pixels import Preprocessing
 
@@ -34,6 +35,24 @@ def pixels(variant: str, dataset: Dataset) -> Preprocessing:
     return jobs.preprocessing_for(variant, dataset, smallest_image_size(variant))
 
 
-def colour_noise(variant: str) -> float:
-    """The variant's own."""
-    return VARIANTS[variant]["colour_noise"]
+def train(
+    bench: Bench,
+    run: Run,
+    variant: str,
+    changes: dict[str, Any] | None = None,
+    dropout_rate: float = 0.5,
+    **settings: Any,
+) -> networks.Network:
+    """Trains what `build` makes, at a rate that rises from 0 and then falls linearly to 0, with the
+    variant's own colour noise where `settings`, those of Bench.train, have no other.
+    """
+    dataset = bench.given()
+    noise = {"colour_noise": VARIANTS[variant]["colour_noise"]}
+    return bench.train(
+        run,
+        lambda: build(variant, len(dataset.class_names), changes, dropout_rate),
+        pixels(variant, dataset),
+        schedule="linear",
+        warmup_steps=bench.warmup(dataset),
+        **noise | settings,
+    )

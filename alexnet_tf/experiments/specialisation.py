@@ -58,15 +58,7 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
 
 
 def _measure(run: Run, bench: Bench) -> dict[str, Any]:
-    dataset = bench.given()
-    network = bench.train(
-        run,
-        lambda: small_alexnet.build("paper", len(dataset.class_names), run.settings),
-        small_alexnet.pixels("paper", dataset),
-        schedule="linear",
-        warmup_steps=bench.warmup(dataset),
-        colour_noise=small_alexnet.colour_noise("paper"),
-    )
+    network = small_alexnet.train(bench, run, "paper", run.settings)
     indices = np.concatenate([colour_index(kernels) for kernels in kernels_of(network)])
     assert network.figures
     return {
