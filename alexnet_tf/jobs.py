@@ -140,6 +140,9 @@ def train(
     )
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
+    settings = run_settings.settings_of(
+        model, dataset, preprocessing, asked, **objective.describe()
+    )
     figures = loop.train(
         strategy,
         model,
@@ -153,9 +156,7 @@ def train(
         note,
         objective,
         crop,
-    )
-    settings = run_settings.settings_of(
-        model, dataset, preprocessing, asked, **objective.describe()
+        settings,
     )
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
