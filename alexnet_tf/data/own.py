@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import decoding, picture_files
-from alexnet_tf.data.names import plain
+from alexnet_tf.data.names import SAYS_LITTLE, plain
+from alexnet_tf.data.record import identity
 from alexnet_tf.data.splits import Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
 
@@ -27,19 +28,26 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
     order that changes between two readings, and for names that are not of two classes or more.
     """
     class_names = _names(class_names)
-    counts, digests, splits = [], [], []
+    counts, digests, known, splits = [], [], [], []
     for name, records in (("train", train), ("evaluation", evaluation)):
         _check_kind(name, records)
-        labels, digest = _read(name, records, len(class_names))
+        labels, digest, identities = _read(name, records, len(class_names))
         counts.append(np.bincount(labels, minlength=len(class_names)))
         digests.append(digest)
+        known.append(identities)
         splits.append(_split(name, records, len(labels)))
+    both, notes = np.isin(known[1], known[0]).sum(), []
+    if both:
+        notes.append(
+            f"{both} of the {len(known[1])} images of evaluation are in train too: {SAYS_LITTLE}."
+        )
     return Dataset(
         "tf.data",
         class_names,
         splits[0],
         splits[1],
         hashlib.sha256("".join(digests).encode()).hexdigest(),
+        tuple(notes),
         class_counts=tuple(counts[0].tolist()),
         opened_with={"dataset": None, "data_dir": None, "seed": 0},
     )
@@ -85,8 +93,8 @@ def _check_kind(name, records):
 
 
 def _read(name, records, classes):
-    """(labels, digest over all records). Raises UserError."""
-    labels, digest, first, highest = [], hashlib.sha256(), [], 0
+    """(labels, digest over all records, record.identity of each image). Raises UserError."""
+    labels, digest, identities, first, highest = [], hashlib.sha256(), [], [], 0
     for image, label in records.as_numpy_iterator():
         if not isinstance(image, bytes):
             if image.size == 0 or image.shape[-1] not in (1, 3):
@@ -97,6 +105,7 @@ def _read(name, records, classes):
             highest = max(highest, image.max())
         digest.update(content := _content(image, label))
         labels.append(int(label))
+        identities.append(identity(_content(image, 0)))
         if len(first) < _COMPARED:
             first.append(content)
     if not labels:
@@ -117,7 +126,7 @@ def _read(name, records, classes):
             f"{name} has another order, or other images, each time that it is read; leave out "
             "shuffle and random changes: the training shuffles, and takes augment= and crop=."
         )
-    return np.array(labels), digest.hexdigest()
+    return np.array(labels), digest.hexdigest(), np.array(identities, np.uint64)
 
 
 def _content(image, label):
