@@ -53,7 +53,7 @@ def test_the_crop_alone_of_a_turned_jpeg_has_the_bits_of_the_whole():
 
 @pytest.mark.parametrize("across,down", [(1, 1), (2, 2), (4, 1), (1, 4), (4, 2), (2, 4)])
 def test_the_crop_alone_has_the_bits_of_the_whole_however_colours_are_sampled(across, down):
-    """libjpeg gets the parts of a picture wrong of which eight pixels share a colour, where it makes
+    """libjpeg gets parts of a picture wrong of which eight pixels share a colour, where it makes
     it smaller as it decodes it: such a one has to be decoded whole.
     """
     picture, refused = picture_kinds.jpeg_of_blocks(across, down, 16 // across, 16 // down), []

@@ -255,7 +255,7 @@ def test_hidden_pictures_are_told_and_notes_of_systems_are_not(tmp_path):
 
 
 def test_pictures_left_in_a_cloud_are_told_and_deleted_ones_are_no_class(tmp_path):
-    bins = {name: 2 for name in ("#recycle", "@Recycle", "$RECYCLE.BIN", "java/#recycle")}
+    bins = dict.fromkeys(("#recycle", "@Recycle", "$RECYCLE.BIN", "java/#recycle"), 2)
     fill(tmp_path, **{"java": 3, "rust": 3}, **bins)
     for name in ("java/.7.jpg.icloud", "java/more/.8.heic.icloud", ".9.jpg.icloud"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
