@@ -96,7 +96,11 @@ def jpeg_in_parts(picture, resize):
     orientation = _orientation_of_jpeg(picture)
     picture, stored = _checked_jpeg(picture)
     halvings = _halvings(stored, resize)
-    divisor = tf.bitwise.left_shift(1, halvings)
+    odd = tf.cond(
+        halvings > 0, lambda: _shares_colours_of_eight_pixels(picture), lambda: tf.constant(False)
+    )
+    with _after((~odd, "a JPEG of which a part does not come out as in the whole")):
+        divisor = tf.bitwise.left_shift(1, halvings)
 
     def exchanged(pair):
         return tf.where(orientation > 4, pair[::-1], pair)
@@ -119,6 +123,18 @@ def jpeg_in_parts(picture, resize):
 
     whole = exchanged((stored + divisor - 1) // divisor)
     return whole, part
+
+
+@_apart
+def _shares_colours_of_eight_pixels(picture):
+    """Whether a JPEG may be sampled 4 x 2, 2 x 4 or more. libjpeg gives other colours to a part of
+    such a one than to the whole, where it makes it smaller.
+    """
+    # Behind the length of a frame header of three colours and the bits of a level: height, width,
+    # count, and of each colour its name, the sampling, one digit each way, and the table.
+    heads = tf.strings.substr(_split([picture], b"\0\x11\x08")[0], 0, 14)
+    sampled = tf.strings.regex_full_match(heads, r"\C{4}\x03(\C{3})*\C[\x24\x33\x34\x42-\x44]\C*")
+    return tf.reduce_any(sampled)
 
 
 def _decode_jpeg(picture, resize):

@@ -138,6 +138,9 @@ def train(
         }
         | plan
     )
+    bad_pictures.tell_of_opening(
+        dataset, asked.max_bad_pictures, note if devices.is_chief(strategy) else console.silence
+    )
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
     settings = run_settings.settings_of(
@@ -240,6 +243,9 @@ def evaluate(
         classifiers = [one.classifier() for one in opened]
     dataset = dataset or _dataset_of(opened)
     evaluation.check_classes(classifiers, dataset)
+    bad_pictures.tell_of_opening(
+        dataset, math.inf, console.note if devices.is_chief(strategy) else console.silence
+    )
     evaluation.tell_all_seen(dataset.evaluation, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     answers = evaluation.answers(

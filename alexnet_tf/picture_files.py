@@ -56,15 +56,29 @@ FOREIGN = {
     r"\CPNG\C{8}CgBI": f"a PNG that was made over for iPhones, {SAVE}",
     r"8BPS\C*": f"a file of Photoshop, {SAVE}",
     r"%PDF\C*": f"PDF, {SAVE}",
-    r"(\C{3})?\s*(<\?xml|<svg|<!DOCTYPE svg)\C*": f"SVG, {SAVE}",
-    r"\s*<(!DOCTYPE h|!doctype h|html|HTML)\C*": "a page of the web; fetch the picture again",
+    r"(\C{3})?\s*(<svg|<!DOCTYPE svg)\C*": f"SVG, {SAVE}",
+    r"(\C{3})?\s*<\?xml\C*": f"SVG, {SAVE}, or fetch it again if a server sent XML in its place",
+    r"(?i)(\C{3})?\s*<(!doctype h|html)\C*": "a page of the web; fetch the picture again",
     r"version https://": "a pointer of Git LFS; git lfs pull fetches the picture",
     r"\x00\x05\x16\x07\C*": "notes of macOS on another file; remove it",
 }
 # Endings that say nothing, or what programs disagree on: the content says what the file is.
 _BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")
 # archivers and file servers lay them down
-_NOBODYS_FOLDERS = (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b".git", b".dvc")
+_NOBODYS_FOLDERS = (
+    b"__MACOSX",
+    b"@eaDir",
+    b"@Recycle",
+    b"@Recently-Snapshot",
+    b"#recycle",
+    b"#snapshot",
+    b"$RECYCLE.BIN",
+    b"System Volume Information",
+    b"lost+found",
+    b".git",
+    b".dvc",
+)
+_IN_THE_CLOUD = b".icloud"  # .1.jpg.icloud stands for 1.jpg, which macOS has not fetched
 
 
 def format_of(head: bytes) -> str | None:
@@ -128,7 +142,7 @@ def walk(
             path = os.path.join(here, name)
             if not is_within_hidden(path, folder):
                 (found if _is_picture(path, suffixes) else others).append(path)
-            elif ending(path) in suffixes and _kind_by_content(path):
+            elif _hides_picture(path):
                 others.append(path)
     return sorted(found), sorted(others)
 
@@ -139,7 +153,12 @@ def hidden_pictures(entry: os.DirEntry[bytes]) -> list[bytes]:
         return []
     if os.path.isdir(entry.path):
         return walk(entry.path)[0]
-    return [entry.path] if _kind_by_content(entry.path) else []
+    return [entry.path] if _hides_picture(entry.path) else []
+
+
+def _hides_picture(path: bytes) -> bool:
+    """Whether a hidden file is a picture, or stands for one that is elsewhere."""
+    return path.endswith(_IN_THE_CLOUD) or _kind_by_content(path) is not None
 
 
 def is_within_hidden(path: bytes, folder: str | bytes | os.PathLike) -> bool:
@@ -179,6 +198,8 @@ class Unused:
         """`reason` stands for the ending of the file."""
         if os.path.islink(file) and not os.path.exists(file):
             reason = "dead link{s}"
+        elif os.fsencode(file).endswith(_IN_THE_CLOUD):
+            reason = "picture{s} left in iCloud, which Download Now in the Finder fetches"
         elif is_within_hidden(os.fsencode(file), self._root):
             reason = "hidden picture{s}"
         suffix = ending(file)

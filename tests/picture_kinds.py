@@ -59,6 +59,35 @@ def jpeg_with(jpeg, *segments):
     return jpeg[:20] + b"".join(segments) + jpeg[20:]
 
 
+def jpeg_of_blocks(across, down, columns=3, rows=3):
+    """A JPEG by hand of `columns` x `rows` units, each of `across` x `down` blocks of 8 x 8 pixels
+    with a level of their own, and one colour.
+    """
+    bits = "0101" + "{:05b}0"  # of each: five bits follow, a difference of 16 to 31, no more
+    values = np.random.default_rng(across * down).integers(
+        0, 32, [columns * rows, across * down + 2]
+    )
+    stream = "".join(bits.format(value) for value in values.flat)
+    packed = np.packbits(np.array(list(stream + "1" * (-len(stream) % 8)), np.uint8)).tobytes()
+    size = (8 * down * rows, 8 * across * columns)
+    return b"".join(
+        (
+            b"\xff\xd8",
+            segment(0xDB, b"\0" + b"\x08" * 64),
+            segment(
+                0xC0,
+                struct.pack(">BHHB", 8, *size, 3)
+                + bytes([1, 16 * across + down, 0, 2, 0x11, 0, 3, 0x11, 0]),
+            ),
+            segment(0xC4, bytes([0, 0, 0, 0, 12, *[0] * 12, *range(12)])),  # four bits for each
+            segment(0xC4, bytes([0x10, 1, *[0] * 15, 0])),  # a bit for the end of a block
+            segment(0xDA, bytes([3, 1, 0, 2, 0, 3, 0, 0, 63, 0])),
+            packed.replace(b"\xff", b"\xff\0"),
+            b"\xff\xd9",
+        )
+    )
+
+
 def png_with(png, name, content, last=False):
     """A PNG with a chunk before its pixels, or as the last but one; the checksum is right."""
     import zlib
@@ -316,6 +345,10 @@ def kinds():
         "JPEG, a stereo camera's two pictures": saved(
             plain, "MPO", save_all=True, append_images=[Image.new("RGB", plain.size)]
         ),
+        "JPEG, one colour for 4 x 1 pixels": jpeg_of_blocks(4, 1),
+        "JPEG, one colour for 1 x 4 pixels": jpeg_of_blocks(1, 4),
+        "JPEG, one colour for 4 x 2 pixels": jpeg_of_blocks(4, 2),
+        "JPEG, one colour for 2 x 4 pixels": jpeg_of_blocks(2, 4),
         "JPEG, one pixel": saved(Image.new("RGB", (1, 1), "red"), "JPEG"),
         "JPEG, one column": saved(Image.new("L", (1, 300), 99), "JPEG"),
     }

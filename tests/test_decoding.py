@@ -51,6 +51,29 @@ def test_the_crop_alone_of_a_turned_jpeg_has_the_bits_of_the_whole():
             )
 
 
+@pytest.mark.parametrize("across,down", [(1, 1), (2, 2), (4, 1), (1, 4), (4, 2), (2, 4)])
+def test_the_crop_alone_has_the_bits_of_the_whole_however_colours_are_sampled(across, down):
+    """libjpeg gets parts of a picture wrong of which eight pixels share a colour, where it makes
+    it smaller as it decodes it: such a one has to be decoded whole.
+    """
+    picture, refused = picture_kinds.jpeg_of_blocks(across, down, 16 // across, 16 // down), []
+    for resize in (96, 32, 16, 8):  # of 128 pixels: as they are, halved, to a quarter, to an eighth
+        pixels = Preprocessing(resize * 7 // 8, resize, 3, (0.0,) * 3, 1.0)
+        for seed in ([0, 4], [1, 4]):
+            try:
+                crop = preprocessing.random_crop_of_jpeg(
+                    picture, pixels, tf.constant(seed, tf.int64)
+                )
+            except tf.errors.InvalidArgumentError:
+                refused.append(resize)
+            else:
+                whole = preprocessing.decode_random_crop(
+                    picture, pixels, tf.constant(seed, tf.int64)
+                )
+                np.testing.assert_array_equal(crop, whole, f"{resize} {seed}")
+    assert sorted(set(refused)) == ([8, 16, 32] if across * down == 8 else [])
+
+
 def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
     module = type("Module", (tf.Module,), {})()
     classifier = saved_model._Classifier.__new__(saved_model._Classifier)
@@ -143,6 +166,8 @@ def test_what_is_not_read_is_named_with_what_to_do():
         ("a PNG that was made over for iPhones", by_hand, b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI"),
         ("an empty file", "fetch it again", b""),
         ("a page of the web", "fetch the picture again", b"\n<!DOCTYPE html><html>404"),
+        ("a page of the web", "fetch the picture again", b'<!DOCTYPE HTML PUBLIC "-//IETF//DTD'),
+        ("a page of the web", "fetch the picture again", b"\xef\xbb\xbf<Html>"),
         ("a pointer of Git LFS", "git lfs pull", b"version https://git-lfs.github.com/spec/v1"),
         ("notes of macOS", "remove it", b"\0\5\x16\7" + bytes(90)),
         ("TIFF", prepared, saved(image, "TIFF")),
@@ -151,6 +176,11 @@ def test_what_is_not_read_is_named_with_what_to_do():
         ("a BMP with run-length compression", prepared, rle),
         ("a BMP of a rare form", by_hand, bmp(2, bytes(400))),
         ("SVG", by_hand, b'<?xml version="1.0"?><svg/>'),
+        (
+            "SVG",
+            "or fetch it again",
+            b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        ),
         ("SVG", by_hand, b'\xef\xbb\xbf<svg xmlns=""/>'),
         ("PDF", by_hand, b"%PDF-1.7"),
         ("neither JPEG, PNG, GIF, BMP nor WebP", "", saved(image, "TGA")),

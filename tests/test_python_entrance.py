@@ -611,6 +611,22 @@ def test_a_model_of_ones_own_on_a_data_set_of_ones_own(tmp_path):
         ),
         (lambda records: records.take(0), "train has no record"),
         (lambda records: records.map(lambda image, label: image), "has to be"),
+        (lambda records: records.repeat(), "train has no end; leave out repeat"),
+        (
+            lambda records: records.map(lambda image, label: (image // 255, label)),
+            "train has images of no other levels than 0 and 1",
+        ),
+        (
+            lambda records: tf.data.Dataset.from_generator(
+                lambda: ((np.zeros([8, 8, 3 + number], np.uint8), number) for number in range(2)),
+                output_signature=(
+                    tf.TensorSpec([None, None, None], tf.uint8),
+                    tf.TensorSpec([], tf.int64),
+                ),
+            ),
+            r"an image of \(8, 8, 4\), record 1; each has to be \[height, width, 1 or 3\]",
+        ),
+        (lambda records: list(records), "train is a list; pass a tf.data.Dataset"),
     ],
 )
 def test_records_that_cannot_be_meant_are_refused(change, message):
@@ -620,6 +636,34 @@ def test_records_that_cannot_be_meant_are_refused(change, message):
     )
     with pytest.raises(UserError, match=message):
         alexnet_tf.from_tf_data(change(records), records, CLASS_NAMES)
+
+
+@pytest.mark.parametrize(
+    "names", [3, None, [], ["a"], ["a", "b", "a"], ["a", "", "c"], ["a\nb", "c", "d"], [b"a", b"b"]]
+)
+def test_names_that_classes_cannot_have_are_refused(names):
+    records = tf.data.Dataset.from_tensors((np.zeros((8, 8, 3), np.uint8), 0))
+    with pytest.raises(UserError, match="a list of at least two different names"):
+        alexnet_tf.from_tf_data(records, records, names)
+
+
+def test_a_training_tells_what_the_commands_tell_of_its_pictures(picture_folder, tmp_path):
+    (picture_folder / "train" / CLASS_NAMES[0] / "a.heic").write_bytes(b"x")
+    dataset, notes = alexnet_tf.open_dataset("folder", picture_folder), []
+    with pytest.raises(UserError, match="do not fill a batch of 99"):
+        alexnet_tf.train(tmp_path, dataset, "lenet5", batch_size=99, note=notes.append)
+    assert "not used: 1 file of .heic, which alexnet prepare reads" in notes[0]
+
+
+def test_images_of_ones_own_that_are_in_both_splits_are_told():
+    images = np.arange(24, dtype=np.uint8)[:, None, None, None] + np.zeros((9, 9, 3), np.uint8)
+    records = tf.data.Dataset.from_tensor_slices((images, np.arange(24) % 3))
+    apart = alexnet_tf.from_tf_data(records.skip(6), records.take(6), CLASS_NAMES)
+    assert apart.notes == ()
+    again = records.skip(4).map(lambda image, label: (image, 2 - label))
+    assert alexnet_tf.from_tf_data(again, records.take(6), CLASS_NAMES).notes == (
+        "2 of the 6 images of evaluation are in train too: right answers to those say little.",
+    )
 
 
 def test_an_augmentation_of_another_shape_is_refused():

@@ -17,6 +17,8 @@ from alexnet_tf.data.names import USUAL, SplitNames
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 
+_LOOKED_AT = 3000  # files of a folder that may be one of pictures
+
 
 def open_dataset(
     name: str,
@@ -93,20 +95,29 @@ def _open(name, data_dir, open_folder, open_builder, training=True):
             return open_folder()
         except OSError as error:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
-    if data_dir and _holds_class_folders(pathlib.Path(data_dir)):
+    if data_dir and (picture := _picture_below(data_dir)):
         raise UserError(
-            f"data_dir={data_dir} holds class folders of pictures; pass dataset=folder with it."
+            f"data_dir={data_dir} holds pictures, as {picture_files.shown(picture)}; pass"
+            f" dataset=folder to read them, or another data_dir= for {name}."
         )
     return open_builder(tfds.named_builder(name, data_dir, training), None)
 
 
-def _holds_class_folders(folder):
-    """Whether pictures lie in folders there, or in folders of splits: by some of the files, and not
-    where TFDS keeps what it has downloaded.
+def _picture_below(folder):
+    """The name of a picture that lies anywhere there, or None: by some of the files, and not where
+    TFDS keeps what it has downloaded.
     """
-    known = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
-    some = (itertools.islice(folder.glob(pattern), 1000) for pattern in ("*/*", "*/*/*"))
-    return any(
-        path.suffix.lower() in known and path.relative_to(folder).parts[0] != "downloads"
-        for path in itertools.chain.from_iterable(some)
-    )
+    known, top = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE, os.fspath(folder)
+
+    def files():
+        for here, inner, names in os.walk(top):
+            yield from (os.path.relpath(os.path.join(here, name), top) for name in sorted(names))
+            inner[:] = [
+                name
+                for name in sorted(inner)
+                if not picture_files.is_hidden(os.fsencode(name))
+                and (here, name) != (top, "downloads")
+            ]
+
+    some = itertools.islice(files(), _LOOKED_AT)
+    return next((file for file in some if picture_files.ending(file) in known), None)

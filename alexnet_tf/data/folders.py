@@ -203,7 +203,7 @@ class _Layout:
         self.root, self._suffixes = root, suffixes
         self.unused, self.bad_pictures = picture_files.Unused(root), []
         self.train = self.validation = self.test = None
-        self._alike = []
+        self._told = []
         self._holds_picture = functools.cache(
             lambda path: bool(picture_files.walk(path, suffixes)[0])
         )
@@ -351,12 +351,32 @@ class _Layout:
         ]
         common = sorted(set.intersection(*inner)) if len(inner) > 1 else []
         if len(common) > 1:
-            self._alike = [
+            self._told.append(
                 f"{self.root}: {', '.join(path.name for path in classes[:3])}"
                 f"{', ...' * (len(classes) > 3)} are taken for the classes, although all hold the"
                 f" folders {', '.join(common[:3])}{', ...' * (len(common) > 3)}. If these are the"
                 f" classes, name the splits, as train_split={classes[0].name}."
-            ]
+            )
+
+    def _note_astray(self, classes, places, class_names):
+        """Notes the folders in those of `classes`, which are at `places` among `class_names`, that
+        are called as another class.
+        """
+        place_of = _place_of(class_names)
+        astray = [
+            (inner, path)
+            for place, path in zip(places, classes)
+            for inner in _subfolders(path)
+            if place_of(plain(inner.name)) not in (None, place) and self._holds_picture(inner)
+        ]
+        if astray:
+            inner, path = astray[0]
+            several = len(astray) > 1
+            self._told.append(
+                f"{len(astray)} folder{'s' * several} called as a class lie{'s' * (not several)} in"
+                f" another, first {inner}: its pictures are taken for {plain(path.name)}; move it"
+                " out if they are not."
+            )
 
     def _holds_classes(self, path):
         return any(map(self._holds_picture, _subfolders(path)))
@@ -397,6 +417,8 @@ class _Layout:
             )
         _check_names(folder, classes)
         places = range(len(classes)) if own else _places(folder, classes, class_names)
+        names = tuple(plain(path.name) for path in classes) if own else tuple(class_names)
+        self._note_astray(classes, places, names)
         files, labels = [], []
         for label, path in zip(places, classes):
             found, others = picture_files.walk(path, self._suffixes)
@@ -437,7 +459,6 @@ class _Layout:
                 self._but_others(path),
             )
             raise UserError(f"{path} holds no picture that can be read{first}.")
-        names = tuple(plain(path.name) for path in classes) if own else tuple(class_names)
         identities = identities[good[sound]]
         return _Part(plain(folder.name), names, files[good], labels[good], identities)
 
@@ -466,7 +487,7 @@ class _Layout:
     def notes(self):
         """A line on what is not used, if there is anything."""
         unused = self.unused.describe()
-        return self._alike + ([f"{self.root}: not used: {unused}."] if unused else [])
+        return self._told + ([f"{self.root}: not used: {unused}."] if unused else [])
 
 
 def _root(data_dir):

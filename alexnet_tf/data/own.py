@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import decoding, picture_files
+from alexnet_tf.data.names import SAYS_LITTLE, plain
+from alexnet_tf.data.record import identity
 from alexnet_tf.data.splits import Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
 
@@ -22,29 +24,57 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
     shuffles and crops by itself: from all the records where there are up to 10,000, else within a
     window of so many. Both are read once here, to be counted and checked.
 
-    Raises UserError for records that are none of these, for none at all, and for an order that
-    changes between two readings.
+    Raises UserError for records that are none of these, for none at all or without end, for an
+    order that changes between two readings, and for names that are not of two classes or more.
     """
-    class_names = tuple(map(str, class_names))
-    counts, digests, splits = [], [], []
+    class_names = _names(class_names)
+    counts, digests, known, splits = [], [], [], []
     for name, records in (("train", train), ("evaluation", evaluation)):
         _check_kind(name, records)
-        labels, digest = _read(name, records, len(class_names))
+        labels, digest, identities = _read(name, records, len(class_names))
         counts.append(np.bincount(labels, minlength=len(class_names)))
         digests.append(digest)
+        known.append(identities)
         splits.append(_split(name, records, len(labels)))
+    both, notes = np.isin(known[1], known[0]).sum(), []
+    if both:
+        notes.append(
+            f"{both} of the {len(known[1])} images of evaluation are in train too: {SAYS_LITTLE}."
+        )
     return Dataset(
         "tf.data",
         class_names,
         splits[0],
         splits[1],
         hashlib.sha256("".join(digests).encode()).hexdigest(),
+        tuple(notes),
         class_counts=tuple(counts[0].tolist()),
         opened_with={"dataset": None, "data_dir": None, "seed": 0},
     )
 
 
+def _names(class_names):
+    """`class_names` as a tuple of str. Raises UserError for names that cannot be told apart."""
+    names = list(class_names) if np.iterable(class_names) else []
+    told = tuple(map(str, names))
+    if (
+        len(set(told)) < max(len(told), 2)
+        or not all(map(plain, told))
+        or not all(map(str.isprintable, told))
+        or not all(isinstance(name, str | int | np.integer) for name in names)
+    ):
+        raise UserError(
+            f"class_names={class_names!r}: pass a list of at least two different names, each a text"
+            " of one line."
+        )
+    return told
+
+
 def _check_kind(name, records):
+    if not isinstance(records, tf.data.Dataset):
+        raise UserError(f"{name} is a {type(records).__name__}; pass a tf.data.Dataset.")
+    if records.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise UserError(f"{name} has no end; leave out repeat: the training begins anew by itself.")
     spec = records.element_spec
     wanted = (
         "each record has to be (image, label): uint8 [height, width, 1 or 3] or the bytes of a "
@@ -63,15 +93,28 @@ def _check_kind(name, records):
 
 
 def _read(name, records, classes):
-    """(labels, digest over all records). Raises UserError."""
-    labels, digest, first = [], hashlib.sha256(), []
+    """(labels, digest over all records, record.identity of each image). Raises UserError."""
+    labels, digest, identities, first, highest = [], hashlib.sha256(), [], [], 0
     for image, label in records.as_numpy_iterator():
+        if not isinstance(image, bytes):
+            if image.size == 0 or image.shape[-1] not in (1, 3):
+                raise UserError(
+                    f"{name} has an image of {image.shape}, record {len(labels)}; each has to be"
+                    " [height, width, 1 or 3]."
+                )
+            highest = max(highest, image.max())
         digest.update(content := _content(image, label))
         labels.append(int(label))
+        identities.append(identity(_content(image, 0)))
         if len(first) < _COMPARED:
             first.append(content)
     if not labels:
         raise UserError(f"{name} has no record; pass one or more.")
+    if highest == 1:
+        raise UserError(
+            f"{name} has images of no other levels than 0 and 1; those of uint8 are 0 to 255:"
+            " multiply before you round."
+        )
     if not 0 <= min(labels) <= max(labels) < classes:
         raise UserError(
             f"{name} has labels from {min(labels)} to {max(labels)} for {classes} class names; "
@@ -83,7 +126,7 @@ def _read(name, records, classes):
             f"{name} has another order, or other images, each time that it is read; leave out "
             "shuffle and random changes: the training shuffles, and takes augment= and crop=."
         )
-    return np.array(labels), digest.hexdigest()
+    return np.array(labels), digest.hexdigest(), np.array(identities, np.uint64)
 
 
 def _content(image, label):

@@ -105,13 +105,29 @@ def _check_features(name, builder):
         and isinstance(features.get("label"), tfds.features.ClassLabel)
     ):
         raise UserError(
-            f"dataset={name} has no features named image and label, a picture and a class, but"
-            f" {', '.join(features) or 'none with names'}; only image classification can be"
-            " trained."
+            f"dataset={name} has no features named image and label, of tfds.features.Image and"
+            f" ClassLabel, but {', '.join(map(_described, features.items())) or 'none with names'};"
+            " only image classification can be trained."
+        )
+    form = builder.info.file_format.value
+    if form not in ("tfrecord", "parquet"):
+        raise UserError(
+            f"{builder.data_dir}: its records are stored as {form}, which TensorFlow does not read;"
+            " have TFDS prepare it in another folder with file_format=tfrecord."
+        )
+    levels = tf.as_dtype(features["image"].dtype)
+    if levels not in (tf.uint8, tf.uint16):
+        raise UserError(
+            f"dataset={name} has images of {levels.name}; only levels of 8 or 16 bits are read."
         )
     if features["label"].num_classes < 2:
         raise UserError(f"dataset={name} has 1 class; a classifier needs at least 2.")
     imagenet.refuse_background(features["label"].names)
+
+
+def _described(named_feature):
+    name, feature = named_feature
+    return f"{name} ({type(feature).__name__})"
 
 
 def dataset_to_train_on(name, builder, statistics, names, choosing, seen):

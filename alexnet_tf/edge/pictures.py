@@ -27,6 +27,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _SHORT, _LONG = 0x112, 3, 4  # of EXIF: the entry, and its types
+_PNG_DEPTH = 24  # the place of the byte that says how many bits a level has
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)  # as tf.image.rgb_to_grayscale has it
 
 
@@ -70,12 +71,24 @@ def decode(picture: bytes, resize: int | None = None) -> Image.Image:
         known = words and not isinstance(error, Image.UnidentifiedImageError)
         raise ValueError(f"a damaged {kind} file{f': {words[:120]}' * bool(known)}") from None
     turn = _TURNS.get(_orientation(image.info.get("exif", b"")))
+    if kind == "PNG" and "transparency" in image.info:
+        _scale_transparency(image, depth=picture[_PNG_DEPTH])
     image = _on_white(image)
     return image if turn is None else image.transpose(turn)
 
 
 class _TooLargeError(Exception):
     pass
+
+
+def _scale_transparency(image: Image.Image, depth: int) -> None:
+    """Makes the transparent level that a PNG of `depth` bits states one of the levels that Pillow
+    has made of its own. Raises ValueError where those say too little.
+    """
+    if image.mode == "L":
+        image.info["transparency"] *= 255 // (2**depth - 1)
+    elif image.mode == "RGB" and depth == 16:
+        raise ValueError(f"a PNG of 16 bits with a transparent colour, {picture_files.SAVE}")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
+from tiny_pictures import TinyPictures
 
 from alexnet_tf.data import datasets, folders, shapes
 from alexnet_tf.data import tfds as our_tfds
@@ -29,6 +29,16 @@ class TinySentences(tfds.core.GeneratorBasedBuilder):
         raise AssertionError("refused before it is prepared")
 
     _generate_examples = _split_generators
+
+
+class TinyDepths(TinySentences):
+    """Distances, which TFDS stores as if they were levels."""
+
+    def _info(self):
+        image = tfds.features.Image(shape=(8, 8, 1), dtype=np.float32)
+        label = tfds.features.ClassLabel(names=["near", "far"])
+        features = tfds.features.FeaturesDict({"image": image, "label": label})
+        return tfds.core.DatasetInfo(builder=self, features=features)
 
 
 def pictures_in(split, epoch_seed=None):
@@ -184,10 +194,20 @@ def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
         datasets.open_dataset("no_such_set", tmp_path)
     with pytest.raises(UserError, match="tiny_sentences has no features named image and label"):
         datasets.open_dataset("tiny_sentences", tmp_path)
+    with pytest.raises(UserError, match="tiny_depths has images of float32; only levels of 8 or"):
+        datasets.open_dataset("tiny_depths", tmp_path)
     with pytest.raises(UserError, match="a b is neither"):
         datasets.open_dataset("a b", tmp_path)
     with pytest.raises(UserError, match="pass data_dir=DIR"):
         datasets.open_dataset("folder")
+
+
+def test_records_that_tensorflow_does_not_read_are_refused(tmp_path):
+    TinyPictures(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    for name, folder in (("tiny_pictures", ""), ("folder", "tiny_pictures/1.0.0")):
+        with pytest.raises(UserError, match="are stored as array_record, .*file_format=tfrecord"):
+            datasets.open_dataset(name, tmp_path / folder)
+    assert datasets.open_dataset("tiny_pictures", tmp_path / "another").train.examples == 45
 
 
 def test_pictures_are_listed_as_training_lists_them(picture_folder, tmp_path, monkeypatch):

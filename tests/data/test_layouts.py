@@ -254,6 +254,20 @@ def test_hidden_pictures_are_told_and_notes_of_systems_are_not(tmp_path):
     assert opened(tmp_path)[-1][1:] == ["ROOT: not used: 6 hidden pictures (first .loose.jpg)."]
 
 
+def test_pictures_left_in_a_cloud_are_told_and_deleted_ones_are_no_class(tmp_path):
+    bins = dict.fromkeys(("#recycle", "@Recycle", "$RECYCLE.BIN", "java/#recycle"), 2)
+    fill(tmp_path, **{"java": 3, "rust": 3}, **bins)
+    for name in ("java/.7.jpg.icloud", "java/more/.8.heic.icloud", ".9.jpg.icloud"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"bplist00")
+    classes, train, held_out, _, notes = opened(tmp_path)
+    assert (classes, train + held_out[1]) == (("java", "rust"), 6)
+    assert notes[1:] == [
+        "ROOT: not used: 3 pictures left in iCloud, which Download Now in the Finder fetches "
+        "(first .9.jpg.icloud)."
+    ]
+
+
 @pytest.mark.parametrize(
     "holds,advice",
     [
@@ -288,13 +302,22 @@ def test_splits_of_other_names_are_asked_for_and_the_advice_works(tmp_path, hold
     )
 
 
-@pytest.mark.parametrize("place", ["daisy/0.jpg", "train/daisy/0.JPG", "train/daisy/a.heic"])
+@pytest.mark.parametrize(
+    "place",
+    ["0.png", "daisy/0.jpg", "train/daisy/0.JPG", "train/daisy/a.heic", "a/b/train/daisy/0.jpg"],
+)
 def test_a_folder_of_pictures_is_no_place_for_another_data_set(tmp_path, place):
-    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).write_bytes(b"x")
-    with pytest.raises(UserError, match="holds class folders of pictures; pass dataset=folder"):
+    message = f"holds pictures, as {place}; pass dataset=folder to read them, or another data_dir="
+    with pytest.raises(UserError, match=message):
         datasets.open_dataset("shapes", tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_tfds_has_downloaded_and_what_is_hidden_are_no_pictures_of_the_user(tmp_path):
+    fill(tmp_path, **{"downloads/extracted/x": 1, ".cache": 1})
+    assert datasets.open_dataset("tiny_splits", tmp_path).train.examples == 50
 
 
 def test_splits_without_class_folders_are_no_classes(tmp_path):
@@ -317,6 +340,20 @@ def test_classes_that_may_be_splits_are_told(tmp_path):
     )
     named = opened(tmp_path, names=SplitNames(train="fold0", validation="fold1", test="fold2"))
     assert named == (BOTH, 2, ("fold1", 2), ("fold2", 2), [])
+
+
+def test_a_class_that_lies_in_another_is_told(tmp_path):
+    fill(tmp_path, **flowers("train", "test"), **{"train/daisy/Iris": 2, "train/daisy/garden": 1})
+    fill(tmp_path, **{"train/iris/iris": 1, "train/iris/daisy": 0})
+    assert opened(tmp_path)[-1] == [
+        "1 folder called as a class lies in another, first ROOT/train/daisy/Iris: its pictures are"
+        " taken for daisy; move it out if they are not."
+    ]
+    unpacked_there = fill(tmp_path / "other", **flowers("train", "train/val"))
+    assert opened(unpacked_there)[-1][-1].startswith(
+        "2 folders called as a class lie in another, first ROOT/train/val/daisy: its pictures are"
+        " taken for val;"
+    )
 
 
 def test_a_folder_that_is_named_by_a_path_leaves_the_rest_told(tmp_path):

@@ -100,6 +100,23 @@ def test_sixteen_bits_are_cut_to_the_upper_eight(rng):
     assert (np.asarray(pictures.decode(content))[2:4] == 255).all()
 
 
+def test_the_transparent_level_of_few_bits_is_that_of_the_file(rng):
+    for depth in (1, 2, 4, 8):
+        numbers = rng.integers(0, 2**depth, (8, 8))
+        bits = numbers[..., None] >> np.arange(depth)[::-1] & 1
+        rows = np.packbits(bits.reshape(8, -1).astype(np.uint8), axis=1)
+        for number in range(min(2**depth, 9)):
+            content = picture_kinds.png(8, 8, depth, 0, rows, [(b"tRNS", bytes([0, number]))])
+            np.testing.assert_array_equal(
+                pictures.decode(content), decoding.decode(content), f"{depth} {number}"
+            )
+    deep = picture_kinds.png(1, 1, 16, 2, [bytes(6)], [(b"tRNS", bytes(6))])
+    with pytest.raises(
+        ValueError, match="^a PNG of 16 bits with a transparent colour, which is not"
+    ):
+        pictures.decode(deep)
+
+
 @pytest.mark.parametrize(
     "message,content",
     [

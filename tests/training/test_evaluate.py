@@ -653,9 +653,12 @@ def test_an_evaluation_is_built_once_for_weights_that_change(picture_folder):
 
 def test_python_is_told_of_pictures_that_the_network_has_seen_too(picture_folder, tmp_path, capsys):
     model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    (picture_folder / "test/notes.txt").write_text("x")
     dataset = datasets.open_dataset("folder", picture_folder)
     alexnet_tf.evaluate(model_dir, dataset)
-    assert "has no record of what it was trained on: it may have seen" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "not used: 1 file of .txt (first test/notes.txt)" in told
+    assert "has no record of what it was trained on: it may have seen" in told
     for trained, said in ((dataset.train, ""), (dataset.evaluation, "was trained on 9 of these 9")):
         record.write(model_dir, record.Record(np.unique(trained.identities)))
         alexnet_tf.evaluate(model_dir, dataset)
