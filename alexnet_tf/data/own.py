@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import decoding, picture_files
+from alexnet_tf import bounds, decoding, picture_files
 from alexnet_tf.data.splits import Dataset, Split, shuffled_range
 from alexnet_tf.errors import UserError
 
@@ -25,7 +25,7 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
     Raises UserError for records that are none of these, for none at all, and for an order that
     changes between two readings.
     """
-    class_names = tuple(map(str, class_names))
+    class_names = tuple(map(str, bounds.in_order(class_names, "class_names")))
     counts, digests, splits = [], [], []
     for name, records in (("train", train), ("evaluation", evaluation)):
         _check_kind(name, records)
