@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from alexnet_tf import pretrained
+from alexnet_tf import bounds, disk, pretrained
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import PixelNormalization
@@ -82,6 +82,8 @@ def AlexNet(
         raise UserError(f"pooling={pooling!r} is unknown; use None, 'avg' or 'max'.")
     if include_top and pooling:
         raise UserError(f"pooling={pooling!r} is for include_top=False; leave one of them out.")
+    if classes is not None:
+        classes = bounds.whole(classes, "classes", 2)
     if not include_top and classes is not None:
         raise UserError(f"classes={classes} is for include_top=True; leave one of them out.")
     source = None if weights is None else _open(weights, variant, include_top)
@@ -132,17 +134,23 @@ def decode_predictions(
     [[(id, name, probability), ...], ...].
 
     They are ImageNet's 1000, id being a synset such as "n01440764"; or `class_names`, in the order
-    of the outputs, which are their own ids. Raises UserError unless there is one for each column.
+    of the outputs, which are their own ids. Raises UserError unless there is one for each column,
+    and for logits.
     """
     names = list(imagenet.names_by_synset().items())
     if class_names is not None:
-        names = [(name, name) for name in class_names]
+        names = [(name, name) for name in bounds.in_order(class_names, "class_names")]
     scores = keras.ops.convert_to_numpy(preds)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         whose = "ImageNet has" if class_names is None else "class_names= has"
         more = "; pass class_names=" if class_names is None else ""
         raise UserError(f"preds has the shape {scores.shape}, and {whose} {len(names)}{more}.")
-    best = (-scores).argsort(1, kind="stable")[:, :top]
+    if not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
+        raise UserError(
+            f"preds are numbers from {scores.min():.4g} to {scores.max():.4g}, and probabilities "
+            "are in 0..1; pass keras.ops.softmax(preds) where they are logits."
+        )
+    best = (-scores).argsort(1, kind="stable")[:, : bounds.whole(top, "top", 1)]
     return [
         [(*names[column], row[column]) for column in columns] for row, columns in zip(scores, best)
     ]
@@ -153,6 +161,8 @@ def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, S
     `variant`, or not of all of it.
     """
     path = os.fspath(weights)
+    if path not in pretrained.NAMES:
+        path = os.fspath(disk.local(path, "weights"))
     if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
         source = pretrained.source_of(path)
         _check_variant(weights, source.variant, variant, include_top, source.is_whole)
@@ -206,10 +216,7 @@ def _classes(variant: str, classes: int | None, weights: Any, settings: Settings
                 "pass include_top=False."
             )
         return there
-    classes = VARIANTS[variant]["num_classes"] if classes is None else classes
-    if not isinstance(classes, int) or classes < 2:
-        raise UserError(f"classes={classes}: a classifier needs at least 2.")
-    return classes
+    return VARIANTS[variant]["num_classes"] if classes is None else classes
 
 
 def _input(

@@ -1,14 +1,20 @@
-"""What is checked of texts that may come from anywhere, settings and manifests, before anything is
-built or opened because of them: without TensorFlow and Keras.
+"""What is checked of texts that may come from anywhere, settings and manifests, and of arguments
+from Python, before anything is built or opened because of them: without TensorFlow and Keras.
 """
 
 import dataclasses
 import json
 import math
+import numbers
+import operator
+import reprlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+import numpy as np
+
+from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
@@ -136,3 +142,62 @@ def check_share(value: Any, name: str) -> None:
     """Raises ValueError unless it is a number in 0..1."""
     if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"{name} is {shown(value)}, not in 0..1")
+
+
+# Arguments from Python: UserError, with the name of the argument. NumPy's numbers are numbers.
+
+
+def whole(value: Any, name: str, least: int = 0, most: int = 2**31 - 1) -> int:
+    """`value` as an int. Raises UserError unless it is a whole number in least..most."""
+    try:
+        found = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        found = least - 1
+    if not least <= found <= most:
+        bounds = f"from {least} to {most}" if most < 2**31 - 1 else f"of {least} or more"
+        raise UserError(f"{name}={reprlib.repr(value)}: pass a whole number {bounds}.")
+    return found
+
+
+def number(value: Any, name: str, below: float = math.inf) -> float:
+    """`value` as a float. Raises UserError unless it is finite, 0 or more, and less than
+    `below`.
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise UserError(f"{name}={reprlib.repr(value)}: pass a number.")
+    found = float(value)
+    if not math.isfinite(found):
+        raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+    if not 0 <= found < below:
+        most = "or more" if below == math.inf else f"to below {below:g}"
+        raise UserError(f"{name}={value}: pass a number of 0 {most}.")
+    return found
+
+
+def in_order(values: Any, name: str) -> tuple:
+    """`values`, one for each class, as a tuple. Raises UserError for a set or a dict, whose order
+    need not be that of the classes.
+    """
+    if isinstance(values, Set | Mapping):
+        raise UserError(f"{name}= is a {type(values).__name__}, and the order counts; pass a list.")
+    return tuple(values)
+
+
+def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
+    """Raises UserError unless `images` are [n, image_size, image_size, channels], one or more, of
+    levels of 0..255; NaN may be among them.
+    """
+    shape = (pixels.image_size, pixels.image_size, pixels.channels)
+    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        raise UserError(
+            f"The images have the shape {images.shape}; pass (n, {', '.join(map(str, shape))}), "
+            "as prepare makes them, of one image by image[None]."
+        )
+    if images.dtype.kind not in "uif":
+        raise UserError(f"The images are of {images.dtype}; pass levels of 0..255, such as uint8.")
+    low, high = images.min(), images.max()
+    if low < 0 or 255 < high < math.inf or (images.dtype.kind == "f" and 0 < high <= 1):
+        raise UserError(
+            f"The images hold numbers from {low:.4g} to {high:.4g}; pass levels of 0..255, as "
+            "prepare makes them: the network subtracts its mean itself."
+        )

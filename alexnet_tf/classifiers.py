@@ -1,12 +1,14 @@
 """Classifiers of every kind seen alike, and how right their answers are."""
 
 import collections
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
 TOP = 5  # classes in an answer
@@ -16,6 +18,14 @@ LEAST_FLOAT = float(np.finfo(np.float32).tiny)  # the smallest that float32 hold
 NONE = "none of these"  # what is answered where no class reaches a least probability
 
 
+def check_probability(value: float) -> float:
+    """`value`, a least probability, as a float. Raises UserError unless it is in 0..1."""
+    with contextlib.suppress(TypeError, ValueError):
+        if 0 <= (probability := float(value)) <= 1:
+            return probability
+    raise UserError(f"min_probability={value} is no probability; pass one from 0 to 1.")
+
+
 def best_classes(
     probabilities: np.ndarray, class_names: Sequence[str], min_probability: float = 0.0
 ) -> list[tuple[str, float]]:
@@ -23,11 +33,12 @@ def best_classes(
     best first.
 
     Where the best is below `min_probability`, NONE stands before it and the last goes: its
-    probability is that of the best class being wrong.
+    probability is that of the best class being wrong. Raises UserError for one that is not in 0..1.
     """
+    least = np.float32(check_probability(min_probability))
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     best = [(class_names[index], float(probabilities[index])) for index in order]
-    if probabilities[order[0]] < np.float32(min_probability):
+    if probabilities[order[0]] < least:
         best = [(NONE, float(np.float32(1) - probabilities[order[0]])), *best[:-1]]
     return best
 

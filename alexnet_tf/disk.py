@@ -19,15 +19,30 @@ from alexnet_tf.errors import UserError
 
 def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
     """`path` with the home folder for ~. Raises UserError for an address, such as gs://bucket/x,
-    that was passed as `parameter`: it would be taken for a folder of that name.
+    that was passed as `parameter`: it would be taken for a folder of that name; for the home folder
+    of a user who is not known; for a variable of a shell; and for no text, which would be this
+    folder.
     """
     text = os.fspath(path)
+    if not text:
+        raise UserError(f"{parameter and f'{parameter}: '}an empty text names no path; pass one.")
     if re.match(r"[A-Za-z][\w+.-]*:/", text):
         raise UserError(
             f"{parameter and f'{parameter}='}{text} is an address; pass a path of this machine: "
             "copy or mount it here first."
         )
-    return pathlib.Path(text).expanduser()
+    if (variable := re.match(r"\$(\w+|\{\w+\})", text)) and not os.path.lexists(text):
+        raise UserError(
+            f"{parameter and f'{parameter}='}{text} begins with {variable[0]}, which a shell "
+            "replaces and nobody has replaced here; pass the path that it stands for."
+        )
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{parameter and f'{parameter}='}{text} is in the home folder of a user who is not "
+            "known here; pass the path that is meant, of a folder of that name as ./~..."
+        ) from None
 
 
 def free_bytes(folder: str | os.PathLike) -> int:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, networks
+from alexnet_tf import bounds, console, disk, networks
 from alexnet_tf.classifiers import Answers
 from alexnet_tf.data import bad_pictures, datasets, folders, names, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
@@ -43,6 +43,7 @@ from alexnet_tf.training.optimizer import SGD2012
 
 _CALIBRATION_PICTURES = 200
 _COMPARED = 100  # pictures, with an ONNX file
+_A_DATASET = "what open_dataset or from_tf_data gives"
 _DRAWN = 200  # pictures to compare on where there are no others
 
 
@@ -91,35 +92,50 @@ def train(
     """
     model_dir = disk.local(model_dir, "model_dir")
     strategy = strategy or tf.distribute.get_strategy()
-    devices.check_divides(batch_size, strategy.num_replicas_in_sync)
-    _check_finite(
-        dropout_rate=dropout_rate,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        bias_rate=bias_rate,
-        colour_noise=colour_noise,
-    )
-    objective = Objective(loss, class_weights, label_smoothing, augment)
-    objective.weights(dataset.class_names)
+    _check_kind(Dataset, dataset, "dataset", _A_DATASET)
+    _check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
+    _check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
+    _check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
+    for callback in callbacks:
+        _check_kind(
+            keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
+        )
     fields = {field.name for field in dataclasses.fields(loop.Plan)}
     if strange := plan.keys() - fields:
         raise UserError(
             f"{min(strange)}= is not a parameter of a training; there are also "
             f"{', '.join(sorted(fields - {'init'}))}."
         )
+    dropout_rate = bounds.number(dropout_rate, "dropout_rate", 1)
+    momentum = bounds.number(momentum, "momentum", 1)
+    weight_decay = bounds.number(weight_decay, "weight_decay")
+    bias_rate = bounds.number(bias_rate, "bias_rate")
+    asked = loop.Plan(
+        **{
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "seed": seed,
+            "learning_rate": 0.01 if learning_rate is None else learning_rate,
+            "colour_noise": 0.0 if colour_noise is None else colour_noise,
+        }
+        | plan
+    )
+    devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
+    objective = Objective(loss, class_weights, label_smoothing, augment)
+    objective.weights(dataset.class_names)
     if model is None:
         check_image_size(variant, image_size)
-        keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(asked.seed)
         with strategy.scope():
             model = build_model(
                 variant, len(dataset.class_names), image_size, dropout_rate, initial_stddev(variant)
             )
         row = VARIANTS[variant]
-        learning_rate = (
-            default_rate(variant, batch_size) if learning_rate is None else learning_rate
-        )
-        colour_noise = row.get("colour_noise", 0.0) if colour_noise is None else colour_noise
+        if learning_rate is None:
+            rate = default_rate(variant, asked.batch_size)
+            asked = dataclasses.replace(asked, learning_rate=rate)
+        if colour_noise is None:
+            asked = dataclasses.replace(asked, colour_noise=row.get("colour_noise", 0.0))
         preprocessing = (
             preprocessing
             or _stored_preprocessing(model_dir)
@@ -128,16 +144,6 @@ def train(
     else:
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model)
-    asked = loop.Plan(
-        **{
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "seed": seed,
-            "learning_rate": 0.01 if learning_rate is None else learning_rate,
-            "colour_noise": colour_noise or 0.0,
-        }
-        | plan
-    )
     bad_pictures.tell_of_opening(
         dataset, asked.max_bad_pictures, note if devices.is_chief(strategy) else console.silence
     )
@@ -165,10 +171,9 @@ def train(
     return networks.of_model(model_dir, model, settings, step, figures)
 
 
-def _check_finite(**numbers: float | None) -> None:
-    for name, value in numbers.items():
-        if value is not None and not math.isfinite(value):
-            raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+def _check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise UserError(f"{name}= is of the type {type(value).__name__}; pass {wanted}.")
 
 
 def _stored_preprocessing(model_dir: str | os.PathLike) -> Preprocessing | None:
@@ -180,7 +185,9 @@ def check_image_size(variant: str, image_size: int | None) -> int:
     """`image_size` or the variant's own. Raises UserError if the network cannot read it."""
     if variant not in VARIANTS:
         raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
-    image_size = image_size or VARIANTS[variant]["image_size"]
+    if image_size is None:
+        return VARIANTS[variant]["image_size"]
+    image_size = bounds.whole(image_size, "image_size", 1, bounds.LARGEST_RESIZE)
     if image_size < (smallest := smallest_image_size(variant)):
         raise UserError(
             f"image_size={image_size} is too small for variant={variant}; its smallest "
@@ -238,6 +245,21 @@ def evaluate(
     """
     strategy = strategy or tf.distribute.get_strategy()
     several: Sequence = network if isinstance(network, list | tuple) else [network]
+    if not several:
+        raise UserError("network= holds no network; pass one or more.")
+    _check_kind(Dataset | None, dataset, "dataset", _A_DATASET)
+    batch_size = bounds.whole(batch_size, "batch_size", 1)
+    if views not in (1, 10):
+        raise UserError(f"views={views}: pass 1, for the centre, or 10.")
+    if weights is not None:
+        weights = [
+            bounds.number(weight, "weights") for weight in bounds.in_order(weights, "weights")
+        ]
+        if len(weights) != len(several) or not any(weights):
+            raise UserError(
+                f"weights={weights}: pass a number, not 0 for all, for each of the {len(several)} "
+                "networks."
+            )
     with strategy.scope():
         opened = [as_network(one) for one in several]
         classifiers = [one.classifier() for one in opened]
@@ -497,6 +519,13 @@ def convert(
     nothing, if the two disagree, or where pictures for int8 are missing.
     """
     output, version = disk.local(output, "output"), disk.local(version)
+    if quantization not in tflite.QUANTIZATIONS:
+        raise UserError(
+            f"quantization={quantization}: use one of {', '.join(tflite.QUANTIZATIONS)}."
+        )
+    count = bounds.whole(count, "count")
+    if not bounds.number(max_accuracy_drop, "max_accuracy_drop") <= 1:
+        raise UserError(f"max_accuracy_drop={max_accuracy_drop}: 0.003 is 0.3 points; 1 is most.")
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
     path = artifacts.newest_version(version)

@@ -25,8 +25,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, picture_files, preprocessing
-from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best_classes
+from alexnet_tf import bounds, console, disk, picture_files, preprocessing
+from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best_classes, check_probability
 from alexnet_tf.data import pictures, record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
@@ -109,9 +109,12 @@ class Network(abc.ABC):
             return preprocessing.decode_central_crop(content, self.preprocessing).numpy()
 
     def probabilities(self, images: Any) -> np.ndarray:
-        """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them."""
-        images = tf.convert_to_tensor(images)
-        return np.asarray(self._classifier.probabilities(images), np.float32)
+        """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them, or of the same
+        levels of 0..255 in another type. Raises UserError for others.
+        """
+        images = np.asarray(images)
+        bounds.check_images(images, self.preprocessing)
+        return np.asarray(self._classifier.probabilities(tf.constant(images)), np.float32)
 
     def classify(
         self, picture: str | os.PathLike | bytes, min_probability: float | None = None
@@ -179,12 +182,9 @@ def with_min_probability(network: Network, min_probability: float) -> Network:
     UserError for what is not in 0..1, and for a part of a network.
     """
     network.check_whole()
-    try:
-        settings = dataclasses.replace(network.settings, min_probability=min_probability)
-    except ValueError:
-        raise UserError(
-            f"min_probability={min_probability} is no probability; pass one from 0 to 1."
-        ) from None
+    settings = dataclasses.replace(
+        network.settings, min_probability=check_probability(min_probability)
+    )
     return dataclasses.replace(network, settings=settings)
 
 
@@ -341,6 +341,11 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     Raises UserError where neither, or both, would do.
     """
     own = surgery.pixels_of(model)
+    if given and (0 < max(given.mean, default=0) <= 1 or 0 < given.std < 1):
+        raise UserError(
+            f"preprocessing= has mean {given.mean} over {given.std:g}; give levels of 0..255, 255 "
+            "times what they are in 0..1."
+        )
     if own is None:
         if given is None:
             raise UserError(
@@ -386,6 +391,7 @@ def of_keras(
             "class_names= is missing: a Keras model does not know its classes; pass them in the "
             "order of its outputs."
         )
+    class_names = bounds.in_order(class_names, "class_names")
     whole = surgery.logits_of(model)
     _square(whole)
     classes = whole.output.shape[-1]
@@ -401,7 +407,7 @@ def of_keras(
         settings = Settings(
             network.variant if built else OWN,
             pixels,
-            tuple(class_names),
+            class_names,
             network.dropout_rate if built else 0.0,
             architecture=None if built else run_settings.architecture(network),
             others=origin() | ({"pretrained": own.source} if own and own.source else {}),

@@ -28,6 +28,10 @@ class Preprocessing:
     noise_divides: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("image_size", "resize", "channels", "std"):
+            # NumPy's numbers as Python's
+            if item := getattr(getattr(self, name), "item", None):
+                object.__setattr__(self, name, item())
         # JSON gives a list
         object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))
         if self.colour_pca is not None:

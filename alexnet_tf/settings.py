@@ -126,6 +126,9 @@ class Settings:
         """
         bounds.expect(dict, manifest, "the whole")
         training = bounds.expect(dict, manifest.get("training", {}), "training")
+        classes = manifest.get("classes", len(labels))
+        if classes != len(labels):
+            raise ValueError(f"{len(labels)} labels for {bounds.shown(classes)} classes")
         bounds.check_integer(manifest.get("step", 0), "step", 0, 2**63 - 1)
         check_figures(manifest.get("evaluation"), "evaluation")
         stored = {name: manifest[name] for name in _IN_MANIFEST if name in manifest}

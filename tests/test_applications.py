@@ -127,7 +127,7 @@ def test_imagenet_is_features(trunk, variant):
         ({"pooling": "mean", "include_top": False}, "use None, 'avg' or 'max'"),
         ({"pooling": "avg"}, "is for include_top=False"),
         ({"classes": 3, "include_top": False}, "classes=3 is for include_top=True"),
-        ({"classes": 1}, "needs at least 2"),
+        ({"classes": 1}, "classes=1: pass a whole number of 2 or more"),
         ({"input_shape": (3, 227, 227)}, "reads \\(height, width, 3\\), channels last"),
         ({"input_shape": (20, 20, 3)}, "too small for paper; its smallest is 59|too small"),
         ({"input_shape": (None, None, 3)}, "needs a height and a width"),
@@ -164,6 +164,36 @@ def test_predictions_are_decoded_as_keras_does():
     assert first == (*synsets[7], np.float32(0.5)) and second == (*synsets[1], np.float32(0.3))
     with pytest.raises(ValueError, match="ImageNet has 1000; pass class_names="):
         alexnet_tf.decode_predictions(scores[:, :3])
+
+
+def test_numbers_of_numpy_and_the_home_folder_are_taken(tmp_path, monkeypatch):
+    model = weights_file(tmp_path / "whole.npz", "half")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = alexnet_tf.AlexNet("half", weights="~/whole.npz", classes=np.int64(3))
+    np.testing.assert_array_equal(found.get_layer("fc8").kernel, model.layers[-1].kernel)
+    with pytest.raises(UserError, match="weights=https://x/y.npz is an address"):
+        alexnet_tf.AlexNet("half", weights="https://x/y.npz")
+    with pytest.raises(UserError, match="classes='3': pass a whole number of 2 or more"):
+        alexnet_tf.AlexNet("half", classes="3")
+
+
+@pytest.mark.parametrize(
+    "scores,arguments,message",
+    [
+        (
+            [[5.0, -3, 2]],
+            {"class_names": "abc"},
+            "from -3 to 5, .*softmax.preds. where they are lo",
+        ),
+        ([[np.nan, 0.5, 0.5]], {"class_names": "abc"}, "from nan to nan"),
+        ([[0.5, 0.3, 0.2]], {"class_names": {0: "a", 1: "b", 2: "c"}}, "a dict, and the order co"),
+        ([[0.5, 0.3, 0.2]], {"class_names": {"a", "b", "c"}}, "a set, and the order counts"),
+        ([[0.5, 0.3, 0.2]], {"class_names": "abc", "top": -1}, "top=-1: pass a whole number of 1"),
+    ],
+)
+def test_what_are_no_predictions_is_refused(scores, arguments, message):
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.decode_predictions(np.array(scores), **arguments)
 
 
 def test_it_is_fitted_exported_and_opened(tmp_path, monkeypatch):
@@ -226,6 +256,15 @@ def dense(activation):
         (lambda: dense("softmax"), {"class_names": "abc"}, "preprocessing= is missing"),
         (lambda: dense("sigmoid"), {"class_names": "abc"}, "activation sigmoid; it has to be"),
         (lambda: dense("softmax"), {"class_names": "ab"}, "has 2 names for 3 outputs"),
+        (lambda: dense("softmax"), {"class_names": {"b": 1, "a": 0, "c": 2}}, "the order counts"),
+        (
+            lambda: dense("softmax"),
+            {
+                "class_names": "abc",
+                "preprocessing": alexnet_tf.Preprocessing(28, 32, 3, (0.5,) * 3, 0.25),
+            },
+            "over 0.25; give levels of 0..255",
+        ),
         (
             lambda: alexnet_tf.AlexNet("half", **TINY),
             {"class_names": "abc", "preprocessing": PIXELS},

@@ -173,3 +173,23 @@ def test_a_pipe_in_place_of_the_log_or_of_labels_is_told(tmp_path):
     os.mkfifo(tmp_path / "assets/labels.txt")
     with pytest.raises(UserError, match="is not a version that alexnet export wrote"):
         artifacts.read_labels(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path,message",
+    [
+        ("", "^output: an empty text names no path; pass one"),
+        (
+            "~nobody_is_called_so/x",
+            "^output=~nobody_is_called_so/x is in the home folder of a user",
+        ),
+        ("$OUT/x", r"^output=\$OUT/x begins with \$OUT, which a shell replaces"),
+        (pathlib.Path("${OUT}/x"), r"begins with \$\{OUT\}, which a shell"),
+    ],
+)
+def test_paths_that_stand_for_another_are_refused(path, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        disk.local(path, "output")
+    (tmp_path / "$OUT").touch()
+    assert disk.local("$OUT") == pathlib.Path("$OUT") and disk.local("a$OUT").name == "a$OUT"

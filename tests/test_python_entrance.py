@@ -1,6 +1,7 @@
 """What a notebook types: `import alexnet_tf`, and every name that it gives."""
 
 import ast
+import functools
 import json
 import math
 import os
@@ -517,12 +518,55 @@ def test_losses_are_weighted_and_smoothed_as_numpy_has_it(weights, smoothing, ta
 
 
 @pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.CategoricalCrossentropy(from_logits=True, reduction="none"),
+        functools.partial(keras.losses.categorical_crossentropy, from_logits=True),
+    ],
+)
+def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
+    """Their defaults are of probabilities, and trained on logits they learn something else."""
+    targets, logits = tf.constant([[0.0, 1, 0]]), tf.constant([[2.0, -1, 0.5]])
+    losses, _ = objective.Objective(loss).judge(("a", "b", "c"))(targets, logits)
+    np.testing.assert_allclose(losses, [math.log(sum(map(math.exp, (2, -1, 0.5)))) + 1], rtol=1e-6)
+    assert objective.Objective(loss).describe()["loss"].startswith("keras.")
+
+
+@pytest.mark.parametrize(
     "arguments,message",
     [
         ({"class_weights": {"rose": 2}}, "there is no class rose"),
         ({"class_weights": [1, 2]}, "for each of the 3 classes"),
         ({"class_weights": [1, 2, -1]}, "0 or more"),
-        ({"label_smoothing": 1.0}, "a share from 0 to below 1"),
+        ({"class_weights": [0, 0, 0]}, "not 0 for all"),
+        ({"class_weights": {1.0, 2.0, 3.0}}, "pass a dict by name, or a list in their order"),
+        ({"class_weights": "balanced"}, "pass a dict by name, or a list in their order"),
+        ({"class_weights": {"plain star": "2"}}, "class_weights='2': pass a number"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0: pass a number of 0 to below 1"),
+        ({"loss": "mse"}, "loss=mse: pass a function"),
+        ({"loss": keras.losses.CategoricalCrossentropy()}, "build it with from_logits=True"),
+        ({"loss": keras.losses.CategoricalCrossentropy(True)}, "build it with reduction='none'"),
+        ({"loss": keras.losses.categorical_crossentropy}, "functools.partial with from_logits=Tr"),
+        ({"optimizer": keras.optimizers.Adam()}, "type Adam; pass an alexnet_tf.SGD2012 or LARS"),
+        ({"callbacks": keras.callbacks.EarlyStopping()}, "type EarlyStopping; pass a list"),
+        ({"callbacks": ["stop"]}, "one of callbacks= is of the type str"),
+        ({"dataset": "pictures"}, "type str; pass what open_dataset or from_tf_data gives"),
+        ({"preprocessing": {"image_size": 28}}, "type dict; pass a Preprocessing"),
+        ({"schedule": "cosine"}, "schedule=cosine: use one of plateau, steps"),
+        ({"xla": True}, "xla=True: use one of auto, on, off"),
+        ({"epochs": "1"}, "epochs='1': pass a whole number of 1 or more"),
+        ({"epochs": -1}, "epochs=-1: pass a whole number of 1 or more"),
+        ({"batch_size": 6.0}, "batch_size=6.0: pass a whole number"),
+        ({"batch_size": 0}, "batch_size=0: pass a whole number"),
+        ({"patience": -1}, "patience=-1: pass a whole number"),
+        ({"warmup_steps": 2.5}, "warmup_steps=2.5: pass a whole number"),
+        ({"learning_rate": -0.1}, "learning_rate=-0.1: pass a number of 0 or more"),
+        ({"momentum": 2}, "momentum=2: pass a number of 0 to below 1"),
+        ({"weight_decay": -1}, "weight_decay=-1: pass a number of 0 or more"),
+        ({"dropout_rate": 50}, "dropout_rate=50: pass a number of 0 to below 1"),
+        ({"seed": -1}, "seed=-1: pass a whole number"),
+        ({"image_size": 10**5}, "image_size=100000: pass a whole number from 1 to 8192"),
+        ({"data_service": "host:1"}, "data_service=host:1: pass a list"),
         ({"lerning_rate": 1}, "lerning_rate= is not a parameter"),
         ({"image_size": 5}, "image_size=5 is too small"),
         ({"variant": "alexnet"}, "variant='alexnet' is unknown"),
@@ -531,11 +575,79 @@ def test_losses_are_weighted_and_smoothed_as_numpy_has_it(weights, smoothing, ta
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(folder, tmp_path, arguments, message):
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
+    usual = {"dataset": dataset, "variant": "lenet5", "epochs": 1} | FAST
     with pytest.raises(UserError, match=message):
-        alexnet_tf.train(
-            tmp_path / "model", dataset, **({"variant": "lenet5", "epochs": 1} | FAST | arguments)
-        )
+        alexnet_tf.train(tmp_path / "model", **(usual | arguments))
     assert not (tmp_path / "model").exists()
+
+
+def test_numbers_of_numpy_are_numbers(folder, tmp_path):
+    dataset = alexnet_tf.open_dataset("folder", folder / "pictures", np.int64(0))
+    numbers = {
+        "epochs": np.int64(1),
+        "batch_size": np.int32(6),
+        "learning_rate": np.float32(0.25),
+        "dropout_rate": np.float32(0.25),
+        "label_smoothing": np.float32(0.25),
+        "class_weights": np.array([1.0, 2.0, 3.0]),
+    }
+    alexnet_tf.train(tmp_path / "model", dataset, "lenet5", **(FAST | numbers))
+    stored = json.loads((tmp_path / "model/settings.json").read_text())
+    assert stored["class_weights"] == [1, 2, 3] and stored["label_smoothing"] == 0.25
+    assert stored["flags"]["learning_rate"] == stored["dropout_rate"] == 0.25
+    pixels = alexnet_tf.Preprocessing(28, 32, np.int64(1), np.float32([120]), np.float32(64))
+    assert json.dumps(vars(pixels)) and type(pixels.std) is float
+
+
+@pytest.mark.parametrize("form", ["model", "saved", "net.tflite"])
+def test_images_that_are_none_are_refused(folder, form):
+    """One without its batch dimension ended the process, by an assertion of TensorFlow."""
+    network = alexnet_tf.load(folder / form)
+    image = network.prepare(next((folder / "pictures/test/plain star").iterdir()))
+    expected = network.probabilities(image[None])
+    for dtype in (np.float32, np.float64, np.int64):
+        np.testing.assert_array_equal(network.probabilities(image[None].astype(dtype)), expected)
+    for images, message in (
+        (image, r"the shape \(28, 28, 1\); pass \(n, 28, 28, 1\)"),
+        (np.zeros((1, 32, 32, 1), np.uint8), "the shape"),
+        (np.zeros((0, 28, 28, 1), np.uint8), "the shape"),
+        (image[None] / 255, "from .* to .*; pass levels of 0..255"),
+        (image[None].astype(np.float32) - 120, "pass levels of 0..255"),
+        (image[None].astype(np.int64) + 200, "pass levels of 0..255"),
+        (np.full((1, 28, 28, 1), "x"), "are of <U1; pass levels"),
+    ):
+        with pytest.raises(UserError, match=message):
+            network.probabilities(images)
+    for probability in (-1, 2, math.nan, "often"):
+        with pytest.raises(UserError, match="is no probability; pass one from 0 to 1"):
+            network.classify(next((folder / "pictures/test/plain star").iterdir()), probability)
+
+
+def test_what_cannot_be_evaluated_or_converted_is_refused(folder, tmp_path):
+    network = alexnet_tf.load(folder / "model")
+    for networks_, arguments, message in (
+        ([network] * 2, {"weights": [1]}, "for each of the 2 networks"),
+        ([network] * 2, {"weights": [1, 2, 3]}, "for each of the 2 networks"),
+        ([network] * 2, {"weights": [1, -1]}, "pass a number of 0 or more"),
+        ([network] * 2, {"weights": {1.0, 2.0}}, "a set, and the order counts"),
+        (network, {"views": 3}, "views=3: pass 1, for the centre, or 10"),
+        (network, {"batch_size": 0}, "batch_size=0: pass a whole number"),
+        (network, {"dataset": "pictures"}, "pass what open_dataset"),
+        ([], {}, "holds no network"),
+    ):
+        with pytest.raises(UserError, match=message):
+            alexnet_tf.evaluate(networks_, **arguments)
+    for arguments, message in (
+        ({"quantization": "INT8"}, "quantization=INT8: use one of none, float16, dynamic, int8"),
+        ({"count": -1}, "count=-1: pass a whole number"),
+        ({"max_accuracy_drop": 50}, "0.003 is 0.3 points"),
+        ({"max_accuracy_drop": math.nan}, "is no finite number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            alexnet_tf.convert(folder / "saved", tmp_path / "a.tflite", **arguments)
+    with pytest.raises(UserError, match="output: an empty text names no path"):
+        alexnet_tf.export(network, "", format="safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_ones_own_on_a_data_set_of_ones_own(tmp_path):

@@ -173,3 +173,12 @@ def test_a_stranger_names_no_folder_and_no_giant():
     for change in ({"class_names": names}, {"preprocessing": large}):
         with pytest.raises(ValueError, match="more than a weights file may ask for"):
             dataclasses.replace(settings, **change).of_a_stranger()
+
+
+def test_labels_are_as_many_as_the_classes_of_the_manifest():
+    """Of more, the last would name nothing; of fewer, some answers would have no name."""
+    manifest = {"variant": "lenet5", "preprocessing": PIXELS, "classes": 3}
+    assert Settings.from_manifest(manifest, ["a", "b", "c"]).class_names == ("a", "b", "c")
+    for labels in (["a", "b"], ["a", "b", "c", "d"]):
+        with pytest.raises(ValueError, match=f"{len(labels)} labels for 3 classes"):
+            Settings.from_manifest(manifest, labels)

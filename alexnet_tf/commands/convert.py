@@ -43,7 +43,7 @@ _OUTPUT = flags.DEFINE_string(
 _QUANTIZATION = flags.DEFINE_enum(
     "quantization",
     "none",
-    ["none", "float16", "dynamic", "int8"],
+    tflite.QUANTIZATIONS,
     "none: float32; float16: weights; dynamic: weights in 8 bits; int8: weights and activations, "
     "uint8 in and out.",
     flag_values=FLAGS,

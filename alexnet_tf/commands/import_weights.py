@@ -17,6 +17,7 @@ than ours. Flags say what a file does not, and a line says what is assumed witho
 import dataclasses
 import math
 import pathlib
+import re
 
 import numpy as np
 from absl import flags
@@ -24,7 +25,7 @@ from absl import flags
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.bounds import check_class_names
 from alexnet_tf.commands import app
-from alexnet_tf.data import imagenet, record
+from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import formats, published
@@ -187,21 +188,9 @@ def _from_network(source, stated):
 def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
-    if "settings.json" in weights.arrays or "manifest.json" in weights.metadata:  # ours already
+    ours = "settings.json" in weights.arrays or "manifest.json" in weights.metadata
+    if ours or source.name == "weights.npz":
         return _from_network(source, stated)
-    if source.name == "weights.npz":  # of a checkpoint of ours, which knows nothing of its pixels
-        _check_nothing_stated(source, stated)
-        model_dir = source.absolute().parent.parent.parent
-        settings = checkpoints.read_settings(model_dir)
-        if settings is None:
-            raise UserError(
-                f"{source} is not in a model directory, which would describe its pixels; pass the"
-                " model directory."
-            )
-        if _LABELS.value:
-            settings = settings | {"class_names": _class_names(len(settings["class_names"]))}
-        settings = settings | {"source": {"file": str(source), "published": None}}
-        return weights.arrays, settings, {}, record.read(model_dir)
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)
     if found.missing and _LABELS.value:
@@ -261,11 +250,13 @@ def _class_names(outputs, known=None):
             names = pathlib.Path(_LABELS.value).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             raise UserError(f"--labels={_LABELS.value} cannot be read as text ({error}).") from None
-        if len(names) != outputs or not all(name.strip() for name in names):
+        names = [name.strip() for name in names]
+        if len(names) != outputs or not all(names):
             raise UserError(
                 f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each"
                 " output one name."
             )
+        _check_order(names)
         imagenet.refuse_background(names)
         try:
             check_class_names(tuple(names))
@@ -278,3 +269,16 @@ def _class_names(outputs, known=None):
         f"class 0 to class {outputs - 1}. --labels=FILE names them{more}."
     )
     return [f"class {number}" for number in range(outputs)]
+
+
+def _check_order(names):
+    """Raises UserError where each line has the number of its output, and they do not go by it."""
+    for place in (r"(\d+)\b.*", r".*\b(\d+)"):
+        numbers = [int(found[1]) for name in names if (found := re.fullmatch(place, name))]
+        first = min(numbers, default=0)
+        in_order = list(range(first, first + len(names)))
+        if first in (0, 1) and sorted(numbers) == in_order != numbers:
+            raise UserError(
+                f"--labels={_LABELS.value} has numbered lines, in another order than their numbers;"
+                " sort them: the first line names the first output."
+            )

@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 
-from alexnet_tf import disk, picture_files
+from alexnet_tf import bounds, disk, picture_files
 from alexnet_tf.data import folders, prepared, record, tfds
 from alexnet_tf.data.names import USUAL, SplitNames
 from alexnet_tf.data.splits import Dataset
@@ -40,6 +40,7 @@ def open_dataset(
     Raises UserError, before any long work, if there is nothing to read.
     """
     data_dir = data_dir and disk.local(data_dir, "data_dir")
+    seed = bounds.whole(seed, "seed")
     opened = _open(
         name,
         data_dir,

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import decoding, picture_files
+from alexnet_tf import bounds, decoding, picture_files
 from alexnet_tf.data.names import SAYS_LITTLE, plain
 from alexnet_tf.data.record import identity
 from alexnet_tf.data.splits import Dataset, Split, shuffled_range
@@ -55,7 +55,7 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
 
 def _names(class_names):
     """`class_names` as a tuple of str. Raises UserError for names that cannot be told apart."""
-    names = list(class_names) if np.iterable(class_names) else []
+    names = bounds.in_order(class_names, "class_names") if np.iterable(class_names) else ()
     told = tuple(map(str, names))
     if (
         len(set(told)) < max(len(told), 2)

@@ -91,8 +91,8 @@ class Tflite:
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
-        it holds what is no number, of which LiteRT's kernels would make one. Raises UserError for a
-        part of a network.
+        it holds what is no number, of which LiteRT's kernels would make one. Raises UserError for
+        other images, and for a part of a network.
         """
         self.check_whole()
         return self._answer(image)
@@ -109,6 +109,7 @@ class Tflite:
         return self._answer(image)
 
     def _answer(self, image: np.ndarray) -> np.ndarray:
+        bounds.check_images(image[None], self.pixels)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             return np.full(self._output["shape"][1], np.nan, np.float32)
         (answer,) = self._run(images=image[None].astype(self._input["dtype"])).values()

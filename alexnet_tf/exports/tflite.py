@@ -26,6 +26,7 @@ _LARGEST_DISTANCE = {"none": 1e-4, "float16": 1e-2, "dynamic": 0.2, "int8": 0.2}
 _LEAST_AGREEMENT = 0.98
 
 
+QUANTIZATIONS = "none", "float16", "dynamic", "int8"
 LARGEST_DROP = 0.003  # of top-1 accuracy
 
 

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import (
     Dropout,
@@ -150,9 +151,9 @@ def build_model(
         raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
     row = VARIANTS[variant]
     image_size = image_size or row["image_size"]
-    num_classes = row["num_classes"] if num_classes is None else num_classes
-    if num_classes < 2:
-        raise UserError(f"num_classes={num_classes}: a classifier needs at least 2.")
+    num_classes = (
+        row["num_classes"] if num_classes is None else bounds.whole(num_classes, "num_classes", 2)
+    )
     if image_size < smallest_image_size(variant):
         raise UserError(
             f"image_size={image_size} is too small for {variant}; its smallest is"

@@ -43,7 +43,7 @@ def _parse(body):
     if body.count(b"[") + body.count(b"{") > _MAX_CONTAINERS:
         raise _bad("JSON Parse error: too many lists and objects")
     try:
-        document = json.loads(body.decode())
+        document = json.loads(body.decode(), object_pairs_hook=_once)
     except ValueError as error:
         raise _bad(
             f"JSON Parse error: Invalid value. at offset: {getattr(error, 'pos', 0)}"
@@ -51,6 +51,14 @@ def _parse(body):
     if not isinstance(document, dict):
         raise _bad(f"JSON Value: {_text(document)} Is not object")
     return document
+
+
+def _once(members):
+    """A JSON object. Raises ServingError for two members of one name: one would be lost."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise _bad("JSON Parse error: two members of one name in an object")
+    return found
 
 
 def _text(value):

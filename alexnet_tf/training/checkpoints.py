@@ -51,7 +51,7 @@ _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
 _SETTINGS, _MANIFEST = "settings.json", "manifest.json"
-_SUMS = "SHA256SUMS"
+_SUMS, _WEIGHTS = "SHA256SUMS", "weights.npz"
 _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
@@ -203,15 +203,20 @@ def is_weights_file(path):
 
 
 def load_model(model_dir, report=print):
-    """Builds the model of `model_dir`, a model directory or a weights file, and loads its weights.
+    """Builds the model of `model_dir`, a model directory, the weights.npz of one of its checkpoints
+    or a weights file, and loads its weights.
 
-    Returns (model, Settings, state): of the newest whole checkpoint, as `restore` does, its logits
-    divided by the temperature of its state; a weights file has step 0 and, as its figures, those
-    that were published, or what its manifest says. state["record"] is the data.record.Record of
+    Returns (model, Settings, state): of that, or of the newest whole checkpoint, as `restore` does,
+    its logits divided by the temperature of its state; a weights file has step 0 and, as its
+    figures, those that were published, or what its manifest says. state["record"] is the Record of
     what it was trained on, or None. Raises UserError if there is no trained model.
     """
     if pathlib.Path(model_dir).is_file():
-        return _load_weights_file(model_dir)
+        return _load_weights_file(model_dir, report)
+    return _load_checkpoint(model_dir, report)
+
+
+def _load_checkpoint(model_dir, report, step=None):
     stored = read_settings(model_dir)
     if stored is None or newest_step(model_dir) < 0:
         raise UserError(f"{model_dir} holds no trained model; train one with alexnet train.")
@@ -220,7 +225,7 @@ def load_model(model_dir, report=print):
         model = settings.build()
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
-    state = restore(model_dir, model, report=report)
+    state = restore(model_dir, model, report=report, step=step)
     surgery.cool(model, state.get("temperature", 1.0))
     return model, settings, state | {"record": record.read(model_dir)}
 
@@ -253,13 +258,18 @@ def write_weights_file(path, arrays, settings, pictures=None):
         ) from None
 
 
-def _load_weights_file(path):
+def _load_weights_file(path, report):
     ours = "a model directory, a weights file that alexnet import-weights wrote, or an export"
     weights = formats.parse(formats.read_content(path), path, ours)
     if _MANIFEST in weights.metadata:
         return _of_safetensors(path, weights)
     arrays = dict(weights.arrays)
     if _SETTINGS not in arrays:
+        file = pathlib.Path(path).absolute()
+        if file.name == _WEIGHTS and (file.parents[2] / _SETTINGS).is_file():
+            step = re.fullmatch(r"step-(\d{8})", file.parent.name)
+            if step:
+                return _load_checkpoint(file.parents[2], report, int(step[1]))
         raise UserError(
             f"{path} is not a weights file of this project, which would hold the settings of its"
             f" network too; {_how_to_import(pathlib.Path(path), weights)} makes one from it, to"
@@ -309,10 +319,10 @@ def _how_to_import(path, weights):
     """The command that makes a weights file of the `weights` in the file `path`, as others store
     them. Raises UserError where none does.
     """
-    if (path.parent / _SUMS).is_file():
+    if path.name == _WEIGHTS:
         raise UserError(
-            f"{path} is of a checkpoint, which does not tell of its pixels; pass the model "
-            f"directory, {path.absolute().parent.parent.parent}."
+            f"{path} is not in a model directory, which would describe its pixels; pass the model"
+            " directory."
         )
     output = path.with_suffix(".npz")
     if output.exists():

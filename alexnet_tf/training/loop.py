@@ -17,7 +17,7 @@ import time
 import keras
 import tensorflow as tf
 
-from alexnet_tf import console
+from alexnet_tf import bounds, console
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
@@ -38,6 +38,7 @@ from alexnet_tf.training import (
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import (
+    SCHEDULES,
     SGD2012,
     SPANNING,
     Plateau,
@@ -46,6 +47,16 @@ from alexnet_tf.training.optimizer import (
     learning_rate_factor,
 )
 from alexnet_tf.training.state import TrainingState
+
+# The whole numbers of a Plan, and the least of each.
+_WHOLE = {
+    "batch_size": 1,
+    "epochs": 1,
+    "warmup_steps": 0,
+    "seed": 0,
+    "patience": 0,
+    "max_bad_pictures": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +80,17 @@ class Plan:
     # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
     data_service: tuple = ()
     init: str = ""  # "variant": there are initial weights that begin to learn sooner, of source2012
+
+    def __post_init__(self) -> None:
+        for name, least in _WHOLE.items():
+            object.__setattr__(self, name, bounds.whole(getattr(self, name), name, least))
+        for name in ("learning_rate", "colour_noise", "checkpoint_seconds"):
+            object.__setattr__(self, name, bounds.number(getattr(self, name), name))
+        for name, known in (("schedule", SCHEDULES), ("xla", ("auto", "on", "off"))):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name}={getattr(self, name)}: use one of {', '.join(known)}.")
+        if isinstance(self.data_service, str):
+            raise UserError(f"data_service={self.data_service}: pass a list of addresses.")
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size

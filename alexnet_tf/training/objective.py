@@ -2,13 +2,18 @@
 making.
 """
 
+import contextlib
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
 
 
@@ -32,8 +37,18 @@ class Objective:
     augment: Callable | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing={self.label_smoothing}: a share from 0 to below 1.")
+        smoothing = bounds.number(self.label_smoothing, "label_smoothing", 1)
+        object.__setattr__(self, "label_smoothing", smoothing)
+        if isinstance(given := self.class_weights, Mapping):
+            given = {name: bounds.number(given[name], "class_weights") for name in given}
+        elif given is not None:
+            if not np.ndim(given) or isinstance(given, Set):
+                raise UserError(
+                    f"class_weights={given}: pass a dict by name, or a list in their order."
+                )
+            given = tuple(bounds.number(weight, "class_weights") for weight in given)
+        object.__setattr__(self, "class_weights", given)
+        _check_loss(self.loss)
 
     @property
     def is_plain(self) -> bool:
@@ -52,13 +67,12 @@ class Objective:
                     f"{', '.join(class_names[:10])}{', ...' * (len(class_names) > 10)}."
                 )
             given = [given.get(name, 1.0) for name in class_names]
-        found = tuple(float(weight) for weight in given)
-        if len(found) != len(class_names) or not all(0 <= weight < math.inf for weight in found):
+        if len(given) != len(class_names) or not any(given):
             raise UserError(
-                f"class_weights={self.class_weights}: write a number, 0 or more, for each of the "
-                f"{len(class_names)} classes, or a dict by name."
+                f"class_weights={self.class_weights}: write a number, not 0 for all, for each of "
+                f"the {len(class_names)} classes, or a dict by name."
             )
-        return found
+        return tuple(given)
 
     def judge(self, class_names: tuple) -> Callable:
         """A function of targets and logits, float32 [n, classes] both, to (losses float32 [n],
@@ -85,11 +99,7 @@ class Objective:
         entries = {
             "loss": _name(self.loss),
             "label_smoothing": self.label_smoothing or None,
-            "class_weights": (
-                self.class_weights
-                if self.class_weights is None or isinstance(self.class_weights, dict)
-                else list(map(float, self.class_weights))
-            ),
+            "class_weights": self.class_weights,
             "augment": _name(self.augment),
         }
         return {name: value for name, value in entries.items() if value is not None}
@@ -101,7 +111,35 @@ def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return losses, tf.argmax(logits, -1) == labels
 
 
+def _check_loss(loss: Callable | None) -> None:
+    """Raises UserError for a loss of Keras that is of probabilities, or gives one number for all
+    pictures, as its defaults are, and for what is no function.
+    """
+    if loss is None:
+        return
+    if not callable(loss):
+        raise UserError(f"loss={loss}: pass a function of targets and logits.")
+    if isinstance(loss, keras.losses.Loss):
+        told, how = loss.get_config() | {"reduction": loss.reduction}, "build it with"
+    else:
+        told = {}
+        with contextlib.suppress(ValueError):  # of what is written in C
+            told = {one.name: one.default for one in inspect.signature(loss).parameters.values()}
+        how = "wrap it in functools.partial with"
+    for name, wrong, wanted in (
+        ("from_logits", (False,), "True"),
+        ("reduction", ("sum", "mean", "sum_over_batch_size", "mean_with_sample_weight"), "'none'"),
+    ):
+        if told.get(name) in wrong:
+            raise UserError(
+                f"loss={getattr(loss, 'name', None) or _name(loss)} has {name}={told[name]!r}, and "
+                f"it gets logits and is to give a number for each picture; {how} {name}={wanted}."
+            )
+
+
 def _name(function: Callable | None) -> str | None:
     if function is None:
         return None
+    if isinstance(function, functools.partial):
+        function = function.func
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"

@@ -520,6 +520,8 @@ def _torch_array(tensor, data):
     last = tensor.offset + sum(
         (side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True)
     )
+    if last < flat.size == tensor.storage.numel and math.prod(tensor.size) > flat.size:
+        raise Unsupported("repeats the numbers of its storage, as expand() makes it")
     if flat.size != tensor.storage.numel or last >= flat.size or math.prod(tensor.size) > flat.size:
         raise ValueError(f"a tensor of the shape {tensor.size} that reaches out of its storage")
     steps = [step * dtype.itemsize for step in tensor.stride]
@@ -660,11 +662,14 @@ def _text(content):
 
 
 def _blob(message):
-    """BlobProto: data (5) or double_data (8), packed; shape (7), or num, channels, height and width
-    (1 to 4), as before 2015.
+    """BlobProto: data (5) or double_data (8), packed, or, by NVIDIA's Caffe, raw_data (12) of a
+    raw_data_type (10); shape (7), or num, channels, height and width (1 to 4), as before 2015.
     """
     numbers, blocks = _message(message)
-    dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])
+    if 12 in blocks:
+        dtype, data = ("<f8", "<f4", "<f2")[numbers.get(10, [0])[-1]], blocks[12]
+    else:
+        dtype, data = ("<f4", blocks[5]) if 5 in blocks else ("<f8", blocks[8])
     if len(data) != 1:
         raise ValueError("an array in several pieces")
     old_shape = tuple(numbers.get(field, [0])[-1] for field in (1, 2, 3, 4))

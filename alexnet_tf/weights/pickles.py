@@ -160,6 +160,15 @@ def _with_attributes(function, kind, arguments, *of_no_account):
     return _CALLS.get(name, lambda *_: Opaque(name))(*_expect(tuple, arguments))
 
 
+def _from_buffer(data, dtype, shape, order, *axes):
+    """numpy._core.numeric._frombuffer: an array by the pickles of protocol 5."""
+    if order not in ("C", "F"):
+        raise Unsupported("holds an array with its axes turned; pickle numpy.ascontiguousarray")
+    array = Array()
+    array.build((1, shape, dtype, order == "F", data))
+    return array
+
+
 def _scalar(*of_no_account):
     """numpy.float64(...): nothing at all, since a file may have one for each step."""
 
@@ -183,6 +192,8 @@ _CALLS = {
     "numpy dtype": Dtype,
     "numpy.core.multiarray _reconstruct": Array,
     "numpy._core.multiarray _reconstruct": Array,
+    "numpy.core.numeric _frombuffer": _from_buffer,
+    "numpy._core.numeric _frombuffer": _from_buffer,
     "numpy.core.multiarray scalar": _scalar,
     "numpy._core.multiarray scalar": _scalar,
     "torch._utils _rebuild_tensor": _tensor,
@@ -303,7 +314,10 @@ class _Machine:
                 (state,) = self.pop(1)
                 _expect((Array, Dtype, Mapping, Opaque), self.stack[-1]).build(state)
             case _:
-                raise ValueError(f"the instruction {name}, which data do not need")
+                raise Unsupported(
+                    f"is a pickle with the instruction {name}, of which nothing is read here; save "
+                    "the weights by torch.save or numpy.savez, with their defaults"
+                )
 
     def pop(self, count):
         """The last `count` things since the mark."""

@@ -71,40 +71,35 @@ _OF_AN_OPTIMIZER = {
     "random",
 }
 _AVERAGES = {"ema", "swa", "shadow", "averaged", "avg"}
-_OF_A_TRAINING = (
-    _OF_AN_OPTIMIZER
-    | _AVERAGES
-    | {
-        "args",
-        "config",
-        "hparams",
-        "epoch",
-        "epochs",
-        "step",
-        "steps",
-        "lr",
-        "loss",
-        "losses",
-        "acc",
-        "accuracy",
-        "acc1",
-        "acc5",
-        "metric",
-        "metrics",
-        "history",
-        "best",
-        "criterion",
-        "callbacks",
-        "loops",
-        "meter",
-        "meters",
-        "momentum",
-        "stats",
-        "confusion",
-        "log",
-        "logs",
-    }
-)
+# Of whose numbers, within the state dict of a network, some may be kernels and no part of it.
+_MAY_BE_KERNELS = _OF_AN_OPTIMIZER | _AVERAGES | {"criterion", "loss", "losses"}
+_OF_A_TRAINING = _MAY_BE_KERNELS | {
+    "args",
+    "config",
+    "hparams",
+    "epoch",
+    "epochs",
+    "step",
+    "steps",
+    "lr",
+    "acc",
+    "accuracy",
+    "acc1",
+    "acc5",
+    "metric",
+    "metrics",
+    "history",
+    "best",
+    "callbacks",
+    "loops",
+    "meter",
+    "meters",
+    "momentum",
+    "stats",
+    "confusion",
+    "log",
+    "logs",
+}
 _COUNTERS = {"n_averaged", "num_updates", "num_batches_tracked", "epoch", "step", "global_step"}
 _KERNELS, _BIASES = {"0", "weights", "weight", "kernel", "W", "w"}, {"1", "biases", "bias", "b"}
 _LAST_MAP = (256, 6, 6)  # what fc6 reads, in the order of Caffe and PyTorch: channels first
@@ -267,7 +262,7 @@ def convert(weights, name, stated=None, known=None):
         if re.search(r"(^|\.)AlexNet_\d+\.Conv_0\.kernel$", key)
     ]:
         return _from_flax(weights, arrays, prefixes, name, stated)
-    if {"conv1.0", "conv1.weights", "conv1.weight"} & arrays.keys() or weights.layers:
+    if {f"conv1.{part}" for part in _KERNELS} & arrays.keys() or weights.layers:
         if stated.weights:
             raise UserError(
                 f"weights={stated.weights}, but {name} holds one network; leave weights= out."
@@ -506,6 +501,8 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
         counts = array is not None and array.dtype.kind in "iub"
         single = array is not None and array.size == 1
         words = _OF_A_TRAINING if outside else set() if prefix else _OF_AN_OPTIMIZER
+        if outside and key.startswith(state_dict) and array is not None and array.ndim > 1:
+            words = _MAY_BE_KERNELS  # metric_fc is a layer, and so may be whatever has a kernel
         sound = (
             any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
             or _words(_beside(key, prefix)) & words
@@ -629,8 +626,7 @@ def _from_caffe(weights, arrays, name, stated, known):
         for ours, theirs in zip(_GROUPED, order)
     }
     # Toronto's has kernels as TensorFlow does; who saves the blobs of pycaffe has those of Caffe.
-    of_tensorflow = arrays.get(parts["conv1"][0], np.zeros(0)).shape == (11, 11, 3, 96)
-    outputs_first = weights.format != ".npy" or not of_tensorflow
+    outputs_first = arrays.get(parts["conv1"][0], np.zeros(0)).shape != (11, 11, 3, 96)
     layers = _layers(arrays, parts, _GROUPED, name, outputs_first)
     mean, std, resize = _caffe_pixels(told, variant, name, stated, known, notes)
     kernel, pixels = _pixels(

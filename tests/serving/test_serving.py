@@ -191,6 +191,8 @@ PREDICT = "/v1/models/alexnet:predict"
         ({"instances": [b64(b"")]}, "are not those of a picture"),
         ({"instances": ["/etc/hostname"]}, "are not those of a picture"),
         ({"instances": [b64(PICTURES[0][:1500])]}, "Invalid JPEG data"),
+        (b'{"instances": [{"b64": "AA=="}], "instances": []}', "two members of one name"),
+        (b'{"instances": [{"b64": "AA==", "b64": "AQ=="}]}', "two members of one name"),
         ({"inputs": []}, "Expects at least one row"),
         ({"inputs": "x"}, "Expects image_bytes to be of shape [?]; [] is"),
         ({"inputs": {"no": ["x"]}}, "Missing named input: image_bytes"),

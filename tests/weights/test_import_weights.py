@@ -2,6 +2,7 @@
 belongs.
 """
 
+import contextlib
 import gzip
 import io
 import json
@@ -16,12 +17,15 @@ import hostile_files
 import numpy as np
 import pytest
 import weights_files
+from binaries import call
 
+from alexnet_tf.commands import import_weights
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
+from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.weights import formats, pickles, published
 
 SAMPLES = weights_files.samples()
@@ -412,6 +416,13 @@ def test_arrays_of_2014_and_torontos_layout(networks):
     toronto = source_of(networks["caffe"], "toronto")
     found = published.convert(weights(toronto, form=".npy"), "x", caffe)
     assert found.variant == "caffe" and same(found.arrays, networks["caffe"])
+    named = {
+        f"{layer}.{part}": array
+        for layer, pair in toronto.items()
+        for part, array in zip("Wb", pair)
+    }
+    found = published.convert(formats.Weights(".npz", named), "x", caffe)
+    assert same(found.arrays, networks["caffe"])
     pycaffe = published.convert(weights(source, form=".npy"), "x", caffe)  # saved by numpy.save
     assert same(pycaffe.arrays, networks["caffe"])
     toronto["fc8_flickr"] = toronto.pop("fc8")
@@ -609,6 +620,9 @@ def test_a_number_in_the_state_dict_is_a_part_of_the_network():
     with pytest.raises(UserError, match="torchvision: state_dict.temperature "):
         inside = {"state_dict.temperature": light(1)}
         convert_torch(torchvision("state_dict.net.") | inside, entries=("state_dict", "epoch"))
+    with pytest.raises(UserError, match="torchvision: state_dict.metric_fc.weight "):
+        layer = {"state_dict.metric_fc.weight": light(10, 3)}
+        convert_torch(torchvision("state_dict.net.") | layer, entries=("state_dict",))
     found = convert_torch(torchvision("model.") | {"prec": light(1)}, entries=("model", "prec"))
     assert found.notes[0] == "x: passed over, as no part of the network: prec."
 
@@ -1115,6 +1129,45 @@ def test_bfloat16_is_read():
             assert np.array_equal(found[key].astype(np.float32), rounded)
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_arrays_of_every_protocol_are_read(protocol):
+    """In protocol 5, which Python takes by itself from 3.14 on, arrays are made of buffers."""
+    array = np.arange(6, dtype=">f4").reshape(2, 3)
+    content = pickle.dumps({"a": array, "b": [np.asfortranarray(array)]}, protocol)
+    found = parse(content).arrays
+    assert same(found, {"a": array, "b.0": array})
+    with (
+        pytest.raises(UserError, match="axes turned|three-dimensional")
+        if protocol == 5
+        else (contextlib.nullcontext())
+    ):
+        turned = np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2)
+        assert same(parse(pickle.dumps({"a": turned}, protocol)).arrays, {"a": turned})
+
+
+def test_old_pickles_are_not_called_damaged():
+    content = (weights_files.TESTDATA / "state_pickles.pth").read_bytes()
+    with pytest.raises(UserError, match="with the instruction DICT, .*; save the weights") as error:
+        parse(content.replace(b"\x80\2}", b"\x80\2(d", 1))
+    assert "damaged" not in str(error.value)
+
+
+def test_a_tensor_that_repeats_its_numbers_is_told_so():
+    repeated = pickles.Tensor(pickles.Storage("<f4", "0", 1), 0, (5, 5), (0, 0))
+    found = formats._torch_weights({"net": {"a": repeated}}, {"0": bytes(4)})
+    assert found.unreadable == {"net.a": "repeats the numbers of its storage, as expand() makes it"}
+
+
+@pytest.mark.parametrize("kind,dtype", [(0, "<f8"), (1, "<f4"), (2, "<f2")])
+def test_blobs_of_nvidias_caffe_are_read(monkeypatch, kind, dtype):
+    array = np.arange(6, dtype=dtype).reshape(2, 3)
+    shape = weights_files.field(7, weights_files.field(1, b"\2\3"))
+    blob = shape + weights_files.field(10, kind) + weights_files.field(12, array.tobytes())
+    monkeypatch.setattr(weights_files, "blob", lambda *arguments: blob)
+    content = weights_files.caffemodel(weights_files.caffe_layers(), {"conv1": [array]})
+    assert same(parse(content).arrays, {"conv1.0": array})
+
+
 def test_a_whole_module_is_told_so():
     message = (
         "a whole object of the class torch.nn.modules.container.Sequential, .*model.state_dict"
@@ -1297,7 +1350,7 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
     (folder / "SHA256SUMS").write_text("")
     shutil.copy(weights_files.TESTDATA / "state.npz", folder / "weights.npz")
     told = line("model/checkpoints/step-00000007/weights.npz")
-    assert told.endswith(f"pass the model directory, {tmp_path}/model.")
+    assert told.endswith("which would describe its pixels; pass the model directory.")
 
     command = f"alexnet import-weights --source={tmp_path}/a.pth --output={tmp_path}/a.npz makes"
     assert command in line("a.pth", torchvision())
@@ -1375,15 +1428,47 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
         cwd=tmp_path,
         status=2,
     )
-    checkpoint = tmp_path / "model/checkpoints/step-00000007"
-    checkpoint.mkdir(parents=True)
-    np.savez(checkpoint / "weights.npz", **arrays)
-    (tmp_path / "model/settings.json").write_text(json.dumps(settings()))
-    run(TOOL, f"--source={checkpoint}/weights.npz", "--output=once.npz", cwd=tmp_path)
-    run(TOOL, "--source=once.npz", "--output=again.npz", cwd=tmp_path)
+
+
+def test_a_checkpoint_is_imported_with_its_temperature(tmp_path, arrays):
+    """Its weights alone would answer otherwise than the model directory does."""
+    model, optimizer = build_model("lenet5", 3), SGD2012()
+    for weight in model.weights:
+        weight.assign(arrays[weight.path])
+    optimizer.build(model.trainable_variables)
+    checkpoints.write_settings(tmp_path / "model", settings())
+    for step, temperature in ((7, 2.0), (9, 4.0)):
+        state = {"step": step, "figures": None, "temperature": temperature}
+        checkpoints.save(tmp_path / "model", model, optimizer, state)
+    file = tmp_path / "model/checkpoints/step-00000007/weights.npz"
+    call(import_weights, f"--source={file}", f"--output={tmp_path}/once.npz")
+    call(import_weights, f"--source={tmp_path}/once.npz", f"--output={tmp_path}/again.npz")
     model, stored, *_ = checkpoints.load_model(tmp_path / "again.npz")
     assert stored.class_names == ("a", "b", "c")
-    assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
+    cooled = {
+        name: array / 2 if name.startswith("fc5/") else array for name, array in arrays.items()
+    }
+    assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, cooled)
+    (file.parent / "state.json").write_text("{}")
+    with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
+        call(import_weights, f"--source={file}", f"--output={tmp_path}/no.npz")
+
+
+def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays):
+    checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
+
+    def names(text):
+        (tmp_path / "labels.txt").write_text(text)
+        flags = (f"--source={tmp_path}/net.npz", f"--output={tmp_path}/named.npz")
+        call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+        return checkpoints.load_model(tmp_path / "named.npz")[1].class_names
+
+    assert names("\ufeffcat \r\ndog\r\n\thorse\r\n") == ("cat", "dog", "horse")
+    assert names("1 euro\n2 euro\n3 euro\n") == ("1 euro", "2 euro", "3 euro")
+    assert names("type 7\ntype 5\ntype 6\n") == ("type 7", "type 5", "type 6")
+    for text in ("cat 2\ndog 0\nhorse 1\n", "2,cat\n1,dog\n3,horse\n", "n2 1\nn1 0\nn0 2\n"):
+        with pytest.raises(UserError, match="numbered lines, in another order .*; sort them"):
+            names(text)
 
 
 @pytest.mark.parametrize(
