@@ -6,6 +6,8 @@ import contextlib
 import functools
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -86,31 +88,51 @@ def check_alone(kind):
 def _multi_worker():
     """One process a worker, each of which knows its place."""
     place = cluster.find()
-    watchdog = threading.Timer(
-        _GATHER_SECONDS,
-        _give_up,
-        [f"not all of {', '.join(place.addresses)} appeared in {_GATHER_SECONDS} s"],
-    )
-    watchdog.daemon = True
-    watchdog.start()  # TensorFlow itself would wait for ever, deaf to SIGTERM
+    late = f"not all of {', '.join(place.addresses)} appeared in {_GATHER_SECONDS} s"
     try:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": place.addresses}),
             task_type="worker",
             task_id=place.index,
         )
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        with _killed_after(_GATHER_SECONDS, late):  # TensorFlow itself would wait for ever
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"Worker {place.index} at {place.addresses[place.index]} could not start "
             f"({' '.join(str(error).split())[:200]}); see {place.source}."
         ) from None
-    finally:
-        watchdog.cancel()
     software = provenance()
     named = {name: software.get(name) for name in ("versions", "python", "commit")}
     check_agreement(strategy, **named)
     return strategy
+
+
+# Its standard input is closed by what it watches, or by that one's end.
+_KILLER = """
+import os, select, signal, sys
+pid, seconds, line = sys.argv[1:]
+if not select.select([sys.stdin], [], [], float(seconds))[0]:
+    print(line, file=sys.stderr)
+    os.kill(int(pid), signal.SIGKILL)
+"""
+
+
+@contextlib.contextmanager
+def _killed_after(seconds, reason):
+    """For a `with` block that TensorFlow spends with Python's lock in its hand, so that no thread
+    of this process and no signal would be heard: another process ends this one.
+    """
+    arguments = [str(os.getpid()), str(seconds), _again(reason)]
+    killer = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _KILLER, *arguments],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for us
+    )
+    try:
+        yield
+    finally:
+        killer.communicate()
 
 
 class _Watchdog:
@@ -160,8 +182,12 @@ def leave_lost_workers(strategy, error):
 
 
 def _give_up(reason):
-    console.note(f"{reason}; start all workers again, they go on from the last checkpoint")
+    console.note(_again(reason))
     os._exit(TryAgain.status)  # an orderly exit would wait for the others
+
+
+def _again(reason):
+    return f"{reason}; start all workers again, they go on from the last checkpoint"
 
 
 def worker_count(strategy):

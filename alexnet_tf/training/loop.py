@@ -511,11 +511,11 @@ class _Run:
         epoch, is_last = state.step // self._steps_per_epoch, state.step == self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
-        if advice := self._stall.check(
-            train_loss if self._is_plain else evaluated["loss"], evaluated, state.step
-        ):
+        loss = train_loss if self._is_plain else evaluated["loss"]
+        if advice := self._stall.check(loss, evaluated, state.step):
             self._note(advice)
-        self._plateau.after_epoch(1 - evaluated["top_1"])
+        if not self._stall.is_guessing(loss):  # what has not begun to fall has not stopped
+            self._plateau.after_epoch(1 - evaluated["top_1"])
         self._best.after_epoch(state.step, evaluated)
         self._log.write(
             {

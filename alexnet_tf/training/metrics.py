@@ -181,15 +181,22 @@ class Stall:
         `last_step` is the step after which it ends.
         """
         self._guessing, self._class_names = math.log(len(class_names)), class_names
+        # Initial weights of the paper cost up to 0.1 nats more than guessing, and labels vary.
+        self._least, self._most = self._guessing - 0.02, 1.05 * self._guessing + 0.1
         self._plan, self._last_step, self.told = plan, last_step, False
         self._before = None  # the loss of the epoch before
+
+    def is_guessing(self, loss):
+        """Whether the mean training `loss` of an epoch is that of guessing, neither below nor
+        above it.
+        """
+        return self._least <= loss <= self._most
 
     def check(self, loss, figures, step):
         """A line of advice, once and where there is evidence, or None, from the mean training
         `loss` of the epoch before `step` and from the `figures` of the evaluation after it.
         """
-        # Initial weights of the paper cost up to 0.1 nats more than guessing, and labels vary.
-        above, at = loss > 1.05 * self._guessing + 0.1, loss >= self._guessing - 0.02
+        above, at = loss > self._most, loss >= self._least
         before, self._before = self._before, loss
         answer, last = figures.get("only_answer"), step >= self._last_step
         at_full_rate = step - self._plan.warmup_steps

@@ -4,16 +4,20 @@ the environment of a job step. And the files of examples/cluster, as far as no e
 
 import contextlib
 import copy
+import ctypes
 import functools
 import json
 import math
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import threading
 import types
 
 import pytest
+import tensorflow as tf
 import yaml
 
 from alexnet_tf.commands import data_service, train
@@ -403,3 +407,20 @@ def test_the_page_lists_the_statuses_that_the_examples_know():
     assert {status for status, answer in said.items() if answer == "yes"} == set(PASSING)
     assert {status for status, answer in said.items() if answer == "no"} == set(LASTING)
     assert TryAgain.status in PASSING and UserError.status in LASTING
+
+
+def test_a_worker_that_never_comes_is_told_though_tensorflow_lets_no_thread_run(monkeypatch, capfd):
+    task = {"cluster": {"worker": ["one:1", "two:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+    monkeypatch.setattr(devices, "_GATHER_SECONDS", 0)
+    # called by PyDLL a function keeps Python's lock, as TensorFlow does
+    wait = ctypes.PyDLL(None).sleep
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda place: wait(600))
+    if not (child := os.fork()):
+        try:
+            devices.distribution("multi_worker", 0)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert "not all of one:1, two:2 appeared in 0 s; start all" in capfd.readouterr().err

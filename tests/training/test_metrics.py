@@ -157,3 +157,18 @@ def test_figures_name_the_only_answer(labels, answers, only):
     assert (
         Answers(np.array(labels), np.ones(len(labels)), best).figures().get("only_answer") == only
     )
+
+
+def test_the_loss_of_guessing_is_neither_below_nor_above_it():
+    stall = Stall([str(number) for number in range(10)], Plan(), 100)
+    losses = (0.5, 2.27, 2.29, 2.303, 2.5, 2.53, 7.0, math.nan)
+    assert [stall.is_guessing(loss) for loss in losses] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

@@ -420,6 +420,23 @@ def test_another_length_of_the_run_changes_the_rate_and_says_so(
     assert not any("schedule now ends" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    "begun,rates",
+    [
+        (False, [1e-9] * 7),
+        pytest.param(True, [1e-9] * 6 + [1e-10], marks=pytest.mark.long),
+    ],
+)
+def test_a_network_that_has_not_begun_to_learn_keeps_its_rate(
+    picture_folder, tmp_path, monkeypatch, begun, rates
+):
+    monkeypatch.setattr(loop.Stall, "is_guessing", lambda stall, loss: not begun)
+    asked = plan(7, schedule="plateau", warmup_steps=0, learning_rate=1e-9)
+    run(picture_folder, tmp_path / "model", asked)
+    found = [row["learning_rate"] for row in epochs(tmp_path / "model")]
+    assert found == pytest.approx(rates)
+
+
 def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path):
     # nothing improves that much
     stop = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)
