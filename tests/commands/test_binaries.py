@@ -198,7 +198,7 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
             ["--tower_devices=CPU:0,CPU:1", "--distribution=multi_worker"],
             "a replica of tf.distribute is one device",
         ),
-        (["--data_dir=pictures/train"], "pass --dataset=folder with it"),
+        (["--data_dir=pictures/train"], "pass --dataset=folder to read them"),
         (["--json=no/such/folder.json"], "--json=no/such/folder.json cannot be written"),
         (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
         (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),

@@ -186,7 +186,7 @@ def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_
     monkeypatch.setattr(experiments.jobs.loop, "train", train)
     run = Run("tanh, rate 0.003", 5, {"neuron": "tanh", "rate": 0.003})
     measured = relu.EXPERIMENT.measure(run, Bench(tmp_path, data, 8 * 130))
-    ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop)),) = begun
+    ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop, _)),) = begun
     assert model.name == "tanh" and model.output_shape == (None, 2)
     assert (plan.epochs, plan.schedule, plan.learning_rate, plan.seed) == (8, "constant", 0.003, 5)
     assert (optimizer.decay, optimizer.bias_rate, optimizer.momentum) == (0, 2, 0.9)

@@ -122,8 +122,8 @@ def test_a_safetensors_file_is_imported_whole(network, tmp_path):
     [
         ({"manifest.json": "{}"}, "lack"),
         ({"manifest.json": "[" * 9999}, "wrote"),
-        ({"labels.txt": "one\n"}, "needs two classes"),
-        ({"labels.txt": "a\nb\nc\nd\n"}, "fc5/bias has the shape"),
+        ({"labels.txt": "one\n"}, "1 labels for 3 classes"),
+        ({"labels.txt": "a\nb\nc\nd\n"}, "4 labels for 3 classes"),
     ],
 )
 def test_a_safetensors_file_that_says_nonsense_gets_one_line(tmp_path, change, message):
