@@ -161,22 +161,22 @@ def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, S
     `variant`, or not of all of it.
     """
     path = os.fspath(weights)
-    if path not in pretrained.NAMES:
-        path = os.fspath(disk.local(path, "weights"))
     if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
         source = pretrained.source_of(path)
         _check_variant(weights, source.variant, variant, include_top, source.is_whole)
         path = os.fspath(pretrained.fetch(path))
-    elif path.endswith(".h5"):
-        raise UserError(
-            f"weights={path} does not say of which variant it is; build the model without weights, "
-            "and call its load_weights."
-        )
-    elif not os.path.exists(path):
-        raise UserError(
-            f"weights={path!r} is neither a file nor a folder, nor one of "
-            f"{', '.join(pretrained.NAMES)}; nor None, for fresh ones."
-        )
+    else:
+        path = os.fspath(disk.local(path, "weights"))
+        if path.endswith(".h5"):
+            raise UserError(
+                f"weights={path} does not say of which variant it is; build the model without "
+                "weights, and call its load_weights."
+            )
+        if not os.path.exists(path):
+            raise UserError(
+                f"weights={path!r} is neither a file nor a folder, nor one of "
+                f"{', '.join(pretrained.NAMES)}; nor None, for fresh ones."
+            )
     if os.path.isfile(path) and checkpoints.is_weights_file(path):
         model, settings, _ = checkpoints.load_model(path)
     else:

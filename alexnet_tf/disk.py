@@ -26,21 +26,21 @@ def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
     text = os.fspath(path)
     if not text:
         raise UserError(f"{parameter and f'{parameter}: '}an empty text names no path; pass one.")
+    told = f"{parameter}={text}" if parameter else text
     if re.match(r"[A-Za-z][\w+.-]*:/", text):
         raise UserError(
-            f"{parameter and f'{parameter}='}{text} is an address; pass a path of this machine: "
-            "copy or mount it here first."
+            f"{told} is an address; pass a path of this machine: copy or mount it here first."
         )
     if (variable := re.match(r"\$(\w+|\{\w+\})", text)) and not os.path.lexists(text):
         raise UserError(
-            f"{parameter and f'{parameter}='}{text} begins with {variable[0]}, which a shell "
+            f"{told} begins with {variable[0]}, which a shell "
             "replaces and nobody has replaced here; pass the path that it stands for."
         )
     try:
         return pathlib.Path(text).expanduser()
     except RuntimeError:
         raise UserError(
-            f"{parameter and f'{parameter}='}{text} is in the home folder of a user who is not "
+            f"{told} is in the home folder of a user who is not "
             "known here; pass the path that is meant, of a folder of that name as ./~..."
         ) from None
 

@@ -284,3 +284,10 @@ def test_probabilities_are_not_trained_as_logits():
     model = alexnet_tf.AlexNet("half", **TINY)
     with pytest.raises(UserError, match="ends in probabilities, by fc8; .*classifier_activation"):
         surgery.check_logits(model)
+
+
+def test_a_path_that_ends_in_a_known_name_is_no_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("alexnet_tf.pretrained.fetch", lambda name: pytest.fail(name))
+    with pytest.raises(UserError, match="is neither a file nor a folder"):
+        alexnet_tf.AlexNet("one_weird_trick_pool5", weights="./imagenet", include_top=False)
