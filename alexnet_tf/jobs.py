@@ -34,6 +34,7 @@ from alexnet_tf.network.model import (
     build_model,
     initial_stddev,
     smallest_image_size,
+    stable_rate,
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
@@ -132,7 +133,8 @@ def train(
             )
         row = VARIANTS[variant]
         if learning_rate is None:
-            rate = default_rate(variant, asked.batch_size)
+            classes = len(dataset.class_names)
+            rate = default_rate(variant, asked.batch_size, classes, dropout_rate)
             asked = dataclasses.replace(asked, learning_rate=rate)
         if colour_noise is None:
             asked = dataclasses.replace(asked, colour_noise=row.get("colour_noise", 0.0))
@@ -196,14 +198,18 @@ def check_image_size(variant: str, image_size: int | None) -> int:
     return image_size
 
 
-def default_rate(variant: str, batch_size: int) -> float:
-    """The variant's learning rate, scaled linearly with batches above 256.
+def default_rate(
+    variant: str, batch_size: int, num_classes: int, dropout_rate: float = 0.5
+) -> float:
+    """The variant's learning rate, scaled linearly with batches above 256; with few classes, no
+    more than the untrained network stands (model.stable_rate), to one digit.
 
     Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its
     accuracy, without warm-up: https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md).
     Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
     """
-    return VARIANTS[variant]["learning_rate"] * max(1, batch_size / 256)
+    rate = VARIANTS[variant]["learning_rate"] * max(1, batch_size / 256)
+    return min(rate, float(f"{stable_rate(variant, num_classes, dropout_rate):.0e}"))
 
 
 def preprocessing_for(

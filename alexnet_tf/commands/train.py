@@ -34,7 +34,7 @@ _TRAINING = app.define_training(
     FLAGS,
     None,
     "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more, "
-    "and of --optimizer=lars its author's",
+    "less for so few classes that it would kill fc7, and of --optimizer=lars its author's",
     epochs=90,
     schedule="plateau",
     patience=0,
@@ -70,8 +70,9 @@ _INIT = flags.DEFINE_enum(
     "init",
     "source2012",
     ["source2012", "variant"],
-    "Initial weights of --variant=paper and half: source2012 is 0.03 in conv3 to conv5, as was run;"
-    " variant is the paper's text, 0.01 in all layers. The other variants have their own.",
+    "Initial weights of --variant=paper, half, caffe and caffenet: source2012 is 0.03 in conv3 to"
+    " conv5, as was run in 2012; variant is their own text, 0.01 there. The other variants have"
+    " their own.",
     flag_values=FLAGS,
 )
 _TOWER_DEVICES = flags.DEFINE_list(
@@ -133,7 +134,7 @@ def _train(strategy):
     )
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
-    learning_rate = _learning_rate(batch_size)
+    learning_rate = _learning_rate(batch_size, len(dataset.class_names))
     with devices.waiting(strategy), strategy.scope():  # the chief's values go to all
         model = build_model(
             _VARIANT.value,
@@ -261,7 +262,7 @@ def _xla():
     return "off" if _TOWER_DEVICES.value or _DETERMINISTIC.value else _TRAINING.xla.value
 
 
-def _learning_rate(batch_size):
+def _learning_rate(batch_size, num_classes):
     given, lars = _TRAINING.learning_rate.value, _OPTIMIZER.value == "lars"
     if batch_size > 1024 and not lars:
         console.note(
@@ -270,7 +271,9 @@ def _learning_rate(batch_size):
         )
     if given is not None:
         return given
-    return lars_rate(batch_size) if lars else jobs.default_rate(_VARIANT.value, batch_size)
+    if lars:
+        return lars_rate(batch_size)
+    return jobs.default_rate(_VARIANT.value, batch_size, num_classes, _DROPOUT_RATE.value)
 
 
 def _colour_noise():

@@ -24,7 +24,7 @@ from alexnet_tf.figures import experiments as figures
 _STARTS = {  # name: (variant, init)
     "0.01, as printed": ("paper", "variant"),
     "0.03 in conv3 to conv5, as was run": ("paper", "source2012"),
-    "Caffe's": ("caffe", "source2012"),
+    "Caffe's": ("caffe", "variant"),
 }
 _CLASSES = (10, 100, 500)
 _TOGETHER, _BELOW = 50, 0.1  # left: the mean loss of 50 steps is 0.1 nats below ln(classes)

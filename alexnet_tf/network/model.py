@@ -192,13 +192,36 @@ def connect(
 
 
 def has_init(variant: str) -> bool:
-    """Whether the variant's own initial weights, the paper's text, are not those of 2012."""
-    return variant in ("paper", "half")
+    """Whether the variant's own text has smaller initial weights in conv3 to conv5 than were run in
+    2012.
+    """
+    return variant in ("paper", "half", "caffe", "caffenet")
 
 
 def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
-    """The `stddev` of build_model for the initial weights `init`."""
-    return VARIANTS["source2012"]["stddev"] if has_init(variant) and init == "source2012" else None
+    """The `stddev` of build_model for the initial weights `init`: "source2012", with what was run
+    in 2012 in conv3 to conv5, or "variant", as the variant's own text has it.
+    """
+    if not has_init(variant) or init != "source2012":
+        return None
+    return VARIANTS[variant]["stddev"] | VARIANTS["source2012"]["stddev"]
+
+
+def stable_rate(variant: str, num_classes: int, dropout_rate: float = 0.5) -> float:
+    """The highest learning rate at which the projection of the untrained network is stable under
+    plain gradient descent; infinite where nothing but its data decides that.
+
+    The units of fc7 all put out about their bias at the start, so that the loss is curved along the
+    weights of the projection by their sum of squares over num_classes: 2048 / num_classes in
+    `paper`, four times as much where dropout doubles what it keeps. Steps of more than 2 over that
+    go up the other side, and what flows back from there kills fc7 before it has learnt anything.
+    """
+    row = VARIANTS[variant]
+    if not (bias := row.get("biases", {}).get("fc7")):
+        return math.inf
+    kept = 1 - dropout_rate
+    square = bias**2 / kept if row["inverted_dropout"] else bias**2 * kept
+    return 2 * num_classes / (row["fc_units"] * square)
 
 
 def projection_name(variant: str) -> str:

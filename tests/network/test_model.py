@@ -9,9 +9,17 @@ import keras
 import numpy as np
 import pytest
 
+from alexnet_tf import jobs
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
-from alexnet_tf.network.model import VARIANTS, _adaptive_average, build_model, smallest_image_size
+from alexnet_tf.network.model import (
+    VARIANTS,
+    _adaptive_average,
+    build_model,
+    initial_stddev,
+    smallest_image_size,
+    stable_rate,
+)
 
 # Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files;
 # torchvision's own count.
@@ -124,6 +132,50 @@ def test_weights_at_the_start(variant, stddev, biases):
         np.testing.assert_array_equal(
             layer.bias, np.full(layer.bias.shape, biases.get(name, 0), np.float32)
         )
+
+
+def test_what_was_run_in_2012_replaces_what_a_variant_has_in_conv3_to_conv5_alone():
+    run = {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03}
+    assert initial_stddev("paper") == initial_stddev("half") == run
+    assert (
+        initial_stddev("caffe") == initial_stddev("caffenet") == VARIANTS["caffe"]["stddev"] | run
+    )
+    assert VARIANTS["caffe"]["stddev"] == {"fc6": 0.005, "fc7": 0.005}
+    assert initial_stddev("caffenet", "variant") is None
+    assert initial_stddev("source2012") is initial_stddev("lenet5") is None
+
+
+@pytest.mark.parametrize("variant,dropout_rate", [("paper", 0.5), ("half", 0.0), ("caffenet", 0.5)])
+def test_the_stable_rate_is_2_over_the_curvature_at_the_projection(variant, dropout_rate):
+    """Which is what fc7 puts out, squared and summed, over the number of classes; its weights,
+    which the formula leaves out, add a fifth.
+    """
+    keras.utils.set_random_seed(5)
+    model = build_model(variant, 4, 67, dropout_rate, initial_stddev(variant))
+    into_projection = keras.Model(model.input, model.layers[-1].input)
+    images = np.random.default_rng(0).normal(0, 5, (8, 67, 67, 3)).astype("f4")
+    outputs = np.asarray(into_projection(images, training=True))
+    curvature = (outputs**2).sum(axis=1).mean() / 4
+    assert 1 < stable_rate(variant, 4, dropout_rate) / (2 / curvature) < 1.3
+
+
+@pytest.mark.parametrize(
+    "variant,batch_size,rates",  # of 2, 3, 10, 100 and 1000 classes
+    [
+        ("paper", 128, [0.002, 0.003, 0.01, 0.01, 0.01]),
+        ("paper", 1024, [0.002, 0.003, 0.01, 0.04, 0.04]),
+        ("half", 128, [0.004, 0.006, 0.01, 0.01, 0.01]),
+        ("caffenet", 128, [0.0005, 0.0007, 0.002, 0.01, 0.01]),
+        ("caffe", 128, [0.01, 0.01, 0.01, 0.01, 0.01]),
+        ("one_weird_trick", 512, [0.02, 0.02, 0.02, 0.02, 0.02]),
+        ("lenet5", 128, [0.05, 0.05, 0.05, 0.05, 0.05]),
+    ],
+)
+def test_the_rate_is_the_published_one_but_where_so_few_classes_do_not_stand_it(
+    variant, batch_size, rates
+):
+    found = [jobs.default_rate(variant, batch_size, classes) for classes in (2, 3, 10, 100, 1000)]
+    assert found == rates
 
 
 def test_weights_of_lenet5_at_the_start_have_a_variance_of_one_over_their_inputs():

@@ -15,6 +15,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from alexnet_tf.data import shapes
 from alexnet_tf.network.model import VARIANTS
 
 CHANCE = 0.1  # ten classes of as many pictures each
@@ -42,19 +43,50 @@ def test_every_variant_has_its_setting():
 @pytest.mark.parametrize("variant", SETTINGS)
 def test_it_learns_with_its_defaults(variant, seed, tmp_path):
     given, bound, minutes = SETTINGS[variant]
+    top_1, taken = trained([f"--variant={variant}", f"--seed={seed}", *given], tmp_path)
+    print(f"\n{variant}, seed {seed}: top-1 {top_1:.1%}, {taken:.1f} minutes of the processor")
+    assert top_1 > bound > 2 * CHANCE
+    assert taken < minutes
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    """A folder of 1600 training pictures and 300 for evaluation, of two of the ten classes."""
+    folder = tmp_path_factory.mktemp("two")
+    for split, count in (("train", 800), ("test", 150)):
+        for label in (0, 3):
+            (one := folder / split / shapes.CLASS_NAMES[label]).mkdir(parents=True)
+            for number in range(count):
+                (one / f"{number}.jpg").write_bytes(shapes.draw_jpeg(split, 10 * number + label))
+    return folder
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("variant", ["paper", "caffenet"])
+def test_it_learns_two_classes_with_its_defaults(two_classes, variant, seed, tmp_path):
+    given = [f"--variant={variant}", f"--seed={seed}", "--dataset=folder"]
+    size = [f"--data_dir={two_classes}", "--image_size=67", "--epochs=20"]
+    top_1, taken = trained([*given, *size], tmp_path)
+    print(f"\n{variant}, two classes, seed {seed}: top-1 {top_1:.1%}, {taken:.1f} minutes")
+    assert top_1 > 0.9
+    assert taken < 12
+
+
+def trained(flags, folder):
+    """(top-1, minutes of the processor) of a training on the drawn shapes, or on the data of
+    `flags`.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [
         sys.executable,
         "-m",
         "alexnet_tf.train",
         "--dataset=shapes",
-        f"--variant={variant}",
-        f"--seed={seed}",
-        f"--model_dir={tmp_path}/model",
-        f"--json={tmp_path}/figures.json",
-        "--xla=off",
-        *given,
-    ]  # not to be timed: it is slower on processors
+        f"--model_dir={folder}/model",
+        f"--json={folder}/figures.json",
+        "--xla=off",  # not to be timed: it is slower on processors
+        *flags,
+    ]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -64,8 +96,5 @@ def test_it_learns_with_its_defaults(variant, seed, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    taken = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
-    top_1 = json.loads((tmp_path / "figures.json").read_text())["top_1"]
-    print(f"\n{variant}, seed {seed}: top-1 {top_1:.1%}, {taken:.1f} minutes of the processor")
-    assert top_1 > bound > 2 * CHANCE
-    assert taken < minutes
+    minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+    return json.loads((folder / "figures.json").read_text())["top_1"], minutes
