@@ -195,9 +195,18 @@ def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
         )
     if images.dtype.kind not in "uif":
         raise UserError(f"The images are of {images.dtype}; pass levels of 0..255, such as uint8.")
+    if strange := strange_levels(images):
+        raise UserError(
+            f"The images hold {strange}; pass levels of 0..255, as prepare makes them: the network "
+            "subtracts its mean itself."
+        )
+
+
+def strange_levels(images: np.ndarray) -> str:
+    """The numbers of `images`, one or more, in words, where they cannot be levels of 0..255, as
+    those of which a mean was subtracted or that were divided by 255; else "".
+    """
     low, high = images.min(), images.max()
     if low < 0 or 255 < high < math.inf or (images.dtype.kind == "f" and 0 < high <= 1):
-        raise UserError(
-            f"The images hold numbers from {low:.4g} to {high:.4g}; pass levels of 0..255, as "
-            "prepare makes them: the network subtracts its mean itself."
-        )
+        return f"numbers from {low:.4g} to {high:.4g}"
+    return ""

@@ -11,7 +11,7 @@ import os
 import pathlib
 import tarfile
 
-from alexnet_tf import console
+from alexnet_tf import console, disk
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.provenance import provenance
@@ -72,8 +72,10 @@ NAMES = (*_ALIASES, *SOURCES)
 
 def cache_folder(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
     """`cache_dir`, or alexnet_tf in the folder of Keras: KERAS_HOME, or ~/.keras."""
+    if cache_dir is not None:
+        return disk.local(cache_dir, "cache_dir").absolute()
     home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return pathlib.Path(cache_dir or f"{home}/alexnet_tf").expanduser().absolute()
+    return disk.local(home, "KERAS_HOME").absolute() / "alexnet_tf"
 
 
 def source_of(name: str) -> Source:

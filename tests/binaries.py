@@ -155,7 +155,7 @@ def _become(program, *arguments):
         if program == "alexnet":
             sys.argv = [program, *arguments]
             main()
-        elif "-c" in arguments[:2]:
+        elif "-c" in arguments[:3]:
             _, code, *rest = arguments[arguments.index("-c") :]
             sys.argv = ["-c", *rest]
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})

@@ -316,6 +316,8 @@ def kinds():
         segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000)),
         segment(0xFE, b"\xff\xd8\xff\xda a comment"),
     )
+    scan = jpeg.index(b"\xff\xda")
+    assert jpeg[158:160] == b"\xff\xc0"  # of 19 bytes
     files |= {
         "JPEG, EXIF alone": jpeg[:2] + segment(0xE1, exif(6)) + jpeg[20:],
         "JPEG, EXIF behind a profile and a comment": jpeg_with(
@@ -324,6 +326,8 @@ def kinds():
         "JPEG, EXIF behind XMP": jpeg_with(
             jpeg, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"), segment(0xE1, exif(3))
         ),
+        "JPEG, EXIF behind the frame header": jpeg[:177] + segment(0xE1, exif(6)) + jpeg[177:],
+        "JPEG, EXIF before the scan": jpeg[:scan] + segment(0xE1, exif(5)) + jpeg[scan:],
         "JPEG, EXIF behind tables": jpeg[:158] + segment(0xE1, exif(6)) + jpeg[158:],
         "JPEG, two EXIF segments": jpeg_with(jpeg, segment(0xE1, exif(6)), segment(0xE1, exif(3))),
         "JPEG, EXIF between bytes that fill up": jpeg_with(

@@ -78,7 +78,18 @@ def test_readme(after_readme):
     assert list(after_readme.glob("models/tuned/checkpoints/*/weights.npz"))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if RUN[page] and page != "README.md"])
+# Of these pages other tests run the same commands.
+_LONG = {"docs/looking.md", "docs/evaluation.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.long if page in _LONG else ())
+        for page in PAGES
+        if RUN[page] and page != "README.md"
+    ],
+)
 def test_page(run, after_readme, tmp_path, page):
     world = tmp_path / "world"
     shutil.copytree(after_readme, world)

@@ -39,7 +39,7 @@ def open_dataset(
     Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read.
     Raises UserError, before any long work, if there is nothing to read.
     """
-    data_dir = data_dir and disk.local(data_dir, "data_dir")
+    data_dir = None if data_dir is None else disk.local(data_dir, "data_dir")
     seed = bounds.whole(seed, "seed")
     opened = _open(
         name,
@@ -75,7 +75,8 @@ def open_evaluation(
     records may know none of the pictures, because all were saved anew. It may lack some of the
     classes. Raises UserError where nothing is left.
     """
-    seen, data_dir = record.union(records), data_dir and disk.local(data_dir, "data_dir")
+    seen = record.union(records)
+    data_dir = None if data_dir is None else disk.local(data_dir, "data_dir")
     here = data_dir and os.path.realpath(data_dir)
     trained_here = here in [os.path.realpath(folder) for folder in trained_in if folder]
     return _open(

@@ -31,6 +31,12 @@ _UNLABELLED = (
 _SAVED_ANEW = (
     " New is also what was trained on and has been saved anew: turned, tagged, compressed."
 )
+# How sets for segmentation and detection call the folders of their pictures and of what is in them.
+_OF_IMAGES = {"image", "images", "img", "imgs", "jpegimages", "original", "originals"}
+_OF_MASKS = {
+    *("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"),
+    *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "trimaps"),
+}
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
@@ -547,8 +553,8 @@ def _named(root, folders, role, name):
 
 
 def _check_names(folder, classes):
-    """Raises UserError for folders that cannot be classes: their names are not text or the same, or
-    splits lie in them.
+    """Raises UserError for folders that cannot be classes: their names are not text or the same,
+    splits lie in them, or one has the masks of the other's pictures.
     """
     alike = {}
     for path in classes:
@@ -573,6 +579,14 @@ def _check_names(folder, classes):
             if _subfolders(roles["train"]):
                 todo = f"pass data_dir={path}"
             raise UserError(f"{path} holds splits; {todo}.")
+    images, masks = sorted(alike.keys() & _OF_IMAGES), sorted(alike.keys() & _OF_MASKS)
+    if images and masks:
+        image, mask = (alike[names[0]].name for names in (images, masks))
+        raise UserError(
+            f"{folder}: {mask}/ beside {image}/ looks like what is drawn over its pictures, not"
+            " like a class; sort the pictures into a folder a class, or rename the two if they are"
+            " classes."
+        )
 
 
 def _places(folder, classes, class_names):

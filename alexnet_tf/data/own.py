@@ -9,7 +9,7 @@ import tensorflow as tf
 from alexnet_tf import bounds, decoding, picture_files
 from alexnet_tf.data.names import SAYS_LITTLE, plain
 from alexnet_tf.data.record import identity
-from alexnet_tf.data.splits import Dataset, Split, shuffled_range
+from alexnet_tf.data.splits import Dataset, Split, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError
 
 _COMPARED = 16  # first records of a second reading, which have to be those of the first
@@ -145,6 +145,7 @@ def split_of_contents(name: str, contents: list[bytes]) -> Split:
 def _split(name, records, examples):
     is_file = records.element_spec[0].dtype == tf.string
 
+    @as_it_is
     def record(picture, image_and_label):
         image, label = image_and_label
         # Losslessly, and as fast as PNG is written: what follows reads pictures in files.
@@ -158,6 +159,7 @@ def _split(name, records, examples):
 
         # Not Dataset.shuffle, whose order depends on TensorFlow's global seed as well, and which
         # takes no tensor for a seed where that is 0.
+        @as_it_is
         def shuffled(window, several):
             order = shuffled_range(tf.size(several["picture"]), epoch_seed, window)
             return tf.nest.map_structure(lambda values: tf.gather(values, order), several)

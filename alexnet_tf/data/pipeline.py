@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
+from alexnet_tf.data.splits import as_it_is
 from alexnet_tf.errors import TryAgain, UserError
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
@@ -70,6 +71,7 @@ def training_batches(
     steps_per_epoch = split.examples // batch_size
     first_epoch, steps_done = divmod(first_step, steps_per_epoch)
 
+    @as_it_is
     def one_epoch(epoch):
         stubs = split.stubs(seed + epoch).take(steps_per_epoch * batch_size)
         done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
@@ -182,6 +184,7 @@ def evaluation_batches(
     ... are crops as in training instead, drawn from `seed`.
     """
 
+    @as_it_is
     def weigh(number, stub):
         return stub | {"weight": tf.cast(number < split.examples, tf.float32)}
 
@@ -213,7 +216,7 @@ def evaluation_batches(
 
     decoded = _guarded(decode, otherwise if way is Way.GUARDED else None)
 
-    @tf.autograph.experimental.do_not_convert
+    @as_it_is
     def prepare(stub):
         row = decoded(stub)
         return {"image": crops(row["image"], row["picture"])} | {
@@ -356,8 +359,7 @@ def _guarded(prepare, otherwise):
     more the larger the function.
     """
 
-    # nothing to convert, and half the time of building it
-    @tf.autograph.experimental.do_not_convert
+    @as_it_is
     def guarded(stub):
         stub = stub | {"bad": tf.constant(-1, tf.int64)}
         if not otherwise:
@@ -393,6 +395,7 @@ def central_crops(split, stubs, pixels):
     What cannot be read is left out.
     """
 
+    @as_it_is
     def prepare(stub):
         record = split.load(stub)
         return preprocessing.decode_central_crop(record["image"], pixels), record["label"]

@@ -15,7 +15,7 @@ from alexnet_tf import decoding, disk
 from alexnet_tf.data import imagenet, prepared
 from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, plain, role_of
 from alexnet_tf.data.record import identity
-from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, shuffled_range
+from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError
 
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
@@ -426,10 +426,12 @@ def _split(builder, spec, begin=0, end=None, called=None):
     )
 
 
+@as_it_is
 def _stub(picture, serialized):
     return {"serialized": serialized, "picture": picture}
 
 
+@as_it_is
 def _shuffle_window(epoch_seed, window, records):
     # Dataset.shuffle would do, were its seed not mixed with a global one that anybody may set.
     pictures, serialized = records

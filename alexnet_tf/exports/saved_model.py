@@ -96,19 +96,19 @@ class _Network(tf.Module):
             "edge": self.edge.get_concrete_function(images),
         }
 
-    @tf.function
+    @tf.function(autograph=False)
     def images(self, images):
         return {"features": _nan_for_nan(images, self._outputs(images))}
 
-    @tf.function
+    @tf.function(autograph=False)
     def edge(self, images):
         return {"features": self._edge_outputs(images)}
 
-    @tf.function
+    @tf.function(autograph=False)
     def features(self, image_bytes):
         return {"features": self._features(self._decode(image_bytes))}
 
-    @tf.function
+    @tf.function(autograph=False)
     def image_bytes(self, image_bytes):
         return {"features": self._features(self._decode(image_bytes))}
 
@@ -150,15 +150,15 @@ class _Classifier(_Network):
             NONE,  # of -1
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def images(self, images):
         return {"probabilities": _nan_for_nan(images, tf.nn.softmax(self._outputs(images)))}
 
-    @tf.function
+    @tf.function(autograph=False)
     def edge(self, images):
         return {"probabilities": tf.nn.softmax(self._edge_outputs(images))}
 
-    @tf.function
+    @tf.function(autograph=False)
     def image_bytes(self, image_bytes):
         probabilities = tf.nn.softmax(self._outputs(self._decode(image_bytes)))
         scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))

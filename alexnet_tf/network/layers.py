@@ -236,7 +236,7 @@ def _xla(compiled):
         return lambda function: function
     import tensorflow as tf
 
-    return tf.function(jit_compile=True)
+    return tf.function(jit_compile=True, autograph=False)
 
 
 def _widen(x):

@@ -23,7 +23,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import picture_headers
+from alexnet_tf import bounds, picture_headers
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.exports import artifacts
@@ -128,6 +128,12 @@ def check_values(inputs):
             raise ServingError(
                 "INVALID_ARGUMENT",
                 f"Expects {name} to be finite numbers; NaN or Infinity is provided",
+            )
+        elif name == "images" and (strange := bounds.strange_levels(array)):
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"Expects {name} to be levels of 0..255, the mean not subtracted; {strange} are "
+                "provided",
             )
     if pixels > MAX_PIXELS:
         raise ServingError(

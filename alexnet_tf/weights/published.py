@@ -436,7 +436,8 @@ def _choose(prefixes, wanted, name):
             f"weights={names[chosen[0]]}, or save one alone."
         )
     if len(prefixes) == 1:
-        return chosen[0], []
+        alone = f"{name} holds no other network than {names[chosen[0]]}, an average: it is taken."
+        return chosen[0], [alone] if averages and not wanted else []
     others = ", ".join(names[prefix] for prefix in prefixes if prefix != chosen[0])
     return chosen[0], [
         f"{name} holds more than one network: {names[chosen[0]]} is taken, not "

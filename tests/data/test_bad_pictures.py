@@ -360,6 +360,7 @@ def many_scans():
     return plain[:-2] + plain[plain.rindex(b"\xff\xda") : -2] * 599 + plain[-2:]
 
 
+@pytest.mark.long
 def test_pictures_of_ones_own_data_set_have_the_same_bounds():
     """A graph reads them, and no Python looks at their headers first."""
     contents = [shapes.draw_jpeg("train", number) for number in range(12)]

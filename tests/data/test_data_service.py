@@ -3,7 +3,6 @@
 import functools
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ from alexnet_tf.preprocessing import Preprocessing
 PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=100.0)
 
 
-def start():
+def start(run):
     """One service in a process of its own, on a free port, and its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "alexnet_tf.data_service", "--port=0"],
+        [run.programs.folder / "python", "-m", "alexnet_tf.data_service", "--port=0"],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -28,8 +27,8 @@ def start():
 
 
 @pytest.fixture(scope="module")
-def services():
-    started = [start() for _ in range(2)]
+def services(run):
+    started = [start(run) for _ in range(2)]
     yield [address for _, address in started]
     for process, _ in started:
         process.send_signal(signal.SIGTERM)

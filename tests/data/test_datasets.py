@@ -41,6 +41,18 @@ class TinyDepths(TinySentences):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
 
+@pytest.mark.parametrize("name", ["folder", "shapes", "tiny_pictures"])
+def test_an_empty_text_names_no_folder_for_data(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for opened in (
+        lambda: datasets.open_dataset(name, ""),
+        lambda: datasets.open_evaluation(name, "", CLASS_NAMES),
+    ):
+        with pytest.raises(UserError, match="^data_dir: an empty text names no path; pass one"):
+            opened()
+    assert not list(tmp_path.iterdir())
+
+
 def pictures_in(split, epoch_seed=None):
     seed = None if epoch_seed is None else tf.constant(epoch_seed, tf.int64)
     return [int(record["picture"]) for record in split.read(seed)]

@@ -218,6 +218,11 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
             "differ in nothing but .* Unicode form",
         ),
         ({"train/daisy": 2, "train/daisy ": 2}, "differ in nothing but case, blanks"),
+        (
+            {"Images": 2, "masks": 2},
+            "masks/ beside Images/ looks like what is drawn over its pictures, not like a class; ",
+        ),
+        ({"train/JPEGImages": 2, "train/SegmentationClass": 2}, "SegmentationClass/ beside JPEG"),
     ],
 )
 def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):

@@ -2,6 +2,7 @@
 of all precisions, refusals.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -76,13 +77,11 @@ def loaded(exported):
 
 @pytest.fixture(scope="module")
 def converted(exported, run):
-    """A .tflite file of each precision, and what the command said:
-
-    {quantization: (path, figures)}.
-    """
+    """Gives, of a precision, a .tflite file and what the command said: (path, figures)."""
     folder, _ = exported
-    files = {}
-    for quantization in ("none", "float16", "dynamic", "int8"):
+
+    @functools.cache
+    def convert(quantization):
         run(
             CONVERT,
             "--saved_model=exports/1",
@@ -91,11 +90,10 @@ def converted(exported, run):
             "--json=figures.json",
             cwd=folder,
         )
-        files[quantization] = (
-            folder / f"{quantization}.tflite",
-            json.loads((folder / "figures.json").read_text()),
-        )
-    return files
+        figures = json.loads((folder / "figures.json").read_text())
+        return folder / f"{quantization}.tflite", figures
+
+    return convert
 
 
 def files_of(folder):
@@ -204,12 +202,18 @@ def test_checksums_find_one_bit(exported, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "quantization,share", [("none", 1.01), ("float16", 0.51), ("dynamic", 0.27), ("int8", 0.27)]
+    "quantization,share",
+    [
+        ("none", 1.01),
+        pytest.param("float16", 0.51, marks=pytest.mark.long),
+        pytest.param("dynamic", 0.27, marks=pytest.mark.long),
+        ("int8", 0.27),
+    ],
 )
 def test_files_are_as_small_as_said_and_need_no_foreign_operator(
     exported, converted, quantization, share
 ):
-    path, figures = converted[quantization]
+    path, figures = converted(quantization)
     # a small net's graph counts
     assert path.stat().st_size < share * 4 * exported[1].count_params() + 20_000
     model = schema.Model.GetRootAs(path.read_bytes())
@@ -225,7 +229,7 @@ def test_files_are_as_small_as_said_and_need_no_foreign_operator(
 
 
 def test_int8_takes_bytes_and_keeps_normalisation_in_float(converted):
-    path, figures = converted["int8"]
+    path, figures = converted("int8")
     assert figures["in float32"] == "conv1, less_mean, lrn1, lrn2"
     interpreter = Interpreter(str(path))
     (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -237,7 +241,7 @@ def test_int8_takes_bytes_and_keeps_normalisation_in_float(converted):
 
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_the_compiled_model_answers_as_the_interpreter(exported, converted, quantization):
-    path, _ = converted[quantization]
+    path, _ = converted(quantization)
     tflite = artifacts.Tflite(path.read_bytes())
     image = cropped(exported[0])[0]
     compiled = CompiledModel.from_file(str(path))
@@ -250,7 +254,7 @@ def test_the_compiled_model_answers_as_the_interpreter(exported, converted, quan
 
 
 def test_metadata_stands_where_other_programs_look(converted):
-    content = converted["none"][0].read_bytes()
+    content = converted("none")[0].read_bytes()
     model = schema.Model.GetRootAs(content)
     (entry,) = (
         entry
@@ -329,7 +333,7 @@ def test_a_file_of_other_labels_is_made_again(run, exported, converted, tmp_path
         "".join(f"{name}\n" for name in ("Another", *CLASS_NAMES[1:]))
     )
     (tmp_path / "1/assets.extra/SHA256SUMS").write_text(artifacts.sums(tmp_path / "1"))
-    shutil.copy(converted["none"][0], tmp_path / "net.tflite")
+    shutil.copy(converted("none")[0], tmp_path / "net.tflite")
     run(
         CONVERT,
         "--saved_model=1",

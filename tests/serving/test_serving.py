@@ -563,6 +563,16 @@ def image_request(signature, proto):
             tf.make_tensor_proto(np.full([1, 28, 28, 1], np.inf, np.float32)),
             "Expects images to be finite numbers",
         ),
+        (
+            "images",
+            tf.make_tensor_proto(np.linspace(0, 1, 784, dtype="f4").reshape(1, 28, 28, 1)),
+            "Expects images to be levels of 0..255, the mean not subtracted; numbers from 0 to 1 ",
+        ),
+        (
+            "edge",
+            tf.make_tensor_proto(np.linspace(-99, 99, 784, dtype="f4").reshape(1, 28, 28, 1)),
+            "numbers from -99 to 99 are provided",
+        ),
         *(
             (
                 "images_uint8",
@@ -1126,11 +1136,14 @@ def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "damage",
     [
-        "truncated weights",
         "no graph",
         *(
             pytest.param(damage, marks=pytest.mark.long)
-            for damage in ("no manifest or graph", "a picture it cannot answer")
+            for damage in (
+                "truncated weights",
+                "no manifest or graph",
+                "a picture it cannot answer",
+            )
         ),
     ],
 )

@@ -2,15 +2,20 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 
-def start(arguments, cwd, environment):
+def start(run, arguments, cwd, environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "alexnet_tf.train", *arguments, "--distribution=multi_worker"],
+        [
+            run.programs.folder / "python",
+            "-m",
+            "alexnet_tf.train",
+            *arguments,
+            "--distribution=multi_worker",
+        ],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
@@ -40,7 +45,7 @@ def test_two_processes_train_as_one(run, picture_folder, tmp_path, worker_enviro
     run("-m", "alexnet_tf.train", *arguments, "--model_dir=alone", cwd=tmp_path)
     alone = json.loads((tmp_path / "figures.json").read_text())
     workers = [
-        start([*arguments, "--model_dir=together"], tmp_path, environment)
+        start(run, [*arguments, "--model_dir=together"], tmp_path, environment)
         for environment in worker_environments(kubernetes=True)
     ]
     answers = [worker.communicate() for worker in workers]
@@ -73,7 +78,7 @@ def test_two_processes_train_as_one(run, picture_folder, tmp_path, worker_enviro
     ],
 )
 def test_a_worker_that_cannot_start_ends_both(
-    picture_folder, tmp_path, worker_environments, change, messages
+    run, picture_folder, tmp_path, worker_environments, change, messages
 ):
     arguments = [
         "--dataset=folder",
@@ -84,7 +89,7 @@ def test_a_worker_that_cannot_start_ends_both(
         "--model_dir=model",
     ]
     workers = [
-        start(arguments + more, tmp_path, environment)
+        start(run, arguments + more, tmp_path, environment)
         for more, environment in zip(([], change), worker_environments())
     ]
     for worker, message in zip(workers, messages):

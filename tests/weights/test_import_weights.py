@@ -690,6 +690,9 @@ def test_model_and_average_side_by_side():
         convert_torch(torchvision("state_dict."), weights="ema")
     found = convert_torch(torchvision("model_ema."))  # the only one
     assert len(found.arrays) == 16
+    assert "no other network than model_ema, an average: it is taken" in found.notes[0]
+    asked = convert_torch(torchvision("model_ema."), weights="ema")
+    assert "average" not in " ".join(asked.notes)
 
 
 def test_two_networks_are_chosen_by_name():

@@ -99,6 +99,19 @@ def no_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
 
+@pytest.mark.parametrize(
+    "cache_dir,home,message",
+    [
+        ("", "~/keras", "^cache_dir: an empty text names no path"),
+        (None, "gs://bucket/keras", "^KERAS_HOME=gs://bucket/keras is an address"),
+    ],
+)
+def test_weights_are_kept_in_no_folder_that_is_none(cache_dir, home, message, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", home)
+    with pytest.raises(UserError, match=message):
+        pretrained.fetch("trunk", cache_dir)
+
+
 def get(server, path, digest=DIGEST, **more):
     downloads.fetch(f"{server.url}/file", path, digest, **more)
     return path.read_bytes()
