@@ -10,6 +10,7 @@ From Python, with callbacks of Keras:
 import collections
 import dataclasses
 import functools
+import math
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import NotFinite, UserError
-from alexnet_tf.network.model import both_towers
+from alexnet_tf.network.model import both_towers, stable_rate
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import (
@@ -328,7 +329,10 @@ class _Run:
         self._plateau.restore(state.plateau)
         self._evaluation = None  # built for the first, used for all
         self._is_plain = self._objective.is_plain
-        self._stall = Stall(self._dataset.class_names, plan, self.last_step)
+        classes, highest = self._dataset.class_names, math.inf
+        if getattr(self._model, "variant", None):  # else it is a user's own
+            highest = stable_rate(self._model.variant, len(classes), self._model.dropout_rate)
+        self._stall = Stall(classes, plan, self.last_step, highest)
         self._bad_pictures = BadPictures(
             self._dataset,
             plan.max_bad_pictures,

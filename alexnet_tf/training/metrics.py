@@ -176,14 +176,15 @@ class Stall:
     # learnt, or that the loss is where no network begins and does not fall.
     FEWEST, FEWEST_ABOVE = 100, 10
 
-    def __init__(self, class_names, plan, last_step):
+    def __init__(self, class_names, plan, last_step, stable_rate=math.inf):
         """`plan` is the training.Plan: its settings are in force, and so are no advice.
-        `last_step` is the step after which it ends.
+        `last_step` is the step after which it ends, `stable_rate` model.stable_rate.
         """
         self._guessing, self._class_names = math.log(len(class_names)), class_names
         # Initial weights of the paper cost up to 0.1 nats more than guessing, and labels vary.
         self._least, self._most = self._guessing - 0.02, 1.05 * self._guessing + 0.1
         self._plan, self._last_step, self.told = plan, last_step, False
+        self._stable_rate = stable_rate
         self._before = None  # the loss of the epoch before
 
     def is_guessing(self, loss):
@@ -250,5 +251,8 @@ class Stall:
 
     def _rates(self, *factors):
         rate = self._plan.learning_rate
+        if rate > self._stable_rate:
+            few = f"too much for {len(self._class_names)} classes"
+            return f"learning_rate={self._stable_rate:.1g} instead of {rate:g}, {few}"
         others = " or ".join(f"{rate * factor:g}" for factor in factors) if rate else "0.01"
         return f"learning_rate={others} instead of {rate:g}"

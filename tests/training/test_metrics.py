@@ -114,6 +114,15 @@ def test_advice_is_of_settings_that_are_not_in_force():
     assert "learning_rate=0.01 instead of 0," in advice(GUESSING, learning_rate=0.0)
 
 
+def test_a_rate_that_few_classes_do_not_stand_is_the_first_thing_to_change():
+    two, loss = ["cat", "dog"], math.log(2)
+    line = Stall(two, Plan(learning_rate=0.01), 2000, 0.00195).check(loss, FIGURES, 2000)
+    assert "learning_rate=0.002 instead of 0.01, too much for 2 classes" in line
+    assert "0.005" not in line and "0.02" not in line
+    line = Stall(two, Plan(learning_rate=0.001), 2000, 0.00195).check(loss, FIGURES, 2000)
+    assert "learning_rate=0.0005 or 0.002 instead of 0.001" in line
+
+
 def test_advice_depends_on_where_the_loss_is():
     above, at = (
         advice(3 * GUESSING, learning_rate=0.01, init="variant"),
