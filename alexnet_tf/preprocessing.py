@@ -28,9 +28,11 @@ def central_crop(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return _window(tf.shape(image)[:2], functools.partial(_cut, image), preprocessing, offset)
 
 
-def decode_central_crop(picture: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """`central_crop` of the picture in the bytes of a file. Errors are `decode`'s."""
-    return central_crop(decode(picture, preprocessing.resize), preprocessing)
+def decode_central_crop(
+    picture: tf.Tensor, preprocessing: Preprocessing, common: bool = False
+) -> tf.Tensor:
+    """`central_crop` of the picture in the bytes of a file: `common` and errors as of `decode`."""
+    return central_crop(decode(picture, preprocessing.resize, common), preprocessing)
 
 
 def ten_views(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

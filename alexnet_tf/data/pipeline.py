@@ -383,24 +383,31 @@ def channel_statistics(split, pixels, pictures=1024):
     """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see
     `colour_statistics`.
     """
-    # What cannot be read is counted when training comes to it.
-    crops = central_crops(split, split.stubs(tf.constant(0, tf.int64)).take(pictures), pixels)
-    return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops.as_numpy_iterator()))
+    stubs = split.stubs(tf.constant(0, tf.int64)).take(pictures)
+    try:
+        crops = central_crops(split, stubs, pixels, Way.COMMON).as_numpy_iterator()
+        return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops))
+    except tf.errors.OpError:  # what cannot be read is counted when training comes to it
+        crops = central_crops(split, stubs, pixels).as_numpy_iterator()
+        return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops))
 
 
-def central_crops(split, stubs, pixels):
+def central_crops(split, stubs, pixels, way=Way.GUARDED):
     """A tf.data.Dataset of (uint8 central crop [image_size, image_size, c], label) of each of
     `stubs` of `split`, in their order.
 
-    What cannot be read is left out.
+    What cannot be read is left out, or, by the way COMMON, is an error.
     """
+    common = way is Way.COMMON
 
     @as_it_is
     def prepare(stub):
         record = split.load(stub)
-        return preprocessing.decode_central_crop(record["image"], pixels), record["label"]
+        crop = preprocessing.decode_central_crop(record["image"], pixels, common)
+        return crop, record["label"]
 
-    return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    crops = stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    return crops if common else crops.ignore_errors()
 
 
 def pixel_moments(image):

@@ -32,6 +32,7 @@ def services(run):
     yield [address for _, address in started]
     for process, _ in started:
         process.send_signal(signal.SIGTERM)
+    for process, _ in started:
         _, error = process.communicate()
         assert process.returncode == 0
         assert error == (

@@ -47,13 +47,14 @@ def build(strategy, dropout_rate, rule=SGD2012, variant="narrow"):
     return model, optimizer
 
 
-def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True):
-    model, optimizer = build(strategy, dropout_rate)
-    step = steps.TrainStep(strategy, model, optimizer, PIXELS, batch_size=6, xla=xla)
+def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True, variant="narrow"):
+    model, optimizer = build(strategy, dropout_rate, variant=variant)
+    pixels = LENET5_PIXELS if variant == "lenet5" else PIXELS
+    step = steps.TrainStep(strategy, model, optimizer, pixels, batch_size=6, xla=xla)
     split = datasets.open_dataset("folder", folder).train
     batches = pipeline.distribute(
         strategy,
-        functools.partial(pipeline.training_batches, split, PIXELS, 6, 0, way=pipeline.Way.COMMON),
+        functools.partial(pipeline.training_batches, split, pixels, 6, 0, way=pipeline.Way.COMMON),
     )
     sums = [
         [float(value) for value in step(next(batches), number, colour_noise=0.1)]
@@ -80,9 +81,10 @@ def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
     assert moved > 1e-4  # the comparison is of something
 
 
-def test_xla_changes_the_weights_as_without(picture_folder):
-    compiled, _ = some_steps(one_device(), picture_folder, 3, xla=True)
-    plain, _ = some_steps(one_device(), picture_folder, 3, xla=False)
+@pytest.mark.parametrize("variant", ["lenet5", pytest.param("narrow", marks=pytest.mark.long)])
+def test_xla_changes_the_weights_as_without(picture_folder, variant):
+    compiled, _ = some_steps(one_device(), picture_folder, 3, xla=True, variant=variant)
+    plain, _ = some_steps(one_device(), picture_folder, 3, xla=False, variant=variant)
     for one, two in zip(compiled, plain):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
