@@ -31,7 +31,7 @@ _PLAIN_JPEG = (
     r"\C\C\x00[\x0b\x11]\x08\C*"
 )
 _EXIF_SEGMENT = r"\C*Exif\x00\x00\C*"
-_PLAIN_HEAD = 4096  # bytes, more than such a head and the tables behind it have
+_PLAIN_HEAD = 1024  # bytes, more than such a head and the tables behind it have
 
 
 def _apart(function):
