@@ -7,6 +7,7 @@ stored but n.
 
 import enum
 import functools
+import os
 import re
 import socket
 
@@ -23,6 +24,7 @@ _BEGAN_ANEW = (
     " from its checkpoint."
 )
 _CONNECT_SECONDS = 10
+_CORES = os.cpu_count()  # by which pictures are prepared
 # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 _NEIGHBOURS = 40
 
@@ -132,7 +134,7 @@ def _from_services(services, stubs, prepare, rows):
         share = stubs.batch(rows).shard(len(services), number).unbatch()
         batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(
             rows, drop_remainder=True
-        )
+        )  # on the cores of the service
         return batches.enumerate().apply(
             tf.data.experimental.service.distribute(
                 tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None
@@ -143,7 +145,7 @@ def _from_services(services, stubs, prepare, rows):
     batches = tf.data.Dataset.choose_from_datasets(
         parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True
     )
-    return (
+    return _untuned(
         batches.enumerate()
         .map(functools.partial(checked_order, len(services)))
         .prefetch(tf.data.AUTOTUNE)
@@ -373,10 +375,22 @@ def _guarded(prepare, otherwise):
 
 def _prepared_batches(stubs, prepare, batch_size, context):
     # Deterministic although parallel: the order is part of the result.
-    dataset = stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(
-        context.get_per_replica_batch_size(batch_size), drop_remainder=True
-    ).prefetch(tf.data.AUTOTUNE)
+    dataset = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
+    return _untuned(
+        dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(
+            tf.data.AUTOTUNE
+        )
+    )
+
+
+def _untuned(dataset):
+    """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
+    whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
+    Python's lock. A prefetch tunes itself.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def channel_statistics(split, pixels, pictures=1024):

@@ -109,6 +109,16 @@ def test_evaluation_counts_every_picture_once(picture_folder, batch_size):
     assert weights.sum() == 9 and np.bincount(labels).tolist() == [3, 3, 3]
 
 
+def test_no_thread_that_sleeps_tunes_what_is_read(train_split):
+    """Or the end of a training waits for it to wake, up to a minute."""
+    way = pipeline.Way.COMMON
+    for batches in (
+        pipeline.training_batches(train_split, PIXELS, 4, 0, way=way),
+        pipeline.evaluation_batches(train_split, PIXELS, 4, way=way),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 def test_channel_mean_is_the_mean_of_the_crops(train_split):
     mean = pipeline.channel_statistics(train_split, PIXELS)[0]
     crops = []
