@@ -202,14 +202,14 @@ def default_rate(
     variant: str, batch_size: int, num_classes: int, dropout_rate: float = 0.5
 ) -> float:
     """The variant's learning rate, scaled linearly with batches above 256; with few classes, no
-    more than the untrained network stands (model.stable_rate), to one digit.
+    more than the untrained network stands: model.stable_rate.
 
     Twice the rate at batch 512 and four times at 1024 were measured on CaffeNet to keep its
     accuracy, without warm-up: https://github.com/ducha-aiki/caffenet-benchmark (BatchSize.md).
     Beyond, https://arxiv.org/abs/1708.03888 needed LARS.
     """
     rate = VARIANTS[variant]["learning_rate"] * max(1, batch_size / 256)
-    return min(rate, float(f"{stable_rate(variant, num_classes, dropout_rate):.0e}"))
+    return min(rate, stable_rate(variant, num_classes, dropout_rate))
 
 
 def preprocessing_for(

@@ -398,21 +398,24 @@ def channel_statistics(split, pixels, pictures=1024):
     `colour_statistics`.
     """
     stubs = split.stubs(tf.constant(0, tf.int64)).take(pictures)
+
+    def moments(common):
+        crops = central_crops(split, stubs, pixels, common)
+        return sum(pixel_moments(crop) for crop, _ in crops.as_numpy_iterator())
+
     try:
-        crops = central_crops(split, stubs, pixels, Way.COMMON).as_numpy_iterator()
-        return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops))
+        sums = moments(common=True)  # a graph that knows more takes seconds to make
     except tf.errors.OpError:  # what cannot be read is counted when training comes to it
-        crops = central_crops(split, stubs, pixels).as_numpy_iterator()
-        return colour_statistics(sum(pixel_moments(crop) for crop, _ in crops))
+        sums = moments(common=False)
+    return colour_statistics(sums)
 
 
-def central_crops(split, stubs, pixels, way=Way.GUARDED):
+def central_crops(split, stubs, pixels, common=False):
     """A tf.data.Dataset of (uint8 central crop [image_size, image_size, c], label) of each of
     `stubs` of `split`, in their order.
 
-    What cannot be read is left out, or, by the way COMMON, is an error.
+    What cannot be read is left out; with `common`, it and all but JPEG and PNG is an error.
     """
-    common = way is Way.COMMON
 
     @as_it_is
     def prepare(stub):

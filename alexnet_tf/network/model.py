@@ -209,7 +209,7 @@ def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
 
 def stable_rate(variant: str, num_classes: int, dropout_rate: float = 0.5) -> float:
     """The highest learning rate at which the projection of the untrained network is stable under
-    plain gradient descent; infinite where nothing but its data decides that.
+    plain gradient descent, to one digit; infinite where nothing but its data decides that.
 
     The units of fc7 all put out about their bias at the start, so that the loss is curved along the
     weights of the projection by their sum of squares over num_classes: 2048 / num_classes in
@@ -221,7 +221,7 @@ def stable_rate(variant: str, num_classes: int, dropout_rate: float = 0.5) -> fl
         return math.inf
     kept = 1 - dropout_rate
     square = bias**2 / kept if row["inverted_dropout"] else bias**2 * kept
-    return 2 * num_classes / (row["fc_units"] * square)
+    return float(f"{2 * num_classes / (row['fc_units'] * square):.0e}")
 
 
 def projection_name(variant: str) -> str:

@@ -253,6 +253,6 @@ class Stall:
         rate = self._plan.learning_rate
         if rate > self._stable_rate:
             few = f"too much for {len(self._class_names)} classes"
-            return f"learning_rate={self._stable_rate:.1g} instead of {rate:g}, {few}"
+            return f"learning_rate={self._stable_rate:g} instead of {rate:g}, {few}"
         others = " or ".join(f"{rate * factor:g}" for factor in factors) if rate else "0.01"
         return f"learning_rate={others} instead of {rate:g}"

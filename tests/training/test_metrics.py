@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from alexnet_tf import jobs
 from alexnet_tf.classifiers import Answers
+from alexnet_tf.network.model import stable_rate
 from alexnet_tf.training.loop import Plan
 from alexnet_tf.training.metrics import Log, RunningMeans, Stall, read_log
 
@@ -116,11 +118,18 @@ def test_advice_is_of_settings_that_are_not_in_force():
 
 def test_a_rate_that_few_classes_do_not_stand_is_the_first_thing_to_change():
     two, loss = ["cat", "dog"], math.log(2)
-    line = Stall(two, Plan(learning_rate=0.01), 2000, 0.00195).check(loss, FIGURES, 2000)
+    line = Stall(two, Plan(learning_rate=0.01), 2000, 0.002).check(loss, FIGURES, 2000)
     assert "learning_rate=0.002 instead of 0.01, too much for 2 classes" in line
     assert "0.005" not in line and "0.02" not in line
-    line = Stall(two, Plan(learning_rate=0.001), 2000, 0.00195).check(loss, FIGURES, 2000)
+    line = Stall(two, Plan(learning_rate=0.001), 2000, 0.002).check(loss, FIGURES, 2000)
     assert "learning_rate=0.0005 or 0.002 instead of 0.001" in line
+
+
+@pytest.mark.parametrize("variant,classes", [("paper", 2), ("paper", 10), ("caffenet", 10)])
+def test_the_rate_by_default_is_never_told_to_be_too_much(variant, classes):
+    plan = Plan(learning_rate=jobs.default_rate(variant, 128, classes))
+    stall = Stall([str(one) for one in range(classes)], plan, 2000, stable_rate(variant, classes))
+    assert "too much" not in stall.check(math.log(classes), FIGURES, 2000)
 
 
 def test_advice_depends_on_where_the_loss_is():
