@@ -25,6 +25,13 @@ _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 
 
+def is_one_line(name: str) -> bool:
+    """Whether `name` can be written as a line of its own. A non-breaking space may be in it, and
+    what joins or parts letters, as Persian and Hindi need it.
+    """
+    return all(unicodedata.category(character) not in _NOT_IN_NAMES for character in name)
+
+
 def check_class_names(names: Sequence[str]) -> None:
     """Raises ValueError unless `names` are two or more, each one line that can be written."""
     if len(names) < 2:
@@ -35,7 +42,7 @@ def check_class_names(names: Sequence[str]) -> None:
             raise ValueError(
                 f"the class name {shown(name)} is empty or longer than {_LONGEST_NAME} characters"
             )
-        if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+        if not is_one_line(name):
             raise ValueError(
                 f"the class name {shown(name)} holds a control character or a line break"
             )

@@ -6,10 +6,12 @@ import hashlib
 import os
 import pathlib
 import shlex
+import unicodedata
 
 import numpy as np
 
 from alexnet_tf import console, picture_files
+from alexnet_tf.bounds import is_one_line
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import (
     HELD_OUT,
@@ -552,20 +554,26 @@ def _named(root, folders, role, name):
     )
 
 
+def _as_seen(name):
+    """`name` without what nobody sees in it: case, kinds of blanks, marks without width."""
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return " ".join(seen.casefold().split())
+
+
 def _check_names(folder, classes):
     """Raises UserError for folders that cannot be classes: their names are not text or the same,
     splits lie in them, or one has the masks of the other's pictures.
     """
     alike = {}
     for path in classes:
-        if (
-            not plain(path.name) or not plain(path.name).isprintable()
-        ):  # a surrogate stands for a byte that is no UTF-8
+        name = plain(path.name)
+        # A surrogate, which is in no line, stands for a byte that is no UTF-8.
+        if not _as_seen(name) or not is_one_line(name):
             raise UserError(
                 f"{folder}: the class folder {os.fsencode(path.name)!r} has a name that cannot be "
                 "printed; rename it."
             )
-        other = alike.setdefault(plain(path.name).casefold(), path)
+        other = alike.setdefault(_as_seen(name), path)
         if other is not path:
             raise UserError(
                 f"{folder}: the class folders {os.fsencode(other.name)!r} and "

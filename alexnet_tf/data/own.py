@@ -60,7 +60,7 @@ def _names(class_names):
     if (
         len(set(told)) < max(len(told), 2)
         or not all(map(plain, told))
-        or not all(map(str.isprintable, told))
+        or not all(map(bounds.is_one_line, told))
         or not all(isinstance(name, str | int | np.integer) for name in names)
     ):
         raise UserError(

@@ -218,6 +218,9 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
             "differ in nothing but .* Unicode form",
         ),
         ({"train/daisy": 2, "train/daisy ": 2}, "differ in nothing but case, blanks"),
+        ({"train/red rose": 2, "train/red\u00a0rose": 2}, "differ in nothing but case, blanks"),
+        ({"train/rose": 2, "train/ro\u200bse": 2}, "differ in nothing but case, blanks"),
+        ({"train/rose": 2, "train/\u200b": 2}, "has a name that cannot be printed"),
         (
             {"Images": 2, "masks": 2},
             "masks/ beside Images/ looks like what is drawn over its pictures, not like a class; ",
@@ -230,6 +233,12 @@ def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):
     with pytest.raises(UserError, match=message) as error:
         datasets.open_dataset("folder", tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_names_are_written_as_their_languages_write_them(tmp_path):
+    names = ("red\u00a0rose", "گل\u200cسرخ", "👩\u200d🌾")
+    fill(tmp_path, **{f"train/{name}": 3 for name in names})
+    assert opened(tmp_path)[0] == tuple(sorted(names))
 
 
 def test_names_are_compared_in_one_form(tmp_path):
