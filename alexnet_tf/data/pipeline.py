@@ -398,33 +398,34 @@ def channel_statistics(split, pixels, pictures=1024):
     `colour_statistics`.
     """
     stubs = split.stubs(tf.constant(0, tf.int64)).take(pictures)
-
-    def moments(common):
-        crops = central_crops(split, stubs, pixels, common)
-        return sum(pixel_moments(crop) for crop, _ in crops.as_numpy_iterator())
-
-    try:
-        sums = moments(common=True)  # a graph that knows more takes seconds to make
-    except tf.errors.OpError:  # what cannot be read is counted when training comes to it
-        sums = moments(common=False)
-    return colour_statistics(sums)
+    return colour_statistics(
+        sum(pixel_moments(crop) for crop, _ in central_crops(split, stubs, pixels))
+    )
 
 
-def central_crops(split, stubs, pixels, common=False):
-    """A tf.data.Dataset of (uint8 central crop [image_size, image_size, c], label) of each of
-    `stubs` of `split`, in their order.
-
-    What cannot be read is left out; with `common`, it and all but JPEG and PNG is an error.
+def central_crops(split, stubs, pixels):
+    """Yields (uint8 central crop [image_size, image_size, c], label) of each of `stubs` of `split`,
+    in their order. What cannot be read is left out.
     """
+    read = 0
+    try:
+        # A graph that knows more than JPEG and PNG takes seconds to make.
+        for pair in _central_crops(split, stubs, pixels, common=True).as_numpy_iterator():
+            yield pair
+            read += 1
+    except tf.errors.OpError:
+        crops = _central_crops(split, stubs.skip(read), pixels, common=False)
+        yield from crops.ignore_errors().as_numpy_iterator()
 
+
+def _central_crops(split, stubs, pixels, common):
     @as_it_is
     def prepare(stub):
         record = split.load(stub)
         crop = preprocessing.decode_central_crop(record["image"], pixels, common)
         return crop, record["label"]
 
-    crops = stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-    return crops if common else crops.ignore_errors()
+    return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def pixel_moments(image):

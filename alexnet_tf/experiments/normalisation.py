@@ -50,10 +50,9 @@ def rate(epochs: int, epoch: int) -> float:
 def _mean_picture(dataset: Dataset) -> np.ndarray:
     """Of the training pictures' centres: float32 [24, 24, 3]."""
     split = dataset.to_train()
-    crops = pipeline.central_crops(split, split.stubs(None), _PIXELS)
     total = np.zeros((_SIDE, _SIDE, 3))
     count = 0
-    for crop, _ in crops.as_numpy_iterator():
+    for crop, _ in pipeline.central_crops(split, split.stubs(None), _PIXELS):
         total, count = total + crop, count + 1
     return (total / count).astype(np.float32)
 

@@ -1,5 +1,6 @@
 """A SavedModel to the bytes of a .tflite file, and how far the two agree."""
 
+import itertools
 import os
 import re
 
@@ -17,14 +18,9 @@ from alexnet_tf.preprocessing import LESS_MEAN
 # The largest difference of a probability that is accepted; the integer forms are judged by their
 # top-1 answers.
 _LARGEST_DIFFERENCE = {"none": 1e-4, "float16": 1e-3}
-
-
 # Of the features of a picture, in lengths of them: of a part of a network there is nothing else.
 _LARGEST_DISTANCE = {"none": 1e-4, "float16": 1e-2, "dynamic": 0.2, "int8": 0.2}
-
-
 _LEAST_AGREEMENT = 0.98
-
 
 QUANTIZATIONS = "none", "float16", "dynamic", "int8"
 LARGEST_DROP = 0.003  # of top-1 accuracy
@@ -211,8 +207,8 @@ def images_of(split, pixels, count, note):
     Raises UserError if there is none.
     """
     label, missing = None, min(count, split.examples)
-    images = pipeline.central_crops(split, split.stubs(tf.constant(0, tf.int64)), pixels)
-    for image, label in images.take(count).as_numpy_iterator():
+    stubs = split.stubs(tf.constant(0, tf.int64))
+    for image, label in itertools.islice(pipeline.central_crops(split, stubs, pixels), count):
         yield image, int(label)
         missing -= 1
     if label is None:

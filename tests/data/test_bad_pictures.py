@@ -15,12 +15,13 @@ import pytest
 import tensorflow as tf
 import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES
+from PIL import Image
 from trainings import Bar
 
 from alexnet_tf.data import datasets, folders, own, pictures, pipeline, shapes, tfds
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
-from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.preprocessing import Preprocessing, decode_central_crop
 from alexnet_tf.training import checkpoints, evaluation, loop, metrics
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -64,6 +65,18 @@ def test_every_batch_is_full_and_a_bad_picture_gives_way_to_the_next_one(damaged
         assert rows["bad"][place] == number and rows["image"][place].std() > 1
         assert rows["label"][place] == (number + 1) // 8  # that of the next picture
     assert np.bincount(rows["label"]).tolist() == [8, 8, 8]
+
+
+def test_central_crops_come_in_order_and_leave_out_what_is_bad(picture_folder):
+    first, second, third, *_ = sorted((picture_folder / "test" / CLASS_NAMES[1]).iterdir())
+    Image.open(third).save(third.with_suffix(".gif"))  # for this the graph is made anew
+    third.unlink()
+    split = datasets.open_dataset("folder", picture_folder).evaluation
+    second.write_bytes(second.read_bytes()[:1000])
+    crops = list(pipeline.central_crops(split, split.stubs(None), PIXELS))
+    assert [int(label) for _, label in crops] == [0, 0, 0, 1, 1, 2, 2, 2]
+    expected = decode_central_crop(tf.constant(first.read_bytes()), PIXELS)
+    np.testing.assert_array_equal(crops[3][0], expected)
 
 
 @pytest.mark.long
