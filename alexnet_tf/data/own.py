@@ -56,17 +56,18 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
 def _names(class_names):
     """`class_names` as a tuple of str. Raises UserError for names that cannot be told apart."""
     names = bounds.in_order(class_names, "class_names") if np.iterable(class_names) else ()
-    told = tuple(map(str, names))
-    if (
-        len(set(told)) < max(len(told), 2)
-        or not all(map(plain, told))
-        or not all(map(bounds.is_one_line, told))
-        or not all(isinstance(name, str | int | np.integer) for name in names)
-    ):
+    try:
+        if not all(isinstance(name, str | int | np.integer) for name in names):
+            raise ValueError("a name that is no text")
+        told = tuple(map(str, names))
+        bounds.check_class_names(told)
+        if not all(map(plain, told)) or len(set(told)) < len(told):
+            raise ValueError("names that cannot be told apart")
+    except ValueError as error:
         raise UserError(
-            f"class_names={class_names!r}: pass a list of at least two different names, each a text"
-            " of one line."
-        )
+            f"class_names={class_names!r}: {error}; pass a list of at least two different names,"
+            " each a text of one line."
+        ) from None
     return told
 
 
