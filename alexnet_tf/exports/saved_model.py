@@ -59,9 +59,27 @@ PYTHON = sys.executable  # reads again what was written
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 
 
+def decoder(pixels):
+    """A function from the bytes of picture files, string [n], to what a network sees of them, uint8
+    [n, image_size, image_size, channels].
+    """
+    size, channels = pixels.image_size, pixels.channels
+
+    def decode(image_bytes):
+        return tf.map_fn(
+            lambda picture: preprocessing.decode_central_crop(picture, pixels),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8),
+        )
+
+    # Signatures that call it share one graph of it, which is most of what there is to load.
+    return tf.function(decode, [tf.TensorSpec([None], tf.string)], autograph=False)
+
+
 class _Network(tf.Module):
-    """The functions behind the signatures of a part of a network, which gives features. Holds the
-    Keras model's variables, each once.
+    """What is behind the signatures of a part of a network, which gives features. Holds the Keras
+    model's variables, each once, and no function: that would be written beside the signature that
+    is made of it, and loaded as well.
     """
 
     def __init__(self, model, pixels):
@@ -88,40 +106,33 @@ class _Network(tf.Module):
         images, images_uint8 = (
             tf.TensorSpec(shape, dtype, name="images") for dtype in (tf.float32, tf.uint8)
         )
+        decode = decoder(self._pixels)
+
+        def answer(image_bytes):
+            return self._answer(decode(image_bytes))
+
+        def features(image_bytes):
+            return {"features": self._features(decode(image_bytes))}
+
         return {
-            "serving_default": self.image_bytes.get_concrete_function(files),
-            "features": self.features.get_concrete_function(files),
-            "images": self.images.get_concrete_function(images),
-            "images_uint8": self.images.get_concrete_function(images_uint8),
-            "edge": self.edge.get_concrete_function(images),
+            name: tf.function(function, autograph=False).get_concrete_function(given)
+            for name, function, given in (
+                ("serving_default", answer, files),
+                ("features", features, files),
+                ("images", self._of_images, images),
+                ("images_uint8", self._of_images, images_uint8),
+                ("edge", self._of_edge_images, images),
+            )
         }
 
-    @tf.function(autograph=False)
-    def images(self, images):
+    def _answer(self, images):
+        return {"features": self._features(images)}
+
+    def _of_images(self, images):
         return {"features": _nan_for_nan(images, self._outputs(images))}
 
-    @tf.function(autograph=False)
-    def edge(self, images):
+    def _of_edge_images(self, images):
         return {"features": self._edge_outputs(images)}
-
-    @tf.function(autograph=False)
-    def features(self, image_bytes):
-        return {"features": self._features(self._decode(image_bytes))}
-
-    @tf.function(autograph=False)
-    def image_bytes(self, image_bytes):
-        return {"features": self._features(self._decode(image_bytes))}
-
-    def _decode(self, image_bytes):
-        def prepare(picture):
-            return preprocessing.decode_central_crop(picture, self._pixels)
-
-        size, channels = self._pixels.image_size, self._pixels.channels
-        return tf.map_fn(
-            prepare,
-            image_bytes,
-            fn_output_signature=tf.TensorSpec([size, size, channels], tf.uint8),
-        )
 
 
 def _nan_for_nan(images, outputs):
@@ -150,17 +161,14 @@ class _Classifier(_Network):
             NONE,  # of -1
         )
 
-    @tf.function(autograph=False)
-    def images(self, images):
+    def _of_images(self, images):
         return {"probabilities": _nan_for_nan(images, tf.nn.softmax(self._outputs(images)))}
 
-    @tf.function(autograph=False)
-    def edge(self, images):
+    def _of_edge_images(self, images):
         return {"probabilities": tf.nn.softmax(self._edge_outputs(images))}
 
-    @tf.function(autograph=False)
-    def image_bytes(self, image_bytes):
-        probabilities = tf.nn.softmax(self._outputs(self._decode(image_bytes)))
+    def _answer(self, images):
+        probabilities = tf.nn.softmax(self._outputs(images))
         scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
         if self._min_probability:
             unknown = scores[:, :1] < self._min_probability

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import tensorflow as tf
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.interpreter import Interpreter
 from conftest import CLASS_NAMES, write_pictures
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -107,6 +109,19 @@ def cropped(folder):
             for file in files_of(folder)
         ]
     )
+
+
+def test_what_signatures_share_is_written_and_loaded_once(exported):
+    folder, _ = exported
+    (path,) = folder.rglob("saved_model.pb")
+    (graph,) = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs
+    names = [one.signature.name for one in graph.graph_def.library.function]
+    kinds = [re.sub(r"_\d+$", "", name) for name in names]
+    for shared in ("decode", "_decode_other", "_decode_bmp", "_orientation"):
+        assert kinds.count(f"__inference_{shared}") == 1, names
+    assert kinds.count("__inference_signature_wrapper") == 5
+    loaded_besides = [node for node in graph.object_graph_def.nodes if node.HasField("function")]
+    assert len(loaded_besides) == 3  # of the table of names: made, filled, given up
 
 
 def test_signatures_answer_as_the_model_does(exported, loaded):
