@@ -145,6 +145,7 @@ def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_path):
     command = [
         "-m",

@@ -299,28 +299,35 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
         assert (folder / "train.npy").stat().st_ino != before
     assert (np.array(cached(folder, model, notes=notes, **arguments).train[0]) != first[0]).any()
 
+
+@pytest.mark.long
+def test_damaged_features_are_replaced(pictures, tmp_path):
+    folder, notes = tmp_path / "features", []
+    dataset = datasets.open_dataset("folder", pictures)
+    arguments = {"dataset": dataset, "model": build_model("lenet5", 3)}
+    cached(folder, notes=notes, **arguments)
     (folder / "train.npy").write_bytes((folder / "train.npy").read_bytes()[:5000])
-    assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
+    assert cached(folder, notes=notes, **arguments).train.shape == (1, 24, 84)
     assert "it is replaced" in notes[-2]
     (folder / "train_labels.npy").write_bytes(b"")  # as a power cut leaves it
     assert (
-        cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
+        cached(folder, notes=notes, **arguments).train.shape == (1, 24, 84)
         and "it is replaced" in notes[-2]
     )
     (tmp_path / ".features.0.unfinished").mkdir()  # by a process that was killed
     with disk.appearing(folder, folder=True, next_free=lambda _: tmp_path / "later") as at_work:
         theirs = at_work.path.name
-        cached(folder, model, notes=notes, **arguments)
+        cached(folder, notes=notes, **arguments)
         assert sorted(os.listdir(tmp_path)) == [theirs, "features"]
     kept = (folder / "train.npy").read_bytes()
     (folder / "train.npy").write_bytes(kept[: len(kept) // 2] + bytes(len(kept) // 2))
-    assert cached(folder, model, notes=notes, **arguments).train.shape == (1, 24, 84)
+    assert cached(folder, notes=notes, **arguments).train.shape == (1, 24, 84)
     assert "its files differ from SHA256SUMS): it is replaced" in notes[-2]
     assert (folder / "train.npy").read_bytes() == kept
     (folder / "evaluation_labels.npy").write_bytes((folder / "train_labels.npy").read_bytes())
-    cached(folder, model, notes=notes, **arguments)
+    cached(folder, notes=notes, **arguments)
     assert "it is replaced" in notes[-2]
-    assert len(cached(folder, model, notes=notes, **arguments).evaluation_labels) == 9
+    assert len(cached(folder, notes=notes, **arguments).evaluation_labels) == 9
 
 
 def test_features_see_pictures_that_were_exchanged_between_classes(pictures, tmp_path):
