@@ -61,7 +61,7 @@ setuptools.setup(
         "alexnet_tf.commands.benchmarks": ["elsewhere/*.py"],  # programs for other environments
         "alexnet_tf.data": ["imagenet_classes.txt"],
     },
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1,<3",
         "ai-edge-litert>=2.3,<3",

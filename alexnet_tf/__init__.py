@@ -100,7 +100,7 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").startswith(f"{__name__}."):
             raise ImportError(
                 f"alexnet_tf.{name} needs TensorFlow, and alexnet-tf-edge has none; it classifies"
-                " by alexnet_tf.edge.tflite.Tflite. pip install alexnet-tf brings all of it."
+                " by alexnet_tf.edge.tflite.Tflite. The distribution alexnet-tf has all of it."
             ) from None
         raise
     value = globals()[name] = getattr(module, name)

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.result(f"{distribution.name()} {alexnet_tf.__version__}")
     elif name in COMMANDS and not _is_here(name):
         console.note(
-            f"alexnet: {name} needs TensorFlow, and alexnet-tf-edge has none; pip install"
+            f"alexnet: {name} needs TensorFlow, and alexnet-tf-edge has none; install"
             " alexnet-tf in its place."
         )
         sys.exit(2)

@@ -21,6 +21,7 @@ LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is 
 _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
+GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
 # Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 
@@ -188,6 +189,15 @@ def in_order(values: Any, name: str) -> tuple:
     if isinstance(values, Set | Mapping):
         raise UserError(f"{name}= is a {type(values).__name__}, and the order counts; pass a list.")
     return tuple(values)
+
+
+def check_finite(weights: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError for one of `weights` that holds a number that is not finite: a network of
+    such answers all the same, because a pool takes NaN for the smallest of all numbers.
+    """
+    for name, values in weights.items():
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} holds a number that is not finite; {GO_BACK}")
 
 
 def check_images(images: np.ndarray, pixels: Preprocessing) -> None:

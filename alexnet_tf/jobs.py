@@ -79,7 +79,10 @@ def train(
 ) -> networks.Network:
     """Trains into `model_dir`, which every command takes; called again, it goes on from there.
 
-    Returns the trained Network; its `figures` are those of the last evaluation: loss, top_1, top_5.
+    Returns the trained Network; its `figures` are those of the test split, else of the last
+    evaluation: loss, top_1, top_5. Where something is chosen by the evaluation, by the schedule
+    "plateau", `patience` or a callback that stops, and the data set has a test split alone, a tenth
+    of the training pictures chooses, as with the command.
 
     `variant` is trained with the defaults of `alexnet train`, or a functional or Sequential `model`
     of your own, whose output is one logit a class, on pixels as `preprocessing` has them. `loss`,
@@ -122,6 +125,8 @@ def train(
         | plan
     )
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
+    if asked.chooses() or any(map(_is_choosing, callbacks)):
+        dataset = datasets.to_choose_by(dataset, record.read(model_dir))
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
     if model is None:
@@ -169,8 +174,20 @@ def train(
         crop,
         settings,
     )
+    if dataset.test is not None and dataset.chose():
+        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(
+            strategy, model, preprocessing, dataset.test, asked.batch_size
+        )
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
+
+
+def _is_choosing(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback of Keras decides something by the evaluation."""
+    kept = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only
+    return kept or isinstance(
+        callback, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau
+    )
 
 
 def _check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
@@ -242,8 +259,8 @@ def evaluate(
     batch_size: int = 128,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Answers:
-    """The answers of `network`, a Network or what networks.load opens, to the evaluation pictures
-    of `dataset`, by default of that which it was trained on.
+    """The answers of `network`, a Network or what networks.load opens, to the test split of
+    `dataset`, else to its evaluation split, by default of that which it was trained on.
 
     A list of networks answers together, by `weights`, equal ones by default. `views` is 1, the
     centre, or 10. `answers.figures()` has loss, top_1 and top_5. Raises UserError where network and
@@ -274,20 +291,19 @@ def evaluate(
     bad_pictures.tell_of_opening(
         dataset, math.inf, console.note if devices.is_chief(strategy) else console.silence
     )
-    evaluation.tell_all_seen(dataset.evaluation, [one for one in classifiers if one.name])
+    split = dataset.test or dataset.evaluation
+    evaluation.tell_all_seen(split, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     answers = evaluation.answers(
         strategy,
         classifiers,
-        dataset.evaluation,
+        split,
         per_step * strategy.num_replicas_in_sync,
         weights,
         views,
     )[-1]
     if len(opened) == 1 and isinstance(opened[0], networks.Trained):
-        record_evaluation(
-            opened[0].path, opened[0].model, answers, dataset, dataset.evaluation, views
-        )
+        record_evaluation(opened[0].path, opened[0].model, answers, dataset, split, views)
     return answers
 
 
@@ -388,6 +404,7 @@ def export(
     if format in ("onnx", "keras"):
         network.check_whole()
     _check_format(output, format)
+    evaluation.check_finite(network.model)
     path = output / _version(output, version)
     settings, labels = network.settings, list(network.class_names)
     manifest = settings.to_manifest() | {
@@ -396,7 +413,7 @@ def export(
         "weights_sha256": checkpoints.weights_digest(network.model),
         "export": origin(),
     }
-    if path.exists():
+    if version != "next" and path.exists():
         _check_same(path, manifest, labels)
         return path
 

@@ -231,6 +231,7 @@ class _Exported(Network):
 
     def classifier(self) -> Classifier:
         self.check_whole()
+        artifacts.check_finite(self.loaded)
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
             answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))

@@ -21,6 +21,7 @@ SCANS_OF_A_PIXEL = 10  # a progressive JPEG as encoders write it
 # Of a JPEG: what ends the data of a scan. FF 00 is an FF in the data, and FF D0 to FF D7 are
 # restarts within it.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_LONGEST_HEADER = 64  # bytes, more than any that is read here as one
 _WINDOW = 2**20  # bytes that are searched at once: the search lets no other thread of Python run
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -55,9 +56,12 @@ def cost(picture):
     if read is None:
         return None
     try:
-        return Cost(read.__name__[1:].upper(), read(picture))
-    except (struct.error, IndexError):  # it ends within its header
-        return None
+        pixels = read(picture)
+    except (struct.error, IndexError):  # it ends within a header; what stands before that counts
+        pixels = read(picture + bytes(_LONGEST_HEADER))
+        if not pixels:
+            return None
+    return Cost(read.__name__[1:].upper(), pixels)
 
 
 def check(picture):

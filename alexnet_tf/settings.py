@@ -109,7 +109,7 @@ class Settings:
                 "it is a lenet5 of an earlier version, with sigmoids instead of tanh; train it anew"
             )
         bounds.expect(dict, value.get("pretrained", {}), "pretrained")
-        _check_metrics(value.get("metrics"))
+        check_metrics(value.get("metrics"))
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
             raise ValueError(
@@ -244,11 +244,11 @@ def _check_pixels(pixels: Preprocessing, variant: str) -> None:
 
 def _check_flags(flags: Any) -> None:
     bounds.expect(dict, flags, "flags")
-    dataset, data_dir, seed = (flags.get(name) for name in ("dataset", "data_dir", "seed"))
+    dataset, seed = flags.get("dataset"), flags.get("seed")
     if dataset is not None and not (isinstance(dataset, str) and _DATASET.fullmatch(dataset)):
         raise ValueError(f"{bounds.shown(dataset)} is not the name of a data set")
-    if data_dir is not None:
-        bounds.expect(str, data_dir, "data_dir")
+    for name in ("data_dir", "train_split", "validation_split", "test_split"):
+        bounds.expect(str | None, flags.get(name), name)
     if seed is not None:
         bounds.check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
 
@@ -272,8 +272,10 @@ def check_figures(figures: Any, what: str) -> None:
             )
 
 
-def _check_metrics(metrics: Any) -> None:
-    """Those of an evaluation, as checkpoints.write_evaluation keeps them; None: there are none."""
+def check_metrics(metrics: Any) -> None:
+    """Raises ValueError unless `metrics` are None, which is none, or those of an evaluation, as
+    checkpoints.write_evaluation keeps them.
+    """
     if metrics is None:
         return
     bounds.expect(dict, metrics, "metrics")

@@ -131,6 +131,27 @@ def test_headers_without_end_are_refused(picture, reason):
     assert str(error.value) == reason
 
 
+@pytest.mark.parametrize(
+    "picture,reason",
+    [
+        (repeated(PROGRESSIVE, 491)[:-2] + b"\xff\xc0\xff\xd9", "a JPEG of more than 500 scans"),
+        (PNG[:33] + chunk(b"zTXt", b"a\0" + TEXT) * 9, "a PNG of more than 8 compressed texts"),
+    ],
+)
+def test_what_ends_within_a_header_does_not_hide_what_stands_before(picture, reason):
+    with pytest.raises(ValueError, match=reason):
+        picture_headers.check(picture)
+
+
+def test_what_ends_within_a_header_costs_what_stands_before():
+    scans = repeated(PROGRESSIVE, 90)[:-2]
+    whole = Cost("JPEG", 10 * 30 * 40)  # of a hundred scans
+    for end in (b"\xff\xc0\xff\xd9", b"\xff\xc0", b"\xff\xc0\0\x11\x08\0"):
+        assert cost(scans + end) == whole
+    frames = encode("GIF", save_all=True, append_images=IMAGES[1:])
+    assert cost(frames[:-1] + b"\x2c\0\0\0") == Cost("GIF", 3 * 30 * 40)
+
+
 def test_texts_that_are_not_compressed_are_not_counted():
     texts = chunk(b"tEXt", b"a\0b") * 100 + chunk(b"iTXt", b"a\0\0\0\0\0text") * 100
     assert cost(PNG[:33] + texts + PNG[33:]) == Cost("PNG", 30 * 40)
@@ -144,7 +165,8 @@ def test_texts_that_are_not_compressed_are_not_counted():
         b"II*\0",
         b"%PDF",
         b"RIFF\0\0\0\0WAVE",
-        *(picture[:length] for picture in (PNG, GIF, BMP) for length in (6, 10)),
+        *(picture[:length] for picture in (PNG, BMP) for length in (6, 10)),
+        GIF[:6],
     ],
 )
 def test_what_is_no_picture_has_no_cost(picture):

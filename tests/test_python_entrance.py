@@ -283,6 +283,49 @@ def test_a_folder_of_versions_is_its_newest(folder, tmp_path, capsys):
     )
 
 
+def test_what_is_reported_chooses_nothing(picture_folder, tmp_path):
+    """As with the command: of train/ and test/ alone, a tenth of train/ chooses."""
+    dataset = alexnet_tf.open_dataset("folder", picture_folder)
+    assert (dataset.train.examples, dataset.evaluation.name) == (24, "test")
+    plateau = FAST | {"schedule": "plateau"}
+    network = alexnet_tf.train(tmp_path / "model", dataset, "lenet5", epochs=1, **plateau)
+    assert (network.figures["examples"], network.figures["validation_examples"]) == (9, 3)
+    chosen = alexnet_tf.open_dataset("folder", picture_folder, choosing=True)
+    assert (chosen.train.examples, chosen.evaluation.examples) == (21, 3)
+    for judged in (dataset, chosen, None):  # by test/, each time
+        figures = alexnet_tf.evaluate(network, judged).figures()
+        assert figures["loss"] == pytest.approx(network.figures["loss"], rel=1e-5)
+        assert figures["examples"] == 9
+
+
+@pytest.mark.parametrize(
+    "callback,chooses",
+    [
+        (keras.callbacks.EarlyStopping("val_loss"), True),
+        (keras.callbacks.ReduceLROnPlateau(), True),
+        (keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True), True),
+        (keras.callbacks.ModelCheckpoint("each.keras"), False),
+        (keras.callbacks.History(), False),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_callbacks_may_choose(picture_folder, tmp_path, monkeypatch, callback, chooses):
+    def trained(*arguments, **_):
+        raise UserError(str(arguments[3].evaluation.name))
+
+    monkeypatch.setattr(loop, "train", trained)
+    dataset = alexnet_tf.open_dataset("folder", picture_folder)
+    with pytest.raises(UserError, match="held out" if chooses else "test"):
+        alexnet_tf.train(tmp_path / "model", dataset, "lenet5", callbacks=[callback], **FAST)
+
+
+def test_a_folder_that_has_changed_since_is_not_divided(picture_folder, tmp_path):
+    dataset = alexnet_tf.open_dataset("folder", picture_folder)
+    next((picture_folder / "train" / CLASS_NAMES[0]).iterdir()).unlink()
+    with pytest.raises(UserError, match="has other pictures than when it was opened; open it"):
+        alexnet_tf.train(tmp_path / "m", dataset, "lenet5", **FAST | {"schedule": "plateau"})
+
+
 def test_what_holds_no_network_is_refused_in_one_line(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.keras").write_bytes(b"")
@@ -764,7 +807,9 @@ def test_a_training_tells_what_the_commands_tell_of_its_pictures(picture_folder,
     dataset, notes = alexnet_tf.open_dataset("folder", picture_folder), []
     with pytest.raises(UserError, match="do not fill a batch of 99"):
         alexnet_tf.train(tmp_path, dataset, "lenet5", batch_size=99, note=notes.append)
-    assert "not used: 1 file of .heic, which alexnet prepare reads" in notes[0]
+    told = "\n".join(notes)
+    assert "not used: 1 file of .heic, which alexnet prepare reads" in told
+    assert "3 of 24 pictures, drawn per class with seed=0, choose" in told
 
 
 def test_images_of_ones_own_that_are_in_both_splits_are_told():

@@ -87,6 +87,8 @@ def test_tuples_and_lists_are_the_same_settings():
         ({"flags": []}, "flags is"),
         ({"flags": {"dataset": "huggingface:x"}}, "not the name of a data set"),
         ({"flags": {"data_dir": 3}}, "data_dir is 3"),
+        ({"flags": {"train_split": 5}}, "train_split is 5"),
+        ({"flags": {"test_split": ["test"]}}, "test_split is a list"),
         ({"flags": {"seed": -1}}, "seed is -1"),
         ({"flags": {"seed": 2**31}}, "seed is 2147483648"),
         ({"source": {}}, "source lacks published"),

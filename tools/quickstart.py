@@ -112,8 +112,8 @@ def main():
     )
     print(r"""
 Next, try
-  .venv/bin/alexnet train --dataset=folder --data_dir=YOUR_PICTURES \
-    --model_dir=models/mine --epochs=30
+  .venv/bin/alexnet finetune --pretrained=imagenet --dataset=folder --data_dir=YOUR_PICTURES \
+    --model_dir=models/tuned
   .venv/bin/alexnet convert --saved_model=saved_models/alexnet/1 --quantization=int8 \
     --output=alexnet_int8.tflite
   .venv/bin/alexnet describe --variant=lenet5,paper --picture=comparison.png""")

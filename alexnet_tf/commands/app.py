@@ -281,7 +281,9 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
 
 def is_choosing(training):
     """Whether, with the flags of `define_training`, the evaluation decides anything."""
-    return training.schedule.value == "plateau" or training.patience.value > 0
+    from alexnet_tf.training import loop
+
+    return loop.is_choosing(training.schedule.value, training.patience.value)
 
 
 def plan(training, **others):

@@ -227,6 +227,11 @@ def _open_pretrained():
             f"file, or an export, or one of {', '.join(pretrained.NAMES)}."
         )
     path = _PRETRAINED.value
+    if _CACHE_DIR.value and path not in pretrained.NAMES:
+        raise UserError(
+            f"--cache_dir={_CACHE_DIR.value} is for --pretrained={', '.join(pretrained.NAMES)};"
+            " leave it out."
+        )
     if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
         path = pretrained.fetch(path, _CACHE_DIR.value)
     elif not os.path.exists(path):
@@ -242,6 +247,11 @@ def solver_of(model):
     of the other are given.
     """
     if _TRAINABLE.value != ["head"]:
+        if _HEAD_SOLVER.value == "fit":
+            raise UserError(
+                "--head_solver=fit fits the last layer alone, and --trainable="
+                f"{','.join(_TRAINABLE.value)} trains others; leave one of them out."
+            )
         return "sgd"
     given = [name for name in _OF_SGD if FLAGS[name].present]
     if _HEAD_SOLVER.value == "fit" and given:
@@ -354,7 +364,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
     model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
     found = _features(strategy, model, dataset, pixels, plan)
     steps_per_epoch = len(found.train_labels) // plan.batch_size
-    if not steps_per_epoch:
+    if solver == "sgd" and not steps_per_epoch:
         raise UserError(
             f"Of the training pictures, {len(found.train_labels)} can be read, fewer than"
             f" --batch_size={plan.batch_size}; use a smaller one."

@@ -214,11 +214,6 @@ def _from_file(source, stated):
     for line in found.notes:
         console.note(line)
     if found.missing:
-        if _LABELS.value:
-            raise UserError(
-                f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "
-                "and so has no classes; leave --labels out."
-            )
         figures |= {
             "missing": ", ".join(found.missing) + ": alexnet finetune makes a classifier of it"
         }

@@ -36,7 +36,7 @@ Figure 2). `feature_maps`: one picture through all layers. `map`: all pictures a
 principal components of their features.
 
 --features writes the features of all the pictures for other programs: numpy.load gives "features"
-float32 [pictures, 4096], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
+float32 [pictures, units], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
 "weights_sha256".
 """
 

@@ -13,7 +13,7 @@ import pathlib
 
 from alexnet_tf import bounds, disk, picture_files
 from alexnet_tf.data import folders, prepared, record, tfds
-from alexnet_tf.data.names import USUAL, SplitNames
+from alexnet_tf.data.names import USUAL, SplitNames, of_flags
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 
@@ -56,6 +56,28 @@ def open_dataset(
         opened_with={"dataset": name, "data_dir": folder, "seed": seed}
         | {f"{role}_split": called for role, called in vars(names).items() if called},
     )
+
+
+def to_choose_by(dataset: Dataset, seen: record.Record | None = None) -> Dataset:
+    """`dataset` with some of its training pictures to choose by, and its test split to report on;
+    itself where that is so, or where it is of the user's own splits.
+
+    It is opened again, as `choosing` would have it. Raises UserError if other pictures are found
+    there now.
+    """
+    told = dataset.opened_with
+    if dataset.test is None or dataset.chose() or told.get("dataset") is None:
+        return dataset
+    again = open_dataset(
+        told["dataset"], told["data_dir"], told["seed"], of_flags(told), choosing=True, seen=seen
+    )
+    kept = again.to_train().examples + again.evaluation.examples
+    if (again.class_names, kept) != (dataset.class_names, dataset.to_train().examples):
+        raise UserError(
+            f"{dataset.name} has other pictures than when it was opened; open it again, with"
+            " choosing=True, because its evaluation split is test pictures, which choose nothing."
+        )
+    return again
 
 
 def open_evaluation(

@@ -18,7 +18,7 @@ import zipfile
 
 import numpy as np
 
-from alexnet_tf import disk
+from alexnet_tf import archives, disk
 from alexnet_tf.data.names import HELD_OUT_SPLIT
 from alexnet_tf.errors import UserError
 
@@ -63,6 +63,7 @@ class Record:
     def from_bytes(cls, content: bytes, path) -> "Record":
         """Raises UserError, naming `path`, if `content` is no record."""
         try:
+            archives.check_count(io.BytesIO(content))
             with zipfile.ZipFile(io.BytesIO(content)) as members:
                 if sum(member.file_size for member in members.infolist()) > _LARGEST:
                     raise ValueError("more pictures than there are")

@@ -6,7 +6,7 @@ import pathlib
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from alexnet_tf import disk
+from alexnet_tf import bounds, disk
 from alexnet_tf.bounds import check_integer, expect, parse
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
@@ -128,6 +128,11 @@ def variables(loaded):
     {"conv1a/kernel": tf.Variable, ...}.
     """
     return {variable.name.removesuffix(":0"): variable for variable in loaded._variables}
+
+
+def check_finite(loaded):
+    """Raises UserError for a weight of such a version that is not finite."""
+    bounds.check_finite({name: weight.numpy() for name, weight in variables(loaded).items()})
 
 
 def sums(saved_model):

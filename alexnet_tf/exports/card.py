@@ -9,6 +9,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from alexnet_tf.classifiers import NONE, TOP
+
 FILE = "README.md"
 _LIBRARY = {"saved_model": "tf-keras", "onnx": "onnx"}
 _BLOCKS = {
@@ -27,30 +29,34 @@ features = version.signatures["features"]
 print(features(image_bytes=tf.constant([open("picture.jpg", "rb").read()]))["features"])
 """,
     "onnx": """
+import pathlib
+
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx")
-picture = Image.open("picture.jpg").convert("{mode}")
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+white = Image.new("RGBA", picture.size, "white")
+picture = Image.alpha_composite(white, picture).convert("{mode}")
 scale = {resize} / min(picture.size)
 picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
-left, top = ((side - {size}) // 2 for side in picture.size)
+left, top = ((side - {resize}) // 2 + ({resize} - {size}) // 2 for side in picture.size)
 picture = picture.crop((left, top, left + {size}, top + {size}))
 images = np.asarray(picture, np.float32).reshape(1, {size}, {size}, {channels})
 (probabilities,) = session.run(None, {{"images": images}})
-print(open("labels.txt").read().splitlines()[probabilities[0].argmax()])
+print(pathlib.Path("labels.txt").read_text().splitlines()[probabilities[0].argmax()])
 """,
     "keras": """
 import keras
 
-import alexnet_tf  # pip install alexnet-tf: its layers
+import alexnet_tf  # of the package alexnet-tf: its layers
 
 model = keras.saving.load_model("model.keras")  # RGB or grey pixels in 0..255 to probabilities
 print(alexnet_tf.load("model.keras").classify("picture.jpg"))  # scales and crops as in evaluation
 """,
     "safetensors": """
-import alexnet_tf  # pip install alexnet-tf
+import alexnet_tf  # of the package alexnet-tf
 
 network = alexnet_tf.load("model.safetensors")
 print(network.{method}("picture.jpg"))
@@ -155,7 +161,7 @@ def _measured(manifest):
         name = "ImageNet 2012, validation"
     else:
         name = _trained_with(manifest) or "the pictures that it was evaluated on"
-    tops = ("top_1", "top_5") if classes > 5 else ("top_1",)
+    tops = ("top_1", "top_5") if classes > TOP else ("top_1",)
     named = {"top_1": "top-1 accuracy", "top_5": "top-5 accuracy"}
     return [(named[top], figures[top]) for top in tops if top in figures], name
 
@@ -312,9 +318,17 @@ def _limits(manifest, labels, form):
             "classes of your own.",
             "",
         ]
-    return [
+    strangers = (
         f"- It gives one of its {len(labels)} classes to every picture, also to one that shows "
-        "none of them.",
+        "none of them."
+    )
+    if least := manifest.get("min_probability"):
+        strangers = (
+            f'- Where none of its {len(labels)} classes is as probable as {least:g}, "{NONE}" is'
+            " its answer; not every picture that shows none of them gets it."
+        )
+    return [
+        strangers,
         f"- It sees {pixels['image_size']} x {pixels['image_size']} pixels of the centre: what is "
         "small, or near the border, may be lost.",
         "- Pictures unlike those that it was trained on get answers that nothing vouches for; "

@@ -11,7 +11,7 @@ import zipfile
 import keras
 import numpy as np
 
-from alexnet_tf import disk
+from alexnet_tf import archives, disk
 from alexnet_tf.bounds import parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
@@ -153,18 +153,21 @@ def read_keras(path):
     Raises UserError for another.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = parse(archive.read(MANIFEST))
-            labels = archive.read(LABELS).decode().splitlines()
-            stored = archive.read(record.FILE) if record.FILE in archive.namelist() else None
-    except (KeyError, zipfile.BadZipFile, ValueError):
+        with open(path, "rb") as stream:
+            members = archives.members(stream)
+        manifest, labels = parse(members[MANIFEST]), members[LABELS].decode().splitlines()
+        stored = members.get(record.FILE)
+    except (KeyError, ValueError):
         raise UserError(
             f"{path} holds neither class names nor preprocessing; open it by "
             "keras.saving.load_model, or name the model directory, or what alexnet export "
             "--format=keras wrote."
         ) from None
     try:
-        settings = Settings.from_manifest(manifest, labels).without_folder()
+        settings = Settings.from_manifest(manifest, labels)
+        # A network of the user's own is what Keras makes of it, as keras.saving.load_model would.
+        own = settings.architecture is not None
+        settings = settings.without_folder() if own else settings.of_a_stranger()
         model = settings.build()
         with_ends(model, settings).load_weights(path)
     except (ValueError, KeyError, OSError) as error:

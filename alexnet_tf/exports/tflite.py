@@ -45,6 +45,7 @@ def convert(saved_model, quantization, calibration):
             f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)};"
             " export the model again."
         )
+    artifacts.check_finite(loaded)
     edge = loaded.signatures["edge"]
     shape = edge.structured_input_signature[1]["images"].shape
     one = tf.function(lambda images: edge(images=images)).get_concrete_function(

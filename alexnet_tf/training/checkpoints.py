@@ -41,7 +41,7 @@ from alexnet_tf.bounds import parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
-from alexnet_tf.settings import Settings
+from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.weights import formats, published
 
 IF_NOT_FINITE = (
@@ -189,6 +189,7 @@ def read_evaluation(model_dir, model):
     try:
         content = json.loads(disk.read_bytes(pathlib.Path(model_dir) / _EVALUATION))
         stored = content.pop("weights_sha256")
+        check_metrics(content)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
     return content if stored == weights_digest(model) else None

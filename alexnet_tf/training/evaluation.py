@@ -7,15 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, preprocessing
+from alexnet_tf import bounds, console, preprocessing
 from alexnet_tf.classifiers import TOP, Answers, Classifier
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.names import SAYS_LITTLE
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.training import devices
-
-_GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
 
 
 def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
@@ -87,9 +85,7 @@ def as_chosen(figures: dict) -> dict:
 
 def check_finite(model):
     """Raises UserError for a weight of `model` that is not finite."""
-    for variable in model.variables:
-        if not np.isfinite(variable.numpy()).all():
-            raise UserError(f"{variable.path} holds a number that is not finite; {_GO_BACK}")
+    bounds.check_finite({variable.path: variable.numpy() for variable in model.variables})
 
 
 def model_probabilities(model, pixels):
@@ -184,7 +180,7 @@ class Evaluation:
                 raise UserError(
                     f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)}"
                     f" pictures of {split.name} with NaN: a layer's output is not finite;"
-                    f" {_GO_BACK}"
+                    f" {bounds.GO_BACK}"
                 )
         return found
 

@@ -60,6 +60,11 @@ _WHOLE = {
 }
 
 
+def is_choosing(schedule: str, patience: int) -> bool:
+    """Whether, with these of Plan, the evaluation decides anything."""
+    return schedule == "plateau" or patience > 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """How to train; `alexnet train --help` explains what stands here without a word."""
@@ -92,6 +97,10 @@ class Plan:
                 raise UserError(f"{name}={getattr(self, name)}: use one of {', '.join(known)}.")
         if isinstance(self.data_service, str):
             raise UserError(f"data_service={self.data_service}: pass a list of addresses.")
+
+    def chooses(self):
+        """Whether the evaluation decides anything: when the rate drops, when training ends."""
+        return is_choosing(self.schedule, self.patience)
 
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size

@@ -5,8 +5,11 @@ the model card beside each, and the same bits each time.
 import dataclasses
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ import yaml
 from binaries import call
 from conftest import CLASS_NAMES, write_lenet5
 from own_weights import weights_file
+from PIL import Image
 
 import alexnet_tf
 from alexnet_tf import jobs, networks
@@ -277,6 +281,89 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
     with pytest.raises(UserError, match="format=h5 is unknown; use one of saved_model, "):
         alexnet_tf.export(network, tmp_path / "out", format="h5")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+
+
+def test_next_is_a_version_of_its_own_whoever_else_exports(network, tmp_path, monkeypatch):
+    digest = checkpoints.weights_digest
+
+    def meanwhile(model):  # another export of the same network ends while this one begins
+        monkeypatch.setattr(checkpoints, "weights_digest", digest)
+        alexnet_tf.export(network, tmp_path / "out", "next", "safetensors")
+        return digest(model)
+
+    monkeypatch.setattr(checkpoints, "weights_digest", meanwhile)
+    mine = alexnet_tf.export(network, tmp_path / "out", "next", "safetensors")
+    assert mine == tmp_path / "out/2"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("form", ["saved_model", "keras", "safetensors", "onnx"])
+def test_weights_that_are_no_numbers_do_not_go_out(network, tmp_path, form):
+    kernel = network.model.get_layer("conv1a").kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(UserError, match="conv1a/kernel holds a number that is not finite"):
+        alexnet_tf.export(network, tmp_path / "out", format=form)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_no_numbers_do_not_answer(network, tmp_path):
+    """An export of before may hold them: its pools swallow NaN, and its answers look like any."""
+    version = alexnet_tf.export(network, tmp_path / "out")
+    opened = networks.load(version)
+    weight = artifacts.variables(opened.loaded)["conv1a/kernel"]
+    weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(UserError, match="conv1a/kernel holds a number that is not finite"):
+        opened.classifier()
+
+
+@pytest.mark.parametrize(
+    "change,compression,message",
+    [
+        (lambda manifest: manifest, zipfile.ZIP_DEFLATED, "holds neither class names nor"),
+        (
+            lambda manifest: (
+                manifest
+                | {
+                    "preprocessing": manifest["preprocessing"]
+                    | {"image_size": 8192, "resize": 8192}
+                }
+            ),
+            zipfile.ZIP_STORED,
+            "more than a weights file may ask for",
+        ),
+    ],
+)
+def test_a_keras_file_of_a_stranger_is_bounded(network, tmp_path, change, compression, message):
+    source = alexnet_tf.export(network, tmp_path / "out", format="keras") / "model.keras"
+    path = tmp_path / "hostile.keras"
+    with zipfile.ZipFile(source) as stored, zipfile.ZipFile(path, "w", compression) as archive:
+        for name in stored.namelist():
+            content = stored.read(name)
+            if name == "manifest.json":
+                content = json.dumps(change(json.loads(content))).encode()
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.load(path)
+
+
+def test_the_card_of_an_onnx_file_prepares_what_the_network_sees(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="onnx")
+    (block,) = re.findall(r"```python\n(.*?)```", (version / card.FILE).read_text(), re.DOTALL)
+    rng = np.random.default_rng(5)
+    image = np.kron(rng.integers(0, 256, (7, 12, 4), np.uint8), np.ones((13, 15, 1), np.uint8))
+    image[:20, :, 3] = 0  # its top is transparent, and it lies on its side
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image).save(version / "picture.jpg", "PNG", exif=exif)
+    found = {}
+    code = f"import os\nos.chdir({str(version)!r})\n{block}\nfound.update(images=images)"
+    here = os.getcwd()
+    try:
+        exec(compile(code, "card", "exec"), {"found": found})
+    finally:
+        os.chdir(here)
+    expected = network.prepare(version / "picture.jpg").astype(np.float32)
+    assert np.abs(found["images"][0] - expected).mean() < 1.0
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing(network, tmp_path, monkeypatch):

@@ -457,6 +457,14 @@ def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(
     assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
 
 
+def test_a_fit_needs_no_whole_batch(tune, pretrained, tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    victim = folder / "train" / CLASS_NAMES[0] / "1.jpg"
+    victim.write_bytes(victim.read_bytes()[:1000] + b"\xff\xd9")  # found when it is read
+    given = ("--head_solver=fit", "--batch_size=24", f"--data_dir={folder}")
+    assert tune(pretrained, "model", *given)["examples"] == 9
+
+
 def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
     dataset = datasets.open_dataset("folder", folder)

@@ -628,6 +628,11 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
             ["--head_solver=fit", "--epochs=2"],
             "--epochs is for --head_solver=sgd: a fit has nothing to tune; leave it out",
         ),
+        (
+            "lenet5",
+            ["--head_solver=fit", "--trainable=all"],
+            "--head_solver=fit fits the last layer alone, and --trainable=all trains others",
+        ),
     ],
 )
 def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
