@@ -181,7 +181,7 @@ def test_metadata(wheel):
         for one in required
         if one.startswith("tensorflow[and-cuda]") and 'extra == "cuda"' in one
     ]
-    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Requires-Python"] == ">=3.11,<3.14"
     assert metadata.get_payload().startswith("# AlexNet for TensorFlow and Keras")
 
 

@@ -101,5 +101,5 @@ def test_the_best_weights_are_read_when_they_are_written(picture_folder, tmp_pat
     monkeypatch.setattr(checkpoints, "write", write_when_waited_for)
     monkeypatch.setattr(saving.Saver, "wait", wait_and_let_write)
     figures, notes = run(picture_folder, tmp_path, 4, patience=1, learning_rate=0.0)
-    assert any("the best weights are those after step 4" in note for note in notes), notes
-    assert figures["step"] == 4
+    assert any("the best weights are those after step 3" in note for note in notes), notes
+    assert figures["step"] == 3
