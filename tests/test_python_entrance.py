@@ -514,6 +514,7 @@ def random_resized_crop(image, pixels, seed):
     return tf.image.rgb_to_grayscale(tf.cast(part, tf.uint8)) if pixels.channels == 1 else part
 
 
+@pytest.mark.long
 def test_a_training_is_of_ones_own_objective_and_goes_on_to_the_same_bits(folder, tmp_path):
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
     own = {

@@ -40,6 +40,7 @@ def services(run):
         )
 
 
+@pytest.mark.long
 def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, services):
     split = datasets.open_dataset("folder", picture_folder).train
     # into the third epoch

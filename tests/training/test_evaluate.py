@@ -468,6 +468,7 @@ def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     assert [row.get("only_answer") for row in figures["models"]] == [None, 1]
 
 
+@pytest.mark.long
 def test_top_5_is_shown_where_it_can_be_wrong(run, evaluate, tmp_path):
     printed, figures = evaluate("--models=model,saved")  # of three classes
     assert "top-1 error" in printed and "top-5" not in printed and "top_5" not in printed
