@@ -191,12 +191,13 @@ def in_order(values: Any, name: str) -> tuple:
     return tuple(values)
 
 
-def check_finite(weights: Mapping[str, np.ndarray]) -> None:
-    """Raises UserError for one of `weights` that holds a number that is not finite: a network of
-    such answers all the same, because a pool takes NaN for the smallest of all numbers.
+def check_finite(weights: Mapping[str, Any]) -> None:
+    """Raises UserError for one of `weights`, arrays or variables, that holds a number that is not
+    finite: a network of such answers all the same, because a pool takes NaN for the smallest of all
+    numbers.
     """
-    for name, values in weights.items():
-        if not np.isfinite(values).all():
+    for name, weight in weights.items():
+        if not np.isfinite(np.asarray(weight)).all():
             raise UserError(f"{name} holds a number that is not finite; {GO_BACK}")
 
 

@@ -125,7 +125,7 @@ def train(
         | plan
     )
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
-    if asked.chooses() or any(map(_is_choosing, callbacks)):
+    if loop.is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks)):
         dataset = datasets.to_choose_by(dataset, record.read(model_dir))
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
@@ -174,10 +174,9 @@ def train(
         crop,
         settings,
     )
-    if dataset.test is not None and dataset.chose():
-        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(
-            strategy, model, preprocessing, dataset.test, asked.batch_size
-        )
+    figures = evaluation.as_reported(
+        figures, strategy, model, preprocessing, dataset, asked.batch_size
+    )
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
 
@@ -291,7 +290,7 @@ def evaluate(
     bad_pictures.tell_of_opening(
         dataset, math.inf, console.note if devices.is_chief(strategy) else console.silence
     )
-    split = dataset.test or dataset.evaluation
+    split = dataset.reported()
     evaluation.tell_all_seen(split, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     answers = evaluation.answers(

@@ -79,26 +79,25 @@ def test_imports_go_downward_only(path):
     assert not upward, f"{path} on floor {floor_of(own)} imports {upward}"
 
 
-def programs():
-    """(name, text) of each Python program of examples/, the cells of notebooks included."""
-    for path in sorted((ROOT / "examples").rglob("*")):
-        if path.suffix == ".py":
-            yield str(path.relative_to(ROOT)), path.read_text()
-        elif path.suffix == ".ipynb":
-            cells = json.loads(path.read_text())["cells"]
-            lines = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-            yield str(path.relative_to(ROOT)), re.sub(r"^[!%](.*\\\n)*.*$", "", lines, flags=re.M)
+EXAMPLES = sorted(
+    path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".ipynb")
+)
 
 
-@pytest.mark.parametrize("name,text", list(programs()), ids=lambda one: one[:40].split("\n")[0])
-def test_examples_import_what_is_there(name, text):
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_import_what_is_there(path):
+    text = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+        text = re.sub(r"^[!%](.*\\\n)*.*$", "", text, flags=re.M)  # commands of a shell
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alexnet_tf"):
             module = importlib.import_module(node.module)
             for alias in node.names:
-                assert hasattr(module, alias.name), f"{name}: {node.module}.{alias.name}"
+                assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
         elif isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "alexnet_tf":
-            assert hasattr(alexnet_tf, node.attr), f"{name}: alexnet_tf.{node.attr}"
+            assert hasattr(alexnet_tf, node.attr), f"alexnet_tf.{node.attr}"
 
 
 def test_the_page_of_the_architecture_has_every_file_and_every_floor():

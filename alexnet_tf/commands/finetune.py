@@ -184,9 +184,7 @@ def main():
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
-    jobs.record_evaluation(
-        model_dir, model, answers, dataset, dataset.test if dataset.chose() else dataset.evaluation
-    )
+    jobs.record_evaluation(model_dir, model, answers, dataset, dataset.reported())
     console.result(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
@@ -227,13 +225,13 @@ def _open_pretrained():
             f"file, or an export, or one of {', '.join(pretrained.NAMES)}."
         )
     path = _PRETRAINED.value
-    if _CACHE_DIR.value and path not in pretrained.NAMES:
+    if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
+        path = pretrained.fetch(path, _CACHE_DIR.value)
+    elif _CACHE_DIR.value:
         raise UserError(
             f"--cache_dir={_CACHE_DIR.value} is for --pretrained={', '.join(pretrained.NAMES)};"
             " leave it out."
         )
-    if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
-        path = pretrained.fetch(path, _CACHE_DIR.value)
     elif not os.path.exists(path):
         raise UserError(
             f"There is no {path}; name a model directory, a weights file or an export, or weights "

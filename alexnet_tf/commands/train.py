@@ -179,10 +179,7 @@ def _train(strategy):
     figures = loop.train(
         strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
     )
-    if dataset.chose():
-        figures = evaluation.as_chosen(figures) | evaluation.evaluate_split(
-            strategy, model, pixels, dataset.test, batch_size
-        )
+    figures = evaluation.as_reported(figures, strategy, model, pixels, dataset, batch_size)
     if chief:
         console.result(f"{model_dir}:")
         app.report_answers(figures, dataset.class_names, _JSON.value)

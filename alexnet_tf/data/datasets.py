@@ -66,7 +66,7 @@ def to_choose_by(dataset: Dataset, seen: record.Record | None = None) -> Dataset
     there now.
     """
     told = dataset.opened_with
-    if dataset.test is None or dataset.chose() or told.get("dataset") is None:
+    if dataset.test is not dataset.evaluation or told.get("dataset") is None:
         return dataset
     again = open_dataset(
         told["dataset"], told["data_dir"], told["seed"], of_flags(told), choosing=True, seen=seen

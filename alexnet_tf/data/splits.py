@@ -95,6 +95,10 @@ class Dataset:
         """Whether `test` is to be reported, and is not what is looked at while it is trained."""
         return self.test is not None and self.test is not self.evaluation
 
+    def reported(self) -> Split:
+        """The split whose figures are the result: `test`, or `evaluation` where that is all."""
+        return self.evaluation if self.test is None else self.test
+
     def describe(self) -> str:
         """How many pictures there are of each split, in a few words."""
         parts = [f"{self.evaluation.examples} to evaluate ({self.evaluation.name})"]

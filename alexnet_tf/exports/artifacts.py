@@ -132,7 +132,7 @@ def variables(loaded):
 
 def check_finite(loaded):
     """Raises UserError for a weight of such a version that is not finite."""
-    bounds.check_finite({name: weight.numpy() for name, weight in variables(loaded).items()})
+    bounds.check_finite(variables(loaded))
 
 
 def sums(saved_model):

@@ -83,9 +83,19 @@ def as_chosen(figures: dict) -> dict:
     }
 
 
+def as_reported(figures, strategy, model, pixels, dataset, batch_size):
+    """`figures` at the end of a training; where those are of pictures that chose, with what `model`
+    answers to the test split of the Dataset.
+    """
+    if not dataset.chose():
+        return figures
+    tested = evaluate_split(strategy, model, pixels, dataset.reported(), batch_size)
+    return as_chosen(figures) | tested
+
+
 def check_finite(model):
     """Raises UserError for a weight of `model` that is not finite."""
-    bounds.check_finite({variable.path: variable.numpy() for variable in model.variables})
+    bounds.check_finite({variable.path: variable for variable in model.variables})
 
 
 def model_probabilities(model, pixels):

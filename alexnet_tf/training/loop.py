@@ -98,10 +98,6 @@ class Plan:
         if isinstance(self.data_service, str):
             raise UserError(f"data_service={self.data_service}: pass a list of addresses.")
 
-    def chooses(self):
-        """Whether the evaluation decides anything: when the rate drops, when training ends."""
-        return is_choosing(self.schedule, self.patience)
-
     def steps_per_epoch(self, dataset):
         return dataset.train.examples // self.batch_size
 

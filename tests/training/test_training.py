@@ -89,6 +89,15 @@ def test_xla_changes_the_weights_as_without(picture_folder, variant):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
+def test_the_same_steps_change_the_weights_to_the_same_bits(picture_folder):
+    first, first_sums = some_steps(one_device(), picture_folder, 2, dropout_rate=0.5, xla=False)
+    again, again_sums = some_steps(one_device(), picture_folder, 2, dropout_rate=0.5, xla=False)
+    assert first_sums == again_sums
+    for one, two in zip(first, again):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed():
     """At a rate of 0 and for one batch only dropout can make the loss differ."""
     strategy = one_device()
