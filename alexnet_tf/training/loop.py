@@ -202,7 +202,6 @@ def _train(run, plan, callbacks, crop, progress):
     ):
         if run.state.to_evaluate:
             run.finish_epoch(stop)
-            run.save()
         while not run.is_over and not run.is_stopped:
             run.begin_step()
             with run.waiting, run.watched():
@@ -214,7 +213,7 @@ def _train(run, plan, callbacks, crop, progress):
                 bar.set_postfix_str(run.log_steps())
             if run.is_end_of_epoch:
                 run.finish_epoch(stop)
-            if run.is_end_of_epoch or signalled or due or run.is_stopped:
+            elif signalled or due or run.is_stopped:
                 run.save()
             if signalled:
                 run.leave(signalled)
@@ -234,10 +233,6 @@ class _Stopwatch:
 
     def __exit__(self, *error):
         self.seconds += time.monotonic() - self._begin
-
-
-class _Interrupted(Exception):
-    """A signal, whose number is the argument, came during an evaluation."""
 
 
 class _Run:
@@ -492,28 +487,30 @@ class _Run:
         )
 
     def finish_epoch(self, stop):
-        """Evaluates, and tells whoever wants to know. A signal leaves before the evaluation is
-        over: it comes first when the training goes on.
+        """Saves, evaluates, and tells whoever wants to know. A signal leaves before the evaluation
+        is over: it comes first when the training goes on. A run that ends here is saved again, with
+        what was measured.
         """
         state, plan = self.state, self._plan
-        if self.state.step > self.first_step:
+        if state.step > self.first_step:
             pictures = (state.step - self.first_step) * plan.batch_size
             state.train_images_per_s = pictures / self._training_seconds()
-        state.to_evaluate = True
+        if not state.to_evaluate:
+            state.to_evaluate = True
+            self.save()
 
         def leave_if_asked(pictures):
+            self.saver.check()
             signalled, _ = stop.agree()
             if signalled:
-                raise _Interrupted(signalled)
+                self.leave(signalled)
 
         with self._paused:
-            try:
-                evaluated = self._evaluate(leave_if_asked)
-            except _Interrupted as interrupted:
-                self.save()
-                self.leave(interrupted.args[0])
+            evaluated = self._evaluate(leave_if_asked)
             state.to_evaluate = False
             self._take_evaluation(evaluated)
+        if self.is_over or self.is_stopped:
+            self.save()
 
     def _take_evaluation(self, evaluated):
         state, plan = self.state, self._plan

@@ -26,7 +26,7 @@ class TrainingState:
     # trained
     temperature: float = 1.0
     optimizer: str = "sgd2012"  # whose velocities are in the checkpoint
-    to_evaluate: bool = False  # the epoch is over, and its evaluation was interrupted
+    to_evaluate: bool = False  # the epoch is over, and has not been evaluated
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -7,6 +7,7 @@ import signal
 import threading
 import types
 
+import numpy as np
 import pytest
 from conftest import LENET5_PIXELS
 from trainings import Bar, one_device
@@ -60,12 +61,32 @@ def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monke
     assert len(evaluations(tmp_path)) == 1
 
 
+def test_an_evaluation_that_is_killed_costs_no_step(picture_folder, tmp_path, monkeypatch):
+    run(picture_folder, tmp_path / "whole", 2)
+    whole = checkpoints.load_model(tmp_path / "whole")[0].get_weights()
+    with monkeypatch.context() as killed, pytest.raises(MemoryError):
+        killed.setattr(loop.evaluation.Evaluation, "answers", run_out_of_memory)
+        run(picture_folder, tmp_path / "killed", 2)
+    state = checkpoints.newest_state(tmp_path / "killed")
+    assert (state["step"], state["to_evaluate"], state["figures"]) == (4, True, None)
+    _, notes = run(picture_folder, tmp_path / "killed", 2)
+    assert "continuing from step 4 of 8" in notes[0]
+    assert [row["step"] for row in evaluations(tmp_path / "killed")] == [4, 8]
+    assert not checkpoints.newest_state(tmp_path / "killed")["to_evaluate"]
+    for array, same in zip(checkpoints.load_model(tmp_path / "killed")[0].get_weights(), whole):
+        np.testing.assert_array_equal(array, same)
+
+
 def evaluations(model_dir):
     return [row for row in metrics.read_log(model_dir) if "loss" in row]
 
 
 def fail(*arguments):
     raise UserError("the disk is full")
+
+
+def run_out_of_memory(*arguments):
+    raise MemoryError
 
 
 @pytest.mark.parametrize("stop_after", [None, 2])
