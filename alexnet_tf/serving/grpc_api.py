@@ -6,12 +6,15 @@ Statuses and texts are those of tensorflow/serving, master of 2026-07-30
 
 import asyncio
 import contextlib
+import functools
 import os
+import resource
 import socket
 import time
 
 import grpc
 import tensorflow as tf
+from google.protobuf import message as protobuf_message
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -25,7 +28,10 @@ from alexnet_tf.errors import ServingError
 from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, braces, check_values, logger
 
 MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
-MAX_REQUESTS = 512  # under way at once, before gRPC itself refuses: RESOURCE_EXHAUSTED
+MAX_MESSAGES = 16 * MAX_MESSAGE  # bytes of all requests that are under way
+MAX_REQUESTS = 512  # under way at once
+MAX_CONNECTIONS = 2000  # or a quarter of the files that may be open
+READ_SECONDS = 30  # in which a request must have come in
 CONNECTION_SECONDS = 5  # after which a client is told to make another; gRPC varies it by a tenth
 _OPTIONS = [
     # a second server on a port must fail
@@ -169,6 +175,67 @@ def _answered(api):
     return decorate
 
 
+class _Reading(grpc.aio.ServerInterceptor):
+    """Reads the requests itself: gRPC bounds neither how long one takes to come in nor how many
+    bytes all of them are, so that calls that never send one would lock all others out.
+    """
+
+    def __init__(self):
+        self._under_way, self._held = 0, 0  # calls; bytes of their requests
+        self._reading = {}  # the timeouts of calls whose request is not in yet, the oldest first
+
+    async def intercept_service(self, continuation, details):
+        handler = await continuation(details)
+        if handler is None:
+            return None  # gRPC says that it does not know the method
+        return grpc.stream_unary_rpc_method_handler(
+            functools.partial(self._answer, handler),
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _answer(self, handler, _, context):
+        if self._under_way == MAX_REQUESTS:
+            if not self._reading:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests")
+            oldest = next(iter(self._reading))
+            del self._reading[oldest]
+            oldest.reschedule(0)  # now
+        held, self._under_way = 0, self._under_way + 1
+        try:
+            message = await self._read(context)
+            if self._held + len(message) > MAX_MESSAGES:
+                await context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are being read"
+                )
+            held = len(message)
+            self._held += held
+            try:
+                request = handler.request_deserializer(message)
+            except protobuf_message.DecodeError:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, "The request is not a message of this method"
+                )
+            del message
+            return await handler.unary_unary(request, context)
+        finally:
+            self._under_way -= 1
+            self._held -= held
+
+    async def _read(self, context):
+        try:
+            async with asyncio.timeout(READ_SECONDS) as timeout:
+                self._reading[timeout] = None
+                try:
+                    message = await context.read()
+                finally:
+                    self._reading.pop(timeout, None)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request came in too slowly")
+        if message is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The call has no request")
+        return message
+
+
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, server):
         self._server = server
@@ -229,7 +296,10 @@ async def start(server, host, port):
 
     Raises OSError if the address is taken.
     """
-    grpc_server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_REQUESTS)
+    # Each is a file, and those of the REST interface, half of all, are to stay free.
+    connections = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+    options = [*_OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
+    grpc_server = grpc.aio.server(interceptors=[_Reading()], options=options)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         _PredictionService(server), grpc_server
     )

@@ -263,26 +263,32 @@ class _Protocol(H11Protocol):
 
     A connection is closed on which the head of a request does not come in in time: uvicorn bounds
     the silence between requests, but not the one before the first, nor a head that comes in bit by
-    bit. And where a connection is one too many, another is given up for it on which nothing is
-    asked: first those that never asked anything.
+    bit. And where a connection is one too many, another is given up for it that nothing is being
+    answered on: first those that never asked anything, last those whose body is coming in.
     """
 
     _deadline = None
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self._silent_since = self.loop.time()
+        self._heard = self.loop.time()
         self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
         if len(self.connections) > _most_connections():
-            idle = [other for other in self.connections if other is not self and other.idle]
-            if idle:
-                min(
-                    idle, key=lambda other: (other.cycle is not None, other._silent_since)
-                ).give_up()
+            silent = [other for other in self.connections if other is not self and other.is_silent]
+            if silent:
+                min(silent, key=_Protocol.worth).give_up()
 
     @property
-    def idle(self):
+    def is_idle(self):
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def is_silent(self):
+        return self.is_idle or self.cycle.more_body
+
+    def worth(self):
+        """The greater, the later a silent connection is given up."""
+        return not self.is_idle, self.cycle is not None, self._heard
 
     def give_up(self):
         # at once: many may come in before it is told that the connection is lost
@@ -291,14 +297,16 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data):
         super().data_received(data)
-        if self._deadline and not self.idle:
+        if self._deadline and not self.is_idle:
             self._deadline.cancel()
             self._deadline = None
-        elif self.idle and not self._deadline:
+        elif self.is_idle and not self._deadline:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        if not self.is_idle:  # nor is a head that comes in bit by bit anything to wait for
+            self._heard = self.loop.time()
 
     def on_response_complete(self):
-        self._silent_since = self.loop.time()
+        self._heard = self.loop.time()
         super().on_response_complete()
 
     def timeout_keep_alive_handler(self):

@@ -50,7 +50,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
-from alexnet_tf.serving import client, json_api, rest_api, tf_serving, versions
+from alexnet_tf.serving import client, grpc_api, json_api, rest_api, tf_serving, versions
 from alexnet_tf.serving.batching import Batcher
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -637,6 +637,31 @@ def test_silent_connections_lock_nobody_out(server, monkeypatch):
         assert [one.recv(1) for one in silent[:26]] == [b""] * 26
 
 
+def test_requests_without_a_body_lock_nobody_out(server, monkeypatch):
+    monkeypatch.setattr(rest_api, "MAX_CONNECTIONS", 4)
+    with contextlib.ExitStack() as stack:
+
+        def connect(sent=b""):
+            one = stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            )
+            one.sendall(sent)
+            return one
+
+        head = b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+        waiting = [connect(head + b"Expect: 100-continue\r\n\r\n") for _ in range(4)]
+        for one in waiting:  # the server has read the head, and waits for the body
+            assert one.recv(100).startswith(b"HTTP/1.1 100 ")
+        waiting[0].sendall(b"{")
+        kept = connect()
+        ask_alive(kept)  # for it, the one that has been silent for longest is given up
+        assert waiting[1].recv(1) == b""
+        ask_alive(connect())
+        assert kept.recv(1) == b"", "where nothing is asked, that is given up first"
+        waiting[0].sendall(b"}       ")
+        assert waiting[0].recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_connection_is_a_file(monkeypatch):
     monkeypatch.setattr(rest_api.resource, "getrlimit", lambda kind: (1024, 1024))
     assert rest_api._most_connections() == 512
@@ -848,6 +873,61 @@ def test_grpc_refusals(stubs, changes, code, message):
     with pytest.raises(grpc.RpcError) as error:
         stubs[0].Predict(changed(**changes), 60)
     assert error.value.code().name == code and message in error.value.details()
+
+
+def send_never(address, stack, count):
+    """So many calls of Predict whose request does not come."""
+    channel = stack.enter_context(grpc.insecure_channel(address))
+    over = threading.Event()
+    stack.callback(over.set)
+
+    def request():
+        over.wait()
+        yield from ()
+
+    predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+    return [predict.future(request()) for _ in range(count)]
+
+
+def status_of(call):
+    with pytest.raises(grpc.RpcError) as error:
+        call.result(60)
+    return error.value.code().name
+
+
+def test_calls_without_a_request_lock_nobody_out(server, stubs, monkeypatch):
+    monkeypatch.setattr(grpc_api, "MAX_REQUESTS", 3)
+    with contextlib.ExitStack() as stack:
+        silent = send_never(server.address, stack, 8)
+        given_up = threading.Semaphore(0)
+        for call in silent:
+            call.add_done_callback(lambda _: given_up.release())
+        for _ in range(5):
+            assert given_up.acquire(timeout=60)
+        assert {call.code().name for call in silent if call.done()} == {"DEADLINE_EXCEEDED"}
+        assert stubs[0].Predict(predict_request(PICTURES[:1]), 60).outputs
+        monkeypatch.setattr(grpc_api, "READ_SECONDS", 0.1)
+        assert status_of(send_never(server.address, stack, 1)[0]) == "DEADLINE_EXCEEDED"
+
+
+def test_grpc_requests_are_bounded_together(server, stubs, monkeypatch):
+    request = predict_request(PICTURES[:1])
+    monkeypatch.setattr(grpc_api, "MAX_MESSAGES", request.ByteSize() - 1)
+    with pytest.raises(grpc.RpcError) as error:
+        stubs[0].Predict(request, 60)
+    assert error.value.code().name == "RESOURCE_EXHAUSTED"
+    monkeypatch.setattr(grpc_api, "MAX_MESSAGES", request.ByteSize())
+    for _ in range(3):  # memory is given back
+        assert stubs[0].Predict(request, 60).outputs
+
+
+@pytest.mark.parametrize("messages", [[], [b"no message"]])
+def test_grpc_calls_that_are_none(server, messages):
+    with grpc.insecure_channel(server.address) as channel:
+        predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        assert status_of(predict.future(iter(messages))) == "INVALID_ARGUMENT"
+        unknown = channel.unary_unary("/tensorflow.serving.PredictionService/Shout")
+        assert status_of(unknown.future(b"")) == "UNIMPLEMENTED"
 
 
 def test_grpc_services_beside_predict(stubs):
