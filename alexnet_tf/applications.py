@@ -178,7 +178,8 @@ def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, S
                 f"{', '.join(pretrained.NAMES)}; nor None, for fresh ones."
             )
     if os.path.isfile(path) and checkpoints.is_weights_file(path):
-        model, settings, _ = checkpoints.load_model(path)
+        loaded = checkpoints.load_model(path)
+        model, settings = loaded.model, loaded.settings
     else:
         from alexnet_tf import networks  # needs TensorFlow, whatever the backend
 

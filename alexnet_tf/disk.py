@@ -156,13 +156,15 @@ def appearing(
 
     So what carries the name `path` is whole and on disk, whatever happens in between, and a block
     that fails leaves nothing. The name is that of an empty file, or of an empty `folder`; it is
-    hidden and ends in ".unfinished". What killed processes have left of the same `path` is removed.
+    hidden and ends in ".unfinished". What killed processes have left of the same `path` is removed,
+    and where `next_free` finds numbers, what they have left of any number.
     A file that is there is replaced; a folder is not: OSError, unless `next_free(path)` gives
     another path to try, or `make_way()`, which is called when all is on disk, moves it. Raises
     OSError where `path` cannot be written.
     """
     path = pathlib.Path(path).absolute()
-    unfinished, held = _begin(path, folder)
+    names = "[0-9]*" if next_free and path.name.isdecimal() else glob.escape(path.name)
+    unfinished, held = _begin(path, folder, names)
     appearing = Appearing(unfinished)
     try:
         yield appearing
@@ -192,18 +194,19 @@ def remove_unfinished(path: str | os.PathLike) -> None:
     path = pathlib.Path(path).absolute()
     if path.parent.is_dir():
         with _alone_in(path.parent):
-            _remove_left(path)
+            _remove_left(path.parent, glob.escape(path.name))
 
 
-def _begin(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int]:
-    """(a new name beside `path`, a descriptor whose lock says that somebody is writing there).
+def _begin(path: pathlib.Path, folder: bool, names: str) -> tuple[pathlib.Path, int]:
+    """(a new name beside `path`, a descriptor whose lock says that somebody is writing there). What
+    was left of `names`, a pattern, is removed.
 
     The system releases the lock when the process ends, however it ends: process numbers come again,
     in containers soon.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone_in(path.parent):  # between making a name and locking it nobody looks
-        _remove_left(path)
+        _remove_left(path.parent, names)
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         unfinished.mkdir() if folder else unfinished.touch()
         held = _open_to_lock(unfinished)
@@ -221,8 +224,8 @@ def _alone_in(folder: pathlib.Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _remove_left(path: pathlib.Path) -> None:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+def _remove_left(folder: pathlib.Path, names: str) -> None:
+    for left in folder.glob(f".{names}.*.unfinished"):
         with contextlib.suppress(OSError):
             _remove_unless_held(left)
 

@@ -204,10 +204,11 @@ class Trained(Network):
 
 
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
-    model, settings, state = checkpoints.load_model(path, note)
-    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, model)):
+    loaded = checkpoints.load_model(path, note)
+    settings = loaded.settings
+    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, loaded.model)):
         settings = dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
-    return Trained(str(path), settings, state["step"], state["figures"], state["record"], model)
+    return Trained(str(path), settings, loaded.step, loaded.figures, loaded.record, loaded.model)
 
 
 def _in_keras(path: pathlib.Path) -> Network:

@@ -22,6 +22,7 @@ from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 # What is imported stays: each collection would look through a million objects of it again.
 gc.collect()
@@ -86,7 +87,7 @@ def write_lenet5(folder, class_names):
             "commit": "unknown",
         },
     )
-    checkpoints.save(folder, model, optimizer, {"step": 7, "figures": None})
+    checkpoints.save(folder, model, optimizer, TrainingState(step=7))
     return folder
 
 

@@ -182,6 +182,93 @@ def large(side):
     }
 
 
+def _tiff(tags, data=b"", directories=1, after=0):
+    """A TIFF of `directories` alike, chained, the last of which says that one follows at `after`;
+    `tags` are (number, type, count, value).
+    """
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    length = 2 + len(entries) + 4
+    chain = b"".join(
+        struct.pack("<H", len(tags))
+        + entries
+        + struct.pack("<I", 8 + length * (number + 1) if number + 1 < directories else after)
+        for number in range(directories)
+    )
+    return struct.pack("<2sHI", b"II", 42, 8) + chain + data
+
+
+def _tiff_tags(side, compression, count, offset, samples=3):
+    """Of an RGB picture in one strip."""
+    return [
+        (256, 4, 1, side),
+        (257, 4, 1, side),
+        (258, 3, 1, 8),
+        (259, 3, 1, compression),
+        (262, 3, 1, 2 if samples == 3 else 1),
+        (273, 4, 1, offset),
+        (277, 3, 1, samples),
+        (278, 4, 1, side),
+        (279, 4, 1, count),
+    ]
+
+
+def prepared(size=2**20):
+    """As `files`, of the formats that alexnet prepare alone reads."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    bomb = zlib.compress(bytes(300_000_000), 9)
+    begin = 8 + 2 + 9 * 12 + 4
+    side = 9000
+    film = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(200)]
+    jp2, avif = encode("JPEG2000"), encode("AVIF")
+    claim = jp2
+    for place in (jp2.index(b"ihdr") + 4, jp2.index(b"\xff\x51") + 6):
+        claim = claim[:place] + struct.pack(">II", 65_500, 65_500) + claim[place + 8 :]
+    return {
+        "TIFF: directories": _tiff(_tiff_tags(30, 1, 900, 8, 1), directories=size // 114),
+        "TIFF: a chain that bites its tail": _tiff(_tiff_tags(30, 1, 900, 8, 1), after=8),
+        "TIFF: tags": _tiff([(60_000 + tag % 5000, 4, 1, tag) for tag in range(65_535)]),
+        "TIFF: a tag of 4 billion numbers": _tiff(
+            [*_tiff_tags(30, 1, 900, 8, 1), (320, 3, 2**32 - 1, 8)]
+        ),
+        "TIFF: a claim of 4 gigapixels": _tiff(_tiff_tags(65_500, 1, 900, 8)),
+        "TIFF: a strip that inflates": _tiff(_tiff_tags(side, 8, len(bomb), begin), bomb),
+        "TIFF: a strip that inflates to more": _tiff(_tiff_tags(30, 8, len(bomb), begin), bomb),
+        "TIFF: a strip that is not there": _tiff(_tiff_tags(side, 1, 3 * side**2, begin)),
+        "TIFF: a JPEG that is none": _tiff(_tiff_tags(side, 7, size, begin), b"\xff" * size),
+        "JPEG 2000: a claim of 4 gigapixels": claim,
+        "JPEG 2000: boxes": jp2[:12] + b"\0\0\0\x08free" * (size // 8) + jp2[12:],
+        "AVIF: a film": encode("AVIF", film[0], save_all=True, append_images=film[1:], speed=10),
+        "AVIF: boxes": avif[:32] + b"\0\0\0\x08free" * (size // 8) + avif[32:],
+        "HEIC: a film": encode("HEIF", film[0], save_all=True, append_images=film[1:]),
+    }
+
+
+def large_prepared(side):
+    """As `large`, of the formats that alexnet prepare alone reads."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+    def image(mode):
+        return Image.new(mode, (side, side))
+
+    return {
+        "TIFF": lambda: encode("TIFF", image("RGB"), compression="tiff_lzw"),
+        "TIFF, RGBA, turned": lambda: encode(
+            "TIFF", image("RGBA"), compression="tiff_adobe_deflate", tiffinfo={274: 6}
+        ),
+        "TIFF, CMYK": lambda: encode("TIFF", image("CMYK"), compression="tiff_lzw"),
+        "TIFF, 16 bits": lambda: encode("TIFF", image("I;16"), compression="tiff_lzw"),
+        "TIFF, facsimile": lambda: encode("TIFF", image("1"), compression="group4"),
+        "JPEG 2000": lambda: encode("JPEG2000", image("L")),
+        "AVIF": lambda: encode("AVIF", image("RGB"), speed=10),
+        "AVIF, RGBA": lambda: encode("AVIF", image("RGBA"), speed=10),
+        "HEIC": lambda: encode("HEIF", image("L"), quality=0),
+    }
+
+
 def files(size=2**20):
     """{what it tries: bytes}, named by the format first; those of many parts have about `size`
     bytes.

@@ -105,6 +105,13 @@ def _export(folder):
         (unfinished.path / "saved_model.pb").touch()
 
 
+def test_what_is_left_of_other_numbers_is_removed(tmp_path):
+    for name in (".1.0.unfinished", ".30.0.unfinished", ".mine.0.unfinished"):
+        (tmp_path / name).mkdir()
+    _export(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".mine.0.unfinished", "1"]
+
+
 @pytest.mark.long
 def test_exports_at_once_get_a_number_each(tmp_path):
     processes = [

@@ -371,7 +371,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
     if loop.is_over(state, plan, last_step):
-        console.note(f"{model_dir} is trained already: step {state['step']}, asked for {last_step}")
+        console.note(f"{model_dir} is trained already: step {state.step}, asked for {last_step}")
     else:
         log = Log(model_dir, 0)
         if solver == "fit":
@@ -392,17 +392,17 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
             )
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         checkpoints.save(model_dir, model, optimizer, state)
-    surgery.cool(model, state.get("temperature", 1.0))
+    surgery.cool(model, state.temperature)
     projection = surgery.projection(model)
     answers = head.answers(projection, found)
     passes = found.train.shape[0] * found.train.shape[1] + len(found.evaluation_labels)
     seen = (
-        state["passes"] * found.train.shape[0] * found.train.shape[1]
+        state.passes * found.train.shape[0] * found.train.shape[1]
         if solver == "fit"
-        else state["step"] * plan.batch_size
+        else state.step * plan.batch_size
     )
     work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
-    return state["figures"], answers, (found.seconds + time.monotonic() - begin, work)
+    return state.figures, answers, (found.seconds + time.monotonic() - begin, work)
 
 
 def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
@@ -462,11 +462,10 @@ def _calibrate(strategy, model, optimizer, pixels, split):
     console.note(
         f"temperature {temperature:.2f} by {len(labels)} pictures of {split.name}: loss {loss:.3f}"
     )
-    if temperature != state.get("temperature"):
-        best = (state["best"] or {}).get("step")
-        checkpoints.save(
-            _MODEL_DIR.value, model, optimizer, state | {"temperature": temperature}, keep=best
-        )
+    if temperature != state.temperature:
+        best = (state.best or {}).get("step")
+        state.temperature = temperature
+        checkpoints.save(_MODEL_DIR.value, model, optimizer, state, keep=best)
     surgery.cool(model, temperature)
 
 

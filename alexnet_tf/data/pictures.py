@@ -150,7 +150,7 @@ def through_pillow(picture: bytes) -> bytes:
             known = [form for form in _PILLOW_FORMATS if form in Image.OPEN]
             image: Image.Image = Image.open(io.BytesIO(picture), formats=known)
             if image.width * image.height > LARGEST_PICTURE:
-                raise _Refusal(f"of more than {LARGEST_PICTURE} pixels; make it smaller")
+                raise Image.DecompressionBombError
             if image.mode in ("I", "F"):
                 raise _Refusal("of numbers without an agreed range; save it with 8 or 16 bits")
             tags = getattr(image, "tag_v2", {})  # of a TIFF
@@ -167,6 +167,8 @@ def through_pillow(picture: bytes) -> bytes:
             image.convert("RGB").save(stream, "BMP")
     except _Refusal:
         raise
+    except Image.DecompressionBombError:  # by Pillow where there are far more
+        raise ValueError(f"of more than {LARGEST_PICTURE} pixels; make it smaller") from None
     except Exception as error:  # Pillow's readers raise what they like
         unknown = isinstance(error, UnidentifiedImageError)
         if unknown and not has_plugin and re.match(rb".{4}ftyp(?!avi)", picture, re.DOTALL):

@@ -23,6 +23,7 @@ whole.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -34,6 +35,7 @@ import shutil
 import tempfile
 import zipfile
 
+import keras
 import numpy as np
 
 from alexnet_tf import disk
@@ -42,6 +44,7 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.settings import Settings, check_metrics
+from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats, published
 
 IF_NOT_FINITE = (
@@ -119,8 +122,8 @@ def check_writable(model_dir):
 
 
 def save(model_dir, model, optimizer, state, keep=None):
-    """Writes the checkpoint of state["step"] and removes all but the newest two and that of the
-    step `keep`.
+    """Writes the checkpoint of `state`, a TrainingState, and removes all but the newest two and
+    that of the step `keep`.
 
     Raises UserError if it cannot be written, or if a weight is not finite; what was there is
     untouched.
@@ -140,9 +143,9 @@ def write(model_dir, arrays, state, keep=None):
     """`save` of the `arrays` of copy_of."""
     for name, array in (item for file in arrays.values() for item in file.items()):
         if not np.isfinite(array).all():
-            raise UserError(f"{name} is not finite after step {state['step']}; {IF_NOT_FINITE}")
+            raise UserError(f"{name} is not finite after step {state.step}; {IF_NOT_FINITE}")
     folder = pathlib.Path(model_dir) / "checkpoints"
-    name = f"step-{state['step']:08d}"
+    name = f"step-{state.step:08d}"
 
     def make_way():
         """Of this step, written again with an evaluation or a temperature; or later and damaged, or
@@ -158,12 +161,12 @@ def write(model_dir, arrays, state, keep=None):
         with disk.appearing(folder / name, folder=True, make_way=make_way) as unfinished:
             for file, content in arrays.items():
                 np.savez(unfinished.path / file, **content)
-            (unfinished.path / "state.json").write_text(json.dumps(state))
+            (unfinished.path / "state.json").write_text(json.dumps(state.to_json()))
             (unfinished.path / _SUMS).write_text(_sums(unfinished.path))
     except OSError as error:
         remove_unfinished(model_dir)
         raise UserError(
-            f"The checkpoint of step {state['step']} could not be written to {folder}"
+            f"The checkpoint of step {state.step} could not be written to {folder}"
             f" ({error.strerror or error}); make room and start again: the one before is untouched."
         ) from None
     old = [one for one in _steps(model_dir)[_KEEP:] if one.name != f"step-{keep or 0:08d}"]
@@ -203,14 +206,23 @@ def is_weights_file(path):
     return zipped or start[8:] in (b'{"', b"{}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What `load_model` read."""
+
+    model: keras.Model
+    settings: Settings
+    step: int  # of its training; a weights file may have none, which is 0
+    figures: dict | None  # of its evaluation, or those that were published
+    record: record.Record | None  # of the pictures that it was trained on
+
+
 def load_model(model_dir, report=print):
     """Builds the model of `model_dir`, a model directory, the weights.npz of one of its checkpoints
-    or a weights file, and loads its weights.
+    or a weights file, and loads its weights: of a model directory those of the newest whole
+    checkpoint, as `restore` does, its logits divided by the temperature of its state.
 
-    Returns (model, Settings, state): of that, or of the newest whole checkpoint, as `restore` does,
-    its logits divided by the temperature of its state; a weights file has step 0 and, as its
-    figures, those that were published, or what its manifest says. state["record"] is the Record of
-    what it was trained on, or None. Raises UserError if there is no trained model.
+    Returns a Loaded. Raises UserError if there is no trained model.
     """
     if pathlib.Path(model_dir).is_file():
         return _load_weights_file(model_dir, report)
@@ -227,8 +239,8 @@ def _load_checkpoint(model_dir, report, step=None):
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
     state = restore(model_dir, model, report=report, step=step)
-    surgery.cool(model, state.get("temperature", 1.0))
-    return model, settings, state | {"record": record.read(model_dir)}
+    surgery.cool(model, state.temperature)
+    return Loaded(model, settings, state.step, state.figures, record.read(model_dir))
 
 
 def write_weights_file(path, arrays, settings, pictures=None):
@@ -281,9 +293,8 @@ def _load_weights_file(path, report):
             name, reason = next(iter(weights.unreadable.items()))
             raise ValueError(f"{name[:80]!r} {reason}")
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
-        figures = settings.source["published"]
-        state = {"step": 0, "figures": figures, "record": _pop_record(arrays, path)}
-        return _build(arrays, settings), settings, state
+        figures, seen = settings.source["published"], _pop_record(arrays, path)
+        return Loaded(_build(arrays, settings), settings, 0, figures, seen)
     except UserError:
         raise
     except ValueError as error:
@@ -301,8 +312,8 @@ def _of_safetensors(path, weights):
         settings = Settings.from_manifest(manifest, labels).of_a_stranger()
         step, figures = manifest.get("step", 0), manifest.get("evaluation")
         arrays = dict(weights.arrays)
-        state = {"step": step, "figures": figures, "record": _pop_record(arrays, path)}
-        return _build(arrays, settings), settings, state
+        seen = _pop_record(arrays, path)
+        return Loaded(_build(arrays, settings), settings, step, figures, seen)
     except UserError:
         raise
     except (ValueError, KeyError) as error:
@@ -379,8 +390,8 @@ def _build(arrays, settings):
 
 
 def restore(model_dir, model, optimizer=None, report=print, step=None):
-    """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its state, or None
-    where there is none.
+    """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its TrainingState,
+    or None where there is none.
 
     With `step` it is that one or none. A damaged checkpoint is named through `report` and the one
     before it is taken. Raises UserError if all are damaged: a training that has begun never starts
@@ -392,7 +403,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
     for checkpoint in checkpoints:
         try:
             _check_sums(checkpoint)
-            state = json.loads(disk.read_bytes(checkpoint / "state.json"))
+            state = _read_state(checkpoint)
             weights = _read(checkpoint / "weights.npz", model.variables)
             velocities = (
                 _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
@@ -412,7 +423,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
         for variable, value in weights + velocities:
             variable.assign(value)
         if optimizer:
-            optimizer.iterations.assign(state["step"])
+            optimizer.iterations.assign(state.step)
         return state
     if checkpoints or step is not None:
         raise UserError(
@@ -442,13 +453,18 @@ def newest_step(model_dir):
 
 
 def newest_state(model_dir):
-    """The state in the newest checkpoint, whose other files may be damaged; None where there is
-    none that can be read.
+    """The TrainingState in the newest checkpoint, whose other files may be damaged; None where
+    there is none that can be read.
     """
     try:
-        return json.loads(disk.read_bytes(_steps(model_dir)[0] / "state.json"))
+        return _read_state(_steps(model_dir)[0])
     except (IndexError, OSError, ValueError):
         return None
+
+
+def _read_state(checkpoint):
+    """Raises OSError and ValueError."""
+    return TrainingState.from_json(json.loads(disk.read_bytes(checkpoint / "state.json")))
 
 
 def remove_unfinished(model_dir):

@@ -113,7 +113,7 @@ def train(head, optimizer, found, plan, log, progress, note, calibrates=False):
         plateau.state(),
         learning_rate=rates[-1],
         temperature=temperature,
-    ).to_json()
+    )
 
 
 def fit(head, found, log, progress, note):
@@ -180,10 +180,14 @@ def fit(head, found, log, progress, note):
     note(f"the projection is fitted: {passes} passes over the features; {choice.describe()}")
     best = Best(0)
     best.after_epoch(1, figures)
-    state = TrainingState(
-        1, figures, best.state(), learning_rate=0.0, temperature=choice.temperature
+    return TrainingState(
+        1,
+        figures,
+        best.state(),
+        learning_rate=0.0,
+        temperature=choice.temperature,
+        passes=passes,
     )
-    return state.to_json() | {"passes": passes}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -259,7 +259,7 @@ class _Run:
             optimizer.build(model.trainable_variables)
         stored = checkpoints.restore(model_dir, model, optimizer, note)
         rule = type(optimizer).__name__.lower()
-        self.state = TrainingState.from_json(stored) if stored else TrainingState(optimizer=rule)
+        self.state = stored or TrainingState(optimizer=rule)
         if self.state.optimizer != rule:
             raise UserError(
                 f"optimizer={rule}, but {model_dir} has been trained by {self.state.optimizer}, and"
@@ -440,6 +440,7 @@ class _Run:
                 means = [float(value) / self._plan.batch_size for value in sums]
             self.callbacks.on_train_batch_end(self.state.step % self._steps_per_epoch, _logs(means))
         self.state.step += 1
+        self.state.figures = None  # those that there were are of other weights
 
     def _read_steps(self):
         """Waits for the steps so far.
@@ -537,11 +538,7 @@ class _Run:
             f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
             f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
         )
-        state.figures = evaluated | {
-            "evaluated_on": self._dataset.evaluation.name,
-            "step": state.step,
-            "train_images_per_s": state.train_images_per_s,
-        }
+        state.figures = self._told(evaluated)
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
             devices.together(self._strategy, self.saver.wait)  # the best may be being written
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
@@ -573,7 +570,7 @@ class _Run:
                 self.saver.save(
                     self._model,
                     self._optimizer,
-                    state.to_json(),
+                    dataclasses.replace(state),  # as it is now
                     keep=self._best.step if self._plan.patience else None,
                 )
         self._saved = time.monotonic()
@@ -596,8 +593,15 @@ class _Run:
             self._note(f"stopped by a callback after step {self.state.step}")
 
     def figures(self):
-        """Of the last evaluation; there is one now where there was none."""
-        return self.state.figures or self._evaluate()
+        """Of the evaluation of the weights; there is one now where there was none."""
+        return self.state.figures or self._told(self._evaluate())
+
+    def _told(self, evaluated):
+        return evaluated | {
+            "evaluated_on": self._dataset.evaluation.name,
+            "step": self.state.step,
+            "train_images_per_s": self.state.train_images_per_s,
+        }
 
     def _evaluate(self, on_batch=None):
         if self._evaluation is None:  # checks the weights as well
@@ -707,14 +711,11 @@ def _make_step(
     return train_step
 
 
-def is_over(stored, plan, last_step):
-    """Whether a training has nothing left to do after a checkpoint with this state; None: there is
-    no checkpoint.
+def is_over(state, plan, last_step):
+    """Whether a training has nothing left to do after a checkpoint with this TrainingState; None:
+    there is no checkpoint.
     """
-    if stored is None:
-        return False
-    state = TrainingState.from_json(stored)
-    return (
+    return state is not None and (
         state.step >= last_step and not state.to_evaluate or Best(plan.patience, state.best).is_over
     )
 

@@ -1,8 +1,10 @@
 """What a checkpoint keeps beside the weights: how far a training is, what its schedule knows."""
 
 import dataclasses
+import typing
 from typing import Any
 
+from alexnet_tf import bounds
 from alexnet_tf.training.optimizer import Plateau
 
 
@@ -11,7 +13,7 @@ class TrainingState:
     """state.json of a checkpoint; `to_json` and `from_json` alone know its layout."""
 
     step: int = 0  # steps done
-    figures: dict | None = None  # of the last evaluation
+    figures: dict | None = None  # of the evaluation of these weights; None: there was none
     best: dict | None = None  # metrics.Best.state()
     plateau: dict = dataclasses.field(default_factory=lambda: Plateau().state())
     sums: list = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])  # of the epoch so far
@@ -26,12 +28,25 @@ class TrainingState:
     # trained
     temperature: float = 1.0
     optimizer: str = "sgd2012"  # whose velocities are in the checkpoint
+    passes: int | None = None  # over the features, where the projection was fitted
     to_evaluate: bool = False  # the epoch is over, and has not been evaluated
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> "TrainingState":
-        known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in state.items() if name in known})
+    def from_json(cls, state: Any) -> "TrainingState":
+        """Raises ValueError where it is none."""
+        kinds = typing.get_type_hints(cls)
+        stored = {
+            name: value
+            for name, value in bounds.expect(dict, state, "the state").items()
+            if name in kinds
+        }
+        for name, value in stored.items():
+            bounds.expect(kinds[name], value, name)
+        bounds.check_integer(stored.get("step"), "step", 0, 2**63 - 1)
+        temperature = stored.get("temperature", 1.0)
+        if not bounds.is_number(temperature) or temperature <= 0:
+            raise ValueError(f"temperature is {bounds.shown(temperature)}, not a positive number")
+        return cls(**stored)

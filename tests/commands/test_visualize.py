@@ -64,7 +64,7 @@ def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures
     # nothing drawn, nothing left over
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
     written = np.load(tmp_path / "f.npz")
-    model, *_ = checkpoints.load_model(model_dir)
+    model = checkpoints.load_model(model_dir).model
     trunk = surgery.trunk(model)
     assert written["features"].shape == (13, 84) and written["features"].dtype == np.float32
     for file, row in zip(written["files"], written["features"]):
@@ -123,7 +123,7 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
     figure = answers.draw_predictions(seen)
     charts = [axis for axis in figure.axes if axis.patches]
     assert len(charts) == 8
-    model, *_ = checkpoints.load_model(model_dir)
+    model = checkpoints.load_model(model_dir).model
     for axis, number in zip(charts, seen.some(8)):
         expected = tf.nn.softmax(
             model(preprocessing.to_network_input(seen.image(number)[None], LENET5_PIXELS))

@@ -31,6 +31,7 @@ from alexnet_tf.network.model import VARIANTS, build_model
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, evaluation
+from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats
 
 FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "keras": "model.keras"}
@@ -503,7 +504,7 @@ def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp
     network.model.get_layer("fc5").bias.assign([1.0, 2.0, 3.0])
     optimizer = alexnet_tf.SGD2012()
     optimizer.build(network.model.trainable_variables)
-    checkpoints.save(model_dir, network.model, optimizer, {"step": 8, "figures": None})
+    checkpoints.save(model_dir, network.model, optimizer, TrainingState(step=8))
     version = alexnet_tf.export(model_dir, tmp_path / "out", "next", "keras")
     assert "Nothing was evaluated." in (version / "README.md").read_text()
 

@@ -17,6 +17,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSIFY = ROOT / "tools/classify.py"
@@ -41,7 +42,7 @@ def folder(tmp_path_factory):
         "flags": {},
     }
     checkpoints.write_settings(folder / "model", settings)
-    state = {"step": 3, "figures": None, "temperature": TEMPERATURE}
+    state = TrainingState(step=3, temperature=TEMPERATURE)
     checkpoints.save(folder / "model", model, optimizer, state)
     logits = model(preprocessing.to_network_input(crops(folder), LENET5_PIXELS), training=False)
     np.save(folder / "logits.npy", logits)
@@ -89,7 +90,7 @@ def test_training_goes_on_from_the_weights_as_they_were_trained(folder):
     model = build_model("lenet5", 3)
     state = checkpoints.restore(folder / "model", model)
     logits = model(preprocessing.to_network_input(crops(folder), LENET5_PIXELS), training=False)
-    assert state["temperature"] == TEMPERATURE
+    assert state.temperature == TEMPERATURE
     np.testing.assert_allclose(logits, np.load(folder / "logits.npy"), rtol=1e-5, atol=1e-6)
 
 
@@ -196,12 +197,12 @@ def test_fine_tuning_stores_it_and_changes_it_without_training_again(
         assert network.settings.min_probability == stored
         # those that chose have calibrated it
         state = checkpoints.newest_state(tmp_path / name)
-        assert state["temperature"] != 1
+        assert state.temperature != 1
         assert ("is trained already" in run.notes) == (stored == 0.75)
         model = build_model("lenet5", 3)
         checkpoints.restore(tmp_path / name, model)
         np.testing.assert_allclose(
             network.model.layers[-1].kernel,
-            model.layers[-1].kernel / state["temperature"],
+            model.layers[-1].kernel / state.temperature,
             rtol=1e-6,
         )

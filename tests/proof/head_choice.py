@@ -96,7 +96,7 @@ def measured(classes, found):
         inputs = keras.Input((found.train.shape[-1],))
         projection = keras.Model(inputs, keras.layers.Dense(classes)(inputs))
         state = head.fit(projection, found, NoLog(), _Quiet(), notes.append)
-        return state["figures"]["top_1"]
+        return state.figures["top_1"]
 
     notes, choose = [], head.choose
     rows = {"default": fit()}

@@ -121,7 +121,8 @@ def test_alexnet_of_the_usual_api(rng, witness, backend, tmp_path):
     )
     np.testing.assert_allclose(found["again"], found["fitted"], atol=1e-6)
     np.testing.assert_allclose(found["fitted"].sum(1), 1, rtol=1e-5)
-    opened = keras.saving.load_model(tmp_path / "model.keras")
+    # The optimizer of a model that was compiled on PyTorch is one that Keras has there alone.
+    opened = keras.saving.load_model(tmp_path / "model.keras", compile=backend != "torch")
     np.testing.assert_allclose(found["fitted"], opened.predict(images, verbose=0), atol=1e-5)
     for name, arguments in (
         ("whole", {"variant": "half"}),

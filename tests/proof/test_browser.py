@@ -547,7 +547,7 @@ def fitted(tflite, classes, monkeypatch=None):
     said = []
     state = head.fit(model, found, NoLog(), console.progress, said.append)
     print(f"\nthe package: {said[0]}")
-    return [weights / state["temperature"] for weights in model.get_weights()]
+    return [weights / state.temperature for weights in model.get_weights()]
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8"])

@@ -65,15 +65,19 @@ import json, sys
 sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests/proof")!r}]
 import test_hostile as here
 read = getattr(here, sys.argv[1])
-for name, make in here.makers().items():
+for name, make in here.makers(sys.argv[1]).items():
     content = make()
     print(json.dumps([name, *here.in_a_child(lambda: read(content))]), flush=True)
 """
 
 
-def makers():
+def makers(reader):
     """{name: a function that makes the file}, of all that cost and all that are large."""
-    return {name: lambda name=name: FILES[name] for name in FILES} | LARGE
+    files, large = FILES, LARGE
+    if reader == "prepare_reads":
+        files = hostile_pictures.prepared(SIZE)
+        large = hostile_pictures.large_prepared(9400)
+    return {name: lambda name=name: files[name] for name in files} | large
 
 
 def files_are_read(content):
@@ -88,12 +92,16 @@ def records_are_read(content):
     return None
 
 
-@pytest.mark.parametrize("reader", [files_are_read, records_are_read])
-def test_every_reader_of_pictures(reader):
-    """What goes before each decoder, and the decoder of what is let through: training, evaluation,
-    `prepare`, `--check` and classification have no other for files, and none for the records of
-    TFDS and of one's own data sets.
-    """
+def prepare_reads(content):
+    try:
+        pictures.through_pillow(content)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def answers_of(reader):
+    """(name, fault or None, seconds, seconds of the processor, megabytes) of each file."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, reader.__name__],
         check=False,
@@ -102,12 +110,32 @@ def test_every_reader_of_pictures(reader):
     )
     assert done.returncode == 0
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [name for name, *_ in rows] == list(makers())
     for name, fault, seconds, busy, megabytes in rows:
         print(
             f"{name:40} {seconds:6.2f} s, {busy:5.2f} s of the processor, {megabytes:6.0f} MB "
             f" {fault or 'decoded'}"
         )
+    return rows
+
+
+def test_what_prepare_alone_reads():
+    rows = answers_of(prepare_reads)
+    assert [name for name, *_ in rows] == list(makers("prepare_reads"))
+    for name, fault, _, busy, megabytes in rows:
+        assert busy < SECONDS and megabytes < MEGABYTES, name
+        assert ("claim" in name) == ("more than" in (fault or "")), name
+        assert ":" in name or not fault, name  # what is large and no more is read
+
+
+@pytest.mark.parametrize("reader", [files_are_read, records_are_read])
+def test_every_reader_of_pictures(reader):
+    """What goes before each decoder, and the decoder of what is let through: training, evaluation,
+    `prepare`, `--check` and classification have no other for files, and none for the records of
+    TFDS and of one's own data sets.
+    """
+    rows = answers_of(reader)
+    assert [name for name, *_ in rows] == list(makers(reader.__name__))
+    for name, fault, _, busy, megabytes in rows:
         assert busy < SECONDS and megabytes < MEGABYTES, name
         if name in hostile_pictures.REFUSED and reader is files_are_read:
             assert hostile_pictures.REFUSED[name] in fault

@@ -17,6 +17,7 @@ from hosts import draw
 
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 KILLS, STOPS, DAMAGES, WORKER_KILLS = 50, 20, 1000, 6
 WITHIN = 30  # seconds from a signal to the end, if the cores are free: docs/cluster.md
@@ -208,7 +209,9 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
     for step in (5, 10):
         for variable in (*model.trainable_variables, *optimizer.velocities):
             variable.assign(variable + step)
-        checkpoints.save(tmp_path, model, optimizer, {"step": step, "sums": [0.5, 1.0, step]})
+        checkpoints.save(
+            tmp_path, model, optimizer, TrainingState(step=step, sums=[0.5, 1.0, step])
+        )
         folder = tmp_path / "checkpoints" / f"step-{step:08d}"
         contents[step] = {path.name: path.read_bytes() for path in folder.iterdir()}
     rng, counts = random.Random(2), {}
@@ -236,7 +239,7 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
         path.unlink() if how == "missing" else path.write_bytes(damaged)
         told = []
         state = checkpoints.restore(tmp_path, model, optimizer, told.append)
-        assert state["step"] == 5 and len(told) == 1 and "step-00000010 is damaged" in told[0], (
+        assert state.step == 5 and len(told) == 1 and "step-00000010 is damaged" in told[0], (
             name,
             how,
         )

@@ -165,7 +165,8 @@ def imported(path, folder, run):
         *stated,
         cwd=folder,
     )
-    model, settings, *_ = checkpoints.load_model(folder / "ours.npz")
+    loaded = checkpoints.load_model(folder / "ours.npz")
+    model, settings = loaded.model, loaded.settings
     return settings["variant"], model, Preprocessing(**settings["preprocessing"])
 
 

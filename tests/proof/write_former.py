@@ -41,7 +41,7 @@ if sys.argv[1] == "pictures":
                 index = 10 * number + shapes.CLASS_NAMES.index(name)
                 (folder / f"{number}.jpg").write_bytes(shapes.draw_jpeg("train", index))
     sys.exit()
-model, settings, state = checkpoints.load_model("model")
+model, state = checkpoints.load_model("model").model, checkpoints.newest_state("model")
 optimizer = SGD2012()
 optimizer.build(model.trainable_variables)
 rng, units = np.random.default_rng(0), int(sys.argv[1])

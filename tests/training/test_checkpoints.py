@@ -17,6 +17,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, saving
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def save(directory, trained, step):
     model, optimizer = trained
     for variable in (*model.trainable_variables, *optimizer.velocities):
         variable.assign(variable + step)
-    checkpoints.save(directory, model, optimizer, {"step": step})
+    checkpoints.save(directory, model, optimizer, TrainingState(step=step))
     return values(*trained)
 
 
@@ -51,7 +52,7 @@ def test_restores_weights_velocities_and_state_and_keeps_two(tmp_path, trained):
     ]
     for variable in (*trained[0].trainable_variables, *trained[1].velocities):
         variable.assign(variable * 0)
-    assert checkpoints.restore(tmp_path, *trained) == {"step": 15}
+    assert checkpoints.restore(tmp_path, *trained) == TrainingState(step=15)
     for value, expected in zip(values(*trained), saved):
         np.testing.assert_array_equal(value, expected)
     assert int(trained[1].iterations.numpy()) == 15
@@ -88,7 +89,7 @@ def test_damage_is_told_and_the_checkpoint_before_is_taken(tmp_path, trained, ho
     save(tmp_path, trained, 10)
     damage(tmp_path / "checkpoints/step-00000010", how)
     told = []
-    assert checkpoints.restore(tmp_path, *trained, report=told.append) == {"step": 5}
+    assert checkpoints.restore(tmp_path, *trained, report=told.append) == TrainingState(step=5)
     assert len(told) == 1 and "step-00000010 is damaged" in told[0]
     for value, expected in zip(values(*trained), before):
         np.testing.assert_array_equal(value, expected)
@@ -106,7 +107,7 @@ def test_every_byte_is_guarded(tmp_path, trained, file):
         with pytest.raises(UserError, match="none of its 1 checkpoints"):
             checkpoints.restore(tmp_path, *trained, report=lambda line: None)
     path.write_bytes(content)
-    assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+    assert checkpoints.restore(tmp_path, *trained) == TrainingState(step=5)
 
 
 def test_weights_that_are_not_finite_are_not_stored(tmp_path, trained):
@@ -114,9 +115,9 @@ def test_weights_that_are_not_finite_are_not_stored(tmp_path, trained):
     trained[0].get_layer("fc2").bias.assign([1.0, np.nan])
     with pytest.raises(UserError, match="fc2/bias is not finite after step 10"):
         save(tmp_path, trained, 10)
-    assert checkpoints.newest_step(tmp_path) == 5 and checkpoints.restore(tmp_path, *trained) == {
-        "step": 5
-    }
+    assert checkpoints.newest_step(tmp_path) == 5 and checkpoints.restore(
+        tmp_path, *trained
+    ) == TrainingState(step=5)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, trained):
@@ -152,7 +153,7 @@ def test_a_save_that_was_killed_is_not_seen_and_is_removed(tmp_path, trained):
     assert checkpoints.newest_step(tmp_path) == 5
     checkpoints.remove_unfinished(tmp_path)
     assert not unfinished.exists()
-    assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+    assert checkpoints.restore(tmp_path, *trained) == TrainingState(step=5)
 
 
 def test_a_checkpoint_that_is_written_again_is_there_at_any_moment(tmp_path, trained, monkeypatch):
@@ -176,7 +177,7 @@ def test_a_checkpoint_that_is_written_again_is_there_at_any_moment(tmp_path, tra
     for moment in moments:
         checkpoints.remove_unfinished(moment)
         assert [path.name for path in (moment / "checkpoints").iterdir()] == ["step-00000005"]
-        assert checkpoints.restore(moment, *trained) == {"step": 5}
+        assert checkpoints.restore(moment, *trained) == TrainingState(step=5)
         found.append([all(map(np.array_equal, values(*trained), one)) for one in (before, after)])
     assert found == sorted(found, reverse=True)
     assert found[0] == [True, False] and found[-1] == [False, True]
@@ -269,7 +270,7 @@ def test_a_checkpoint_holds_what_was_there_when_it_was_asked_for(tmp_path, train
         early = checkpoints.newest_step(tmp_path)
         gate.set()
     assert early == -1
-    assert checkpoints.restore(tmp_path, *trained) == {"step": 5}
+    assert checkpoints.restore(tmp_path, *trained) == TrainingState(step=5)
     for value, expected in zip(values(*trained), before):
         np.testing.assert_array_equal(value, expected)
 
@@ -288,7 +289,7 @@ def test_one_is_written_at_a_time_and_the_newest_stays(tmp_path, trained, monkey
     def alone(model_dir, arrays, state, keep):
         most.append(at_work.acquire(blocking=False))
         write(model_dir, arrays, state, keep)
-        order.append(state["step"])
+        order.append(state.step)
         at_work.release()
 
     monkeypatch.setattr(checkpoints, "write", alone)
@@ -296,7 +297,7 @@ def test_one_is_written_at_a_time_and_the_newest_stays(tmp_path, trained, monkey
         for step in (5, 10, 15, 20):
             saver.save(*trained, {"step": step})
     assert most == [True] * 4 and order == [5, 10, 15, 20]
-    assert checkpoints.restore(tmp_path, *trained) == {"step": 20}
+    assert checkpoints.restore(tmp_path, *trained) == TrainingState(step=20)
 
 
 def fail(*arguments):

@@ -26,6 +26,7 @@ from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, evaluation
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 CPUS = ["CPU:0", "CPU:1"]
 CLASSES = 7
@@ -276,7 +277,7 @@ def trained(tmp_path_factory):
     model, other = (build("lenet5", GREY, seed, images, classes=3) for seed in (0, 1))
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
-    checkpoints.save(folder / "model", model, optimizer, {"step": 7, "figures": None})
+    checkpoints.save(folder / "model", model, optimizer, TrainingState(step=7))
     for name, data_dir, seed in (
         ("model", "pictures", 0),
         ("seed0", "drawn", 2),
@@ -455,11 +456,11 @@ def test_pictures_that_were_left_out_at_the_start_are_told_and_counted(run, eval
 
 def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     shutil.copytree(trained / "model", tmp_path / "model")
-    model, settings, *_ = checkpoints.load_model(tmp_path / "model")
+    model = checkpoints.load_model(tmp_path / "model").model
     model.layers[-1].set_weights([np.zeros((84, 3)), np.array([0.0, 1.0, 0.0])])
     optimizer = SGD2012()
     optimizer.build(model.trainable_variables)
-    checkpoints.save(tmp_path / "model", model, optimizer, {"step": 8, "figures": None})
+    checkpoints.save(tmp_path / "model", model, optimizer, TrainingState(step=8))
     figures = evaluate(f"--models=model,{tmp_path}/model")[1]
     assert (
         "step 8 answers every picture with plain star" in run.notes

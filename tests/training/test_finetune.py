@@ -74,7 +74,7 @@ def tune(run, pictures, tmp_path):
 
 
 def weights_of(model_dir):
-    model, *_ = checkpoints.load_model(model_dir)
+    model = checkpoints.load_model(model_dir).model
     return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
 
 
@@ -95,14 +95,13 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == []
     assert after["fc5"][0].shape == (84, 3) and before["fc5"][0].shape == (84, 5)
 
-    model, settings, state = checkpoints.load_model(tmp_path / "model")
+    loaded = checkpoints.load_model(tmp_path / "model")
+    model, settings = loaded.model, loaded.settings
     dataset = datasets.open_dataset("folder", pictures)
     evaluated = evaluation.evaluate_split(CPU, model, settings.preprocessing, dataset.evaluation, 4)
     for name in ("examples", "loss", "top_1", "top_5"):
         assert figures[name] == pytest.approx(evaluated[name], rel=1e-5), name
-    assert state["figures"]["loss"] == figures["loss"] and settings.flags["data_dir"] == str(
-        pictures
-    )
+    assert loaded.figures["loss"] == figures["loss"] and settings.flags["data_dir"] == str(pictures)
     # the head moved in every epoch
     assert len({row["loss"] for row in metrics.read_log(tmp_path / "model")}) == 12
 
@@ -117,7 +116,7 @@ def test_the_head_has_the_figures_that_evaluation_finds_and_the_rest_is_untouche
     # By hand: lenet5's forward pass, twice for each of 24 pictures and once for 9, and the
     # projection's two products of a step.
     forward = sum(map(multiply_adds, model.layers))
-    assert figures["multiply_adds"] == 57 * forward + state["step"] * 6 * 2 * 84 * 3
+    assert figures["multiply_adds"] == 57 * forward + loaded.step * 6 * 2 * 84 * 3
     conv1 = 28 * 28 * 25 * 6  # needs no gradient of its input
     assert figures["multiply_adds_from_scratch"] == 12 * 24 * (3 * forward - conv1)
 
@@ -666,7 +665,7 @@ def test_a_head_keeps_its_best_weights_too(tune, pretrained, pictures, tmp_path)
     assert figures["step"] == best["step"] and len(rows) < 40
     assert figures["validation_loss"] < best["loss"]  # the temperature has made it lower
     assert checkpoints.newest_step(tmp_path / "model") == rows[-1]["step"]
-    model, *_ = checkpoints.load_model(tmp_path / "model")
+    model = checkpoints.load_model(tmp_path / "model").model
     dataset = datasets.open_dataset("folder", pictures, choosing=True)
     # what chose, what is reported
     for split, loss in (

@@ -118,19 +118,19 @@ def test_pictures_that_judge_choose_nothing(rng):
     one = fitted(found_of(train, labels))
     two = fitted(found_of(train, labels, rng.normal(0, 9, (30, 12)), np.arange(30) % 3))
     np.testing.assert_array_equal(one[0], two[0])
-    assert one[2]["temperature"] == two[2]["temperature"] != 1
-    assert one[2]["figures"]["loss"] != two[2]["figures"]["loss"]
+    assert one[2].temperature == two[2].temperature != 1
+    assert one[2].figures["loss"] != two[2].figures["loss"]
 
 
 def test_figures_are_those_of_the_logits_over_the_temperature(rng):
     found = found_of(*blobs(rng, 45, 12, 1.5))
     kernel, bias, state, notes = fitted(found)
-    said = log_softmax((found.train[0] @ kernel + bias) / state["temperature"])
-    assert state["figures"]["loss"] == pytest.approx(
+    said = log_softmax((found.train[0] @ kernel + bias) / state.temperature)
+    assert state.figures["loss"] == pytest.approx(
         -said[range(45), found.train_labels].mean(), rel=1e-5
     )
     (note,) = notes
-    assert f"temperature {state['temperature']:.2f} by 45 training pictures" in note
+    assert f"temperature {state.temperature:.2f} by 45 training pictures" in note
 
 
 def test_the_only_picture_of_a_class_is_never_left_out(rng):
@@ -139,7 +139,7 @@ def test_the_only_picture_of_a_class_is_never_left_out(rng):
     choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
     assert choice.pictures == 30
     *_, state, notes = fitted(found_of(train[:3], np.arange(3)))
-    assert state["temperature"] == 1 and "no class has two pictures" in notes[0]
+    assert state.temperature == 1 and "no class has two pictures" in notes[0]
 
 
 def test_of_many_pictures_some_choose(rng, monkeypatch):

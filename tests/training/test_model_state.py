@@ -15,6 +15,7 @@ from alexnet_tf.network.layers import Dropout
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, loop, steps
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 PIXELS = Preprocessing(image_size=12, resize=14, channels=1, mean=(120.0,), std=64.0)
 MOMENTUM = 0.8  # of the moving statistics
@@ -396,7 +397,7 @@ def test_weights_by_other_names_are_another_network_and_not_damage(tmp_path):
         return model, optimizer
 
     stored = names(model("left", "right"))
-    checkpoints.save(tmp_path, *stored, {"step": 1})
+    checkpoints.save(tmp_path, *stored, TrainingState(step=1))
     swapped, _ = names(model("right", "left"))
     checkpoints.restore(tmp_path, swapped)  # by their names, and not by their order
     np.testing.assert_array_equal(

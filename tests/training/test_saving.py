@@ -49,7 +49,7 @@ def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monke
     monkeypatch.setattr(loop.evaluation.Evaluation, "answers", answer_and_signal)
     with pytest.raises(SystemExit) as stopped:
         run(picture_folder, tmp_path, 1)
-    assert stopped.value.code == 143 and checkpoints.newest_state(tmp_path)["to_evaluate"]
+    assert stopped.value.code == 143 and checkpoints.newest_state(tmp_path).to_evaluate
     assert not evaluations(tmp_path)
     monkeypatch.undo()
     # It is made up for, twice where its checkpoint was not written, and told once.
@@ -63,17 +63,17 @@ def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monke
 
 def test_an_evaluation_that_is_killed_costs_no_step(picture_folder, tmp_path, monkeypatch):
     run(picture_folder, tmp_path / "whole", 2)
-    whole = checkpoints.load_model(tmp_path / "whole")[0].get_weights()
+    whole = checkpoints.load_model(tmp_path / "whole").model.get_weights()
     with monkeypatch.context() as killed, pytest.raises(MemoryError):
         killed.setattr(loop.evaluation.Evaluation, "answers", run_out_of_memory)
         run(picture_folder, tmp_path / "killed", 2)
     state = checkpoints.newest_state(tmp_path / "killed")
-    assert (state["step"], state["to_evaluate"], state["figures"]) == (4, True, None)
+    assert (state.step, state.to_evaluate, state.figures) == (4, True, None)
     _, notes = run(picture_folder, tmp_path / "killed", 2)
     assert "continuing from step 4 of 8" in notes[0]
     assert [row["step"] for row in evaluations(tmp_path / "killed")] == [4, 8]
-    assert not checkpoints.newest_state(tmp_path / "killed")["to_evaluate"]
-    for array, same in zip(checkpoints.load_model(tmp_path / "killed")[0].get_weights(), whole):
+    assert not checkpoints.newest_state(tmp_path / "killed").to_evaluate
+    for array, same in zip(checkpoints.load_model(tmp_path / "killed").model.get_weights(), whole):
         np.testing.assert_array_equal(array, same)
 
 

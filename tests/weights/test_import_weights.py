@@ -26,6 +26,7 @@ from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats, pickles, published
 
 SAMPLES = weights_files.samples()
@@ -1289,13 +1290,10 @@ def arrays(rng):
 def test_a_weights_file_is_a_model(tmp_path, arrays):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
-    model, stored, state = checkpoints.load_model(tmp_path / "net.npz")
-    assert stored.to_json() == Settings.from_json(settings()).to_json() and state == {
-        "step": 0,
-        "figures": None,
-        "record": None,
-    }
-    assert same({weight.path: np.asarray(weight.value) for weight in model.weights}, arrays)
+    loaded = checkpoints.load_model(tmp_path / "net.npz")
+    assert loaded.settings.to_json() == Settings.from_json(settings()).to_json()
+    assert (loaded.step, loaded.figures, loaded.record) == (0, None, None)
+    assert same({weight.path: np.asarray(weight.value) for weight in loaded.model.weights}, arrays)
 
 
 @pytest.mark.parametrize(
@@ -1422,7 +1420,7 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     )
     (tmp_path / "names.txt").write_text("x\ny\nz\n")
     run(TOOL, "--source=net.npz", "--labels=names.txt", "--output=named.npz", cwd=tmp_path)
-    assert checkpoints.load_model(tmp_path / "named.npz")[1].class_names == ("x", "y", "z")
+    assert checkpoints.load_model(tmp_path / "named.npz").settings.class_names == ("x", "y", "z")
     assert "1 is there already, with other class names; pass --version=next" in run(
         "-m",
         "alexnet_tf.export",
@@ -1441,13 +1439,14 @@ def test_a_checkpoint_is_imported_with_its_temperature(tmp_path, arrays):
     optimizer.build(model.trainable_variables)
     checkpoints.write_settings(tmp_path / "model", settings())
     for step, temperature in ((7, 2.0), (9, 4.0)):
-        state = {"step": step, "figures": None, "temperature": temperature}
+        state = TrainingState(step=step, temperature=temperature)
         checkpoints.save(tmp_path / "model", model, optimizer, state)
     file = tmp_path / "model/checkpoints/step-00000007/weights.npz"
     call(import_weights, f"--source={file}", f"--output={tmp_path}/once.npz")
     call(import_weights, f"--source={tmp_path}/once.npz", f"--output={tmp_path}/again.npz")
-    model, stored, *_ = checkpoints.load_model(tmp_path / "again.npz")
-    assert stored.class_names == ("a", "b", "c")
+    loaded = checkpoints.load_model(tmp_path / "again.npz")
+    model = loaded.model
+    assert loaded.settings.class_names == ("a", "b", "c")
     cooled = {
         name: array / 2 if name.startswith("fc5/") else array for name, array in arrays.items()
     }
@@ -1464,7 +1463,7 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays):
         (tmp_path / "labels.txt").write_text(text)
         flags = (f"--source={tmp_path}/net.npz", f"--output={tmp_path}/named.npz")
         call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
-        return checkpoints.load_model(tmp_path / "named.npz")[1].class_names
+        return checkpoints.load_model(tmp_path / "named.npz").settings.class_names
 
     assert names("\ufeffcat \r\ndog\r\n\thorse\r\n") == ("cat", "dog", "horse")
     assert names("1 euro\n2 euro\n3 euro\n") == ("1 euro", "2 euro", "3 euro")

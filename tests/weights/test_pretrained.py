@@ -576,7 +576,8 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
     assert "fc8 fitted, the rest frozen" in run.notes
     tuned = json.loads((tmp_path / "tuned.json").read_text())
     assert tuned["examples"] == 9
-    model, settings, state = checkpoints.load_model(tmp_path / "model")
+    loaded = checkpoints.load_model(tmp_path / "model")
+    model, settings = loaded.model, loaded.settings
     assert (settings.variant, settings.missing, len(settings.class_names)) == (
         "one_weird_trick_pool5",
         (),
@@ -740,13 +741,13 @@ def test_the_fit_is_the_minimum_of_logistic_regression(blobs, monkeypatch, chunk
     # In standardised features, z = (x - mean) / length: the kernel there is kernel * length.
     gradient = ((x - x.mean(0)) / length).T @ errors / len(x) + 0.01 * kernel * length
     assert np.abs(gradient).max() < 2e-5 and np.abs(errors.mean(0)).max() < 2e-5
-    probabilities = softmax((evaluation @ kernel + bias) / state["temperature"])
-    assert state["figures"]["loss"] == pytest.approx(
+    probabilities = softmax((evaluation @ kernel + bias) / state.temperature)
+    assert state.figures["loss"] == pytest.approx(
         -np.log(probabilities[range(30), others]).mean(), rel=1e-4
     )
-    assert state["figures"]["top_1"] == (probabilities.argmax(1) == others).mean() > 0.6
+    assert state.figures["top_1"] == (probabilities.argmax(1) == others).mean() > 0.6
     assert rows[0]["train_top_1"] == (said.argmax(1) == right).mean()
-    assert rows[0]["train_loss"] > state["figures"]["loss"] / 10 and 2 < state["passes"] < 200
+    assert rows[0]["train_loss"] > state.figures["loss"] / 10 and 2 < state.passes < 200
 
 
 def test_neither_the_size_nor_the_place_of_features_matters(blobs):
