@@ -94,7 +94,7 @@ class _Network(tf.Module):
             lambda images, form=form, prepare=prepare: form(prepare(images, pixels), training=False)
             for form, prepare in (
                 (model, preprocessing.to_network_input),
-                (layers.for_small_devices(model), preprocessing.to_edge_input),
+                (layers.for_small_devices(model), _to_edge_input),
                 (surgery.trunk(model), preprocessing.to_network_input),
             )
         )
@@ -133,6 +133,11 @@ class _Network(tf.Module):
 
     def _of_edge_images(self, images):
         return {"features": self._edge_outputs(images)}
+
+
+def _to_edge_input(images, pixels):
+    """preprocessing.to_edge_input of numbers: in conversions there is nothing left of the check."""
+    return preprocessing.to_edge_input(tf.debugging.check_numerics(images, "images"), pixels)
 
 
 def _nan_for_nan(images, outputs):

@@ -263,7 +263,7 @@ def test_a_checkpoint_holds_what_was_there_when_it_was_asked_for(tmp_path, train
     model, optimizer = trained
     with saving.Saver(tmp_path) as saver:
         before = [value.copy() for value in values(*trained)]
-        saver.save(model, optimizer, {"step": 5})
+        saver.save(model, optimizer, TrainingState(step=5))
         for variable in (*model.trainable_variables, *optimizer.velocities):
             variable.assign_add(variable * 0 + 1)  # the training goes on
         saver.check()  # does not wait
@@ -295,7 +295,7 @@ def test_one_is_written_at_a_time_and_the_newest_stays(tmp_path, trained, monkey
     monkeypatch.setattr(checkpoints, "write", alone)
     with saving.Saver(tmp_path) as saver:
         for step in (5, 10, 15, 20):
-            saver.save(*trained, {"step": step})
+            saver.save(*trained, TrainingState(step=step))
     assert most == [True] * 4 and order == [5, 10, 15, 20]
     assert checkpoints.restore(tmp_path, *trained) == TrainingState(step=20)
 
@@ -307,24 +307,50 @@ def fail(*arguments):
 def test_an_error_of_writing_is_raised_where_the_training_asks(tmp_path, trained, monkeypatch):
     monkeypatch.setattr(checkpoints, "write", fail)
     with saving.Saver(tmp_path) as saver:
-        saver.save(*trained, {"step": 5})
+        saver.save(*trained, TrainingState(step=5))
         with pytest.raises(UserError, match="the disk is full"):
             saver.wait()
-        saver.save(*trained, {"step": 10})
+        saver.save(*trained, TrainingState(step=10))
         with pytest.raises(UserError, match="the disk is full"):
-            saver.save(*trained, {"step": 15})
-        saver.save(*trained, {"step": 20})
+            saver.save(*trained, TrainingState(step=15))
+        saver.save(*trained, TrainingState(step=20))
         with pytest.raises(UserError, match="the disk is full"):
             while True:
                 saver.check()  # until it is done
     with pytest.raises(UserError, match="the disk is full"), saving.Saver(tmp_path) as saver:
-        saver.save(*trained, {"step": 5})
+        saver.save(*trained, TrainingState(step=5))
 
 
 def test_of_two_errors_the_first_is_raised_and_the_other_told(tmp_path, trained, monkeypatch):
     monkeypatch.setattr(checkpoints, "write", fail)
     told = []
     with pytest.raises(ValueError, match="another"), saving.Saver(tmp_path, told.append) as saver:
-        saver.save(*trained, {"step": 5})
+        saver.save(*trained, TrainingState(step=5))
         raise ValueError("another")
     assert told == ["the disk is full"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": 0.0},
+        {"temperature": float("nan")},
+        {"temperature": "1"},
+        {"step": -1},
+        {"figures": "0.9"},
+        {"bad_pictures": {}},
+    ],
+)
+def test_a_state_that_makes_no_sense_is_damage(tmp_path, trained, changes):
+    for step in (5, 10):
+        save(tmp_path, trained, step)
+    state = tmp_path / "checkpoints/step-00000010/state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | changes))
+    disk.replace_text(
+        state.with_name("SHA256SUMS"),
+        disk.sums(state.parent, ["weights.npz", "optimizer.npz", "state.json"]),
+    )
+    told = []
+    assert checkpoints.restore(tmp_path, *trained, report=told.append).step == 5
+    (line,) = told
+    assert "step-00000010 is damaged" in line and next(iter(changes)) in line
