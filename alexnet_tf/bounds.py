@@ -17,12 +17,14 @@ import numpy as np
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
+# What tells of a network beside its weights, in each format that it is exported in.
+MANIFEST, LABELS = "manifest.json", "labels.txt"
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
-# Categories of Unicode that end a line of labels.txt, act on a terminal, or cannot be written.
+# Categories of Unicode that end a line of LABELS, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 
 

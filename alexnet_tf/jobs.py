@@ -40,7 +40,7 @@ from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SGD2012
 
 _CALIBRATION_PICTURES = 200
 _COMPARED = 100  # pictures, with an ONNX file
@@ -57,11 +57,11 @@ def train(
     preprocessing: Preprocessing | None = None,
     image_size: int | None = None,
     dropout_rate: float = 0.5,
-    batch_size: int = 128,
-    epochs: int = 90,
+    batch_size: int = loop.Plan.batch_size,
+    epochs: int = loop.Plan.epochs,
     learning_rate: float | None = None,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0005,
+    momentum: float = MOMENTUM,
+    weight_decay: float = DECAY,
     bias_rate: float = 1.0,
     colour_noise: float | None = None,
     optimizer: SGD2012 | None = None,

@@ -180,7 +180,9 @@ def define_devices(flag_values, batch_size=128):
 
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags of a training, each an attribute that is named as the flag is."""
-    from alexnet_tf.training.optimizer import SCHEDULES  # here: `classify` needs no TensorFlow
+    # here: `classify` needs no TensorFlow
+    from alexnet_tf.training.loop import XLA, Plan
+    from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SCHEDULES
 
     fv = flag_values
     return types.SimpleNamespace(
@@ -193,7 +195,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         seed=flags.DEFINE_integer(
             "seed",
-            0,
+            Plan.seed,
             "Seed of the initial weights, the order, the crops and dropout.",
             lower_bound=0,
             upper_bound=2**31 - 1,
@@ -201,8 +203,8 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         xla=flags.DEFINE_enum(
             "xla",
-            "auto",
-            ["auto", "on", "off"],
+            Plan.xla,
+            XLA,
             "Compile the step by XLA; auto times both and takes the faster.",
             flag_values=fv,
         ),
@@ -211,7 +213,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         warmup_steps=flags.DEFINE_integer(
             "warmup_steps",
-            0,
+            Plan.warmup_steps,
             "Steps in which the rate rises from 0 to its start.",
             lower_bound=0,
             flag_values=fv,
@@ -227,7 +229,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         momentum=flags.DEFINE_float(
             "momentum",
-            0.9,
+            MOMENTUM,
             "Share of its velocity that a weight keeps in a step.",
             lower_bound=0.0,
             upper_bound=0.9999,
@@ -235,7 +237,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         weight_decay=flags.DEFINE_float(
             "weight_decay",
-            0.0005,
+            DECAY,
             "Decay of weights, not of biases; inside the momentum.",
             lower_bound=0.0,
             flag_values=fv,
@@ -257,14 +259,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         checkpoint_seconds=flags.DEFINE_integer(
             "checkpoint_seconds",
-            600,
+            Plan.checkpoint_seconds,
             "A checkpoint is written at the end of each epoch, and every so many seconds.",
             lower_bound=1,
             flag_values=fv,
         ),
         max_bad_pictures=flags.DEFINE_integer(
             "max_bad_pictures",
-            10,
+            Plan.max_bad_pictures,
             "How many pictures that cannot be read are named and passed over; one more stops the "
             "run.",
             lower_bound=0,

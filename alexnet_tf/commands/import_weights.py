@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from alexnet_tf import console, networks, pretrained
-from alexnet_tf.bounds import check_class_names
+from alexnet_tf.bounds import MANIFEST, check_class_names
 from alexnet_tf.commands import app
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
@@ -188,7 +188,7 @@ def _from_network(source, stated):
 def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
-    ours = "settings.json" in weights.arrays or "manifest.json" in weights.metadata
+    ours = "settings.json" in weights.arrays or MANIFEST in weights.metadata
     if ours or source.name == "weights.npz":
         return _from_network(source, stated)
     known, sha256 = published.recognise(content)

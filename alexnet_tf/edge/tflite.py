@@ -49,14 +49,14 @@ class Tflite:
             ) as stream:
                 self.members = archives.members(stream)
             self.manifest = bounds.expect(
-                dict, bounds.parse(self.members["manifest.json"]), "its manifest"
+                dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"
             )
             self.missing = bounds.expect(list, self.manifest.get("missing", []), "missing")
             self.labels = []
             self.pixels = bounds.preprocessing(self.manifest["preprocessing"])
             self.min_probability = self.manifest.get("min_probability", 0.0)
             if not self.missing:
-                self.labels = self.members["labels.txt"].decode().splitlines()
+                self.labels = self.members[bounds.LABELS].decode().splitlines()
                 bounds.check_class_names(self.labels)
             bounds.check_pixels(self.pixels)
             bounds.check_share(self.min_probability, "min_probability")

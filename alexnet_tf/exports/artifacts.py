@@ -7,7 +7,7 @@ import pathlib
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import bounds, disk
-from alexnet_tf.bounds import check_integer, expect, parse
+from alexnet_tf.bounds import LABELS, MANIFEST, check_integer, expect, parse
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
@@ -68,7 +68,7 @@ def read_manifest(saved_model):
     """
     labels = read_labels(saved_model)
     try:
-        manifest = parse(disk.read_bytes(_beside(saved_model, "assets.extra", "manifest.json")))
+        manifest = parse(disk.read_bytes(_beside(saved_model, "assets.extra", MANIFEST)))
         Settings.from_manifest(manifest, labels)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -83,7 +83,7 @@ def allowed_batch_sizes(saved_model):
 
     Raises UserError for a manifest that makes no sense.
     """
-    path = _beside(saved_model, "assets.extra", "manifest.json")
+    path = _beside(saved_model, "assets.extra", MANIFEST)
     if not path.exists():
         return list(BATCH_SIZES)
     try:
@@ -113,7 +113,7 @@ def read_labels(saved_model):
     Raises UserError where they cannot be read.
     """
     try:
-        return disk.read_bytes(_beside(saved_model, "assets", "labels.txt")).decode().splitlines()
+        return disk.read_bytes(_beside(saved_model, "assets", LABELS)).decode().splitlines()
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -17,6 +17,8 @@ from tensorflow.core.framework import attr_value_pb2
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
+from alexnet_tf import bounds
+
 _TEXTS = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
 _NUMBER = re.compile(r"_(\d+)$")
 _NAME = "_user_specified_name"
@@ -39,7 +41,7 @@ def rewrite(saved_model: pathlib.Path) -> None:
     }
     found = {name: _NUMBER.search(name) for name in called}
     numbers = {match[1]: called[name] for name, match in found.items() if match}
-    table, labels = f"{saved_model}/labels.txt", saved_model / "assets/labels.txt"
+    table, labels = f"{saved_model}/{bounds.LABELS}", saved_model / "assets" / bounds.LABELS
     content = labels.read_bytes() if labels.exists() else b""  # a part of a network has no table
     digest = hashlib.sha256(content).hexdigest()[:16]
 

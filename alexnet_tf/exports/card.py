@@ -9,6 +9,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from alexnet_tf.bounds import LABELS
 from alexnet_tf.classifiers import NONE, TOP
 
 FILE = "README.md"
@@ -208,7 +209,7 @@ def _what(manifest, labels, form):
     if missing := manifest.get("missing"):
         lacks = f"{_WHAT[form]} of {whose}, without {', '.join(missing)}: features of pictures."
         return [lacks, "", seen, ""]
-    named = "assets/labels.txt" if form == "saved_model" else "labels.txt"
+    named = f"assets/{LABELS}" if form == "saved_model" else LABELS
     return [
         f"{_WHAT[form]} of {whose} that says of a picture which of {len(labels)} classes it "
         f"shows: {shown}{', ...' if len(labels) > 20 else ''}. `{named}` has them in the order of "

@@ -12,14 +12,13 @@ import keras
 import numpy as np
 
 from alexnet_tf import archives, disk
-from alexnet_tf.bounds import parse
+from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.settings import Settings
 
-MANIFEST, LABELS = "manifest.json", "labels.txt"
 _DATE = (1980, 1, 1, 0, 0, 0)  # of members of archives: the same content, the same bits
 _SAVED = "metadata.json"  # of a .keras file: which Keras wrote it, and when
 

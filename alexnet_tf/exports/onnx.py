@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from alexnet_tf import console
-from alexnet_tf.bounds import parse
+from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import files
@@ -76,7 +76,7 @@ def convert(model, pixels, manifest, labels, pictures=None):
         ir_version=_IR_VERSION,
         producer_name="alexnet_tf",
     )
-    texts = {files.MANIFEST: files.text_of(manifest), files.LABELS: files.text_of_labels(labels)}
+    texts = {MANIFEST: files.text_of(manifest), LABELS: files.text_of_labels(labels)}
     if pictures:
         texts[record.FILE] = base64.b64encode(pictures.to_bytes()).decode()
     onnx.helper.set_model_props(made, texts)
@@ -342,8 +342,8 @@ class Onnx:
         try:
             self._session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
             texts = self._session.get_modelmeta().custom_metadata_map
-            self.manifest = parse(texts[files.MANIFEST])
-            self.labels = texts[files.LABELS].splitlines()
+            self.manifest = parse(texts[MANIFEST])
+            self.labels = texts[LABELS].splitlines()
             # as of a .tflite file
             self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
             if self.settings.missing:

@@ -48,7 +48,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import disk, preprocessing
+from alexnet_tf import bounds, disk, preprocessing
 from alexnet_tf.classifiers import BATCH_SIZES, NONE, TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
@@ -211,7 +211,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
         with disk.appearing(path, folder=True, next_free=next_free) as appearing:
             unfinished = appearing.path
             if class_names:
-                labels_file = unfinished / "labels.txt"
+                labels_file = unfinished / bounds.LABELS
                 labels_file.write_text(files.text_of_labels(class_names))
                 least = manifest.get("min_probability", 0.0)
                 module = _Classifier(model, pixels, str(labels_file), least)
@@ -223,7 +223,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
             canonical.rewrite(unfinished)
             extra = unfinished / "assets.extra"
             extra.mkdir()
-            (extra / "manifest.json").write_text(files.text_of(manifest))
+            (extra / bounds.MANIFEST).write_text(files.text_of(manifest))
             if pictures:
                 (extra / record.FILE).write_bytes(pictures.to_bytes())
             _write_warmup(extra / "tf_serving_warmup_requests", pixels.resize, sizes)

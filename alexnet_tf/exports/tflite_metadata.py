@@ -17,6 +17,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports.files import add_member
@@ -48,8 +49,8 @@ def complete(content, pixels, labels, manifest, pictures=None):
     archive = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(archive, "a") as files:
         if labels:
-            add_member(files, "labels.txt", labels)
-        add_member(files, "manifest.json", json.dumps(manifest))
+            add_member(files, LABELS, labels)
+        add_member(files, MANIFEST, json.dumps(manifest))
         if pictures:
             add_member(files, record.FILE, pictures.to_bytes())
     return archive.getvalue()
@@ -89,7 +90,7 @@ def _flatbuffer(pixels, manifest, is_whole):
         1: "Of each class, in the order of the labels.",
         3: {0: features, 1: {}},
         5: {0: np.ones(1, np.float32), 1: np.zeros(1, np.float32)},
-        6: [{0: "labels.txt", 1: "The name of a class a line.", 2: axis_labels}],
+        6: [{0: LABELS, 1: "The name of a class a line.", 2: axis_labels}],
     }
     # The format has no field for what comes before the square; this is where it lets one add some.
     crop = {
@@ -105,7 +106,7 @@ def _flatbuffer(pixels, manifest, is_whole):
         1: "Classifies the picture." if is_whole else "Gives features of the picture.",
         2: manifest["weights_sha256"][:12],
         3: [{2: [images], 3: [probabilities if is_whole else outputs], 9: [preparation]}],
-        6: [{0: "manifest.json", 1: "All that is known of the network; also how it was trained."}],
+        6: [{0: MANIFEST, 1: "All that is known of the network; also how it was trained."}],
         7: "1.5.0",
     }
     builder = flatbuffers.Builder()

@@ -39,7 +39,7 @@ import keras
 import numpy as np
 
 from alexnet_tf import disk
-from alexnet_tf.bounds import parse
+from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
@@ -53,7 +53,7 @@ IF_NOT_FINITE = (
 _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
-_SETTINGS, _MANIFEST = "settings.json", "manifest.json"
+_SETTINGS = "settings.json"
 _SUMS, _WEIGHTS = "SHA256SUMS", "weights.npz"
 _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
@@ -274,7 +274,7 @@ def write_weights_file(path, arrays, settings, pictures=None):
 def _load_weights_file(path, report):
     ours = "a model directory, a weights file that alexnet import-weights wrote, or an export"
     weights = formats.parse(formats.read_content(path), path, ours)
-    if _MANIFEST in weights.metadata:
+    if MANIFEST in weights.metadata:
         return _of_safetensors(path, weights)
     arrays = dict(weights.arrays)
     if _SETTINGS not in arrays:
@@ -308,7 +308,7 @@ def _of_safetensors(path, weights):
     """As load_model, of a file that alexnet export wrote."""
     texts = weights.metadata
     try:
-        manifest, labels = parse(texts[_MANIFEST]), texts["labels.txt"].splitlines()
+        manifest, labels = parse(texts[MANIFEST]), texts[LABELS].splitlines()
         settings = Settings.from_manifest(manifest, labels).of_a_stranger()
         step, figures = manifest.get("step", 0), manifest.get("evaluation")
         arrays = dict(weights.arrays)

@@ -49,6 +49,7 @@ from alexnet_tf.training.optimizer import (
 )
 from alexnet_tf.training.state import TrainingState
 
+XLA = "auto", "on", "off"
 # The whole numbers of a Plan, and the least of each.
 _WHOLE = {
     "batch_size": 1,
@@ -92,7 +93,7 @@ class Plan:
             object.__setattr__(self, name, bounds.whole(getattr(self, name), name, least))
         for name in ("learning_rate", "colour_noise", "checkpoint_seconds"):
             object.__setattr__(self, name, bounds.number(getattr(self, name), name))
-        for name, known in (("schedule", SCHEDULES), ("xla", ("auto", "on", "off"))):
+        for name, known in (("schedule", SCHEDULES), ("xla", XLA)):
             if getattr(self, name) not in known:
                 raise UserError(f"{name}={getattr(self, name)}: use one of {', '.join(known)}.")
         if isinstance(self.data_service, str):

@@ -6,6 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Of both rules, as of the paper.
+MOMENTUM, DECAY = 0.9, 0.0005
+
 
 @keras.saving.register_keras_serializable("alexnet_tf")
 class SGD2012(keras.optimizers.Optimizer):
@@ -26,8 +29,8 @@ class SGD2012(keras.optimizers.Optimizer):
     def __init__(
         self,
         learning_rate: float = 0.01,
-        momentum: float = 0.9,
-        decay: float = 0.0005,
+        momentum: float = MOMENTUM,
+        decay: float = DECAY,
         bias_rate: float = 1.0,
         rates: Mapping[str, float] | None = None,
         name: str = "sgd2012",
@@ -126,8 +129,8 @@ class LARS(SGD2012):
     def __init__(
         self,
         learning_rate: float = 2.0,
-        momentum: float = 0.9,
-        decay: float = 0.0005,
+        momentum: float = MOMENTUM,
+        decay: float = DECAY,
         bias_rate: float = 1.0,
         rates: Mapping[str, float] | None = None,
         trust: float = 0.001,
