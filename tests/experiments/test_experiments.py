@@ -255,9 +255,13 @@ def test_each_neuron_has_its_own_best_rate_and_then_the_other_seeds():
         ("relu, rate 0.003", 2),
         ("tanh, rate 0.01", 2),
     ]
-    results += [relu_result("relu", 0.003, 1, 7), relu_result("tanh", 0.01, 1, None, 0.3)]
+    results.append(relu_result("relu", 0.003, 1, 7))
     told = relu.EXPERIMENT.tell(results)
     assert told["found"].startswith("tanh takes 1.67 times as many epochs as ReLU")  # 10 / 6
+    results.append(relu_result("tanh", 0.01, 1, None, 0.3))
+    results[-1].measured["course"].append([20, 0.3])
+    told = relu.EXPERIMENT.tell(results)
+    assert told["found"].startswith("tanh takes more than 2.50 times")  # (10 + 20) / 2 / 6
     assert told["tanh, rate 0.01"].endswith("1 did not get there")
     assert told["relu, rate 0.03"].startswith("diverged")
     labels = [line.get_label() for line in relu.EXPERIMENT.draw(results).axes[0].lines]
