@@ -523,7 +523,7 @@ def convert(
     pictures: Dataset | str | os.PathLike | None = None,
     calibration: Dataset | str | os.PathLike | None = None,
     count: int = 0,
-    max_accuracy_drop: float = tflite.LARGEST_DROP,
+    max_accuracy_drop: float | None = None,
     note: Callable[[str], None] = console.note,
 ) -> dict:
     """Writes a .tflite file of an export (a version, or the folder of versions: the newest), and
@@ -533,7 +533,8 @@ def convert(
     on `count` of `pictures` (0: 100, or 2000 for dynamic and int8): a Dataset, or a folder of any
     pictures; by default those that the network was evaluated on if they are at hand, else drawn
     ones. Only pictures of the network's own classes tell accuracies, which may drop by
-    `max_accuracy_drop`. int8 needs `calibration`, likewise, by default the training pictures.
+    `max_accuracy_drop`; tflite.advice says what is allowed without it. int8 needs `calibration`,
+    likewise, by default the training pictures.
 
     Of a part of a network the features are compared, and there is no accuracy that may drop.
 
@@ -546,8 +547,16 @@ def convert(
             f"quantization={quantization}: use one of {', '.join(tflite.QUANTIZATIONS)}."
         )
     count = bounds.whole(count, "count")
-    if not bounds.number(max_accuracy_drop, "max_accuracy_drop") <= 1:
-        raise UserError(f"max_accuracy_drop={max_accuracy_drop}: 0.003 is 0.3 points; 1 is most.")
+    if max_accuracy_drop is not None:
+        if not bounds.number(max_accuracy_drop, "max_accuracy_drop") <= 1:
+            raise UserError(
+                f"max_accuracy_drop={max_accuracy_drop}: 0.003 is 0.3 points; 1 is most."
+            )
+        if quantization in ("none", "float16"):
+            raise UserError(
+                f"max_accuracy_drop={max_accuracy_drop} is for quantization=dynamic and int8; leave"
+                " it out: of the others every probability is compared."
+            )
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
     path = artifacts.newest_version(version)
@@ -560,7 +569,7 @@ def convert(
     if calibration is not None:
         manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))
     labels = artifacts.read_labels(path)
-    if not labels and max_accuracy_drop != tflite.LARGEST_DROP:
+    if not labels and max_accuracy_drop is not None:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
             "accuracy; leave it out."
@@ -573,6 +582,11 @@ def convert(
     artifacts.check_sums(path)
     pixels, seen = Preprocessing(**manifest["preprocessing"]), artifacts.read_record(path)
     compared, labelled, trained = _pictures(pictures, calibration, labels, manifest, seen, note)
+    if max_accuracy_drop is not None and not labelled:
+        raise UserError(
+            f"max_accuracy_drop={max_accuracy_drop}: {compared.name} has no labels of this network,"
+            " so there is no accuracy; pass pictures of its classes by data_dir=, or leave it out."
+        )
     images = []
     if quantization == "int8":
         split = _calibration(calibration, trained)
@@ -632,6 +646,8 @@ def _pictures(
                     names.of_flags(flags),
                     seen=seen,
                 )
+                if flags.get("data_dir"):  # nobody has named it here
+                    note(f"Compared on the pictures in {flags['data_dir']}, which the export names")
             except UserError as error:
                 reason = str(error)
         if pictures is None:

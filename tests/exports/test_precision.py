@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from alexnet_tf import jobs
 from alexnet_tf.commands import convert as command
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import tflite
@@ -74,6 +75,40 @@ def test_the_report_names_the_classes_that_lose_most(convert, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("quantization", ["none", "float16"])
-def test_a_bound_on_the_accuracy_of_exact_forms_is_refused(convert, quantization):
-    with pytest.raises(UserError, match="--max_accuracy_drop=0.1 is for --quantization=dynamic"):
-        convert({}, f"--quantization={quantization}", "--max_accuracy_drop=0.1")
+def test_a_bound_on_the_accuracy_of_exact_forms_is_refused(quantization, tmp_path):
+    with pytest.raises(UserError, match="max_accuracy_drop=0.1 is for quantization=dynamic"):
+        jobs.convert(tmp_path, tmp_path / "a.tflite", quantization, max_accuracy_drop=0.1)
+
+
+@pytest.mark.parametrize(
+    "pictures,agree,before,right,bound,advice",
+    [
+        (1000, 990, 900, 897, None, None),
+        (1000, 979, 900, 900, None, "Take quantization=float16, or accept it by"),
+        (1000, 990, 900, 896, None, "max_accuracy_drop=0.004."),
+        (240, 239, 228, 227, None, None),  # one picture, and 0.42 points
+        (240, 238, 228, 226, None, "max_accuracy_drop=0.009."),
+        (240, 239, 228, 227, 0.003, "max_accuracy_drop=0.005."),
+        (30, 29, 27, 26, None, None),  # one picture, and 97 % that agree
+        (30, 28, 27, 25, None, "max_accuracy_drop=0.067."),
+        (30, 28, 27, 25, 0.067, None),  # the advice can be followed
+        (1000, 940, 900, 850, 0.05, None),
+        (1000, 940, 900, 849, 0.05, "max_accuracy_drop=0.051."),
+        (1000, 1000, 900, 900, 0.0, None),
+        (30, 29, None, None, None, None),
+        (30, 28, None, None, None, "Take quantization=float16. Pictures of its own classes"),
+    ],
+)
+def test_what_integers_may_cost(pictures, agree, before, right, bound, advice):
+    figures = {"pictures compared": pictures, "top-1 agreement": agree / pictures}
+    if before:
+        figures |= {"accuracy": right / pictures, "accuracy of the SavedModel": before / pictures}
+        figures["by class"] = []
+    told = tflite.advice("int8", figures, bound)
+    assert told is None if advice is None else advice in told
+
+
+def test_what_floating_point_may_cost():
+    figures = {"pictures compared": 1, "largest difference": 2e-4}
+    assert tflite.advice("float16", figures) is None
+    assert "Take another quantization" in tflite.advice("none", figures)
