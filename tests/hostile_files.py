@@ -13,20 +13,20 @@ import numpy as np
 from weights_files import blob, field, npy_header, state, varint
 
 
-def _text(value):
+def text_of(value):
     return b"X" + struct.pack("<i", len(value.encode())) + value.encode()
 
 
 def pickles(canary):
     """{what it tries: pickle}; `canary` is a path that code would create."""
-    command, source = _text(f"touch {canary}"), _text(f"open({str(canary)!r}, 'w')")
+    command, source = text_of(f"touch {canary}"), text_of(f"open({str(canary)!r}, 'w')")
     doubled = b"}q\0"
     for depth in range(60):
         doubled = (
             b"}("
-            + _text("a")
+            + text_of("a")
             + doubled
-            + _text("b")
+            + text_of("b")
             + b"h"
             + bytes([depth])
             + b"uq"
@@ -37,34 +37,34 @@ def pickles(canary):
         "eval": b"\x80\2cbuiltins\neval\n" + source + b"\x85R.",
         "Python 2's eval": b"\x80\2c__builtin__\neval\n" + source + b"\x85R.",
         "exec by STACK_GLOBAL": (
-            b"\x80\4" + _text("builtins") + _text("exec") + b"\x93" + source + b"\x85R."
+            b"\x80\4" + text_of("builtins") + text_of("exec") + b"\x93" + source + b"\x85R."
         ),
         "numpy's own eval": b"\x80\2cnumpy.f2py.crackfortran\nmyeval\n" + source + b"\x85R.",
         "a dotted name": (
             b"\x80\4"
-            + _text("numpy")
-            + _text("ndarray.tofile")
+            + text_of("numpy")
+            + text_of("ndarray.tofile")
             + b"\x93"
-            + _text(str(canary))
+            + text_of(str(canary))
             + b"\x85R."
         ),
         "a scalar of objects": (
             b"\x80\2cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n"
-            + _text("O8")
+            + text_of("O8")
             + b"\x85R"
-            + _text("x")
+            + text_of("x")
             + b"\x86R."
         ),
-        "torch.load within": b"\x80\2ctorch.storage\n_load_from_bytes\n" + _text("x") + b"\x85R.",
+        "torch.load within": b"\x80\2ctorch.storage\n_load_from_bytes\n" + text_of("x") + b"\x85R.",
         "INST": b"\x80\2(" + command + b"iposix\nsystem\n.",
         "OBJ": b"\x80\2(cposix\nsystem\n" + command + b"o.",
         "NEWOBJ": b"\x80\2csubprocess\nPopen\n" + command + b"\x85\x81.",
         "EXT": b"\x80\2\x82\1.",
-        "a persistent id of another kind": b"\x80\2(" + _text("module") + command + b"tQ.",
-        "state for a class": b"\x80\2cnumpy\nndarray\n}" + _text("x") + _text("y") + b"sb.",
+        "a persistent id of another kind": b"\x80\2(" + text_of("module") + command + b"tQ.",
+        "state for a class": b"\x80\2cnumpy\nndarray\n}" + text_of("x") + text_of("y") + b"sb.",
         "a call of a name that is no function": b"\x80\2cnumpy\nndarray\n)R.",
         "a codec that inflates": (
-            b"\x80\2c_codecs\nencode\n" + _text("x") + _text("zlib") + b"\x86R."
+            b"\x80\2c_codecs\nencode\n" + text_of("x") + text_of("zlib") + b"\x86R."
         ),
         "a far memo": b"\x80\2Nr\xff\xff\xff\xffr\xff\xff\xff\x7f.",
         "a memo that is not there": b"\x80\2h\7.",
@@ -79,24 +79,28 @@ def pickles(canary):
         ),
         "a module without weights": (
             b"\x80\2ctorch.nn\nModule\n)\x81}("
-            + _text("_parameters")
+            + text_of("_parameters")
             + b"}"
-            + _text("_modules")
+            + text_of("_modules")
             + b"}ub."
         ),
         "an object that is its own state": b"\x80\2c__main__\nA\n)\x81q\0h\0b.",
         "an object as a key": b"\x80\2}c__main__\nA\n)\x81Ns.",
-        "one entry twice": b"\x80\2}(" + (_text("a") + b"N") * 2 + b"u.",
+        "one entry twice": b"\x80\2}(" + (text_of("a") + b"N") * 2 + b"u.",
         "getattr of a module": (
-            b"\x80\2cbuiltins\ngetattr\ncos\nsystem\n" + _text("x") + b"\x86R" + command + b"\x85R."
+            b"\x80\2cbuiltins\ngetattr\ncos\nsystem\n"
+            + text_of("x")
+            + b"\x86R"
+            + command
+            + b"\x85R."
         ),
         "a tower as a key": b"\x80\2}N" + b"\x85" * 10_000 + b"Ns.",
         "huge numbers as keys": b"\x80\2}\x8a\x40" + b"\x7f" * 64 + b"Ns.",
         "nothing on the stack": b"\x80\2R.",
-        "a list for a dict": b"\x80\2]N" + _text("x") + b"s.",
+        "a list for a dict": b"\x80\2]N" + text_of("x") + b"s.",
         "no end": b"\x80\2}",
         "dicts in dicts, each twice": b"\x80\2" + doubled + b".",
-        "a dict in itself": b"\x80\2}q\0" + _text("x") + b"h\0s.",
+        "a dict in itself": b"\x80\2}q\0" + text_of("x") + b"h\0s.",
         "a long OrderedDict": b"\x80\2ccollections\nOrderedDict\n](" + b"](NNe" * 200 + b"e\x85R.",
     }
 
@@ -121,11 +125,19 @@ def _tensor(
 ):
     """An archive of one tensor of 6 numbers, but for what is said."""
     storage = (
-        b"(" + _text(what) + b"ctorch\n" + kind + b"\n" + _text("0") + _text("cpu") + numel + b"tQ"
+        b"("
+        + text_of(what)
+        + b"ctorch\n"
+        + kind
+        + b"\n"
+        + text_of("0")
+        + text_of("cpu")
+        + numel
+        + b"tQ"
     )
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + size + stride + b"\x89NtR"
     return _as_archive(
-        b"\x80\2}" + _text("features.0.weight") + tensor + b"s.", **{"0": bytes(stored)}
+        b"\x80\2}" + text_of("features.0.weight") + tensor + b"s.", **{"0": bytes(stored)}
     )
 
 
@@ -161,13 +173,13 @@ def _arrays():
             + b"(K\1"
             + shape
             + b"cnumpy\ndtype\n("
-            + _text(code)
+            + text_of(code)
             + b"K\0K\1tR(K\3"
-            + _text(order)
+            + text_of(order)
             + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89"
         )
         listed = array + data + b"q\1tb" + (array + b"h\1tb") * again
-        layers = b"]}" + _text("conv1") + b"](" + listed + b"esa"
+        layers = b"]}" + text_of("conv1") + b"](" + listed + b"esa"
         return (
             npy_header()
             + b"\x80\2"
@@ -190,7 +202,7 @@ def _arrays():
         "an order that NumPy would evaluate": npy(order="(2,3)<"),
         "no data": npy(data=b"N"),
         "an array that is its own data": npy(data=b"h\1"),
-        "text beyond Latin-1": npy(data=_text("\u20ac" * 24)),
+        "text beyond Latin-1": npy(data=text_of("\u20ac" * 24)),
         "a hundred arrays over one text": npy(
             b"M\x98\x3a\x85", data=b"T" + struct.pack("<i", 60_000) + bytes(60_000), again=100
         ),
@@ -344,16 +356,16 @@ def _caffemodels():
 
 def amplifiers(size=2_000_000):
     """{what it tries: bytes of a file}: one long text, named again and again, or taken apart."""
-    text = _text("x" * size)
+    text = text_of("x" * size)
     listed = b"](" + b"N" * 5000 + b"e"
     pickled = {
         "a text for a persistent id": text + b"Q.",
         "a text for a size": (
             b"ctorch._utils\n_rebuild_tensor_v2\n(("
-            + _text("storage")
+            + text_of("storage")
             + b"ctorch\nFloatStorage\n"
-            + _text("0")
-            + _text("cpu")
+            + text_of("0")
+            + text_of("cpu")
             + b"K\6tQK\0"
             + text
             + text
@@ -365,14 +377,14 @@ def amplifiers(size=2_000_000):
         "a text encoded again and again": (
             b"Nc_codecs\nencode\nq\1"
             + text
-            + _text("latin1")
+            + text_of("latin1")
             + b"\x86q\2\x87]"
             + b"h\1h\2Ra" * 6000
             + b"."
         ),
         "a long key": b"}" + text + listed + b"s.",
     }
-    deep = b"}q\0" + _text("x" * 190) + b"q\1" + b"}h\1" * 4000 + b"K\7" + b"s" * 4001 + b"."
+    deep = b"}q\0" + text_of("x" * 190) + b"q\1" + b"}h\1" * 4000 + b"K\7" + b"s" * 4001 + b"."
     outer = (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\1btR"
         b"(K\1)cnumpy\ndtype\n(U\2O8K\0K\1tR\x89]}"
@@ -384,7 +396,7 @@ def amplifiers(size=2_000_000):
     return {f"{name}, .pth": b"\x80\2" + content for name, content in pickled.items()} | {
         "dicts in dicts, archive": _as_archive(b"\x80\2" + deep),
         "a text for a layer's arrays, .npy": (
-            npy_header() + b"\x80\2" + outer + _text("conv1") + text + b"satb."
+            npy_header() + b"\x80\2" + outer + text_of("conv1") + text + b"satb."
         ),
         "a long key of many arrays, .npy": (
             npy_header() + b"\x80\2" + outer + text + listed + b"satb."

@@ -186,7 +186,7 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
         _class_names(builder),
         train,
         evaluation,
-        _fingerprint(builder, train, evaluation, test),
+        fingerprint_of(builder, train, evaluation, test),
         tuple(notes),
         statistics=statistics,
         test=test,
@@ -224,7 +224,7 @@ def dataset_to_evaluate(name, builder, names, seen):
         _class_names(builder),
         None,
         split,
-        _fingerprint(builder, split),
+        fingerprint_of(builder, split),
         tuple(notes + _missing(builder, [roles[role]] if role else [])),
     )
 
@@ -256,7 +256,7 @@ def _unused(name, builder, splits):
     return [f"{name}: not used: {', '.join(others)}."] if others else []
 
 
-def _fingerprint(builder, *splits):
+def fingerprint_of(builder, *splits):
     """What alexnet prepare has stored is known by its pictures, in their order. What TFDS prepares
     is known by name, version and size alone: records that were changed in place are not seen.
     """

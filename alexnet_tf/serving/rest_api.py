@@ -273,7 +273,7 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         self._heard = self.loop.time()
         self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
-        if len(self.connections) > _most_connections():
+        if len(self.connections) > most_connections():
             silent = [other for other in self.connections if other is not self and other.is_silent]
             if silent:
                 min(silent, key=_Protocol.worth).give_up()
@@ -318,7 +318,7 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
 
-def _most_connections():
+def most_connections():
     return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
@@ -407,7 +407,7 @@ def rest_server(server):
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_most_connections() + 1,
+            limit_concurrency=most_connections() + 1,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=REQUEST_SECONDS,
         )

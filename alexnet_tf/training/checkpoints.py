@@ -494,13 +494,13 @@ def paths(model):
 def _arrays(variables):
     # Seeds of dropout are derived from the step and are not part of a model.
     return {
-        variable.path: _owned(np.asarray(variable.value))
+        variable.path: owned(np.asarray(variable.value))
         for variable in variables
         if "seed_generator" not in variable.path
     }
 
 
-def _owned(array):
+def owned(array):
     """`array`, or a copy where its memory is that of a tensor, which the next step may change."""
     return array if array.flags.owndata else array.copy()
 

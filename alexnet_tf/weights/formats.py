@@ -419,7 +419,7 @@ def _read_torch_archive(content):
     if members.get(f"{folder}byteorder", b"little") != b"little":
         raise Unsupported("holds big-endian numbers")
     state = pickles.load(io.BytesIO(members[pickle]), storages)
-    return _torch_weights(state, {key: members[f"{folder}data/{key}"] for key in storages})
+    return torch_weights(state, {key: members[f"{folder}data/{key}"] for key in storages})
 
 
 def _read_torch_pickles(content):
@@ -451,18 +451,18 @@ def _read_torch_pickles(content):
         if struct.unpack_from("<q", content, begin)[0] != storages[key].numel or end > len(content):
             raise ValueError("a storage of another length than the pickle says")
         data[key], begin = memoryview(content)[begin + 8 : end], end
-    return _torch_weights(state, data)
+    return torch_weights(state, data)
 
 
 def _read_pickled_dicts(state, length):
     """Dicts of arrays of NumPy, as programs of Flax write them, in a file of so many bytes."""
-    weights = _torch_weights(state, {})
+    weights = torch_weights(state, {})
     if sum(array.nbytes for array in weights.arrays.values()) > length:
         raise ValueError("arrays that share their data")
     return dataclasses.replace(weights, format=".ckpt", entries=())
 
 
-def _torch_weights(state, data):
+def torch_weights(state, data):
     """The Weights of what a pickle has built: its tensors and arrays, in dicts and lists within one
     another, by their paths.
     """

@@ -260,7 +260,7 @@ def test_what_was_prepared_is_known_by_its_pictures_in_their_order(tmp_path):
         split = types.SimpleNamespace(
             name="train", examples=2, identities=np.array(identities, np.uint64)
         )
-        return our_tfds._fingerprint(builder, split, None)
+        return our_tfds.fingerprint_of(builder, split, None)
 
     assert fingerprint(3, 5) == fingerprint(3, 5)
     assert len({fingerprint(3, 5), fingerprint(5, 3), fingerprint(3, 6)}) == 3

@@ -664,7 +664,7 @@ def test_requests_without_a_body_lock_nobody_out(server, monkeypatch):
 
 def test_a_connection_is_a_file(monkeypatch):
     monkeypatch.setattr(rest_api.resource, "getrlimit", lambda kind: (1024, 1024))
-    assert rest_api._most_connections() == 512
+    assert rest_api.most_connections() == 512
 
 
 def test_a_connection_sends_without_waiting_for_acknowledgements():

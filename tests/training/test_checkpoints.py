@@ -280,7 +280,7 @@ def test_a_copy_is_of_its_own(trained):
     for arrays in checkpoints.copy_of(model, optimizer).values():
         assert arrays and all(array.flags.owndata for array in arrays.values())
     of_a_tensor = np.arange(3.0)[:]  # as TensorFlow may give one
-    assert not np.shares_memory(checkpoints._owned(of_a_tensor), of_a_tensor)
+    assert not np.shares_memory(checkpoints.owned(of_a_tensor), of_a_tensor)
 
 
 def test_one_is_written_at_a_time_and_the_newest_stays(tmp_path, trained, monkeypatch):

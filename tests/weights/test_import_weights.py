@@ -1158,7 +1158,7 @@ def test_old_pickles_are_not_called_damaged():
 
 def test_a_tensor_that_repeats_its_numbers_is_told_so():
     repeated = pickles.Tensor(pickles.Storage("<f4", "0", 1), 0, (5, 5), (0, 0))
-    found = formats._torch_weights({"net": {"a": repeated}}, {"0": bytes(4)})
+    found = formats.torch_weights({"net": {"a": repeated}}, {"0": bytes(4)})
     assert found.unreadable == {"net.a": "repeats the numbers of its storage, as expand() makes it"}
 
 
@@ -1182,15 +1182,15 @@ def test_a_whole_module_is_told_so():
     # As before 1.6: the class is a persistent id, beside its source.
     head, body = (weights_files.TESTDATA / "state_pickles.pth").read_bytes().split(b"\x80\2}", 1)
     kind, state = (
-        b"(" + hostile_files._text("module") + b"ctorch.nn.modules.container\nSequential\n",
+        b"(" + hostile_files.text_of("module") + b"ctorch.nn.modules.container\nSequential\n",
         b"}("
-        + b"".join(hostile_files._text(name) + b"}" for name in ("_parameters", "_modules"))
+        + b"".join(hostile_files.text_of(name) + b"}" for name in ("_parameters", "_modules"))
         + b"u",
     )
     module = (
         kind
-        + hostile_files._text("container.py")
-        + hostile_files._text("class Sequential: ...")
+        + hostile_files.text_of("container.py")
+        + hostile_files.text_of("class Sequential: ...")
         + b"tQ)\x81"
         + state
         + b"b."
@@ -1216,7 +1216,7 @@ def test_sound_files_are_not_called_damaged():
     )
     np.savez_compressed(npz, a=np.ones(3))
     np.save(npy, {"conv1": 3}, allow_pickle=True)
-    pickled = b"\x80\2" + hostile_files._text("weights") + b"."
+    pickled = b"\x80\2" + hostile_files.text_of("weights") + b"."
     objects, none = io.BytesIO(), io.BytesIO()
     np.savez(objects, a=np.array({}, object))
     np.savez(none, a=np.ones((0, 3)))
