@@ -194,7 +194,7 @@ class _Reading(grpc.aio.ServerInterceptor):
         )
 
     async def _answer(self, handler, _, context):
-        if self._under_way == MAX_REQUESTS:
+        if self._under_way >= MAX_REQUESTS:
             if not self._reading:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests")
             oldest = next(iter(self._reading))

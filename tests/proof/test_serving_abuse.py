@@ -32,6 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from served import write_export
 
 from alexnet_tf.data import shapes
+from alexnet_tf.serving import grpc_api, rest_api
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PICTURE = shapes.draw_jpeg("test", 0)
@@ -426,6 +427,37 @@ def test_slow_vanishing_and_idle_clients(server):
         f"{SLOW} slow, {VANISHING} vanishing and {IDLE} idle clients: two predictions took"
         f" {np.median(times):.3f} s, at most {max(times):.3f} s"
     )
+
+
+def test_requests_that_never_come_at_full_number(server):
+    """More POSTs without a body, and gRPC calls without a request, than may be under way."""
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
+    over = threading.Event()
+
+    def never():
+        over.wait()
+        yield from ()
+
+    with contextlib.ExitStack() as stack:
+        channel = stack.enter_context(grpc.insecure_channel("{}:{}".format(*server.grpc)))
+        stack.callback(over.set)
+        for _ in range(rest_api.MAX_CONNECTIONS + 100):
+            stack.enter_context(socket.create_connection(server.rest)).sendall(head)
+        predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        calls = [predict.future(never()) for _ in range(grpc_api.MAX_REQUESTS + 100)]
+        given_up = threading.Semaphore(0)
+        for call in calls:
+            call.add_done_callback(lambda _: given_up.release())
+        for _ in range(100):
+            assert given_up.acquire(timeout=60)
+        begin = time.monotonic()
+        assert server.version() == 1
+        took = time.monotonic() - begin
+    print(
+        f"{rest_api.MAX_CONNECTIONS + 100} POSTs without a body, {len(calls)} calls without a "
+        f"request: two predictions took {took:.2f} s"
+    )
+    assert took < grpc_api.READ_SECONDS, "they were waited for"
 
 
 def test_more_than_the_queue_holds(server):
