@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 import operator
+import re
 import reprlib
 import unicodedata
 from collections.abc import Mapping, Sequence, Set
@@ -146,6 +147,18 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 2**63:
         return "a huge number"
     return ascii(value[:40] if isinstance(value, str) else value)
+
+
+def address(text: str) -> tuple[str, int]:
+    """(host, port) of host:port or [IPv6]:port. Raises ValueError for other text: of a port that
+    there is not, systems make another.
+    """
+    form = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+):([0-9]{1,5})", text)
+    if not form or not 0 < int(form[2]) < 2**16:
+        raise ValueError(
+            f"{shown(text)} is no address: write host:port or [IPv6]:port, the port from 1 to 65535"
+        )
+    return form[1].strip("[]"), int(form[2])
 
 
 def check_share(value: Any, name: str) -> None:

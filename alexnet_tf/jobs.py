@@ -3,6 +3,7 @@ call the same functions.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -538,8 +539,9 @@ def convert(
 
     Of a part of a network the features are compared, and there is no accuracy that may drop.
 
-    A file from the same weights that is there already is left. Raises UserError, and writes
-    nothing, if the two disagree, or where pictures for int8 are missing.
+    A file that is there already is left if it is of the same weights, made and compared with the
+    same pictures and bound. Raises UserError, and writes nothing, if the two disagree, or where
+    pictures for int8 are missing.
     """
     output, version = disk.local(output, "output"), disk.local(version)
     if quantization not in tflite.QUANTIZATIONS:
@@ -566,8 +568,13 @@ def convert(
         )
     artifacts.check_saved_model(path)
     manifest = artifacts.read_manifest(path) | {"quantization": quantization}
-    if calibration is not None:
-        manifest["calibration"] = str(getattr(calibration, "fingerprint", calibration))
+    asked = {
+        "calibration": _digest(calibration),
+        "compared with": _digest(pictures),
+        "count": count or None,
+        "max_accuracy_drop": None if max_accuracy_drop is None else float(max_accuracy_drop),
+    }
+    manifest |= {name: value for name, value in asked.items() if value is not None}
     labels = artifacts.read_labels(path)
     if not labels and max_accuracy_drop is not None:
         raise UserError(
@@ -615,12 +622,22 @@ def convert(
     return figures
 
 
+def _digest(pictures: Dataset | str | os.PathLike | None) -> str | None:
+    """By it two sets of pictures are known to be the same; None: there are none."""
+    if pictures is None:
+        return None
+    if isinstance(pictures, Dataset):
+        return pictures.fingerprint
+    return hashlib.sha256(np.asarray(split_of(pictures).identities).tobytes()).hexdigest()
+
+
 def _is_there(output: pathlib.Path, manifest: dict, labels: list[str]) -> bool:
     try:
         there = artifacts.Tflite(output.read_bytes())
     except (OSError, UserError):
         return False
-    compared = (*artifacts.IDENTITY, "quantization", "calibration")
+    how = "quantization", "calibration", "compared with", "count", "max_accuracy_drop"
+    compared = (*artifacts.IDENTITY, *how)
     same = all(there.manifest.get(key) == manifest.get(key) for key in compared)
     return same and there.labels == labels
 

@@ -493,6 +493,8 @@ def test_the_accuracy_may_drop_by_what_is_asked_and_no_more(folder, tmp_path, mo
         folder / "saved", tmp_path / "a.tflite", "dynamic", pictures=dataset, max_accuracy_drop=1.0
     )
     assert figures["accuracy"] < figures["accuracy of the SavedModel"] == pytest.approx(right)
+    with pytest.raises(UserError, match="accuracy .* instead of"):  # though it is there already
+        alexnet_tf.convert(folder / "saved", tmp_path / "a.tflite", "dynamic", pictures=dataset)
 
 
 def mixup(images, targets, seed):

@@ -147,8 +147,14 @@ def _files(pictures, found):
     """
     for path, files in zip(pictures, found):
         if path == "-":
-            lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-            yield from ((line, False) for line in lines if line.strip())
+            for line in sys.stdin.buffer:
+                if b"\0" in line:  # find -print0, or UTF-16
+                    raise UserError(
+                        "Standard input holds a zero byte, and names are read a line each, as find"
+                        " prints them without -print0, in UTF-8."
+                    )
+                if line.strip():
+                    yield line.rstrip(b"\r\n"), False
         else:
             is_named = not os.path.isdir(path)
             yield from ((file, is_named) for file in files)

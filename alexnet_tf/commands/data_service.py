@@ -15,7 +15,7 @@ import threading
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import console
+from alexnet_tf import bounds, console
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -49,7 +49,20 @@ def serve(host, port):
     return (dispatcher, worker), f"grpc://{host}:{address.split(':')[-1]}"
 
 
+def _check_host(host):
+    try:
+        name, _ = bounds.address(f"{host}:1")
+    except ValueError:
+        name = ""
+    if name in ("", "0.0.0.0", "::"):  # every training would look on its own machine
+        raise UserError(
+            f"--host={host} is no name by which trainings reach this machine; pass one, or its"
+            " address, IPv6 in brackets. It listens on all interfaces anyway."
+        )
+
+
 def main():
+    _check_host(_HOST.value)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -8,13 +8,12 @@ stored but n.
 import enum
 import functools
 import os
-import re
 import socket
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import preprocessing
+from alexnet_tf import bounds, preprocessing
 from alexnet_tf.data.splits import as_it_is
 from alexnet_tf.errors import TryAgain, UserError
 
@@ -239,14 +238,18 @@ def evaluation_batches(
 def check_reachable(addresses):
     """Raises UserError unless something answers at each of `addresses`, such as grpc://host:5050."""
     for address in addresses:
-        form = re.fullmatch(r"grpc://(\[.+\]|[^:/]+):(\d+)", address)
-        if not form:
-            raise UserError(
-                f"data_service={address} is not an address; write it as grpc://host:5050."
-            )
+        protocol, _, place = address.partition("://")
         try:
-            socket.create_connection((form[1].strip("[]"), int(form[2])), _CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
+            if protocol != "grpc":
+                raise ValueError("it does not begin with grpc://")
+            host_and_port = bounds.address(place)
+        except ValueError as error:
+            raise UserError(
+                f"data_service={address} is not an address ({error}); write it as grpc://host:5050."
+            ) from None
+        try:
+            socket.create_connection(host_and_port, _CONNECT_SECONDS).close()
+        except OSError as error:
             raise TryAgain(
                 f"data_service={address} does not answer ({error}); start alexnet data-service"
                 " there."

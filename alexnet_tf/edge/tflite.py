@@ -32,15 +32,15 @@ class Tflite:
     ) -> None:
         """`file` is a path, or the bytes of a file, which is then called `name` in messages.
 
-        `threads` is how many cores work on a picture; 0: all. Raises UserError if alexnet convert
-        did not write it.
+        `threads` is how many cores work on a picture, 1024 at most; 0: all. Raises UserError if
+        alexnet convert did not write it.
         """
         self.name = name or ("content" if isinstance(file, bytes) else file)
         # A path rather than content: the weights are then mapped, not copied.
         given: dict = (
             {"model_content": file} if isinstance(file, bytes) else {"model_path": os.fspath(file)}
         )
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = bounds.whole(threads, "threads", 0, 1024) or os.cpu_count() or 1
         try:
             with (
                 io.BytesIO(file)

@@ -22,8 +22,13 @@ def open_server(server, model_name):
     anything else; the function raises it where there is no server, and ServingError where the
     server refuses.
     """
-    parts = urllib.parse.urlsplit(server)
-    if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
+    try:
+        parts = urllib.parse.urlsplit(server)
+        # of a port above 65535 another would be asked
+        valid = parts.scheme in ("http", "https", "grpc") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise UserError(
             f"server={server} is not an address; pass http://HOST:8501 or grpc://HOST:8500."
         )

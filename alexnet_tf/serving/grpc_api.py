@@ -194,10 +194,11 @@ class _Reading(grpc.aio.ServerInterceptor):
         )
 
     async def _answer(self, handler, _, context):
-        if self._under_way >= MAX_REQUESTS:
-            if not self._reading:
+        if self._under_way >= MAX_REQUESTS:  # more while some are being given up
+            # one whose time is over is leaving already
+            oldest = next((one for one in self._reading if not one.expired()), None)
+            if oldest is None:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests")
-            oldest = next(iter(self._reading))
             del self._reading[oldest]
             oldest.reschedule(0)  # now
         held, self._under_way = 0, self._under_way + 1
@@ -305,7 +306,9 @@ async def start(server, host, port):
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(server), grpc_server)
     try:
-        port = grpc_server.add_insecure_port(f"{host}:{port}")
+        port = grpc_server.add_insecure_port(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        )
     except RuntimeError as error:
         raise OSError(str(error)) from None
     await grpc_server.start()

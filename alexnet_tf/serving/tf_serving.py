@@ -8,6 +8,7 @@ servables/tensorflow/session_bundle_config.proto (BatchingParameters), g3doc/ser
 
 import os
 import pathlib
+import shlex
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
@@ -22,7 +23,7 @@ _IMAGE = "tensorflow/serving:2.20.0"
 _COMPOSE = """\
 # TensorFlow Serving with the export of {source}. See README.md.
 services:
-  {name}:
+  "{name}":
     image: {image}
     command:
       - --model_config_file=/config/models.config
@@ -115,7 +116,7 @@ def write(folder, saved_model, name):
             f"saved_model={saved_model} holds no version; pass the folder that holds the versions"
             " that alexnet export wrote."
         )
-    if '"' in str(source) or not str(source).isprintable() or "$" in str(source):
+    if set('"\\$') & set(str(source)) or not str(source).isprintable():
         raise UserError(
             f"saved_model={saved_model}: its path cannot stand in a compose file; rename the"
             " folder."
@@ -125,7 +126,7 @@ def write(folder, saved_model, name):
     words = {
         "name": name,
         "label": versions.STABLE,
-        "folder": folder,
+        "folder": shlex.quote(str(folder)),
         "source": source,
         "image": _IMAGE,
         "version": newest,

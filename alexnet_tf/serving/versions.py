@@ -239,6 +239,13 @@ class Model:
         is being copied it is no model yet, and counts no attempt.
         """
         found = _versions(self._folder)
+        self._load_newest(found, still)
+        for number, (state, *why) in self.states.items():
+            overtaken = self._current and number < self._current.number
+            if state == "LOADING" and (overtaken or number not in found):
+                self.states[number] = ("END", *why)  # it is not tried again
+
+    def _load_newest(self, found, still):
         seen, self._seen = (
             self._seen,
             {number: _fingerprint(path) for number, path in found.items()},

@@ -3,13 +3,14 @@ engines say it: by TF_CONFIG (Kubernetes, Kubeflow, Ray, SageMaker, Vertex AI, a
 Slurm's `srun`, by the variables of the job step.
 """
 
+import contextlib
 import dataclasses
-import json
 import os
 import re
 
 import tensorflow as tf
 
+from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
 
 _EXAMPLE = (
@@ -31,9 +32,28 @@ def find() -> Place:
 
     Raises UserError if neither is there, or if what is there is not valid.
     """
-    if "TF_CONFIG" not in os.environ and "SLURM_JOB_ID" in os.environ:
-        return _from_slurm()
-    return _from_tf_config(os.environ.get("TF_CONFIG", ""))
+    text = os.environ.get("TF_CONFIG", "")
+    return _from_slurm() if not text and "SLURM_JOB_ID" in os.environ else _from_tf_config(text)
+
+
+def named() -> tuple[int, str]:
+    """(how many processes the engine names, whether they can train together or not, what says so).
+
+    One where there is no engine, or what it says cannot be read.
+    """
+    count, source = 1, "TF_CONFIG"
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        if text := os.environ.get(source):
+            config = bounds.parse(text)
+            jobs, kind = config["cluster"], config.get("task", {}).get("type")
+            # an evaluator lets the others train alone
+            train = [jobs[job] for job in jobs if job != "evaluator"]
+            count = sum(len(one) if isinstance(one, list | dict) else 1 for one in train)
+            count += kind == "evaluator"
+        else:
+            source = "srun"
+            count = int(os.environ["SLURM_STEP_NUM_TASKS"])
+    return count, source
 
 
 def _from_tf_config(text: str) -> Place:
@@ -45,7 +65,7 @@ def _from_tf_config(text: str) -> Place:
         f" {text[:200]!r}"
     )
     try:
-        config = json.loads(text)
+        config = bounds.parse(text)
         jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
         if isinstance(index, bool) or not re.fullmatch(r"\d{1,9}", str(index), re.ASCII):
             raise ValueError
@@ -71,7 +91,11 @@ def _from_tf_config(text: str) -> Place:
     if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
         raise UserError(f"{given}; it should look like {_EXAMPLE}, with this worker's own index.")
     addresses = [*chief, *workers]
-    if len(set(addresses)) < len(addresses):
+    try:
+        places = set(map(bounds.address, addresses))
+    except ValueError as error:
+        raise UserError(f"{given}: {error}.") from None
+    if len(places) < len(addresses):
         raise UserError(f"{given}: two processes have the same address; give each its own.")
     return Place(addresses, int(index) + (len(chief) if kind == "worker" else 0), "TF_CONFIG")
 
@@ -119,6 +143,11 @@ def _from_slurm() -> Place:
             f"{given}, which cannot be read ({' '.join(str(error).split())[:200]}); set TF_CONFIG"
             " instead."
         ) from None
+    if not 0 <= rank < len(addresses):
+        raise UserError(
+            f"{given}: task {rank} is none of the {len(addresses)} of {', '.join(addresses)[:200]};"
+            " start one job without components (het groups), or set TF_CONFIG."
+        )
     if expected != rank:
         raise UserError(
             f"{given}: task {rank} is number {local} on node {node}, and tasks have to fill one"

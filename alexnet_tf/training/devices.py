@@ -70,16 +70,13 @@ def check_divides(batch_size, replicas):
 
 
 def check_alone(kind):
-    """Raises UserError if TF_CONFIG or Slurm names several processes to train and `kind`, "auto",
-    does not say whether together: each would train all by itself.
+    """Raises UserError if TF_CONFIG or Slurm names several processes and `kind`, "auto", does not
+    say whether they train together: each would train all by itself, a parameter server too.
     """
-    try:
-        place = cluster.find()
-    except UserError:  # nothing that multi_worker could read, and it is not asked for
-        return
-    if kind == "auto" and len(place.addresses) > 1:
+    count, source = cluster.named()
+    if kind == "auto" and count > 1:
         raise UserError(
-            f"{place.source} names {len(place.addresses)} processes; pass distribution=multi_worker"
+            f"{source} names {count} processes; pass distribution=multi_worker"
             " to have them train together, or distribution=mirrored or one_device to train here"
             " alone."
         )

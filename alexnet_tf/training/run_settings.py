@@ -148,6 +148,11 @@ def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
     check_apart(model_dir, dataset)
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
+        if checkpoints.newest_step(model_dir) >= 0:
+            raise UserError(
+                f"model_dir={model_dir} holds checkpoints, and no settings.json, which says of what"
+                " training; restore it from a copy, or pass another model_dir."
+            )
         return None
     new = settings.to_json()
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})

@@ -3,13 +3,15 @@
 import functools
 import signal
 import subprocess
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.commands import data_service as command
 from alexnet_tf.data import datasets, pipeline
-from alexnet_tf.errors import TryAgain
+from alexnet_tf.errors import TryAgain, UserError
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=100.0)
@@ -75,10 +77,22 @@ def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):
 
 @pytest.mark.parametrize(
     "address,message",
-    [("host:5050", "write it as grpc://host:5050"), ("grpc://localhost:1", "does not answer")],
+    [
+        ("host:5050", "write it as grpc://host:5050"),
+        ("grpc://localhost:65537", "write it as grpc://host:5050"),  # to systems that is 1
+        ("grpc://localhost:1", "does not answer"),
+    ],
 )
 def test_an_address_where_nothing_answers_is_refused(run, tmp_path, address, message):
     """What may come yet has a status of its own, at which a scheduler starts the training again."""
     status = 75 if message == "does not answer" else 2
     line = run("-m", "alexnet_tf.train", f"--data_service={address}", cwd=tmp_path, status=status)
     assert message in line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "", "::1", "grpc://a", "a:5050", "a b"])
+def test_a_host_that_no_training_reaches_is_refused(monkeypatch, host):
+    """Trainings on other machines would look for the pictures on their own."""
+    monkeypatch.setattr(command, "_HOST", types.SimpleNamespace(value=host))
+    with pytest.raises(UserError, match="is no name by which trainings reach this machine"):
+        command.main()

@@ -175,6 +175,18 @@ def test_mistakes(classify, arguments, message):
         classify(*arguments)
 
 
+@pytest.mark.parametrize("named", [b"red.png\0blue.jpg\0", "red.png\n".encode("utf-16")])
+def test_names_that_are_no_lines_are_refused(classify, named):
+    with pytest.raises(UserError, match="a zero byte, and names are read a line each"):
+        classify("-", named=named)
+
+
+@pytest.mark.parametrize("threads", [-1, 1.5, "2", True, 2**31])
+def test_threads_that_no_machine_has_are_refused(threads):
+    with pytest.raises(UserError, match="threads=.*pass a whole number from 0 to 1024"):
+        tflite.Tflite("net.tflite", threads=threads)
+
+
 @pytest.mark.parametrize("slow,worst", [(2, 10), (3, 100)])
 def test_repeating_tells_how_long_it_takes(classify, monkeypatch, slow, worst):
     clock, calls = [0.0], [0]

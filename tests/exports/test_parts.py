@@ -3,8 +3,10 @@ classes; and whatever wants a classifier refuses it in one line.
 """
 
 import base64
+import contextlib
 import json
 import os
+import shutil
 import warnings
 import zipfile
 
@@ -165,6 +167,30 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
     folder, _ = world
     told = jobs.convert(folder / "exports", files["none"], pictures=folder / "pictures")
     assert told["is there already"] == "from the same weights"
+
+
+def test_a_file_that_was_made_or_compared_otherwise_is_not_left(
+    world, files, tmp_path, monkeypatch
+):
+    """Or nobody would compare what is to be compared now."""
+    folder, _ = world
+    again = {"pictures": folder / "pictures", "calibration": folder / "pictures"}
+    shutil.copytree(folder / "pictures", tmp_path / "fewer")
+    made = []
+    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: made.append(1) or 1 / 0)
+
+    def is_left(quantization, **changes):
+        del made[:]
+        with contextlib.suppress(ZeroDivisionError):
+            jobs.convert(folder / "exports", files[quantization], quantization, **changes)
+        return not made
+
+    assert is_left("int8", **again) and is_left("none", pictures=tmp_path / "fewer")
+    (tmp_path / "fewer/0.jpg").unlink()
+    assert not is_left("int8", **again | {"calibration": tmp_path / "fewer"})
+    assert not is_left("int8", **again | {"pictures": tmp_path / "fewer"})
+    assert not is_left("none") and not is_left("none", pictures=folder / "pictures", count=3)
+    assert not is_left("none", pictures=tmp_path / "fewer")
 
 
 def test_levels_mean_what_they_are_however_dim_the_pictures_of_the_calibration(world, files):

@@ -12,6 +12,8 @@ import io
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -910,6 +912,56 @@ def test_calls_without_a_request_lock_nobody_out(server, stubs, monkeypatch):
         assert status_of(send_never(server.address, stack, 1)[0]) == "DEADLINE_EXCEEDED"
 
 
+class _Silent:
+    """The context of a call whose request does not come, and which ends when it is `let_go`."""
+
+    def __init__(self, let_go):
+        self._let_go, self.code = let_go, None
+
+    async def read(self):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._let_go.wait()
+
+    async def abort(self, code, text):
+        self.code = code.name
+        raise grpc.aio.AbortError
+
+
+@pytest.mark.parametrize(
+    "seconds,codes",
+    [
+        # for each that comes, the oldest is given up, though those before have not left yet
+        (60, ["DEADLINE_EXCEEDED"] * 7 + [None] * 3),
+        # whose time is over cannot be given up for another
+        (0, ["DEADLINE_EXCEEDED"] * 3 + ["RESOURCE_EXHAUSTED"] * 7),
+    ],
+)
+def test_calls_that_come_at_once_are_bounded_too(monkeypatch, seconds, codes):
+    monkeypatch.setattr(grpc_api, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(grpc_api, "READ_SECONDS", seconds)
+
+    async def come():
+        reading, let_go = grpc_api._Reading(), asyncio.Event()
+        contexts, calls = [_Silent(let_go) for _ in range(10)], []
+        for context in contexts:
+            calls.append(asyncio.create_task(reading._answer(None, None, context)))
+            for _ in range(5):
+                await asyncio.sleep(0)
+        let_go.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in ended} <= {grpc.aio.AbortError, asyncio.CancelledError}
+        assert [context.code for context in contexts] == codes
+        assert reading._under_way == 0 and not reading._reading
+
+    asyncio.run(come())
+
+
 def test_grpc_requests_are_bounded_together(server, stubs, monkeypatch):
     request = predict_request(PICTURES[:1])
     monkeypatch.setattr(grpc_api, "MAX_MESSAGES", request.ByteSize() - 1)
@@ -962,6 +1014,37 @@ def test_grpc_services_beside_predict(stubs):
     request.config.model_config_list.config.add(name="alexnet", base_path="/etc")
     with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):  # no request can name a folder
         model.HandleReloadConfigRequest(request, 60)
+
+
+def test_an_address_of_version_6_is_listened_on(server):
+    async def listen():
+        served, port = await grpc_api.start(server.core, "::1", 0)
+        async with grpc.aio.insecure_channel(f"[::1]:{port}") as channel:
+            stub = model_service_pb2_grpc.ModelServiceStub(channel)
+            request = get_model_status_pb2.GetModelStatusRequest()
+            request.model_spec.name = "alexnet"
+            answer = await stub.GetModelStatus(request, timeout=60)
+        await served.stop(None)
+        return [one.version for one in answer.model_version_status]
+
+    assert asyncio.run(listen()) == [1]
+
+
+@pytest.mark.parametrize(
+    "address",
+    # a port too high is another port to the system
+    [
+        "http://[::1",
+        "grpc://[::1:8500",
+        "http://a:67037",
+        "grpc://a:67037",
+        "http://a:x",
+        "http://:1",
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_anybody_is_asked(address):
+    with pytest.raises(UserError, match="is not an address; pass http://HOST:8501"):
+        client.open_server(address, "alexnet")
 
 
 def test_our_client_answers_as_the_export_does(server, expected):
@@ -1264,6 +1347,30 @@ def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(
     assert states(model) == {1: "END", 2: "AVAILABLE"}
 
 
+def test_a_version_that_is_not_tried_again_is_not_loading(tmp_path, monkeypatch):
+    """Or who waits until none is loading would wait for ever."""
+
+    class Version:
+        def __init__(self, path):
+            self.number = int(path.name)
+            if (path / "damaged").exists():
+                raise ValueError("damaged")
+
+    monkeypatch.setattr(versions, "Version", Version)
+    for path in ("1", "2/damaged", "4/damaged"):
+        (tmp_path / path).mkdir(parents=True)
+    model = versions.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    states = {number: state for number, state, *_ in model.status("alexnet")}
+    assert states == {4: "LOADING", 2: "LOADING", 1: "AVAILABLE"}
+    shutil.rmtree(tmp_path / "4")
+    (tmp_path / "3").mkdir()
+    model.poll(still=False)
+    told = {number: rest for number, *rest in model.status("alexnet")}
+    damaged = ["END", "UNKNOWN", "ValueError: damaged"]
+    assert told == {4: damaged, 3: ["AVAILABLE", "OK", ""], 2: damaged, 1: ["END", "OK", ""]}
+
+
 def test_only_numbers_are_versions(exports, tmp_path):
     for name in ("1", ".2", "3.tmp", "x", "-4", "٥", "1" * 20, str(2**63), "9" * 250):
         shutil.copytree(exports / "1", tmp_path / name)
@@ -1532,6 +1639,17 @@ def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, serve
     for model_name, status in (("alexnet", 0), ("flowers", 1)):
         command = check[-1].replace("8501", str(server.port)).replace("flowers", model_name)
         assert subprocess.run([*check[:-1], command], timeout=60).returncode == status
+
+
+def test_configuration_of_any_names_can_be_read_and_followed(exports, tmp_path):
+    paths = tf_serving.write(tmp_path / "a folder", exports, "2012")
+    files = {path.name: path.read_text() for path in paths}
+    assert list(yaml.safe_load(files["compose.yaml"])["services"]) == ["2012"]
+    (command,) = re.findall(r"docker compose .*", files["README.md"])
+    assert shlex.split(command)[3] == str(tmp_path / "a folder/compose.yaml")
+    (tmp_path / "a\\tb").symlink_to(exports)  # in YAML a tab would stand there
+    with pytest.raises(UserError, match="its path cannot stand in a compose file; rename"):
+        tf_serving.write(tmp_path / "other", tmp_path / "a\\tb", "flowers")
 
 
 def test_configuration_is_written_whole_or_not_at_all(exports, tmp_path):

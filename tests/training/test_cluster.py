@@ -31,7 +31,7 @@ EXAMPLES = pathlib.Path(__file__).parent.parent.parent / "examples/cluster"
 
 @pytest.fixture(autouse=True)
 def _no_engine(monkeypatch):
-    for name in ("TF_CONFIG", "SLURM_JOB_ID", "SLURM_STEP_RESV_PORTS"):
+    for name in ("TF_CONFIG", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_RESV_PORTS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -45,19 +45,20 @@ def config(jobs, kind="worker", index=0):
         (config({"worker": ["a:1", "b:2"]}, index=1), ["a:1", "b:2"], 1),
         (config({"worker": ["a:1", "b:2"]}, index="1"), ["a:1", "b:2"], 1),
         (
-            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "chief", "0"),
-            ["c:0", "a:1", "b:2"],
+            config({"chief": ["c:9"], "worker": ["a:1", "b:2"]}, "chief", "0"),
+            ["c:9", "a:1", "b:2"],
             0,
         ),
         (
-            config({"chief": ["c:0"], "worker": ["a:1", "b:2"]}, "worker", "1"),
-            ["c:0", "a:1", "b:2"],
+            config({"chief": ["c:9"], "worker": ["a:1", "b:2"]}, "worker", "1"),
+            ["c:9", "a:1", "b:2"],
             2,
         ),
-        (config({"chief": ["c:0"]}, "chief"), ["c:0"], 0),
+        (config({"chief": ["c:9"]}, "chief"), ["c:9"], 0),
         (config({"worker": ["a:1"], "chief": [], "ps": [], "evaluator": ["e:1"]}), ["a:1"], 0),
-        (config({"master": ["m:0"], "worker": ["a:1"]}, "master", "0"), ["m:0", "a:1"], 0),
-        (config({"master": ["m:0"], "worker": ["a:1"]}), ["m:0", "a:1"], 1),
+        (config({"master": ["m:9"], "worker": ["a:1"]}, "master", "0"), ["m:9", "a:1"], 0),
+        (config({"master": ["m:9"], "worker": ["a:1"]}), ["m:9", "a:1"], 1),
+        (config({"worker": ["[::1]:1", "[fe80::2]:65535"]}), ["[::1]:1", "[fe80::2]:65535"], 0),
     ],
 )
 def test_the_processes_that_a_config_names(text, addresses, index, monkeypatch):
@@ -65,7 +66,7 @@ def test_the_processes_that_a_config_names(text, addresses, index, monkeypatch):
     assert cluster.find() == cluster.Place(addresses, index, "TF_CONFIG")
 
 
-CHIEF = {"chief": ["c:0"], "worker": ["a:1"]}
+CHIEF = {"chief": ["c:9"], "worker": ["a:1"]}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,14 @@ CHIEF = {"chief": ["c:0"], "worker": ["a:1"]}
             ]
         ),
         (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
+        *(
+            (config({"worker": ["b:2", one]}), "is no address: write host:port or [IPv6]:port")
+            # a port too high is another port to the system
+            for one in ("a", "a:", "a:x", "a:0", "a:65536", ":1", " a:1", "a:1\n", "::1:1")
+        ),
+        # one address, and each process would train alone
+        (config({"worker": ["a:1,b:2"]}), "is no address"),
+        ("[" * 100_000, "it should look like"),
         (config({"worker": ["a:1", "a:1"]}), "two processes have the same address"),
         (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start"),
     ],
@@ -107,6 +116,33 @@ def test_a_config_that_is_none_is_refused(text, message, monkeypatch):
     with pytest.raises(UserError, match="TF_CONFIG") as error:
         cluster.find()
     assert message in str(error.value)
+
+
+ALONE = config({"worker": ["a:1"], "evaluator": ["e:1"]})
+
+
+@pytest.mark.parametrize(
+    "text,count",
+    [
+        *((text, 1) for text in ("", "{", "[]", "{}", '{"cluster": {}, "task": {}}', ALONE)),
+        (config({"worker": ["a:1", "b:2"]}), 2),
+        # none of them could train with the others, and none may train alone
+        (config({"worker": ["a:1"], "ps": ["p:1", "q:1"]}, "ps"), 3),
+        (config({"worker": {"0": "a:1", "1": "b:2"}}), 2),
+        (config({"chief": ["a:1"]}, "evaluator"), 2),
+        (config({"chief": ["a:1"], "evaluator": ["e:1"]}, "evaluator"), 2),
+        ('{"cluster": {"worker": ["a:1", "b:2"]}}', 2),
+    ],
+)
+def test_several_processes_do_not_train_alone_unless_they_are_told_to(monkeypatch, text, count):
+    monkeypatch.setenv("TF_CONFIG", text)
+    for kind in ("one_device", "mirrored", "multi_worker"):
+        devices.check_alone(kind)
+    if count == 1:
+        devices.check_alone("auto")
+        return
+    with pytest.raises(UserError, match=f"^TF_CONFIG names {count} processes; pass distribution"):
+        devices.check_alone("auto")
 
 
 def test_without_any_engine_the_refusal_shows_a_config():
@@ -170,6 +206,22 @@ def test_ports_that_slurm_has_reserved_are_taken(monkeypatch):
     assert cluster.find().addresses == ["n1:12345", "n2:12345"]
 
 
+def test_tasks_of_slurm_do_not_train_alone_however_they_lie(monkeypatch):
+    step(monkeypatch, "n[1-2]", "2(x2)", 4, 1, 1, 0)  # not in blocks
+    with pytest.raises(UserError, match="^srun names 4 processes"):
+        devices.check_alone("auto")
+    step(monkeypatch, "n1", "1", 1, 0, 0, 0)
+    devices.check_alone("auto")
+    step(monkeypatch, "n1", "1", None, 0, 0, 0)  # a batch script
+    devices.check_alone("auto")
+
+
+def test_an_empty_config_is_none(monkeypatch):
+    step(monkeypatch, "n7", "1", 1, 0, 0, 0)
+    monkeypatch.setenv("TF_CONFIG", "")
+    assert cluster.find().source == "srun"
+
+
 def test_a_config_goes_before_slurm(monkeypatch):
     step(monkeypatch, "n[1-2]", "1(x2)", 2, 0, 0, 0)
     monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1"]}))
@@ -189,6 +241,9 @@ def test_a_config_goes_before_slurm(monkeypatch):
         ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read (Invalid tasks-per-node"),
         ({"STEP_TASKS_PER_NODE": "1"}, "cannot be read (Requested 2 tasks but only 1"),
         ({"PROCID": "x"}, "cannot be read"),
+        # a component of a job of several
+        ({"PROCID": 2, "NODEID": 5}, f"task 2 is none of the 2 of n1:{PORT}, n2:{PORT}; start one"),
+        ({"PROCID": -1, "LOCALID": -2}, "task -1 is none of the 2"),
         # srun --distribution=cyclic: the second task is the first on the second node
         (
             {"STEP_TASKS_PER_NODE": "2(x2)", "STEP_NUM_TASKS": 4},

@@ -243,6 +243,10 @@ def test_what_cannot_change_on_the_way_is_refused(picture_folder, tmp_path):
     ):
         run(picture_folder, tmp_path / "other", plan(1, batch_size=12))
     assert (tmp_path / "other/settings.json").read_text() == before
+    (tmp_path / "other/settings.json").unlink()  # forgotten when the rest was copied
+    with pytest.raises(UserError, match="holds checkpoints, and no settings.json, which says"):
+        run(picture_folder, tmp_path / "other", plan(3))
+    assert not (tmp_path / "other/settings.json").exists()
 
 
 @pytest.mark.long
