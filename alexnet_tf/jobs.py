@@ -663,8 +663,10 @@ def _pictures(
                     names.of_flags(flags),
                     seen=seen,
                 )
-                if flags.get("data_dir"):  # nobody has named it here
-                    note(f"Compared on the pictures in {flags['data_dir']}, which the export names")
+                if flags.get("data_dir"):  # nobody has named it here, so it is told
+                    told = f"{pictures.evaluation.name} of {flags['data_dir']}"
+                    evaluation_split = dataclasses.replace(pictures.evaluation, name=told)
+                    pictures = dataclasses.replace(pictures, evaluation=evaluation_split)
             except UserError as error:
                 reason = str(error)
         if pictures is None:

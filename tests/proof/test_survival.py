@@ -244,7 +244,7 @@ def test_damaged_checkpoints_are_never_taken(tmp_path):
             how,
         )
         path.write_bytes(whole)
-    assert checkpoints.restore(tmp_path, model, optimizer)["step"] == 10
+    assert checkpoints.restore(tmp_path, model, optimizer).step == 10
     print(f"{DAMAGES} damaged checkpoints, none taken: {counts}")
 
 
