@@ -69,6 +69,7 @@ _POLL = flags.DEFINE_float(
     1.0,
     "How often to look for new versions.",
     lower_bound=0.01,
+    upper_bound=86_400.0,
     flag_values=FLAGS,
 )
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import re
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -107,14 +108,13 @@ class _InOrder(tf.distribute.cluster_resolver.SlurmClusterResolver):
     Slurm has bound to the tasks already.
     """
 
-    def __init__(self, first_port: int, tasks: int) -> None:
-        super().__init__(
-            port_base=first_port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
-        )
+    def __init__(self, tasks: int) -> None:
+        super().__init__(gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False)
 
     def addresses(self) -> list[str]:
+        ports = _ports(max(self._task_configuration.values()))
         return [
-            f"{host}:{self._port_base + local}"
+            f"{host}:{ports[local]}"
             for host, count in self._task_configuration.items()
             for local in range(count)
         ]
@@ -131,7 +131,7 @@ def _from_slurm() -> Place:
             int(os.environ[f"SLURM_{name}"])
             for name in ("PROCID", "STEP_NUM_TASKS", "NODEID", "LOCALID")
         )
-        resolver = _InOrder(_first_port(), tasks)
+        resolver = _InOrder(tasks)
         addresses, expected = resolver.addresses(), resolver.place(node, local)
     except KeyError as missing:
         raise UserError(
@@ -156,11 +156,19 @@ def _from_slurm() -> Place:
     return Place(addresses, rank, "srun")
 
 
-def _first_port() -> int:
-    """Of the ports that `srun --resv-ports` has reserved, or else one by the number of the job:
-    jobs that share a node keep apart. Below those that systems give to clients, from 32768 on.
+def _ports(tasks: int) -> Sequence[int]:
+    """Those of the tasks of a node: the ports that `srun --resv-ports` has reserved, or else some by
+    the number of the job: jobs that share a node keep apart. Below those that systems give to
+    clients, from 32768 on. Raises ValueError where too few are reserved.
     """
     reserved = os.environ.get("SLURM_STEP_RESV_PORTS")
-    if reserved:
-        return int(reserved.split("-")[0].split(",")[0])
-    return 10000 + 16 * (int(os.environ["SLURM_JOB_ID"]) % 1400)
+    if not reserved:
+        first_port = 10000 + 16 * (int(os.environ["SLURM_JOB_ID"]) % 1400)
+        return range(first_port, first_port + tasks)
+    ports: list[int] = []
+    for part in reserved.split(","):  # 12345-12346,12350
+        first, _, last = part.partition("-")
+        ports += range(int(first), int(last or first) + 1)
+    if len(ports) < tasks:
+        raise ValueError(f"srun has reserved the ports {reserved} for {tasks} tasks of a node")
+    return ports

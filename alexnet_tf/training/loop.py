@@ -516,7 +516,7 @@ class _Run:
 
     def _take_evaluation(self, evaluated):
         state, plan = self.state, self._plan
-        epoch, is_last = state.step // self._steps_per_epoch, state.step == self.last_step
+        epoch, is_last = state.step // self._steps_per_epoch, state.step >= self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
         measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
         loss = train_loss if self._is_plain else evaluated["loss"]

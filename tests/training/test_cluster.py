@@ -204,6 +204,11 @@ def test_a_step_of_slurm_knows_its_place_without_a_gpu(
 def test_ports_that_slurm_has_reserved_are_taken(monkeypatch):
     step(monkeypatch, "n[1-2]", "1(x2)", 2, 0, 0, 0, STEP_RESV_PORTS="12345-12346")
     assert cluster.find().addresses == ["n1:12345", "n2:12345"]
+    step(monkeypatch, "n1", "3", 3, 0, 0, 0, STEP_RESV_PORTS="12345-12346,12350")
+    assert cluster.find().addresses == ["n1:12345", "n1:12346", "n1:12350"]
+    step(monkeypatch, "n1", "2", 2, 0, 0, 0, STEP_RESV_PORTS="12345")
+    with pytest.raises(UserError, match="reserved the ports 12345 for 2 tasks of a node"):
+        cluster.find()
 
 
 def test_tasks_of_slurm_do_not_train_alone_however_they_lie(monkeypatch):
