@@ -157,9 +157,9 @@ def _from_slurm() -> Place:
 
 
 def _ports(tasks: int) -> Sequence[int]:
-    """Those of the tasks of a node: the ports that `srun --resv-ports` has reserved, or else some by
-    the number of the job: jobs that share a node keep apart. Below those that systems give to
-    clients, from 32768 on. Raises ValueError where too few are reserved.
+    """Those of the tasks of a node: what `srun --resv-ports` has reserved, or else some by the
+    number of the job: jobs that share a node keep apart. Below those that systems give to clients,
+    from 32768 on. Raises ValueError where too few are reserved.
     """
     reserved = os.environ.get("SLURM_STEP_RESV_PORTS")
     if not reserved:

@@ -77,6 +77,23 @@ def test_an_evaluation_that_is_killed_costs_no_step(picture_folder, tmp_path, mo
         np.testing.assert_array_equal(array, same)
 
 
+def test_a_run_that_is_cut_shorter_ends_with_the_best_weights(
+    picture_folder, tmp_path, monkeypatch
+):
+    answers, asked = loop.evaluation.Evaluation.answers, []
+
+    def die_in_the_third(*arguments):
+        asked.append(None)
+        return answers(*arguments) if len(asked) < 3 else run_out_of_memory()
+
+    how = {"patience": 5, "learning_rate": 0.0}
+    with monkeypatch.context() as killed, pytest.raises(MemoryError):
+        killed.setattr(loop.evaluation.Evaluation, "answers", die_in_the_third)
+        run(picture_folder, tmp_path, 3, **how)
+    figures, notes = run(picture_folder, tmp_path, 2, **how)
+    assert figures["step"] == 3 and "the best weights are those after step 3" in notes[-1]
+
+
 def evaluations(model_dir):
     return [row for row in metrics.read_log(model_dir) if "loss" in row]
 
