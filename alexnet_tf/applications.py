@@ -24,7 +24,7 @@ from alexnet_tf.network.model import (
     projection_name,
     smallest_image_size,
 )
-from alexnet_tf.settings import Settings
+from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights.published import CAFFE_MEAN
 
@@ -122,8 +122,9 @@ def preprocess_input(x: Any, data_format: str | None = None) -> Any:
 
     Raises UserError for a `data_format` other than "channels_last".
     """
-    if (data_format or keras.config.image_data_format()) != "channels_last":
-        raise UserError("data_format='channels_first': the network reads channels_last.")
+    data_format = data_format or keras.config.image_data_format()
+    if data_format != "channels_last":
+        raise UserError(f"data_format={data_format!r}: the network reads channels_last.")
     return x
 
 
@@ -141,11 +142,16 @@ def decode_predictions(
     if class_names is not None:
         names = [(name, name) for name in bounds.in_order(class_names, "class_names")]
     scores = keras.ops.convert_to_numpy(preds)
-    if scores.ndim != 2 or scores.shape[1] != len(names):
+    if scores.ndim != 2:
+        raise UserError(
+            f"preds has the shape {scores.shape}; pass [n, classes], such as preds[None] for those "
+            "of one picture."
+        )
+    if scores.shape[1] != len(names):
         whose = "ImageNet has" if class_names is None else "class_names= has"
         more = "; pass class_names=" if class_names is None else ""
         raise UserError(f"preds has the shape {scores.shape}, and {whose} {len(names)}{more}.")
-    if not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
+    if scores.size and not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
         raise UserError(
             f"preds are numbers from {scores.min():.4g} to {scores.max():.4g}, and probabilities "
             "are in 0..1; pass keras.ops.softmax(preds) where they are logits."
@@ -160,7 +166,7 @@ def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, S
     """(the model, its Settings) of what `weights` names. Raises UserError if they are not those of
     `variant`, or not of all of it.
     """
-    path = os.fspath(weights)
+    path = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
     if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
         source = pretrained.source_of(path)
         _check_variant(weights, source.variant, variant, include_top, source.is_whole)
@@ -192,6 +198,11 @@ def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, S
 def _check_variant(
     weights: Any, given: str, variant: str, include_top: bool, is_whole: bool
 ) -> None:
+    if given == OWN:
+        raise UserError(
+            f"weights={weights} are of a model of its maker's own, and no variant of AlexNet; open "
+            "it by alexnet_tf.load(path).model."
+        )
     same = given == variant
     if not include_top:
         same = _CONVOLUTIONS.get(given, given) == _CONVOLUTIONS.get(variant, variant)
@@ -242,6 +253,8 @@ def _input(
         if input_shape is not None and tuple(input_shape) != shape:
             raise UserError(f"input_shape={input_shape}, but input_tensor has the shape {shape}.")
         input_shape = shape
+    if not isinstance(input_shape, tuple | list | None):
+        raise UserError(f"input_shape={input_shape!r}: pass (height, width, {channels}).")
     side = own if needs_size else None
     shape = (side, side, channels) if input_shape is None else tuple(input_shape)
     if len(shape) != 3 or shape[2] != channels:

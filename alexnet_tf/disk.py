@@ -23,6 +23,10 @@ def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
     of a user who is not known; for a variable of a shell; and for no text, which would be this
     folder.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(
+            f"{parameter or 'path'}= is of the type {type(path).__name__}; pass a path."
+        )
     text = os.fspath(path)
     if not text:
         raise UserError(f"{parameter and f'{parameter}: '}an empty text names no path; pass one.")

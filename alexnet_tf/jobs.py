@@ -150,8 +150,9 @@ def train(
             or preprocessing_for(variant, dataset, image_size)
         )
     else:
+        surgery.check_functional(model)
         preprocessing = networks.pixels_of(model, preprocessing)
-        surgery.check_logits(model)
+        surgery.check_logits(model, preprocessing)
     bad_pictures.tell_of_opening(
         dataset, asked.max_bad_pictures, note if devices.is_chief(strategy) else console.silence
     )

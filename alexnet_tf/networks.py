@@ -348,6 +348,15 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
             f"preprocessing= has mean {given.mean} over {given.std:g}; give levels of 0..255, 255 "
             "times what they are in 0..1."
         )
+    if given:
+        side, channels, shape = given.image_size, given.channels, tuple(model.inputs[0].shape[1:])
+        if len(shape) != 3 or any(
+            there not in (None, made) for there, made in zip(shape, (side, side, channels))
+        ):
+            raise UserError(
+                f"preprocessing= makes images of {side} x {side} x {channels}, and the model reads "
+                f"the shape {shape}; give it the model's."
+            )
     if own is None:
         if given is None:
             raise UserError(
@@ -402,6 +411,7 @@ def of_keras(
     own = surgery.pixels_of(whole)
     built = surgery.as_built(whole) if pixels is None else None
     pixels = pixels_of(whole, pixels)
+    surgery.check_logits(whole, pixels)
     if built:
         pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
     network = built[0] if built else whole

@@ -132,6 +132,8 @@ def test_imagenet_is_features(trunk, variant):
         ({"input_shape": (20, 20, 3)}, "too small for paper; its smallest is 59|too small"),
         ({"input_shape": (None, None, 3)}, "needs a height and a width"),
         ({"input_shape": (99, 131, 3)}, "pictures are square"),
+        ({"input_shape": 227}, "input_shape=227: pass .height, width, 3."),
+        ({"weights": True}, "weights= is of the type bool; pass a path"),
         ({"input_tensor": np.zeros((1, 227, 227, 3))}, "pass what keras.Input gives"),
         (
             {"input_tensor": keras.Input((99, 99, 3)), "input_shape": (67, 67, 3)},
@@ -164,6 +166,7 @@ def test_predictions_are_decoded_as_keras_does():
     assert first == (*synsets[7], np.float32(0.5)) and second == (*synsets[1], np.float32(0.3))
     with pytest.raises(ValueError, match="ImageNet has 1000; pass class_names="):
         alexnet_tf.decode_predictions(scores[:, :3])
+    assert alexnet_tf.decode_predictions(scores[:0]) == []
 
 
 def test_numbers_of_numpy_and_the_home_folder_are_taken(tmp_path, monkeypatch):
@@ -180,6 +183,7 @@ def test_numbers_of_numpy_and_the_home_folder_are_taken(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "scores,arguments,message",
     [
+        ([0.5, 0.3, 0.2], {"class_names": "abc"}, "shape .3,.; pass .n, classes., .* preds.None."),
         (
             [[5.0, -3, 2]],
             {"class_names": "abc"},
@@ -243,6 +247,89 @@ def test_a_network_on_its_features_is_exported_with_their_licence(trunk, tmp_pat
         assert "license: bsd" in card and "It started from weights of others: `theirs.pth`" in card
 
 
+SMALL = alexnet_tf.Preprocessing(28, 32, 3, (100.0,) * 3, 50.0)
+
+
+def ending(end):
+    """A model of one's own of images of 28 x 28, of which `end` makes the last layers."""
+    images = keras.Input((28, 28, 3))
+    maps = keras.layers.Conv2D(4, 9, strides=8, activation="relu")(images)
+    return keras.Model(images, end(keras.layers.Flatten()(maps)))
+
+
+def softmax(x):
+    return keras.layers.Dense(3, "softmax")(x)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: keras.ops.softmax(keras.layers.Dense(3)(x)),
+        lambda x: keras.layers.Activation("linear", dtype="float32")(softmax(x)),
+        lambda x: keras.layers.Reshape((3,))(softmax(x)),
+        lambda x: softmax(x)[:, ::-1],
+        lambda x: keras.layers.Average()([softmax(x), softmax(x)]),
+        lambda x: keras.layers.Softmax()(softmax(x)),
+    ],
+)
+def test_probabilities_are_known_whatever_puts_them_out(tmp_path, end):
+    with pytest.raises(UserError, match="The model ends in probabilities, by .* end in logits"):
+        alexnet_tf.export(
+            ending(end), tmp_path / "out", class_names="abc", preprocessing=SMALL, format="keras"
+        )
+    with pytest.raises(UserError, match="The model ends in probabilities, by "):
+        surgery.check_logits(ending(end), SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_logits_that_an_operation_scales_are_logits(tmp_path):
+    model = ending(lambda x: keras.layers.Dense(3)(x) / 0.5)
+    version = alexnet_tf.export(
+        model, tmp_path / "out", class_names="abc", preprocessing=SMALL, format="keras"
+    )
+    images = images_of(side=28).astype(np.uint8)
+    expected = keras.ops.softmax(model((images - np.float32(100)) / 50))
+    np.testing.assert_allclose(alexnet_tf.load(version).probabilities(images), expected, atol=1e-6)
+
+
+def test_a_model_within_a_model_is_its_layers(tmp_path):
+    inner = alexnet_tf.AlexNet("half", **TINY)
+    images = images_of()
+    for number, model in enumerate(
+        (
+            keras.Sequential([keras.Input((67, 67, 3)), inner]),
+            keras.Sequential([keras.Input((67, 67, 3)), keras.layers.RandomFlip(), inner]),
+        )
+    ):
+        version = alexnet_tf.export(
+            model, tmp_path / str(number), class_names="abc", format="keras"
+        )
+        found = alexnet_tf.load(version)
+        np.testing.assert_allclose(
+            found.probabilities(images.astype(np.uint8)), inner(images), atol=1e-5
+        )
+        assert surgery.name_of_features(found.model) == "fc7"  # and not the pixels
+        assert found.settings.variant == ("half" if number == 0 else "own")
+    # what was exported, and trained on in Keras, is the variant that it was
+    again = keras.saving.load_model(tmp_path / "0/1/model.keras")
+    version = alexnet_tf.export(again, tmp_path / "again", class_names="abc", format="keras")
+    assert alexnet_tf.load(version).settings.variant == "half"
+
+
+def test_weights_of_no_variant_are_told_so(tmp_path):
+    version = alexnet_tf.export(
+        ending(softmax), tmp_path / "out", class_names="abc", preprocessing=SMALL, format="keras"
+    )
+    with pytest.raises(UserError, match="open it by alexnet_tf.load.path..model"):
+        alexnet_tf.AlexNet("half", weights=version)
+
+
+@pytest.mark.parametrize("call", [alexnet_tf.load, alexnet_tf.evaluate])
+def test_a_model_is_no_path(call):
+    with pytest.raises(UserError, match="is of the type Functional; pass a path"):
+        call(dense("softmax"))
+
+
 def dense(activation):
     inputs = keras.Input((28, 28, 3))
     x = keras.layers.Flatten()(inputs)
@@ -256,6 +343,21 @@ def dense(activation):
         (lambda: dense("softmax"), {"class_names": "abc"}, "preprocessing= is missing"),
         (lambda: dense("sigmoid"), {"class_names": "abc"}, "activation sigmoid; it has to be"),
         (lambda: dense("softmax"), {"class_names": "ab"}, "has 2 names for 3 outputs"),
+        (
+            lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]),
+            {"class_names": "abc"},
+            "begin a Sequential one with keras.Input",
+        ),
+        (
+            lambda: ending(lambda x: softmax(keras.layers.Lambda(lambda t: 2 * t)(x))),
+            {"class_names": "abc", "preprocessing": SMALL},
+            "have to be of classes, not lambdas",
+        ),
+        (
+            lambda: dense("softmax"),
+            {"class_names": "abc", "preprocessing": PIXELS},
+            "makes images of 67 x 67 x 3, and the model reads the shape .28, 28, 3.",
+        ),
         (lambda: dense("softmax"), {"class_names": {"b": 1, "a": 0, "c": 2}}, "the order counts"),
         (
             lambda: dense("softmax"),
@@ -283,7 +385,7 @@ def test_a_keras_model_that_does_not_tell_enough_is_not_exported(
 def test_probabilities_are_not_trained_as_logits():
     model = alexnet_tf.AlexNet("half", **TINY)
     with pytest.raises(UserError, match="ends in probabilities, by fc8; .*classifier_activation"):
-        surgery.check_logits(model)
+        surgery.check_logits(model, networks.pixels_of(model, None))
 
 
 def test_a_path_that_ends_in_a_known_name_is_no_name(tmp_path, monkeypatch):

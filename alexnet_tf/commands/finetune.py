@@ -172,7 +172,7 @@ def main():
             model_dir,
             settings,
             dataset,
-            lambda state: loop.is_over(state, plan, last_step),
+            lambda state: _is_over(state, plan, last_step, dataset),
             network.record,
         ):
             figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan, solver)
@@ -370,7 +370,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
     last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
-    if loop.is_over(state, plan, last_step):
+    if _is_over(state, plan, last_step, dataset):
         console.note(f"{model_dir} is trained already: step {state.step}, asked for {last_step}")
     else:
         log = Log(model_dir, 0)
@@ -390,6 +390,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
                 console.note,
                 _may_choose(dataset),
             )
+        state.data = _trained_on(dataset)
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         checkpoints.save(model_dir, model, optimizer, state)
     surgery.cool(model, state.temperature)
@@ -402,7 +403,19 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
         else state.step * plan.batch_size
     )
     work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
-    return state.figures, answers, (found.seconds + time.monotonic() - begin, work)
+    figures = state.figures | answers.figures()
+    return figures, answers, (found.seconds + time.monotonic() - begin, work)
+
+
+def _is_over(state, plan, last_step, dataset):
+    """Whether the projection is trained. It is trained anew on other pictures, on the same in other
+    classes, and on more views.
+    """
+    return loop.is_over(state, plan, last_step) and state.data in (None, _trained_on(dataset))
+
+
+def _trained_on(dataset):
+    return f"{dataset.fingerprint}, views: {_AUGMENT_VIEWS.value}"
 
 
 def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):

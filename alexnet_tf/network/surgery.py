@@ -9,6 +9,9 @@ import numpy as np
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout, PixelNormalization
 from alexnet_tf.network.model import both_towers, build_model, projection_name
+from alexnet_tf.pixels import Preprocessing
+
+_ONE = 0.01  # how far probabilities in half precision may add up to something else than 1
 
 
 def trunk(model: keras.Model) -> keras.Model:
@@ -104,51 +107,74 @@ def _last_of_trunk(model: keras.Model) -> int:
     return max(index for index, layer in enumerate(below) if not isinstance(layer, Dropout))
 
 
+def check_functional(model: keras.Model) -> None:
+    """Raises UserError for a model that has no graph from one input to one output."""
+    ends = (getattr(model, name, None) or () for name in ("inputs", "outputs"))
+    if any(len(end) != 1 for end in ends):
+        raise UserError(
+            "The model has to be functional or Sequential, with one input and output; begin a "
+            "Sequential one with keras.Input(shape)."
+        )
+
+
 def logits_of(model: keras.Model) -> keras.Model:
     """A functional model that ends in probabilities as one that ends in the logits before them;
-    one that ends in logits as it is. Layers but the last, and all weights, are those of `model`.
+    one that ends in logits as it is, and one that ends in another model as one of the layers of
+    both. Layers but the last, and all weights, are those of `model`.
 
     Raises UserError where it does not tell which of the two its outputs are.
     """
+    check_functional(model)
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
-        raise UserError("The model has to be functional or Sequential, with one input and output.")
-    last = model.layers[-1]
+    model = _unpacked(model)
+    last, read = _end_of(model)
     if isinstance(last, keras.layers.Softmax):
-        return keras.Model(model.input, last.input, name=model.name)
+        return _unpacked(keras.Model(model.input, read, name=model.name))
     activation = getattr(last, "activation", None)
     if activation == keras.activations.softmax:
         if isinstance(last, keras.layers.Activation):
-            return keras.Model(model.input, last.input, name=model.name)
+            return _unpacked(keras.Model(model.input, read, name=model.name))
         bare = type(last).from_config(last.get_config() | {"activation": None})
-        whole = keras.Model(model.input, bare(last.input), name=model.name)
+        whole = keras.Model(model.input, bare(read), name=model.name)
         bare.set_weights(last.get_weights())
         return whole
-    if isinstance(last, keras.Model):
-        raise UserError(
-            f"The model ends in another, {last.name}; let it end in a layer that tells whether it "
-            "gives logits or probabilities."
-        )
     if activation not in (None, keras.activations.linear):
         name = getattr(activation, "__name__", activation)
         raise UserError(
-            f"The model ends in {last.name} with the activation {name}; it has to be softmax, for "
-            "probabilities, or none, for logits."
+            f"The model ends in {last.name} with the activation {name}; it has to be 'softmax', "
+            "for probabilities, or None, for logits."
         )
     return model
 
 
-def check_logits(model: keras.Model) -> None:
-    """Raises UserError for a model that ends in probabilities, of which a loss of logits would be
-    another.
+def _unpacked(model: keras.Model) -> keras.Model:
+    """`model`; if it ends in another, with the layers of that in its place."""
+    last, read = _end_of(model)
+    if not isinstance(last, keras.Model):
+        return model
+    check_functional(last)
+    return _unpacked(keras.Model(model.input, last.call(read), name=model.name))
+
+
+def _end_of(model: keras.Model) -> tuple[Any, Any]:
+    """(the layer or operation that puts out what `model` does, what it reads there)."""
+    operation, index, _ = model.outputs[0]._keras_history
+    return operation, operation._inbound_nodes[index].input_tensors[0]
+
+
+def check_logits(model: keras.Model, pixels: Preprocessing) -> None:
+    """Raises UserError for a model that puts out probabilities, whatever it ends in: a loss of
+    logits, or a softmax, would make something else of them. It is tried out on noise.
     """
-    last = model.layers[-1]
-    softmax = getattr(last, "activation", None) == keras.activations.softmax
-    if softmax or isinstance(last, keras.layers.Softmax):
+    shape = [model.inputs[0].shape[0] or 2, pixels.image_size, pixels.image_size, pixels.channels]
+    images = np.random.default_rng(0).uniform(0, 255, shape)
+    images = ((images - pixels.mean) / pixels.std).astype(np.float32)
+    said = np.asarray(keras.ops.convert_to_numpy(model(images, training=False)), np.float32)
+    if said.min() >= 0 and np.abs(said.sum(-1) - 1).max() < _ONE:
         raise UserError(
-            f"The model ends in probabilities, by {last.name}; it has to end in logits: leave the "
-            "softmax out, as AlexNet(classifier_activation=None) does."
+            f"The model ends in probabilities, by {_end_of(model)[0].name}; it has to end in "
+            "logits: leave the softmax out, as AlexNet(classifier_activation=None) does."
         )
 
 

@@ -1,6 +1,7 @@
 """What a training says of its model in the model directory, so that every command takes it."""
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import json
@@ -30,6 +31,7 @@ _IDENTITY = (
     "class_names",
     "pretrained_sha256",
     "trained_layers",
+    "head_solver",
     "preprocessing",
 )
 
@@ -69,13 +71,16 @@ def settings_of(
 
 
 def architecture(model: keras.Model) -> dict:
-    """As Keras writes it. Raises UserError for a model that does not tell it."""
+    """As Keras writes it. Raises UserError for a model that does not tell it, or that Keras could
+    not build again, as one with a lambda.
+    """
     try:
         config = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(copy.deepcopy(config))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise UserError(
             f"The model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
-            "its classes need get_config."
+            "its layers need get_config, and have to be of classes, not lambdas."
         ) from None
     return {key: value for key, value in config.items() if key != "compile_config"}
 

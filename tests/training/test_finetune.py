@@ -13,12 +13,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from binaries import call
 from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
 from conftest import LENET5_PIXELS as PIXELS
 from PIL import Image
 from trainings import Bar
 
 from alexnet_tf import console, disk, preprocessing
+from alexnet_tf.commands import finetune
 from alexnet_tf.data import datasets, pipeline, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
@@ -462,6 +464,27 @@ def test_a_fit_needs_no_whole_batch(tune, pretrained, tmp_path):
     victim.write_bytes(victim.read_bytes()[:1000] + b"\xff\xd9")  # found when it is read
     given = ("--head_solver=fit", "--batch_size=24", f"--data_dir={folder}")
     assert tune(pretrained, "model", *given)["examples"] == 9
+
+
+@pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
+def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_path, capsys):
+    folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
+    steps = {"fit": [], "sgd": ["--patience=0", "--epochs=2"]}
+
+    def kernel(solver):
+        given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
+        given |= {"model_dir": model_dir, "head_solver": solver, "xla": "off", "batch_size": 6}
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *steps[solver])
+        return checkpoints.load_model(model_dir).model.layers[-1].kernel.numpy()
+
+    first = kernel(solver)
+    one, other = (folder / "train" / name for name in CLASS_NAMES[:2])
+    (one / "1.jpg").rename(other / "moved.jpg")  # its class was wrong
+    assert (kernel(solver) != first).any()
+    assert "is trained already" not in capsys.readouterr().err
+    others = {"fit": "sgd", "sgd": "fit"}[solver]
+    with pytest.raises(UserError, match=f"holds a model of head_solver {solver}, not {others}"):
+        kernel(others)
 
 
 def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
