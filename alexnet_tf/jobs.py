@@ -153,6 +153,8 @@ def train(
         surgery.check_functional(model)
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
+        with strategy.scope():
+            model = surgery.unpacked(model)  # of the same weights
     bad_pictures.tell_of_opening(
         dataset, asked.max_bad_pictures, note if devices.is_chief(strategy) else console.silence
     )

@@ -5,6 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from conftest import LENET5_PIXELS
 from own_weights import PIXELS, weights_file
 
 import alexnet_tf
@@ -13,7 +14,7 @@ from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import PixelNormalization
-from alexnet_tf.network.model import VARIANTS
+from alexnet_tf.network.model import VARIANTS, build_model
 
 TINY = {"input_shape": (67, 67, 3), "classes": 3}
 
@@ -314,6 +315,26 @@ def test_a_model_within_a_model_is_its_layers(tmp_path):
     again = keras.saving.load_model(tmp_path / "0/1/model.keras")
     version = alexnet_tf.export(again, tmp_path / "again", class_names="abc", format="keras")
     assert alexnet_tf.load(version).settings.variant == "half"
+
+
+def test_a_model_within_a_model_is_trained_and_exported(picture_folder, tmp_path):
+    inner = build_model("lenet5", 3)
+    outer = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.RandomFlip(), inner])
+    network = alexnet_tf.train(
+        tmp_path / "model",
+        alexnet_tf.open_dataset("folder", picture_folder),
+        model=outer,
+        preprocessing=LENET5_PIXELS,
+        epochs=1,
+        batch_size=6,
+        schedule="constant",
+        xla="off",
+    )
+    found = alexnet_tf.load(alexnet_tf.export(network, tmp_path / "out", format="keras"))
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
+    logits = outer((images - LENET5_PIXELS.mean) / LENET5_PIXELS.std, training=False)
+    np.testing.assert_allclose(found.probabilities(images), keras.ops.softmax(logits), atol=1e-5)
+    assert surgery.name_of_features(found.model) == "fc4"
 
 
 def test_weights_of_no_variant_are_told_so(tmp_path):

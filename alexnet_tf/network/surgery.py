@@ -127,14 +127,14 @@ def logits_of(model: keras.Model) -> keras.Model:
     check_functional(model)
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    model = _unpacked(model)
+    model = unpacked(model)
     last, read = _end_of(model)
     if isinstance(last, keras.layers.Softmax):
-        return _unpacked(keras.Model(model.input, read, name=model.name))
+        return unpacked(keras.Model(model.input, read, name=model.name))
     activation = getattr(last, "activation", None)
     if activation == keras.activations.softmax:
         if isinstance(last, keras.layers.Activation):
-            return _unpacked(keras.Model(model.input, read, name=model.name))
+            return unpacked(keras.Model(model.input, read, name=model.name))
         bare = type(last).from_config(last.get_config() | {"activation": None})
         whole = keras.Model(model.input, bare(read), name=model.name)
         bare.set_weights(last.get_weights())
@@ -148,13 +148,13 @@ def logits_of(model: keras.Model) -> keras.Model:
     return model
 
 
-def _unpacked(model: keras.Model) -> keras.Model:
+def unpacked(model: keras.Model) -> keras.Model:
     """`model`; if it ends in another, with the layers of that in its place."""
     last, read = _end_of(model)
     if not isinstance(last, keras.Model):
         return model
     check_functional(last)
-    return _unpacked(keras.Model(model.input, last.call(read), name=model.name))
+    return unpacked(keras.Model(model.inputs[0], last.call(read), name=model.name))
 
 
 def _end_of(model: keras.Model) -> tuple[Any, Any]:
