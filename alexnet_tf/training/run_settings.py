@@ -1,7 +1,6 @@
 """What a training says of its model in the model directory, so that every command takes it."""
 
 import contextlib
-import copy
 import dataclasses
 import itertools
 import json
@@ -71,17 +70,21 @@ def settings_of(
 
 
 def architecture(model: keras.Model) -> dict:
-    """As Keras writes it. Raises UserError for a model that does not tell it, or that Keras could
-    not build again, as one with a lambda.
+    """As Keras writes it. Raises ValueError for a model that does not tell it, or that Keras would
+    not open again: one with a lambda.
     """
     try:
         config = keras.saving.serialize_keras_object(model)
-        keras.saving.deserialize_keras_object(copy.deepcopy(config))
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise UserError(
-            f"The model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
-            "its layers need get_config, and have to be of classes, not lambdas."
+        raise ValueError(
+            f"the model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
+            "its classes need get_config"
         ) from None
+    if '"__lambda__"' in json.dumps(config):
+        raise ValueError(
+            "the model has a lambda, which Keras does not open again; make it a function or a "
+            "class that is registered by keras.saving.register_keras_serializable"
+        )
     return {key: value for key, value in config.items() if key != "compile_config"}
 
 
