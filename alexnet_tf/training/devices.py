@@ -245,6 +245,8 @@ def together(strategy, function):
             except UserError as refusal:
                 error = refusal
         statuses = over_workers(strategy, float(error.status if error else 0))
+        if any(statuses):
+            _part(strategy)
         if error:
             raise error
         for worker, status in enumerate(statuses):
@@ -252,6 +254,14 @@ def together(strategy, function):
                 kind = TryAgain if status == TryAgain.status else UserError
                 raise kind(f"Worker {worker} refused to start; it has said why.")
     return answer
+
+
+def _part(strategy):
+    """Waits until all workers know why they end: from one that leaves earlier the others may not
+    have heard it, and would take it for lost.
+    """
+    with contextlib.suppress(tf.errors.OpError):  # whoever has gone has heard it
+        over_workers(strategy, 0.0)
 
 
 def check_agreement(strategy, **values):
@@ -266,6 +276,7 @@ def check_agreement(strategy, **values):
         for of in digests
     ]
     if any(different):
+        _part(strategy)
         said = "; ".join(
             f"worker {worker} differs from worker 0 in {' and '.join(names)}"
             for worker, names in enumerate(different)

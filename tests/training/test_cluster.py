@@ -273,6 +273,8 @@ def test_workers_that_differ_are_named(monkeypatch):
     others = {"step": [0, 0, 1], "data": [0, 1, 1], "seed": [0, 0, 0]}  # 1: not the chief's
 
     def over_workers(strategy, mine):
+        if not mine:  # nothing but that all have heard it
+            return [mine]
         return [
             [own + 5 * other for own, other in zip(mine, column)]
             for column in zip(*others.values())
@@ -484,3 +486,22 @@ def test_a_worker_that_never_comes_is_told_though_tensorflow_lets_no_thread_run(
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert "not all of one:1, two:2 appeared in 0 s; start all" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("gone", [None, tf.errors.UnavailableError(None, None, "Socket closed")])
+@pytest.mark.parametrize("status", [TryAgain.status, UserError.status])
+def test_all_hear_why_they_end_before_one_leaves(monkeypatch, gone, status):
+    """Else another would say that a worker is gone, which may start again, where one refuses."""
+    said = []
+
+    def over_workers(strategy, value):
+        said.append(value)
+        if len(said) == 3 and gone:
+            raise gone
+        return [value, float(status) if len(said) == 2 else 0.0]
+
+    monkeypatch.setattr(devices, "over_workers", over_workers)
+    monkeypatch.setattr(devices, "is_chief", lambda strategy: True)
+    with pytest.raises(UserError, match="Worker 1 refused to start") as error:
+        devices.together(None, lambda: "done")
+    assert len(said) == 3 and error.value.status == status
