@@ -327,7 +327,8 @@ class _Run:
         ]
         self._slowed_by = None
         self._plateau = Plateau()
-        self._plateau.restore(state.plateau)
+        if state.plateau:
+            self._plateau.restore(state.plateau)
         self._evaluation = None  # built for the first, used for all
         self._is_plain = self._objective.is_plain
         classes, highest = self._dataset.class_names, math.inf

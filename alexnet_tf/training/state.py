@@ -7,12 +7,6 @@ from typing import Any
 from alexnet_tf import bounds
 
 
-def _fresh_plateau() -> dict:
-    from alexnet_tf.training.optimizer import Plateau  # TensorFlow, which weights are read without
-
-    return Plateau().state()
-
-
 @dataclasses.dataclass
 class TrainingState:
     """state.json of a checkpoint; `to_json` and `from_json` alone know its layout."""
@@ -20,7 +14,7 @@ class TrainingState:
     step: int = 0  # steps done
     figures: dict | None = None  # of the evaluation of these weights; None: there was none
     best: dict | None = None  # metrics.Best.state()
-    plateau: dict = dataclasses.field(default_factory=_fresh_plateau)
+    plateau: dict | None = None  # optimizer.Plateau.state()
     sums: list = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])  # of the epoch so far
     learning_rate: float | None = None  # as it was set last, by the schedule or by a callback
     scheduled: list | None = None  # the rates that the schedule set last
