@@ -571,9 +571,10 @@ def convert(
         )
     artifacts.check_saved_model(path)
     manifest = artifacts.read_manifest(path) | {"quantization": quantization}
+    chosen, ranges = _opened(pictures), _opened(calibration)
     asked = {
-        "calibration": _digest(calibration),
-        "compared with": _digest(pictures),
+        "calibration": _digest(ranges),
+        "compared with": _digest(chosen),
         "count": count or None,
         "max_accuracy_drop": None if max_accuracy_drop is None else float(max_accuracy_drop),
     }
@@ -591,7 +592,7 @@ def convert(
         }
     artifacts.check_sums(path)
     pixels, seen = Preprocessing(**manifest["preprocessing"]), artifacts.read_record(path)
-    compared, labelled, trained = _pictures(pictures, calibration, labels, manifest, seen, note)
+    compared, labelled, trained = _pictures(chosen, ranges, labels, manifest, seen, note)
     if max_accuracy_drop is not None and not labelled:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {compared.name} has no labels of this network,"
@@ -599,7 +600,7 @@ def convert(
         )
     images = []
     if quantization == "int8":
-        split = _calibration(calibration, trained)
+        split = _calibration(ranges, trained)
         found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
         images = [image for image, _ in found]
     content = tflite.convert(str(path), quantization, images)
@@ -625,13 +626,19 @@ def convert(
     return figures
 
 
-def _digest(pictures: Dataset | str | os.PathLike | None) -> str | None:
+def _opened(pictures: Dataset | str | os.PathLike | None) -> Dataset | Split | None:
+    if pictures is None or isinstance(pictures, Dataset):
+        return pictures
+    return split_of(pictures)
+
+
+def _digest(pictures: Dataset | Split | None) -> str | None:
     """By it two sets of pictures are known to be the same; None: there are none."""
     if pictures is None:
         return None
     if isinstance(pictures, Dataset):
         return pictures.fingerprint
-    return hashlib.sha256(np.asarray(split_of(pictures).identities).tobytes()).hexdigest()
+    return hashlib.sha256(np.asarray(pictures.identities).tobytes()).hexdigest()
 
 
 def _is_there(output: pathlib.Path, manifest: dict, labels: list[str]) -> bool:
@@ -646,8 +653,8 @@ def _is_there(output: pathlib.Path, manifest: dict, labels: list[str]) -> bool:
 
 
 def _pictures(
-    pictures: Dataset | str | os.PathLike | None,
-    calibration: Dataset | str | os.PathLike | None,
+    pictures: Dataset | Split | None,
+    calibration: Dataset | Split | None,
     labels: list[str],
     manifest: dict,
     seen: record.Record | None,
@@ -674,7 +681,7 @@ def _pictures(
                 reason = str(error)
         if pictures is None:
             if calibration is not None:
-                split = split_of(calibration)
+                split = _calibration(calibration, None)
                 note(
                     f"Compared on {split.name}: the pictures that the network was trained on are "
                     f"not at hand ({reason})"
@@ -686,7 +693,7 @@ def _pictures(
             )
             return drawn_pictures(_DRAWN), False, None
     if not isinstance(pictures, Dataset):
-        return split_of(pictures), False, None
+        return pictures, False, None
     bad_pictures.tell_of_opening(pictures, math.inf, note)
     if list(pictures.class_names) == labels:
         return pictures.evaluation, True, pictures
@@ -701,9 +708,10 @@ def _pictures(
     return split, False, pictures
 
 
-def _calibration(calibration: Dataset | str | os.PathLike | None, dataset: Dataset | None) -> Split:
-    if calibration is not None:
-        return split_of(calibration)
+def _calibration(calibration: Dataset | Split | None, trained_on: Dataset | None) -> Split:
+    if isinstance(calibration, Split):
+        return calibration
+    dataset = calibration or trained_on
     if dataset is None:
         raise UserError(
             "int8 needs pictures to find the range of each activation, and the "
@@ -713,13 +721,8 @@ def _calibration(calibration: Dataset | str | os.PathLike | None, dataset: Datas
     return dataset.to_train()
 
 
-def split_of(pictures: Dataset | str | os.PathLike) -> Split:
-    """The training pictures of a Dataset, or all that lie in, or anywhere below, a folder.
-
-    Raises UserError if there are none.
-    """
-    if isinstance(pictures, Dataset):
-        return pictures.to_train()
+def split_of(pictures: str | os.PathLike) -> Split:
+    """The pictures in a folder and anywhere below it. Raises UserError if there are none."""
     split, _ = folders.list_pictures([os.fspath(disk.local(pictures))])
     return dataclasses.replace(split, name=os.fspath(pictures))
 

@@ -78,6 +78,39 @@ def test_imports_go_downward_only(path):
     assert not upward, f"{path} on floor {floor_of(own)} imports {upward}"
 
 
+def top_imports(path):
+    """Names of modules that a file imports as it is imported itself."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def closure(name):
+    """Every module that comes in with `name`, those of the package and the names of others."""
+    found, left = set(), [name]
+    while left:
+        one = left.pop()
+        if one in found:
+            continue
+        found.add(one)
+        within = ROOT.joinpath(*one.split("."))
+        for path in (within.with_suffix(".py"), within / "__init__.py"):
+            if one.startswith("alexnet_tf") and path.exists():
+                left += top_imports(path)
+    return found
+
+
+@pytest.mark.parametrize("name", ["applications", "network.model", "network.layers", "settings"])
+def test_a_model_is_built_and_its_weights_read_without_tensorflow(name):
+    """As on the JAX and PyTorch backends of Keras, where it is not installed."""
+    modules = closure(f"alexnet_tf.{name}")
+    assert "keras" in modules or name == "settings"
+    assert not [one for one in modules if one.split(".")[0].startswith("tensorflow")], modules
+
+
 EXAMPLES = sorted(
     path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".ipynb")
 )
