@@ -30,7 +30,6 @@ proof: $(VENV)/installed .venv-proof/installed $(if $(filter-out notebook,$(PART
 	@$(if $(filter-out browser,$(PART)),,command -v chromium > /dev/null || { echo "make proof needs Chromium on the path (Debian: apt install chromium)." >&2; exit 2; })
 	$(BIN)/python -m pytest -s $(PROOFS)
 	$(if $(PART),,$(BIN)/python -m pytest -m long tests)
-	$(if $(PART),,$(BIN)/python tests/proof/linear_baseline.py)
 
 # Brings the LiteRT web runtime, of the version in package-lock.json, beside the page.
 browser: $(VENV)/installed examples/browser/node_modules
