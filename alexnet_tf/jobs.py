@@ -247,9 +247,9 @@ def preprocessing_for(
     )
     if dataset.statistics and pixels.channels == 3:
         return dataclasses.replace(pixels, **dataset.statistics)
-    mean, colour_pca = pipeline.channel_statistics(dataset.train, pixels)
+    mean, colour_pca = pipeline.channel_statistics(dataset.to_train(), pixels)
     return dataclasses.replace(
-        pixels, mean=mean, colour_pca=colour_pca if pixels.channels == 3 else None
+        pixels, mean=tuple(mean), colour_pca=tuple(colour_pca) if pixels.channels == 3 else None
     )
 
 
