@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Classifier:
     trained_with: dict  # the flags of its training: which data set, from where, with which seed
     least: float = sys.float_info.min  # the smallest probability that its output can tell from 0
     # data.record.Record of the pictures that it was trained on; None: it has none
-    record: object = None
+    record: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,8 @@ of a BMP, of which they know nothing, are seen to here.
 """
 
 import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +36,7 @@ _EXIF_SEGMENT = r"\C*Exif\x00\x00\C*"
 _PLAIN_HEAD = 1024  # bytes, more than such a head and the tables behind it have
 
 
-def _apart(function):
+def _apart(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """`function` of one string as a call of its own in a graph, which costs nothing where it stands
     in a branch not taken.
 
@@ -49,7 +51,9 @@ def _apart(function):
     )
 
 
-def decode(picture, resize=None, common=False):
+def decode(
+    picture: tf.Tensor | bytes, resize: int | None = None, common: bool = False
+) -> tf.Tensor:
     """Decodes the bytes of one JPEG, PNG, GIF, BMP or WebP file to RGB, uint8 [height, width, 3].
 
     The picture is turned as its EXIF orientation says, and laid on white where it is transparent.
@@ -71,13 +75,15 @@ def decode(picture, resize=None, common=False):
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _decode_png_alone(picture):
+def _decode_png_alone(picture: tf.Tensor) -> tf.Tensor:
     is_png = tf.strings.regex_full_match(tf.strings.substr(picture, 0, 4), r"\CPNG")
     with _after((is_png, "neither JPEG nor PNG")):
         return _decode_png(tf.identity(picture))
 
 
-def jpeg_in_parts(picture, resize):
+def jpeg_in_parts(
+    picture: tf.Tensor | bytes, resize: int
+) -> tuple[tf.Tensor, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
     """What `decode` gives for a JPEG, without decoding all of it: (its int32 [height, width],
     part).
 
@@ -103,10 +109,10 @@ def jpeg_in_parts(picture, resize):
     with _after((~odd, "a JPEG of which a part does not come out as in the whole")):
         divisor = tf.bitwise.left_shift(1, halvings)
 
-    def exchanged(pair):
+    def exchanged(pair: tf.Tensor) -> tf.Tensor:
         return tf.where(orientation > 4, pair[::-1], pair)
 
-    def part(begin, size):
+    def part(begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         begin = tf.where(_reversed_axes(orientation), whole - begin - size, begin)
         window = tf.concat([exchanged(begin), exchanged(size)], 0)
         return _turned(
@@ -127,7 +133,7 @@ def jpeg_in_parts(picture, resize):
 
 
 @_apart
-def _shares_colours_of_eight_pixels(picture):
+def _shares_colours_of_eight_pixels(picture: tf.Tensor) -> tf.Tensor:
     """Whether a JPEG may be sampled 4 x 2, 2 x 4 or more. libjpeg gives other colours to a part of
     such a one than to the whole, where it makes it smaller.
     """
@@ -138,7 +144,7 @@ def _shares_colours_of_eight_pixels(picture):
     return tf.reduce_any(sampled)
 
 
-def _decode_jpeg(picture, resize):
+def _decode_jpeg(picture: tf.Tensor, resize: int | None) -> tf.Tensor:
     orientation = _orientation_of_jpeg(picture)
     picture, size = _checked_jpeg(picture)
     halvings = _halvings(size, resize) if resize else tf.constant(0)
@@ -149,7 +155,7 @@ def _decode_jpeg(picture, resize):
     return _turned(image, orientation)
 
 
-def _checked_jpeg(picture):
+def _checked_jpeg(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """(the file to decode, its int32 [height, width] as stored).
 
     An error if there are too many pixels.
@@ -159,7 +165,7 @@ def _checked_jpeg(picture):
     return tf.cond(shape[2] == 4, lambda: _as_adobe_has_it(picture), lambda: picture), size
 
 
-def _checked_size(size):
+def _checked_size(size: tf.Tensor) -> tf.Tensor:
     """`size`, an integer [height, width], as int32.
 
     An error if there are no pixels, or too many.
@@ -172,17 +178,16 @@ def _checked_size(size):
         return tf.cast(tf.identity(size), tf.int32)
 
 
-def _after(*checks):
+def _after(*checks: tuple[tf.Tensor, str | tf.Tensor]) -> AbstractContextManager:
     """The context of what is computed only where all `checks` hold, pairs of a condition and what
     the error says otherwise.
     """
-    checks = [tf.debugging.Assert(condition, [message]) for condition, message in checks]
-    return tf.control_dependencies(
-        [check for check in checks if check is not None]
-    )  # None: it has run already
+    made = [tf.debugging.Assert(condition, [message]) for condition, message in checks]
+    # None: it has run already
+    return tf.control_dependencies([check for check in made if check is not None])
 
 
-def _as_adobe_has_it(picture):
+def _as_adobe_has_it(picture: tf.Tensor) -> tf.Tensor:
     """A JPEG of four colours with a marker of Adobe's before its own, if it has one, which then
     prevails.
 
@@ -195,7 +200,7 @@ def _as_adobe_has_it(picture):
     )
 
 
-def _halvings(size, resize):
+def _halvings(size: tf.Tensor, resize: int) -> tf.Tensor:
     """How many times a JPEG of `size`, int32 [2], is halved: what is left is at least twice
     `resize`.
     """
@@ -205,7 +210,7 @@ def _halvings(size, resize):
 
 
 @_apart
-def _decode_other(picture):
+def _decode_other(picture: tf.Tensor) -> tf.Tensor:
     head = tf.strings.substr(picture, 0, 16)
     ways = {
         r"\CPNG(\C{0,8}|\C{8}[^C]\C*)": _decode_png,
@@ -223,7 +228,7 @@ def _decode_other(picture):
 
 
 @_apart
-def _refuse(head):
+def _refuse(head: tf.Tensor) -> tf.Tensor:
     message = tf.case(
         [
             (tf.strings.regex_full_match(head, signature), functools.partial(tf.constant, message))
@@ -235,18 +240,20 @@ def _refuse(head):
         return tf.zeros([1, 1, 3], tf.uint8)
 
 
-def _bytes(picture):
+def _bytes(picture: tf.Tensor) -> tf.Tensor:
     """uint8 of the bytes of a file, and zeros behind: what a header that ends early would say is
     read as 0.
     """
     return tf.io.decode_raw(tf.strings.join([picture, bytes(64)]), tf.uint8)
 
 
-def _length(picture):
+def _length(picture: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.strings.length(picture), tf.int64)
 
 
-def _number(data, begin, size, little_endian=True):
+def _number(
+    data: tf.Tensor, begin: int | tf.Tensor, size: int, little_endian: bool = True
+) -> tf.Tensor:
     """int64, unsigned: what `size` of the bytes in `data` say."""
     powers = 256 ** np.arange(size, dtype=np.int64)
     return tf.reduce_sum(
@@ -254,7 +261,7 @@ def _number(data, begin, size, little_endian=True):
     )
 
 
-def _on_white(image):
+def _on_white(image: tf.Tensor) -> tf.Tensor:
     """uint8 [height, width, 4] with alpha to [height, width, 3], rounded to the nearest level."""
     eight = tf.constant(8, tf.uint16)
     shade = (255 - tf.cast(image[..., :3], tf.uint16)) * tf.cast(image[..., 3:], tf.uint16) + 128
@@ -267,7 +274,7 @@ def _on_white(image):
 # Bounds -------------------------------------------------------------------------------------------
 
 
-def within_bounds(picture):
+def within_bounds(picture: tf.Tensor | bytes) -> tf.Tensor:
     """`picture`, the bytes of a file, if it has no more scans (JPEG) or compressed texts (PNG) than
     picture_headers.check lets pass: else a tf.errors.InvalidArgumentError.
 
@@ -285,7 +292,9 @@ def within_bounds(picture):
     )
 
 
-def _split(strings, separator, most=-1):
+def _split(
+    strings: tf.Tensor | list, separator: bytes, most: int = -1
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The parts of `strings` at `separator`, the first `most` times that it stands there, and for
     each its place among those of its string.
     """
@@ -293,7 +302,7 @@ def _split(strings, separator, most=-1):
     return split.values, split.indices[:, 1]
 
 
-def _of_few_scans(picture):
+def _of_few_scans(picture: tf.Tensor) -> tf.Tensor:
     # What looks like a scan may be none: those of few are not gone over.
     parts, _ = _split([picture], b"\xff\xda", SCANS_OF_A_PIXEL + 1)
     return tf.cond(
@@ -304,20 +313,20 @@ def _of_few_scans(picture):
 
 
 @_apart
-def _counted_scans(picture):
+def _counted_scans(picture: tf.Tensor) -> tf.Tensor:
     data, length = _bytes(picture), _length(picture)
     second = data[1:]  # of what may be a marker, as picture_headers._MARKER has it
     marks = (second != 0) & (second != 0xFF) & ((second < 0xD0) | (second > 0xD7))
     marks = tf.concat([tf.where((data[:-1] == 0xFF) & marks)[:, 0], [length]], 0)
     zero = tf.constant(0, tf.int64)
 
-    def segment(at, kind, scans):
+    def segment(at: tf.Tensor, kind: tf.Tensor, scans: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = marks[tf.searchsorted(marks, at[None])[0]]
         kind = data[at + 1]
         size = tf.where(kind == 1, zero, _number(data, at + 2, 2, little_endian=False))
         return tf.minimum(at + 2 + size, length), kind, scans + tf.cast(kind == 0xDA, tf.int64)
 
-    def goes_on(_, kind, scans):
+    def goes_on(_: tf.Tensor | None, kind: tf.Tensor, scans: tf.Tensor) -> tf.Tensor:
         return (kind != 0xD9) & (kind != 0) & (scans <= MAX_SCANS)
 
     _, kind, scans = tf.while_loop(
@@ -340,7 +349,7 @@ def _counted_scans(picture):
 
 
 @_apart
-def _of_few_texts(picture):
+def _of_few_texts(picture: tf.Tensor) -> tf.Tensor:
     texts, _ = _split([picture], b"zTXt")
     others, _ = _split([picture], b"iTXt")
     # of each a keyword, a zero, and whether it is compressed
@@ -354,12 +363,12 @@ def _of_few_texts(picture):
 # Orientation --------------------------------------------------------------------------------------
 
 
-def _turned(image, orientation):
+def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """uint8 [height, width, 3], turned and mirrored as an `orientation` of EXIF says, int32 in
     1..8.
     """
 
-    def turned():
+    def turned() -> tf.Tensor:
         upright = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
         return tf.raw_ops.Reverse(
             tensor=upright, dims=tf.concat([_reversed_axes(orientation), [False]], 0)
@@ -368,7 +377,7 @@ def _turned(image, orientation):
     return tf.cond(orientation > 1, turned, lambda: image)
 
 
-def _reversed_axes(orientation):
+def _reversed_axes(orientation: tf.Tensor) -> tf.Tensor:
     """bool [2]: whether rows, and whether columns, come in reverse, after they were exchanged where
     `orientation` is above 4.
     """
@@ -377,7 +386,7 @@ def _reversed_axes(orientation):
     )
 
 
-def _orientation_of_jpeg(picture):
+def _orientation_of_jpeg(picture: tf.Tensor) -> tf.Tensor:
     """int32 in 1..8: what the first EXIF segment before the scan says; 1 where there is none."""
     head = tf.strings.substr(picture, 0, _PLAIN_HEAD)
     plain = tf.strings.regex_full_match(head, _PLAIN_JPEG)
@@ -386,10 +395,10 @@ def _orientation_of_jpeg(picture):
 
 
 @_apart
-def _orientation_in_segments(picture):
+def _orientation_in_segments(picture: tf.Tensor) -> tf.Tensor:
     end = tf.strings.length(picture) - 10
 
-    def segment(at, _, __):
+    def segment(at: tf.Tensor, _: tf.Tensor, __: tf.Tensor) -> tuple[tf.Tensor, ...]:
         head = tf.io.decode_raw(tf.strings.substr(picture, at, 10), tf.uint16, little_endian=False)
         marker, length = head[0], tf.cast(head[1], tf.int32)
         exif = tf.reduce_all(
@@ -416,7 +425,7 @@ def _orientation_in_segments(picture):
 
 
 @_apart
-def _orientation(exif):
+def _orientation(exif: tf.Tensor) -> tf.Tensor:
     """int32 in 1..8 that EXIF states, a string that is laid out as a TIFF file; 1 where it states
     none, or is damaged.
     """
@@ -424,7 +433,7 @@ def _orientation(exif):
     data, length = _bytes(exif), _length(exif)
     little_endian = data[0] == ord("I")
 
-    def number(begin, size):
+    def number(begin: int | tf.Tensor, size: int) -> tf.Tensor:
         return tf.where(
             little_endian, _number(data, begin, size), _number(data, begin, size, False)
         )
@@ -433,7 +442,7 @@ def _orientation(exif):
     count = tf.minimum(number(first, 2), tf.maximum(length - first - 2, 0) // 12)
     entries = tf.cast(tf.reshape(data[first + 2 : first + 2 + 12 * count], [-1, 12]), tf.int32)
 
-    def column(begin):
+    def column(begin: int) -> tf.Tensor:
         return tf.reduce_sum(
             entries[:, begin : begin + 2] * tf.where(little_endian, [1, 256], [256, 1]), 1
         )
@@ -453,13 +462,15 @@ def _orientation(exif):
 
 
 @_apart
-def _decode_png(picture):
+def _decode_png(picture: tf.Tensor) -> tf.Tensor:
     data, length = _bytes(picture), _length(picture)
     alpha, pixels, exif, end = (
         int.from_bytes(name, "big") for name in (b"tRNS", b"IDAT", b"eXIf", b"IEND")
     )
 
-    def chunk(at, _, has_alpha, has_pixels, exif_at):
+    def chunk(
+        at: tf.Tensor, _: tf.Tensor, has_alpha: tf.Tensor, has_pixels: tf.Tensor, exif_at: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         content, kind = (_number(data, at + begin, 4, little_endian=False) for begin in (0, 4))
         has_alpha |= (kind == alpha) & ~has_pixels
         return (
@@ -499,7 +510,7 @@ def _decode_png(picture):
 
 
 @_apart
-def _decode_webp(picture):
+def _decode_webp(picture: tf.Tensor) -> tf.Tensor:
     data, length = _bytes(picture), _length(picture)
     is_extended, is_lossless = (
         tf.strings.substr(picture, 12, 4) == name for name in (b"VP8X", b"VP8L")
@@ -515,11 +526,11 @@ def _decode_webp(picture):
         ),
     )
 
-    def chunk(at, _):
+    def chunk(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
         kind, content = _number(data, at, 4), _number(data, at + 4, 4)
         return tf.where(kind == exif, at, tf.minimum(at + 8 + content + content % 2, length)), kind
 
-    def walk():
+    def walk() -> tf.Tensor:
         at, kind = tf.while_loop(
             lambda at, kind: (kind != exif) & (at < length),
             chunk,
@@ -553,7 +564,7 @@ def _decode_webp(picture):
     return _turned(image, tf.cond(is_extended & (data[20] & 8 > 0), walk, lambda: 1))
 
 
-def _palette(data, begin, count, size):
+def _palette(data: tf.Tensor, begin: tf.Tensor, count: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """uint8 [256, 3]:
 
     `count` colours of `size` bytes each in `data`, and black, as in Pillow; without any, levels of
@@ -570,17 +581,17 @@ def _palette(data, begin, count, size):
 
 
 @_apart
-def _decode_gif(picture):
+def _decode_gif(picture: tf.Tensor) -> tf.Tensor:
     """TensorFlow's decoder gets the first frame alone, which bounds its work.
 
     A palette that it is given with it makes levels of the numbers of colours.
     """
     data, length = _bytes(picture), _length(picture)
 
-    def colours(flags):
+    def colours(flags: tf.Tensor) -> tf.Tensor:
         return tf.where(flags >= 128, 2 ** (flags % 8 + 1), 0)
 
-    def extension(at, transparent, step):
+    def extension(at: tf.Tensor, transparent: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         is_control = (_number(data, at, 2) == 0xF921) & (data[at + 3] & 1 > 0)
         after, step = tf.cond(
             data[at] == ord("!"),
@@ -589,7 +600,7 @@ def _decode_gif(picture):
         )
         return after, tf.where(is_control, _number(data, at + 6, 1), transparent), step
 
-    def before_frame(at, _, step):
+    def before_frame(at: tf.Tensor, _: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         return (
             (data[at] != ord(",")) & (data[at] != ord(";")) & (at < length) & (step < _MOST_STEPS)
         )
@@ -641,14 +652,16 @@ def _decode_gif(picture):
     return tf.gather(palette, tf.cast(numbers, tf.int32))
 
 
-def _after_blocks(data, length, at, step):
+def _after_blocks(
+    data: tf.Tensor, length: tf.Tensor, at: tf.Tensor, step: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
     """(the place after the chain of a GIF's blocks that begins at `at`, steps taken by then),
     int64; beyond `length` if cut.
 
     Encoders write blocks of one length: these are passed at one step.
     """
 
-    def blocks(at, step):
+    def blocks(at: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         stride = tf.cast(data[at], tf.int64) + 1
         same = tf.cast(data[at : at + 4096 * stride : stride] == data[at], tf.int32)
         return tf.minimum(at + stride * tf.argmin(tf.concat([same, [0]], 0)), length), step + 1
@@ -662,7 +675,7 @@ def _after_blocks(data, length, at, step):
 
 
 @_apart
-def _decode_bmp(picture):
+def _decode_bmp(picture: tf.Tensor) -> tf.Tensor:
     """TensorFlow's own decoder takes the numbers of colours for levels of grey, and knows three of
     these forms.
     """
@@ -670,13 +683,13 @@ def _decode_bmp(picture):
     begin, header = _number(data, 10, 4), _number(data, 14, 4)
     is_old = header == 12  # of OS/2
 
-    def field(place, size, old):
+    def field(place: int, size: int, old: tf.Tensor) -> tf.Tensor:
         return tf.where(is_old, old, _number(data, place, size))
 
     zero = tf.constant(0, tf.int64)
     width, height, bits = (
-        field(*place, _number(data, old, 2))
-        for *place, old in ((18, 4, 18), (22, 4, 20), (28, 2, 24))
+        field(place, size, _number(data, old, 2))
+        for place, size, old in ((18, 4, 18), (22, 4, 20), (28, 2, 24))
     )
     compression, count = field(30, 4, zero), field(46, 4, zero)
     from_top = height >= 2**31  # a negative number
@@ -729,7 +742,7 @@ def _decode_bmp(picture):
         rows = tf.reshape(data[begin : begin + tf.cast(height, tf.int64) * stride], [height, -1])
     rows = tf.raw_ops.Reverse(tensor=rows, dims=[~from_top, False])
 
-    def by_palette(bits):
+    def by_palette(bits: int) -> tf.Tensor:
         shifts = tf.constant(list(range(8 - bits, -1, -bits)), tf.uint8)
         numbers = tf.bitwise.bitwise_and(
             tf.bitwise.right_shift(rows[:, :, None], shifts), 2**bits - 1
@@ -739,7 +752,7 @@ def _decode_bmp(picture):
             _palette(data, 14 + header, count, entry)[:, ::-1], tf.cast(numbers, tf.int32)
         )
 
-    def of_words():
+    def of_words() -> tf.Tensor:
         # By a table of all words: nothing of four bytes and three colours for each pixel.
         parts = tf.cast(masks[:3], tf.int32)
         lowest = parts & -parts
@@ -747,10 +760,10 @@ def _decode_bmp(picture):
         words = tf.bitcast(tf.reshape(rows[:, : 2 * width], [height, width, 2]), tf.uint16)
         return tf.gather(tf.cast(levels, tf.uint8), tf.cast(words, tf.int32))
 
-    def of_bytes(size):
+    def of_bytes(size: int) -> tf.Tensor:
         return tf.reshape(rows[:, : size * width], [height, width, size])
 
-    def of_four():
+    def of_four() -> tf.Tensor:
         places = tf.argmax(tf.cast(in_bytes, tf.int32), 1)
         return tf.cond(
             masks[3] > 0,

@@ -42,6 +42,7 @@ from alexnet_tf.provenance import origin
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SGD2012
+from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
 _COMPARED = 100  # pictures, with an ONNX file
@@ -58,8 +59,8 @@ def train(
     preprocessing: Preprocessing | None = None,
     image_size: int | None = None,
     dropout_rate: float = 0.5,
-    batch_size: int = loop.Plan.batch_size,
-    epochs: int = loop.Plan.epochs,
+    batch_size: int = Plan.batch_size,
+    epochs: int = Plan.epochs,
     learning_rate: float | None = None,
     momentum: float = MOMENTUM,
     weight_decay: float = DECAY,
@@ -89,7 +90,7 @@ def train(
     of your own, whose output is one logit a class, on pixels as `preprocessing` has them. `loss`,
     `class_weights`, `label_smoothing` and `augment` are those of training.objective.Objective;
     `crop(image, preprocessing, seed)`, uint8 [height, width, 3] to uint8 [s, s, channels], takes
-    the place of the random crop. `plan` are the other fields of training.loop.Plan: schedule,
+    the place of the random crop. `plan` are the other fields of training.plan.Plan: schedule,
     patience, warmup_steps, xla, checkpoint_seconds, max_bad_pictures, data_service. It runs on one
     device unless `strategy` says otherwise, in whose scope a model of your own has to be made.
 
@@ -105,7 +106,7 @@ def train(
         _check_kind(
             keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
         )
-    fields = {field.name for field in dataclasses.fields(loop.Plan)}
+    fields = {field.name for field in dataclasses.fields(Plan)}
     if strange := plan.keys() - fields:
         raise UserError(
             f"{min(strange)}= is not a parameter of a training; there are also "
@@ -115,7 +116,7 @@ def train(
     momentum = bounds.number(momentum, "momentum", 1)
     weight_decay = bounds.number(weight_decay, "weight_decay")
     bias_rate = bounds.number(bias_rate, "bias_rate")
-    asked = loop.Plan(
+    asked = Plan(
         **{
             "batch_size": batch_size,
             "epochs": epochs,
@@ -126,7 +127,7 @@ def train(
         | plan
     )
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
-    if loop.is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks)):
+    if is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks)):
         dataset = datasets.to_choose_by(dataset, record.read(model_dir))
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
@@ -247,9 +248,9 @@ def preprocessing_for(
     )
     if dataset.statistics and pixels.channels == 3:
         return dataclasses.replace(pixels, **dataset.statistics)
-    mean, colour_pca = pipeline.channel_statistics(dataset.train, pixels)
+    mean, colour_pca = pipeline.channel_statistics(dataset.to_train(), pixels)
     return dataclasses.replace(
-        pixels, mean=mean, colour_pca=colour_pca if pixels.channels == 3 else None
+        pixels, mean=tuple(mean), colour_pca=tuple(colour_pca) if pixels.channels == 3 else None
     )
 
 

@@ -161,7 +161,7 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
         if path.suffix == ".keras":
             return _in_keras(path)
         if path.suffix == ".onnx":
-            return _for_runtime(path, onnx.Onnx(path.read_bytes(), path, os.cpu_count()))
+            return _for_runtime(path, onnx.Onnx(path.read_bytes(), path, os.cpu_count() or 1))
         if tflite.is_tflite(path):
             return _for_runtime(path, artifacts.Tflite(path, path, threads=0))
         return _in_training(path, note)
@@ -171,10 +171,12 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
             "or a .tflite file."
         )
     version = artifacts.newest_version(path)
-    form = version and artifacts.format_of(version)
+    if version is None:
+        return _in_training(path, note)
+    form = artifacts.format_of(version)
     if form and form != "saved_model":
         return load(version / artifacts.FORMATS[form], note)
-    return _exported(version) if version else _in_training(path, note)
+    return _exported(version)
 
 
 def with_min_probability(network: Network, min_probability: float) -> Network:

@@ -8,6 +8,7 @@ of steps, and decoders are given only what it has let pass.
 import dataclasses
 import re
 import struct
+from collections.abc import Callable
 
 from alexnet_tf.pixels import LARGEST_PICTURE
 
@@ -36,13 +37,14 @@ class Cost:
     pixels: int
 
 
-def cost(picture):
+def cost(picture: bytes) -> Cost | None:
     """The Cost of the bytes of a JPEG, PNG, GIF, BMP or WebP file, or None for other bytes.
 
     Raises ValueError, with the reason, for a file whose headers have more parts than those of any
     honest one. What a header says is not checked beyond that: a file that is damaged has a cost
     like others, and the decoder refuses it.
     """
+    read: Callable[[bytes], int] | None
     if picture.startswith(b"RIFF") and picture[8:12] == b"WEBP":
         read = _webp
     else:
@@ -64,7 +66,7 @@ def cost(picture):
     return Cost(read.__name__[1:].upper(), pixels)
 
 
-def check(picture):
+def check(picture: bytes) -> None:
     """Raises ValueError, with the reason, for the bytes of a picture file that would cost a decoder
     too much: this goes before every decoder of pictures that come from anywhere.
     """
@@ -75,7 +77,7 @@ def check(picture):
         )
 
 
-def _jpeg(picture):
+def _jpeg(picture: bytes) -> int:
     """Pixels of the largest frame, once for every ten scans."""
     pixels, scans, position = 0, picture.count(b"\xff\xda"), 2
     # what stands in other segments, or behind the picture, may look like scans
@@ -104,7 +106,7 @@ def _jpeg(picture):
     return pixels * max(1, -(-scans // SCANS_OF_A_PIXEL))
 
 
-def _next_marker(picture, position):
+def _next_marker(picture: bytes, position: int) -> re.Match[bytes] | None:
     """The match of the next marker from `position` on, or None."""
     while position < len(picture):
         end = position + _WINDOW
@@ -114,7 +116,7 @@ def _next_marker(picture, position):
     return None
 
 
-def _png(picture):
+def _png(picture: bytes) -> int:
     width, height = struct.unpack_from(">II", picture, 16)
     position, texts = 8, 0
     for _ in range(MAX_PARTS):
@@ -133,7 +135,7 @@ def _png(picture):
     return width * height
 
 
-def _gif(picture):
+def _gif(picture: bytes) -> int:
     """Pixels of the screen that holds all frames, or of the frames together if those are more."""
     width, height, flags = struct.unpack_from("<HHB", picture, 6)
     position, pixels, parts = 13 + _palette(flags), 0, 0
@@ -158,17 +160,17 @@ def _gif(picture):
     return max(width * height, pixels)
 
 
-def _palette(flags):
+def _palette(flags: int) -> int:
     return 3 * 2 << (flags & 7) if flags & 0x80 else 0
 
 
-def _bmp(picture):
+def _bmp(picture: bytes) -> int:
     (header,) = struct.unpack_from("<I", picture, 14)
     width, height = struct.unpack_from("<HH" if header == 12 else "<ii", picture, 18)
     return abs(width) * abs(height)  # one that is stored from top to bottom has a negative height
 
 
-def _webp(picture):
+def _webp(picture: bytes) -> int:
     """Pixels of the canvas, or of the frames together if those are more."""
     canvas = frames = 0
     position = 12
@@ -196,7 +198,7 @@ def _webp(picture):
     return max(canvas, frames)
 
 
-def _webp_size(picture, position):
+def _webp_size(picture: bytes, position: int) -> int:
     """Width times height, each stored in three bytes and as one less."""
     width, height = (
         int.from_bytes(picture[at : at + 3], "little") + 1 for at in (position, position + 3)

@@ -181,8 +181,8 @@ def define_devices(flag_values, batch_size=128):
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags of a training, each an attribute that is named as the flag is."""
     # here: `classify` needs no TensorFlow
-    from alexnet_tf.training.loop import XLA, Plan
     from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SCHEDULES
+    from alexnet_tf.training.plan import XLA, Plan
 
     fv = flag_values
     return types.SimpleNamespace(
@@ -283,14 +283,14 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
 
 def is_choosing(training):
     """Whether, with the flags of `define_training`, the evaluation decides anything."""
-    from alexnet_tf.training import loop
+    from alexnet_tf.training import plan
 
-    return loop.is_choosing(training.schedule.value, training.patience.value)
+    return plan.is_choosing(training.schedule.value, training.patience.value)
 
 
 def plan(training, **others):
-    """The loop.Plan that the flags of `define_training` ask for, and `others`, its other fields."""
-    from alexnet_tf.training import loop
+    """The Plan that the flags of `define_training` ask for, and `others`, its other fields."""
+    from alexnet_tf.training.plan import Plan
 
     of_flags = (
         "epochs",
@@ -301,7 +301,7 @@ def plan(training, **others):
         "patience",
         "max_bad_pictures",
     )
-    return loop.Plan(**{name: getattr(training, name).value for name in of_flags}, **others)
+    return Plan(**{name: getattr(training, name).value for name in of_flags}, **others)
 
 
 def dataset_or(flag_values, trained_with):

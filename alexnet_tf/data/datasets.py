@@ -10,12 +10,17 @@ import dataclasses
 import itertools
 import os
 import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from alexnet_tf import bounds, disk, picture_files
 from alexnet_tf.data import folders, prepared, record, tfds
 from alexnet_tf.data.names import USUAL, SplitNames, of_flags
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 _LOOKED_AT = 3000  # files of a folder that may be one of pictures
 
@@ -84,9 +89,9 @@ def open_evaluation(
     name: str,
     data_dir: str | os.PathLike | None,
     class_names: tuple,
-    records=(),
+    records: Iterable[record.Record | None] = (),
     names: SplitNames = USUAL,
-    trained_in=(),
+    trained_in: Iterable[str | os.PathLike | None] = (),
 ) -> Dataset:
     """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
     it needs no training split.
@@ -110,7 +115,13 @@ def open_evaluation(
     )
 
 
-def _open(name, data_dir, open_folder, open_builder, training=True):
+def _open(
+    name: str,
+    data_dir: pathlib.Path | None,
+    open_folder: Callable[[], Dataset],
+    open_builder: Callable[["DatasetBuilder", dict | None], Dataset],
+    training: bool = True,
+) -> Dataset:
     stored = prepared.find(data_dir) if data_dir else None
     if stored:
         return open_builder(tfds.stored_builder(name, stored), prepared.read_statistics(stored))
@@ -127,13 +138,13 @@ def _open(name, data_dir, open_folder, open_builder, training=True):
     return open_builder(tfds.named_builder(name, data_dir, training), None)
 
 
-def _picture_below(folder):
+def _picture_below(folder: str | os.PathLike) -> str | None:
     """The name of a picture that lies anywhere there, or None: by some of the files, and not where
     TFDS keeps what it has downloaded.
     """
     known, top = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE, os.fspath(folder)
 
-    def files():
+    def files() -> Iterator[str]:
         for here, inner, names in os.walk(top):
             yield from (os.path.relpath(os.path.join(here, name), top) for name in sorted(names))
             inner[:] = [

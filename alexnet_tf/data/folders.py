@@ -7,6 +7,7 @@ import os
 import pathlib
 import shlex
 import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from alexnet_tf.data.names import (
     role_of,
     suggested_role,
 )
-from alexnet_tf.data.splits import Dataset, split_of_files
+from alexnet_tf.data.splits import Dataset, Split, split_of_files
 from alexnet_tf.errors import UserError
 
 _UNLABELLED = (
@@ -47,31 +48,38 @@ class AllSeenError(UserError):
 
 
 def open_folder(
-    data_dir, seed, names=USUAL, choosing=False, seen=None, suffixes=picture_files.SUFFIXES
-):
+    data_dir: str | os.PathLike | None,
+    seed: int,
+    names: SplitNames = USUAL,
+    choosing: bool = False,
+    seen: record.Record | None = None,
+    suffixes: Sequence[str] = picture_files.SUFFIXES,
+) -> Dataset:
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
     layout = _Layout(root, names, suffixes)
-    if not layout.train:
+    if "train" not in layout.splits:
         there = " and ".join(
-            f"{folder.name}/" for folder in (layout.validation, layout.test) if folder
+            f"{layout.splits[role].name}/"
+            for role in ("validation", "test")
+            if role in layout.splits
         )
         raise UserError(
             f"{root} has nothing to train on, but {there or 'nothing'} to evaluate on; {_LAYOUT}."
         )
-    train = layout.read(layout.train)
+    train = layout.read(layout.splits["train"])
     imagenet.refuse_background(train.class_names)
     validation, test = (
-        layout.read(folder, train.class_names) if folder else None
-        for folder in (layout.validation, layout.test)
+        layout.read(layout.splits[role], train.class_names) if role in layout.splits else None
+        for role in ("validation", "test")
     )
     notes = _in_several_classes(train)
     if not validation and (not test or choosing or (seen and seen.divides(train.identities))):
         train, validation = _divide(root, train, test, seed, seen, notes)
     class_names = imagenet.readable(train.class_names)
-    evaluation = (validation or test).split()
-    reported = evaluation if test and not validation else test and test.split()
-    for part in filter(None, (validation, test)):
+    judging = [part for part in (validation, test) if part]  # the first is looked at meanwhile
+    splits = [part.split() for part in judging]
+    for part in judging:
         notes += _not_evaluated(class_names, part)
         if part.name != HELD_OUT_SPLIT:
             notes += _in_several_classes(part) + _also_in(train, part)
@@ -82,17 +90,23 @@ def open_folder(
         "folder",
         class_names,
         train.split(),
-        evaluation,
+        splits[0],
         _fingerprint(train, validation, test),
         tuple(notes),
         tuple(layout.bad_pictures),
         class_counts=tuple(np.bincount(train.labels, minlength=len(class_names)).tolist()),
-        test=reported,
+        test=splits[-1] if test else None,
         unused=tuple(layout.unused.lines()),
     )
 
 
-def open_evaluation(data_dir, class_names, seen, names=USUAL, trained_here=False):
+def open_evaluation(
+    data_dir: str | os.PathLike | None,
+    class_names: Sequence[str],
+    seen: record.Record,
+    names: SplitNames = USUAL,
+    trained_here: bool = False,
+) -> Dataset:
     """The Dataset of a folder that is to judge networks of these classes: see
     datasets.open_evaluation.
     """
@@ -100,13 +114,13 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL, trained_here=False
     if names == USUAL and _are_classes(_subfolders(root), class_names):
         names = SplitNames(train=".")  # even where they are called as splits are
     layout = _Layout(root, names)
-    folder = layout.test or layout.validation
-    if layout.unlabelled and names.test and not layout.test:
+    if layout.unlabelled and names.test and "test" not in layout.splits:
         raise UserError(f"test_split={names.test}: {layout.unlabelled[0]} {_UNLABELLED}.")
-    part = layout.read(folder or layout.train, class_names)
-    notes = []
-    if not folder:
-        part = part.named("pictures" if layout.train == root else plain(layout.train.name))
+    role = next(role for role in ("test", "validation", "train") if role in layout.splits)
+    folder, notes = layout.splits[role], []
+    part = layout.read(folder, class_names)
+    if role == "train":
+        part = part.named("pictures" if folder == root else plain(folder.name))
         trained_on = seen.has_seen(part.identities)
         if trained_on.all():
             raise UserError(
@@ -139,7 +153,11 @@ def open_evaluation(data_dir, class_names, seen, names=USUAL, trained_here=False
     )
 
 
-def list_pictures(paths, class_names=(), note=console.note):
+def list_pictures(
+    paths: Iterable[str | os.PathLike],
+    class_names: Sequence[str] = (),
+    note: Callable[[str], None] = console.note,
+) -> tuple[Split, list[str]]:
     """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file
     names, in sorted order.
 
@@ -170,7 +188,7 @@ def list_pictures(paths, class_names=(), note=console.note):
     )
 
 
-def _refuse_faults(names, faults):
+def _refuse_faults(names: Iterable[bytes], faults: Iterable[str | None]) -> None:
     for name, fault in zip(names, faults):
         if fault:
             raise UserError(
@@ -188,36 +206,43 @@ class _Part:
     labels: np.ndarray
     identities: np.ndarray
 
-    def where(self, mask):
+    def where(self, mask: np.ndarray) -> "_Part":
         return dataclasses.replace(
             self, files=self.files[mask], labels=self.labels[mask], identities=self.identities[mask]
         )
 
-    def named(self, name):
+    def named(self, name: str) -> "_Part":
         return dataclasses.replace(self, name=name)
 
-    def split(self):
+    def split(self) -> Split:
         return split_of_files(self.name, self.files, self.labels, self.identities)
 
 
 class _Layout:
-    """What the folders below `root` are: `train`, `validation` and `test`, each a path or None.
+    """What the folders below `root` are: `splits` has those of "train", "validation" and "test"
+    that are there.
 
     A folder is a split if its name says so and class folders lie in it, for a class may be called
     train. Where that leaves two readings, UserError says how to choose.
     """
 
-    def __init__(self, root, names, suffixes=picture_files.SUFFIXES):
+    def __init__(
+        self,
+        root: pathlib.Path,
+        names: SplitNames,
+        suffixes: Sequence[str] = picture_files.SUFFIXES,
+    ) -> None:
         self.root, self._suffixes = root, suffixes
-        self.unused, self.bad_pictures = picture_files.Unused(root), []
-        self.train = self.validation = self.test = None
-        self._told = []
+        self.unused = picture_files.Unused(root)
+        self.bad_pictures: list[str] = []
+        self.splits: dict[str, pathlib.Path] = {}
+        self._told: list[str] = []
         self._holds_picture = functools.cache(
             lambda path: bool(picture_files.walk(path, suffixes)[0])
         )
         self._find(_subfolders(root), names)
 
-    def _find(self, folders, names):
+    def _find(self, folders: list[pathlib.Path], names: SplitNames) -> None:
         named = {
             role: _named(self.root, folders, role, name)
             for role, name in vars(names).items()
@@ -235,7 +260,7 @@ class _Layout:
                     f"({', '.join(self._suffixes)})."
                 )
             if self._holds_classes(path):
-                setattr(self, role, path)
+                self.splits[role] = path
             elif role != "test":
                 raise UserError(f"{role}_split={path.name}: {path} {_UNLABELLED}.")
         rest = [path for path in rest if path not in usual.values()]
@@ -247,16 +272,12 @@ class _Layout:
         )
         if (
             names.train == "."
-            or not self.train
+            or "train" not in self.splits
             and (not splits or any(map(self._holds_picture, classes)))
         ):
-            self.train, self._classes = self.root, classes
-        taken = (
-            self.train,
-            self.validation,
-            self.test,
-            *(classes if self.train == self.root else ()),
-        )
+            self.splits["train"], self._classes = self.root, classes
+        bare = self.splits.get("train") == self.root  # the class folders lie in `root` itself
+        taken = {*self.splits.values(), *(classes if bare else ())}
         tops = set(folders) & _around(named.values()) - set(named.values())
         left = [path for path in (*splits.values(), *rest, *sorted(tops)) if path not in taken]
         self.unlabelled = [
@@ -269,20 +290,22 @@ class _Layout:
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"
             )
             for file in sum(picture_files.walk(path, self._suffixes), []):
-                if not set(map(os.fsencode, filter(None, taken))) & set(_parents(file)):
+                if not set(map(os.fsencode, taken)) & set(_parents(file)):
                     self.unused.add(
                         file, f"file{{s}} in {picture_files.braced(path.name)}/, which {why}"
                     )
-        if self.train != self.root:
+        if not bare:
             self._add_beside(self.root)
         elif names.train != ".":
             self._note_alike(classes)
 
-    def _usual(self, folders, named):
+    def _usual(
+        self, folders: list[pathlib.Path], named: Collection[str]
+    ) -> dict[str, pathlib.Path]:
         """{role: folder} of those that hold class folders and have the usual names of roles that
         are not `named`.
         """
-        found = {}
+        found: dict[str, pathlib.Path] = {}
         for path in folders:
             role = role_of(path.name)
             if not role or role in named or not self._holds_classes(path):
@@ -296,13 +319,13 @@ class _Layout:
             found[role] = path
         return found
 
-    def _refuse_unclear(self, folders, splits):
+    def _refuse_unclear(self, folders: list[pathlib.Path], splits: dict[str, pathlib.Path]) -> None:
         """`splits` are those by the usual names. Raises UserError where they may be none, or where
         others may be some.
         """
         here = [path for path in folders if path not in splits.values()]
         here = list(filter(self._holds_picture, here))
-        bare = [path for path in here if role_of(path.name) not in (None, "train")]
+        bare = [(role, path) for path in here if (role := role_of(path.name)) and role != "train"]
         others = [path for path in here if role_of(path.name) in (None, "train")]
         like = {role: path for path in here[::-1] if (role := suggested_role(path.name))}
         flags = {role: path for role, path in like.items() if self._holds_classes(path)} | splits
@@ -318,8 +341,8 @@ class _Layout:
                 "they are",
             )
         elif not splits and bare and len(others) >= 2:
-            flags = {role_of(bare[0].name): bare[0]}
-            doubt = f"is {bare[0].name}/ a class, or are its pictures some without labels?"
+            flags = dict(bare[:1])
+            doubt = f"is {bare[0][1].name}/ a class, or are its pictures some without labels?"
         else:
             return
         if not flags:
@@ -336,7 +359,7 @@ class _Layout:
             f"{self.root}: {doubt} Pass train_split=. if {classes}, or {named} if {they} not."
         )
 
-    def _innermost(self, path):
+    def _innermost(self, path: pathlib.Path) -> pathlib.Path:
         """The first folder from `path` down in which several hold pictures, or one that is called
         as a split; `path` if there is none.
         """
@@ -347,11 +370,11 @@ class _Layout:
             here = inner[0]
         return here if inner else path
 
-    def _shown(self, path):
+    def _shown(self, path: pathlib.Path) -> str:
         """A folder below `root` as a shell takes it in a flag."""
         return shlex.quote(str(path.relative_to(self.root)))
 
-    def _note_alike(self, classes):
+    def _note_alike(self, classes: list[pathlib.Path]) -> None:
         """Notes what would be splits that have names of their own."""
         inner = [
             {plain(path.name) for path in _subfolders(one) if self._holds_picture(path)}
@@ -366,7 +389,9 @@ class _Layout:
                 f" classes, name the splits, as train_split={classes[0].name}."
             )
 
-    def _note_astray(self, classes, places, class_names):
+    def _note_astray(
+        self, classes: list[pathlib.Path], places: Iterable[int], class_names: Sequence[str]
+    ) -> None:
         """Notes the folders in those of `classes`, which are at `places` among `class_names`, that
         are called as another class.
         """
@@ -386,10 +411,10 @@ class _Layout:
                 " out if they are not."
             )
 
-    def _holds_classes(self, path):
+    def _holds_classes(self, path: pathlib.Path) -> bool:
         return any(map(self._holds_picture, _subfolders(path)))
 
-    def _add_beside(self, folder):
+    def _add_beside(self, folder: pathlib.Path) -> None:
         """Notes the files in `folder` itself, where only folders count, and hidden pictures."""
         for entry in sorted(os.scandir(os.fsencode(folder)), key=lambda entry: entry.name):
             for file in picture_files.hidden_pictures(entry):
@@ -401,7 +426,7 @@ class _Layout:
                     "picture{s} beside the class folders" if suffix in self._suffixes else None,
                 )
 
-    def read(self, folder, class_names=None):
+    def read(self, folder: pathlib.Path, class_names: Sequence[str] | None = None) -> _Part:
         """The _Part of a folder of class folders: `class_names` are those that it may have; None:
         its own, at least two.
 
@@ -424,10 +449,12 @@ class _Layout:
                 )
             )
         _check_names(folder, classes)
-        places = range(len(classes)) if own else _places(folder, classes, class_names)
-        names = tuple(plain(path.name) for path in classes) if own else tuple(class_names)
+        own_names = tuple(plain(path.name) for path in classes)
+        names = own_names if class_names is None else tuple(class_names)
+        places = range(len(classes)) if own else _places(folder, classes, names)
         self._note_astray(classes, places, names)
-        files, labels = [], []
+        all_files: list[bytes] = []
+        all_labels: list[int] = []
         for label, path in zip(places, classes):
             found, others = picture_files.walk(path, self._suffixes)
             for file in others:
@@ -438,16 +465,16 @@ class _Layout:
                     f"({', '.join(self._suffixes)}){self._but_others(path)}; remove the folder "
                     "or fill it."
                 )
-            files += found
-            labels += [label] * len(found)
+            all_files += found
+            all_labels += [label] * len(found)
         self._add_beside(folder)
         by_pillow = set(self._suffixes) >= set(picture_files.READ_BY_PREPARE)
-        _, faults = pictures.examine(files, by_pillow)
+        _, faults = pictures.examine(all_files, by_pillow)
         sound = [place for place, fault in enumerate(faults) if fault is None]
-        identities, of_headers = pictures.know([files[place] for place in sound])
+        identities, of_headers = pictures.know([all_files[place] for place in sound])
         for place, fault in zip(sound, of_headers):
             faults[place] = fault
-        files, labels = np.array(files, object), np.array(labels, np.int64)
+        files, labels = np.array(all_files, object), np.array(all_labels, np.int64)
         bad = [
             f"{picture_files.shown(file)} cannot be read ({fault})"
             for file, fault in zip(files, faults)
@@ -470,7 +497,7 @@ class _Layout:
         identities = identities[good[sound]]
         return _Part(plain(folder.name), names, files[good], labels[good], identities)
 
-    def _check_several(self, folder, classes):
+    def _check_several(self, folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
         """Raises UserError unless there are at least two `classes`, folders of pictures."""
         if len(classes) >= 2:
             return
@@ -485,20 +512,20 @@ class _Layout:
             f" needs at least 2 classes, a folder each: {todo}."
         )
 
-    def _but_others(self, folder):
+    def _but_others(self, folder: pathlib.Path) -> str:
         """What there is in `folder` instead of pictures, for the end of a sentence."""
         of_it = picture_files.Unused(folder)
         for file in picture_files.walk(folder, self._suffixes)[1]:
             of_it.add(file)
         return f", but {there}" if (there := of_it.describe()) else ""
 
-    def notes(self):
+    def notes(self) -> list[str]:
         """A line on what is not used, if there is anything."""
         unused = self.unused.describe()
         return self._told + ([f"{self.root}: not used: {unused}."] if unused else [])
 
 
-def _root(data_dir):
+def _root(data_dir: str | os.PathLike | None) -> pathlib.Path:
     if not data_dir:
         raise UserError(
             "dataset=folder reads the class folders below data_dir=; pass data_dir=DIR."
@@ -513,12 +540,12 @@ def _root(data_dir):
     return root
 
 
-def _is_folder(entry):
+def _is_folder(entry: os.DirEntry) -> bool:
     """Whether it is one, or a link to one; entry.is_dir() is an error for a link to itself."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _subfolders(folder):
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
     with os.scandir(folder) as entries:  # which knows folders without another look at each file
         names = [
             entry.name
@@ -528,19 +555,19 @@ def _subfolders(folder):
     return [folder / name for name in sorted(names, key=os.fsencode)]
 
 
-def _parents(file):
+def _parents(file: bytes) -> Iterator[bytes]:
     """The folders around a file, all names being bytes."""
     while (above := os.path.dirname(file)) != file:
         yield above
         file = above
 
 
-def _around(paths):
+def _around(paths: Iterable[pathlib.Path]) -> set[pathlib.Path]:
     """The set of `paths` and of all folders around them."""
     return {around for path in paths for around in (path, *path.parents)}
 
 
-def _named(root, folders, role, name):
+def _named(root: pathlib.Path, folders: list[pathlib.Path], role: str, name: str) -> pathlib.Path:
     """The folder that a user calls `name`, which may lie in others below `root`."""
     for path in folders:
         if plain(path.name) == plain(name.rstrip("/")):
@@ -554,17 +581,17 @@ def _named(root, folders, role, name):
     )
 
 
-def _as_seen(name):
+def _as_seen(name: str) -> str:
     """`name` without what nobody sees in it: case, kinds of blanks, marks without width."""
     seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
     return " ".join(seen.casefold().split())
 
 
-def _check_names(folder, classes):
+def _check_names(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
     """Raises UserError for folders that cannot be classes: their names are not text or the same,
     splits lie in them, or one has the masks of the other's pictures.
     """
-    alike = {}
+    alike: dict[str, pathlib.Path] = {}
     for path in classes:
         name = plain(path.name)
         # A surrogate, which is in no line, stands for a byte that is no UTF-8.
@@ -597,7 +624,9 @@ def _check_names(folder, classes):
         )
 
 
-def _places(folder, classes, class_names):
+def _places(
+    folder: pathlib.Path, classes: list[pathlib.Path], class_names: Sequence[str]
+) -> list[int]:
     """The place of each class folder among `class_names`.
 
     Raises UserError for one that is not there.
@@ -622,33 +651,33 @@ def _places(folder, classes, class_names):
             f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
             "folder as the class is called, or take it out."
         )
-    return found
+    return [place for place in found if place is not None]
 
 
-def _place_of(class_names):
+def _place_of(class_names: Sequence[str]) -> Callable[[str], int | None]:
     """A function: the name of a folder to the place of its class, or None."""
     exact = {name: place for place, name in enumerate(class_names)}
     folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
 
-    def place_of(name):
+    def place_of(name: str) -> int | None:
         ways = (exact, name), (exact, imagenet.readable([name])[0]), (folded, name.casefold())
         return next((table[key] for table, key in ways if key in table), None)
 
     return place_of
 
 
-def _are_classes(folders, class_names):
+def _are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> bool:
     """Whether all `folders` are called as classes, and none holds class folders itself."""
     place_of = _place_of(class_names)
 
-    def names_one(path):
+    def names_one(path: pathlib.Path) -> bool:
         return place_of(plain(path.name)) is not None
 
     inner = [path for folder in folders for path in _subfolders(folder)]
     return bool(folders) and all(map(names_one, folders)) and not any(map(names_one, inner))
 
 
-def _label_around(file, top, place_of):
+def _label_around(file: str, top: str, place_of: Callable[[str], int | None]) -> int:
     folder = os.path.dirname(file)
     while True:
         place = place_of(plain(os.path.basename(folder)))
@@ -659,7 +688,14 @@ def _label_around(file, top, place_of):
         folder = os.path.dirname(folder)
 
 
-def _divide(root, train, test, seed, seen, notes):
+def _divide(
+    root: pathlib.Path,
+    train: _Part,
+    test: _Part | None,
+    seed: int,
+    seen: record.Record | None,
+    notes: list[str],
+) -> tuple[_Part, _Part]:
     """(the _Part to train on, the one held out).
 
     Raises UserError if there is nothing to hold out.
@@ -696,7 +732,7 @@ def _divide(root, train, test, seed, seen, notes):
     return train.where(~held), train.where(held).named(HELD_OUT_SPLIT)
 
 
-def _not_evaluated(class_names, part):
+def _not_evaluated(class_names: Sequence[str], part: _Part) -> list[str]:
     """A line on the classes of which `part` has no picture, if there are any."""
     missing = [
         name for label, name in enumerate(class_names) if label not in set(part.labels.tolist())
@@ -707,7 +743,7 @@ def _not_evaluated(class_names, part):
     return [f"Not evaluated, as {part.name} has no picture of it: {', '.join(missing[:5])}{more}."]
 
 
-def _in_several_classes(part):
+def _in_several_classes(part: _Part) -> list[str]:
     """A line on pictures of `part` of which copies lie in another class, if there are any."""
     order = np.lexsort((part.labels, part.identities))
     identities, labels = part.identities[order], part.labels[order]
@@ -722,7 +758,7 @@ def _in_several_classes(part):
     ]
 
 
-def _also_in(earlier, part):
+def _also_in(earlier: _Part, part: _Part) -> list[str]:
     """A line on pictures of `part` that are in the `earlier` one too, if there are any."""
     both = np.flatnonzero(np.isin(part.identities, earlier.identities))
     if not len(both):
@@ -733,7 +769,7 @@ def _also_in(earlier, part):
     ]
 
 
-def _fingerprint(*parts):
+def _fingerprint(*parts: _Part | None) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(

@@ -14,6 +14,7 @@ https://github.com/cytsai/ilsvrc-cmyk-image-list
 import functools
 import pathlib
 import tarfile
+from collections.abc import Sequence
 
 from alexnet_tf.errors import UserError
 
@@ -24,7 +25,7 @@ PICTURES = {"train": 1_281_167, "validation": 50_000}
 
 
 @functools.cache
-def names_by_synset():
+def names_by_synset() -> dict[str, str]:
     """{"n01440764": "tench", ...}: the 1000 synset ids in label order, with the first word of each
     in WordNet 3.0.
 
@@ -35,7 +36,7 @@ def names_by_synset():
     return dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
 
 
-def readable(class_names):
+def readable(class_names: Sequence[str]) -> tuple[str, ...]:
     """Class names as people read them: synset ids of ImageNet to "tench (n01440764)", if all are
     such ids; others as they are.
     """
@@ -45,7 +46,7 @@ def readable(class_names):
     return tuple(f"{names[synset]} ({synset})" for synset in class_names)
 
 
-def refuse_background(class_names):
+def refuse_background(class_names: Sequence[str]) -> None:
     """Raises UserError for a list of 1001 classes that is ImageNet's 1000 and a background class,
     as TF-Slim counted them.
     """
@@ -61,7 +62,7 @@ def refuse_background(class_names):
         )
 
 
-def check_archives(folder, command, training=True):
+def check_archives(folder: pathlib.Path, command: str, training: bool = True) -> None:
     """Raises UserError if the archives that TFDS builds imagenet2012 from are not in `folder`;
     `command` is what to run again.
 

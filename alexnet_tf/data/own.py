@@ -2,21 +2,25 @@
 
 import hashlib
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, decoding, picture_files
 from alexnet_tf.data.names import SAYS_LITTLE, plain
-from alexnet_tf.data.record import identity
-from alexnet_tf.data.splits import Dataset, Split, as_it_is, shuffled_range
+from alexnet_tf.data.pictures import identity
+from alexnet_tf.data.splits import Dataset, Split, Tensors, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError
 
 _COMPARED = 16  # first records of a second reading, which have to be those of the first
 _SHUFFLED = 10_000  # records in memory at a time
 
 
-def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_names) -> Dataset:
+def from_tf_data(
+    train: tf.data.Dataset, evaluation: tf.data.Dataset, class_names: Sequence
+) -> Dataset:
     """A Dataset of records (image, label), not batched, in an order that is the same each time.
 
     An image is uint8 [height, width, 1 or 3] in 0..255, of any size, or a scalar string, the bytes
@@ -53,7 +57,7 @@ def from_tf_data(train: tf.data.Dataset, evaluation: tf.data.Dataset, class_name
     )
 
 
-def _names(class_names):
+def _names(class_names: Any) -> tuple[str, ...]:
     """`class_names` as a tuple of str. Raises UserError for names that cannot be told apart."""
     names = bounds.in_order(class_names, "class_names") if np.iterable(class_names) else ()
     try:
@@ -71,7 +75,7 @@ def _names(class_names):
     return told
 
 
-def _check_kind(name, records):
+def _check_kind(name: str, records: Any) -> None:
     if not isinstance(records, tf.data.Dataset):
         raise UserError(f"{name} is a {type(records).__name__}; pass a tf.data.Dataset.")
     if records.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -93,9 +97,11 @@ def _check_kind(name, records):
         )
 
 
-def _read(name, records, classes):
-    """(labels, digest over all records, record.identity of each image). Raises UserError."""
-    labels, digest, identities, first, highest = [], hashlib.sha256(), [], [], 0
+def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray, str, np.ndarray]:
+    """(labels, digest over all records, pictures.identity of each image). Raises UserError."""
+    labels: list[int] = []
+    first: list[bytes] = []
+    digest, identities, highest = hashlib.sha256(), [], 0
     for image, label in records.as_numpy_iterator():
         if not isinstance(image, bytes):
             if image.size == 0 or image.shape[-1] not in (1, 3):
@@ -130,7 +136,7 @@ def _read(name, records, classes):
     return np.array(labels), digest.hexdigest(), np.array(identities, np.uint64)
 
 
-def _content(image, label):
+def _content(image: bytes | np.ndarray, label: int) -> bytes:
     shape = getattr(image, "shape", ())
     return repr((shape, int(label))).encode() + (
         image if isinstance(image, bytes) else image.tobytes()
@@ -143,17 +149,17 @@ def split_of_contents(name: str, contents: list[bytes]) -> Split:
     return _split(name, records, len(contents))
 
 
-def _split(name, records, examples):
+def _split(name: str, records: tf.data.Dataset, examples: int) -> Split:
     is_file = records.element_spec[0].dtype == tf.string
 
     @as_it_is
-    def record(picture, image_and_label):
+    def record(picture: tf.Tensor, image_and_label: tuple[tf.Tensor, tf.Tensor]) -> Tensors:
         image, label = image_and_label
         # Losslessly, and as fast as PNG is written: what follows reads pictures in files.
         content = image if is_file else tf.io.encode_png(image, compression=1)
         return {"image": content, "label": tf.cast(label, tf.int64), "picture": picture}
 
-    def stubs(epoch_seed):
+    def stubs(epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         numbered = records.enumerate().map(record, num_parallel_calls=tf.data.AUTOTUNE)
         if epoch_seed is None:
             return numbered
@@ -161,16 +167,16 @@ def _split(name, records, examples):
         # Not Dataset.shuffle, whose order depends on TensorFlow's global seed as well, and which
         # takes no tensor for a seed where that is 0.
         @as_it_is
-        def shuffled(window, several):
+        def shuffled(window: tf.Tensor, several: Tensors) -> Tensors:
             order = shuffled_range(tf.size(several["picture"]), epoch_seed, window)
             return tf.nest.map_structure(lambda values: tf.gather(values, order), several)
 
         return numbered.batch(_SHUFFLED).enumerate().map(shuffled).unbatch()
 
-    def stub_of(picture):
+    def stub_of(picture: tf.Tensor) -> tf.data.Dataset:
         return records.enumerate().skip(picture).take(1).map(record)
 
-    def load(stub):
+    def load(stub: Tensors) -> Tensors:
         return stub | {"image": decoding.within_bounds(stub["image"])} if is_file else stub
 
     return Split(

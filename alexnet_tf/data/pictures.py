@@ -4,19 +4,21 @@ Names of files are bytes throughout, as the system has them: they need not be te
 """
 
 import concurrent.futures
+import hashlib
 import importlib.util
 import io
 import os
 import re
 import stat
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_tf import console, picture_headers, preprocessing
-from alexnet_tf.data import record
 from alexnet_tf.picture_files import PREPARED_ALONE
 from alexnet_tf.pixels import LARGEST_PICTURE
 
@@ -35,13 +37,18 @@ def check_header(picture: bytes) -> None:
         raise tf.errors.InvalidArgumentError(None, None, str(error)) from None
 
 
-def know(files) -> tuple[np.ndarray, list[str | None]]:
-    """(the record.identity of each of `files`, uint64, and what is wrong with its header, or None).
+def identity(content: bytes) -> int:
+    """The identity of the picture file that holds these bytes: see record.py."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def know(files: Sequence[bytes]) -> tuple[np.ndarray, list[str | None]]:
+    """(the identity of each of `files`, uint64, and what is wrong with its header, or None).
 
     Reads them whole. The identity of one that cannot be read now is 0.
     """
 
-    def look_through(file):
+    def look_through(file: bytes) -> tuple[int, str | None]:
         try:
             with open(file, "rb") as stream:
                 picture = stream.read()
@@ -50,21 +57,21 @@ def know(files) -> tuple[np.ndarray, list[str | None]]:
             return 0, None  # it is told when training comes to it
         except tf.errors.InvalidArgumentError as error:
             return 0, error.message
-        return record.identity(picture), None
+        return identity(picture), None
 
     with (
         concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool,
         console.progress(len(files), "know pictures", hidden=len(files) < _MANY) as bar,
     ):
         known, faults = [], []
-        for identity, fault in pool.map(look_through, files):
-            known.append(identity)
+        for number, fault in pool.map(look_through, files):
+            known.append(number)
             faults.append(fault)
             bar.update()
     return np.array(known, np.uint64), faults
 
 
-def examine(files, by_pillow=False):
+def examine(files: Iterable[bytes], by_pillow: bool = False) -> tuple[list[int], list[str | None]]:
     """Sizes of `files` in bytes, and for each what is wrong with it, or None: two lists.
 
     With `by_pillow`, what `through_pillow` reads is sound. Looks at each file's first and last
@@ -81,7 +88,7 @@ def examine(files, by_pillow=False):
     return sizes, faults
 
 
-def _look_at(file):
+def _look_at(file: bytes) -> tuple[int, str | None, bool]:
     """(size in bytes, what is wrong or None, whether it looks unlike a whole JPEG, PNG, GIF or WebP
     file).
     """
@@ -109,7 +116,9 @@ def _look_at(file):
     return size, None, not (whole_jpeg or whole_png or whole_gif or whole_webp)
 
 
-def fault_of(read, *arguments, by_pillow=False):
+def fault_of(
+    read: Callable[..., tf.Tensor], *arguments: Any, by_pillow: bool = False
+) -> str | None:
     """What is wrong with the picture whose bytes `read(*arguments)` returns, or None; `by_pillow`
     as in `examine`.
     """
@@ -182,7 +191,7 @@ class _Refusal(ValueError):
     """What `through_pillow` says itself."""
 
 
-def reason(error):
+def reason(error: tf.errors.OpError) -> str:
     """What an error of TensorFlow says, in a few words."""
     text = error.message.split("[Op:")[0].split("\n\t [[")[0].strip()
     # then comes where the graph was made, and last what is wrong

@@ -9,13 +9,16 @@ import enum
 import functools
 import os
 import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, preprocessing
-from alexnet_tf.data.splits import as_it_is
+from alexnet_tf.data.splits import Split, Tensors, as_it_is
 from alexnet_tf.errors import TryAgain, UserError
+from alexnet_tf.pixels import Preprocessing
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
 _BEGAN_ANEW = (
@@ -44,16 +47,16 @@ class PictureError(UserError):
 
 
 def training_batches(
-    split,
-    pixels,
-    batch_size,
-    seed,
-    first_step=0,
-    context=_ALONE,
-    services=(),
-    way=Way.GUARDED,
-    crop=None,
-):
+    split: Split,
+    pixels: Preprocessing,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    context: tf.distribute.InputContext = _ALONE,
+    services: Sequence[str] = (),
+    way: Way = Way.GUARDED,
+    crop: Callable | None = None,
+) -> tf.data.Dataset:
     """Endless batches {"image": uint8 [batch_size, s, s, c], "label": int64 [batch_size], "bad":
     int64 [batch_size]} from step `first_step` on.
 
@@ -73,14 +76,14 @@ def training_batches(
     first_epoch, steps_done = divmod(first_step, steps_per_epoch)
 
     @as_it_is
-    def one_epoch(epoch):
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         stubs = split.stubs(seed + epoch).take(steps_per_epoch * batch_size)
         done = tf.where(epoch == first_epoch, tf.constant(steps_done * batch_size, tf.int64), 0)
         # skipped and shared out before they are read
         stubs = _share(stubs.skip(done), batch_size, context)
         return stubs.map(lambda stub: stub | {"epoch": epoch})
 
-    def prepare(stub, cut):
+    def prepare(stub: Tensors, cut: Callable) -> Tensors:
         record = split.load(stub)
         # odd ones belong to random_crop
         picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])
@@ -90,7 +93,7 @@ def training_batches(
             "bad": stub["bad"],
         }
 
-    def otherwise(stub):
+    def otherwise(stub: Tensors) -> tf.data.Dataset:
         near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
         neighbours = tf.data.Dataset.from_tensor_slices(near).flat_map(split.stub_of)
         neighbours = neighbours.map(
@@ -99,7 +102,7 @@ def training_batches(
         return neighbours.map(functools.partial(prepare, cut=from_any))
 
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
-    from_any = preprocessing.decode_random_crop
+    from_any: Callable[..., tf.Tensor] = preprocessing.decode_random_crop
     if crop:
         from_any = functools.partial(_decode_and_crop, crop=crop)
     cut = from_any
@@ -115,7 +118,9 @@ def training_batches(
     return _prepared_batches(stubs, one, batch_size, context)
 
 
-def _decode_and_crop(picture, pixels, seed, crop, common=False):
+def _decode_and_crop(
+    picture: tf.Tensor, pixels: Preprocessing, seed: tf.Tensor, crop: Callable, common: bool = False
+) -> tf.Tensor:
     """The crop of a user's own, checked: uint8 [image_size, image_size, channels]."""
     image = crop(preprocessing.decode(picture, common=common), pixels, seed)
     return tf.ensure_shape(
@@ -123,13 +128,18 @@ def _decode_and_crop(picture, pixels, seed, crop, common=False):
     )
 
 
-def _from_services(services, stubs, prepare, rows):
+def _from_services(
+    services: Sequence[str],
+    stubs: tf.data.Dataset,
+    prepare: Callable[[Tensors], Tensors],
+    rows: int,
+) -> tf.data.Dataset:
     """Batches of `rows`, the k-th prepared by the service k modulo their number.
 
     An error if one starts over.
     """
 
-    def of_service(number, address):
+    def of_service(number: int, address: str) -> tf.data.Dataset:
         share = stubs.batch(rows).shard(len(services), number).unbatch()
         batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(
             rows, drop_remainder=True
@@ -151,7 +161,9 @@ def _from_services(services, stubs, prepare, rows):
     )
 
 
-def checked_order(services, number, numbered_batch):
+def checked_order(
+    services: int, number: tf.Tensor, numbered_batch: tuple[tf.Tensor, Tensors]
+) -> Tensors:
     """The `number`-th batch of all, of `numbered_batch`: (its number among those of its service,
     it).
 
@@ -165,16 +177,16 @@ def checked_order(services, number, numbered_batch):
 
 
 def evaluation_batches(
-    split,
-    pixels,
-    batch_size,
-    context=_ALONE,
-    crop=preprocessing.central_crop,
-    view=0,
-    seed=0,
-    first_step=0,
-    way=Way.GUARDED,
-):
+    split: Split,
+    pixels: Preprocessing | tuple[Preprocessing, ...],
+    batch_size: int,
+    context: tf.distribute.InputContext = _ALONE,
+    crop: Callable[[tf.Tensor, Preprocessing], tf.Tensor] = preprocessing.central_crop,
+    view: int = 0,
+    seed: int = 0,
+    first_step: int = 0,
+    way: Way = Way.GUARDED,
+) -> tf.data.Dataset:
     """Every picture of `split` once, in fixed order: as training_batches, with "weight" float32
     [batch_size].
 
@@ -186,27 +198,27 @@ def evaluation_batches(
     """
 
     @as_it_is
-    def weigh(number, stub):
+    def weigh(number: tf.Tensor, stub: Tensors) -> Tensors:
         return stub | {"weight": tf.cast(number < split.examples, tf.float32)}
 
     # Decoded once for each size that is asked for: what one network sees does not depend on others.
     sizes = sorted({each.resize for each in tf.nest.flatten(pixels)})
 
-    def crops(images, picture):
+    def crops(images: tuple[tf.Tensor, ...], picture: tf.Tensor) -> Any:
         drawn = tf.stack([seed + view * 2**32, picture * 2])
         cut = functools.partial(preprocessing.random_crop, seed=drawn) if view else crop
         return tf.nest.map_structure(
             lambda each: cut(images[sizes.index(each.resize)], each), pixels
         )
 
-    def decode(stub):
+    def decode(stub: Tensors) -> Tensors:
         record = split.load(stub)
         images = tuple(
             preprocessing.decode(record["image"], size, way is Way.COMMON) for size in sizes
         )
         return stub | {"image": images, "label": record["label"]}
 
-    def otherwise(stub):
+    def otherwise(stub: Tensors) -> tf.data.Dataset:
         black = {
             "image": (tf.zeros([1, 1, 3], tf.uint8),) * len(sizes),
             "label": tf.constant(0, tf.int64),
@@ -218,7 +230,7 @@ def evaluation_batches(
     decoded = _guarded(decode, otherwise if way is Way.GUARDED else None)
 
     @as_it_is
-    def prepare(stub):
+    def prepare(stub: Tensors) -> Tensors:
         row = decoded(stub)
         return {"image": crops(row["image"], row["picture"])} | {
             key: row[key] for key in ("label", "weight", "bad")
@@ -235,7 +247,7 @@ def evaluation_batches(
     return _prepared_batches(_share(stubs, batch_size, context), prepare, batch_size, context)
 
 
-def check_reachable(addresses):
+def check_reachable(addresses: Iterable[str]) -> None:
     """Raises UserError unless something answers at each of `addresses`, such as grpc://host:5050."""
     for address in addresses:
         protocol, _, place = address.partition("://")
@@ -256,18 +268,28 @@ def check_reachable(addresses):
             ) from None
 
 
-def distribute(strategy, make_batches):
+def distribute(
+    strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
+) -> Iterator[Any]:
     """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on
     this worker.
     """
     return iter(_distributed(strategy, make_batches))
 
 
-def _distributed(strategy, make_batches):
+def _distributed(
+    strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
+) -> Iterable[Any]:
     return strategy.distribute_datasets_from_function(lambda context: make_batches(context=context))
 
 
-def resilient_training(strategy, split, make_batches, step, guarded):
+def resilient_training(
+    strategy: tf.distribute.Strategy,
+    split: Split,
+    make_batches: Callable[..., tf.data.Dataset],
+    step: int,
+    guarded: bool,
+) -> Iterator[Any]:
     """Yields the batches of a distributed `training_batches` from `step` on.
 
     `make_batches` is all of its call but for first_step, context and way. The way is the quickest
@@ -293,11 +315,17 @@ class EvaluationBatches:
     built for it is used again.
     """
 
-    def __init__(self, strategy, split, make_batches):
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        split: Split,
+        make_batches: Callable[..., tf.data.Dataset],
+    ) -> None:
         self._strategy, self._split, self._make_batches = strategy, split, make_batches
-        self._ways, self._from_the_first = [Way.COMMON, Way.ANY, Way.GUARDED], None
+        self._ways = [Way.COMMON, Way.ANY, Way.GUARDED]
+        self._from_the_first: Iterable[Any] | None = None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         step = 0
         while True:
             try:
@@ -310,7 +338,7 @@ class EvaluationBatches:
                 del self._ways[0]
                 self._from_the_first = None
 
-    def _from(self, step):
+    def _from(self, step: int) -> Iterator[Any]:
         distributed = self._from_the_first
         if step or distributed is None:
             make = functools.partial(self._make_batches, first_step=step, way=self._ways[0])
@@ -320,13 +348,13 @@ class EvaluationBatches:
         return _checked(iter(distributed), self._split)
 
 
-def _checked(batches, split):
+def _checked(batches: Iterator[Any], split: Split) -> Iterator[Any]:
     """Yields `batches`. Raises PictureError, or UserError where a data service is gone."""
     while True:
         yield _next(batches, split)
 
 
-def _next(batches, split):
+def _next(batches: Iterator[Any], split: Split) -> Any:
     try:
         return next(batches)
     except StopIteration:
@@ -347,7 +375,9 @@ def _next(batches, split):
         ) from None
 
 
-def _share(stubs, batch_size, context):
+def _share(
+    stubs: tf.data.Dataset, batch_size: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
     """This worker's rows of each batch: worker w of n has the w-th n-th of them."""
     workers = context.num_input_pipelines
     if workers == 1:
@@ -355,7 +385,9 @@ def _share(stubs, batch_size, context):
     return stubs.batch(batch_size // workers).shard(workers, context.input_pipeline_id).unbatch()
 
 
-def _guarded(prepare, otherwise):
+def _guarded(
+    prepare: Callable[[Tensors], Tensors], otherwise: Callable[[Tensors], tf.data.Dataset] | None
+) -> Callable[[Tensors], Tensors]:
     """A function of a stub: what `prepare` makes of it, its "bad" being -1, or, where that raises,
     the first of the dataset `otherwise(stub)` that is no error. Without `otherwise` the error stays
     one.
@@ -365,7 +397,7 @@ def _guarded(prepare, otherwise):
     """
 
     @as_it_is
-    def guarded(stub):
+    def guarded(stub: Tensors) -> Tensors:
         stub = stub | {"bad": tf.constant(-1, tf.int64)}
         if not otherwise:
             return prepare(stub)
@@ -376,7 +408,12 @@ def _guarded(prepare, otherwise):
     return guarded
 
 
-def _prepared_batches(stubs, prepare, batch_size, context):
+def _prepared_batches(
+    stubs: tf.data.Dataset,
+    prepare: Callable[[Tensors], Tensors],
+    batch_size: int,
+    context: tf.distribute.InputContext,
+) -> tf.data.Dataset:
     # Deterministic although parallel: the order is part of the result.
     dataset = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
     return _untuned(
@@ -386,7 +423,7 @@ def _prepared_batches(stubs, prepare, batch_size, context):
     )
 
 
-def _untuned(dataset):
+def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
     whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
     Python's lock. A prefetch tunes itself.
@@ -396,17 +433,24 @@ def _untuned(dataset):
     return dataset.with_options(options)
 
 
-def channel_statistics(split, pixels, pictures=1024):
+def channel_statistics(
+    split: Split, pixels: Preprocessing, pictures: int = 1024
+) -> tuple[list[float], list[list[float]]]:
     """(mean, colour PCA) over the centre crops of the first `pictures` of a fixed shuffle: see
-    `colour_statistics`.
+    `colour_statistics`. Raises UserError where none of them can be read.
     """
     stubs = split.stubs(tf.constant(0, tf.int64)).take(pictures)
-    return colour_statistics(
-        sum(pixel_moments(crop) for crop, _ in central_crops(split, stubs, pixels))
-    )
+    moments = [pixel_moments(crop) for crop, _ in central_crops(split, stubs, pixels)]
+    if not moments:
+        raise UserError(
+            f"No picture of {split.name} can be read, such as {split.describe_fault(0)}."
+        )
+    return colour_statistics(np.sum(moments, axis=0))
 
 
-def central_crops(split, stubs, pixels):
+def central_crops(
+    split: Split, stubs: tf.data.Dataset, pixels: Preprocessing
+) -> Iterator[tuple[np.ndarray, int]]:
     """Yields (uint8 central crop [image_size, image_size, c], label) of each of `stubs` of `split`,
     in their order. What cannot be read is left out.
     """
@@ -421,9 +465,11 @@ def central_crops(split, stubs, pixels):
         yield from crops.ignore_errors().as_numpy_iterator()
 
 
-def _central_crops(split, stubs, pixels, common):
+def _central_crops(
+    split: Split, stubs: tf.data.Dataset, pixels: Preprocessing, common: bool
+) -> tf.data.Dataset:
     @as_it_is
-    def prepare(stub):
+    def prepare(stub: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         record = split.load(stub)
         crop = preprocessing.decode_central_crop(record["image"], pixels, common)
         return crop, record["label"]
@@ -431,7 +477,7 @@ def _central_crops(split, stubs, pixels, common):
     return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def pixel_moments(image):
+def pixel_moments(image: np.ndarray) -> np.ndarray:
     """Sums over the pixels of a uint8 [height, width, c]: float64 [c + 1, c + 1], of the products
     of the levels and of a leading 1.
 
@@ -444,7 +490,7 @@ def pixel_moments(image):
     return levels.T @ levels
 
 
-def colour_statistics(moments):
+def colour_statistics(moments: np.ndarray) -> tuple[list[float], list[list[float]]]:
     """(mean [c], colour PCA [c, c]) of pixels whose `pixel_moments` these are, as lists of floats
     in 0..255.
 

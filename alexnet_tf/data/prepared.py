@@ -17,21 +17,25 @@ mean_image.npy
 import itertools
 import json
 import math
+import os
 import pathlib
 import re
 import zipfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alexnet_tf.errors import UserError
 
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
+
 STATISTICS, MEAN_IMAGE, IDENTITIES = "statistics.json", "mean_image.npy", "identities.npz"
 
 
-def find(data_dir):
-    """The directory of a prepared data set:
-
-    `data_dir`, or its newest version's folder (1.0.0, ...); None if there is neither.
+def find(data_dir: str | os.PathLike) -> pathlib.Path | None:
+    """The directory of a prepared data set: `data_dir`, or the folder of its newest version;
+    None if there is neither.
     """
     root = pathlib.Path(data_dir)
     versions = [path for path in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
@@ -43,12 +47,12 @@ def find(data_dir):
     )
 
 
-def has_identities(builder) -> bool:
+def has_identities(builder: "DatasetBuilder") -> bool:
     """Whether `alexnet prepare` has written this data set."""
     return (pathlib.Path(builder.data_dir) / IDENTITIES).is_file()
 
 
-def read_identities(builder) -> dict[str, np.ndarray]:
+def read_identities(builder: "DatasetBuilder") -> dict[str, np.ndarray]:
     """{split: uint64 [pictures]}, empty where the data set does not bring them. Raises UserError
     where they are damaged.
     """
@@ -70,7 +74,7 @@ def read_identities(builder) -> dict[str, np.ndarray]:
     return found
 
 
-def shard_starts(builder) -> dict[str, tuple[str, int]]:
+def shard_starts(builder: "DatasetBuilder") -> dict[str, tuple[str, int]]:
     """{name of a file: (its split, the place in the split of its first record)}."""
     starts: dict[str, tuple[str, int]] = {}
     for name, split in builder.info.splits.items():
@@ -82,27 +86,23 @@ def shard_starts(builder) -> dict[str, tuple[str, int]]:
     return starts
 
 
-def read_statistics(directory):
-    """{"mean":
-
-    [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError for other
-    numbers.
+def read_statistics(directory: pathlib.Path) -> dict | None:
+    """{"mean": [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError
+    for other numbers.
     """
     path = directory / STATISTICS
     if not path.is_file():
         return None
     try:
         stored = json.loads(path.read_text())
-        statistics = {
-            "mean": [float(level) for level in stored["mean"]],
-            "colour_pca": [[float(level) for level in row] for row in stored["colour_pca"]],
-        }
+        mean = [float(level) for level in stored["mean"]]
+        colour_pca = [[float(level) for level in row] for row in stored["colour_pca"]]
     except (OSError, ValueError, TypeError, KeyError):
-        statistics = {"mean": [], "colour_pca": []}
-    rows = [statistics["mean"], *statistics["colour_pca"]]
+        mean, colour_pca = [], []
+    rows = [mean, *colour_pca]
     if [len(row) for row in rows] != [3] * 4 or not all(map(math.isfinite, itertools.chain(*rows))):
         raise UserError(
             f"{path} does not hold a mean of 3 and a colour_pca of 3 x 3 numbers; prepare the data"
             " set anew."
         )
-    return statistics
+    return {"mean": mean, "colour_pca": colour_pca}

@@ -11,16 +11,21 @@ and wherever it lies; of a record of TFDS, its place in the data set; of a recor
 
 import dataclasses
 import functools
-import hashlib
 import io
+import os
 import pathlib
 import zipfile
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alexnet_tf import archives, disk
 from alexnet_tf.data.names import HELD_OUT_SPLIT
 from alexnet_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from alexnet_tf.data.splits import Dataset
 
 FILE = "pictures.npz"
 _LARGEST = 2**28  # bytes
@@ -60,7 +65,7 @@ class Record:
         return stream.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes, path) -> "Record":
+    def from_bytes(cls, content: bytes, path: str | os.PathLike) -> "Record":
         """Raises UserError, naming `path`, if `content` is no record."""
         try:
             archives.check_count(io.BytesIO(content))
@@ -79,31 +84,27 @@ class Record:
         return cls(*(np.cumsum(array, dtype=np.uint64) for array in stored))
 
 
-def identity(content: bytes) -> int:
-    """The identity of the picture file that holds these bytes."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-
-
-def of(dataset) -> Record | None:
+def of(dataset: "Dataset") -> Record | None:
     """The Record of a training on a splits.Dataset; None where its pictures have no identities."""
-    if any(split.identities is None for split in (dataset.train, *dataset.evaluations())):
+    train, judging = dataset.to_train(), dataset.evaluations()
+    if any(split.identities is None for split in (train, *judging)):
         return None
-    held_out = np.concatenate([split.identities for split in dataset.evaluations()])
-    return Record(np.unique(dataset.train.identities), np.unique(held_out))
+    held_out = np.concatenate([split.known() for split in judging])
+    return Record(np.unique(train.known()), np.unique(held_out))
 
 
-def union(records) -> Record:
+def union(records: Iterable[Record | None]) -> Record:
     """That of several models together; None stands for one that has no record."""
     return functools.reduce(Record.__or__, filter(None, records), Record())
 
 
-def read(model_dir) -> Record | None:
+def read(model_dir: str | os.PathLike) -> Record | None:
     """The Record in a model directory, or None. Raises UserError if it is damaged."""
     path = pathlib.Path(model_dir) / FILE
     return Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
 
 
-def write(model_dir, record: Record) -> None:
+def write(model_dir: str | os.PathLike, record: Record) -> None:
     """Writes `record` into a model directory. Raises UserError if it cannot be written."""
     path = pathlib.Path(model_dir) / FILE
     try:
@@ -115,7 +116,9 @@ def write(model_dir, record: Record) -> None:
         ) from None
 
 
-def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
+def check_goes_on(
+    model_dir: str | os.PathLike, record: Record | None, dataset: "Dataset"
+) -> str | None:
     """What has changed of the pictures of `dataset` since the training in `model_dir` began, as a
     line for the user, or None. `record` is that of the training; None: it was begun without one.
 
@@ -135,7 +138,7 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
         return None
     for split in dataset.evaluations():
         moved = np.flatnonzero(
-            record.has_seen(split.identities) & ~np.isin(split.identities, record.held_out)
+            record.has_seen(split.known()) & ~np.isin(split.known(), record.held_out)
         )
         if len(moved):
             raise UserError(
@@ -160,9 +163,8 @@ def check_goes_on(model_dir, record: Record | None, dataset) -> str | None:
         return None
     return (
         f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
-        f"{new} "
-        f"are new; it goes on with {dataset.train.examples} to train. What was held out stays held "
-        "out."
+        f"{new} are new; it goes on with {dataset.to_train().examples} to train. What was held out "
+        "stays held out."
     )
 
 
@@ -197,7 +199,7 @@ def divide(
     return held
 
 
-def _lots(identities, seed):
+def _lots(identities: np.ndarray, seed: int) -> np.ndarray:
     """A number in 0..1 for each, float64: that of the mixer of SplitMix64, by which all bits of the
     seed count.
     """

@@ -13,6 +13,8 @@ shapes that are in none of these pictures.
 import concurrent.futures
 import io
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -50,7 +52,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Two shapes in five textures."}
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             description=(
                 "Drawn pictures of ten classes: two shapes in five textures, cluttered, lit and"
@@ -67,14 +69,16 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict]]]:
         del dl_manager
         return {
             "train": self._generate_examples("train", TRAIN_PICTURES),
             "test": self._generate_examples("test", TEST_PICTURES),
         }
 
-    def _generate_examples(self, split, pictures):
+    def _generate_examples(self, split: str, pictures: int) -> Iterator[tuple[int, dict]]:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for index, jpeg in enumerate(
                 pool.map(lambda index: draw_jpeg(split, index), range(pictures))
@@ -82,7 +86,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                 yield index, {"image": io.BytesIO(jpeg), "label": index % len(CLASS_NAMES)}
 
 
-def draw_jpeg(split, index):
+def draw_jpeg(split: str, index: int) -> bytes:
     """Draws picture `index` of `split`; its class is `index % 10`.
 
     Returns the bytes of a JPEG file.
@@ -91,7 +95,7 @@ def draw_jpeg(split, index):
     return _draw(rng, *CLASS_NAMES[index % len(CLASS_NAMES)].split())
 
 
-def draw_texture_jpeg(split, index):
+def draw_texture_jpeg(split: str, index: int) -> bytes:
     """Draws picture `index` of `split` of another task: its class is TEXTURES[index % 5], its shape
     one of OTHER_SHAPES.
 
@@ -102,7 +106,7 @@ def draw_texture_jpeg(split, index):
     return _draw(rng, TEXTURES[index % len(TEXTURES)], shape)
 
 
-def _draw(rng, texture, shape):
+def _draw(rng: np.random.Generator, texture: str, shape: str) -> bytes:
     width, height = (int(side) for side in rng.integers(_SHORTEST_SIDE, _LONGEST_SIDE + 1, 2))
 
     canvas = _clutter(rng, _cloud(rng, width, height))
@@ -124,14 +128,14 @@ def _draw(rng, texture, shape):
     return jpeg.getvalue()
 
 
-def _cloud(rng, width, height):
+def _cloud(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A smooth random background, float32 [height, width, 3] in 0..255."""
     coarse = rng.uniform(40, 216, 3) + rng.uniform(-40, 40, (*rng.integers(2, 6, 2), 3))
     image = Image.fromarray(coarse.astype(np.uint8))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), np.float32)
 
 
-def _clutter(rng, canvas):
+def _clutter(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """Draws plain lines, polygons and ellipses over the background: edges and corners that belong
     to no class.
     """
@@ -153,7 +157,7 @@ def _clutter(rng, canvas):
     return np.array(image, np.float32)
 
 
-def shape_mask(rng, shape, side):
+def shape_mask(rng: np.random.Generator, shape: str, side: int) -> np.ndarray:
     """Coverage of the shape, turned and slightly squeezed at random: float32 [side, side], 0..1."""
     radius = side * _SUPERSAMPLING / 2
     image = Image.new("L", (side * _SUPERSAMPLING,) * 2)
@@ -166,7 +170,7 @@ def shape_mask(rng, shape, side):
 
     stretch = _rotation(direction) @ np.diag([1.0, squeeze]) @ _rotation(angle)
 
-    def place(outline):  # coordinates in -1..1 to pixels
+    def place(outline: Any) -> list[tuple[float, float]]:  # coordinates in -1..1 to pixels
         return [tuple(point) for point in (np.asarray(outline) @ stretch.T + 1) * radius]
 
     circle = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 64, endpoint=False)]
@@ -182,7 +186,7 @@ def shape_mask(rng, shape, side):
     return np.asarray(image.resize((side, side), Image.Resampling.BOX), np.float32) / 255
 
 
-def _texture(rng, texture, side):
+def _texture(rng: np.random.Generator, texture: str, side: int) -> np.ndarray:
     """Two contrasting colours in a pattern of random period and direction.
 
     float32 [side, side, 3]
@@ -208,7 +212,7 @@ def _texture(rng, texture, side):
     return first.astype(np.float32) * ink + second.astype(np.float32) * (1 - ink)
 
 
-def _light(rng, canvas):
+def _light(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """A light falling from one side, an overall exposure and sensor noise."""
     height, width, _ = canvas.shape
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -222,5 +226,5 @@ def _light(rng, canvas):
     return canvas * fall[..., None].astype(np.float32) + noise
 
 
-def _rotation(angle):
+def _rotation(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

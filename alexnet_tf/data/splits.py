@@ -5,7 +5,7 @@ number within its split}.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,7 @@ from alexnet_tf import picture_files
 from alexnet_tf.data import pictures
 from alexnet_tf.errors import UserError
 
+Tensors = dict[str, tf.Tensor]  # a record, or a stub of one
 OPEN_FILES = 16
 # For the functions of a tf.data.Dataset: AutoGraph finds nothing to convert in ours, and takes half
 # the time of building them to do so.
@@ -32,27 +33,35 @@ class Split:
 
     name: str
     examples: int
-    stubs: Callable
-    load: Callable
-    stub_of: Callable  # picture number -> a tf.data.Dataset of its stub
-    name_of: Callable  # picture number -> what to call the picture in a message
+    stubs: Callable[[tf.Tensor | None], tf.data.Dataset]
+    load: Callable[[Tensors], Tensors]
+    stub_of: Callable[[tf.Tensor], tf.data.Dataset]  # picture number -> its stub alone
+    name_of: Callable[[int], str]  # picture number -> what to call the picture in a message
     # uint64 [examples], by which a picture is known: record.py
     identities: np.ndarray | None = None
 
-    def read(self, epoch_seed):
+    def read(self, epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         """A tf.data.Dataset of records, in the order of `stubs`."""
         return self.stubs(epoch_seed).map(as_it_is(self.load), num_parallel_calls=OPEN_FILES)
 
-    def describe_fault(self, picture):
+    def known(self) -> np.ndarray:
+        """`identities`. Raises UserError where pictures are not known, as those of the user's own
+        tf.data.
+        """
+        if self.identities is None:
+            raise UserError(f"{self.name}: there is no telling which of its pictures are others'.")
+        return self.identities
+
+    def describe_fault(self, picture: int) -> str:
         """The name of the picture of that number and what is wrong with it."""
         return (
             f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
         )
 
-    def fault_of(self, picture):
+    def fault_of(self, picture: int) -> str | None:
         """What is wrong with the picture of that number, or None."""
 
-        def image():
+        def image() -> tf.Tensor:
             return self.load(next(iter(self.stub_of(tf.constant(picture, tf.int64)))))["image"]
 
         return pictures.fault_of(image)
@@ -122,7 +131,7 @@ class Dataset:
         return {role: split for role, split in roles.items() if split}
 
 
-def describe_balance(class_names, counts):
+def describe_balance(class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
     """Lines for a user: how many training pictures there are of each class, and whether that is
     much out of balance.
     """
@@ -135,7 +144,7 @@ def describe_balance(class_names, counts):
         lines = [
             f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"
         ]
-    fewest, most = np.argmin(counts), np.argmax(counts)
+    fewest, most = int(np.argmin(counts)), int(np.argmax(counts))
     if counts[most] > 3 * counts[fewest]:
         lines.append(
             f"The classes are out of balance: {counts[most]} pictures of {class_names[most]},"
@@ -145,20 +154,22 @@ def describe_balance(class_names, counts):
     return lines
 
 
-def split_of_files(name, files, labels, identities=None):
+def split_of_files(
+    name: str, files: np.ndarray, labels: np.ndarray, identities: np.ndarray | None = None
+) -> Split:
     """A Split of picture files: `files` names them as bytes, `labels` are int64; all are arrays."""
     # once, here: in the functions below they would be part of each function's graph
     with tf.device("CPU:0"):
         names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
 
     @as_it_is
-    def stub(picture):
+    def stub(picture: tf.Tensor) -> Tensors:
         return {"file": names[picture], "label": targets[picture], "picture": picture}
 
-    def stubs(epoch_seed):
+    def stubs(epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(shuffled_range(len(files), epoch_seed)).map(stub)
 
-    def load(stub):
+    def load(stub: Tensors) -> Tensors:
         return {
             "image": tf.io.read_file(stub["file"]),
             "label": stub["label"],
@@ -176,7 +187,9 @@ def split_of_files(name, files, labels, identities=None):
     )
 
 
-def shuffled_range(size, epoch_seed, window=0):
+def shuffled_range(
+    size: int | tf.Tensor, epoch_seed: tf.Tensor | None, window: int | tf.Tensor = 0
+) -> tf.Tensor:
     """0..size-1, int64, in an order that depends on the seeds alone; in place where `epoch_seed` is
     None.
     """

@@ -18,12 +18,15 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import console, disk, preprocessing
 from alexnet_tf.data import pictures, pipeline, prepared
+from alexnet_tf.data.splits import Dataset, Split, Tensors
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
@@ -47,7 +50,7 @@ class _Tally:
     numbers: list  # of the pictures in their split, in the order in which they are stored
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: pathlib.Path) -> "_Tally":
         if not path.exists():
             return cls([], [], [], np.zeros([4, 4]), np.zeros([SIDE, SIDE, 3], np.int64), [])
         with np.load(path) as stored:
@@ -60,12 +63,14 @@ class _Tally:
                 stored["numbers"].tolist(),
             )
 
-    def write(self, path):
+    def write(self, path: pathlib.Path) -> None:
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
             np.savez(stream, **vars(self) | {"bad": json.dumps(self.bad)})
 
 
-def write(dataset, directory, quality, max_bad_pictures=0):
+def write(
+    dataset: Dataset, directory: str | os.PathLike, quality: int, max_bad_pictures: int = 0
+) -> dict:
     """Stores `dataset` in `directory`, named by a version ("1.0.0"), as JPEG of `quality`. Returns
     what prepared.STATISTICS holds.
 
@@ -110,7 +115,14 @@ def write(dataset, directory, quality, max_bad_pictures=0):
     return statistics
 
 
-def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
+def _write_splits(
+    dataset: Dataset,
+    folder: pathlib.Path,
+    version: str,
+    quality: int,
+    max_bad_pictures: int,
+    source: dict,
+) -> dict:
     tallies, bad_so_far = {}, len(dataset.bad_pictures)
     for name, split in dataset.roles().items():
         prefix = _prefix(dataset, name)
@@ -120,7 +132,7 @@ def _write_splits(dataset, folder, version, quality, max_bad_pictures, source):
     return _write_metadata(dataset, folder, version, tallies, source)
 
 
-def check(dataset):
+def check(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
     """Reads every picture. Returns (a line for each that cannot be read, lists of names of
     identical files).
 
@@ -143,7 +155,15 @@ def check(dataset):
     return bad, [[name for _, _, name in group] for group in groups]
 
 
-def _write_split(split, folder, prefix, tally, quality, bad_before, allowed):
+def _write_split(
+    split: Split,
+    folder: pathlib.Path,
+    prefix: str,
+    tally: _Tally,
+    quality: int,
+    bad_before: int,
+    allowed: int,
+) -> None:
     """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to
     `allowed` pictures may be bad, of which there were `bad_before`.
     """
@@ -176,13 +196,13 @@ def _write_split(split, folder, prefix, tally, quality, bad_before, allowed):
             tally.write(folder / f"{prefix}.npz")
 
 
-def _leave_out(fault, tally, bad_before, allowed):
+def _leave_out(fault: str, tally: _Tally, bad_before: int, allowed: int) -> None:
     console.note(f"{fault}: left out")
     tally.bad.append(fault)
     _check_count(bad_before + len(tally.bad), allowed)
 
 
-def _check_count(bad_pictures, allowed):
+def _check_count(bad_pictures: int, allowed: int) -> None:
     if bad_pictures > allowed:
         raise UserError(
             f"More than max_bad_pictures={allowed} pictures cannot be read; alexnet prepare --check"
@@ -190,7 +210,7 @@ def _check_count(bad_pictures, allowed):
         )
 
 
-def _read(picture, function):
+def _read(picture: tf.Tensor, function: Callable[[tf.Tensor], Any]) -> Any:
     """`function` of a picture that TensorFlow reads, or of what Pillow makes of it."""
     pictures.check_header(picture.numpy())
     try:
@@ -203,7 +223,9 @@ def _read(picture, function):
         return function(tf.constant(readable))
 
 
-def _in_order(split, stubs, function):
+def _in_order(
+    split: Split, stubs: tf.data.Dataset, function: Callable[[tf.Tensor, int], Any]
+) -> Iterator[tuple[int, Any, str | None]]:
     """(picture number, function(bytes, label), None) of each of `stubs`, or (number, None, a line
     on it) if it cannot be read.
 
@@ -211,7 +233,7 @@ def _in_order(split, stubs, function):
     """
     load = tf.function(split.load, input_signature=[stubs.element_spec]).get_concrete_function()
 
-    def one(stub):
+    def one(stub: Tensors) -> tuple[int, Any, str | None]:
         number = int(stub["picture"])
         try:
             record = load(stub)
@@ -221,22 +243,23 @@ def _in_order(split, stubs, function):
             fault = fault or pictures.reason(error)
             return number, None, f"{split.name_of(number)} cannot be read ({fault})"
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending = collections.deque()
+    cores = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        pending: collections.deque[concurrent.futures.Future] = collections.deque()
         for stub in stubs:
             pending.append(pool.submit(one, stub))
-            if len(pending) > 4 * os.cpu_count():
+            if len(pending) > 4 * cores:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
-def _label_and_digest(picture, label):
+def _label_and_digest(picture: tf.Tensor, label: int) -> tuple[int, bytes]:
     _read(picture, _decoded_size)
     return label, hashlib.blake2b(picture.numpy(), digest_size=16).digest()
 
 
-def encode(quality, picture, label):
+def encode(quality: int, picture: tf.Tensor, label: int) -> tuple[bytes, np.ndarray, np.ndarray]:
     """(serialized tf.train.Example to store, uint8 [SIDE, SIDE, 3], its moments)."""
     crop, jpeg = (
         tensor.numpy()
@@ -246,17 +269,17 @@ def encode(quality, picture, label):
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-def _decoded_size(picture):
+def _decoded_size(picture: tf.Tensor) -> tf.Tensor:
     return tf.shape(preprocessing.decode(picture))
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
-def _crop_and_compress(picture, quality):
+def _crop_and_compress(picture: tf.Tensor, quality: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     crop = preprocessing.decode_central_crop(picture, PIXELS)
     return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)
 
 
-def _example(jpeg, label):
+def _example(jpeg: bytes, label: int) -> bytes:
     return tf.train.Example(
         features=tf.train.Features(
             feature={
@@ -267,13 +290,11 @@ def _example(jpeg, label):
     ).SerializeToString()
 
 
-def _foretold_bytes(dataset, quality):
+def _foretold_bytes(dataset: Dataset, quality: int) -> int:
     """About how much disk the store of `dataset` takes, from some of its pictures."""
-    some = _in_order(
-        dataset.train,
-        dataset.train.stubs(_ORDER_SEED).take(_SAMPLE),
-        functools.partial(encode, quality),
-    )
+    train = dataset.to_train()
+    stubs = train.stubs(_ORDER_SEED).take(_SAMPLE)
+    some = _in_order(train, stubs, functools.partial(encode, quality))
     sizes = [len(answer[0]) for _, answer, _ in some if answer]
     mean = sum(sizes) / max(len(sizes), 1)
     # and mean images
@@ -283,7 +304,9 @@ def _foretold_bytes(dataset, quality):
     )
 
 
-def _write_metadata(dataset, folder, version, tallies, source):
+def _write_metadata(
+    dataset: Dataset, folder: pathlib.Path, version: str, tallies: dict[str, _Tally], source: dict
+) -> dict:
     """Writes what TFDS and training read beside the records; returns the statistics."""
     import tensorflow_datasets as tfds
 
@@ -314,12 +337,12 @@ def _write_metadata(dataset, folder, version, tallies, source):
             }
         ),
     )
-    of_splits = {name: split.identities for name, split in dataset.roles().items()}
-    if all(identities is not None for identities in of_splits.values()):
-        np.savez(
-            folder / prepared.IDENTITIES,
-            **{name: of_splits[name][tally.numbers] for name, tally in tallies.items()},
-        )
+    roles = dataset.roles()
+    if all(split.identities is not None for split in roles.values()):
+        known: dict[str, Any] = {
+            name: roles[name].known()[tally.numbers] for name, tally in tallies.items()
+        }
+        np.savez(folder / prepared.IDENTITIES, **known)
     train = tallies["train"]
     mean, colour_pca = pipeline.colour_statistics(train.moments)
     np.save(folder / prepared.MEAN_IMAGE, (train.image_sum / sum(train.lengths)).astype(np.float32))
@@ -337,7 +360,7 @@ def _write_metadata(dataset, folder, version, tallies, source):
     return statistics
 
 
-def _already_stored(directory, source):
+def _already_stored(directory: pathlib.Path, source: dict) -> dict:
     """The statistics in a finished `directory`.
 
     Raises UserError if it was not made from `source`.
@@ -354,7 +377,7 @@ def _already_stored(directory, source):
     return statistics
 
 
-def _keep_to_source(path, source):
+def _keep_to_source(path: pathlib.Path, source: dict) -> None:
     """Notes at `path` what is being stored.
 
     Raises UserError if something else has been begun there.
@@ -367,9 +390,9 @@ def _keep_to_source(path, source):
     path.write_text(json.dumps(source))
 
 
-def _prefix(dataset, split):
+def _prefix(dataset: Dataset, split: str) -> str:
     return f"{_tfds_name(dataset)}-{split}"
 
 
-def _tfds_name(dataset):
+def _tfds_name(dataset: Dataset) -> str:
     return re.split("[/:]", dataset.name)[0]  # without configuration and version

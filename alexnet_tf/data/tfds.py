@@ -3,25 +3,34 @@
 import contextlib
 import functools
 import hashlib
+import os
 import pathlib
 import shlex
 import sys
 import tarfile
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import decoding, disk
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, plain, role_of
-from alexnet_tf.data.record import identity
-from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, as_it_is, shuffled_range
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, SplitNames, plain, role_of
+from alexnet_tf.data.pictures import identity
+from alexnet_tf.data.record import Record
+from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, Tensors, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 
 
-def named_builder(name, data_dir, training=True):
+def named_builder(
+    name: str, data_dir: str | os.PathLike | None, training: bool = True
+) -> "DatasetBuilder":
     """The builder of a data set of TFDS, prepared.
 
     Raises UserError where it cannot be; `training` needs all its archives.
@@ -69,7 +78,7 @@ def named_builder(name, data_dir, training=True):
     return builder
 
 
-def stored_builder(name, directory):
+def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
     """The builder of the prepared data set in `directory`.
 
     Raises UserError if that is another than `name`, or damaged.
@@ -92,7 +101,7 @@ def stored_builder(name, directory):
     return builder
 
 
-def _check_features(name, builder):
+def _check_features(name: str, builder: "DatasetBuilder") -> None:
     import tensorflow_datasets as tfds
 
     features = (
@@ -125,12 +134,19 @@ def _check_features(name, builder):
     imagenet.refuse_background(features["label"].names)
 
 
-def _described(named_feature):
+def _described(named_feature: tuple[str, Any]) -> str:
     name, feature = named_feature
     return f"{name} ({type(feature).__name__})"
 
 
-def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
+def dataset_to_train_on(
+    name: str,
+    builder: "DatasetBuilder",
+    statistics: dict | None,
+    names: SplitNames,
+    choosing: bool,
+    seen: Record | None,
+) -> Dataset:
     """The Dataset of a prepared TFDS data set: see datasets.open_dataset."""
     roles = _roles(name, builder, names)
     if "train" not in roles:
@@ -144,11 +160,10 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
             f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}"
             f"{again or '; pass train_split= to train on one of them'}."
         )
-    train, evaluation, test = (
-        roles.get(role) and _split(builder, roles[role]) for role in ("train", "validation", "test")
-    )
+    splits = {role: _split(builder, part) for role, part in roles.items()}
+    train, evaluation, test = splits["train"], splits.get("validation"), splits.get("test")
     notes = []
-    if not evaluation and (not test or choosing or (seen and seen.divides(train.identities))):
+    if not evaluation and (not test or choosing or (seen and seen.divides(train.known()))):
         first = min(round((1 - HELD_OUT) * train.examples), train.examples - 1)
         if not first:
             raise UserError(f"dataset={name} has 1 picture to train on, and none to judge by.")
@@ -163,13 +178,11 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
             else f"the last tenth of {roles['train']}"
         )
         notes.append(f"{name} has {missing}: {tail} {what}.")
-        train, evaluation = (
-            _split(builder, roles["train"], *part, called)
-            for part, called in (((0, first), roles["train"]), ((first, None), HELD_OUT_SPLIT))
-        )
-    evaluation = evaluation or test
-    for split in {id(split): split for split in (evaluation, test) if split}.values():
-        both = np.isin(split.identities, train.identities).sum()
+        train = _split(builder, roles["train"], 0, first, roles["train"])
+        evaluation = _split(builder, roles["train"], first, None, HELD_OUT_SPLIT)
+    judging = [split for split in (evaluation, test) if split]
+    for split in judging:
+        both = np.isin(split.known(), train.known()).sum()
         if both and not prepared.has_identities(builder):
             raise UserError(
                 f"dataset={name}: {both} of the pictures of {split.name} are in {train.name} too;"
@@ -185,15 +198,17 @@ def dataset_to_train_on(name, builder, statistics, names, choosing, seen):
         name,
         _class_names(builder),
         train,
-        evaluation,
-        fingerprint_of(builder, train, evaluation, test),
+        judging[0],
+        fingerprint_of(builder, train, judging[0], test),
         tuple(notes),
         statistics=statistics,
         test=test,
     )
 
 
-def dataset_to_evaluate(name, builder, names, seen):
+def dataset_to_evaluate(
+    name: str, builder: "DatasetBuilder", names: SplitNames, seen: Record
+) -> Dataset:
     """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
     roles, notes = _roles(name, builder, names), []
     role = next((role for role in ("test", "validation") if role in roles), None)
@@ -201,7 +216,7 @@ def dataset_to_evaluate(name, builder, names, seen):
         split = _split(builder, roles[role])
     elif "train" in roles:
         split = _split(builder, roles["train"])
-        trained_on = seen.has_seen(split.identities)
+        trained_on = seen.has_seen(split.known())
         if trained_on.any():
             first = int(np.flatnonzero(trained_on)[-1]) + 1
             if first == split.examples:
@@ -229,11 +244,11 @@ def dataset_to_evaluate(name, builder, names, seen):
     )
 
 
-def _class_names(builder):
+def _class_names(builder: "DatasetBuilder") -> tuple[str, ...]:
     return imagenet.readable([plain(name) for name in builder.info.features["label"].names])
 
 
-def _missing(builder, splits):
+def _missing(builder: "DatasetBuilder", splits: Collection[str]) -> list[str]:
     """Lines on what ImageNet lacks here."""
     return [
         f"imagenet2012: {builder.info.splits[split].num_examples} of its {whole} {split} pictures"
@@ -245,7 +260,7 @@ def _missing(builder, splits):
     ]
 
 
-def _unused(name, builder, splits):
+def _unused(name: str, builder: "DatasetBuilder", splits: Iterable[str]) -> list[str]:
     """A line on the splits that are none of `splits`, if there are any."""
     used = {part.split("[")[0] for split in splits for part in split.split("+")}
     others = [
@@ -256,21 +271,20 @@ def _unused(name, builder, splits):
     return [f"{name}: not used: {', '.join(others)}."] if others else []
 
 
-def fingerprint_of(builder, *splits):
+def fingerprint_of(builder: "DatasetBuilder", *splits: Split | None) -> str:
     """What alexnet prepare has stored is known by its pictures, in their order. What TFDS prepares
     is known by name, version and size alone: records that were changed in place are not seen.
     """
     parts = [f"{split.name} {split.examples}" for split in splits if split]
     if prepared.has_identities(builder):
-        digest = hashlib.sha256(b"|".join(split.identities.tobytes() for split in splits if split))
+        digest = hashlib.sha256(b"|".join(split.known().tobytes() for split in splits if split))
         parts.append(digest.hexdigest())
     return f"{builder.info.full_name}, {builder.info.dataset_size} bytes: {', '.join(parts)}"
 
 
-def _roles(name, builder, names):
-    """{"train":
-
-    split, ...}: those that the user names, and else those of the usual names that have labels.
+def _roles(name: str, builder: "DatasetBuilder", names: SplitNames) -> dict[str, str]:
+    """{"train": split, ...}: those that the user names, and else those of the usual names that have
+    labels.
     """
     roles = {role: split for role, split in vars(names).items() if split}
     for role, split in roles.items():
@@ -284,24 +298,24 @@ def _roles(name, builder, names):
                 f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}."
             )
     for split, info in builder.info.splits.items():
-        role = role_of(split)
+        usual = role_of(split)
         if (
-            role
-            and not vars(names)[role]
+            usual
+            and not vars(names)[usual]
             and split not in roles.values()
             and info.num_examples
             and _is_labelled(builder, split)
         ):
-            if role in roles:
+            if usual in roles:
                 raise UserError(
-                    f"dataset={name} has both {roles[role]} and {split}; say which is meant:"
-                    f" {role}_split={roles[role]} or {role}_split={split}."
+                    f"dataset={name} has both {roles[usual]} and {split}; say which is meant:"
+                    f" {usual}_split={roles[usual]} or {usual}_split={split}."
                 )
-            roles[role] = split
+            roles[usual] = split
     return roles
 
 
-def _is_labelled(builder, split):
+def _is_labelled(builder: "DatasetBuilder", split: str) -> bool:
     """Whether the first picture has a label: those of a test split may all be -1."""
     (stub,) = _split(builder, split).stubs(None).take(1)
     try:
@@ -310,7 +324,7 @@ def _is_labelled(builder, split):
         return True  # damaged: others will say so
 
 
-def _example(builder, stub):
+def _example(builder: "DatasetBuilder", stub: Tensors) -> Tensors:
     """{"image": bytes, "label": int64} of a record; an error where it is damaged."""
     import tensorflow_datasets as tfds
 
@@ -323,7 +337,9 @@ def _example(builder, stub):
         )
 
 
-def _identities(builder, files, begins, counts):
+def _identities(
+    builder: "DatasetBuilder", files: Iterable[str], begins: Iterable[int], counts: Iterable[int]
+) -> np.ndarray:
     """uint64 of the records: what `alexnet prepare` has noted of each, else its place in the data
     set.
     """
@@ -343,7 +359,13 @@ def _identities(builder, files, begins, counts):
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def _split(builder, spec, begin=0, end=None, called=None):
+def _split(
+    builder: "DatasetBuilder",
+    spec: str,
+    begin: int = 0,
+    end: int | None = None,
+    called: str | None = None,
+) -> Split:
     """Records `begin` to `end` of a split of a prepared TFDS data set, as TFDS writes splits
     ("train[:80%]").
 
@@ -353,21 +375,23 @@ def _split(builder, spec, begin=0, end=None, called=None):
     import tensorflow_datasets as tfds
 
     adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
-    files, skips, lengths, counts = [], [], [], []
+    files: list[str] = []
+    skips: list[int] = []
+    lengths: list[int] = []
+    counts: list[int] = []
     done = 0
     for shard in builder.info.splits[spec].file_instructions:
         here = shard.take if shard.take >= 0 else shard.examples_in_shard - shard.skip
-        first, last = max(begin - done, 0), here if end is None else min(end - done, here)
+        begins, ends = max(begin - done, 0), here if end is None else min(end - done, here)
         done += here
-        if first < last:
-            for values, value in zip(
-                (files, skips, lengths, counts),
-                (shard.filename, shard.skip + first, shard.examples_in_shard, last - first),
-            ):
-                values.append(value)
-    first = np.cumsum([0] + counts)
+        if begins < ends:
+            files.append(shard.filename)
+            skips.append(shard.skip + begins)
+            lengths.append(shard.examples_in_shard)
+            counts.append(ends - begins)
+    first = np.cumsum([0, *counts])
 
-    def stubs_of(shard):
+    def stubs_of(shard: tf.Tensor) -> tf.data.Dataset:
         files_here, skips_here, lengths_here, counts_here, first_here = (
             tf.constant(values)[shard]
             for values in (files, *(np.array(v, np.int64) for v in (skips, lengths, counts, first)))
@@ -381,7 +405,7 @@ def _split(builder, spec, begin=0, end=None, called=None):
         )
         return records.skip(skips_here).take(counts_here).enumerate(first_here)
 
-    def stubs(epoch_seed):
+    def stubs(epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         order = tf.data.Dataset.from_tensor_slices(shuffled_range(len(files), epoch_seed))
         records = order.interleave(
             stubs_of,
@@ -398,11 +422,11 @@ def _split(builder, spec, begin=0, end=None, called=None):
             )
         return records.map(_stub)
 
-    def stub_of(picture):
+    def stub_of(picture: tf.Tensor) -> tf.data.Dataset:
         shard = tf.searchsorted(tf.constant(first), tf.reshape(picture, [1]), side="right")[0] - 1
         return stubs_of(shard).skip(picture - tf.constant(first)[shard]).take(1).map(_stub)
 
-    def load(stub):
+    def load(stub: Tensors) -> Tensors:
         example = _example(builder, stub)
         label = example["label"]
         labelled = tf.debugging.Assert(label >= 0, ["it has no label"])
@@ -411,7 +435,7 @@ def _split(builder, spec, begin=0, end=None, called=None):
         image = decoding.within_bounds(example["image"])
         return {"image": image, "label": label, "picture": stub["picture"]}
 
-    def name_of(picture):
+    def name_of(picture: int) -> str:
         file = files[np.searchsorted(first, picture, side="right") - 1]
         return f"{builder.info.full_name} {called or spec}, picture {picture} in {file}"
 
@@ -427,12 +451,14 @@ def _split(builder, spec, begin=0, end=None, called=None):
 
 
 @as_it_is
-def _stub(picture, serialized):
+def _stub(picture: tf.Tensor, serialized: tf.Tensor) -> Tensors:
     return {"serialized": serialized, "picture": picture}
 
 
 @as_it_is
-def _shuffle_window(epoch_seed, window, records):
+def _shuffle_window(
+    epoch_seed: tf.Tensor, window: tf.Tensor, records: tuple[tf.Tensor, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
     # Dataset.shuffle would do, were its seed not mixed with a global one that anybody may set.
     pictures, serialized = records
     order = shuffled_range(tf.size(pictures), epoch_seed, window)

@@ -76,7 +76,7 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
     dataset, side = bench.given(), cuda_convnet.PLAIN_SIZE
     pixels = Preprocessing(side, side, 3, (0.0,) * 3, 1.0)
     mean, _ = pipeline.channel_statistics(dataset.to_train(), pixels)
-    pixels = Preprocessing(side, side, 3, mean, 1.0)
+    pixels = Preprocessing(side, side, 3, tuple(mean), 1.0)
     diverged = False
     try:
         bench.train(

@@ -75,7 +75,7 @@ class Seen(Pictures):
         self._trunk = surgery.trunk(network.model)
         super().__init__(network, paths, note)
         split, parts = self._split, []
-        trained_on = network.record.has_seen(split.identities).sum() if network.record else 0
+        trained_on = network.record.has_seen(split.known()).sum() if network.record else 0
         if trained_on:
             these = f"these {split.examples} pictures"
             note(evaluation.tell_seen("The network", trained_on, these))

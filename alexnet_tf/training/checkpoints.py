@@ -34,6 +34,8 @@ import shlex
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -47,6 +49,9 @@ from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats, published
 
+if TYPE_CHECKING:
+    from alexnet_tf.training.optimizer import SGD2012
+
 IF_NOT_FINITE = (
     "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
 )
@@ -59,7 +64,7 @@ _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
-def read_settings(model_dir):
+def read_settings(model_dir: str | os.PathLike) -> dict | None:
     """Returns the settings stored in `model_dir`, JSON that Settings.from_json takes, or None where
     there are none.
 
@@ -76,11 +81,13 @@ def read_settings(model_dir):
         ) from None
 
 
-def check_same(model_dir, stored, identity):
+def check_same(model_dir: str | os.PathLike, stored: dict | None, identity: dict) -> None:
     """Raises UserError if `stored`, the settings in `model_dir` or None, differ in what cannot
     change on the way.
     """
-    for name, value in identity.items() if stored else ():
+    if stored is None:
+        return
+    for name, value in identity.items():
         if stored.get(name) != value:
             was, now = (
                 f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v
@@ -92,7 +99,7 @@ def check_same(model_dir, stored, identity):
             )
 
 
-def write_settings(model_dir, settings):
+def write_settings(model_dir: str | os.PathLike, settings: dict) -> None:
     """Writes settings.json, creating `model_dir`. Raises UserError if it cannot be written."""
     path = pathlib.Path(model_dir)
     try:
@@ -104,7 +111,7 @@ def write_settings(model_dir, settings):
         ) from None
 
 
-def check_writable(model_dir):
+def check_writable(model_dir: str | os.PathLike) -> None:
     """Raises UserError unless checkpoints could be written below `model_dir`; leaves nothing
     behind.
     """
@@ -121,7 +128,13 @@ def check_writable(model_dir):
         ) from None
 
 
-def save(model_dir, model, optimizer, state, keep=None):
+def save(
+    model_dir: str | os.PathLike,
+    model: keras.Model,
+    optimizer: "SGD2012",
+    state: TrainingState,
+    keep: int | None = None,
+) -> None:
     """Writes the checkpoint of `state`, a TrainingState, and removes all but the newest two and
     that of the step `keep`.
 
@@ -131,7 +144,7 @@ def save(model_dir, model, optimizer, state, keep=None):
     write(model_dir, copy_of(model, optimizer), state, keep)
 
 
-def copy_of(model, optimizer):
+def copy_of(model: keras.Model, optimizer: "SGD2012") -> dict[str, dict[str, np.ndarray]]:
     """What `write` writes of the two, in memory of its own: {file: {path of a variable: array}}."""
     return {
         "weights.npz": _arrays(model.variables),
@@ -139,7 +152,12 @@ def copy_of(model, optimizer):
     }
 
 
-def write(model_dir, arrays, state, keep=None):
+def write(
+    model_dir: str | os.PathLike,
+    arrays: dict[str, dict[str, np.ndarray]],
+    state: TrainingState,
+    keep: int | None = None,
+) -> None:
     """`save` of the `arrays` of copy_of."""
     for name, array in (item for file in arrays.values() for item in file.items()):
         if not np.isfinite(array).all():
@@ -147,7 +165,7 @@ def write(model_dir, arrays, state, keep=None):
     folder = pathlib.Path(model_dir) / "checkpoints"
     name = f"step-{state.step:08d}"
 
-    def make_way():
+    def make_way() -> None:
         """Of this step, written again with an evaluation or a temperature; or later and damaged, or
         we would have started after it.
         """
@@ -160,7 +178,7 @@ def write(model_dir, arrays, state, keep=None):
     try:
         with disk.appearing(folder / name, folder=True, make_way=make_way) as unfinished:
             for file, content in arrays.items():
-                np.savez(unfinished.path / file, **content)
+                _savez(unfinished.path / file, content)
             (unfinished.path / "state.json").write_text(json.dumps(state.to_json()))
             (unfinished.path / _SUMS).write_text(_sums(unfinished.path))
     except OSError as error:
@@ -174,7 +192,12 @@ def write(model_dir, arrays, state, keep=None):
         shutil.rmtree(path, ignore_errors=True)  # what stays is removed after the next
 
 
-def write_evaluation(model_dir, model, evaluation):
+def _savez(file: Any, arrays: Mapping[str, Any]) -> None:
+    """numpy.savez, of arrays of any name: to its types one might be allow_pickle."""
+    np.savez(file, **arrays)
+
+
+def write_evaluation(model_dir: str | os.PathLike, model: keras.Model, evaluation: dict) -> None:
     """Keeps what was measured of the weights of `model`, JSON, for the exports of `model_dir`.
 
     Raises UserError if it cannot be written.
@@ -187,7 +210,7 @@ def write_evaluation(model_dir, model, evaluation):
         raise UserError(f"{path} cannot be written ({error.strerror}); make room.") from None
 
 
-def read_evaluation(model_dir, model):
+def read_evaluation(model_dir: str | os.PathLike, model: keras.Model) -> dict | None:
     """What `write_evaluation` kept, or None where that was of other weights, or nothing was."""
     try:
         content = json.loads(disk.read_bytes(pathlib.Path(model_dir) / _EVALUATION))
@@ -198,7 +221,7 @@ def read_evaluation(model_dir, model):
     return content if stored == weights_digest(model) else None
 
 
-def is_weights_file(path):
+def is_weights_file(path: str | os.PathLike) -> bool:
     """Whether the file is one that load_model may read: .npz or .safetensors, by its content."""
     with open(path, "rb", opener=disk.regular) as stream:
         start = stream.read(10)
@@ -217,7 +240,7 @@ class Loaded:
     record: record.Record | None  # of the pictures that it was trained on
 
 
-def load_model(model_dir, report=print):
+def load_model(model_dir: str | os.PathLike, report: Callable[[str], None] = print) -> Loaded:
     """Builds the model of `model_dir`, a model directory, the weights.npz of one of its checkpoints
     or a weights file, and loads its weights: of a model directory those of the newest whole
     checkpoint, as `restore` does, its logits divided by the temperature of its state.
@@ -229,21 +252,31 @@ def load_model(model_dir, report=print):
     return _load_checkpoint(model_dir, report)
 
 
-def _load_checkpoint(model_dir, report, step=None):
+def _load_checkpoint(
+    model_dir: str | os.PathLike, report: Callable[[str], None], step: int | None = None
+) -> Loaded:
     stored = read_settings(model_dir)
+    untrained = f"{model_dir} holds no trained model; train one with alexnet train."
     if stored is None or newest_step(model_dir) < 0:
-        raise UserError(f"{model_dir} holds no trained model; train one with alexnet train.")
+        raise UserError(untrained)
     settings = Settings.from_json(stored)
     try:
         model = settings.build()
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
     state = restore(model_dir, model, report=report, step=step)
+    if state is None:  # its checkpoints were removed meanwhile
+        raise UserError(untrained)
     surgery.cool(model, state.temperature)
     return Loaded(model, settings, state.step, state.figures, record.read(model_dir))
 
 
-def write_weights_file(path, arrays, settings, pictures=None):
+def write_weights_file(
+    path: str | os.PathLike,
+    arrays: Mapping[str, np.ndarray],
+    settings: dict,
+    pictures: record.Record | None = None,
+) -> None:
     """Writes `arrays` by variable path, and what load_model and the binaries ask of settings.json,
     to one file.
 
@@ -257,12 +290,9 @@ def write_weights_file(path, arrays, settings, pictures=None):
         _build(arrays, stored)
         text = json.dumps(stored.to_json(), indent=1).encode()
         texts = {_SETTINGS: text} | ({record.FILE: pictures.to_bytes()} if pictures else {})
+        told = {name: np.frombuffer(content, np.uint8) for name, content in texts.items()}
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
-            np.savez(
-                stream,
-                **arrays,
-                **{name: np.frombuffer(content, np.uint8) for name, content in texts.items()},
-            )
+            _savez(stream, {**arrays, **told})
     except ValueError as error:
         raise UserError(f"{path} is not written: {error}.") from None
     except OSError as error:
@@ -271,7 +301,7 @@ def write_weights_file(path, arrays, settings, pictures=None):
         ) from None
 
 
-def _load_weights_file(path, report):
+def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -> Loaded:
     ours = "a model directory, a weights file that alexnet import-weights wrote, or an export"
     weights = formats.parse(formats.read_content(path), path, ours)
     if MANIFEST in weights.metadata:
@@ -293,7 +323,7 @@ def _load_weights_file(path, report):
             name, reason = next(iter(weights.unreadable.items()))
             raise ValueError(f"{name[:80]!r} {reason}")
         settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
-        figures, seen = settings.source["published"], _pop_record(arrays, path)
+        figures, seen = (settings.source or {})["published"], _pop_record(arrays, path)
         return Loaded(_build(arrays, settings), settings, 0, figures, seen)
     except UserError:
         raise
@@ -304,7 +334,7 @@ def _load_weights_file(path, report):
         ) from None
 
 
-def _of_safetensors(path, weights):
+def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded:
     """As load_model, of a file that alexnet export wrote."""
     texts = weights.metadata
     try:
@@ -321,13 +351,13 @@ def _of_safetensors(path, weights):
         raise UserError(f"{path} is no file that alexnet export wrote ({reason}).") from None
 
 
-def _pop_record(arrays, path):
+def _pop_record(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> record.Record | None:
     """The data.record.Record among `arrays`, which it leaves, or None."""
     stored = arrays.pop(record.FILE, None)
     return None if stored is None else record.Record.from_bytes(stored.tobytes(), path)
 
 
-def _how_to_import(path, weights):
+def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
     """The command that makes a weights file of the `weights` in the file `path`, as others store
     them. Raises UserError where none does.
     """
@@ -352,7 +382,7 @@ def _how_to_import(path, weights):
         raise reason from None
 
 
-def _settings_of_weights(content):
+def _settings_of_weights(content: bytes | dict) -> Settings:
     """The Settings of a weights file, which may come from anywhere. Raises ValueError."""
     settings = Settings.from_json(content).of_a_stranger()
     there = {
@@ -365,7 +395,7 @@ def _settings_of_weights(content):
     return settings
 
 
-def _build(arrays, settings):
+def _build(arrays: Mapping[str, np.ndarray], settings: Settings) -> keras.Model:
     """The model that `settings` describe, with its weights. Raises ValueError if `arrays` are not
     its weights.
     """
@@ -389,7 +419,13 @@ def _build(arrays, settings):
     return model
 
 
-def restore(model_dir, model, optimizer=None, report=print, step=None):
+def restore(
+    model_dir: str | os.PathLike,
+    model: keras.Model,
+    optimizer: "SGD2012 | None" = None,
+    report: Callable[[str], None] = print,
+    step: int | None = None,
+) -> TrainingState | None:
     """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its TrainingState,
     or None where there is none.
 
@@ -433,7 +469,7 @@ def restore(model_dir, model, optimizer=None, report=print, step=None):
     return None
 
 
-def weights_digest(model):
+def weights_digest(model: keras.Model) -> str:
     """sha256 over all weights in the order of their paths: tells whether two models have the same
     weights. The paths of a model that is not one of the variants, which change from one process to
     the next, do not count: its weights are taken in its own order.
@@ -443,16 +479,17 @@ def weights_digest(model):
         weights = sorted(weights, key=lambda variable: variable.path)
     for variable in weights:
         digest.update(variable.path.encode() if hasattr(model, "variant") else b"")
-        digest.update(np.ascontiguousarray(variable.value))
+        # NumPy says that an array is a buffer from Python 3.12 on, where Python can say so
+        digest.update(np.ascontiguousarray(variable.value))  # type: ignore[arg-type]
     return digest.hexdigest()
 
 
-def newest_step(model_dir):
+def newest_step(model_dir: str | os.PathLike) -> int:
     """The step of the newest checkpoint, readable or not; -1 where there is none."""
     return max((int(path.name.removeprefix("step-")) for path in _steps(model_dir)), default=-1)
 
 
-def newest_state(model_dir):
+def newest_state(model_dir: str | os.PathLike) -> TrainingState | None:
     """The TrainingState in the newest checkpoint, whose other files may be damaged; None where
     there is none that can be read.
     """
@@ -462,12 +499,12 @@ def newest_state(model_dir):
         return None
 
 
-def _read_state(checkpoint):
+def _read_state(checkpoint: pathlib.Path) -> TrainingState:
     """Raises OSError and ValueError."""
     return TrainingState.from_json(json.loads(disk.read_bytes(checkpoint / "state.json")))
 
 
-def remove_unfinished(model_dir):
+def remove_unfinished(model_dir: str | os.PathLike) -> None:
     """Removes what killed runs left of checkpoints that they did not finish, and of those that they
     replaced; one that was to be replaced, and was not, is there again.
     """
@@ -480,18 +517,18 @@ def remove_unfinished(model_dir):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _steps(model_dir):
+def _steps(model_dir: str | os.PathLike) -> list[pathlib.Path]:
     return sorted(
         (pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True
     )
 
 
-def paths(model):
+def paths(model: keras.Model) -> list[str]:
     """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
     return [variable.path for variable in model.variables if "seed_generator" not in variable.path]
 
 
-def _arrays(variables):
+def _arrays(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
     # Seeds of dropout are derived from the step and are not part of a model.
     return {
         variable.path: owned(np.asarray(variable.value))
@@ -500,12 +537,12 @@ def _arrays(variables):
     }
 
 
-def owned(array):
+def owned(array: np.ndarray) -> np.ndarray:
     """`array`, or a copy where its memory is that of a tensor, which the next step may change."""
     return array if array.flags.owndata else array.copy()
 
 
-def match(names, variables):
+def match(names: Sequence[str], variables: Sequence[keras.Variable]) -> list[str]:
     """The names of `variables`, a list, among `names`, which are in the order of the model that
     they were stored of.
 
@@ -520,26 +557,26 @@ def match(names, variables):
         stored, ours = ({key(name): name for name in some} for some in (names, paths))
         if stored.keys() == ours.keys() and len(stored) == len(names) == len(ours) == len(paths):
             return [stored[key(path)] for path in paths]
-    for stored, path in itertools.zip_longest(names, paths):
-        if not (stored and path and _end_alike(_without_numbers(stored), _without_numbers(path))):
+    for name, path in itertools.zip_longest(names, paths):
+        if not (name and path and _end_alike(_without_numbers(name), _without_numbers(path))):
             raise OtherWeights(
-                f"{stored or 'nothing'!r} stands where this model has {path or 'nothing'!r}"
+                f"{name or 'nothing'!r} stands where this model has {path or 'nothing'!r}"
             )
     return list(names)
 
 
-def _without_numbers(path):
+def _without_numbers(path: str) -> tuple[str, ...]:
     """The words of a path but for the optimizer, whose velocities have paths of one part."""
     words = re.split("[/_]", path.rpartition("sgd2012/")[2])
     return tuple(word for word in words if not word.isdecimal())
 
 
-def _end_alike(words, others):
+def _end_alike(words: Sequence[str], others: Sequence[str]) -> bool:
     least = min(len(words), len(others))
     return words[-least:] == others[-least:]
 
 
-def stored_as(path, names):
+def stored_as(path: str, names: Collection[str]) -> str:
     """The name of the variable `path` among `names`, which are in no order: those of a SavedModel.
 
     As with `match`, they may begin with the name of a Sequential model.
@@ -552,7 +589,9 @@ class OtherWeights(Exception):
     """What differs between the weights that are stored and those of a model."""
 
 
-def _read(path, variables):
+def _read(
+    path: pathlib.Path, variables: Sequence[keras.Variable]
+) -> list[tuple[keras.Variable, np.ndarray]]:
     with (
         open(path, "rb", opener=disk.regular) as stream,
         np.load(stream, allow_pickle=False) as arrays,
@@ -570,11 +609,11 @@ def _read(path, variables):
         return values
 
 
-def _check_sums(checkpoint):
+def _check_sums(checkpoint: pathlib.Path) -> None:
     """Raises ValueError unless the three files are those that were written, bit for bit."""
     if disk.read_bytes(checkpoint / _SUMS) != _sums(checkpoint).encode():
         raise ValueError(f"its files differ from {_SUMS}")
 
 
-def _sums(checkpoint):
+def _sums(checkpoint: pathlib.Path) -> str:
     return disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json"))

@@ -11,7 +11,10 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
+import keras
 import tensorflow as tf
 
 from alexnet_tf import console
@@ -20,12 +23,14 @@ from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.provenance import provenance
 from alexnet_tf.training import cluster
 
+Answer = TypeVar("Answer")
+
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
 # and later, for one that lives but does not answer; a dead one is noticed within seconds
 _ANSWER_SECONDS = 600
 
 
-def distribution(kind, replicas):
+def distribution(kind: str, replicas: int) -> tf.distribute.Strategy:
     """Returns the tf.distribute strategy for `kind` ("auto", "one_device", "mirrored",
     "multi_worker").
 
@@ -60,7 +65,7 @@ def distribution(kind, replicas):
     return tf.distribute.MirroredStrategy([f"{device}:{index}" for index in range(replicas)])
 
 
-def check_divides(batch_size, replicas):
+def check_divides(batch_size: int, replicas: int) -> None:
     """Raises UserError unless every replica gets as many pictures of a batch as every other."""
     if batch_size % replicas:
         raise UserError(
@@ -69,7 +74,7 @@ def check_divides(batch_size, replicas):
         )
 
 
-def check_alone(kind):
+def check_alone(kind: str) -> None:
     """Raises UserError if TF_CONFIG or Slurm names several processes and `kind`, "auto", does not
     say whether they train together: each would train all by itself, a parameter server too.
     """
@@ -82,7 +87,7 @@ def check_alone(kind):
         )
 
 
-def _multi_worker():
+def _multi_worker() -> tf.distribute.Strategy:
     """One process a worker, each of which knows its place."""
     place = cluster.find()
     late = f"not all of {', '.join(place.addresses)} appeared in {_GATHER_SECONDS} s"
@@ -116,7 +121,7 @@ if not select.select([sys.stdin], [], [], float(seconds))[0]:
 
 
 @contextlib.contextmanager
-def _killed_after(seconds, reason):
+def _killed_after(seconds: float, reason: str) -> Iterator[None]:
     """For a `with` block that TensorFlow spends with Python's lock in its hand, so that no thread
     of this process and no signal would be heard: another process ends this one.
     """
@@ -139,17 +144,17 @@ class _Watchdog:
     asleep for that long, which are ten thousand where there are ten steps a second.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._limits = [math.inf]  # one may lie in another
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._limits.append(time.monotonic() + _ANSWER_SECONDS)
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._limits.pop()
 
-    def _watch(self):
+    def _watch(self) -> None:
         while time.monotonic() < min(self._limits):
             time.sleep(1)
         _give_up(f"another worker has not answered for {_ANSWER_SECONDS} s")
@@ -158,14 +163,14 @@ class _Watchdog:
 _watchdog = functools.cache(_Watchdog)
 
 
-def waiting(strategy):
+def waiting(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager:
     """For a `with` block that waits for other workers: it ends this process, so that all are
     started again, if one of them lives but does not answer for ten minutes.
     """
     return contextlib.nullcontext() if worker_count(strategy) == 1 else _watchdog()
 
 
-def leave_lost_workers(strategy, error):
+def leave_lost_workers(strategy: tf.distribute.Strategy, error: BaseException) -> None:
     """Ends this process if `error`, raised by a step, says that a worker is gone; else returns."""
     lost = (
         tf.errors.UnavailableError,
@@ -178,26 +183,26 @@ def leave_lost_workers(strategy, error):
         _give_up(f"another worker is gone ({' '.join(error.message.split())[:160]})")
 
 
-def _give_up(reason):
+def _give_up(reason: str) -> NoReturn:
     console.note(_again(reason))
     os._exit(TryAgain.status)  # an orderly exit would wait for the others
 
 
-def _again(reason):
+def _again(reason: str) -> str:
     return f"{reason}; start all workers again, they go on from the last checkpoint"
 
 
-def worker_count(strategy):
+def worker_count(strategy: tf.distribute.Strategy) -> int:
     """Number of processes that train together."""
     return getattr(strategy.extended, "_num_workers", 1)
 
 
-def is_chief(strategy):
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes what is written once: settings, checkpoints, logs."""
     return worker_count(strategy) == 1 or strategy.cluster_resolver.task_id == 0
 
 
-def over_workers(strategy, value):
+def over_workers(strategy: tf.distribute.Strategy, value: Any) -> list:
     """What all workers pass, a number or a list of numbers each, in their order: a list.
 
     All have to call it at the same step, with as many numbers.
@@ -209,7 +214,7 @@ def over_workers(strategy, value):
     return everything[:: len(everything) // worker_count(strategy)]  # one of each worker's replicas
 
 
-def union_over_workers(strategy, numbers):
+def union_over_workers(strategy: tf.distribute.Strategy, numbers: set[int]) -> set[int]:
     """The set of all the numbers that the workers pass, each a set.
 
     All have to call it at the same step.
@@ -225,13 +230,13 @@ def union_over_workers(strategy, numbers):
 
 
 @functools.cache
-def _gather(strategy):
+def _gather(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(
         lambda value: strategy.gather(strategy.run(tf.identity, args=(value,)), axis=0)
     )
 
 
-def together(strategy, function):
+def together(strategy: tf.distribute.Strategy, function: Callable[[], Answer]) -> Answer:
     """Calls `function` on the chief, then on the other workers; returns its answer.
 
     Raises UserError on all if it does on one.
@@ -256,7 +261,7 @@ def together(strategy, function):
     return answer
 
 
-def _part(strategy):
+def _part(strategy: tf.distribute.Strategy) -> None:
     """Waits until all workers know why they end: from one that leaves earlier the others may not
     have heard it, and would take it for lost.
     """
@@ -264,7 +269,7 @@ def _part(strategy):
         over_workers(strategy, 0.0)
 
 
-def check_agreement(strategy, **values):
+def check_agreement(strategy: tf.distribute.Strategy, **values: Any) -> None:
     """Raises UserError on all workers unless all pass the same values; it says who differs, in
     what.
     """
@@ -292,7 +297,9 @@ def check_agreement(strategy, **values):
         )
 
 
-def across_towers(devices, variant, kind, replicas, xla):
+def across_towers(
+    devices: Sequence[str], variant: str, kind: str, replicas: int, xla: str
+) -> tf.distribute.Strategy:
     """Returns the strategy for towers on two `devices`: TensorFlow's default one, which leaves
     variables where they are made.
 
@@ -322,7 +329,7 @@ def across_towers(devices, variant, kind, replicas, xla):
     return tf.distribute.get_strategy()
 
 
-def place_towers(model, devices):
+def place_towers(model: keras.Model, devices: Sequence[str]) -> None:
     """Has each layer of tower a computed on the first of two devices and of tower b on the second,
     as in 2012.
 
@@ -336,16 +343,16 @@ def place_towers(model, devices):
                 layer.call = _call_on(device, layer.call)
 
 
-def _call_on(device, call):
+def _call_on(device: str, call: Callable) -> Callable:
     @functools.wraps(call)
-    def on_device(*args, **kwargs):
+    def on_device(*args: Any, **kwargs: Any) -> Any:
         with tf.device(device):
             return call(*args, **kwargs)
 
     return on_device
 
 
-def _make_logical_cpus(count):
+def _make_logical_cpus(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or ()) != count:
         tf.config.set_logical_device_configuration(

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,12 +13,21 @@ from alexnet_tf import bounds, console, preprocessing
 from alexnet_tf.classifiers import TOP, Answers, Classifier
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.names import SAYS_LITTLE
+from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices
 
 
-def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
+def evaluate_split(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    pixels: Preprocessing,
+    split: Split,
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> dict:
     """Returns {"examples", "loss", "top_1", "top_5"} of `model` over all pictures of a
     splits.Split, from their centre.
 
@@ -28,13 +39,19 @@ def evaluate_split(strategy, model, pixels, split, batch_size, on_batch=None):
     return of_model(strategy, model, pixels, split, batch_size).answers(on_batch)[0].figures()
 
 
-def of_model(strategy, model, pixels, split, batch_size):
+def of_model(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    pixels: Preprocessing,
+    split: Split,
+    batch_size: int,
+) -> "Evaluation":
     """The Evaluation that evaluate_split takes its figures from."""
     classifier = Classifier("", model_probabilities(model, pixels), pixels, (), {})
     return Evaluation(strategy, [classifier], split, batch_size)
 
 
-def check_classes(classifiers, of):
+def check_classes(classifiers: Iterable[Classifier], of: Dataset | Classifier) -> None:
     """Raises UserError unless all of them have the classes of `of`, a Dataset or another, in the
     same order.
     """
@@ -47,17 +64,19 @@ def check_classes(classifiers, of):
             )
 
 
-def _listed(class_names):
+def _listed(class_names: Sequence[str]) -> str:
     return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
 
 
-def seen(split, classifier) -> int | None:
+def seen(split: Split, classifier: Classifier) -> int | None:
     """How many pictures of `split` the Classifier was trained on; None where that is not known."""
     known = classifier.record and split.identities is not None
     return int(classifier.record.has_seen(split.identities).sum()) if known else None
 
 
-def tell_all_seen(split, classifiers, note=console.note):
+def tell_all_seen(
+    split: Split, classifiers: Iterable[Classifier], note: Callable[[str], None] = console.note
+) -> None:
     """Notes which of `classifiers` were trained on pictures of `split`, or may have been."""
     for classifier in classifiers:
         count = seen(split, classifier)
@@ -83,7 +102,14 @@ def as_chosen(figures: dict) -> dict:
     }
 
 
-def as_reported(figures, strategy, model, pixels, dataset, batch_size):
+def as_reported(
+    figures: dict,
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    pixels: Preprocessing,
+    dataset: Dataset,
+    batch_size: int,
+) -> dict:
     """`figures` at the end of a training; where those are of pictures that chose, with what `model`
     answers to the test split of the Dataset.
     """
@@ -93,12 +119,14 @@ def as_reported(figures, strategy, model, pixels, dataset, batch_size):
     return as_chosen(figures) | tested
 
 
-def check_finite(model):
+def check_finite(model: keras.Model) -> None:
     """Raises UserError for a weight of `model` that is not finite."""
     bounds.check_finite({variable.path: variable for variable in model.variables})
 
 
-def model_probabilities(model, pixels):
+def model_probabilities(
+    model: keras.Model, pixels: Preprocessing
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function of a Classifier for a Keras model that puts out logits. Raises UserError for a
     weight that is not finite.
 
@@ -113,7 +141,7 @@ def model_probabilities(model, pixels):
         hidden = [surgery.output_of(model, layer) for layer in model.layers[:-1] if layer.weights]
         model = keras.Model(model.inputs[0], [*model.outputs, *hidden])
 
-    def from_images(images):
+    def from_images(images: tf.Tensor) -> tf.Tensor:
         logits, *hidden = tf.nest.flatten(
             model(preprocessing.to_network_input(images, pixels), training=False)
         )
@@ -127,7 +155,15 @@ def model_probabilities(model, pixels):
     return from_images
 
 
-def answers(strategy, ensemble, split, batch_size, weights=None, views=1, on_batch=None):
+def answers(
+    strategy: tf.distribute.Strategy,
+    ensemble: Sequence[Classifier],
+    split: Split,
+    batch_size: int,
+    weights: Sequence[float] | None = None,
+    views: int = 1,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Answers]:
     """What an Evaluation of the same arguments answers, once."""
     return Evaluation(strategy, ensemble, split, batch_size, weights, views).answers(on_batch)
 
@@ -143,7 +179,15 @@ class Evaluation:
     first answers serves later ones, whose weights may be others.
     """
 
-    def __init__(self, strategy, ensemble, split, batch_size, weights=None, views=1):
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        ensemble: Sequence[Classifier],
+        split: Split,
+        batch_size: int,
+        weights: Sequence[float] | None = None,
+        views: int = 1,
+    ) -> None:
         self._strategy, self._ensemble, self._split = strategy, ensemble, split
         self._steps = math.ceil(split.examples / batch_size)
         kinds = tuple(dict.fromkeys(classifier.pixels for classifier in ensemble))
@@ -155,7 +199,7 @@ class Evaluation:
             functools.partial(pipeline.evaluation_batches, split, kinds, batch_size, crop=crop),
         )
 
-    def answers(self, on_batch=None):
+    def answers(self, on_batch: Callable[[int], None] | None = None) -> list[Answers]:
         """Answers, in a list. `on_batch` as for evaluate_split."""
         split = self._split
         labels, judgements, bad = [], [], []
@@ -181,10 +225,10 @@ class Evaluation:
                 f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and"
                 f" are not counted: {split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
             )
-        found = [
-            Answers(np.concatenate(labels), *map(np.concatenate, zip(*of_one)), len(bad))
-            for of_one in zip(*judgements)
-        ]
+        found = []
+        for of_one in zip(*judgements):
+            losses, best = (np.concatenate(parts) for parts in zip(*of_one))
+            found.append(Answers(np.concatenate(labels), losses, best, len(bad)))
         for classifier, one in zip(self._ensemble, found):
             if none := np.count_nonzero(np.isnan(one.losses)):
                 raise UserError(
@@ -195,17 +239,23 @@ class Evaluation:
         return found
 
 
-def _make_step(strategy, ensemble, kinds, weights, views):
+def _make_step(
+    strategy: tf.distribute.Strategy,
+    ensemble: Sequence[Classifier],
+    kinds: Sequence[Preprocessing],
+    weights: Sequence[float] | None,
+    views: int,
+) -> Callable[[Any], tuple]:
     """A function of a distributed batch of pictures, of each of `kinds` of pixels, to (weights,
     labels, numbers of bad pictures, what _judge makes of each Classifier's answers and of the
     mean of all).
     """
     shares = np.ones(len(ensemble)) if weights is None else np.array(weights, np.float64)
     shares /= shares.sum()
-    least = [classifier.least for classifier in ensemble]
+    least = np.array([classifier.least for classifier in ensemble])
 
-    def replica_step(batch):
-        said = []
+    def replica_step(batch: Any) -> tuple:
+        said: list[tf.Tensor] = []
         for classifier in ensemble:
             # after one another: memory holds the activations of one network
             with tf.control_dependencies(said[-1:]):
@@ -222,12 +272,12 @@ def _make_step(strategy, ensemble, kinds, weights, views):
         )
         judged = [
             _judge(one, batch["label"], floor)
-            for one, floor in zip(said + together, [*least, shares @ least])
+            for one, floor in zip(said + together, [*least.tolist(), float(shares @ least)])
         ]
         return batch["weight"], batch["label"], batch["bad"], judged
 
     @tf.function
-    def step(batch):
+    def step(batch: Any) -> tuple:
         return tf.nest.map_structure(
             lambda value: strategy.gather(value, axis=0), strategy.run(replica_step, args=(batch,))
         )
@@ -235,7 +285,9 @@ def _make_step(strategy, ensemble, kinds, weights, views):
     return step
 
 
-def _judge(probabilities, labels, least):
+def _judge(
+    probabilities: tf.Tensor, labels: tf.Tensor, least: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """(losses [n] in nats, the best classes [n, TOP]).
 
     A probability below `least` counts as that, so that every loss is finite.

@@ -20,11 +20,14 @@ import functools
 import itertools
 import json
 import math
+import os
 import pathlib
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -32,10 +35,14 @@ import tensorflow as tf
 
 from alexnet_tf import disk, preprocessing
 from alexnet_tf.data import bad_pictures, pipeline
+from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, stopping
 
+# What `extractor` returns: (outputs, labels, numbers of bad pictures) of a split, batch by batch.
+Extract = Callable[..., Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]
 _BATCH = 128  # pictures at a time, about: no result depends on it
 _SUMMED = ("evaluation.npy", "evaluation_labels.npy", "key.json", "train.npy", "train_labels.npy")
 _SUMS = "SHA256SUMS"
@@ -56,7 +63,9 @@ class Features:
     bad_pictures: dict
 
 
-def extractor(strategy, model, pixels, seed=0):
+def extractor(
+    strategy: tf.distribute.Strategy, model: keras.Model, pixels: Preprocessing, seed: int = 0
+) -> Extract:
     """Returns a function (Split, view=0) that yields (outputs of `model` as float32 [pictures,
     ...], labels int64 [pictures], numbers int64 [bad]), batch by batch, for all pictures of the
     split in fixed order.
@@ -65,18 +74,18 @@ def extractor(strategy, model, pixels, seed=0):
     are those of pictures that cannot be read; they have neither output nor label.
     """
 
-    def replica_step(batch):
+    def replica_step(batch: Any) -> tuple:
         outputs = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
         return tf.cast(outputs, tf.float32), batch["label"], batch["weight"], batch["bad"]
 
     @tf.function
-    def step(batch):
+    def step(batch: Any) -> list[tf.Tensor]:
         return [
             tf.concat(strategy.experimental_local_results(value), 0)
             for value in strategy.run(replica_step, args=(batch,))
         ]
 
-    def extract(split, view=0):
+    def extract(split: Split, view: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         replicas, count = strategy.num_replicas_in_sync, math.ceil(split.examples / _BATCH)
         # next to nothing is left to fill up in the last
         batch_size = math.ceil(split.examples / count / replicas) * replicas
@@ -95,8 +104,17 @@ def extractor(strategy, model, pixels, seed=0):
 
 
 def cached(
-    folder, strategy, model, pixels, dataset, views, seed, progress, note, max_bad_pictures=0
-):
+    folder: str | os.PathLike,
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    pixels: Preprocessing,
+    dataset: Dataset,
+    views: int,
+    seed: int,
+    progress: Callable,
+    note: Callable[[str], None],
+    max_bad_pictures: int = 0,
+) -> Features:
     """The Features of `dataset` by `model`, a trunk: read from `folder` if they are there, else
     computed and written there.
 
@@ -128,8 +146,9 @@ def cached(
         _tell_bad(found, dataset, max_bad_pictures, note)
         return found
     extract, units = extractor(strategy, model, pixels, seed), model.output.shape[-1]
-    pictures = views * dataset.train.examples + dataset.evaluation.examples
-    what = f"{views} x {dataset.train.examples} + {dataset.evaluation.examples} pictures"
+    train, evaluation = dataset.to_train(), dataset.evaluation
+    pictures = views * train.examples + evaluation.examples
+    what = f"{views} x {train.examples} + {evaluation.examples} pictures"
     _check_room(folder, 4 * units * pictures, what, note)
     begin = time.monotonic()
     try:
@@ -139,7 +158,7 @@ def cached(
             progress(pictures, "features") as bar,
         ):
 
-            def count(done):
+            def count(done: int) -> None:
                 bar.update(done)
                 signalled, _ = stop.agree()
                 if signalled:
@@ -149,8 +168,8 @@ def cached(
             bad = {
                 name: _write(unfinished.path / name, split, units, of_each, extract, count)
                 for name, split, of_each in (
-                    ("train", dataset.train, views),
-                    ("evaluation", dataset.evaluation, 1),
+                    ("train", train, views),
+                    ("evaluation", evaluation, 1),
                 )
             }
             of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
@@ -166,7 +185,7 @@ def cached(
     return found
 
 
-def _check_ours(folder):
+def _check_ours(folder: pathlib.Path) -> None:
     """Raises UserError unless `folder` may be replaced: it is not there, or holds nothing but
     features.
     """
@@ -183,9 +202,9 @@ def _check_ours(folder):
             )
 
 
-def _tell_bad(found, dataset, most, note):
+def _tell_bad(found: Features, dataset: Dataset, most: int, note: Callable[[str], None]) -> None:
     for split, numbers in (
-        (dataset.train, found.bad_pictures["train"]),
+        (dataset.to_train(), found.bad_pictures["train"]),
         (dataset.evaluation, found.bad_pictures["evaluation"]),
     ):
         faults = bad_pictures.tell_bad_pictures(split, numbers, note)
@@ -195,23 +214,31 @@ def _tell_bad(found, dataset, most, note):
             )
 
 
-def _remove(folder):
+def _remove(folder: pathlib.Path) -> pathlib.Path:
     """Makes room for features in the place of others."""
     shutil.rmtree(folder)
     return folder
 
 
-def _write(path, split, units, views, extract, count):
+def _write(
+    path: pathlib.Path,
+    split: Split,
+    units: int,
+    views: int,
+    extract: Extract,
+    count: Callable[[int], None],
+) -> list[int]:
     """Writes the features of a split; returns the numbers of the pictures that cannot be read,
     which have no rows.
 
     Raises UserError if none can be read, or others in another view.
     """
-    of_first_view = None
+    of_first_view: set[int] = set()
     with open(f"{path}.npy", "wb") as stream:
         _write_header(stream, (views, split.examples, units))
         for view in range(views):
-            labels, bad = [], set()
+            labels: list[np.ndarray] = []
+            bad: set[int] = set()
             for outputs, of_batch, numbers in extract(split, view):
                 stream.write(np.ascontiguousarray(outputs).data)
                 labels.append(of_batch)
@@ -225,25 +252,25 @@ def _write(path, split, units, views, extract, count):
                     f"{other} could be read at one time and not at another; check the disk"
                     " and start again."
                 )
-        labels = np.concatenate(labels)
-        if not len(labels):
+        of_all = np.concatenate(labels)
+        if not len(of_all):
             raise UserError(
                 f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}."
             )
         stream.seek(0)
         # of the same length: NumPy fills it up to 128 bytes
-        _write_header(stream, (views, len(labels), units))
-    np.save(f"{path}_labels.npy", labels)
+        _write_header(stream, (views, len(of_all), units))
+    np.save(f"{path}_labels.npy", of_all)
     return sorted(bad)
 
 
-def _write_header(stream, shape):
+def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(
         stream, {"descr": "<f4", "fortran_order": False, "shape": shape}
     )
 
 
-def _read(folder, key, note):
+def _read(folder: pathlib.Path, key: dict, note: Callable[[str], None]) -> Features | None:
     """The Features in `folder`, or None, told why, where they are not those of `key` or cannot be
     read.
     """
@@ -272,7 +299,7 @@ def _read(folder, key, note):
         return None
 
 
-def _check_room(folder, size, what, note):
+def _check_room(folder: pathlib.Path, size: int, what: str, note: Callable[[str], None]) -> None:
     free = disk.free_bytes(folder)
     if size + _SPARE_BYTES > free:
         raise UserError(
@@ -282,13 +309,10 @@ def _check_room(folder, size, what, note):
     note(f"features of {what}: {size / 1e6:.0f} MB to {folder} ({free / 1e9:.0f} GB free)")
 
 
-def _open(folder, of_run):
+def _open(folder: pathlib.Path, of_run: dict) -> Features:
     """The Features in `folder`, whose run took what `of_run` says."""
-    return Features(
-        *(
-            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("train", "train_labels", "evaluation", "evaluation_labels")
-        ),
-        of_run["seconds"],
-        of_run["bad_pictures"],
-    )
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        for name in ("train", "train_labels", "evaluation", "evaluation_labels")
+    }
+    return Features(**arrays, seconds=of_run["seconds"], bad_pictures=of_run["bad_pictures"])

@@ -4,17 +4,23 @@ costs next to nothing. And how sure a network may be: the temperature of its log
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.classifiers import TOP, Answers
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints, steps
-from alexnet_tf.training.metrics import Best
-from alexnet_tf.training.optimizer import Plateau
+from alexnet_tf.training.features import Features
+from alexnet_tf.training.metrics import Best, Log
+from alexnet_tf.training.optimizer import SGD2012, Plateau
+from alexnet_tf.training.plan import Plan
 from alexnet_tf.training.state import TrainingState
 
+Rows = tuple[tf.Tensor, tf.Tensor]  # features [n, units] of pictures, and their labels [n]
+Cost = Callable[[np.ndarray], tuple[float, np.ndarray]]  # flat weights to a loss, its gradient
 _CHUNK = 2**28  # bytes of features that are in memory at a time
 # Of `fit`. A decay is that of the sum of the losses of all pictures, on features of length 1: half
 # the square of the kernel is added so many times. It suits any number of pictures.
@@ -31,8 +37,17 @@ _NO_NUMBERS = (
 )
 
 
-def train(head, optimizer, found, plan, log, progress, note, calibrates=False):
-    """Trains `head`, a features.projection, on `found`, a Features; returns the state that belongs
+def train(
+    head: keras.Model,
+    optimizer: SGD2012,
+    found: Features,
+    plan: Plan,
+    log: Log,
+    progress: Callable,
+    note: Callable[[str], None],
+    calibrates: bool = False,
+) -> TrainingState:
+    """Trains `head`, a surgery.projection, on `found`, a Features; returns the state that belongs
     into a checkpoint.
 
     The steps are those of training.train: 2012's rule, the schedule, dropout drawn from the seed
@@ -101,7 +116,7 @@ def train(head, optimizer, found, plan, log, progress, note, calibrates=False):
                 break
     if plan.patience:
         head.set_weights(weights)
-        figures = best.figures
+        figures = best.figures or figures
     temperature = 1.0
     if calibrates:
         temperature, _ = temperature_of(logits(head, found.evaluation[0]), found.evaluation_labels)
@@ -116,7 +131,9 @@ def train(head, optimizer, found, plan, log, progress, note, calibrates=False):
     )
 
 
-def fit(head, found, log, progress, note):
+def fit(
+    head: keras.Model, found: Features, log: Log, progress: Callable, note: Callable[[str], None]
+) -> TrainingState:
     """Fits `head`, a surgery.projection, to `found`, a Features, as a logistic regression; returns
     the state that belongs into a checkpoint: one step, over all pictures and views at once.
 
@@ -134,7 +151,7 @@ def fit(head, found, log, progress, note):
     choice = choose(found, shift, scale, classes)
     rows = max(1, _CHUNK // found.train[0, :1].nbytes)
 
-    def chunk(view, begin):
+    def chunk(view: int, begin: int) -> Rows:
         part = slice(begin, begin + rows)
         return (
             tf.constant((found.train[view, part] - shift) * scale),
@@ -145,14 +162,14 @@ def fit(head, found, log, progress, note):
     kept = {place: chunk(*place) for place in places[:1]}  # all there is, unless there is much
 
     class Chunks:
-        def __iter__(self):
+        def __iter__(self) -> Iterator[Rows]:
             return (kept[place] if place in kept else chunk(*place) for place in places)
 
     loss_and_gradient = _regression(Chunks(), units, classes, choice.decay * views)
 
     with progress(_MOST_PASSES * views * examples, "fit") as bar:
 
-        def told(weights):
+        def told(weights: np.ndarray) -> tuple[float, np.ndarray]:
             bar.update(views * examples)
             return loss_and_gradient(weights)
 
@@ -200,7 +217,7 @@ class Choice:
     top_1: float = 0.0
     pictures: int = 0
 
-    def describe(self):
+    def describe(self) -> str:
         if not self.pictures:
             return "no class has two pictures by which more could be chosen"
         return (
@@ -209,7 +226,7 @@ class Choice:
         )
 
 
-def choose(found, shift, scale, classes):
+def choose(found: Features, shift: np.ndarray, scale: np.float32, classes: int) -> Choice:
     """The Choice for `found`, a Features, whose test pictures have no part in it.
 
     The loss at its best temperature decides, which goes on falling where many decays answer alike,
@@ -227,7 +244,8 @@ def choose(found, shift, scale, classes):
     if not out.any():
         return Choice()
     rows = shortened((found.train[0, numbers] - shift) * scale)
-    best, weights = None, {}
+    best: Choice | None = None
+    weights: dict[int, np.ndarray] = {}
     for decay in _DECAYS:
         said = np.zeros([len(labels), classes], np.float32)
         for fold in np.unique(folds[out]):
@@ -244,10 +262,10 @@ def choose(found, shift, scale, classes):
             break
         right = float((said[out].argmax(1) == labels[out]).mean())
         best = Choice(decay, temperature, loss, right, int(out.sum()))
-    return best
+    return best or Choice()
 
 
-def shortened(rows):
+def shortened(rows: np.ndarray) -> np.ndarray:
     """`rows`, float32 [pictures, units], turned until they need no more coordinates than there are
     rows: all products of two stay as they are, and so does every regression with a decay.
     """
@@ -260,7 +278,7 @@ def shortened(rows):
     return np.linalg.cholesky(products).astype(np.float32)
 
 
-def temperature_of(logits, labels):
+def temperature_of(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """(the number by which `logits` [pictures, classes] are best divided, the mean loss then).
 
     A handful of pictures, all of them right, is no reason to be sure: a prior, of a standard
@@ -270,12 +288,12 @@ def temperature_of(logits, labels):
     logits = logits - logits.max(1, keepdims=True)
     of_label = logits[np.arange(len(labels)), labels]
 
-    def loss(power):
+    def loss(power: float) -> float:
         scaled = logits * math.exp(power)
         said = np.log(np.exp(scaled).sum(1)) - of_label * math.exp(power)
         return float(said.mean())
 
-    def cost(power):
+    def cost(power: float) -> float:
         return len(labels) * loss(power) + (power / math.log(2)) ** 2 / 2
 
     low, high, golden = -_MOST_POWER, _MOST_POWER, (math.sqrt(5) - 1) / 2
@@ -289,12 +307,12 @@ def temperature_of(logits, labels):
     return math.exp(-power), loss(power)
 
 
-def _regression(chunks, units, classes, decay):
+def _regression(chunks: Iterable[Rows], units: int, classes: int, decay: float) -> Cost:
     """The function of _minimise: flat weights to the loss of a logistic regression and its
     gradient, both over the number of rows. `chunks` are (rows [n, units], labels [n]).
     """
 
-    def loss_and_gradient(weights):
+    def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
         kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
         loss = decay / 2 * float(np.vdot(kernel, kernel))
         of_kernel, of_bias, count = decay * kernel, np.zeros_like(bias), 0
@@ -310,7 +328,9 @@ def _regression(chunks, units, classes, decay):
 
 
 @tf.function(reduce_retracing=True)
-def _sums(rows, labels, kernel, bias):
+def _sums(
+    rows: tf.Tensor, labels: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Of the losses, and of their gradients for kernel and bias."""
     said = rows @ kernel + bias
     error = tf.nn.softmax(said) - tf.one_hot(labels, tf.shape(bias)[0])
@@ -318,7 +338,7 @@ def _sums(rows, labels, kernel, bias):
     return loss, tf.matmul(rows, error, transpose_a=True), tf.reduce_sum(error, 0)
 
 
-def fitting_rate(found):
+def fitting_rate(found: Features) -> float:
     """A learning rate for steps of a batch that suits the size of features: 3 where those of a
     picture, less their mean, have the mean square length 1.
     """
@@ -326,7 +346,7 @@ def fitting_rate(found):
     return 3.0 * float(scale) ** 2
 
 
-def standardisation(train):
+def standardisation(train: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """(mean of each unit [units], one over the length of what is left, a scalar), float32, of
     `train`, float32 [views, pictures, units].
     """
@@ -349,13 +369,14 @@ def standardisation(train):
     return shift, np.float32(1 / math.sqrt(square) if square > 0 else 1.0)
 
 
-def _minimise(function, start):
+def _minimise(function: Cost, start: np.ndarray) -> tuple[np.ndarray, float, int]:
     """(the minimum, its value, how often `function` was asked) of a smooth convex function.
 
     L-BFGS: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, with
     halved steps until the decrease suffices (3.4). `function` gives value and gradient.
     """
-    point, steps, asked = start, [], 1
+    point, asked = start, 1
+    steps: list[tuple[np.ndarray, np.ndarray, np.floating]] = []
     value, gradient = function(point)
     first = np.linalg.norm(gradient)
     while asked < _MOST_PASSES and np.linalg.norm(gradient) > _FLAT * first:
@@ -385,7 +406,7 @@ def _minimise(function, start):
     return point, value, asked
 
 
-def logits(head, inputs):
+def logits(head: keras.Model, inputs: np.ndarray) -> np.ndarray:
     """float32 [pictures, classes] for features [pictures, units]."""
     rows = max(1, _CHUNK // inputs[:1].nbytes)
     return np.concatenate(
@@ -396,7 +417,7 @@ def logits(head, inputs):
     )
 
 
-def answers(head, found, temperature=1.0):
+def answers(head: keras.Model, found: Features, temperature: float = 1.0) -> Answers:
     """The Answers of `head` to the evaluation pictures of `found`, a Features."""
     said = logits(head, found.evaluation[0]) / np.float32(temperature)
     labels = np.array(found.evaluation_labels)
@@ -408,11 +429,13 @@ def answers(head, found, temperature=1.0):
     )
 
 
-def _make_steps(head, optimizer, batch_size):
+def _make_steps(head: keras.Model, optimizer: SGD2012, batch_size: int) -> Callable[..., tf.Tensor]:
     forward_backward = steps.make_forward_backward(head, tf.identity, batch_size)
 
     @tf.function
-    def run_steps(rows, labels, rates, first_step):
+    def run_steps(
+        rows: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor
+    ) -> tf.Tensor:
         """As many steps as there are `rates`; returns the sums of the loss and of the correct
         answers.
         """

@@ -11,14 +11,18 @@ import collections
 import dataclasses
 import functools
 import math
+import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
 
-from alexnet_tf import bounds, console
+from alexnet_tf import console
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
@@ -39,91 +43,14 @@ from alexnet_tf.training import (
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import (
-    SCHEDULES,
     SGD2012,
     SPANNING,
     Plateau,
     colour_noise_factor,
     conv1_factor,
-    learning_rate_factor,
 )
+from alexnet_tf.training.plan import Plan
 from alexnet_tf.training.state import TrainingState
-
-XLA = "auto", "on", "off"
-# The whole numbers of a Plan, and the least of each.
-_WHOLE = {
-    "batch_size": 1,
-    "epochs": 1,
-    "warmup_steps": 0,
-    "seed": 0,
-    "patience": 0,
-    "max_bad_pictures": 0,
-}
-
-
-def is_choosing(schedule: str, patience: int) -> bool:
-    """Whether, with these of Plan, the evaluation decides anything."""
-    return schedule == "plateau" or patience > 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How to train; `alexnet train --help` explains what stands here without a word."""
-
-    batch_size: int = 128
-    epochs: int = 90
-    learning_rate: float = 0.01
-    warmup_steps: int = 0
-    schedule: str = "plateau"
-    seed: int = 0
-    xla: str = "auto"
-    checkpoint_seconds: float = 600
-    # epochs without a lower evaluation error after which to stop, with the best weights; 0: never,
-    # the last
-    patience: int = 0
-    # standard deviation along each principal component, as a share of that component's
-    colour_noise: float = 0.0
-    max_bad_pictures: int = 10
-    # addresses of alexnet_tf.data_service; none: pictures are prepared in this process
-    data_service: tuple = ()
-    init: str = ""  # "variant": there are initial weights that begin to learn sooner, of source2012
-
-    def __post_init__(self) -> None:
-        for name, least in _WHOLE.items():
-            object.__setattr__(self, name, bounds.whole(getattr(self, name), name, least))
-        for name in ("learning_rate", "colour_noise", "checkpoint_seconds"):
-            object.__setattr__(self, name, bounds.number(getattr(self, name), name))
-        for name, known in (("schedule", SCHEDULES), ("xla", XLA)):
-            if getattr(self, name) not in known:
-                raise UserError(f"{name}={getattr(self, name)}: use one of {', '.join(known)}.")
-        if isinstance(self.data_service, str):
-            raise UserError(f"data_service={self.data_service}: pass a list of addresses.")
-
-    def steps_per_epoch(self, dataset):
-        return dataset.train.examples // self.batch_size
-
-    def last_step(self, dataset):
-        return self.steps_per_epoch(dataset) * self.epochs
-
-    def never_reached(self, last_step):
-        """A line where the rate never is what was asked for, else None."""
-        if not self.learning_rate:
-            return "learning_rate=0: no weight will change"
-        if self.warmup_steps < last_step or not self.warmup_steps:
-            return None
-        return (
-            f"warmup_steps={self.warmup_steps}, but the run has {last_step}: its rate will not "
-            f"reach {self.learning_rate:g}; a tenth of the steps, {max(1, last_step // 10)}, is "
-            "plenty"
-        )
-
-    def rate(self, step, last_step, drops):
-        warmth = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return (
-            self.learning_rate
-            * warmth
-            * learning_rate_factor(self.schedule, step / last_step, drops)
-        )
 
 
 def train(
@@ -133,12 +60,12 @@ def train(
     dataset: Dataset,
     pixels: Preprocessing,
     plan: Plan,
-    model_dir,
-    callbacks=(),
-    progress=console.progress,
-    note=console.note,
+    model_dir: str | os.PathLike,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: Callable = console.progress,
+    note: Callable[[str], None] = console.note,
     objective: Objective | None = None,
-    crop=None,
+    crop: Callable | None = None,
     settings: Settings | None = None,
     seen_before: Record | None = None,
 ) -> dict:
@@ -188,7 +115,13 @@ def train(
         return _train(run, plan, callbacks, crop, progress)
 
 
-def _train(run, plan, callbacks, crop, progress):
+def _train(
+    run: "_Run",
+    plan: Plan,
+    callbacks: Sequence[keras.callbacks.Callback],
+    crop: Callable | None,
+    progress: Callable,
+) -> dict:
     if run.is_over:
         run.tell_that_it_is_over()
         return run.figures()
@@ -226,13 +159,13 @@ def _train(run, plan, callbacks, crop, progress):
 class _Stopwatch:
     """Seconds that pass in its `with` blocks."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._begin = time.monotonic()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.seconds += time.monotonic() - self._begin
 
 
@@ -243,8 +176,17 @@ class _Run:
     """
 
     def __init__(
-        self, strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective
-    ):
+        self,
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        optimizer: SGD2012,
+        dataset: Dataset,
+        pixels: Preprocessing,
+        plan: Plan,
+        model_dir: str | os.PathLike,
+        note: Callable[[str], None],
+        objective: Objective,
+    ) -> None:
         """Loads the newest checkpoint. Raises UserError if workers do not start alike, and if it
         is another optimizer's.
         """
@@ -280,13 +222,13 @@ class _Run:
             **dataclasses.asdict(plan),
         )
 
-    def tell_that_it_is_over(self):
+    def tell_that_it_is_over(self) -> None:
         self._note(
             f"{self._model_dir} is trained already: step {self.first_step}, asked for"
             f" {self.last_step}"
         )
 
-    def tell_how_it_begins(self):
+    def tell_how_it_begins(self) -> None:
         """Tells where it goes on, how another length of the run changes the schedule, and a rate
         that is never reached.
         """
@@ -304,7 +246,7 @@ class _Run:
                 f" been {before:.3g}"
             )
 
-    def prepare(self, callbacks):
+    def prepare(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Makes what a run needs that is not over yet."""
         plan, state = self._plan, self.state
         self._train_step = _make_step(
@@ -325,11 +267,12 @@ class _Run:
             if both_towers(layer) == "conv1"
             for variable in layer.trainable_variables
         ]
-        self._slowed_by = None
+        self._slowed_by: float | None = None
         self._plateau = Plateau()
         if state.plateau:
             self._plateau.restore(state.plateau)
-        self._evaluation = None  # built for the first, used for all
+        # built for the first, used for all
+        self._evaluation: evaluation.Evaluation | None = None
         self._is_plain = self._objective.is_plain
         classes, highest = self._dataset.class_names, math.inf
         if getattr(self._model, "variant", None):  # else it is a user's own
@@ -356,9 +299,9 @@ class _Run:
         # seconds of training and of waiting, steps, when last logged
         self._logged = (0.0, 0.0, self.first_step)
 
-    def batches(self, crop):
+    def batches(self, crop: Callable | None) -> Iterator[Any]:
         """Those of the steps that are left, distributed."""
-        split, plan = self._dataset.train, self._plan
+        split, plan = self._dataset.to_train(), self._plan
         make_batches = functools.partial(
             pipeline.training_batches,
             split,
@@ -373,41 +316,41 @@ class _Run:
             self._strategy, split, make_batches, self.first_step, guarded
         )
 
-    def watched(self):
+    def watched(self) -> AbstractContextManager:
         """For what waits for other workers, such as for the last picture of all."""
         return devices.waiting(self._strategy)
 
-    def stop_signal(self):
+    def stop_signal(self) -> stopping.StopSignal:
         return stopping.StopSignal(self._strategy)
 
     @property
-    def is_stopped(self):
+    def is_stopped(self) -> bool:
         """By a callback."""
         return self._model.stop_training
 
     @property
-    def is_over(self):
+    def is_over(self) -> bool:
         return (
             self.state.step >= self.last_step and not self.state.to_evaluate or self._best.is_over
         )
 
     @property
-    def is_end_of_epoch(self):
+    def is_end_of_epoch(self) -> bool:
         return self.state.step % self._steps_per_epoch == 0
 
     @property
-    def saved_s(self):
+    def saved_s(self) -> float:
         """Seconds since the newest checkpoint."""
         return time.monotonic() - self._saved
 
-    def _training_seconds(self):
+    def _training_seconds(self) -> float:
         """Since the run began, evaluation and saving left out."""
         return time.monotonic() - self._began - self._paused.seconds
 
-    def _progress_of_run(self):
+    def _progress_of_run(self) -> float:
         return self.state.step / self.last_step
 
-    def begin_step(self):
+    def begin_step(self) -> None:
         """Sets the rates of the next step.
 
         Raises UserError if the checkpoint that was being written meanwhile could not be.
@@ -429,7 +372,7 @@ class _Run:
             self.callbacks.on_epoch_begin(epoch)
         self.callbacks.on_train_batch_begin(step_of_epoch)
 
-    def train_on(self, batch):
+    def train_on(self, batch: Any) -> None:
         """Makes the step. Nothing is read from the device, unless a callback wants it."""
         noise = self._plan.colour_noise * colour_noise_factor(
             self._plan.schedule, self._progress_of_run()
@@ -444,7 +387,7 @@ class _Run:
         self.state.step += 1
         self.state.figures = None  # those that there were are of other weights
 
-    def _read_steps(self):
+    def _read_steps(self) -> None:
         """Waits for the steps so far.
 
         Raises UserError where a loss is not finite, or too many pictures are bad.
@@ -461,7 +404,7 @@ class _Run:
         )
         self._bad_pictures.check()
 
-    def log_steps(self):
+    def log_steps(self) -> str:
         """Logs the steps since it was last called; returns the end of the progress line."""
         self._read_steps()
         (loss, top_1), rate = (
@@ -489,7 +432,7 @@ class _Run:
             f" {rate:.2g}, input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}"
         )
 
-    def finish_epoch(self, stop):
+    def finish_epoch(self, stop: stopping.StopSignal) -> None:
         """Saves, evaluates, and tells whoever wants to know. A signal leaves before the evaluation
         is over: it comes first when the training goes on. A run that ends here is saved again, with
         what was measured.
@@ -502,7 +445,7 @@ class _Run:
             state.to_evaluate = True
             self.save()
 
-        def leave_if_asked(pictures):
+        def leave_if_asked(pictures: int) -> None:
             self.saver.check()
             signalled, _ = stop.agree()
             if signalled:
@@ -515,7 +458,7 @@ class _Run:
         if self.is_over or self.is_stopped:
             self.save()
 
-    def _take_evaluation(self, evaluated):
+    def _take_evaluation(self, evaluated: dict) -> None:
         state, plan = self.state, self._plan
         epoch, is_last = state.step // self._steps_per_epoch, state.step >= self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
@@ -550,7 +493,7 @@ class _Run:
             | {f"val_{name}": value for name, value in measured.items()},
         )
 
-    def save(self):
+    def save(self) -> None:
         """Has a checkpoint written, from which a run goes on to the bits that this one would have.
 
         The loop waits until its content is copied.
@@ -577,7 +520,7 @@ class _Run:
                 )
         self._saved = time.monotonic()
 
-    def leave(self, signalled):
+    def leave(self, signalled: int) -> NoReturn:
         self.saver.wait()
         self._note(
             f"stopped by {signal.Signals(signalled).name} after step {self.state.step}; run it"
@@ -585,7 +528,7 @@ class _Run:
         )
         sys.exit(128 + signalled)
 
-    def tell_why_it_ended(self):
+    def tell_why_it_ended(self) -> None:
         if self._best.is_over:
             self._note(
                 f"stopped after step {self.state.step}: {self._plan.patience} epochs without a"
@@ -594,18 +537,18 @@ class _Run:
         elif self.is_stopped:
             self._note(f"stopped by a callback after step {self.state.step}")
 
-    def figures(self):
+    def figures(self) -> dict:
         """Of the evaluation of the weights; there is one now where there was none."""
         return self.state.figures or self._told(self._evaluate())
 
-    def _told(self, evaluated):
+    def _told(self, evaluated: dict) -> dict:
         return evaluated | {
             "evaluated_on": self._dataset.evaluation.name,
             "step": self.state.step,
             "train_images_per_s": self.state.train_images_per_s,
         }
 
-    def _evaluate(self, on_batch=None):
+    def _evaluate(self, on_batch: Callable[[int], None] | None = None) -> dict:
         if self._evaluation is None:  # checks the weights as well
             self._evaluation = evaluation.of_model(
                 self._strategy,
@@ -619,7 +562,7 @@ class _Run:
         return self._evaluation.answers(on_batch)[0].figures()
 
 
-def _check_model(model, classes):
+def _check_model(model: keras.Model, classes: int) -> None:
     """Raises UserError for a model whose answers or weights would be taken for others."""
     last = model.layers[-1]
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
@@ -643,7 +586,9 @@ def _check_model(model, classes):
         )
 
 
-def _load_best(model_dir, model, best, note):
+def _load_best(
+    model_dir: str | os.PathLike, model: keras.Model, best: Best, note: Callable[[str], None]
+) -> dict:
     """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the
     figures of those it has.
     """
@@ -653,14 +598,16 @@ def _load_best(model_dir, model, best, note):
         note(f"{error} The last weights are kept, not the best.")
         return {}
     note(f"the best weights are those after step {best.step}, which are kept")
-    return best.figures | {"step": best.step}
+    return (best.figures or {}) | {"step": best.step}
 
 
-def _logs(means):
+def _logs(means: Iterable[float]) -> dict[str, float]:
     return dict(zip(("loss", "top_1"), means))
 
 
-def _callback_list(callbacks, model, optimizer):
+def _callback_list(
+    callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, optimizer: SGD2012
+) -> keras.callbacks.CallbackList:
     if callbacks:
         model.compile(optimizer)  # callbacks look for model.optimizer
     model.stop_training = False
@@ -668,14 +615,22 @@ def _callback_list(callbacks, model, optimizer):
 
 
 def _make_step(
-    strategy, model, optimizer, pixels, plan, picked, note, objective=None, class_names=()
-):
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    optimizer: SGD2012,
+    pixels: Preprocessing,
+    plan: Plan,
+    picked: bool | None,
+    note: Callable[[str], None],
+    objective: Objective | None = None,
+    class_names: tuple = (),
+) -> steps.TrainStep:
     """The TrainStep that `plan` asks for. `picked` is what xla=auto picked when this training
     began: it stays so, because the two ways round differently and a resumed run is to be the whole
     run.
     """
 
-    def make_step(xla):
+    def make_step(xla: bool) -> steps.TrainStep:
         return steps.TrainStep(
             strategy,
             model,
@@ -688,10 +643,12 @@ def _make_step(
             class_names,
         )
 
-    if plan.xla != "auto" or picked is not None:
-        return make_step(picked if plan.xla == "auto" else plan.xla == "on")
+    if plan.xla != "auto":
+        picked = plan.xla == "on"
+    if picked is not None:
+        return make_step(picked)
 
-    def black(context):
+    def black(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shape = [
             context.get_per_replica_batch_size(plan.batch_size),
             pixels.image_size,
@@ -713,7 +670,7 @@ def _make_step(
     return train_step
 
 
-def is_over(state, plan, last_step):
+def is_over(state: TrainingState | None, plan: Plan, last_step: int) -> bool:
     """Whether a training has nothing left to do after a checkpoint with this TrainingState; None:
     there is no checkpoint.
     """
@@ -722,7 +679,14 @@ def is_over(state, plan, last_step):
     )
 
 
-def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
+def _stop_if_not_finite(
+    steps_ago: int | None,
+    done: int,
+    model: keras.Model,
+    pixels: Preprocessing,
+    dataset: Dataset,
+    plan: Plan,
+) -> None:
     """Raises NotFinite with the step and the layer if the loss was not finite `steps_ago` steps
     before the last one.
     """
@@ -732,7 +696,9 @@ def _stop_if_not_finite(steps_ago, done, model, pixels, dataset, plan):
     # That step changed no weight, so the same batch shows where it began, unless later ones changed
     # much.
     batch = next(
-        iter(pipeline.training_batches(dataset.train, pixels, plan.batch_size, plan.seed, step))
+        iter(
+            pipeline.training_batches(dataset.to_train(), pixels, plan.batch_size, plan.seed, step)
+        )
     )
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""

@@ -4,13 +4,16 @@ stall.
 
 import json
 import math
+import os
 import pathlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
+from alexnet_tf.training.plan import Plan
 
 
 class RunningMeans:
@@ -18,14 +21,15 @@ class RunningMeans:
     device only when asked.
     """
 
-    def __init__(self, batch_size, epoch_sums):
-        self._batch_size, self._epoch, self._steps = batch_size, list(epoch_sums), []
+    def __init__(self, batch_size: int, epoch_sums: Iterable[float]) -> None:
+        self._batch_size, self._epoch = batch_size, list(epoch_sums)
+        self._steps: list[Sequence[tf.Tensor]] = []
         self._recent = np.zeros(3)  # loss, correct, pictures
 
-    def add(self, sums):
+    def add(self, sums: Sequence[tf.Tensor]) -> None:
         self._steps.append(sums)
 
-    def fold(self):
+    def fold(self) -> int | None:
         """Reads what was added.
 
         Returns how many steps ago the loss was first not finite, 0 for the last one; or None.
@@ -40,19 +44,19 @@ class RunningMeans:
         self._epoch = [have + new for have, new in zip(self._epoch, total.tolist())]
         return len(sums) - 1 - int(bad[0]) if bad.size else None
 
-    def take_recent(self):
+    def take_recent(self) -> tuple[float, float]:
         """(loss, top_1) since the last call, of what was folded."""
         loss, correct, pictures = self._recent
         self._recent = np.zeros(3)
         return loss / pictures, correct / pictures
 
-    def take_epoch(self):
+    def take_epoch(self) -> tuple[float, float]:
         """(loss, top_1) since the epoch began; a new epoch begins."""
         loss, correct, pictures = self._epoch
         self._epoch = [0.0, 0.0, 0]
         return loss / pictures, correct / pictures
 
-    def epoch_sums(self):
+    def epoch_sums(self) -> list[float]:
         return list(self._epoch)
 
 
@@ -70,7 +74,9 @@ class Log:
 
     STEPS = 50
 
-    def __init__(self, model_dir, first_step, to_evaluate=False):
+    def __init__(
+        self, model_dir: str | os.PathLike, first_step: int, to_evaluate: bool = False
+    ) -> None:
         self._path = pathlib.Path(model_dir) / "metrics.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         disk.replace_text(
@@ -83,7 +89,7 @@ class Log:
         )
         self._writer = tf.summary.create_file_writer(str(self._path.with_name("tensorboard")))
 
-    def write(self, row):
+    def write(self, row: dict) -> None:
         try:
             with open(self._path, "a") as stream:
                 stream.write(json.dumps(row) + "\n")
@@ -102,11 +108,11 @@ class Log:
 class NoLog:
     """What workers other than the chief write."""
 
-    def write(self, row):
+    def write(self, row: dict) -> None:
         pass
 
 
-def read_log(model_dir):
+def read_log(model_dir: str | os.PathLike) -> list[dict]:
     """The rows of metrics.jsonl, in order; a line that a killed run left half-written is passed
     over.
     """
@@ -128,7 +134,7 @@ class Best:
     checkpoint keeps.
     """
 
-    def __init__(self, patience, state=None):
+    def __init__(self, patience: int, state: dict | None = None) -> None:
         self.patience = patience
         self._state = state or {
             "step": 0,
@@ -138,7 +144,7 @@ class Best:
             "figures": None,
         }
 
-    def after_epoch(self, step, figures):
+    def after_epoch(self, step: int, figures: dict) -> bool:
         """Takes the evaluation `figures` of `step`; returns whether they are the best."""
         state, error, loss = self._state, 1 - figures["top_1"], figures["loss"]
         since = 0 if error < state["error"] else state["epochs_since"] + 1
@@ -149,18 +155,18 @@ class Best:
         return best
 
     @property
-    def step(self):
+    def step(self) -> int:
         return self._state["step"]
 
     @property
-    def figures(self):
+    def figures(self) -> dict | None:
         return self._state["figures"]
 
     @property
-    def is_over(self):
+    def is_over(self) -> bool:
         return 0 < self.patience <= self._state["epochs_since"]
 
-    def state(self):
+    def state(self) -> dict:
         return self._state
 
 
@@ -176,8 +182,10 @@ class Stall:
     # learnt, or that the loss is where no network begins and does not fall.
     FEWEST, FEWEST_ABOVE = 100, 10
 
-    def __init__(self, class_names, plan, last_step, stable_rate=math.inf):
-        """`plan` is the training.Plan: its settings are in force, and so are no advice.
+    def __init__(
+        self, class_names: Sequence[str], plan: Plan, last_step: int, stable_rate: float = math.inf
+    ) -> None:
+        """The settings of `plan` are in force, and so are no advice.
         `last_step` is the step after which it ends, `stable_rate` model.stable_rate.
         """
         self._guessing, self._class_names = math.log(len(class_names)), class_names
@@ -185,15 +193,15 @@ class Stall:
         self._least, self._most = self._guessing - 0.02, 1.05 * self._guessing + 0.1
         self._plan, self._last_step, self.told = plan, last_step, False
         self._stable_rate = stable_rate
-        self._before = None  # the loss of the epoch before
+        self._before: float | None = None  # the loss of the epoch before
 
-    def is_guessing(self, loss):
+    def is_guessing(self, loss: float) -> bool:
         """Whether the mean training `loss` of an epoch is that of guessing, neither below nor
         above it.
         """
         return self._least <= loss <= self._most
 
-    def check(self, loss, figures, step):
+    def check(self, loss: float, figures: dict, step: int) -> str | None:
         """A line of advice, once and where there is evidence, or None, from the mean training
         `loss` of the epoch before `step` and from the `figures` of the evaluation after it.
         """
@@ -239,17 +247,17 @@ class Stall:
             f"{', '.join(advice)}."
         )
 
-    def _other_start(self):
+    def _other_start(self) -> list[str]:
         better = ["init=source2012 instead of variant"] if self._plan.init == "variant" else []
         return [*better, f"another seed than {self._plan.seed}"]
 
-    def _warmer(self):
+    def _warmer(self) -> list[str]:
         """A longer warm-up, of a tenth of the run at most."""
         steps = self._plan.warmup_steps
         longer = min(max(100, 2 * steps), self._last_step // 10)
         return [f"warmup_steps={longer} instead of {steps}"] if longer > steps else []
 
-    def _rates(self, *factors):
+    def _rates(self, *factors: float) -> str:
         rate = self._plan.learning_rate
         if rate > self._stable_rate:
             few = f"too much for {len(self._class_names)} classes"

@@ -173,7 +173,15 @@ def _length(values: tf.Tensor) -> tf.Tensor:
 
 # one pass over the 244 MB of weights instead of five
 @tf.function(jit_compile=True, reduce_retracing=False)
-def _rule(weights, velocity, gradient, learning_rate, momentum, decay, moves):
+def _rule(
+    weights: tf.Tensor,
+    velocity: tf.Tensor,
+    gradient: tf.Tensor,
+    learning_rate: tf.Tensor,
+    momentum: tf.Tensor,
+    decay: tf.Tensor,
+    moves: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     moved = momentum * velocity - learning_rate * (decay * weights + gradient)
     return tf.where(moves, weights + moved, weights), tf.where(moves, moved, velocity)
 

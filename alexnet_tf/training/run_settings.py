@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -18,6 +20,8 @@ from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices
+from alexnet_tf.training.plan import Plan
+from alexnet_tf.training.state import TrainingState
 
 # What cannot change on the way, by the names in settings.json.
 _IDENTITY = (
@@ -39,14 +43,14 @@ def settings_of(
     model: keras.Model,
     dataset: Dataset,
     pixels: Preprocessing,
-    plan,
+    plan: Plan,
     flags: dict | None = None,
     min_probability: float = 0.0,
-    **others,
+    **others: Any,
 ) -> Settings:
-    """The settings of a training. `flags` are those of a command; `plan`, a loop.Plan, gives them
-    to a training from Python; `min_probability` is that of Settings. `others` are further entries,
-    such as those of a fine-tuning.
+    """The settings of a training. `flags` are those of a command; `plan` gives them to a training
+    from Python; `min_probability` is that of Settings. `others` are further entries, such as those
+    of a fine-tuning.
 
     A model that build_model did not make is described as Keras does it. Raises UserError for one
     that does not tell its configuration.
@@ -92,7 +96,7 @@ def architecture(model: keras.Model) -> dict:
 _NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
 
 
-def _layers_of(architecture, prefix=""):
+def _layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict[str, str]]]:
     """[(name, class, {entry: value}), ...] of the layers that a description by Keras holds, those
     within others included.
     """
@@ -112,7 +116,9 @@ def _layers_of(architecture, prefix=""):
     return found
 
 
-def _check_architecture(model_dir, stored, new):
+def _check_architecture(
+    model_dir: str | os.PathLike, stored: dict | None, new: dict | None
+) -> None:
     """Raises UserError unless the layers of two models of their user's own compute the same, as
     far as they say; names, which Keras gives anew to each model of a process, may differ.
     """
@@ -130,7 +136,7 @@ def _check_architecture(model_dir, stored, new):
         )
 
 
-def check_apart(model_dir, dataset):
+def check_apart(model_dir: str | os.PathLike, dataset: Dataset) -> None:
     """Raises UserError where what is written to `model_dir` would be taken for a class of
     `dataset`, whose class folders lie beside it.
     """
@@ -146,7 +152,7 @@ def check_apart(model_dir, dataset):
         )
 
 
-def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
+def check(model_dir: str | os.PathLike, settings: Settings, dataset: Dataset) -> str | None:
     """What has changed of the pictures since the training in `model_dir` began: a line, or None.
 
     Raises UserError if `model_dir` holds a model of other settings, cannot be written, lies among
@@ -171,10 +177,10 @@ def check(model_dir, settings: Settings, dataset: Dataset) -> str | None:
 @contextlib.contextmanager
 def written(
     strategy: tf.distribute.Strategy,
-    model_dir,
+    model_dir: str | os.PathLike,
     settings: Settings,
     dataset: Dataset,
-    is_over: Callable[[dict | None], bool],
+    is_over: Callable[[TrainingState | None], bool],
     seen_before: record.Record | None = None,
 ) -> Iterator[None]:
     """Keeps other trainings out of `model_dir`, and writes the settings there, and the record of
@@ -185,7 +191,7 @@ def written(
     """
     with contextlib.ExitStack() as until_trained:
 
-        def begin():
+        def begin() -> None:
             if not devices.is_chief(strategy):
                 return
             check(model_dir, settings, dataset)

@@ -1,10 +1,17 @@
 """Checkpoints that are written beside the training: the loop waits for a copy of the weights."""
 
 import concurrent.futures
+import os
+from collections.abc import Callable
+from types import TracebackType
+
+import keras
 
 from alexnet_tf import console
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints
+from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 
 class Saver:
@@ -14,15 +21,22 @@ class Saver:
     more while one is being written: 488 MB for the network of the paper with 1000 classes.
     """
 
-    def __init__(self, model_dir, note=console.note):
+    def __init__(
+        self, model_dir: str | os.PathLike, note: Callable[[str], None] = console.note
+    ) -> None:
         self._model_dir, self._note = model_dir, note
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
-        self._writing = None  # the Future of the last one
+        self._writing: concurrent.futures.Future[None] | None = None  # of the last one
 
-    def __enter__(self):
+    def __enter__(self) -> "Saver":
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
             self.wait()
         except UserError as failure:
@@ -32,7 +46,9 @@ class Saver:
         finally:
             self._thread.shutdown()
 
-    def save(self, model, optimizer, state, keep=None):
+    def save(
+        self, model: keras.Model, optimizer: SGD2012, state: TrainingState, keep: int | None = None
+    ) -> None:
         """checkpoints.save, of what the variables hold now. Waits until the one before is written.
 
         Raises UserError where that one could not be; where this one cannot be, `check` and `wait`
@@ -42,12 +58,12 @@ class Saver:
         arrays = checkpoints.copy_of(model, optimizer)
         self._writing = self._thread.submit(checkpoints.write, self._model_dir, arrays, state, keep)
 
-    def check(self):
+    def check(self) -> None:
         """Raises UserError if what was being written could not be; does not wait."""
         if self._writing and self._writing.done():
             self.wait()
 
-    def wait(self):
+    def wait(self) -> None:
         """Returns when the last checkpoint is whole and on disk; raises UserError if it cannot be
         written.
         """

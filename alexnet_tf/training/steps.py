@@ -14,14 +14,18 @@ tf.distribute needs them. The same code serves one device and many. From Python:
 import math
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices
 from alexnet_tf.training.objective import Objective, judge_labels
+from alexnet_tf.training.optimizer import SGD2012
 
 
 class TrainStep:
@@ -38,24 +42,26 @@ class TrainStep:
 
     def __init__(
         self,
-        strategy,
-        model,
-        optimizer,
-        pixels,
-        batch_size,
-        xla=True,
-        seed=0,
-        objective=None,
-        class_names=(),
-    ):
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        optimizer: SGD2012,
+        pixels: Preprocessing,
+        batch_size: int,
+        xla: bool = True,
+        seed: int = 0,
+        objective: Objective | None = None,
+        class_names: tuple = (),
+    ) -> None:
         """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy."""
         self.xla = xla
-        plain = objective is None or objective == Objective()
+        objective = objective or Objective()
+        plain = objective == Objective()
         judge = judge_labels if plain else objective.judge(class_names)
+        augment = objective.augment
         with strategy.scope():
             optimizer.build(model.trainable_variables)
 
-        def prepare(inputs):
+        def prepare(inputs: tuple) -> tf.Tensor:
             images, strength, step, first_row = inputs
             return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)
 
@@ -64,13 +70,13 @@ class TrainStep:
         )
         self.forward_backward = forward_backward
         rows = batch_size // strategy.num_replicas_in_sync
-        if not plain and objective.augment:
+        if augment:
             side = pixels.image_size
-            _check_augment(
-                objective.augment, (rows, side, side, pixels.channels), (rows, len(class_names))
-            )
+            _check_augment(augment, (rows, side, side, pixels.channels), (rows, len(class_names)))
 
-        def replica_step(batch, step, strength):
+        def replica_step(
+            batch: Any, step: tf.Tensor, strength: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             replica = tf.distribute.get_replica_context()
             first_row = rows * tf.cast(replica.replica_id_in_sync_group, tf.int64)
             # Read here, because a compiled function cannot read a variable that lives on another
@@ -84,9 +90,9 @@ class TrainStep:
             images, labels = batch["image"], batch["label"]
             if not plain:
                 labels = tf.one_hot(labels, len(class_names))
-                if objective.augment:  # not compiled: it may be anything
+                if augment:  # not compiled: it may be anything
                     drawn = tf.stack([tf.constant(seed, tf.int64), step * batch_size + first_row])
-                    images, labels = _augmented(objective.augment, images, labels, drawn)
+                    images, labels = _augmented(augment, images, labels, drawn)
             inputs = images, strength, step, first_row
             *sums, gradients, kept = forward_backward(weights, state, inputs, labels)
             loss, correct = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
@@ -100,20 +106,22 @@ class TrainStep:
             return loss, correct
 
         @tf.function
-        def step(batch, number, strength):
+        def step(batch: Any, number: tf.Tensor, strength: tf.Tensor) -> list[tf.Tensor]:
             sums = strategy.run(replica_step, args=(batch, number, strength))
             return [strategy.experimental_local_results(value)[0] for value in sums]
 
         self._strategy, self._step = strategy, step
 
-    def __call__(self, batch, number, colour_noise=0.0):
+    def __call__(self, batch: Any, number: int, colour_noise: float = 0.0) -> list[tf.Tensor]:
         with devices.waiting(self._strategy):
             return self._step(
                 batch, tf.constant(number, tf.int64), tf.constant(colour_noise, tf.float32)
             )
 
 
-def _augmented(augment, images, targets, seed):
+def _augmented(
+    augment: Callable, images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor
+) -> list[tf.Tensor]:
     """What `augment` makes of a replica's part of a batch."""
     changed = augment(tf.cast(images, tf.float32), targets, seed)
     return [
@@ -122,7 +130,7 @@ def _augmented(augment, images, targets, seed):
     ]
 
 
-def _check_augment(augment, *shapes):
+def _check_augment(augment: Callable, *shapes: tuple[int, ...]) -> None:
     """Raises UserError unless `augment` leaves the shapes of images and targets as they are."""
     floats = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
     traced = tf.function(augment).get_concrete_function(*floats, tf.TensorSpec([2], tf.int64))
@@ -134,7 +142,12 @@ def _check_augment(augment, *shapes):
         )
 
 
-def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
+def make_forward_backward(
+    model: keras.Model,
+    prepare: Callable[[Any], tf.Tensor],
+    batch_size: int,
+    judge: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = judge_labels,
+) -> Callable[..., tuple]:
     """Returns a function (trainable weights, other state, inputs, labels) to (sum of the loss,
     correct answers, gradients of the mean loss over `batch_size`, new state); `prepare(inputs)` is
     what `model` reads. The new state has None for what the model leaves as it is, and for seeds,
@@ -144,7 +157,9 @@ def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
     for there.
     """
 
-    def forward_backward(weights, state, inputs, labels):
+    def forward_backward(
+        weights: list[tf.Tensor], state: list[tf.Tensor], inputs: Any, labels: tf.Tensor
+    ) -> tuple:
         logits, kept, added = model.stateless_call(
             weights, state, prepare(inputs), training=True, return_losses=True
         )
@@ -168,7 +183,7 @@ def make_forward_backward(model, prepare, batch_size, judge=judge_labels):
     return forward_backward
 
 
-def _seen_by(gradients, loss):
+def _seen_by(gradients: Sequence, loss: tf.Tensor) -> tf.Tensor:
     """`loss`, or NaN where the gradient of a bias is not finite.
 
     What is no number comes through a layer to the gradient of its bias, and may not come through to
@@ -182,18 +197,23 @@ def _seen_by(gradients, loss):
     return loss
 
 
-def state_of(variable, first_row, step):
+def state_of(variable: keras.Variable, first_row: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     """What layers.Dropout draws its masks from: a checkpoint need not store anything random."""
     if not _is_seed(variable):
         return tf.convert_to_tensor(variable.value)
     return tf.cast(tf.stack([first_row, step]), variable.dtype)
 
 
-def _is_seed(variable):
+def _is_seed(variable: keras.Variable) -> bool:
     return "seed_generator" in variable.path
 
 
-def _assign(strategy, variables, values, finite):
+def _assign(
+    strategy: tf.distribute.Strategy,
+    variables: Sequence[keras.Variable],
+    values: Sequence,
+    finite: tf.Tensor,
+) -> None:
     """Gives `variables` their `values`, each replica's own, unless `finite` is false."""
     for variable, value in zip(variables, values):
         if variable.dtype.startswith(("float", "bfloat")):  # counters are the same on every replica
@@ -201,11 +221,13 @@ def _assign(strategy, variables, values, finite):
         strategy.extended.update(variable.value, _assign_if, args=(value, finite))
 
 
-def _assign_if(variable, value, finite):
+def _assign_if(variable: tf.Variable, value: tf.Tensor, finite: tf.Tensor) -> None:
     variable.assign(tf.where(finite, value, variable))
 
 
-def pick_xla(strategy, make_step, batch):
+def pick_xla(
+    strategy: tf.distribute.Strategy, make_step: Callable[[bool], TrainStep], batch: Any
+) -> tuple[TrainStep, str]:
     """Times a step with and without XLA on `batch`; returns (the faster TrainStep, a line that says
     so).
 
@@ -229,7 +251,9 @@ def pick_xla(strategy, make_step, batch):
     )
 
 
-def first_non_finite_layer(model, pixels, images):
+def first_non_finite_layer(
+    model: keras.Model, pixels: Preprocessing, images: tf.Tensor
+) -> str | None:
     """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
     x = preprocessing.to_network_input(images, pixels)
     computed = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]

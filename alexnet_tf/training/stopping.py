@@ -3,8 +3,11 @@
 import signal
 import threading
 import time
+from types import FrameType
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from alexnet_tf.training import devices
 
@@ -19,11 +22,12 @@ class StopSignal:
     # often enough that a signal is answered within seconds where they are long.
     _AT_MOST_STEPS, _AT_MOST_SECONDS = 8, 2.0
 
-    def __init__(self, strategy):
-        self._strategy, self._here, self._before = strategy, 0, {}
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy, self._here = strategy, 0
+        self._before: dict[int, Any] = {}  # handlers by the numbers of their signals
         self._asked, self._interval, self._agreed = 0, 1, time.monotonic()
 
-    def __enter__(self):
+    def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
             self._before = {
                 number: signal.signal(number, self._remember)
@@ -31,11 +35,11 @@ class StopSignal:
             }
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _remember(self, number, frame):
+    def _remember(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._here = number
         for either in self._before:

@@ -397,3 +397,11 @@ def test_pictures_of_tfds_have_the_same_bounds(records, monkeypatch):
     assert {int(number) for batch in batches(split, 11) for number in batch["bad"]} == {-1, 7}
     assert split.fault_of(7) == "a JPEG of more than 500 scans"
     assert split.fault_of(8) is None
+
+
+def test_statistics_of_pictures_of_which_none_can_be_read_are_refused(picture_folder):
+    split = datasets.open_dataset("folder", picture_folder).train
+    for picture in (picture_folder / "train").glob("*/*"):
+        picture.write_bytes(picture.read_bytes()[:1000])
+    with pytest.raises(UserError, match="No picture of train can be read, such as .*/0.png"):
+        pipeline.channel_statistics(split, PIXELS)

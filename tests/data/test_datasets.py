@@ -12,6 +12,7 @@ from tiny_pictures import TinyPictures
 
 from alexnet_tf.data import datasets, folders, shapes
 from alexnet_tf.data import tfds as our_tfds
+from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 
 
@@ -257,9 +258,8 @@ def test_what_was_prepared_is_known_by_its_pictures_in_their_order(tmp_path):
     (tmp_path / "identities.npz").write_bytes(b"")
 
     def fingerprint(*identities):
-        split = types.SimpleNamespace(
-            name="train", examples=2, identities=np.array(identities, np.uint64)
-        )
+        unread = (None,) * 4  # how its pictures are read
+        split = Split("train", 2, *unread, identities=np.array(identities, np.uint64))
         return our_tfds.fingerprint_of(builder, split, None)
 
     assert fingerprint(3, 5) == fingerprint(3, 5)

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tiny_pictures  # noqa: F401  registers the data set
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 
-from alexnet_tf.data import datasets, prepared, record, shapes, store
+from alexnet_tf.data import datasets, pictures, prepared, record, shapes, store
 from alexnet_tf.errors import UserError
 
 TRAIN = (
@@ -354,7 +354,7 @@ def test_training_goes_on_after_bad_pictures_are_replaced_or_removed(run, folder
     seen = [
         path
         for path in sorted(folder.glob("*/*.jpg"))
-        if record.identity(path.read_bytes()) in known
+        if pictures.identity(path.read_bytes()) in known
     ]
     for path in seen[:3]:
         path.write_bytes(b"gone bad")
@@ -410,7 +410,7 @@ def test_every_reader_goes_by_the_record(run, folder, tmp_path):
     )
     known = record.read(tmp_path / "model").trained.tolist()
     for path in (tmp_path / "split/train").glob("*/*"):
-        if record.identity(path.read_bytes()) not in known:
+        if pictures.identity(path.read_bytes()) not in known:
             path.unlink()
     run(
         "-m",

@@ -304,9 +304,9 @@ def _(desk):
     desk.script(
         f"""
 import pathlib
-from alexnet_tf.data import record
+from alexnet_tf.data import pictures
 for path in pathlib.Path("plain").glob("*/*"):
-    if record.identity(path.read_bytes()) not in {trained}:
+    if pictures.identity(path.read_bytes()) not in {trained}:
         path.unlink()
 """
     )

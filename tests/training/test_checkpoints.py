@@ -14,6 +14,7 @@ import pytest
 
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, saving
 from alexnet_tf.training.optimizer import SGD2012
@@ -354,3 +355,12 @@ def test_a_state_that_makes_no_sense_is_damage(tmp_path, trained, changes):
     assert checkpoints.restore(tmp_path, *trained, report=told.append).step == 5
     (line,) = told
     assert "step-00000010 is damaged" in line and next(iter(changes)) in line
+
+
+def test_checkpoints_that_are_gone_when_they_are_to_be_read_are_none(tmp_path, monkeypatch):
+    pixels = Preprocessing(image_size=28, resize=32, channels=1, mean=(0.0,), std=1.0)
+    settings = Settings("lenet5", pixels, ("even", "odd"), flags={"seed": 0})
+    checkpoints.write_settings(tmp_path, settings.to_json())
+    monkeypatch.setattr(checkpoints, "newest_step", lambda model_dir: 1)  # a moment ago
+    with pytest.raises(UserError, match="holds no trained model; train one with alexnet train"):
+        checkpoints.load_model(tmp_path)
