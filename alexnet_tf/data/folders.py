@@ -11,7 +11,7 @@ import unicodedata
 import numpy as np
 
 from alexnet_tf import console, picture_files
-from alexnet_tf.bounds import is_one_line
+from alexnet_tf.bounds import is_one_line, plain
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import (
     HELD_OUT,
@@ -19,7 +19,6 @@ from alexnet_tf.data.names import (
     SAYS_LITTLE,
     USUAL,
     SplitNames,
-    plain,
     role_of,
     suggested_role,
 )

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import decoding, disk
+from alexnet_tf.bounds import plain
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, plain, role_of
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, role_of
 from alexnet_tf.data.record import identity
 from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError

@@ -1471,6 +1471,8 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays):
     for text in ("cat 2\ndog 0\nhorse 1\n", "2,cat\n1,dog\n3,horse\n", "n2 1\nn1 0\nn0 2\n"):
         with pytest.raises(UserError, match="numbered lines, in another order .*; sort them"):
             names(text)
+    with pytest.raises(UserError, match="labels.txt: the class name 'crane' is that of two output"):
+        names("crane\nhorse\ncrane\n")
 
 
 @pytest.mark.parametrize(
