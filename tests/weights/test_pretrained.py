@@ -634,6 +634,14 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
             ["--head_solver=fit", "--trainable=all"],
             "--head_solver=fit fits the last layer alone, and --trainable=all trains others",
         ),
+        (
+            "lenet5",
+            ["--features_dir=x", "--trainable=fc4,fc5"],
+            "--features_dir=x, but nothing is kept of a network that --trainable=fc4,fc5 trains",
+        ),
+        # the projection is fitted first, on features that are kept
+        ("one_weird_trick_pool5", ["--features_dir=x", "--trainable=all"], "sgd"),
+        ("lenet5", ["--features_dir=x"], "sgd"),
     ],
 )
 def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
