@@ -36,19 +36,34 @@ def is_one_line(name: str) -> bool:
     return all(unicodedata.category(character) not in _NOT_IN_NAMES for character in name)
 
 
+def plain(name: str) -> str:
+    """The name of a class or a split as names are compared: one Unicode form (NFC), no byte-order
+    mark, no blanks around it.
+    """
+    return unicodedata.normalize("NFC", name.replace("\ufeff", "")).strip()
+
+
 def check_class_names(names: Sequence[str]) -> None:
-    """Raises ValueError unless `names` are two or more, each one line that can be written."""
+    """Raises ValueError unless `names` are two or more, each another, and one line that can be
+    written.
+    """
     if len(names) < 2:
         raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
-    for name in names:
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
         expect(str, name, "a class name")
-        if not name.strip() or len(name) > _LONGEST_NAME:
+        if not plain(name) or len(name) > _LONGEST_NAME:
             raise ValueError(
                 f"the class name {shown(name)} is empty or longer than {_LONGEST_NAME} characters"
             )
         if not is_one_line(name):
             raise ValueError(
                 f"the class name {shown(name)} holds a control character or a line break"
+            )
+        if (first := places.setdefault(plain(name), place)) != place:
+            raise ValueError(
+                f"the class name {shown(name)} is that of two outputs, {first} and {place}, which"
+                " nobody could tell apart; give each its own"
             )
 
 

@@ -16,6 +16,19 @@ from collections.abc import Callable, Iterable, Iterator
 
 from alexnet_tf.errors import UserError
 
+# How files of weights and of models are called, by whatever program.
+_OF_MODELS = (
+    *(".ckpt", ".h5", ".hdf5", ".keras", ".npz", ".onnx", ".pb", ".pt", ".pth", ".safetensors"),
+    ".tflite",
+)
+
+
+def is_called_as_a_file(path: str | os.PathLike) -> bool:
+    """Whether `path`, where a folder is to be written, is no folder yet and is called as a file of
+    weights or of a model is: who passes it means such a file.
+    """
+    return pathlib.Path(path).suffix.lower() in _OF_MODELS and not os.path.isdir(path)
+
 
 def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
     """`path` with the home folder for ~. Raises UserError for an address, such as gs://bucket/x,

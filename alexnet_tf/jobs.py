@@ -484,9 +484,15 @@ def _content(
 
 
 def _check_format(output: pathlib.Path, form: str) -> None:
-    """Raises UserError if `output` holds versions in another format: a server of one reads them
-    all.
+    """Raises UserError if `output` is called as a file, or holds versions in another format: a
+    server of one reads them all.
     """
+    if disk.is_called_as_a_file(output):
+        more = "; alexnet convert makes a .tflite file of that" * (output.suffix == ".tflite")
+        raise UserError(
+            f"output={output} is called as a file, and format={form} is a folder of versions, each "
+            f"with {artifacts.FORMATS[form]} in it; pass output={output.with_suffix('')}{more}."
+        )
     for version in disk.numbered(output).values():
         there = artifacts.format_of(version)
         if there not in (None, form):
@@ -565,6 +571,11 @@ def convert(
             )
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
         raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
+    if disk.is_called_as_a_file(output) and output.suffix.lower() != ".tflite":
+        raise UserError(
+            f"output={output} is called as a file of another format, and alexnet convert writes "
+            f".tflite files; pass output={output.with_suffix('.tflite')}, or take alexnet export."
+        )
     path = artifacts.newest_version(version)
     if path is None:
         raise UserError(

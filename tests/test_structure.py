@@ -19,7 +19,16 @@ PACKAGE = ROOT / "alexnet_tf"
 # lie in alexnet_tf itself are floors of their own, or share one where they stand in one line.
 FLOORS = [
     ["errors", "pixels"],
-    ["disk", "console", "archives", "bounds", "distribution", "picture_headers", "provenance"],
+    [
+        "disk",
+        "console",
+        "archives",
+        "bounds",
+        "distribution",
+        "picture_headers",
+        "provenance",
+        "proxies",
+    ],
     ["picture_files"],
     ["decoding"],
     ["preprocessing"],

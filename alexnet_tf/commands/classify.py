@@ -20,6 +20,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import resource
 import statistics
 import sys
@@ -163,19 +164,22 @@ def _files(pictures, found):
 def _check(file, is_named):
     """Raises UserError for a file that cannot be opened."""
     try:
-        open(file, "rb", opener=_opener(is_named)).close()
+        open(file, "rb", opener=_opener(file, is_named)).close()
     except OSError as error:
         raise UserError(f"{picture_files.shown(file)} cannot be read ({error.strerror}).") from None
 
 
-def _opener(is_named):
-    """Whoever names a pipe means it; in a folder, nobody may be writing to it."""
-    return None if is_named else disk.regular
+def _opener(file, is_named):
+    """Whoever names a pipe of a shell means it, as <(command) or /dev/stdin; to any other nobody
+    may be writing, and a device may have no end.
+    """
+    of_shell = re.fullmatch(rb"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+", file)
+    return None if is_named and of_shell else disk.regular
 
 
 def _read(file, is_named):
     try:
-        with open(file, "rb", opener=_opener(is_named)) as stream:
+        with open(file, "rb", opener=_opener(file, is_named)) as stream:
             return stream.read()
     except OSError as error:
         raise _NoPictureError(f"cannot be read ({error.strerror}).") from None

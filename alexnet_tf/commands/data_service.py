@@ -15,7 +15,7 @@ import threading
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import bounds, console
+from alexnet_tf import bounds, console, proxies
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -41,6 +41,7 @@ def serve(host, port):
     returns (both, the address).
     """
     service = tf.data.experimental.service
+    proxies.pass_by(["localhost", host.strip("[]")])
     dispatcher = service.DispatchServer(service.DispatcherConfig(port=port))
     address = dispatcher.target.split("://")[1]
     worker = service.WorkerServer(

@@ -104,8 +104,8 @@ _AUGMENT_VIEWS = flags.DEFINE_integer(
 _FEATURES_DIR = flags.DEFINE_string(
     "features_dir",
     None,
-    "With --trainable=head: where the outputs of the frozen layers are kept "
-    "for the next run; default: features/ in --model_dir.",
+    "Where the outputs of the frozen layers are kept for the next run, with --trainable=head, and "
+    "where the projection reads the last map; default: features/ in --model_dir.",
     flag_values=FLAGS,
 )
 _MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of --model_dir, or 0")
@@ -242,9 +242,14 @@ def _open_pretrained():
 
 def solver_of(model):
     """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
-    of the other are given.
+    of the other are given, or a place for features that there are none of.
     """
     if _TRAINABLE.value != ["head"]:
+        if _FEATURES_DIR.value and not surgery.reads_last_map(model):
+            raise UserError(
+                f"--features_dir={_FEATURES_DIR.value}, but nothing is kept of a network that "
+                f"--trainable={','.join(_TRAINABLE.value)} trains; leave one of them out."
+            )
         if _HEAD_SOLVER.value == "fit":
             raise UserError(
                 "--head_solver=fit fits the last layer alone, and --trainable="

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 import numpy as np
 
 from alexnet_tf import console, picture_files
-from alexnet_tf.bounds import is_one_line
+from alexnet_tf.bounds import is_one_line, plain
 from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import (
     HELD_OUT,
@@ -20,7 +21,6 @@ from alexnet_tf.data.names import (
     SAYS_LITTLE,
     USUAL,
     SplitNames,
-    plain,
     role_of,
     suggested_role,
 )
@@ -375,19 +375,34 @@ class _Layout:
         return shlex.quote(str(path.relative_to(self.root)))
 
     def _note_alike(self, classes: list[pathlib.Path]) -> None:
-        """Notes what would be splits that have names of their own."""
+        """Notes what would be splits that have names of their own. Raises UserError for those of a
+        cross-validation, whose names differ in their numbers alone.
+        """
         inner = [
-            {plain(path.name) for path in _subfolders(one) if self._holds_picture(path)}
+            {
+                plain(path.name)
+                for path in _subfolders(one)
+                # splits within are told in _check_names
+                if self._holds_picture(path) and not role_of(path.name)
+            }
             for one in classes
         ]
         common = sorted(set.intersection(*inner)) if len(inner) > 1 else []
-        if len(common) > 1:
-            self._told.append(
-                f"{self.root}: {', '.join(path.name for path in classes[:3])}"
-                f"{', ...' * (len(classes) > 3)} are taken for the classes, although all hold the"
-                f" folders {', '.join(common[:3])}{', ...' * (len(common) > 3)}. If these are the"
-                f" classes, name the splits, as train_split={classes[0].name}."
+        if len(common) < 2:
+            return
+        names = _first(path.name for path in classes)
+        if len({re.sub(r"\d+", "", plain(path.name)) for path in classes}) == 1:
+            first, second = (shlex.quote(path.name) for path in classes[:2])
+            raise UserError(
+                f"{self.root}: are {names} classes, or parts of one data set? All hold the folders "
+                f"{_first(common)}. Pass train_split=. if they are classes, or "
+                f"train_split={first} and test_split={second}, or others, if they are not."
             )
+        self._told.append(
+            f"{self.root}: {names} are taken for the classes, although all hold the"
+            f" folders {_first(common)}. If these are the"
+            f" classes, name the splits, as train_split={classes[0].name}."
+        )
 
     def _note_astray(
         self, classes: list[pathlib.Path], places: Iterable[int], class_names: Sequence[str]
@@ -523,6 +538,12 @@ class _Layout:
         """A line on what is not used, if there is anything."""
         unused = self.unused.describe()
         return self._told + ([f"{self.root}: not used: {unused}."] if unused else [])
+
+
+def _first(names: Iterable[str]) -> str:
+    """The first three of `names`, and whether there are more."""
+    all_names = list(names)
+    return ", ".join(all_names[:3]) + ", ..." * (len(all_names) > 3)
 
 
 def _root(data_dir: str | os.PathLike | None) -> pathlib.Path:

@@ -1,8 +1,9 @@
-"""What splits and classes are called, and how names are compared."""
+"""What splits are called."""
 
 import dataclasses
 import re
-import unicodedata
+
+from alexnet_tf.bounds import plain
 
 # What splits are called, in any case.
 USUAL_NAMES = {
@@ -12,12 +13,6 @@ USUAL_NAMES = {
 }
 HELD_OUT_SPLIT = "held out"  # name of the part of the training pictures that is kept from training
 HELD_OUT = 0.1  # its share
-
-
-def plain(name: str) -> str:
-    """The name of a class or a split as names are compared: one Unicode form (NFC), no byte-order
-    mark, no blanks around it."""
-    return unicodedata.normalize("NFC", name.replace("\ufeff", "")).strip()
 
 
 def role_of(name: str) -> str | None:

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import decoding, disk
+from alexnet_tf.bounds import plain
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, SplitNames, plain, role_of
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, SplitNames, role_of
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, Tensors, as_it_is, shuffled_range

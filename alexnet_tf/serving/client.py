@@ -9,6 +9,7 @@ import urllib.request
 
 import numpy as np
 
+from alexnet_tf import proxies
 from alexnet_tf.errors import ServingError, UserError
 
 _SECONDS = 30  # to wait for an answer; TensorFlow Serving gives up after as many
@@ -32,10 +33,11 @@ def open_server(server, model_name):
         raise UserError(
             f"server={server} is not an address; pass http://HOST:8501 or grpc://HOST:8500."
         )
+    here = proxies.is_this_machine(parts.hostname)
     predict = (
-        _grpc(parts.netloc, model_name)
+        _grpc(parts.netloc, model_name, here)
         if parts.scheme == "grpc"
-        else _rest(server.rstrip("/"), model_name)
+        else _rest(server.rstrip("/"), model_name, here)
     )
 
     def classify(picture):
@@ -54,15 +56,14 @@ def open_server(server, model_name):
     return classify
 
 
-def _rest(server, model_name):
+def _rest(server, model_name, here):
     url = f"{server}/v1/models/{urllib.parse.quote(model_name, safe='')}:predict"
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
 
     def predict(picture):
         body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(url, body), timeout=_SECONDS
-            ) as answer:
+            with opener.open(urllib.request.Request(url, body), timeout=_SECONDS) as answer:
                 (prediction,) = json.load(answer)["predictions"]
                 if "names" not in prediction:  # the numbers of its one output, or other outputs
                     raise _no_classes(server)
@@ -74,7 +75,7 @@ def _rest(server, model_name):
     return predict
 
 
-def _grpc(address, model_name):
+def _grpc(address, model_name, here):
     try:
         import grpc
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -85,7 +86,8 @@ def _grpc(address, model_name):
         ) from None
     import tensorflow as tf
 
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address))
+    channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", int(not here))])
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
     def predict(picture):
         request = predict_pb2.PredictRequest(

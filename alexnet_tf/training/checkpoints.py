@@ -116,6 +116,11 @@ def check_writable(model_dir: str | os.PathLike) -> None:
     behind.
     """
     folder = pathlib.Path(model_dir).absolute()
+    if disk.is_called_as_a_file(folder):
+        raise UserError(
+            f"model_dir={model_dir} is called as a file, and a training writes a folder; pass one,"
+            f" as model_dir={pathlib.Path(model_dir).with_suffix('')}."
+        )
     try:
         while not folder.exists():
             folder = folder.parent

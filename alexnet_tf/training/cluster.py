@@ -5,11 +5,11 @@ Slurm's `srun`, by the variables of the job step.
 
 import contextlib
 import dataclasses
+import itertools
+import math
 import os
 import re
 from collections.abc import Sequence
-
-import tensorflow as tf
 
 from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
@@ -17,6 +17,11 @@ from alexnet_tf.errors import UserError
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
+
+_MOST_HOSTS = 2**16  # as in Slurm's own lists
+_RANGES = r"\[\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*]"
+_HOST = rf"([\w.-]|{_RANGES})+"
+_HOST_LIST = re.compile(f"{_HOST}(,{_HOST})*", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,27 +106,48 @@ def _from_tf_config(text: str) -> Place:
     return Place(addresses, int(index) + (len(chief) if kind == "worker" else 0), "TF_CONFIG")
 
 
-class _InOrder(tf.distribute.cluster_resolver.SlurmClusterResolver):
-    """The addresses in the order of Slurm's ranks.
+def _hosts(text: str) -> list[str]:
+    """The hosts of a list of Slurm's, in its order, as `scontrol show hostnames` has them, with
+    several brackets and a suffix:
+    "a[09-10]b[1,3].x.org,c" is a09b1.x.org, a09b3.x.org, a10b1.x.org, a10b3.x.org and c.
 
-    TensorFlow's own sorts the hosts as text, n10 before n2, and asks nvidia-smi for GPUs, which
-    Slurm has bound to the tasks already.
+    Raises ValueError for other text.
     """
-
-    def __init__(self, tasks: int) -> None:
-        super().__init__(gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False)
-
-    def addresses(self) -> list[str]:
-        ports = _ports(max(self._task_configuration.values()))
-        return [
-            f"{host}:{ports[local]}"
-            for host, count in self._task_configuration.items()
-            for local in range(count)
+    if not _HOST_LIST.fullmatch(text):
+        raise ValueError(f"{bounds.shown(text)} is no list of hosts")
+    hosts: list[str] = []
+    for word in re.split(r",(?![^[]*])", text):  # no comma within brackets
+        parts = [
+            _numbers(numbers) if numbers else [letters]
+            for numbers, letters in re.findall(r"\[(.*?)]|([^[]+)", word)
         ]
+        if math.prod(map(len, parts)) > _MOST_HOSTS:
+            raise ValueError(f"{bounds.shown(text)} is more than {_MOST_HOSTS:,} hosts")
+        hosts += map("".join, itertools.product(*parts))
+    return hosts
 
-    def place(self, node: int, local: int) -> int:
-        """The rank of the `local`-th task on the `node`-th host, where tasks lie in blocks."""
-        return sum(list(self._task_configuration.values())[:node]) + local
+
+def _numbers(text: str) -> list[str]:
+    """Those of "08-10,12", with the zeros of the first: 08, 09, 10, 12."""
+    numbers: list[str] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        count = int(last or first) - int(first) + 1
+        if not 0 < count <= _MOST_HOSTS:
+            raise ValueError(f"[{part}] is no range of hosts")
+        numbers += (str(int(first) + more).zfill(len(first)) for more in range(count))
+    return numbers
+
+
+def _tasks(text: str) -> list[int]:
+    """How many tasks each node has: "2(x3),1" is 2, 2, 2, 1. Raises ValueError for other text."""
+    counts: list[int] = []
+    for part in text.split(","):
+        form = re.fullmatch(r"(\d{1,5})(?:\(x(\d{1,5})\))?", part, re.ASCII)
+        if not form:
+            raise ValueError(f"{bounds.shown(text)} is no list of tasks per node")
+        counts += [int(form[1])] * int(form[2] or 1)
+    return counts
 
 
 def _from_slurm() -> Place:
@@ -131,14 +157,23 @@ def _from_slurm() -> Place:
             int(os.environ[f"SLURM_{name}"])
             for name in ("PROCID", "STEP_NUM_TASKS", "NODEID", "LOCALID")
         )
-        resolver = _InOrder(tasks)
-        addresses, expected = resolver.addresses(), resolver.place(node, local)
+        hosts = _hosts(os.environ["SLURM_STEP_NODELIST"])
+        counts = _tasks(os.environ["SLURM_STEP_TASKS_PER_NODE"])
+        if len(counts) != len(hosts) or sum(counts) != tasks:
+            raise ValueError(
+                f"{tasks} tasks on {len(hosts)} nodes, of which {len(counts)} have {sum(counts)}"
+            )
+        ports = _ports(max(counts))
+        addresses = [
+            f"{host}:{ports[local]}" for host, count in zip(hosts, counts) for local in range(count)
+        ]
+        expected = sum(counts[:node]) + local
     except KeyError as missing:
         raise UserError(
             f"{given}, and {missing.args[0]} is missing: start the training by srun inside of the"
             " job, or set TF_CONFIG."
         ) from None
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(
             f"{given}, which cannot be read ({' '.join(str(error).split())[:200]}); set TF_CONFIG"
             " instead."

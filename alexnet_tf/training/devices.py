@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import keras
 import tensorflow as tf
 
-from alexnet_tf import console
+from alexnet_tf import bounds, console, proxies
 from alexnet_tf.errors import TryAgain, UserError
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.provenance import provenance
@@ -90,6 +90,7 @@ def check_alone(kind: str) -> None:
 def _multi_worker() -> tf.distribute.Strategy:
     """One process a worker, each of which knows its place."""
     place = cluster.find()
+    proxies.pass_by(bounds.address(address)[0] for address in place.addresses)
     late = f"not all of {', '.join(place.addresses)} appeared in {_GATHER_SECONDS} s"
     try:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(

@@ -262,12 +262,21 @@ def convert(weights, name, stated=None, known=None):
         if re.search(r"(^|\.)AlexNet_\d+\.Conv_0\.kernel$", key)
     ]:
         return _from_flax(weights, arrays, prefixes, name, stated)
-    if {f"conv1.{part}" for part in _KERNELS} & arrays.keys() or weights.layers:
-        if stated.weights:
+    prefixes = [
+        key.removesuffix(found[0].lstrip("."))
+        for key in arrays
+        if (found := re.search(rf"(^|\.)conv1\.({'|'.join(sorted(_KERNELS))})$", key))
+    ]
+    if prefixes or weights.layers:
+        if stated.weights and not any(prefixes):
             raise UserError(
                 f"weights={stated.weights}, but {name} holds one network; leave weights= out."
             )
-        return _from_caffe(weights, arrays, name, stated, known)
+        notes = []
+        if any(prefixes):
+            weights, arrays, notes = _unwrapped(weights, arrays, prefixes, stated.weights, name)
+        found = _from_caffe(weights, arrays, name, stated, known)
+        return dataclasses.replace(found, notes=(*notes, *found.notes))
     if weights.module:
         raise UserError(f"{name} holds {WHOLE_MODULE.format(weights.module)}.")
     found = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
@@ -330,9 +339,7 @@ def _pixels(variant, kernel, mean, std, resize, order, name):
 def _from_torchvision(weights, arrays, prefixes, name, stated, known):
     prefix, notes = _choose(prefixes, stated.weights, name)
     layers, parts = _torchvision_parts(arrays, prefix, name)
-    passed_over = _passed_over(weights, arrays, parts, prefix, prefixes, name)
-    if passed_over:
-        notes.append(f"{name}: passed over, as no part of the network: {', '.join(passed_over)}.")
+    notes += _told_passed_over(weights, arrays, parts, prefix, prefixes, name)
     told = known and _TORCHVISION_MEAN, known and _TORCHVISION_STD
     mean, std = (
         _settle(parameter, of_user, of_file and tuple(255 * level for level in of_file), name)
@@ -445,6 +452,31 @@ def _choose(prefixes, wanted, name):
     ]
 
 
+def _unwrapped(weights, arrays, prefixes, wanted, name):
+    """(Weights, arrays by bare names, lines) of the network that is meant among those that lie in
+    dicts of a file, as {"epoch": ..., "net": {"conv1.weight": ...}} has one.
+    """
+    prefix, notes = _choose(prefixes, wanted, name)
+    unreadable = _without_wrappers(weights.unreadable, name)
+    inner = {
+        key
+        for key in (*arrays, *unreadable)
+        if key.startswith(prefix)
+        and not any(key.startswith(one) for one in prefixes if len(one) > len(prefix))
+    }
+    notes += _told_passed_over(weights, arrays, inner, prefix, prefixes, name)
+    return (
+        dataclasses.replace(
+            weights,
+            unreadable={
+                key.removeprefix(prefix): why for key, why in unreadable.items() if key in inner
+            },
+        ),
+        {key.removeprefix(prefix): array for key, array in arrays.items() if key in inner},
+        notes,
+    )
+
+
 def _words(key):
     return set(re.split(r"[._-]", key.lower()))
 
@@ -485,6 +517,13 @@ def _natural(key):
     return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in key.split(".")]
 
 
+def _told_passed_over(*arguments):
+    """[a line on what _passed_over names], or []."""
+    (*_, name), passed_over = arguments, _passed_over(*arguments)
+    told = f"{name}: passed over, as no part of the network: {', '.join(passed_over)}."
+    return [told] if passed_over else []
+
+
 def _passed_over(weights, arrays, used, prefix, prefixes, name):
     """Names of what the file holds beside the arrays `used`, shortest first.
 
@@ -520,7 +559,7 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
         )
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise UserError(
-            f"{name} holds more than an AlexNet of torchvision: {listed}{more}; none "
+            f"{name} holds more than an AlexNet: {listed}{more}; none "
             "of our variants computes with them. If they are no part of the network, "
             "save its state_dict without them."
         )

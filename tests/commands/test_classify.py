@@ -1,6 +1,7 @@
 """Pictures and folders of pictures get the answers of the network, and what is not used is told."""
 
 import json
+import os
 
 import pytest
 from absl.testing import flagsaver
@@ -47,12 +48,36 @@ def test_what_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, c
     write_pictures(tmp_path / "pictures", 1)
     (tmp_path / "pictures/lost.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes/pipe.jpg")  # to which nobody writes
     for arguments, message in (
         ([tmp_path / "pictures"], "lost.jpg cannot be read"),
         ([tmp_path / "pictures/plain star", tmp_path / "empty"], "No picture .* in .*empty"),
         ([tmp_path / "no.jpg"], "no.jpg does not exist"),
+        ([tmp_path / "pipes/pipe.jpg"], "pipe.jpg cannot be read .Not a regular file"),
+        ([tmp_path / "pipes"], "pipe.jpg cannot be read .Not a regular file"),
+        (["/dev/zero"], "/dev/zero cannot be read .Not a regular file"),
         ([], "No picture given"),
     ):
         with pytest.raises(UserError, match=message):
             call(f"--model={model_dir}", f"--json={tmp_path}/answers.json", *arguments)
     assert capsys.readouterr().out == "" and not (tmp_path / "answers.json").exists()
+
+
+def test_a_pipe_of_the_shell_is_read(model_dir, tmp_path, capsys):
+    (picture, *_) = write_pictures(tmp_path / "pictures", 1)
+    read, write = os.pipe()
+    os.write(write, picture.read_bytes())
+    os.close(write)
+    try:
+        call(f"--model={model_dir}", f"/dev/fd/{read}")
+    finally:
+        os.close(read)
+    (_, name), *_ = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert name == networks.load(model_dir).classify(picture)[0][0]
+
+
+def test_python_waits_for_no_pipe_either(model_dir, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match="pipe.jpg cannot be read .Not a regular file"):
+        networks.load(model_dir).classify(tmp_path / "pipe.jpg")

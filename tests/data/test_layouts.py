@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import unicodedata
 
@@ -345,15 +346,32 @@ def test_splits_without_class_folders_are_no_classes(tmp_path):
 
 
 def test_classes_that_may_be_splits_are_told(tmp_path):
-    fill(tmp_path, **flowers("fold0", "fold1", "fold2", count=1))
+    fill(tmp_path, **flowers("ours", "theirs", "web", count=1))
     classes, _, _, _, notes = opened(tmp_path)
-    assert classes == ("fold0", "fold1", "fold2")
+    assert classes == ("ours", "theirs", "web")
     assert notes[-1] == (
-        "ROOT: fold0, fold1, fold2 are taken for the classes, although all hold the folders daisy,"
-        " iris. If these are the classes, name the splits, as train_split=fold0."
+        "ROOT: ours, theirs, web are taken for the classes, although all hold the folders daisy,"
+        " iris. If these are the classes, name the splits, as train_split=ours."
     )
-    named = opened(tmp_path, names=SplitNames(train="fold0", validation="fold1", test="fold2"))
-    assert named == (BOTH, 2, ("fold1", 2), ("fold2", 2), [])
+    named = opened(tmp_path, names=SplitNames(train="ours", validation="theirs", test="web"))
+    assert named == (BOTH, 2, ("theirs", 2), ("web", 2), [])
+
+
+@pytest.mark.parametrize("parts", [("fold_1", "fold_2", "fold_10"), ("1", "2"), ("k 1", "k 2")])
+def test_parts_of_a_cross_validation_are_no_classes_unasked(tmp_path, parts):
+    fill(tmp_path, **flowers(*parts, count=1), **{f"{parts[1]}/rare": 1})
+    first, second = (shlex.quote(name) for name in sorted(parts)[:2])
+    way_out = rf"Pass train_split=\. if .*, or train_split={first} and test_split={second}, or"
+    with pytest.raises(UserError, match=f"parts of one data set. All hold .*iris. {way_out}"):
+        opened(tmp_path)
+    assert opened(tmp_path, names=SplitNames(train="."))[0] == tuple(sorted(parts))
+    names = SplitNames(train=parts[1], test=parts[0])
+    assert opened(tmp_path, names=names)[0] == ("daisy", "iris", "rare")
+
+
+def test_classes_with_numbers_are_classes(tmp_path):
+    fill(tmp_path, **{"type 1/left": 2, "type 1/right": 2, "type 2/left": 2, "type 3": 2})
+    assert opened(tmp_path)[0] == ("type 1", "type 2", "type 3")
 
 
 def test_a_class_that_lies_in_another_is_told(tmp_path):

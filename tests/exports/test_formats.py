@@ -284,6 +284,37 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    "name,form,message",
+    [
+        (
+            "net.onnx",
+            "onnx",
+            "a folder of versions, each with model.onnx in it; pass output=.*/net.$",
+        ),
+        ("net.KERAS", "keras", "called as a file"),
+        (
+            "net.tflite",
+            "saved_model",
+            "each with saved_model.pb .*; alexnet convert makes a .tflit",
+        ),
+    ],
+)
+def test_a_folder_is_not_called_as_a_file(network, tmp_path, name, form, message):
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.export(network, tmp_path / name, format=form)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()  # somebody has called one so
+    for output in (tmp_path / name, tmp_path / "v1.0"):
+        assert alexnet_tf.export(network, output, format="safetensors") == output / "1"
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.H5"])
+def test_a_tflite_file_is_not_called_as_one_of_another_format(tmp_path, name):
+    with pytest.raises(UserError, match="another format, .*; pass output=.*/net.tflite, or take"):
+        alexnet_tf.convert(tmp_path / "exports", tmp_path / name)
+
+
 def test_next_is_a_version_of_its_own_whoever_else_exports(network, tmp_path, monkeypatch):
     digest = checkpoints.weights_digest
 

@@ -1065,6 +1065,26 @@ def test_our_client_answers_as_the_export_does(server, expected):
         client.open_server("localhost", "alexnet")
 
 
+def test_a_server_on_this_machine_is_asked_past_any_proxy(server, expected, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, nobody)
+    for address in (
+        server.url,
+        f"grpc://{server.address}",
+        server.url.replace("127.0.0.1", "localhost"),
+    ):
+        (name, _), *_ = client.open_server(address, "alexnet")(PICTURES[1])
+        assert name == expected["names"][1][0].decode()
+    for address in ("http://elsewhere.invalid:1", "grpc://elsewhere.invalid:1"):
+        with pytest.raises(UserError, match="does not answer .*([Rr]efused)"):
+            client.open_server(address, "alexnet")(PICTURES[1])
+
+
 @pytest.mark.skipif(not shutil.which("node"), reason="not run: there is no node")
 def test_javascript(server, expected, tmp_path):
     (tmp_path / "picture.jpg").write_bytes(PICTURES[0])

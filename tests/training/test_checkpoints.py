@@ -243,6 +243,10 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file/model"):
         with pytest.raises(UserError, match="is a file"):
             checkpoints.check_writable(path)
+    with pytest.raises(
+        UserError, match="net.h5 is called as a file, .*; pass one, as model_dir=.*t.$"
+    ):
+        checkpoints.check_writable(tmp_path / "net.h5")
     checkpoints.check_writable(tmp_path / "new/model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 

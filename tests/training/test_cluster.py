@@ -173,6 +173,23 @@ def step(monkeypatch, nodes, tasks_per_node, tasks, rank, node, local, **more):
 
 
 @pytest.mark.parametrize(
+    "text,hosts",
+    [  # each as `scontrol show hostnames` prints it, but the second, which Slurm 22.05 refuses
+        ("n7", "n7"),
+        ("n[1-2].x.org", "n1.x.org n2.x.org"),
+        (
+            "a[01-03,07]b[1-2]",
+            "a01b1 a01b2 a02b1 a02b2 a03b1 a03b2 a07b1 a07b2",
+        ),
+        ("n[8-10],m[098-100]", "n8 n9 n10 m098 m099 m100"),
+        ("rack-1_n[2,1],login", "rack-1_n2 rack-1_n1 login"),
+    ],
+)
+def test_lists_of_slurm_are_written_out(text, hosts):
+    assert cluster._hosts(text) == hosts.split()
+
+
+@pytest.mark.parametrize(
     "nodes,tasks_per_node,tasks,rank,node,local,addresses",
     [
         ("n[1-2]", "1(x2)", 2, 1, 1, 0, [f"n1:{PORT}", f"n2:{PORT}"]),
@@ -189,6 +206,15 @@ def step(monkeypatch, nodes, tasks_per_node, tasks, rank, node, local, **more):
         ),
         ("n[1-2]", "2,1", 3, 2, 1, 0, [f"n1:{PORT}", f"n1:{PORT + 1}", f"n2:{PORT}"]),
         ("n7", "1", 1, 0, 0, 0, [f"n7:{PORT}"]),
+        (
+            "n[1-3].x.org",
+            "2(x2),1",
+            5,
+            4,
+            2,
+            0,
+            [f"n{n}.x.org:{PORT + local}" for n, local in ((1, 0), (1, 1), (2, 0), (2, 1), (3, 0))],
+        ),
     ],
 )
 def test_a_step_of_slurm_knows_its_place_without_a_gpu(
@@ -242,9 +268,28 @@ def test_a_config_goes_before_slurm(monkeypatch):
             "SLURM_STEP_NUM_TASKS is missing: start the training by srun",
         ),
         ({"LOCALID": None}, "SLURM_LOCALID is missing: start the training by srun"),
-        ({"STEP_NODELIST": "n[1-2"}, "cannot be read (Invalid hostlist format"),
-        ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read (Invalid tasks-per-node"),
-        ({"STEP_TASKS_PER_NODE": "1"}, "cannot be read (Requested 2 tasks but only 1"),
+        *(
+            ({"STEP_NODELIST": one}, "cannot be read ('" + one[:40] + "' is no list of hosts); set")
+            for one in (
+                "n[1-2",
+                "n1-2]",
+                "n[]",
+                "n[a-b]",
+                "n[1,]",
+                "n[1-2-3]",
+                "n[[1]]",
+                "",
+                "a,,b",
+            )
+        ),
+        ({"STEP_NODELIST": "a" * 10**5 + "!"}, "is no list of hosts"),
+        ({"STEP_NODELIST": "n[2-1]"}, "cannot be read ([2-1] is no range of hosts)"),
+        ({"STEP_NODELIST": "n[1-99999999]"}, "[1-99999999] is no range of hosts"),
+        ({"STEP_NODELIST": "n[1-999][1-999]"}, "'n[1-999][1-999]' is more than 65,536 hosts"),
+        ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read ('many' is no list of tasks per node"),
+        ({"STEP_TASKS_PER_NODE": "1(x2"}, "no list of tasks per node"),
+        ({"STEP_TASKS_PER_NODE": "1"}, "cannot be read (2 tasks on 2 nodes, of which 1 have 1"),
+        ({"STEP_TASKS_PER_NODE": "2(x2)"}, "(2 tasks on 2 nodes, of which 2 have 4"),
         ({"PROCID": "x"}, "cannot be read"),
         # a component of a job of several
         ({"PROCID": 2, "NODEID": 5}, f"task 2 is none of the 2 of n1:{PORT}, n2:{PORT}; start one"),

@@ -608,7 +608,7 @@ def test_what_may_be_a_part_of_the_network_is_refused(beside):
     (name,) = beside
     with pytest.raises(
         UserError,
-        match=f"more than an AlexNet of torchvision: {name} .*save its state_dict without",
+        match=f"more than an AlexNet: {name} .*save its state_dict without",
     ):
         convert_torch(torchvision("state_dict.") | beside)
 
@@ -616,12 +616,12 @@ def test_what_may_be_a_part_of_the_network_is_refused(beside):
 def test_a_number_in_the_state_dict_is_a_part_of_the_network():
     """Such as a temperature, which answers depend on; one beside the state dict is a figure."""
     number = {"temperature": light(1)}
-    with pytest.raises(UserError, match="more than an AlexNet of torchvision: temperature "):
+    with pytest.raises(UserError, match="more than an AlexNet: temperature "):
         convert_torch(torchvision("model.") | number, entries=("model.features.0.weight",))
-    with pytest.raises(UserError, match="torchvision: state_dict.temperature "):
+    with pytest.raises(UserError, match="an AlexNet: state_dict.temperature "):
         inside = {"state_dict.temperature": light(1)}
         convert_torch(torchvision("state_dict.net.") | inside, entries=("state_dict", "epoch"))
-    with pytest.raises(UserError, match="torchvision: state_dict.metric_fc.weight "):
+    with pytest.raises(UserError, match="an AlexNet: state_dict.metric_fc.weight "):
         layer = {"state_dict.metric_fc.weight": light(10, 3)}
         convert_torch(torchvision("state_dict.net.") | layer, entries=("state_dict",))
     found = convert_torch(torchvision("model.") | {"prec": light(1)}, entries=("model", "prec"))
@@ -960,6 +960,49 @@ def test_weights_alone_do_not_tell_the_variant():
     with pytest.raises(UserError, match="pass variant=caffe"):
         convert_caffe(alone)
     assert convert_caffe(alone, variant="caffenet").variant == "caffenet"
+
+
+def nested(*prefixes, classes=20):
+    """The arrays of Caffe's network once below each of `prefixes`, the last of them the largest."""
+    return {
+        f"{prefix}{layer}.{part}": array
+        for number, prefix in enumerate(prefixes)
+        for key, array in caffe_arrays(classes=classes + number).items()
+        for layer, part in [key.replace(".0", ".weight").replace(".1", ".bias").rsplit(".", 1)]
+    }
+
+
+def convert_nested(arrays, entries=(), unreadable=None, **stated):
+    found = formats.Weights(".pth", arrays, entries=entries, unreadable=unreadable or {})
+    return published.convert(found, "x", published.Stated("caffe", **stated))
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.state_dict.", "state_dict.module."])
+def test_a_network_of_caffes_layers_lies_in_the_dicts_of_a_training(prefix):
+    beside = {"optimizer.state.0.exp_avg": light(96, 3, 11, 11), "epoch": np.array(7)}
+    entries = ("epoch", prefix.split(".")[0], "optimizer")
+    found = convert_nested(beside | nested(prefix), entries, {"scaler.scale": "is of no type"})
+    assert same(found.arrays, convert_nested(nested("")).arrays)
+    assert found.notes[0] == "x: passed over, as no part of the network: epoch, optimizer, scaler."
+    with pytest.raises(UserError, match=r"more than an AlexNet: extra.weight \(3, 3\)"):
+        convert_nested(nested(prefix) | {"extra.weight": light(3, 3)}, entries)
+    with pytest.raises(UserError, match="more than an AlexNet of Caffe: bn1; no variant"):
+        convert_nested(nested(prefix) | {f"{prefix}bn1.weight": light(96)}, entries)
+    with pytest.raises(UserError, match="more than an AlexNet of Caffe: fc8.scale; no variant"):
+        convert_nested(nested(prefix), entries, {f"{prefix}fc8.scale": "is quantised"})
+
+
+def test_of_several_networks_of_caffes_layers_one_is_named():
+    both = nested("teacher.", "student.", "ema.")
+    with pytest.raises(UserError, match="2 networks: teacher, student; choose .* weights=teacher"):
+        convert_nested(both)
+    for stated, classes in (("teacher", 20), ("student", 21), ("ema", 22)):
+        assert len(convert_nested(both, weights=stated).arrays["fc8/bias"]) == classes
+    found = convert_nested(nested("", "ema."))
+    assert len(found.arrays["fc8/bias"]) == 20
+    assert "the file itself is taken, not ema; weights={model,ema,NAME}" in found.notes[0]
+    with pytest.raises(UserError, match="weights=ema, but x holds one network; leave weights= out"):
+        convert_nested(nested(""), weights="ema")
 
 
 def test_dropout_is_that_of_the_file():
@@ -1302,7 +1345,10 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
         ({"class_names": ["a", "b"]}, "fc5/.* has the shape"),
         ({"variant": "vgg"}, "unknown"),
         ({"variant": "caffe"}, "image_size is 28, not a whole number from 67"),
-        ({"class_names": ["a"] * 50_001}, "more than a weights file may"),
+        (
+            {"class_names": [str(number) for number in range(50_001)]},
+            "more than a weights file may",
+        ),
         ({"class_names": None}, "not a weights file"),
         (
             {"preprocessing": settings()["preprocessing"] | {"image_size": 513, "resize": 600}},
@@ -1471,6 +1517,8 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays):
     for text in ("cat 2\ndog 0\nhorse 1\n", "2,cat\n1,dog\n3,horse\n", "n2 1\nn1 0\nn0 2\n"):
         with pytest.raises(UserError, match="numbered lines, in another order .*; sort them"):
             names(text)
+    with pytest.raises(UserError, match="labels.txt: the class name 'crane' is that of two output"):
+        names("crane\nhorse\ncrane\n")
 
 
 @pytest.mark.parametrize(

