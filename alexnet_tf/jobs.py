@@ -106,16 +106,32 @@ def train(
         _check_kind(
             keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
         )
-    fields = {field.name for field in dataclasses.fields(Plan)}
+    fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
     if strange := plan.keys() - fields:
         raise UserError(
             f"{min(strange)}= is not a parameter of a training; there are also "
-            f"{', '.join(sorted(fields - {'init'}))}."
+            f"{', '.join(sorted(fields))}."
         )
     dropout_rate = bounds.number(dropout_rate, "dropout_rate", 1)
     momentum = bounds.number(momentum, "momentum", 1)
     weight_decay = bounds.number(weight_decay, "weight_decay")
     bias_rate = bounds.number(bias_rate, "bias_rate")
+    if optimizer:
+        _check_beside(
+            "optimizer",
+            momentum=momentum != MOMENTUM,
+            weight_decay=weight_decay != DECAY,
+            bias_rate=bias_rate != 1,
+        )
+        if learning_rate is None:
+            learning_rate = _rate_of(optimizer)
+    if model is not None:
+        _check_beside(
+            "model",
+            variant=variant != "paper",
+            image_size=image_size is not None,
+            dropout_rate=dropout_rate != 0.5,
+        )
     asked = Plan(
         **{
             "batch_size": batch_size,
@@ -127,12 +143,14 @@ def train(
         | plan
     )
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
-    if is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks)):
-        dataset = datasets.to_choose_by(dataset, record.read(model_dir))
+    stored, seen = run_settings.begun(model_dir)
+    choosing = is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks))
+    dataset = datasets.divided_for(dataset, choosing, seen)
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
     if model is None:
-        check_image_size(variant, image_size)
+        side = check_image_size(variant, image_size)
+        checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
         keras.utils.set_random_seed(asked.seed)
         with strategy.scope():
             model = build_model(
@@ -147,9 +165,10 @@ def train(
             asked = dataclasses.replace(asked, colour_noise=row.get("colour_noise", 0.0))
         preprocessing = (
             preprocessing
-            or _stored_preprocessing(model_dir)
+            or (Preprocessing(**stored["preprocessing"]) if stored else None)
             or preprocessing_for(variant, dataset, image_size)
         )
+        networks.pixels_of(model, preprocessing)  # or they do not fit
     else:
         surgery.check_functional(model)
         preprocessing = networks.pixels_of(model, preprocessing)
@@ -161,9 +180,12 @@ def train(
     )
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
+        optimizer.build(model.trainable_variables)
     settings = run_settings.settings_of(
         model, dataset, preprocessing, asked, **objective.describe()
     )
+    if devices.is_chief(strategy) and (line := run_settings.check(model_dir, settings, dataset)):
+        note(line)
     figures = loop.train(
         strategy,
         model,
@@ -186,6 +208,25 @@ def train(
     return networks.of_model(model_dir, model, settings, step, figures)
 
 
+def _check_beside(taken: str, **given: bool) -> None:
+    """Raises UserError for a parameter that is `given` beside another, which has it already."""
+    for name, is_given in given.items():
+        if is_given:
+            raise UserError(
+                f"{name}= is not looked at beside {taken}=, which has its own; drop it."
+            )
+
+
+def _rate_of(optimizer: SGD2012) -> float:
+    config = optimizer.get_config()["learning_rate"]
+    if not isinstance(config, float):
+        raise UserError(
+            "optimizer= has a schedule for its rate, and so has the training; give it a number, "
+            "and say schedule=, or give a LearningRateScheduler among callbacks=."
+        )
+    return config
+
+
 def _is_choosing(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback of Keras decides something by the evaluation."""
     kept = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only
@@ -197,11 +238,6 @@ def _is_choosing(callback: keras.callbacks.Callback) -> bool:
 def _check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
     if not isinstance(value, kind):
         raise UserError(f"{name}= is of the type {type(value).__name__}; pass {wanted}.")
-
-
-def _stored_preprocessing(model_dir: str | os.PathLike) -> Preprocessing | None:
-    stored = checkpoints.read_settings(model_dir)
-    return Preprocessing(**stored["preprocessing"]) if stored else None
 
 
 def check_image_size(variant: str, image_size: int | None) -> int:

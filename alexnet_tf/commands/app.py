@@ -315,6 +315,10 @@ def dataset_or(flag_values, trained_with):
     used = {"dataset": None, "data_dir": None, "seed": 0} | trained_with
     if given.get("dataset", used["dataset"]) != used["dataset"]:
         given.setdefault("data_dir", None)  # that of another data set is of no use
+    known = [
+        one.get("data_dir") and os.path.realpath(one["data_dir"]) for one in (used, used | given)
+    ]
+    is_other = given.get("dataset", used["dataset"]) != used["dataset"] or known[0] != known[1]
     used = used | given
     if used["data_dir"] and "data_dir" not in given:
         console.note(f"data_dir={used['data_dir']}, as the training had it")
@@ -328,7 +332,7 @@ def dataset_or(flag_values, trained_with):
         used["dataset"],
         used["data_dir"],
         used["seed"],
-        split_names(flag_values, {} if given else trained_with),
+        split_names(flag_values, {} if is_other else trained_with),
     )
 
 

@@ -24,6 +24,7 @@ from alexnet_tf import console, jobs, networks
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets
+from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices, evaluation
 
@@ -111,6 +112,8 @@ def _open_dataset(models):
     Raises UserError where it cannot judge a model.
     """
     name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
+    if FLAGS["validation_split"].present and not FLAGS["test_split"].present:
+        names = SplitNames(names.train, test=names.validation)  # what is named is what judges
     evaluation.check_classes(models[1:], models[0])
     dataset = datasets.open_evaluation(
         name,

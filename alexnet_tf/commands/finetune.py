@@ -153,7 +153,7 @@ def main():
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)),
         **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
-    changes = run_settings.check(model_dir, settings, dataset)
+    changes = run_settings.check(model_dir, settings, dataset, network.record)
     _tell(dataset, batch_size, network.record)
     if changes:
         console.note(changes)
@@ -166,16 +166,19 @@ def main():
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
     if len(trained) == 1:
+        anew = solver == "sgd" and _is_other_training(model_dir)
         last_step = 1 if solver == "fit" else plan.last_step(dataset)
         with run_settings.written(
             strategy,
             model_dir,
             settings,
             dataset,
-            lambda state: _is_over(state, plan, last_step, dataset),
+            lambda state: not anew and _is_over(state, plan, last_step, dataset),
             network.record,
         ):
-            figures, answers, cost = _tune_head(strategy, model, dataset, pixels, plan, solver)
+            figures, answers, cost = _tune_head(
+                strategy, model, dataset, pixels, plan, solver, anew
+            )
     else:
         figures, answers, cost = _tune_layers(
             strategy, model, dataset, pixels, plan, settings, network.record
@@ -271,7 +274,8 @@ def _open_dataset(replicas, seen_before, solver):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
-    seen = record.union([record.read(_MODEL_DIR.value), seen_before])
+    stored, seen_here = run_settings.begun(_MODEL_DIR.value)
+    seen = record.union([seen_here, seen_before])
 
     def opened():
         return datasets.open_dataset(
@@ -300,6 +304,8 @@ def _open_dataset(replicas, seen_before, solver):
             f"{dataset.train.examples} training pictures do not fill a batch of {replicas}"
             " replicas; use fewer."
         )
+    if stored and _TRAINABLE.value != ["head"] and not FLAGS["batch_size"].present:
+        batch_size = stored["batch_size"]
     return dataset, min(batch_size, most)
 
 
@@ -321,10 +327,10 @@ def _tell(dataset, batch_size, known):
     ):
         console.note(line)
     if batch_size < _BATCH_SIZE.value:
-        console.note(
-            f"--batch_size={_BATCH_SIZE.value}, but there are {dataset.train.examples} training"
-            f" pictures: batches of {batch_size}"
-        )
+        why = f"there are {dataset.train.examples} training pictures"
+        if dataset.train.examples >= _BATCH_SIZE.value:
+            why = f"{_MODEL_DIR.value} was begun otherwise"
+        console.note(f"--batch_size={_BATCH_SIZE.value}, but {why}: batches of {batch_size}")
 
 
 def _optimizer(model, found=None):
@@ -334,7 +340,8 @@ def _optimizer(model, found=None):
     """
     rate, head_rate = _TRAINING.learning_rate.value, _HEAD_RATE.value
     if head_rate is None:
-        head_rate = head.fitting_rate(found) / rate if found and rate else 10.0
+        # at the default rate the one that suits them; what is given scales it
+        head_rate = head.fitting_rate(found) / FLAGS["learning_rate"].default if found else 10.0
     return SGD2012(
         rate,
         _TRAINING.momentum.value,
@@ -359,8 +366,14 @@ def _features(strategy, model, dataset, pixels, plan):
     )
 
 
-def _tune_head(strategy, model, dataset, pixels, plan, solver):
-    """Trains the projection on the features of the rest.
+def _is_other_training(model_dir):
+    """Whether the projection that is there was trained by other flags than these."""
+    stored, _ = run_settings.begun(model_dir)
+    return stored and any(stored["flags"].get(name) != FLAGS[name].value for name in _OF_SGD)
+
+
+def _tune_head(strategy, model, dataset, pixels, plan, solver, anew):
+    """Trains the projection on the features of the rest, `anew` or unless it is trained already.
 
     Returns (figures, Answers, (seconds, multiply-adds) of the run).
     """
@@ -375,7 +388,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver):
     last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
-    if _is_over(state, plan, last_step, dataset):
+    if not anew and _is_over(state, plan, last_step, dataset):
         console.note(f"{model_dir} is trained already: step {state.step}, asked for {last_step}")
     else:
         log = Log(model_dir, 0)

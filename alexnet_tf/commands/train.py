@@ -194,7 +194,7 @@ def _open(model_dir, batch_size, chief):
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
-    stored = checkpoints.read_settings(model_dir)
+    stored, seen = run_settings.begun(model_dir)
     if stored and "pretrained_sha256" in stored:
         raise UserError(
             f"--model_dir={model_dir} holds a fine-tuned model; continue with alexnet finetune, or"
@@ -209,7 +209,6 @@ def _open(model_dir, batch_size, chief):
         "seed": _TRAINING.seed.value,
     }
     checkpoints.check_same(model_dir, stored, identity)
-    seen = record.read(model_dir)
     dataset = datasets.open_dataset(
         _DATASET.value,
         _DATA_DIR.value,

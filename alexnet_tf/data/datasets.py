@@ -44,6 +44,12 @@ def open_dataset(
     Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read.
     Raises UserError, before any long work, if there is nothing to read.
     """
+    if not isinstance(name, str) or not isinstance(names, SplitNames):
+        odd = name if isinstance(names, SplitNames) else names
+        raise UserError(
+            f"open_dataset takes no {type(odd).__name__} here ({str(odd)[:80]}); pass a name, such "
+            'as "folder", then data_dir=DIR, and names= as an alexnet_tf.data.names.SplitNames.'
+        )
     data_dir = None if data_dir is None else disk.local(data_dir, "data_dir")
     seed = bounds.whole(seed, "seed")
     opened = _open(
@@ -63,26 +69,36 @@ def open_dataset(
     )
 
 
-def to_choose_by(dataset: Dataset, seen: record.Record | None = None) -> Dataset:
-    """`dataset` with some of its training pictures to choose by, and its test split to report on;
+def divided_for(
+    dataset: Dataset, choosing: bool = False, seen: record.Record | None = None
+) -> Dataset:
+    """`dataset` as a training wants it divided: with some of its training pictures to choose by
+    where something is `choosing`, and with all that an earlier training has `seen` where it was;
     itself where that is so, or where it is of the user's own splits.
 
-    It is opened again, as `choosing` would have it. Raises UserError if other pictures are found
-    there now.
+    It is opened again for that. Raises UserError if other pictures are found there now.
     """
     told = dataset.opened_with
-    if dataset.test is not dataset.evaluation or told.get("dataset") is None:
+    undivided = choosing and dataset.test is dataset.evaluation
+    if told.get("dataset") is None or not (undivided or seen):
         return dataset
     again = open_dataset(
-        told["dataset"], told["data_dir"], told["seed"], of_flags(told), choosing=True, seen=seen
+        told["dataset"],
+        told["data_dir"],
+        told["seed"],
+        of_flags(told),
+        choosing or dataset.chose(),
+        seen,
     )
-    kept = again.to_train().examples + again.evaluation.examples
-    if (again.class_names, kept) != (dataset.class_names, dataset.to_train().examples):
+    if (again.class_names, _examples(again)) != (dataset.class_names, _examples(dataset)):
         raise UserError(
-            f"{dataset.name} has other pictures than when it was opened; open it again, with"
-            " choosing=True, because its evaluation split is test pictures, which choose nothing."
+            f"{dataset.name} has other pictures than when it was opened; open it again."
         )
     return again
+
+
+def _examples(dataset: Dataset) -> int:
+    return sum(split.examples for split in (dataset.to_train(), *dataset.evaluations()))
 
 
 def open_evaluation(

@@ -57,6 +57,12 @@ def open_folder(
 ) -> Dataset:
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
+    for role in ("validation", "test"):
+        if getattr(names, role) == ".":
+            raise UserError(
+                f"{role}_split=.: the folders in {root} itself are trained on by train_split=., and"
+                f" judge in an evaluation by test_split=.; name the folder of the {role} pictures."
+            )
     layout = _Layout(root, names, suffixes)
     if "train" not in layout.splits:
         there = " and ".join(
@@ -110,7 +116,9 @@ def open_evaluation(
     """The Dataset of a folder that is to judge networks of these classes: see
     datasets.open_evaluation.
     """
-    root = _root(data_dir)
+    root, whole = _root(data_dir), names.test == "."
+    if whole:
+        names = SplitNames(train=".")
     if names == USUAL and _are_classes(_subfolders(root), class_names):
         names = SplitNames(train=".")  # even where they are called as splits are
     layout = _Layout(root, names)
@@ -119,7 +127,7 @@ def open_evaluation(
     role = next(role for role in ("test", "validation", "train") if role in layout.splits)
     folder, notes = layout.splits[role], []
     part = layout.read(folder, class_names)
-    if role == "train":
+    if role == "train" and not whole:
         part = part.named("pictures" if folder == root else plain(folder.name))
         trained_on = seen.has_seen(part.identities)
         if trained_on.all():
@@ -248,6 +256,13 @@ class _Layout:
             for role, name in vars(names).items()
             if name and name != "."
         }
+        for role, path in named.items():
+            for other, outer in named.items():
+                if outer in path.parents and outer != path.parent:
+                    raise UserError(
+                        f"{role}_split={self._shown(path)} lies in a class of {other}_split="
+                        f"{self._shown(outer)}; move it out."
+                    )
         rest = [path for path in folders if path not in _around(named.values())]
         usual = {} if names.train == "." else self._usual(rest, named)
         if not any(vars(names).values()):
@@ -447,8 +462,11 @@ class _Layout:
 
         Raises UserError for other classes, and for one of its own without pictures.
         """
+        apart = set(self.splits.values())  # which may lie in one another
         classes = sorted(
-            self._classes if folder == self.root else _subfolders(folder),
+            self._classes
+            if folder == self.root
+            else [path for path in _subfolders(folder) if path not in apart],
             key=lambda path: plain(path.name),
         )
         own = class_names is None
@@ -755,9 +773,8 @@ def _divide(
 
 def _not_evaluated(class_names: Sequence[str], part: _Part) -> list[str]:
     """A line on the classes of which `part` has no picture, if there are any."""
-    missing = [
-        name for label, name in enumerate(class_names) if label not in set(part.labels.tolist())
-    ]
+    there = set(part.labels.tolist())
+    missing = [name for label, name in enumerate(class_names) if label not in there]
     if not missing:
         return []
     more = f" and {len(missing) - 5} more" * (len(missing) > 5)

@@ -39,7 +39,7 @@ def from_tf_data(
         counts.append(np.bincount(labels, minlength=len(class_names)))
         digests.append(digest)
         known.append(identities)
-        splits.append(_split(name, records, len(labels)))
+        splits.append(_split(name, records, len(labels), identities))
     both, notes = np.isin(known[1], known[0]).sum(), []
     if both:
         notes.append(
@@ -86,6 +86,8 @@ def _check_kind(name: str, records: Any) -> None:
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise UserError(f"{name}={spec} does not fit: {wanted}.")
     image, label = spec
+    if not (isinstance(image, tf.TensorSpec) and isinstance(label, tf.TensorSpec)):
+        raise UserError(f"{name}={spec} does not fit: {wanted}.")
     is_file = image.dtype == tf.string and image.shape.rank == 0
     is_image = image.dtype == tf.uint8 and image.shape.rank == 3 and image.shape[-1] in (1, 3, None)
     if not (is_file or is_image) or not label.dtype.is_integer or label.shape.rank != 0:
@@ -147,7 +149,9 @@ def split_of_contents(name: str, contents: list[bytes]) -> Split:
     return _split(name, records, len(contents))
 
 
-def _split(name: str, records: tf.data.Dataset, examples: int) -> Split:
+def _split(
+    name: str, records: tf.data.Dataset, examples: int, identities: np.ndarray | None = None
+) -> Split:
     is_file = records.element_spec[0].dtype == tf.string
 
     @as_it_is
@@ -184,4 +188,5 @@ def _split(name: str, records: tf.data.Dataset, examples: int) -> Split:
         load,
         stub_of,
         lambda picture: picture_files.shown(f"record {picture} of {name}"),
+        identities,
     )

@@ -117,10 +117,14 @@ def write(model_dir: str | os.PathLike, record: Record) -> None:
 
 
 def check_goes_on(
-    model_dir: str | os.PathLike, record: Record | None, dataset: "Dataset"
+    model_dir: str | os.PathLike,
+    record: Record | None,
+    dataset: "Dataset",
+    seen_before: Record | None = None,
 ) -> str | None:
     """What has changed of the pictures of `dataset` since the training in `model_dir` began, as a
     line for the user, or None. `record` is that of the training; None: it was begun without one.
+    `seen_before`, that of the network that was fine-tuned, is part of it and not of the data set.
 
     Raises UserError where it cannot go on: pictures that it was trained on are to judge it now, or
     nothing is left of those.
@@ -137,9 +141,10 @@ def check_goes_on(
             )
         return None
     for split in dataset.evaluations():
-        moved = np.flatnonzero(
-            record.has_seen(split.known()) & ~np.isin(split.known(), record.held_out)
-        )
+        trained_on = record.has_seen(split.known()) & ~np.isin(split.known(), record.held_out)
+        if seen_before:  # which is told wherever it judges
+            trained_on &= ~seen_before.has_seen(split.known())
+        moved = np.flatnonzero(trained_on)
         if len(moved):
             raise UserError(
                 f"model_dir={model_dir}: {len(moved)} of the pictures of {split.name}, first "
@@ -158,6 +163,9 @@ def check_goes_on(
         np.union1d(here.trained, here.held_out),
         np.union1d(record.trained, record.held_out),
     )
+    if seen_before:
+        others = np.union1d(seen_before.trained, seen_before.held_out)
+        known = np.setdiff1d(known, np.setdiff1d(others, both))
     gone, new = len(np.setdiff1d(known, both)), len(np.setdiff1d(both, known))
     if not gone and not new:
         return None

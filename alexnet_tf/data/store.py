@@ -82,7 +82,6 @@ def write(
     source = {
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
-        "notes": list(dataset.notes),
         "side": SIDE,
         "quality": quality,
         "shard_pictures": SHARD_PICTURES,
@@ -369,7 +368,7 @@ def _already_stored(directory: pathlib.Path, source: dict) -> dict:
         statistics = json.loads(disk.read_bytes(directory / prepared.STATISTICS))
     except (OSError, ValueError):
         statistics = {}
-    if statistics.get("source") != source:
+    if not _is_of(statistics.get("source"), source):
         raise UserError(
             f"{directory} is there already and holds something else; pass another output=, or a"
             " higher version=."
@@ -377,12 +376,17 @@ def _already_stored(directory: pathlib.Path, source: dict) -> dict:
     return statistics
 
 
+def _is_of(stored: dict | None, source: dict) -> bool:
+    """Whether what was stored is of `source`, whatever else it says."""
+    return stored is not None and all(stored.get(name) == source[name] for name in source)
+
+
 def _keep_to_source(path: pathlib.Path, source: dict) -> None:
     """Notes at `path` what is being stored.
 
     Raises UserError if something else has been begun there.
     """
-    if path.exists() and json.loads(disk.read_bytes(path)) != source:
+    if path.exists() and not _is_of(json.loads(disk.read_bytes(path)), source):
         raise UserError(
             f"{path.parent} is the beginning of something else (see {path.name}); remove it, or"
             " pass another output=."

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import shlex
 import sys
 import tarfile
@@ -69,6 +70,7 @@ def named_builder(
         ImportError,
         OSError,
         tfds.download.DownloadError,
+        tfds.download.download_manager.NonMatchingChecksumError,
         tarfile.TarError,
         tf.errors.OpError,
     ) as error:
@@ -93,7 +95,7 @@ def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
             f"{directory}: TFDS cannot read dataset_info.json"
             f" ({' '.join(str(error).split())[:200]})."
         ) from None
-    if name not in (builder.name, "folder"):
+    if re.split("[:/]", name)[0] not in (builder.name, "folder"):  # a store has no configuration
         raise UserError(
             f"{directory} holds the data set {builder.name}, not {name}; pass"
             f" dataset={builder.name}."

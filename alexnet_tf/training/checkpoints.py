@@ -89,14 +89,25 @@ def check_same(model_dir: str | os.PathLike, stored: dict | None, identity: dict
         return
     for name, value in identity.items():
         if stored.get(name) != value:
-            was, now = (
-                f"{len(v)} ({v[0]} to {v[-1]})" if isinstance(v, list) else v
-                for v in (stored.get(name), value)
-            )
+            was, now = _told_apart(stored.get(name), value)
             raise UserError(
                 f"model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another"
                 " model_dir."
             )
+
+
+def _told_apart(was: Any, now: Any) -> tuple[str, str]:
+    """Two different entries of settings, as short as may be; of lists, what differs first."""
+    if not (isinstance(was, list) and isinstance(now, list)):
+        return str(was), str(now)
+    if len(was) != len(now):
+        return _counted(was), _counted(now)
+    place = next(place for place, (a, b) in enumerate(zip(was, now)) if a != b)
+    return f"{was[place]} at place {place}", f"{now[place]}"
+
+
+def _counted(values: list) -> str:
+    return f"{len(values)} ({values[0]} to {values[-1]})" if values else "none"
 
 
 def write_settings(model_dir: str | os.PathLike, settings: dict) -> None:

@@ -152,7 +152,7 @@ def _train(
             if signalled:
                 run.leave(signalled)
         run.tell_why_it_ended()
-    run.callbacks.on_train_end()
+        run.end()
     return run.figures()
 
 
@@ -536,6 +536,19 @@ class _Run:
             )
         elif self.is_stopped:
             self._note(f"stopped by a callback after step {self.state.step}")
+
+    def end(self) -> None:
+        """Tells the callbacks. What they leave is what was trained: EarlyStopping gives the model
+        its best weights back here, which the checkpoint and the figures have to be of.
+        """
+        if not self.callbacks.callbacks:
+            return
+        before = checkpoints.weights_digest(self._model)
+        self.callbacks.on_train_end()
+        if checkpoints.weights_digest(self._model) != before:
+            with self._paused:
+                self.state.figures = self._told(self._evaluate())
+            self.save()
 
     def figures(self) -> dict:
         """Of the evaluation of the weights; there is one now where there was none."""

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from alexnet_tf.errors import UserError
+
 # Of both rules, as of the paper.
 MOMENTUM, DECAY = 0.9, 0.0005
 
@@ -38,14 +40,21 @@ class SGD2012(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
+        self._built_for: tuple[int, ...] = ()
         self.rates = dict(rates or {})
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
+            if self._built_for != tuple(map(id, variables)):
+                raise UserError(
+                    "optimizer= has trained another model, whose velocities it keeps; make a new "
+                    f"{type(self).__name__}."
+                )
             return
         if strange := self.rates.keys() - {variable.path for variable in variables}:
             raise ValueError(f"rates: there is no variable {min(strange)} to train.")
         super().build(variables)
+        self._built_for = tuple(map(id, variables))
         self.velocities = [
             self.add_variable_from_reference(variable, name="velocity") for variable in variables
         ]

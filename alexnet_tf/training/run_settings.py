@@ -152,26 +152,51 @@ def check_apart(model_dir: str | os.PathLike, dataset: Dataset) -> None:
         )
 
 
-def check(model_dir: str | os.PathLike, settings: Settings, dataset: Dataset) -> str | None:
+def check(
+    model_dir: str | os.PathLike,
+    settings: Settings,
+    dataset: Dataset,
+    seen_before: record.Record | None = None,
+) -> str | None:
     """What has changed of the pictures since the training in `model_dir` began: a line, or None.
+    `seen_before` are those that the network had been trained on before that.
 
     Raises UserError if `model_dir` holds a model of other settings, cannot be written, lies among
     the classes, or was trained on pictures that are to judge it now.
     """
     checkpoints.check_writable(model_dir)
     check_apart(model_dir, dataset)
-    stored = checkpoints.read_settings(model_dir)
+    stored, seen = begun(model_dir)
     if stored is None:
-        if checkpoints.newest_step(model_dir) >= 0:
-            raise UserError(
-                f"model_dir={model_dir} holds checkpoints, and no settings.json, which says of what"
-                " training; restore it from a copy, or pass another model_dir."
-            )
         return None
     new = settings.to_json()
-    checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in _IDENTITY})
+    names = [name for name in _IDENTITY if name != "batch_size" or not _trains_one_layer(new)]
+    checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in names})
     _check_architecture(model_dir, stored.get("architecture"), new.get("architecture"))
-    return record.check_goes_on(model_dir, record.read(model_dir), dataset)
+    return record.check_goes_on(model_dir, seen, dataset, seen_before)
+
+
+def begun(model_dir: str | os.PathLike) -> tuple[dict | None, record.Record | None]:
+    """(settings, record of the pictures) of the training that has left a checkpoint in `model_dir`;
+    None for each that there is not. One that never made a step, for want of memory say, binds
+    nobody.
+
+    Raises UserError where they cannot be read, and for checkpoints without settings.
+    """
+    if checkpoints.newest_step(model_dir) < 0:
+        return None, None
+    stored = checkpoints.read_settings(model_dir)
+    if stored is None:
+        raise UserError(
+            f"model_dir={model_dir} holds checkpoints, and no settings.json, which says of what"
+            " training; restore it from a copy, or pass another model_dir."
+        )
+    return stored, record.read(model_dir)
+
+
+def _trains_one_layer(settings: dict) -> bool:
+    """Whether the projection alone is trained, which is done anew whatever the batches were."""
+    return len(settings.get("trained_layers", ())) == 1
 
 
 @contextlib.contextmanager
@@ -194,15 +219,14 @@ def written(
         def begin() -> None:
             if not devices.is_chief(strategy):
                 return
-            check(model_dir, settings, dataset)
+            check(model_dir, settings, dataset, seen_before)
             until_trained.enter_context(disk.locked(model_dir))
             checkpoints.remove_unfinished(model_dir)
             if not is_over(checkpoints.newest_state(model_dir)):
+                _, seen = begun(model_dir)
                 checkpoints.write_settings(model_dir, settings.to_json())
                 if here := record.of(dataset):
-                    record.write(
-                        model_dir, record.union([record.read(model_dir), seen_before, here])
-                    )
+                    record.write(model_dir, record.union([seen, seen_before, here]))
 
         devices.together(strategy, begin)
         yield

@@ -21,7 +21,7 @@ from trainings import Bar
 
 from alexnet_tf import console, disk, preprocessing
 from alexnet_tf.commands import finetune
-from alexnet_tf.data import datasets, pipeline, splits
+from alexnet_tf.data import datasets, pipeline, shapes, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import Dropout
@@ -487,6 +487,43 @@ def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_
         kernel(others)
 
 
+@pytest.mark.parametrize("solver", ["fit", "sgd"])
+def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tmp_path, capsys):
+    """With default flags a batch holds no more than there are, which was taken for another one."""
+    folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "xla": "off"}
+    given |= {"model_dir": model_dir, "head_solver": solver}
+    rates = {"fit": [], "sgd": ["--epochs=1", "--patience=0"]}[solver]
+
+    def tune(*more):
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *rates, *more)
+        return capsys.readouterr().err
+
+    tune()
+    drawn = shapes.draw_jpeg("train", 99)
+    (folder / "train" / CLASS_NAMES[0] / "99.jpg").write_bytes(drawn)
+    told = tune()
+    assert "0 of its 33 pictures are gone and 1 are new" in told
+    assert "is trained already" not in told
+    assert "is trained already" in tune()
+    if solver == "sgd":
+        assert "is trained already" not in tune("--learning_rate=0.03")
+
+
+def test_the_rate_that_is_given_counts_where_features_decide_the_default(pretrained, monkeypatch):
+    """It was divided out, so that no rate changed anything."""
+    found = features.Features(*2 * (np.ones((1, 4, 3), np.float32), np.zeros(4)), 0.0, {})
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    default = head.fitting_rate(found)
+    for rate, factor in ((None, 1), (0.002, 2), (0.0001, 0.1)):
+        arguments = [f"--learning_rate={rate}"] if rate else []
+        finetune.FLAGS.unparse_flags()
+        finetune.FLAGS(["finetune", *arguments])
+        optimizer = finetune._optimizer(model, found)
+        (of_kernel, _) = optimizer.rates.values()
+        assert float(optimizer.learning_rate) * of_kernel == pytest.approx(factor * default)
+
+
 def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
     dataset = datasets.open_dataset("folder", folder)
@@ -706,7 +743,7 @@ def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(
 ):
     tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0")
     settings = (tmp_path / "model/settings.json").read_text()
-    tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0.5")
+    tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0", "--xla=on")
     assert (
         "is trained already" in run.notes
         and (tmp_path / "model/settings.json").read_text() == settings

@@ -1,0 +1,204 @@
+"""Trainings from Python: what is left is what was trained, what was held out stays so, and nothing
+that is given is passed over.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CLASS_NAMES, write_picture_folder, write_pictures
+
+import alexnet_tf
+from alexnet_tf.data import record, shapes
+from alexnet_tf.data.names import SplitNames
+from alexnet_tf.errors import UserError
+from alexnet_tf.training import checkpoints, loop
+
+FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
+LENET5 = {"variant": "lenet5", "epochs": 1} | FAST
+PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return alexnet_tf.open_dataset("folder", write_picture_folder(tmp_path / "pictures"))
+
+
+@pytest.fixture
+def few(tmp_path):
+    """The folder of eight pictures of each of three classes, of which none is a split."""
+    write_pictures(tmp_path / "few", 8)
+    return tmp_path / "few"
+
+
+def own_model():
+    return keras.Sequential(
+        [keras.Input((12, 12, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+
+
+def noise(count=18):
+    """As many records of three classes."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), np.uint8)
+    return images, np.arange(count) % 3
+
+
+def records(images, labels, rows):
+    return tf.data.Dataset.from_tensor_slices((images[rows], labels[rows]))
+
+
+class Worse(keras.callbacks.Callback):
+    """Ruins the weights in each epoch but the first."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch:
+            self.model.layers[-1].bias.assign([100.0, -100.0, 50.0])
+
+
+def test_best_weights_that_a_callback_restores_are_those_of_the_checkpoint(dataset, tmp_path):
+    early = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
+    network = alexnet_tf.train(
+        tmp_path / "model",
+        dataset,
+        callbacks=[Worse(), early],
+        **LENET5 | {"epochs": 4, "learning_rate": 1e-5},
+    )
+    assert early.stopped_epoch == 1
+    kept = alexnet_tf.load(tmp_path / "model")
+    for ours, stored in zip(network.model.weights, kept.model.weights):
+        np.testing.assert_array_equal(ours, stored)
+    judged = alexnet_tf.evaluate(kept).figures()
+    assert judged["loss"] < 10
+    assert network.figures["loss"] == pytest.approx(judged["loss"], rel=1e-5)
+    stored = checkpoints.newest_state(tmp_path / "model").figures
+    assert stored["loss"] < 10 and stored["evaluated_on"] == "held out"  # by which it was chosen
+
+
+def test_what_was_held_out_stays_so_for_a_training_that_goes_on(few, tmp_path):
+    def train(**more):
+        dataset = alexnet_tf.open_dataset("folder", few)
+        alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | more)
+        return record.read(tmp_path / "model")
+
+    told = []
+    before = train()
+    assert len(before.held_out) and not np.isin(before.held_out, before.trained).any()
+    for number in range(8, 24):
+        name = CLASS_NAMES[number % 3]
+        drawn = shapes.draw_jpeg("train", 10 * number + shapes.CLASS_NAMES.index(name))
+        (few / name / f"{number}.jpg").write_bytes(drawn)
+    after = train(epochs=2, note=told.append)
+    assert len(after.trained) > len(before.trained)
+    assert not np.isin(before.held_out, after.trained).any()
+    assert any("0 of its 24 pictures are gone and 16 are new" in line for line in told)
+
+
+def test_pictures_that_chose_are_not_trained_on_by_another_schedule(dataset, tmp_path):
+    alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"schedule": "plateau"})
+    chose = record.read(tmp_path / "model").held_out
+    alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"schedule": "linear", "epochs": 2})
+    after = record.read(tmp_path / "model")
+    np.testing.assert_array_equal(after.held_out, chose)
+    assert not np.isin(chose, after.trained).any()
+
+
+def test_records_of_ones_own_that_were_trained_on_do_not_judge(tmp_path):
+    images, labels = noise()
+
+    def train(order, epochs):
+        data = [records(images, labels, rows) for rows in (order[:12], order[12:])]
+        dataset = alexnet_tf.from_tf_data(*data, CLASS_NAMES)
+        more = {"model": own_model(), "preprocessing": PIXELS, "epochs": epochs}
+        return alexnet_tf.train(tmp_path / "model", dataset, **FAST | more)
+
+    rows = np.arange(18)
+    train(rows, 1)
+    assert train(rows, 2).step == 4
+    with pytest.raises(UserError, match="6 of the pictures of evaluation, first record 0"):
+        train(rows[::-1], 3)
+
+
+def test_a_training_that_never_made_a_step_binds_nobody(dataset, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_make_step", full)
+        with pytest.raises(tf.errors.ResourceExhaustedError):
+            alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    smaller = LENET5 | {"batch_size": 4, "seed": 1}
+    assert alexnet_tf.train(tmp_path / "model", dataset, **smaller).step == 6
+    with pytest.raises(UserError, match="holds a model of batch_size 4, not 6"):
+        alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"seed": 1})
+
+
+def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
+    optimizer = alexnet_tf.SGD2012(0.03125, momentum=0.5)
+    alexnet_tf.train(tmp_path / "model", dataset, optimizer=optimizer, **LENET5)
+    assert float(optimizer.learning_rate) == 0.03125 and optimizer.momentum == 0.5
+    with pytest.raises(UserError, match="optimizer= has trained another model"):
+        alexnet_tf.train(tmp_path / "other", dataset, optimizer=optimizer, **LENET5)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"optimizer": alexnet_tf.SGD2012(0.1), "momentum": 0.5}, "momentum= is not looked at"),
+        ({"optimizer": alexnet_tf.SGD2012(0.1), "weight_decay": 0}, "weight_decay= is not"),
+        (
+            {"optimizer": alexnet_tf.LARS(keras.optimizers.schedules.CosineDecay(1.0, 9))},
+            "optimizer= has a schedule for its rate",
+        ),
+        ({"model": own_model, "preprocessing": PIXELS, "variant": "half"}, "variant= is not"),
+        ({"model": own_model, "preprocessing": PIXELS, "image_size": 12}, "image_size= is not"),
+        ({"model": own_model, "preprocessing": PIXELS, "dropout_rate": 0.1}, "dropout_rate= is"),
+        ({"init": "variant"}, "init= is not a parameter"),
+        ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(dataset, tmp_path, arguments, message):
+    if "model" in arguments:
+        arguments = arguments | {"model": own_model()}
+    usual = FAST if "model" in arguments else LENET5
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.train(tmp_path / "model", dataset, **(usual | arguments))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_that_is_there_is_of_its_size(dataset, tmp_path):
+    alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    with pytest.raises(UserError, match="holds a model of image_size 28, not 40"):
+        alexnet_tf.train(tmp_path / "model", dataset, image_size=40, **LENET5)
+
+
+def test_the_class_that_differs_is_named(dataset, tmp_path):
+    alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    other = write_picture_folder(tmp_path / "other")
+    for split in ("train", "test"):
+        (other / split / CLASS_NAMES[1]).rename(other / split / f"{CLASS_NAMES[1]} or so")
+    with pytest.raises(UserError, match=f"not {CLASS_NAMES[1]} or so; pass another"):
+        alexnet_tf.train(tmp_path / "model", alexnet_tf.open_dataset("folder", other), **LENET5)
+
+
+@pytest.mark.parametrize(
+    "record_of",
+    [
+        lambda image, label: ((image, image), label),
+        lambda image, label: ({"image": image}, label),
+        lambda image, label: (image, {"label": label}),
+    ],
+)
+def test_records_of_another_structure_are_refused(record_of):
+    images, labels = noise()
+    strange = records(images, labels, slice(None)).map(record_of)
+    with pytest.raises(UserError, match="does not fit: each record has to be"):
+        alexnet_tf.from_tf_data(strange, strange, CLASS_NAMES)
+
+
+def test_a_folder_in_the_place_of_a_name_is_refused(few):
+    with pytest.raises(UserError, match="takes no .*Path here"):
+        alexnet_tf.open_dataset(few)
+    with pytest.raises(UserError, match="takes no dict here"):
+        alexnet_tf.open_dataset("folder", few, names={"train": "."})
+    assert alexnet_tf.open_dataset("folder", few, names=SplitNames(train=".")).class_counts
