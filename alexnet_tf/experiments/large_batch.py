@@ -24,6 +24,8 @@ from alexnet_tf.training.optimizer import LARS, SGD2012, lars_rate
 _SMALL, _LARGE = 128, 8192
 _RATE = 0.01  # of momentum at the small batch
 _WARM = 0.04  # of the run: its author's 600 steps at 8192 are so much of 100 epochs of ImageNet
+_WARM_STEPS = 5  # at least, or short runs would begin at their highest rate
+_GUESSING = 2.0  # points of error: an arm so near to guessing has not begun to learn
 
 
 def _batches(dataset: Dataset) -> tuple[int, int]:
@@ -57,6 +59,7 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
 
 def _measure(run: Run, bench: Bench) -> dict[str, Any]:
     dataset, batch, rate = bench.given(), run.settings["batch"], run.settings["rate"]
+    guessing = 100 * (1 - 1 / len(dataset.class_names))
     kind = LARS if run.settings["rule"] == "LARS" else SGD2012
     try:
         network = bench.train(
@@ -67,16 +70,17 @@ def _measure(run: Run, bench: Bench) -> dict[str, Any]:
             optimizer=kind(rate),
             learning_rate=rate,
             schedule="poly",
-            warmup_steps=round(_WARM * bench.steps(dataset, batch)),
+            warmup_steps=max(_WARM_STEPS, round(_WARM * bench.steps(dataset, batch))),
         )
+        assert network.figures
+        error, diverged = 100 * (1 - network.figures["top_1"]), False
     except NotFinite:
-        guessing = 100 * (1 - 1 / len(dataset.class_names))
-        return {"error": guessing, "diverged": True, "steps": bench.steps(dataset, batch)}
-    assert network.figures
+        error, diverged = guessing, True
     return {
-        "error": 100 * (1 - network.figures["top_1"]),
-        "diverged": False,
+        "error": error,
+        "diverged": diverged,
         "steps": bench.steps(dataset, batch),
+        "guessing": guessing,
     }
 
 
@@ -91,6 +95,9 @@ def _tell(results: Results) -> dict[str, str]:
             rows[arm] += (
                 f"; {spread(difference(some, arms[base], 'error'), ' points')} against the first"
             )
+        measured = [one.measured for one in some if not one.measured["diverged"]]
+        if still := sum(one["error"] > one["guessing"] - _GUESSING for one in measured):
+            rows[arm] += f"; {still} still guessed, which says nothing of the batch"
         if diverged := sum(one.measured["diverged"] for one in some):
             rows[arm] += f"; {diverged} diverged, which counts as guessing"
     return rows
@@ -110,9 +117,9 @@ EXPERIMENT = Experiment(
     f"half of 67 x 67 by momentum at batch {_SMALL}, and by momentum, at three rates, and by LARS, "
     f"at its author's, at {_LARGE} or, of few pictures, at the largest power of two that leaves "
     "six steps an epoch; the same epochs, the rate falling as (1 - progress)^2.",
-    0.8,
-    4 * 50_000,
-    3,
+    1.2,
+    12 * 50_000,
+    2,
     _runs,
     _measure,
     _tell,

@@ -133,7 +133,10 @@ def _complete(experiment: Experiment, seeds: int, bench: Bench, asked: dict) -> 
 def _measure(
     experiment: Experiment, run: Run, bench: Bench, path: pathlib.Path, asked: dict
 ) -> None:
-    begin = time.monotonic()
+    begun, begin = bench.folder / f"{run.name}.begun", time.monotonic()
+    if begun.exists():  # it goes on from a checkpoint, which is of those settings
+        _check_same(begun, _stored(begun), asked)
+    disk.replace_text(begun, json.dumps(asked) + "\n")
     measured = experiment.measure(run, bench)
     content = {
         "arm": run.arm,
@@ -144,19 +147,37 @@ def _measure(
         **provenance(),
     }
     disk.replace_text(path, json.dumps(content) + "\n")
+    begun.unlink()
 
 
 def _read(run: Run, path: pathlib.Path, asked: dict) -> Result:
     """Raises UserError for a result of other settings, or none."""
     try:
-        stored = json.loads(path.read_text())
+        stored = _stored(path)
         was, measured = dict(stored["asked"]), dict(stored["measured"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is no result of a run; remove it, and it is made anew.") from None
+    except (KeyError, TypeError, ValueError):
+        raise _NoResultError(path) from None
+    _check_same(path, was, asked)
+    return Result(run.arm, run.seed, measured)
+
+
+class _NoResultError(UserError):
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__(f"{path} is no result of a run; remove it, and it is made anew.")
+
+
+def _stored(path: pathlib.Path) -> dict:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise _NoResultError(path) from None
+
+
+def _check_same(path: pathlib.Path, was: dict, asked: dict) -> None:
+    """Raises UserError where a run was begun with other settings than are asked for now."""
     for name in asked:
         if was.get(name) != json.loads(json.dumps(asked[name])):
             raise UserError(
                 f"{path} was made with {name} {was.get(name)}, and {asked[name]} is asked for now;"
                 " pass another output=, or the length= and the data of then."
             )
-    return Result(run.arm, run.seed, measured)

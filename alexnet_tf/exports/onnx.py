@@ -132,6 +132,11 @@ class _Graph:
                 f"The layer {operation.name} is a {type(operation).__name__}, which has no form in "
                 "ONNX files here; export the model as format=saved_model."
             )
+        if getattr(operation, "data_format", None) == "channels_first":
+            raise UserError(
+                f"The layer {operation.name} has channels first; export the model as "
+                "format=saved_model."
+            )
         return [_FORMS[kind.__name__](self, operation, given, node)]
 
     def activated(self, x, activation):
@@ -197,7 +202,8 @@ def _pool(operator, **how):
 
 def _global(operator):
     def form(graph, layer, given, node):
-        return graph.node("Flatten", graph.node(operator, *given))
+        x = graph.node(operator, *given)
+        return x if layer.keepdims else graph.node("Flatten", x)
 
     return form
 
@@ -277,6 +283,11 @@ def _relu(graph, layer, given, node):
 
 def _batch_normalization(graph, layer, given, node):
     (x,) = given
+    if layer.axis not in (-1, len(node.outputs[0].shape) - 1):
+        raise UserError(
+            f"The layer {layer.name} normalises axis {layer.axis}, not channels; export as "
+            "saved_model."
+        )
     mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
     factor = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:

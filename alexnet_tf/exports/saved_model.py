@@ -42,6 +42,7 @@ Beside the graph lie
 
 import math
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -304,10 +305,11 @@ def _check(path, model, pixels):
         text=True,
     )
     if result.returncode:
-        raise UserError(
-            f"What was written does not load ({result.stderr.strip().splitlines()[-1]}); nothing is"
-            " exported."
-        )
+        lines = result.stderr.strip().splitlines()
+        why = lines[-1] if lines else f"the process that read it ended with {result.returncode}"
+        if result.returncode == -signal.SIGKILL:
+            why = "the process that read it was killed, as where memory runs out"
+        raise UserError(f"What was written does not load ({why}); nothing is exported.")
     with np.load(exchanged) as answers:
         answers = dict(answers)
     exchanged.unlink()

@@ -12,6 +12,7 @@ import numpy as np
 from alexnet_tf import proxies
 from alexnet_tf.errors import ServingError, UserError
 
+_CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAUSTED"}
 _SECONDS = 30  # to wait for an answer; TensorFlow Serving gives up after as many
 
 
@@ -68,11 +69,25 @@ def _rest(server, model_name, here):
                 if "names" not in prediction:  # the numbers of its one output, or other outputs
                     raise _no_classes(server)
         except urllib.error.HTTPError as error:
-            code = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND"}.get(error.code, "UNAVAILABLE")
-            raise ServingError(code, json.load(error)["error"]) from None
+            raise ServingError(_CODES.get(error.code, "UNAVAILABLE"), _told(error)) from None
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, BrokenPipeError | ConnectionResetError):
+                raise
+            raise ServingError(
+                "RESOURCE_EXHAUSTED",
+                f"the connection was closed while {len(body) / 1e6:.0f} MB were sent",
+            ) from None
         return prediction["names"], prediction["scores"]
 
     return predict
+
+
+def _told(error):
+    """What a server says of an error; of others than ours, proxies say, the status."""
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {error.code} {error.reason}"
 
 
 def _grpc(address, model_name, here):

@@ -276,16 +276,20 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Regress(self, request, context):
         refuse(self._server.model, request.model_spec, "regression", "regress")
 
+    async def MultiInference(self, request, context):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "It is not served here; ask Predict")
+
     @_answered("GetModelMetadata")
     async def GetModelMetadata(self, request, context):
         return model_metadata(self._server.model, request.model_spec, request.metadata_field)
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Without HandleReloadConfigRequest: no request may name a folder."""
-
     def __init__(self, server):
         self._server = server
+
+    async def HandleReloadConfigRequest(self, request, context):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "No request may name a folder to load")
 
     @_answered("GetModelStatus")
     async def GetModelStatus(self, request, context):

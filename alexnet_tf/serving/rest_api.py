@@ -43,6 +43,7 @@ from alexnet_tf.serving.versions import REQUEST_SECONDS, check_values, logger
 
 MAX_BODY = 32 * 2**20  # bytes of a request, and of what it inflates to
 MAX_BODIES = 8 * MAX_BODY  # bytes of all requests that are being read
+MAX_DISCARDED = 4 * MAX_BODY  # bytes of a request that is refused, to be answered at all
 MAX_CONNECTIONS = 2000  # or half as many as the files that may be open
 # in which a client with a connection learns by its next answer that the server stops
 LEAVE_SECONDS = 5
@@ -164,17 +165,34 @@ class _Rest:
     async def _read(self, request, body):
         """Appends the request's body to `body`.
 
-        Raises HTTPException if it is too long or too slow.
+        Raises HTTPException if it is too long or too slow. What is refused is read on for a while:
+        a client that is still sending when its connection is closed never sees the answer.
         """
+        refusal, received = None, 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for part in request.stream():
-                    if len(body) + len(part) > MAX_BODY:
-                        raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes")
-                    self._hold(len(part))
-                    body += part
+                    received += len(part)
+                    if refusal and received > MAX_DISCARDED:
+                        break
+                    if refusal:
+                        continue
+                    try:
+                        self._take(part, body)
+                    except HTTPException as error:
+                        refusal, self._held = error, self._held - len(body)
+                        body.clear()
         except TimeoutError:
             raise HTTPException(408, f"The body did not come in within {BODY_SECONDS} s") from None
+        if refusal:
+            raise refusal
+
+    def _take(self, part, body):
+        """Appends to `body`. Raises HTTPException where there is too much of it, or of all."""
+        if len(body) + len(part) > MAX_BODY:
+            raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes")
+        self._hold(len(part))
+        body += part
 
     def _hold(self, size):
         """Counts so many bytes more; returns their number.

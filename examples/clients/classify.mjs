@@ -1,5 +1,5 @@
 // Asks a server, alexnet serve or TensorFlow Serving, over REST. Needs Node 18 or newer, and no
-// package; in a browser the two lines from `body` on are the same.
+// package.
 //
 //   node classify.mjs http://127.0.0.1:8501 flower.jpg
 import { readFile } from "node:fs/promises";

@@ -69,6 +69,15 @@ int whole_number(const std::string& json, const std::string& name) {
   return std::stoi(json.substr(at + name.size() + 3));
 }
 
+// That of a class which the best has to reach, or 0: flags of the training may have null for it.
+float least_probability(const std::string& json) {
+  const std::string name = "\"min_probability\":";
+  const size_t at = json.find(name);
+  if (at == std::string::npos) return 0;
+  const char* begin = json.c_str() + at + name.size();
+  return std::strtof(begin, nullptr);
+}
+
 struct Image {
   int width, height;
   std::vector<float> levels;  // RGB, rows from the top
@@ -207,7 +216,8 @@ void classify(const char* path) {
   Network network(path);
   if (static_cast<int>(labels.size()) != network.classes())
     throw std::runtime_error("its labels are not its classes");
-  const int resize = whole_number(member(content, "manifest.json"), "resize");
+  const std::string manifest = member(content, "manifest.json");
+  const int resize = whole_number(manifest, "resize");
   std::vector<float> image = central_crop(read_ppm(std::cin), resize, network.side());
   if (network.channels() == 1) {  // grey
     for (size_t i = 0; i < image.size() / 3; ++i)
@@ -221,6 +231,10 @@ void classify(const char* path) {
   std::stable_sort(order.begin(), order.end(),
                    [&](int a, int b) { return answer[a] > answer[b]; });
   order.resize(std::min<size_t>(5, order.size()));
+  if (const float best = answer[order[0]]; best < least_probability(manifest)) {
+    std::printf("%.4f  none of these\n", 1 - best);
+    order.pop_back();
+  }
   for (int index : order) std::printf("%.4f  %s\n", answer[index], labels[index].c_str());
 }
 

@@ -4,7 +4,8 @@ import UIKit
 /// Classifies pictures by the file that `alexnet convert` wrote, which is a resource of the app,
 /// `alexnet.tflite`. MediaPipe takes labels and types from the file; the crop is this class's part:
 /// the shorter side is scaled to `resize` and the central square of `image_size` pixels is handed
-/// over. Both stand in the file, so that another network needs no other code.
+/// over. Both stand in the file, so that another network needs no other code, and so does the
+/// probability that a class has to reach.
 final class Classifier {
   enum Failure: Error {
     case noFile
@@ -14,6 +15,7 @@ final class Classifier {
 
   private let resize: CGFloat
   private let side: CGFloat
+  private let least: Float
   private let mediapipe: ImageClassifier
 
   init() throws {
@@ -21,19 +23,27 @@ final class Classifier {
       throw Failure.noFile
     }
     let content = try Data(contentsOf: URL(fileURLWithPath: path), options: .mappedIfSafe)
-    resize = CGFloat(try Classifier.number("resize", in: content))
-    side = CGFloat(try Classifier.number("image_size", in: content))
+    let manifest = try Classifier.manifest(in: content)
+    guard let pixels = manifest["preprocessing"] as? [String: Any],
+      let resize = pixels["resize"] as? Int, let side = pixels["image_size"] as? Int
+    else { throw Failure.noManifest }
+    self.resize = CGFloat(resize)
+    self.side = CGFloat(side)
+    least = (manifest["min_probability"] as? NSNumber)?.floatValue ?? 0
     let options = ImageClassifierOptions()
     options.baseOptions.modelAssetPath = path
     options.maxResults = 5
     mediapipe = try ImageClassifier(options: options)
   }
 
-  /// The five most probable classes, best first, each with its probability.
+  /// The five most probable classes, best first, each with its probability; "none of these" before
+  /// them where the best is less probable than the file wants.
   func classify(_ picture: UIImage) throws -> [(name: String, probability: Float)] {
     let result = try mediapipe.classify(image: MPImage(uiImage: try centralSquare(of: picture)))
     let categories = result.classificationResult.classifications.first?.categories ?? []
-    return categories.map { ($0.categoryName ?? "", $0.score) }
+    let answers = categories.map { (name: $0.categoryName ?? "", probability: $0.score) }
+    guard let best = answers.first, best.probability < least else { return answers }
+    return [(name: "none of these", probability: 1 - best.probability)] + answers.dropLast()
   }
 
   /// Draws upright, scaled, and cut: MediaPipe has nothing to scale.
@@ -57,15 +67,27 @@ final class Classifier {
     }
   }
 
-  /// A whole number of `manifest.json`, which is stored as it is in the zip archive at the end.
-  private static func number(_ name: String, in content: Data) throws -> Int {
-    guard let key = content.range(of: Data("\"\(name)\": ".utf8), options: .backwards) else {
-      throw Failure.noManifest
-    }
-    let digits = content[key.upperBound...].prefix { (48...57).contains($0) }
-    guard let value = Int(String(decoding: digits, as: UTF8.self)) else {
-      throw Failure.noManifest
-    }
-    return value
+  /// `manifest.json`, which is stored as it is in the zip archive at the end of the file.
+  private static func manifest(in content: Data) throws -> [String: Any] {
+    // Of all places where the name stands, the last is in the archive's directory.
+    guard let name = content.range(of: Data("manifest.json".utf8), options: .backwards),
+      name.lowerBound >= 46
+    else { throw Failure.noManifest }
+    let entry = name.lowerBound - 46
+    let size = number(in: content, at: entry + 24, bytes: 4)
+    let local = number(in: content, at: entry + 42, bytes: 4)
+    guard local + 30 <= content.count else { throw Failure.noManifest }
+    let begin = local + 30 + number(in: content, at: local + 26, bytes: 2)
+      + number(in: content, at: local + 28, bytes: 2)
+    guard begin + size <= content.count,
+      let manifest = try JSONSerialization.jsonObject(with: content[begin..<(begin + size)])
+        as? [String: Any]
+    else { throw Failure.noManifest }
+    return manifest
+  }
+
+  /// The lowest byte comes first.
+  private static func number(in content: Data, at place: Int, bytes: Int) -> Int {
+    (0..<bytes).reduce(0) { $0 | Int(content[place + $1]) << (8 * $1) }
   }
 }

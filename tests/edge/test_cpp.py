@@ -68,6 +68,21 @@ def test_grey(program, tmp_path):
     assert done.stdout.decode().splitlines()[0] == f"{best[1]:.4f}  {best[0]}"
 
 
+@pytest.mark.parametrize("least,answered", [(0.0, False), (0.2, False), (0.999, True)])
+def test_none_of_these(program, tmp_path, least, answered):
+    path = tmp_path / "net.tflite"
+    flags = {"training": {"flags": {"min_probability": None}}}  # what a fine-tuning may say
+    path.write_bytes(colour_content(**flags | ({"min_probability": least} if least else {})))
+    image = Image.new("RGB", (90, 120), (200, 40, 30))
+    done = subprocess.run(
+        [program, path], input=as_ppm(image, tmp_path), capture_output=True, check=True
+    )
+    image.save(tmp_path / "picture.png")
+    expected = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
+    assert done.stdout.decode().splitlines() == [f"{value:.4f}  {name}" for name, value in expected]
+    assert (expected[0][0] == "none of these") == answered
+
+
 def test_mistakes(program, tmp_path):
     path = tmp_path / "net.tflite"
     path.write_bytes(colour_content())

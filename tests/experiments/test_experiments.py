@@ -138,6 +138,21 @@ def test_results_of_other_settings_are_refused_and_not_mixed(fake, tmp_path, cha
         module.reproduce("fake", tmp_path)
 
 
+def test_a_run_does_not_go_on_with_other_settings_than_it_was_begun_with(fake, tmp_path):
+    _, stops = fake
+    stops.add("first-seed1")
+    with pytest.raises(KeyboardInterrupt):
+        module.reproduce("fake", tmp_path)
+    (tmp_path / "fake/first-seed0.json").unlink()  # which would be refused itself
+    stops.clear()
+    for _ in range(2):
+        with pytest.raises(UserError, match="first-seed1.begun was made with pictures 1000, and 2"):
+            module.reproduce("fake", tmp_path / "", length=2)
+        (tmp_path / "fake/first-seed0.json").unlink()
+    module.reproduce("fake", tmp_path)
+    assert not list(tmp_path.rglob("*.begun"))
+
+
 def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path):
     few = dataclasses.replace(data, train=dataclasses.replace(data.train, examples=127))
     with pytest.raises(UserError, match="127 pictures to train on, and a step .* takes 128"):
@@ -274,7 +289,9 @@ def test_the_published_schedule_is_cut_alike():
     assert [normalisation.rate(80, epoch) for epoch in (0, 59, 60, 69, 70, 79)] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]
     )
-    assert [normalisation.rate(3, epoch) for epoch in range(3)] == [1e-3] * 3
+    for epochs, rates in ((4, [1e-3, 1e-3, 1e-4, 1e-5]), (3, [1e-3, 1e-4, 1e-5]), (1, [1e-3])):
+        cut = [normalisation.rate(epochs, epoch) for epoch in range(epochs)]
+        assert cut == pytest.approx(rates)
 
 
 def test_normalisation_is_told_per_network_and_as_published():
@@ -522,10 +539,15 @@ def test_the_large_batch_leaves_steps_and_rates_are_told(data, examples, batches
     if large == 8192:
         assert runs[4].settings == {"rule": "LARS", "batch": 8192, "rate": 10.0}
     results = [
-        Result(run.arm, 0, {"error": 40.0 + place, "diverged": place == 3, "steps": 6})
+        Result(
+            run.arm,
+            0,
+            {"error": 40.0 + place, "diverged": place == 3, "steps": 6, "guessing": 43.0},
+        )
         for place, run in enumerate(runs)
     ]
     told = large_batch.EXPERIMENT.tell(results)
-    assert told[runs[4].arm].endswith("4.0 points (one seed) against the first")
-    assert told[runs[3].arm].endswith("1 diverged, which counts as guessing")
+    assert told[runs[1].arm].endswith("1.0 points (one seed) against the first")
+    assert told[runs[2].arm].endswith("; 1 still guessed, which says nothing of the batch")
+    assert told[runs[3].arm].endswith("against the first; 1 diverged, which counts as guessing")
     assert len(large_batch.EXPERIMENT.draw(results).axes[0].get_yticks()) == 5

@@ -234,6 +234,8 @@ def test_a_network_of_ones_own_goes_out_too(tmp_path, form):
         (keras.layers.Activation("gelu"), "activation gelu has no form"),
         (keras.layers.ReLU(max_value=6), "is not the plain one"),
         (keras.layers.Conv2D(4, 3, groups=2), "has groups"),
+        (keras.layers.BatchNormalization(axis=1), "normalises axis 1, not channels"),
+        (keras.layers.MaxPooling2D(2, data_format="channels_first"), "has channels first"),
     ],
 )
 def test_what_onnx_files_cannot_say_is_refused(tmp_path, layer, message):
@@ -242,6 +244,17 @@ def test_what_onnx_files_cannot_say_is_refused(tmp_path, layer, message):
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     with pytest.raises(UserError, match=message):
         onnx.convert(model, dataclasses.replace(PIXELS, mean=(0,) * 4, channels=4), {}, "abc")
+
+
+def test_dimensions_that_a_mean_over_the_map_keeps_are_kept(tmp_path):
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.GlobalAveragePooling2D(keepdims=True)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    pixels = Preprocessing(12, 14, 3, (128.0,) * 3, 64.0)
+    alexnet_tf.export(
+        model, tmp_path / "out", 1, "onnx", class_names=CLASS_NAMES, preprocessing=pixels, note=str
+    )
+    assert list((tmp_path / "out/1").glob("*.onnx"))
 
 
 def test_an_onnx_file_that_answers_otherwise_is_not_written(network, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import gzip
 import http.client
+import http.server
 import io
 import json
 import os
@@ -42,6 +43,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -1012,8 +1014,10 @@ def test_grpc_services_beside_predict(stubs):
         prediction.Classify(request, 60)
     request = model_management_pb2.ReloadConfigRequest()
     request.config.model_config_list.config.add(name="alexnet", base_path="/etc")
-    with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):  # no request can name a folder
+    with pytest.raises(grpc.RpcError, match="No request may name a folder"):
         model.HandleReloadConfigRequest(request, 60)
+    with pytest.raises(grpc.RpcError, match="It is not served here; ask Predict"):
+        prediction.MultiInference(inference_pb2.MultiInferenceRequest(), 60)
 
 
 def test_an_address_of_version_6_is_listened_on(server):
@@ -1063,6 +1067,37 @@ def test_our_client_answers_as_the_export_does(server, expected):
             client.open_server(f"{scheme}://127.0.0.1:{port}", "alexnet")(PICTURES[1])
     with pytest.raises(UserError, match="is not an address"):
         client.open_server("localhost", "alexnet")
+
+
+def test_a_picture_that_is_too_large_is_told_and_the_next_is_asked(server, expected):
+    """The answer came while the picture was still being sent, and a client that sends reads
+    nothing: it heard that there is no server.
+    """
+    classify = client.open_server(server.url, "alexnet")
+    for megabytes in (30, 60):
+        with pytest.raises(ServingError, match="The body is longer than"):
+            classify(PICTURES[1] + bytes(megabytes * 10**6))
+    with pytest.raises(ServingError, match="longer than|was closed while 2.. MB were sent"):
+        classify(bytes(200 * 10**6))
+    assert classify(PICTURES[1])[0][0] == expected["names"][1][0].decode()
+
+
+def test_errors_of_a_proxy_are_told_and_the_next_picture_is_asked():
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(413)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        classify = client.open_server("http://{}:{}".format(*proxy.server_address), "alexnet")
+        with pytest.raises(ServingError, match="HTTP 413 Request Entity Too Large") as raised:
+            classify(PICTURES[1])
+        assert raised.value.code == "RESOURCE_EXHAUSTED"
+        proxy.shutdown()
 
 
 def test_a_server_on_this_machine_is_asked_past_any_proxy(server, expected, monkeypatch):
