@@ -454,7 +454,7 @@ def export(
         "export": origin(),
     }
     if version != "next" and path.exists():
-        _check_same(path, manifest, labels)
+        _check_same(path, manifest, labels, note)
         return path
 
     def next_free(taken: pathlib.Path) -> pathlib.Path:  # by another export at the same time
@@ -538,8 +538,12 @@ def _check_format(output: pathlib.Path, form: str) -> None:
             )
 
 
-def _check_same(path: pathlib.Path, manifest: dict, labels: list[str]) -> None:
-    """Raises UserError unless the version in `path` is of this network."""
+def _check_same(
+    path: pathlib.Path, manifest: dict, labels: list[str], note: Callable[[str], None]
+) -> None:
+    """Notes where the version in `path` tells other figures. Raises UserError unless it is of this
+    network.
+    """
     stored = artifacts.read_manifest(path)
     here = json.loads(json.dumps(manifest))  # JSON has lists for tuples
     other = [name for name in artifacts.IDENTITY if stored.get(name) != here.get(name)]
@@ -549,6 +553,11 @@ def _check_same(path: pathlib.Path, manifest: dict, labels: list[str]) -> None:
         raise UserError(
             f"{path} is there already, with other {', '.join(other)}; pass "
             "version=next, or remove it."
+        )
+    if stored.get("metrics") != here.get("metrics"):
+        note(
+            f"{path} was written before the newest evaluation, which its card does not tell; pass "
+            "version=next to have one that does"
         )
 
 

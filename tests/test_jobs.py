@@ -202,3 +202,17 @@ def test_a_folder_in_the_place_of_a_name_is_refused(few):
     with pytest.raises(UserError, match="takes no dict here"):
         alexnet_tf.open_dataset("folder", few, names={"train": "."})
     assert alexnet_tf.open_dataset("folder", few, names=SplitNames(train=".")).class_counts
+
+
+def test_an_export_from_before_an_evaluation_is_told(dataset, tmp_path):
+    network = alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    alexnet_tf.export(network, tmp_path / "saved")
+    alexnet_tf.evaluate(alexnet_tf.load(tmp_path / "model"), dataset)
+    told = []
+    for version, count in ((1, 1), ("next", 1), (2, 1)):
+        path = alexnet_tf.export(
+            alexnet_tf.load(tmp_path / "model"), tmp_path / "saved", version, note=told.append
+        )
+        assert len(told) == count
+    assert "before the newest evaluation, which its card does not tell" in told[0]
+    assert "On 9 pictures of" in (path / "README.md").read_text()

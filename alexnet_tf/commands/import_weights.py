@@ -112,8 +112,8 @@ def main():
         _CHANNEL_ORDER.value,
         _WEIGHTS.value,
     )
-    if output.suffix != ".npz" or not output.absolute().parent.is_dir():
-        raise UserError(f"--output={output}: name a .npz file in a folder that exists.")
+    if output.suffix != ".npz":
+        raise UserError(f"--output={output}: name a .npz file.")
     arrays, settings, figures, pictures = (
         _from_network(source, stated)
         if source.is_dir() or source.suffix in (".tflite", ".keras", ".onnx")
