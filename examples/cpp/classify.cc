@@ -72,10 +72,10 @@ int whole_number(const std::string& json, const std::string& name) {
 // That of a class which the best has to reach, or 0: flags of the training may have null for it.
 float least_probability(const std::string& json) {
   const std::string name = "\"min_probability\":";
-  const size_t at = json.find(name);
-  if (at == std::string::npos) return 0;
-  const char* begin = json.c_str() + at + name.size();
-  return std::strtof(begin, nullptr);
+  for (size_t at = json.find(name); at != std::string::npos; at = json.find(name, at + 1)) {
+    if (const float least = std::strtof(json.c_str() + at + name.size(), nullptr)) return least;
+  }
+  return 0;
 }
 
 struct Image {
