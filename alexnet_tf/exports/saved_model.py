@@ -36,8 +36,9 @@ Beside the graph lie
     assets.extra/tf_serving_warmup_requests
                                 what TensorFlow Serving answers to itself before it serves
     README.md                   the model card: exports/card.py
-    assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it
-                                in the version's folder
+    assets.extra/SHA256SUMS     of all other files but the card, on which its owner may write;
+                                `sha256sum -c assets.extra/SHA256SUMS` reads it in the version's
+                                folder
 """
 
 import math
