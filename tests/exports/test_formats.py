@@ -324,6 +324,15 @@ def test_a_folder_is_not_called_as_a_file(network, tmp_path, name, form, message
         assert alexnet_tf.export(network, output, format="safetensors") == output / "1"
 
 
+def test_an_export_is_not_written_into_a_model_directory(tmp_path):
+    model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    with pytest.raises(
+        UserError, match="output=.*/model is a model directory, and would be opened"
+    ):
+        alexnet_tf.export(model_dir, model_dir, format="safetensors")
+    assert not (tmp_path / "model/1").exists()
+
+
 @pytest.mark.parametrize("name", ["net.onnx", "net.H5"])
 def test_a_tflite_file_is_not_called_as_one_of_another_format(tmp_path, name):
     with pytest.raises(UserError, match="another format, .*; pass output=.*/net.tflite, or take"):
