@@ -520,14 +520,19 @@ def _content(
 
 
 def _check_format(output: pathlib.Path, form: str) -> None:
-    """Raises UserError if `output` is called as a file, or holds versions in another format: a
-    server of one reads them all.
+    """Raises UserError if `output` is called as a file, is a model directory, or holds versions in
+    another format: a server of one reads them all.
     """
     if disk.is_called_as_a_file(output):
         more = "; alexnet convert makes a .tflite file of that" * (output.suffix == ".tflite")
         raise UserError(
             f"output={output} is called as a file, and format={form} is a folder of versions, each "
             f"with {artifacts.FORMATS[form]} in it; pass output={output.with_suffix('')}{more}."
+        )
+    if checkpoints.holds_model(output):
+        raise UserError(
+            f"output={output} is a model directory, and would be opened as the export alone from "
+            "then on; pass another output."
         )
     for version in disk.numbered(output).values():
         there = artifacts.format_of(version)

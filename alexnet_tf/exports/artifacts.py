@@ -12,6 +12,7 @@ from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import card
 from alexnet_tf.settings import Settings
 
 SUMS = "SHA256SUMS"
@@ -136,24 +137,44 @@ def check_finite(loaded):
 
 
 def sums(saved_model):
-    """sha256 of each file of a version but the list itself, as `sha256sum` prints them."""
+    """sha256 of each file of a version but the list itself and the card, on which its owner may
+    write, as `sha256sum` prints them.
+    """
+    return disk.sums(pathlib.Path(saved_model), _files_of(saved_model))
+
+
+def _files_of(saved_model):
+    """Paths within the folder of a version, sorted; what systems and hubs hide is none of it."""
     root = pathlib.Path(saved_model)
-    return disk.sums(
-        root,
-        sorted(
-            file.relative_to(root)
-            for file in root.rglob("*")
-            if file.is_file() and file.name != SUMS
-        ),
-    )
+    found = sorted(file.relative_to(root) for file in root.rglob("*") if file.is_file())
+    return [
+        file
+        for file in found
+        if file.name not in (SUMS, card.FILE)
+        and not any(part.startswith(".") for part in file.parts)
+    ]
 
 
 def check_sums(saved_model):
-    """Raises UserError unless the files of a version are those that export wrote, bit for bit."""
+    """Raises UserError unless the files of a version are those that export wrote, bit for bit.
+
+    What somebody has put beside them, such as a .tflite file that was made of them, is not theirs.
+    """
     try:
-        stored = disk.read_bytes(_beside(saved_model, "assets.extra", SUMS))
-        whole = stored == sums(saved_model).encode()
-    except OSError as error:
+        stored = disk.read_bytes(_beside(saved_model, "assets.extra", SUMS)).decode()
+        # that of an earlier version has the card
+        listed = {
+            name: line
+            for line in stored.splitlines(keepends=True)
+            if (name := line.rstrip("\n").partition("  ")[2]) != card.FILE
+        }
+        files = [
+            file
+            for file in _files_of(saved_model)
+            if len(file.parts) > 1 or file.suffix == ".pb" or str(file) in listed
+        ]
+        whole = "".join(listed.values()) == disk.sums(pathlib.Path(saved_model), files)
+    except (OSError, ValueError) as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     if not whole:
         raise UserError(

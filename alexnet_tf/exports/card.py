@@ -46,7 +46,8 @@ left, top = ((side - {resize}) // 2 + ({resize} - {size}) // 2 for side in pictu
 picture = picture.crop((left, top, left + {size}, top + {size}))
 images = np.asarray(picture, np.float32).reshape(1, {size}, {size}, {channels})
 (probabilities,) = session.run(None, {{"images": images}})
-print(pathlib.Path("labels.txt").read_text().splitlines()[probabilities[0].argmax()])
+labels = pathlib.Path("labels.txt").read_text("utf-8").splitlines()
+print(labels[probabilities[0].argmax()])
 """,
     "keras": """
 import keras

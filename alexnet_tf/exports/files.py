@@ -35,10 +35,10 @@ def write(path, name, content, manifest, labels, pictures, card_text, next_free=
             folder = appearing.path
             (folder / name).write_bytes(content)
             (folder / MANIFEST).write_text(text_of(manifest))
-            (folder / LABELS).write_text(text_of_labels(labels))
+            (folder / LABELS).write_text(text_of_labels(labels), encoding="utf-8")
             if pictures:
                 (folder / record.FILE).write_bytes(pictures.to_bytes())
-            (folder / card.FILE).write_text(card_text)
+            (folder / card.FILE).write_text(card_text, encoding="utf-8")
             (folder / artifacts.SUMS).write_text(artifacts.sums(folder))
     except OSError as error:
         raise UserError(

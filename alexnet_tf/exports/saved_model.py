@@ -36,8 +36,9 @@ Beside the graph lie
     assets.extra/tf_serving_warmup_requests
                                 what TensorFlow Serving answers to itself before it serves
     README.md                   the model card: exports/card.py
-    assets.extra/SHA256SUMS     of all other files; `sha256sum -c assets.extra/SHA256SUMS` reads it
-                                in the version's folder
+    assets.extra/SHA256SUMS     of all other files but the card, on which its owner may write;
+                                `sha256sum -c assets.extra/SHA256SUMS` reads it in the version's
+                                folder
 """
 
 import math
@@ -213,7 +214,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
             unfinished = appearing.path
             if class_names:
                 labels_file = unfinished / bounds.LABELS
-                labels_file.write_text(files.text_of_labels(class_names))
+                labels_file.write_text(files.text_of_labels(class_names), encoding="utf-8")
                 least = manifest.get("min_probability", 0.0)
                 module = _Classifier(model, pixels, str(labels_file), least)
             else:
@@ -231,7 +232,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
             _check(unfinished, model, pixels)
             if "classes" in manifest:
                 card_text = card.text(manifest, class_names, "saved_model")
-                (unfinished / card.FILE).write_text(card_text)
+                (unfinished / card.FILE).write_text(card_text, encoding="utf-8")
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error

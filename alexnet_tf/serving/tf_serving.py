@@ -152,7 +152,7 @@ def write(folder, saved_model, name):
     try:
         with disk.appearing(folder, folder=True) as unfinished:
             for file, text in files.items():
-                (unfinished.path / file).write_text(text)
+                (unfinished.path / file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"emit_config={folder} cannot be written ({error.strerror}).") from None
     return [folder / file for file in files]

@@ -64,6 +64,11 @@ _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
+def holds_model(model_dir: str | os.PathLike) -> bool:
+    """Whether there are settings, damaged or not, of a training."""
+    return (pathlib.Path(model_dir) / _SETTINGS).exists()
+
+
 def read_settings(model_dir: str | os.PathLike) -> dict | None:
     """Returns the settings stored in `model_dir`, JSON that Settings.from_json takes, or None where
     there are none.
@@ -131,6 +136,11 @@ def check_writable(model_dir: str | os.PathLike) -> None:
         raise UserError(
             f"model_dir={model_dir} is called as a file, and a training writes a folder; pass one,"
             f" as model_dir={pathlib.Path(model_dir).with_suffix('')}."
+        )
+    if versions := disk.numbered(folder):
+        raise UserError(
+            f"model_dir={model_dir} holds versions of an export ({min(versions)}/), which would be "
+            "opened in place of what is trained; pass another model_dir."
         )
     try:
         while not folder.exists():

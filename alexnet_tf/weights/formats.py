@@ -171,6 +171,8 @@ class Weights:
     entries: tuple = ()  # of a .pth: its keys at the top
     module: str | None = None  # of a .pth: the class of a pickled torch.nn.Module, if there is one
     metadata: dict = dataclasses.field(default_factory=dict)  # of a .safetensors: name -> text
+    # of a .pth: name -> three numbers of Python's, which may say of each channel what it is less
+    triples: dict = dataclasses.field(default_factory=dict)
 
 
 # Its weights could be found only by running the code of whoever saved it.
@@ -466,7 +468,7 @@ def torch_weights(state, data):
     """The Weights of what a pickle has built: its tensors and arrays, in dicts and lists within one
     another, by their paths.
     """
-    arrays, unreadable, modules, seen = {}, {}, [], set()
+    arrays, unreadable, triples, modules, seen = {}, {}, {}, [], set()
 
     def visit(path, value):
         if len(path) > _LONGEST_NAME:
@@ -486,6 +488,8 @@ def torch_weights(state, data):
             isinstance(value, dict | list | tuple) and id(value) not in seen
         ):  # a dict may hold itself
             seen.add(id(value))
+            if isinstance(value, list | tuple) and [type(one) for one in value] == [float] * 3:
+                triples[path] = tuple(value)
             if isinstance(value, pickles.Opaque):
                 modules.extend([_dotted(value.name)] * value.is_module())
                 if value.name.startswith(
@@ -499,7 +503,12 @@ def torch_weights(state, data):
     visit("", state)
     entries = tuple(map(str, state)) if isinstance(state, dict) else ()
     return Weights(
-        ".pth", arrays, unreadable=unreadable, entries=entries, module=next(iter(modules), None)
+        ".pth",
+        arrays,
+        unreadable=unreadable,
+        entries=entries,
+        module=next(iter(modules), None),
+        triples=triples,
     )
 
 

@@ -340,7 +340,12 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
     prefix, notes = _choose(prefixes, stated.weights, name)
     layers, parts = _torchvision_parts(arrays, prefix, name)
     notes += _told_passed_over(weights, arrays, parts, prefix, prefixes, name)
-    told = known and _TORCHVISION_MEAN, known and _TORCHVISION_STD
+    told = (_TORCHVISION_MEAN, _TORCHVISION_STD) if known else _told_of_pixels(weights, prefix)
+    if told != (None, None) and not known:
+        both = (", ".join(f"{level:g}" for level in levels) for levels in told)
+        notes.append(
+            "{}: its pixels are less ({}) over ({}) of 0..1, as it says.".format(name, *both)
+        )
     mean, std = (
         _settle(parameter, of_user, of_file and tuple(255 * level for level in of_file), name)
         for parameter, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
@@ -367,6 +372,27 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
     )
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted("one_weird_trick", _by_path(layers), pixels, notes=tuple(notes))
+
+
+def _told_of_pixels(weights, prefix):
+    """(mean, deviation) of pixels in 0..1, each a tuple of three, where a training's file says in
+    one place beside the network, and in one alone, what its pixels are; else (None, None).
+    """
+    numbers = weights.triples | {
+        key: tuple(array.astype(float).flat)
+        for key, array in weights.arrays.items()
+        if array.size == 3 and array.dtype.kind == "f"
+    }
+    pairs = {
+        (numbers[key], numbers[beside])
+        for key in numbers
+        if re.search(r"(^|[._])mean$", key) and not (prefix and key.startswith(prefix))
+        if (beside := f"{key[:-4]}std") in numbers
+    }
+    (mean, std), *others = pairs or {(None, None)}
+    if mean is None or others or not 0 <= min(mean) <= max(mean) <= 1 or not 0 < min(std) <= 1:
+        return None, None
+    return mean, std
 
 
 def _from_flax(weights, arrays, prefixes, name, stated):

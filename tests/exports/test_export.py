@@ -3,6 +3,7 @@ of all precisions, refusals.
 """
 
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -214,6 +215,46 @@ def test_checksums_find_one_bit(exported, run, tmp_path):
         CONVERT, f"--saved_model={version}", "--output=net.tflite", cwd=tmp_path, status=2
     )
     assert not (tmp_path / "net.tflite").exists()
+
+
+def test_what_others_put_into_a_version_is_not_its_damage(tmp_path):
+    for name in (
+        "saved_model.pb",
+        "variables/a",
+        "assets/labels.txt",
+        "assets.extra/m",
+        "README.md",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    list_of_sums = tmp_path / "assets.extra/SHA256SUMS"
+    of_card = (
+        f"{hashlib.sha256(b'README.md').hexdigest()}  README.md\n"  # an earlier version has it
+    )
+    text = artifacts.sums(tmp_path)
+    assert [line[66:] for line in text.splitlines()] == [
+        *("assets/labels.txt", "assets.extra/m", "saved_model.pb", "variables/a")
+    ]
+    (tmp_path / "README.md").write_text("license: mit")  # as the page says that one may
+    (tmp_path / "net.tflite").write_text("made of it")
+    for hidden in (".DS_Store", ".gitattributes", "variables/.DS_Store", ".git/config"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_text("hidden")
+    for listed in (text, of_card + text):
+        list_of_sums.write_text(listed)
+        artifacts.check_sums(tmp_path)
+    for line in text.splitlines(keepends=True):
+        list_of_sums.write_text(text.replace(line, ""))
+        with pytest.raises(UserError, match="is damaged: its files differ from"):
+            artifacts.check_sums(tmp_path)
+    list_of_sums.write_text(text)
+    (tmp_path / "variables/b").write_text("")
+    with pytest.raises(UserError, match="is damaged"):
+        artifacts.check_sums(tmp_path)
+    (tmp_path / "variables/b").unlink()
+    (tmp_path / "variables/a").unlink()
+    with pytest.raises(UserError, match="is damaged"):
+        artifacts.check_sums(tmp_path)
 
 
 @pytest.mark.parametrize(

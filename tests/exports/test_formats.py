@@ -5,6 +5,7 @@ the model card beside each, and the same bits each time.
 import dataclasses
 import hashlib
 import json
+import locale
 import os
 import re
 import subprocess
@@ -107,6 +108,20 @@ def test_all_of_a_network_goes_out_and_comes_back(network, tmp_path, form):
     for one, two in zip(found.model.weights, network.model.weights, strict=True):
         assert one.path == two.path
         np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+@pytest.mark.parametrize(
+    "form", ["safetensors", pytest.param("saved_model", marks=pytest.mark.long)]
+)
+def test_names_are_written_alike_in_any_locale(network, tmp_path, form):
+    here = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, "C")  # in which é is no letter
+        version = alexnet_tf.export(network, tmp_path / "out", format=form)
+    finally:
+        locale.setlocale(locale.LC_CTYPE, here)
+    assert alexnet_tf.load(version).class_names == ODD_NAMES
+    assert "caf\u00e9" in (version / "README.md").read_text("utf-8")
 
 
 def test_a_safetensors_file_is_imported_whole(network, tmp_path):
@@ -320,6 +335,15 @@ def test_a_folder_is_not_called_as_a_file(network, tmp_path, name, form, message
     (tmp_path / name).mkdir()  # somebody has called one so
     for output in (tmp_path / name, tmp_path / "v1.0"):
         assert alexnet_tf.export(network, output, format="safetensors") == output / "1"
+
+
+def test_an_export_is_not_written_into_a_model_directory(tmp_path):
+    model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    with pytest.raises(
+        UserError, match="output=.*/model is a model directory, and would be opened"
+    ):
+        alexnet_tf.export(model_dir, model_dir, format="safetensors")
+    assert not (tmp_path / "model/1").exists()
 
 
 @pytest.mark.parametrize("name", ["net.onnx", "net.H5"])

@@ -247,8 +247,11 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
         UserError, match="net.h5 is called as a file, .*; pass one, as model_dir=.*t.$"
     ):
         checkpoints.check_writable(tmp_path / "net.h5")
+    (tmp_path / "exports/3").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"exports holds versions of an export .3/., which would"):
+        checkpoints.check_writable(tmp_path / "exports")
     checkpoints.check_writable(tmp_path / "new/model")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exports", "file"]
 
 
 @pytest.fixture

@@ -977,6 +977,69 @@ def convert_nested(arrays, entries=(), unreadable=None, **stated):
     return published.convert(found, "x", published.Stated("caffe", **stated))
 
 
+def convert_trained(triples=None, arrays=None, **stated):
+    """A training's file of torchvision's network, with numbers beside it."""
+    found = formats.Weights(
+        ".pth",
+        torchvision("state_dict.") | (arrays or {}),
+        entries=("state_dict", "config"),
+        triples=triples or {},
+    )
+    return published.convert(found, "x", published.Stated(**stated))
+
+
+HALF = {"config.mean": (0.5, 0.25, 0.5), "config.std": (0.5, 0.5, 0.5)}
+
+
+def test_a_training_says_what_its_pixels_are():
+    for found in (
+        convert_trained(HALF),
+        convert_trained(
+            {
+                key.replace("mean", "image_mean").replace("std", "image_std"): levels
+                for key, levels in HALF.items()
+            }
+        ),
+        convert_trained(
+            arrays={key: np.array(levels).reshape(1, 3, 1, 1) for key, levels in HALF.items()}
+        ),
+        convert_trained(HALF | {f"args.{key[7:]}": levels for key, levels in HALF.items()}),
+        convert_trained(HALF, std=(127.5,)),
+    ):
+        assert found.preprocessing.mean == (127.5, 63.75, 127.5)
+        assert (
+            "x: its pixels are less (0.5, 0.25, 0.5) over (0.5, 0.5, 0.5) of 0..1, as"
+            in found.notes[1]
+        )
+        assert "does not say" not in " ".join(found.notes)
+    with pytest.raises(UserError, match="mean=128, but x says 127.5,63.75,127.5; leave mean= out"):
+        convert_trained(HALF, mean=(128,))
+
+
+@pytest.mark.parametrize(
+    "triples",
+    [
+        {},
+        {"config.mean": (0.5, 0.5, 0.5)},
+        {"config.mean": (0.5, 0.5, 0.5), "args.std": (0.5, 0.5, 0.5)},
+        HALF | {"val.mean": (0.4, 0.4, 0.4), "val.std": (0.2, 0.2, 0.2)},  # which of the two?
+        HALF | {"config.std": (2.0, 2.0, 2.0)},
+        HALF | {"config.std": (0.0, 0.5, 0.5)},
+        HALF | {"config.mean": (float("nan"),) * 3},
+        {"state_dict.mean": (0.5, 0.5, 0.5), "state_dict.std": (0.5, 0.5, 0.5)},
+    ],
+)
+def test_what_may_be_something_else_is_not_taken_for_pixels(triples):
+    found = convert_trained(triples)
+    assert found.preprocessing.mean[0] == pytest.approx(255 * 0.485)
+    assert "does not say what its pixels are" in found.notes[-1]
+
+
+def test_three_numbers_of_a_pickle_are_kept():
+    state = {"config": {"mean": [0.5, 0.25, 0.5], "size": [224, 224, 3], "four": [0.1] * 4}}
+    assert formats.torch_weights(state, {}).triples == {"config.mean": (0.5, 0.25, 0.5)}
+
+
 @pytest.mark.parametrize("prefix", ["net.", "model.state_dict.", "state_dict.module."])
 def test_a_network_of_caffes_layers_lies_in_the_dicts_of_a_training(prefix):
     beside = {"optimizer.state.0.exp_avg": light(96, 3, 11, 11), "epoch": np.array(7)}
