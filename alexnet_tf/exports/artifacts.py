@@ -2,7 +2,9 @@
 model's code.
 """
 
+import os
 import pathlib
+from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -28,7 +30,7 @@ FORMATS = {
 IDENTITY = "weights_sha256", "variant", "preprocessing", "min_probability"
 
 
-def newest_version(path):
+def newest_version(path: str | os.PathLike) -> pathlib.Path | None:
     """The folder of the version that `path` is, or of the highest number that it holds; None where
     it holds none.
     """
@@ -39,13 +41,13 @@ def newest_version(path):
     return versions[max(versions)] if versions else None
 
 
-def format_of(version):
+def format_of(version: str | os.PathLike) -> str | None:
     """The key of FORMATS that the folder of a version is of; None where it is none."""
     found = (form for form, file in FORMATS.items() if (pathlib.Path(version) / file).is_file())
     return next(found, None)
 
 
-def check_saved_model(version):
+def check_saved_model(version: str | os.PathLike) -> None:
     """Raises UserError for the folder of a version in another format."""
     if (form := format_of(version)) not in (None, "saved_model"):
         raise UserError(
@@ -54,7 +56,7 @@ def check_saved_model(version):
         )
 
 
-def _beside(version, of_saved_model, name):
+def _beside(version: str | os.PathLike, of_saved_model: str, name: str) -> pathlib.Path:
     """A file that stands in a folder of its own in a SavedModel."""
     path = pathlib.Path(version)
     if format_of(path) in (None, "saved_model"):
@@ -62,7 +64,7 @@ def _beside(version, of_saved_model, name):
     return path / name
 
 
-def read_manifest(saved_model):
+def read_manifest(saved_model: str | os.PathLike) -> dict:
     """The manifest of a version, of which Settings.from_manifest makes sense.
 
     Raises UserError where there is none, or one that makes no sense.
@@ -78,7 +80,7 @@ def read_manifest(saved_model):
     return manifest
 
 
-def allowed_batch_sizes(saved_model):
+def allowed_batch_sizes(saved_model: str | os.PathLike) -> list[int]:
     """The sizes, increasing, to which a server may fill up what it merges: those of the manifest,
     or BATCH_SIZES where there is none, as in exports of other programs.
 
@@ -98,7 +100,7 @@ def allowed_batch_sizes(saved_model):
     return sorted(sizes)
 
 
-def read_record(saved_model):
+def read_record(saved_model: str | os.PathLike) -> record.Record | None:
     """The data.record.Record that export wrote beside the graph, or None.
 
     Raises UserError if it is damaged.
@@ -107,7 +109,7 @@ def read_record(saved_model):
     return record.Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
 
 
-def read_labels(saved_model):
+def read_labels(saved_model: str | os.PathLike) -> list[str]:
     """The class names of a version, in the order of its probabilities; none of a part of a network,
     and where they are missing, of which `read_manifest` knows whether there should be any.
 
@@ -123,27 +125,26 @@ def read_labels(saved_model):
         ) from None
 
 
-def variables(loaded):
-    """The weights of a version that tf.saved_model.load has loaded:
-
-    {"conv1a/kernel": tf.Variable, ...}.
+def variables(loaded: Any) -> dict[str, Any]:
+    """{"conv1a/kernel": tf.Variable, ...}: the weights of a version that tf.saved_model.load has
+    loaded.
     """
     return {variable.name.removesuffix(":0"): variable for variable in loaded._variables}
 
 
-def check_finite(loaded):
+def check_finite(loaded: Any) -> None:
     """Raises UserError for a weight of such a version that is not finite."""
     bounds.check_finite(variables(loaded))
 
 
-def sums(saved_model):
+def sums(saved_model: str | os.PathLike) -> str:
     """sha256 of each file of a version but the list itself and the card, on which its owner may
     write, as `sha256sum` prints them.
     """
     return disk.sums(pathlib.Path(saved_model), _files_of(saved_model))
 
 
-def _files_of(saved_model):
+def _files_of(saved_model: str | os.PathLike) -> list[pathlib.Path]:
     """Paths within the folder of a version, sorted; what systems and hubs hide is none of it."""
     root = pathlib.Path(saved_model)
     found = sorted(file.relative_to(root) for file in root.rglob("*") if file.is_file())
@@ -155,7 +156,7 @@ def _files_of(saved_model):
     ]
 
 
-def check_sums(saved_model):
+def check_sums(saved_model: str | os.PathLike) -> None:
     """Raises UserError unless the files of a version are those that export wrote, bit for bit.
 
     What somebody has put beside them, such as a .tflite file that was made of them, is not theirs.
@@ -187,7 +188,9 @@ class Tflite(tflite.Tflite):
     trained on, or None.
     """
 
-    def __init__(self, file, name="", threads=2):
+    def __init__(
+        self, file: str | os.PathLike | bytes, name: str | os.PathLike = "", threads: int = 2
+    ) -> None:
         super().__init__(file, name, threads)
         try:
             # it may come from anywhere, and is to name no folder that its user did not name
@@ -198,7 +201,7 @@ class Tflite(tflite.Tflite):
         self.record = None if stored is None else record.Record.from_bytes(stored, self.name)
 
 
-def operator_outputs(content, dtype=None):
+def operator_outputs(content: bytes, dtype: type | None = None) -> list[str]:
     """The names of what the operators of a .tflite file put out; with `dtype`, of the tensors of
     that type alone.
     """

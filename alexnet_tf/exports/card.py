@@ -106,12 +106,12 @@ def text(manifest: dict, labels: Sequence[str], form: str) -> str:
     )
 
 
-def _yaml(value) -> str:
+def _yaml(value: str) -> str:
     """A scalar: JSON is YAML, but for pairs of surrogates."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def _front_matter(manifest, form):
+def _front_matter(manifest: dict, form: str) -> list[str]:
     lines, licence = [], _licence_id(manifest)
     task = "image-feature-extraction" if manifest.get("missing") else "image-classification"
     if licence == "other":
@@ -147,11 +147,11 @@ def _front_matter(manifest, form):
     return lines
 
 
-def _slug(name):
+def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "pictures"
 
 
-def _measured(manifest):
+def _measured(manifest: dict) -> tuple[list[tuple[str, float]], str]:
     """([(name, share in 0..1), ...], the data set) of what is recorded, the former empty if nothing
     is.
     """
@@ -168,17 +168,17 @@ def _measured(manifest):
     return [(named[top], figures[top]) for top in tops if top in figures], name
 
 
-def _source(manifest):
+def _source(manifest: dict) -> dict:
     """The weights of others that it is, or descends from: file, licence, url, ...; or {}."""
     return manifest.get("source") or manifest.get("pretrained") or {}
 
 
-def _is_published(manifest):
+def _is_published(manifest: dict) -> bool:
     """Whether its figures are those that a publisher claims."""
     return "licence" in (manifest.get("source") or {})
 
 
-def _licence_id(manifest):
+def _licence_id(manifest: dict) -> str | None:
     licence = _source(manifest).get("licence")
     if not licence:
         return None
@@ -188,12 +188,12 @@ def _licence_id(manifest):
     return "other"
 
 
-def _escaped(text):
+def _escaped(text: str) -> str:
     """A name from anywhere, as words of Markdown that mean nothing else."""
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(str(text), quote=False))
 
 
-def _what(manifest, labels, form):
+def _what(manifest: dict, labels: Sequence[str], form: str) -> list[str]:
     pixels = manifest["preprocessing"]
     shown = ", ".join(_escaped(label) for label in labels[:20])
     colour = "RGB" if pixels["channels"] == 3 else "grey"
@@ -221,7 +221,7 @@ def _what(manifest, labels, form):
     ]
 
 
-def _load(manifest, form):
+def _load(manifest: dict, form: str) -> str:
     pixels = manifest["preprocessing"]
     is_part = bool(manifest.get("missing"))
     return (
@@ -237,11 +237,11 @@ def _load(manifest, form):
     )
 
 
-def _trained_with(manifest):
+def _trained_with(manifest: dict) -> str | None:
     return manifest.get("training", {}).get("flags", {}).get("dataset")
 
 
-def _trained_on(manifest):
+def _trained_on(manifest: dict) -> list[str]:
     source, pretrained = manifest.get("source") or {}, manifest.get("pretrained") or {}
     flags = manifest.get("training", {}).get("flags", {})
     lines = []
@@ -265,14 +265,14 @@ def _trained_on(manifest):
     return [*lines, ""]
 
 
-def _of(source):
+def _of(source: dict) -> str:
     what = pathlib.PurePath(source.get("file") or "unknown").name
     url = f", <{source['url']}>" if source.get("url") else ""
     licence = f", licence: {_escaped(source['licence'])}" if source.get("licence") else ""
     return f"`{what}`{url}{licence}"
 
 
-def _metrics(manifest):
+def _metrics(manifest: dict) -> list[str]:
     figures, name = _measured(manifest)
     metrics = manifest.get("metrics")
     if not figures:
@@ -311,7 +311,7 @@ def _metrics(manifest):
     return [*lines, ""]
 
 
-def _limits(manifest, labels, form):
+def _limits(manifest: dict, labels: Sequence[str], form: str) -> list[str]:
     pixels = manifest["preprocessing"]
     if manifest.get("missing"):
         return [
@@ -339,7 +339,7 @@ def _limits(manifest, labels, form):
     ]
 
 
-def _licence(manifest):
+def _licence(manifest: dict) -> list[str]:
     source = _source(manifest)
     if source.get("licence") and _is_published(manifest):
         return [f"That of the weights: {_escaped(source['licence'])}.", ""]

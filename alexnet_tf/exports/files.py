@@ -4,9 +4,11 @@ the pictures that it was trained on) is in the file.
 
 import io
 import json
+import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -23,7 +25,16 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # of members of archives: the same content, the s
 _SAVED = "metadata.json"  # of a .keras file: which Keras wrote it, and when
 
 
-def write(path, name, content, manifest, labels, pictures, card_text, next_free=None):
+def write(
+    path: pathlib.Path,
+    name: str,
+    content: bytes,
+    manifest: dict,
+    labels: Sequence[str],
+    pictures: record.Record | None,
+    card_text: str,
+    next_free: Callable[[pathlib.Path], pathlib.Path] | None = None,
+) -> pathlib.Path:
     """Writes a version: the file `name` with the bytes `content`, labels, manifest and record
     beside it, and the model card. It appears in `path` only when it is complete; returns where it
     is: `next_free(path)` where `path` was taken in the meantime.
@@ -52,7 +63,7 @@ def text_of(manifest: dict) -> str:
     return json.dumps(manifest, indent=1) + "\n"
 
 
-def text_of_labels(labels) -> str:
+def text_of_labels(labels: Iterable[str]) -> str:
     return "".join(f"{label}\n" for label in labels)
 
 
@@ -61,7 +72,12 @@ def add_member(archive: zipfile.ZipFile, name: str, content: str | bytes) -> Non
     archive.writestr(zipfile.ZipInfo(name, _DATE), content)
 
 
-def add_description(archive, manifest, labels, pictures=None) -> None:
+def add_description(
+    archive: zipfile.ZipFile,
+    manifest: dict,
+    labels: Sequence[str],
+    pictures: record.Record | None = None,
+) -> None:
     """Manifest, labels and record, if there is one, as members of an archive."""
     add_member(archive, MANIFEST, text_of(manifest))
     add_member(archive, LABELS, text_of_labels(labels))
@@ -69,7 +85,9 @@ def add_description(archive, manifest, labels, pictures=None) -> None:
         add_member(archive, record.FILE, pictures.to_bytes())
 
 
-def safetensors(model, manifest, labels, pictures=None) -> bytes:
+def safetensors(
+    model: keras.Model, manifest: dict, labels: Sequence[str], pictures: record.Record | None = None
+) -> bytes:
     """The bytes of a .safetensors file: the weights by variable path, float32, and what tells of
     them.
     """
@@ -101,7 +119,7 @@ def safetensors(model, manifest, labels, pictures=None) -> bytes:
     )
 
 
-def with_ends(model, settings: Settings) -> keras.Model:
+def with_ends(model: keras.Model, settings: Settings) -> keras.Model:
     """What a .keras file holds: pixels in 0..255, float [batch, s, s, c], to probabilities, float32
     [batch, classes], around `model`, a layer of the name "network".
     """
@@ -113,7 +131,13 @@ def with_ends(model, settings: Settings) -> keras.Model:
     return keras.Model(images, softmax(logits), name="alexnet")
 
 
-def keras_file(model, settings, manifest, labels, pictures=None) -> bytes:
+def keras_file(
+    model: keras.Model,
+    settings: Settings,
+    manifest: dict,
+    labels: Sequence[str],
+    pictures: record.Record | None = None,
+) -> bytes:
     """The bytes of a .keras file: from pixels to probabilities, and what tells of it."""
     whole = with_ends(settings.build(), settings)
     for variable, value in zip(whole.weights, model.get_weights(), strict=True):
@@ -135,7 +159,7 @@ def keras_file(model, settings, manifest, labels, pictures=None) -> bytes:
     return stream.getvalue()
 
 
-def _settle_seeds(model) -> None:
+def _settle_seeds(model: keras.Model) -> None:
     """Dropout draws a seed when it is made; a trained network has no use for it."""
     for number, layer in enumerate(model._flatten_layers()):
         if getattr(layer, "seed", None) is not None:
@@ -145,7 +169,7 @@ def _settle_seeds(model) -> None:
             generator.state.assign([number, 0])
 
 
-def read_keras(path):
+def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Settings, dict, record.Record | None]:
     """(model, Settings, manifest, data.record.Record or None) of a .keras file that `keras_file`
     wrote: the network within it, from network input to logits.
 

@@ -10,6 +10,9 @@ manifest and labels, and the record of the pictures that the model was trained o
 import base64
 import importlib
 import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +23,7 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import files
 from alexnet_tf.network import layers
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 
 _OPSET, _IR_VERSION = 20, 10
@@ -34,13 +38,13 @@ _ACTIVATIONS = {
 }
 
 
-def check_installed():
+def check_installed() -> None:
     """Raises UserError unless the packages are there that write and run ONNX files."""
     _package("onnx")
     _package("onnxruntime")
 
 
-def _package(name):
+def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -50,7 +54,13 @@ def _package(name):
         ) from None
 
 
-def convert(model, pixels, manifest, labels, pictures=None):
+def convert(
+    model: keras.Model,
+    pixels: Preprocessing,
+    manifest: dict,
+    labels: Sequence[str],
+    pictures: record.Record | None = None,
+) -> bytes:
     """The bytes of an ONNX file of `model`, from network input to logits, behind `pixels`.
 
     Raises UserError for a layer that has no form here.
@@ -86,30 +96,31 @@ def convert(model, pixels, manifest, labels, pictures=None):
 class _Graph:
     """Nodes and constants of an ONNX graph; tensors are told by their names."""
 
-    def __init__(self, onnx):
+    def __init__(self, onnx: Any) -> None:
         self._onnx = onnx
-        self.nodes, self.constants = [], []
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
 
-    def constant(self, value, name=None):
+    def constant(self, value: Any, name: str | None = None) -> str:
         name = name or f"constant{len(self.constants)}"
         array = np.ascontiguousarray(value)
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
-    def numbers(self, value, name=None):
+    def numbers(self, value: Any, name: str | None = None) -> str:
         return self.constant(np.asarray(value, np.float32), name)
 
-    def node(self, operator, *inputs, name=None, **how):
+    def node(self, operator: str, *inputs: str, name: str | None = None, **how: Any) -> str:
         name = name or f"{operator.lower()}{len(self.nodes)}"
         self.nodes.append(self._onnx.helper.make_node(operator, inputs, [name], name, **how))
         return name
 
-    def normalized(self, x, mean, std):
+    def normalized(self, x: str, mean: Sequence[float], std: float) -> str:
         shape = (1, -1, 1, 1)
         x = self.node("Sub", x, self.numbers(np.reshape(mean, shape)))
         return x if std == 1 else self.node("Div", x, self.numbers(std))
 
-    def walk(self, model, inputs):
+    def walk(self, model: keras.Model, inputs: Sequence[str]) -> list[str]:
         """The names of what `model`, a functional one, makes of `inputs`, maps channels first."""
         if isinstance(model, keras.Sequential):
             model = model._functional
@@ -121,7 +132,7 @@ class _Graph:
                     names.update(zip(map(id, node.outputs), outputs))
         return [names[id(output)] for output in model.outputs]
 
-    def _operation(self, node, names):
+    def _operation(self, node: Any, names: dict[int, str]) -> list[str]:
         operation = node.operation
         given = [names[id(tensor)] for tensor in node.input_tensors]
         if isinstance(operation, keras.Sequential | keras.Model):
@@ -139,7 +150,7 @@ class _Graph:
             )
         return [_FORMS[kind.__name__](self, operation, given, node)]
 
-    def activated(self, x, activation):
+    def activated(self, x: str, activation: Any) -> str:
         name = getattr(activation, "__name__", "linear" if activation is None else "?")
         if name not in _ACTIVATIONS:
             raise UserError(
@@ -148,14 +159,19 @@ class _Graph:
             )
         if name == "softmax":
             return self.node("Softmax", x, axis=1)
-        return self.node(_ACTIVATIONS[name], x) if _ACTIVATIONS[name] else x
+        operator = _ACTIVATIONS[name]
+        return self.node(operator, x) if operator else x
 
 
-def _is_known(kind):
+# The node that puts out what a layer, or an operation, makes of those that it is given.
+Form = Callable[[_Graph, Any, list[str], Any], str]
+
+
+def _is_known(kind: type) -> bool:
     return kind.__module__.startswith(("keras.", "alexnet_tf."))
 
 
-def _conv(graph, layer, given, node):
+def _conv(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     if layer.data_format != "channels_last" or layer.groups != 1:
         raise UserError(f"The layer {layer.name} has groups; export as format=saved_model.")
     kernel = graph.numbers(np.transpose(layer.kernel, (3, 2, 0, 1)), f"{layer.name}/kernel")
@@ -172,11 +188,11 @@ def _conv(graph, layer, given, node):
     return graph.activated(x, layer.activation)
 
 
-def _padding(layer):
+def _padding(layer: keras.layers.Layer) -> str:
     return {"valid": "VALID", "same": "SAME_UPPER"}[layer.padding]
 
 
-def _dense(graph, layer, given, node):
+def _dense(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (x,) = given
     if len(node.input_tensors[0].shape) != 2:
         raise UserError(f"The layer {layer.name} reads maps; export as format=saved_model.")
@@ -186,8 +202,8 @@ def _dense(graph, layer, given, node):
     return graph.activated(x, layer.activation)
 
 
-def _pool(operator, **how):
-    def form(graph, layer, given, node):
+def _pool(operator: str, **how: Any) -> Form:
+    def form(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
         return graph.node(
             operator,
             *given,
@@ -200,33 +216,33 @@ def _pool(operator, **how):
     return form
 
 
-def _global(operator):
-    def form(graph, layer, given, node):
+def _global(operator: str) -> Form:
+    def form(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
         x = graph.node(operator, *given)
         return x if layer.keepdims else graph.node("Flatten", x)
 
     return form
 
 
-def _flatten(graph, layer, given, node):
+def _flatten(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (x,) = given
     if len(node.input_tensors[0].shape) == 4:  # as channels last
         x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
     return graph.node("Flatten", x)
 
 
-def _concatenate(graph, layer, given, node):
+def _concatenate(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     ranks = len(node.outputs[0].shape)
     axis = layer.axis % ranks
     return graph.node("Concat", *given, axis=_axis(axis, ranks))
 
 
-def _axis(axis, ranks):
+def _axis(axis: int, ranks: int) -> int:
     """Of a map, the axis channels first that is `axis` channels last."""
     return (0, 2, 3, 1)[axis] if ranks == 4 else axis
 
 
-def _get_item(graph, operation, given, node):
+def _get_item(graph: _Graph, operation: keras.Operation, given: list[str], node: Any) -> str:
     """x[..., begin:end]: channels of a map."""
     key = node.arguments.args[1]
     last = key[-1] if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis else None
@@ -238,13 +254,15 @@ def _get_item(graph, operation, given, node):
     return graph.node("Slice", *given, *limits)
 
 
-def _zero_padding(graph, layer, given, node):
+def _zero_padding(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (top, bottom), (left, right) = layer.padding
     pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
     return graph.node("Pad", *given, graph.constant(pads))
 
 
-def _local_normalization(graph, layer, given, node):
+def _local_normalization(
+    graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any
+) -> str:
     (x,) = given
     x = graph.node("Relu", x) if layer.relu_first else x
     return graph.node(
@@ -252,7 +270,9 @@ def _local_normalization(graph, layer, given, node):
     )
 
 
-def _spatial_normalization(graph, layer, given, node):
+def _spatial_normalization(
+    graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any
+) -> str:
     (x,) = given
     x = graph.node("Relu", x) if layer.relu_first else x
     reach = layer.size // 2
@@ -268,20 +288,22 @@ def _spatial_normalization(graph, layer, given, node):
     return graph.node("Div", x, graph.node("Pow", d, graph.numbers(0.75)))
 
 
-def _dropout(graph, layer, given, node):
+def _dropout(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (x,) = given
     if isinstance(layer, layers.Dropout) and layer.rate and not layer.inverted:
         return graph.node("Mul", x, graph.numbers(1 - layer.rate))
     return x
 
 
-def _relu(graph, layer, given, node):
+def _relu(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     if layer.max_value is not None or layer.negative_slope or layer.threshold:
         raise UserError(f"The layer {layer.name} is not the plain one; export as saved_model.")
     return graph.node("Relu", *given)
 
 
-def _batch_normalization(graph, layer, given, node):
+def _batch_normalization(
+    graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any
+) -> str:
     (x,) = given
     if layer.axis not in (-1, len(node.outputs[0].shape) - 1):
         raise UserError(
@@ -298,13 +320,13 @@ def _batch_normalization(graph, layer, given, node):
     return graph.node("Add", x, graph.numbers(offset.reshape(shape)))
 
 
-def _rescaling(graph, layer, given, node):
+def _rescaling(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (x,) = given
     x = graph.node("Mul", x, graph.numbers(np.reshape(layer.scale, (1, -1, 1, 1))))
     return graph.node("Add", x, graph.numbers(np.reshape(layer.offset, (1, -1, 1, 1))))
 
 
-def _einsum(graph, operation, given, node):
+def _einsum(graph: _Graph, operation: keras.Operation, given: list[str], node: Any) -> str:
     """Means over windows of a map, as model._adaptive_average has them."""
     rows, _, columns = node.arguments.args
     if operation.subscripts != "ih,bhwc,jw->bijc" or len(given) != 1:
@@ -343,7 +365,9 @@ class Onnx:
 
     least = float(np.finfo(np.float32).tiny)
 
-    def __init__(self, content, name="content", threads=2):
+    def __init__(
+        self, content: bytes, name: str | os.PathLike = "content", threads: int = 2
+    ) -> None:
         """`content` is the bytes of the file. Raises UserError if alexnet export did not write it,
         or where ONNX Runtime is missing.
         """
@@ -367,13 +391,18 @@ class Onnx:
             raise UserError(f"{name} is not a file that alexnet export wrote ({reason}).") from None
         self.record = None if stored is None else record.Record.from_bytes(stored, name)
 
-    def probabilities(self, image):
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
         """float32 [classes] for one uint8 image [image_size, image_size, channels]."""
         (answer,) = self._session.run(None, {"images": image[None].astype(np.float32)})
         return answer[0]
 
 
-def compare(content, probabilities, images, count):
+def compare(
+    content: bytes,
+    probabilities: Callable[[np.ndarray], Any],
+    images: Iterable[tuple[np.ndarray, int]],
+    count: int,
+) -> dict[str, float]:
     """The largest difference of a probability between an ONNX file and `probabilities` (uint8 [n,
     s, s, c] to [n, classes]), on `count` of `images`, (uint8 [s, s, c], label) each.
 

@@ -42,11 +42,15 @@ Beside the graph lie
 """
 
 import math
+import os
 import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -56,18 +60,19 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, canonical, card, files
 from alexnet_tf.network import layers, surgery
+from alexnet_tf.pixels import Preprocessing
 
 PYTHON = sys.executable  # reads again what was written
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
 
 
-def decoder(pixels):
+def decoder(pixels: Preprocessing) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function from the bytes of picture files, string [n], to what a network sees of them, uint8
     [n, image_size, image_size, channels].
     """
     size, channels = pixels.image_size, pixels.channels
 
-    def decode(image_bytes):
+    def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
             lambda picture: preprocessing.decode_central_crop(picture, pixels),
             image_bytes,
@@ -84,7 +89,7 @@ class _Network(tf.Module):
     is made of it, and loaded as well.
     """
 
-    def __init__(self, model, pixels):
+    def __init__(self, model: keras.Model, pixels: Preprocessing) -> None:
         super().__init__()
         # Without the seeds of dropout, which is for training alone.
         self._variables = [
@@ -102,7 +107,7 @@ class _Network(tf.Module):
         )
         self._pixels = pixels
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Any]:
         shape = [None, self._pixels.image_size, self._pixels.image_size, self._pixels.channels]
         files = tf.TensorSpec([None], tf.string, name="image_bytes")
         images, images_uint8 = (
@@ -110,10 +115,10 @@ class _Network(tf.Module):
         )
         decode = decoder(self._pixels)
 
-        def answer(image_bytes):
+        def answer(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._answer(decode(image_bytes))
 
-        def features(image_bytes):
+        def features(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"features": self._features(decode(image_bytes))}
 
         return {
@@ -127,22 +132,22 @@ class _Network(tf.Module):
             )
         }
 
-    def _answer(self, images):
+    def _answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": self._features(images)}
 
-    def _of_images(self, images):
+    def _of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": _nan_for_nan(images, self._outputs(images))}
 
-    def _of_edge_images(self, images):
+    def _of_edge_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": self._edge_outputs(images)}
 
 
-def _to_edge_input(images, pixels):
+def _to_edge_input(images: tf.Tensor, pixels: Preprocessing) -> tf.Tensor:
     """preprocessing.to_edge_input of numbers: in conversions there is nothing left of the check."""
     return preprocessing.to_edge_input(tf.debugging.check_numerics(images, "images"), pixels)
 
 
-def _nan_for_nan(images, outputs):
+def _nan_for_nan(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """`outputs` [n, units], NaN for each of `images` that holds what is no number."""
     if images.dtype.is_floating:  # a pool takes NaN for the smallest of all numbers
         sound = tf.math.is_finite(tf.reduce_sum(images, [1, 2, 3]))
@@ -153,7 +158,9 @@ def _nan_for_nan(images, outputs):
 class _Classifier(_Network):
     """Those of a whole network."""
 
-    def __init__(self, model, pixels, labels_file, min_probability):
+    def __init__(
+        self, model: keras.Model, pixels: Preprocessing, labels_file: str, min_probability: float
+    ) -> None:
         super().__init__(model, pixels)
         self._min_probability = min_probability
         # The path becomes an asset: the table is read again wherever the SavedModel is loaded.
@@ -168,13 +175,13 @@ class _Classifier(_Network):
             NONE,  # of -1
         )
 
-    def _of_images(self, images):
+    def _of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": _nan_for_nan(images, tf.nn.softmax(self._outputs(images)))}
 
-    def _of_edge_images(self, images):
+    def _of_edge_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": tf.nn.softmax(self._edge_outputs(images))}
 
-    def _answer(self, images):
+    def _answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(self._outputs(images))
         scores, class_ids = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
         if self._min_probability:
@@ -194,7 +201,15 @@ class _Classifier(_Network):
         }
 
 
-def write(model, pixels, class_names, manifest, path, next_free=None, pictures=None):
+def write(
+    model: keras.Model,
+    pixels: Preprocessing,
+    class_names: Sequence[str],
+    manifest: dict,
+    path: str | os.PathLike,
+    next_free: Callable[[pathlib.Path], pathlib.Path] | None = None,
+    pictures: record.Record | None = None,
+) -> pathlib.Path:
     """Writes the SavedModel to `path`, which appears only when it is complete and was read again by
     another process; returns where it is: `next_free(path)` where `path` was taken in the meantime.
 
@@ -242,7 +257,7 @@ def write(model, pixels, class_names, manifest, path, next_free=None, pictures=N
     return appearing.path
 
 
-def _write_warmup(path, side, sizes):
+def _write_warmup(path: pathlib.Path, side: int, sizes: Iterable[int]) -> None:
     """A TFRecord of tensorflow.serving.PredictionLog: one request of each size of a batch, of grey
     pictures `side` pixels wide.
 
@@ -258,7 +273,7 @@ def _write_warmup(path, side, sizes):
             writer.write(_field(6, _field(1, request)))
 
 
-def _field(number, payload):
+def _field(number: int, payload: bytes) -> bytes:
     """A field of a protocol buffer that holds bytes: tag, length, payload."""
     length, prefix = len(payload), bytearray([number << 3 | 2])
     while length > 127:
@@ -285,7 +300,7 @@ np.savez(sys.argv[2], **answers)
 """
 
 
-def _check(path, model, pixels):
+def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> None:
     """Has another process load what was written and answer, and compares with the Keras model.
 
     Raises UserError if they differ.

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +13,10 @@ from tensorflow.lite.python.convert import mlir_quantize
 from alexnet_tf import console
 from alexnet_tf.classifiers import LEAST_FLOAT
 from alexnet_tf.data import pipeline
+from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.preprocessing import LESS_MEAN
 
 # The largest difference of a probability that is accepted; the integer forms are judged by their
@@ -35,7 +38,9 @@ LARGEST_DROP = 0.003  # of top-1 accuracy
 _IN_FLOAT = re.compile(rf"\b({LESS_MEAN}|sub|conv1|lrn\d|spatial_norm\d)")
 
 
-def convert(saved_model, quantization, calibration):
+def convert(
+    saved_model: str | os.PathLike, quantization: str, calibration: Sequence[np.ndarray]
+) -> bytes:
     """Returns the bytes of the converted `edge` signature, for one picture. `calibration` holds
     uint8 images [s, s, c].
 
@@ -81,18 +86,26 @@ def convert(saved_model, quantization, calibration):
     )
 
 
-def kept_in_float(name):
+def kept_in_float(name: str) -> set[str]:
     """Which of `_IN_FLOAT` the operator is part of whose output has this name, such as {"lrn1"};
     none for a later convolution, which takes in the ReLU of the normalisation behind it.
     """
     return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
 
 
-def compare_features(saved_model, content, split, pixels, quantization, pictures=0, note=None):
+def compare_features(
+    saved_model: str | os.PathLike,
+    content: bytes,
+    split: Split,
+    pixels: Preprocessing,
+    quantization: str,
+    pictures: int = 0,
+    note: Callable[[str], None] | None = None,
+) -> dict:
     """As `compare`, of a part of a network: the features of a picture may differ by a share of
     their length, which what is learnt from them has to bear.
     """
-    tflite = artifacts.Tflite(content, threads=os.cpu_count())
+    tflite = artifacts.Tflite(content, threads=0)
     loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
     distances, count = [], min(split.examples, pictures or 100)
     with console.progress(count, "compare") as bar:
@@ -100,7 +113,8 @@ def compare_features(saved_model, content, split, pixels, quantization, pictures
             one = image[None].astype(np.float32)
             expected = loaded.signatures["images"](images=one)["features"][0].numpy()
             distance = np.linalg.norm(tflite.features(image) - expected)
-            distances.append(float(distance / max(np.linalg.norm(expected), LEAST_FLOAT)))
+            length = max(float(np.linalg.norm(expected)), LEAST_FLOAT)
+            distances.append(float(distance / length))
             bar.update()
     most = max(distances)
     if not most <= _LARGEST_DISTANCE[quantization]:
@@ -118,34 +132,34 @@ def compare_features(saved_model, content, split, pixels, quantization, pictures
 
 
 def compare(
-    saved_model,
-    content,
-    split,
-    pixels,
-    quantization,
-    pictures=0,
-    labelled=True,
-    max_accuracy_drop=None,
-    note=console.note,
-):
+    saved_model: str | os.PathLike,
+    content: bytes,
+    split: Split,
+    pixels: Preprocessing,
+    quantization: str,
+    pictures: int = 0,
+    labelled: bool = True,
+    max_accuracy_drop: float | None = None,
+    note: Callable[[str], None] = console.note,
+) -> dict:
     """Returns the figures of a comparison on pictures of `split`; "by class" is `by_class` of them.
 
     Where they are not `labelled`, with labels of this network, the accuracies are not compared.
     Raises UserError if the two disagree more than `advice` allows.
     """
-    tflite = artifacts.Tflite(content, threads=os.cpu_count())
+    tflite = artifacts.Tflite(content, threads=0)
     loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
-    expected, answers, labels = [], [], []
+    expected_each, answer_each, label_each = [], [], []
     exact = quantization in _LARGEST_DIFFERENCE
     count = min(split.examples, pictures or (100 if exact else 2000))
     with console.progress(count, "compare") as bar:
         for image, label in images_of(split, pixels, count, note):
             one = image[None].astype(np.float32)
-            expected.append(loaded.signatures["images"](images=one)["probabilities"][0])
-            answers.append(tflite.probabilities(image))
-            labels.append(label)
+            expected_each.append(loaded.signatures["images"](images=one)["probabilities"][0])
+            answer_each.append(tflite.probabilities(image))
+            label_each.append(label)
             bar.update()
-    expected, answers, labels = map(np.stack, (expected, answers, labels))
+    expected, answers, labels = map(np.stack, (expected_each, answer_each, label_each))
     agreement = float(np.mean(expected.argmax(1) == answers.argmax(1)))
     difference = float(np.abs(expected - answers).max())
     figures = {
@@ -170,7 +184,7 @@ def compare(
     return figures
 
 
-def advice(quantization, figures, max_accuracy_drop=None):
+def advice(quantization: str, figures: dict, max_accuracy_drop: float | None = None) -> str | None:
     """What to do about a file of these `figures`, of `compare`, or None if it is good.
 
     The forms in floating point are judged by their largest difference, those in integers by the
@@ -199,7 +213,9 @@ def advice(quantization, figures, max_accuracy_drop=None):
     return f"Take quantization=float16{accept}.{like}"
 
 
-def by_class(labels, answers, expected, class_names):
+def by_class(
+    labels: np.ndarray, answers: np.ndarray, expected: np.ndarray, class_names: Sequence[str]
+) -> list[dict]:
     """A dict for each class that has pictures, the largest drop first: class, pictures, accuracy,
     accuracy of the SavedModel and drop, the difference of the two, in shares of its pictures.
 
@@ -223,7 +239,9 @@ def by_class(labels, answers, expected, class_names):
     return sorted(rows, key=lambda row: -row["drop"])
 
 
-def images_of(split, pixels, count, note):
+def images_of(
+    split: Split, pixels: Preprocessing, count: int, note: Callable[[str], None]
+) -> Iterator[tuple[np.ndarray, int]]:
     """What the network sees of `count` pictures of a split: (uint8 [s, s, c], label) each; fewer
     where some cannot be read, which is told by `note`.
 

@@ -21,11 +21,18 @@ from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports.files import add_member
+from alexnet_tf.pixels import Preprocessing
 
 _CUSTOM = 32  # BuiltinOperator.CUSTOM
 
 
-def complete(content, pixels, labels, manifest, pictures=None):
+def complete(
+    content: bytes,
+    pixels: Preprocessing,
+    labels: str,
+    manifest: dict,
+    pictures: record.Record | None = None,
+) -> bytes:
     """Returns the bytes of a .tflite file, named, described, and with labels.txt (a string) and
     manifest.json (a dict) at its end. Of a part of a network there are no `labels`, "".
 
@@ -56,7 +63,7 @@ def complete(content, pixels, labels, manifest, pictures=None):
     return archive.getvalue()
 
 
-def _flatbuffer(pixels, manifest, is_whole):
+def _flatbuffer(pixels: Preprocessing, manifest: dict, is_whole: bool) -> bytes:
     """The metadata. What a client has to do to a picture stands in it twice: in words, and as JSON
     in the custom metadata "preprocessing": resize, image_size and channels; mean and std are those
     that the graph applies itself.
@@ -114,7 +121,7 @@ def _flatbuffer(pixels, manifest, is_whole):
     return bytes(builder.Output())
 
 
-def _write(builder, value):
+def _write(builder: flatbuffers.Builder, value: str | np.ndarray | list | dict) -> int:
     """Writes a str, an array, a list of tables or a table (dict), whatever it holds first; returns
     its offset.
     """
@@ -123,9 +130,9 @@ def _write(builder, value):
     if isinstance(value, np.ndarray):
         return builder.CreateNumpyVector(value)
     if isinstance(value, list):
-        offsets = [_write(builder, table) for table in value]
-        builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
+        tables = [_write(builder, table) for table in value]
+        builder.StartVector(4, len(tables), 4)
+        for offset in reversed(tables):
             builder.PrependUOffsetTRelative(offset)
         return builder.EndVector()
     scalars = {

@@ -1,5 +1,7 @@
 """What a conversion costs, class by class."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from alexnet_tf import jobs
 from alexnet_tf.commands import convert as command
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import tflite
+from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.settings import Settings
 
 
 def answers(*classes):
@@ -112,3 +116,19 @@ def test_what_floating_point_may_cost():
     figures = {"pictures compared": 1, "largest difference": 2e-4}
     assert tflite.advice("float16", figures) is None
     assert "Take another quantization" in tflite.advice("none", figures)
+
+
+def test_an_export_that_does_not_say_how_it_was_trained_is_asked_for_its_data_set(
+    convert, tmp_path
+):
+    pixels = Preprocessing(image_size=28, resize=32, channels=1, mean=(0.0,), std=1.0)
+    settings = Settings("lenet5", pixels, ("even", "odd"))
+    version = tmp_path / "net/1"
+    for folder in ("assets", "assets.extra"):
+        (version / folder).mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(b"")
+    (version / "assets/labels.txt").write_text("even\nodd\n")
+    told = {name: value for name, value in settings.to_manifest().items() if name != "training"}
+    (version / "assets.extra/manifest.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="dataset= is missing: the network does not say which"):
+        convert({}, "--saved_model=net", "--data_dir=pictures")
