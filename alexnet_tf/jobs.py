@@ -128,7 +128,7 @@ def train(
     if model is not None:
         _check_beside(
             "model",
-            variant=variant != "paper",
+            variant=variant not in ("paper", getattr(model, "variant", None)),
             image_size=image_size is not None,
             dropout_rate=dropout_rate != 0.5,
         )
@@ -175,6 +175,11 @@ def train(
         surgery.check_logits(model, preprocessing)
         with strategy.scope():
             model = surgery.unpacked(model)  # of the same weights
+    if colour_noise and preprocessing.colour_pca is None:
+        raise UserError(
+            f"colour_noise={colour_noise}, but preprocessing= has no colour_pca to draw it from; "
+            "leave it out, or pass a Preprocessing that has."
+        )
     bad_pictures.tell_of_opening(
         dataset, asked.max_bad_pictures, note if devices.is_chief(strategy) else console.silence
     )

@@ -153,6 +153,8 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ({"model": own_model, "preprocessing": PIXELS, "variant": "half"}, "variant= is not"),
         ({"model": own_model, "preprocessing": PIXELS, "image_size": 12}, "image_size= is not"),
         ({"model": own_model, "preprocessing": PIXELS, "dropout_rate": 0.1}, "dropout_rate= is"),
+        ({"model": own_model, "preprocessing": PIXELS, "colour_noise": 0.1}, "has no colour_pca"),
+        ({"colour_noise": 0.1}, "has no colour_pca"),  # lenet5 reads grey pictures
         ({"init": "variant"}, "init= is not a parameter"),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
     ],
