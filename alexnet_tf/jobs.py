@@ -171,6 +171,14 @@ def train(
         networks.pixels_of(model, preprocessing)  # or they do not fit
     else:
         surgery.check_functional(model)
+        if not all(
+            strategy.extended.variable_created_in_scope(variable.value)
+            for variable in model.variables
+        ):
+            raise UserError(
+                "model= was made elsewhere than in the scope of the strategy that trains it; make "
+                "it in strategy.scope(), and pass strategy=."
+            )
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
         with strategy.scope():

@@ -168,6 +168,18 @@ def test_what_would_be_passed_over_is_refused(dataset, tmp_path, arguments, mess
     assert not (tmp_path / "model").exists()
 
 
+def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        inside = own_model()
+    how = FAST | {"preprocessing": PIXELS, "epochs": 1}
+    for model, of in ((own_model(), strategy), (inside, None)):
+        with pytest.raises(UserError, match="made elsewhere than in the scope of the strategy"):
+            alexnet_tf.train(tmp_path / "model", dataset, model=model, strategy=of, **how)
+    trained = alexnet_tf.train(tmp_path / "model", dataset, model=inside, strategy=strategy, **how)
+    assert trained.step == 4
+
+
 def test_a_model_that_is_there_is_of_its_size(dataset, tmp_path):
     alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
     with pytest.raises(UserError, match="holds a model of image_size 28, not 40"):
