@@ -10,6 +10,9 @@ import hashlib
 import os
 import pathlib
 import tarfile
+from collections.abc import Callable
+
+import numpy as np
 
 from alexnet_tf import console, disk
 from alexnet_tf.data import imagenet
@@ -31,12 +34,12 @@ class Source:
     variant: str
     is_whole: bool = True  # else it lacks the projection, and is no classifier
     url: str | None = None
-    project: str | None = None  # of the package index, where there is no address
+    project: str = ""  # of the package index, where there is no address
     member: str | None = None  # of a source package, below its own folder
     member_size: int = 0  # bytes
 
 
-def _published(file, what):
+def _published(file: str, what: str) -> Source:
     (row,) = [row for row in published.PUBLISHED if row.name == file]
     return Source(what, row.licence, row.name, row.digest, row.variant, url=row.url)
 
@@ -86,8 +89,8 @@ def source_of(name: str) -> Source:
 def fetch(
     name: str,
     cache_dir: str | os.PathLike | None = None,
-    progress=console.progress,
-    note=console.note,
+    progress: Callable = console.progress,
+    note: Callable[[str], None] = console.note,
 ) -> pathlib.Path:
     """The weights file of `name`, one of NAMES: fetched and imported unless the cache has it.
 
@@ -122,7 +125,7 @@ def fetch(
     return path
 
 
-def _fetch(source, file, progress):
+def _fetch(source: Source, file: pathlib.Path, progress: Callable) -> None:
     digest = Digest(source.digest)
     try:
         if source.url:
@@ -137,7 +140,7 @@ def _fetch(source, file, progress):
         ) from None
 
 
-def _imported(source, file):
+def _imported(source: Source, file: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
     """(arrays, settings) of a file whose digest is right."""
     content = _member(source, file) if source.member else formats.read_content(file)
     name = pathlib.PurePath(source.member or source.file).name
@@ -150,7 +153,7 @@ def _imported(source, file):
     return found.arrays, settings_of(found, names, origin)
 
 
-def _member(source, file):
+def _member(source: Source, file: pathlib.Path) -> bytes:
     """The bytes of the one member of an archive; no other is unpacked, and nothing is run."""
     with tarfile.open(file, "r|gz") as archive:
         for member in archive:
@@ -158,8 +161,9 @@ def _member(source, file):
                 member.name.partition("/")[2] == source.member
                 and member.isreg()
                 and member.size == source.member_size
+                and (content := archive.extractfile(member))
             ):
-                return archive.extractfile(member).read()
+                return content.read()
     raise UserError(f"{file} holds no {source.member}; remove it.")
 
 
