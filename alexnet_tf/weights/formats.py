@@ -22,10 +22,13 @@ import dataclasses
 import io
 import json
 import math
+import os
 import pathlib
 import re
 import struct
 import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -34,6 +37,11 @@ from alexnet_tf import archives
 from alexnet_tf.errors import UserError
 from alexnet_tf.weights import pickles
 from alexnet_tf.weights.pickles import Unsupported
+
+Buffer = bytes | memoryview
+# What a message of protobuf holds, by the numbers of its fields.
+Numbers = dict[int, list]
+Blocks = dict[int, list[Buffer]]
 
 _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
 _LARGEST_HEADER = 2**20  # bytes of names and shapes
@@ -95,15 +103,19 @@ _SAFETENSORS_TYPES = {
 }
 
 
-def _fields(names):
+def _numbered(names: str) -> dict[int, str]:
+    return dict(enumerate(names.split(), 1))
+
+
+def _fields(names: str) -> dict[int, str | None]:
     """{1: "pool", 2: None, ...} of names in the order of their numbers; "-" is a field that no
     answer depends on: where pictures are, how training begins, what computes.
     """
-    return {number: name.strip("-") or None for number, name in enumerate(names.split(), 1)}
+    return {number: name.strip("-") or None for number, name in _numbered(names).items()}
 
 
 # V1LayerParameter.LayerType of caffe.proto, by the names that LayerParameter has for them.
-_V1_TYPES = _fields("""
+_V1_TYPES = _numbered("""
     Accuracy BNLL Concat Convolution Data Dropout EuclideanLoss Flatten HDF5Data HDF5Output Im2col
     ImageData InfogainLoss InnerProduct LRN MultinomialLogisticLoss Pooling ReLU Sigmoid Softmax
     SoftmaxWithLoss Split TanH WindowData Eltwise Power SigmoidCrossEntropyLoss HingeLoss MemoryData
@@ -164,15 +176,16 @@ class Weights:
     """What a file holds: all of it, by name."""
 
     format: str  # the suffix that files of the format usually have
-    arrays: dict  # name -> array of the file's dtype, a view of its bytes
-    layers: tuple = ()  # of a caffemodel, in order: Layer
+    arrays: dict[str, np.ndarray]  # name -> array of the file's dtype, a view of its bytes
+    layers: tuple[Layer, ...] = ()  # of a caffemodel, in order
     # name -> why, of arrays in forms that are not read: quantised, sparse
-    unreadable: dict = dataclasses.field(default_factory=dict)
-    entries: tuple = ()  # of a .pth: its keys at the top
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+    entries: tuple[str, ...] = ()  # of a .pth: its keys at the top
     module: str | None = None  # of a .pth: the class of a pickled torch.nn.Module, if there is one
-    metadata: dict = dataclasses.field(default_factory=dict)  # of a .safetensors: name -> text
+    # of a .safetensors: name -> text
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     # of a .pth: name -> three numbers of Python's, which may say of each channel what it is less
-    triples: dict = dataclasses.field(default_factory=dict)
+    triples: dict[str, tuple] = dataclasses.field(default_factory=dict)
 
 
 # Its weights could be found only by running the code of whoever saved it.
@@ -182,7 +195,7 @@ WHOLE_MODULE = (
 )
 
 
-def read_content(path):
+def read_content(path: str | os.PathLike) -> bytes:
     """The bytes of a regular file of at most 1 GiB. Raises UserError for anything else."""
     path = pathlib.Path(path)
     try:
@@ -201,7 +214,11 @@ def read_content(path):
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def parse(content, name, wanted="a .caffemodel, .npy, .npz, .pth or .safetensors file of weights"):
+def parse(
+    content: bytes,
+    name: str | os.PathLike,
+    wanted: str = "a .caffemodel, .npy, .npz, .pth or .safetensors file of weights",
+) -> Weights:
     """The `Weights` in the bytes of the file called `name`.
 
     Raises UserError if they are none, which says what is `wanted`, or are damaged.
@@ -227,7 +244,7 @@ def parse(content, name, wanted="a .caffemodel, .npy, .npz, .pth or .safetensors
         raise UserError(f"{name} {what} ({reason}).") from None
 
 
-def _why_nothing(weights):
+def _why_nothing(weights: Weights) -> str:
     if weights.module:
         return f"holds {WHOLE_MODULE.format(weights.module)}"
     if weights.unreadable:
@@ -236,7 +253,7 @@ def _why_nothing(weights):
     return "holds no arrays"
 
 
-def _recognise(content):
+def _recognise(content: bytes) -> tuple[str, Callable[[bytes], Weights] | None]:
     """(format, the function that reads it), or (what the content is instead, None)."""
     # first: the length before it may look like the start of anything
     if content[8:10] in (b'{"', b"{}"):
@@ -277,7 +294,7 @@ def _recognise(content):
     return ("in none of the formats known here" if content else "empty"), None
 
 
-def _recognise_archive(content):
+def _recognise_archive(content: bytes) -> tuple[str, Callable[[bytes], Weights] | None]:
     """As _recognise, of a zip archive, by the names in its directory."""
     try:
         archives.check_count(io.BytesIO(content))
@@ -300,7 +317,7 @@ def _recognise_archive(content):
 # NumPy
 
 
-def _read_npz(content):
+def _read_npz(content: bytes) -> Weights:
     arrays, unreadable = {}, {}
     for name, member in zip_members(content).items():
         try:
@@ -310,7 +327,7 @@ def _read_npz(content):
     return Weights(".npz", arrays, unreadable=unreadable)
 
 
-def zip_members(content):
+def zip_members(content: bytes) -> dict[str, bytes]:
     """{name: bytes} of an archive whose members are stored as they are; the checksum of each is
     compared. Raises ValueError for any other archive.
     """
@@ -322,7 +339,7 @@ def zip_members(content):
         ) from None
 
 
-def _npy(content):
+def _npy(content: bytes) -> np.ndarray:
     """The array of a .npy file. https://numpy.org/neps/nep-0001-npy-format.html"""
     begin, dtype, fortran, shape = _npy_header(content)
     if dtype.kind == "O" or 0 in shape:
@@ -330,7 +347,7 @@ def _npy(content):
     return _view(content[begin:], dtype, shape, "F" if fortran else "C")
 
 
-def _npy_header(content):
+def _npy_header(content: bytes) -> tuple[int, np.dtype, bool, tuple[int, ...]]:
     """(where the data begin, dtype, whether columns come first, shape)."""
     length = {b"\x93NUMPY\1": "<H", b"\x93NUMPY\2": "<I"}[content[:7]]
     begin = 8 + struct.calcsize(length)
@@ -344,13 +361,13 @@ def _npy_header(content):
     return end, _numpy_type(header[1].decode()), header[2] == b"True", shape
 
 
-def _numpy_type(text):
+def _numpy_type(text: str) -> np.dtype:
     if text not in _NUMPY_TYPES:
         raise Unsupported(f"holds an array of the type {text[:10]!r}, which no weights have")
     return np.dtype(text)
 
 
-def _read_pickled_npy(content):
+def _read_pickled_npy(content: bytes) -> Weights:
     begin, dtype, _, shape = _npy_header(content)
     if dtype.kind != "O" or shape:
         raise Unsupported("is one array, and not a dict of layers")
@@ -374,7 +391,7 @@ def _read_pickled_npy(content):
     return Weights(".npy", {name: _unpickled(blob) for name, blob in arrays.items()})
 
 
-def _unpickled(blob):
+def _unpickled(blob: pickles.Array) -> np.ndarray:
     if 0 in blob.shape:
         raise Unsupported("has no number")
     data = blob.data.encode("latin-1") if isinstance(blob.data, str) else blob.data
@@ -386,7 +403,9 @@ def _unpickled(blob):
     )
 
 
-def _view(data, dtype, shape, order="C"):
+def _view(
+    data: Buffer, dtype: np.dtype, shape: tuple, order: Literal["C", "F"] = "C"
+) -> np.ndarray:
     """An array over all of `data`."""
     if (
         len(shape) > 8
@@ -400,14 +419,14 @@ def _view(data, dtype, shape, order="C"):
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
-def _is_count(number):
+def _is_count(number: Any) -> bool:
     return isinstance(number, int) and 0 <= number < 2**40  # products of huge ones take for ever
 
 
 # PyTorch
 
 
-def _read_torch_archive(content):
+def _read_torch_archive(content: bytes) -> Weights:
     """torch.save since 1.6: FOLDER/data.pkl, FOLDER/data/KEY for each storage, FOLDER/byteorder."""
     if (
         b"/constants.pkl" in content[-_LARGEST_HEADER:]
@@ -415,7 +434,8 @@ def _read_torch_archive(content):
         raise Unsupported(
             "is a program of TorchScript; save model.state_dict() by torch.save instead"
         )
-    members, storages = zip_members(content), {}
+    members = zip_members(content)
+    storages: dict[str, pickles.Storage] = {}
     (pickle,) = [name for name in members if name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
     if members.get(f"{folder}byteorder", b"little") != b"little":
@@ -424,11 +444,12 @@ def _read_torch_archive(content):
     return torch_weights(state, {key: members[f"{folder}data/{key}"] for key in storages})
 
 
-def _read_torch_pickles(content):
+def _read_torch_pickles(content: bytes) -> Weights:
     """torch.save before: pickles of a magic number, a version, the system, the state and the
     storages' keys, then the storages.
     """
-    stream, storages = io.BytesIO(content), {}
+    stream = io.BytesIO(content)
+    storages: dict[str, pickles.Storage] = {}
     first = pickles.load(stream)
     if isinstance(first, dict) and not isinstance(first, pickles.Opaque) and not stream.read(1):
         return _read_pickled_dicts(first, len(content))
@@ -456,7 +477,7 @@ def _read_torch_pickles(content):
     return torch_weights(state, data)
 
 
-def _read_pickled_dicts(state, length):
+def _read_pickled_dicts(state: dict, length: int) -> Weights:
     """Dicts of arrays of NumPy, as programs of Flax write them, in a file of so many bytes."""
     weights = torch_weights(state, {})
     if sum(array.nbytes for array in weights.arrays.values()) > length:
@@ -464,13 +485,13 @@ def _read_pickled_dicts(state, length):
     return dataclasses.replace(weights, format=".ckpt", entries=())
 
 
-def torch_weights(state, data):
+def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
     """The Weights of what a pickle has built: its tensors and arrays, in dicts and lists within one
     another, by their paths.
     """
     arrays, unreadable, triples, modules, seen = {}, {}, {}, [], set()
 
-    def visit(path, value):
+    def visit(path: str, value: Any) -> None:
         if len(path) > _LONGEST_NAME:
             unreadable[path[:_LONGEST_NAME]] = "dicts in dicts without end"
         elif isinstance(value, pickles.Tensor | pickles.Array):
@@ -512,12 +533,12 @@ def torch_weights(state, data):
     )
 
 
-def _dotted(name):
+def _dotted(name: str) -> str:
     """A name of a pickle, "torch._utils _rebuild_qtensor", as Python has it."""
     return " ".join(name[:_LONGEST_NAME].split()).replace(" ", ".")
 
 
-def _torch_array(tensor, data):
+def _torch_array(tensor: pickles.Tensor, data: Buffer) -> np.ndarray:
     if tensor.storage.dtype is None or 0 in tensor.size:
         raise Unsupported(
             "has no number" if tensor.storage.dtype else "is of a type that is not read"
@@ -542,7 +563,7 @@ def _torch_array(tensor, data):
 # safetensors
 
 
-def _read_safetensors(content):
+def _read_safetensors(content: bytes) -> Weights:
     """https://github.com/huggingface/safetensors: length of the header, header as JSON, data
     without gaps.
     """
@@ -576,7 +597,7 @@ def _read_safetensors(content):
     return Weights(".safetensors", arrays, unreadable=unreadable, metadata=metadata)
 
 
-def _once(pairs):
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """A dict of `pairs`, in which the later of two of one name would silently be taken."""
     found = {}
     for name, value in pairs:
@@ -589,19 +610,19 @@ def _once(pairs):
 # Caffe
 
 
-def _read_caffemodel(content):
-    """NetParameter of caffe.proto:
-
-    `layer` (100) of today, or `layers` (2) of 2014, as in the published files.
+def _read_caffemodel(content: bytes) -> Weights:
+    """NetParameter of caffe.proto: `layer` (100) of today, or `layers` (2) of 2014, as in the
+    published files.
     """
     numbers, net = _message(memoryview(content))
     if 2 in net and 100 in net:
         raise ValueError("layers of two versions of Caffe")
-    arrays, layers = {}, []
+    arrays: dict[str, np.ndarray] = {}
+    layers = []
     # Inputs of the net itself: `input` (3), and `input_shape` (8) or four `input_dim` (4) for each.
     shapes = [_dimensions(shape) for shape in net.get(8, ())] or [tuple(numbers.get(4, ()))[:4]]
-    for name, shape in zip(net.get(3, ()), shapes):
-        layers.append(Layer("input", "Input", (), (_text(name),), {"shape": shape}))
+    for blob, shape in zip(net.get(3, ()), shapes):
+        layers.append(Layer("input", "Input", (), (_text(blob),), {"shape": shape}))
     for message in net.get(100, net.get(2, ())):
         numbers, blocks = _message(message)
         of_name, of_blobs, of_inputs = (1, 7, 3) if 100 in net else (4, 6, 2)
@@ -628,49 +649,52 @@ def _read_caffemodel(content):
     return Weights(".caffemodel", arrays, tuple(layers))
 
 
-def _parameters(kind, blocks, version):
+def _parameters(kind: str, blocks: Blocks, version: int) -> dict[str, tuple]:
     """{name: numbers, or text} of what a layer's messages state; fields that are unknown here are
     called by their numbers.
     """
-    stated = {}
+    stated: dict[str, tuple] = {}
     for *fields, names in _PARAMETERS.get(kind, ()):
         for content in blocks.get(fields[version], ()):
             numbers, texts = _message(content)
-            for field, values in (numbers | texts).items():
+            for field, stored in (numbers | texts).items():
                 name = names.get(field, f"field {field}")
+                if not name:
+                    continue
+                values: Iterable = stored
                 if name == "mean_file":
-                    values = map(_text, values)
+                    values = map(_text, stored)
                 elif name == "shape":
-                    values = _dimensions(values[-1])
-                elif name and field in texts:  # packed
+                    values = _dimensions(stored[-1])
+                elif field in texts:  # packed
                     values = (
                         number
-                        for packed in values
+                        for packed in stored
                         for number in _packed(packed, name == "mean_value")
                     )
-                if name:
-                    stated[name] = (*stated.get(name, ()), *values)[:16]  # there are three at most
+                stated[name] = (*stated.get(name, ()), *values)[:16]  # there are three at most
     return stated
 
 
-def _packed(content, floats):
+def _packed(content: Buffer, floats: bool) -> list:
     if floats:
         return np.frombuffer(content, "<f4").tolist()
-    numbers, position = [], 0
+    numbers: list[int] = []
+    position = 0
     while position < len(content) and len(numbers) < 16:
         number, position = _varint(content, position)
         numbers.append(number)
     return numbers
 
 
-def _text(content):
+def _text(content: Buffer) -> str:
     """Text of a file, of which one may be named in thousands of arrays' names."""
     if len(content) > _LONGEST_NAME:
         raise ValueError("such a long name")
     return bytes(content).decode()
 
 
-def _blob(message):
+def _blob(message: Buffer) -> np.ndarray:
     """BlobProto: data (5) or double_data (8), packed, or, by NVIDIA's Caffe, raw_data (12) of a
     raw_data_type (10); shape (7), or num, channels, height and width (1 to 4), as before 2015.
     """
@@ -685,17 +709,19 @@ def _blob(message):
     return _view(data[0], np.dtype(dtype), _dimensions(blocks[7][-1]) if 7 in blocks else old_shape)
 
 
-def _dimensions(message):
+def _dimensions(message: Buffer) -> tuple[int, ...]:
     """BlobShape: packed dim (1)."""
     return tuple(_packed(_message(message)[1].get(1, [b""])[-1], floats=False))
 
 
-def _message(data):
+def _message(data: Buffer) -> tuple[Numbers, Blocks]:
     """({field: [number, ...]}, {field: [bytes, ...]}) of a protobuf message.
 
     https://protobuf.dev/programming-guides/encoding/
     """
-    numbers, blocks, position, fields = {}, {}, 0, 0
+    numbers: Numbers = {}
+    blocks: Blocks = {}
+    position = fields = 0
     while position < len(data):
         tag, position = _varint(data, position)
         field, wire_type = tag >> 3, tag & 7
@@ -718,7 +744,7 @@ def _message(data):
     return numbers, blocks
 
 
-def _varint(data, position):
+def _varint(data: Buffer, position: int) -> tuple[int, int]:
     """(value, where the next begins). IndexError at the end of `data`."""
     value = 0
     for shift in range(0, 64, 7):

@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 import urllib.parse
+from collections.abc import Callable
+from typing import Any
 
 import requests
 import requests.adapters
@@ -51,7 +53,9 @@ def settings() -> dict:
         ) from None
 
 
-def fetch(project: str, file: str, path: pathlib.Path, digest: downloads.Digest, progress) -> None:
+def fetch(
+    project: str, file: str, path: pathlib.Path, digest: downloads.Digest, progress: Callable
+) -> None:
     """Fetches the file called `file` of `project` to `path`: from folders first, then from indexes.
 
     What has another digest is passed over. Raises Unreachable with what was tried, UserError if
@@ -76,7 +80,7 @@ def fetch(project: str, file: str, path: pathlib.Path, digest: downloads.Digest,
     raise Unreachable("; ".join(reasons) or "pip is told to look nowhere")
 
 
-def _session(options):
+def _session(options: dict) -> requests.Session:
     session = requests.Session()
     if options["cert"]:
         session.verify = options["cert"]
@@ -92,11 +96,11 @@ def _session(options):
 class _Trusting(requests.adapters.HTTPAdapter):
     """For pip's trusted hosts: the certificate is not looked at. The digest still decides."""
 
-    def cert_verify(self, conn, url, verify, cert):
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         super().cert_verify(conn, url, False, cert)
 
 
-def _is_file(url, file, digest):
+def _is_file(url: str, file: str, digest: downloads.Digest) -> bool:
     parts = urllib.parse.urlsplit(url)
     name = urllib.parse.unquote(parts.path).rpartition("/")[2]
     stated = re.match(r"sha256=([0-9a-f]{64})", parts.fragment)
@@ -104,7 +108,7 @@ def _is_file(url, file, digest):
     return same and (not stated or stated[1].startswith(digest.digits) or len(digest.digits) == 40)
 
 
-def _links(page, session, timeout):
+def _links(page: str, session: requests.Session, timeout: float) -> list[str]:
     """The addresses that a page of an index, or of any links, or a folder has."""
     scheme = urllib.parse.urlsplit(page).scheme
     if scheme not in ("http", "https"):
@@ -126,7 +130,7 @@ def _links(page, session, timeout):
         raise Unreachable(f"{downloads.shown(page)} is no page of an index ({error})") from None
 
 
-def _local_links(path):
+def _local_links(path: pathlib.Path) -> list[str]:
     try:
         if path.is_dir() and not (path / "index.html").exists():
             return [entry.absolute().as_uri() for entry in path.iterdir()]
@@ -136,13 +140,13 @@ def _local_links(path):
         raise Unreachable(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _links_of_html(content, address):
+def _links_of_html(content: bytes, address: str) -> list[str]:
     found = []
 
     class Parser(html.parser.HTMLParser):
         base = address
 
-        def handle_starttag(self, tag, attributes):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             target = dict(attributes).get("href")
             if target and tag == "base":
                 self.base = urllib.parse.urljoin(address, target)

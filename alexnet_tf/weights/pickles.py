@@ -10,6 +10,8 @@ may take is bounded, so that a small file cannot ask for much.
 
 import dataclasses
 import pickletools
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 _MOST_MEMORY = 2**27  # bytes, of all objects together; a million losses take a third of it
 _LONGEST_LIST_OF_ITEMS = 100  # of an OrderedDict
@@ -64,7 +66,7 @@ class Name:
 
     __slots__ = ("name",)
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
 
 
@@ -77,14 +79,15 @@ class Opaque(dict):
 
     __slots__ = ("name", "state")
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.name, self.state = name, None
+        self.name = name
+        self.state: Any = None
 
-    def build(self, state):
+    def build(self, state: Any) -> None:
         self.state = state
 
-    def is_module(self):
+    def is_module(self) -> bool:
         """Whether it was an object of PyTorch's class of networks, with its weights."""
         attributes = self.state[0] if isinstance(self.state, tuple) and self.state else self.state
         return isinstance(attributes, dict) and {"_parameters", "_modules"} <= attributes.keys()
@@ -93,10 +96,10 @@ class Opaque(dict):
 class Dtype:
     """numpy.dtype: a code such as "f4", and the byte order that its state says."""
 
-    def __init__(self, code, *flags):
+    def __init__(self, code: str, *flags: Any) -> None:
         self.code, self.order = code, "|"
 
-    def build(self, state):
+    def build(self, state: Any) -> None:
         self.order = state[1]
 
 
@@ -105,23 +108,26 @@ class Array:
     as text of Latin-1 (Python 2 had no other), or a list for a dtype of objects.
     """
 
-    def __init__(self, *how):
-        self.shape = self.dtype = self.fortran = self.data = None
+    def __init__(self, *how: Any) -> None:
+        self.shape: Any = None
+        self.dtype: Any = None
+        self.fortran: Any = None
+        self.data: Any = None
 
-    def build(self, state):
+    def build(self, state: Any) -> None:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
 
 class Mapping(dict):
     """collections.OrderedDict, whose attributes (PyTorch's _metadata) are passed over."""
 
-    def __init__(self, items=()):
+    def __init__(self, items: Any = ()) -> None:
         if len(items) > _LONGEST_LIST_OF_ITEMS:
             raise ValueError("an OrderedDict of a long list")
         super().__init__()
         _enter(self, [part for key, value in items for part in (key, value)])
 
-    def build(self, state):
+    def build(self, state: Any) -> None:
         pass
 
 
@@ -144,23 +150,23 @@ class Tensor:
     stride: tuple
 
 
-def _tensor(storage, offset, size, stride, *of_no_account):
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *of_no_account: Any) -> Tensor:
     if isinstance(storage, Opaque):
         raise Unsupported("holds tensors that pickle.dump wrote; save the state_dict by torch.save")
     return Tensor(_expect(Storage, storage), offset, _expect(tuple, size), _expect(tuple, stride))
 
 
-def _parameter(tensor, *of_no_account):
+def _parameter(tensor: Any, *of_no_account: Any) -> Any:
     return tensor
 
 
-def _with_attributes(function, kind, arguments, *of_no_account):
+def _with_attributes(function: Any, kind: Any, arguments: Any, *of_no_account: Any) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor that a script has given attributes to."""
     name = _expect(Name, function).name
     return _CALLS.get(name, lambda *_: Opaque(name))(*_expect(tuple, arguments))
 
 
-def _from_buffer(data, dtype, shape, order, *axes):
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *axes: Any) -> Array:
     """numpy._core.numeric._frombuffer: an array by the pickles of protocol 5."""
     if order not in ("C", "F"):
         raise Unsupported("holds an array with its axes turned; pickle numpy.ascontiguousarray")
@@ -169,15 +175,15 @@ def _from_buffer(data, dtype, shape, order, *axes):
     return array
 
 
-def _scalar(*of_no_account):
+def _scalar(*of_no_account: Any) -> None:
     """numpy.float64(...): nothing at all, since a file may have one for each step."""
 
 
-def _default_dict(*of_no_account):
+def _default_dict(*of_no_account: Any) -> Mapping:
     return Mapping()
 
 
-def _encode(text, encoding):
+def _encode(text: Any, encoding: Any) -> Any:
     """_codecs.encode: how Python 3 writes bytes for Python 2."""
     if encoding != "latin1":
         raise ValueError("bytes in another encoding than latin1")
@@ -185,7 +191,7 @@ def _encode(text, encoding):
 
 
 # What a pickle may call. NumPy 2 moved its core.
-_CALLS = {
+_CALLS: dict[str, Callable] = {
     "collections OrderedDict": Mapping,
     "collections defaultdict": _default_dict,
     "_codecs encode": _encode,
@@ -219,7 +225,7 @@ _STORAGE_TYPES = {
 }
 
 
-def load(stream, storages=None):
+def load(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
     """What the pickle at `stream`'s position builds; the stream is left behind its end. Storages
     are entered into `storages`.
 
@@ -237,22 +243,24 @@ def load(stream, storages=None):
 
 
 class _Machine:
-    def __init__(self, storages):
-        self.stack, self.below, self.memo = [], [], {}  # `below`: the stacks beneath each mark
+    def __init__(self, storages: dict[str, Storage]) -> None:
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []  # the stacks beneath each mark
+        self.memo: dict[int, Any] = {}
         self.storages, self.spent = storages, 0
 
-    def spend(self, memory):
+    def spend(self, memory: int) -> None:
         self.spent += memory
         if self.spent > _MOST_MEMORY:
             raise Unsupported(
                 "holds too many lists and numbers beside its weights; save the state_dict alone"
             )
 
-    def opaque(self, name):
+    def opaque(self, name: str) -> Opaque:
         self.spend(_COST_OF_AN_OPAQUE)
         return Opaque(name)
 
-    def obey(self, name, argument):
+    def obey(self, name: str, argument: Any) -> None:
         if name in _CONSTANTS:
             self.stack.append(argument)
         elif name in _SINGLETONS:
@@ -268,13 +276,13 @@ class _Machine:
         elif name not in ("PROTO", "FRAME"):
             self.build(name, argument)
 
-    def call(self, function, arguments):
+    def call(self, function: Any, arguments: Any) -> Any:
         """What a name that is known here makes of `arguments`; for any other, an Opaque."""
         name = function.name if isinstance(function, Name) else "a function"
         known = _CALLS.get(name)
         return known(*_expect(tuple, arguments)) if known else self.opaque(name)
 
-    def build(self, name, argument):
+    def build(self, name: str, argument: Any) -> None:
         match name:
             case "EMPTY_TUPLE":
                 self.stack.append(())
@@ -319,7 +327,7 @@ class _Machine:
                     "the weights by torch.save or numpy.savez, with their defaults"
                 )
 
-    def pop(self, count):
+    def pop(self, count: int) -> list:
         """The last `count` things since the mark."""
         if count > len(self.stack):
             raise ValueError("an instruction without its operands")
@@ -327,12 +335,12 @@ class _Machine:
         del self.stack[len(self.stack) - count :]
         return items
 
-    def pop_to_mark(self):
+    def pop_to_mark(self) -> list:
         items, self.stack = self.stack, self.below.pop()
         return items
 
 
-def _enter(mapping, items):
+def _enter(mapping: dict, items: list) -> None:
     """Enters `items`, keys and values in turn, into a dict.
 
     Keys are short text or small numbers: others may take for ever to be hashed, or collide at will,
@@ -351,7 +359,9 @@ def _enter(mapping, items):
         mapping[key] = value
 
 
-def _persistent(storages, kind, what, *details):
+def _persistent(
+    storages: dict[str, Storage], kind: Any, what: Any, *details: Any
+) -> Name | Storage:
     """What a persistent id stands for: a storage; or a class, which PyTorch before 1.6 wrote beside
     the source of its file.
     """
@@ -362,7 +372,14 @@ def _persistent(storages, kind, what, *details):
     return _storage(storages, what, *details)
 
 
-def _storage(storages, storage_type, key, location, numel, view=None):
+def _storage(
+    storages: dict[str, Storage],
+    storage_type: Any,
+    key: Any,
+    location: Any,
+    numel: Any,
+    view: Any = None,
+) -> Storage:
     """The storage of a persistent id; `location` is a device, `view` a part of another storage,
     which nobody writes any more.
     """
@@ -375,7 +392,7 @@ def _storage(storages, storage_type, key, location, numel, view=None):
     return storage
 
 
-def _expect(kind, value):
+def _expect(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"a {type(value).__name__} where it does not belong")
     return value

@@ -12,7 +12,10 @@ with our variants. What no file says, `Stated` does.
 
 import dataclasses
 import hashlib
+import os
 import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +23,10 @@ from alexnet_tf.bounds import LARGEST_RESIZE
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, projection_name
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.weights.formats import WHOLE_MODULE
+from alexnet_tf.weights.formats import WHOLE_MODULE, Layer, Weights
 
+Arrays = dict[str, np.ndarray]  # by name
+Layers = dict[str, tuple[np.ndarray, np.ndarray]]  # kernel and bias of each
 # Kernels as their publishers store them: [outputs, inputs of a group, height, width] and [outputs,
 # inputs].
 _GROUPED = {
@@ -184,7 +189,7 @@ PUBLISHED = (
 )
 
 
-def recognise(content):
+def recognise(content: bytes) -> tuple[Published | None, str]:
     """(the `Published` that `content` is, or None; sha256 of `content`)."""
     sha1, sha256 = (hashlib.new(name, content).hexdigest() for name in ("sha1", "sha256"))
     return (
@@ -228,14 +233,19 @@ class Converted:
     """A network of others as one of our variants."""
 
     variant: str
-    arrays: dict  # variable path -> float32 array
+    arrays: Arrays  # by variable path, float32
     preprocessing: Preprocessing
     dropout_rate: float = 0.5
     notes: tuple = ()  # lines that the user has to see: what was assumed, what was passed over
     missing: tuple = ()  # layers that there are no weights of: settings.Settings
 
 
-def convert(weights, name, stated=None, known=None):
+def convert(
+    weights: Weights,
+    name: str | os.PathLike,
+    stated: Stated | None = None,
+    known: Published | None = None,
+) -> Converted:
     """The `Converted` network in `weights`, those of a file called `name`.
 
     `stated` is what the user says of it. A file that is `known` by its digest is what was
@@ -272,21 +282,21 @@ def convert(weights, name, stated=None, known=None):
             raise UserError(
                 f"weights={stated.weights}, but {name} holds one network; leave weights= out."
             )
-        notes = []
+        notes: list[str] = []
         if any(prefixes):
             weights, arrays, notes = _unwrapped(weights, arrays, prefixes, stated.weights, name)
-        found = _from_caffe(weights, arrays, name, stated, known)
-        return dataclasses.replace(found, notes=(*notes, *found.notes))
+        converted = _from_caffe(weights, arrays, name, stated, known)
+        return dataclasses.replace(converted, notes=(*notes, *converted.notes))
     if weights.module:
         raise UserError(f"{name} holds {WHOLE_MODULE.format(weights.module)}.")
-    found = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
+    first = ", ".join(repr(key[:40]) for key in list(arrays)[:3]) or "nothing"
     raise UserError(
         f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision"
-        f" (features.0.weight to classifier.6.bias), but {found}{' and so on' * (len(arrays) > 3)}."
+        f" (features.0.weight to classifier.6.bias), but {first}{' and so on' * (len(arrays) > 3)}."
     )
 
 
-def _without_wrappers(arrays, name):
+def _without_wrappers(arrays: dict[str, Any], name: str | os.PathLike) -> dict[str, Any]:
     """The same by names without what DataParallel and torch.compile put into them."""
     found = {}
     for key, array in arrays.items():
@@ -300,11 +310,13 @@ def _without_wrappers(arrays, name):
     return found
 
 
-def _listed(values):
+def _listed(values: Iterable[float]) -> str:
     return ",".join(f"{value:.6g}" for value in values)
 
 
-def _settle(parameter, stated, told, name, default=None):
+def _settle(
+    parameter: str, stated: Any, told: Any, name: str | os.PathLike, default: Any = None
+) -> Any:
     """What the user or the file says, or `default`. Raises UserError if they contradict."""
     if None not in (stated, told) and not np.allclose(stated, told, rtol=1e-4):
         said, tells = (_listed(np.atleast_1d(value)) for value in (stated, told))
@@ -312,7 +324,15 @@ def _settle(parameter, stated, told, name, default=None):
     return next((value for value in (stated, told) if value is not None), default)
 
 
-def _pixels(variant, kernel, mean, std, resize, order, name):
+def _pixels(
+    variant: str,
+    kernel: np.ndarray,
+    mean: Sequence[float],
+    std: Sequence[float],
+    resize: int,
+    order: str,
+    name: str | os.PathLike,
+) -> tuple[np.ndarray, Preprocessing]:
     """(conv1's kernel for RGB, Preprocessing) for a network that reads its channels in `order`,
     "rgb" or "bgr", less `mean` and over `std`, each one number or three.
 
@@ -336,25 +356,27 @@ def _pixels(variant, kernel, mean, std, resize, order, name):
 # torchvision
 
 
-def _from_torchvision(weights, arrays, prefixes, name, stated, known):
+def _from_torchvision(
+    weights: Weights,
+    arrays: Arrays,
+    prefixes: list[str],
+    name: str | os.PathLike,
+    stated: Stated,
+    known: Published | None,
+) -> Converted:
     prefix, notes = _choose(prefixes, stated.weights, name)
     layers, parts = _torchvision_parts(arrays, prefix, name)
     notes += _told_passed_over(weights, arrays, parts, prefix, prefixes, name)
     told = (_TORCHVISION_MEAN, _TORCHVISION_STD) if known else _told_of_pixels(weights, prefix)
-    if told != (None, None) and not known:
-        both = (", ".join(f"{level:g}" for level in levels) for levels in told)
-        notes.append(
-            "{}: its pixels are less ({}) over ({}) of 0..1, as it says.".format(name, *both)
-        )
+    if told[0] and told[1] and not known:
+        less, over = (", ".join(f"{share:g}" for share in shares) for shares in told if shares)
+        notes.append(f"{name}: its pixels are less ({less}) over ({over}) of 0..1, as it says.")
     mean, std = (
-        _settle(parameter, of_user, of_file and tuple(255 * level for level in of_file), name)
+        _settle(parameter, of_user, of_file and _levels(of_file), name)
         for parameter, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
     )
     if mean is None or std is None:
-        mean, std = (
-            given or tuple(255 * level for level in usual)
-            for given, usual in ((mean, _TORCHVISION_MEAN), (std, _TORCHVISION_STD))
-        )
+        mean, std = mean or _levels(_TORCHVISION_MEAN), std or _levels(_TORCHVISION_STD)
         notes.append(
             f"{name} does not say what its pixels are; assumed, as torchvision has them: "
             f"{(stated.channel_order or 'rgb').upper()} less {_listed(mean)} over "
@@ -374,7 +396,12 @@ def _from_torchvision(weights, arrays, prefixes, name, stated, known):
     return Converted("one_weird_trick", _by_path(layers), pixels, notes=tuple(notes))
 
 
-def _told_of_pixels(weights, prefix):
+def _levels(shares: Iterable[float]) -> tuple[float, ...]:
+    """In 0..255, of numbers in 0..1."""
+    return tuple(255 * share for share in shares)
+
+
+def _told_of_pixels(weights: Weights, prefix: str) -> tuple[tuple | None, tuple | None]:
     """(mean, deviation) of pixels in 0..1, each a tuple of three, where a training's file says in
     one place beside the network, and in one alone, what its pixels are; else (None, None).
     """
@@ -389,13 +416,15 @@ def _told_of_pixels(weights, prefix):
         if re.search(r"(^|[._])mean$", key) and not (prefix and key.startswith(prefix))
         if (beside := f"{key[:-4]}std") in numbers
     }
-    (mean, std), *others = pairs or {(None, None)}
-    if mean is None or others or not 0 <= min(mean) <= max(mean) <= 1 or not 0 < min(std) <= 1:
+    if len(pairs) != 1:
         return None, None
-    return mean, std
+    ((mean, std),) = pairs
+    return (mean, std) if 0 <= min(mean) <= max(mean) <= 1 and 0 < min(std) <= 1 else (None, None)
 
 
-def _from_flax(weights, arrays, prefixes, name, stated):
+def _from_flax(
+    weights: Weights, arrays: Arrays, prefixes: list[str], name: str | os.PathLike, stated: Stated
+) -> Converted:
     """The convolutions of torchvision's network as LPIPS uses them: they read normalised pixels."""
     for parameter in ("variant", "weights"):
         if given := getattr(stated, parameter):
@@ -438,7 +467,7 @@ def _from_flax(weights, arrays, prefixes, name, stated):
     return Converted(variant, _by_path(layers), pixels, missing=(projection_name(variant),))
 
 
-def _by_path(layers):
+def _by_path(layers: Layers) -> Arrays:
     return {
         f"{layer}/{part}": array
         for layer, pair in layers.items()
@@ -446,7 +475,9 @@ def _by_path(layers):
     }
 
 
-def _choose(prefixes, wanted, name):
+def _choose(
+    prefixes: list[str], wanted: str | None, name: str | os.PathLike
+) -> tuple[str, list[str]]:
     """(the prefix of the network that is meant, [a line on the others])."""
     names = {prefix: prefix.removesuffix(".") or "the file itself" for prefix in prefixes}
     averages = [prefix for prefix in prefixes if _words(prefix) & _AVERAGES]
@@ -478,7 +509,13 @@ def _choose(prefixes, wanted, name):
     ]
 
 
-def _unwrapped(weights, arrays, prefixes, wanted, name):
+def _unwrapped(
+    weights: Weights,
+    arrays: Arrays,
+    prefixes: list[str],
+    wanted: str | None,
+    name: str | os.PathLike,
+) -> tuple[Weights, Arrays, list[str]]:
     """(Weights, arrays by bare names, lines) of the network that is meant among those that lie in
     dicts of a file, as {"epoch": ..., "net": {"conv1.weight": ...}} has one.
     """
@@ -503,13 +540,15 @@ def _unwrapped(weights, arrays, prefixes, wanted, name):
     )
 
 
-def _words(key):
+def _words(key: str) -> set[str]:
     return set(re.split(r"[._-]", key.lower()))
 
 
-def _torchvision_parts(arrays, prefix, name):
+def _torchvision_parts(
+    arrays: Arrays, prefix: str, name: str | os.PathLike
+) -> tuple[Layers, set[str]]:
     """({layer: (kernel, bias)}, the names of these arrays)."""
-    classifier = sorted(
+    classifier: Sequence[str] = sorted(
         {
             ".".join(key.removeprefix(prefix).split(".")[1:-1])
             for key in arrays
@@ -522,10 +561,10 @@ def _torchvision_parts(arrays, prefix, name):
     if len(firsts) < 3:
         classifier = _CLASSIFIERS[0]  # of which some are missing
     elif firsts not in _CLASSIFIERS or any("." in place for place in classifier[:2]):
-        places = ", ".join(f"classifier.{place}" for place in classifier[:5]) or "none"
+        listed = ", ".join(f"classifier.{place}" for place in classifier[:5]) or "none"
         raise UserError(
             f"{name} has its fully connected layers in other places than an AlexNet of "
-            f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {places}."
+            f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {listed}."
         )
     places = _TORCHVISION_NAMES | {
         layer: f"classifier.{place}" for layer, place in zip(("fc6", "fc7", "fc8"), classifier)
@@ -539,23 +578,31 @@ def _torchvision_parts(arrays, prefix, name):
     }
 
 
-def _natural(key):
+def _natural(key: str) -> list[tuple[bool, int | str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in key.split(".")]
 
 
-def _told_passed_over(*arguments):
+def _told_passed_over(*arguments: Any) -> list[str]:
     """[a line on what _passed_over names], or []."""
     (*_, name), passed_over = arguments, _passed_over(*arguments)
     told = f"{name}: passed over, as no part of the network: {', '.join(passed_over)}."
     return [told] if passed_over else []
 
 
-def _passed_over(weights, arrays, used, prefix, prefixes, name):
+def _passed_over(
+    weights: Weights,
+    arrays: Arrays,
+    used: Collection[str],
+    prefix: str,
+    prefixes: list[str],
+    name: str | os.PathLike,
+) -> list[str]:
     """Names of what the file holds beside the arrays `used`, shortest first.
 
     Raises UserError for anything that may be part of the network.
     """
-    strange, harmless = [], []
+    strange: list[str] = []
+    harmless: list[str] = []
     # The state dict that the network is in: an entry of the file, or all of it.
     place = next(iter(used)).split(".")[0]
     state_dict = f"{place}." if place in weights.entries else ""
@@ -602,7 +649,7 @@ def _passed_over(weights, arrays, used, prefix, prefixes, name):
     return names[:20] + ["..."] * (len(names) > 20)
 
 
-def _beside(key, prefix):
+def _beside(key: str, prefix: str) -> str:
     """The first component of a name that is not also one of the prefix: "opt" of opt.state.0."""
     parts, of_prefix = key.split("."), prefix.split(".")
     return next(
@@ -611,7 +658,7 @@ def _beside(key, prefix):
     )
 
 
-def _described(arrays, unreadable, key):
+def _described(arrays: Arrays, unreadable: dict[str, str], key: str) -> str:
     return str(arrays[key].shape) if key in arrays else unreadable[key]
 
 
@@ -642,8 +689,14 @@ _PLACES = {
 }  # kernel, stride, pad, group
 
 
-def _from_caffe(weights, arrays, name, stated, known):
-    pairs = {}  # the arrays of each layer of the file
+def _from_caffe(
+    weights: Weights,
+    arrays: Arrays,
+    name: str | os.PathLike,
+    stated: Stated,
+    known: Published | None,
+) -> Converted:
+    pairs: dict[str, dict[int, str]] = {}  # the arrays of each layer of the file
     for key in arrays:
         layer, _, part = key.rpartition(".")
         which = 0 if part in _KERNELS else 1 if part in _BIASES else None
@@ -653,7 +706,9 @@ def _from_caffe(weights, arrays, name, stated, known):
                 "kernel nor the bias of a layer; no variant computes with it."
             )
         pairs[layer][which] = key
-    notes, told, dropout_rate, order, told_variant = [], {}, 0.5, [], known and known.variant
+    notes, dropout_rate, told_variant = [], 0.5, known and known.variant
+    told: dict[str, tuple] = {}
+    order: list[str] = []
     if weights.layers and not known:
         told_variant, order, told, rates = _caffe_description(weights.layers, name)
         dropout_rate = rates.pop() if len(rates) == 1 else 0.5
@@ -702,7 +757,9 @@ def _from_caffe(weights, arrays, name, stated, known):
     return Converted(variant, _towers(layers), pixels, dropout_rate, tuple(notes))
 
 
-def _caffe_description(layers, name):
+def _caffe_description(
+    layers: Sequence[Layer], name: str | os.PathLike
+) -> tuple[str | None, list[str], dict[str, tuple], set[float]]:
     """(the variant, or None where the file has layers with weights alone; the names of these
     layers in order; {parameter of its pictures: values}; its dropout rates, a set).
 
@@ -741,7 +798,7 @@ def _caffe_description(layers, name):
     return variant, [layer.name for layer in of_weights], told, rates
 
 
-def _chain(layers):
+def _chain(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
     """(the layers from the picture to the answer, what is wrong with the others)."""
     chain, wrong, blobs = [], [], set()
     for layer in layers:
@@ -761,11 +818,11 @@ def _chain(layers):
     return chain, wrong
 
 
-def _first_difference(chain):
+def _first_difference(chain: list[Layer]) -> str:
     if not any(layer.type == "LRN" for layer in chain):
         return "it has no LRN, which caffe and caffenet have"
 
-    def same(expected):
+    def same(expected: Sequence[str]) -> int:
         pairs = zip([*(layer.type for layer in chain), "nothing"], [*expected, "nothing"])
         return next(index for index, (one, other) in enumerate(pairs) if one != other)
 
@@ -776,16 +833,17 @@ def _first_difference(chain):
     return f"{before} comes {there}, where {variant} has {expected[place]}"
 
 
-def _one(layer, name, default):
+def _one(layer: Layer, name: str, default: Any) -> Any:
     values = set(layer.parameters.get(name, ()))
     return values.pop() if len(values) == 1 else ("several numbers" if values else default)
 
 
-def _differences(layer, number):
+def _differences(layer: Layer, number: int | None) -> list[str]:
     """What the description of the `number`-th layer of its type differs in from our variants."""
     stated = layer.parameters
     if layer.type == "Convolution" and f"conv{number}" not in _PLACES:
         return []  # there are too many
+    expected: dict[str, tuple[float, float | None]]  # ours, and what none stated is
     if layer.type == "LRN":
         expected = {
             "local_size": (5, 5),
@@ -817,8 +875,8 @@ def _differences(layer, number):
             ("pad", pad, 0),
         ):
             whole = "kernel_size" if name == "kernel" else name
-            names = [f"{name}_h", f"{name}_w"] if f"{name}_h" in stated else [whole]
-            expected |= dict.fromkeys(names, (value, default))
+            for one in [f"{name}_h", f"{name}_w"] if f"{name}_h" in stated else [whole]:
+                expected[one] = value, default
     else:
         return []
     wrong = [
@@ -828,20 +886,24 @@ def _differences(layer, number):
     ]
     stray = stated.keys() - expected.keys() - {name for name in stated if name.startswith("field")}
     wrong += [f"{layer.name} has {name} besides" for name in sorted(stray)]
-    for name, (value, default) in expected.items():
-        found = _one(layer, name, default)
-        if isinstance(found, str) or found is None or not np.isclose(found, value, rtol=1e-5):
+    for name, (ours, usual) in expected.items():
+        found = _one(layer, name, usual)
+        same = isinstance(found, int | float) and np.isclose(found, ours, rtol=1e-5)
+        if not same:
             shown = "none" if found is None else found if isinstance(found, str) else f"{found:.6g}"
-            wrong.append(f"{layer.name} has {name} {shown} instead of {value:g}")
+            wrong.append(f"{layer.name} has {name} {shown} instead of {ours:g}")
     return wrong
 
 
-def _told_of_pictures(sources):
+def _told_of_pictures(sources: Sequence[Layer]) -> tuple[dict[str, tuple], list[str]]:
     """({parameter: values}, what is wrong) of the layers that read pictures, which must agree."""
-    told, wrong = {}, []
+    told: dict[str, tuple] = {}
+    wrong = []
     for layer in sources:
         for name, values in layer.parameters.items():
-            if (
+            if not values and name != "shape":
+                wrong.append(f"{layer.name} has {name}, and no number for it")
+            elif (
                 name.startswith("field")
                 or name in ("force_gray", "is_color")
                 and values[-1] != (name == "is_color")
@@ -868,7 +930,14 @@ def _told_of_pictures(sources):
     return told, wrong
 
 
-def _caffe_pixels(told, variant, name, stated, known, notes):
+def _caffe_pixels(
+    told: dict[str, tuple],
+    variant: str,
+    name: str | os.PathLike,
+    stated: Stated,
+    known: Published | None,
+    notes: list[str],
+) -> tuple[Sequence[float], Sequence[float], int]:
     """(mean, std, resize) as the file and the user say, the channels in the order there."""
     row = VARIANTS[variant]
     usual = CAFFE_MEAN if stated.channel_order == "rgb" else CAFFE_MEAN[::-1]
@@ -907,14 +976,21 @@ def _caffe_pixels(told, variant, name, stated, known, notes):
     return mean, std, _settle("resize", stated.resize, resize, name, row["resize"])
 
 
-def _layers(arrays, parts, shapes, name, outputs_first=True):
+def _layers(
+    arrays: Arrays,
+    parts: dict[str, list[str]],
+    shapes: dict[str, tuple],
+    name: str | os.PathLike,
+    outputs_first: bool = True,
+) -> Layers:
     """{layer: (kernel [height, width, inputs, outputs] or [inputs, outputs], bias [outputs])},
     float32.
 
     `parts` names the arrays of each layer. Without `outputs_first` the kernels are laid out as ours
     are. Raises UserError with all that is missing, of another shape, or no weights.
     """
-    layers, wrong = {}, []
+    layers: Layers = {}
+    wrong = []
     for layer, keys in parts.items():
         if missing := [key for key in keys if key not in arrays]:
             wrong.append(f"{layer} is missing ({', '.join(key[:80] for key in missing)})")
@@ -934,11 +1010,9 @@ def _layers(arrays, parts, shapes, name, outputs_first=True):
             wrong.append(f"{layer} is of {strange[0]}, and weights are floating-point numbers")
             continue
         with np.errstate(over="ignore"):  # of float64; it shows below
-            layers[layer] = tuple(
-                np.asarray(part, np.float32)
-                for part in (_as_ours(layer, kernel) if outputs_first else kernel, bias)
-            )
-        kernel, bias = layers[layer]
+            kernel = np.asarray(_as_ours(layer, kernel) if outputs_first else kernel, np.float32)
+            bias = np.asarray(bias, np.float32)
+        layers[layer] = kernel, bias
         if not np.isfinite(kernel).all() or not np.isfinite(bias).all():
             wrong.append(f"{layer} has numbers that are not finite")
         elif kernel.min() == kernel.max():
@@ -950,7 +1024,7 @@ def _layers(arrays, parts, shapes, name, outputs_first=True):
     return layers
 
 
-def _without_leading_ones(array, ndim):
+def _without_leading_ones(array: np.ndarray, ndim: int) -> np.ndarray:
     """Caffe gave every array four dimensions until 2015."""
     return (
         array.reshape(array.shape[-ndim:])
@@ -959,7 +1033,7 @@ def _without_leading_ones(array, ndim):
     )
 
 
-def _as_ours(layer, kernel):
+def _as_ours(layer: str, kernel: np.ndarray) -> np.ndarray:
     """[outputs, inputs, height, width] to [height, width, inputs, outputs], and so the inputs of
     fc6, which are a map.
     """
@@ -968,7 +1042,7 @@ def _as_ours(layer, kernel):
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
 
 
-def _towers(layers):
+def _towers(layers: Layers) -> Arrays:
     """Groups become towers."""
     arrays = {}
     for layer, (kernel, bias) in layers.items():

@@ -1165,6 +1165,8 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
         ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass resize=227"),
         ("transform_param { crop_size: 227 force_gray: 1 }", {}, "force_gray 1"),
         ("transform_param { crop_size: 227 scale: 0 }", {}, "multiplied by 0"),
+        ('transform_param { crop_size: "" }', {}, "data has crop_size, and no number for it"),
+        ('transform_param { force_gray: "" }', {}, "data has force_gray, and no number for it"),
         (
             "transform_param { crop_size: 227 mean_value: 1 mean_value: 2 }",
             {},
