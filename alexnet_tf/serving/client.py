@@ -6,15 +6,18 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from alexnet_tf.errors import ServingError, UserError
 
+Predict = Callable[[bytes], tuple[Sequence[str], Sequence[float]]]  # the names, and their scores
+
 _SECONDS = 30  # to wait for an answer; TensorFlow Serving gives up after as many
 
 
-def open_server(server, model_name):
+def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[str, float]]]:
     """Returns a function from the bytes of one picture to its best classes, [(name, probability),
     ...], best first, as artifacts.open_classifier does.
 
@@ -38,7 +41,7 @@ def open_server(server, model_name):
         else _rest(server.rstrip("/"), model_name)
     )
 
-    def classify(picture):
+    def classify(picture: bytes) -> list[tuple[str, float]]:
         try:
             return [(name, float(np.float32(score))) for name, score in zip(*predict(picture))]
         except (OSError, http.client.HTTPException) as error:
@@ -54,10 +57,10 @@ def open_server(server, model_name):
     return classify
 
 
-def _rest(server, model_name):
+def _rest(server: str, model_name: str) -> Predict:
     url = f"{server}/v1/models/{urllib.parse.quote(model_name, safe='')}:predict"
 
-    def predict(picture):
+    def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
         try:
             with urllib.request.urlopen(
@@ -74,7 +77,7 @@ def _rest(server, model_name):
     return predict
 
 
-def _grpc(address, model_name):
+def _grpc(address: str, model_name: str) -> Predict:
     try:
         import grpc
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -87,7 +90,7 @@ def _grpc(address, model_name):
 
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address))
 
-    def predict(picture):
+    def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         request = predict_pb2.PredictRequest(
             inputs={"image_bytes": tf.make_tensor_proto([picture])}
         )
@@ -105,7 +108,7 @@ def _grpc(address, model_name):
     return predict
 
 
-def _no_classes(server):
+def _no_classes(server: str) -> UserError:
     return UserError(
         f"server={server} answers without classes, as a part of a network does; name a server of a"
         " classifier."
