@@ -9,31 +9,48 @@ import collections
 import concurrent.futures
 import threading
 import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from alexnet_tf.errors import ServingError
 
+Arrays = dict[str, np.ndarray]  # by name, [rows, ...] each
+
+
+class Function(Protocol):
+    """What runs over merged requests."""
+
+    sizes: Sequence[int]  # of batches that it allows, increasing
+
+    def __call__(self, inputs: Arrays) -> Arrays: ...
+
 
 class _Request:
     """One client's rows on their way through a function."""
 
-    def __init__(self, function, inputs, rows):
+    def __init__(self, function: Function, inputs: Arrays, rows: int) -> None:
         self.function, self.inputs, self.rows = function, inputs, rows
-        self.future, self.since = concurrent.futures.Future(), time.monotonic()
+        self.future: concurrent.futures.Future[Arrays] = concurrent.futures.Future()
+        self.since = time.monotonic()
 
 
 class Batcher:
-    """Runs functions over merged requests. A function maps named arrays to named arrays, [rows,
-    ...] each; its `sizes` are the batch sizes that it allows, increasing.
-    """
+    """Runs functions over merged requests."""
 
-    def __init__(self, max_rows, threads, observe=lambda rows, size, waited: None):
+    def __init__(
+        self,
+        max_rows: int,
+        threads: int,
+        observe: Callable[[int, int, float], None] = lambda rows, size, waited: None,
+    ) -> None:
         """At most `max_rows` rows wait. `observe` is told of each batch: its rows, its size when
         padded, and the seconds that its first request waited.
         """
         self._max_rows, self._observe = max_rows, observe
-        self._waiting, self._rows, self._closed = collections.deque(), 0, False
+        self._waiting: collections.deque[_Request] = collections.deque()
+        self._rows, self._closed = 0, False
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"batch-{index}", daemon=True)
@@ -43,10 +60,10 @@ class Batcher:
             thread.start()
 
     @property
-    def waiting_rows(self):
+    def waiting_rows(self) -> int:
         return self._rows
 
-    def require_room(self, rows=1):
+    def require_room(self, rows: int = 1) -> None:
         """Raises ServingError if so many rows would be refused now."""
         if self._closed or self._rows + rows > self._max_rows:
             # What TensorFlow Serving answers (shared_batch_scheduler.h): clients and proxies know
@@ -55,7 +72,9 @@ class Batcher:
                 "UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full"
             )
 
-    def submit(self, function, inputs, rows):
+    def submit(
+        self, function: Function, inputs: Arrays, rows: int
+    ) -> concurrent.futures.Future[Arrays]:
         """Returns a concurrent Future of the function's outputs for these rows; cancelled before
         its batch begins, it costs nothing. Raises ServingError if there are more rows than a batch
         may hold, or no room for them.
@@ -73,7 +92,7 @@ class Batcher:
             self._changed.notify()
         return request.future
 
-    def close(self, seconds=threading.TIMEOUT_MAX):
+    def close(self, seconds: float = threading.TIMEOUT_MAX) -> bool:
         """Finishes what waits, and takes nothing more.
 
         Returns whether all of it was finished within `seconds`.
@@ -86,13 +105,13 @@ class Batcher:
             thread.join(min(max(0, deadline - time.monotonic()), threading.TIMEOUT_MAX))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self):
+    def _work(self) -> None:
         while (batch := self._next()) is not None:
             if batch:
                 self._run(batch)
             batch = None  # or an idle thread would keep a retired version in memory
 
-    def _next(self):
+    def _next(self) -> list[_Request] | None:
         """Waits for requests and takes those that make up the next batch:
 
         [] if all of them were cancelled, None at the end.
@@ -109,7 +128,7 @@ class Batcher:
             self._rows -= sum(request.rows for request in taken)
         return [request for request in taken if request.future.set_running_or_notify_cancel()]
 
-    def _run(self, batch):
+    def _run(self, batch: list[_Request]) -> None:
         """Answers every request of a batch. A picture that does not decode fails the whole call of
         the function: then each request runs alone, so that one client's mistake is no other's.
         """
@@ -125,7 +144,7 @@ class Batcher:
             for request, answer in zip(batch, answers):
                 request.future.set_result(answer)
 
-    def _call(self, batch):
+    def _call(self, batch: list[_Request]) -> list[Arrays]:
         function, rows = batch[0].function, sum(request.rows for request in batch)
         size = next(size for size in function.sizes if size >= rows)
         self._observe(rows, size, time.monotonic() - batch[0].since)
@@ -150,7 +169,7 @@ class Batcher:
         ]
 
 
-def _largest_batch(waiting):
+def _largest_batch(waiting: Sequence[_Request]) -> list[_Request]:
     """The requests of the next batch: the first that waits, and others to the same function in
     their order, up to the largest allowed size that they can fill. (To pad 17 pictures to 32 would
     cost a CPU the time of 15.)

@@ -6,17 +6,20 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from alexnet_tf import proxies
 from alexnet_tf.errors import ServingError, UserError
 
+Predict = Callable[[bytes], tuple[Sequence[str], Sequence[float]]]  # the names, and their scores
+
 _CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAUSTED"}
 _SECONDS = 30  # to wait for an answer; TensorFlow Serving gives up after as many
 
 
-def open_server(server, model_name):
+def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[str, float]]]:
     """Returns a function from the bytes of one picture to its best classes, [(name, probability),
     ...], best first, as artifacts.open_classifier does.
 
@@ -34,14 +37,14 @@ def open_server(server, model_name):
         raise UserError(
             f"server={server} is not an address; pass http://HOST:8501 or grpc://HOST:8500."
         )
-    here = proxies.is_this_machine(parts.hostname)
+    here = proxies.is_this_machine(parts.hostname or "")
     predict = (
         _grpc(parts.netloc, model_name, here)
         if parts.scheme == "grpc"
         else _rest(server.rstrip("/"), model_name, here)
     )
 
-    def classify(picture):
+    def classify(picture: bytes) -> list[tuple[str, float]]:
         try:
             return [(name, float(np.float32(score))) for name, score in zip(*predict(picture))]
         except (OSError, http.client.HTTPException) as error:
@@ -57,11 +60,11 @@ def open_server(server, model_name):
     return classify
 
 
-def _rest(server, model_name, here):
+def _rest(server: str, model_name: str, here: bool) -> Predict:
     url = f"{server}/v1/models/{urllib.parse.quote(model_name, safe='')}:predict"
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
 
-    def predict(picture):
+    def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
         try:
             with opener.open(urllib.request.Request(url, body), timeout=_SECONDS) as answer:
@@ -82,7 +85,7 @@ def _rest(server, model_name, here):
     return predict
 
 
-def _told(error):
+def _told(error: urllib.error.HTTPError) -> str:
     """What a server says of an error; of others than ours, proxies say, the status."""
     try:
         return str(json.load(error)["error"])
@@ -90,7 +93,7 @@ def _told(error):
         return f"HTTP {error.code} {error.reason}"
 
 
-def _grpc(address, model_name, here):
+def _grpc(address: str, model_name: str, here: bool) -> Predict:
     try:
         import grpc
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -104,7 +107,7 @@ def _grpc(address, model_name, here):
     channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", int(not here))])
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def predict(picture):
+    def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         request = predict_pb2.PredictRequest(
             inputs={"image_bytes": tf.make_tensor_proto([picture])}
         )
@@ -122,7 +125,7 @@ def _grpc(address, model_name, here):
     return predict
 
 
-def _no_classes(server):
+def _no_classes(server: str) -> UserError:
     return UserError(
         f"server={server} answers without classes, as a part of a network does; name a server of a"
         " classifier."

@@ -11,21 +11,33 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from google.protobuf import message as protobuf_message
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from alexnet_tf.errors import ServingError
-from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, braces, check_values, logger
+from alexnet_tf.serving.batching import Arrays
+from alexnet_tf.serving.versions import (
+    DEFAULT_SIGNATURE,
+    Model,
+    Server,
+    braces,
+    check_values,
+    logger,
+)
 
 MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
 MAX_MESSAGES = 16 * MAX_MESSAGE  # bytes of all requests that are under way
@@ -47,7 +59,7 @@ _OPTIONS = [
 ]
 
 
-def _array(name, proto):
+def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """The array in a TensorProto, of a shape that was checked."""
     try:
         return tf.make_ndarray(proto)
@@ -56,7 +68,7 @@ def _array(name, proto):
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 
-def read_arrays(protos):
+def read_arrays(protos: Mapping[str, tensor_pb2.TensorProto]) -> Arrays:
     """The arrays in TensorProtos by name, of shapes that were checked.
 
     Raises ServingError for values that are none.
@@ -66,7 +78,7 @@ def read_arrays(protos):
     return inputs
 
 
-def _proto(array):
+def _proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     """A TensorProto with its values in the field of their type, as TensorFlow Serving's answers
     have them: clients read those.
     """
@@ -84,7 +96,7 @@ def _proto(array):
     )
 
 
-def described(name, proto):
+def described(name: str, proto: tensor_pb2.TensorProto) -> tuple[list[int], tf.DType]:
     """(shape, DType) that a TensorProto claims."""
     try:
         return [dim.size for dim in proto.tensor_shape.dim], tf.as_dtype(proto.dtype)
@@ -92,12 +104,14 @@ def described(name, proto):
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 
-def asked(spec):
+def asked(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str]:
     """(name, version or None, label) of a ModelSpec."""
     return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label
 
 
-def model_status(model, spec):
+def model_status(
+    model: Model, spec: model_pb2.ModelSpec
+) -> get_model_status_pb2.GetModelStatusResponse:
     """The GetModelStatusResponse to a ModelSpec. Raises ServingError."""
     response = get_model_status_pb2.GetModelStatusResponse()
     for number, state, code, message in model.status(*asked(spec)):
@@ -109,7 +123,9 @@ def model_status(model, spec):
     return response
 
 
-def model_metadata(model, spec, fields):
+def model_metadata(
+    model: Model, spec: model_pb2.ModelSpec, fields: Sequence[str]
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """The GetModelMetadataResponse to a ModelSpec. Raises ServingError."""
     if not fields:
         raise ServingError(
@@ -127,7 +143,7 @@ def model_metadata(model, spec, fields):
     return response
 
 
-def refuse(model, spec, what, method):
+def refuse(model: Model, spec: model_pb2.ModelSpec, what: str, method: str) -> NoReturn:
     """Raises the ServingError of Classify and Regress: they take tf.Examples, and no signature of
     an export does.
     """
@@ -141,13 +157,13 @@ def refuse(model, spec, what, method):
     )
 
 
-def _answered(api):
+def _answered(api: str) -> Callable[[Callable], Callable]:
     """A decorator for the methods of the services: counts the request, and turns a ServingError
     into its status.
     """
 
-    def decorate(method):
-        async def answer(self, request, context):
+    def decorate(method: Callable) -> Callable:
+        async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
             begin, status = time.monotonic(), "OK"
             try:
                 if not request.HasField("model_spec"):
@@ -180,11 +196,14 @@ class _Reading(grpc.aio.ServerInterceptor):
     bytes all of them are, so that calls that never send one would lock all others out.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._under_way, self._held = 0, 0  # calls; bytes of their requests
-        self._reading = {}  # the timeouts of calls whose request is not in yet, the oldest first
+        # the timeouts of calls whose request is not in yet, the oldest first
+        self._reading: dict[asyncio.Timeout, None] = {}
 
-    async def intercept_service(self, continuation, details):
+    async def intercept_service(
+        self, continuation: Callable, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
         handler = await continuation(details)
         if handler is None:
             return None  # gRPC says that it does not know the method
@@ -193,14 +212,17 @@ class _Reading(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    async def _answer(self, handler, _, context):
+    async def _answer(
+        self, handler: grpc.RpcMethodHandler, _: Any, context: grpc.aio.ServicerContext
+    ) -> Any:
         if self._under_way >= MAX_REQUESTS:  # more while some are being given up
             # one whose time is over is leaving already
             oldest = next((one for one in self._reading if not one.expired()), None)
             if oldest is None:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests")
-            del self._reading[oldest]
-            oldest.reschedule(0)  # now
+            else:
+                del self._reading[oldest]
+                oldest.reschedule(0)  # now
         held, self._under_way = 0, self._under_way + 1
         try:
             message = await self._read(context)
@@ -222,7 +244,7 @@ class _Reading(grpc.aio.ServerInterceptor):
             self._under_way -= 1
             self._held -= held
 
-    async def _read(self, context):
+    async def _read(self, context: grpc.aio.ServicerContext) -> bytes:
         try:
             async with asyncio.timeout(READ_SECONDS) as timeout:
                 self._reading[timeout] = None
@@ -238,11 +260,13 @@ class _Reading(grpc.aio.ServerInterceptor):
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, server):
+    def __init__(self, server: Server) -> None:
         self._server = server
 
     @_answered("Predict")
-    async def Predict(self, request, context):
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         version = self._server.model.version(*asked(request.model_spec))
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         if name not in version.signatures:
@@ -269,34 +293,42 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
     @_answered("Classify")
-    async def Classify(self, request, context):
+    async def Classify(self, request: Any, context: grpc.aio.ServicerContext) -> NoReturn:
         refuse(self._server.model, request.model_spec, "classification", "classify")
 
     @_answered("Regress")
-    async def Regress(self, request, context):
+    async def Regress(self, request: Any, context: grpc.aio.ServicerContext) -> NoReturn:
         refuse(self._server.model, request.model_spec, "regression", "regress")
 
-    async def MultiInference(self, request, context):
+    async def MultiInference(self, request: Any, context: grpc.aio.ServicerContext) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "It is not served here; ask Predict")
 
     @_answered("GetModelMetadata")
-    async def GetModelMetadata(self, request, context):
+    async def GetModelMetadata(
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         return model_metadata(self._server.model, request.model_spec, request.metadata_field)
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, server):
+    def __init__(self, server: Server) -> None:
         self._server = server
 
-    async def HandleReloadConfigRequest(self, request, context):
+    async def HandleReloadConfigRequest(
+        self, request: Any, context: grpc.aio.ServicerContext
+    ) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "No request may name a folder to load")
 
     @_answered("GetModelStatus")
-    async def GetModelStatus(self, request, context):
+    async def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         return model_status(self._server.model, request.model_spec)
 
 
-async def start(server, host, port):
+async def start(server: Server, host: str, port: int) -> tuple[grpc.aio.Server, int]:
     """Starts the services; returns the gRPC server and its port.
 
     Raises OSError if the address is taken.
@@ -319,7 +351,7 @@ async def start(server, host, port):
     return grpc_server, port
 
 
-async def stop(grpc_server, port, grace):
+async def stop(grpc_server: grpc.aio.Server, port: int, grace: float) -> None:
     """Takes no new connections, waits until the clients have been told to leave and have left, and
     ends the gRPC server of `port` once all is answered, or after `grace` seconds more.
     """
@@ -332,7 +364,7 @@ async def stop(grpc_server, port, grace):
     await grpc_server.stop(grace)
 
 
-def _sockets(port, option=None):
+def _sockets(port: int, option: int | None = None) -> Iterator[socket.socket]:
     """Yields this process's TCP sockets of `port`, or those that have the `option`.
 
     gRPC does not list them.
@@ -346,7 +378,7 @@ def _sockets(port, option=None):
                 yield one
 
 
-def _connected(one):
+def _connected(one: socket.socket) -> bool:
     try:
         one.getpeername()
     except OSError:

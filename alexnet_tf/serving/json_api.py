@@ -9,23 +9,25 @@ import base64
 import contextlib
 import json
 import reprlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.errors import ServingError
-from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, brackets
+from alexnet_tf.serving.batching import Arrays
+from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, Signature, Version, brackets
 
 # 32 pictures of 227 x 227 pixels as lists are 1.7 million. More would hold up everybody while they
 # are parsed, in Python.
 _MAX_CONTAINERS = 2_000_000
 
 
-def _bad(message):
+def _bad(message: str) -> ServingError:
     return ServingError("INVALID_ARGUMENT", message)
 
 
-def read_inputs(body, version):
+def read_inputs(body: bytes | bytearray, version: Version) -> tuple[str, Signature, Arrays]:
     """(format, signature, arrays by name) of the body of a :predict request.
 
     Raises ServingError.
@@ -36,7 +38,7 @@ def read_inputs(body, version):
         raise _bad("JSON Parse error: nested too deeply") from None
 
 
-def _parse(body):
+def _parse(body: bytes | bytearray) -> dict:
     """The JSON object in a body."""
     if not body:
         raise _bad("JSON Parse error: The document is empty")
@@ -53,7 +55,7 @@ def _parse(body):
     return document
 
 
-def _once(members):
+def _once(members: list[tuple[str, Any]]) -> dict:
     """A JSON object. Raises ServingError for two members of one name: one would be lost."""
     found = dict(members)
     if len(found) < len(members):
@@ -61,7 +63,7 @@ def _once(members):
     return found
 
 
-def _text(value):
+def _text(value: Any) -> str:
     """A JSON value in an error message."""
     if isinstance(value, str):
         return json.dumps(value if len(value) <= 60 else value[:60] + "...")
@@ -72,11 +74,11 @@ def _text(value):
     )
 
 
-def _is_base64(value):
+def _is_base64(value: Any) -> bool:
     return isinstance(value, dict) and list(value) == ["b64"] and isinstance(value["b64"], str)
 
 
-def _shape(value):
+def _shape(value: Any) -> list[int]:
     """Lengths of nested lists, by their first elements."""
     shape = []
     while isinstance(value, list):
@@ -85,7 +87,7 @@ def _shape(value):
     return shape
 
 
-def _leaves(value, shape, level, dtype, leaves):
+def _leaves(value: Any, shape: list[int], level: int, dtype: tf.DType, leaves: list) -> None:
     """Appends the leaves of nested lists of `shape` to `leaves`, converted for `dtype`. Raises
     ServingError for ragged lists and for values that do not fit.
     """
@@ -108,7 +110,7 @@ def _leaves(value, shape, level, dtype, leaves):
         _leaves(element, shape, level + 1, dtype, leaves)
 
 
-def from_base64(text):
+def from_base64(text: str) -> bytes:
     """The bytes of base64 as absl::Base64Unescape takes it, which is TensorFlow Serving's: white
     space anywhere, padding by = or . or none, and the alphabet with + and /; not the one of URLs.
     Raises ServingError.
@@ -124,7 +126,7 @@ def from_base64(text):
         raise _bad("Unable to base64 decode") from None
 
 
-def _leaf(value, dtype):
+def _leaf(value: Any, dtype: tf.DType) -> Any:
     if dtype == tf.string and _is_base64(value):
         return from_base64(value["b64"])
     if dtype == tf.string and isinstance(value, str):
@@ -149,7 +151,7 @@ def _leaf(value, dtype):
     raise _bad(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype.name}")
 
 
-def _tensor(name, value, dtype, dims):
+def _tensor(name: str, value: Any, dtype: tf.DType, dims: list[int]) -> np.ndarray:
     """A JSON value, or nested lists of them, to an array of shape `dims`, where -1 stands for any
     length.
 
@@ -174,14 +176,14 @@ def _tensor(name, value, dtype, dims):
                 and array.max() <= limit
             ):
                 return array.astype(dtype.as_numpy_dtype)
-    leaves = []
+    leaves: list = []
     _leaves(value, shape, 0, dtype, leaves)
     array = np.empty(len(leaves), dtype.as_numpy_dtype)
     array[:] = leaves
     return array.reshape(shape)
 
 
-def _check_rows(rows, signature):
+def _check_rows(rows: Any, signature: Signature) -> None:
     if not isinstance(rows, list):
         return
     if not rows:
@@ -190,7 +192,7 @@ def _check_rows(rows, signature):
         raise _bad(f"Task size {len(rows)} is larger than maximum batch size {signature.sizes[-1]}")
 
 
-def _row_inputs(rows, signature):
+def _row_inputs(rows: Any, signature: Signature) -> Arrays:
     """Arrays by name of "instances":
 
     values, if the signature has one input, or objects of one value an input.
@@ -207,7 +209,7 @@ def _row_inputs(rows, signature):
             "instances is a plain list, but expecting list of objects as multiple input tensors"
             " required as per tensorinfo_map"
         )
-    tensors = {name: [] for name in expected}
+    tensors: dict[str, list[np.ndarray]] = {name: [] for name in expected}
     for index, row in enumerate(rows):
         if named != (isinstance(row, dict) and not _is_base64(row)):
             raise _bad(
@@ -238,7 +240,7 @@ def _row_inputs(rows, signature):
     return {name: np.stack(arrays) for name, arrays in tensors.items()}
 
 
-def _column_inputs(value, signature):
+def _column_inputs(value: Any, signature: Signature) -> Arrays:
     """Arrays by name of "inputs":
 
     one value, if the signature has one input, or an object of them.
@@ -261,12 +263,12 @@ def _column_inputs(value, signature):
     }
 
 
-def _expected(info):
+def _expected(info: Any) -> tuple[tf.DType, list[int]]:
     """(DType, dims) of a TensorInfo."""
     return tf.as_dtype(info.dtype), [dim.size for dim in info.tensor_shape.dim]
 
 
-def _inputs(document, version):
+def _inputs(document: dict, version: Version) -> tuple[str, Signature, Arrays]:
     """(format, signature, arrays by name) of a :predict request."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -290,7 +292,7 @@ def _inputs(document, version):
     raise _bad("Missing 'inputs' or 'instances' key")
 
 
-def _json_values(name, array):
+def _json_values(name: str, array: np.ndarray) -> list:
     """An array as nested lists for JSON: strings, or {"b64": ...} where the name ends in _bytes."""
     if array.dtype == object:
         if name.endswith("_bytes"):
@@ -306,11 +308,12 @@ def _json_values(name, array):
     return array.tolist()
 
 
-def write_outputs(form, outputs):
+def write_outputs(form: str, outputs: Arrays) -> bytes:
     """The body of an answer: an object, or its only value, a row; or the same by columns. NaN is
     written as NaN.
     """
     columns = {name: _json_values(name, array) for name, array in sorted(outputs.items())}
+    answer: Any
     if len(columns) == 1:
         (answer,) = columns.values()
     elif form == "outputs":

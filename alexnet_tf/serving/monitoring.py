@@ -23,7 +23,7 @@ class Metrics:
     (servables/tensorflow/util.cc).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         ProcessCollector(registry=self._registry)  # memory, processor time, open files
         # A counter in all but name: the library's Counter appends _total, and TensorFlow Serving
@@ -64,7 +64,9 @@ class Metrics:
             "alexnet_queue_rows", "Rows that wait for a batch.", registry=self._registry
         )
 
-    def request(self, model_name, api, entrypoint, status, seconds):
+    def request(
+        self, model_name: str, api: str, entrypoint: str, status: str, seconds: float
+    ) -> None:
         """`model_name` of a request that failed may be anything, and is not kept: a client could
         fill the memory with names.
         """
@@ -72,12 +74,12 @@ class Metrics:
         if status == "OK":
             self._latency.labels(model_name, api, entrypoint).observe(seconds * 1e6)
 
-    def batch(self, model_name, rows, size, waited):
+    def batch(self, model_name: str, rows: int, size: int, waited: float) -> None:
         self._batches.labels(model_name).observe(rows)
         self._padding.labels(model_name).inc(size - rows)
         self._waits.labels(model_name).observe(waited)
 
-    def page(self):
+    def page(self) -> tuple[bytes, str]:
         """The metrics as Prometheus reads them, and the page's content type."""
         return (
             prometheus_client.generate_latest(self._registry),
@@ -91,7 +93,7 @@ class _Lines(logging.Formatter):
     ...} becomes keys beside the message.
     """
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": (
                 time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -106,7 +108,7 @@ class _Lines(logging.Formatter):
         return json.dumps(line)
 
 
-def log_to_standard_error():
+def log_to_standard_error() -> None:
     """Sends what the server, uvicorn and gRPC log to standard error as lines of JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())

@@ -24,22 +24,33 @@ import struct
 import time
 import urllib.parse
 import zlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 import uvicorn
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from alexnet_tf.errors import ServingError
 from alexnet_tf.serving import json_api, monitoring
+from alexnet_tf.serving.batching import Arrays
 from alexnet_tf.serving.grpc_api import asked, model_metadata, model_status, refuse
-from alexnet_tf.serving.versions import REQUEST_SECONDS, check_values, logger
+from alexnet_tf.serving.versions import (
+    REQUEST_SECONDS,
+    Model,
+    Server,
+    Signature,
+    Version,
+    check_values,
+    logger,
+)
 
 MAX_BODY = 32 * 2**20  # bytes of a request, and of what it inflates to
 MAX_BODIES = 8 * MAX_BODY  # bytes of all requests that are being read
@@ -72,24 +83,24 @@ _STATUSES = {
 class _Rest:
     """The routes' endpoints."""
 
-    def __init__(self, server):
+    def __init__(self, server: Server) -> None:
         self._server, self._held = server, 0  # bytes of bodies that are being read or parsed
 
-    async def live(self, request):
+    async def live(self, request: Request) -> Response:
         return Response("alive\n")
 
-    async def ready(self, request):
+    async def ready(self, request: Request) -> Response:
         return (
             Response("ready\n")
             if self._server.model.ready
             else Response("no version is loaded\n", 503)
         )
 
-    async def metrics(self, request):
+    async def metrics(self, request: Request) -> Response:
         page, content_type = self._server.metrics.page()
         return Response(page, headers={"content-type": content_type})
 
-    async def answer(self, request):
+    async def answer(self, request: Request) -> Response:
         """Any request below /v1/; errors are {"error": text}."""
         begin, code, headers, spec, method = time.monotonic(), "OK", {}, model_pb2.ModelSpec(), ""
         try:
@@ -116,7 +127,7 @@ class _Rest:
             )
         return Response(body, status, headers, "application/json")
 
-    async def _call(self, request, spec, method):
+    async def _call(self, request: Request, spec: model_pb2.ModelSpec, method: str) -> bytes:
         """The body of the answer to `method`.
 
         Raises ServingError, HTTPException and ClientDisconnect.
@@ -162,7 +173,7 @@ class _Rest:
             prediction.cancel()
             gone.cancel()
 
-    async def _read(self, request, body):
+    async def _read(self, request: Request, body: bytearray) -> None:
         """Appends the request's body to `body`.
 
         Raises HTTPException if it is too long or too slow. What is refused is read on for a while:
@@ -187,14 +198,14 @@ class _Rest:
         if refusal:
             raise refusal
 
-    def _take(self, part, body):
+    def _take(self, part: bytes, body: bytearray) -> None:
         """Appends to `body`. Raises HTTPException where there is too much of it, or of all."""
         if len(body) + len(part) > MAX_BODY:
             raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes")
         self._hold(len(part))
         body += part
 
-    def _hold(self, size):
+    def _hold(self, size: int) -> int:
         """Counts so many bytes more; returns their number.
 
         Raises HTTPException if they are too many.
@@ -205,7 +216,9 @@ class _Rest:
         return size
 
 
-def read_inputs(body, encoding, version):
+def read_inputs(
+    body: bytes | bytearray, encoding: str, version: Version
+) -> tuple[str, Signature, Arrays]:
     """(format, signature, arrays by name) of a body, looked through. Raises ServingError."""
     if encoding != "identity":
         body = _inflated(body)
@@ -217,7 +230,7 @@ def read_inputs(body, encoding, version):
     return form, signature, inputs
 
 
-def _inflated(body):
+def _inflated(body: bytes | bytearray) -> bytes:
     """What was compressed with gzip. Raises ServingError."""
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
@@ -235,11 +248,11 @@ def _inflated(body):
     return inflated
 
 
-def _error(message):
+def _error(message: str) -> bytes:
     return json.dumps({"error": message}).encode()
 
 
-def _read_path(request, spec):
+def _read_path(request: Request, spec: model_pb2.ModelSpec) -> str:
     """Fills a ModelSpec from a path and returns the method: status, metadata, classify, regress or
     predict.
     """
@@ -261,7 +274,7 @@ def _read_path(request, spec):
     return match[4].strip("/").lower() if match[4] else "status"
 
 
-def _metadata_json(response):
+def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
     """As ToJsonString of http_rest_api_util.cc writes it: the Any unpacked, fields named as in the
     protos.
     """
@@ -285,35 +298,38 @@ class _Protocol(H11Protocol):
     answered on: first those that never asked anything, last those whose body is coming in.
     """
 
-    _deadline = None
+    _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport):
+    def connection_made(  # type: ignore[override]  # as uvicorn: TCP has no other transports
+        self, transport: asyncio.Transport
+    ) -> None:
         super().connection_made(transport)
         self._heard = self.loop.time()
         self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
         if len(self.connections) > most_connections():
-            silent = [other for other in self.connections if other is not self and other.is_silent]
+            others = (other for other in self.connections if isinstance(other, _Protocol))
+            silent = [other for other in others if other is not self and other.is_silent]
             if silent:
                 min(silent, key=_Protocol.worth).give_up()
 
     @property
-    def is_idle(self):
+    def is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     @property
-    def is_silent(self):
+    def is_silent(self) -> bool:
         return self.is_idle or self.cycle.more_body
 
-    def worth(self):
+    def worth(self) -> tuple[bool, bool, float]:
         """The greater, the later a silent connection is given up."""
         return not self.is_idle, self.cycle is not None, self._heard
 
-    def give_up(self):
+    def give_up(self) -> None:
         # at once: many may come in before it is told that the connection is lost
         self.connections.discard(self)
         self.transport.abort()
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._deadline and not self.is_idle:
             self._deadline.cancel()
@@ -323,28 +339,29 @@ class _Protocol(H11Protocol):
         if not self.is_idle:  # nor is a head that comes in bit by bit anything to wait for
             self._heard = self.loop.time()
 
-    def on_response_complete(self):
+    def on_response_complete(self) -> None:
         self._heard = self.loop.time()
         super().on_response_complete()
 
-    def timeout_keep_alive_handler(self):
+    def timeout_keep_alive_handler(self) -> None:
         self.transport.abort()  # to close would wait for a client that does not take its answer
 
-    def connection_lost(self, exc):
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline:
             self._deadline.cancel()
         super().connection_lost(exc)
 
 
-def most_connections():
+def most_connections() -> int:
     return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 class _Uvicorn(uvicorn.Server):
-    def capture_signals(self):
-        return contextlib.nullcontext()  # they are the binary's: gRPC has to stop too
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they are the binary's: gRPC has to stop too
 
-    async def stop(self, listener):
+    async def stop(self, listener: socket.socket) -> None:
         """Takes no new connections, and waits until those that there are have heard that they
         should leave, or said nothing for a while; then has `serve` end.
         """
@@ -358,13 +375,13 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
 
 
-def _told(app, model):
+def _told(app: ASGIApp, model: Model) -> ASGIApp:
     """`app`, whose answers close their connections once `model` is stopping: or a client's next
     request would find nobody.
     """
 
-    async def answer(scope, receive, send):
-        async def tell(message):
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
             if model.stopping and message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
@@ -374,7 +391,7 @@ def _told(app, model):
     return answer
 
 
-def _take_no_more(listener):
+def _take_no_more(listener: socket.socket) -> None:
     """Has the kernel ignore whoever wants to connect, so that nobody is connected and never served
     when the socket is closed.
     """
@@ -389,7 +406,7 @@ def _take_no_more(listener):
         )
 
 
-def bind(host, port):
+def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError if the address is taken."""
     listener = socket.create_server(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
@@ -401,7 +418,7 @@ def bind(host, port):
     return listener
 
 
-def rest_server(server):
+def rest_server(server: Server) -> _Uvicorn:
     """A uvicorn.Server for `await its.serve(sockets=[...])`, which ends once `should_exit` is set
     and all is answered; its `stop` sees to that gently.
     """

@@ -9,6 +9,7 @@ servables/tensorflow/session_bundle_config.proto (BatchingParameters), g3doc/ser
 import os
 import pathlib
 import shlex
+from collections.abc import Sequence
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
@@ -100,7 +101,7 @@ length of a body nor the nesting of its JSON, and has no passwords: put a proxy 
 """
 
 
-def write(folder, saved_model, name):
+def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> list[pathlib.Path]:
     """Writes the files into `folder` and returns their paths; they are there all or not at all.
 
     Raises UserError.
@@ -158,7 +159,7 @@ def write(folder, saved_model, name):
     return [folder / file for file in files]
 
 
-def _models(name, version):
+def _models(name: str, version: int) -> model_server_config_pb2.ModelServerConfig:
     config = model_server_config_pb2.ModelServerConfig()
     model = config.model_config_list.config.add(
         name=name, base_path=f"/models/{name}", model_platform="tensorflow"
@@ -168,7 +169,7 @@ def _models(name, version):
     return config
 
 
-def _batching(sizes):
+def _batching(sizes: Sequence[int]) -> str:
     """BatchingParameters as text: the package of protos lacks them. The last allowed size must be
     the largest batch.
     """

@@ -12,22 +12,26 @@ import asyncio
 import functools
 import gc
 import logging
+import os
 import pathlib
 import re
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import bounds, picture_headers
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.exports import artifacts
-from alexnet_tf.serving.batching import Batcher
+from alexnet_tf.serving.batching import Arrays, Batcher
+from alexnet_tf.serving.monitoring import Metrics
 
 # of the largest size: on top of the batches that run, the longest that anybody waits
 MAX_ENQUEUED_BATCHES = 4
@@ -53,17 +57,22 @@ logger = logging.getLogger("alexnet_tf.serving")
 class Signature:
     """One signature of a loaded version, as a function of named arrays."""
 
-    def __init__(self, definition, function, sizes):
+    def __init__(
+        self,
+        definition: meta_graph_pb2.SignatureDef,
+        function: Callable[..., dict[str, tf.Tensor]],
+        sizes: list[int],
+    ) -> None:
         self.definition, self._function = definition, function
         # -1: any number
         (self.rows,) = {info.tensor_shape.dim[0].size for info in definition.inputs.values()}
-        self.sizes = sizes if self.rows < 0 else [self.rows]
+        self.sizes: Sequence[int] = sizes if self.rows < 0 else [self.rows]
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Arrays) -> Arrays:
         answer = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
         return {name: tensor.numpy() for name, tensor in answer.items()}
 
-    def check(self, shapes_and_types):
+    def check(self, shapes_and_types: Mapping[str, tuple[Sequence[int], tf.DType]]) -> None:
         """Raises ServingError if the signature takes no inputs of name -> (shape, DType): what a
         malformed request claims is looked at before memory is given to it.
         """
@@ -115,7 +124,7 @@ class Signature:
             )
 
 
-def check_values(inputs):
+def check_values(inputs: Arrays) -> None:
     """Raises ServingError for pictures that cost too much, or are none, and for numbers that are
     none. Takes a while: off the event loop.
     """
@@ -141,7 +150,7 @@ def check_values(inputs):
         )
 
 
-def _pixels(picture):
+def _pixels(picture: Any) -> int:
     """How many pixels the header of a picture file claims.
 
     Raises ServingError for bytes that are none.
@@ -158,7 +167,7 @@ def _pixels(picture):
     return cost.pixels
 
 
-def words(message):
+def words(message: str) -> str:
     """An error of TensorFlow's runtime in the kernel's own words, without names of nodes and
     Python's wrapping of it.
     """
@@ -170,12 +179,12 @@ def words(message):
     return re.sub(r"\[?\[?\{\{[^{}]*\}\}\]?\]? *", "", message).strip()
 
 
-def braces(names):
+def braces(names: Iterable[str]) -> str:
     """A set as TensorFlow Serving's messages write it."""
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def brackets(shape):
+def brackets(shape: Iterable[int]) -> str:
     """A shape in a message."""
     return "[" + ",".join("?" if size < 0 else str(size) for size in shape) + "]"
 
@@ -183,7 +192,7 @@ def brackets(shape):
 class Version:
     """A version of the model, loaded and tried out."""
 
-    def __init__(self, path):
+    def __init__(self, path: pathlib.Path) -> None:
         """Raises whatever is wrong with the folder."""
         self.number = int(path.name)
         for file in (*path.glob("*"), *path.glob("*/*")):
@@ -199,7 +208,7 @@ class Version:
         }
         self._warm_up(path)
 
-    def _warm_up(self, path):
+    def _warm_up(self, path: pathlib.Path) -> None:
         """Answers the requests that the export brings, or a drawn picture: what cannot answer is
         not served, and what is served answers its first client as fast as the others.
         """
@@ -218,34 +227,37 @@ class Version:
 class Model:
     """The newest version below a folder that loads, and the state of all that were tried."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name: str, folder: str | os.PathLike) -> None:
         self.name, self._folder = name, pathlib.Path(folder)
-        self.states = {}  # number -> (state, code, message), in the words of ModelVersionStatus
+        # number -> (state, code, message), in the words of ModelVersionStatus
+        self.states: dict[int, tuple[str, str, str]] = {}
         # once it is set, probes hear that nothing should be sent any more; what is sent is answered
         self.stopping = False
-        self._current, self._failures, self._seen = None, {}, {}
+        self._current: Version | None = None
+        self._failures: dict[tuple[int, int | None], int] = {}  # of a version and a fingerprint
+        self._seen: dict[int, int | None] = {}  # fingerprints
 
     @property
-    def loaded(self):
+    def loaded(self) -> bool:
         return self._current is not None
 
     @property
-    def ready(self):
+    def ready(self) -> bool:
         return self.loaded and not self.stopping
 
-    def poll(self, still=True):
+    def poll(self, still: bool = True) -> None:
         """Loads the newest version if it is not the one that is served, or the newest that loads.
         With `still`, a folder is tried only when it has not changed since the last poll: while it
         is being copied it is no model yet, and counts no attempt.
         """
         found = _versions(self._folder)
         self._load_newest(found, still)
-        for number, (state, *why) in self.states.items():
+        for number, (state, code, message) in self.states.items():
             overtaken = self._current and number < self._current.number
             if state == "LOADING" and (overtaken or number not in found):
-                self.states[number] = ("END", *why)  # it is not tried again
+                self.states[number] = ("END", code, message)  # it is not tried again
 
-    def _load_newest(self, found, still):
+    def _load_newest(self, found: dict[int, pathlib.Path], still: bool) -> None:
         seen, self._seen = (
             self._seen,
             {number: _fingerprint(path) for number, path in found.items()},
@@ -261,7 +273,7 @@ class Model:
                     return
                 self._failures[number, fingerprint] = attempts + 1
 
-    def _load(self, number, path, attempt):
+    def _load(self, number: int, path: pathlib.Path, attempt: int) -> bool:
         self.states[number] = ("LOADING", "OK", "")
         try:
             version = Version(path)
@@ -303,7 +315,7 @@ class Model:
         gc.collect()  # a loaded SavedModel is a cycle of references
         return True
 
-    def version(self, name, number=None, label=""):
+    def version(self, name: str, number: int | None = None, label: str = "") -> Version:
         """The version that a request asks for. Raises ServingError if it is not served."""
         if not name:
             raise ServingError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
@@ -315,7 +327,9 @@ class Model:
             raise ServingError("NOT_FOUND", f"Servable not found for request: {asked}")
         return current
 
-    def status(self, name, number=None, label=""):
+    def status(
+        self, name: str, number: int | None = None, label: str = ""
+    ) -> list[tuple[int, str, str, str]]:
         """[(number, state, code, message)] of one version, or of all, the newest first.
 
         Raises ServingError if there is none.
@@ -329,15 +343,15 @@ class Model:
             raise ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
         if self.stopping:
             states = {
-                one: ("UNLOADING", *rest) if state == "AVAILABLE" else (state, *rest)
-                for one, (state, *rest) in states.items()
+                one: ("UNLOADING" if state == "AVAILABLE" else state, code, message)
+                for one, (state, code, message) in states.items()
             }
         return [
             (one, *states[one]) for one in sorted(states, reverse=True) if number in (None, one)
         ]
 
 
-def _versions(folder):
+def _versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     """Number -> path of the folders below `folder` whose names are numbers of 63 bits, as
     TensorFlow Serving reads them.
     """
@@ -354,7 +368,7 @@ def _versions(folder):
         return {}
 
 
-def _fingerprint(folder):
+def _fingerprint(folder: pathlib.Path) -> int | None:
     """Changes while files are written into a folder."""
     try:
         stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
@@ -366,7 +380,9 @@ def _fingerprint(folder):
 class Server:
     """The model, its poller and its batches: all that REST and gRPC have in common."""
 
-    def __init__(self, name, folder, poll_seconds, metrics):
+    def __init__(
+        self, name: str, folder: str | os.PathLike, poll_seconds: float, metrics: Metrics
+    ) -> None:
         """Loads the newest version that loads. Raises UserError where there is none."""
         self.model, self.metrics = Model(name, folder), metrics
         self.model.poll(still=False)
@@ -391,14 +407,14 @@ class Server:
         )
         self._poller.start()
 
-    def _poll(self, seconds):
+    def _poll(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
             try:
                 self.model.poll()
             except Exception:
                 logger.exception("poll failed")  # and go on: what is served stays
 
-    async def predict(self, signature, inputs):
+    async def predict(self, signature: Signature, inputs: Arrays) -> Arrays:
         """Outputs of `signature` for `inputs`, arrays by name that it and `check_values` have
         checked. Raises ServingError.
         """
@@ -415,7 +431,7 @@ class Server:
                 _CODES.get(error.error_code, "INTERNAL"), words(error.message)
             ) from None
 
-    def close(self):
+    def close(self) -> bool:
         """Answers what waits, and ends the threads. Returns whether they have ended: one that
         decodes a picture, or loads a version, cannot be interrupted, and is not waited for longer
         than a few seconds.
