@@ -24,5 +24,4 @@ def pass_by(hosts: Iterable[str]) -> None:
     a training talk to each other, and a proxy of the environment would be asked for ever.
     """
     others = os.environ.get(PAST) or os.environ.get(PAST_ALL) or ""
-    known = list(filter(None, others.split(",")))
-    os.environ[PAST] = ",".join(dict.fromkeys([*known, *hosts]))
+    os.environ[PAST] = ",".join(dict.fromkeys(filter(None, [*others.split(","), *hosts])))

@@ -859,11 +859,16 @@ def test_a_model_does_not_lie_among_the_classes(folder, tmp_path, place):
     plain = shutil.copytree(folder / "pictures/train", tmp_path / "plain")
     dataset = alexnet_tf.open_dataset("folder", plain)
     before = sorted(plain.rglob("*"))
-    with pytest.raises(UserError, match="model_dir=.* lies in data_dir=.*, whose folders are cla"):
+    with pytest.raises(
+        UserError, match="model_dir=.* lies among the classes in data_dir=.*; pass a m"
+    ):
         alexnet_tf.train(plain / place, dataset, "lenet5", epochs=1, **FAST)
     assert sorted(plain.rglob("*")) == before
     split = alexnet_tf.open_dataset("folder", folder / "pictures")
     run_settings.check_apart(folder / "pictures/model", split)
+    for inside in ("train/model", "test/plain star/model"):
+        with pytest.raises(UserError, match="lies among the classes"):
+            run_settings.check_apart(folder / "pictures" / inside, split)
 
 
 def test_paths_are_of_this_machine_and_of_its_home(folder, tmp_path, monkeypatch):

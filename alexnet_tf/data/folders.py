@@ -753,8 +753,12 @@ def _divide(
             " folder val/."
         )
     if not held.any():
+        todo = "add pictures, or a folder val/"
+        if test:
+            todo += ", or pass patience=0 and a schedule= other than plateau: then nothing chooses"
         raise UserError(
-            f"{root} has {missing}, and no class with a second picture to keep for evaluation."
+            f"{root} has {missing}, and no class with a second picture to keep for evaluation;"
+            f" {todo}."
         )
     empty = set(train.labels.tolist()) - set(train.labels[~held].tolist())
     if empty:

@@ -138,16 +138,16 @@ def _check_architecture(
 
 def check_apart(model_dir: str | os.PathLike, dataset: Dataset) -> None:
     """Raises UserError where what is written to `model_dir` would be taken for a class of
-    `dataset`, whose class folders lie beside it.
+    `dataset`, whose class folders lie beside it, or for pictures of one.
     """
     if dataset.opened_with.get("dataset") != "folder":
         return
     root = pathlib.Path(dataset.opened_with["data_dir"])
     folder = pathlib.Path(model_dir).resolve()
-    beside = root.resolve() in (folder, *folder.parents)
-    if beside and any((root / name).is_dir() for name in dataset.class_names):
+    around = [one for one in (folder, *folder.parents) if one.is_relative_to(root.resolve())]
+    if any((one / name).is_dir() for one in around for name in dataset.class_names):
         raise UserError(
-            f"model_dir={model_dir} lies in data_dir={root}, whose folders are classes; pass a "
+            f"model_dir={model_dir} lies among the classes in data_dir={root}; pass a "
             "model_dir outside."
         )
 

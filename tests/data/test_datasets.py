@@ -198,8 +198,12 @@ def test_a_class_of_one_picture_is_kept_for_training_and_a_folder_of_such_classe
     assert datasets.open_dataset("folder", train).evaluation.examples == 1
     for picture in sorted((train / CLASS_NAMES[2]).iterdir())[1:]:
         picture.unlink()
-    with pytest.raises(UserError, match="no class with a second picture"):
+    with pytest.raises(
+        UserError, match="no class with a second picture .*; add pictures, or .*val/.$"
+    ):
         datasets.open_dataset("folder", train)
+    with pytest.raises(UserError, match="or pass patience=0 and a schedule= other than plateau"):
+        datasets.open_dataset("folder", picture_folder, choosing=True)
 
 
 def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
