@@ -11,7 +11,7 @@ from conftest import CLASS_NAMES, write_picture_folder, write_pictures
 import alexnet_tf
 from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.training import checkpoints, loop
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
@@ -230,3 +230,21 @@ def test_an_export_from_before_an_evaluation_is_told(dataset, tmp_path):
         assert len(told) == count
     assert "before the newest evaluation, which its card does not tell" in told[0]
     assert "On 9 pictures of" in (path / "README.md").read_text()
+
+
+def test_the_layer_that_is_not_finite_is_found_by_ones_own_crop(tmp_path):
+    """On grey pictures all is finite; `crop` makes them white."""
+    grey = np.full((18, 16, 16, 3), 128, np.uint8)
+    data = [records(grey, np.arange(18) % 3, rows) for rows in (slice(12), slice(12, 18))]
+    model = own_model()
+    model.layers[-1].kernel.assign(np.full((144, 3), 2.5e34))
+    with pytest.raises(NotFinite, match=f"at step 1 from layer {model.layers[-1].name} on"):
+        alexnet_tf.train(
+            tmp_path / "model",
+            alexnet_tf.from_tf_data(*data, CLASS_NAMES),
+            model=model,
+            preprocessing=alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 1.0),
+            crop=lambda image, pixels, seed: tf.fill([12, 12, 1], tf.constant(255, tf.uint8)),
+            epochs=1,
+            **FAST,
+        )

@@ -204,7 +204,7 @@ def names(models: Sequence[keras.Model]) -> list[str]:
     variants = [model.name for model in models]
     if len(set(variants)) == len(variants):
         return variants
-    return [f"{model.name}, {model.output.shape[-1]} classes" for model in models]
+    return [f"{model.name}, {model.outputs[0].shape[-1]} classes" for model in models]
 
 
 def draw_network(

@@ -23,7 +23,7 @@ def trunk(model: keras.Model) -> keras.Model:
     outputs multiplied by the share that is kept.
     """
     last = model.layers[_last_of_trunk(model)]
-    part = keras.Model(model.input, output_of(model, last), name=model.name)
+    part = keras.Model(model.inputs[0], output_of(model, last), name=model.name)
     return _as_variant(part, model)
 
 
@@ -63,7 +63,7 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
     its user's own that does not end in a Dense layer.
     """
     if not has_projection(model):
-        tuned = build_model(model.variant, units, model.input.shape[1], model.dropout_rate)
+        tuned = build_model(model.variant, units, model.inputs[0].shape[1], model.dropout_rate)
         for layer in model.layers:
             tuned.get_layer(layer.name).set_weights(layer.get_weights())
         return tuned
@@ -74,7 +74,7 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
             " the place of a Dense layer; build and train one that ends in a Dense layer."
         )
     fresh = type(last).from_config(last.get_config() | {"units": units})
-    tuned = keras.Model(model.input, fresh(last.input), name=model.name)
+    tuned = keras.Model(model.inputs[0], fresh(last.input), name=model.name)
     return _as_variant(tuned, model)
 
 
@@ -130,13 +130,13 @@ def logits_of(model: keras.Model) -> keras.Model:
     model = unpacked(model)
     last, read = _end_of(model)
     if isinstance(last, keras.layers.Softmax):
-        return unpacked(keras.Model(model.input, read, name=model.name))
+        return unpacked(keras.Model(model.inputs[0], read, name=model.name))
     activation = getattr(last, "activation", None)
     if activation == keras.activations.softmax:
         if isinstance(last, keras.layers.Activation):
-            return unpacked(keras.Model(model.input, read, name=model.name))
+            return unpacked(keras.Model(model.inputs[0], read, name=model.name))
         bare = type(last).from_config(last.get_config() | {"activation": None})
-        whole = keras.Model(model.input, bare(read), name=model.name)
+        whole = keras.Model(model.inputs[0], bare(read), name=model.name)
         bare.set_weights(last.get_weights())
         return whole
     if activation not in (None, keras.activations.linear):
@@ -190,10 +190,10 @@ def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | Non
     other.
     """
     pixels = model.layers[1] if len(model.layers) > 1 else None
-    if not isinstance(pixels, PixelNormalization) or model.input.shape[1] is None:
+    if not isinstance(pixels, PixelNormalization) or model.inputs[0].shape[1] is None:
         return None
     rates = [layer.rate for layer in model.layers if isinstance(layer, Dropout)]
-    classes, side = model.output.shape[-1], model.input.shape[1]
+    classes, side = model.outputs[0].shape[-1], model.inputs[0].shape[1]
     try:
         built = build_model(pixels.variant, classes, side, rates[0] if rates else 0.5)
     except UserError:

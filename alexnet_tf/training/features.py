@@ -145,7 +145,7 @@ def cached(
         )
         _tell_bad(found, dataset, max_bad_pictures, note)
         return found
-    extract, units = extractor(strategy, model, pixels, seed), model.output.shape[-1]
+    extract, units = extractor(strategy, model, pixels, seed), model.outputs[0].shape[-1]
     train, evaluation = dataset.to_train(), dataset.evaluation
     pictures = views * train.examples + evaluation.examples
     what = f"{views} x {train.examples} + {evaluation.examples} pictures"

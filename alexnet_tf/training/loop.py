@@ -301,7 +301,7 @@ class _Run:
 
     def batches(self, crop: Callable | None) -> Iterator[Any]:
         """Those of the steps that are left, distributed."""
-        split, plan = self._dataset.to_train(), self._plan
+        split, plan, self._crop = self._dataset.to_train(), self._plan, crop
         make_batches = functools.partial(
             pipeline.training_batches,
             split,
@@ -401,6 +401,7 @@ class _Run:
             self._pixels,
             self._dataset,
             self._plan,
+            self._crop,
         )
         self._bad_pictures.check()
 
@@ -699,6 +700,7 @@ def _stop_if_not_finite(
     pixels: Preprocessing,
     dataset: Dataset,
     plan: Plan,
+    crop: Callable | None,
 ) -> None:
     """Raises NotFinite with the step and the layer if the loss was not finite `steps_ago` steps
     before the last one.
@@ -710,7 +712,9 @@ def _stop_if_not_finite(
     # much.
     batch = next(
         iter(
-            pipeline.training_batches(dataset.to_train(), pixels, plan.batch_size, plan.seed, step)
+            pipeline.training_batches(
+                dataset.to_train(), pixels, plan.batch_size, plan.seed, step, crop=crop
+            )
         )
     )
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])

@@ -258,7 +258,7 @@ def first_non_finite_layer(
     x = preprocessing.to_network_input(images, pixels)
     computed = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for layer, output in zip(
-        computed, keras.Model(model.input, [layer.output for layer in computed])(x)
+        computed, keras.Model(model.inputs[0], [layer.output for layer in computed])(x)
     ):
         if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
             return layer.name
