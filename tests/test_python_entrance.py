@@ -205,9 +205,8 @@ def test_a_network_is_the_same_in_every_form(folder, form):
 @pytest.mark.parametrize(
     "form",
     [
-        "saved",
         "net.tflite",
-        *(pytest.param(form, marks=pytest.mark.long) for form in ("net.npz", "keras")),
+        *(pytest.param(form, marks=pytest.mark.long) for form in ("saved", "net.npz", "keras")),
     ],
 )
 def test_every_form_with_weights_is_fine_tuned_exported_and_imported(

@@ -133,9 +133,9 @@ def main(pictures):
             _print_line(times=figures)
         else:
             app.report(figures)
-    app.write_json(answers, _JSON.value)
     if faults:
         raise UserError(f"{faults} of {count} pictures could not be classified.")
+    app.write_json(answers, _JSON.value)
 
 
 def _print_line(**values):
