@@ -231,13 +231,13 @@ def _check_beside(taken: str, **given: bool) -> None:
 
 
 def _rate_of(optimizer: SGD2012) -> float:
-    config = optimizer.get_config()["learning_rate"]
-    if not isinstance(config, float):
+    rate = optimizer.get_config()["learning_rate"]
+    if not isinstance(rate, float):
         raise UserError(
             "optimizer= has a schedule for its rate, and so has the training; give it a number, "
             "and say schedule=, or give a LearningRateScheduler among callbacks=."
         )
-    return config
+    return rate
 
 
 def _is_choosing(callback: keras.callbacks.Callback) -> bool:

@@ -312,14 +312,13 @@ def dataset_or(flag_values, trained_with):
         for name in ("dataset", "data_dir")
         if flag_values[name].present
     }
-    used = {"dataset": None, "data_dir": None, "seed": 0} | trained_with
-    if given.get("dataset", used["dataset"]) != used["dataset"]:
+    before = {"dataset": None, "data_dir": None, "seed": 0} | trained_with
+    is_other = (before | given)["dataset"] != before["dataset"]
+    if is_other:
         given.setdefault("data_dir", None)  # that of another data set is of no use
-    known = [
-        one.get("data_dir") and os.path.realpath(one["data_dir"]) for one in (used, used | given)
-    ]
-    is_other = given.get("dataset", used["dataset"]) != used["dataset"] or known[0] != known[1]
-    used = used | given
+    used = before | given
+    folders = [one["data_dir"] and os.path.realpath(one["data_dir"]) for one in (before, used)]
+    is_other |= folders[0] != folders[1]
     if used["data_dir"] and "data_dir" not in given:
         console.note(f"data_dir={used['data_dir']}, as the training had it")
     if used["dataset"] is None:
