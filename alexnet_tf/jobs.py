@@ -33,6 +33,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
     VARIANTS,
     build_model,
+    has_dropout,
     initial_stddev,
     smallest_image_size,
     stable_rate,
@@ -150,6 +151,10 @@ def train(
     objective.weights(dataset.class_names)
     if model is None:
         side = check_image_size(variant, image_size)
+        if not has_dropout(variant) and dropout_rate not in (0, 0.5):
+            raise UserError(
+                f"dropout_rate={dropout_rate} changes nothing in variant={variant}; leave it out."
+            )
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
         keras.utils.set_random_seed(asked.seed)
         with strategy.scope():

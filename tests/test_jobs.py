@@ -155,6 +155,7 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ({"model": own_model, "preprocessing": PIXELS, "dropout_rate": 0.1}, "dropout_rate= is"),
         ({"model": own_model, "preprocessing": PIXELS, "colour_noise": 0.1}, "has no colour_pca"),
         ({"colour_noise": 0.1}, "has no colour_pca"),  # lenet5 reads grey pictures
+        ({"dropout_rate": 0.1}, "dropout_rate=0.1 changes nothing in variant=lenet5"),
         ({"init": "variant"}, "init= is not a parameter"),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
     ],

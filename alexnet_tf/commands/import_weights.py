@@ -251,7 +251,7 @@ def _class_names(outputs, known=None):
                 f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each"
                 " output one name."
             )
-        _check_order(names)
+        names = _without_numbers(names)
         imagenet.refuse_background(names)
         try:
             check_class_names(tuple(names))
@@ -266,14 +266,32 @@ def _class_names(outputs, known=None):
     return [f"class {number}" for number in range(outputs)]
 
 
-def _check_order(names):
-    """Raises UserError where each line has the number of its output, and they do not go by it."""
-    for place in (r"(\d+)\b.*", r".*\b(\d+)"):
-        numbers = [int(found[1]) for name in names if (found := re.fullmatch(place, name))]
+def _without_numbers(names):
+    """`names` without the number of its output that each line begins or ends with, if each does:
+    "0 cat", "1: cat" or "cat,0". Where names differ by nothing else, as "type 1" and "type 2", the
+    number is part of the name.
+
+    Raises UserError where the lines do not go by their numbers.
+    """
+    for pattern in (r"(\d+)\b[\s.,:;)]*(.*)", r"(.*?)[\s.,:;(]*\b(\d+)"):
+        parts = [found.groups() for name in names if (found := re.fullmatch(pattern, name))]
+        if pattern.startswith("(.*"):
+            parts = [(number, rest) for rest, number in parts]
+        numbers = [int(number) for number, _ in parts]
         first = min(numbers, default=0)
         in_order = list(range(first, first + len(names)))
-        if first in (0, 1) and sorted(numbers) == in_order != numbers:
+        if first not in (0, 1) or sorted(numbers) != in_order:
+            continue
+        if numbers != in_order:
             raise UserError(
                 f"--labels={_LABELS.value} has numbered lines, in another order than their numbers;"
                 " sort them: the first line names the first output."
             )
+        rest = [name for _, name in parts]
+        if all(rest) and len(set(rest)) == len(rest):
+            console.note(
+                f"--labels={_LABELS.value}: the number in each line is left out of the name: "
+                f"{names[0]!r} is {rest[0]!r}"
+            )
+            return rest
+    return names

@@ -20,7 +20,7 @@ from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, pipeline, record
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, build_model, has_init, initial_stddev
+from alexnet_tf.network.model import VARIANTS, build_model, has_dropout, has_init, initial_stddev
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
@@ -108,6 +108,7 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 
 def main():
+    _check_of_variant()
     strategy = _strategy()
     try:
         _train(strategy)
@@ -183,6 +184,21 @@ def _train(strategy):
     if chief:
         console.result(f"{model_dir}:")
         app.report_answers(figures, dataset.class_names, _JSON.value)
+
+
+def _check_of_variant():
+    """Raises UserError for a flag that would change nothing in this variant."""
+    variant = _VARIANT.value
+    without_effect = {
+        "dropout_rate": not has_dropout(variant),
+        "init": not has_init(variant),
+        "colour_noise": VARIANTS[variant]["channels"] == 1,
+    }
+    for name, is_without in without_effect.items():
+        if is_without and FLAGS[name].present and FLAGS[name].value:
+            raise UserError(
+                f"{name}={FLAGS[name].value} changes nothing in variant={variant}; leave it out."
+            )
 
 
 def _open(model_dir, batch_size, chief):

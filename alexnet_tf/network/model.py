@@ -198,6 +198,11 @@ def has_init(variant: str) -> bool:
     return variant in ("paper", "half", "caffe", "caffenet")
 
 
+def has_dropout(variant: str) -> bool:
+    """Whether the variant drops units before its full connections."""
+    return variant != "lenet5"
+
+
 def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
     """The `stddev` of build_model for the initial weights `init`: "source2012", with what was run
     in 2012 in conv3 to conv5, or "variant", as the variant's own text has it.

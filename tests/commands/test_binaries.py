@@ -193,6 +193,12 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
         (["--tower_devices=CPU:0,CPU:1", "--variant=half"], "--variant=half has no two towers"),
         (["--tower_devices=GPU:7,CPU:0"], "there is no device GPU:7 here"),
         (["--tower_devices=CPU:0"], "name two devices"),
+        (["--variant=lenet5", "--dropout_rate=0.1"], "--dropout_rate=0.1 changes nothing in --va"),
+        (["--variant=lenet5", "--colour_noise=0.1"], "--colour_noise=0.1 changes nothing in --va"),
+        (
+            ["--variant=conv6", "--init=variant"],
+            "--init=variant changes nothing in --variant=conv6",
+        ),
         (["--deterministic", "--xla=on"], "no deterministic gradient of max pooling"),
         (["--distribution=multi_worker"], "reads the environment variable TF_CONFIG"),
         (

@@ -1568,7 +1568,7 @@ def test_a_checkpoint_is_imported_with_its_temperature(tmp_path, arrays):
         call(import_weights, f"--source={file}", f"--output={tmp_path}/no.npz")
 
 
-def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays):
+def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsys):
     checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
 
     def names(text):
@@ -1579,6 +1579,11 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays):
 
     assert names("\ufeffcat \r\ndog\r\n\thorse\r\n") == ("cat", "dog", "horse")
     assert names("1 euro\n2 euro\n3 euro\n") == ("1 euro", "2 euro", "3 euro")
+    for text in ("0 cat\n1 dog\n2 horse\n", "1: cat\n2: dog\n3: horse", "cat,0\ndog,1\nhorse,2\n"):
+        assert names(text) == ("cat", "dog", "horse")
+        assert "the number in each line is left out of the name" in capsys.readouterr().err
+    assert names("type 1\ntype 2\ntype 3\n") == ("type 1", "type 2", "type 3")
+    assert names("10 m\n12 km\n13 kg\n") == ("10 m", "12 km", "13 kg")
     assert names("type 7\ntype 5\ntype 6\n") == ("type 7", "type 5", "type 6")
     for text in ("cat 2\ndog 0\nhorse 1\n", "2,cat\n1,dog\n3,horse\n", "n2 1\nn1 0\nn0 2\n"):
         with pytest.raises(UserError, match="numbered lines, in another order .*; sort them"):
