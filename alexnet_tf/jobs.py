@@ -4,7 +4,6 @@ call the same functions.
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import pathlib
@@ -29,6 +28,7 @@ from alexnet_tf.exports import (
     tflite,
     tflite_metadata,
 )
+from alexnet_tf.manifest import Conversion, Manifest
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
     VARIANTS,
@@ -464,15 +464,15 @@ def export(
     _check_format(output, format)
     evaluation.check_finite(network.model)
     path = output / _version(output, version)
-    settings, labels = network.settings, list(network.class_names)
-    manifest = settings.to_manifest() | {
-        "step": network.step,
-        "evaluation": network.figures,
-        "weights_sha256": checkpoints.weights_digest(network.model),
-        "export": origin(),
-    }
+    manifest = Manifest(
+        network.settings,
+        network.step,
+        network.figures,
+        checkpoints.weights_digest(network.model),
+        origin(),
+    )
     if version != "next" and path.exists():
-        _check_same(path, manifest, labels, note)
+        _check_same(path, manifest, note)
         return path
 
     def next_free(taken: pathlib.Path) -> pathlib.Path:  # by another export at the same time
@@ -481,35 +481,30 @@ def export(
     if format == "saved_model":
         return saved_model.write(
             network.model,
-            network.preprocessing,
-            labels,
             manifest,
             path,
             next_free if version == "next" else None,
             network.record,
         )
-    content = _content(network, manifest, labels, format, note)
+    content = _content(network, manifest, format, note)
     return files.write(
         path,
         artifacts.FORMATS[format],
         content,
         manifest,
-        labels,
         network.record,
-        card.text(manifest, labels, format),
+        card.text(manifest, format),
         next_free if version == "next" else None,
     )
 
 
 def _content(
     network: networks.Network,
-    manifest: dict,
-    labels: list[str],
+    manifest: Manifest,
     form: str,
     note: Callable[[str], None],
 ) -> bytes:
     """The bytes of the file of an export that is no SavedModel."""
-    described = manifest, labels, network.record
     if form == "safetensors":
         try:
             network.settings.of_a_stranger()
@@ -517,12 +512,12 @@ def _content(
             raise UserError(
                 f"format=safetensors: {error}; use format=saved_model or keras."
             ) from None
-        return files.safetensors(network.model, *described)
+        return files.safetensors(network.model, manifest, network.record)
     if form == "keras":
-        return files.keras_file(network.model, network.settings, *described)
+        return files.keras_file(network.model, manifest, network.record)
     pixels = network.preprocessing
-    content = onnx.convert(network.model, pixels, *described)
-    split, _, _ = _pictures(None, None, labels, manifest, network.record, note)
+    content = onnx.convert(network.model, pixels, manifest, network.record)
+    split, _, _ = _pictures(None, None, manifest, network.record, note)
     count = min(_COMPARED, split.examples)
     figures = onnx.compare(
         content,
@@ -561,23 +556,17 @@ def _check_format(output: pathlib.Path, form: str) -> None:
             )
 
 
-def _check_same(
-    path: pathlib.Path, manifest: dict, labels: list[str], note: Callable[[str], None]
-) -> None:
+def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], None]) -> None:
     """Notes where the version in `path` tells other figures. Raises UserError unless it is of this
     network.
     """
     stored = artifacts.read_manifest(path)
-    here = json.loads(json.dumps(manifest))  # JSON has lists for tuples
-    other = [name for name in artifacts.IDENTITY if stored.get(name) != here.get(name)]
-    if artifacts.read_labels(path) != labels:
-        other.append("class names")
-    if other:
+    if other := stored.differences(manifest):
         raise UserError(
             f"{path} is there already, with other {', '.join(other)}; pass "
             "version=next, or remove it."
         )
-    if stored.get("metrics") != here.get("metrics"):
+    if stored.settings.others.get("metrics") != manifest.settings.others.get("metrics"):
         note(
             f"{path} was written before the newest evaluation, which its card does not tell; pass "
             "version=next to have one that does"
@@ -650,29 +639,28 @@ def convert(
             f"{version} is not a version that alexnet export wrote, or a folder of them."
         )
     artifacts.check_saved_model(path)
-    manifest = artifacts.read_manifest(path) | {"quantization": quantization}
     chosen, ranges = _opened(pictures), _opened(calibration)
-    asked = {
-        "calibration": _digest(ranges),
-        "compared with": _digest(chosen),
-        "count": count or None,
-        "max_accuracy_drop": None if max_accuracy_drop is None else float(max_accuracy_drop),
-    }
-    manifest |= {name: value for name, value in asked.items() if value is not None}
-    labels = artifacts.read_labels(path)
-    if not labels and max_accuracy_drop is not None:
+    conversion = Conversion(
+        quantization,
+        _digest(ranges),
+        _digest(chosen),
+        count or None,
+        None if max_accuracy_drop is None else float(max_accuracy_drop),
+    )
+    manifest = dataclasses.replace(artifacts.read_manifest(path), conversion=conversion)
+    if not manifest.labels and max_accuracy_drop is not None:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
             "accuracy; leave it out."
         )
-    if _is_there(output, manifest, labels):
+    if _is_there(output, manifest):
         return {
             "is there already": "from the same weights",
             "megabytes": output.stat().st_size / 1e6,
         }
     artifacts.check_sums(path)
-    pixels, seen = Preprocessing(**manifest["preprocessing"]), artifacts.read_record(path)
-    compared, labelled, trained = _pictures(chosen, ranges, labels, manifest, seen, note)
+    pixels, seen = manifest.settings.preprocessing, artifacts.read_record(path)
+    compared, labelled, trained = _pictures(chosen, ranges, manifest, seen, note)
     if max_accuracy_drop is not None and not labelled:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {compared.name} has no labels of this network,"
@@ -684,13 +672,11 @@ def convert(
         found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
         images = [image for image, _ in found]
     content = tflite.convert(str(path), quantization, images)
-    content = tflite_metadata.complete(
-        content, pixels, "".join(f"{name}\n" for name in labels), manifest, seen
-    )
+    content = tflite_metadata.complete(content, manifest, seen)
     how = str(path), content, compared, pixels, quantization, count
     figures = (
         tflite.compare(*how, labelled, max_accuracy_drop, note)
-        if labels
+        if manifest.labels
         else tflite.compare_features(*how, note)
     )
     try:
@@ -721,28 +707,24 @@ def _digest(pictures: Dataset | Split | None) -> str | None:
     return hashlib.sha256(np.asarray(pictures.identities).tobytes()).hexdigest()
 
 
-def _is_there(output: pathlib.Path, manifest: dict, labels: list[str]) -> bool:
+def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
     try:
-        there = artifacts.Tflite(output.read_bytes())
+        there = artifacts.Tflite(output.read_bytes()).manifest
     except (OSError, UserError):
         return False
-    how = "quantization", "calibration", "compared with", "count", "max_accuracy_drop"
-    compared = (*artifacts.IDENTITY, *how)
-    same = all(there.manifest.get(key) == manifest.get(key) for key in compared)
-    return same and there.labels == labels
+    return there.conversion == manifest.conversion and not there.differences(manifest)
 
 
 def _pictures(
     pictures: Dataset | Split | None,
     calibration: Dataset | Split | None,
-    labels: list[str],
-    manifest: dict,
+    manifest: Manifest,
     seen: record.Record | None,
     note: Callable[[str], None],
 ) -> tuple[Split, bool, Dataset | None]:
     """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
     if pictures is None:
-        flags = manifest.get("training", {}).get("flags", {})
+        flags = manifest.settings.flags
         reason = "the network does not say what it was trained on"
         if flags.get("dataset") is not None:
             try:
@@ -775,9 +757,9 @@ def _pictures(
     if not isinstance(pictures, Dataset):
         return pictures, False, None
     bad_pictures.tell_of_opening(pictures, math.inf, note)
-    if list(pictures.class_names) == labels:
+    if tuple(pictures.class_names) == manifest.labels:
         return pictures.evaluation, True, pictures
-    if labels:
+    if manifest.labels:
         note(
             f"{pictures.name} has other classes than the network: its pictures are compared, the "
             "accuracy is not"

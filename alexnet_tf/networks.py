@@ -214,10 +214,8 @@ def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
 
 
 def _in_keras(path: pathlib.Path) -> Network:
-    model, settings, manifest, seen = files.read_keras(path)
-    return Trained(
-        str(path), settings, manifest.get("step", 0), manifest.get("evaluation"), seen, model
-    )
+    model, manifest, seen = files.read_keras(path)
+    return Trained(str(path), manifest.settings, manifest.step, manifest.evaluation, seen, model)
 
 
 def of_model(
@@ -282,15 +280,14 @@ class _Exported(Network):
 
 def _exported(version: pathlib.Path) -> Network:
     manifest = artifacts.read_manifest(version)
-    flags = manifest.get("training", {}).get("flags", {})
     return _Exported(
         str(version),
-        Settings.from_manifest(manifest, artifacts.read_labels(version)),
-        manifest.get("step", 0),
-        manifest.get("evaluation"),
+        manifest.settings,
+        manifest.step,
+        manifest.evaluation,
         artifacts.read_record(version),
         tf.saved_model.load(str(version)),
-        manifest.get("dropout_rate", flags.get("dropout_rate")) is not None,
+        manifest.rate_is_known,
     )
 
 
@@ -330,8 +327,8 @@ def _for_runtime(path: pathlib.Path, opened: artifacts.Tflite | onnx.Onnx) -> Ne
     return _ForRuntime(
         str(path),
         opened.settings,
-        opened.manifest.get("step", 0),
-        opened.manifest.get("evaluation"),
+        opened.manifest.step,
+        opened.manifest.evaluation,
         opened.record,
         opened,
     )

@@ -1,10 +1,12 @@
 """What has to be known of a network beside its weights, with one reader that believes nothing.
 
 A model directory keeps it as settings.json, a weights file as its member of that name; the manifest
-of an export holds the same entries, its class names apart. Such a file may come from anywhere, so
-each entry is checked here, once, before anything is built or opened because of it.
+of an export (alexnet_tf/manifest.py) holds the same entries, its class names apart. Such a file may
+come from anywhere, so each entry is checked here, once, before anything is built or opened because
+of it.
 """
 
+import copy
 import dataclasses
 import json
 import re
@@ -21,19 +23,6 @@ OWN = "own"  # the variant of a network that is not one of ours
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
 _MOST_SEEDS = 2**31
-# What the manifest of an export has of the settings, and what of them below "training".
-_IN_MANIFEST = (
-    "variant",
-    "preprocessing",
-    "dropout_rate",
-    "missing",
-    "min_probability",
-    "architecture",
-    "source",
-    "pretrained",
-    "metrics",
-)
-_OF_TRAINING = "flags", "versions", "commit"
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
 _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 
@@ -118,36 +107,6 @@ class Settings:
             )
         return settings
 
-    @classmethod
-    def from_manifest(cls, manifest: Any, labels: list[str]) -> "Settings":
-        """The settings in the manifest of an export or of a .tflite file with these `labels`.
-
-        Raises ValueError, as `from_json` does, also where its step or evaluation makes no sense.
-        """
-        bounds.expect(dict, manifest, "the whole")
-        training = bounds.expect(dict, manifest.get("training", {}), "training")
-        classes = manifest.get("classes", len(labels))
-        if classes != len(labels):
-            raise ValueError(f"{len(labels)} labels for {bounds.shown(classes)} classes")
-        bounds.check_integer(manifest.get("step", 0), "step", 0, 2**63 - 1)
-        check_figures(manifest.get("evaluation"), "evaluation")
-        stored = {name: manifest[name] for name in _IN_MANIFEST if name in manifest}
-        stored |= {name: training[name] for name in _OF_TRAINING if name in training}
-        flags = bounds.expect(dict, training.get("flags", {}), "flags")
-        rate = manifest.get("dropout_rate", flags.get("dropout_rate"))
-        return cls.from_json(
-            stored
-            | {"flags": flags, "class_names": labels, "dropout_rate": 0.5 if rate is None else rate}
-        )
-
-    def to_manifest(self) -> dict:
-        """What the manifest of an export says of the network; its labels stand beside it."""
-        stored = self.to_json()
-        return {name: stored[name] for name in _IN_MANIFEST if name in stored} | {
-            "classes": len(self.class_names),
-            "training": {name: stored[name] for name in _OF_TRAINING if name in stored},
-        }
-
     @property
     def descent(self) -> dict | None:
         """The weights of others that it is, or started from: "file", "licence", ...; or None."""
@@ -212,7 +171,8 @@ class Settings:
                 self.dropout_rate,
             )
         try:
-            model = keras.saving.deserialize_keras_object(self.architecture)
+            # of a copy, for Keras takes entries out of what it reads
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(self.architecture))
             if isinstance(model, keras.Sequential):  # which has no `input` until it is called
                 model = keras.Model(model.inputs, model.outputs, name=model.name)
             return model

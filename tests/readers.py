@@ -63,14 +63,14 @@ def settings():
 def tflite():
     """What lies at the end of a .tflite file: an archive of settings and labels."""
     from alexnet_tf import archives
-    from alexnet_tf.bounds import parse
-    from alexnet_tf.settings import Settings
+    from alexnet_tf.manifest import Manifest
 
     def read(content):
         with contextlib.suppress(ValueError, KeyError):
             members = archives.members(io.BytesIO(content))
             labels = members["labels.txt"].decode().splitlines()
-            Settings.from_manifest(parse(members["manifest.json"]), labels)
+            found = Manifest.from_json(members["manifest.json"], labels)
+            assert Manifest.from_json(found.text(), labels) == found
 
     return read
 

@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import dataclasses
 import json
 import threading
 import urllib.error
@@ -12,9 +11,11 @@ import urllib.request
 import keras
 
 from alexnet_tf.exports import saved_model
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.serving import grpc_api, monitoring, rest_api, versions
+from alexnet_tf.settings import Settings
 
 CLASS_NAMES = [
     "checked disc",
@@ -31,13 +32,8 @@ def write_export(path, seed=1):
     """An export of lenet5, of six classes; a seed has its own weights."""
     keras.utils.set_random_seed(seed)
     pixels = Preprocessing(28, 32, 1, (120.0,), 64.0)
-    manifest = {
-        "serving": {"allowed_batch_sizes": SIZES, "signature": "serving_default"},
-        "variant": "lenet5",
-        "preprocessing": dataclasses.asdict(pixels),
-        "training": {"flags": {}},
-    }
-    saved_model.write(build_model("lenet5", len(CLASS_NAMES)), pixels, CLASS_NAMES, manifest, path)
+    manifest = Manifest(Settings("lenet5", pixels, CLASS_NAMES), batch_sizes=tuple(SIZES))
+    saved_model.write(build_model("lenet5", len(CLASS_NAMES)), manifest, path)
 
 
 class Served:

@@ -632,14 +632,14 @@ def test_numbers_of_numpy_are_numbers(folder, tmp_path):
         "epochs": np.int64(1),
         "batch_size": np.int32(6),
         "learning_rate": np.float32(0.25),
-        "dropout_rate": np.float32(0.25),
+        "dropout_rate": np.float32(0.5),
         "label_smoothing": np.float32(0.25),
         "class_weights": np.array([1.0, 2.0, 3.0]),
     }
     alexnet_tf.train(tmp_path / "model", dataset, "lenet5", **(FAST | numbers))
     stored = json.loads((tmp_path / "model/settings.json").read_text())
     assert stored["class_weights"] == [1, 2, 3] and stored["label_smoothing"] == 0.25
-    assert stored["flags"]["learning_rate"] == stored["dropout_rate"] == 0.25
+    assert stored["flags"]["learning_rate"] == 0.25 and stored["dropout_rate"] == 0.5
     pixels = alexnet_tf.Preprocessing(28, 32, np.int64(1), np.float32([120]), np.float32(64))
     assert json.dumps(vars(pixels)) and type(pixels.std) is float
 

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import keras
 import pytest
 
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
 
@@ -183,7 +185,19 @@ def test_a_stranger_names_no_folder_and_no_giant():
 def test_labels_are_as_many_as_the_classes_of_the_manifest():
     """Of more, the last would name nothing; of fewer, some answers would have no name."""
     manifest = {"variant": "lenet5", "preprocessing": PIXELS, "classes": 3}
-    assert Settings.from_manifest(manifest, ["a", "b", "c"]).class_names == ("a", "b", "c")
+    assert Manifest.from_json(manifest, ["a", "b", "c"]).labels == ("a", "b", "c")
     for labels in (["a", "b"], ["a", "b", "c", "d"]):
         with pytest.raises(ValueError, match=f"{len(labels)} labels for 3 classes"):
-            Settings.from_manifest(manifest, labels)
+            Manifest.from_json(manifest, labels)
+
+
+def test_a_network_of_ones_own_is_built_more_than_once():
+    """Keras takes entries out of an architecture that it reads."""
+    inputs = keras.Input((28, 28, 1))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    architecture = keras.saving.serialize_keras_object(keras.Model(inputs, outputs))
+    pixels = Preprocessing(28, 32, 1, (120.0,), 64.0)
+    settings = Settings("own", pixels, ("a", "b", "c"), architecture=architecture)
+    before = json.dumps(settings.to_json())
+    assert [settings.build().output_shape for _ in range(2)] == [(None, 3)] * 2
+    assert json.dumps(settings.to_json()) == before

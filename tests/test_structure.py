@@ -36,6 +36,7 @@ FLOORS = [
     ["edge"],
     ["network"],
     ["settings"],
+    ["manifest"],
     ["weights"],
     ["data"],
     ["training", "exports"],

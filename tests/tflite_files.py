@@ -1,21 +1,22 @@
 """A .tflite file made in a second: it tells of what colour a picture is."""
 
-import dataclasses
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.exports import tflite_metadata
+from alexnet_tf.manifest import Conversion, Manifest
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 
 COLOURS = "red", "green", "blue"
 PIXELS = Preprocessing(67, 77, 3, (0.0, 0.0, 0.0), 1.0)
 
 
-def colour_content(labels=COLOURS, pixels=PIXELS, quantized=False, **manifest):
+def colour_content(labels=COLOURS, pixels=PIXELS, quantized=False, **settings):
     """The bytes of a file as alexnet convert writes it, with uint8 in and out if `quantized`;
-    `manifest` are further entries. Of grey pictures it tells whether they are light.
+    `settings` are further ones of the network. Of grey pictures it tells whether they are light.
     """
     shape = [1, pixels.image_size, pixels.image_size, pixels.channels]
 
@@ -36,14 +37,10 @@ def colour_content(labels=COLOURS, pixels=PIXELS, quantized=False, **manifest):
         converter.representative_dataset = lambda: (
             {"images": np.full(shape, level, np.float32)} for level in (0, 255)
         )
-    stored = {
-        "variant": "paper",
-        "preprocessing": dataclasses.asdict(pixels),
-        "weights_sha256": 64 * "0",
-        "quantization": "none",
-    }
-    lines = "".join(f"{label}\n" for label in labels)
+    variant = "paper" if pixels.channels == 3 else "lenet5"
+    told = Settings(variant, pixels, labels, **settings)
+    manifest = Manifest(told, weights_sha256=64 * "0", conversion=Conversion())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the interpreter that the converter calibrates with
         content = converter.convert()
-    return tflite_metadata.complete(content, pixels, lines, stored | manifest)
+    return tflite_metadata.complete(content, manifest)

@@ -107,7 +107,7 @@ def _pictures():
     if not FLAGS["dataset"].present and not FLAGS["data_dir"].present:
         return None
     version = artifacts.newest_version(_SAVED_MODEL.value) or _SAVED_MODEL.value
-    trained_with = artifacts.read_manifest(version).get("training", {}).get("flags", {})
+    trained_with = artifacts.read_manifest(version).settings.flags
     data_dir, seen = FLAGS["data_dir"].value, artifacts.read_record(version)
     try:
         name, data_dir, seed, names = app.dataset_or(FLAGS, trained_with)

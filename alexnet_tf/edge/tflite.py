@@ -48,13 +48,13 @@ class Tflite:
                 else open(file, "rb", opener=disk.regular)
             ) as stream:
                 self.members = archives.members(stream)
-            self.manifest = bounds.expect(
+            manifest = bounds.expect(
                 dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"
             )
-            self.missing = bounds.expect(list, self.manifest.get("missing", []), "missing")
+            self.missing = bounds.expect(list, manifest.get("missing", []), "missing")
             self.labels = []
-            self.pixels = bounds.preprocessing(self.manifest["preprocessing"])
-            self.min_probability = self.manifest.get("min_probability", 0.0)
+            self.pixels = bounds.preprocessing(manifest["preprocessing"])
+            self.min_probability = manifest.get("min_probability", 0.0)
             if not self.missing:
                 self.labels = self.members[bounds.LABELS].decode().splitlines()
                 bounds.check_class_names(self.labels)

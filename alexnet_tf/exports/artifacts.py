@@ -9,16 +9,15 @@ from typing import Any
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import bounds, disk
-from alexnet_tf.bounds import LABELS, MANIFEST, check_integer, expect, parse
+from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import card
-from alexnet_tf.settings import Settings
+from alexnet_tf.manifest import Manifest, batch_sizes
 
 SUMS = "SHA256SUMS"
-_LARGEST_BATCH = 4096  # pictures: a server tries every size out when it loads a version
 # What alexnet export writes, and by which file its versions are known.
 FORMATS = {
     "saved_model": "saved_model.pb",
@@ -26,8 +25,6 @@ FORMATS = {
     "onnx": "model.onnx",
     "keras": "model.keras",
 }
-# of a manifest: with the labels, what decides every answer
-IDENTITY = "weights_sha256", "variant", "preprocessing", "min_probability"
 
 
 def newest_version(path: str | os.PathLike) -> pathlib.Path | None:
@@ -64,23 +61,22 @@ def _beside(version: str | os.PathLike, of_saved_model: str, name: str) -> pathl
     return path / name
 
 
-def read_manifest(saved_model: str | os.PathLike) -> dict:
-    """The manifest of a version, of which Settings.from_manifest makes sense.
+def read_manifest(saved_model: str | os.PathLike) -> Manifest:
+    """The manifest of a version, with its labels.
 
     Raises UserError where there is none, or one that makes no sense.
     """
     labels = read_labels(saved_model)
     try:
-        manifest = parse(disk.read_bytes(_beside(saved_model, "assets.extra", MANIFEST)))
-        Settings.from_manifest(manifest, labels)
+        content = disk.read_bytes(_beside(saved_model, "assets.extra", MANIFEST))
+        return Manifest.from_json(content, labels)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{saved_model} is not a version that alexnet export wrote ({error})."
         ) from None
-    return manifest
 
 
-def allowed_batch_sizes(saved_model: str | os.PathLike) -> list[int]:
+def allowed_batch_sizes(saved_model: str | os.PathLike) -> tuple[int, ...]:
     """The sizes, increasing, to which a server may fill up what it merges: those of the manifest,
     or BATCH_SIZES where there is none, as in exports of other programs.
 
@@ -88,16 +84,11 @@ def allowed_batch_sizes(saved_model: str | os.PathLike) -> list[int]:
     """
     path = _beside(saved_model, "assets.extra", MANIFEST)
     if not path.exists():
-        return list(BATCH_SIZES)
+        return BATCH_SIZES
     try:
-        manifest = expect(dict, parse(disk.read_bytes(path)), "the manifest")
-        serving = expect(dict, manifest.get("serving", {}), "serving")
-        sizes = serving.get("allowed_batch_sizes", list(BATCH_SIZES))
-        for size in expect(list, sizes, "allowed_batch_sizes") or [None]:
-            check_integer(size, "an allowed batch size", 1, _LARGEST_BATCH)
+        return batch_sizes(parse(disk.read_bytes(path)))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} makes no sense ({error}).") from None
-    return sorted(sizes)
 
 
 def read_record(saved_model: str | os.PathLike) -> record.Record | None:
@@ -194,9 +185,10 @@ class Tflite(tflite.Tflite):
         super().__init__(file, name, threads)
         try:
             # it may come from anywhere, and is to name no folder that its user did not name
-            self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
+            manifest = Manifest.from_json(self.members[MANIFEST], self.labels).without_folder()
         except ValueError as error:
             raise self._not_of_ours(error) from None
+        self.manifest, self.settings = manifest, manifest.settings
         stored = self.members.get(record.FILE)
         self.record = None if stored is None else record.Record.from_bytes(stored, self.name)
 

@@ -7,10 +7,10 @@ import html
 import json
 import pathlib
 import re
-from collections.abc import Sequence
 
 from alexnet_tf.bounds import LABELS
 from alexnet_tf.classifiers import NONE, TOP
+from alexnet_tf.manifest import Manifest
 
 FILE = "README.md"
 _LIBRARY = {"saved_model": "tf-keras", "onnx": "onnx"}
@@ -72,7 +72,7 @@ _WHAT = {
 }
 
 
-def text(manifest: dict, labels: Sequence[str], form: str) -> str:
+def text(manifest: Manifest, form: str) -> str:
     """The card of an export in the form `form`: saved_model, safetensors, onnx or keras."""
     return "\n".join(
         [
@@ -80,10 +80,10 @@ def text(manifest: dict, labels: Sequence[str], form: str) -> str:
             *_front_matter(manifest, form),
             "---",
             "",
-            f"# AlexNet, {manifest['variant']}: "
-            + (f"{len(labels)} classes" if labels else "features"),
+            f"# AlexNet, {manifest.settings.variant}: "
+            + (f"{len(manifest.labels)} classes" if manifest.labels else "features"),
             "",
-            *_what(manifest, labels, form),
+            *_what(manifest, form),
             "## How to load it",
             "",
             "```python",
@@ -98,7 +98,7 @@ def text(manifest: dict, labels: Sequence[str], form: str) -> str:
             *_metrics(manifest),
             "## Limits",
             "",
-            *_limits(manifest, labels, form),
+            *_limits(manifest, form),
             "## Licence",
             "",
             *_licence(manifest),
@@ -111,9 +111,9 @@ def _yaml(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _front_matter(manifest: dict, form: str) -> list[str]:
+def _front_matter(manifest: Manifest, form: str) -> list[str]:
     lines, licence = [], _licence_id(manifest)
-    task = "image-feature-extraction" if manifest.get("missing") else "image-classification"
+    task = "image-feature-extraction" if manifest.settings.missing else "image-classification"
     if licence == "other":
         lines += ["license: other", f"license_name: {_yaml(_source(manifest)['licence'])}"]
     elif licence:
@@ -129,7 +129,7 @@ def _front_matter(manifest: dict, form: str) -> list[str]:
     if figures:
         lines += [
             "model-index:",
-            f"- name: {_yaml('AlexNet, ' + manifest['variant'])}",
+            f"- name: {_yaml('AlexNet, ' + manifest.settings.variant)}",
             "  results:",
             "  - task:",
             "      type: image-classification",
@@ -151,12 +151,12 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "pictures"
 
 
-def _measured(manifest: dict) -> tuple[list[tuple[str, float]], str]:
+def _measured(manifest: Manifest) -> tuple[list[tuple[str, float]], str]:
     """([(name, share in 0..1), ...], the data set) of what is recorded, the former empty if nothing
     is.
     """
-    metrics, figures = manifest.get("metrics"), manifest.get("evaluation") or {}
-    classes = manifest["classes"]
+    metrics, figures = manifest.settings.others.get("metrics"), manifest.evaluation or {}
+    classes = len(manifest.labels)
     if metrics:
         figures, name = metrics["figures"], f"{metrics['dataset']}, {metrics['split']}"
     elif _is_published(manifest):
@@ -168,17 +168,17 @@ def _measured(manifest: dict) -> tuple[list[tuple[str, float]], str]:
     return [(named[top], figures[top]) for top in tops if top in figures], name
 
 
-def _source(manifest: dict) -> dict:
+def _source(manifest: Manifest) -> dict:
     """The weights of others that it is, or descends from: file, licence, url, ...; or {}."""
-    return manifest.get("source") or manifest.get("pretrained") or {}
+    return manifest.settings.source or manifest.settings.others.get("pretrained") or {}
 
 
-def _is_published(manifest: dict) -> bool:
+def _is_published(manifest: Manifest) -> bool:
     """Whether its figures are those that a publisher claims."""
-    return "licence" in (manifest.get("source") or {})
+    return "licence" in (manifest.settings.source or {})
 
 
-def _licence_id(manifest: dict) -> str | None:
+def _licence_id(manifest: Manifest) -> str | None:
     licence = _source(manifest).get("licence")
     if not licence:
         return None
@@ -193,27 +193,27 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(str(text), quote=False))
 
 
-def _what(manifest: dict, labels: Sequence[str], form: str) -> list[str]:
-    pixels = manifest["preprocessing"]
-    shown = ", ".join(_escaped(label) for label in labels[:20])
-    colour = "RGB" if pixels["channels"] == 3 else "grey"
+def _what(manifest: Manifest, form: str) -> list[str]:
+    pixels, classes = manifest.settings.preprocessing, len(manifest.labels)
+    shown = ", ".join(_escaped(label) for label in manifest.labels[:20])
+    colour = "RGB" if pixels.channels == 3 else "grey"
     whose = (
         "a network of its maker's own"
-        if manifest["variant"] == "own"
-        else f"AlexNet (Krizhevsky, Sutskever, Hinton 2012; variant `{manifest['variant']}`)"
+        if manifest.settings.variant == "own"
+        else f"AlexNet (Krizhevsky, Sutskever, Hinton 2012; variant `{manifest.settings.variant}`)"
     )
     seen = (
-        f"A picture's shorter side is scaled to {pixels['resize']} pixels, and the central "
-        f"{pixels['image_size']} x {pixels['image_size']} of it, {colour} in 0..255, are what the "
+        f"A picture's shorter side is scaled to {pixels.resize} pixels, and the central "
+        f"{pixels.image_size} x {pixels.image_size} of it, {colour} in 0..255, are what the "
         "network sees; the mean is subtracted inside."
     )
-    if missing := manifest.get("missing"):
+    if missing := manifest.settings.missing:
         lacks = f"{_WHAT[form]} of {whose}, without {', '.join(missing)}: features of pictures."
         return [lacks, "", seen, ""]
     named = f"assets/{LABELS}" if form == "saved_model" else LABELS
     return [
-        f"{_WHAT[form]} of {whose} that says of a picture which of {len(labels)} classes it "
-        f"shows: {shown}{', ...' if len(labels) > 20 else ''}. `{named}` has them in the order of "
+        f"{_WHAT[form]} of {whose} that says of a picture which of {classes} classes it "
+        f"shows: {shown}{', ...' if classes > 20 else ''}. `{named}` has them in the order of "
         "the outputs.",
         "",
         seen,
@@ -221,36 +221,39 @@ def _what(manifest: dict, labels: Sequence[str], form: str) -> list[str]:
     ]
 
 
-def _load(manifest: dict, form: str) -> str:
-    pixels = manifest["preprocessing"]
-    is_part = bool(manifest.get("missing"))
+def _load(manifest: Manifest, form: str) -> str:
+    pixels = manifest.settings.preprocessing
+    is_part = bool(manifest.settings.missing)
     return (
         _BLOCKS["features" if is_part and form == "saved_model" else form]
         .strip()
         .format(
             method="prepare" if is_part else "classify",
-            mode="RGB" if pixels["channels"] == 3 else "L",
-            resize=pixels["resize"],
-            size=pixels["image_size"],
-            channels=pixels["channels"],
+            mode="RGB" if pixels.channels == 3 else "L",
+            resize=pixels.resize,
+            size=pixels.image_size,
+            channels=pixels.channels,
         )
     )
 
 
-def _trained_with(manifest: dict) -> str | None:
-    return manifest.get("training", {}).get("flags", {}).get("dataset")
+def _trained_with(manifest: Manifest) -> str | None:
+    return manifest.settings.flags.get("dataset")
 
 
-def _trained_on(manifest: dict) -> list[str]:
-    source, pretrained = manifest.get("source") or {}, manifest.get("pretrained") or {}
-    flags = manifest.get("training", {}).get("flags", {})
+def _trained_on(manifest: Manifest) -> list[str]:
+    source, pretrained = (
+        manifest.settings.source or {},
+        manifest.settings.others.get("pretrained") or {},
+    )
+    flags = manifest.settings.flags
     lines = []
     if "licence" in source:
         lines.append(f"ImageNet 2012, by others: these are the weights of {_of(source)}.")
     elif source.get("sha256"):
         lines.append(f"The weights come from {_of(source)}, which does not say it.")
     elif _trained_with(manifest):
-        step = manifest.get("step")
+        step = manifest.step
         steps = f", {step:,} steps" if step else ""
         what = (
             "class folders of its maker's own"
@@ -272,9 +275,9 @@ def _of(source: dict) -> str:
     return f"`{what}`{url}{licence}"
 
 
-def _metrics(manifest: dict) -> list[str]:
+def _metrics(manifest: Manifest) -> list[str]:
     figures, name = _measured(manifest)
-    metrics = manifest.get("metrics")
+    metrics = manifest.settings.others.get("metrics")
     if not figures:
         return ["Nothing was evaluated.", ""]
     if _is_published(manifest) and not metrics:
@@ -288,7 +291,7 @@ def _metrics(manifest: dict) -> list[str]:
         whose = "At the end of its training, on the pictures that judged it:"
     lines = [whose, "", "| | |", "|---|---|"]
     lines += [f"| {figure} | {value:.2%} |" for figure, value in figures]
-    examples = (manifest.get("evaluation") or {}).get("examples")
+    examples = (manifest.evaluation or {}).get("examples")
     if examples and not metrics:
         lines.append(f"| pictures | {examples:,} |")
     lines.append("")
@@ -311,27 +314,28 @@ def _metrics(manifest: dict) -> list[str]:
     return [*lines, ""]
 
 
-def _limits(manifest: dict, labels: Sequence[str], form: str) -> list[str]:
-    pixels = manifest["preprocessing"]
-    if manifest.get("missing"):
+def _limits(manifest: Manifest, form: str) -> list[str]:
+    pixels = manifest.settings.preprocessing
+    if manifest.settings.missing:
         return [
             "- It is no classifier: `alexnet finetune --pretrained="
             f"{'.' if form == 'saved_model' else 'model.safetensors'}` makes one of it, for "
             "classes of your own.",
             "",
         ]
+    classes = len(manifest.labels)
     strangers = (
-        f"- It gives one of its {len(labels)} classes to every picture, also to one that shows "
+        f"- It gives one of its {classes} classes to every picture, also to one that shows "
         "none of them."
     )
-    if least := manifest.get("min_probability"):
+    if least := manifest.settings.min_probability:
         strangers = (
-            f'- Where none of its {len(labels)} classes is as probable as {least:g}, "{NONE}" is'
+            f'- Where none of its {classes} classes is as probable as {least:g}, "{NONE}" is'
             " its answer; not every picture that shows none of them gets it."
         )
     return [
         strangers,
-        f"- It sees {pixels['image_size']} x {pixels['image_size']} pixels of the centre: what is "
+        f"- It sees {pixels.image_size} x {pixels.image_size} pixels of the centre: what is "
         "small, or near the border, may be lost.",
         "- Pictures unlike those that it was trained on get answers that nothing vouches for; "
         "probabilities are not promises.",
@@ -339,7 +343,7 @@ def _limits(manifest: dict, labels: Sequence[str], form: str) -> list[str]:
     ]
 
 
-def _licence(manifest: dict) -> list[str]:
+def _licence(manifest: Manifest) -> list[str]:
     source = _source(manifest)
     if source.get("licence") and _is_published(manifest):
         return [f"That of the weights: {_escaped(source['licence'])}.", ""]

@@ -2,13 +2,14 @@
 the pictures that it was trained on) is in the file.
 """
 
+import dataclasses
 import io
 import json
 import os
 import pathlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.settings import Settings
 
@@ -29,8 +31,7 @@ def write(
     path: pathlib.Path,
     name: str,
     content: bytes,
-    manifest: dict,
-    labels: Sequence[str],
+    manifest: Manifest,
     pictures: record.Record | None,
     card_text: str,
     next_free: Callable[[pathlib.Path], pathlib.Path] | None = None,
@@ -45,8 +46,8 @@ def write(
         with disk.appearing(path, folder=True, next_free=next_free) as appearing:
             folder = appearing.path
             (folder / name).write_bytes(content)
-            (folder / MANIFEST).write_text(text_of(manifest))
-            (folder / LABELS).write_text(text_of_labels(labels), encoding="utf-8")
+            (folder / MANIFEST).write_text(manifest.text())
+            (folder / LABELS).write_text(manifest.text_of_labels(), encoding="utf-8")
             if pictures:
                 (folder / record.FILE).write_bytes(pictures.to_bytes())
             (folder / card.FILE).write_text(card_text, encoding="utf-8")
@@ -59,14 +60,6 @@ def write(
     return appearing.path
 
 
-def text_of(manifest: dict) -> str:
-    return json.dumps(manifest, indent=1) + "\n"
-
-
-def text_of_labels(labels: Iterable[str]) -> str:
-    return "".join(f"{label}\n" for label in labels)
-
-
 def add_member(archive: zipfile.ZipFile, name: str, content: str | bytes) -> None:
     """A member of an archive that is open for writing, without the time."""
     archive.writestr(zipfile.ZipInfo(name, _DATE), content)
@@ -74,19 +67,18 @@ def add_member(archive: zipfile.ZipFile, name: str, content: str | bytes) -> Non
 
 def add_description(
     archive: zipfile.ZipFile,
-    manifest: dict,
-    labels: Sequence[str],
+    manifest: Manifest,
     pictures: record.Record | None = None,
 ) -> None:
     """Manifest, labels and record, if there is one, as members of an archive."""
-    add_member(archive, MANIFEST, text_of(manifest))
-    add_member(archive, LABELS, text_of_labels(labels))
+    add_member(archive, MANIFEST, manifest.text())
+    add_member(archive, LABELS, manifest.text_of_labels())
     if pictures:
         add_member(archive, record.FILE, pictures.to_bytes())
 
 
 def safetensors(
-    model: keras.Model, manifest: dict, labels: Sequence[str], pictures: record.Record | None = None
+    model: keras.Model, manifest: Manifest, pictures: record.Record | None = None
 ) -> bytes:
     """The bytes of a .safetensors file: the weights by variable path, float32, and what tells of
     them.
@@ -99,8 +91,8 @@ def safetensors(
     header: dict = {
         "__metadata__": {
             "format": "alexnet_tf",
-            MANIFEST: text_of(manifest),
-            LABELS: text_of_labels(labels),
+            MANIFEST: manifest.text(),
+            LABELS: manifest.text_of_labels(),
         }
     }
     begin = 0
@@ -133,12 +125,11 @@ def with_ends(model: keras.Model, settings: Settings) -> keras.Model:
 
 def keras_file(
     model: keras.Model,
-    settings: Settings,
-    manifest: dict,
-    labels: Sequence[str],
+    manifest: Manifest,
     pictures: record.Record | None = None,
 ) -> bytes:
     """The bytes of a .keras file: from pixels to probabilities, and what tells of it."""
+    settings = manifest.settings
     whole = with_ends(settings.build(), settings)
     for variable, value in zip(whole.weights, model.get_weights(), strict=True):
         variable.assign(value)
@@ -155,7 +146,7 @@ def keras_file(
                     about.pop("date_saved", None)
                     content = json.dumps(about).encode()
                 add_member(archive, name, content)
-            add_description(archive, manifest, labels, pictures)
+            add_description(archive, manifest, pictures)
     return stream.getvalue()
 
 
@@ -169,8 +160,8 @@ def _settle_seeds(model: keras.Model) -> None:
             generator.state.assign([number, 0])
 
 
-def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Settings, dict, record.Record | None]:
-    """(model, Settings, manifest, data.record.Record or None) of a .keras file that `keras_file`
+def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.Record | None]:
+    """(model, manifest, data.record.Record or None) of a .keras file that `keras_file`
     wrote: the network within it, from network input to logits.
 
     Raises UserError for another.
@@ -178,7 +169,7 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Settings, dict, re
     try:
         with open(path, "rb") as stream:
             members = archives.members(stream)
-        manifest, labels = parse(members[MANIFEST]), members[LABELS].decode().splitlines()
+        told, labels = parse(members[MANIFEST]), members[LABELS].decode().splitlines()
         stored = members.get(record.FILE)
     except (KeyError, ValueError):
         raise UserError(
@@ -187,7 +178,8 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Settings, dict, re
             "--format=keras wrote."
         ) from None
     try:
-        settings = Settings.from_manifest(manifest, labels)
+        manifest = Manifest.from_json(told, labels)
+        settings = manifest.settings
         # A network of the user's own is what Keras makes of it, as keras.saving.load_model would.
         own = settings.architecture is not None
         settings = settings.without_folder() if own else settings.of_a_stranger()
@@ -197,4 +189,4 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Settings, dict, re
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a file that alexnet export wrote ({reason}).") from None
     pictures = None if stored is None else record.Record.from_bytes(stored, path)
-    return model, settings, manifest, pictures
+    return model, dataclasses.replace(manifest, settings=settings), pictures

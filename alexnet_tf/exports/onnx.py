@@ -18,13 +18,12 @@ import keras
 import numpy as np
 
 from alexnet_tf import console
-from alexnet_tf.bounds import LABELS, MANIFEST, parse
+from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import files
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network import layers
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.settings import Settings
 
 _OPSET, _IR_VERSION = 20, 10
 _LARGEST_DIFFERENCE = 1e-4  # of a probability
@@ -57,8 +56,7 @@ def _package(name: str) -> Any:
 def convert(
     model: keras.Model,
     pixels: Preprocessing,
-    manifest: dict,
-    labels: Sequence[str],
+    manifest: Manifest,
     pictures: record.Record | None = None,
 ) -> bytes:
     """The bytes of an ONNX file of `model`, from network input to logits, behind `pixels`.
@@ -79,14 +77,14 @@ def convert(
             graph.nodes,
             "alexnet",
             [value("images", number, ["N", side, side, channels])],
-            [value("probabilities", number, ["N", len(labels)])],
+            [value("probabilities", number, ["N", len(manifest.labels)])],
             graph.constants,
         ),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
         producer_name="alexnet_tf",
     )
-    texts = {MANIFEST: files.text_of(manifest), LABELS: files.text_of_labels(labels)}
+    texts = {MANIFEST: manifest.text(), LABELS: manifest.text_of_labels()}
     if pictures:
         texts[record.FILE] = base64.b64encode(pictures.to_bytes()).decode()
     onnx.helper.set_model_props(made, texts)
@@ -377,10 +375,9 @@ class Onnx:
         try:
             self._session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
             texts = self._session.get_modelmeta().custom_metadata_map
-            self.manifest = parse(texts[MANIFEST])
             self.labels = texts[LABELS].splitlines()
-            # as of a .tflite file
-            self.settings = Settings.from_manifest(self.manifest, self.labels).without_folder()
+            self.manifest = Manifest.from_json(texts[MANIFEST], self.labels).without_folder()
+            self.settings = self.manifest.settings
             if self.settings.missing:
                 raise ValueError("a part of a network, which is not written in this form")
             self.pixels = self.settings.preprocessing

@@ -41,13 +41,14 @@ Beside the graph lie
                                 folder
 """
 
+import dataclasses
 import math
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -58,7 +59,8 @@ from alexnet_tf import bounds, disk, preprocessing
 from alexnet_tf.classifiers import BATCH_SIZES, NONE, TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts, canonical, card, files
+from alexnet_tf.exports import artifacts, canonical, card
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network import layers, surgery
 from alexnet_tf.pixels import Preprocessing
 
@@ -203,9 +205,7 @@ class _Classifier(_Network):
 
 def write(
     model: keras.Model,
-    pixels: Preprocessing,
-    class_names: Sequence[str],
-    manifest: dict,
+    manifest: Manifest,
     path: str | os.PathLike,
     next_free: Callable[[pathlib.Path], pathlib.Path] | None = None,
     pictures: record.Record | None = None,
@@ -213,41 +213,42 @@ def write(
     """Writes the SavedModel to `path`, which appears only when it is complete and was read again by
     another process; returns where it is: `next_free(path)` where `path` was taken in the meantime.
 
-    Without `class_names` it is a part, which gives features. `pictures` is the data.record.Record
+    Without labels it is a part, which gives features. `pictures` is the data.record.Record
     of what the model was trained on, if there is one.
 
     Raises UserError if it cannot be written, or answers otherwise than `model`.
     """
     path = pathlib.Path(path).absolute()
-    manifest = {
-        "serving": {"allowed_batch_sizes": list(BATCH_SIZES), "signature": "serving_default"},
-        "features": surgery.name_of_features(model),
-    } | manifest
-    sizes = manifest["serving"]["allowed_batch_sizes"]
+    manifest = dataclasses.replace(
+        manifest,
+        features=surgery.name_of_features(model),
+        batch_sizes=manifest.batch_sizes or BATCH_SIZES,
+    )
+    pixels = manifest.settings.preprocessing
     try:
         with disk.appearing(path, folder=True, next_free=next_free) as appearing:
             unfinished = appearing.path
-            if class_names:
+            if manifest.labels:
                 labels_file = unfinished / bounds.LABELS
-                labels_file.write_text(files.text_of_labels(class_names), encoding="utf-8")
-                least = manifest.get("min_probability", 0.0)
+                labels_file.write_text(manifest.text_of_labels(), encoding="utf-8")
+                least = manifest.settings.min_probability
                 module = _Classifier(model, pixels, str(labels_file), least)
             else:
                 module = _Network(model, pixels)
             tf.saved_model.save(module, str(unfinished), module.signatures())
-            if class_names:
+            if manifest.labels:
                 labels_file.unlink()  # a copy is among the assets
             canonical.rewrite(unfinished)
             extra = unfinished / "assets.extra"
             extra.mkdir()
-            (extra / bounds.MANIFEST).write_text(files.text_of(manifest))
+            (extra / bounds.MANIFEST).write_text(manifest.text())
             if pictures:
                 (extra / record.FILE).write_bytes(pictures.to_bytes())
-            _write_warmup(extra / "tf_serving_warmup_requests", pixels.resize, sizes)
+            warmup = extra / "tf_serving_warmup_requests"
+            _write_warmup(warmup, pixels.resize, manifest.batch_sizes)
             _check(unfinished, model, pixels)
-            if "classes" in manifest:
-                card_text = card.text(manifest, class_names, "saved_model")
-                (unfinished / card.FILE).write_text(card_text, encoding="utf-8")
+            card_text = card.text(manifest, "saved_model")
+            (unfinished / card.FILE).write_text(card_text, encoding="utf-8")
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error

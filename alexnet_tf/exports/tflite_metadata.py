@@ -21,20 +21,18 @@ from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports.files import add_member
-from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.manifest import Manifest
 
 _CUSTOM = 32  # BuiltinOperator.CUSTOM
 
 
 def complete(
     content: bytes,
-    pixels: Preprocessing,
-    labels: str,
-    manifest: dict,
+    manifest: Manifest,
     pictures: record.Record | None = None,
 ) -> bytes:
-    """Returns the bytes of a .tflite file, named, described, and with labels.txt (a string) and
-    manifest.json (a dict) at its end. Of a part of a network there are no `labels`, "".
+    """Returns the bytes of a .tflite file, named, described, and with labels.txt and manifest.json
+    at its end. Of a part of a network there are no labels.
 
     `pictures`, a data.record.Record, goes with them where it is given. Its signature is called
     image. Raises UserError if it needs operators that are not built into the runtime.
@@ -49,25 +47,26 @@ def complete(
         )
     model.signatureDefs[0].signatureKey = "image"
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(_flatbuffer(pixels, manifest, bool(labels)), np.uint8)
+    buffer.data = np.frombuffer(_flatbuffer(manifest), np.uint8)
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
     model.buffers.append(buffer)
     model.metadata.append(entry)
     archive = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(archive, "a") as files:
-        if labels:
-            add_member(files, LABELS, labels)
-        add_member(files, MANIFEST, json.dumps(manifest))
+        if manifest.labels:
+            add_member(files, LABELS, manifest.text_of_labels())
+        add_member(files, MANIFEST, manifest.text())
         if pictures:
             add_member(files, record.FILE, pictures.to_bytes())
     return archive.getvalue()
 
 
-def _flatbuffer(pixels: Preprocessing, manifest: dict, is_whole: bool) -> bytes:
+def _flatbuffer(manifest: Manifest) -> bytes:
     """The metadata. What a client has to do to a picture stands in it twice: in words, and as JSON
     in the custom metadata "preprocessing": resize, image_size and channels; mean and std are those
     that the graph applies itself.
     """
+    pixels, is_whole = manifest.settings.preprocessing, bool(manifest.labels)
     side = np.uint32(pixels.image_size)
     rgb_or_grey, normalization, image, features, axis_labels = map(
         np.uint8, (1 if pixels.channels == 3 else 2, 1, 2, 1, 2)
@@ -89,7 +88,7 @@ def _flatbuffer(pixels: Preprocessing, manifest: dict, is_whole: bool) -> bytes:
     }
     outputs = {
         0: "features",
-        1: f"What {manifest.get('features')} puts out.",
+        1: f"What {manifest.features} puts out.",
         3: {0: features, 1: {}},
     }
     probabilities = {
@@ -109,9 +108,9 @@ def _flatbuffer(pixels: Preprocessing, manifest: dict, is_whole: bool) -> bytes:
     }
     preparation = {0: "preprocessing", 1: np.frombuffer(json.dumps(crop).encode(), np.uint8)}
     root = {
-        0: f"AlexNet, {manifest['variant']}",
+        0: f"AlexNet, {manifest.settings.variant}",
         1: "Classifies the picture." if is_whole else "Gives features of the picture.",
-        2: manifest["weights_sha256"][:12],
+        2: manifest.weights_sha256[:12],
         3: [{2: [images], 3: [probabilities if is_whole else outputs], 9: [preparation]}],
         6: [{0: MANIFEST, 1: "All that is known of the network; also how it was trained."}],
         7: "1.5.0",

@@ -61,7 +61,7 @@ class Signature:
         self,
         definition: meta_graph_pb2.SignatureDef,
         function: Callable[..., dict[str, tf.Tensor]],
-        sizes: list[int],
+        sizes: Sequence[int],
     ) -> None:
         self.definition, self._function = definition, function
         # -1: any number

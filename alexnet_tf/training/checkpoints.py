@@ -41,9 +41,10 @@ import keras
 import numpy as np
 
 from alexnet_tf import disk
-from alexnet_tf.bounds import LABELS, MANIFEST, parse
+from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network import surgery
 from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
@@ -364,12 +365,12 @@ def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded
     """As load_model, of a file that alexnet export wrote."""
     texts = weights.metadata
     try:
-        manifest, labels = parse(texts[MANIFEST]), texts[LABELS].splitlines()
-        settings = Settings.from_manifest(manifest, labels).of_a_stranger()
-        step, figures = manifest.get("step", 0), manifest.get("evaluation")
+        manifest = Manifest.from_json(texts[MANIFEST], texts[LABELS].splitlines())
+        settings = manifest.settings.of_a_stranger()
         arrays = dict(weights.arrays)
         seen = _pop_record(arrays, path)
-        return Loaded(_build(arrays, settings), settings, step, figures, seen)
+        model = _build(arrays, settings)
+        return Loaded(model, settings, manifest.step, manifest.evaluation, seen)
     except UserError:
         raise
     except (ValueError, KeyError) as error:

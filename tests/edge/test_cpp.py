@@ -71,8 +71,8 @@ def test_grey(program, tmp_path):
 @pytest.mark.parametrize("least,answered", [(0.0, False), (0.2, False), (0.999, True)])
 def test_none_of_these(program, tmp_path, least, answered):
     path = tmp_path / "net.tflite"
-    flags = {"training": {"flags": {"min_probability": None}}}  # what a fine-tuning may say
-    path.write_bytes(colour_content(**flags | ({"min_probability": least} if least else {})))
+    flags = {"min_probability": None}  # what a fine-tuning may say of itself
+    path.write_bytes(colour_content(flags=flags, min_probability=least))
     image = Image.new("RGB", (90, 120), (200, 40, 30))
     done = subprocess.run(
         [program, path], input=as_ppm(image, tmp_path), capture_output=True, check=True

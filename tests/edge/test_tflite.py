@@ -226,6 +226,10 @@ def changed(content, name, change):
     return stream.getvalue()
 
 
+def of_manifest(**changes):
+    return "manifest.json", lambda data: json.dumps(json.loads(data) | changes).encode()
+
+
 def manifest_with(**changes):
     def change(data):
         manifest = json.loads(data)
@@ -243,6 +247,7 @@ def manifest_with(**changes):
         (*manifest_with(resize=10**9), "resize is 1000000000"),
         (*manifest_with(resize="77"), "resize is '77'"),
         (*manifest_with(mean=None), "NoneType"),
+        (*of_manifest(min_probability=2), "min_probability is 2"),
         (
             "labels.txt",
             lambda data: data + b"another\n",
@@ -292,8 +297,6 @@ def test_no_class_is_the_answer_where_none_reaches_the_least_probability(tmp_pat
         ("green", third),
     ]
     assert [name for name, _ in file.classify(grey, 0.3)] == list(COLOURS)
-    with pytest.raises(UserError, match="min_probability is 2"):
-        tflite.Tflite(colour_content(min_probability=2))
 
 
 def test_the_flag_prevails_over_the_least_probability_of_the_file(classify):

@@ -28,8 +28,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -54,21 +56,10 @@ def exported(tmp_path_factory):
     write_pictures(folder / "pictures/train", 4)
     write_pictures(folder / "pictures/test", 2, first=4)
     model = lively_model(4)
-    manifest = {
-        "preprocessing": {
-            "image_size": 67,
-            "resize": 77,
-            "channels": 3,
-            "mean": PIXELS.mean,
-            "std": 1.0,
-        },
-        "variant": "half",
-        "weights_sha256": checkpoints.weights_digest(model),
-        "training": {
-            "flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}
-        },
-    }
-    saved_model.write(model, PIXELS, list(CLASS_NAMES), manifest, folder / "exports/1")
+    flags = {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}
+    settings = Settings("half", PIXELS, CLASS_NAMES, flags=flags)
+    manifest = Manifest(settings, weights_sha256=checkpoints.weights_digest(model))
+    saved_model.write(model, manifest, folder / "exports/1")
     saved_model.PYTHON = quick
     return folder, model
 
@@ -185,20 +176,20 @@ def test_one_broken_picture_fails_its_batch_and_no_other(exported, loaded):
 
 def test_warmup_requests_are_what_tensorflow_serving_reads(exported, loaded):
     version = exported[0] / "exports/1"
-    serving = artifacts.read_manifest(version)["serving"]
+    sizes_told = artifacts.read_manifest(version).batch_sizes
     sizes = []
     for record in tf.data.TFRecordDataset(str(version / "assets.extra/tf_serving_warmup_requests")):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         assert (request.model_spec.name, request.model_spec.signature_name) == (
             "alexnet",
-            serving["signature"],
+            "serving_default",
         )
         (files,) = (tf.make_ndarray(tensor) for tensor in request.inputs.values())
-        answer = loaded.signatures[serving["signature"]](
+        answer = loaded.signatures["serving_default"](
             **{name: tf.constant(files) for name in request.inputs}
         )
         sizes.append(answer["names"].shape[0])
-    assert sizes == serving["allowed_batch_sizes"] == [1, 2, 4, 8, 16, 32]
+    assert tuple(sizes) == sizes_told == (1, 2, 4, 8, 16, 32)
 
 
 def test_checksums_find_one_bit(exported, run, tmp_path):
@@ -321,7 +312,7 @@ def test_metadata_stands_where_other_programs_look(converted):
     assert flatbuffers.util.BufferHasIdentifier(metadata, 0, b"M001")
     assert b"labels.txt" in metadata and b"RGB 0..255" in metadata
     tflite = artifacts.Tflite(content)
-    assert tflite.labels == list(CLASS_NAMES) and tflite.manifest["quantization"] == "none"
+    assert tflite.labels == list(CLASS_NAMES) and tflite.manifest.conversion.quantization == "none"
 
 
 def test_an_export_of_before_is_named(run, exported, tmp_path):
@@ -429,9 +420,13 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def _manifest():
+    return Manifest(Settings("half", PIXELS, CLASS_NAMES))
+
+
 def test_a_disk_that_fills_leaves_no_version(exported, tmp_path, full_disk):
     with pytest.raises(UserError, match="cannot be written .*make room"):
-        saved_model.write(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
+        saved_model.write(exported[1], _manifest(), tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -442,7 +437,7 @@ def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, 
         saved_model, "_check", lambda path, model, pixels: check(path, other, pixels)
     )
     with pytest.raises(UserError, match="differs from the Keras model"):
-        saved_model.write(exported[1], PIXELS, list(CLASS_NAMES), {}, tmp_path / "out/1")
+        saved_model.write(exported[1], _manifest(), tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -524,12 +519,12 @@ def test_batch_sizes_that_make_no_sense_are_refused(tmp_path, sizes):
 
 
 def test_batch_sizes_are_those_of_the_manifest_or_the_usual(tmp_path):
-    assert artifacts.allowed_batch_sizes(tmp_path) == [1, 2, 4, 8, 16, 32]
+    assert artifacts.allowed_batch_sizes(tmp_path) == (1, 2, 4, 8, 16, 32)
     (tmp_path / "assets.extra").mkdir()
     file = tmp_path / "assets.extra/manifest.json"
     for manifest, sizes in (
-        ({}, [1, 2, 4, 8, 16, 32]),
-        ({"serving": {"allowed_batch_sizes": [4, 2]}}, [2, 4]),
+        ({}, (1, 2, 4, 8, 16, 32)),
+        ({"serving": {"allowed_batch_sizes": [4, 2]}}, (2, 4)),
     ):
         file.write_text(json.dumps(manifest))
         assert artifacts.allowed_batch_sizes(tmp_path) == sizes

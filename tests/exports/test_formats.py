@@ -27,6 +27,7 @@ from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card, onnx, saved_model, tflite, tflite_metadata
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS, build_model
 from alexnet_tf.pixels import Preprocessing
@@ -187,8 +188,8 @@ np.save(sys.argv[2], model.predict(np.load(sys.argv[2]), verbose=0))
 )
 def test_every_variant_is_the_same_in_onnx(variant):
     model, pixels = lively(variant)
-    manifest = Settings(variant, pixels, CLASS_NAMES).to_manifest()
-    content = onnx.convert(model, pixels, manifest, CLASS_NAMES)
+    manifest = Manifest(Settings(variant, pixels, CLASS_NAMES))
+    content = onnx.convert(model, pixels, manifest)
     side, channels = pixels.image_size, pixels.channels
     images = np.random.default_rng(1).integers(0, 256, (3, side, side, channels), np.uint8)
     figures = onnx.compare(
@@ -257,8 +258,10 @@ def test_what_onnx_files_cannot_say_is_refused(tmp_path, layer, message):
     inputs = keras.Input((28, 28, 4))
     x = keras.layers.GlobalAveragePooling2D()(layer(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    pixels = dataclasses.replace(PIXELS, mean=(0,) * 4, channels=4)
+    manifest = Manifest(Settings("lenet5", lively("lenet5")[1], CLASS_NAMES))
     with pytest.raises(UserError, match=message):
-        onnx.convert(model, dataclasses.replace(PIXELS, mean=(0,) * 4, channels=4), {}, "abc")
+        onnx.convert(model, pixels, manifest)
 
 
 def test_dimensions_that_a_mean_over_the_map_keeps_are_kept(tmp_path):
@@ -471,7 +474,7 @@ def test_the_same_weights_have_the_same_bits(network, tmp_path, monkeypatch):
         version = tmp_path / f"{number}/saved_model/1"
         content = tflite.convert(str(version), "none", [])
         manifest = artifacts.read_manifest(version)
-        content = tflite_metadata.complete(content, again.preprocessing, "a\n", manifest, RECORD)
+        content = tflite_metadata.complete(content, manifest, RECORD)
         (tmp_path / f"{number}/net.tflite").write_bytes(content)
     first, second = bits(tmp_path / "0"), bits(tmp_path / "1")
     assert len(first) > 20
@@ -521,8 +524,8 @@ def front_matter(text):
 
 @pytest.mark.parametrize("form", ["saved_model", *FILES])
 def test_the_card_says_what_is_recorded(network, form):
-    manifest = network.settings.to_manifest() | {"step": 7, "evaluation": network.figures}
-    matter, body = front_matter(card.text(manifest, list(ODD_NAMES), form))
+    manifest = Manifest(network.settings, 7, network.figures)
+    matter, body = front_matter(card.text(manifest, form))
     assert matter["license"] == "bsd" and matter["pipeline_tag"] == "image-classification"
     (result,) = matter["model-index"][0]["results"]
     assert result["dataset"] == {"name": "my flowers, test", "type": "my-flowers-test"}
@@ -539,8 +542,8 @@ def test_the_card_says_what_is_recorded(network, form):
 
 def test_the_card_invents_nothing():
     model, pixels = lively("lenet5")
-    manifest = Settings("lenet5", pixels, CLASS_NAMES).to_manifest() | {"evaluation": None}
-    matter, body = front_matter(card.text(manifest, CLASS_NAMES, "keras"))
+    manifest = Manifest(Settings("lenet5", pixels, CLASS_NAMES))
+    matter, body = front_matter(card.text(manifest, "keras"))
     assert "license" not in matter and "model-index" not in matter
     assert "Nothing was evaluated." in body and "That is not recorded." in body
     assert "Its maker has stated none" in body and "%" not in body
@@ -552,8 +555,8 @@ def test_claims_of_publishers_are_told_as_claims():
     source |= {"published": {"top_1": 0.571, "top_5": 0.802}, "url": "http://x.org/a"}
     names = tuple(f"class {number}" for number in range(1000))
     settings = Settings("caffe", pixels, names, source=source)
-    manifest = settings.to_manifest() | {"evaluation": source["published"]}
-    matter, body = front_matter(card.text(manifest, names, "onnx"))
+    manifest = Manifest(settings, evaluation=source["published"])
+    matter, body = front_matter(card.text(manifest, "onnx"))
     assert matter["license"] == "other" and matter["license_name"] == "unrestricted use"
     assert "publisher of the weights claims, not measured here" in body
     assert "| top-5 accuracy | 80.20% |" in body and "class 19, ..." in body
@@ -608,6 +611,6 @@ def test_a_fine_tuned_network_tells_what_it_started_from(picture_folder, tmp_pat
 )
 def test_metrics_of_a_stranger_are_checked(metrics):
     model, pixels = lively("lenet5")
-    manifest = Settings("lenet5", pixels, CLASS_NAMES).to_manifest() | {"metrics": metrics}
+    manifest = Manifest(Settings("lenet5", pixels, CLASS_NAMES)).to_json() | {"metrics": metrics}
     with pytest.raises(ValueError, match=r"metrics|views|dataset|examples"):
-        Settings.from_manifest(manifest, list(CLASS_NAMES))
+        Manifest.from_json(manifest, list(CLASS_NAMES))

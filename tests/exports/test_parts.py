@@ -127,7 +127,7 @@ def test_the_export_says_what_it_is_and_comes_back(world, tmp_path):
     version = folder / "exports/1"
     assert not (version / "assets/labels.txt").exists()
     manifest = artifacts.read_manifest(version)
-    assert (manifest["missing"], manifest["features"], manifest["classes"]) == (["fc5"], "fc4", 0)
+    assert (manifest.settings.missing, manifest.features, manifest.labels) == (("fc5",), "fc4", ())
     card = (version / "README.md").read_text()
     assert (
         "pipeline_tag: image-feature-extraction" in card and "# AlexNet, lenet5: features" in card
@@ -306,7 +306,7 @@ def test_weights_by_name_are_one_network(world, unchecked, tmp_path, monkeypatch
         export, "--pretrained=imagenet", f"--output={tmp_path}/out", f"--json={tmp_path}/told.json"
     )
     assert told["parameters"] == network.model.count_params()
-    assert artifacts.read_manifest(tmp_path / "out/1")["missing"] == ["fc5"]
+    assert artifacts.read_manifest(tmp_path / "out/1").settings.missing == ("fc5",)
     with pytest.raises(UserError, match="--pretrained=trunk and --model_dir=a are two networks"):
         call(export, "--pretrained=trunk", "--model_dir=a")
     with pytest.raises(

@@ -9,6 +9,7 @@ from alexnet_tf import jobs
 from alexnet_tf.commands import convert as command
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import tflite
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 
@@ -128,7 +129,9 @@ def test_an_export_that_does_not_say_how_it_was_trained_is_asked_for_its_data_se
         (version / folder).mkdir(parents=True)
     (version / "saved_model.pb").write_bytes(b"")
     (version / "assets/labels.txt").write_text("even\nodd\n")
-    told = {name: value for name, value in settings.to_manifest().items() if name != "training"}
+    told = {
+        name: value for name, value in Manifest(settings).to_json().items() if name != "training"
+    }
     (version / "assets.extra/manifest.json").write_text(json.dumps(told))
     with pytest.raises(UserError, match="dataset= is missing: the network does not say which"):
         convert({}, "--saved_model=net", "--data_dir=pictures")

@@ -33,8 +33,10 @@ from alexnet_tf.commands import serve_page
 from alexnet_tf.data import shapes
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.figures import saliency
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 from alexnet_tf.training import features, head
 from alexnet_tf.training.metrics import NoLog
 
@@ -48,17 +50,16 @@ WAIT = 120_000  # milliseconds; a page that needs them is broken
 # and out of it.
 _CONVERT = """
 import numpy as np
-from alexnet_tf import preprocessing
+import dataclasses
 from alexnet_tf.exports import artifacts, tflite, tflite_metadata
+from alexnet_tf.manifest import Conversion
 version = {folder!r} + "/exports/1"
 manifest = artifacts.read_manifest(version)
-labels = "".join(f"{{name}}\\n" for name in artifacts.read_labels(version))
-pixels = preprocessing.Preprocessing(**manifest["preprocessing"])
 for quantization in ("none", "int8"):
     images = list(np.load({folder!r} + "/images.npy"))
     content = tflite.convert(version, quantization, images)
-    told = manifest | {{"quantization": quantization}}
-    content = tflite_metadata.complete(content, pixels, labels, told)
+    told = dataclasses.replace(manifest, conversion=Conversion(quantization))
+    content = tflite_metadata.complete(content, told)
     open(f"{folder}/{{quantization}}.tflite", "wb").write(content)
 """
 
@@ -81,12 +82,8 @@ def models(tmp_path_factory):
     fc8.kernel.assign(fc8.kernel * scale)
     fc8.bias.assign((fc8.bias - logits.mean(0)) * scale)
 
-    manifest = {
-        "variant": "paper",
-        "preprocessing": dataclasses.asdict(PIXELS),
-        "weights_sha256": "random",
-    }
-    saved_model.write(model, PIXELS, shapes.CLASS_NAMES, manifest, folder / "exports/1")
+    manifest = Manifest(Settings("paper", PIXELS, shapes.CLASS_NAMES), weights_sha256="random")
+    saved_model.write(model, manifest, folder / "exports/1")
     np.save(folder / "images.npy", images)
     subprocess.run(
         [sys.executable, "-c", _CONVERT.format(folder=str(folder))], cwd=ROOT, check=True

@@ -2,7 +2,6 @@
 how soon it answers, and what it adds to LiteRT alone. `make proof PART=edge`.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -16,8 +15,10 @@ import tensorflow as tf
 from PIL import Image
 
 from alexnet_tf.exports import artifacts, saved_model, tflite, tflite_metadata
+from alexnet_tf.manifest import Conversion, Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _ROUNDS = 200
@@ -65,17 +66,15 @@ def int8(tmp_path_factory):
     """A full-size network in int8, and a photograph's size of noise as JPEG."""
     folder = tmp_path_factory.mktemp("net")
     pixels = Preprocessing(227, 256, 3, (122.0, 116.0, 104.0), 1.0)
-    manifest = {"variant": "paper", "preprocessing": dataclasses.asdict(pixels)}
-    manifest |= {"weights_sha256": 64 * "0", "quantization": "int8"}
     labels = [f"class {number}" for number in range(1000)]
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
     module = saved_model._Classifier(build_model("paper"), pixels, str(folder / "labels.txt"), 0.0)
     tf.saved_model.save(module, str(folder / "1"), module.signatures())
     noise = np.random.default_rng(0).integers(0, 256, (8, 227, 227, 3), np.uint8)
     content = tflite.convert(str(folder / "1"), "int8", noise)
-    lines = (folder / "labels.txt").read_text()
+    manifest = Manifest(Settings("paper", pixels, labels), conversion=Conversion("int8"))
     path = folder / "int8.tflite"
-    path.write_bytes(tflite_metadata.complete(content, pixels, lines, manifest))
+    path.write_bytes(tflite_metadata.complete(content, manifest))
     image = Image.fromarray(noise[0]).resize((500, 375), Image.Resampling.BICUBIC)
     image.save(folder / "picture.jpg", quality=90)
     return path, folder / "picture.jpg"

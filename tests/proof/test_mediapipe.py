@@ -13,8 +13,10 @@ import pytest
 from alexnet_tf import preprocessing
 from alexnet_tf.data import shapes
 from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -46,21 +48,10 @@ def folder(tmp_path_factory):
     pixels = Preprocessing(227, 256, 3, (120.0, 115.0, 105.0), 1.0)
     model = build_model("paper", 10)
     model.get_layer("fc8").bias.assign(np.linspace(0, 3, 10))
-    manifest = {
-        "preprocessing": {
-            "image_size": 227,
-            "resize": 256,
-            "channels": 3,
-            "mean": pixels.mean,
-            "std": 1.0,
-        },
-        "variant": "paper",
-        "weights_sha256": checkpoints.weights_digest(model),
-        "training": {
-            "flags": {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}
-        },
-    }
-    saved_model.write(model, pixels, sorted(shapes.CLASS_NAMES), manifest, folder / "exports/1")
+    flags = {"dataset": "folder", "data_dir": str(folder / "pictures"), "seed": 0}
+    settings = Settings("paper", pixels, tuple(sorted(shapes.CLASS_NAMES)), flags=flags)
+    manifest = Manifest(settings, weights_sha256=checkpoints.weights_digest(model))
+    saved_model.write(model, manifest, folder / "exports/1")
     return folder
 
 

@@ -22,8 +22,10 @@ from alexnet_tf.classifiers import Answers, Classifier
 from alexnet_tf.data import datasets, record, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import saved_model, tflite_metadata
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, evaluation
 from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.state import TrainingState
@@ -301,14 +303,10 @@ def trained(tmp_path_factory):
             )
 
     trained_with = checkpoints.read_settings(folder / "model")["flags"]
-    manifest = {
-        "variant": "lenet5",
-        "weights_sha256": "0",
-        "preprocessing": dataclasses.asdict(GREY),
-        "training": {"flags": trained_with},
-    }
+    settings = Settings("lenet5", GREY, CLASS_NAMES, flags=trained_with)
+    manifest = Manifest(settings, weights_sha256="0")
     for version, net in ((9, other), (10, model)):
-        saved_model.write(net, GREY, CLASS_NAMES, manifest, folder / f"saved/{version}")
+        saved_model.write(net, manifest, folder / f"saved/{version}")
     # of TensorFlow's calibrator about its own interpreter; pytest restores
     warnings.simplefilter("ignore", UserWarning)
     noise = np.random.default_rng(0).uniform(0, 255, (20, 1, 28, 28, 1)).astype(np.float32)
@@ -326,9 +324,7 @@ def trained(tmp_path_factory):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
             converter.representative_dataset = lambda: ({"images": image} for image in noise)
-        content = tflite_metadata.complete(
-            converter.convert(), GREY, "".join(f"{label}\n" for label in CLASS_NAMES), manifest
-        )
+        content = tflite_metadata.complete(converter.convert(), manifest)
         (folder / f"{name}.tflite").write_bytes(content)
     return folder
 

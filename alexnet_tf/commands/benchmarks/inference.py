@@ -128,21 +128,19 @@ def _witness(first, folder):
     """PyTorch and ONNX Runtime on the same weights, which are written to `folder`."""
     if (
         not _SAVED_MODEL.value
-        or artifacts.read_manifest(_SAVED_MODEL.value)["weights_sha256"]
-        != first.manifest["weights_sha256"]
+        or artifacts.read_manifest(_SAVED_MODEL.value).weights_sha256
+        != first.manifest.weights_sha256
     ):
         raise UserError(
             "--witness_python needs --saved_model, the version that the .tflite files were made"
             " from."
         )
-    if first.manifest["variant"] != "paper":
+    if first.settings.variant != "paper":
         raise UserError("--witness_python knows the variant paper alone.")
     network = networks.load(_SAVED_MODEL.value)
     weights, graph = folder / "weights.npz", folder / "model.onnx"
     np.savez(weights, **{variable.path: variable.numpy() for variable in network.model.weights})
-    graph.write_bytes(
-        onnx.convert(network.model, network.preprocessing, first.manifest, first.labels)
-    )
+    graph.write_bytes(onnx.convert(network.model, network.preprocessing, first.manifest))
     return {
         "PyTorch": (_WITNESS_PYTHON.value, "pytorch", str(weights)),
         "ONNX Runtime": (_WITNESS_PYTHON.value, "onnx", str(graph)),
