@@ -231,7 +231,7 @@ def _check_beside(taken: str, **given: bool) -> None:
     for name, is_given in given.items():
         if is_given:
             raise UserError(
-                f"{name}= is not looked at beside {taken}=, which has its own; drop it."
+                f"{name}= has no effect beside {taken}=, which has its own; leave it out."
             )
 
 

@@ -111,7 +111,7 @@ def define_model_dir(flag_values):
     return flags.DEFINE_string(
         "model_dir",
         "models/alexnet",
-        "Where settings, checkpoints and log of a model are kept.",
+        "The model directory: settings, checkpoints and log of a model.",
         flag_values=flag_values,
     )
 

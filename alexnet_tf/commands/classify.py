@@ -1,4 +1,4 @@
-"""Pictures to their most probable classes, by a network in whatever form, or by a server.
+"""Names the most probable classes of pictures, by a network in any form, or by a server.
 
     alexnet classify --model=saved_models/alexnet flower.jpg
     alexnet classify --model=alexnet.tflite flower.jpg pictures/test  # all that lie below a folder

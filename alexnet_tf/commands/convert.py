@@ -1,4 +1,4 @@
-"""An export to a .tflite file, refused when the two disagree on pictures.
+"""Converts an export to a .tflite file; refuses if the two disagree on pictures.
 
     alexnet convert --saved_model=saved_models/alexnet --output=alexnet.tflite
     alexnet convert --saved_model=saved_models/caffe --data_dir=holidays --quantization=float16

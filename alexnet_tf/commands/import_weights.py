@@ -1,4 +1,4 @@
-"""Other people's pretrained weights to one file that goes wherever a model directory goes.
+"""Converts other people's pretrained weights to a file that is taken wherever a model directory is.
 
     alexnet import-weights --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
     alexnet export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet

@@ -179,5 +179,5 @@ def _check_same(path: pathlib.Path, was: dict, asked: dict) -> None:
         if was.get(name) != json.loads(json.dumps(asked[name])):
             raise UserError(
                 f"{path} was made with {name} {was.get(name)}, and {asked[name]} is asked for now;"
-                " pass another output=, or the length= and the data of then."
+                " pass another output=, or the same length= and data as before."
             )
