@@ -4,6 +4,7 @@
 that classify by a .tflite file: the very same files, so that one of the two is to be installed.
 """
 
+import importlib.metadata
 import importlib.util
 import pathlib
 import re
@@ -19,6 +20,14 @@ def is_whole() -> bool:
 def name() -> str:
     """What pip calls this one."""
     return "alexnet-tf" if is_whole() else "alexnet-tf-edge"
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an extra of setup.py brings, wherever this one came from."""
+    required = importlib.metadata.requires(name()) or []
+    of_extra = (text.partition(";") for text in required)
+    packages = [f"'{what.strip()}'" for what, _, when in of_extra if f'extra == "{extra}"' in when]
+    return f"pip install {' '.join(packages)}"
 
 
 def check() -> None:

@@ -334,6 +334,17 @@ def _for_runtime(path: pathlib.Path, opened: artifacts.Tflite | onnx.Onnx) -> Ne
     )
 
 
+def check_precision(network: Network, precision: str) -> None:
+    """Raises UserError where `precision` is not float32 and `network` computes as it was exported,
+    whatever is asked for.
+    """
+    if precision != "float32" and not isinstance(network, Trained):
+        raise UserError(
+            f"precision={precision} is for model directories and weights files; {network.path} "
+            "computes as it was exported: leave it out."
+        )
+
+
 def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     """What is done to the pixels of a Keras model of one input: what was `given`, or, for a model
     that alexnet_tf.AlexNet made or is part of, which subtracts its mean itself, no more than to

@@ -144,15 +144,24 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        ({"optimizer": alexnet_tf.SGD2012(0.1), "momentum": 0.5}, "momentum= is not looked at"),
-        ({"optimizer": alexnet_tf.SGD2012(0.1), "weight_decay": 0}, "weight_decay= is not"),
+        ({"optimizer": alexnet_tf.SGD2012(0.1), "momentum": 0.5}, "momentum= has no effect"),
+        ({"optimizer": alexnet_tf.SGD2012(0.1), "weight_decay": 0}, "weight_decay= has no"),
         (
             {"optimizer": alexnet_tf.LARS(keras.optimizers.schedules.CosineDecay(1.0, 9))},
             "optimizer= has a schedule for its rate",
         ),
-        ({"model": own_model, "preprocessing": PIXELS, "variant": "half"}, "variant= is not"),
-        ({"model": own_model, "preprocessing": PIXELS, "image_size": 12}, "image_size= is not"),
-        ({"model": own_model, "preprocessing": PIXELS, "dropout_rate": 0.1}, "dropout_rate= is"),
+        (
+            {"model": own_model, "preprocessing": PIXELS, "variant": "half"},
+            "variant= has no effect",
+        ),
+        (
+            {"model": own_model, "preprocessing": PIXELS, "image_size": 12},
+            "image_size= has no effect",
+        ),
+        (
+            {"model": own_model, "preprocessing": PIXELS, "dropout_rate": 0.1},
+            "dropout_rate= has no",
+        ),
         ({"model": own_model, "preprocessing": PIXELS, "colour_noise": 0.1}, "has no colour_pca"),
         ({"colour_noise": 0.1}, "has no colour_pca"),  # lenet5 reads grey pictures
         ({"dropout_rate": 0.1}, "dropout_rate=0.1 changes nothing in variant=lenet5"),

@@ -148,8 +148,12 @@ def define_precision(flag_values):
     )
 
 
-def define_devices(flag_values, batch_size=128):
+def define_devices(flag_values, batch_size=128, many_workers=True):
     """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
+    multi_worker = (
+        "; multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
+        "without it, that srun of Slurm has started"
+    )
     return (
         flags.DEFINE_integer(
             "batch_size",
@@ -162,10 +166,9 @@ def define_devices(flag_values, batch_size=128):
         flags.DEFINE_enum(
             "distribution",
             "auto",
-            ["auto", "one_device", "mirrored", "multi_worker"],
-            "How a step is spread over devices. auto: mirrored from two replicas on; "
-            "multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
-            "without it, that srun of Slurm has started.",
+            ["auto", "one_device", "mirrored", *["multi_worker"] * many_workers],
+            "How a step is spread over devices. auto: mirrored from two replicas on"
+            f"{multi_worker * many_workers}.",
             flag_values=flag_values,
         ),
         flags.DEFINE_integer(

@@ -88,11 +88,7 @@ def main(pictures):
             "No picture given; pass the paths of JPEG, PNG, GIF, BMP or WebP files, folders of"
             " them, or - for names on standard input."
         )
-    if _SERVER.value and _MIN_PROBABILITY.value is not None:
-        raise UserError(
-            f"--min_probability={_MIN_PROBABILITY.value}: a server answers by that of its export;"
-            " leave it out, or export with alexnet export --min_probability."
-        )
+    _check_flags()
     found = [[] if path == "-" else picture_files.pictures_below(path) for path in pictures]
     for path, files in zip(pictures, found):
         for file in files:
@@ -112,6 +108,8 @@ def main(pictures):
                 _print_line(picture=name, error=str(error))
             else:
                 console.note(f"{name} {error}")
+            if _JSON.value:
+                answers[name] = {"error": str(error)}
             continue
         if _JSON_LINES.value:
             _print_line(picture=name, classes=classes)
@@ -133,9 +131,28 @@ def main(pictures):
             _print_line(times=figures)
         else:
             app.report(figures)
+    app.write_json(answers, _JSON.value)
     if faults:
         raise UserError(f"{faults} of {count} pictures could not be classified.")
-    app.write_json(answers, _JSON.value)
+
+
+def _check_flags():
+    """Raises UserError for a flag that would change nothing."""
+    if _SERVER.value and _MIN_PROBABILITY.value is not None:
+        raise UserError(
+            f"--min_probability={_MIN_PROBABILITY.value}: a server answers by that of its export;"
+            " leave it out, or export with alexnet export --min_probability."
+        )
+    if _SERVER.value and _MODEL.present:
+        raise UserError(
+            f"--server={_SERVER.value} answers by a network of its own, and --model={_MODEL.value}"
+            " names another; pass one of the two. --model_name says which of the server's."
+        )
+    if _MODEL_NAME.present and not _SERVER.value:
+        raise UserError(
+            f"--model_name={_MODEL_NAME.value} is for --server; leave it out, or name a network by"
+            " --model."
+        )
 
 
 def _print_line(**values):

@@ -61,9 +61,15 @@ _WORST_CLASSES, _FREQUENT_CONFUSIONS = 20, 10  # that are printed; --json gets a
 def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     keras.config.set_dtype_policy(_PRECISION.value)
+    if _MODELS.value and _MODEL_DIR.present:
+        raise UserError(
+            f"--models and --model_dir={_MODEL_DIR.value} both name networks; pass one of the two."
+        )
     weights = _weights()
     with strategy.scope():
         opened = [networks.load(path) for path in _MODELS.value or [_MODEL_DIR.value]]
+        for network in opened:
+            networks.check_precision(network, _PRECISION.value)
         models = [network.classifier() for network in opened]
     dataset = _open_dataset(models)
     views, replicas, chief = (

@@ -41,7 +41,9 @@ FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
-_BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS, batch_size=32)
+_BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(
+    FLAGS, batch_size=32, many_workers=False
+)
 _TRAINING = app.define_training(
     FLAGS,
     0.001,
@@ -114,11 +116,6 @@ _WIDEST_MATRIX = 20  # classes
 
 def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
-    if devices.worker_count(strategy) > 1:
-        raise UserError(
-            "--distribution=multi_worker: fine-tuning runs in one process; use"
-            " --distribution=mirrored."
-        )
     if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
         raise UserError(
             f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop"

@@ -24,7 +24,7 @@ from absl import flags
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
-from alexnet_tf import console
+from alexnet_tf import console, distribution
 from alexnet_tf.errors import UserError
 
 try:
@@ -117,13 +117,21 @@ async def serve(server):
 
 def main():
     if _MISSING:
-        raise UserError(f"{_MISSING} is not installed; pip install 'alexnet-tf[serving]'")
+        raise UserError(
+            f"{_MISSING} is not installed; {distribution.how_to_install('serving')} brings it."
+        )
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", _MODEL_NAME.value):
         raise UserError(
             f"--model_name={_MODEL_NAME.value}: it becomes part of paths and configuration; use"
             " letters, digits, - and _."
         )
     if _EMIT_CONFIG.value:
+        for flag in (_HOST, _PORT, _REST_API_PORT, _POLL):
+            if flag.present:
+                raise UserError(
+                    f"--{flag.name}={flag.value} is for a server that alexnet serve starts; leave"
+                    " it out, and edit compose.yaml."
+                )
         for path in tf_serving.write(
             pathlib.Path(_EMIT_CONFIG.value), _SAVED_MODEL.value, _MODEL_NAME.value
         ):

@@ -106,13 +106,7 @@ _SQUARE = flags.DEFINE_integer(
     "Side of the square of occlusion in pixels of what the network reads; default: a fifth of it.",
     flag_values=FLAGS,
 )
-_PRECISION = flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "mixed_bfloat16"],
-    "Arithmetic of the network.",
-    flag_values=FLAGS,
-)
+_PRECISION = app.define_precision(FLAGS)
 
 
 ARGUMENTS = "PICTURE_OR_FOLDER..."
@@ -140,6 +134,8 @@ def main(pictures):
         raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
     keras.config.set_dtype_policy(_PRECISION.value)
     network = networks.load(model_dirs[0]) if sees or kind == "filters" else None
+    if sees:
+        networks.check_precision(network, _PRECISION.value)
     if kind in _OF_ANSWERS:
         network.check_whole()
     seen = None

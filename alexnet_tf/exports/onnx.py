@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from alexnet_tf import console
+from alexnet_tf import console, distribution
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
@@ -49,7 +49,7 @@ def _package(name: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"ONNX files need the packages onnx and onnxruntime ({error}); install them: "
-            "pip install 'alexnet-tf[onnx]'."
+            f"{distribution.how_to_install('onnx')}."
         ) from None
 
 

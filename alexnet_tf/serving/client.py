@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from alexnet_tf import proxies
+from alexnet_tf import distribution, proxies
 from alexnet_tf.errors import ServingError, UserError
 
 Predict = Callable[[bytes], tuple[Sequence[str], Sequence[float]]]  # the names, and their scores
@@ -99,8 +99,8 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
     except ImportError as error:
         raise UserError(
-            f"server=grpc://{address}: {error.name} is not installed; pip install"
-            " 'alexnet-tf[serving]', or pass http://HOST:8501."
+            f"server=grpc://{address}: {error.name} is not installed;"
+            f" {distribution.how_to_install('serving')} brings it, or pass http://HOST:8501."
         ) from None
     import tensorflow as tf
 

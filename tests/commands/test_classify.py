@@ -2,12 +2,14 @@
 
 import json
 import os
+import pathlib
+import re
 
 import pytest
 from absl.testing import flagsaver
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 
-from alexnet_tf import networks
+from alexnet_tf import networks, picture_files
 from alexnet_tf.commands import classify
 from alexnet_tf.errors import UserError
 
@@ -42,6 +44,37 @@ def test_a_folder_stands_for_the_pictures_below_it(model_dir, tmp_path, capsys):
     said = capsys.readouterr()
     assert [line for line in said.out.splitlines() if line[0] != " "] == list(answers)
     assert f"{tmp_path}/pictures: not used: 1 file of .txt (first notes.txt)." in said.err
+
+
+def test_a_picture_of_a_folder_that_does_not_decode_is_told_with_the_answers(model_dir, tmp_path):
+    good, *_ = write_pictures(tmp_path / "pictures", 1)
+    (tmp_path / "pictures/bad.jpg").write_bytes(good.read_bytes()[:300])
+    json_path = tmp_path / "answers.json"
+    json_path.write_text("of an earlier run")
+    with pytest.raises(UserError, match="1 of 4 pictures could not be classified"):
+        call(f"--model={model_dir}", f"--json={json_path}", tmp_path / "pictures")
+    answers = json.loads(json_path.read_text())
+    assert len(answers) == 4 and len(answers[str(good)]) == 3
+    assert "does not decode as a picture" in answers[f"{tmp_path}/pictures/bad.jpg"]["error"]
+
+
+def test_the_unit_for_devices_passes_on_what_is_a_picture():
+    unit = pathlib.Path(__file__).parents[2] / "examples/raspberry_pi/alexnet.service"
+    (pattern,) = re.findall(r'--includei "(.*)\$\$"', unit.read_text())
+    assert all(re.fullmatch(pattern, suffix) for suffix in picture_files.SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--model_name=net"], "--model_name=net is for --server"),
+        (["--server=http://127.0.0.1:1", "--model=net"], "answers by a network of its own"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(tmp_path, flags, message):
+    picture, *_ = write_pictures(tmp_path, 1)
+    with pytest.raises(UserError, match=message):
+        call(*flags, picture)
 
 
 def test_what_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, capsys):

@@ -1597,6 +1597,7 @@ def test_a_stop_loses_no_request(exports):
         (["--saved_model=nothing"], "--saved_model=nothing holds no version that loads"),
         (["--model_name=../x"], "--model_name=../x"),
         (["--saved_model=nothing", "--emit_config=out"], "--saved_model=nothing holds no version"),
+        (["--emit_config=out", "--port=9000"], "--port=9000 is for a server that alexnet serve st"),
     ],
 )
 def test_mistakes(run, tmp_path, arguments, message):

@@ -495,6 +495,11 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
     "arguments,message",
     [
         (["--models=nowhere"], "There is no nowhere; name a model directory"),
+        (["--models=saved", "--model_dir=model"], "--models and --model_dir=model both name"),
+        (
+            ["--models=model,saved", "--precision=mixed_bfloat16"],
+            "--precision=mixed_bfloat16 is for model directories and weights files; saved/10 comp",
+        ),
         (
             ["--models=model,pictures"],
             "pictures holds no trained model; train one with alexnet train",

@@ -808,7 +808,7 @@ def test_classes_out_of_balance_are_told(counts, told):
         (["--pretrained="], "--pretrained= names no path; pass one"),
         (["--pretrained=nothing"], "There is no nothing; name a model directory"),
         (["--batch_size=7", "--replicas=2"], "does not divide among 2 replicas"),
-        (["--distribution=multi_worker"], "TF_CONFIG"),
+        (["--distribution=multi_worker"], "--distribution=multi_worker: value should be one of"),
         (["--augment_views=2", "--trainable=fc4"], "--augment_views=2 is for --trainable=head"),
     ],
 )
