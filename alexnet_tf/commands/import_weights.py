@@ -174,6 +174,7 @@ def _from_network(source, stated):
     settings, figures = network.settings.to_json(), network.figures or {}
     if _LABELS.value:
         settings |= {"class_names": _class_names(len(settings["class_names"]), None)}
+        settings.pop("metrics", None)  # which tell of classes by other names
     shares = {name: figures[name] for name in ("top_1", "top_5") if name in figures}
     if descent := network.settings.descent:
         settings |= {"pretrained": descent}

@@ -18,7 +18,7 @@ from absl import flags
 
 from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, pipeline, record
+from alexnet_tf.data import bad_pictures, datasets, pipeline, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, has_dropout, has_init, initial_stddev
 from alexnet_tf.pixels import Preprocessing
@@ -177,6 +177,8 @@ def _train(strategy):
         else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"])
     )
     settings = run_settings.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
+    if chief:
+        splits.tell_of_side(dataset, pixels, console.note)
     figures = loop.train(
         strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
     )

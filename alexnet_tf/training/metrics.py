@@ -105,6 +105,20 @@ class Log:
                     tf.summary.scalar(group + name, value, step=row["step"])
 
 
+class KeptLog:
+    """Keeps rows until it is sure that they are wanted."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict] = []
+
+    def write(self, row: dict) -> None:
+        self._rows.append(row)
+
+    def write_to(self, log: Log) -> None:
+        for row in self._rows:
+            log.write(row)
+
+
 class NoLog:
     """What workers other than the chief write."""
 
