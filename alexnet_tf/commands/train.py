@@ -61,7 +61,7 @@ _OPTIMIZER = flags.DEFINE_enum(
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
     0.5,
-    "Share of the units of fc6 and fc7 that are dropped.",
+    "Share of the units of fc6 and fc7 that are dropped; lenet5 drops none.",
     lower_bound=0.0,
     upper_bound=0.99,
     flag_values=FLAGS,
@@ -86,8 +86,8 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise",
     None,
     "Standard deviation of a picture's shifts along the principal components of the training"
-    " colours, as a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at"
-    " 67/91.",
+    " colours, as a share of theirs; default: the variant's, 0.1 of paper and those of 2012, 0 of the"
+    " others. --schedule=steps ends it at 67/91.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
