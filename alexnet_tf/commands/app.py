@@ -24,6 +24,8 @@ from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
 
+MODEL_DIR, SAVED_MODEL = "models/alexnet", "saved_models/alexnet"  # where no flag says another
+
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
 
@@ -110,7 +112,7 @@ def split_names(flag_values, trained_with=None):
 def define_model_dir(flag_values):
     return flags.DEFINE_string(
         "model_dir",
-        "models/alexnet",
+        MODEL_DIR,
         "The model directory: settings, checkpoints and log of a model.",
         flag_values=flag_values,
     )

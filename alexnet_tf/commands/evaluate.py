@@ -37,8 +37,8 @@ _MODELS = flags.DEFINE_list(
     "models",
     None,
     "Instead of --model_dir: model directories, weights files, SavedModels (a version, or the"
-    " folder of versions), .tflite, .onnx, .keras and .safetensors files, separated by commas. Two or"
-    " more answer together too.",
+    " folder of versions), .tflite, .onnx, .keras and .safetensors files, separated by commas. Two"
+    " or more answer together too.",
     flag_values=FLAGS,
 )
 _WEIGHTS = flags.DEFINE_list(

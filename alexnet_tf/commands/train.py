@@ -86,8 +86,8 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise",
     None,
     "Standard deviation of a picture's shifts along the principal components of the training"
-    " colours, as a share of theirs; default: the variant's, 0.1 of paper and those of 2012, 0 of the"
-    " others. --schedule=steps ends it at 67/91.",
+    " colours, as a share of theirs; default: the variant's, 0.1 of paper and those of 2012, 0 of"
+    " the others. --schedule=steps ends it at 67/91.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
@@ -112,11 +112,6 @@ def main():
     strategy = _strategy()
     try:
         _train(strategy)
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            f"Out of memory with --batch_size={_BATCH_SIZE.value}"
-            f" ({' '.join(error.message.split())[:120]}); use a smaller one."
-        ) from None
     except tf.errors.OpError as error:
         devices.leave_lost_workers(strategy, error)
         raise

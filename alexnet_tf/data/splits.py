@@ -6,6 +6,7 @@ number within its split}.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -57,6 +58,12 @@ class Split:
         """The name of the picture of that number and what is wrong with it."""
         return (
             f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
+        )
+
+    def refuse_unreadable(self, picture: int) -> NoReturn:
+        """Raises UserError where no picture can be read: of that number, say."""
+        raise UserError(
+            f"No picture of {self.name} can be read, such as {self.describe_fault(picture)}."
         )
 
     def fault_of(self, picture: int) -> str | None:

@@ -254,9 +254,7 @@ def _write(
                 )
         of_all = np.concatenate(labels)
         if not len(of_all):
-            raise UserError(
-                f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}."
-            )
+            split.refuse_unreadable(min(bad))
         stream.seek(0)
         # of the same length: NumPy fills it up to 128 bytes
         _write_header(stream, (views, len(of_all), units))

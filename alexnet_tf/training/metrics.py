@@ -191,7 +191,7 @@ class Stall:
     The most reported fault of AlexNets: https://github.com/BVLC/caffe/issues/401, /2085, /3243.
     """
 
-    STEPS = 2000  # nets that learn have left the plateau by then, or nearly so: docs/measurements/learning.md
+    STEPS = 2000  # by then nets that learn have left the plateau: docs/measurements/learning.md
     # At the end of a shorter run it takes so many steps at the full rate to say that nothing was
     # learnt, or that the loss is where no network begins and does not fall.
     FEWEST, FEWEST_ABOVE = 100, 10
