@@ -189,8 +189,8 @@ def _from_network(source, stated):
 def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
-    ours = "settings.json" in weights.arrays or MANIFEST in weights.metadata
-    if ours or source.name == "weights.npz":
+    ours = checkpoints.SETTINGS in weights.arrays or MANIFEST in weights.metadata
+    if ours or source.name == checkpoints.WEIGHTS:
         return _from_network(source, stated)
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)
