@@ -152,5 +152,7 @@ def central_crop(image: Image.Image, pixels: Preprocessing) -> np.ndarray:
     )
     levels = np.asarray(window)
     if pixels.channels == 1:
-        levels = np.rint(levels.astype(np.float32) @ np.array(LUMA, np.float32)).astype(np.uint8)[..., None]
+        levels = np.rint(levels.astype(np.float32) @ np.array(LUMA, np.float32)).astype(np.uint8)[
+            ..., None
+        ]
     return levels
