@@ -124,7 +124,7 @@ def main():
     with strategy.scope():
         network = _open_pretrained()
     of_head = _trains_head_alone(network.model)
-    solver = solver_of(network.model, of_head)
+    solver = solver_of(network.model)
     dataset, batch_size = _open_dataset(
         strategy.num_replicas_in_sync, network.record, solver, of_head
     )
@@ -253,11 +253,11 @@ def _trains_head_alone(model):
     return of_head
 
 
-def solver_of(model, of_head):
+def solver_of(model):
     """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
     of the other are given, or a place for features that there are none of.
     """
-    if not of_head:
+    if not _trains_head_alone(model):
         if _FEATURES_DIR.value and not surgery.reads_last_map(model):
             raise UserError(
                 f"--features_dir={_FEATURES_DIR.value}, but nothing is kept of a network that "
