@@ -337,6 +337,7 @@ def test_what_changed_is_told_by_count_and_contradictions_are_refused(picture_fo
         record.check_goes_on("model", None, datasets.open_dataset("folder", tmp_path / "others"))
 
 
+@pytest.mark.long
 def test_training_goes_on_after_bad_pictures_are_replaced_or_removed(run, folder, tmp_path):
     def train(*arguments, status=0):
         return run(

@@ -61,6 +61,7 @@ def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monke
     assert len(evaluations(tmp_path)) == 1
 
 
+@pytest.mark.long
 def test_an_evaluation_that_is_killed_costs_no_step(picture_folder, tmp_path, monkeypatch):
     run(picture_folder, tmp_path / "whole", 2)
     whole = checkpoints.load_model(tmp_path / "whole").model.get_weights()
@@ -124,6 +125,7 @@ def test_a_training_ends_with_the_error_of_a_checkpoint(
     assert bar.steps == (stop_after or 4)  # at once, not at the next checkpoint
 
 
+@pytest.mark.long
 def test_the_best_weights_are_read_when_they_are_written(picture_folder, tmp_path, monkeypatch):
     write, wait, waited = checkpoints.write, saving.Saver.wait, threading.Event()
 

@@ -30,6 +30,7 @@ def weights(model_dir):
         return dict(arrays)
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(run, picture_folder, tmp_path, worker_environments):
     arguments = [
         "--dataset=folder",

@@ -1501,6 +1501,7 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.long
 def test_from_a_caffemodel_to_a_weights_file(networks, run, tmp_path):
     layers = source_of(networks["caffe"], "caffe")
     (tmp_path / "net.caffemodel").write_bytes(
