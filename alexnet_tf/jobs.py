@@ -187,7 +187,7 @@ def train(
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
         with strategy.scope():
-            model = surgery.unpacked(model)  # of the same weights
+            model = surgery.as_it_is(surgery.unpacked(model))  # of the same weights
     if colour_noise and preprocessing.colour_pca is None:
         raise UserError(
             f"colour_noise={colour_noise}, but preprocessing= has no colour_pca to draw it from; "
@@ -462,6 +462,7 @@ def export(
     if format in ("onnx", "keras"):
         network.check_whole()
     _check_format(output, format)
+    networks.check_unchanged(network)
     evaluation.check_finite(network.model)
     path = output / _version(output, version)
     manifest = Manifest(

@@ -345,6 +345,23 @@ def check_precision(network: Network, precision: str) -> None:
         )
 
 
+def check_unchanged(network: Network) -> None:
+    """Raises UserError where the layers of network.model compute something else than its settings
+    say: they can be changed in Python.
+    """
+    if not isinstance(network, Trained):
+        return
+    settings, of = network.settings, network.model
+    own = settings.variant == OWN  # layers of anybody may need what a description lacks
+    other = settings.build() if own else surgery.without_weights(settings.build)
+    if not surgery.computes_as(of, other):
+        raise UserError(
+            f"The layers of {network.path} were changed in its model; pass the model itself, with "
+            "class_names=network.class_names and preprocessing=network.preprocessing, to export "
+            "them as they are."
+        )
+
+
 def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     """What is done to the pixels of a Keras model of one input: what was `given`, or, for a model
     that alexnet_tf.AlexNet made or is part of, which subtracts its mean itself, no more than to
@@ -424,14 +441,15 @@ def of_keras(
     surgery.check_logits(whole, pixels)
     if built:
         pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
-    network = built[0] if built else whole
+    network = built[0] if built else surgery.as_it_is(whole)
+    variant = getattr(network, "variant", OWN)
     try:
         settings = Settings(
-            network.variant if built else OWN,
+            variant,
             pixels,
             class_names,
-            network.dropout_rate if built else 0.0,
-            architecture=None if built else run_settings.architecture(network),
+            0.0 if variant == OWN else network.dropout_rate,
+            architecture=run_settings.architecture(network) if variant == OWN else None,
             others=origin() | ({"pretrained": own.source} if own and own.source else {}),
         )
     except ValueError as error:

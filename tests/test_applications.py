@@ -226,6 +226,28 @@ def test_it_is_fitted_exported_and_opened(tmp_path, monkeypatch):
     assert isinstance(layer, PixelNormalization) and layer.variant == "half"
 
 
+def test_what_was_changed_in_a_model_is_exported(tmp_path):
+    """Not the variant that it once was: its layers are as its user has left them."""
+    model, pictures = alexnet_tf.AlexNet("lenet5", classes=3), images_of(2, 28, 1)
+    before = model(pictures)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.AveragePooling2D):
+            layer.padding = "same"
+        if getattr(layer, "activation", None) is keras.activations.tanh:
+            layer.activation = keras.activations.sigmoid
+    expected = keras.models.clone_model(model)
+    expected.set_weights(model.get_weights())
+    alexnet_tf.export(model, tmp_path / "out", format="keras", class_names=["a", "b", "c"])
+    network = alexnet_tf.load(tmp_path / "out")
+    found = network.probabilities(pictures.astype(np.uint8))
+    np.testing.assert_allclose(found, expected(pictures), atol=1e-6)
+    assert np.abs(found - before).max() > 1e-3
+    network.model.get_layer("conv1").activation = keras.activations.relu
+    with pytest.raises(UserError, match="were changed in its model; pass the model itself"):
+        alexnet_tf.export(network, tmp_path / "again", format="keras")
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_network_on_its_features_is_exported_with_their_licence(trunk, tmp_path):
     base = alexnet_tf.AlexNet("one_weird_trick", weights="imagenet", include_top=False)
     base.trainable = False

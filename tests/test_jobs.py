@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
+from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_picture_folder, write_pictures
 
 import alexnet_tf
 from alexnet_tf.data import record, shapes
@@ -188,6 +188,18 @@ def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
             alexnet_tf.train(tmp_path / "model", dataset, model=model, strategy=of, **how)
     trained = alexnet_tf.train(tmp_path / "model", dataset, model=inside, strategy=strategy, **how)
     assert trained.step == 4
+
+
+def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):
+    model = alexnet_tf.build_model("lenet5", 3)
+    model.get_layer("conv2").activation = keras.activations.sigmoid
+    how = {"model": model, "preprocessing": LENET5_PIXELS, "epochs": 1} | FAST
+    trained = alexnet_tf.train(tmp_path / "model", dataset, **how)
+    stored = alexnet_tf.load(tmp_path / "model")
+    assert stored.model.get_layer("conv2").activation is keras.activations.sigmoid
+    assert checkpoints.weights_digest(stored.model) == checkpoints.weights_digest(trained.model)
+    judged = alexnet_tf.evaluate(stored, dataset).figures()
+    assert judged["loss"] == pytest.approx(trained.figures["loss"], rel=1e-5)
 
 
 def test_a_model_that_is_there_is_of_its_size(dataset, tmp_path):
