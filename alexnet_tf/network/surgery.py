@@ -38,6 +38,24 @@ def trunk(model: keras.Model) -> keras.Model:
     return _as_variant(part, model)
 
 
+def check_chain(model: keras.Model) -> None:
+    """Raises UserError unless `trunk` and `projection` together are `model`: where the last layers
+    read several, or operations lie between them, they are not.
+    """
+    place = _last_of_trunk(model)
+    tensor = model.outputs[0]
+    for layer in (*reversed(model.layers[place + 1 :]), model.layers[place]):
+        operation, index, _ = tensor._keras_history
+        read = operation._inbound_nodes[index].input_tensors
+        if operation is not layer or layer is not model.layers[place] and len(read) != 1:
+            raise UserError(
+                f"The network ends in {operation.name} ({type(operation).__name__}), and features "
+                "are what one layer puts out and the last layer reads; use a network that ends in "
+                "a Dense layer behind another layer."
+            )
+        tensor = read[0]
+
+
 def name_of_features(model: keras.Model) -> str:
     """That of the layer whose output, flattened where it is a map, is what `trunk` gives."""
     layers = trunk(model).layers

@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from alexnet_tf.applications import AlexNet
+from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 
@@ -64,3 +65,27 @@ def test_a_model_that_does_not_tell_what_it_computes_is_no_variant(monkeypatch):
     model = build_model("lenet5", 3)
     monkeypatch.setattr(model, "get_config", silent)
     assert surgery.variant_of(model) is None
+
+
+def ends(end):
+    """A model that ends in what `end` makes of two layers' outputs."""
+    images = keras.Input((4, 4, 1))
+    x = layers.Flatten()(images)
+    return keras.Model(images, end(layers.Dense(3, name="one")(x), layers.Dense(3)(x)))
+
+
+@pytest.mark.parametrize(
+    "end,name",
+    [
+        (lambda one, other: layers.Add(name="sum")([one, other]), "sum .Add."),
+        (lambda one, other: layers.Dense(3)(keras.ops.relu(one)), "relu.* .Relu."),
+        (lambda one, other: layers.Dense(3)(keras.ops.add(one, other)), "add.* .Add."),
+        (lambda one, other: one * 2, "multiply.* .Multiply."),
+    ],
+)
+def test_features_are_what_the_last_layer_reads(end, name):
+    with pytest.raises(UserError, match=f"ends in {name}, and features are"):
+        surgery.check_chain(ends(end))
+    surgery.check_chain(build_model("lenet5", 3))
+    surgery.check_chain(ends(lambda one, other: layers.Dense(2)(layers.Dropout(0.5)(one))))
+    surgery.check_chain(ends(lambda *both: layers.Dense(2)(layers.Concatenate()(both))))
