@@ -252,6 +252,8 @@ class _Exported(Network):
             model = self.settings.build()
             for variable in model.weights:
                 variable.assign(arrays[checkpoints.stored_as(variable.path, arrays)])
+        except UserError:
+            raise
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"The weights of {self.path} are not those of its manifest ({error}); "
@@ -343,6 +345,36 @@ def check_precision(network: Network, precision: str) -> None:
             f"precision={precision} is for model directories and weights files; {network.path} "
             "computes as it was exported: leave it out."
         )
+
+
+@contextlib.contextmanager
+def float32() -> Iterator[None]:
+    """Layers that are made here compute in float32, whatever the dtype policy is outside."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def in_float32(network: Network) -> Network:
+    """`network`; one whose layers were made under a mixed dtype policy, of the same weights made in
+    float32. Raises UserError for a policy whose weights are in half precision.
+    """
+    policies = {layer.dtype_policy.name for layer in network.model._flatten_layers()}
+    for policy in policies & {"bfloat16", "float16"}:
+        raise UserError(
+            f"{network.path} has layers of the dtype policy {policy}, and exports are in float32; "
+            f"make them in that, or under mixed_{policy}."
+        )
+    if not any(policy.startswith("mixed_") for policy in policies):
+        return network
+    with float32():
+        model = network.settings.build()
+    model.set_weights(network.model.get_weights())
+    told = network.settings, network.step, network.figures, network.record
+    return Trained(network.path, *told, model)
 
 
 def check_unchanged(network: Network) -> None:

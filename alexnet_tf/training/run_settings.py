@@ -75,8 +75,9 @@ def settings_of(
 
 
 def architecture(model: keras.Model) -> dict:
-    """As Keras writes it. Raises ValueError for a model that does not tell it, or that Keras would
-    not open again: one with a lambda.
+    """As Keras writes it, with float32 in the place of mixed dtype policies: whoever opens it says
+    how it computes. Raises ValueError for a model that does not tell it, or that Keras would not
+    open again: one with a lambda.
     """
     try:
         config = keras.saving.serialize_keras_object(model)
@@ -90,7 +91,16 @@ def architecture(model: keras.Model) -> dict:
             "the model has a lambda, which Keras does not open again; make it a function or a "
             "class that is registered by keras.saving.register_keras_serializable"
         )
-    return {key: value for key, value in config.items() if key != "compile_config"}
+    return {key: _unmixed(value) for key, value in config.items() if key != "compile_config"}
+
+
+def _unmixed(described: Any) -> Any:
+    """`described`, as Keras writes it, with float32 in the place of mixed dtype policies."""
+    if isinstance(described, dict):
+        return {key: _unmixed(value) for key, value in described.items()}
+    if isinstance(described, list | tuple):
+        return [_unmixed(value) for value in described]
+    return "float32" if described in ("mixed_bfloat16", "mixed_float16") else described
 
 
 def _check_architecture(

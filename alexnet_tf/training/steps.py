@@ -54,7 +54,12 @@ class TrainStep:
         objective: Objective | None = None,
         class_names: tuple = (),
     ) -> None:
-        """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy."""
+        """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy.
+
+        Raises UserError for one that gives other shapes than it should, and where functions are not
+        compiled.
+        """
+        check_compiled()
         self.xla = xla
         objective = objective or Objective()
         plain = objective == Objective()
@@ -72,9 +77,7 @@ class TrainStep:
         )
         self.forward_backward = forward_backward
         rows, keys = batch_size // strategy.num_replicas_in_sync, _keys(model, seed)
-        if augment:
-            side = pixels.image_size
-            _check_augment(augment, (rows, side, side, pixels.channels), (rows, len(class_names)))
+        objective.check(rows, pixels, class_names)
 
         def replica_step(
             batch: Any, step: tf.Tensor, strength: tf.Tensor
@@ -133,15 +136,12 @@ def _augmented(
     ]
 
 
-def _check_augment(augment: Callable, *shapes: tuple[int, ...]) -> None:
-    """Raises UserError unless `augment` leaves the shapes of images and targets as they are."""
-    floats = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
-    traced = tf.function(augment).get_concrete_function(*floats, tf.TensorSpec([2], tf.int64))
-    found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(traced.structured_outputs)]
-    if found != [tuple(shape) for shape in shapes]:
+def check_compiled() -> None:
+    """Raises UserError where TensorFlow runs functions line by line: a step has to be compiled."""
+    if tf.config.functions_run_eagerly():
         raise UserError(
-            f"augment= makes {' and '.join(map(str, found))} of {shapes[0]} and {shapes[1]}; images"
-            " and targets have to keep their shapes."
+            "tf.config.run_functions_eagerly(True) was called, and a training needs its functions "
+            "compiled; call it with False."
         )
 
 
