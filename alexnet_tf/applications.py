@@ -76,7 +76,7 @@ def AlexNet(
     check_variant(variant)
     if not isinstance(include_top, bool | np.bool_):
         raise UserError(f"include_top={include_top!r}: pass True or False.")
-    if pooling not in _POOLINGS:
+    if not isinstance(pooling, str | None) or pooling not in _POOLINGS:
         raise UserError(f"pooling={pooling!r} is unknown; use None, 'avg' or 'max'.")
     if include_top and pooling:
         raise UserError(f"pooling={pooling!r} is for include_top=False; leave one of them out.")

@@ -489,7 +489,7 @@ def export(
     it is. An ONNX file is compared with the network on pictures. Raises UserError for another, or
     if it cannot be written, or differs.
     """
-    if format not in artifacts.FORMATS:
+    if not isinstance(format, str) or format not in artifacts.FORMATS:
         raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
     if format == "onnx":
         onnx.check_installed()

@@ -129,6 +129,7 @@ def test_imagenet_is_features(trunk, variant):
         ({"variant": ["half"]}, "variant=..half.. is unknown; use one of paper"),
         ({"include_top": "no"}, "include_top='no': pass True or False"),
         ({"pooling": "mean", "include_top": False}, "use None, 'avg' or 'max'"),
+        ({"pooling": ["avg"], "include_top": False}, "use None, 'avg' or 'max'"),
         ({"pooling": "avg"}, "is for include_top=False"),
         ({"classes": 3, "include_top": False}, "classes=3 is for include_top=True"),
         ({"classes": 1}, "classes=1: pass a whole number of 2 or more"),
@@ -261,10 +262,12 @@ def test_what_was_changed_in_a_model_is_exported(tmp_path):
     network.model.get_layer("conv1").activation = keras.activations.relu
     with pytest.raises(UserError, match="were changed in its model; pass the model itself"):
         alexnet_tf.export(network, tmp_path / "again", format="keras")
+    with pytest.raises(UserError, match="format=..keras.. is unknown; use one of saved_model"):
+        alexnet_tf.export(network, tmp_path / "again", format=["keras"])
     assert not (tmp_path / "again").exists()
 
 
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("own", [pytest.param(False, marks=pytest.mark.long), True])
 def test_what_was_made_in_half_precision_is_exported_in_float32(tmp_path, monkeypatch, own):
     monkeypatch.setattr("alexnet_tf.exports.saved_model._check", lambda *arguments: None)
     before = keras.config.dtype_policy()

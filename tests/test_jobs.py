@@ -13,16 +13,17 @@ from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.network.model import stable_rate
-from alexnet_tf.training import checkpoints, loop
+from alexnet_tf.training import checkpoints, loop, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 LENET5 = {"variant": "lenet5", "epochs": 1} | FAST
 PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    return alexnet_tf.open_dataset("folder", write_picture_folder(tmp_path / "pictures"))
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = write_picture_folder(tmp_path_factory.mktemp("jobs") / "pictures")
+    return alexnet_tf.open_dataset("folder", folder)
 
 
 @pytest.fixture
@@ -267,6 +268,7 @@ def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
 def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):
     model = alexnet_tf.build_model("lenet5", 3)
     model.get_layer("conv2").activation = keras.activations.sigmoid
+    assert run_settings.settings_of(model, dataset, LENET5_PIXELS, loop.Plan()).variant == "own"
     how = {"model": model, "preprocessing": LENET5_PIXELS, "epochs": 1} | FAST
     trained = alexnet_tf.train(tmp_path / "model", dataset, **how)
     stored = alexnet_tf.load(tmp_path / "model")
