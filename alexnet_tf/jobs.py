@@ -43,7 +43,7 @@ from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings, steps
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SGD2012
+from alexnet_tf.training.optimizer import DECAY, LARS, MOMENTUM, SGD2012, lars_rate
 from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
@@ -149,6 +149,12 @@ def train(
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
     if not devices.is_chief(strategy):
         note = console.silence
+    of_author = lars_rate(asked.batch_size)
+    if isinstance(optimizer, LARS) and asked.learning_rate > 2 * of_author:
+        note(
+            f"LARS has a rate of {asked.learning_rate:g}; at batches of {asked.batch_size} it would"
+            f" be {of_author:.2g} by its author's table"
+        )
     stored, seen = run_settings.begun(model_dir)
     choosing = is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks))
     dataset = datasets.divided_for(dataset, choosing, seen)
