@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 import keras
+import numpy as np
 
 from alexnet_tf import bounds, disk, pretrained
 from alexnet_tf.data import imagenet
@@ -19,6 +20,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import (
     VARIANTS,
+    check_variant,
     connect,
     initial_stddev,
     projection_name,
@@ -71,14 +73,10 @@ def AlexNet(
     Raises UserError, a ValueError, for what does not fit: no weight that was asked for is left
     fresh, and no argument is passed over.
     """
-    if variant not in VARIANTS:
-        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
-    if keras.config.image_data_format() != "channels_last":
-        raise UserError(
-            "keras.config.image_data_format() is channels_first; the network reads channels_last: "
-            "call keras.config.set_image_data_format('channels_last') first."
-        )
-    if pooling not in _POOLINGS:
+    check_variant(variant)
+    if not isinstance(include_top, bool | np.bool_):
+        raise UserError(f"include_top={include_top!r}: pass True or False.")
+    if not isinstance(pooling, str | None) or pooling not in _POOLINGS:
         raise UserError(f"pooling={pooling!r} is unknown; use None, 'avg' or 'max'.")
     if include_top and pooling:
         raise UserError(f"pooling={pooling!r} is for include_top=False; leave one of them out.")
@@ -136,11 +134,12 @@ def decode_predictions(
 
     They are ImageNet's 1000, id being a synset such as "n01440764"; or `class_names`, in the order
     of the outputs, which are their own ids. Raises UserError unless there is one for each column,
-    and for logits.
+    and for logits and numbers that are not finite.
     """
     names = list(imagenet.names_by_synset().items())
     if class_names is not None:
-        names = [(name, name) for name in bounds.in_order(class_names, "class_names")]
+        told = map(str, bounds.in_order(class_names, "class_names"))
+        names = [(name, name) for name in told]
     scores = keras.ops.convert_to_numpy(preds)
     if scores.ndim != 2:
         raise UserError(
@@ -151,6 +150,11 @@ def decode_predictions(
         whose = "ImageNet has" if class_names is None else "class_names= has"
         more = "; pass class_names=" if class_names is None else ""
         raise UserError(f"preds has the shape {scores.shape}, and {whose} {len(names)}{more}.")
+    if not np.isfinite(scores).all():
+        raise UserError(
+            "preds hold numbers that are not finite, and are no probabilities; look into the "
+            "pictures and the weights that they are of."
+        )
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
         raise UserError(
             f"preds are numbers from {scores.min():.4g} to {scores.max():.4g}, and probabilities "
@@ -158,7 +162,8 @@ def decode_predictions(
         )
     best = (-scores).argsort(1, kind="stable")[:, : bounds.whole(top, "top", 1)]
     return [
-        [(*names[column], row[column]) for column in columns] for row, columns in zip(scores, best)
+        [(*names[column], float(row[column])) for column in columns]
+        for row, columns in zip(scores, best)
     ]
 
 

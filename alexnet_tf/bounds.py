@@ -214,8 +214,10 @@ def number(value: Any, name: str, below: float = math.inf) -> float:
 
 def in_order(values: Any, name: str) -> tuple:
     """`values`, one for each class, as a tuple. Raises UserError for a set or a dict, whose order
-    need not be that of the classes.
+    need not be that of the classes, and for a text, which is one.
     """
+    if isinstance(values, str | bytes):
+        raise UserError(f"{name}={values!r} is one text; pass a list.")
     if isinstance(values, Set | Mapping):
         raise UserError(f"{name}= is a {type(values).__name__}, and the order counts; pass a list.")
     return tuple(values)

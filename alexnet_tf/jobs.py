@@ -33,6 +33,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
     VARIANTS,
     build_model,
+    check_variant,
     has_dropout,
     initial_stddev,
     smallest_image_size,
@@ -41,9 +42,9 @@ from alexnet_tf.network.model import (
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings, steps
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SGD2012
+from alexnet_tf.training.optimizer import DECAY, LARS, MOMENTUM, SGD2012, lars_rate
 from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
@@ -99,6 +100,7 @@ def train(
     Raises UserError for what does not fit, before anything is written.
     """
     model_dir = disk.local(model_dir, "model_dir")
+    steps.check_compiled()
     strategy = strategy or tf.distribute.get_strategy()
     _check_kind(Dataset, dataset, "dataset", _A_DATASET)
     _check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
@@ -144,7 +146,16 @@ def train(
         }
         | plan
     )
+    _check_rates(callbacks, asked)
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
+    if not devices.is_chief(strategy):
+        note = console.silence
+    of_author = lars_rate(asked.batch_size)
+    if isinstance(optimizer, LARS) and asked.learning_rate > 2 * of_author:
+        note(
+            f"LARS has a rate of {asked.learning_rate:g}; at batches of {asked.batch_size} it would"
+            f" be {of_author:.2g} by its author's table"
+        )
     stored, seen = run_settings.begun(model_dir)
     choosing = is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks))
     dataset = datasets.divided_for(dataset, choosing, seen)
@@ -152,29 +163,31 @@ def train(
     objective.weights(dataset.class_names)
     if model is None:
         side = check_image_size(variant, image_size)
-        if not has_dropout(variant) and dropout_rate not in (0, 0.5):
-            raise UserError(
-                f"dropout_rate={dropout_rate} changes nothing in variant={variant}; leave it out."
-            )
+        _check_of_variant(
+            variant,
+            dropout_rate=0 if has_dropout(variant) or dropout_rate == 0.5 else dropout_rate,
+            colour_noise=colour_noise if VARIANTS[variant]["channels"] == 1 else 0,
+        )
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
         keras.utils.set_random_seed(asked.seed)
         with strategy.scope():
             model = build_model(
                 variant, len(dataset.class_names), image_size, dropout_rate, initial_stddev(variant)
             )
-        row = VARIANTS[variant]
-        if learning_rate is None:
-            classes = len(dataset.class_names)
-            rate = default_rate(variant, asked.batch_size, classes, dropout_rate)
-            asked = dataclasses.replace(asked, learning_rate=rate)
-        if colour_noise is None:
-            asked = dataclasses.replace(asked, colour_noise=row.get("colour_noise", 0.0))
         preprocessing = (
             preprocessing
             or (Preprocessing(**stored["preprocessing"]) if stored else None)
             or preprocessing_for(variant, dataset, image_size)
         )
         networks.pixels_of(model, preprocessing)  # or they do not fit
+        if colour_noise is None and (noise := VARIANTS[variant].get("colour_noise")):
+            if preprocessing.colour_pca is None:
+                note(
+                    f"trained without the colour noise of variant={variant}: preprocessing= has no "
+                    "colour_pca to draw it from"
+                )
+            else:
+                asked = dataclasses.replace(asked, colour_noise=noise)
     else:
         surgery.check_functional(model)
         if not all(
@@ -188,15 +201,25 @@ def train(
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
         with strategy.scope():
-            model = surgery.unpacked(model)  # of the same weights
+            model = surgery.as_it_is(surgery.unpacked(model))  # of the same weights
+        if not model.trainable_variables:
+            raise UserError(
+                "model= has nothing to train: all of its layers are frozen; set trainable = True "
+                "where it is to learn."
+            )
+    if learning_rate is None and hasattr(model, "variant"):
+        rate = default_rate(
+            model.variant, asked.batch_size, len(dataset.class_names), model.dropout_rate
+        )
+        asked = dataclasses.replace(asked, learning_rate=rate)
+    rows = asked.batch_size // strategy.num_replicas_in_sync
+    objective.check(rows, preprocessing, dataset.class_names)
     if colour_noise and preprocessing.colour_pca is None:
         raise UserError(
             f"colour_noise={colour_noise}, but preprocessing= has no colour_pca to draw it from; "
             "leave it out, or pass a Preprocessing that has."
         )
-    bad_pictures.tell_of_opening(
-        dataset, asked.max_bad_pictures, note if devices.is_chief(strategy) else console.silence
-    )
+    bad_pictures.tell_of_opening(dataset, asked.max_bad_pictures, note)
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
         optimizer.build(model.trainable_variables)
@@ -238,14 +261,35 @@ def _check_beside(taken: str, **given: bool) -> None:
             )
 
 
+def _check_of_variant(variant: str, **without_effect: float | None) -> None:
+    """Raises UserError for a number, not 0, that has no effect in `variant`."""
+    for name, value in without_effect.items():
+        if value:
+            raise UserError(f"{name}={value} changes nothing in variant={variant}; leave it out.")
+
+
 def _rate_of(optimizer: SGD2012) -> float:
     rate = optimizer.get_config()["learning_rate"]
     if not isinstance(rate, float):
         raise UserError(
             "optimizer= has a schedule for its rate, and so has the training; give it a number, "
-            "and say schedule=, or give a LearningRateScheduler among callbacks=."
+            "and say schedule=, or give a LearningRateScheduler among callbacks= with "
+            "schedule='constant'."
         )
     return rate
+
+
+def _check_rates(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> None:
+    """Raises UserError for a callback whose rates those of `plan` would take the place of."""
+    for callback in callbacks:
+        if (plan.schedule != "constant" or plan.warmup_steps) and isinstance(
+            callback, keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
+        ):
+            raise UserError(
+                f"callbacks= has a {type(callback).__name__}, which sets the rate, as "
+                f"schedule={plan.schedule} and warmup_steps={plan.warmup_steps} do; pass "
+                "schedule='constant' and warmup_steps=0 beside it."
+            )
 
 
 def _is_choosing(callback: keras.callbacks.Callback) -> bool:
@@ -263,8 +307,7 @@ def _check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
 
 def check_image_size(variant: str, image_size: int | None) -> int:
     """`image_size` or the variant's own. Raises UserError if the network cannot read it."""
-    if variant not in VARIANTS:
-        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
+    check_variant(variant)
     if image_size is None:
         return VARIANTS[variant]["image_size"]
     image_size = bounds.whole(image_size, "image_size", 1, bounds.LARGEST_RESIZE)
@@ -405,7 +448,12 @@ def record_evaluation(
 
 
 def as_network(network: networks.Network | str | os.PathLike) -> networks.Network:
-    """`network` itself, or what lies at the path that it is."""
+    """`network` itself, or what lies at the path that it is. Raises UserError for anything else."""
+    if not isinstance(network, networks.Network | str | os.PathLike):
+        raise UserError(
+            f"network= is of the type {type(network).__name__}; pass what alexnet_tf.train or load "
+            "gives, or a path."
+        )
     return network if isinstance(network, networks.Network) else networks.load(network)
 
 
@@ -424,6 +472,7 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
     )
 
 
+@networks.float32()
 def export(
     network: networks.Network | keras.Model | str | os.PathLike,
     output: str | os.PathLike,
@@ -443,12 +492,13 @@ def export(
     needs `class_names`, and, where it does not tell what its pixels are, `preprocessing`.
 
     Returns its folder, `output`/`version`; the version "next" is one more than the highest there
-    is. Where no class reaches `min_probability`, in 0..1, by default that of the network, it
-    answers "none of these". One of the same weights, labels and least probability that is there
-    already is left as it is. An ONNX file is compared with the network on pictures. Raises
-    UserError for another, or if it cannot be written, or differs.
+    is. It computes in float32, also where the network was made under a mixed dtype policy. Where no
+    class reaches `min_probability`, in 0..1, by default that of the network, it answers "none of
+    these". One of the same weights, labels and least probability that is there already is left as
+    it is. An ONNX file is compared with the network on pictures. Raises UserError for another, or
+    if it cannot be written, or differs.
     """
-    if format not in artifacts.FORMATS:
+    if not isinstance(format, str) or format not in artifacts.FORMATS:
         raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
     if format == "onnx":
         onnx.check_installed()
@@ -460,6 +510,8 @@ def export(
             "class_names= and preprocessing= are for a Keras model; a Network knows its own."
         )
     network = as_network(network)
+    networks.check_unchanged(network)
+    network = networks.in_float32(network)
     if min_probability is not None:
         network = networks.with_min_probability(network, min_probability)
     if format in ("onnx", "keras"):

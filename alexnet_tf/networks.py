@@ -252,6 +252,8 @@ class _Exported(Network):
             model = self.settings.build()
             for variable in model.weights:
                 variable.assign(arrays[checkpoints.stored_as(variable.path, arrays)])
+        except UserError:
+            raise
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"The weights of {self.path} are not those of its manifest ({error}); "
@@ -345,6 +347,53 @@ def check_precision(network: Network, precision: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def float32() -> Iterator[None]:
+    """Layers that are made here compute in float32, whatever the dtype policy is outside."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def in_float32(network: Network) -> Network:
+    """`network`; one whose layers were made under a mixed dtype policy, of the same weights made in
+    float32. Raises UserError for a policy whose weights are in half precision.
+    """
+    policies = {layer.dtype_policy.name for layer in network.model._flatten_layers()}
+    for policy in policies & {"bfloat16", "float16"}:
+        raise UserError(
+            f"{network.path} has layers of the dtype policy {policy}, and exports are in float32; "
+            f"make them in that, or under mixed_{policy}."
+        )
+    if not any(policy.startswith("mixed_") for policy in policies):
+        return network
+    with float32():
+        model = network.settings.build()
+    model.set_weights(network.model.get_weights())
+    told = network.settings, network.step, network.figures, network.record
+    return Trained(network.path, *told, model)
+
+
+def check_unchanged(network: Network) -> None:
+    """Raises UserError where the layers of network.model compute something else than its settings
+    say: they can be changed in Python.
+    """
+    if not isinstance(network, Trained):
+        return
+    settings, of = network.settings, network.model
+    own = settings.variant == OWN  # layers of anybody may need what a description lacks
+    other = settings.build() if own else surgery.without_weights(settings.build)
+    if not surgery.computes_as(of, other):
+        raise UserError(
+            f"The layers of {network.path} were changed in its model; pass the model itself, with "
+            "class_names=network.class_names and preprocessing=network.preprocessing, to export "
+            "them as they are."
+        )
+
+
 def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     """What is done to the pixels of a Keras model of one input: what was `given`, or, for a model
     that alexnet_tf.AlexNet made or is part of, which subtracts its mean itself, no more than to
@@ -424,14 +473,15 @@ def of_keras(
     surgery.check_logits(whole, pixels)
     if built:
         pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
-    network = built[0] if built else whole
+    network = built[0] if built else surgery.as_it_is(whole)
+    variant = getattr(network, "variant", OWN)
     try:
         settings = Settings(
-            network.variant if built else OWN,
+            variant,
             pixels,
             class_names,
-            network.dropout_rate if built else 0.0,
-            architecture=None if built else run_settings.architecture(network),
+            0.0 if variant == OWN else network.dropout_rate,
+            architecture=run_settings.architecture(network) if variant == OWN else None,
             others=origin() | ({"pretrained": own.source} if own and own.source else {}),
         )
     except ValueError as error:

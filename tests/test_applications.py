@@ -5,7 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from conftest import LENET5_PIXELS
+from conftest import LENET5_PIXELS, write_lenet5
 from own_weights import PIXELS, weights_file
 
 import alexnet_tf
@@ -16,6 +16,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import VARIANTS, build_model
 
+ABC = ["a", "b", "c"]
 TINY = {"input_shape": (67, 67, 3), "classes": 3}
 
 
@@ -79,7 +80,7 @@ def test_whole_weights_answer_as_the_network_that_they_are_of(tmp_path):
         if layer.weights:
             kernel = network.model.get_layer(layer.name).kernel
             np.testing.assert_array_equal(layer.kernel, kernel)
-    found = alexnet_tf.decode_predictions(expected, 2, class_names=["a", "b", "c"])
+    found = alexnet_tf.decode_predictions(expected, 2, class_names=ABC)
     best = np.argsort(-expected[0])[:2]
     assert [row[0] for row in found[0]] == ["abc"[index] for index in best]
 
@@ -125,7 +126,10 @@ def test_imagenet_is_features(trunk, variant):
         ({"variant": "half", "weights": "a.weights.h5"}, "call its load_weights"),
         ({"weights": "imagnet"}, "neither a file nor a folder, nor one of imagenet, trunk"),
         ({"variant": "vgg"}, "variant='vgg' is unknown; use one of paper"),
+        ({"variant": ["half"]}, "variant=..half.. is unknown; use one of paper"),
+        ({"include_top": "no"}, "include_top='no': pass True or False"),
         ({"pooling": "mean", "include_top": False}, "use None, 'avg' or 'max'"),
+        ({"pooling": ["avg"], "include_top": False}, "use None, 'avg' or 'max'"),
         ({"pooling": "avg"}, "is for include_top=False"),
         ({"classes": 3, "include_top": False}, "classes=3 is for include_top=True"),
         ({"classes": 1}, "classes=1: pass a whole number of 2 or more"),
@@ -151,10 +155,20 @@ def test_what_does_not_fit_is_refused_in_one_line(trunk, tmp_path, monkeypatch, 
     assert isinstance(raised.value, UserError) and "\n" not in str(raised.value)
 
 
-def test_channels_first_is_refused(monkeypatch):
+def test_channels_first_is_refused(tmp_path, monkeypatch):
+    weights_file(tmp_path / "whole.npz", "half")
+    model_dir = write_lenet5(tmp_path / "model", ABC)
     monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
-    with pytest.raises(UserError, match="set_image_data_format\\('channels_last'\\)"):
-        alexnet_tf.AlexNet("half")
+    for call, arguments in (
+        (alexnet_tf.AlexNet, ["half"]),
+        (alexnet_tf.build_model, ["half"]),
+        (alexnet_tf.load, [tmp_path / "whole.npz"]),
+        (alexnet_tf.load, [model_dir]),
+    ):
+        with pytest.raises(
+            UserError, match="^keras.config.image.*_data_format\\('channels_last'\\)"
+        ):
+            call(*arguments)
     with pytest.raises(UserError, match="reads channels_last"):
         alexnet_tf.preprocess_input(images_of(), "channels_first")
 
@@ -164,7 +178,9 @@ def test_predictions_are_decoded_as_keras_does():
     scores[0, [7, 1, 999]] = 0.5, 0.3, 0.2
     synsets = list(imagenet.names_by_synset().items())
     ((first, second),) = alexnet_tf.decode_predictions(keras.ops.convert_to_tensor(scores), top=2)
-    assert first == (*synsets[7], np.float32(0.5)) and second == (*synsets[1], np.float32(0.3))
+    assert first == (*synsets[7], 0.5) and second == (*synsets[1], float(np.float32(0.3)))
+    named = alexnet_tf.decode_predictions(scores[:, :3], 1, np.array(["a", "b", "c"]))
+    assert str(named) == f"[[('b', 'b', {first[2] and second[2]})]]"  # as Python shows its own
     with pytest.raises(ValueError, match="ImageNet has 1000; pass class_names="):
         alexnet_tf.decode_predictions(scores[:, :3])
     assert alexnet_tf.decode_predictions(scores[:0]) == []
@@ -184,16 +200,17 @@ def test_numbers_of_numpy_and_the_home_folder_are_taken(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "scores,arguments,message",
     [
-        ([0.5, 0.3, 0.2], {"class_names": "abc"}, "shape .3,.; pass .n, classes., .* preds.None."),
+        ([0.5, 0.3, 0.2], {"class_names": ABC}, "shape .3,.; pass .n, classes., .* preds.None."),
         (
             [[5.0, -3, 2]],
-            {"class_names": "abc"},
+            {"class_names": ABC},
             "from -3 to 5, .*softmax.preds. where they are lo",
         ),
-        ([[np.nan, 0.5, 0.5]], {"class_names": "abc"}, "from nan to nan"),
+        ([[np.nan, 0.5, 0.5]], {"class_names": ABC}, "numbers that are not finite, and"),
+        ([[0.5, 0.3, 0.2]], {"class_names": "cat"}, "class_names='cat' is one text; pass a list"),
         ([[0.5, 0.3, 0.2]], {"class_names": {0: "a", 1: "b", 2: "c"}}, "a dict, and the order co"),
         ([[0.5, 0.3, 0.2]], {"class_names": {"a", "b", "c"}}, "a set, and the order counts"),
-        ([[0.5, 0.3, 0.2]], {"class_names": "abc", "top": -1}, "top=-1: pass a whole number of 1"),
+        ([[0.5, 0.3, 0.2]], {"class_names": ABC, "top": -1}, "top=-1: pass a whole number of 1"),
     ],
 )
 def test_what_are_no_predictions_is_refused(scores, arguments, message):
@@ -211,7 +228,7 @@ def test_it_is_fitted_exported_and_opened(tmp_path, monkeypatch):
     assert any(np.abs(one - two).max() > 0 for one, two in zip(before, model.get_weights()))
     expected = model.predict(images_of(), verbose=0)
     np.testing.assert_allclose(expected.sum(1), 1, rtol=1e-5)
-    alexnet_tf.export(model, tmp_path / "saved", class_names=["a", "b", "c"])
+    alexnet_tf.export(model, tmp_path / "saved", class_names=ABC)
     network = alexnet_tf.load(tmp_path / "saved")
     np.testing.assert_allclose(
         network.probabilities(images_of().astype(np.uint8)), expected, atol=1e-5
@@ -224,6 +241,66 @@ def test_it_is_fitted_exported_and_opened(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.predict(images_of(), verbose=0), expected)
     layer = again.get_layer("pixels")
     assert isinstance(layer, PixelNormalization) and layer.variant == "half"
+
+
+def test_what_was_changed_in_a_model_is_exported(tmp_path):
+    """Not the variant that it once was: its layers are as its user has left them."""
+    model, pictures = alexnet_tf.AlexNet("lenet5", classes=3), images_of(2, 28, 1)
+    before = model(pictures)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.AveragePooling2D):
+            layer.padding = "same"
+        if getattr(layer, "activation", None) is keras.activations.tanh:
+            layer.activation = keras.activations.sigmoid
+    expected = keras.models.clone_model(model)
+    expected.set_weights(model.get_weights())
+    alexnet_tf.export(model, tmp_path / "out", format="keras", class_names=ABC)
+    network = alexnet_tf.load(tmp_path / "out")
+    found = network.probabilities(pictures.astype(np.uint8))
+    np.testing.assert_allclose(found, expected(pictures), atol=1e-6)
+    assert np.abs(found - before).max() > 1e-3
+    network.model.get_layer("conv1").activation = keras.activations.relu
+    with pytest.raises(UserError, match="were changed in its model; pass the model itself"):
+        alexnet_tf.export(network, tmp_path / "again", format="keras")
+    with pytest.raises(UserError, match="format=..keras.. is unknown; use one of saved_model"):
+        alexnet_tf.export(network, tmp_path / "again", format=["keras"])
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("own", [pytest.param(False, marks=pytest.mark.long), True])
+def test_what_was_made_in_half_precision_is_exported_in_float32(tmp_path, monkeypatch, own):
+    monkeypatch.setattr("alexnet_tf.exports.saved_model._check", lambda *arguments: None)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = (
+            ending(lambda x: softmax(keras.layers.BatchNormalization()(x)), normalised=True)
+            if own
+            else alexnet_tf.AlexNet("lenet5", classes=3)
+        )
+        arguments = {"class_names": ABC, "preprocessing": SMALL if own else None}
+        version = alexnet_tf.export(model, tmp_path / "saved", **arguments)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    exact = networks.of_keras(model, ABC, arguments["preprocessing"]).settings.build()
+    assert {layer.dtype_policy.name for layer in exact._flatten_layers()} == {"float32"}
+    exact.set_weights(model.get_weights()[-len(exact.weights) :])
+    images = images_of(2, 28, 3 if own else 1).astype(np.uint8)
+    read = (images - np.float32(100)) / 50 if own else images - model.get_layer("pixels").mean
+    expected = keras.ops.softmax(exact(read / (1 if own else 64)))
+    found = alexnet_tf.load(version).probabilities(images)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_weights_in_half_precision_are_not_exported(tmp_path):
+    inputs = keras.Input((28, 28, 3))
+    dense = keras.layers.Dense(3, dtype="bfloat16")(keras.layers.Flatten()(inputs))
+    with pytest.raises(UserError, match="layers of the dtype policy bfloat16, .* mixed_bfloat16"):
+        alexnet_tf.export(
+            keras.Model(inputs, dense), tmp_path / "out", class_names=ABC, preprocessing=SMALL
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_network_on_its_features_is_exported_with_their_licence(trunk, tmp_path):
@@ -251,10 +328,11 @@ def test_a_network_on_its_features_is_exported_with_their_licence(trunk, tmp_pat
 SMALL = alexnet_tf.Preprocessing(28, 32, 3, (100.0,) * 3, 50.0)
 
 
-def ending(end):
+def ending(end, normalised=False):
     """A model of one's own of images of 28 x 28, of which `end` makes the last layers."""
     images = keras.Input((28, 28, 3))
     maps = keras.layers.Conv2D(4, 9, strides=8, activation="relu")(images)
+    maps = alexnet_tf.LocalResponseNormalization()(maps) if normalised else maps
     return keras.Model(images, end(keras.layers.Flatten()(maps)))
 
 
@@ -276,7 +354,7 @@ def softmax(x):
 def test_probabilities_are_known_whatever_puts_them_out(tmp_path, end):
     with pytest.raises(UserError, match="The model ends in probabilities, by .* end in logits"):
         alexnet_tf.export(
-            ending(end), tmp_path / "out", class_names="abc", preprocessing=SMALL, format="keras"
+            ending(end), tmp_path / "out", class_names=ABC, preprocessing=SMALL, format="keras"
         )
     with pytest.raises(UserError, match="The model ends in probabilities, by "):
         surgery.check_logits(ending(end), SMALL)
@@ -286,7 +364,7 @@ def test_probabilities_are_known_whatever_puts_them_out(tmp_path, end):
 def test_logits_that_an_operation_scales_are_logits(tmp_path):
     model = ending(lambda x: keras.layers.Dense(3)(x) / 0.5)
     version = alexnet_tf.export(
-        model, tmp_path / "out", class_names="abc", preprocessing=SMALL, format="keras"
+        model, tmp_path / "out", class_names=ABC, preprocessing=SMALL, format="keras"
     )
     images = images_of(side=28).astype(np.uint8)
     expected = keras.ops.softmax(model((images - np.float32(100)) / 50))
@@ -302,9 +380,7 @@ def test_a_model_within_a_model_is_its_layers(tmp_path):
             keras.Sequential([keras.Input((67, 67, 3)), keras.layers.RandomFlip(), inner]),
         )
     ):
-        version = alexnet_tf.export(
-            model, tmp_path / str(number), class_names="abc", format="keras"
-        )
+        version = alexnet_tf.export(model, tmp_path / str(number), class_names=ABC, format="keras")
         found = alexnet_tf.load(version)
         np.testing.assert_allclose(
             found.probabilities(images.astype(np.uint8)), inner(images), atol=1e-5
@@ -313,7 +389,7 @@ def test_a_model_within_a_model_is_its_layers(tmp_path):
         assert found.settings.variant == ("half" if number == 0 else "own")
     # what was exported, and trained on in Keras, is the variant that it was
     again = keras.saving.load_model(tmp_path / "0/1/model.keras")
-    version = alexnet_tf.export(again, tmp_path / "again", class_names="abc", format="keras")
+    version = alexnet_tf.export(again, tmp_path / "again", class_names=ABC, format="keras")
     assert alexnet_tf.load(version).settings.variant == "half"
 
 
@@ -339,15 +415,18 @@ def test_a_model_within_a_model_is_trained_and_exported(picture_folder, tmp_path
 
 def test_weights_of_no_variant_are_told_so(tmp_path):
     version = alexnet_tf.export(
-        ending(softmax), tmp_path / "out", class_names="abc", preprocessing=SMALL, format="keras"
+        ending(softmax), tmp_path / "out", class_names=ABC, preprocessing=SMALL, format="keras"
     )
     with pytest.raises(UserError, match="open it by alexnet_tf.load.path..model"):
         alexnet_tf.AlexNet("half", weights=version)
 
 
-@pytest.mark.parametrize("call", [alexnet_tf.load, alexnet_tf.evaluate])
-def test_a_model_is_no_path(call):
-    with pytest.raises(UserError, match="is of the type Functional; pass a path"):
+@pytest.mark.parametrize(
+    "call,message",
+    [(alexnet_tf.load, "^path= is .* pass a path"), (alexnet_tf.evaluate, "^network= is .* gives")],
+)
+def test_a_model_is_no_path(call, message):
+    with pytest.raises(UserError, match=message):
         call(dense("softmax"))
 
 
@@ -361,41 +440,41 @@ def dense(activation):
     "model,arguments,message",
     [
         (lambda: dense("softmax"), {}, "class_names= is missing"),
-        (lambda: dense("softmax"), {"class_names": "abc"}, "preprocessing= is missing"),
-        (lambda: dense("sigmoid"), {"class_names": "abc"}, "activation sigmoid; it has to be"),
-        (lambda: dense("softmax"), {"class_names": "ab"}, "has 2 names for 3 outputs"),
+        (lambda: dense("softmax"), {"class_names": ABC}, "preprocessing= is missing"),
+        (lambda: dense("sigmoid"), {"class_names": ABC}, "activation sigmoid; it has to be"),
+        (lambda: dense("softmax"), {"class_names": ["a", "b"]}, "has 2 names for 3 outputs"),
         (
             lambda: dense("softmax"),
-            {"class_names": "aba", "preprocessing": SMALL},
+            {"class_names": list("aba"), "preprocessing": SMALL},
             "cannot be exported: the class name 'a' is that of two outputs, 0 and 2",
         ),
         (
             lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]),
-            {"class_names": "abc"},
+            {"class_names": ABC},
             "begin a Sequential one with keras.Input",
         ),
         (
             lambda: ending(lambda x: softmax(keras.layers.Lambda(lambda t: 2 * t)(x))),
-            {"class_names": "abc", "preprocessing": SMALL},
+            {"class_names": ABC, "preprocessing": SMALL},
             "has a lambda, which Keras does not open",
         ),
         (
             lambda: dense("softmax"),
-            {"class_names": "abc", "preprocessing": PIXELS},
+            {"class_names": ABC, "preprocessing": PIXELS},
             "makes images of 67 x 67 x 3, and the model reads the shape .28, 28, 3.",
         ),
         (lambda: dense("softmax"), {"class_names": {"b": 1, "a": 0, "c": 2}}, "the order counts"),
         (
             lambda: dense("softmax"),
             {
-                "class_names": "abc",
+                "class_names": ABC,
                 "preprocessing": alexnet_tf.Preprocessing(28, 32, 3, (0.5,) * 3, 0.25),
             },
             "over 0.25; give levels of 0..255",
         ),
         (
             lambda: alexnet_tf.AlexNet("half", **TINY),
-            {"class_names": "abc", "preprocessing": PIXELS},
+            {"class_names": ABC, "preprocessing": PIXELS},
             "and so does the model, in pixels; leave preprocessing= out",
         ),
     ],

@@ -6,22 +6,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
+from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_picture_folder, write_pictures
 
 import alexnet_tf
 from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
-from alexnet_tf.training import checkpoints, loop
+from alexnet_tf.network.model import stable_rate
+from alexnet_tf.training import checkpoints, loop, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 LENET5 = {"variant": "lenet5", "epochs": 1} | FAST
 PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    return alexnet_tf.open_dataset("folder", write_picture_folder(tmp_path / "pictures"))
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = write_picture_folder(tmp_path_factory.mktemp("jobs") / "pictures")
+    return alexnet_tf.open_dataset("folder", folder)
 
 
 @pytest.fixture
@@ -29,6 +31,9 @@ def few(tmp_path):
     """The folder of eight pictures of each of three classes, of which none is a split."""
     write_pictures(tmp_path / "few", 8)
     return tmp_path / "few"
+
+
+RATES = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
 
 
 def own_model():
@@ -207,7 +212,34 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
             "dropout_rate= has no",
         ),
         ({"model": own_model, "preprocessing": PIXELS, "colour_noise": 0.1}, "has no colour_pca"),
-        ({"colour_noise": 0.1}, "has no colour_pca"),  # lenet5 reads grey pictures
+        ({"colour_noise": 0.1}, "colour_noise=0.1 changes nothing in variant=lenet5"),
+        (
+            {"callbacks": [RATES], "schedule": "linear"},
+            "a LearningRateScheduler, .*schedule=linear and",
+        ),
+        ({"callbacks": [RATES], "warmup_steps": 2}, "warmup_steps=2 do; pass schedule='constant'"),
+        (
+            {"callbacks": [keras.callbacks.ReduceLROnPlateau()], "schedule": "plateau"},
+            "a ReduceLROnPlateau, which sets the rate, as schedule=plateau",
+        ),
+        ({"loss": lambda targets, logits: tf.reduce_mean(logits)}, r"gives the shape \(\) of"),
+        (
+            {"loss": keras.losses.SparseCategoricalCrossentropy(True, reduction="none")},
+            r"loss= cannot be computed of \(6, 3\) and \(6, 3\): ",
+        ),
+        (
+            {"loss": lambda targets, logits: targets - logits},
+            r"shape \(6, 3\) of .* each .*, \(6,\)",
+        ),
+        (
+            {"augment": lambda images, targets, seed: (images[:, 1:], targets)},
+            r"augment= makes \(6, 27, 28, 1\) and \(6, 3\) of \(6, 28, 28, 1\) and \(6, 3\)",
+        ),
+        ({"augment": lambda images, targets: images}, "augment= cannot be computed of .*argument"),
+        (
+            {"model": own_model, "preprocessing": PIXELS, "trainable": False},
+            "all of its layers are frozen",
+        ),
         ({"dropout_rate": 0.1}, "dropout_rate=0.1 changes nothing in variant=lenet5"),
         ({"init": "variant"}, "init= is not a parameter"),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
@@ -215,11 +247,57 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
 )
 def test_what_would_be_passed_over_is_refused(dataset, tmp_path, arguments, message):
     if "model" in arguments:
-        arguments = arguments | {"model": own_model()}
+        model = own_model()
+        model.trainable = arguments.get("trainable", True)
+        arguments = {key: arguments[key] for key in arguments.keys() - {"trainable"}}
+        arguments["model"] = model
     usual = FAST if "model" in arguments else LENET5
     with pytest.raises(UserError, match=message):
         alexnet_tf.train(tmp_path / "model", dataset, **(usual | arguments))
     assert not (tmp_path / "model").exists()
+
+
+def test_functions_that_run_eagerly_are_refused(dataset, tmp_path):
+    tf.config.run_functions_eagerly(True)
+    try:
+        with pytest.raises(
+            UserError, match="run_functions_eagerly.True. was called, .* with False"
+        ):
+            alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert not (tmp_path / "model").exists()
+
+
+def planned(dataset, tmp_path, monkeypatch, **how):
+    """(the Plan of a training from Python, what it told)."""
+    told = []
+
+    def trained(*arguments, **_):
+        told.append(arguments[5])
+        raise UserError("enough")
+
+    monkeypatch.setattr(loop, "train", trained)
+    with pytest.raises(UserError, match="enough"):
+        alexnet_tf.train(tmp_path / "model", dataset, **FAST | how | {"note": told.append})
+    return told[-1], told[:-1]
+
+
+def test_a_variant_has_its_rate_however_it_is_given(dataset, tmp_path, monkeypatch):
+    pixels = alexnet_tf.Preprocessing(67, 80, 3, (120.0,) * 3, 1.0)
+    told = []
+    for how in (
+        {"variant": "half", "image_size": 67},
+        {"model": alexnet_tf.build_model("half", 3, 67)},
+    ):
+        told.append(planned(dataset, tmp_path, monkeypatch, preprocessing=pixels, epochs=1, **how))
+    assert told[0][0].learning_rate == told[1][0].learning_rate == stable_rate("half", 3) < 0.01
+    # no colours, no noise of them
+    assert told[0][0].colour_noise == 0 and "without the colour noise of" in told[0][1][0]
+    assert not told[1][1]
+    lars = {"variant": "lenet5", "epochs": 1, "optimizer": alexnet_tf.LARS()}
+    _, (line,) = planned(dataset, tmp_path, monkeypatch, **lars)
+    assert line == "LARS has a rate of 2; at batches of 6 it would be 0.012 by its author's table"
 
 
 def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
@@ -232,6 +310,19 @@ def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
             alexnet_tf.train(tmp_path / "model", dataset, model=model, strategy=of, **how)
     trained = alexnet_tf.train(tmp_path / "model", dataset, model=inside, strategy=strategy, **how)
     assert trained.step == 4
+
+
+def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):
+    model = alexnet_tf.build_model("lenet5", 3)
+    model.get_layer("conv2").activation = keras.activations.sigmoid
+    assert run_settings.settings_of(model, dataset, LENET5_PIXELS, loop.Plan()).variant == "own"
+    how = {"model": model, "preprocessing": LENET5_PIXELS, "epochs": 1} | FAST
+    trained = alexnet_tf.train(tmp_path / "model", dataset, **how)
+    stored = alexnet_tf.load(tmp_path / "model")
+    assert stored.model.get_layer("conv2").activation is keras.activations.sigmoid
+    assert checkpoints.weights_digest(stored.model) == checkpoints.weights_digest(trained.model)
+    judged = alexnet_tf.evaluate(stored, dataset).figures()
+    assert judged["loss"] == pytest.approx(trained.figures["loss"], rel=1e-5)
 
 
 def test_a_model_that_is_there_is_of_its_size(dataset, tmp_path):

@@ -185,6 +185,8 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.R
         settings = settings.without_folder() if own else settings.of_a_stranger()
         model = settings.build()
         with_ends(model, settings).load_weights(path)
+    except UserError:
+        raise
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a file that alexnet export wrote ({reason}).") from None

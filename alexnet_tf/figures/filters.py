@@ -23,11 +23,16 @@ def kernels_of(network: Network) -> list[np.ndarray]:
 def draw_filters(network: Network) -> Figure:
     """The kernels of conv1, each stretched to the full range of colours.
 
-    Raises UserError for a network that has no such layer.
+    Raises UserError for a network that has no such layer, or one that reads no pictures.
     """
     kernels = kernels_of(network)
     if not kernels:
         raise UserError(f"{network.path} has no convolution, whose kernels would be drawn.")
+    if (channels := kernels[0].shape[2]) not in (1, 3):
+        raise UserError(
+            f"The first convolution of {network.path} reads {channels} channels; kernels are drawn "
+            "of those that read pictures, grey or RGB."
+        )
     columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
     figure = Figure(figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)
@@ -38,7 +43,7 @@ def draw_filters(network: Network) -> Figure:
             weights = kernel[..., index]
             low, high = weights.min(), weights.max()
             axes[sum(rows[:block]) + index // columns, index % columns].imshow(
-                np.squeeze((weights - low) / max(high - low, 1e-12)),
+                (weights - low) / max(high - low, 1e-12),
                 cmap="gray",
                 interpolation="nearest",
             )

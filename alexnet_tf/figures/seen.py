@@ -72,6 +72,7 @@ class Seen(Pictures):
         note: Callable[[str], None] = console.note,
         progress: Callable = console.progress,
     ) -> None:
+        surgery.check_chain(network.model)
         self._trunk = surgery.trunk(network.model)
         super().__init__(network, paths, note)
         split, parts = self._split, []

@@ -147,8 +147,7 @@ def build_model(
     the arithmetic done there too. Raises UserError for an unknown variant, fewer than two classes
     or an image_size below the smallest that leaves a pixel after the last pool.
     """
-    if variant not in VARIANTS:
-        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
+    check_variant(variant)
     row = VARIANTS[variant]
     image_size = image_size or row["image_size"]
     num_classes = (
@@ -179,8 +178,14 @@ def connect(
     """What the network of `variant` puts out for the Keras tensor `images`, as build_model has it:
     `num_classes` logits, or what `activation` makes of them; of None classes the map behind the
     last pool (of conv6 in conv6), float [batch, height, width, maps]. `changes` replace entries of
-    the row of a variant that has towers: what an experiment leaves out, say.
+    the row of a variant that has towers: what an experiment leaves out, say. Raises UserError where
+    Keras makes layers of channels that come first.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError(
+            "keras.config.image_data_format() is channels_first; the network reads channels_last: "
+            "call keras.config.set_image_data_format('channels_last') first."
+        )
     if variant == "lenet5":
         return _lenet5(images, num_classes, activation)
     if variant in _ONE_WEIRD_TRICK:
@@ -189,6 +194,12 @@ def connect(
     row = VARIANTS[variant] | ({"stddev": stddev} if stddev else {}) | (changes or {})
     devices = dict(zip(row["towers"], tower_devices or ()))
     return _alexnet(images, num_classes, dropout_rate, row, devices, activation)
+
+
+def check_variant(variant: Any) -> None:
+    """Raises UserError unless `variant` is the name of one."""
+    if not isinstance(variant, str) or variant not in VARIANTS:
+        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
 
 
 def has_init(variant: str) -> bool:

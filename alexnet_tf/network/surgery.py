@@ -1,6 +1,8 @@
 """Parts of a network: the trunk below its projection, the projection, and what of it is trained."""
 
-from collections.abc import Iterable
+import json
+import random
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -8,10 +10,19 @@ import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout, PixelNormalization
-from alexnet_tf.network.model import both_towers, build_model, projection_name
+from alexnet_tf.network.model import (
+    VARIANTS,
+    both_towers,
+    build_model,
+    connect,
+    projection_name,
+)
 from alexnet_tf.pixels import Preprocessing
 
 _ONE = 0.01  # how far probabilities in half precision may add up to something else than 1
+# What the description of a layer holds beside what it computes.
+_NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
+_PASSES_ON = "ConvertToTensor"  # what a model within a model begins with
 
 
 def trunk(model: keras.Model) -> keras.Model:
@@ -25,6 +36,24 @@ def trunk(model: keras.Model) -> keras.Model:
     last = model.layers[_last_of_trunk(model)]
     part = keras.Model(model.inputs[0], output_of(model, last), name=model.name)
     return _as_variant(part, model)
+
+
+def check_chain(model: keras.Model) -> None:
+    """Raises UserError unless `trunk` and `projection` together are `model`: where the last layers
+    read several, or operations lie between them, they are not.
+    """
+    place = _last_of_trunk(model)
+    tensor = model.outputs[0]
+    for layer in (*reversed(model.layers[place + 1 :]), model.layers[place]):
+        operation, index, _ = tensor._keras_history
+        read = operation._inbound_nodes[index].input_tensors
+        if operation is not layer or layer is not model.layers[place] and len(read) != 1:
+            raise UserError(
+                f"The network ends in {operation.name} ({type(operation).__name__}), and features "
+                "are what one layer puts out and the last layer reads; use a network that ends in "
+                "a Dense layer behind another layer."
+            )
+        tensor = read[0]
 
 
 def name_of_features(model: keras.Model) -> str:
@@ -187,29 +216,121 @@ def pixels_of(model: keras.Model) -> PixelNormalization | None:
 def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | None:
     """(the network that build_model makes, with the weights of `model`, and what comes before it)
     of a model that is nothing else: alexnet_tf.AlexNet with its top, ending in logits. None for any
-    other.
+    other, such as one of whose layers a setting was changed.
     """
     pixels = model.layers[1] if len(model.layers) > 1 else None
     if not isinstance(pixels, PixelNormalization) or model.inputs[0].shape[1] is None:
         return None
-    rates = [layer.rate for layer in model.layers if isinstance(layer, Dropout)]
-    classes, side = model.outputs[0].shape[-1], model.inputs[0].shape[1]
-    try:
-        built = build_model(pixels.variant, classes, side, rates[0] if rates else 0.5)
-    except UserError:
+    variant, classes, side = pixels.variant, model.outputs[0].shape[-1], model.inputs[0].shape[1]
+    rate = next((layer.rate for layer in model.layers if isinstance(layer, Dropout)), 0.5)
+
+    def whole() -> keras.Model:
+        images = keras.Input(model.inputs[0].shape[1:])
+        x = PixelNormalization.from_config(pixels.get_config())(images)
+        return keras.Model(images, connect(x, variant, classes, rate))
+
+    if variant not in VARIANTS or not computes_as(model, without_weights(whole)):
         return None
-    if _shape(built.layers[1:]) != _shape(model.layers[2:]):
-        return None
-    for own, layer in zip(built.layers[1:], model.layers[2:]):
-        own.set_weights(layer.get_weights())
+    built = build_model(variant, classes, side, rate)
+    built.set_weights(model.get_weights())
     return built, pixels
 
 
-def _shape(layers: list) -> list:
-    return [
-        (type(layer), layer.name if layer.weights else "", [w.shape for w in layer.weights])
-        for layer in layers
-    ]
+def variant_of(model: keras.Model) -> str | None:
+    """The variant that `model` is, if build_model made it and it still computes what it did: the
+    settings of its layers can be changed.
+    """
+    if not hasattr(model, "variant"):
+        return None
+    classes, side = model.outputs[0].shape[-1], model.inputs[0].shape[1]
+
+    def fresh() -> keras.Model:
+        return build_model(model.variant, classes, side, model.dropout_rate)
+
+    return model.variant if computes_as(model, without_weights(fresh)) else None
+
+
+def as_it_is(model: keras.Model) -> keras.Model:
+    """`model`; one that build_model made and that was changed since, without the name of its
+    variant: a model of its user's own, of the same layers.
+    """
+    if not hasattr(model, "variant") or variant_of(model):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def without_weights(build: Callable[[], keras.Model]) -> keras.Model:
+    """What `build` makes, as a description: it has no weights and draws nothing, so that it costs
+    little and other models start as they would without it.
+    """
+    state = random.getstate()
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            return build()
+    finally:
+        random.setstate(state)
+
+
+def computes_as(model: keras.Model, other: keras.Model) -> bool:
+    """Whether both compute the same, weights aside, as far as their layers say."""
+    try:
+        one, two = (
+            [
+                (kind, {key: value for key, value in entries.items() if key != "trainable"})
+                for _, kind, entries in layers_of({"config": of.get_config()})
+            ]
+            for of in (model, other)
+        )
+    except (NotImplementedError, TypeError, ValueError):  # a layer that does not tell what it does
+        return False
+    return one == two
+
+
+def layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict[str, str]]]:
+    """[(name, class, {entry: value}), ...] of the layers that a description by Keras holds, those
+    within others included. What a layer reads is an entry, unless it is what comes before it.
+    """
+    there = architecture.get("config", {}).get("layers", ())
+    places: dict[str, int] = {}
+    found = []
+    for layer in there:
+        config, place = layer.get("config", {}), len(set(places.values()))
+        passes_on = layer.get("class_name") == _PASSES_ON
+        places[config.get("name")] = place - passes_on
+        if passes_on:
+            continue
+        name = prefix + str(config.get("name"))
+        if "layers" in config:
+            found += layers_of(layer, f"{name}/")
+        elif layer.get("class_name") != "InputLayer":
+            entries = {
+                key: json.dumps(value, sort_keys=True)
+                for key, value in config.items()
+                if key not in _NOT_COMPUTED and not key.endswith("initializer")
+            }
+            is_operation = "trainable" not in config  # whose arguments are all that it says
+            read = _arguments(layer.get("inbound_nodes"), places, is_operation)
+            if read not in ([], [[place - 1, 0, 0]]):
+                entries["inputs"] = json.dumps(read)
+            found.append((name, layer.get("class_name"), entries))
+    return found
+
+
+def _arguments(described: Any, places: dict[str, int], values: bool) -> list:
+    """What the calls of a layer, as Keras describes them, read: [place of a layer, call, output] of
+    each tensor, and the other `values` if they are asked for. Arrays, which a dtype rounds, are
+    left out.
+    """
+    if isinstance(described, dict):
+        if described.get("class_name") == "__keras_tensor__":
+            name, *output = described["config"]["keras_history"]
+            return [[places.get(name, 0), *output]]
+        if described.get("class_name") in ("__numpy__", "__tensor__"):
+            return []
+        described = [described[key] for key in sorted(described)]
+    if isinstance(described, list | tuple):
+        return [one for part in described for one in _arguments(part, places, values)]
+    return [described] if values else []
 
 
 def freeze(model: keras.Model, names: Iterable[str]) -> list[str]:

@@ -289,6 +289,8 @@ def _load_checkpoint(
     settings = Settings.from_json(stored)
     try:
         model = settings.build()
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{model_dir} holds settings.json, but {error}.") from None
     state = restore(model_dir, model, report=report, step=step)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
+from alexnet_tf.pixels import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,29 @@ class Objective:
             )
         return tuple(given)
 
+    def check(self, rows: int, pixels: Preprocessing, class_names: tuple) -> None:
+        """Raises UserError unless `augment` leaves the shapes of `rows` images and targets as they
+        are, and `loss` gives a number for each. They are traced, and not run.
+        """
+        side, classes = pixels.image_size, len(class_names)
+        images, targets = (rows, side, side, pixels.channels), (rows, classes)
+        if self.augment:
+            made = _traced("augment", self.augment, (images, targets), tf.TensorSpec([2], tf.int64))
+            found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(made)]
+            if found != [images, targets]:
+                raise UserError(
+                    f"augment= makes {' and '.join(map(str, found))} of {images} and {targets}; "
+                    "images and targets have to keep their shapes."
+                )
+        if self.loss:
+            made = _traced("loss", self.loss, (targets, targets))
+            shape = tf.TensorShape(getattr(made, "shape", ()))
+            if not shape.is_compatible_with([rows]):
+                raise UserError(
+                    f"loss= gives the shape {tuple(shape)} of targets and logits of {targets}; it "
+                    f"has to give a number for each picture, {(rows,)}."
+                )
+
     def judge(self, class_names: tuple) -> Callable:
         """A function of targets and logits, float32 [n, classes] both, to (losses float32 [n],
         whether each best answer is the largest target, bool [n]). Raises UserError as `weights`.
@@ -103,6 +127,19 @@ class Objective:
             "augment": _name(self.augment),
         }
         return {name: value for name, value in entries.items() if value is not None}
+
+
+def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any) -> Any:
+    """What `function` gives for float32 of these `shapes`. Raises UserError where it cannot."""
+    given = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    traced = tf.function(lambda *arguments: function(*arguments))
+    try:
+        return traced.get_concrete_function(*given, *others).structured_outputs
+    except Exception as error:  # of whoever wrote the function
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        raise UserError(
+            f"{name}= cannot be computed of {' and '.join(map(str, shapes))}: {reason[:200]}"
+        ) from error
 
 
 def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -10,6 +10,7 @@ from alexnet_tf.errors import UserError
 
 # Of both rules, as of the paper.
 MOMENTUM, DECAY = 0.9, 0.0005
+_CLIPS = {"clipnorm", "clipvalue", "global_clipnorm"}  # what of Keras' arguments works here
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
@@ -26,6 +27,9 @@ class SGD2012(keras.optimizers.Optimizer):
     variables by path, {"fc8/kernel": 10.0}: a fresh projection on trained layers (the source's
     layer-params-146-2012-2011.cfg, lines 182-193, ran 10 there). `build` raises ValueError for a
     path that none of its variables has.
+
+    Of the arguments of keras.optimizers.Optimizer clipnorm, clipvalue and global_clipnorm are
+    taken; UserError for others, which a training would not obey.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class SGD2012(keras.optimizers.Optimizer):
         name: str = "sgd2012",
         **kwargs: Any,
     ) -> None:
+        _check_arguments(kwargs)
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
         self._built_for: tuple[int, ...] = ()
@@ -120,6 +125,20 @@ class SGD2012(keras.optimizers.Optimizer):
             "bias_rate": self.bias_rate,
             "rates": self.rates,
         }
+
+
+def _check_arguments(given: Mapping[str, Any]) -> None:
+    """Raises UserError for arguments of keras.optimizers.Optimizer without effect in a training, or
+    of which a checkpoint keeps nothing. Their defaults, as get_config has them, change nothing.
+    """
+    if not (given := {name: given[name] for name in given.keys() - _CLIPS}):
+        return
+    usual = keras.optimizers.Optimizer(0.0).get_config()
+    for name, value in given.items():
+        if name in usual and value == usual[name]:
+            continue
+        do = "pass decay=, which is that of the paper" if name == "weight_decay" else "leave it out"
+        raise UserError(f"{name}={value} is an argument of Keras that is not obeyed here; {do}.")
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")

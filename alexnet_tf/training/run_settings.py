@@ -17,6 +17,7 @@ from alexnet_tf.classifiers import NONE
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
@@ -66,15 +67,15 @@ def settings_of(
     from Python; `min_probability` is that of Settings. `others` are further entries, such as those
     of a fine-tuning.
 
-    A model that build_model did not make is described as Keras does it. Raises UserError for one
-    that does not tell its configuration.
+    A model that build_model did not make, or that was changed since, is described as Keras does it.
+    Raises UserError for one that does not tell its configuration.
     """
     if NONE in map(str.casefold, dataset.class_names):
         raise UserError(
             f"Nothing is trained: a class is called {NONE!r}, which is the answer where no class is"
             " probable (min_probability); call it otherwise, such as other."
         )
-    variant = getattr(model, "variant", OWN)
+    variant = surgery.variant_of(model) or OWN
     opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
     identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed}
     try:
@@ -93,8 +94,9 @@ def settings_of(
 
 
 def architecture(model: keras.Model) -> dict:
-    """As Keras writes it. Raises ValueError for a model that does not tell it, or that Keras would
-    not open again: one with a lambda.
+    """As Keras writes it, with float32 in the place of mixed dtype policies: whoever opens it says
+    how it computes. Raises ValueError for a model that does not tell it, or that Keras would not
+    open again: one with a lambda.
     """
     try:
         config = keras.saving.serialize_keras_object(model)
@@ -108,31 +110,16 @@ def architecture(model: keras.Model) -> dict:
             "the model has a lambda, which Keras does not open again; make it a function or a "
             "class that is registered by keras.saving.register_keras_serializable"
         )
-    return {key: value for key, value in config.items() if key != "compile_config"}
+    return {key: _unmixed(value) for key, value in config.items() if key != "compile_config"}
 
 
-# What the description of a layer holds beside what it computes.
-_NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
-
-
-def _layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict[str, str]]]:
-    """[(name, class, {entry: value}), ...] of the layers that a description by Keras holds, those
-    within others included.
-    """
-    config = architecture.get("config", {})
-    found = []
-    for layer in config.get("layers", ()):
-        name = prefix + str(layer.get("config", {}).get("name"))
-        if "layers" in layer.get("config", {}):
-            found += _layers_of(layer, f"{name}/")
-        elif layer.get("class_name") != "InputLayer":
-            entries = {
-                key: json.dumps(value, sort_keys=True)
-                for key, value in layer.get("config", {}).items()
-                if key not in _NOT_COMPUTED and not key.endswith("initializer")
-            }
-            found.append((name, layer.get("class_name"), entries))
-    return found
+def _unmixed(described: Any) -> Any:
+    """`described`, as Keras writes it, with float32 in the place of mixed dtype policies."""
+    if isinstance(described, dict):
+        return {key: _unmixed(value) for key, value in described.items()}
+    if isinstance(described, list | tuple):
+        return [_unmixed(value) for value in described]
+    return "float32" if described in ("mixed_bfloat16", "mixed_float16") else described
 
 
 def _check_architecture(
@@ -141,12 +128,14 @@ def _check_architecture(
     """Raises UserError unless the layers of two models of their user's own compute the same, as
     far as they say; names, which Keras gives anew to each model of a process, may differ.
     """
-    for was, now in itertools.zip_longest(_layers_of(stored or {}), _layers_of(new or {})):
+    for was, now in itertools.zip_longest(*map(surgery.layers_of, (stored or {}, new or {}))):
         if was and now and was[1:] == now[1:]:
             continue
         if was and now and was[1] == now[1]:
-            (entry, *_) = [key for key in now[2] if was[2].get(key) != now[2][key]] or was[2]
-            was, now = (f"{one[0]} of {entry} {one[2].get(entry)}" for one in (was, now))
+            entry = next(key for key in was[2] | now[2] if was[2].get(key) != now[2].get(key))
+            was, now = (
+                f"{one[0]} of {entry} {one[2].get(entry, 'as usual')}" for one in (was, now)
+            )
         else:
             was, now = (f"{one[0]} ({one[1]})" if one else "no further layer" for one in (was, now))
         raise UserError(

@@ -18,10 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import Dropout
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices
 from alexnet_tf.training.objective import Objective, judge_labels
@@ -33,7 +35,7 @@ class TrainStep:
     step and the strength of the colour noise; it returns the sum of the loss (cross-entropy in
     nats, without the decay) and of the correct top-1 answers over the global batch, as scalar
     tensors. Where the loss is not finite, or the gradient of a bias, the loss is NaN and nothing
-    changes. Colour noise depends on `seed`.
+    changes. Colour noise depends on `seed`, and so does what random layers of Keras draw.
 
     What else a model's layers keep, such as the moving statistics of BatchNormalization, is updated
     too: float numbers become the mean over the replicas, so that all of them and a checkpoint hold
@@ -52,7 +54,12 @@ class TrainStep:
         objective: Objective | None = None,
         class_names: tuple = (),
     ) -> None:
-        """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy."""
+        """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy.
+
+        Raises UserError for one that gives other shapes than it should, and where functions are not
+        compiled.
+        """
+        check_compiled()
         self.xla = xla
         objective = objective or Objective()
         plain = objective == Objective()
@@ -69,10 +76,8 @@ class TrainStep:
             make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla
         )
         self.forward_backward = forward_backward
-        rows = batch_size // strategy.num_replicas_in_sync
-        if augment:
-            side = pixels.image_size
-            _check_augment(augment, (rows, side, side, pixels.channels), (rows, len(class_names)))
+        rows, keys = batch_size // strategy.num_replicas_in_sync, _keys(model, seed)
+        objective.check(rows, pixels, class_names)
 
         def replica_step(
             batch: Any, step: tf.Tensor, strength: tf.Tensor
@@ -85,7 +90,8 @@ class TrainStep:
                 tf.convert_to_tensor(variable.value) for variable in model.trainable_variables
             ]
             state = [
-                state_of(variable, first_row, step) for variable in model.non_trainable_variables
+                state_of(variable, first_row, step, keys.get(id(variable)))
+                for variable in model.non_trainable_variables
             ]
             images, labels = batch["image"], batch["label"]
             if not plain:
@@ -130,15 +136,12 @@ def _augmented(
     ]
 
 
-def _check_augment(augment: Callable, *shapes: tuple[int, ...]) -> None:
-    """Raises UserError unless `augment` leaves the shapes of images and targets as they are."""
-    floats = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
-    traced = tf.function(augment).get_concrete_function(*floats, tf.TensorSpec([2], tf.int64))
-    found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(traced.structured_outputs)]
-    if found != [tuple(shape) for shape in shapes]:
+def check_compiled() -> None:
+    """Raises UserError where TensorFlow runs functions line by line: a step has to be compiled."""
+    if tf.config.functions_run_eagerly():
         raise UserError(
-            f"augment= makes {' and '.join(map(str, found))} of {shapes[0]} and {shapes[1]}; images"
-            " and targets have to keep their shapes."
+            "tf.config.run_functions_eagerly(True) was called, and a training needs its functions "
+            "compiled; call it with False."
         )
 
 
@@ -197,11 +200,38 @@ def _seen_by(gradients: Sequence, loss: tf.Tensor) -> tf.Tensor:
     return loss
 
 
-def state_of(variable: keras.Variable, first_row: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """What layers.Dropout draws its masks from: a checkpoint need not store anything random."""
+def state_of(
+    variable: keras.Variable, first_row: tf.Tensor, step: tf.Tensor, key: int | None = None
+) -> tf.Tensor:
+    """A variable's value in a step. That of a seed is made of the step and the row in the global
+    batch at which a replica begins: a checkpoint need not store anything random. layers.Dropout
+    wants these two as they are, and has no `key`.
+    """
     if not _is_seed(variable):
         return tf.convert_to_tensor(variable.value)
-    return tf.cast(tf.stack([first_row, step]), variable.dtype)
+    state = tf.stack([first_row, step])
+    if key is not None:  # a layer of Keras counts on from its seed when it draws again
+        drawn_by = state + tf.constant([key, 0], tf.int64)
+        state = tf.random.stateless_uniform([2], drawn_by, None, None, tf.int64, "philox")
+    return tf.cast(state, variable.dtype)
+
+
+def _keys(model: keras.Model, seed: int) -> dict[int, int]:
+    """By the id of each seed of a layer that is no layers.Dropout, a number of its own, which
+    depends on `seed`, on its place in `model` and on the seed that its layer was given.
+    """
+    dropouts, given = set(), {}
+    for layer in model._flatten_layers():
+        for generator in layer._seed_generators:
+            given[id(generator.state)] = generator.get_config()["seed"]
+            if isinstance(layer, Dropout):
+                dropouts.add(id(generator.state))
+    seeds = [id(variable) for variable in model.non_trainable_variables if _is_seed(variable)]
+    keys = {}
+    for place, of in enumerate(seeds):
+        drawn = np.random.SeedSequence([seed, place, (given.get(of) or 0) % 2**64])
+        keys[of] = int(drawn.generate_state(1, np.uint64)[0] >> 2)  # leaves room to add rows
+    return {of: key for of, key in keys.items() if of not in dropouts}
 
 
 def _is_seed(variable: keras.Variable) -> bool:

@@ -2,6 +2,7 @@
 would make of the pictures.
 """
 
+import io
 import json
 import os
 import types
@@ -317,6 +318,14 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
     assert found.shape == (3, 3, 3, 5)
     with pytest.raises(UserError, match="no convolution"):
         filters.draw_filters(own())
+    for kernel, channels in ((1, 3), (1, 1), (3, 1)):
+        images = keras.Input((12, 12, channels))
+        one = keras.Sequential([images, keras.layers.Conv2D(4, kernel), keras.layers.Dense(2)])
+        settings = types.SimpleNamespace(variant="own")
+        of = types.SimpleNamespace(model=one, path="own", step=1, settings=settings)
+        filters.draw_filters(of).savefig(io.BytesIO())
+    with pytest.raises(UserError, match="of own reads 4 channels; kernels are drawn of those that"):
+        filters.draw_filters(own(keras.layers.Dense(4), keras.layers.Conv2D(4, 3)))
     whole = types.SimpleNamespace(model=build_model("half", 3, 67), path="half")
     (found,) = filters.kernels_of(whole)
     assert found.shape == (11, 11, 3, 48)

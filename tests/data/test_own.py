@@ -11,7 +11,7 @@ from alexnet_tf.data import own
 def split():
     images = np.zeros((30, 4, 4, 3), np.uint8)
     records = tf.data.Dataset.from_tensor_slices((images, np.arange(30) % 3))
-    return own.from_tf_data(records, records.take(3), "abc").train
+    return own.from_tf_data(records, records.take(3), ["a", "b", "c"]).train
 
 
 def numbers(stubs):

@@ -216,6 +216,48 @@ def test_a_model_without_such_state_gets_no_operation_for_it():
     assert len(graph.outputs) == 2 + len(model.trainable_variables)
 
 
+class Drawn(layers.Layer):
+    """Puts out what its seed is in each step, as a weight that a step keeps."""
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        self.twice = self.add_weight(shape=(2, 2), dtype="int64", trainable=False, name="twice")
+
+    def call(self, inputs, training=False):
+        if training:
+            draws = [self.seed_generator.next() for _ in range(2)]
+            self.twice.assign(keras.ops.stack(draws))
+        return inputs
+
+
+def drawn(seed=0, own=None, number=0):
+    """The states of two draws in each of two layers in a step: int64 [2, 2, 2]."""
+    strategy = one_device()
+    with strategy.scope():
+        images = keras.Input((12, 12, 1))
+        x = Drawn(own, name="second")(Drawn(name="first")(layers.Flatten()(images)))
+        model, optimizer = keras.Model(images, layers.Dense(3)(x)), SGD2012()
+    step = steps.TrainStep(strategy, model, optimizer, PIXELS, 8, xla=False, seed=seed)
+    step(batches(1)[0], number)
+    return np.stack([model.get_layer(name).twice for name in ("first", "second")])
+
+
+def test_random_layers_of_keras_draw_by_seed_layer_and_step():
+    """All had the stream of (row, step): two layers dropped the same units, and no seed counted."""
+    usual = drawn()
+    np.testing.assert_array_equal(drawn(), usual)
+    assert len(np.unique(usual[..., 0])) == 2 and len(np.unique(usual[:, 0], axis=0)) == 2
+    assert (drawn(seed=1) != usual)[..., 0].all() and (drawn(number=1) != usual)[..., 0].all()
+    own = drawn(own=7) != usual
+    assert own[1, :, 0].all() and not own[0].any()
+    state = keras.random.SeedGenerator(0).state
+    rows = [steps.state_of(state, tf.constant(row, tf.int64), 0, key=1) for row in (0, 4)]
+    assert (rows[0] != rows[1]).numpy().all()  # of two replicas
+
+
 def run(strategy, folder, model_dir, the_plan, bar=None):
     model, optimizer = build(strategy)
     dataset = datasets.open_dataset("folder", folder)

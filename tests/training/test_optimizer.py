@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.errors import UserError
 from alexnet_tf.training.optimizer import (
     LARS,
     SGD2012,
@@ -71,6 +72,23 @@ def test_fifty_steps_of_lars(rng, dtype, tolerance):
         np.testing.assert_allclose(variable.value, expected, rtol=tolerance, atol=tolerance)
     again = LARS.from_config(optimizer.get_config())
     assert (again.trust, again.decay, again.name) == (0.002, 0.01, "lars")
+
+
+@pytest.mark.parametrize("kind", [SGD2012, LARS])
+def test_arguments_of_keras_that_would_not_be_obeyed_are_refused(kind):
+    for name, value, do in (
+        ("weight_decay", 0.01, "pass decay="),
+        ("use_ema", True, "leave it out"),
+        ("ema_momentum", 0.9, "leave it out"),
+        ("loss_scale_factor", 1024.0, "leave it out"),
+        ("gradient_accumulation_steps", 4, "leave it out"),
+        ("nesterov", True, "leave it out"),
+    ):
+        with pytest.raises(UserError, match=f"^{name}={value} is an argument of .*; {do}"):
+            kind(**{name: value})
+    clipped = kind(0.5, clipnorm=2.0)  # a .keras file tells all arguments, defaults too
+    again = kind.from_config(clipped.get_config())
+    assert again.clipnorm == 2.0 and again.get_config() == clipped.get_config()
 
 
 def test_lars_measures_long_kernels_exactly(rng):
