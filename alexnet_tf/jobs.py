@@ -15,8 +15,18 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, disk, networks
-from alexnet_tf.classifiers import Answers
-from alexnet_tf.data import bad_pictures, datasets, folders, names, own, pipeline, record, shapes
+from alexnet_tf.classifiers import Answers, never_answers
+from alexnet_tf.data import (
+    bad_pictures,
+    datasets,
+    folders,
+    names,
+    own,
+    pipeline,
+    record,
+    shapes,
+    splits,
+)
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import (
@@ -220,6 +230,7 @@ def train(
             "leave it out, or pass a Preprocessing that has."
         )
     bad_pictures.tell_of_opening(dataset, asked.max_bad_pictures, note)
+    splits.tell_of_side(dataset, preprocessing, note)
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
         optimizer.build(model.trainable_variables)
@@ -514,6 +525,8 @@ def export(
     network = networks.in_float32(network)
     if min_probability is not None:
         network = networks.with_min_probability(network, min_probability)
+        if line := never_answers(min_probability, len(network.class_names)):
+            note(line)
     if format in ("onnx", "keras"):
         network.check_whole()
     _check_format(output, format)
