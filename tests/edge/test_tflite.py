@@ -281,6 +281,9 @@ def test_the_best_five_in_order_and_ties_as_they_come():
     assert [name for name, _ in best] == ["b", "d", "f", "a", "c"]
     assert best[0][1] == pytest.approx(0.3)
     assert classifiers.best_classes(probabilities[:2], "ab")[-1][0] == "a"
+    probabilities[2] = np.nan
+    with pytest.raises(UserError, match="The network answers NaN: a layer's output is not finite"):
+        classifiers.best_classes(probabilities, "abcdef")
 
 
 def test_no_class_is_the_answer_where_none_reaches_the_least_probability(tmp_path):

@@ -422,6 +422,23 @@ def test_layers_that_overflow_are_not_evaluated(split, layer):
         evaluation.evaluate_split(one_device(), model, LARGE, split, 9)
 
 
+def test_a_sound_map_of_half_precision_is_sound_however_large_its_sum():
+    """6 x 6 x 64 numbers of 100 are 230,400 together, and float16 ends at 65,504."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(
+                64, 1, kernel_initializer="ones", bias_initializer="zeros", dtype="float16"
+            ),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, kernel_initializer="zeros"),
+        ]
+    )
+    pixels = Preprocessing(6, 6, 1, (0.0,), 1.0)
+    answer = evaluation.model_probabilities(model, pixels)(np.full([1, 6, 6, 1], 100, np.uint8))
+    np.testing.assert_allclose(answer, np.full([1, 3], 1 / 3))
+
+
 def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path):
     shutil.copytree(trained / "model", tmp_path / "model")
     (checkpoint,) = (tmp_path / "model/checkpoints").iterdir()
