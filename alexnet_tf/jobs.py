@@ -360,8 +360,9 @@ def evaluate(
         weights,
         views,
     )[-1]
-    if len(opened) == 1 and isinstance(opened[0], networks.Trained):
-        record_evaluation(opened[0].path, opened[0].model, answers, dataset, split, views)
+    (judged, *others) = opened
+    if not others and isinstance(judged, networks.Trained) and judged.is_as_opened():
+        record_evaluation(judged.path, judged.model, answers, dataset, split, views)
     return answers
 
 
@@ -464,13 +465,9 @@ def export(
     _check_format(output, format)
     evaluation.check_finite(network.model)
     path = output / _version(output, version)
-    manifest = Manifest(
-        network.settings,
-        network.step,
-        network.figures,
-        checkpoints.weights_digest(network.model),
-        origin(),
-    )
+    digest = checkpoints.weights_digest(network.model)
+    network = networks.of_weights(network, digest, note)
+    manifest = Manifest(network.settings, network.step, network.figures, digest, origin())
     if version != "next" and path.exists():
         _check_same(path, manifest, note)
         return path

@@ -12,6 +12,7 @@ Whatever the form, it is a Network with the same methods.
 
 import abc
 import contextlib
+import copy
 import dataclasses
 import functools
 import os
@@ -51,6 +52,8 @@ class Network(abc.ABC):
     step: int  # of its training; 0 where that is not known
     figures: dict | None  # of its last evaluation, or those that were published with it
     record: record.Record | None  # of the pictures that it was trained on; None: it has none
+    # checkpoints.weights_digest of `model` once it is there, which its user may change afterwards
+    opened_with: str = dataclasses.field(default="", init=False)
 
     @property
     @abc.abstractmethod
@@ -184,10 +187,31 @@ def with_min_probability(network: Network, min_probability: float) -> Network:
     UserError for what is not in 0..1, and for a part of a network.
     """
     network.check_whole()
-    settings = dataclasses.replace(
-        network.settings, min_probability=check_probability(min_probability)
-    )
-    return dataclasses.replace(network, settings=settings)
+    least = check_probability(min_probability)
+    # A copy, for the model of an export is built once, and may have been changed since.
+    changed = copy.copy(network)
+    settings = dataclasses.replace(network.settings, min_probability=least)
+    object.__setattr__(changed, "settings", settings)
+    return changed
+
+
+def of_weights(network: Network, digest: str, note: Callable[[str], None]) -> Network:
+    """`network`, whose weights are those of `digest`. Where it was opened with others, without step
+    and figures, which are of those, and descending from whatever those were; told by `note`.
+    """
+    if network.opened_with == digest:
+        return network
+    told, settings = network.settings.others, network.settings
+    if network.step or network.figures or "metrics" in told:
+        note(
+            f"{network.path} was opened with other weights than it has now: the step and the"
+            " figures of those are not told of these"
+        )
+    others = {name: value for name, value in told.items() if name != "metrics"}
+    if settings.descent:
+        others["pretrained"] = settings.descent
+    settings = dataclasses.replace(settings, source=None, others=others)
+    return Trained(network.path, settings, 0, None, network.record, network.model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,6 +219,13 @@ class Trained(Network):
     """With its weights in float32 at hand."""
 
     model: keras.Model = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "opened_with", checkpoints.weights_digest(self.model))
+
+    def is_as_opened(self) -> bool:
+        """Whether the weights of `model` are those that it was opened with."""
+        return self.opened_with == checkpoints.weights_digest(self.model)
 
     def classifier(self) -> Classifier:
         self.check_whole()
@@ -208,9 +239,12 @@ class Trained(Network):
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     loaded = checkpoints.load_model(path, note)
     settings = loaded.settings
-    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, loaded.model)):
+    model, seen = loaded.model, loaded.record
+    network = Trained(str(path), settings, loaded.step, loaded.figures, seen, model)
+    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, network.opened_with)):
         settings = dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
-    return Trained(str(path), settings, loaded.step, loaded.figures, loaded.record, loaded.model)
+        object.__setattr__(network, "settings", settings)
+    return network
 
 
 def _in_keras(path: pathlib.Path) -> Network:
@@ -259,6 +293,7 @@ class _Exported(Network):
             ) from None
         if not self.settings.missing:
             self._check_answers(model)
+        object.__setattr__(self, "opened_with", checkpoints.weights_digest(model))
         return model
 
     def _check_answers(self, model: keras.Model) -> None:

@@ -237,15 +237,17 @@ def write_evaluation(model_dir: str | os.PathLike, model: keras.Model, evaluatio
         raise UserError(f"{path} cannot be written ({error.strerror}); make room.") from None
 
 
-def read_evaluation(model_dir: str | os.PathLike, model: keras.Model) -> dict | None:
-    """What `write_evaluation` kept, or None where that was of other weights, or nothing was."""
+def read_evaluation(model_dir: str | os.PathLike, digest: str) -> dict | None:
+    """What `write_evaluation` kept, or None where that was of other weights than those of `digest`,
+    by weights_digest, or nothing was.
+    """
     try:
         content = json.loads(disk.read_bytes(pathlib.Path(model_dir) / _EVALUATION))
         stored = content.pop("weights_sha256")
         check_metrics(content)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-    return content if stored == weights_digest(model) else None
+    return content if stored == digest else None
 
 
 def is_weights_file(path: str | os.PathLike) -> bool:
