@@ -555,7 +555,7 @@ def _check_format(output: pathlib.Path, form: str) -> None:
 
 def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], None]) -> None:
     """Notes where the version in `path` tells other figures. Raises UserError unless it is of this
-    network.
+    network, and whole.
     """
     stored = artifacts.read_manifest(path)
     if other := stored.differences(manifest):
@@ -563,6 +563,7 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
             f"{path} is there already, with other {', '.join(other)}; pass "
             "version=next, or remove it."
         )
+    artifacts.check_sums(path)
     if stored.settings.others.get("metrics") != manifest.settings.others.get("metrics"):
         note(
             f"{path} was written before the newest evaluation, which its card does not tell; pass "
@@ -571,13 +572,16 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
 
 
 def _version(output: pathlib.Path, version: int | str) -> str:
+    number: int | str = version
     if version == "next":
-        return str(max(disk.numbered(output), default=0) + 1)
-    if not str(version).isdecimal() or int(version) < 1:
+        number = max(disk.numbered(output), default=0) + 1
+    is_short = str(number).isdecimal() and len(str(number)) < 20  # Python refuses to read 5,000
+    if not is_short or not 1 <= int(number) < 2**63:  # as servers read them
         raise UserError(
-            f"version={version}: a server knows versions by number; use 1, 2, ... or next."
+            f"version={str(version)[:40]}: a server knows versions by number, below 2**63; use 1, "
+            "2, ... or next."
         )
-    return str(int(version))
+    return str(int(number))
 
 
 def convert(

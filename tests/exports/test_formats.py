@@ -310,9 +310,21 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
         alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     with pytest.raises(UserError, match="is of format=safetensors; pass an export of"):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "net.tflite")
+    for number in (2**63, "9" * 5000, 0):
+        with pytest.raises(UserError, match="knows versions by number, below 2..63; use 1, "):
+            alexnet_tf.export(network, tmp_path / "out", number, "safetensors")
     with pytest.raises(UserError, match="format=h5 is unknown; use one of saved_model, "):
         alexnet_tf.export(network, tmp_path / "out", format="h5")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+
+
+def test_a_damaged_version_is_not_there_already(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    path = version / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    message = "out/1 is damaged: its files differ from SHA256SUMS; remove it, or take version=next"
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.export(network, tmp_path / "out", format="safetensors")
 
 
 @pytest.mark.parametrize(
