@@ -3,6 +3,7 @@ call the same functions.
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -514,7 +515,7 @@ def _content(
         return files.keras_file(network.model, manifest, network.record)
     pixels = network.preprocessing
     content = onnx.convert(network.model, pixels, manifest, network.record)
-    split, _, _ = _pictures(None, None, manifest, network.record, note)
+    split = _pictures(None, None, manifest, network.record, note).split
     count = min(_COMPARED, split.examples)
     figures = onnx.compare(
         content,
@@ -641,42 +642,48 @@ def convert(
         )
     artifacts.check_saved_model(path)
     chosen, ranges = _opened(pictures), _opened(calibration)
-    conversion = Conversion(
-        quantization,
-        _digest(ranges),
-        _digest(chosen),
-        count or None,
-        None if max_accuracy_drop is None else float(max_accuracy_drop),
-    )
-    manifest = dataclasses.replace(artifacts.read_manifest(path), conversion=conversion)
+    manifest, seen = artifacts.read_manifest(path), artifacts.read_record(path)
     if not manifest.labels and max_accuracy_drop is not None:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
             "accuracy; leave it out."
         )
+    told: list[str] = []  # of pictures that a file which is there already may not need
+    compared = _pictures(chosen, ranges, manifest, seen, told.append)
+    calibrating = _calibrating(ranges, compared.dataset) if quantization == "int8" else None
+    conversion = Conversion(
+        quantization,
+        _digest(calibrating) if calibrating else None,
+        compared.digest,
+        count or None,
+        None if max_accuracy_drop is None else float(max_accuracy_drop),
+    )
+    manifest = dataclasses.replace(manifest, conversion=conversion)
     if _is_there(output, manifest):
         return {
             "is there already": "from the same weights",
             "megabytes": output.stat().st_size / 1e6,
         }
+    for line in told:
+        note(line)
     artifacts.check_sums(path)
-    pixels, seen = manifest.settings.preprocessing, artifacts.read_record(path)
-    compared, labelled, trained = _pictures(chosen, ranges, manifest, seen, note)
-    if max_accuracy_drop is not None and not labelled:
+    pixels = manifest.settings.preprocessing
+    if max_accuracy_drop is not None and not compared.labelled:
         raise UserError(
-            f"max_accuracy_drop={max_accuracy_drop}: {compared.name} has no labels of this network,"
-            " so there is no accuracy; pass pictures of its classes by data_dir=, or leave it out."
+            f"max_accuracy_drop={max_accuracy_drop}: {compared.split.name} has no labels of this"
+            " network, so there is no accuracy; pass pictures of its classes by data_dir=, or leave"
+            " it out."
         )
-    images = []
-    if quantization == "int8":
-        split = _calibration(ranges, trained)
+    images, ranged = [], ""
+    if calibrating:
+        split = _to_calibrate(calibrating)
         found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
-        images = [image for image, _ in found]
+        images, ranged = [image for image, _ in found], split.name
     content = tflite.convert(str(path), quantization, images)
     content = tflite_metadata.complete(content, manifest, seen)
-    how = str(path), content, compared, pixels, quantization, count
+    how = str(path), content, compared.split, pixels, quantization, count
     figures = (
-        tflite.compare(*how, labelled, max_accuracy_drop, note)
+        tflite.compare(*how, compared.labelled, max_accuracy_drop, note)
         if manifest.labels
         else tflite.compare_features(*how, note)
     )
@@ -689,7 +696,7 @@ def convert(
         names = artifacts.operator_outputs(content, np.float32)
         in_float = set().union(*map(tflite.kept_in_float, names))
         figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
-        figures["calibrated on"] = f"{len(images)} of {split.name}"
+        figures["calibrated on"] = f"{len(images)} of {ranged}"
     return figures
 
 
@@ -699,13 +706,11 @@ def _opened(pictures: Dataset | str | os.PathLike | None) -> Dataset | Split | N
     return split_of(pictures)
 
 
-def _digest(pictures: Dataset | Split | None) -> str | None:
-    """By it two sets of pictures are known to be the same; None: there are none."""
-    if pictures is None:
-        return None
+def _digest(pictures: Dataset | Split) -> str:
+    """By it two sets of pictures are known to be the same."""
     if isinstance(pictures, Dataset):
         return pictures.fingerprint
-    return hashlib.sha256(np.asarray(pictures.identities).tobytes()).hexdigest()
+    return hashlib.sha256(pictures.known().tobytes()).hexdigest()
 
 
 def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
@@ -716,14 +721,28 @@ def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
     return there.conversion == manifest.conversion and not there.differences(manifest)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Compared:
+    """The pictures to compare on."""
+
+    given: Split | None = None  # None: drawn ones
+    digest: str = "drawn"  # they are always the same
+    labelled: bool = False  # whether their labels are the network's
+    dataset: Dataset | None = None  # that they are of
+
+    @functools.cached_property
+    def split(self) -> Split:
+        return self.given or drawn_pictures(_DRAWN)  # which takes seconds
+
+
 def _pictures(
     pictures: Dataset | Split | None,
     calibration: Dataset | Split | None,
     manifest: Manifest,
     seen: record.Record | None,
     note: Callable[[str], None],
-) -> tuple[Split, bool, Dataset | None]:
-    """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
+) -> _Compared:
+    """Those that were passed, or else the nearest to what the network sees that are at hand."""
     if pictures is None:
         flags = manifest.settings.flags
         reason = "the network does not say what it was trained on"
@@ -744,22 +763,23 @@ def _pictures(
                 reason = str(error)
         if pictures is None:
             if calibration is not None:
-                split = _calibration(calibration, None)
+                split = _to_calibrate(calibration)
                 note(
                     f"Compared on {split.name}: the pictures that the network was trained on are "
                     f"not at hand ({reason})"
                 )
-                return split, False, None
+                return _Compared(split, _digest(calibration))
             note(
                 "Compared on drawn pictures: those that the network was trained on are not at "
                 f"hand ({reason})"
             )
-            return drawn_pictures(_DRAWN), False, None
+            return _Compared()
+    digest = _digest(pictures)
     if not isinstance(pictures, Dataset):
-        return pictures, False, None
+        return _Compared(pictures, digest)
     bad_pictures.tell_of_opening(pictures, math.inf, note)
     if tuple(pictures.class_names) == manifest.labels:
-        return pictures.evaluation, True, pictures
+        return _Compared(pictures.evaluation, digest, True, pictures)
     if manifest.labels:
         note(
             f"{pictures.name} has other classes than the network: its pictures are compared, the "
@@ -768,20 +788,22 @@ def _pictures(
     split = dataclasses.replace(
         pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
     )
-    return split, False, pictures
+    return _Compared(split, digest, False, pictures)
 
 
-def _calibration(calibration: Dataset | Split | None, trained_on: Dataset | None) -> Split:
-    if isinstance(calibration, Split):
-        return calibration
-    dataset = calibration or trained_on
-    if dataset is None:
+def _calibrating(calibration: Dataset | Split | None, compared: Dataset | None) -> Dataset | Split:
+    found = calibration or compared
+    if found is None:
         raise UserError(
             "int8 needs pictures to find the range of each activation, and the "
             "training pictures are not at hand; pass calibration=FOLDER of some "
             "hundred pictures like those that the network will see."
         )
-    return dataset.to_train()
+    return found
+
+
+def _to_calibrate(pictures: Dataset | Split) -> Split:
+    return pictures.to_train() if isinstance(pictures, Dataset) else pictures
 
 
 def split_of(pictures: str | os.PathLike) -> Split:

@@ -31,8 +31,8 @@ class Conversion:
     """How a .tflite file was made of an export, and what it was compared with."""
 
     quantization: str = "none"
-    calibration: str | None = None  # digest of the pictures, where the user named them
-    compared_with: str | None = None  # likewise
+    calibration: str | None = None  # digest of the pictures of int8
+    compared_with: str | None = None  # digest of the pictures; None: made by an earlier version
     count: int | None = None  # of pictures that were compared, where the user said it
     max_accuracy_drop: float | None = None
 
