@@ -114,7 +114,9 @@ class Manifest:
 
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back, with the labels, as the same."""
-        stored = self.settings.to_json()
+        # The least probability is told where it is 0, too, or a program that looks for its name
+        # finds the flag of a training.
+        stored = self.settings.to_json() | {"min_probability": self.settings.min_probability}
         entries: dict[str, Any] = {}
         if self.batch_sizes:
             entries["serving"] = {
