@@ -233,7 +233,7 @@ def check_finite(weights: Mapping[str, Any]) -> None:
 
 def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
     """Raises UserError unless `images` are [n, image_size, image_size, channels], one or more, of
-    levels of 0..255; NaN may be among them.
+    levels of 0..255; NaN and infinity may be among them.
     """
     shape = (pixels.image_size, pixels.image_size, pixels.channels)
     if images.ndim != 4 or images.shape[1:] != shape or not len(images):

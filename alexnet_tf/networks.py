@@ -15,6 +15,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import sys
@@ -113,11 +114,16 @@ class Network(abc.ABC):
 
     def probabilities(self, images: Any) -> np.ndarray:
         """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them, or of the same
-        levels of 0..255 in another type. Raises UserError for others.
+        levels of 0..255 in another type; NaN for an image that holds a number which is not finite.
+        Raises UserError for others.
         """
         images = np.asarray(images)
         bounds.check_images(images, self.preprocessing)
-        return np.asarray(self._classifier.probabilities(tf.constant(images)), np.float32)
+        answers = np.array(self._classifier.probabilities(tf.constant(images)), np.float32)
+        # Not by the network: a pool takes NaN for the smallest of all numbers, and tanh infinity
+        # for 1.
+        answers[~np.isfinite(images).all((1, 2, 3))] = math.nan
+        return answers
 
     def classify(
         self, picture: str | os.PathLike | bytes, min_probability: float | None = None

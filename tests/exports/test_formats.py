@@ -93,8 +93,13 @@ def test_all_of_a_network_goes_out_and_comes_back(network, tmp_path, form):
     images = np.random.default_rng(0).integers(0, 256, (4, 67, 67, 3), np.uint8)
     expected = network.probabilities(images)
     assert np.ptp(expected, axis=0).max() > 0.1
+    odd = images.astype(np.float32)
+    odd[[0, 1, 2], 5, 6, 1] = np.nan, np.inf, -np.inf
     for path in (version / FILES[form], version, tmp_path / "out"):
         found = alexnet_tf.load(path)
+        answers = found.probabilities(odd)
+        assert np.isnan(answers[:3]).all()
+        np.testing.assert_allclose(answers[3], expected[3], atol=1e-5)
         np.testing.assert_allclose(found.probabilities(images), expected, atol=1e-5)
         assert (found.class_names, found.preprocessing) == (ODD_NAMES, network.preprocessing)
         assert (found.step, found.figures) == (7, network.figures)

@@ -407,10 +407,12 @@ def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pi
 
 def test_a_pixel_that_is_no_number_has_no_answer_in_any_form(trained):
     images = np.full([2, 28, 28, 1], 100, np.float32)
-    images[1, 14, 3] = np.nan
     for path in ("model", "saved", "float.tflite", "uint8.tflite"):
-        answers = networks.load(trained / path).probabilities(images)
-        assert np.isfinite(answers[0]).all() and np.isnan(answers[1]).all(), path
+        network = networks.load(trained / path)
+        for number in (np.nan, np.inf, -np.inf):
+            images[1, 14, 3] = number
+            answers = network.probabilities(images)
+            assert np.isfinite(answers[0]).all() and np.isnan(answers[1]).all(), path
 
 
 @pytest.mark.parametrize("layer", ["conv1a", "conv2a", "conv4a"])
