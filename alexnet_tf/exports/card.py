@@ -255,6 +255,8 @@ def _trained_on(manifest: Manifest) -> list[str]:
     elif _trained_with(manifest):
         step = manifest.step
         steps = f", {step:,} steps" if step else ""
+        kept = (manifest.evaluation or {}).get("step", step)  # the best were, of a patient training
+        steps += f"; the weights are those after {kept:,}" if kept != step else ""
         what = (
             "class folders of its maker's own"
             if flags["dataset"] == "folder"

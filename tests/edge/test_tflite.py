@@ -318,6 +318,16 @@ def test_what_is_no_number_gives_none(content):
     assert np.isnan(file.probabilities(image)).all()
 
 
+def test_levels_between_two_are_rounded_for_a_file_of_integers():
+    file = tflite.Tflite(colour_content(quantized=True))
+
+    def answers(less):
+        levels = np.zeros([67, 67, 3], np.float32)
+        return [file.probabilities(levels + [red - less, 0, 0]).tolist() for red in range(90, 110)]
+
+    assert answers(0.4) == answers(0) != answers(1)
+
+
 def test_a_compressed_archive_is_refused(content):
     begin = zipfile.ZipFile(io.BytesIO(content)).infolist()[0].header_offset
     stream = io.BytesIO(content[:begin])

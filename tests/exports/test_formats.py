@@ -549,6 +549,9 @@ def test_the_card_says_what_is_recorded(network, form):
     assert result["metrics"] == [{"type": "accuracy", "name": "top-1 accuracy", "value": 0.9}]
     assert "| top-1 accuracy | 90.00% |" in body and "On 30 pictures of my flowers, test" in body
     assert "It was trained on 2 of these pictures" in body
+    assert "folders of its maker's own, 7 steps." in body
+    best = dataclasses.replace(manifest, evaluation=network.figures | {"step": 3})
+    assert "its maker's own, 7 steps; the weights are those after 3." in card.text(best, form)
     assert "| a\\|b | 10 | 100.0% |  |" in body
     assert "| &lt;script&gt;x&lt;/script&gt; | 10 | 90.0% | a\\|b (1) |" in body
     assert (
