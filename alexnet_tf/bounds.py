@@ -231,6 +231,12 @@ def check_finite(weights: Mapping[str, Any]) -> None:
             raise UserError(f"{name} holds a number that is not finite; {GO_BACK}")
 
 
+def check_trained(name: str, weight: np.ndarray) -> None:
+    """Raises ValueError for a kernel, of two dimensions or more, all of whose numbers are one."""
+    if weight.ndim > 1 and weight.min() == weight.max():
+        raise ValueError(f"all of {name} is {weight.flat[0]:g}: it was never trained")
+
+
 def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
     """Raises UserError unless `images` are [n, image_size, image_size, channels], one or more, of
     levels of 0..255; NaN and infinity may be among them.

@@ -41,6 +41,7 @@ from alexnet_tf.network.model import (
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
+from alexnet_tf.settings import OWN
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SGD2012
@@ -465,6 +466,7 @@ def export(
         network.check_whole()
     _check_format(output, format)
     evaluation.check_finite(network.model)
+    _check_trained(network)
     path = output / _version(output, version)
     digest = checkpoints.weights_digest(network.model)
     network = networks.of_weights(network, digest, note)
@@ -494,6 +496,19 @@ def export(
         card.text(manifest, format),
         next_free if version == "next" else None,
     )
+
+
+def _check_trained(network: networks.Network) -> None:
+    """Raises UserError for a kernel of one number alone, which readers of weights files refuse; of
+    a network of its user's own it may be meant.
+    """
+    if network.settings.variant == OWN:
+        return
+    try:
+        for variable in network.model.weights:
+            bounds.check_trained(variable.path, np.asarray(variable.value))
+    except ValueError as error:
+        raise UserError(f"{network.path} is not exported: {error}.") from None
 
 
 def _content(

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from alexnet_tf import disk
+from alexnet_tf import bounds, disk
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
@@ -441,8 +441,7 @@ def _build(arrays: Mapping[str, np.ndarray], settings: Settings) -> keras.Model:
                 f"{name} has the shape {array.shape}, or numbers that are not finite, instead of"
                 f" {expected[name]}"
             )
-        if array.ndim > 1 and array.min() == array.max():
-            raise ValueError(f"all of {name} is {array.flat[0]:g}: it was never trained")
+        bounds.check_trained(name, array)
     for variable in model.weights:
         variable.assign(arrays[variable.path])
     return model

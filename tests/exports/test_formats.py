@@ -395,6 +395,15 @@ def test_weights_that_are_no_numbers_do_not_go_out(network, tmp_path, form):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("form", ["keras", "safetensors"])
+def test_weights_that_were_never_trained_do_not_go_out(network, tmp_path, form):
+    kernel = network.model.get_layer("conv1a").kernel
+    kernel.assign(np.zeros(kernel.shape))
+    with pytest.raises(UserError, match="all of conv1a/kernel is 0: it was never trained"):
+        alexnet_tf.export(network, tmp_path / "out", format=form)
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_that_are_no_numbers_do_not_answer(network, tmp_path):
     """An export of before may hold them: its pools swallow NaN, and its answers look like any."""
     version = alexnet_tf.export(network, tmp_path / "out")
