@@ -178,6 +178,9 @@ import sys, alexnet_tf, keras, numpy as np
 model = keras.saving.load_model(sys.argv[1])
 np.save(sys.argv[2], model.predict(np.load(sys.argv[2]), verbose=0))
 """
+    with zipfile.ZipFile(version / "model.keras") as archive:  # what layers share, in any process
+        shared = re.findall(rb'"shared_object_id": (\d+)', archive.read("config.json"))
+    assert len(shared) > 1 and set(shared) == {b"0"}
     arguments = [version / "model.keras", tmp_path / "images.npy"]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
     expected = network.probabilities(images.astype(np.uint8))
