@@ -231,6 +231,18 @@ def check_finite(weights: Mapping[str, Any]) -> None:
             raise UserError(f"{name} holds a number that is not finite; {GO_BACK}")
 
 
+def check_single_precision(weights: Mapping[str, Any]) -> None:
+    """Raises UserError for one of `weights`, variables, in float64: what is exported computes in
+    float32.
+    """
+    for name, weight in weights.items():
+        if "float64" in str(weight.dtype):
+            raise UserError(
+                f"{name} is in float64, and exports compute in float32; open or build the network"
+                " again after keras.config.set_floatx('float32')."
+            )
+
+
 def check_trained(name: str, weight: np.ndarray) -> None:
     """Raises ValueError for a kernel, of two dimensions or more, all of whose numbers are one."""
     if weight.ndim > 1 and weight.min() == weight.max():

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, disk, networks
-from alexnet_tf.classifiers import Answers
+from alexnet_tf.classifiers import NONE, Answers
 from alexnet_tf.data import bad_pictures, datasets, folders, names, own, pipeline, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
@@ -464,8 +464,14 @@ def export(
         network = networks.with_min_probability(network, min_probability)
     if format in ("onnx", "keras"):
         network.check_whole()
+    if NONE in map(bounds.plain, network.class_names):
+        raise UserError(
+            f"{network.path} has a class of the name {NONE!r}, which is what is answered where no "
+            "class is probable enough; give it another name."
+        )
     _check_format(output, format)
     evaluation.check_finite(network.model)
+    bounds.check_single_precision({one.path: one for one in network.model.weights})
     _check_trained(network)
     path = output / _version(output, version)
     digest = checkpoints.weights_digest(network.model)

@@ -398,6 +398,19 @@ def test_weights_that_are_no_numbers_do_not_go_out(network, tmp_path, form):
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_of_double_precision_do_not_go_out(tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3, name="double", dtype="float64")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    with pytest.raises(UserError, match="double/kernel is in float64, and exports compute in"):
+        alexnet_tf.export(
+            model,
+            tmp_path / "out",
+            class_names=ODD_NAMES,
+            preprocessing=Preprocessing(8, 9, 1, (0.0,), 1.0),
+        )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("form", ["keras", "safetensors"])
 def test_weights_that_were_never_trained_do_not_go_out(network, tmp_path, form):
     kernel = network.model.get_layer("conv1a").kernel

@@ -16,6 +16,7 @@ from alexnet_tf.classifiers import NONE, best_classes
 from alexnet_tf.errors import UserError
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
+from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
@@ -136,6 +137,18 @@ def test_the_signature_says_so_too(folder):
     assert json.loads((version / "assets.extra/manifest.json").read_text())[
         "min_probability"
     ] == pytest.approx(least)
+
+
+def test_no_class_of_that_name_goes_out(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    pixels = Preprocessing(8, 9, 1, (0.0,), 1.0)
+    with pytest.raises(UserError, match="a class of the name 'none of these', which is what is"):
+        alexnet_tf.export(
+            model, tmp_path / "out", class_names=["daisy", NONE], preprocessing=pixels
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_manifest_tells_it_where_it_is_none_and_before_the_flags():
