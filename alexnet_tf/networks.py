@@ -133,7 +133,7 @@ class Network(abc.ABC):
         Five (name, probability), or all where there are fewer. Where the best is below
         `min_probability`, in 0..1, by default that of the settings, the first name is
         classifiers.NONE, "none of these", with the probability that the best class is wrong.
-        Raises UserError for what is no picture.
+        Raises UserError for what is no picture, and where the network answers NaN.
         """
         content, name = _content(picture)
         with _naming(name):
