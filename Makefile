@@ -55,7 +55,7 @@ examples/browser/node_modules: examples/browser/package-lock.json
 	@touch $@
 
 # The package as pip installs it, and Jupyter.
-.venv-notebook/installed: setup.py constraints.txt
+.venv-notebook/installed: setup.py constraints.txt $(shell git ls-files alexnet_tf examples/browser 2>/dev/null)
 	$(PYTHON) -m venv .venv-notebook
 	.venv-notebook/bin/python -m pip install --quiet --constraint constraints.txt '.[serving]' nbconvert ipykernel
 	@touch $@
@@ -93,4 +93,4 @@ $(VENV)/installed: setup.py requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-proof .venv-mediapipe .venv-notebook .venv-fuzz .venv-audit sbom.json examples/browser/node_modules *.egg-info edge/*.egg-info edge/build
+	rm -rf build $(VENV) .venv-proof .venv-mediapipe .venv-notebook .venv-fuzz .venv-audit sbom.json examples/browser/node_modules *.egg-info edge/*.egg-info edge/build

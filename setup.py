@@ -19,7 +19,8 @@ class BuildWithPage(build_py):
         super().run()
         if not self.editable_mode:
             page = pathlib.Path(self.build_lib, "alexnet_tf/browser")
-            page.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(page, ignore_errors=True)  # of an earlier build
+            page.mkdir(parents=True)
             for path in (_ROOT / "examples/browser").iterdir():
                 if path.is_file():
                     shutil.copy2(path, page)

@@ -24,6 +24,7 @@ from alexnet_tf.network.model import (
     projection_name,
     smallest_image_size,
 )
+from alexnet_tf.pixels import LUMA
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights.published import CAFFE_MEAN
@@ -33,7 +34,6 @@ _POOLINGS = {
     "avg": keras.layers.GlobalAveragePooling2D,
     "max": keras.layers.GlobalMaxPooling2D,
 }
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CONVOLUTIONS = {"one_weird_trick_pool5": "one_weird_trick"}  # the same up to the last pool
 
 
@@ -283,7 +283,7 @@ def _levels(variant: str, settings: Settings | None) -> tuple[tuple, float]:
     row = VARIANTS[variant]
     if row["channels"] == 3:
         return CAFFE_MEAN, row["std"]
-    return (sum(share * level for share, level in zip(_LUMA, CAFFE_MEAN)),), row["std"]
+    return (sum(share * level for share, level in zip(LUMA, CAFFE_MEAN)),), row["std"]
 
 
 def _copy(source: keras.Model, model: keras.Model) -> None:

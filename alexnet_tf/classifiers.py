@@ -28,6 +28,16 @@ def check_probability(value: float) -> float:
     raise UserError(f"min_probability={value} is no probability; pass one from 0 to 1.")
 
 
+def never_answers(min_probability: float, classes: int) -> str | None:
+    """A line where a least probability never makes NONE the answer, else None."""
+    if not 0 < min_probability <= 1 / classes:
+        return None
+    return (
+        f"min_probability={min_probability:g}: one of {classes} classes always is that probable, so"
+        f" {NONE!r} is never the answer; it has to be more than {1 / classes:.3g}"
+    )
+
+
 def best_classes(
     probabilities: np.ndarray, class_names: Sequence[str], min_probability: float = 0.0
 ) -> list[tuple[str, float]]:

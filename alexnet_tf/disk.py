@@ -111,6 +111,9 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         return stream.read()
 
 
+SUMS = "SHA256SUMS"  # the file that `sums` is kept in
+
+
 def sums(folder: pathlib.Path, files: Iterable) -> str:
     """A line for each of `files`, paths relative to `folder`, with its sha256: as `sha256sum`
     prints and checks them.

@@ -41,7 +41,7 @@ from alexnet_tf.network.model import (
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
-from alexnet_tf.settings import OWN
+from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SGD2012
@@ -224,6 +224,8 @@ def train(
     figures = evaluation.as_reported(
         figures, strategy, model, preprocessing, dataset, asked.batch_size
     )
+    # of what was trained
+    settings = Settings.from_json(checkpoints.read_settings(model_dir) or settings.to_json())
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
 

@@ -40,7 +40,8 @@ _FORMATS = {
 }
 PREPARED_ALONE = "which only alexnet prepare reads; elsewhere save it as JPEG or PNG"
 SAVE = "which is not read; save it as JPEG or PNG"
-UNKNOWN = "neither JPEG, PNG, GIF, BMP nor WebP"
+_READ = "JPEG, PNG, GIF, BMP"
+FORMATS, UNKNOWN = f"{_READ} or WebP", f"neither {_READ} nor WebP"  # that are read; that is not
 # How other files begin, by their first HEAD bytes, and what is said of them. \C is any byte, as RE2
 # writes it.
 FOREIGN = {

@@ -13,6 +13,9 @@ LARGEST_PICTURE = 89_478_485
 HALVED_FROM = 4, 8, 16
 
 
+LUMA = (0.2989, 0.587, 0.114)  # R, G and B in grey, as tf.image.rgb_to_grayscale has it
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """What has to be known of the pixels; it is stored with every model and export."""

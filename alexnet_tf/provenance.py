@@ -7,11 +7,15 @@ import platform
 import subprocess
 import time
 
+import alexnet_tf
+
 
 def provenance() -> dict:
     """Versions, machine and time, and the git commit if the package lies in its own checkout."""
-    names = ("alexnet-tf", "tensorflow", "keras", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
+    names = ("tensorflow", "keras", "numpy")
+    # of the code that runs, which an installation that is older would tell otherwise
+    versions = {"alexnet-tf": alexnet_tf.__version__}
+    versions |= {name: importlib.metadata.version(name) for name in names}
     commit = commit_of(pathlib.Path(__file__).resolve().parent.parent)
     return {
         "versions": versions,

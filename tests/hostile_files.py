@@ -122,6 +122,7 @@ def _tensor(
     what="storage",
     kind=b"FloatStorage",
     stored=24,
+    bits=b"",
 ):
     """An archive of one tensor of 6 numbers, but for what is said."""
     storage = (
@@ -135,7 +136,16 @@ def _tensor(
         + numel
         + b"tQ"
     )
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + size + stride + b"\x89NtR"
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + offset
+        + size
+        + stride
+        + b"\x89N"
+        + bits
+        + b"tR"
+    )
     return _as_archive(
         b"\x80\2}" + text_of("features.0.weight") + tensor + b"s.", **{"0": bytes(stored)}
     )
@@ -159,6 +169,7 @@ def _tensors():
         "a storage longer than said": _tensor(stored=28),
         "a negative storage": _tensor(numel=b"J\xff\xff\xff\xff"),
         "a reference to something else": _tensor(what="module"),
+        "numbers of the other sign": _tensor(bits=b"}" + text_of("neg") + b"\x88s"),
         "a storage of objects": _tensor(kind=b"UntypedStorage"),
     }
 

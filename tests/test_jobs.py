@@ -133,6 +133,50 @@ def test_a_training_that_never_made_a_step_binds_nobody(dataset, tmp_path, monke
         alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"seed": 1})
 
 
+def test_figures_are_of_the_pictures_that_are_there(tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    notes = []
+
+    def train(epochs, model_dir="model"):
+        dataset = alexnet_tf.open_dataset("folder", folder)
+        how = LENET5 | {"epochs": epochs, "note": notes.append}
+        return alexnet_tf.train(tmp_path / model_dir, dataset, **how)
+
+    assert train(1).figures["examples"] == 9
+    for path in list((folder / "test").glob("*/*"))[:4]:
+        path.unlink()
+    assert train(1).figures["examples"] == 5
+    assert notes[-1].endswith("; the figures are of the pictures that are there now")
+    train(1, "other")
+    one, other = (folder / "train" / name for name in CLASS_NAMES[:2])
+    moved = next(one.iterdir())
+    moved.rename(other / f"moved-{moved.name}")
+    train(2, "other")
+    assert any("pictures have changed their classes or their order" in line for line in notes)
+
+
+def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
+    alexnet_tf.train(tmp_path / "model", dataset, learning_rate=0.03125, **LENET5)
+    before = (tmp_path / "model/settings.json").read_text()
+    notes, other = [], {"learning_rate": 0.5, "label_smoothing": 0.25}
+    how = LENET5 | other | {"note": notes.append}
+    network = alexnet_tf.train(tmp_path / "model", dataset, **how)
+    assert "another learning_rate and label_smoothing than it was trained with" in notes[-1]
+    assert network.settings.flags["learning_rate"] == 0.03125
+    with pytest.raises(UserError, match="has been trained by sgd2012"):
+        more = LENET5 | {"epochs": 2, "optimizer": alexnet_tf.LARS(2.0)}
+        alexnet_tf.train(tmp_path / "model", dataset, **more)
+    assert (tmp_path / "model/settings.json").read_text() == before
+
+
+def test_no_class_is_called_as_the_answer_that_it_is_none(tmp_path):
+    write_pictures(tmp_path / "few", 4)
+    (tmp_path / "few" / CLASS_NAMES[0]).rename(tmp_path / "few/None of these")
+    dataset = alexnet_tf.open_dataset("folder", tmp_path / "few")
+    with pytest.raises(UserError, match="a class is called 'none of these', which is the answer"):
+        alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+
+
 def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
     optimizer = alexnet_tf.SGD2012(0.03125, momentum=0.5)
     alexnet_tf.train(tmp_path / "model", dataset, optimizer=optimizer, **LENET5)

@@ -4,6 +4,7 @@ network's picture is drawn whole.
 
 import ast
 import json
+import math
 import pathlib
 import re
 
@@ -291,3 +292,37 @@ def test_boxes_of_one_tower_carry_their_numbers_and_bars_their_colours(monkeypat
     colours = [blocks._BETWEEN[name][0] for name in ("ReLU", "LRN", "dropout")]
     assert [drawn.count(colour) for colour in colours] == [7 + 1, 2 + 1, 2 + 1]  # and the legend
     assert {"ReLU", "local response normalisation", "dropout"} <= set(written)
+
+
+def test_programs_in_other_languages_have_the_same_numbers_and_words():
+    from alexnet_tf.classifiers import NONE
+    from alexnet_tf.figures import looking
+    from alexnet_tf.pixels import LUMA
+    from alexnet_tf.training import head
+
+    def numbers(file):
+        text = (ROOT / "examples/browser" / file).read_text()
+        stated = re.findall(r"(?:const|,) ([A-Z_]+) = (\[[^]]*\]|Math\.log\(\d+\)|[\d.e-]+)", text)
+        return {
+            name: math.log(float(value[9:-1])) if "log" in value else json.loads(value)
+            for name, value in stated
+        }
+
+    of_head = {name: getattr(head, f"_{name}") for name in numbers("head.js")}
+    assert len(of_head) == 7
+    assert {
+        name: list(value) if name == "DECAYS" else value for name, value in of_head.items()
+    } == (numbers("head.js"))
+    found = numbers("looking.js")
+    expected = {"SQUARES": looking._SQUARES, "STEPS": looking._STEPS, "LITTLE": looking._LITTLE}
+    assert {name: found[name] for name in expected} == expected
+    programs = {
+        path: path.read_text()
+        for kind in ("js", "cc", "kt", "swift")
+        for path in (ROOT / "examples").rglob(f"*.{kind}")
+        if "node_modules" not in path.parts
+    }
+    assert sum(NONE in text for text in programs.values()) == 4
+    with_luma = [text for text in programs.values() if str(LUMA[1]) in text]
+    assert len(with_luma) >= 2
+    assert all(str(share) in text for text in with_luma for share in LUMA)

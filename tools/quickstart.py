@@ -38,8 +38,8 @@ _SAVED_MODEL = "saved_models/alexnet/1"
 _TEXTURES = "models/shapes/textures"  # class folders of the other task
 _OF_A_TEXTURE = {"train": 30, "test": 40}  # pictures
 _EPOCHS = 3
-# What makes 60 million parameters learn within minutes on two CPU cores: BUILD_NOTES.md says what
-# else was tried.
+# What makes 60 million parameters learn within minutes on two CPU cores; what else was tried:
+# docs/measurements/main-job.md.
 _RECIPE = (
     "--model_dir=models/shapes",
     f"--epochs={_EPOCHS}",

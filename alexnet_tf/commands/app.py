@@ -24,6 +24,8 @@ from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError
 
+MODEL_DIR, SAVED_MODEL = "models/alexnet", "saved_models/alexnet"  # where no flag says another
+
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
 
@@ -110,7 +112,7 @@ def split_names(flag_values, trained_with=None):
 def define_model_dir(flag_values):
     return flags.DEFINE_string(
         "model_dir",
-        "models/alexnet",
+        MODEL_DIR,
         "The model directory: settings, checkpoints and log of a model.",
         flag_values=flag_values,
     )
@@ -408,13 +410,17 @@ def _help(command, called, takes):
 
 
 def expand_paths(flag_values):
-    """Makes of ~ what it means, for a shell leaves it in --flag=~/folder."""
+    """Makes of ~ what it means, for a shell leaves it in --flag=~/folder. Raises UserError for a
+    flag without a value, as a shell's unset variable leaves it.
+    """
     for name in flag_values:
-        value = flag_values[name].value if name in PATHS else None
-        empty = not value or isinstance(value, list) and "" in value
-        if name in PATHS and flag_values[name].present and empty:  # a shell's unset variable
-            raise UserError(f"{name}={','.join(value)} names no path; pass one, or leave it out.")
-        if value:
+        value = flag_values[name].value
+        empty = value in ("", []) or isinstance(value, list) and "" in value
+        if flag_values[name].present and empty:
+            what = "path" if name in PATHS else "value"
+            given = ",".join(value)
+            raise UserError(f"{name}={given} names no {what}; pass one, or leave it out.")
+        if value and name in PATHS:
             flag_values[name].value = (
                 _paths(name, value) if isinstance(value, list) else _paths(name, [value])[0]
             )

@@ -37,7 +37,7 @@ FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _MODEL = flags.DEFINE_string(
     "model",
-    "saved_models/alexnet",
+    app.SAVED_MODEL,
     "An export (a version's folder, or the folder of versions: the "
     "newest), a .tflite file, a model directory or a weights file.",
     flag_values=FLAGS,
@@ -85,7 +85,7 @@ class _NoPictureError(Exception):
 def main(pictures):
     if not pictures:
         raise UserError(
-            "No picture given; pass the paths of JPEG, PNG, GIF, BMP or WebP files, folders of"
+            f"No picture given; pass the paths of {picture_files.FORMATS} files, folders of"
             " them, or - for names on standard input."
         )
     _check_flags()
@@ -204,7 +204,7 @@ def _read(file, is_named):
 
 def _no_picture(reason):
     return _NoPictureError(
-        f"does not decode as a picture ({reason}); pass JPEG, PNG, GIF, BMP or WebP files."
+        f"does not decode as a picture ({reason}); pass {picture_files.FORMATS} files."
     )
 
 

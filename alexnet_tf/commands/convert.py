@@ -29,7 +29,7 @@ _JSON = app.define_json(FLAGS)
 app.define_dataset(FLAGS)
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
-    "saved_models/alexnet",
+    app.SAVED_MODEL,
     "What export wrote: a version's folder, or the folder of versions, of which the newest is"
     " taken.",
     flag_values=FLAGS,

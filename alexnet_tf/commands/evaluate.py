@@ -23,7 +23,7 @@ from absl import flags
 from alexnet_tf import console, jobs, networks
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets
+from alexnet_tf.data import bad_pictures, datasets, splits
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import devices, evaluation
@@ -37,7 +37,8 @@ _MODELS = flags.DEFINE_list(
     "models",
     None,
     "Instead of --model_dir: model directories, weights files, SavedModels (a version, or the"
-    " folder of versions) and .tflite files, separated by commas. Two or more answer together too.",
+    " folder of versions), .tflite, .onnx, .keras and .safetensors files, separated by commas. Two"
+    " or more answer together too.",
     flag_values=FLAGS,
 )
 _WEIGHTS = flags.DEFINE_list(
@@ -117,6 +118,11 @@ def _open_dataset(models):
 
     Raises UserError where it cannot judge a model.
     """
+    if FLAGS["train_split"].present:
+        raise UserError(
+            f"--train_split={FLAGS['train_split'].value} judges nothing; to judge the pictures of a"
+            " training split pass it as --test_split."
+        )
     name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
     if FLAGS["validation_split"].present and not FLAGS["test_split"].present:
         names = SplitNames(names.train, test=names.validation)  # what is named is what judges
@@ -132,6 +138,7 @@ def _open_dataset(models):
     evaluation.check_classes(models, dataset)
     bad_pictures.tell_of_opening(dataset, math.inf, console.note)
     evaluation.tell_all_seen(dataset.evaluation, models)
+    splits.tell_of_side(dataset, models[0].pixels, console.note)
     return dataset
 
 

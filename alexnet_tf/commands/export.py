@@ -67,7 +67,7 @@ _SIGNATURES = "serving_default, features, images, images_uint8, edge"
 
 def main():
     form = _FORMAT.value
-    default = "saved_models/alexnet" if form == "saved_model" else f"exports/{form}"
+    default = app.SAVED_MODEL if form == "saved_model" else f"exports/{form}"
     output = pathlib.Path(_OUTPUT.value or default)
     before = set(disk.numbered(output))
     if _PRETRAINED.value and FLAGS["model_dir"].present:

@@ -18,6 +18,7 @@ hidden layer, or where flags of such a training are given. With more layers to t
 of `alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
+import dataclasses
 import os
 import time
 
@@ -26,15 +27,15 @@ import numpy as np
 from absl import flags
 
 from alexnet_tf import console, jobs, networks, pretrained
-from alexnet_tf.classifiers import Classifier
+from alexnet_tf.classifiers import Classifier, never_answers
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, folders, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
-from alexnet_tf.network.model import multiply_adds, training_work
+from alexnet_tf.network.model import multiply_adds, projection_name, training_work
 from alexnet_tf.network.surgery import freeze
 from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop, run_settings
-from alexnet_tf.training.metrics import Log, NoLog
+from alexnet_tf.training.metrics import KeptLog, Log, NoLog
 from alexnet_tf.training.optimizer import SGD2012
 
 FLAGS = flags.FlagValues()
@@ -116,19 +117,17 @@ _WIDEST_MATRIX = 20  # classes
 
 def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
-    if _AUGMENT_VIEWS.value > 1 and _TRAINABLE.value != ["head"]:
-        raise UserError(
-            f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop"
-            " again in each epoch."
-        )
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
         network = _open_pretrained()
+    of_head = _trains_head_alone(network.model)
     solver = solver_of(network.model)
-    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync, network.record, solver)
+    dataset, batch_size = _open_dataset(
+        strategy.num_replicas_in_sync, network.record, solver, of_head
+    )
     with strategy.scope():
         model = surgery.with_fresh_projection(network.model, len(dataset.class_names))
     trained, pixels = freeze(model, _TRAINABLE.value), network.preprocessing
@@ -151,6 +150,11 @@ def main():
         **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
     changes = run_settings.check(model_dir, settings, dataset, network.record)
+    if _FEATURES_DIR.value:
+        run_settings.check_apart(_FEATURES_DIR.value, dataset, "features_dir")
+    splits.tell_of_side(dataset, pixels, console.note)
+    if line := never_answers(settings.min_probability, len(dataset.class_names)):
+        console.note(line)
     _tell(dataset, batch_size, network.record)
     if changes:
         console.note(changes)
@@ -162,19 +166,10 @@ def main():
     if _TRAINING.dry_run.value:
         console.note("dry run: nothing is wrong; stopping before the first step")
         return
-    if len(trained) == 1:
-        anew = solver == "sgd" and _is_other_training(model_dir)
-        last_step = 1 if solver == "fit" else plan.last_step(dataset)
-        with run_settings.written(
-            strategy,
-            model_dir,
-            settings,
-            dataset,
-            lambda state: not anew and _is_over(state, plan, last_step, dataset),
-            network.record,
-        ):
+    if of_head:
+        with run_settings.held(strategy, model_dir, settings, dataset, network.record) as write:
             figures, answers, cost = _tune_head(
-                strategy, model, dataset, pixels, plan, solver, anew
+                strategy, model, dataset, pixels, plan, solver, write
             )
     else:
         figures, answers, cost = _tune_layers(
@@ -240,11 +235,29 @@ def _open_pretrained():
     return networks.load(path)
 
 
+def _trains_head_alone(model):
+    """Whether --trainable names no more than the projection. Raises UserError if it names nothing,
+    or for flags that such a training alone reads.
+    """
+    if not _TRAINABLE.value:
+        raise UserError("--trainable= names no layer; use head, all, or layers by their names.")
+    last = model.layers[-1].name
+    if not surgery.has_projection(model):
+        last = projection_name(model.variant)
+    of_head = {"head", last}.issuperset(_TRAINABLE.value)
+    if _AUGMENT_VIEWS.value > 1 and not of_head:
+        raise UserError(
+            f"--augment_views={_AUGMENT_VIEWS.value} is for --trainable=head; other trainings crop"
+            " again in each epoch."
+        )
+    return of_head
+
+
 def solver_of(model):
     """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
     of the other are given, or a place for features that there are none of.
     """
-    if _TRAINABLE.value != ["head"]:
+    if not _trains_head_alone(model):
         if _FEATURES_DIR.value and not surgery.reads_last_map(model):
             raise UserError(
                 f"--features_dir={_FEATURES_DIR.value}, but nothing is kept of a network that "
@@ -267,12 +280,14 @@ def solver_of(model):
     return "fit" if surgery.reads_last_map(model) and not given else "sgd"
 
 
-def _open_dataset(replicas, seen_before, solver):
+def _open_dataset(replicas, seen_before, solver, of_head):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
     devices.check_divides(batch_size, replicas)
     stored, seen_here = run_settings.begun(_MODEL_DIR.value)
     seen = record.union([seen_here, seen_before])
+    if of_head:  # which is trained anew: only what its features know of was trained on
+        seen = dataclasses.replace(seen, trained=(seen_before or record.Record()).trained)
 
     def opened():
         return datasets.open_dataset(
@@ -282,6 +297,7 @@ def _open_dataset(replicas, seen_before, solver):
             app.split_names(FLAGS),
             solver == "sgd" and app.is_choosing(_TRAINING),
             seen,
+            anew=of_head or stored is None,
         )
 
     try:
@@ -301,7 +317,7 @@ def _open_dataset(replicas, seen_before, solver):
             f"{dataset.train.examples} training pictures do not fill a batch of {replicas}"
             " replicas; use fewer."
         )
-    if stored and _TRAINABLE.value != ["head"] and not FLAGS["batch_size"].present:
+    if stored and not of_head and not FLAGS["batch_size"].present:
         batch_size = stored["batch_size"]
     return dataset, min(batch_size, most)
 
@@ -363,14 +379,9 @@ def _features(strategy, model, dataset, pixels, plan):
     )
 
 
-def _is_other_training(model_dir):
-    """Whether the projection that is there was trained by other flags than these."""
-    stored, _ = run_settings.begun(model_dir)
-    return stored and any(stored["flags"].get(name) != FLAGS[name].value for name in _OF_SGD)
-
-
-def _tune_head(strategy, model, dataset, pixels, plan, solver, anew):
-    """Trains the projection on the features of the rest, `anew` or unless it is trained already.
+def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
+    """Trains the projection on the features of the rest, from nothing, unless the one that is there
+    was trained on the same pictures by the same flags; `write` is that of run_settings.held.
 
     Returns (figures, Answers, (seconds, multiply-adds) of the run).
     """
@@ -385,10 +396,11 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, anew):
     last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
-    if not anew and _is_over(state, plan, last_step, dataset):
+    how = _trained_how(dataset, plan, solver)
+    if state is not None and state.data == how:
         console.note(f"{model_dir} is trained already: step {state.step}, asked for {last_step}")
     else:
-        log = Log(model_dir, 0)
+        log = KeptLog()
         if solver == "fit":
             optimizer = _optimizer(model, found)
             optimizer.build(model.trainable_variables)  # a checkpoint has velocities
@@ -405,8 +417,11 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, anew):
                 console.note,
                 _may_choose(dataset),
             )
-        state.data = _trained_on(dataset)
+        state.data = how
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
+        # Only now: a training that fails, or is stopped, leaves what was there before.
+        write()
+        log.write_to(Log(model_dir, 0))
         checkpoints.save(model_dir, model, optimizer, state)
     surgery.cool(model, state.temperature)
     projection = surgery.projection(model)
@@ -422,15 +437,13 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, anew):
     return figures, answers, (found.seconds + time.monotonic() - begin, work)
 
 
-def _is_over(state, plan, last_step, dataset):
-    """Whether the projection is trained. It is trained anew on other pictures, on the same in other
-    classes, and on more views.
-    """
-    return loop.is_over(state, plan, last_step) and state.data in (None, _trained_on(dataset))
-
-
-def _trained_on(dataset):
-    return f"{dataset.fingerprint}, views: {_AUGMENT_VIEWS.value}"
+def _trained_how(dataset, plan, solver):
+    """By what a projection becomes what it is: the pictures, their classes, and the flags."""
+    flags = {"views": _AUGMENT_VIEWS.value, "precision": _PRECISION.value}
+    if solver == "sgd":
+        flags |= {name: FLAGS[name].value for name in _OF_SGD} | {"batch_size": plan.batch_size}
+    told = ", ".join(f"{name}: {value}" for name, value in flags.items())
+    return f"{dataset.fingerprint}, {told}"
 
 
 def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):

@@ -174,6 +174,7 @@ def _from_network(source, stated):
     settings, figures = network.settings.to_json(), network.figures or {}
     if _LABELS.value:
         settings |= {"class_names": _class_names(len(settings["class_names"]), None)}
+        settings.pop("metrics", None)  # which tell of classes by other names
     shares = {name: figures[name] for name in ("top_1", "top_5") if name in figures}
     if descent := network.settings.descent:
         settings |= {"pretrained": descent}
@@ -188,8 +189,8 @@ def _from_network(source, stated):
 def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
-    ours = "settings.json" in weights.arrays or MANIFEST in weights.metadata
-    if ours or source.name == "weights.npz":
+    ours = checkpoints.SETTINGS in weights.arrays or MANIFEST in weights.metadata
+    if ours or source.name == checkpoints.WEIGHTS:
         return _from_network(source, stated)
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)

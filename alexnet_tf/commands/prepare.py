@@ -123,7 +123,8 @@ def _directory():
 def _check(dataset):
     """Prints what is wrong with the pictures of `dataset`; returns the exit status."""
     bad, identical = store.check(dataset)
-    for line in (*bad, *dataset.unused):
+    unused = [*dataset.unused, *store.stored_alone(dataset)]
+    for line in (*bad, *unused):
         console.result(line)
     for names in identical[:_IDENTICAL_LINES]:
         console.result(f"identical, in several classes or splits: {', '.join(names)}")
@@ -132,10 +133,8 @@ def _check(dataset):
             sum(split.examples for split in dataset.roles().values()) + len(dataset.bad_pictures)
         ),
         "bad": len(bad),
-        "not used": len(dataset.unused),
+        "not used": len(unused),
         "identical in several classes or splits": sum(map(len, identical)),
     }
-    app.report(
-        figures, _JSON.value, {"bad": bad, "not_used": dataset.unused, "identical": identical}
-    )
+    app.report(figures, _JSON.value, {"bad": bad, "not_used": unused, "identical": identical})
     return 1 if bad else 0

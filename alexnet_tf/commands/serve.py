@@ -25,6 +25,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 from alexnet_tf import console, distribution
+from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 
 try:
@@ -36,7 +37,7 @@ else:
 
 FLAGS = flags.FlagValues()
 _SAVED_MODEL = flags.DEFINE_string(
-    "saved_model", "saved_models/alexnet", "The folder that holds the versions.", flag_values=FLAGS
+    "saved_model", app.SAVED_MODEL, "The folder that holds the versions.", flag_values=FLAGS
 )
 _EMIT_CONFIG = flags.DEFINE_string(
     "emit_config",

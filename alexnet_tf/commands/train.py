@@ -18,7 +18,7 @@ from absl import flags
 
 from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, pipeline, record
+from alexnet_tf.data import bad_pictures, datasets, pipeline, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, has_dropout, has_init, initial_stddev
 from alexnet_tf.pixels import Preprocessing
@@ -61,7 +61,7 @@ _OPTIMIZER = flags.DEFINE_enum(
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
     0.5,
-    "Share of the units of fc6 and fc7 that are dropped.",
+    "Share of the units of fc6 and fc7 that are dropped; lenet5 drops none.",
     lower_bound=0.0,
     upper_bound=0.99,
     flag_values=FLAGS,
@@ -86,8 +86,8 @@ _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise",
     None,
     "Standard deviation of a picture's shifts along the principal components of the training"
-    " colours, as a share of theirs; default: the variant's: 0.1. --schedule=steps ends it at"
-    " 67/91.",
+    " colours, as a share of theirs; default: the variant's, 0.1 of paper and those of 2012, 0 of"
+    " the others. --schedule=steps ends it at 67/91.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
@@ -112,11 +112,6 @@ def main():
     strategy = _strategy()
     try:
         _train(strategy)
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            f"Out of memory with --batch_size={_BATCH_SIZE.value}"
-            f" ({' '.join(error.message.split())[:120]}); use a smaller one."
-        ) from None
     except tf.errors.OpError as error:
         devices.leave_lost_workers(strategy, error)
         raise
@@ -177,6 +172,8 @@ def _train(strategy):
         else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"])
     )
     settings = run_settings.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
+    if chief:
+        splits.tell_of_side(dataset, pixels, console.note)
     figures = loop.train(
         strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
     )

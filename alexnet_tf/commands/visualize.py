@@ -68,7 +68,7 @@ _FIGURE = flags.DEFINE_enum(
 )
 _MODEL_DIR = flags.DEFINE_list(
     "model_dir",
-    "models/alexnet",
+    app.MODEL_DIR,
     "A model directory; for curves one or several; for all else, a "
     "weights file or an export will do as well.",
     flag_values=FLAGS,

@@ -33,6 +33,7 @@ def open_dataset(
     choosing: bool = False,
     seen: record.Record | None = None,
     suffixes: tuple = picture_files.SUFFIXES,
+    anew: bool = False,
 ) -> Dataset:
     """Opens data set `name` to train on: "folder" reads `data_dir`, anything else is a TFDS name,
     prepared on first use.
@@ -40,9 +41,10 @@ def open_dataset(
     If `data_dir` holds a prepared data set, such as `alexnet prepare` writes, that is read. A data
     set without an evaluation split keeps a tenth of its training pictures for that, drawn with
     `seed`; one with a test split alone does so where something is `choosing` by the evaluation.
-    Whatever `seen` knows, the record of the same or an earlier training, stays where it was.
-    Pictures of a folder, files that end in `suffixes`, are left out where they cannot be read.
-    Raises UserError, before any long work, if there is nothing to read.
+    Whatever `seen` knows, the record of the same or an earlier training, stays where it was; where
+    a training begins `anew`, only if some have to be held out again. Pictures of a folder, files
+    that end in `suffixes`, are left out where they cannot be read. Raises UserError, before any
+    long work, if there is nothing to read.
     """
     if not isinstance(name, str) or not isinstance(names, SplitNames):
         odd = name if isinstance(names, SplitNames) else names
@@ -55,9 +57,9 @@ def open_dataset(
     opened = _open(
         name,
         data_dir,
-        lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes),
+        lambda: folders.open_folder(data_dir, seed, names, choosing, seen, suffixes, anew),
         lambda builder, statistics: tfds.dataset_to_train_on(
-            name, builder, statistics, names, choosing, seen
+            name, builder, statistics, names, choosing, seen, anew
         ),
     )
     # The folder is to be found again from any other.

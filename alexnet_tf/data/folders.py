@@ -54,6 +54,7 @@ def open_folder(
     choosing: bool = False,
     seen: record.Record | None = None,
     suffixes: Sequence[str] = picture_files.SUFFIXES,
+    anew: bool = False,
 ) -> Dataset:
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
     root = _root(data_dir)
@@ -80,8 +81,10 @@ def open_folder(
         for role in ("validation", "test")
     )
     notes = _in_several_classes(train)
-    if not validation and (not test or choosing or (seen and seen.divides(train.identities))):
+    if not validation and (not test or choosing):
         train, validation = _divide(root, train, test, seed, seen, notes)
+    elif not validation and not anew and seen and seen.keeps_apart(train.identities).any():
+        train, validation = _kept_apart(root, train, seen, notes)
     class_names = imagenet.readable(train.class_names)
     judging = [part for part in (validation, test) if part]  # the first is looked at meanwhile
     splits = [part.split() for part in judging]
@@ -760,6 +763,30 @@ def _divide(
             f"{root} has {missing}, and no class with a second picture to keep for evaluation;"
             f" {todo}."
         )
+    what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
+    notes.append(
+        f"{root} has {missing}: {held.sum()} of {len(held)} pictures, drawn per class with "
+        f"seed={seed}, {what}."
+    )
+    return _parted(root, train, held)
+
+
+def _kept_apart(
+    root: pathlib.Path, train: _Part, seen: record.Record, notes: list[str]
+) -> tuple[_Part, _Part]:
+    """As _divide, where nothing is chosen any more: what `seen` held out stays held out."""
+    held = seen.keeps_apart(train.identities)
+    notes.append(
+        f"{root}: {held.sum()} of its {len(held)} training pictures were held out when the training"
+        " began, and stay so; pass another model_dir= to train on them."
+    )
+    return _parted(root, train, held)
+
+
+def _parted(root: pathlib.Path, train: _Part, held: np.ndarray) -> tuple[_Part, _Part]:
+    """(the _Part to train on, the one `held` out). Raises UserError for a class of which nothing is
+    left to train on.
+    """
     empty = set(train.labels.tolist()) - set(train.labels[~held].tolist())
     if empty:
         raise UserError(
@@ -767,11 +794,6 @@ def _divide(
             "training and none is left to "
             "train on; add some, or pass another model_dir=."
         )
-    what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
-    notes.append(
-        f"{root} has {missing}: {held.sum()} of {len(held)} pictures, drawn per class with "
-        f"seed={seed}, {what}."
-    )
     return train.where(~held), train.where(held).named(HELD_OUT_SPLIT)
 
 

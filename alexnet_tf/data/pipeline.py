@@ -446,9 +446,7 @@ def channel_statistics(
     stubs = split.stubs(tf.constant(0, tf.int64)).take(pictures)
     moments = [pixel_moments(crop) for crop, _ in central_crops(split, stubs, pixels)]
     if not moments:
-        raise UserError(
-            f"No picture of {split.name} can be read, such as {split.describe_fault(0)}."
-        )
+        split.refuse_unreadable(0)
     return colour_statistics(np.sum(moments, axis=0))
 
 

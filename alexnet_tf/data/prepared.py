@@ -86,6 +86,17 @@ def shard_starts(builder: "DatasetBuilder") -> dict[str, tuple[str, int]]:
     return starts
 
 
+def source_of(builder: "DatasetBuilder") -> dict:
+    """What `alexnet prepare` says of what it stored: the "fingerprint" of the pictures and their
+    classes, the "side" of what it made of them in pixels, ...; {} where it does not say.
+    """
+    try:
+        stored = json.loads((pathlib.Path(builder.data_dir) / STATISTICS).read_text())
+        return dict(stored["source"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
 def read_statistics(directory: pathlib.Path) -> dict | None:
     """{"mean": [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError
     for other numbers.

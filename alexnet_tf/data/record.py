@@ -49,9 +49,9 @@ class Record:
         """Mask of those of `identities` that were trained on."""
         return np.isin(identities, self.trained)
 
-    def divides(self, identities: np.ndarray) -> bool:
-        """Whether some of `identities` were held out, and never trained on."""
-        return bool((np.isin(identities, self.held_out) & ~self.has_seen(identities)).any())
+    def keeps_apart(self, identities: np.ndarray) -> np.ndarray:
+        """Mask of those of `identities` that were held out, and never trained on."""
+        return np.isin(identities, self.held_out) & ~self.has_seen(identities)
 
     def to_bytes(self) -> bytes:
         stream = io.BytesIO()
@@ -121,27 +121,30 @@ def check_goes_on(
     record: Record | None,
     dataset: "Dataset",
     seen_before: Record | None = None,
+    anew: bool = False,
 ) -> str | None:
     """What has changed of the pictures of `dataset` since the training in `model_dir` began, as a
     line for the user, or None. `record` is that of the training; None: it was begun without one.
     `seen_before`, that of the network that was fine-tuned, is part of it and not of the data set.
 
     Raises UserError where it cannot go on: pictures that it was trained on are to judge it now, or
-    nothing is left of those.
+    nothing is left of those; unless what it trains is trained `anew`.
     """
     here = of(dataset)
     if here is None:
         return None
     if record is None:
-        if HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
+        if not anew and HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
             raise UserError(
                 f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
                 "out when its "
                 "training began; restore it from a copy, or pass another model_dir= to start over."
             )
         return None
-    for split in dataset.evaluations():
-        trained_on = record.has_seen(split.known()) & ~np.isin(split.known(), record.held_out)
+    for split in () if anew else dataset.evaluations():
+        # a copy that was on both sides from the beginning is told, wherever it judges
+        copies = np.isin(split.known(), np.intersect1d(record.held_out, here.trained))
+        trained_on = record.has_seen(split.known()) & ~copies
         if seen_before:  # which is told wherever it judges
             trained_on &= ~seen_before.has_seen(split.known())
         moved = np.flatnonzero(trained_on)
@@ -152,7 +155,7 @@ def check_goes_on(
                 "back, "
                 "or pass another model_dir= to start over."
             )
-    if not record.has_seen(here.trained).any():
+    if not anew and not record.has_seen(here.trained).any():
         raise UserError(
             f"model_dir={model_dir} was trained on {len(record.trained)} pictures, of which none "
             "is "
@@ -191,7 +194,7 @@ def divide(
     """
     record = record or Record()
     seen = record.has_seen(identities)
-    known = np.isin(identities, record.held_out) & ~seen
+    known = record.keeps_apart(identities)
     lots = _lots(identities, seed)
     held = known | (~seen & (lots < share))
     for label in np.unique(labels):

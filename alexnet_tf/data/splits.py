@@ -6,6 +6,7 @@ number within its split}.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,7 @@ import tensorflow as tf
 from alexnet_tf import picture_files
 from alexnet_tf.data import pictures
 from alexnet_tf.errors import UserError
+from alexnet_tf.pixels import Preprocessing
 
 Tensors = dict[str, tf.Tensor]  # a record, or a stub of one
 OPEN_FILES = 16
@@ -58,6 +60,12 @@ class Split:
             f"{self.name_of(picture)} ({self.fault_of(picture) or 'nothing is wrong with it now'})"
         )
 
+    def refuse_unreadable(self, picture: int) -> NoReturn:
+        """Raises UserError where no picture can be read: of that number, say."""
+        raise UserError(
+            f"No picture of {self.name} can be read, such as {self.describe_fault(picture)}."
+        )
+
     def fault_of(self, picture: int) -> str | None:
         """What is wrong with the picture of that number, or None."""
 
@@ -89,6 +97,7 @@ class Dataset:
     # training pictures per class; empty where that is not known without reading them
     class_counts: tuple = ()
     test: Split | None = None
+    side: int | None = None  # of what alexnet prepare has stored, in pixels
     unused: tuple = ()  # a line for each file of a folder that is neither used nor bad
     # "dataset", "data_dir", "seed": with what open_dataset gives it again; no dataset for one of
     # the user's own.
@@ -129,6 +138,16 @@ class Dataset:
         chosen_by = None if self.evaluation is self.test else self.evaluation
         roles = {"train": self.train, "validation": chosen_by, "test": self.test}
         return {role: split for role, split in roles.items() if split}
+
+
+def tell_of_side(dataset: Dataset, pixels: Preprocessing, note: Callable[[str], None]) -> None:
+    """Notes where pictures were stored smaller than a network of `pixels` reads them."""
+    if dataset.side and pixels.resize > dataset.side:
+        note(
+            f"{dataset.name} was stored at {dataset.side} x {dataset.side}, and is scaled up to"
+            f" {pixels.resize}: the network reads no more detail than that; train on the pictures"
+            " themselves for more."
+        )
 
 
 def describe_balance(class_names: Sequence[str], counts: Sequence[int]) -> list[str]:

@@ -18,13 +18,13 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, preprocessing
+from alexnet_tf import console, disk, picture_files, preprocessing
 from alexnet_tf.data import pictures, pipeline, prepared
 from alexnet_tf.data.splits import Dataset, Split, Tensors
 from alexnet_tf.errors import UserError
@@ -36,6 +36,7 @@ PIXELS = Preprocessing(image_size=SIDE, resize=SIDE, channels=3, mean=(0.0,) * 3
 _ORDER_SEED = tf.constant(2012, tf.int64)
 _SAMPLE = 32  # pictures encoded to foretell the size of all
 _SOURCE = "source.json"
+_CLASS_NAMES = "label.labels.txt"  # as TFDS calls it
 
 
 @dataclasses.dataclass
@@ -87,7 +88,7 @@ def write(
         "shard_pictures": SHARD_PICTURES,
     }
     if directory.exists():
-        return _already_stored(directory, source)
+        return _already_stored(directory, source, dataset.class_names)
     _check_count(len(dataset.bad_pictures), max_bad_pictures)
     beginning = directory.with_name(f".{directory.name}.beginning")
     try:
@@ -129,6 +130,17 @@ def _write_splits(
         _write_split(split, folder, prefix, tallies[name], quality, bad_so_far, max_bad_pictures)
         bad_so_far += len(tallies[name].bad)
     return _write_metadata(dataset, folder, version, tallies, source)
+
+
+def stored_alone(dataset: Dataset) -> list[str]:
+    """A line for each picture of a folder that a training leaves out and `write` stores."""
+    return [
+        f"{name}: not used by a training; alexnet prepare stores it as a JPEG"
+        for split in dataset.roles().values()
+        if dataset.name == "folder"
+        for name in map(split.name_of, range(split.examples))
+        if name.lower().endswith(picture_files.READ_BY_PREPARE)
+    ]
 
 
 def check(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
@@ -359,16 +371,17 @@ def _write_metadata(
     return statistics
 
 
-def _already_stored(directory: pathlib.Path, source: dict) -> dict:
+def _already_stored(directory: pathlib.Path, source: dict, class_names: Sequence[str]) -> dict:
     """The statistics in a finished `directory`.
 
-    Raises UserError if it was not made from `source`.
+    Raises UserError if it was not made from `source`, or calls its classes otherwise.
     """
     try:
         statistics = json.loads(disk.read_bytes(directory / prepared.STATISTICS))
+        called = (directory / _CLASS_NAMES).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        statistics = {}
-    if not _is_of(statistics.get("source"), source):
+        statistics, called = {}, []
+    if not _is_of(statistics.get("source"), source) or called != list(class_names):
         raise UserError(
             f"{directory} is there already and holds something else; pass another output=, or a"
             " higher version=."

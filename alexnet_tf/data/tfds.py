@@ -149,6 +149,7 @@ def dataset_to_train_on(
     names: SplitNames,
     choosing: bool,
     seen: Record | None,
+    anew: bool,
 ) -> Dataset:
     """The Dataset of a prepared TFDS data set: see datasets.open_dataset."""
     roles = _roles(name, builder, names)
@@ -166,7 +167,8 @@ def dataset_to_train_on(
     splits = {role: _split(builder, part) for role, part in roles.items()}
     train, evaluation, test = splits["train"], splits.get("validation"), splits.get("test")
     notes = []
-    if not evaluation and (not test or choosing or (seen and seen.divides(train.known()))):
+    stays_apart = seen and not anew and seen.keeps_apart(train.known()).any()
+    if not evaluation and (not test or choosing or stays_apart):
         first = min(round((1 - HELD_OUT) * train.examples), train.examples - 1)
         if not first:
             raise UserError(f"dataset={name} has 1 picture to train on, and none to judge by.")
@@ -205,6 +207,7 @@ def dataset_to_train_on(
         fingerprint_of(builder, train, judging[0], test),
         tuple(notes),
         statistics=statistics,
+        side=prepared.source_of(builder).get("side"),
         test=test,
     )
 
@@ -244,6 +247,7 @@ def dataset_to_evaluate(
         split,
         fingerprint_of(builder, split),
         tuple(notes + _missing(builder, [roles[role]] if role else [])),
+        side=prepared.source_of(builder).get("side"),
     )
 
 
@@ -275,13 +279,14 @@ def _unused(name: str, builder: "DatasetBuilder", splits: Iterable[str]) -> list
 
 
 def fingerprint_of(builder: "DatasetBuilder", *splits: Split | None) -> str:
-    """What alexnet prepare has stored is known by its pictures, in their order. What TFDS prepares
-    is known by name, version and size alone: records that were changed in place are not seen.
+    """What alexnet prepare has stored is known by its pictures, in their order, and their classes.
+    What TFDS prepares is known by name, version and size alone: records that were changed in place
+    are not seen.
     """
     parts = [f"{split.name} {split.examples}" for split in splits if split]
     if prepared.has_identities(builder):
         digest = hashlib.sha256(b"|".join(split.known().tobytes() for split in splits if split))
-        parts.append(digest.hexdigest())
+        parts += [digest.hexdigest(), str(prepared.source_of(builder).get("fingerprint"))]
     return f"{builder.info.full_name}, {builder.info.dataset_size} bytes: {', '.join(parts)}"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_tf import picture_files, picture_headers
-from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, Preprocessing
+from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, LUMA, Preprocessing
 
 # Of EXIF's orientations: what makes such a picture upright.
 _TURNS = {
@@ -28,7 +28,6 @@ _TURNS = {
 }
 _ORIENTATION, _SHORT, _LONG = 0x112, 3, 4  # of EXIF: the entry, and its types
 _PNG_DEPTH = 24  # the place of the byte that says how many bits a level has
-_LUMA = np.array([0.2989, 0.587, 0.114], np.float32)  # as tf.image.rgb_to_grayscale has it
 
 
 def prepare(picture: bytes, pixels: Preprocessing) -> np.ndarray:
@@ -153,5 +152,7 @@ def central_crop(image: Image.Image, pixels: Preprocessing) -> np.ndarray:
     )
     levels = np.asarray(window)
     if pixels.channels == 1:
-        levels = np.rint(levels.astype(np.float32) @ _LUMA).astype(np.uint8)[..., None]
+        levels = np.rint(levels.astype(np.float32) @ np.array(LUMA, np.float32)).astype(np.uint8)[
+            ..., None
+        ]
     return levels

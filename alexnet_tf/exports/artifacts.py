@@ -17,7 +17,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.exports import card
 from alexnet_tf.manifest import Manifest, batch_sizes
 
-SUMS = "SHA256SUMS"
+SUMS = disk.SUMS
 # What alexnet export writes, and by which file its versions are known.
 FORMATS = {
     "saved_model": "saved_model.pb",

@@ -268,9 +268,7 @@ def images_of(
         yield image, int(label)
         missing -= 1
     if label is None:
-        raise UserError(
-            f"No picture of {split.name} can be read, such as {split.describe_fault(0)}."
-        )
+        split.refuse_unreadable(0)
     if missing:
         note(
             f"{missing} of the {split.examples} pictures of {split.name} cannot be read and are "

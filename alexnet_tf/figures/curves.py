@@ -3,9 +3,10 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet_tf.errors import UserError
@@ -61,6 +62,15 @@ REFERENCES = {
 }
 
 
+def _epoch_of(epochs: Sequence[dict]) -> Callable[[int], float]:
+    """The function from a step to epochs, whose number of steps changes with the pictures."""
+    steps, numbers = ([row[name] for row in epochs] for name in ("step", "epoch"))
+    first = epochs[0]["step"] / epochs[0]["epoch"]
+    last = (steps[-1] - steps[-2]) / (numbers[-1] - numbers[-2]) if len(epochs) > 1 else first
+    steps, numbers = [0, *steps, steps[-1] + last], [0, *numbers, numbers[-1] + 1]
+    return lambda step: float(np.interp(step, steps, numbers))
+
+
 def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None = None) -> Figure:
     """Loss and error of training and evaluation by epoch, and the errors of REFERENCES[reference].
 
@@ -79,7 +89,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
         epochs = [row for row in rows if "loss" in row]
         if not epochs:
             raise UserError(f"model_dir={model_dir} has no log of an epoch; train there first.")
-        steps_per_epoch = epochs[0]["step"] / epochs[0]["epoch"]
+        epoch_of = _epoch_of(epochs)
         fine = [row for row in rows if "loss" not in row] or epochs  # a head writes no others
         label = f"{pathlib.Path(model_dir).name}, " if len(model_dirs) > 1 else ""
         for axes, measure in (
@@ -87,7 +97,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
             (error, lambda row, split: 100 * (1 - row[f"{split}top_1"])),
         ):
             axes.plot(
-                [row["step"] / steps_per_epoch for row in fine],
+                [epoch_of(row["step"]) for row in fine],
                 [measure(row, "train_") for row in fine],
                 color=colour,
                 alpha=0.35,

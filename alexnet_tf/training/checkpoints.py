@@ -59,15 +59,16 @@ IF_NOT_FINITE = (
 _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
-_SETTINGS = "settings.json"
-_SUMS, _WEIGHTS = "SHA256SUMS", "weights.npz"
+SETTINGS, WEIGHTS = "settings.json", "weights.npz"
+_OPTIMIZER, _STATE = "optimizer.npz", "state.json"
+_STEP = re.compile(r"step-(\d{8})")  # the name of a checkpoint
 _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
 def holds_model(model_dir: str | os.PathLike) -> bool:
     """Whether there are settings, damaged or not, of a training."""
-    return (pathlib.Path(model_dir) / _SETTINGS).exists()
+    return (pathlib.Path(model_dir) / SETTINGS).exists()
 
 
 def read_settings(model_dir: str | os.PathLike) -> dict | None:
@@ -76,7 +77,7 @@ def read_settings(model_dir: str | os.PathLike) -> dict | None:
 
     Raises UserError if they are damaged, or out of bounds.
     """
-    path = pathlib.Path(model_dir) / _SETTINGS
+    path = pathlib.Path(model_dir) / SETTINGS
     try:
         return Settings.from_json(disk.read_bytes(path)).to_json()
     except FileNotFoundError:
@@ -121,7 +122,7 @@ def write_settings(model_dir: str | os.PathLike, settings: dict) -> None:
     path = pathlib.Path(model_dir)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        disk.replace_text(path / _SETTINGS, json.dumps(settings, indent=1) + "\n")
+        disk.replace_text(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
         raise UserError(
             f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
@@ -174,8 +175,8 @@ def save(
 def copy_of(model: keras.Model, optimizer: "SGD2012") -> dict[str, dict[str, np.ndarray]]:
     """What `write` writes of the two, in memory of its own: {file: {path of a variable: array}}."""
     return {
-        "weights.npz": _arrays(model.variables),
-        "optimizer.npz": _arrays(optimizer.velocities),
+        WEIGHTS: _arrays(model.variables),
+        _OPTIMIZER: _arrays(optimizer.velocities),
     }
 
 
@@ -189,8 +190,7 @@ def write(
     for name, array in (item for file in arrays.values() for item in file.items()):
         if not np.isfinite(array).all():
             raise UserError(f"{name} is not finite after step {state.step}; {IF_NOT_FINITE}")
-    folder = pathlib.Path(model_dir) / "checkpoints"
-    name = f"step-{state.step:08d}"
+    folder, name = _folder(model_dir), _name(state.step)
 
     def make_way() -> None:
         """Of this step, written again with an evaluation or a temperature; or later and damaged, or
@@ -206,15 +206,15 @@ def write(
         with disk.appearing(folder / name, folder=True, make_way=make_way) as unfinished:
             for file, content in arrays.items():
                 _savez(unfinished.path / file, content)
-            (unfinished.path / "state.json").write_text(json.dumps(state.to_json()))
-            (unfinished.path / _SUMS).write_text(_sums(unfinished.path))
+            (unfinished.path / _STATE).write_text(json.dumps(state.to_json()))
+            (unfinished.path / disk.SUMS).write_text(_sums(unfinished.path))
     except OSError as error:
         remove_unfinished(model_dir)
         raise UserError(
             f"The checkpoint of step {state.step} could not be written to {folder}"
             f" ({error.strerror or error}); make room and start again: the one before is untouched."
         ) from None
-    old = [one for one in _steps(model_dir)[_KEEP:] if one.name != f"step-{keep or 0:08d}"]
+    old = [one for one in _steps(model_dir)[_KEEP:] if one.name != _name(keep or 0)]
     for path in [*folder.glob(".step-*.replaced"), *old]:
         shutil.rmtree(path, ignore_errors=True)  # what stays is removed after the next
 
@@ -318,7 +318,7 @@ def write_weights_file(
         stored = _settings_of_weights(settings)
         _build(arrays, stored)
         text = json.dumps(stored.to_json(), indent=1).encode()
-        texts = {_SETTINGS: text} | ({record.FILE: pictures.to_bytes()} if pictures else {})
+        texts = {SETTINGS: text} | ({record.FILE: pictures.to_bytes()} if pictures else {})
         told = {name: np.frombuffer(content, np.uint8) for name, content in texts.items()}
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:
             _savez(stream, {**arrays, **told})
@@ -336,10 +336,10 @@ def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -
     if MANIFEST in weights.metadata:
         return _of_safetensors(path, weights)
     arrays = dict(weights.arrays)
-    if _SETTINGS not in arrays:
+    if SETTINGS not in arrays:
         file = pathlib.Path(path).absolute()
-        if file.name == _WEIGHTS and (file.parents[2] / _SETTINGS).is_file():
-            step = re.fullmatch(r"step-(\d{8})", file.parent.name)
+        if file.name == WEIGHTS and (file.parents[2] / SETTINGS).is_file():
+            step = _STEP.fullmatch(file.parent.name)
             if step:
                 return _load_checkpoint(file.parents[2], report, int(step[1]))
         raise UserError(
@@ -351,7 +351,7 @@ def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -
         if weights.unreadable:
             name, reason = next(iter(weights.unreadable.items()))
             raise ValueError(f"{name[:80]!r} {reason}")
-        settings = _settings_of_weights(arrays.pop(_SETTINGS).tobytes())
+        settings = _settings_of_weights(arrays.pop(SETTINGS).tobytes())
         figures, seen = (settings.source or {})["published"], _pop_record(arrays, path)
         return Loaded(_build(arrays, settings), settings, 0, figures, seen)
     except UserError:
@@ -390,7 +390,7 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
     """The command that makes a weights file of the `weights` in the file `path`, as others store
     them. Raises UserError where none does.
     """
-    if path.name == _WEIGHTS:
+    if path.name == WEIGHTS:
         raise UserError(
             f"{path} is not in a model directory, which would describe its pixels; pass the model"
             " directory."
@@ -461,17 +461,13 @@ def restore(
     before it is taken. Raises UserError if all are damaged: a training that has begun never starts
     again from nothing unasked; and if the weights are those of another model.
     """
-    checkpoints = [
-        path for path in _steps(model_dir) if step is None or path.name == f"step-{step:08d}"
-    ]
+    checkpoints = [path for path in _steps(model_dir) if step is None or path.name == _name(step)]
     for checkpoint in checkpoints:
         try:
             _check_sums(checkpoint)
             state = _read_state(checkpoint)
-            weights = _read(checkpoint / "weights.npz", model.variables)
-            velocities = (
-                _read(checkpoint / "optimizer.npz", optimizer.velocities) if optimizer else []
-            )
+            weights = _read(checkpoint / WEIGHTS, model.variables)
+            velocities = _read(checkpoint / _OPTIMIZER, optimizer.velocities) if optimizer else []
         except OtherWeights as error:
             raise UserError(
                 f"{checkpoint} holds the weights of another network: {error}; build the model as "
@@ -514,7 +510,7 @@ def weights_digest(model: keras.Model) -> str:
 
 def newest_step(model_dir: str | os.PathLike) -> int:
     """The step of the newest checkpoint, readable or not; -1 where there is none."""
-    return max((int(path.name.removeprefix("step-")) for path in _steps(model_dir)), default=-1)
+    return max((int(path.name[-8:]) for path in _steps(model_dir)), default=-1)
 
 
 def newest_state(model_dir: str | os.PathLike) -> TrainingState | None:
@@ -529,14 +525,14 @@ def newest_state(model_dir: str | os.PathLike) -> TrainingState | None:
 
 def _read_state(checkpoint: pathlib.Path) -> TrainingState:
     """Raises OSError and ValueError."""
-    return TrainingState.from_json(json.loads(disk.read_bytes(checkpoint / "state.json")))
+    return TrainingState.from_json(json.loads(disk.read_bytes(checkpoint / _STATE)))
 
 
 def remove_unfinished(model_dir: str | os.PathLike) -> None:
     """Removes what killed runs left of checkpoints that they did not finish, and of those that they
     replaced; one that was to be replaced, and was not, is there again.
     """
-    for path in (pathlib.Path(model_dir) / "checkpoints").glob(".step-*"):
+    for path in _folder(model_dir).glob(".step-*"):
         whole = path.with_name(path.stem.removeprefix("."))
         if path.suffix == ".replaced" and not whole.exists():
             with contextlib.suppress(OSError):  # at the next start
@@ -546,9 +542,16 @@ def remove_unfinished(model_dir: str | os.PathLike) -> None:
 
 
 def _steps(model_dir: str | os.PathLike) -> list[pathlib.Path]:
-    return sorted(
-        (pathlib.Path(model_dir) / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True
-    )
+    found = _folder(model_dir).glob("step-*")
+    return sorted((path for path in found if _STEP.fullmatch(path.name)), reverse=True)
+
+
+def _folder(model_dir: str | os.PathLike) -> pathlib.Path:
+    return pathlib.Path(model_dir) / "checkpoints"
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def paths(model: keras.Model) -> list[str]:
@@ -639,9 +642,9 @@ def _read(
 
 def _check_sums(checkpoint: pathlib.Path) -> None:
     """Raises ValueError unless the three files are those that were written, bit for bit."""
-    if disk.read_bytes(checkpoint / _SUMS) != _sums(checkpoint).encode():
-        raise ValueError(f"its files differ from {_SUMS}")
+    if disk.read_bytes(checkpoint / disk.SUMS) != _sums(checkpoint).encode():
+        raise ValueError(f"its files differ from {disk.SUMS}")
 
 
 def _sums(checkpoint: pathlib.Path) -> str:
-    return disk.sums(checkpoint, ("weights.npz", "optimizer.npz", "state.json"))
+    return disk.sums(checkpoint, (WEIGHTS, _OPTIMIZER, _STATE))

@@ -70,7 +70,7 @@ def check_divides(batch_size: int, replicas: int) -> None:
     if batch_size % replicas:
         raise UserError(
             f"batch_size={batch_size} does not divide among {replicas} replicas; use a multiple of"
-            f" {replicas}."
+            f" {replicas}, or other replicas."
         )
 
 

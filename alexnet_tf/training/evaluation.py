@@ -218,9 +218,7 @@ class Evaluation:
                 on_batch(len(labels[-1]))
         bad = sorted(set(bad))
         if len(bad) == split.examples:
-            raise UserError(
-                f"No picture of {split.name} can be read, such as {split.describe_fault(bad[0])}."
-            )
+            split.refuse_unreadable(bad[0])
         if bad and devices.is_chief(self._strategy):
             console.note(
                 f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and"

@@ -45,7 +45,6 @@ from alexnet_tf.training import checkpoints, stopping
 Extract = Callable[..., Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]
 _BATCH = 128  # pictures at a time, about: no result depends on it
 _SUMMED = ("evaluation.npy", "evaluation_labels.npy", "key.json", "train.npy", "train_labels.npy")
-_SUMS = "SHA256SUMS"
 # left free on the disk beside the features: the model itself has to be written too
 _SPARE_BYTES = 2**30
 
@@ -174,7 +173,7 @@ def cached(
             }
             of_run = {"seconds": time.monotonic() - begin, "bad_pictures": bad}
             (unfinished.path / "key.json").write_text(json.dumps(key | of_run, indent=1) + "\n")
-            (unfinished.path / _SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
+            (unfinished.path / disk.SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
     except OSError as error:
         raise UserError(
             f"The features could not be written to {folder} ({error.strerror or error}); make room,"
@@ -191,7 +190,7 @@ def _check_ours(folder: pathlib.Path) -> None:
     """
     if folder.exists():
         foreign = (
-            [path.name for path in folder.iterdir() if path.name not in (*_SUMMED, _SUMS)]
+            [path.name for path in folder.iterdir() if path.name not in (*_SUMMED, disk.SUMS)]
             if folder.is_dir()
             else [folder.name]
         )
@@ -254,9 +253,7 @@ def _write(
                 )
         of_all = np.concatenate(labels)
         if not len(of_all):
-            raise UserError(
-                f"No picture of {split.name} can be read, such as {split.describe_fault(min(bad))}."
-            )
+            split.refuse_unreadable(min(bad))
         stream.seek(0)
         # of the same length: NumPy fills it up to 128 bytes
         _write_header(stream, (views, len(of_all), units))
@@ -285,8 +282,8 @@ def _read(folder: pathlib.Path, key: dict, note: Callable[[str], None]) -> Featu
                 " replaced"
             )
             return None
-        if disk.read_bytes(folder / _SUMS) != disk.sums(folder, _SUMMED).encode():
-            raise ValueError(f"its files differ from {_SUMS}")
+        if disk.read_bytes(folder / disk.SUMS) != disk.sums(folder, _SUMMED).encode():
+            raise ValueError(f"its files differ from {disk.SUMS}")
         found = _open(folder, stored)
         if (found.train.shape[1], found.evaluation.shape[1]) == (
             len(found.train_labels),

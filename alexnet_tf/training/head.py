@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from alexnet_tf.classifiers import TOP, Answers
 from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import Dropout
 from alexnet_tf.training import checkpoints, steps
 from alexnet_tf.training.features import Features
 from alexnet_tf.training.metrics import Best, Log
@@ -176,7 +177,10 @@ def fit(
         weights, loss, passes = _minimise(told, np.zeros(units * classes + classes, np.float32))
         bar.total = bar.n
     kernel, bias = weights[:-classes].reshape(units, classes) * scale, weights[-classes:]
-    head.layers[-1].set_weights([kernel, bias - shift @ kernel])
+    # Dropout of 2012 multiplies what the last layer reads.
+    of_dropout = (one for one in head.layers if isinstance(one, Dropout) and not one.inverted)
+    share = math.prod(1 - one.rate for one in of_dropout)
+    head.layers[-1].set_weights([kernel / share, bias - shift @ kernel])
     figures = answers(head, found, choice.temperature).figures() | {"step": 1}
     if not math.isfinite(loss + figures["loss"]):
         raise UserError(_NO_NUMBERS)
@@ -236,14 +240,12 @@ def choose(found: Features, shift: np.ndarray, scale: np.float32, classes: int) 
     rng = np.random.default_rng(0)
     numbers = np.sort(rng.permutation(len(labels))[:_MOST_CHOOSING])
     labels = labels[numbers]
-    # Dealt out class by class: every fold has its share of each. The only one of a class stays.
-    folds, order = np.zeros(len(labels), int), rng.permutation(len(labels))
-    folds[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % _FOLDS
-    folds[np.bincount(labels)[labels] < 2] = -1
+    rows = (found.train[0, numbers] - shift) * scale
+    folds = _dealt(rows, labels, rng)
     out = folds >= 0
     if not out.any():
         return Choice()
-    rows = shortened((found.train[0, numbers] - shift) * scale)
+    rows = shortened(rows)
     best: Choice | None = None
     weights: dict[int, np.ndarray] = {}
     for decay in _DECAYS:
@@ -263,6 +265,26 @@ def choose(found: Features, shift: np.ndarray, scale: np.float32, classes: int) 
         right = float((said[out].argmax(1) == labels[out]).mean())
         best = Choice(decay, temperature, loss, right, int(out.sum()))
     return best or Choice()
+
+
+def _dealt(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The fold of each row, [pictures]; -1 of those that are never left out, as the only one of a
+    class.
+
+    Class by class, so that every fold has its share of each. Copies of a picture, which have the
+    same features, stay together: one of them would tell what the others are.
+    """
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    group_of: dict[bytes, int] = {}
+    groups = np.array([group_of.setdefault(rows[row].tobytes(), len(group_of)) for row in order])
+    folds = np.zeros(len(labels), int)
+    folds[order] = groups % _FOLDS
+    of_class: dict[int, set[int]] = {}
+    for row, group in zip(order, groups):
+        of_class.setdefault(int(labels[row]), set()).add(int(group))
+    folds[[len(of_class[int(label)]) < 2 for label in labels]] = -1
+    return folds
 
 
 def shortened(rows: np.ndarray) -> np.ndarray:

@@ -101,18 +101,14 @@ def train(
     settings = settings or run_settings.settings_of(
         model, dataset, pixels, plan, **objective.describe()
     )
-    with run_settings.written(
-        strategy,
-        model_dir,
-        settings,
-        dataset,
-        lambda state: is_over(state, plan, plan.last_step(dataset)),
-        seen_before,
-    ):
+    with run_settings.held(strategy, model_dir, settings, dataset, seen_before) as write:
         if not devices.is_chief(strategy):
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
-        return _train(run, plan, callbacks, crop, progress)
+        if run.is_over:
+            run.tell_that_it_is_over(run_settings.without_effect(model_dir, settings))
+            return run.figures()
+        return _train(run, plan, callbacks, crop, progress, write)
 
 
 def _train(
@@ -121,12 +117,13 @@ def _train(
     callbacks: Sequence[keras.callbacks.Callback],
     crop: Callable | None,
     progress: Callable,
+    write: Callable[[], None],
 ) -> dict:
-    if run.is_over:
-        run.tell_that_it_is_over()
-        return run.figures()
+    """Trains what is left, once it has called `write`."""
     run.tell_how_it_begins()
     run.prepare(callbacks)
+    write()
+    run.begin_log()
     batches = run.batches(crop)
     run.callbacks.on_train_begin()
     with (
@@ -209,11 +206,14 @@ class _Run:
                 f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
                 " model_dir."
             )
-        if self.state.data not in (None, dataset.fingerprint):
-            self.state.bad_pictures = []  # others have their numbers
+        self._changed = self.state.data not in (None, dataset.fingerprint)
+        if self._changed:  # others have the numbers, and the figures are of others
+            self.state.bad_pictures, self.state.figures = [], None
         self.state.data = dataset.fingerprint
         self.state.temperature = 1.0  # what is trained on has to be calibrated again
         self.first_step = self.state.step
+        # built for the first, used for all
+        self._evaluation: evaluation.Evaluation | None = None
         self._best = Best(plan.patience, self.state.best)
         devices.check_agreement(
             strategy,
@@ -222,10 +222,17 @@ class _Run:
             **dataclasses.asdict(plan),
         )
 
-    def tell_that_it_is_over(self) -> None:
+    def tell_that_it_is_over(self, without_effect: Sequence[str]) -> None:
+        """`without_effect` are names of parameters that would have trained another network."""
+        others = ""
+        if without_effect:
+            others = f"; another {' and '.join(without_effect)} than it was trained with changes"
+            others += " nothing now: pass another model_dir= to train with it"
+        if self._changed:
+            others += "; the figures are of the pictures that are there now"
         self._note(
             f"{self._model_dir} is trained already: step {self.first_step}, asked for"
-            f" {self.last_step}"
+            f" {self.last_step}{others}"
         )
 
     def tell_how_it_begins(self) -> None:
@@ -271,8 +278,6 @@ class _Run:
         self._plateau = Plateau()
         if state.plateau:
             self._plateau.restore(state.plateau)
-        # built for the first, used for all
-        self._evaluation: evaluation.Evaluation | None = None
         self._is_plain = self._objective.is_plain
         classes, highest = self._dataset.class_names, math.inf
         if getattr(self._model, "variant", None):  # else it is a user's own
@@ -285,11 +290,6 @@ class _Run:
             self._note,
             functools.partial(devices.union_over_workers, self._strategy),
         )
-        self._log = (
-            Log(self._model_dir, self.first_step, state.to_evaluate)
-            if devices.is_chief(self._strategy)
-            else NoLog()
-        )
         self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
         if state.scheduled:
             self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
@@ -298,6 +298,13 @@ class _Run:
         self._began = self._saved = time.monotonic()
         # seconds of training and of waiting, steps, when last logged
         self._logged = (0.0, 0.0, self.first_step)
+
+    def begin_log(self) -> None:
+        self._log = (
+            Log(self._model_dir, self.first_step, self.state.to_evaluate)
+            if devices.is_chief(self._strategy)
+            else NoLog()
+        )
 
     def batches(self, crop: Callable | None) -> Iterator[Any]:
         """Those of the steps that are left, distributed."""
@@ -488,6 +495,8 @@ class _Run:
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
             devices.together(self._strategy, self.saver.wait)  # the best may be being written
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
+            if self._changed and self._best.step <= self.first_step:  # judged by other pictures
+                state.figures |= self._evaluate()
         self.callbacks.on_epoch_end(
             epoch - 1,
             _logs((train_loss, train_top_1))

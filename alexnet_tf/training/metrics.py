@@ -105,6 +105,20 @@ class Log:
                     tf.summary.scalar(group + name, value, step=row["step"])
 
 
+class KeptLog:
+    """Keeps rows until it is sure that they are wanted."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict] = []
+
+    def write(self, row: dict) -> None:
+        self._rows.append(row)
+
+    def write_to(self, log: Log) -> None:
+        for row in self._rows:
+            log.write(row)
+
+
 class NoLog:
     """What workers other than the chief write."""
 
@@ -177,7 +191,7 @@ class Stall:
     The most reported fault of AlexNets: https://github.com/BVLC/caffe/issues/401, /2085, /3243.
     """
 
-    STEPS = 2000  # nets that learn have left the plateau by then, or nearly so: BUILD_NOTES.md
+    STEPS = 2000  # by then nets that learn have left the plateau: docs/measurements/learning.md
     # At the end of a shorter run it takes so many steps at the full rate to say that nothing was
     # learnt, or that the loss is where no network begins and does not fall.
     FEWEST, FEWEST_ABOVE = 100, 10

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import disk
+from alexnet_tf.classifiers import NONE
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
@@ -21,7 +22,6 @@ from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices
 from alexnet_tf.training.plan import Plan
-from alexnet_tf.training.state import TrainingState
 
 # What cannot change on the way, by the names in settings.json.
 _IDENTITY = (
@@ -37,6 +37,20 @@ _IDENTITY = (
     "head_solver",
     "preprocessing",
 )
+
+
+# What decides what a training makes, beside these: by the names of flags, and in settings.json.
+_OF_TRAINING = (
+    "optimizer",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "bias_rate",
+    "schedule",
+    "warmup_steps",
+    "colour_noise",
+)
+_OF_LOSS = ("loss", "class_weights", "label_smoothing", "augment")
 
 
 def settings_of(
@@ -55,6 +69,11 @@ def settings_of(
     A model that build_model did not make is described as Keras does it. Raises UserError for one
     that does not tell its configuration.
     """
+    if NONE in map(str.casefold, dataset.class_names):
+        raise UserError(
+            f"Nothing is trained: a class is called {NONE!r}, which is the answer where no class is"
+            " probable (min_probability); call it otherwise, such as other."
+        )
     variant = getattr(model, "variant", OWN)
     opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
     identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed}
@@ -136,9 +155,11 @@ def _check_architecture(
         )
 
 
-def check_apart(model_dir: str | os.PathLike, dataset: Dataset) -> None:
-    """Raises UserError where what is written to `model_dir` would be taken for a class of
-    `dataset`, whose class folders lie beside it, or for pictures of one.
+def check_apart(
+    model_dir: str | os.PathLike, dataset: Dataset, parameter: str = "model_dir"
+) -> None:
+    """Raises UserError where what is written to `model_dir`, the `parameter` of that name, would be
+    taken for a class of `dataset`, whose class folders lie beside it, or for pictures of one.
     """
     if dataset.opened_with.get("dataset") != "folder":
         return
@@ -147,8 +168,8 @@ def check_apart(model_dir: str | os.PathLike, dataset: Dataset) -> None:
     around = [one for one in (folder, *folder.parents) if one.is_relative_to(root.resolve())]
     if any((one / name).is_dir() for one in around for name in dataset.class_names):
         raise UserError(
-            f"model_dir={model_dir} lies among the classes in data_dir={root}; pass a "
-            "model_dir outside."
+            f"{parameter}={model_dir} lies among the classes in data_dir={root}; pass a "
+            f"{parameter} outside."
         )
 
 
@@ -173,7 +194,15 @@ def check(
     names = [name for name in _IDENTITY if name != "batch_size" or not _trains_one_layer(new)]
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in names})
     _check_architecture(model_dir, stored.get("architecture"), new.get("architecture"))
-    return record.check_goes_on(model_dir, seen, dataset, seen_before)
+    anew = _trains_one_layer(new)
+    line = record.check_goes_on(model_dir, seen, dataset, seen_before, anew)
+    state = checkpoints.newest_state(model_dir)
+    if line or anew or state is None or state.data in (None, dataset.fingerprint):
+        return line
+    return (
+        f"{model_dir}: since this training began, pictures have changed their classes or their "
+        "order; it goes on with those that they have now"
+    )
 
 
 def begun(model_dir: str | os.PathLike) -> tuple[dict | None, record.Record | None]:
@@ -200,19 +229,19 @@ def _trains_one_layer(settings: dict) -> bool:
 
 
 @contextlib.contextmanager
-def written(
+def held(
     strategy: tf.distribute.Strategy,
     model_dir: str | os.PathLike,
     settings: Settings,
     dataset: Dataset,
-    is_over: Callable[[TrainingState | None], bool],
     seen_before: record.Record | None = None,
-) -> Iterator[None]:
-    """Keeps other trainings out of `model_dir`, and writes the settings there, and the record of
-    the pictures: those of `dataset`, and those that the network had `seen_before`.
+) -> Iterator[Callable[[], None]]:
+    """Keeps other trainings out of `model_dir`, and yields the function that writes the settings
+    there, and the record of the pictures: those of `dataset`, and those that the network had
+    `seen_before`. It is to be called when nothing is left that could be refused: what trains
+    nothing leaves them as they are.
 
-    Unless `is_over` of the newest checkpoint's state: what trains nothing leaves them. All workers
-    have to call it; the chief writes. Raises UserError on all as `check` does.
+    All workers have to call both; the chief writes. Raises UserError on all as `check` does.
     """
     with contextlib.ExitStack() as until_trained:
 
@@ -222,11 +251,29 @@ def written(
             check(model_dir, settings, dataset, seen_before)
             until_trained.enter_context(disk.locked(model_dir))
             checkpoints.remove_unfinished(model_dir)
-            if not is_over(checkpoints.newest_state(model_dir)):
-                _, seen = begun(model_dir)
-                checkpoints.write_settings(model_dir, settings.to_json())
-                if here := record.of(dataset):
-                    record.write(model_dir, record.union([seen, seen_before, here]))
+
+        def write() -> None:
+            if not devices.is_chief(strategy):
+                return
+            _, seen = begun(model_dir)
+            if _trains_one_layer(settings.others):
+                seen = None  # a projection is trained anew, and has seen nothing else
+            checkpoints.write_settings(model_dir, settings.to_json())
+            if here := record.of(dataset):
+                record.write(model_dir, record.union([seen, seen_before, here]))
 
         devices.together(strategy, begin)
-        yield
+        yield lambda: devices.together(strategy, write)
+
+
+def without_effect(model_dir: str | os.PathLike, settings: Settings) -> list[str]:
+    """Names of what `settings` has otherwise than those in `model_dir`, whose training is over, and
+    would have trained another network.
+    """
+    stored = checkpoints.read_settings(model_dir) or {}
+    new = settings.to_json()
+    were, are = stored.get("flags", {}), new["flags"]
+    flags = [name for name in _OF_TRAINING if name in were and name in are]
+    return [name for name in flags if were[name] != are[name]] + [
+        name for name in _OF_LOSS if stored.get(name) != new.get(name)
+    ]

@@ -150,7 +150,17 @@ class Tensor:
     stride: tuple
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *of_no_account: Any) -> Tensor:
+def _tensor(
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    requires_grad: Any = False,
+    hooks: Any = None,
+    bits: Any = None,
+) -> Tensor:
+    if bits:  # such as that of torch._neg_view, whose numbers are stored with the other sign
+        raise Unsupported(f"holds a tensor with {', '.join(map(str, bits))} set; save its clone()")
     if isinstance(storage, Opaque):
         raise Unsupported("holds tensors that pickle.dump wrote; save the state_dict by torch.save")
     return Tensor(_expect(Storage, storage), offset, _expect(tuple, size), _expect(tuple, stride))

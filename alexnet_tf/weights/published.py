@@ -300,7 +300,7 @@ def _without_wrappers(arrays: dict[str, Any], name: str | os.PathLike) -> dict[s
     """The same by names without what DataParallel and torch.compile put into them."""
     found = {}
     for key, array in arrays.items():
-        bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        bare = _bare(key)
         if bare in found:
             raise UserError(
                 f"{name} holds {bare[:80]} twice, under different prefixes; save the "
@@ -308,6 +308,10 @@ def _without_wrappers(arrays: dict[str, Any], name: str | os.PathLike) -> dict[s
             )
         found[bare] = array
     return found
+
+
+def _bare(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
 
 
 def _listed(values: Iterable[float]) -> str:
@@ -637,10 +641,11 @@ def _passed_over(
             "save its state_dict without them."
         )
     placed = {key.split(".")[0] for key in used}
+    # An entry of a file that is a state dict itself is an array, by its whole name.
     tops = dict.fromkeys(
-        entry
-        for entry in (*weights.entries, *(key.split(".")[0] for key in harmless))
-        if entry not in placed and entry not in _WRAPPERS
+        top
+        for entry in (*weights.entries, *harmless)
+        if (top := _bare(entry).split(".")[0]) and top not in placed
     )
     if prefix == "":
         tops = {top: None for top in tops if top not in ("features", "classifier")}

@@ -34,7 +34,7 @@ export function fit(features, labels, classes) {
   const {shift, scale} = standardisation(features);
   const standardised = features.map((row) => Float64Array.from(row, (value, unit) => (value - shift[unit]) * scale));
   const {rows, toKernel} = shorten(standardised);
-  const choice = choose(rows, labels, classes);
+  const choice = choose(rows, labels, classes, features);
   const weights = minimise(regression(rows, labels, classes, choice.decay), zeros((rows[0].length + 1) * classes));
   const kernel = toKernel(weights.subarray(0, -classes), classes);
   const bias = weights.slice(-classes);
@@ -99,13 +99,18 @@ function shorten(rows) {
 
 // The decay and the temperature that are best for pictures that are left out in turn, a fifth at a time. The loss at its best
 // temperature decides; from strong to weak, as long as it gets better.
-function choose(rows, labels, classes) {
-  const counts = zeros(classes);
-  for (const label of labels) counts[label]++;
-  const folds = new Array(labels.length);  // dealt out class by class; the only one of a class is in none
-  [...labels.keys()].sort((a, b) => labels[a] - labels[b]).forEach((number, place) => {
-    folds[number] = counts[labels[number]] < 2 ? -1 : place % FOLDS;
-  });
+function choose(rows, labels, classes, features) {
+  // Dealt out class by class; the only one of a class is in none. Copies of a picture, which have the same features, stay
+  // together: one of them would tell what the others are.
+  const order = [...labels.keys()].sort((a, b) => labels[a] - labels[b]);
+  const groups = new Map(), ofClass = Array.from({length: classes}, () => new Set()), group = new Array(labels.length);
+  for (const number of order) {
+    const key = features[number].join();
+    if (!groups.has(key)) groups.set(key, groups.size);
+    group[number] = groups.get(key);
+    ofClass[labels[number]].add(group[number]);
+  }
+  const folds = labels.map((label, number) => ofClass[label].size < 2 ? -1 : group[number] % FOLDS);
   const out = [...labels.keys()].filter((number) => folds[number] >= 0);
   let best = {decay: USUAL_DECAY, temperature: 1, loss: Infinity, right: 0, leftOut: 0};
   const weights = {};

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from alexnet_tf import __main__ as door
-from alexnet_tf.commands import app
+from alexnet_tf.commands import app, classify, train
 from alexnet_tf.errors import UserError
 
 COMMANDS = [
@@ -76,6 +76,17 @@ def test_an_empty_path_is_no_flag_left_out(command, name):
     flags.mark_as_parsed()
     flags[name].parse("")
     with pytest.raises(UserError, match=f"^{name}= names no path; pass one, or leave it out"):
+        app.expand_paths(flags)
+
+
+@pytest.mark.parametrize(
+    "command,flag", [(classify, "server"), (train, "test_split"), (train, "tower_devices")]
+)
+def test_a_value_that_is_empty_is_no_flag_left_out(command, flag):
+    flags = copy.deepcopy(command.FLAGS)
+    flags.unparse_flags()
+    flags(["alexnet", f"--{flag}="])
+    with pytest.raises(UserError, match=f"^{flag}= names no value; pass one, or leave it out"):
         app.expand_paths(flags)
 
 

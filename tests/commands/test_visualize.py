@@ -226,6 +226,16 @@ def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
     assert (tmp_path / "p.png").exists()
 
 
+def test_steps_stand_in_their_epochs_where_pictures_were_added(tmp_path):
+    whole = {"loss": 1.0, "top_1": 0.5}
+    rows = [{"step": step} for step in (2, 4, 6, 10)]
+    rows[1:1] = [whole | {"step": 4, "epoch": 1}, whole | {"step": 10, "epoch": 2}]
+    lines = (json.dumps(row | {"train_loss": 1.0, "train_top_1": 0.5}) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"step": 13')
+    loss, _ = curves.draw_curves([tmp_path]).axes
+    assert list(loss.lines[0].get_xdata()) == pytest.approx([0.5, 1, 1 + 2 / 6, 2])
+
+
 def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     rows = [
         {

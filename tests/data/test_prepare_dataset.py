@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from binaries import call
 from conftest import CLASS_NAMES, tool, write_picture_folder
 from PIL import Image
 
 from alexnet_tf import preprocessing
+from alexnet_tf.commands import prepare
 from alexnet_tf.data import datasets, prepared, splits, store
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
@@ -206,6 +208,44 @@ def test_what_is_stored_is_not_stored_again_nor_mixed_with_another(pictures, sto
             == stored[1]
         )
     assert files_of(stored[0] / "1.0.0") == before
+
+
+def test_a_store_is_of_its_classes_and_their_names(tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+
+    def fingerprint(version):
+        store.write(datasets.open_dataset("folder", folder), tmp_path / f"store/{version}", 95)
+        return datasets.open_dataset("folder", tmp_path / "store").fingerprint
+
+    first = fingerprint("1.0.0")
+    # Its last pictures were of the next class: the order of all stays as it was.
+    last = sorted((folder / "train" / CLASS_NAMES[0]).iterdir())[-2:]
+    for path in last:
+        path.rename(folder / "train" / CLASS_NAMES[1] / f"0-{path.name}")
+    assert fingerprint("1.1.0") != first
+    for split in ("train", "test"):
+        (folder / split / CLASS_NAMES[1]).rename(folder / split / "plain stars")
+    with pytest.raises(UserError, match="1.1.0 is there already and holds something else"):
+        fingerprint("1.1.0")
+
+
+def test_check_tells_what_a_training_leaves_out(tmp_path, capsys):
+    folder = write_picture_folder(tmp_path / "pictures")
+    Image.open(next(folder.rglob("*.jpg"))).save(folder / "train" / CLASS_NAMES[0] / "x.tif")
+    with pytest.raises(SystemExit) as left:
+        call(prepare, "--dataset=folder", f"--data_dir={folder}", "--check")
+    said = capsys.readouterr().out
+    assert left.value.code == 0
+    assert "x.tif: not used by a training; alexnet prepare stores it as a JPEG" in said
+
+
+def test_a_larger_network_than_the_store_is_told(stored):
+    dataset, notes = datasets.open_dataset("folder", stored[0]), []
+    for resize in (256, 406):
+        pixels = Preprocessing(227, resize, 3, (0.0,) * 3, 1.0)
+        splits.tell_of_side(dataset, pixels, notes.append)
+    (note,) = notes
+    assert "was stored at 256 x 256, and is scaled up to 406" in note
 
 
 def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capfd):

@@ -148,8 +148,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_answered(classify, capsy
     assert another.startswith("folder/cut.jpg does not decode as a picture (a damaged JPEG file")
     with open("answers.json") as stream:
         answers = json.load(stream)
-    assert set(answers) == {"folder/red.png", "folder/deep/blue.jpg", "folder/cut.jpg"}
-    assert answers["folder/cut.jpg"]["error"].startswith("does not decode as a picture")
+    assert len(answers) == 3 and list(answers["folder/cut.jpg"]) == ["error"]
     with pytest.raises(UserError, match=r"^2 of 3 pictures could not be classified"):
         classify("--json_lines", "-", named=b"gone.jpg\nred.png\nfolder\n")
     gone, red, folder = lines_of(capsys.readouterr().out)

@@ -298,7 +298,7 @@ def test_without_its_packages_onnx_is_refused_in_one_line(network, tmp_path, mon
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr(onnx.importlib, "import_module", missing)
-    message = "need the packages onnx and onnxruntime .* pip install 'onnx.*' 'onnxruntime.*'"
+    message = r"need the packages onnx and onnxruntime .* pip install 'onnx"
     with pytest.raises(UserError, match=message):
         alexnet_tf.export(network, tmp_path / "other", format="onnx")
     with pytest.raises(UserError, match=message):

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import types
 
@@ -21,7 +22,7 @@ from trainings import Bar
 
 from alexnet_tf import console, disk, preprocessing
 from alexnet_tf.commands import finetune
-from alexnet_tf.data import datasets, pipeline, shapes, splits
+from alexnet_tf.data import datasets, pipeline, record, shapes, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import Dropout
@@ -510,6 +511,67 @@ def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tm
         assert "is trained already" not in tune("--learning_rate=0.03")
 
 
+def test_a_training_that_fails_leaves_the_projection_that_was_there(pretrained, tmp_path, capsys):
+    folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "xla": "off"}
+    given |= {"model_dir": model_dir, "head_solver": "sgd", "patience": 0, "epochs": 2}
+
+    def tune(*more):
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
+        return capsys.readouterr().err
+
+    tune("--batch_size=6")
+    before = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
+    for _ in range(2):  # the second time it was "trained already", by a rate that never trained it
+        with pytest.raises(UserError, match="The loss is not finite in epoch 1"):
+            tune("--batch_size=6", "--learning_rate=1e30")
+    after = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
+    assert after == before and "is trained already: step 8" in tune("--batch_size=6")
+    assert "is trained already" not in tune("--batch_size=12")
+    assert checkpoints.newest_step(model_dir) == 4
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_pictures_that_were_held_out_can_be_trained_on_by_a_projection(same, pretrained, tmp_path):
+    """The projection is trained from nothing, and what the layers below have not seen binds
+    nobody.
+    """
+    folder, source = write_picture_folder(tmp_path / "pictures"), tmp_path / "source"
+    shutil.copytree(pretrained, source)
+    dataset = datasets.open_dataset("folder", folder)
+    record.write(source, record.Record(held_out=np.unique(dataset.test.identities)))
+
+    def tune(model_dir):
+        given = {"pretrained": source, "dataset": "folder", "data_dir": folder}
+        given |= {"model_dir": tmp_path / model_dir, "head_solver": "fit"}
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()))
+        return record.read(tmp_path / model_dir)
+
+    if same:
+        tune("model")
+    moved = folder / "train" / CLASS_NAMES[0] / "moved.jpg"
+    next((folder / "test" / CLASS_NAMES[0]).iterdir()).rename(moved)
+    seen = tune("model")
+    assert len(seen.trained) == 25
+    moved.rename(folder / "test" / CLASS_NAMES[0] / "back.jpg")
+    assert len(tune("model").trained) == 24
+
+
+def test_a_flag_that_changes_nothing_is_told(pretrained, tmp_path, capsys):
+    write_pictures(tmp_path / "bare", 4)
+    given = [f"--pretrained={pretrained}", "--dataset=folder", f"--data_dir={tmp_path}/bare"]
+    given += [f"--model_dir={tmp_path}/model", "--dry_run"]
+    # the projection by its name is the head
+    call(finetune, *given, "--trainable=fc5", "--head_solver=fit", "--min_probability=0.3")
+    assert "one of 3 classes always is that probable, so 'none of these'" in capsys.readouterr().err
+    for more, message in (
+        ("--trainable=", "trainable= names no layer"),
+        (f"--features_dir={tmp_path}/bare/features", "features_dir=.* lies among the classes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call(finetune, *given, more)
+
+
 def test_the_rate_that_is_given_counts_where_features_decide_the_default(pretrained, monkeypatch):
     """It was divided out, so that no rate changed anything."""
     found = features.Features(*2 * (np.ones((1, 4, 3), np.float32), np.zeros(4)), 0.0, {})
@@ -820,8 +882,8 @@ def test_refused_before_anything_is_written(tune, pretrained, tmp_path, argument
 def test_preprocessing_of_views_is_that_of_training(pictures):
     dataset = datasets.open_dataset("folder", pictures)
     batch = next(iter(pipeline.evaluation_batches(dataset.train, PIXELS, 4, view=3, seed=5)))
-    for number, record in enumerate(dataset.train.read(None).take(4)):
+    for number, row in enumerate(dataset.train.read(None).take(4)):
         crop = preprocessing.decode_random_crop(
-            record["image"], PIXELS, tf.constant([5 + 3 * 2**32, 2 * number])
+            row["image"], PIXELS, tf.constant([5 + 3 * 2**32, 2 * number])
         )
         np.testing.assert_array_equal(batch["image"][number], crop)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from trainings import Bar
 
+from alexnet_tf.network.layers import Dropout
 from alexnet_tf.training import features, head
 from alexnet_tf.training.metrics import NoLog
 
@@ -147,3 +148,31 @@ def test_of_many_pictures_some_choose(rng, monkeypatch):
     train, labels = blobs(rng, 90, 6, 0.5)
     choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
     assert choice.pictures == 40
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_what_is_fitted_is_what_answers_behind_dropout(rng, inverted):
+    """That of 2012 multiplies what the last layer reads by the share that is kept."""
+    found = found_of(*blobs(rng, 45, 12, 1.0))
+    inputs = keras.Input((12,))
+    x = Dropout(0.4, inverted)(Dropout(0.5, inverted)(inputs))
+    behind = keras.Model(inputs, keras.layers.Dense(3)(x))
+    head.fit(behind, found, NoLog(), Quiet(), lambda line: None)
+    kernel, bias, _, _ = fitted(found)
+    np.testing.assert_allclose(
+        head.logits(behind, found.train[0]), found.train[0] @ kernel + bias, atol=1e-3
+    )
+
+
+def test_copies_of_a_picture_are_left_out_together(rng):
+    """Else the decay and the temperature are chosen by pictures that were fitted."""
+    train, labels = blobs(rng, 45, 80, 3.0)
+    once = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
+    three = found_of(np.repeat(train, 3, 0), np.repeat(labels, 3))
+    thrice = head.choose(three, *head.standardisation(three.train), 3)
+    assert thrice.pictures == 3 * 45 and thrice.top_1 == pytest.approx(once.top_1, abs=0.12)
+    assert thrice.decay >= once.decay
+    # one picture in three copies is the only one of its class
+    train, labels = np.vstack([train[:20], [train[20]] * 3]), np.append(labels[:20] % 2, [2] * 3)
+    choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
+    assert choice.pictures == 20

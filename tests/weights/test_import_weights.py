@@ -657,6 +657,13 @@ def test_what_belongs_to_a_training_is_told():
     assert len(found.arrays) == 16
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "net."])
+def test_a_state_dict_that_is_the_whole_file_is_no_part_passed_over(prefix):
+    arrays = torchvision(prefix)
+    found = convert_torch(arrays, entries=tuple(arrays))
+    assert len(found.arrays) == 16 and not any("passed over" in line for line in found.notes)
+
+
 def test_two_copies_of_a_layer_are_refused():
     for beside in ("module.features.3.weight", "_orig_mod.module.classifier.6.bias"):
         with pytest.raises(

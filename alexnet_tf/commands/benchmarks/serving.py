@@ -20,6 +20,7 @@ from absl import flags
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from alexnet_tf import console, disk
+from alexnet_tf.commands import app
 from alexnet_tf.commands.benchmarks.timing import FLAGS
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
@@ -28,7 +29,7 @@ from alexnet_tf.serving import versions
 
 _SERVED_MODEL = flags.DEFINE_string(
     "served_model",
-    "saved_models/alexnet",
+    app.SAVED_MODEL,
     "serving: the folder that holds the versions.",
     flag_values=FLAGS,
 )
