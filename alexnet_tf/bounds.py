@@ -233,9 +233,27 @@ def check_finite(weights: Mapping[str, Any]) -> None:
             raise UserError(f"{name} holds a number that is not finite; {GO_BACK}")
 
 
+def check_single_precision(weights: Mapping[str, Any]) -> None:
+    """Raises UserError for one of `weights`, variables, in float64: what is exported computes in
+    float32.
+    """
+    for name, weight in weights.items():
+        if "float64" in str(weight.dtype):
+            raise UserError(
+                f"{name} is in float64, and exports compute in float32; open or build the network"
+                " again after keras.config.set_floatx('float32')."
+            )
+
+
+def check_trained(name: str, weight: np.ndarray) -> None:
+    """Raises ValueError for a kernel, of two dimensions or more, all of whose numbers are one."""
+    if weight.ndim > 1 and weight.min() == weight.max():
+        raise ValueError(f"all of {name} is {weight.flat[0]:g}: it was never trained")
+
+
 def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
     """Raises UserError unless `images` are [n, image_size, image_size, channels], one or more, of
-    levels of 0..255; NaN may be among them.
+    levels of 0..255; NaN and infinity may be among them.
     """
     shape = (pixels.image_size, pixels.image_size, pixels.channels)
     if images.ndim != 4 or images.shape[1:] != shape or not len(images):
@@ -253,10 +271,22 @@ def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
 
 
 def strange_levels(images: np.ndarray) -> str:
-    """The numbers of `images`, one or more, in words, where they cannot be levels of 0..255, as
-    those of which a mean was subtracted or that were divided by 255; else "".
+    """The numbers of the first of `images` [n, s, s, c], one or more, in words, that cannot be
+    levels of 0..255, as of one of which a mean was subtracted or that was divided by 255; else "".
+
+    Levels of 0..1 that are whole, in floating point, are those of a picture that is nearly black
+    where another of the images has more than 1. What holds NaN or infinity is not judged.
     """
-    low, high = images.min(), images.max()
-    if low < 0 or 255 < high < math.inf or (images.dtype.kind == "f" and 0 < high <= 1):
-        return f"numbers from {low:.4g} to {high:.4g}"
-    return ""
+    each = tuple(range(1, images.ndim))
+    low, high = images.min(each), images.max(each)  # NaN where there is one
+    finite = np.isfinite(low) & np.isfinite(high)
+    strange = finite & ((low < 0) | (high > 255))
+    if images.dtype.kind == "f":
+        dim = finite & (low >= 0) & (high > 0) & (high <= 1)
+        whole = np.array([not (row % 1).any() for row in images[dim]], bool)
+        strange[dim] = ~whole | (high[finite] <= 1).all()
+    if not strange.any():
+        return ""
+    first = int(strange.argmax())
+    where = f" in image {first}" if len(images) > 1 else ""
+    return f"numbers from {low[first]:.4g} to {high[first]:.4g}{where}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_tf.bounds import GO_BACK
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
@@ -44,9 +45,12 @@ def best_classes(
     best first.
 
     Where the best is below `min_probability`, NONE stands before it and the last goes: its
-    probability is that of the best class being wrong. Raises UserError for one that is not in 0..1.
+    probability is that of the best class being wrong. Raises UserError for one that is not in 0..1,
+    and for probabilities that are NaN, among which none is the best.
     """
     least = np.float32(check_probability(min_probability))
+    if np.isnan(probabilities).any():
+        raise UserError(f"The network answers NaN: a layer's output is not finite; {GO_BACK}")
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     best = [(class_names[index], float(probabilities[index])) for index in order]
     if probabilities[order[0]] < least:

@@ -3,6 +3,7 @@ call the same functions.
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, disk, networks
-from alexnet_tf.classifiers import Answers, never_answers
+from alexnet_tf.classifiers import NONE, Answers, never_answers
 from alexnet_tf.data import (
     bad_pictures,
     datasets,
@@ -51,7 +52,7 @@ from alexnet_tf.network.model import (
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
-from alexnet_tf.settings import Settings
+from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings, steps
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import DECAY, LARS, MOMENTUM, SGD2012, lars_rate
@@ -417,8 +418,9 @@ def evaluate(
         weights,
         views,
     )[-1]
-    if len(opened) == 1 and isinstance(opened[0], networks.Trained):
-        record_evaluation(opened[0].path, opened[0].model, answers, dataset, split, views)
+    (judged, *others) = opened
+    if not others and isinstance(judged, networks.Trained) and judged.is_as_opened():
+        record_evaluation(judged.path, judged.model, answers, dataset, split, views)
     return answers
 
 
@@ -529,16 +531,19 @@ def export(
             note(line)
     if format in ("onnx", "keras"):
         network.check_whole()
+    if NONE in (bounds.plain(name).casefold() for name in network.class_names):
+        raise UserError(
+            f"{network.path} has a class of the name {NONE!r}, which is what is answered where no "
+            "class is probable enough; give it another name."
+        )
     _check_format(output, format)
     evaluation.check_finite(network.model)
+    bounds.check_single_precision({one.path: one for one in network.model.weights})
+    _check_trained(network)
     path = output / _version(output, version)
-    manifest = Manifest(
-        network.settings,
-        network.step,
-        network.figures,
-        checkpoints.weights_digest(network.model),
-        origin(),
-    )
+    digest = checkpoints.weights_digest(network.model)
+    network = networks.of_weights(network, digest, note)
+    manifest = Manifest(network.settings, network.step, network.figures, digest, origin())
     if version != "next" and path.exists():
         _check_same(path, manifest, note)
         return path
@@ -566,6 +571,19 @@ def export(
     )
 
 
+def _check_trained(network: networks.Network) -> None:
+    """Raises UserError for a kernel of one number alone, which readers of weights files refuse; of
+    a network of its user's own it may be meant.
+    """
+    if network.settings.variant == OWN:
+        return
+    try:
+        for variable in network.model.weights:
+            bounds.check_trained(variable.path, np.asarray(variable.value))
+    except ValueError as error:
+        raise UserError(f"{network.path} is not exported: {error}.") from None
+
+
 def _content(
     network: networks.Network,
     manifest: Manifest,
@@ -585,7 +603,7 @@ def _content(
         return files.keras_file(network.model, manifest, network.record)
     pixels = network.preprocessing
     content = onnx.convert(network.model, pixels, manifest, network.record)
-    split, _, _ = _pictures(None, None, manifest, network.record, note)
+    split = _pictures(None, None, manifest, network.record, note).split
     count = min(_COMPARED, split.examples)
     figures = onnx.compare(
         content,
@@ -626,7 +644,7 @@ def _check_format(output: pathlib.Path, form: str) -> None:
 
 def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], None]) -> None:
     """Notes where the version in `path` tells other figures. Raises UserError unless it is of this
-    network.
+    network, and whole.
     """
     stored = artifacts.read_manifest(path)
     if other := stored.differences(manifest):
@@ -634,6 +652,7 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
             f"{path} is there already, with other {', '.join(other)}; pass "
             "version=next, or remove it."
         )
+    artifacts.check_sums(path)
     if stored.settings.others.get("metrics") != manifest.settings.others.get("metrics"):
         note(
             f"{path} was written before the newest evaluation, which its card does not tell; pass "
@@ -642,13 +661,16 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
 
 
 def _version(output: pathlib.Path, version: int | str) -> str:
+    number: int | str = version
     if version == "next":
-        return str(max(disk.numbered(output), default=0) + 1)
-    if not str(version).isdecimal() or int(version) < 1:
+        number = max(disk.numbered(output), default=0) + 1
+    is_short = str(number).isdecimal() and len(str(number)) < 20  # Python refuses to read 5,000
+    if not is_short or not 1 <= int(number) < 2**63:  # as servers read them
         raise UserError(
-            f"version={version}: a server knows versions by number; use 1, 2, ... or next."
+            f"version={str(version)[:40]}: a server knows versions by number, below 2**63; use 1, "
+            "2, ... or next."
         )
-    return str(int(version))
+    return str(int(number))
 
 
 def convert(
@@ -708,42 +730,48 @@ def convert(
         )
     artifacts.check_saved_model(path)
     chosen, ranges = _opened(pictures), _opened(calibration)
-    conversion = Conversion(
-        quantization,
-        _digest(ranges),
-        _digest(chosen),
-        count or None,
-        None if max_accuracy_drop is None else float(max_accuracy_drop),
-    )
-    manifest = dataclasses.replace(artifacts.read_manifest(path), conversion=conversion)
+    manifest, seen = artifacts.read_manifest(path), artifacts.read_record(path)
     if not manifest.labels and max_accuracy_drop is not None:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
             "accuracy; leave it out."
         )
+    told: list[str] = []  # of pictures that a file which is there already may not need
+    compared = _pictures(chosen, ranges, manifest, seen, told.append)
+    calibrating = _calibrating(ranges, compared.dataset) if quantization == "int8" else None
+    conversion = Conversion(
+        quantization,
+        _digest(calibrating) if calibrating else None,
+        compared.digest,
+        count or None,
+        None if max_accuracy_drop is None else float(max_accuracy_drop),
+    )
+    manifest = dataclasses.replace(manifest, conversion=conversion)
     if _is_there(output, manifest):
         return {
             "is there already": "from the same weights",
             "megabytes": output.stat().st_size / 1e6,
         }
+    for line in told:
+        note(line)
     artifacts.check_sums(path)
-    pixels, seen = manifest.settings.preprocessing, artifacts.read_record(path)
-    compared, labelled, trained = _pictures(chosen, ranges, manifest, seen, note)
-    if max_accuracy_drop is not None and not labelled:
+    pixels = manifest.settings.preprocessing
+    if max_accuracy_drop is not None and not compared.labelled:
         raise UserError(
-            f"max_accuracy_drop={max_accuracy_drop}: {compared.name} has no labels of this network,"
-            " so there is no accuracy; pass pictures of its classes by data_dir=, or leave it out."
+            f"max_accuracy_drop={max_accuracy_drop}: {compared.split.name} has no labels of this"
+            " network, so there is no accuracy; pass pictures of its classes by data_dir=, or leave"
+            " it out."
         )
-    images = []
-    if quantization == "int8":
-        split = _calibration(ranges, trained)
+    images, ranged = [], ""
+    if calibrating:
+        split = _to_calibrate(calibrating)
         found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
-        images = [image for image, _ in found]
+        images, ranged = [image for image, _ in found], split.name
     content = tflite.convert(str(path), quantization, images)
     content = tflite_metadata.complete(content, manifest, seen)
-    how = str(path), content, compared, pixels, quantization, count
+    how = str(path), content, compared.split, pixels, quantization, count
     figures = (
-        tflite.compare(*how, labelled, max_accuracy_drop, note)
+        tflite.compare(*how, compared.labelled, max_accuracy_drop, note)
         if manifest.labels
         else tflite.compare_features(*how, note)
     )
@@ -756,7 +784,7 @@ def convert(
         names = artifacts.operator_outputs(content, np.float32)
         in_float = set().union(*map(tflite.kept_in_float, names))
         figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
-        figures["calibrated on"] = f"{len(images)} of {split.name}"
+        figures["calibrated on"] = f"{len(images)} of {ranged}"
     return figures
 
 
@@ -766,13 +794,11 @@ def _opened(pictures: Dataset | str | os.PathLike | None) -> Dataset | Split | N
     return split_of(pictures)
 
 
-def _digest(pictures: Dataset | Split | None) -> str | None:
-    """By it two sets of pictures are known to be the same; None: there are none."""
-    if pictures is None:
-        return None
+def _digest(pictures: Dataset | Split) -> str:
+    """By it two sets of pictures are known to be the same."""
     if isinstance(pictures, Dataset):
         return pictures.fingerprint
-    return hashlib.sha256(np.asarray(pictures.identities).tobytes()).hexdigest()
+    return hashlib.sha256(pictures.known().tobytes()).hexdigest()
 
 
 def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
@@ -783,14 +809,28 @@ def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
     return there.conversion == manifest.conversion and not there.differences(manifest)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Compared:
+    """The pictures to compare on."""
+
+    given: Split | None = None  # None: drawn ones
+    digest: str = "drawn"  # they are always the same
+    labelled: bool = False  # whether their labels are the network's
+    dataset: Dataset | None = None  # that they are of
+
+    @functools.cached_property
+    def split(self) -> Split:
+        return self.given or drawn_pictures(_DRAWN)  # which takes seconds
+
+
 def _pictures(
     pictures: Dataset | Split | None,
     calibration: Dataset | Split | None,
     manifest: Manifest,
     seen: record.Record | None,
     note: Callable[[str], None],
-) -> tuple[Split, bool, Dataset | None]:
-    """(the Split to compare on, whether its labels are the network's, the Dataset or None)."""
+) -> _Compared:
+    """Those that were passed, or else the nearest to what the network sees that are at hand."""
     if pictures is None:
         flags = manifest.settings.flags
         reason = "the network does not say what it was trained on"
@@ -811,22 +851,23 @@ def _pictures(
                 reason = str(error)
         if pictures is None:
             if calibration is not None:
-                split = _calibration(calibration, None)
+                split = _to_calibrate(calibration)
                 note(
                     f"Compared on {split.name}: the pictures that the network was trained on are "
                     f"not at hand ({reason})"
                 )
-                return split, False, None
+                return _Compared(split, _digest(calibration))
             note(
                 "Compared on drawn pictures: those that the network was trained on are not at "
                 f"hand ({reason})"
             )
-            return drawn_pictures(_DRAWN), False, None
+            return _Compared()
+    digest = _digest(pictures)
     if not isinstance(pictures, Dataset):
-        return pictures, False, None
+        return _Compared(pictures, digest)
     bad_pictures.tell_of_opening(pictures, math.inf, note)
     if tuple(pictures.class_names) == manifest.labels:
-        return pictures.evaluation, True, pictures
+        return _Compared(pictures.evaluation, digest, True, pictures)
     if manifest.labels:
         note(
             f"{pictures.name} has other classes than the network: its pictures are compared, the "
@@ -835,20 +876,22 @@ def _pictures(
     split = dataclasses.replace(
         pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
     )
-    return split, False, pictures
+    return _Compared(split, digest, False, pictures)
 
 
-def _calibration(calibration: Dataset | Split | None, trained_on: Dataset | None) -> Split:
-    if isinstance(calibration, Split):
-        return calibration
-    dataset = calibration or trained_on
-    if dataset is None:
+def _calibrating(calibration: Dataset | Split | None, compared: Dataset | None) -> Dataset | Split:
+    found = calibration or compared
+    if found is None:
         raise UserError(
             "int8 needs pictures to find the range of each activation, and the "
             "training pictures are not at hand; pass calibration=FOLDER of some "
             "hundred pictures like those that the network will see."
         )
-    return dataset.to_train()
+    return found
+
+
+def _to_calibrate(pictures: Dataset | Split) -> Split:
+    return pictures.to_train() if isinstance(pictures, Dataset) else pictures
 
 
 def split_of(pictures: str | os.PathLike) -> Split:

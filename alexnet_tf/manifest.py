@@ -31,8 +31,8 @@ class Conversion:
     """How a .tflite file was made of an export, and what it was compared with."""
 
     quantization: str = "none"
-    calibration: str | None = None  # digest of the pictures, where the user named them
-    compared_with: str | None = None  # likewise
+    calibration: str | None = None  # digest of the pictures of int8
+    compared_with: str | None = None  # digest of the pictures; None: made by an earlier version
     count: int | None = None  # of pictures that were compared, where the user said it
     max_accuracy_drop: float | None = None
 
@@ -114,7 +114,9 @@ class Manifest:
 
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back, with the labels, as the same."""
-        stored = self.settings.to_json()
+        # The least probability is told where it is 0, too, or a program that looks for its name
+        # finds the flag of a training.
+        stored = self.settings.to_json() | {"min_probability": self.settings.min_probability}
         entries: dict[str, Any] = {}
         if self.batch_sizes:
             entries["serving"] = {

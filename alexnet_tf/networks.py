@@ -12,8 +12,10 @@ Whatever the form, it is a Network with the same methods.
 
 import abc
 import contextlib
+import copy
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import sys
@@ -51,6 +53,8 @@ class Network(abc.ABC):
     step: int  # of its training; 0 where that is not known
     figures: dict | None  # of its last evaluation, or those that were published with it
     record: record.Record | None  # of the pictures that it was trained on; None: it has none
+    # checkpoints.weights_digest of `model` once it is there, which its user may change afterwards
+    opened_with: str = dataclasses.field(default="", init=False)
 
     @property
     @abc.abstractmethod
@@ -110,11 +114,16 @@ class Network(abc.ABC):
 
     def probabilities(self, images: Any) -> np.ndarray:
         """float32 [n, classes] of uint8 [n, s, s, c], such as `prepare` makes them, or of the same
-        levels of 0..255 in another type. Raises UserError for others.
+        levels of 0..255 in another type; NaN for an image that holds a number which is not finite.
+        Raises UserError for others.
         """
         images = np.asarray(images)
         bounds.check_images(images, self.preprocessing)
-        return np.asarray(self._classifier.probabilities(tf.constant(images)), np.float32)
+        answers = np.array(self._classifier.probabilities(tf.constant(images)), np.float32)
+        # Not by the network: a pool takes NaN for the smallest of all numbers, and tanh infinity
+        # for 1.
+        answers[~np.isfinite(images).all((1, 2, 3))] = math.nan
+        return answers
 
     def classify(
         self, picture: str | os.PathLike | bytes, min_probability: float | None = None
@@ -124,7 +133,7 @@ class Network(abc.ABC):
         Five (name, probability), or all where there are fewer. Where the best is below
         `min_probability`, in 0..1, by default that of the settings, the first name is
         classifiers.NONE, "none of these", with the probability that the best class is wrong.
-        Raises UserError for what is no picture.
+        Raises UserError for what is no picture, and where the network answers NaN.
         """
         content, name = _content(picture)
         with _naming(name):
@@ -184,10 +193,31 @@ def with_min_probability(network: Network, min_probability: float) -> Network:
     UserError for what is not in 0..1, and for a part of a network.
     """
     network.check_whole()
-    settings = dataclasses.replace(
-        network.settings, min_probability=check_probability(min_probability)
-    )
-    return dataclasses.replace(network, settings=settings)
+    least = check_probability(min_probability)
+    # A copy, for the model of an export is built once, and may have been changed since.
+    changed = copy.copy(network)
+    settings = dataclasses.replace(network.settings, min_probability=least)
+    object.__setattr__(changed, "settings", settings)
+    return changed
+
+
+def of_weights(network: Network, digest: str, note: Callable[[str], None]) -> Network:
+    """`network`, whose weights are those of `digest`. Where it was opened with others, without step
+    and figures, which are of those, and descending from whatever those were; told by `note`.
+    """
+    if network.opened_with == digest:
+        return network
+    told, settings = network.settings.others, network.settings
+    if network.step or network.figures or "metrics" in told:
+        note(
+            f"{network.path} was opened with other weights than it has now: the step and the"
+            " figures of those are not told of these"
+        )
+    others = {name: value for name, value in told.items() if name != "metrics"}
+    if settings.descent:
+        others["pretrained"] = settings.descent
+    settings = dataclasses.replace(settings, source=None, others=others)
+    return Trained(network.path, settings, 0, None, network.record, network.model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,6 +225,13 @@ class Trained(Network):
     """With its weights in float32 at hand."""
 
     model: keras.Model = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "opened_with", checkpoints.weights_digest(self.model))
+
+    def is_as_opened(self) -> bool:
+        """Whether the weights of `model` are those that it was opened with."""
+        return self.opened_with == checkpoints.weights_digest(self.model)
 
     def classifier(self) -> Classifier:
         self.check_whole()
@@ -208,9 +245,12 @@ class Trained(Network):
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     loaded = checkpoints.load_model(path, note)
     settings = loaded.settings
-    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, loaded.model)):
+    model, seen = loaded.model, loaded.record
+    network = Trained(str(path), settings, loaded.step, loaded.figures, seen, model)
+    if path.is_dir() and (metrics := checkpoints.read_evaluation(path, network.opened_with)):
         settings = dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
-    return Trained(str(path), settings, loaded.step, loaded.figures, loaded.record, loaded.model)
+        object.__setattr__(network, "settings", settings)
+    return network
 
 
 def _in_keras(path: pathlib.Path) -> Network:
@@ -261,6 +301,7 @@ class _Exported(Network):
             ) from None
         if not self.settings.missing:
             self._check_answers(model)
+        object.__setattr__(self, "opened_with", checkpoints.weights_digest(model))
         return model
 
     def _check_answers(self, model: keras.Model) -> None:
@@ -374,7 +415,9 @@ def in_float32(network: Network) -> Network:
         model = network.settings.build()
     model.set_weights(network.model.get_weights())
     told = network.settings, network.step, network.figures, network.record
-    return Trained(network.path, *told, model)
+    made = Trained(network.path, *told, model)
+    object.__setattr__(made, "opened_with", network.opened_with)  # the weights may be others since
+    return made
 
 
 def check_unchanged(network: Network) -> None:

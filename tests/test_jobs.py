@@ -12,6 +12,7 @@ import alexnet_tf
 from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
+from alexnet_tf.exports import saved_model
 from alexnet_tf.network.model import stable_rate
 from alexnet_tf.training import checkpoints, loop, run_settings
 
@@ -377,6 +378,34 @@ def test_an_export_from_before_an_evaluation_is_told(dataset, tmp_path):
     assert len(told) == 0
     export()
     assert "before the newest evaluation, which its card does not tell" in told.pop()
+
+
+@pytest.mark.parametrize("form", ["model", pytest.param("saved_model", marks=pytest.mark.long)])
+def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, form):
+    monkeypatch.setattr(saved_model, "_check", lambda *arguments: None)
+    model_dir = write_lenet5(tmp_path / "model", CLASS_NAMES)
+    alexnet_tf.evaluate(model_dir, dataset)
+    path = model_dir
+    if form == "saved_model":
+        path = alexnet_tf.export(model_dir, tmp_path / "saved")
+    network, told = alexnet_tf.load(path), []
+    assert network.step == 7 and network.settings.others["metrics"]
+    before = network.model.get_weights()
+    network.model.set_weights([weights + 0.5 for weights in before])
+    if form == "model":
+        alexnet_tf.evaluate(network, dataset)
+        assert "metrics" in alexnet_tf.load(model_dir).settings.others  # those of its own weights
+    out = tmp_path / "out"
+    version = alexnet_tf.export(
+        network, out, format="safetensors", min_probability=0.5, note=told.append
+    )
+    (line,) = told
+    assert line.startswith(f"{path} was opened with other weights than it has now")
+    exported = alexnet_tf.load(version)
+    assert (exported.step, exported.figures) == (0, None)
+    assert "metrics" not in exported.settings.others
+    for found, expected in zip(exported.model.get_weights(), before):
+        np.testing.assert_array_equal(found, expected + 0.5)
 
 
 def test_the_layer_that_is_not_finite_is_found_by_ones_own_crop(tmp_path):

@@ -112,6 +112,8 @@ class Tflite:
         bounds.check_images(image[None], self.pixels)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             return np.full(self._output["shape"][1], np.nan, np.float32)
+        if np.issubdtype(self._input["dtype"], np.integer):
+            image = np.rint(image)  # or 99.9 were 99
         (answer,) = self._run(images=image[None].astype(self._input["dtype"])).values()
         answer = answer[0]
         # A quantised output says so by a scale; a float one has scale 0.

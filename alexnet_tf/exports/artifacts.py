@@ -153,7 +153,8 @@ def check_sums(saved_model: str | os.PathLike) -> None:
     What somebody has put beside them, such as a .tflite file that was made of them, is not theirs.
     """
     try:
-        stored = disk.read_bytes(_beside(saved_model, "assets.extra", SUMS)).decode()
+        list_of_sums = _beside(saved_model, "assets.extra", SUMS)
+        stored = disk.read_bytes(list_of_sums).decode()
         # that of an earlier version has the card
         listed = {
             name: line
@@ -170,7 +171,9 @@ def check_sums(saved_model: str | os.PathLike) -> None:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     if not whole:
         raise UserError(
-            f"{saved_model} is damaged: its files differ from assets.extra/{SUMS}; export it again."
+            f"{saved_model} is damaged: its files differ from "
+            f"{list_of_sums.relative_to(saved_model)}; remove it, or take version=next, and export "
+            "again."
         )
 
 

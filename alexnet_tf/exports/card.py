@@ -37,7 +37,10 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx")
-picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+picture = ImageOps.exif_transpose(Image.open("picture.jpg"))
+if picture.mode.startswith("I"):  # grey of 16 bits, of which Pillow would make white
+    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+picture = picture.convert("RGBA")
 white = Image.new("RGBA", picture.size, "white")
 picture = Image.alpha_composite(white, picture).convert("{mode}")
 scale = {resize} / min(picture.size)
@@ -255,6 +258,8 @@ def _trained_on(manifest: Manifest) -> list[str]:
     elif _trained_with(manifest):
         step = manifest.step
         steps = f", {step:,} steps" if step else ""
+        kept = (manifest.evaluation or {}).get("step", step)  # the best were, of a patient training
+        steps += f"; the weights are those after {kept:,}" if kept != step else ""
         what = (
             "class folders of its maker's own"
             if flags["dataset"] == "folder"

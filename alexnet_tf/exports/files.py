@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from alexnet_tf.settings import Settings
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # of members of archives: the same content, the same bits
 _SAVED = "metadata.json"  # of a .keras file: which Keras wrote it, and when
+_CONFIG = "config.json"  # likewise: its layers
 
 
 def write(
@@ -145,9 +147,23 @@ def keras_file(
                     about = json.loads(content)
                     about.pop("date_saved", None)
                     content = json.dumps(about).encode()
+                if name == _CONFIG:
+                    content = _renumbered(content)
                 add_member(archive, name, content)
             add_description(archive, manifest, pictures)
     return stream.getvalue()
+
+
+def _renumbered(config: bytes) -> bytes:
+    """What several layers share, such as relu, by numbers from 0 on: Keras has addresses in memory,
+    which are others in each process.
+    """
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda found: found[1] + b"%d" % numbers.setdefault(found[2], len(numbers)),
+        config,
+    )
 
 
 def _settle_seeds(model: keras.Model) -> None:

@@ -152,7 +152,7 @@ def _to_edge_input(images: tf.Tensor, pixels: Preprocessing) -> tf.Tensor:
 def _nan_for_nan(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """`outputs` [n, units], NaN for each of `images` that holds what is no number."""
     if images.dtype.is_floating:  # a pool takes NaN for the smallest of all numbers
-        sound = tf.math.is_finite(tf.reduce_sum(images, [1, 2, 3]))
+        sound = tf.reduce_all(tf.math.is_finite(images), [1, 2, 3])
         outputs = tf.where(sound[:, None], outputs, math.nan)
     return outputs
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import mlir_quantize
+from tensorflow.lite.python.convert import ConverterError, mlir_quantize
 
-from alexnet_tf import console
+from alexnet_tf import bounds, console
 from alexnet_tf.classifiers import LEAST_FLOAT
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.splits import Split
@@ -44,8 +44,22 @@ def convert(
     """Returns the bytes of the converted `edge` signature, for one picture. `calibration` holds
     uint8 images [s, s, c].
 
-    Raises UserError if `saved_model` has no such signature.
+    Raises UserError if `saved_model` has no such signature, or cannot be converted.
     """
+    try:
+        return _converted(saved_model, quantization, calibration)
+    except ConverterError as error:
+        first, _, reason = str(error).partition("error: ")  # and pages of MLIR
+        told = (reason or first).partition("\n")[0][:120]
+        raise UserError(
+            f"{saved_model} cannot be converted ({told}); alexnet export --format=onnx writes a "
+            "file for other runtimes."
+        ) from None
+
+
+def _converted(
+    saved_model: str | os.PathLike, quantization: str, calibration: Sequence[np.ndarray]
+) -> bytes:
     loaded = tf.saved_model.load(saved_model)
     if "edge" not in loaded.signatures:
         raise UserError(
@@ -53,6 +67,7 @@ def convert(
             " export the model again."
         )
     artifacts.check_finite(loaded)
+    bounds.check_single_precision(artifacts.variables(loaded))
     edge = loaded.signatures["edge"]
     shape = edge.structured_input_signature[1]["images"].shape
     one = tf.function(lambda images: edge(images=images)).get_concrete_function(

@@ -7,6 +7,7 @@ Statuses and texts are those of tensorflow/serving, master of 2026-07-30
 import asyncio
 import contextlib
 import functools
+import math
 import os
 import resource
 import socket
@@ -59,8 +60,36 @@ _OPTIONS = [
 ]
 
 
+# Where a TensorProto has values of a type, but for those in int_val.
+_FIELDS = {
+    "float16": "half_val",
+    "bfloat16": "half_val",
+    "float32": "float_val",
+    "float64": "double_val",
+    "int64": "int64_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "bool": "bool_val",
+    "string": "string_val",
+}
+
+
 def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The array in a TensorProto, of a shape that was checked."""
+    """The array in a TensorProto, of a shape that was checked.
+
+    tf.make_ndarray would make up what is not there: black where all values are in the field of
+    another type, and the last one over and over where some are missing. One value alone stands for
+    as many as the shape has; so TensorFlow itself writes what is all of one value.
+    """
+    field = _FIELDS.get(tf.as_dtype(proto.dtype).name, "int_val")
+    elements = math.prod(dim.size for dim in proto.tensor_shape.dim)
+    count = len(getattr(proto, field))
+    if not proto.tensor_content and count not in (1, elements):
+        raise ServingError(
+            "INVALID_ARGUMENT",
+            f"tensor parsing error: {name}: {count} values in {field} for the {elements} of its"
+            " shape",
+        )
     try:
         return tf.make_ndarray(proto)
     # the last of a number that its type does not hold, such as 300 for uint8
@@ -83,16 +112,10 @@ def _proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     have them: clients read those.
     """
     dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
-    field = {
-        "float32": "float_val",
-        "int32": "int_val",
-        "int64": "int64_val",
-        "string": "string_val",
-    }[dtype.name]
     return tensor_pb2.TensorProto(
         dtype=dtype.as_datatype_enum,
         tensor_shape=tf.TensorShape(array.shape).as_proto(),
-        **{field: array.ravel().tolist()},
+        **{_FIELDS.get(dtype.name, "int_val"): array.ravel().tolist()},
     )
 
 

@@ -257,6 +257,8 @@ def _column_inputs(value: Any, signature: Signature) -> Arrays:
         if name not in value:
             raise _bad(f"Missing named input: {name} in 'inputs' object.")
         _check_rows(value[name], signature)
+    for name in value.keys() - expected.keys():  # which TensorFlow Serving passes over
+        raise _bad(f"'inputs' object: does not have named input: {name[:60]}")
     return {
         name: _tensor(name, value[name], *dtype_and_dims)
         for name, dtype_and_dims in expected.items()

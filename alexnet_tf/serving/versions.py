@@ -18,7 +18,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import grpc
 import numpy as np
@@ -150,14 +149,13 @@ def check_values(inputs: Arrays) -> None:
         )
 
 
-def _pixels(picture: Any) -> int:
+def _pixels(picture: bytes) -> int:
     """How many pixels the header of a picture file claims.
 
     Raises ServingError for bytes that are none.
     """
     try:
-        # A tensor that claims rows without any values holds no bytes at all.
-        cost = picture_headers.cost(picture) if isinstance(picture, bytes) else None
+        cost = picture_headers.cost(picture)
     except ValueError as error:
         raise ServingError("INVALID_ARGUMENT", f"The request has {error}") from None
     if not cost or cost.format not in _FORMATS:

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from alexnet_tf import disk
+from alexnet_tf import bounds, disk
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
@@ -237,15 +237,17 @@ def write_evaluation(model_dir: str | os.PathLike, model: keras.Model, evaluatio
         raise UserError(f"{path} cannot be written ({error.strerror}); make room.") from None
 
 
-def read_evaluation(model_dir: str | os.PathLike, model: keras.Model) -> dict | None:
-    """What `write_evaluation` kept, or None where that was of other weights, or nothing was."""
+def read_evaluation(model_dir: str | os.PathLike, digest: str) -> dict | None:
+    """What `write_evaluation` kept, or None where that was of other weights than those of `digest`,
+    by weights_digest, or nothing was.
+    """
     try:
         content = json.loads(disk.read_bytes(pathlib.Path(model_dir) / _EVALUATION))
         stored = content.pop("weights_sha256")
         check_metrics(content)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-    return content if stored == weights_digest(model) else None
+    return content if stored == digest else None
 
 
 def is_weights_file(path: str | os.PathLike) -> bool:
@@ -441,8 +443,7 @@ def _build(arrays: Mapping[str, np.ndarray], settings: Settings) -> keras.Model:
                 f"{name} has the shape {array.shape}, or numbers that are not finite, instead of"
                 f" {expected[name]}"
             )
-        if array.ndim > 1 and array.min() == array.max():
-            raise ValueError(f"all of {name} is {array.flat[0]:g}: it was never trained")
+        bounds.check_trained(name, array)
     for variable in model.weights:
         variable.assign(arrays[variable.path])
     return model

@@ -148,7 +148,8 @@ def model_probabilities(
         # no logit of a network that is alive is so low that its probability is 0
         logits = tf.cast(logits, tf.float64)
         for outputs in hidden:
-            sound = tf.math.is_finite(tf.reduce_sum(outputs, range(1, len(outputs.shape))))
+            # Not by a sum: in float16 that of a sound map is more than its type holds.
+            sound = tf.reduce_all(tf.math.is_finite(outputs), range(1, len(outputs.shape)))
             logits = tf.where(sound[:, None], logits, math.nan)
         return tf.nn.softmax(logits)
 

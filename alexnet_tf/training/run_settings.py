@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf import disk
+from alexnet_tf import bounds, disk
 from alexnet_tf.classifiers import NONE
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
@@ -70,7 +70,7 @@ def settings_of(
     A model that build_model did not make, or that was changed since, is described as Keras does it.
     Raises UserError for one that does not tell its configuration.
     """
-    if NONE in map(str.casefold, dataset.class_names):
+    if NONE in (bounds.plain(name).casefold() for name in dataset.class_names):
         raise UserError(
             f"Nothing is trained: a class is called {NONE!r}, which is the answer where no class is"
             " probable (min_probability); call it otherwise, such as other."

@@ -63,19 +63,23 @@ std::string member(const std::string& content, const std::string& name) {
   throw std::runtime_error("no " + name + ": alexnet convert did not write it");
 }
 
-int whole_number(const std::string& json, const std::string& name) {
+// Where the value of an entry of the manifest begins, which may be absent: npos. What follows
+// "training" is its own, such as flags of the same names.
+size_t value_of(const std::string& json, const std::string& name) {
   const size_t at = json.find("\"" + name + "\":");
-  if (at == std::string::npos) throw std::runtime_error("no " + name + " in manifest.json");
-  return std::stoi(json.substr(at + name.size() + 3));
+  return at < json.find("\"training\":") ? at + name.size() + 3 : std::string::npos;
 }
 
-// That of a class which the best has to reach, or 0: flags of the training may have null for it.
+int whole_number(const std::string& json, const std::string& name) {
+  const size_t at = value_of(json, name);
+  if (at == std::string::npos) throw std::runtime_error("no " + name + " in manifest.json");
+  return std::stoi(json.substr(at));
+}
+
+// That of a class which the best has to reach, or 0.
 float least_probability(const std::string& json) {
-  const std::string name = "\"min_probability\":";
-  for (size_t at = json.find(name); at != std::string::npos; at = json.find(name, at + 1)) {
-    if (const float least = std::strtof(json.c_str() + at + name.size(), nullptr)) return least;
-  }
-  return 0;
+  const size_t at = value_of(json, "min_probability");
+  return at == std::string::npos ? 0 : std::strtof(json.c_str() + at, nullptr);
 }
 
 struct Image {

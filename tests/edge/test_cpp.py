@@ -68,17 +68,23 @@ def test_grey(program, tmp_path):
     assert done.stdout.decode().splitlines()[0] == f"{best[1]:.4f}  {best[0]}"
 
 
-@pytest.mark.parametrize("least,answered", [(0.0, False), (0.2, False), (0.999, True)])
+@pytest.mark.parametrize(
+    "least,answered", [(None, False), (0.0, False), (0.2, False), (0.999, True)]
+)
 def test_none_of_these(program, tmp_path, least, answered):
     path = tmp_path / "net.tflite"
-    flags = {"min_probability": None}  # what a fine-tuning may say of itself
-    path.write_bytes(colour_content(flags=flags, min_probability=least))
+    flags = {"min_probability": 0.9999, "resize": 9}  # what a fine-tuning may say of itself
+    content = colour_content(flags=flags, min_probability=least or 0.0)
+    path.write_bytes(content)
     image = Image.new("RGB", (90, 120), (200, 40, 30))
+    image.save(tmp_path / "picture.png")
+    expected = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
+    if least is None:  # as in files of before, which had no such entry
+        path.write_bytes(content.replace(b'"min_probability": 0.0', b'"min_probabilit_": 0.0'))
+        assert path.read_bytes() != content
     done = subprocess.run(
         [program, path], input=as_ppm(image, tmp_path), capture_output=True, check=True
     )
-    image.save(tmp_path / "picture.png")
-    expected = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
     assert done.stdout.decode().splitlines() == [f"{value:.4f}  {name}" for name, value in expected]
     assert (expected[0][0] == "none of these") == answered
 

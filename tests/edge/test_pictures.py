@@ -2,6 +2,12 @@
 and within one level where something is.
 """
 
+import dataclasses
+import json
+import re
+import zipfile
+
+import journeys
 import numpy as np
 import picture_kinds
 import pytest
@@ -98,6 +104,29 @@ def test_sixteen_bits_are_cut_to_the_upper_eight(rng):
     )
     np.testing.assert_array_equal(pictures.decode(content), decoding.decode(content))
     assert (np.asarray(pictures.decode(content))[2:4] == 255).all()
+
+
+def test_the_program_on_the_page_prepares_what_the_network_sees(tmp_path, monkeypatch, rng):
+    """But for MediaPipe, which is not here."""
+    (program,) = (
+        re.sub("(?m)^from mediapipe.*|mediapipe, ", "", block.text.partition("options = ")[0])
+        for block in journeys.BLOCKS["docs/edge.md"]
+        if "import mediapipe" in block.text
+    )
+    monkeypatch.chdir(tmp_path)
+    size = SIZES[1]
+    with zipfile.ZipFile("mine.tflite", "w") as archive:
+        archive.writestr("manifest.json", json.dumps({"preprocessing": dataclasses.asdict(size)}))
+    for levels in (
+        np.kron(rng.integers(0, 256, (7, 9, 4), np.uint8), np.ones((13, 15, 1), np.uint8)),
+        np.kron(rng.integers(0, 2**16, (7, 9, 1), np.uint16), np.ones((13, 15, 1), np.uint16)),
+    ):
+        content = tf.io.encode_png(levels).numpy()
+        (tmp_path / "flower.jpg").write_bytes(content)
+        found: dict = {}
+        exec(compile(program, "docs/edge.md", "exec"), found)
+        expected = pictures.prepare(content, size)
+        assert np.abs(found["square"].astype(int) - expected).mean() < 1
 
 
 def test_the_transparent_level_of_few_bits_is_that_of_the_file(rng):

@@ -283,6 +283,9 @@ def test_the_best_five_in_order_and_ties_as_they_come():
     assert [name for name, _ in best] == ["b", "d", "f", "a", "c"]
     assert best[0][1] == pytest.approx(0.3)
     assert classifiers.best_classes(probabilities[:2], "ab")[-1][0] == "a"
+    probabilities[2] = np.nan
+    with pytest.raises(UserError, match="The network answers NaN: a layer's output is not finite"):
+        classifiers.best_classes(probabilities, "abcdef")
 
 
 def test_no_class_is_the_answer_where_none_reaches_the_least_probability(tmp_path):
@@ -315,6 +318,16 @@ def test_what_is_no_number_gives_none(content):
     assert np.isfinite(file.probabilities(image)).all()
     image[3, 4, 1] = np.nan
     assert np.isnan(file.probabilities(image)).all()
+
+
+def test_levels_between_two_are_rounded_for_a_file_of_integers():
+    file = tflite.Tflite(colour_content(quantized=True))
+
+    def answers(less):
+        levels = np.zeros([67, 67, 3], np.float32)
+        return [file.probabilities(levels + [red - less, 0, 0]).tolist() for red in range(90, 110)]
+
+    assert answers(0.4) == answers(0) != answers(1)
 
 
 def test_a_compressed_archive_is_refused(content):

@@ -93,8 +93,13 @@ def test_all_of_a_network_goes_out_and_comes_back(network, tmp_path, form):
     images = np.random.default_rng(0).integers(0, 256, (4, 67, 67, 3), np.uint8)
     expected = network.probabilities(images)
     assert np.ptp(expected, axis=0).max() > 0.1
+    odd = images.astype(np.float32)
+    odd[[0, 1, 2], 5, 6, 1] = np.nan, np.inf, -np.inf
     for path in (version / FILES[form], version, tmp_path / "out"):
         found = alexnet_tf.load(path)
+        answers = found.probabilities(odd)
+        assert np.isnan(answers[:3]).all()
+        np.testing.assert_allclose(answers[3], expected[3], atol=1e-5)
         np.testing.assert_allclose(found.probabilities(images), expected, atol=1e-5)
         assert (found.class_names, found.preprocessing) == (ODD_NAMES, network.preprocessing)
         assert (found.step, found.figures) == (7, network.figures)
@@ -173,6 +178,9 @@ import sys, alexnet_tf, keras, numpy as np
 model = keras.saving.load_model(sys.argv[1])
 np.save(sys.argv[2], model.predict(np.load(sys.argv[2]), verbose=0))
 """
+    with zipfile.ZipFile(version / "model.keras") as archive:  # what layers share, in any process
+        shared = re.findall(rb'"shared_object_id": (\d+)', archive.read("config.json"))
+    assert len(shared) > 1 and set(shared) == {b"0"}
     arguments = [version / "model.keras", tmp_path / "images.npy"]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
     expected = network.probabilities(images.astype(np.uint8))
@@ -310,9 +318,21 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
         alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     with pytest.raises(UserError, match="is of format=safetensors; pass an export of"):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "net.tflite")
+    for number in (2**63, "9" * 5000, 0):
+        with pytest.raises(UserError, match="knows versions by number, below 2..63; use 1, "):
+            alexnet_tf.export(network, tmp_path / "out", number, "safetensors")
     with pytest.raises(UserError, match="format=h5 is unknown; use one of saved_model, "):
         alexnet_tf.export(network, tmp_path / "out", format="h5")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+
+
+def test_a_damaged_version_is_not_there_already(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    path = version / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    message = "out/1 is damaged: its files differ from SHA256SUMS; remove it, or take version=next"
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.export(network, tmp_path / "out", format="safetensors")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +398,28 @@ def test_weights_that_are_no_numbers_do_not_go_out(network, tmp_path, form):
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_of_double_precision_do_not_go_out(tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3, name="double", dtype="float64")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    with pytest.raises(UserError, match="double/kernel is in float64, and exports compute in"):
+        alexnet_tf.export(
+            model,
+            tmp_path / "out",
+            class_names=ODD_NAMES,
+            preprocessing=Preprocessing(8, 9, 1, (0.0,), 1.0),
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["keras", "safetensors"])
+def test_weights_that_were_never_trained_do_not_go_out(network, tmp_path, form):
+    kernel = network.model.get_layer("conv1a").kernel
+    kernel.assign(np.zeros(kernel.shape))
+    with pytest.raises(UserError, match="all of conv1a/kernel is 0: it was never trained"):
+        alexnet_tf.export(network, tmp_path / "out", format=form)
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_that_are_no_numbers_do_not_answer(network, tmp_path):
     """An export of before may hold them: its pools swallow NaN, and its answers look like any."""
     version = alexnet_tf.export(network, tmp_path / "out")
@@ -426,16 +468,18 @@ def test_the_card_of_an_onnx_file_prepares_what_the_network_sees(network, tmp_pa
     image[:20, :, 3] = 0  # its top is transparent, and it lies on its side
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(image).save(version / "picture.jpg", "PNG", exif=exif)
+    grey = np.kron(rng.integers(0, 2**16, (7, 12), np.uint16), np.ones((13, 15), np.uint16))
     found = {}
     code = f"import os\nos.chdir({str(version)!r})\n{block}\nfound.update(images=images)"
     here = os.getcwd()
-    try:
-        exec(compile(code, "card", "exec"), {"found": found})
-    finally:
-        os.chdir(here)
-    expected = network.prepare(version / "picture.jpg").astype(np.float32)
-    assert np.abs(found["images"][0] - expected).mean() < 1.0
+    for levels in (image, grey):
+        Image.fromarray(levels).save(version / "picture.jpg", "PNG", exif=exif)
+        try:
+            exec(compile(code, "card", "exec"), {"found": found})
+        finally:
+            os.chdir(here)
+        expected = network.prepare(version / "picture.jpg").astype(np.float32)
+        assert np.abs(found["images"][0] - expected).mean() < 1.0
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing(network, tmp_path, monkeypatch):
@@ -532,6 +576,9 @@ def test_the_card_says_what_is_recorded(network, form):
     assert result["metrics"] == [{"type": "accuracy", "name": "top-1 accuracy", "value": 0.9}]
     assert "| top-1 accuracy | 90.00% |" in body and "On 30 pictures of my flowers, test" in body
     assert "It was trained on 2 of these pictures" in body
+    assert "folders of its maker's own, 7 steps." in body
+    best = dataclasses.replace(manifest, evaluation=network.figures | {"step": 3})
+    assert "its maker's own, 7 steps; the weights are those after 3." in card.text(best, form)
     assert "| a\\|b | 10 | 100.0% |  |" in body
     assert "| &lt;script&gt;x&lt;/script&gt; | 10 | 90.0% | a\\|b (1) |" in body
     assert (

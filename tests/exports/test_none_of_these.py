@@ -14,7 +14,10 @@ import alexnet_tf
 from alexnet_tf import networks, preprocessing
 from alexnet_tf.classifiers import NONE, best_classes
 from alexnet_tf.errors import UserError
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
+from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.state import TrainingState
@@ -134,6 +137,25 @@ def test_the_signature_says_so_too(folder):
     assert json.loads((version / "assets.extra/manifest.json").read_text())[
         "min_probability"
     ] == pytest.approx(least)
+
+
+def test_no_class_of_that_name_goes_out(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    pixels = Preprocessing(8, 9, 1, (0.0,), 1.0)
+    with pytest.raises(UserError, match="a class of the name 'none of these', which is what is"):
+        alexnet_tf.export(
+            model, tmp_path / "out", class_names=["daisy", NONE], preprocessing=pixels
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_tells_it_where_it_is_none_and_before_the_flags():
+    settings = Settings("lenet5", LENET5_PIXELS, CLASS_NAMES, flags={"min_probability": 0.9})
+    text = Manifest(settings).text()
+    assert json.loads(text)["min_probability"] == 0
+    assert text.index("min_probability") < text.index('"training"')
 
 
 @pytest.mark.long

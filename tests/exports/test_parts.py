@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from binaries import call
+from conftest import write_picture_folder
 from PIL import Image
 from served import Served
 
@@ -191,6 +192,40 @@ def test_a_file_that_was_made_or_compared_otherwise_is_not_left(
     assert not is_left("int8", **again | {"pictures": tmp_path / "fewer"})
     assert not is_left("none") and not is_left("none", pictures=folder / "pictures", count=3)
     assert not is_left("none", pictures=tmp_path / "fewer")
+
+
+def test_pictures_that_nobody_names_are_told_apart_too(world, tmp_path, monkeypatch):
+    """Those that the network was trained on may have changed since a file was made of them."""
+    folder, _ = world
+    pictures, version = tmp_path / "pictures", tmp_path / "1"
+    write_picture_folder(pictures)
+    shutil.copytree(folder / "exports/1", version)
+    manifest = version / "assets.extra/manifest.json"
+    changed = json.loads(manifest.read_text())
+    changed["training"]["flags"]["data_dir"] = str(pictures)
+    manifest.write_text(json.dumps(changed))
+    found = []
+    monkeypatch.setattr(jobs, "drawn_pictures", lambda count: 1 / 0)  # it takes seconds
+    monkeypatch.setattr(
+        jobs, "_is_there", lambda _, manifest: found.append(manifest.conversion) or True
+    )
+
+    def told(saved_model, quantization="none", **given):
+        output = tmp_path / "net.tflite"
+        output.touch()
+        jobs.convert(saved_model, output, quantization, note=pytest.fail, **given)
+        conversion = found.pop()
+        return conversion.compared_with, conversion.calibration
+
+    drawn, named = told(folder / "exports"), told(folder / "exports", calibration=pictures)
+    of_training = told(version)
+    assert drawn == told(folder / "exports") and of_training == told(version)
+    assert len({drawn, named, of_training}) == 3
+    dataset, calibrated = told(version, "int8")
+    assert (dataset, None) == of_training and calibrated == dataset
+    assert told(version, "int8", calibration=folder / "pictures")[1] != calibrated
+    next((pictures / "test").glob("*/*.jpg")).unlink()
+    assert told(version) != of_training and told(version, "int8")[1] != calibrated
 
 
 def test_levels_mean_what_they_are_however_dim_the_pictures_of_the_calibration(world, files):

@@ -1,9 +1,10 @@
-"""What a conversion costs, class by class."""
+"""What a conversion costs, class by class, and what cannot be converted."""
 
 import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from alexnet_tf import jobs
 from alexnet_tf.commands import convert as command
@@ -135,3 +136,28 @@ def test_an_export_that_does_not_say_how_it_was_trained_is_asked_for_its_data_se
     (version / "assets.extra/manifest.json").write_text(json.dumps(told))
     with pytest.raises(UserError, match="dataset= is missing: the network does not say which"):
         convert({}, "--saved_model=net", "--data_dir=pictures")
+
+
+@pytest.mark.parametrize(
+    "dtype,message",
+    [
+        (tf.float64, "kernel is in float64, and exports compute in float32; open or build"),
+        (
+            tf.float32,
+            r"cannot be converted \('tf.Qr' op is neither a custom op nor .*--format=onnx",
+        ),
+    ],
+)
+def test_what_no_runtime_computes_is_refused_in_one_line(tmp_path, dtype, message):
+    module = tf.Module()
+    module._variables = [tf.Variable(tf.eye(4, dtype=dtype), name="kernel")]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="images")])
+    def edge(images):
+        q, _ = tf.linalg.qr(tf.matmul(tf.cast(images, dtype), module._variables[0]))
+        return {"probabilities": tf.cast(q, tf.float32)}
+
+    tf.saved_model.save(module, tmp_path, {"edge": edge})
+    with pytest.raises(UserError, match=message) as refused:
+        tflite.convert(tmp_path, "none", [])
+    assert "\n" not in str(refused.value)

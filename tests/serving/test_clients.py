@@ -49,3 +49,20 @@ def test_go_and_java_name_what_the_protos_have():
 def test_the_page_shows_the_javascript_that_is_run():
     (block,) = (block for block in journeys.BLOCKS["docs/clients.md"] if block.language == "js")
     assert (CLIENTS / "classify.mjs").read_text().endswith(block.text)
+
+
+def test_the_page_copies_what_the_service_imports_and_no_more():
+    imported, waiting = set(), [prediction_service_pb2.DESCRIPTOR]
+    while waiting:
+        file = waiting.pop()
+        if file.name not in imported:
+            imported.add(file.name)
+            waiting += file.dependencies
+    (block,) = (block for block in journeys.BLOCKS["docs/clients.md"] if "git clone" in block.text)
+    copied = {
+        f"{folder}/{name}.proto"
+        for folder, names in re.findall(r"(tensorflow[\w/]*)/\{([\w,]+)\}\.proto", block.text)
+        for name in names.split(",")
+    }
+    # those of Google's own come with protoc
+    assert copied == {name for name in imported if not name.startswith("google/protobuf/")}

@@ -200,6 +200,7 @@ PREDICT = "/v1/models/alexnet:predict"
         ({"inputs": []}, "Expects at least one row"),
         ({"inputs": "x"}, "Expects image_bytes to be of shape [?]; [] is"),
         ({"inputs": {"no": ["x"]}}, "Missing named input: image_bytes"),
+        ({"inputs": {"image_bytes": ["x"], "no": 1}}, "does not have named input: no"),
         ({"instances": ["x"] * 9}, "Task size 9 is larger than maximum batch size 8"),
         (
             {"signature_name": "images", "instances": [[[[True]] * 28] * 28]},
@@ -554,6 +555,14 @@ def image_request(signature, proto):
     return request
 
 
+def image_proto(**values):
+    return tensor_pb2.TensorProto(
+        dtype=tf.float32.as_datatype_enum,
+        tensor_shape=tf.TensorShape([1, 28, 28, 1]).as_proto(),
+        **values,
+    )
+
+
 @pytest.mark.parametrize(
     "signature,proto,message",
     [
@@ -577,6 +586,11 @@ def image_request(signature, proto):
             tf.make_tensor_proto(np.linspace(-99, 99, 784, dtype="f4").reshape(1, 28, 28, 1)),
             "numbers from -99 to 99 are provided",
         ),
+        (
+            "images",
+            tf.make_tensor_proto(np.full([2, 28, 28, 1], [[[[99]]], [[[0.4]]]], np.float32)),
+            "numbers from 0.4 to 0.4 in image 1 are provided",
+        ),
         *(
             (
                 "images_uint8",
@@ -589,12 +603,28 @@ def image_request(signature, proto):
             )
             for value in (300, -1, 256, 2**31 - 1)
         ),
+        # of which an answer to a black picture, or to one that ends in one level, would be made up
+        (
+            "images",
+            image_proto(double_val=[99] * 784),
+            "images: 0 values in float_val for the 784 ",
+        ),
+        ("images", image_proto(int_val=[99] * 784), "0 values in float_val for the 784 of its"),
+        ("images", image_proto(float_val=[99] * 700), "700 values in float_val for the 784 of its"),
     ],
 )
 def test_numbers_that_no_image_has(stubs, signature, proto, message):
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as error:
         stubs[0].Predict(image_request(signature, proto), 60)
     assert message in error.value.details()
+
+
+def test_one_number_stands_for_all(stubs):
+    one, all_of_them = (
+        stubs[0].Predict(image_request("images", image_proto(float_val=[99] * count)), 60)
+        for count in (1, 784)
+    )
+    assert one.outputs == all_of_them.outputs
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "\U0001f600" * 10_000])
@@ -859,7 +889,7 @@ def claim(dtype, *shape, **values):
         (
             {"inputs": {"image_bytes": claim(tf.string, 2)}},
             "INVALID_ARGUMENT",
-            "are not those of a picture",
+            "image_bytes: 0 values in string_val for the 2 of its shape",
         ),
         (
             {"inputs": {"image_bytes": tf.make_tensor_proto([b"x"] * 9)}},

@@ -407,10 +407,12 @@ def test_weights_that_are_no_numbers_are_not_evaluated(split, variant, layer, pi
 
 def test_a_pixel_that_is_no_number_has_no_answer_in_any_form(trained):
     images = np.full([2, 28, 28, 1], 100, np.float32)
-    images[1, 14, 3] = np.nan
     for path in ("model", "saved", "float.tflite", "uint8.tflite"):
-        answers = networks.load(trained / path).probabilities(images)
-        assert np.isfinite(answers[0]).all() and np.isnan(answers[1]).all(), path
+        network = networks.load(trained / path)
+        for number in (np.nan, np.inf, -np.inf):
+            images[1, 14, 3] = number
+            answers = network.probabilities(images)
+            assert np.isfinite(answers[0]).all() and np.isnan(answers[1]).all(), path
 
 
 @pytest.mark.parametrize("layer", ["conv1a", "conv2a", "conv4a"])
@@ -420,6 +422,23 @@ def test_layers_that_overflow_are_not_evaluated(split, layer):
     kernel.assign(1e38 * np.sign(kernel.numpy()))
     with pytest.raises(UserError, match="The network answers 9 of the 9 pictures of test with NaN"):
         evaluation.evaluate_split(one_device(), model, LARGE, split, 9)
+
+
+def test_a_sound_map_of_half_precision_is_sound_however_large_its_sum():
+    """6 x 6 x 64 numbers of 100 are 230,400 together, and float16 ends at 65,504."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(
+                64, 1, kernel_initializer="ones", bias_initializer="zeros", dtype="float16"
+            ),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, kernel_initializer="zeros"),
+        ]
+    )
+    pixels = Preprocessing(6, 6, 1, (0.0,), 1.0)
+    answer = evaluation.model_probabilities(model, pixels)(np.full([1, 6, 6, 1], 100, np.uint8))
+    np.testing.assert_allclose(answer, np.full([1, 3], 1 / 3))
 
 
 def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path):
