@@ -11,11 +11,11 @@ makes of pictures, and what in them it looks at.
         pictures/test
     alexnet visualize --figure=confusions --model_dir=models/alexnet --output=confusions.png \
         pictures/test
-    alexnet visualize --figure=grad_cam --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=gradcam --model_dir=models/alexnet pictures/test
     alexnet visualize --figure=occlusion --model_dir=alexnet_int8.tflite pictures/test
-    alexnet visualize --figure=guided --model_dir=models/alexnet pictures/test
-    alexnet visualize --figure=feature_maps --model_dir=models/alexnet picture.jpg
-    alexnet visualize --figure=map --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=deconvolution --model_dir=models/alexnet pictures/test
+    alexnet visualize --figure=maps --model_dir=models/alexnet picture.jpg
+    alexnet visualize --figure=embedding --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
 
@@ -28,12 +28,12 @@ with the five most probable classes, the right one in another colour if its fold
 and some with those whose features, the last layer before the projection, are nearest. `confusions`:
 what the pictures of each class are taken for.
 
-`grad_cam`: where in some of the pictures the last convolution finds what speaks for the answer.
+`gradcam`: where in some of the pictures the last convolution finds what speaks for the answer.
 `occlusion`: how much of its probability is lost where a square hides them; this needs no gradients,
-and so takes a .tflite or .onnx file too. `guided`: for some maps of each convolution the nine
-pictures that excite one most, and what in them does, by guided backpropagation (Zeiler and Fergus'
-Figure 2). `feature_maps`: one picture through all layers. `map`: all pictures at the first two
-principal components of their features.
+and so takes a .tflite or .onnx file too. `deconvolution`: for some maps of each convolution the
+nine pictures that excite one most, and what in them does, by guided backpropagation (Zeiler and
+Fergus' Figure 2). `maps`: one picture through all layers. `embedding`: all pictures at the first
+two principal components of their features.
 
 --features writes the features of all the pictures for other programs: numpy.load gives "features"
 float32 [pictures, units], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
@@ -53,9 +53,9 @@ from alexnet_tf.figures import answers, curves, filters, looking
 from alexnet_tf.figures.seen import Pictures, Seen
 
 # Those of features, those of pictures and their answers, and those of which some need no answers.
-_OF_FEATURES = ("predictions", "neighbours", "confusions", "map")
-_OF_PICTURES = (*_OF_FEATURES, "grad_cam", "occlusion", "guided", "feature_maps")
-_OF_ANSWERS = ("predictions", "confusions", "grad_cam", "occlusion", "feature_maps")
+_OF_FEATURES = ("predictions", "neighbours", "confusions", "embedding")
+_OF_PICTURES = (*_OF_FEATURES, "gradcam", "occlusion", "deconvolution", "maps")
+_OF_ANSWERS = ("predictions", "confusions", "gradcam", "occlusion", "maps")
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -97,7 +97,7 @@ _FEATURES = flags.DEFINE_string(
 _CLASS_NAME = flags.DEFINE_string(
     "class_name",
     None,
-    "The class that grad_cam and occlusion ask for; default: each picture's most probable.",
+    "The class that gradcam and occlusion ask for; default: each picture's most probable.",
     flag_values=FLAGS,
 )
 _SQUARE = flags.DEFINE_integer(
@@ -126,7 +126,7 @@ def main(pictures):
         raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
     if sees and not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
-    if _CLASS_NAME.value is not None and kind not in ("grad_cam", "occlusion"):
+    if _CLASS_NAME.value is not None and kind not in ("gradcam", "occlusion"):
         raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} asks for no class.")
     if _REFERENCE.value and kind != "curves":
         raise UserError(f"--reference={_REFERENCE.value}: --figure={kind} draws no curve.")
@@ -141,10 +141,13 @@ def main(pictures):
     seen = None
     if sees:
         seen = (Seen if _FEATURES.value or kind in _OF_FEATURES else Pictures)(network, pictures)
+    drawn = {"pictures": len(seen.files)} if sees else {}
     if _FEATURES.value:
         seen.write(_FEATURES.value)
         console.result(_FEATURES.value)
+        drawn |= {"features": _FEATURES.value}
         if not _FIGURE.present:
+            app.write_json(drawn, _JSON.value)
             return
     draw = {
         "curves": lambda: curves.draw_curves(model_dirs, _REFERENCE.value),
@@ -152,11 +155,11 @@ def main(pictures):
         "predictions": lambda: answers.draw_predictions(seen),
         "neighbours": lambda: answers.draw_neighbours(seen),
         "confusions": lambda: answers.draw_confusions(seen),
-        "map": lambda: looking.draw_map(seen),
-        "grad_cam": lambda: looking.draw_grad_cam(seen, _CLASS_NAME.value),
+        "embedding": lambda: looking.draw_map(seen),
+        "gradcam": lambda: looking.draw_grad_cam(seen, _CLASS_NAME.value),
         "occlusion": lambda: looking.draw_occlusion(seen, _CLASS_NAME.value, _SQUARE.value),
-        "guided": lambda: looking.draw_guided(seen),
-        "feature_maps": lambda: looking.draw_feature_maps(seen),
+        "deconvolution": lambda: looking.draw_guided(seen),
+        "maps": lambda: looking.draw_feature_maps(seen),
     }[kind]
     try:
         with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
@@ -164,3 +167,4 @@ def main(pictures):
     except OSError as error:
         raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
     console.result(output)
+    app.write_json(drawn | {"figure": kind, "output": str(output)}, _JSON.value)

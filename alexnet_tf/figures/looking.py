@@ -237,7 +237,7 @@ def draw_feature_maps(pictures: Pictures) -> Figure:
     network = pictures.network
     saliency.convolutions(network)
     if len(pictures.files) != 1:
-        raise UserError(f"{len(pictures.files)} pictures: feature_maps follows one; pass one.")
+        raise UserError(f"{len(pictures.files)} pictures: maps follows one; pass one.")
     image = pictures.image(0)
     rows = _followed(network.model)
     layers = [layer for group in rows.values() for layer in group]

@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgba
 
 from alexnet_tf import console, networks, preprocessing
 from alexnet_tf.commands import visualize
-from alexnet_tf.data import folders
+from alexnet_tf.data import folders, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import answers, curves, filters, looking
 from alexnet_tf.figures.seen import Pictures, Seen
@@ -184,15 +184,15 @@ def test_what_it_looks_at_is_drawn_of_every_form(model_dir, exported, forms, pic
         arguments = f"--model_dir={model}", f"--output={output}", pictures / CLASS_NAMES[0]
         draw("--figure=occlusion", "--square=12", f"--class_name={CLASS_NAMES[1]}", *arguments)
         assert output.stat().st_size > 5000
-    for kind in ("grad_cam", "guided", "map"):
+    for kind in ("gradcam", "deconvolution", "embedding"):
         draw(f"--figure={kind}", *arguments[1:], f"--model_dir={exported}")
         for file in forms:
             with pytest.raises(UserError, match="pass the model directory or the export"):
                 draw(f"--figure={kind}", *arguments[1:], f"--model_dir={file}")
     picture = pictures / "unknown/a twin.jpg"
-    draw("--figure=feature_maps", f"--output={output}", f"--model_dir={exported}", picture)
+    draw("--figure=maps", f"--output={output}", f"--model_dir={exported}", picture)
     with pytest.raises(UserError, match="pass the model directory or the export"):
-        draw("--figure=feature_maps", f"--output={output}", f"--model_dir={forms[0]}", picture)
+        draw("--figure=maps", f"--output={output}", f"--model_dir={forms[0]}", picture)
 
 
 @pytest.mark.long
@@ -225,6 +225,19 @@ def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
         file.write(picture)
     draw("--figure=predictions", f"--output={tmp_path}/p.png", f"--model_dir={model_dir}", tmp_path)
     assert (tmp_path / "p.png").exists()
+
+
+def test_what_was_drawn_is_told_as_json(model_dir, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(shapes.draw_jpeg("test", 0))
+    given = [f"--model_dir={model_dir}", f"--json={tmp_path}/told.json"]
+    output, features = f"{tmp_path}/p.png", f"{tmp_path}/f.npz"
+    draw("--figure=predictions", *given, f"--output={output}", f"--features={features}", tmp_path)
+    assert json.loads((tmp_path / "told.json").read_text()) == {
+        "pictures": 1,
+        "features": features,
+        "figure": "predictions",
+        "output": output,
+    }
 
 
 def test_steps_stand_in_their_epochs_where_pictures_were_added(tmp_path):
@@ -272,10 +285,13 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
         (["--features=f.txt"], "name an .npz file"),
         (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
         (["--figure=predictions", "--model_dir=a,b"], "one model at a time"),
-        (["--figure=grad_cam"], "No picture given"),
+        (["--figure=gradcam"], "No picture given"),
         (["--figure=filters", "--reference=caffe"], "--figure=filters draws no curve"),
-        (["--figure=guided", "--class_name=rose", "a.jpg"], "--figure=guided asks for no class"),
-        (["--figure=grad_cam", "--square=9", "a.jpg"], "--figure=grad_cam hides nothing"),
+        (
+            ["--figure=deconvolution", "--class_name=rose", "a.jpg"],
+            "--figure=deconvolution asks for no class",
+        ),
+        (["--figure=gradcam", "--square=9", "a.jpg"], "--figure=gradcam hides nothing"),
     ],
 )
 def test_mistakes_are_refused(model_dir, arguments, message):

@@ -106,7 +106,7 @@ def test_one_picture_is_followed_through_all_layers(network, folder):
     assert any(
         np.array_equal(axis.images[0].get_array(), maps[0, ..., strongest]) for axis in drawn
     )
-    with pytest.raises(UserError, match="12 pictures: feature_maps follows one; pass one"):
+    with pytest.raises(UserError, match="12 pictures: maps follows one; pass one"):
         looking.draw_feature_maps(Pictures(network, [folder]))
 
 
