@@ -380,7 +380,9 @@ def test_an_export_from_before_an_evaluation_is_told(dataset, tmp_path):
     assert "before the newest evaluation, which its card does not tell" in told.pop()
 
 
-@pytest.mark.parametrize("form", ["model", pytest.param("saved_model", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "form", ["model", "mixed", pytest.param("saved_model", marks=pytest.mark.long)]
+)
 def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, form):
     monkeypatch.setattr(saved_model, "_check", lambda *arguments: None)
     model_dir = write_lenet5(tmp_path / "model", CLASS_NAMES)
@@ -388,7 +390,12 @@ def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, f
     path = model_dir
     if form == "saved_model":
         path = alexnet_tf.export(model_dir, tmp_path / "saved")
-    network, told = alexnet_tf.load(path), []
+    policy, told = keras.config.dtype_policy(), []
+    keras.config.set_dtype_policy("mixed_bfloat16" if form == "mixed" else policy)
+    try:
+        network = alexnet_tf.load(path)
+    finally:
+        keras.config.set_dtype_policy(policy)
     assert network.step == 7 and network.settings.others["metrics"]
     before = network.model.get_weights()
     network.model.set_weights([weights + 0.5 for weights in before])
