@@ -27,9 +27,18 @@ async function start() {
   }
   watchFiles();
   watchLearning();
-  const response = await fetch(MODEL);
-  if (response.ok) return guarded(MODEL, () => openModel(MODEL, response.body, Number(response.headers.get("content-length"))));
+  const response = await fetch(MODEL, {cache: "no-cache"});  // that of today, whatever the browser has kept
+  if (response.ok) {
+    const name = nameOf(response) ?? MODEL;
+    return guarded(name, () => openModel(name, response.body, Number(response.headers.get("content-length"))));
+  }
   showStatus("Choose a .tflite file that alexnet convert wrote, or drop it here.");
+}
+
+// What a server that tells it calls the file that it has sent under another name.
+function nameOf(response) {
+  const told = /filename\*=UTF-8''(.+)/.exec(response.headers.get("content-disposition"));
+  return told && decodeURIComponent(told[1]);
 }
 
 function watchFiles() {
