@@ -173,13 +173,15 @@ def _go_on(
     with get(url, session, timeout, **({"Range": f"bytes={begin}-"} if begin else {})) as answer:
         if answer.status_code == 416:  # nothing is beyond what is there: whole, or of another file
             return True
+        # Some servers pack all that they send: lengths and ranges are then of what is packed.
+        packed = answer.headers.get("Content-Encoding", "identity") != "identity"
         if answer.status_code == 200:  # a server that knows no ranges
             begin = 0
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
+        elif packed or not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
             part.unlink()
             return False
         length = answer.headers.get("Content-Length", "")
-        total = begin + int(length) if length.isdecimal() else None
+        total = begin + int(length) if length.isdecimal() and not packed else None
         if total and total > largest:
             raise Unreachable(f"{shown(url)} has {total:,} bytes instead of {largest:,} at most")
         got = begin
