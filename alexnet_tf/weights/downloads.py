@@ -144,9 +144,8 @@ def _download(
     timeout: float,
     largest: int,
 ) -> None:
-    fruitless = 0
+    fruitless, most = 0, part.stat().st_size if part.exists() else 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             if _go_on(url, part, progress, session, timeout, largest):
                 return
@@ -155,7 +154,9 @@ def _download(
             reason = str(error)
             if "answers" in reason:
                 raise
-        fruitless = 0 if part.exists() and part.stat().st_size > before else fruitless + 1
+        size = part.stat().st_size if part.exists() else 0
+        # more than ever: what is begun anew and breaks again at the same place brings nothing
+        fruitless, most = (0, size) if size > most else (fruitless + 1, most)
         if fruitless == _ATTEMPTS:
             raise Unreachable(reason)
 

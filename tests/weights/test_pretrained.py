@@ -169,6 +169,9 @@ def test_a_server_that_packs_what_it_sends_gives_the_file(server, tmp_path):
     assert get(server, tmp_path / "file") == CONTENT
     (tmp_path / "other.part").write_bytes(CONTENT[:1000])
     assert get(server, tmp_path / "other") == CONTENT
+    packed = packed[:-1000]  # and no part goes on where another ends
+    with pytest.raises(Unreachable):
+        get(server, tmp_path / "broken")
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
