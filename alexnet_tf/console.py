@@ -7,6 +7,7 @@ names of files, of classes, of layers, answers of servers.
 import contextlib
 import os
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -143,19 +144,48 @@ def make_sure_of_streams() -> None:
         sys.stderr = _Patient(sys.stderr)
 
 
+_quiet = threading.Lock()  # of the two below
+_inside = 0  # how many blocks of `tensorflow_quiet` run, in whatever threads
+_stderr: int | None = None  # a descriptor of what the first of them has closed
+
+
 @contextlib.contextmanager
 def tensorflow_quiet() -> Iterator[None]:
     """Closes standard error, unless the user has set a log level: TensorFlow's notes on the CPU and
     on absent GPUs, and LiteRT's on what it runs with, are no news, and some heed no level.
+
+    It is the whole process's: the last of several threads that are in here opens it again.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
         yield
         return
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    _enter_or_leave(1)
     try:
-        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
+        _enter_or_leave(-1)
+
+
+def _enter_or_leave(step: int) -> None:
+    global _inside, _stderr
+    with _quiet:
+        if _inside == 0:
+            _stderr = _put_aside()
+        _inside += step
+        if _inside == 0 and _stderr is not None:
+            os.dup2(_stderr, 2)
+            os.close(_stderr)
+
+
+def _put_aside() -> int | None:
+    """Closes standard error; returns a descriptor of what it was, None where it is closed as it
+    is.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:
+        return None
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    return stderr

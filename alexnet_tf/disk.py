@@ -127,13 +127,29 @@ def sums(folder: pathlib.Path, files: Iterable) -> str:
 
 def flush(path: str | os.PathLike) -> None:
     """Waits until the file or folder is on disk: a rename may otherwise survive a power cut that
-    its content does not.
+    its content does not. Some file systems know no such thing of folders.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not os.path.isdir(path) or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, operation: int, folder: str | os.PathLike) -> None:
+    """flock, for what lies in `folder`. Raises UserError where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
+        raise UserError(
+            f"{folder} is on a file system that gives no locks ({error.strerror}); mount it with"
+            " them (Lustre: -o flock), or choose a folder on another."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -142,13 +158,13 @@ def locked(
 ) -> Iterator[None]:
     """Keeps other processes out of `folder`, which it makes.
 
-    Raises UserError, naming `parameter`, if one is at work there.
+    Raises UserError, naming `parameter`, if one is at work there, or if there are no locks.
     """
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with open(pathlib.Path(folder) / ".lock", "w") as lock:
         try:
             # the system takes it back when the process ends, however it ends
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
         except BlockingIOError:
             raise UserError(
                 f"{parameter}={folder} is being {at_work} by another process; wait for it, or pass"
@@ -178,16 +194,22 @@ def appearing(
     that fails leaves nothing. The name is that of an empty file, or of an empty `folder`; it is
     hidden and ends in ".unfinished". What killed processes have left of the same `path` is removed,
     and where `next_free` finds numbers, what they have left of any number.
-    A file that is there is replaced; a folder is not: OSError, unless `next_free(path)` gives
-    another path to try, or `make_way()`, which is called when all is on disk, moves it. Raises
-    OSError where `path` cannot be written.
+    A file that is there is replaced, and keeps its mode, and where a symbolic link leads to it, the
+    link; a folder is not: OSError, unless `next_free(path)` gives another path to try, or
+    `make_way()`, which is called when all is on disk, moves it. Raises OSError where `path` cannot
+    be written, and for a device or a pipe in place of a file; UserError where there are no locks.
     """
     path = pathlib.Path(path).absolute()
+    if not folder and path.is_symlink():
+        path = pathlib.Path(os.path.realpath(path))
+    mode = None if folder else _mode_of_file(path)
     names = "[0-9]*" if next_free and path.name.isdecimal() else glob.escape(path.name)
     unfinished, held = _begin(path, folder, names)
     appearing = Appearing(unfinished)
     try:
         yield appearing
+        if mode is not None:
+            unfinished.chmod(mode)
         for part in [*unfinished.rglob("*"), unfinished] if folder else [unfinished]:
             flush(part)
         make_way()
@@ -207,6 +229,19 @@ def appearing(
         else:
             unfinished.unlink(missing_ok=True)
         os.close(held)
+
+
+def _mode_of_file(path: pathlib.Path) -> int | None:
+    """Its permissions, None where nothing is. Raises OSError for what is no file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return stat.S_IMODE(mode)
 
 
 def remove_unfinished(path: str | os.PathLike) -> None:
@@ -230,7 +265,7 @@ def _begin(path: pathlib.Path, folder: bool, names: str) -> tuple[pathlib.Path, 
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         unfinished.mkdir() if folder else unfinished.touch()
         held = _open_to_lock(unfinished)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        _lock(held, fcntl.LOCK_EX, path.parent)
     return unfinished, held
 
 
@@ -238,7 +273,7 @@ def _begin(path: pathlib.Path, folder: bool, names: str) -> tuple[pathlib.Path, 
 def _alone_in(folder: pathlib.Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, fcntl.LOCK_EX, folder)
         yield
     finally:
         os.close(descriptor)

@@ -110,3 +110,36 @@ def test_who_has_read_enough_ends_the_program():
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (141, "a line\n", "")
+
+
+@pytest.fixture
+def no_log_level(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+
+
+def test_standard_error_is_back_when_the_last_thread_has_what_it_opened(no_log_level):
+    """Blocks of several threads end in any order, and the first must not end the others'."""
+    before = os.fstat(2)
+    one, other = console.tensorflow_quiet(), console.tensorflow_quiet()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert os.path.samestat(os.fstat(2), os.stat(os.devnull))
+    other.__exit__(None, None, None)
+    assert os.path.samestat(os.fstat(2), before)
+    with pytest.raises(ZeroDivisionError), console.tensorflow_quiet():
+        raise ZeroDivisionError
+    assert os.path.samestat(os.fstat(2), before)
+
+
+def test_a_standard_error_that_is_closed_is_no_fault(no_log_level):
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        with console.tensorflow_quiet():
+            pass
+        with pytest.raises(OSError):
+            os.fstat(2)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

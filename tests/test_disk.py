@@ -46,6 +46,73 @@ def test_a_file_is_replaced_and_a_folder_is_not(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
+def test_what_is_replaced_keeps_its_link_and_its_mode(tmp_path):
+    (tmp_path / "served").mkdir()
+    file, link = tmp_path / "served/net.tflite", tmp_path / "newest"
+    file.write_text("old")
+    file.chmod(0o640)
+    link.symlink_to("served/net.tflite")
+    disk.replace_text(link, "new")
+    assert os.readlink(link) == "served/net.tflite" and file.read_text() == "new"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["newest", "served"]
+    file.unlink()  # a link to nothing yet
+    disk.replace_text(link, "anew")
+    assert link.is_symlink() and file.read_text() == "anew"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(os.devnull)
+    (tmp_path / "folder").mkdir()
+    for name, message in (
+        ("pipe", "not a regular file"),
+        ("link", "not a regular file"),
+        ("folder", "Is a directory"),
+    ):
+        with pytest.raises(OSError, match=message):
+            disk.replace_text(tmp_path / name, "text")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe"]
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    """As Lustre's is, where it was not mounted with them."""
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    message = f"^{tmp_path} is on a file system that gives no locks .Function not implemented"
+    with pytest.raises(UserError, match=message), disk.locked(tmp_path):
+        pass
+    with pytest.raises(UserError, match=message):
+        disk.replace_text(tmp_path / "file", "text")
+    assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_a_folder_that_cannot_be_flushed_is_no_fault_and_a_file_is(tmp_path, monkeypatch):
+    fsync, refused = os.fsync, {errno.EINVAL: "folder", errno.ENOTSUP: "folder"}
+
+    def of(number):
+        def fsync_of(descriptor):
+            is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            if is_folder == (refused[number] == "folder"):
+                raise OSError(number, os.strerror(number))
+            fsync(descriptor)
+
+        return fsync_of
+
+    for number in refused:
+        monkeypatch.setattr(os, "fsync", of(number))
+        disk.replace_text(tmp_path / "file", f"{number}")
+        assert (tmp_path / "file").read_text() == f"{number}"
+    for number, where in ((errno.EIO, "folder"), (errno.EINVAL, "file")):
+        refused[number] = where
+        monkeypatch.setattr(os, "fsync", of(number))
+        with pytest.raises(OSError):
+            disk.replace_text(tmp_path / "file", "text")
+
+
 _KILLED = """
 import os, signal, sys
 from alexnet_tf import disk

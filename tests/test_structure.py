@@ -141,6 +141,23 @@ def test_examples_import_what_is_there(path):
             assert hasattr(alexnet_tf, node.attr), f"alexnet_tf.{node.attr}"
 
 
+NOTEBOOKS = [path for path in EXAMPLES if path.suffix == ".ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_command_that_fails_ends_a_notebook(path):
+    """It would go on with what an earlier run has left, and say nothing."""
+    for cell in json.loads(path.read_text())["cells"]:
+        text = "".join(cell["source"])
+        assert "/dev/null" not in text
+        if commands := re.findall(r"^!(?:.*\\\n)*.*$", text, re.M):
+            assert 'if get_ipython().user_ns["_exit_code"]:\n    raise' in text
+            assert {*re.findall(r"\{.*?\}", "".join(commands))} <= {
+                "{alexnet}",
+                "{folder}",
+            }  # quoted
+
+
 def test_the_page_of_the_architecture_has_every_file_and_every_floor():
     page = (ROOT / "docs/architecture.md").read_text()
     named = set(

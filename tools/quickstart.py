@@ -18,9 +18,9 @@ import time
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from alexnet_tf.console import tensorflow_quiet
+from alexnet_tf import console
 
-with tensorflow_quiet():
+with console.tensorflow_quiet():
     import tensorflow as tf
 
 from alexnet_tf.commands import app
@@ -206,4 +206,5 @@ def _megabytes(path):
 
 
 if __name__ == "__main__":
+    console.make_sure_of_streams()
     app.run(sys.modules[__name__], "quickstart", sys.argv[1:])

@@ -356,7 +356,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
             _check_finite(flag_values)
             expand_paths(flag_values)
             if "json" in flag_values:
-                _check_json(flag_values["json"].value)
+                _check_json(flag_values, argv[1:])
             with console.worded(lambda line: _with_dashes(line, flag_values)):
                 command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
@@ -442,8 +442,19 @@ def _paths(name, values):
     return list(map(os.path.expanduser, values))  # else as they were given: ./imagenet is a path
 
 
-def _check_json(value):
+def _check_json(flag_values, arguments):
+    """Raises UserError where --json cannot be written, or would replace what is written or read."""
+    value = flag_values["json"].value
     if value:
+        others = {"an argument": arguments} | {
+            f"{name}=": flag_values[name].value
+            for name in flag_values
+            if name in PATHS and name != "json" and flag_values[name].value
+        }
+        for name, paths in others.items():
+            paths = [paths] if isinstance(paths, str) else paths
+            if os.path.realpath(value) in map(os.path.realpath, paths):
+                raise UserError(f"json={value} would replace what {name} names; pass another file.")
         path = pathlib.Path(value)
         if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
             raise UserError(f"json={value} cannot be written; name a file in a folder that exists.")

@@ -70,6 +70,13 @@ _IDENTICAL_LINES = 20  # --json has all
 
 
 def main():
+    if _CHECK.value:
+        for name in ("output", "version", "quality", "max_bad_pictures"):
+            if FLAGS[name].present:
+                raise UserError(
+                    f"{name}={FLAGS[name].value} changes nothing beside --check, which stores"
+                    " nothing; leave one out."
+                )
     directory = None if _CHECK.value else _directory()
     dataset = datasets.open_dataset(
         _DATASET.value,

@@ -16,6 +16,7 @@ import http.server
 import json
 import pathlib
 import sys
+import urllib.parse
 
 from absl import flags
 
@@ -66,8 +67,18 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self._model, self._node_modules = model, node_modules
         super().__init__(*arguments, directory=PAGE)
 
+    def _is_for_the_model(self):
+        path = getattr(self, "path", "")  # a request that is none has no path
+        return path.partition("?")[0] == "/model.tflite"
+
+    def send_head(self):
+        # Whoever serves an older file in place of one that the browser has kept would be answered
+        # that it is not newer, and see the answers of the other.
+        del self.headers["If-Modified-Since"]
+        return super().send_head()
+
     def translate_path(self, path):
-        if path.partition("?")[0] == "/model.tflite":
+        if self._is_for_the_model():
             return self._model
         # without what leads out
         inside = pathlib.Path(super().translate_path(path)).relative_to(PAGE)
@@ -79,6 +90,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         # a model that was converted again is loaded again
         self.send_header("Cache-Control", "no-cache")
+        if self._is_for_the_model():  # what the page calls it
+            name = urllib.parse.quote(pathlib.Path(self._model).name, errors="replace")
+            self.send_header("Content-Disposition", f"inline; filename*=UTF-8''{name}")
         super().end_headers()
 
     def log_request(self, code="-", size="-"):

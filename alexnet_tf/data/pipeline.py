@@ -27,6 +27,7 @@ _BEGAN_ANEW = (
     " from its checkpoint."
 )
 _CONNECT_SECONDS = 10
+_COMPARED = 32  # pictures that a data service reads before the first step, and this process too
 _CORES = os.cpu_count()  # by which pictures are prepared
 # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 _NEIGHBOURS = 40
@@ -140,19 +141,14 @@ def _from_services(
     An error if one starts over.
     """
 
-    # which they have answered without: check_reachable
-    proxies.pass_by(urllib.parse.urlsplit(address).hostname or "" for address in services)
+    _go_straight_to(services)
 
     def of_service(number: int, address: str) -> tf.data.Dataset:
         share = stubs.batch(rows).shard(len(services), number).unbatch()
         batches = share.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(
             rows, drop_remainder=True
         )  # on the cores of the service
-        return batches.enumerate().apply(
-            tf.data.experimental.service.distribute(
-                tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None
-            )
-        )
+        return batches.enumerate().apply(_by_service(address))
 
     parts = [of_service(number, address) for number, address in enumerate(services)]
     batches = tf.data.Dataset.choose_from_datasets(
@@ -163,6 +159,18 @@ def _from_services(
         .map(functools.partial(checked_order, len(services)))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _by_service(address: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """What has all of a dataset made by one service, in order."""
+    return tf.data.experimental.service.distribute(
+        tf.data.experimental.service.ShardingPolicy.OFF, address, compression=None
+    )
+
+
+def _go_straight_to(services: Sequence[str]) -> None:
+    # without a proxy they have answered: check_reachable
+    proxies.pass_by(urllib.parse.urlsplit(address).hostname or "" for address in services)
 
 
 def checked_order(
@@ -272,6 +280,35 @@ def check_reachable(addresses: Iterable[str]) -> None:
             ) from None
 
 
+def check_services(split: Split, seed: int, services: Sequence[str]) -> None:
+    """Raises UserError unless each of `services`, as training_batches takes them, reads the first
+    pictures of `split` to the bit as this process does: it may see others at the same path.
+
+    Files are compared, not images: a graph that decodes takes seconds to make.
+    """
+    if not services:
+        return
+    check_reachable(services)
+    _go_straight_to(services)
+    stubs = split.stubs(tf.constant(seed, tf.int64)).take(_COMPARED)
+    records = stubs.map(as_it_is(split.load)).ignore_errors()
+    here = list(records.as_numpy_iterator())
+    for address in services:
+        try:
+            there = list(records.apply(_by_service(address)).as_numpy_iterator())
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"data_service={address} does not read {split.name}"
+                f" ({' '.join(error.message.split())[-300:]}); is it alexnet data-service, of this"
+                " release?"
+            ) from None
+        if there != here:
+            raise UserError(
+                f"data_service={address} finds other pictures of {split.name} than this machine, or"
+                " none; see to it that the same files lie there at the same path."
+            )
+
+
 def distribute(
     strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
 ) -> Iterator[Any]:
@@ -293,17 +330,19 @@ def resilient_training(
     make_batches: Callable[..., tf.data.Dataset],
     step: int,
     guarded: bool,
+    services: Sequence[str] = (),
 ) -> Iterator[Any]:
     """Yields the batches of a distributed `training_batches` from `step` on.
 
     `make_batches` is all of its call but for first_step, context and way. The way is the quickest
-    of which no picture so far was an error; with `guarded`, the last.
+    of which no picture so far was an error; with `guarded`, the last. `services` are those of the
+    call: messages name them.
     """
     ways = [Way.GUARDED] if guarded else [Way.JPEG, Way.COMMON, Way.ANY, Way.GUARDED]
     for way in ways:
         make = functools.partial(make_batches, first_step=step, way=way)
         try:
-            for batch in _checked(distribute(strategy, make), split):
+            for batch in _checked(distribute(strategy, make), split, services):
                 yield batch
                 step += 1  # where it fails, this step comes again
         except PictureError:
@@ -352,13 +391,13 @@ class EvaluationBatches:
         return _checked(iter(distributed), self._split)
 
 
-def _checked(batches: Iterator[Any], split: Split) -> Iterator[Any]:
+def _checked(batches: Iterator[Any], split: Split, services: Sequence[str] = ()) -> Iterator[Any]:
     """Yields `batches`. Raises PictureError, or UserError where a data service is gone."""
     while True:
-        yield _next(batches, split)
+        yield _next(batches, split, services)
 
 
-def _next(batches: Iterator[Any], split: Split) -> Any:
+def _next(batches: Iterator[Any], split: Split, services: Sequence[str] = ()) -> Any:
     try:
         return next(batches)
     except StopIteration:
@@ -374,8 +413,15 @@ def _next(batches: Iterator[Any], split: Split) -> Any:
         if _BEGAN_ANEW in error.message:
             raise TryAgain(_BEGAN_ANEW) from None
         reason = " ".join(error.message.split())[-300:]
+        where = (
+            f" by data_service={','.join(services)}, which must see it at the same path as this"
+            " machine"
+            if services
+            else ""
+        )
         raise PictureError(
-            f"A picture of {split.name} cannot be read, nor any of {_NEIGHBOURS} after it: {reason}"
+            f"A picture of {split.name} cannot be read{where}, nor any of {_NEIGHBOURS} after it:"
+            f" {reason}"
         ) from None
 
 

@@ -108,6 +108,7 @@ def train(
         if run.is_over:
             run.tell_that_it_is_over(run_settings.without_effect(model_dir, settings))
             return run.figures()
+        pipeline.check_services(dataset.to_train(), plan.seed, plan.data_service)
         return _train(run, plan, callbacks, crop, progress, write)
 
 
@@ -320,7 +321,7 @@ class _Run:
         )
         guarded = bool(self.state.bad_pictures)
         return pipeline.resilient_training(
-            self._strategy, split, make_batches, self.first_step, guarded
+            self._strategy, split, make_batches, self.first_step, guarded, plan.data_service
         )
 
     def watched(self) -> AbstractContextManager:

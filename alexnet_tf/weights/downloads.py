@@ -144,9 +144,8 @@ def _download(
     timeout: float,
     largest: int,
 ) -> None:
-    fruitless = 0
+    fruitless, most = 0, part.stat().st_size if part.exists() else 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             if _go_on(url, part, progress, session, timeout, largest):
                 return
@@ -155,7 +154,9 @@ def _download(
             reason = str(error)
             if "answers" in reason:
                 raise
-        fruitless = 0 if part.exists() and part.stat().st_size > before else fruitless + 1
+        size = part.stat().st_size if part.exists() else 0
+        # more than ever: what is begun anew and breaks again at the same place brings nothing
+        fruitless, most = (0, size) if size > most else (fruitless + 1, most)
         if fruitless == _ATTEMPTS:
             raise Unreachable(reason)
 
@@ -173,13 +174,15 @@ def _go_on(
     with get(url, session, timeout, **({"Range": f"bytes={begin}-"} if begin else {})) as answer:
         if answer.status_code == 416:  # nothing is beyond what is there: whole, or of another file
             return True
+        # Some servers pack all that they send: lengths and ranges are then of what is packed.
+        packed = answer.headers.get("Content-Encoding", "identity") != "identity"
         if answer.status_code == 200:  # a server that knows no ranges
             begin = 0
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
+        elif packed or not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
             part.unlink()
             return False
         length = answer.headers.get("Content-Length", "")
-        total = begin + int(length) if length.isdecimal() else None
+        total = begin + int(length) if length.isdecimal() and not packed else None
         if total and total > largest:
             raise Unreachable(f"{shown(url)} has {total:,} bytes instead of {largest:,} at most")
         got = begin

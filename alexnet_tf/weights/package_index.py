@@ -122,12 +122,23 @@ def _links(page: str, session: requests.Session, timeout: float) -> list[str]:
             raise Unreachable(f"{downloads.shown(page)}: the connection breaks") from None
         kind, address = answer.headers.get("Content-Type", ""), answer.url
     if "json" not in kind:
-        return _links_of_html(content, address)
+        return [_with_credentials(url, page) for url in _links_of_html(content, address)]
     try:
         files = json.loads(content)["files"]
-        return [urllib.parse.urljoin(address, entry["url"]) for entry in files]
+        links = [urllib.parse.urljoin(address, entry["url"]) for entry in files]
+        return [_with_credentials(url, page) for url in links]
     except (ValueError, LookupError, TypeError) as error:
         raise Unreachable(f"{downloads.shown(page)} is no page of an index ({error})") from None
+
+
+def _with_credentials(url: str, page: str) -> str:
+    """`url` with the user and the password in the address of `page`, which pip sends to the host
+    and port of that, and to no other.
+    """
+    of_page, parts = urllib.parse.urlsplit(page), urllib.parse.urlsplit(url)
+    credentials, _, host = of_page.netloc.rpartition("@")
+    is_there = (parts.scheme, parts.netloc.lower()) == (of_page.scheme, host.lower())
+    return parts._replace(netloc=of_page.netloc).geturl() if credentials and is_there else url
 
 
 def _local_links(path: pathlib.Path) -> list[str]:

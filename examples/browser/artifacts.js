@@ -25,7 +25,7 @@ export class Network {
     try {
       const files = await unzip(content, ["labels.txt", "manifest.json"]);
       manifest = JSON.parse(files["manifest.json"]);
-      labels = manifest.missing ? [] : files["labels.txt"].trimEnd().split(/\r?\n/);
+      labels = manifest.missing ? [] : files["labels.txt"].replace(/\r?\n$/, "").split(/\r?\n/);
       quantization = outputQuantization(content, labels.length);
     } catch (error) {
       console.error(error);

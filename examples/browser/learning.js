@@ -7,6 +7,7 @@ import {centralCrop, decode} from "./preprocessing.js";
 const MOST_PICTURES = 250;  // of more, the page would stand still for long
 const THUMBNAIL = 64;  // pixels of a side
 const FORMAT = "alexnet_tf, learnt in the browser, 1";
+const NAMED = 10;  // files in a message, at most
 const LARGEST_FILE = 2 ** 27;  // bytes of what was learnt: some thousand classes
 const element = (id) => document.getElementById(id);
 
@@ -25,6 +26,11 @@ export function addCard(name = `class ${document.querySelectorAll(".class").leng
 
 // Adds files to a class. Throws UserError for those that are no pictures; the others are added.
 export async function addPictures(card, files) {
+  tellBad(await add(card, files), files.length);
+}
+
+// The names of those that are no pictures; the others are added.
+async function add(card, files) {
   const bad = [];
   for (const file of files) {
     try {
@@ -35,10 +41,27 @@ export async function addPictures(card, files) {
       bad.push(file.name);
     }
   }
-  if (bad.length) {
-    const others = files.length > bad.length ? " The others were added." : "";
-    throw new UserError(`No pictures that this browser can open: ${bad.join(", ")}; choose JPEG, PNG or WebP files.${others}`);
-  }
+  return bad;
+}
+
+function tellBad(bad, count) {
+  if (!bad.length) return;
+  const others = count > bad.length ? " The others were added." : "";
+  throw new UserError(`No pictures that this browser can open: ${some(bad)}; choose JPEG, PNG or WebP files.${others}`);
+}
+
+// The first of names, and how many more there are.
+export function some(names) {
+  return names.slice(0, NAMED).join(", ") + (names.length > NAMED ? ` and ${names.length - NAMED} more` : "");
+}
+
+// What a DataTransfer holds: {files: [File, ...], folders: [FileSystemEntry, ...]}. It lists folders among its files too.
+export function sorted(transfer) {
+  const entries = [...transfer.items].filter(({kind}) => kind === "file").map((item) => item.webkitGetAsEntry?.());
+  return {
+    files: [...transfer.files].filter((_, number) => !entries[number]?.isDirectory),
+    folders: entries.filter((entry) => entry?.isDirectory),
+  };
 }
 
 function thumbnail(card, file, bitmap) {
@@ -60,26 +83,34 @@ function thumbnail(card, file, bitmap) {
 // Adds the pictures of folders, [{path, file}, ...], to the classes that are called as the folders in which they lie.
 export async function addFolders(found) {
   const shown = found.filter(({path}) => !path.split("/").some((part) => part.startsWith(".")));
-  const folders = new Map();
-  for (const {path, file} of shown) {
-    const name = path.split("/").at(-2);
-    if (!folders.has(name)) folders.set(name, []);
-    folders.get(name).push(file);
+  const folders = new Map();  // by name, {path, files}
+  for (const {path: whole, file} of shown) {
+    const path = whole.split("/").slice(0, -1).join("/");
+    const name = oneForm(path.split("/").at(-1));
+    if (!folders.has(name)) folders.set(name, {path, files: []});
+    const folder = folders.get(name);
+    if (folder.path !== path) throw new UserError(`${folder.path} and ${path} would be one class, and nothing was added; choose the folder of one of them, or give one another name.`);
+    folder.files.push(file);
   }
   if (!folders.size) throw new UserError("The folder holds no files; choose one with a folder of pictures for each class.");
   for (const card of document.querySelectorAll(".class")) {
     if (!card.pictures.length && nameOf(card) === card.ours) card.remove();  // nobody has touched it
   }
-  const faults = [];
-  for (const [name, files] of folders) {
+  const bad = [];
+  for (const [name, {files}] of folders) {
     const card = [...document.querySelectorAll(".class")].find((card) => nameOf(card) === name) ?? addCard(name);
-    await addPictures(card, files).catch((error) => faults.push(error));
+    bad.push(...(await add(card, files)).map((file) => `${name}/${file}`));
   }
-  if (faults.length) throw faults[0];
+  tellBad(bad, shown.length);
 }
 
 function nameOf(card) {
-  return card.querySelector("[type=text]").value.trim();
+  return oneForm(card.querySelector("[type=text]").value);
+}
+
+// A name as it is compared: systems write an umlaut as one character or as two, which look alike.
+function oneForm(name) {
+  return name.normalize("NFC").trim();
 }
 
 // [{path, file}, ...] of all that lies below what was dropped: a FileSystemEntry.

@@ -27,9 +27,18 @@ async function start() {
   }
   watchFiles();
   watchLearning();
-  const response = await fetch(MODEL);
-  if (response.ok) return guarded(MODEL, () => openModel(MODEL, response.body, Number(response.headers.get("content-length"))));
+  const response = await fetch(MODEL, {cache: "no-cache"});  // that of today, whatever the browser has kept
+  if (response.ok) {
+    const name = nameOf(response) ?? MODEL;
+    return guarded(name, () => openModel(name, response.body, Number(response.headers.get("content-length"))));
+  }
   showStatus("Choose a .tflite file that alexnet convert wrote, or drop it here.");
+}
+
+// What a server that tells it calls the file that it has sent under another name.
+function nameOf(response) {
+  const told = /filename\*=UTF-8''(.+)/.exec(response.headers.get("content-disposition"));
+  return told && decodeURIComponent(told[1]);
 }
 
 function watchFiles() {
@@ -49,7 +58,7 @@ function watchFiles() {
     drop.classList.remove("over");
     dropped(event.target.closest?.(".class"), event.dataTransfer);
   });
-  document.addEventListener("paste", (event) => openFile(event.clipboardData.files[0]));
+  document.addEventListener("paste", (event) => openOne([...event.clipboardData.files], "pasted"));
 }
 
 // Calls `chosen` with the files of an input, each time that some are chosen.
@@ -62,16 +71,20 @@ function whenChosen(input, chosen) {
 
 // What is dropped on a class is of that class, and so are folders of the class that they are called after. All else is opened.
 function dropped(card, transfer) {
-  const files = [...transfer.files];
-  const folders = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry?.isDirectory);
+  const {files, folders} = learning.sorted(transfer);
   if (card && !folders.length) return guarded("What was dropped", () => learning.addPictures(card, files));
   if (folders.length) {
     return guarded("What was dropped", async () => {
       if (!network?.isPart) throw new UserError("Folders are for a network that learns classes; drop one picture, or open such a network.");
+      if (files.length) throw new UserError(`Folders and files were dropped together (${learning.some(files.map(({name}) => name))}), and nothing was added; drop the folders alone, and pictures on the class that they show.`);
       await learning.addFolders((await Promise.all(folders.map((folder) => learning.filesBelow(folder)))).flat());
     });
   }
-  if (files.length > 1) return tell(`${files.length} files were dropped here; drop one, or several on the class that they show.`);
+  openOne(files, "dropped");
+}
+
+function openOne(files, come) {
+  if (files.length > 1) return tell(`${files.length} files were ${come} here; ${come === "pasted" ? "paste" : "drop"} one, or drop several on the class that they show.`);
   openFile(files[0]);
 }
 
@@ -115,8 +128,9 @@ function watchLearning() {
 function openFile(file) {
   if (!file) return;  // text was dropped, or the choice was cancelled
   guarded(file.name, () => {
-    if (file.name.endsWith(".tflite")) return openModel(file.name, file.stream(), file.size);
-    return file.name.endsWith(".json") ? openLearnt(file) : openPicture(file);
+    const name = file.name.toLowerCase();
+    if (name.endsWith(".tflite")) return openModel(file.name, file.stream(), file.size);
+    return name.endsWith(".json") ? openLearnt(file) : openPicture(file);
   });
 }
 

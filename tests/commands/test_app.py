@@ -83,3 +83,27 @@ def test_text_of_others_in_a_mistake_is_written_out(capsys):
 def test_results_that_cannot_be_written_to_their_file_are_told(tmp_path):
     with pytest.raises(UserError, match="json=.*/none/x.json cannot be written .No such file"):
         app.write_json({"top_1": 0.5}, tmp_path / "none/x.json")
+
+
+@pytest.mark.parametrize(
+    "arguments,named",
+    [
+        (["--json=here/x", "--output=./here/../here/x"], "--output="),
+        (["--json=link", "here/x"], "an argument"),
+    ],
+)
+def test_results_do_not_replace_what_else_is_named(arguments, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/x").write_text("kept")
+    (tmp_path / "link").symlink_to("here/x")
+    flag_values = flags.FlagValues()
+    app.define_json(flag_values)
+    flags.DEFINE_string("output", None, "A file.", flag_values=flag_values)
+    command = types.SimpleNamespace(
+        __doc__="Nothing.", FLAGS=flag_values, ARGUMENTS="PICTURE", main=lambda pictures: None
+    )
+    with pytest.raises(SystemExit) as end:
+        app.run(command, "alexnet nothing", arguments)
+    assert end.value.code == 2
+    assert f"{arguments[0]} would replace what {named} names" in capsys.readouterr().err

@@ -5,8 +5,10 @@ is refused.
 import contextlib
 import http.client
 import json
+import os
 import pathlib
 import re
+import socket
 import threading
 
 import pytest
@@ -44,9 +46,9 @@ def page(tmp_path, monkeypatch):
 def answers(server):
     """Returns a function from a path to (status, headers, body)."""
 
-    def get(path):
+    def get(path, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         answer = response.status, response.headers, response.read()
         connection.close()
@@ -71,6 +73,28 @@ def test_page_model_and_headers(page):
             assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
         for path in ("/../secret.txt", "/net.tflite", "/other.tflite"):
             assert get(path)[0] == 404
+
+
+def test_an_older_model_on_the_same_port_is_sent(page):
+    """The page would run the one that the browser has kept."""
+    older = page / "gänse 2.tflite"
+    older.write_bytes(b"an older one")
+    os.utime(older, (1e9, 1e9))
+    with answers(serve_page.Server(older, 0)) as get:
+        kept = {"If-Modified-Since": "Sat, 01 Jan 2022 00:00:00 GMT"}
+        status, headers, content = get("/model.tflite", **kept)
+        assert (status, content) == (200, b"an older one")
+        assert headers["Cache-Control"] == "no-cache"
+        told = headers["Content-Disposition"]
+        assert told == "inline; filename*=UTF-8''g%C3%A4nse%202.tflite"
+        assert "Content-Disposition" not in get("/")[1]
+
+
+def test_what_is_no_request_is_answered(page):
+    server = serve_page.Server(page / "net.tflite", 0)
+    with answers(server), socket.create_connection(server.server_address) as asking:
+        asking.sendall(b"GET / HTTP/1.1 and more\r\n\r\n")
+        assert b"400" in asking.makefile("rb").read()
 
 
 def test_what_is_refused(page, monkeypatch):

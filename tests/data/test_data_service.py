@@ -1,6 +1,7 @@
 """Batches that other processes prepare are those that this one would have prepared."""
 
 import functools
+import os
 import signal
 import subprocess
 import types
@@ -12,7 +13,10 @@ import tensorflow as tf
 from alexnet_tf.commands import data_service as command
 from alexnet_tf.data import datasets, pipeline
 from alexnet_tf.errors import TryAgain, UserError
+from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
+from alexnet_tf.training import loop
+from alexnet_tf.training.optimizer import SGD2012
 
 PIXELS = Preprocessing(image_size=28, resize=32, channels=1, mean=(120.0,), std=100.0)
 
@@ -53,6 +57,67 @@ def test_two_services_give_the_same_batches_in_the_same_order(picture_folder, se
     for expected, batch in pairs:
         for key in ("image", "label", "bad"):
             np.testing.assert_array_equal(batch[key], expected[key])
+
+
+@pytest.fixture
+def service():
+    """The address of a service in this process."""
+    dispatcher = tf.data.experimental.service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    worker = tf.data.experimental.service.WorkerServer(
+        tf.data.experimental.service.WorkerConfig(dispatcher_address=address)
+    )
+    yield dispatcher.target
+    worker._stop()
+    dispatcher._stop()
+
+
+def test_a_service_that_has_other_pictures_at_the_same_path_is_refused(
+    picture_folder, service, monkeypatch
+):
+    split = datasets.open_dataset("folder", picture_folder).train
+    pictures = sorted((picture_folder / "train").rglob("*.*"))
+    kept = {path: path.read_bytes() for path in pictures}
+    pictures[0].unlink()  # which neither can read
+    pipeline.check_services(split, 5, [service])
+    by_service = pipeline._by_service
+    # on the service's machine one picture is another, or all are gone
+    for there in ({pictures[1]: kept[pictures[2]]}, dict.fromkeys(pictures[1:])):
+
+        def on_another_machine(address, there=there):
+            for path, content in there.items():
+                path.write_bytes(content) if content else path.unlink()
+            return by_service(address)
+
+        monkeypatch.setattr(pipeline, "_by_service", on_another_machine)
+        with pytest.raises(UserError, match=f"^data_service={service} finds other pictures of tr"):
+            pipeline.check_services(split, 5, [service])
+        pictures[1].write_bytes(kept[pictures[1]])
+
+
+def test_services_are_asked_before_anything_is_written(picture_folder, tmp_path):
+    dataset = datasets.open_dataset("folder", picture_folder)
+    plan = loop.Plan(batch_size=4, epochs=1, xla="off", data_service=("grpc://localhost:1",))
+    model, model_dir = build_model("lenet5", 3), tmp_path / "model"
+    strategy = tf.distribute.get_strategy()
+    with pytest.raises(TryAgain, match="^data_service=grpc://localhost:1 does not answer"):
+        loop.train(strategy, model, SGD2012(0.01), dataset, PIXELS, plan, model_dir)
+    assert os.listdir(model_dir) == [".lock"]
+
+
+def test_a_picture_that_a_service_cannot_read_is_not_said_to_be_of_this_machine(picture_folder):
+    split = datasets.open_dataset("folder", picture_folder).train
+
+    def batches_by(**_):
+        yield from ()
+        raise tf.errors.NotFoundError(None, None, "1.jpg; No such file or directory")
+
+    strategy = types.SimpleNamespace(
+        distribute_datasets_from_function=lambda make: make(tf.distribute.InputContext())
+    )
+    batches = pipeline.resilient_training(strategy, split, batches_by, 0, True, ["grpc://there:1"])
+    with pytest.raises(UserError, match="cannot be read by data_service=grpc://there:1, which mus"):
+        next(batches)
 
 
 def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):

@@ -237,6 +237,12 @@ def test_check_tells_what_a_training_leaves_out(tmp_path, capsys):
     assert "x.tif: not used by a training; alexnet prepare stores it as a JPEG" in said
 
 
+@pytest.mark.parametrize("flag", ["output=there", "version=1.0.0", "quality=90"])
+def test_what_has_no_effect_beside_check_is_refused(tmp_path, flag):
+    with pytest.raises(UserError, match=f"^{flag} changes nothing beside --check"):
+        call(prepare, "--dataset=folder", f"--data_dir={tmp_path}", "--check", f"--{flag}")
+
+
 def test_a_larger_network_than_the_store_is_told(stored):
     dataset, notes = datasets.open_dataset("folder", stored[0]), []
     for resize in (256, 406):

@@ -676,7 +676,7 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
         expect(page.get_by_role("button", name="Save what was learnt")).to_be_disabled()
         drop(page, "#drop", [("good.png", good), ("other.png", good)])
         expect(alert).to_have_text(
-            "2 files were dropped here; drop one, or several on the class that they show."
+            "2 files were dropped here; drop one, or drop several on the class that they show."
         )
         # One picture of each: nothing can be left out, and it learns all the same.
         page.get_by_role("button", name="Add a class").click()
@@ -716,3 +716,88 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
             "odd.json is for a network that learns classes; choose the .tflite file that it was"
             " learnt on first."
         )
+
+
+# What no browser can be made to do: folders are dropped, and file names come from other systems.
+# Node runs the page's own files; the elements of the page are the least that they need.
+_ELEMENTS = """
+globalThis.createImageBitmap = async (file) => {
+  if (file.name?.endsWith(".txt")) throw new Error("no picture");
+  return {width: 4, height: 4};
+};
+globalThis.OffscreenCanvas = class {
+  getContext() {
+    return {fillRect() {}, drawImage() {}, getImageData: () => ({width: 4, height: 4, data: []})};
+  }
+};
+const cards = [];
+class Element {
+  inner = {};
+  querySelector(selector) { return this.inner[selector] ??= new Element(); }
+  append() {}
+  addEventListener() {}
+  getContext() { return {drawImage() {}}; }
+  remove() { cards.splice(cards.indexOf(this), 1); }
+}
+const template = {content: {cloneNode: () => ({firstElementChild: new Element()})}};
+globalThis.document = {
+  querySelectorAll: () => cards,
+  createElement: () => new Element(),
+  getElementById: (id) => id === "card" ? template : {append: (card) => cards.push(card)},
+};
+const learning = await import(process.argv[1]);
+const fileAt = (path) => {
+  const name = path.split("/").at(-1);
+  return {path, file: {name, slice: () => ({arrayBuffer: async () => new ArrayBuffer(0)})}};
+};
+const entry = (isDirectory) => ({kind: "file", webkitGetAsEntry: () => ({isDirectory})});
+const told = async (paths) => {
+  cards.length = 0;
+  const error = await learning.addFolders(paths.map(fileAt)).catch((error) => error);
+  const named = (card) => [card.querySelector("[type=text]").value, card.pictures.length];
+  return [error?.message ?? "", Object.fromEntries(cards.map(named))];
+};
+const {files, folders} = learning.sorted({
+  files: [{name: "cat"}, {name: "dog.jpg"}],
+  items: [{kind: "string"}, entry(true), entry(false)],
+});
+console.log(JSON.stringify({
+  bad: await told(["p/cat/1.jpg", "p/cat/1.txt", "p/dog/1.jpg", "p/dog/2.txt"]),
+  many: await told([..."abcdefghijkl"].map((name) => `p/cat/${name}.txt`)),
+  twice: await told(["p/train/emu/1.jpg", "p/train/cat/1.jpg", "p/test/emu/2.jpg"]),
+  forms: await told(["p/ga\\u0308nse/1.jpg"]).then(async ([, first]) => {
+    await learning.addFolders([fileAt("q/g\\u00e4nse/2.jpg")]);
+    return [first, cards.map((card) => card.pictures.length)];
+  }),
+  sorted: [files, folders.length],
+}));
+"""
+
+
+def test_folders_are_classes_and_what_is_amiss_is_told_of_all():
+    done = subprocess.run(
+        ["node", "--input-type=module", "--eval", _ELEMENTS, str(serve_page.PAGE / "learning.js")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    told, advice = json.loads(done.stdout), "choose JPEG, PNG or WebP files."
+    unreadable = "No pictures that this browser can open: "
+    assert told == {
+        "bad": [
+            f"{unreadable}cat/1.txt, dog/2.txt; {advice} The others were added.",
+            {"cat": 1, "dog": 1},
+        ],
+        "many": [
+            f"{unreadable}{', '.join(f'cat/{name}.txt' for name in 'abcdefghij')} and 2 more;"
+            f" {advice}",
+            {"cat": 0},
+        ],
+        "twice": [
+            "p/train/emu and p/test/emu would be one class, and nothing was added; choose the"
+            " folder of one of them, or give one another name.",
+            {},
+        ],
+        "forms": [{"g\u00e4nse": 1}, [2]],
+        "sorted": [[{"name": "dog.jpg"}], 1],
+    }

@@ -2,7 +2,9 @@
 network is no classifier.
 """
 
+import base64
 import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -147,6 +149,31 @@ def test_a_later_call_goes_on_too(server, tmp_path):
     )
 
 
+def test_a_server_that_packs_what_it_sends_gives_the_file(server, tmp_path):
+    """Though it was asked not to; it may send a part of the packed file, too."""
+    packed = gzip.compress(CONTENT)
+
+    def send(handler):
+        handler.send_response(206 if "Range" in handler.headers else 200)
+        handler.send_header("Content-Encoding", "gzip")
+        if "Range" in handler.headers:
+            begin = int(handler.headers["Range"][6:-1])
+            handler.send_header("Content-Range", f"bytes {begin}-{len(packed) - 1}/{len(packed)}")
+        else:
+            begin = 0
+        handler.send_header("Content-Length", str(len(packed) - begin))
+        handler.end_headers()
+        handler.wfile.write(packed[begin:])
+
+    server.files["/file"] = send
+    assert get(server, tmp_path / "file") == CONTENT
+    (tmp_path / "other.part").write_bytes(CONTENT[:1000])
+    assert get(server, tmp_path / "other") == CONTENT
+    packed = packed[:-1000]  # and no part goes on where another ends
+    with pytest.raises(Unreachable):
+        get(server, tmp_path / "broken")
+
+
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:1000])
     server.files["/file"] = functools.partial(answer, content=CONTENT, ranges=False)
@@ -232,6 +259,32 @@ def test_the_file_is_found_where_pip_is_told_to_look(server, tmp_path, monkeypat
     address = f"{server.url}/simple" + "/a-project/" * (variable == "PIP_FIND_LINKS")
     monkeypatch.setenv(variable, address)
     assert found(tmp_path / "file") == CONTENT
+
+
+def test_links_get_the_password_of_their_index_and_of_no_other_host(server, tmp_path, monkeypatch):
+    """A link that names the index's host has none itself; pip sends it that of the index."""
+    name = f"a_project-1.0.tar.gz#sha256={DIGEST.digits}"
+    told, other = [], server.url.replace("127.0.0.1", "localhost")
+
+    def having(content, kind):
+        def send(handler):
+            told.append((handler.headers["Host"], handler.headers["Authorization"]))
+            answer(handler, content, kind)
+
+        return send
+
+    server.files |= {
+        "/simple/a-project/": having(page(f"{server.url}/files/{name}"), "text/html"),
+        "/other/a-project/": having(page(f"{other}/files/{name}"), "text/html"),
+        "/files/a_project-1.0.tar.gz": having(CONTENT, "application/gzip"),
+    }
+    sent = "Basic " + base64.b64encode(b"me:word").decode()
+    here, there = (url.removeprefix("http://") for url in (server.url, other))
+    for index, at, of_file in (("simple", here, sent), ("other", there, None)):
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://me:word@{here}/{index}")
+        assert found(tmp_path / index) == CONTENT
+        assert told == [(here, sent), (at, of_file)]
+        told.clear()
 
 
 def test_a_configuration_file_counts_and_so_does_no_index(server, tmp_path, monkeypatch):
