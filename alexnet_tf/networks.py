@@ -411,8 +411,11 @@ def in_float32(network: Network) -> Network:
         )
     if not any(policy.startswith("mixed_") for policy in policies):
         return network
-    with float32():
-        model = network.settings.build()
+    try:
+        with float32():
+            model = network.settings.build()
+    except ValueError as error:
+        raise UserError(f"{network.path} is not exported: {error}.") from None
     model.set_weights(network.model.get_weights())
     told = network.settings, network.step, network.figures, network.record
     made = Trained(network.path, *told, model)
@@ -428,7 +431,12 @@ def check_unchanged(network: Network) -> None:
         return
     settings, of = network.settings, network.model
     own = settings.variant == OWN  # layers of anybody may need what a description lacks
-    other = settings.build() if own else surgery.without_weights(settings.build)
+    try:
+        other = settings.build() if own else surgery.without_weights(settings.build)
+    except UserError:
+        raise
+    except ValueError:  # of a class that is not registered: there is nothing to compare with
+        return
     if not surgery.computes_as(of, other):
         raise UserError(
             f"The layers of {network.path} were changed in its model; pass the model itself, with "

@@ -132,7 +132,10 @@ def keras_file(
 ) -> bytes:
     """The bytes of a .keras file: from pixels to probabilities, and what tells of it."""
     settings = manifest.settings
-    whole = with_ends(settings.build(), settings)
+    try:
+        whole = with_ends(settings.build(), settings)
+    except ValueError as error:
+        raise UserError(f"Nothing is exported: {error}.") from None
     for variable, value in zip(whole.weights, model.get_weights(), strict=True):
         variable.assign(value)
     _settle_seeds(whole)

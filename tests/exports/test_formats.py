@@ -227,6 +227,25 @@ def own_model():
 PIXELS = Preprocessing(28, 32, 3, (0.0,) * 3, 1.0)
 
 
+class Unregistered(keras.layers.Layer):
+    """Of a class that Keras cannot find by its name."""
+
+    __module__ = "nowhere"
+
+    def call(self, x):
+        return 2 * x
+
+
+def test_a_class_that_keras_does_not_find_is_no_change_and_gets_one_line(tmp_path):
+    inputs = keras.Input((28, 28, 3))
+    x = Unregistered()(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    network = networks.of_keras(model, CLASS_NAMES, PIXELS)
+    networks.check_unchanged(network)
+    with pytest.raises(UserError, match="Keras cannot build its architecture .*register"):
+        alexnet_tf.export(network, tmp_path / "k", format="keras")
+
+
 @pytest.mark.parametrize("form", ["onnx", "keras"])
 def test_a_network_of_ones_own_goes_out_too(tmp_path, form):
     model = own_model()
