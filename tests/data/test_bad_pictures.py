@@ -274,6 +274,7 @@ def test_class_folders_without_readable_pictures_or_printable_names_are_refused(
         datasets.open_dataset("folder", picture_folder)
 
 
+@pytest.mark.long
 def test_evaluation_says_what_it_leaves_out_and_refuses_nothing_at_all(
     damaged, picture_folder, capsys
 ):

@@ -275,6 +275,7 @@ def run(strategy, folder, model_dir, the_plan, bar=None):
     return values(model), figures
 
 
+@pytest.mark.long
 def test_the_state_is_kept_in_the_checkpoint_and_exact_after_a_stop(picture_folder, tmp_path):
     whole, figures = run(
         one_device(), picture_folder, tmp_path / "whole", plan(2, learning_rate=0.05)
@@ -392,7 +393,8 @@ def go_on(model, folder, model_dir, epochs):
     return [np.asarray(value) for value in model.weights]
 
 
-@pytest.mark.parametrize("nested", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("nested", [False, True])
 def test_a_model_built_twice_in_a_notebook_goes_on(picture_folder, tmp_path, nested):
     whole = go_on(unnamed(nested=nested), picture_folder, tmp_path / "whole", 2)
     first = unnamed(nested=nested)

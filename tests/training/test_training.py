@@ -410,9 +410,8 @@ def test_the_steps_schedule_slows_conv1_and_freezes_it(picture_folder, tmp_path)
         assert (before[3] != after[3]).any()
 
 
-@pytest.mark.parametrize(
-    "schedule,said", [("linear", True), pytest.param("constant", False, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("schedule,said", [("linear", True), ("constant", False)])
 def test_another_length_of_the_run_changes_the_rate_and_says_so(
     picture_folder, tmp_path, schedule, said
 ):
