@@ -122,7 +122,8 @@ class Network(abc.ABC):
         answers = np.array(self._classifier.probabilities(tf.constant(images)), np.float32)
         # Not by the network: a pool takes NaN for the smallest of all numbers, and tanh infinity
         # for 1.
-        answers[~np.isfinite(images).all((1, 2, 3))] = math.nan
+        if images.dtype.kind == "f":
+            answers[~np.isfinite(images).all((1, 2, 3))] = math.nan
         return answers
 
     def classify(

@@ -112,7 +112,7 @@ class Tflite:
         bounds.check_images(image[None], self.pixels)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             return np.full(self._output["shape"][1], np.nan, np.float32)
-        if np.issubdtype(self._input["dtype"], np.integer):
+        if image.dtype.kind == "f" and np.issubdtype(self._input["dtype"], np.integer):
             image = np.rint(image)  # or 99.9 were 99
         (answer,) = self._run(images=image[None].astype(self._input["dtype"])).values()
         answer = answer[0]
