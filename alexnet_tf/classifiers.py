@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf.bounds import GO_BACK
+from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
@@ -26,6 +26,11 @@ def check_probability(value: float) -> float:
         if 0 <= (probability := float(value)) <= 1:
             return probability
     raise UserError(f"min_probability={value} is no probability; pass one from 0 to 1.")
+
+
+def has_class_none(class_names: Sequence[str]) -> bool:
+    """Whether a class is called as the answer that a picture shows none of them."""
+    return NONE in (bounds.plain(name).casefold() for name in class_names)
 
 
 def never_answers(min_probability: float, classes: int) -> str | None:
@@ -50,7 +55,9 @@ def best_classes(
     """
     least = np.float32(check_probability(min_probability))
     if np.isnan(probabilities).any():
-        raise UserError(f"The network answers NaN: a layer's output is not finite; {GO_BACK}")
+        raise UserError(
+            f"The network answers NaN: a layer's output is not finite; {bounds.GO_BACK}"
+        )
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     best = [(class_names[index], float(probabilities[index])) for index in order]
     if probabilities[order[0]] < least:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, disk, networks
-from alexnet_tf.classifiers import NONE, Answers, never_answers
+from alexnet_tf.classifiers import NONE, Answers, has_class_none, never_answers
 from alexnet_tf.data import (
     bad_pictures,
     datasets,
@@ -174,7 +174,7 @@ def train(
     objective.weights(dataset.class_names)
     if model is None:
         side = check_image_size(variant, image_size)
-        _check_of_variant(
+        check_of_variant(
             variant,
             dropout_rate=0 if has_dropout(variant) or dropout_rate == 0.5 else dropout_rate,
             colour_noise=colour_noise if VARIANTS[variant]["channels"] == 1 else 0,
@@ -273,8 +273,8 @@ def _check_beside(taken: str, **given: bool) -> None:
             )
 
 
-def _check_of_variant(variant: str, **without_effect: float | None) -> None:
-    """Raises UserError for a number, not 0, that has no effect in `variant`."""
+def check_of_variant(variant: str, **without_effect: float | str | None) -> None:
+    """Raises UserError for a value, neither 0 nor empty, that has no effect in `variant`."""
     for name, value in without_effect.items():
         if value:
             raise UserError(f"{name}={value} changes nothing in variant={variant}; leave it out.")
@@ -531,7 +531,7 @@ def export(
             note(line)
     if format in ("onnx", "keras"):
         network.check_whole()
-    if NONE in (bounds.plain(name).casefold() for name in network.class_names):
+    if has_class_none(network.class_names):
         raise UserError(
             f"{network.path} has a class of the name {NONE!r}, which is what is answered where no "
             "class is probable enough; give it another name."

@@ -138,15 +138,21 @@ def test_a_training_that_never_made_a_step_binds_nobody(dataset, tmp_path, monke
         alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"seed": 1})
 
 
-def test_figures_are_of_the_pictures_that_are_there(tmp_path):
-    folder = write_picture_folder(tmp_path / "pictures")
-    notes = []
+@pytest.fixture
+def changing(tmp_path):
+    """(a folder of pictures of its own, the notes, train(epochs) on what is in the folder then)."""
+    folder, notes = write_picture_folder(tmp_path / "pictures"), []
 
     def train(epochs):
-        dataset = alexnet_tf.open_dataset("folder", folder)
+        opened = alexnet_tf.open_dataset("folder", folder)
         how = LENET5 | {"epochs": epochs, "note": notes.append}
-        return alexnet_tf.train(tmp_path / "model", dataset, **how)
+        return alexnet_tf.train(tmp_path / "model", opened, **how)
 
+    return folder, notes, train
+
+
+def test_figures_are_of_the_pictures_that_are_there(changing):
+    folder, notes, train = changing
     assert train(1).figures["examples"] == 9
     for path in list((folder / "test").glob("*/*"))[:4]:
         path.unlink()
@@ -155,15 +161,8 @@ def test_figures_are_of_the_pictures_that_are_there(tmp_path):
 
 
 @pytest.mark.long
-def test_pictures_that_have_changed_their_class_are_told(tmp_path):
-    folder = write_picture_folder(tmp_path / "pictures")
-    notes = []
-
-    def train(epochs):
-        dataset = alexnet_tf.open_dataset("folder", folder)
-        how = LENET5 | {"epochs": epochs, "note": notes.append}
-        return alexnet_tf.train(tmp_path / "model", dataset, **how)
-
+def test_pictures_that_have_changed_their_class_are_told(changing):
+    folder, notes, train = changing
     train(1)
     one, other = (folder / "train" / name for name in CLASS_NAMES[:2])
     moved = next(one.iterdir())

@@ -191,11 +191,8 @@ def _check_of_variant():
         "init": not has_init(variant),
         "colour_noise": VARIANTS[variant]["channels"] == 1,
     }
-    for name, is_without in without_effect.items():
-        if is_without and FLAGS[name].present and FLAGS[name].value:
-            raise UserError(
-                f"{name}={FLAGS[name].value} changes nothing in variant={variant}; leave it out."
-            )
+    given = (name for name, is_so in without_effect.items() if is_so and FLAGS[name].present)
+    jobs.check_of_variant(variant, **{name: FLAGS[name].value for name in given})
 
 
 def _open(model_dir, batch_size, chief):

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf import bounds, disk
-from alexnet_tf.classifiers import NONE
+from alexnet_tf import disk
+from alexnet_tf.classifiers import NONE, has_class_none
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
@@ -70,7 +70,7 @@ def settings_of(
     A model that build_model did not make, or that was changed since, is described as Keras does it.
     Raises UserError for one that does not tell its configuration.
     """
-    if NONE in (bounds.plain(name).casefold() for name in dataset.class_names):
+    if has_class_none(dataset.class_names):
         raise UserError(
             f"Nothing is trained: a class is called {NONE!r}, which is the answer where no class is"
             " probable (min_probability); call it otherwise, such as other."
@@ -185,9 +185,11 @@ def check(
     _check_architecture(model_dir, stored.get("architecture"), new.get("architecture"))
     anew = _trains_one_layer(new)
     line = record.check_goes_on(model_dir, seen, dataset, seen_before, anew)
-    state = checkpoints.newest_state(model_dir)
-    if line or anew or state is None or state.data in (None, dataset.fingerprint):
+    if line or anew:
         return line
+    state = checkpoints.newest_state(model_dir)
+    if state is None or state.data in (None, dataset.fingerprint):
+        return None
     return (
         f"{model_dir}: since this training began, pictures have changed their classes or their "
         "order; it goes on with those that they have now"
