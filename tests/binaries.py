@@ -176,15 +176,22 @@ def _become(program, *arguments):
         os._exit(status)
 
 
-def call(command, *arguments):
-    """Runs a command in this process, its flags as they are at the start; returns its --json."""
-    command.FLAGS.unparse_flags()
-    rest = command.FLAGS(["alexnet", *map(str, arguments)])
+@contextlib.contextmanager
+def parsed(flag_values, *arguments):
+    """The flags of a command as `arguments` give them; before and behind, none is given. Gives the
+    arguments that are no flags.
+    """
     try:
-        command.main(rest[1:]) if getattr(command, "ARGUMENTS", None) else command.main()
+        yield flag_values(["alexnet", *map(str, arguments)])[1:]
     finally:
-        for name in command.FLAGS:
-            command.FLAGS[name].unparse()
+        for name in flag_values:
+            flag_values[name].unparse()
+
+
+def call(command, *arguments):
+    """Runs a command in this process; returns its --json."""
+    with parsed(command.FLAGS, *arguments) as rest:
+        command.main(rest) if getattr(command, "ARGUMENTS", None) else command.main()
     path = next(
         (str(one).removeprefix("--json=") for one in arguments if str(one).startswith("--json=")),
         None,

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # `make test` runs two processes: threads of one would wait for those of the other.
@@ -187,6 +188,16 @@ def _models_of_other_files_are_gone():
     """A model and its compiled functions hold each other: gigabytes after some files."""
     yield
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _no_flag_is_left_given():
+    """The next test in this process would be run with it; see binaries.parsed."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if name.startswith("alexnet_tf.commands.") and hasattr(module, "FLAGS"):
+            given = [flag for flag in module.FLAGS if module.FLAGS[flag].present]
+            assert not given, f"{name}: {given}"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import types
 import pytest
 import tensorflow as tf
 from absl import flags
+from binaries import call
 
 from alexnet_tf.commands import app, describe
 from alexnet_tf.errors import UserError
@@ -23,13 +24,8 @@ def test_top_5_is_told_where_it_can_be_wrong_and_large_numbers_have_separators(t
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused_before_the_tables(tmp_path, capsys):
-    describe.FLAGS(["describe", f"--json={tmp_path}/table.json", "--picture=network.pdf"])
-    try:
-        with pytest.raises(UserError, match="--picture=network.pdf: name a .png file"):
-            describe.main()
-    finally:
-        for name in describe.FLAGS:
-            describe.FLAGS[name].unparse()
+    with pytest.raises(UserError, match="--picture=network.pdf: name a .png file"):
+        call(describe, f"--json={tmp_path}/table.json", "--picture=network.pdf")
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
 
 

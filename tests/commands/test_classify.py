@@ -6,27 +6,17 @@ import pathlib
 import re
 
 import pytest
-from absl.testing import flagsaver
+from binaries import call
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 
 from alexnet_tf import networks, picture_files
 from alexnet_tf.commands import classify
 from alexnet_tf.errors import UserError
 
-classify.FLAGS(["classify"])
-
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
     return write_lenet5(tmp_path_factory.mktemp("model"), list(CLASS_NAMES))
-
-
-def call(*arguments):
-    before = flagsaver.save_flag_values(classify.FLAGS)
-    try:
-        classify.main(classify.FLAGS(["classify", *map(str, arguments)])[1:])
-    finally:
-        flagsaver.restore_flag_values(before, classify.FLAGS)
 
 
 def test_a_folder_stands_for_the_pictures_below_it(model_dir, tmp_path, capsys):
@@ -35,7 +25,11 @@ def test_a_folder_stands_for_the_pictures_below_it(model_dir, tmp_path, capsys):
     (tmp_path / "alone.jpg").write_bytes(pictures[0].read_bytes())
     json_path = tmp_path / "answers.json"
     call(
-        f"--model={model_dir}", f"--json={json_path}", tmp_path / "alone.jpg", tmp_path / "pictures"
+        classify,
+        f"--model={model_dir}",
+        f"--json={json_path}",
+        tmp_path / "alone.jpg",
+        tmp_path / "pictures",
     )
     answers, network = json.loads(json_path.read_text()), networks.load(model_dir)
     assert list(answers) == [str(tmp_path / "alone.jpg"), *map(str, sorted(pictures))]
@@ -52,7 +46,7 @@ def test_a_picture_of_a_folder_that_does_not_decode_is_told_with_the_answers(mod
     json_path = tmp_path / "answers.json"
     json_path.write_text("of an earlier run")
     with pytest.raises(UserError, match="1 of 4 pictures could not be classified"):
-        call(f"--model={model_dir}", f"--json={json_path}", tmp_path / "pictures")
+        call(classify, f"--model={model_dir}", f"--json={json_path}", tmp_path / "pictures")
     answers = json.loads(json_path.read_text())
     assert len(answers) == 4 and len(answers[str(good)]) == 3
     assert "does not decode as a picture" in answers[f"{tmp_path}/pictures/bad.jpg"]["error"]
@@ -74,7 +68,7 @@ def test_the_unit_for_devices_passes_on_what_is_a_picture():
 def test_a_flag_without_effect_is_refused(tmp_path, flags, message):
     picture, *_ = write_pictures(tmp_path, 1)
     with pytest.raises(UserError, match=message):
-        call(*flags, picture)
+        call(classify, *flags, picture)
 
 
 def test_what_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, capsys):
@@ -93,7 +87,7 @@ def test_what_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, c
         ([], "No picture given"),
     ):
         with pytest.raises(UserError, match=message):
-            call(f"--model={model_dir}", f"--json={tmp_path}/answers.json", *arguments)
+            call(classify, f"--model={model_dir}", f"--json={tmp_path}/answers.json", *arguments)
     assert capsys.readouterr().out == "" and not (tmp_path / "answers.json").exists()
 
 
@@ -103,7 +97,7 @@ def test_a_pipe_of_the_shell_is_read(model_dir, tmp_path, capsys):
     os.write(write, picture.read_bytes())
     os.close(write)
     try:
-        call(f"--model={model_dir}", f"/dev/fd/{read}")
+        call(classify, f"--model={model_dir}", f"/dev/fd/{read}")
     finally:
         os.close(read)
     (_, name), *_ = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:]]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from binaries import parsed
 from tflite_files import colour_content
 
 from alexnet_tf.commands.benchmarks import inference, operators, timing
@@ -41,12 +42,11 @@ def test_the_report_has_a_share_of_each(tmp_path, monkeypatch):
         "in_turn",
         lambda runs: {name: 0.001 * (1 + place) for place, name in enumerate(runs)},
     )
-    timing.FLAGS(["benchmark", f"--tflite={path}"])
-    figures = operators.figures()
+    with parsed(timing.FLAGS, f"--tflite={path}"):
+        figures = operators.figures()
     count = len(figures) - 1
     assert figures[f"{path}: all"] == f"{count * (count + 1) / 2:.3f} ms"
     (first,) = (text for name, text in figures.items() if name.startswith(f"{path}:  0 "))
     assert first == f"1.000 ms, {2 / count / (count + 1):.1%}"
-    timing.FLAGS["tflite"].unparse()
     with pytest.raises(UserError, match="pass --tflite=none.tflite"):
         inference.read_files()

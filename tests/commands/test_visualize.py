@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
+from binaries import call
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
 from matplotlib.colors import to_rgba
 
@@ -25,8 +25,6 @@ from alexnet_tf.jobs import convert, export
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints
-
-visualize.FLAGS(["visualize"])
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +50,8 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def draw(*arguments):
-    before = flagsaver.save_flag_values(visualize.FLAGS)
-    try:
-        visualize.main(visualize.FLAGS(["visualize.py", *map(str, arguments)])[1:])
-    finally:
-        flagsaver.restore_flag_values(before, visualize.FLAGS)
-
-
 def test_features_are_what_the_network_makes_of_each_picture(model_dir, pictures, tmp_path):
-    draw(f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
+    call(visualize, f"--features={tmp_path}/f.npz", f"--model_dir={model_dir}", pictures)
     # nothing drawn, nothing left over
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
     written = np.load(tmp_path / "f.npz")
@@ -96,7 +86,8 @@ def test_what_is_deployed_has_the_same_features_answers_and_filters(
         deployed.probabilities(first), trained.probabilities(first), rtol=1e-4
     )
     for figure in ("filters", "predictions", "neighbours", "confusions"):
-        draw(
+        call(
+            visualize,
             f"--figure={figure}",
             f"--output={tmp_path}/{figure}.png",
             f"--model_dir={exported}",
@@ -182,17 +173,23 @@ def test_what_it_looks_at_is_drawn_of_every_form(model_dir, exported, forms, pic
     for model in (model_dir, exported, *forms):
         output = tmp_path / f"{model.name}.png"
         arguments = f"--model_dir={model}", f"--output={output}", pictures / CLASS_NAMES[0]
-        draw("--figure=occlusion", "--square=12", f"--class_name={CLASS_NAMES[1]}", *arguments)
+        call(
+            visualize,
+            "--figure=occlusion",
+            "--square=12",
+            f"--class_name={CLASS_NAMES[1]}",
+            *arguments,
+        )
         assert output.stat().st_size > 5000
     for kind in ("gradcam", "deconvolution", "embedding"):
-        draw(f"--figure={kind}", *arguments[1:], f"--model_dir={exported}")
+        call(visualize, f"--figure={kind}", *arguments[1:], f"--model_dir={exported}")
         for file in forms:
             with pytest.raises(UserError, match="pass the model directory or the export"):
-                draw(f"--figure={kind}", *arguments[1:], f"--model_dir={file}")
+                call(visualize, f"--figure={kind}", *arguments[1:], f"--model_dir={file}")
     picture = pictures / "unknown/a twin.jpg"
-    draw("--figure=maps", f"--output={output}", f"--model_dir={exported}", picture)
+    call(visualize, "--figure=maps", f"--output={output}", f"--model_dir={exported}", picture)
     with pytest.raises(UserError, match="pass the model directory or the export"):
-        draw("--figure=maps", f"--output={output}", f"--model_dir={forms[0]}", picture)
+        call(visualize, "--figure=maps", f"--output={output}", f"--model_dir={forms[0]}", picture)
 
 
 @pytest.mark.long
@@ -211,7 +208,13 @@ def test_occlusion_of_a_tflite_file_is_that_of_its_model(model_dir, forms, pictu
 
 
 def test_figures_are_written(model_dir, pictures, tmp_path, capsys):
-    draw("--figure=neighbours", f"--output={tmp_path}/n.png", f"--model_dir={model_dir}", pictures)
+    call(
+        visualize,
+        "--figure=neighbours",
+        f"--output={tmp_path}/n.png",
+        f"--model_dir={model_dir}",
+        pictures,
+    )
     assert (
         capsys.readouterr().out == f"{tmp_path}/n.png\n"
         and (tmp_path / "n.png").stat().st_size > 10_000
@@ -223,7 +226,13 @@ def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
     (tmp_path / "a$^$b.jpg").write_bytes(picture)
     with open(os.path.join(os.fsencode(tmp_path), b"bl\xfcte.jpg"), "wb") as file:
         file.write(picture)
-    draw("--figure=predictions", f"--output={tmp_path}/p.png", f"--model_dir={model_dir}", tmp_path)
+    call(
+        visualize,
+        "--figure=predictions",
+        f"--output={tmp_path}/p.png",
+        f"--model_dir={model_dir}",
+        tmp_path,
+    )
     assert (tmp_path / "p.png").exists()
 
 
@@ -231,7 +240,14 @@ def test_what_was_drawn_is_told_as_json(model_dir, tmp_path):
     (tmp_path / "a.jpg").write_bytes(shapes.draw_jpeg("test", 0))
     given = [f"--model_dir={model_dir}", f"--json={tmp_path}/told.json"]
     output, features = f"{tmp_path}/p.png", f"{tmp_path}/f.npz"
-    draw("--figure=predictions", *given, f"--output={output}", f"--features={features}", tmp_path)
+    call(
+        visualize,
+        "--figure=predictions",
+        *given,
+        f"--output={output}",
+        f"--features={features}",
+        tmp_path,
+    )
     assert json.loads((tmp_path / "told.json").read_text()) == {
         "pictures": 1,
         "features": features,
@@ -273,7 +289,7 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="names 11 trainings, and there are colours for 10"):
         curves.draw_curves([tmp_path] * 11)
     monkeypatch.chdir(tmp_path)
-    draw("--figure=curves", f"--model_dir={tmp_path}")
+    call(visualize, "--figure=curves", f"--model_dir={tmp_path}")
     assert capsys.readouterr().out == "curves.png\n" and (tmp_path / "curves.png").exists()
 
 
@@ -296,7 +312,7 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
 )
 def test_mistakes_are_refused(model_dir, arguments, message):
     with pytest.raises(UserError, match=message):
-        draw(f"--model_dir={model_dir}", *arguments)
+        call(visualize, f"--model_dir={model_dir}", *arguments)
 
 
 @pytest.mark.parametrize("kind", ["model_dir", pytest.param("exported", marks=pytest.mark.long)])

@@ -10,7 +10,7 @@ import zipfile
 import flatbuffers
 import numpy as np
 import pytest
-from absl.testing import flagsaver
+from binaries import call
 from PIL import Image
 from tensorflow.lite.python import schema_py_generated as schema
 from tflite_files import COLOURS, PIXELS, colour_content
@@ -43,18 +43,12 @@ def world(content, tmp_path, monkeypatch):
 def classify(world, monkeypatch, capsys):
     """Runs `alexnet classify --model=net.tflite` here; returns what it printed."""
 
-    before = flagsaver.save_flag_values(command.FLAGS)
-
     def run(*arguments, named=b""):
-        for name in command.FLAGS:
-            command.FLAGS[name].unparse()
-        _, *pictures = command.FLAGS(["classify", "--model=net.tflite", *arguments])
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(named)))
-        command.main(pictures)
+        call(command, "--model=net.tflite", *arguments)
         return capsys.readouterr().out
 
-    yield run
-    flagsaver.restore_flag_values(before, command.FLAGS)
+    return run
 
 
 def lines_of(text):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
+from binaries import call
 from PIL import Image
 
 from alexnet_tf.commands import reproduce as command
@@ -31,8 +31,6 @@ from alexnet_tf.experiments.experiment import Bench, Experiment, Result, Run
 from alexnet_tf.figures import experiments as figures
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 
-command.FLAGS(["reproduce"])
-
 
 @pytest.fixture
 def data(rng):
@@ -43,14 +41,6 @@ def data(rng):
         return tf.data.Dataset.from_tensor_slices((images, np.arange(count) % 2))
 
     return own.from_tf_data(records(130), records(12), ("odd", "even"))
-
-
-def call(*arguments):
-    before = flagsaver.save_flag_values(command.FLAGS)
-    try:
-        command.main(command.FLAGS(["reproduce", *map(str, arguments)])[1:])
-    finally:
-        flagsaver.restore_flag_values(before, command.FLAGS)
 
 
 # Runs and results ---------------------------------------------------------------------------------
@@ -158,16 +148,16 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path
     with pytest.raises(UserError, match="127 pictures to train on, and a step .* takes 128"):
         module.reproduce("relu", tmp_path / "out", few)
     with pytest.raises(UserError, match="no experiment 'lrn'; there are relu, normalisation"):
-        call("lrn", f"--output={tmp_path}/out")
+        call(command, "lrn", f"--output={tmp_path}/out")
     with pytest.raises(UserError, match="length=0"):
-        call("start", "--length=0", f"--output={tmp_path}/out")
+        call(command, "start", "--length=0", f"--output={tmp_path}/out")
     with pytest.raises(UserError, match="relu start: one experiment at a time"):
-        call("relu", "start")
+        call(command, "relu", "start")
     assert not (tmp_path / "out").exists()
 
 
 def test_experiments_are_listed_with_their_hours(capsys):
-    call()
+    call(command)
     listed = capsys.readouterr().out
     for name, one in module.EXPERIMENTS.items():
         assert f"  {name} " in listed and f"{one.hours:.1f} h, {one.seeds} seeds" in listed
@@ -176,7 +166,14 @@ def test_experiments_are_listed_with_their_hours(capsys):
 
 
 def test_the_command_reports_what_was_found(fake, tmp_path, capsys):
-    call("fake", f"--output={tmp_path}", f"--json={tmp_path}/found.json", "--seeds=1", "--length=2")
+    call(
+        command,
+        "fake",
+        f"--output={tmp_path}",
+        f"--json={tmp_path}/found.json",
+        "--seeds=1",
+        "--length=2",
+    )
     printed = capsys.readouterr().out
     assert "A claim." in printed and "2: 2,000 pictures a training" in printed
     told = json.loads((tmp_path / "found.json").read_text())

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from binaries import call
 
 from alexnet_tf import jobs
 from alexnet_tf.commands import convert as command
@@ -55,11 +56,8 @@ def convert(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run(figures, *flags):
-        for name in command.FLAGS:
-            command.FLAGS[name].unparse()
-        command.FLAGS(["convert", *flags])
         monkeypatch.setattr(command.jobs, "convert", lambda *_, **__: dict(figures))
-        command.main()
+        call(command, *flags)
 
     return run
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from binaries import call
+from binaries import call, parsed
 from conftest import CLASS_NAMES, write_lenet5, write_picture_folder, write_pictures
 from conftest import LENET5_PIXELS as PIXELS
 from PIL import Image
@@ -578,9 +578,8 @@ def test_the_rate_that_is_given_counts_where_features_decide_the_default(pretrai
     default = head.fitting_rate(found)
     for rate, factor in ((None, 1), (0.002, 2), (0.0001, 0.1)):
         arguments = [f"--learning_rate={rate}"] if rate else []
-        finetune.FLAGS.unparse_flags()
-        finetune.FLAGS(["finetune", *arguments])
-        optimizer = finetune._optimizer(model, found)
+        with parsed(finetune.FLAGS, *arguments):
+            optimizer = finetune._optimizer(model, found)
         (of_kernel, _) = optimizer.rates.values()
         assert float(optimizer.learning_rate) * of_kernel == pytest.approx(factor * default)
 

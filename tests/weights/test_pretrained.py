@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import pytest
 import requests
+from binaries import parsed
 
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.commands import finetune
@@ -725,16 +726,12 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
 )
 def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
     model = build_model(variant, 3, 67 if variant != "lenet5" else None)
-    try:
-        finetune.FLAGS(["finetune", *arguments])
+    with parsed(finetune.FLAGS, *arguments):
         if solver in ("fit", "sgd"):
             assert finetune.solver_of(model) == solver
         else:
             with pytest.raises(UserError, match=solver):
                 finetune.solver_of(model)
-    finally:
-        for name in finetune.FLAGS:
-            finetune.FLAGS[name].unparse()
 
 
 def test_a_name_stands_for_what_the_cache_has(run, part, picture_folder, tmp_path):
