@@ -20,7 +20,7 @@ from alexnet_tf.training.optimizer import SGD2012, Plateau
 from alexnet_tf.training.plan import Plan
 from alexnet_tf.training.state import TrainingState
 
-Rows = tuple[tf.Tensor, tf.Tensor]  # features [n, units] of pictures, and their labels [n]
+Rows = tuple[tf.Tensor, np.ndarray]  # features [n, units] of pictures, and their labels [n]
 Cost = Callable[[np.ndarray], tuple[float, np.ndarray]]  # flat weights to a loss, its gradient
 _CHUNK = 2**28  # bytes of features that are in memory at a time
 # Of `fit`. A decay is that of the sum of the losses of all pictures, on features of length 1: half
@@ -32,6 +32,7 @@ _MOST_CHOOSING = 1024  # pictures: the choice costs little beside the features o
 _MOST_PASSES = 200  # over the features
 _FLAT = 1e-5  # a gradient of this share of the first is flat
 _MEMORY = 8  # steps from which the curvature is known
+_SHORTEST = 2.0**-10  # step that is tried, of the whole one
 _MOST_POWER = math.log(50)  # of a temperature, or of one over it
 _NO_NUMBERS = (
     "The features of the frozen layers are not finite numbers; these weights cannot be used."
@@ -149,24 +150,16 @@ def fit(
     shift, scale = standardisation(found.train)
     if not (np.isfinite(shift).all() and np.isfinite(scale)):
         raise UserError(_NO_NUMBERS)
-    choice = choose(found, shift, scale, classes)
-    rows = max(1, _CHUNK // found.train[0, :1].nbytes)
-
-    def chunk(view: int, begin: int) -> Rows:
-        part = slice(begin, begin + rows)
-        return (
-            tf.constant((found.train[view, part] - shift) * scale),
-            tf.constant(found.train_labels[part], tf.int64),
-        )
-
-    places = [(view, begin) for view in range(views) for begin in range(0, examples, rows)]
-    kept = {place: chunk(*place) for place in places[:1]}  # all there is, unless there is much
-
-    class Chunks:
-        def __iter__(self) -> Iterator[Rows]:
-            return (kept[place] if place in kept else chunk(*place) for place in places)
-
-    loss_and_gradient = _regression(Chunks(), units, classes, choice.decay * views)
+    few = Few.of(found, shift, scale)
+    choice = choose(few, classes)
+    # All there are: what chose fits them in as many coordinates as there are pictures.
+    whole = views == 1 and len(few.labels) == examples
+    chunks: Iterable[Rows]
+    if whole:
+        chunks, units = [(tf.constant(few.short), few.labels)], few.short.shape[1]
+    else:
+        chunks = _Chunks(found, shift, scale)
+    loss_and_gradient = _regression(chunks, units, classes, choice.decay * views)
 
     with progress(_MOST_PASSES * views * examples, "fit") as bar:
 
@@ -176,7 +169,8 @@ def fit(
 
         weights, loss, passes = _minimise(told, np.zeros(units * classes + classes, np.float32))
         bar.total = bar.n
-    kernel, bias = weights[:-classes].reshape(units, classes) * scale, weights[-classes:]
+    kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
+    kernel = (few.turned_back(kernel) if whole else kernel) * scale
     # Dropout of 2012 multiplies what the last layer reads.
     of_dropout = (one for one in head.layers if isinstance(one, Dropout) and not one.inverted)
     share = math.prod(1 - one.rate for one in of_dropout)
@@ -211,6 +205,28 @@ def fit(
     )
 
 
+class _Chunks:
+    """All views of all training pictures, standardised: the first chunk is kept, which is all there
+    is, unless there is much.
+    """
+
+    def __init__(self, found: Features, shift: np.ndarray, scale: np.float32) -> None:
+        self._found, self._shift, self._scale = found, shift, scale
+        self._rows = max(1, _CHUNK // found.train[0, :1].nbytes)
+        self._first = self._chunk(0, 0)
+
+    def __iter__(self) -> Iterator[Rows]:
+        views, examples, _ = self._found.train.shape
+        for view in range(views):
+            for begin in range(0, examples, self._rows):
+                yield self._chunk(view, begin) if view or begin else self._first
+
+    def _chunk(self, view: int, begin: int) -> Rows:
+        part = slice(begin, begin + self._rows)
+        rows = (self._found.train[view, part] - self._shift) * self._scale
+        return tf.constant(rows), np.array(self._found.train_labels[part])
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """What training pictures that were left out in turn say is best."""
@@ -230,29 +246,48 @@ class Choice:
         )
 
 
-def choose(found: Features, shift: np.ndarray, scale: np.float32, classes: int) -> Choice:
-    """The Choice for `found`, a Features, whose test pictures have no part in it.
+@dataclasses.dataclass(frozen=True)
+class Few:
+    """Training pictures: all of one view, unless a part of them is enough to choose by."""
+
+    rows: np.ndarray  # float32 [pictures, units], standardised
+    labels: np.ndarray  # [pictures]
+    short: np.ndarray  # `rows`, shortened
+
+    @classmethod
+    def of(cls, found: Features, shift: np.ndarray, scale: np.float32) -> "Few":
+        """From `found`, a Features, whose test pictures have no part in it."""
+        order = np.random.default_rng(1).permutation(len(found.train_labels))
+        numbers = np.sort(order[:_MOST_CHOOSING])
+        rows = (found.train[0, numbers] - shift) * scale
+        return cls(rows, np.array(found.train_labels)[numbers], shortened(rows))
+
+    def turned_back(self, kernel: np.ndarray) -> np.ndarray:
+        """float32 [units, classes], of which `rows` make what `short` makes of `kernel`."""
+        if self.short is self.rows:
+            return kernel
+        of_rows = np.linalg.solve(self.short.T.astype(np.float64), kernel)
+        return tf.matmul(self.rows, of_rows.astype(np.float32), transpose_a=True).numpy()
+
+
+def choose(few: Few, classes: int) -> Choice:
+    """The Choice for `few`.
 
     The loss at its best temperature decides, which goes on falling where many decays answer alike,
     and forgives those that are just too sure. From strong to weak, as long as it gets better.
     """
-    labels = np.array(found.train_labels)
-    rng = np.random.default_rng(0)
-    numbers = np.sort(rng.permutation(len(labels))[:_MOST_CHOOSING])
-    labels = labels[numbers]
-    rows = (found.train[0, numbers] - shift) * scale
-    folds = _dealt(rows, labels, rng)
+    rows, labels = few.short, few.labels
+    folds = _dealt(few.rows, labels)
     out = folds >= 0
     if not out.any():
         return Choice()
-    rows = shortened(rows)
     best: Choice | None = None
     weights: dict[int, np.ndarray] = {}
     for decay in _DECAYS:
         said = np.zeros([len(labels), classes], np.float32)
         for fold in np.unique(folds[out]):
             left_out = folds == fold
-            part = tf.constant(rows[~left_out]), tf.constant(labels[~left_out], tf.int64)
+            part = tf.constant(rows[~left_out]), labels[~left_out]
             weights[fold], _, _ = _minimise(
                 _regression([part], rows.shape[1], classes, decay),
                 weights.get(fold, np.zeros((rows.shape[1] + 1) * classes, np.float32)),
@@ -267,14 +302,14 @@ def choose(found: Features, shift: np.ndarray, scale: np.float32, classes: int) 
     return best or Choice()
 
 
-def _dealt(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _dealt(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The fold of each row, [pictures]; -1 of those that are never left out, as the only one of a
     class.
 
     Class by class, so that every fold has its share of each. Copies of a picture, which have the
     same features, stay together: one of them would tell what the others are.
     """
-    order = rng.permutation(len(labels))
+    order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     group_of: dict[bytes, int] = {}
     groups = np.array([group_of.setdefault(rows[row].tobytes(), len(group_of)) for row in order])
@@ -293,8 +328,7 @@ def shortened(rows: np.ndarray) -> np.ndarray:
     """
     if len(rows) >= rows.shape[1]:
         return rows
-    rows = rows.astype(np.float64)
-    products = rows @ rows.T
+    products = tf.matmul(*2 * [tf.constant(rows, tf.float64)], transpose_b=True).numpy()
     # Rows that are alike, or hang together, would leave it without a root.
     products[np.diag_indices(len(rows))] += 1e-9 * (np.trace(products) / len(rows) or 1.0)
     return np.linalg.cholesky(products).astype(np.float32)
@@ -332,6 +366,10 @@ def temperature_of(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float
 def _regression(chunks: Iterable[Rows], units: int, classes: int, decay: float) -> Cost:
     """The function of _minimise: flat weights to the loss of a logistic regression and its
     gradient, both over the number of rows. `chunks` are (rows [n, units], labels [n]).
+
+    A pass takes less than a millisecond where pictures are few, and a thousand are taken: a graph
+    costs more than it saves. TensorFlow multiplies, because the threads of numpy's library wait for
+    each other at every product, 30 times as long where other processes want the processor.
     """
 
     def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -339,25 +377,20 @@ def _regression(chunks: Iterable[Rows], units: int, classes: int, decay: float) 
         loss = decay / 2 * float(np.vdot(kernel, kernel))
         of_kernel, of_bias, count = decay * kernel, np.zeros_like(bias), 0
         for rows, labels in chunks:
-            sums = [value.numpy() for value in _sums(rows, labels, kernel, bias)]
-            loss, of_kernel, of_bias = (
-                one + other for one, other in zip((loss, of_kernel, of_bias), sums)
-            )
+            said = tf.matmul(rows, kernel).numpy() + bias
+            said -= said.max(1, keepdims=True)
+            of_label = np.arange(len(labels)), labels
+            error = np.exp(said)
+            sums = error.sum(1, keepdims=True)
+            loss += float((np.log(sums[:, 0]) - said[of_label]).sum(dtype=np.float64))
+            error /= sums
+            error[of_label] -= 1
+            of_kernel += tf.matmul(rows, error, transpose_a=True).numpy()
+            of_bias += error.sum(0)
             count += len(labels)
         return loss / count, np.concatenate([of_kernel.ravel(), of_bias]) / np.float32(count)
 
     return loss_and_gradient
-
-
-@tf.function(reduce_retracing=True)
-def _sums(
-    rows: tf.Tensor, labels: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Of the losses, and of their gradients for kernel and bias."""
-    said = rows @ kernel + bias
-    error = tf.nn.softmax(said) - tf.one_hot(labels, tf.shape(bias)[0])
-    loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said))
-    return loss, tf.matmul(rows, error, transpose_a=True), tf.reduce_sum(error, 0)
 
 
 def fitting_rate(found: Features) -> float:
@@ -395,7 +428,8 @@ def _minimise(function: Cost, start: np.ndarray) -> tuple[np.ndarray, float, int
     """(the minimum, its value, how often `function` was asked) of a smooth convex function.
 
     L-BFGS: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, with
-    halved steps until the decrease suffices (3.4). `function` gives value and gradient.
+    halved steps until the decrease suffices (3.4). The end is where the gradient is flat, or where
+    float32 cannot tell what is lower. `function` gives value and gradient.
     """
     point, asked = start, 1
     steps: list[tuple[np.ndarray, np.ndarray, np.floating]] = []
@@ -412,7 +446,7 @@ def _minimise(function: Cost, start: np.ndarray) -> tuple[np.ndarray, float, int
         for (step, change, curvature), factor in zip(steps, reversed(factors)):
             direction = direction + (factor - np.vdot(change, direction) / curvature) * step
         slope, length = float(np.vdot(gradient, direction)), np.float32(1.0)
-        while asked < _MOST_PASSES:
+        while asked < _MOST_PASSES and length >= _SHORTEST:
             there = point + length * direction
             lower, slant = function(there)
             asked += 1
@@ -424,7 +458,10 @@ def _minimise(function: Cost, start: np.ndarray) -> tuple[np.ndarray, float, int
         step, change = there - point, slant - gradient
         if (curvature := np.vdot(step, change)) > 0:
             steps = [*steps[1 - _MEMORY :], (step, change, curvature)]
+        fall = value - lower
         point, value, gradient = there, lower, slant
+        if fall <= np.finfo(np.float32).eps * abs(value):
+            break
     return point, value, asked
 
 

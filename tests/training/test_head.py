@@ -1,5 +1,7 @@
 """What a fit chooses by itself: the decay and the temperature, by training pictures alone."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -34,6 +36,10 @@ def fitted(found, classes=3):
     projection = keras.Model(inputs, keras.layers.Dense(classes)(inputs))
     state = head.fit(projection, found, NoLog(), Quiet(), notes.append)
     return *projection.layers[-1].get_weights(), state, notes
+
+
+def chosen(found):
+    return head.choose(head.Few.of(found, *head.standardisation(found.train)), 3)
 
 
 def blobs(rng, pictures, units, spread):
@@ -81,7 +87,6 @@ def left_out_by_hand(found, decay):
     shift, scale = head.standardisation(found.train)
     rows, labels = (found.train[0] - shift) * float(scale), found.train_labels
     rng = np.random.default_rng(0)
-    rng.permutation(len(labels))  # which of too many may choose
     order, folds = rng.permutation(len(labels)), np.zeros(len(labels), int)
     folds[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % 5
     said = np.zeros((len(labels), 3))
@@ -97,18 +102,18 @@ def left_out_by_hand(found, decay):
 
 
 @pytest.mark.parametrize("units", [12, 80])  # fewer than pictures, and more
-@pytest.mark.parametrize("spread,expected", [(0.3, "weak"), (3.0, "strong")])
+@pytest.mark.parametrize("spread,weak", [(0.3, True), (3.0, False)])
 def test_the_decay_is_that_of_the_lowest_loss_of_pictures_left_out(
-    rng, monkeypatch, units, spread, expected
+    rng, monkeypatch, units, spread, weak
 ):
     monkeypatch.setattr(head, "_DECAYS", (3.0, 0.3, 0.03))
     monkeypatch.setattr(head, "_FLAT", 1e-6)
     found = found_of(*blobs(rng, 45, units, spread))
-    choice = head.choose(found, *head.standardisation(found.train), 3)
+    choice = chosen(found)
     by_hand = {decay: left_out_by_hand(found, decay) for decay in head._DECAYS}
     best = min(by_hand, key=lambda decay: by_hand[decay][0][1])
     (temperature, loss), top_1 = by_hand[best]
-    assert choice.decay == best == {"strong": 3.0, "weak": 0.03}[expected]
+    assert choice.decay == best and (best == 0.03) == weak
     assert choice.temperature == pytest.approx(temperature, rel=0.01)
     assert (choice.loss, choice.top_1) == (pytest.approx(loss, rel=1e-3), top_1)
     assert choice.pictures == 45
@@ -137,7 +142,7 @@ def test_figures_are_those_of_the_logits_over_the_temperature(rng):
 def test_the_only_picture_of_a_class_is_never_left_out(rng):
     train, labels = blobs(rng, 31, 6, 0.5)
     labels = np.where(np.arange(31) == 30, 2, labels % 2)
-    choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
+    choice = chosen(found_of(train, labels))
     assert choice.pictures == 30
     *_, state, notes = fitted(found_of(train[:3], np.arange(3)))
     assert state.temperature == 1 and "no class has two pictures" in notes[0]
@@ -146,8 +151,22 @@ def test_the_only_picture_of_a_class_is_never_left_out(rng):
 def test_of_many_pictures_some_choose(rng, monkeypatch):
     monkeypatch.setattr(head, "_MOST_CHOOSING", 40)
     train, labels = blobs(rng, 90, 6, 0.5)
-    choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
+    choice = chosen(found_of(train, labels))
     assert choice.pictures == 40
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_fit_is_the_same_in_fewer_coordinates(rng, monkeypatch, copies):
+    """As many as there are pictures, where those that choose are all: copies make them fewer."""
+    train, labels = blobs(rng, 45, 200, 1.0)
+    found = found_of(np.repeat(train, copies, 0), np.repeat(labels, copies))
+    kernel, bias, state, _ = fitted(found)
+    # the same pictures as two views, which are no longer those that chose
+    twice = dataclasses.replace(found, train=np.repeat(found.train, 2, 0))
+    other, bias_there, there, _ = fitted(twice)
+    np.testing.assert_allclose(kernel, other, atol=2e-3 * np.abs(other).max())
+    np.testing.assert_allclose(bias, bias_there, atol=2e-3)
+    assert state.figures["loss"] == pytest.approx(there.figures["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -167,12 +186,12 @@ def test_what_is_fitted_is_what_answers_behind_dropout(rng, inverted):
 def test_copies_of_a_picture_are_left_out_together(rng):
     """Else the decay and the temperature are chosen by pictures that were fitted."""
     train, labels = blobs(rng, 45, 80, 3.0)
-    once = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
+    once = chosen(found_of(train, labels))
     three = found_of(np.repeat(train, 3, 0), np.repeat(labels, 3))
-    thrice = head.choose(three, *head.standardisation(three.train), 3)
+    thrice = chosen(three)
     assert thrice.pictures == 3 * 45 and thrice.top_1 == pytest.approx(once.top_1, abs=0.12)
     assert thrice.decay >= once.decay
     # one picture in three copies is the only one of its class
     train, labels = np.vstack([train[:20], [train[20]] * 3]), np.append(labels[:20] % 2, [2] * 3)
-    choice = head.choose(found_of(train, labels), *head.standardisation(train[None]), 3)
+    choice = chosen(found_of(train, labels))
     assert choice.pictures == 20
