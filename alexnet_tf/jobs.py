@@ -42,6 +42,7 @@ from alexnet_tf.exports import (
 from alexnet_tf.manifest import Conversion, Manifest
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
+    DROPOUT_RATE,
     VARIANTS,
     build_model,
     check_variant,
@@ -72,7 +73,7 @@ def train(
     model: keras.Model | None = None,
     preprocessing: Preprocessing | None = None,
     image_size: int | None = None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     batch_size: int = Plan.batch_size,
     epochs: int = Plan.epochs,
     learning_rate: float | None = None,
@@ -145,7 +146,7 @@ def train(
             "model",
             variant=variant not in ("paper", getattr(model, "variant", None)),
             image_size=image_size is not None,
-            dropout_rate=dropout_rate != 0.5,
+            dropout_rate=dropout_rate != DROPOUT_RATE,
         )
     asked = Plan(
         **{
@@ -176,7 +177,9 @@ def train(
         side = check_image_size(variant, image_size)
         check_of_variant(
             variant,
-            dropout_rate=0 if has_dropout(variant) or dropout_rate == 0.5 else dropout_rate,
+            dropout_rate=0
+            if has_dropout(variant) or dropout_rate == DROPOUT_RATE
+            else dropout_rate,
             colour_noise=colour_noise if VARIANTS[variant]["channels"] == 1 else 0,
         )
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
@@ -332,7 +335,7 @@ def check_image_size(variant: str, image_size: int | None) -> int:
 
 
 def default_rate(
-    variant: str, batch_size: int, num_classes: int, dropout_rate: float = 0.5
+    variant: str, batch_size: int, num_classes: int, dropout_rate: float = DROPOUT_RATE
 ) -> float:
     """The variant's learning rate, scaled linearly with batches above 256; with few classes, no
     more than the untrained network stands: model.stable_rate.

@@ -16,7 +16,13 @@ import keras
 
 from alexnet_tf import bounds
 from alexnet_tf.network import surgery
-from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
+from alexnet_tf.network.model import (
+    DROPOUT_RATE,
+    VARIANTS,
+    build_model,
+    projection_name,
+    smallest_image_size,
+)
 from alexnet_tf.pixels import Preprocessing
 
 OWN = "own"  # the variant of a network that is not one of ours
@@ -34,7 +40,8 @@ class Settings:
     variant: str  # a key of model.VARIANTS; OWN for a network of its user's own, by `architecture`
     preprocessing: Preprocessing
     class_names: tuple  # of str, in the order of the outputs; at least two, or none of a part
-    dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
+    # in [0, 1); it counts without training too, where it is not inverted
+    dropout_rate: float = DROPOUT_RATE
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
     # of a network that is not one of the variants: as Keras writes it
     architecture: dict | None = None

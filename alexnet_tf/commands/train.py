@@ -20,7 +20,14 @@ from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, pipeline, record, splits
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, build_model, has_dropout, has_init, initial_stddev
+from alexnet_tf.network.model import (
+    DROPOUT_RATE,
+    VARIANTS,
+    build_model,
+    has_dropout,
+    has_init,
+    initial_stddev,
+)
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
@@ -60,7 +67,7 @@ _OPTIMIZER = flags.DEFINE_enum(
 )
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
-    0.5,
+    DROPOUT_RATE,
     "Share of the units of fc6 and fc7 that are dropped; lenet5 drops none.",
     lower_bound=0.0,
     upper_bound=0.99,

@@ -29,6 +29,7 @@ from alexnet_tf.network.layers import (
     SpatialResponseNormalization,
 )
 
+DROPOUT_RATE = 0.5  # share of the units of fc6 and fc7 that are dropped; section 4.2
 # The paper's text. Section 3.5 prints 224 x 224 for the input; 11 x 11 kernels at stride 4 fit 55
 # times only into 227.
 _PAPER: dict[str, Any] = {
@@ -133,7 +134,7 @@ def build_model(
     variant: str = "paper",
     num_classes: int | None = None,
     image_size: int | None = None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     stddev: dict | None = None,
     tower_devices: Sequence[str] | None = None,
 ) -> keras.Model:
@@ -169,7 +170,7 @@ def connect(
     images: Any,
     variant: str,
     num_classes: int | None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     stddev: dict | None = None,
     tower_devices: Sequence[str] | None = None,
     activation: Any = None,
@@ -223,7 +224,7 @@ def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
     return VARIANTS[variant]["stddev"] | VARIANTS["source2012"]["stddev"]
 
 
-def stable_rate(variant: str, num_classes: int, dropout_rate: float = 0.5) -> float:
+def stable_rate(variant: str, num_classes: int, dropout_rate: float = DROPOUT_RATE) -> float:
     """The highest learning rate at which the projection of the untrained network is stable under
     plain gradient descent, to one digit; infinite where nothing but its data decides that.
 

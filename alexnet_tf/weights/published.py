@@ -21,7 +21,7 @@ import numpy as np
 
 from alexnet_tf.bounds import LARGEST_RESIZE
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, projection_name
+from alexnet_tf.network.model import DROPOUT_RATE, VARIANTS, projection_name
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.weights.formats import WHOLE_MODULE, Layer, Weights
 
@@ -235,7 +235,7 @@ class Converted:
     variant: str
     arrays: Arrays  # by variable path, float32
     preprocessing: Preprocessing
-    dropout_rate: float = 0.5
+    dropout_rate: float = DROPOUT_RATE
     notes: tuple = ()  # lines that the user has to see: what was assumed, what was passed over
     missing: tuple = ()  # layers that there are no weights of: settings.Settings
 
@@ -711,16 +711,16 @@ def _from_caffe(
                 "kernel nor the bias of a layer; no variant computes with it."
             )
         pairs[layer][which] = key
-    notes, dropout_rate, told_variant = [], 0.5, known and known.variant
+    notes, dropout_rate, told_variant = [], DROPOUT_RATE, known and known.variant
     told: dict[str, tuple] = {}
     order: list[str] = []
     if weights.layers and not known:
         told_variant, order, told, rates = _caffe_description(weights.layers, name)
-        dropout_rate = rates.pop() if len(rates) == 1 else 0.5
+        dropout_rate = rates.pop() if len(rates) == 1 else DROPOUT_RATE
         if rates:
             notes.append(
-                f"{name} drops out different shares in its layers; 0.5 is taken for a training that"
-                " goes on from it. No answer depends on it."
+                f"{name} drops out different shares in its layers; {DROPOUT_RATE} is taken for a"
+                " training that goes on from it. No answer depends on it."
             )
     if not told_variant or known:
         # Names alone tell; the last layer is called otherwise where other classes were trained.
