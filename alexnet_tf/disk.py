@@ -62,6 +62,13 @@ def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
         ) from None
 
 
+def unwritable(model_dir: str | os.PathLike, error: OSError) -> UserError:
+    """What is to be raised for a model directory that `error` kept from being written."""
+    return UserError(
+        f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
+    )
+
+
 def free_bytes(folder: str | os.PathLike) -> int:
     """Bytes that are free on the disk of `folder`, which need not exist yet."""
     folder = pathlib.Path(folder).absolute()

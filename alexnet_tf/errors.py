@@ -1,6 +1,11 @@
 """What is raised for a mistake: of a user at a command, and of a client of a server."""
 
 
+def one_line(said: object, most: int | None = 200) -> str:
+    """What an error, or another program, says, in one line of at most so many characters."""
+    return " ".join(str(said).split())[:most]
+
+
 class UserError(ValueError):
     """One line that says what was passed, what was expected and what to do.
 

@@ -45,10 +45,10 @@ from alexnet_tf.network.model import (
     DROPOUT_RATE,
     VARIANTS,
     build_model,
+    check_large_enough,
     check_variant,
     has_dropout,
     initial_stddev,
-    smallest_image_size,
     stable_rate,
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
@@ -326,11 +326,7 @@ def check_image_size(variant: str, image_size: int | None) -> int:
     if image_size is None:
         return VARIANTS[variant]["image_size"]
     image_size = bounds.whole(image_size, "image_size", 1, bounds.LARGEST_RESIZE)
-    if image_size < (smallest := smallest_image_size(variant)):
-        raise UserError(
-            f"image_size={image_size} is too small for variant={variant}; its smallest "
-            f"is {smallest}."
-        )
+    check_large_enough(image_size, variant)
     return image_size
 
 

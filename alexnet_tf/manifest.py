@@ -4,10 +4,13 @@ nothing and one writer: manifest.json in a version, a member or metadata in file
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 from alexnet_tf import bounds
 from alexnet_tf.classifiers import BATCH_SIZES
+from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.network.model import DROPOUT_RATE
 from alexnet_tf.settings import Settings, check_figures
 
 _LARGEST_BATCH = 4096  # pictures: a server tries every size out when it loads a version
@@ -98,7 +101,7 @@ class Manifest:
         stored |= {
             "flags": flags,
             "class_names": labels,
-            "dropout_rate": 0.5 if rate is None else rate,
+            "dropout_rate": DROPOUT_RATE if rate is None else rate,
         }
         return cls(
             Settings.from_json(stored),
@@ -161,6 +164,11 @@ class Manifest:
             for one in (self, other)
         )
         return [name for name, value in here.items() if there[name] != value]
+
+
+def not_of_ours(path: str | os.PathLike, error: Exception, what: str = "file") -> UserError:
+    """What is to be raised where `error` shows that what lies at `path` is none of ours."""
+    return UserError(f"{path} is not a {what} that alexnet export wrote ({one_line(error)}).")
 
 
 def batch_sizes(value: Any) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from alexnet_tf import bounds
+from alexnet_tf.errors import one_line
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
     DROPOUT_RATE,
@@ -184,9 +185,8 @@ class Settings:
                 model = keras.Model(model.inputs, model.outputs, name=model.name)
             return model
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"Keras cannot build its architecture ({reason}); import the modules "
+                f"Keras cannot build its architecture ({one_line(error)}); import the modules "
                 "that register its classes first"
             ) from None
 

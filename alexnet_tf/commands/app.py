@@ -22,7 +22,7 @@ from absl import app, flags, logging
 from alexnet_tf import console, disk
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 MODEL_DIR, SAVED_MODEL = "models/alexnet", "saved_models/alexnet"  # where no flag says another
 
@@ -462,7 +462,7 @@ def _check_json(flag_values, arguments):
 
 def _refuse(called, error, flag_values):
     """Ends with one line."""
-    text = _with_dashes(" ".join(str(error).split()), flag_values)
+    text = _with_dashes(one_line(error, None), flag_values)
     console.note(f"{called}: {text}")
     sys.exit(getattr(error, "status", UserError.status))
 
@@ -476,7 +476,7 @@ def _out_of_memory_in_tensorflow():
 
 def _out_of_memory(error, flag_values):
     """What is said of an error of Python's or TensorFlow's that says there is no memory."""
-    detail = " ".join(str(getattr(error, "message", error)).partition("\n")[0].split())[:160]
+    detail = one_line(str(getattr(error, "message", error)).partition("\n")[0], 160)
     advice = "free some"
     if "batch_size" in flag_values:
         advice = f"a smaller batch_size= than {flag_values['batch_size'].value} needs less"

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import bounds, console, proxies
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 FLAGS = flags.FlagValues()
 _HOST = flags.DEFINE_string(
@@ -70,9 +70,7 @@ def main():
     try:
         servers, address = serve(_HOST.value, _PORT.value)
     except (RuntimeError, tf.errors.OpError) as error:
-        raise UserError(
-            f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]})."
-        ) from None
+        raise UserError(f"--port={_PORT.value} cannot be used ({one_line(error, 120)}).") from None
     console.result(f"serving at {address}")
     console.note("listening on all interfaces of this machine: keep the port behind a firewall")
     ended.wait()

@@ -123,8 +123,8 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
         network = _open_pretrained()
-    of_head = _trains_head_alone(network.model)
-    solver = solver_of(network.model)
+    of_head = trains_head_alone(network.model)
+    solver = solver_of(network.model, of_head)
     dataset, batch_size = _open_dataset(
         strategy.num_replicas_in_sync, network.record, solver, of_head
     )
@@ -235,7 +235,7 @@ def _open_pretrained():
     return networks.load(path)
 
 
-def _trains_head_alone(model):
+def trains_head_alone(model):
     """Whether --trainable names no more than the projection. Raises UserError if it names nothing,
     or for flags that such a training alone reads.
     """
@@ -253,11 +253,11 @@ def _trains_head_alone(model):
     return of_head
 
 
-def solver_of(model):
-    """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
-    of the other are given, or a place for features that there are none of.
+def solver_of(model, of_head):
+    """How the projection alone (`of_head`) is trained, fit or sgd; sgd where more is. Raises
+    UserError if flags of the other are given, or a place for features that there are none of.
     """
-    if not _trains_head_alone(model):
+    if not of_head:
         if _FEATURES_DIR.value and not surgery.reads_last_map(model):
             raise UserError(
                 f"--features_dir={_FEATURES_DIR.value}, but nothing is kept of a network that "
@@ -398,7 +398,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
     state = checkpoints.restore(model_dir, model, report=console.note)
     how = _trained_how(dataset, plan, solver)
     if state is not None and state.data == how:
-        console.note(f"{model_dir} is trained already: step {state.step}, asked for {last_step}")
+        console.note(loop.trained_already(model_dir, state.step, last_step))
     else:
         log = KeptLog()
         if solver == "fit":

@@ -111,9 +111,7 @@ def write(model_dir: str | os.PathLike, record: Record) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         disk.replace_bytes(path, record.to_bytes())
     except OSError as error:
-        raise UserError(
-            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
-        ) from None
+        raise disk.unwritable(model_dir, error) from None
 
 
 def check_goes_on(

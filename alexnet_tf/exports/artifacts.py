@@ -15,7 +15,7 @@ from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import card
-from alexnet_tf.manifest import Manifest, batch_sizes
+from alexnet_tf.manifest import Manifest, batch_sizes, not_of_ours
 
 SUMS = disk.SUMS
 # What alexnet export writes, and by which file its versions are known.
@@ -71,9 +71,7 @@ def read_manifest(saved_model: str | os.PathLike) -> Manifest:
         content = disk.read_bytes(_beside(saved_model, "assets.extra", MANIFEST))
         return Manifest.from_json(content, labels)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{saved_model} is not a version that alexnet export wrote ({error})."
-        ) from None
+        raise not_of_ours(saved_model, error, "version") from None
 
 
 def allowed_batch_sizes(saved_model: str | os.PathLike) -> tuple[int, ...]:
@@ -111,9 +109,7 @@ def read_labels(saved_model: str | os.PathLike) -> list[str]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{saved_model} is not a version that alexnet export wrote ({error})."
-        ) from None
+        raise not_of_ours(saved_model, error, "version") from None
 
 
 def variables(loaded: Any) -> dict[str, Any]:

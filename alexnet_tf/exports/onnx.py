@@ -21,7 +21,7 @@ from alexnet_tf import console, distribution
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.manifest import Manifest
+from alexnet_tf.manifest import Manifest, not_of_ours
 from alexnet_tf.network import layers
 from alexnet_tf.pixels import Preprocessing
 
@@ -384,8 +384,7 @@ class Onnx:
             stored = texts.get(record.FILE)
             stored = None if stored is None else base64.b64decode(stored, validate=True)
         except Exception as error:  # ONNX Runtime has classes of its own for what it cannot read
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{name} is not a file that alexnet export wrote ({reason}).") from None
+            raise not_of_ours(name, error) from None
         self.record = None if stored is None else record.Record.from_bytes(stored, name)
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:

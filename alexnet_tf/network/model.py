@@ -154,11 +154,7 @@ def build_model(
     num_classes = (
         row["num_classes"] if num_classes is None else bounds.whole(num_classes, "num_classes", 2)
     )
-    if image_size < smallest_image_size(variant):
-        raise UserError(
-            f"image_size={image_size} is too small for {variant}; its smallest is"
-            f" {smallest_image_size(variant)}."
-        )
+    check_large_enough(image_size, variant)
     images = keras.Input((image_size, image_size, row["channels"]), name="images")
     logits = connect(images, variant, num_classes, dropout_rate, stddev, tower_devices)
     model = keras.Model(images, logits, name=variant)
@@ -254,6 +250,15 @@ def smallest_image_size(variant: str) -> int:
     while _last_map_size(variant, size) < 1:
         size += 1
     return size
+
+
+def check_large_enough(image_size: int, variant: str) -> None:
+    """Raises UserError for images that leave no pixel after the last pool."""
+    if image_size < (smallest := smallest_image_size(variant)):
+        raise UserError(
+            f"image_size={image_size} is too small for variant={variant}; its smallest is"
+            f" {smallest}."
+        )
 
 
 def multiply_adds(layer: keras.layers.Layer) -> int:

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import bounds, picture_headers
 from alexnet_tf.data import shapes
-from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.errors import ServingError, UserError, one_line
 from alexnet_tf.exports import artifacts
 from alexnet_tf.serving.batching import Arrays, Batcher
 from alexnet_tf.serving.monitoring import Metrics
@@ -276,7 +276,7 @@ class Model:
         try:
             version = Version(path)
         except Exception as error:  # a damaged folder can raise anything; what is served stays
-            message = " ".join(words(f"{type(error).__name__}: {error}").split())[:500]
+            message = one_line(words(f"{type(error).__name__}: {error}"), 500)
             last = attempt == LOAD_ATTEMPTS
             self.states[number] = (
                 ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)

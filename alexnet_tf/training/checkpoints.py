@@ -43,8 +43,8 @@ import numpy as np
 from alexnet_tf import bounds, disk
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
-from alexnet_tf.errors import UserError
-from alexnet_tf.manifest import Manifest
+from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.manifest import Manifest, not_of_ours
 from alexnet_tf.network import surgery
 from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
@@ -124,9 +124,7 @@ def write_settings(model_dir: str | os.PathLike, settings: dict) -> None:
         path.mkdir(parents=True, exist_ok=True)
         disk.replace_text(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
-        raise UserError(
-            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
-        ) from None
+        raise disk.unwritable(model_dir, error) from None
 
 
 def check_writable(model_dir: str | os.PathLike) -> None:
@@ -151,9 +149,7 @@ def check_writable(model_dir: str | os.PathLike) -> None:
             raise UserError(f"model_dir={model_dir}: {folder} is a file; pass a folder.")
         os.rmdir(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     except OSError as error:
-        raise UserError(
-            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
-        ) from None
+        raise disk.unwritable(model_dir, error) from None
 
 
 def save(
@@ -361,7 +357,7 @@ def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path} is not a weights file that alexnet import-weights wrote ({reason})."
+            f"{path} is not a weights file that alexnet import-weights wrote ({one_line(error)})."
         ) from None
 
 
@@ -378,8 +374,7 @@ def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded
     except UserError:
         raise
     except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is no file that alexnet export wrote ({reason}).") from None
+        raise not_of_ours(path, error) from None
 
 
 def _pop_record(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> record.Record | None:
@@ -477,10 +472,7 @@ def restore(
                 "model_dir."
             ) from None
         except _UNREADABLE as error:
-            report(
-                f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one"
-                " before."
-            )
+            report(f"{checkpoint} is damaged ({one_line(error, 160)}); trying the one before.")
             continue
         for variable, value in weights + velocities:
             variable.assign(value)

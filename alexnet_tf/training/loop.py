@@ -154,6 +154,11 @@ def _train(
     return run.figures()
 
 
+def trained_already(model_dir: str | os.PathLike, step: int, last_step: int) -> str:
+    """The line that says that nothing is left to train."""
+    return f"{model_dir} is trained already: step {step}, asked for {last_step}"
+
+
 class _Stopwatch:
     """Seconds that pass in its `with` blocks."""
 
@@ -231,10 +236,7 @@ class _Run:
             others += " nothing now: pass another model_dir= to train with it"
         if self._changed:
             others += "; the figures are of the pictures that are there now"
-        self._note(
-            f"{self._model_dir} is trained already: step {self.first_step}, asked for"
-            f" {self.last_step}{others}"
-        )
+        self._note(trained_already(self._model_dir, self.first_step, self.last_step) + others)
 
     def tell_how_it_begins(self) -> None:
         """Tells where it goes on, how another length of the run changes the schedule, and a rate

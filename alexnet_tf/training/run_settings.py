@@ -16,7 +16,7 @@ from alexnet_tf import disk
 from alexnet_tf.classifiers import NONE, has_class_none
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
@@ -102,7 +102,7 @@ def architecture(model: keras.Model) -> dict:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
-            f"the model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
+            f"the model does not tell its configuration ({one_line(error, 160)}); "
             "its classes need get_config"
         ) from None
     if '"__lambda__"' in json.dumps(config):
