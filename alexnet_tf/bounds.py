@@ -20,6 +20,7 @@ from alexnet_tf.pixels import Preprocessing
 
 # What tells of a network beside its weights, in each format that it is exported in.
 MANIFEST, LABELS = "manifest.json", "labels.txt"
+LARGEST_WHOLE = 2**31 - 1  # of a number that is counted, and of a seed: an int32
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
@@ -185,14 +186,14 @@ def check_share(value: Any, name: str) -> None:
 # Arguments from Python: UserError, with the name of the argument. NumPy's numbers are numbers.
 
 
-def whole(value: Any, name: str, least: int = 0, most: int = 2**31 - 1) -> int:
+def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> int:
     """`value` as an int. Raises UserError unless it is a whole number in least..most."""
     try:
         found = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         found = least - 1
     if not least <= found <= most:
-        bounds = f"from {least} to {most}" if most < 2**31 - 1 else f"of {least} or more"
+        bounds = f"from {least} to {most}" if most < LARGEST_WHOLE else f"of {least} or more"
         raise UserError(f"{name}={reprlib.repr(value)}: pass a whole number {bounds}.")
     return found
 

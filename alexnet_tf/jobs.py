@@ -56,7 +56,7 @@ from alexnet_tf.provenance import origin
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings, steps
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import DECAY, LARS, MOMENTUM, SGD2012, lars_rate
+from alexnet_tf.training.optimizer import BIAS_RATE, DECAY, LARS, MOMENTUM, SGD2012, lars_rate
 from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
@@ -79,7 +79,7 @@ def train(
     learning_rate: float | None = None,
     momentum: float = MOMENTUM,
     weight_decay: float = DECAY,
-    bias_rate: float = 1.0,
+    bias_rate: float = BIAS_RATE,
     colour_noise: float | None = None,
     optimizer: SGD2012 | None = None,
     loss: Callable | None = None,
@@ -88,7 +88,7 @@ def train(
     augment: Callable | None = None,
     crop: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    seed: int = 0,
+    seed: int = Plan.seed,
     strategy: tf.distribute.Strategy | None = None,
     note: Callable[[str], None] = console.note,
     progress: Callable = console.progress,
@@ -137,7 +137,7 @@ def train(
             "optimizer",
             momentum=momentum != MOMENTUM,
             weight_decay=weight_decay != DECAY,
-            bias_rate=bias_rate != 1,
+            bias_rate=bias_rate != BIAS_RATE,
         )
         if learning_rate is None:
             learning_rate = _rate_of(optimizer)
@@ -153,8 +153,8 @@ def train(
             "batch_size": batch_size,
             "epochs": epochs,
             "seed": seed,
-            "learning_rate": 0.01 if learning_rate is None else learning_rate,
-            "colour_noise": 0.0 if colour_noise is None else colour_noise,
+            "learning_rate": Plan.learning_rate if learning_rate is None else learning_rate,
+            "colour_noise": Plan.colour_noise if colour_noise is None else colour_noise,
         }
         | plan
     )
@@ -371,7 +371,7 @@ def evaluate(
     *,
     views: int = 1,
     weights: Sequence[float] | None = None,
-    batch_size: int = 128,
+    batch_size: int = Plan.batch_size,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Answers:
     """The answers of `network`, a Network or what networks.load opens, to the test split of

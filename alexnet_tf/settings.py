@@ -217,7 +217,7 @@ def _check_flags(flags: Any) -> None:
     for name in ("data_dir", "train_split", "validation_split", "test_split"):
         bounds.expect(str | None, flags.get(name), name)
     if seed is not None:
-        bounds.check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
+        bounds.check_integer(seed, "seed", 0, bounds.LARGEST_WHOLE)
 
 
 def _check_source(source: Any) -> None:

@@ -19,12 +19,13 @@ import typing
 
 from absl import app, flags, logging
 
-from alexnet_tf import console, disk
+from alexnet_tf import bounds, console, disk
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError, one_line
 
-MODEL_DIR, SAVED_MODEL = "models/alexnet", "saved_models/alexnet"  # where no flag says another
+# where no flag says another
+MODEL_DIR, SAVED_MODEL, MODEL_NAME = "models/alexnet", "saved_models/alexnet", "alexnet"
 
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
@@ -68,7 +69,7 @@ PATHS = (
 
 def define_dataset(flag_values):
     """Returns the flags (--dataset, --data_dir), and defines those that `split_names` reads."""
-    for role in ("train", "validation", "test"):
+    for role in names.USUAL_NAMES:
         flags.DEFINE_string(
             f"{role}_split",
             None,
@@ -97,16 +98,9 @@ def define_dataset(flag_values):
 
 def split_names(flag_values, trained_with=None):
     """The names.SplitNames of the flags; those not given are taken from `trained_with`, if any."""
-    return names.SplitNames(
-        **{
-            role: (
-                value
-                if (value := flag_values[f"{role}_split"].value) is not None
-                else (trained_with or {}).get(f"{role}_split")
-            )
-            for role in ("train", "validation", "test")
-        }
-    )
+    values = {name: flag_values[name].value for name in flag_values}
+    given = {name: value for name, value in values.items() if value is not None}
+    return names.of_flags((trained_with or {}) | given)
 
 
 def define_model_dir(flag_values):
@@ -114,6 +108,48 @@ def define_model_dir(flag_values):
         "model_dir",
         MODEL_DIR,
         "The model directory: settings, checkpoints and log of a model.",
+        flag_values=flag_values,
+    )
+
+
+def define_model_name(flag_values):
+    return flags.DEFINE_string(
+        "model_name",
+        MODEL_NAME,
+        "What the server calls the model, and clients ask for.",
+        flag_values=flag_values,
+    )
+
+
+def define_port(flag_values, name, default, what):
+    return flags.DEFINE_integer(
+        name,
+        default,
+        f"{what}; 0: any that is free.",
+        lower_bound=0,
+        upper_bound=65535,
+        flag_values=flag_values,
+    )
+
+
+def define_variant(flag_values):
+    from alexnet_tf.network.model import VARIANTS  # here: `classify` needs no Keras
+
+    return flags.DEFINE_enum(
+        "variant",
+        "paper",
+        list(VARIANTS),
+        "Which AlexNet: see docs/variants.md.",
+        flag_values=flag_values,
+    )
+
+
+def define_image_size(flag_values):
+    return flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Input side in pixels; default: the variant's own.",
+        lower_bound=1,
         flag_values=flag_values,
     )
 
@@ -150,8 +186,12 @@ def define_precision(flag_values):
     )
 
 
-def define_devices(flag_values, batch_size=128, many_workers=True):
-    """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
+def define_devices(flag_values, batch_size=None, many_workers=True):
+    """Returns the flags (--batch_size, by default that of a Plan, --precision, --distribution,
+    --replicas).
+    """
+    from alexnet_tf.training.plan import Plan  # here: `classify` needs no TensorFlow
+
     multi_worker = (
         "; multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
         "without it, that srun of Slurm has started"
@@ -159,7 +199,7 @@ def define_devices(flag_values, batch_size=128, many_workers=True):
     return (
         flags.DEFINE_integer(
             "batch_size",
-            batch_size,
+            batch_size or Plan.batch_size,
             "Pictures in a step, all replicas together.",
             lower_bound=1,
             flag_values=flag_values,
@@ -186,7 +226,7 @@ def define_devices(flag_values, batch_size=128, many_workers=True):
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags of a training, each an attribute that is named as the flag is."""
     # here: `classify` needs no TensorFlow
-    from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SCHEDULES
+    from alexnet_tf.training.optimizer import BIAS_RATE, DECAY, MOMENTUM, SCHEDULES
     from alexnet_tf.training.plan import XLA, Plan
 
     fv = flag_values
@@ -203,7 +243,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             Plan.seed,
             "Seed of the initial weights, the order, the crops and dropout.",
             lower_bound=0,
-            upper_bound=2**31 - 1,
+            upper_bound=bounds.LARGEST_WHOLE,
             flag_values=fv,
         ),
         xla=flags.DEFINE_enum(
@@ -249,7 +289,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         bias_rate=flags.DEFINE_float(
             "bias_rate",
-            1.0,
+            BIAS_RATE,
             "Factor of the learning rate for biases; 2 in the 2012 source.",
             lower_bound=0.0,
             flag_values=fv,

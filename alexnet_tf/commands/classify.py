@@ -45,12 +45,10 @@ _MODEL = flags.DEFINE_string(
 _SERVER = flags.DEFINE_string(
     "server",
     None,
-    "Asks this server instead: http://HOST:8501 or grpc://HOST:8500.",
+    "Asks this server instead: http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT.",
     flag_values=FLAGS,
 )
-_MODEL_NAME = flags.DEFINE_string(
-    "model_name", "alexnet", "The model's name at the server.", flag_values=FLAGS
-)
+_MODEL_NAME = app.define_model_name(FLAGS)
 _MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
 _JSON_LINES = flags.DEFINE_bool(
     "json_lines",

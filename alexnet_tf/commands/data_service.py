@@ -16,6 +16,8 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import bounds, console, proxies
+from alexnet_tf.commands import app
+from alexnet_tf.data import pipeline
 from alexnet_tf.errors import UserError, one_line
 
 FLAGS = flags.FlagValues()
@@ -26,14 +28,7 @@ _HOST = flags.DEFINE_string(
     "interfaces.",
     flag_values=FLAGS,
 )
-_PORT = flags.DEFINE_integer(
-    "port",
-    5050,
-    "Where it listens; 0: at a free port.",
-    lower_bound=0,
-    upper_bound=65535,
-    flag_values=FLAGS,
-)
+_PORT = app.define_port(FLAGS, "port", pipeline.SERVICE_PORT, "Where it listens")
 
 
 def serve(host, port):

@@ -32,13 +32,7 @@ _NUM_CLASSES = flags.DEFINE_list(
     "Outputs of the last layer, or of the last layers of two; default: 1000, of lenet5 10.",
     flag_values=FLAGS,
 )
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
-    None,
-    "Input side in pixels; default: the variant's own.",
-    lower_bound=1,
-    flag_values=FLAGS,
-)
+_IMAGE_SIZE = app.define_image_size(FLAGS)
 _PICTURE = flags.DEFINE_string(
     "picture", None, "Draws the blocks into this PNG file as well.", flag_values=FLAGS
 )

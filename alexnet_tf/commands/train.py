@@ -31,6 +31,7 @@ from alexnet_tf.network.model import (
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
+from alexnet_tf.training.plan import Plan
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -42,20 +43,12 @@ _TRAINING = app.define_training(
     None,
     "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more, "
     "less for so few classes that it would kill fc7, and of --optimizer=lars its author's",
-    epochs=90,
-    schedule="plateau",
-    patience=0,
+    epochs=Plan.epochs,
+    schedule=Plan.schedule,
+    patience=Plan.patience,
 )
-_VARIANT = flags.DEFINE_enum(
-    "variant", "paper", list(VARIANTS), "Which AlexNet: see docs/variants.md.", flag_values=FLAGS
-)
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
-    None,
-    "Input side in pixels; default: the variant's own.",
-    lower_bound=1,
-    flag_values=FLAGS,
-)
+_VARIANT = app.define_variant(FLAGS)
+_IMAGE_SIZE = app.define_image_size(FLAGS)
 _OPTIMIZER = flags.DEFINE_enum(
     "optimizer",
     "sgd2012",
@@ -102,8 +95,8 @@ _COLOUR_NOISE = flags.DEFINE_float(
 _DATA_SERVICE = flags.DEFINE_list(
     "data_service",
     [],
-    "Where pictures are prepared: addresses of alexnet data-service, as grpc://host:5050, with "
-    "commas between; default: in this process.",
+    "Where pictures are prepared: addresses of alexnet data-service, as "
+    f"grpc://host:{pipeline.SERVICE_PORT}, with commas between; default: in this process.",
     flag_values=FLAGS,
 )
 _DETERMINISTIC = flags.DEFINE_bool(

@@ -135,15 +135,15 @@ def _bare_rate(bare, pictures, size, seconds):
 def _rest_request(picture):
     body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
     return (
-        b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-        % len(body)
+        f"POST /v1/models/{app.MODEL_NAME}:predict HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
     )
 
 
 def _rpc_request(picture):
     request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([picture])})
-    request.model_spec.name = "alexnet"
+    request.model_spec.name = app.MODEL_NAME
     return request
 
 

@@ -27,9 +27,7 @@ from alexnet_tf.training import devices, steps
 from alexnet_tf.training.optimizer import SGD2012
 
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_VARIANT = flags.DEFINE_enum(
-    "variant", "paper", list(VARIANTS), "Which AlexNet.", flag_values=FLAGS
-)
+_VARIANT = app.define_variant(FLAGS)
 _XLA = flags.DEFINE_enum(
     "xla",
     "off",
