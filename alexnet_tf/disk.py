@@ -88,15 +88,16 @@ def check_free_space(folder: str | os.PathLike, needed: float) -> None:
         )
 
 
-def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
-    """The folders in `folder` whose names are numbers, by number: {1: Path, 2: Path, ...}.
+def is_version(name: str) -> bool:
+    """Whether TensorFlow Serving takes it for the number of a version: an int64 of 0 or more."""
+    is_short = len(name) < 20  # Python refuses to read 5,000 digits
+    return is_short and name.isascii() and name.isdecimal() and int(name) < 2**63
 
-    Numbers are those that TensorFlow Serving takes for versions: an int64 of 0 or more.
-    """
+
+def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
+    """The folders in `folder` whose names are numbers of versions, by number: {1: Path, ...}."""
     return {
-        int(path.name): path
-        for path in pathlib.Path(folder).glob("*/")
-        if path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63
+        int(path.name): path for path in pathlib.Path(folder).glob("*/") if is_version(path.name)
     }
 
 

@@ -663,8 +663,7 @@ def _version(output: pathlib.Path, version: int | str) -> str:
     number: int | str = version
     if version == "next":
         number = max(disk.numbered(output), default=0) + 1
-    is_short = str(number).isdecimal() and len(str(number)) < 20  # Python refuses to read 5,000
-    if not is_short or not 1 <= int(number) < 2**63:  # as servers read them
+    if not disk.is_version(str(number)) or not int(number):
         raise UserError(
             f"version={str(version)[:40]}: a server knows versions by number, below 2**63; use 1, "
             "2, ... or next."

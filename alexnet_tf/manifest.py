@@ -13,6 +13,10 @@ from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network.model import DROPOUT_RATE
 from alexnet_tf.settings import Settings, check_figures
 
+# What a SavedModel can be asked, by exports/saved_model.py, which describes it; the first is what a
+# server answers that is asked for none by name.
+SIGNATURES = "serving_default", "features", "images", "images_uint8", "edge"
+DEFAULT_SIGNATURE, FEATURES, IMAGES, IMAGES_UINT8, EDGE = SIGNATURES
 _LARGEST_BATCH = 4096  # pictures: a server tries every size out when it loads a version
 # What it has of the settings, and what of them below "training"; class names are the labels.
 _OF_SETTINGS = (
@@ -124,7 +128,7 @@ class Manifest:
         if self.batch_sizes:
             entries["serving"] = {
                 "allowed_batch_sizes": list(self.batch_sizes),
-                "signature": "serving_default",
+                "signature": DEFAULT_SIGNATURE,
             }
         if self.features:
             entries["features"] = self.features

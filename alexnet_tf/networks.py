@@ -33,6 +33,7 @@ from alexnet_tf.data import pictures, record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, files, onnx
+from alexnet_tf.manifest import DEFAULT_SIGNATURE, IMAGES
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.pixels import Preprocessing, default_resize
@@ -276,14 +277,14 @@ class _Exported(Network):
         artifacts.check_finite(self.loaded)
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
-            answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
+            answer = self.loaded.signatures[IMAGES](images=tf.cast(images, tf.float32))
             return answer["probabilities"]
 
         return self._classifier_of(probabilities)
 
     def _of_file(self, picture: bytes) -> np.ndarray:
         self.check_whole()
-        answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
+        answer = self.loaded.signatures[DEFAULT_SIGNATURE](image_bytes=tf.constant([picture]))
         return answer["probabilities"][0].numpy()
 
     @functools.cached_property

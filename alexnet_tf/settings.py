@@ -29,7 +29,6 @@ from alexnet_tf.pixels import Preprocessing
 OWN = "own"  # the variant of a network that is not one of ours
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
-_MOST_SEEDS = 2**31
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
 _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 

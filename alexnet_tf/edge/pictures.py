@@ -69,7 +69,7 @@ def decode(picture: bytes, resize: int | None = None) -> Image.Image:
     except Exception as error:  # Pillow's readers raise what they like
         words = one_line(error, 120)
         known = words and not isinstance(error, Image.UnidentifiedImageError)
-        raise ValueError(f"a damaged {kind} file{f': {words[:120]}' * bool(known)}") from None
+        raise ValueError(f"a damaged {kind} file{f': {words}' * bool(known)}") from None
     turn = _TURNS.get(_orientation(image.info.get("exif", b"")))
     if kind == "PNG" and "transparency" in image.info:
         _scale_transparency(image, depth=picture[_PNG_DEPTH])

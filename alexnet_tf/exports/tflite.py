@@ -16,6 +16,7 @@ from alexnet_tf.data import pipeline
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
+from alexnet_tf.manifest import EDGE, IMAGES
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.preprocessing import LESS_MEAN
 
@@ -61,14 +62,14 @@ def _converted(
     saved_model: str | os.PathLike, quantization: str, calibration: Sequence[np.ndarray]
 ) -> bytes:
     loaded = tf.saved_model.load(saved_model)
-    if "edge" not in loaded.signatures:
+    if EDGE not in loaded.signatures:
         raise UserError(
-            f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)};"
+            f"{saved_model} has no signature named {EDGE}, only {', '.join(loaded.signatures)};"
             " export the model again."
         )
     artifacts.check_finite(loaded)
     bounds.check_single_precision(artifacts.variables(loaded))
-    edge = loaded.signatures["edge"]
+    edge = loaded.signatures[EDGE]
     shape = edge.structured_input_signature[1]["images"].shape
     one = tf.function(lambda images: edge(images=images)).get_concrete_function(
         tf.TensorSpec([1, *shape[1:]], tf.float32, name="images")
@@ -126,7 +127,7 @@ def compare_features(
     with console.progress(count, "compare") as bar:
         for image, _ in images_of(split, pixels, count, note or console.note):
             one = image[None].astype(np.float32)
-            expected = loaded.signatures["images"](images=one)["features"][0].numpy()
+            expected = loaded.signatures[IMAGES](images=one)["features"][0].numpy()
             distance = np.linalg.norm(tflite.features(image) - expected)
             length = max(float(np.linalg.norm(expected)), LEAST_FLOAT)
             distances.append(float(distance / length))
@@ -170,7 +171,7 @@ def compare(
     with console.progress(count, "compare") as bar:
         for image, label in images_of(split, pixels, count, note):
             one = image[None].astype(np.float32)
-            expected_each.append(loaded.signatures["images"](images=one)["probabilities"][0])
+            expected_each.append(loaded.signatures[IMAGES](images=one)["probabilities"][0])
             answer_each.append(tflite.probabilities(image))
             label_each.append(label)
             bar.update()

@@ -355,7 +355,6 @@ def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -
     except UserError:
         raise
     except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} is not a weights file that alexnet import-weights wrote ({one_line(error)})."
         ) from None

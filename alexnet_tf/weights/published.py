@@ -797,9 +797,7 @@ def _caffe_description(
             f"{name} is a network that fits no variant: {'; '.join(wrong[:6])}"
             f"{'; and more' * (len(wrong) > 6)}."
         )
-    rates = {
-        round(_one(layer, "dropout_ratio", 0.5), 6) for layer in chain if layer.type == "Dropout"
-    }
+    rates = {round(_dropout_ratio(layer), 6) for layer in chain if layer.type == "Dropout"}
     return variant, [layer.name for layer in of_weights], told, rates
 
 
@@ -843,6 +841,10 @@ def _one(layer: Layer, name: str, default: Any) -> Any:
     return values.pop() if len(values) == 1 else ("several numbers" if values else default)
 
 
+def _dropout_ratio(layer: Layer) -> Any:
+    return _one(layer, "dropout_ratio", 0.5)  # which Caffe takes where none is stated
+
+
 def _differences(layer: Layer, number: int | None) -> list[str]:
     """What the description of the `number`-th layer of its type differs in from our variants."""
     stated = layer.parameters
@@ -862,7 +864,7 @@ def _differences(layer: Layer, number: int | None) -> list[str]:
     elif layer.type == "Dropout":
         expected = {
             "scale_train": (1, 1),
-            "dropout_ratio": (_one(layer, "dropout_ratio", 0.5),) * 2,
+            "dropout_ratio": (_dropout_ratio(layer),) * 2,
         }
     elif layer.type == "InnerProduct":
         expected = {"bias_term": (1, 1), "axis": (1, 1), "transpose": (0, 0)}

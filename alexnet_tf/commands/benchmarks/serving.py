@@ -19,13 +19,14 @@ import tensorflow as tf
 from absl import flags
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from alexnet_tf import console, disk
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.commands.benchmarks.timing import FLAGS
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
-from alexnet_tf.serving import versions
+from alexnet_tf.manifest import DEFAULT_SIGNATURE
+from alexnet_tf.serving import monitoring
 
 _SERVED_MODEL = flags.DEFINE_string(
     "served_model",
@@ -49,14 +50,9 @@ _CLIENTS = 96  # that each wait for an answer before they ask again: two batches
 
 def figures():
     """Figures of serving, by name, as text."""
-    numbered = disk.numbered(_SERVED_MODEL.value)
-    if not numbered:
-        raise UserError(
-            f"--served_model={_SERVED_MODEL.value} holds no version; pass the folder that holds the"
-            " versions."
-        )
-    version = numbered[max(numbered)]
-    bare = tf.saved_model.load(str(version)).signatures[versions.DEFAULT_SIGNATURE]
+    there = artifacts.saved_models(_SERVED_MODEL.value, "served_model")
+    version = there[max(there)]
+    bare = tf.saved_model.load(str(version)).signatures[DEFAULT_SIGNATURE]
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
         return asyncio.run(
@@ -290,7 +286,5 @@ async def _memory(address, requests):
 
 
 def _resident(address):
-    with urllib.request.urlopen(
-        "http://{}:{}/monitoring/prometheus/metrics".format(*address)
-    ) as page:
+    with urllib.request.urlopen("http://{}:{}{}".format(*address, monitoring.PATH)) as page:
         return float(re.search(rb"(?m)^process_resident_memory_bytes (\S+)", page.read())[1]) / 1e6
