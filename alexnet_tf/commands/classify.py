@@ -219,8 +219,8 @@ def _open_network():
     if not distribution.is_whole():
         given = f"--server={_SERVER.value}" if _SERVER.value else f"--model={_MODEL.value}"
         raise UserError(
-            f"{given} needs TensorFlow, and alexnet-tf-edge has none; pass a .tflite file that"
-            " alexnet convert wrote, or install alexnet-tf in its place."
+            f"{distribution.needs_tensorflow(given)}; pass a .tflite file that alexnet convert"
+            " wrote, or install alexnet-tf in its place."
         )
     return (_of_server() if _SERVER.value else _in_tensorflow()), None
 

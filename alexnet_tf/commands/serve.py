@@ -108,9 +108,7 @@ async def serve(server):
 
 def main():
     if _MISSING:
-        raise UserError(
-            f"{_MISSING} is not installed; {distribution.how_to_install('serving')} brings it."
-        )
+        raise UserError(f"{distribution.missing(_MISSING, 'serving')}.")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", _MODEL_NAME.value):
         raise UserError(
             f"--model_name={_MODEL_NAME.value}: it becomes part of paths and configuration; use"

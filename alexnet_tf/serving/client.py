@@ -102,8 +102,8 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
     except ImportError as error:
         raise UserError(
-            f"server=grpc://{address}: {error.name} is not installed;"
-            f" {distribution.how_to_install('serving')} brings it, or pass {_OVER_REST}."
+            f"server=grpc://{address}: {distribution.missing(error.name, 'serving')}, or pass"
+            f" {_OVER_REST}."
         ) from None
     import tensorflow as tf
 

@@ -37,7 +37,7 @@ from alexnet_tf.serving.versions import (
     Server,
     braces,
     check_values,
-    logger,
+    tell_of_fault,
 )
 
 MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
@@ -197,10 +197,7 @@ def _answered(api: str) -> Callable[[Callable], Callable]:
                 raise
             except Exception:
                 status = "INTERNAL"
-                logger.exception("request failed", extra={"fields": {"api": api}})
-                await context.abort(
-                    grpc.StatusCode.INTERNAL, "Internal error; the server's log has it"
-                )
+                await context.abort(grpc.StatusCode.INTERNAL, tell_of_fault(api=api))
             finally:
                 self._server.metrics.request(
                     request.model_spec.name, api, "GRPC", status, time.monotonic() - begin
@@ -247,9 +244,7 @@ class _Reading(grpc.aio.ServerInterceptor):
         try:
             message = await self._read(context)
             if self._held + len(message) > MAX_MESSAGES:
-                await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are being read"
-                )
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, limits.TOO_MUCH_READ)
             held = len(message)
             self._held += held
             try:

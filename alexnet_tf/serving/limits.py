@@ -11,6 +11,7 @@ READ_SECONDS = 30  # in which a request must have come in
 # answer; over gRPC by the end of the connection, whose age varies by a tenth
 LEAVE_SECONDS = 5
 MAX_BODY = 32 * 2**20  # bytes of a request over REST, and of what it inflates to
+TOO_MUCH_READ = "Too many requests are being read"  # where their bodies have too many bytes
 MAX_CONNECTIONS = 2000  # of each interface
 
 

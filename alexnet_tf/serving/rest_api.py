@@ -48,7 +48,7 @@ from alexnet_tf.serving.versions import (
     Signature,
     Version,
     check_values,
-    logger,
+    tell_of_fault,
 )
 
 MAX_BODIES = 8 * limits.MAX_BODY  # bytes of all requests that are being read
@@ -113,8 +113,8 @@ class _Rest:
         except ClientDisconnect:
             code, status, body = "CANCELLED", 499, b""
         except Exception:
-            logger.exception("request failed", extra={"fields": {"path": request.url.path}})
-            code, status, body = "INTERNAL", 500, _error("Internal error; the server's log has it")
+            told = tell_of_fault(path=request.url.path)
+            code, status, body = "INTERNAL", 500, _error(told)
         if method:
             self._server.metrics.request(
                 spec.name, method.capitalize(), "REST", code, time.monotonic() - begin
@@ -207,7 +207,7 @@ class _Rest:
         Raises HTTPException if they are too many.
         """
         if self._held + size > MAX_BODIES:
-            raise HTTPException(503, "Too many requests are being read")
+            raise HTTPException(503, limits.TOO_MUCH_READ)
         self._held += size
         return size
 

@@ -31,7 +31,7 @@ from alexnet_tf.errors import ServingError, one_line
 from alexnet_tf.exports import artifacts
 from alexnet_tf.manifest import DEFAULT_SIGNATURE
 from alexnet_tf.serving import limits
-from alexnet_tf.serving.batching import Arrays, Batcher
+from alexnet_tf.serving.batching import Arrays, Batcher, check_rows
 from alexnet_tf.serving.monitoring import Metrics
 
 # of the largest size: on top of the batches that run, the longest that anybody waits
@@ -49,6 +49,14 @@ _CLOSE_SECONDS = 5  # for threads to end that nobody waits for any more
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 logger = logging.getLogger("alexnet_tf.serving")
+
+
+def tell_of_fault(**asked: str) -> str:
+    """Logs the error that is being handled and what was `asked`; returns what the client is told:
+    nothing of it.
+    """
+    logger.exception("request failed", extra={"fields": asked})
+    return "Internal error; the server's log has it"
 
 
 class Signature:
@@ -114,11 +122,7 @@ class Signature:
                 "INVALID_ARGUMENT",
                 "Batching session Run() input tensors must have equal 0th-dimension size",
             )
-        if max(rows) > self.sizes[-1]:
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}",
-            )
+        check_rows(max(rows), self.sizes)
 
 
 def check_values(inputs: Arrays) -> None:
