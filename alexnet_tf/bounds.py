@@ -26,6 +26,7 @@ _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
+NOT_FINITE = f"a layer's output is not finite; {GO_BACK}"
 # Categories of Unicode that end a line of LABELS, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 

@@ -55,9 +55,7 @@ def best_classes(
     """
     least = np.float32(check_probability(min_probability))
     if np.isnan(probabilities).any():
-        raise UserError(
-            f"The network answers NaN: a layer's output is not finite; {bounds.GO_BACK}"
-        )
+        raise UserError(f"The network answers NaN: {bounds.NOT_FINITE}")
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     best = [(class_names[index], float(probabilities[index])) for index in order]
     if probabilities[order[0]] < least:

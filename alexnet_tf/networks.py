@@ -560,6 +560,4 @@ def _naming(name: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        raise UserError(
-            f"{name} does not decode as a picture ({pictures.reason(error)})."
-        ) from None
+        raise UserError(f"{name} {picture_files.no_picture(pictures.reason(error))}") from None

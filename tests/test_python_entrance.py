@@ -821,7 +821,7 @@ def test_images_of_ones_own_that_are_in_both_splits_are_told():
     assert apart.notes == ()
     again = records.skip(4).map(lambda image, label: (image, 2 - label))
     assert alexnet_tf.from_tf_data(again, records.take(6), CLASS_NAMES).notes == (
-        "2 of the 6 images of evaluation are in train too: right answers to those say little.",
+        "2 of the 6 pictures of evaluation are in train too: right answers to those say little.",
     )
 
 

@@ -201,9 +201,7 @@ def _read(file, is_named):
 
 
 def _no_picture(reason):
-    return _NoPictureError(
-        f"does not decode as a picture ({reason}); pass {picture_files.FORMATS} files."
-    )
+    return _NoPictureError(picture_files.no_picture(reason))
 
 
 def _open_network():

@@ -18,7 +18,7 @@ import tensorflow as tf
 from alexnet_tf import decoding, disk
 from alexnet_tf.bounds import plain
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, SplitNames, role_of
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SplitNames, also_in, role_of
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, Tensors, as_it_is, shuffled_range
@@ -193,10 +193,7 @@ def dataset_to_train_on(
                 " pass train_split= and the others so that they share none."
             )
         if both:
-            notes.append(
-                f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too:"
-                f" {SAYS_LITTLE}."
-            )
+            notes.append(also_in(both, split.examples, split.name, train.name))
     notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values())
     return Dataset(
         name,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from alexnet_tf import picture_files, picture_headers
 from alexnet_tf.errors import one_line
-from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, LUMA, Preprocessing
+from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, LUMA, TOO_LARGE, Preprocessing
 
 # Of EXIF's orientations: what makes such a picture upright.
 _TURNS = {
@@ -65,7 +65,7 @@ def decode(picture: bytes, resize: int | None = None) -> Image.Image:
             if kind == "PNG" and b"IEND" not in picture:  # Pillow minds missing pixels alone
                 raise ValueError("it ends early")
     except (_TooLargeError, Image.DecompressionBombError):
-        raise ValueError(f"its header promises more than {LARGEST_PICTURE} pixels") from None
+        raise ValueError(TOO_LARGE) from None
     except Exception as error:  # Pillow's readers raise what they like
         words = one_line(error, 120)
         known = words and not isinstance(error, Image.UnidentifiedImageError)

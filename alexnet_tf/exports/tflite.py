@@ -271,7 +271,4 @@ def images_of(
     if label is None:
         split.refuse_unreadable(0)
     if missing:
-        note(
-            f"{missing} of the {split.examples} pictures of {split.name} cannot be read and are "
-            "passed over"
-        )
+        note(f"{split.cannot_be_read(missing)} and are passed over")
