@@ -199,6 +199,12 @@ def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> i
     return found
 
 
+def check_number(value: float, name: str) -> None:
+    """Raises UserError for NaN and infinity."""
+    if not math.isfinite(value):
+        raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+
+
 def number(value: Any, name: str, below: float = math.inf) -> float:
     """`value` as a float. Raises UserError unless it is finite, 0 or more, and less than
     `below`.
@@ -206,8 +212,7 @@ def number(value: Any, name: str, below: float = math.inf) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise UserError(f"{name}={reprlib.repr(value)}: pass a number.")
     found = float(value)
-    if not math.isfinite(found):
-        raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+    check_number(found, name)
     if not 0 <= found < below:
         most = "or more" if below == math.inf else f"to below {below:g}"
         raise UserError(f"{name}={value}: pass a number of 0 {most}.")

@@ -69,6 +69,18 @@ def unwritable(model_dir: str | os.PathLike, error: OSError) -> UserError:
     )
 
 
+def check_place(path: str | os.PathLike, parameter: str, device: bool = False) -> None:
+    """Raises UserError unless a file may be written to `path`, the `parameter` of that name: into a
+    folder that exists, and not in the place of another thing, but of a `device` or a pipe.
+    """
+    place = pathlib.Path(path)
+    is_taken = place.is_dir() if device else place.exists() and not place.is_file()
+    if is_taken or not os.access(place.absolute().parent, os.W_OK):
+        raise UserError(
+            f"{parameter}={path} cannot be written; name a file in a folder that exists."
+        )
+
+
 def free_bytes(folder: str | os.PathLike) -> int:
     """Bytes that are free on the disk of `folder`, which need not exist yet."""
     folder = pathlib.Path(folder).absolute()

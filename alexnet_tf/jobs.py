@@ -714,9 +714,7 @@ def convert(
                 f"max_accuracy_drop={max_accuracy_drop} is for quantization=dynamic and int8; leave"
                 " it out: of the others every probability is compared."
             )
-    is_other = output.exists() and not output.is_file()  # a folder, a device or a pipe
-    if is_other or not os.access(output.absolute().parent, os.W_OK):
-        raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
+    disk.check_place(output, "output")
     if disk.is_called_as_a_file(output) and output.suffix.lower() != ".tflite":
         raise UserError(
             f"output={output} is called as a file of another format, and alexnet convert writes "

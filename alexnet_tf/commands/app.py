@@ -8,7 +8,6 @@ and has `main(arguments)`. `alexnet_tf.__main__` is the only caller of
 """
 
 import json
-import math
 import os
 import pathlib
 import re
@@ -26,6 +25,8 @@ from alexnet_tf.errors import UserError, one_line
 
 # where no flag says another
 MODEL_DIR, SAVED_MODEL, MODEL_NAME = "models/alexnet", "saved_models/alexnet", "alexnet"
+TFLITE = "models/shapes/alexnet.tflite"  # as tools/quickstart.py writes it
+DRY_RUN = "dry run: nothing is wrong; stopping before the first step"
 
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
@@ -164,7 +165,7 @@ def define_cache_dir(flag_values):
     )
 
 
-def define_min_probability(flag_values, default):
+def define_min_probability(flag_values, default="that of the model"):
     return flags.DEFINE_float(
         "min_probability",
         None,
@@ -172,6 +173,18 @@ def define_min_probability(flag_values, default):
         f"default: {default}.",
         lower_bound=0.0,
         upper_bound=1.0,
+        flag_values=flag_values,
+    )
+
+
+def define_max_bad_pictures(flag_values):
+    from alexnet_tf.training.plan import Plan  # here: `classify` needs no TensorFlow
+
+    return flags.DEFINE_integer(
+        "max_bad_pictures",
+        Plan.max_bad_pictures,
+        "How many pictures that cannot be read are named and passed over; one more stops the run.",
+        lower_bound=0,
         flag_values=flag_values,
     )
 
@@ -309,14 +322,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             lower_bound=1,
             flag_values=fv,
         ),
-        max_bad_pictures=flags.DEFINE_integer(
-            "max_bad_pictures",
-            Plan.max_bad_pictures,
-            "How many pictures that cannot be read are named and passed over; one more stops the "
-            "run.",
-            lower_bound=0,
-            flag_values=fv,
-        ),
+        max_bad_pictures=define_max_bad_pictures(fv),
         dry_run=flags.DEFINE_bool(
             "dry_run",
             False,
@@ -442,11 +448,13 @@ def _help(command, called, takes):
         text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's list of values, which stands above
         if flag.default is not None:
             text += f" (default: {flag.default_as_str.strip(chr(39))})"
-        lines += [
-            f"  {shown}",
-            *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6),
-        ]
+        lines += [f"  {shown}", *indented(text)]
     return lines
+
+
+def indented(text):
+    """Lines of `text`, to stand below a name in what --help prints."""
+    return textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def expand_paths(flag_values):
@@ -470,8 +478,8 @@ def _check_finite(flag_values):
     """Raises UserError for nan and inf, which pass any bound and end in a loss that is none."""
     for name in flag_values:
         value = flag_values[name].value
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+        if isinstance(value, float):
+            bounds.check_number(value, name)
 
 
 def _paths(name, values):
@@ -495,9 +503,7 @@ def _check_json(flag_values, arguments):
             paths = [paths] if isinstance(paths, str) else paths
             if os.path.realpath(value) in map(os.path.realpath, paths):
                 raise UserError(f"json={value} would replace what {name} names; pass another file.")
-        path = pathlib.Path(value)
-        if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-            raise UserError(f"json={value} cannot be written; name a file in a folder that exists.")
+        disk.check_place(value, "json", device=True)
 
 
 def _refuse(called, error, flag_values):
@@ -561,6 +567,12 @@ def write_json(metrics, json_path):
             pathlib.Path(json_path).write_text(json.dumps(metrics, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"json={json_path} cannot be written ({error.strerror}).") from None
+
+
+def check_png(path, name):
+    """Raises UserError unless `path`, the flag of that name, is called as a PNG file."""
+    if pathlib.Path(path).suffix.lower() != ".png":
+        raise UserError(f"{name}={path}: name a .png file.")
 
 
 def values_of(flag_values):

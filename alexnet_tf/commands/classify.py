@@ -49,7 +49,7 @@ _SERVER = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 _MODEL_NAME = app.define_model_name(FLAGS)
-_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
+_MIN_PROBABILITY = app.define_min_probability(FLAGS)
 _JSON_LINES = flags.DEFINE_bool(
     "json_lines",
     False,

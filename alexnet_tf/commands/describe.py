@@ -11,7 +11,6 @@ one picture.
 """
 
 import dataclasses
-import pathlib
 
 from absl import flags
 
@@ -74,8 +73,8 @@ def main():
             f"--variant={','.join(_VARIANT.value)}: two can stand side by side, not"
             f" {len(_VARIANT.value)}."
         )
-    if _PICTURE.value and pathlib.Path(_PICTURE.value).suffix.lower() != ".png":
-        raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
+    if _PICTURE.value:
+        app.check_png(_PICTURE.value, "--picture")
     models = [
         build_model(variant, classes, _IMAGE_SIZE.value)
         for variant, classes in zip(_VARIANT.value, _num_classes(len(_VARIANT.value)))

@@ -43,7 +43,7 @@ _CACHE_DIR = app.define_cache_dir(FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "The folder that holds the versions, all of one format; default: saved_models/alexnet, or "
+    f"The folder that holds the versions, all of one format; default: {app.SAVED_MODEL}, or "
     "exports/FORMAT.",
     flag_values=FLAGS,
 )
@@ -61,7 +61,7 @@ _VERSION = flags.DEFINE_string(
     "Number of the version's folder; next: one more than the highest there is.",
     flag_values=FLAGS,
 )
-_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
+_MIN_PROBABILITY = app.define_min_probability(FLAGS)
 
 
 def main():

@@ -164,7 +164,7 @@ def main():
         f" {dataset.describe()}"
     )
     if _TRAINING.dry_run.value:
-        console.note("dry run: nothing is wrong; stopping before the first step")
+        console.note(app.DRY_RUN)
         return
     if of_head:
         with run_settings.held(strategy, model_dir, settings, dataset, network.record) as write:

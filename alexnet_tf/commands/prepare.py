@@ -42,13 +42,7 @@ _QUALITY = flags.DEFINE_integer(
     upper_bound=100,
     flag_values=FLAGS,
 )
-_MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures",
-    10,
-    "How many pictures that cannot be read may be left out, each named, before it stops.",
-    lower_bound=0,
-    flag_values=FLAGS,
-)
+_MAX_BAD_PICTURES = app.define_max_bad_pictures(FLAGS)
 _SEED = flags.DEFINE_integer(
     "seed",
     0,

@@ -28,7 +28,7 @@ from alexnet_tf.exports import artifacts
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model",
-    "models/shapes/alexnet.tflite",
+    app.TFLITE,
     "The .tflite file that the page opens with.",
     flag_values=FLAGS,
 )

@@ -164,7 +164,7 @@ def _train(strategy):
         init=_INIT.value if has_init(_VARIANT.value) else "",
     )
     if _TRAINING.dry_run.value:
-        console.note("dry run: nothing is wrong; stopping before the first step")
+        console.note(app.DRY_RUN)
         return
     pixels = (
         Preprocessing(**stored["preprocessing"])

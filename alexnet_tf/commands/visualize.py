@@ -115,8 +115,7 @@ ARGUMENTS = "PICTURE_OR_FOLDER..."
 def main(pictures):
     kind, model_dirs = _FIGURE.value, _MODEL_DIR.value
     output = pathlib.Path(_OUTPUT.value or f"{kind}.png")
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output={output}: name a .png file.")
+    app.check_png(output, "--output")
     if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
         raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
     sees = bool(_FEATURES.value) or kind in _OF_PICTURES

@@ -27,6 +27,7 @@ from alexnet_tf.experiments import (
 from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
 from alexnet_tf.provenance import provenance
 
+OUTPUT = "reproductions"  # the folder, where no other is named
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
     for one in (
@@ -54,7 +55,7 @@ class Found:
 
 def reproduce(
     name: str,
-    output: str | os.PathLike = "reproductions",
+    output: str | os.PathLike = OUTPUT,
     dataset: Dataset | None = None,
     *,
     seeds: int | None = None,
