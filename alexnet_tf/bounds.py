@@ -10,7 +10,7 @@ import operator
 import re
 import reprlib
 import unicodedata
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,12 @@ def check_share(value: Any, name: str) -> None:
 
 
 # Arguments from Python: UserError, with the name of the argument. NumPy's numbers are numbers.
+
+
+def check_one_of(value: Any, name: str, known: Collection[str]) -> None:
+    """Raises UserError unless `value` is one of those that are `known`."""
+    if not isinstance(value, str) or value not in known:
+        raise UserError(f"{name}={value} is unknown; use one of {', '.join(known)}.")
 
 
 def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> int:

@@ -14,7 +14,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, check_kind
 
 # How files of weights and of models are called, by whatever program.
 _OF_MODELS = (
@@ -36,10 +36,7 @@ def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
     of a user who is not known; for a variable of a shell; and for no text, which would be this
     folder.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise UserError(
-            f"{parameter or 'path'}= is of the type {type(path).__name__}; pass a path."
-        )
+    check_kind(str | os.PathLike, path, parameter or "path", "a path")
     text = os.fspath(path)
     if not text:
         raise UserError(f"{parameter and f'{parameter}: '}an empty text names no path; pass one.")
@@ -143,6 +140,12 @@ def sums(folder: pathlib.Path, files: Iterable) -> str:
         with open(folder / file, "rb", opener=regular) as stream:
             lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file}\n")
     return "".join(lines)
+
+
+def check_sums(folder: pathlib.Path, files: Iterable) -> None:
+    """Raises ValueError unless `files` in `folder` are those of its SUMS, bit for bit."""
+    if read_bytes(folder / SUMS) != sums(folder, files).encode():
+        raise ValueError(f"its files differ from {SUMS}")
 
 
 def flush(path: str | os.PathLike) -> None:

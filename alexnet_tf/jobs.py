@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, disk, networks
-from alexnet_tf.classifiers import NONE, Answers, has_class_none, never_answers
+from alexnet_tf.classifiers import Answers, never_answers, refuse_class_none
 from alexnet_tf.data import (
     bad_pictures,
     datasets,
@@ -29,7 +29,7 @@ from alexnet_tf.data import (
     splits,
 )
 from alexnet_tf.data.splits import Dataset, Split
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, check_kind
 from alexnet_tf.exports import (
     artifacts,
     card,
@@ -60,7 +60,6 @@ from alexnet_tf.training.optimizer import BIAS_RATE, DECAY, LARS, MOMENTUM, SGD2
 from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
-_COMPARED = 100  # pictures, with an ONNX file
 _A_DATASET = "what open_dataset or from_tf_data gives"
 _DRAWN = 200  # pictures to compare on where there are no others
 
@@ -114,12 +113,12 @@ def train(
     model_dir = disk.local(model_dir, "model_dir")
     steps.check_compiled()
     strategy = strategy or tf.distribute.get_strategy()
-    _check_kind(Dataset, dataset, "dataset", _A_DATASET)
-    _check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
-    _check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
-    _check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
+    check_kind(Dataset, dataset, "dataset", _A_DATASET)
+    check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
+    check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
+    check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
     for callback in callbacks:
-        _check_kind(
+        check_kind(
             keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
         )
     fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
@@ -315,11 +314,6 @@ def _is_choosing(callback: keras.callbacks.Callback) -> bool:
     )
 
 
-def _check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
-    if not isinstance(value, kind):
-        raise UserError(f"{name}= is of the type {type(value).__name__}; pass {wanted}.")
-
-
 def check_image_size(variant: str, image_size: int | None) -> int:
     """`image_size` or the variant's own. Raises UserError if the network cannot read it."""
     check_variant(variant)
@@ -385,7 +379,7 @@ def evaluate(
     several: Sequence = network if isinstance(network, list | tuple) else [network]
     if not several:
         raise UserError("network= holds no network; pass one or more.")
-    _check_kind(Dataset | None, dataset, "dataset", _A_DATASET)
+    check_kind(Dataset | None, dataset, "dataset", _A_DATASET)
     batch_size = bounds.whole(batch_size, "batch_size", 1)
     if views not in (1, 10):
         raise UserError(f"views={views}: pass 1, for the centre, or 10.")
@@ -461,11 +455,8 @@ def record_evaluation(
 
 def as_network(network: networks.Network | str | os.PathLike) -> networks.Network:
     """`network` itself, or what lies at the path that it is. Raises UserError for anything else."""
-    if not isinstance(network, networks.Network | str | os.PathLike):
-        raise UserError(
-            f"network= is of the type {type(network).__name__}; pass what alexnet_tf.train or load "
-            "gives, or a path."
-        )
+    wanted = "what alexnet_tf.train or load gives, or a path"
+    check_kind(networks.Network | str | os.PathLike, network, "network", wanted)
     return network if isinstance(network, networks.Network) else networks.load(network)
 
 
@@ -484,7 +475,7 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
     )
 
 
-@networks.float32()
+@networks.under_policy("float32")
 def export(
     network: networks.Network | keras.Model | str | os.PathLike,
     output: str | os.PathLike,
@@ -510,8 +501,7 @@ def export(
     it is. An ONNX file is compared with the network on pictures. Raises UserError for another, or
     if it cannot be written, or differs.
     """
-    if not isinstance(format, str) or format not in artifacts.FORMATS:
-        raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
+    bounds.check_one_of(format, "format", artifacts.FORMATS)
     if format == "onnx":
         onnx.check_installed()
     output = disk.local(output, "output")
@@ -530,11 +520,7 @@ def export(
             note(line)
     if format in ("onnx", "keras"):
         network.check_whole()
-    if has_class_none(network.class_names):
-        raise UserError(
-            f"{network.path} has a class of the name {NONE!r}, which is what is answered where no "
-            "class is probable enough; give it another name."
-        )
+    refuse_class_none(network.class_names, f"{network.path} is not exported")
     _check_format(output, format)
     evaluation.check_finite(network.model)
     bounds.check_single_precision({one.path: one for one in network.model.weights})
@@ -603,7 +589,7 @@ def _content(
     pixels = network.preprocessing
     content = onnx.convert(network.model, pixels, manifest, network.record)
     split = _pictures(None, None, manifest, network.record, note).split
-    count = min(_COMPARED, split.examples)
+    count = min(tflite.COMPARED, split.examples)
     figures = onnx.compare(
         content,
         evaluation.model_probabilities(network.model, pixels),
@@ -699,10 +685,7 @@ def convert(
     pictures for int8 are missing.
     """
     output, version = disk.local(output, "output"), disk.local(version)
-    if quantization not in tflite.QUANTIZATIONS:
-        raise UserError(
-            f"quantization={quantization}: use one of {', '.join(tflite.QUANTIZATIONS)}."
-        )
+    bounds.check_one_of(quantization, "quantization", tflite.QUANTIZATIONS)
     count = bounds.whole(count, "count")
     if max_accuracy_drop is not None:
         if not bounds.number(max_accuracy_drop, "max_accuracy_drop") <= 1:

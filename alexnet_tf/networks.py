@@ -391,10 +391,10 @@ def check_precision(network: Network, precision: str) -> None:
 
 
 @contextlib.contextmanager
-def float32() -> Iterator[None]:
-    """Layers that are made here compute in float32, whatever the dtype policy is outside."""
+def under_policy(policy: str) -> Iterator[None]:
+    """Layers that are made here compute by that dtype policy, whatever it is outside."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:
@@ -414,7 +414,7 @@ def in_float32(network: Network) -> Network:
     if not any(policy.startswith("mixed_") for policy in policies):
         return network
     try:
-        with float32():
+        with under_policy("float32"):
             model = network.settings.build()
     except ValueError as error:
         raise UserError(f"{network.path} is not exported: {error}.") from None

@@ -597,8 +597,8 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
         ({"callbacks": ["stop"]}, "one of callbacks= is of the type str"),
         ({"dataset": "pictures"}, "type str; pass what open_dataset or from_tf_data gives"),
         ({"preprocessing": {"image_size": 28}}, "type dict; pass a Preprocessing"),
-        ({"schedule": "cosine"}, "schedule=cosine: use one of plateau, steps"),
-        ({"xla": True}, "xla=True: use one of auto, on, off"),
+        ({"schedule": "cosine"}, "schedule=cosine is unknown; use one of plateau, steps"),
+        ({"xla": True}, "xla=True is unknown; use one of auto, on, off"),
         ({"epochs": "1"}, "epochs='1': pass a whole number of 1 or more"),
         ({"epochs": -1}, "epochs=-1: pass a whole number of 1 or more"),
         ({"batch_size": 6.0}, "batch_size=6.0: pass a whole number"),
@@ -683,7 +683,10 @@ def test_what_cannot_be_evaluated_or_converted_is_refused(folder, tmp_path):
         with pytest.raises(UserError, match=message):
             alexnet_tf.evaluate(networks_, **arguments)
     for arguments, message in (
-        ({"quantization": "INT8"}, "quantization=INT8: use one of none, float16, dynamic, int8"),
+        (
+            {"quantization": "INT8"},
+            "quantization=INT8 is unknown; use one of none, float16, dyn",
+        ),
         ({"count": -1}, "count=-1: pass a whole number"),
         ({"max_accuracy_drop": 50}, "0.003 is 0.3 points"),
         ({"max_accuracy_drop": math.nan}, "is no finite number"),

@@ -31,7 +31,7 @@ from alexnet_tf.network.model import (
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
-from alexnet_tf.training.plan import Plan
+from alexnet_tf.training.plan import Plan, check_fills
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -230,11 +230,7 @@ def _open(model_dir, batch_size, chief):
     run_settings.check_apart(model_dir, dataset)
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
-    if dataset.train.examples < batch_size:
-        raise UserError(
-            f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures;"
-            " use a smaller one."
-        )
+    check_fills(batch_size, dataset)
     changes = record.check_goes_on(model_dir, seen, dataset) if stored else None
     bad_pictures.tell_of_opening(
         dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence

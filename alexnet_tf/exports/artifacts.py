@@ -65,6 +65,12 @@ def no_version(
     )
 
 
+def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
+    """What is to be raised for a version that `error` kept from being written."""
+    reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    return UserError(f"{path} cannot be written ({reason}); make room, or pass another output.")
+
+
 def format_of(version: str | os.PathLike) -> str | None:
     """The key of FORMATS that the folder of a version is of; None where it is none."""
     found = (form for form, file in FORMATS.items() if (pathlib.Path(version) / file).is_file())

@@ -55,10 +55,7 @@ def write(
             (folder / card.FILE).write_text(card_text, encoding="utf-8")
             (folder / artifacts.SUMS).write_text(artifacts.sums(folder))
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or pass another "
-            "output."
-        ) from None
+        raise artifacts.unwritable(path, error) from None
     return appearing.path
 
 

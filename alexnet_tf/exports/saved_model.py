@@ -101,9 +101,7 @@ class _Network(tf.Module):
     def __init__(self, model: keras.Model, pixels: Preprocessing) -> None:
         super().__init__()
         # Without the seeds of dropout, which is for training alone.
-        self._variables = [
-            variable.value for variable in model.variables if "seed_generator" not in variable.path
-        ]
+        self._variables = [one.value for one in model.variables if not layers.is_seed(one)]
         # Not the models themselves: tracked as Keras objects as well, their weights would be
         # written twice.
         self._outputs, self._edge_outputs, self._features = (
@@ -258,10 +256,7 @@ def write(
             (unfinished / card.FILE).write_text(card_text, encoding="utf-8")
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise UserError(
-            f"{path} cannot be written ({reason}); make room, or pass another output."
-        ) from None
+        raise artifacts.unwritable(path, error) from None
     return appearing.path
 
 

@@ -29,6 +29,8 @@ _LARGEST_DISAGREEMENT = 0.02  # of the top-1 answers
 _ROUNDING = 1e-9  # of shares of pictures
 
 QUANTIZATIONS = "none", "float16", "dynamic", "int8"
+# pictures: those of which each number tells, and those of which the best answers alone do
+COMPARED, COMPARED_ANSWERS = 100, 2000
 LARGEST_DROP = 0.003  # of top-1 accuracy
 
 
@@ -123,7 +125,7 @@ def compare_features(
     """
     tflite = artifacts.Tflite(content, threads=0)
     loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
-    distances, count = [], min(split.examples, pictures or 100)
+    distances, count = [], min(split.examples, pictures or COMPARED)
     with console.progress(count, "compare") as bar:
         for image, _ in images_of(split, pixels, count, note or console.note):
             one = image[None].astype(np.float32)
@@ -167,7 +169,7 @@ def compare(
     loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
     expected_each, answer_each, label_each = [], [], []
     exact = quantization in _LARGEST_DIFFERENCE
-    count = min(split.examples, pictures or (100 if exact else 2000))
+    count = min(split.examples, pictures or (COMPARED if exact else COMPARED_ANSWERS))
     with console.progress(count, "compare") as bar:
         for image, label in images_of(split, pixels, count, note):
             one = image[None].astype(np.float32)

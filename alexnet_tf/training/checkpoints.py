@@ -46,6 +46,7 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.manifest import Manifest, not_of_ours
 from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import is_seed
 from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats, published
@@ -61,6 +62,7 @@ _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
 SETTINGS, WEIGHTS = "settings.json", "weights.npz"
 _OPTIMIZER, _STATE = "optimizer.npz", "state.json"
+_SUMMED = WEIGHTS, _OPTIMIZER, _STATE
 _STEP = re.compile(r"step-(\d{8})")  # the name of a checkpoint
 _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
@@ -203,7 +205,7 @@ def write(
             for file, content in arrays.items():
                 _savez(unfinished.path / file, content)
             (unfinished.path / _STATE).write_text(json.dumps(state.to_json()))
-            (unfinished.path / disk.SUMS).write_text(_sums(unfinished.path))
+            (unfinished.path / disk.SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
     except OSError as error:
         remove_unfinished(model_dir)
         raise UserError(
@@ -460,7 +462,7 @@ def restore(
     checkpoints = [path for path in _steps(model_dir) if step is None or path.name == _name(step)]
     for checkpoint in checkpoints:
         try:
-            _check_sums(checkpoint)
+            disk.check_sums(checkpoint, _SUMMED)
             state = _read_state(checkpoint)
             weights = _read(checkpoint / WEIGHTS, model.variables)
             velocities = _read(checkpoint / _OPTIMIZER, optimizer.velocities) if optimizer else []
@@ -549,15 +551,14 @@ def _name(step: int) -> str:
 
 def paths(model: keras.Model) -> list[str]:
     """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
-    return [variable.path for variable in model.variables if "seed_generator" not in variable.path]
+    return [variable.path for variable in model.variables if not is_seed(variable)]
 
 
 def _arrays(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
-    # Seeds of dropout are derived from the step and are not part of a model.
     return {
         variable.path: owned(np.asarray(variable.value))
         for variable in variables
-        if "seed_generator" not in variable.path
+        if not is_seed(variable)
     }
 
 
@@ -620,7 +621,7 @@ def _read(
         open(path, "rb", opener=disk.regular) as stream,
         np.load(stream, allow_pickle=False) as arrays,
     ):
-        kept = [variable for variable in variables if "seed_generator" not in variable.path]
+        kept = [variable for variable in variables if not is_seed(variable)]
         names = match(arrays.files, kept)
         values = []
         for variable, name in zip(kept, names):
@@ -631,13 +632,3 @@ def _read(
                 raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
             values.append((variable, value))
         return values
-
-
-def _check_sums(checkpoint: pathlib.Path) -> None:
-    """Raises ValueError unless the three files are those that were written, bit for bit."""
-    if disk.read_bytes(checkpoint / disk.SUMS) != _sums(checkpoint).encode():
-        raise ValueError(f"its files differ from {disk.SUMS}")
-
-
-def _sums(checkpoint: pathlib.Path) -> str:
-    return disk.sums(checkpoint, (WEIGHTS, _OPTIMIZER, _STATE))

@@ -49,7 +49,7 @@ from alexnet_tf.training.optimizer import (
     colour_noise_factor,
     conv1_factor,
 )
-from alexnet_tf.training.plan import Plan
+from alexnet_tf.training.plan import Plan, check_fills
 from alexnet_tf.training.state import TrainingState
 
 
@@ -93,11 +93,7 @@ def train(
             "crop= is a function of this process, and data_service= prepares pictures in others;"
             " leave one out."
         )
-    if not plan.last_step(dataset):
-        raise UserError(
-            f"{dataset.to_train().examples} training pictures do not fill a batch of "
-            f"{plan.batch_size}; use a smaller one."
-        )
+    check_fills(plan.batch_size, dataset)
     settings = settings or run_settings.settings_of(
         model, dataset, pixels, plan, **objective.describe()
     )

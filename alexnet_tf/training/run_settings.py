@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import disk
-from alexnet_tf.classifiers import NONE, has_class_none
+from alexnet_tf.classifiers import refuse_class_none
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError, one_line
@@ -70,11 +70,7 @@ def settings_of(
     A model that build_model did not make, or that was changed since, is described as Keras does it.
     Raises UserError for one that does not tell its configuration.
     """
-    if has_class_none(dataset.class_names):
-        raise UserError(
-            f"Nothing is trained: a class is called {NONE!r}, which is the answer where no class is"
-            " probable (min_probability); call it otherwise, such as other."
-        )
+    refuse_class_none(dataset.class_names, "Nothing is trained")
     variant = surgery.variant_of(model) or OWN
     opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
     identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed}

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf.bounds import LARGEST_RESIZE
+from alexnet_tf.bounds import LARGEST_RESIZE, check_trained
 from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import BETA
 from alexnet_tf.network.model import DROPOUT_RATE, VARIANTS, projection_name
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.weights.formats import WHOLE_MODULE, Layer, Weights
@@ -855,7 +856,7 @@ def _differences(layer: Layer, number: int | None) -> list[str]:
         expected = {
             "local_size": (5, 5),
             "alpha": (1e-4, 1.0),
-            "beta": (0.75, 0.75),
+            "beta": (BETA, 0.75),
             "norm_region": (0, 0),
             "k": (1.0, 1.0),
         }
@@ -1022,8 +1023,11 @@ def _layers(
         layers[layer] = kernel, bias
         if not np.isfinite(kernel).all() or not np.isfinite(bias).all():
             wrong.append(f"{layer} has numbers that are not finite")
-        elif kernel.min() == kernel.max():
-            wrong.append(f"all weights of {layer} are {kernel.flat[0]:g}: it was never trained")
+        else:
+            try:
+                check_trained(layer, kernel)
+            except ValueError as error:
+                wrong.append(str(error))
         if layer == "fc8" and bias.size < 2:
             wrong.append(f"it has {bias.size} output, and a classifier has two or more")
     if wrong:
