@@ -240,8 +240,6 @@ def train(
     settings = run_settings.settings_of(
         model, dataset, preprocessing, asked, **objective.describe()
     )
-    if devices.is_chief(strategy) and (line := run_settings.check(model_dir, settings, dataset)):
-        note(line)
     figures = loop.train(
         strategy,
         model,

@@ -149,6 +149,7 @@ def main():
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)),
         **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
+    # Before features are written; what it tells, a training tells as it begins.
     changes = run_settings.check(model_dir, settings, dataset, network.record)
     if _FEATURES_DIR.value:
         run_settings.check_apart(_FEATURES_DIR.value, dataset, "features_dir")
@@ -156,14 +157,14 @@ def main():
     if line := never_answers(settings.min_probability, len(dataset.class_names)):
         console.note(line)
     _tell(dataset, batch_size, network.record)
-    if changes:
-        console.note(changes)
     console.note(
         f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)}"
         f" {'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}:"
         f" {dataset.describe()}"
     )
     if _TRAINING.dry_run.value:
+        if changes:
+            console.note(changes)
         console.note(app.DRY_RUN)
         return
     if of_head:

@@ -235,7 +235,7 @@ def _open(model_dir, batch_size, chief):
     bad_pictures.tell_of_opening(
         dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence
     )
-    if changes and chief:
+    if changes and chief and _TRAINING.dry_run.value:  # a training tells it as it begins
         console.note(changes)
     return stored, identity, dataset
 

@@ -97,7 +97,7 @@ def train(
     settings = settings or run_settings.settings_of(
         model, dataset, pixels, plan, **objective.describe()
     )
-    with run_settings.held(strategy, model_dir, settings, dataset, seen_before) as write:
+    with run_settings.held(strategy, model_dir, settings, dataset, seen_before, note) as write:
         if not devices.is_chief(strategy):
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf import disk
+from alexnet_tf import console, disk
 from alexnet_tf.classifiers import refuse_class_none
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
@@ -222,22 +222,26 @@ def held(
     settings: Settings,
     dataset: Dataset,
     seen_before: record.Record | None = None,
+    note: Callable[[str], None] = console.note,
 ) -> Iterator[Callable[[], None]]:
     """Keeps other trainings out of `model_dir`, and yields the function that writes the settings
     there, and the record of the pictures: those of `dataset`, and those that the network had
     `seen_before`. It is to be called when nothing is left that could be refused: what trains
     nothing leaves them as they are.
 
-    All workers have to call both; the chief writes. Raises UserError on all as `check` does.
+    All workers have to call both; the chief writes, and tells by `note` what `check` does. Raises
+    UserError on all as `check` does.
     """
     with contextlib.ExitStack() as until_trained:
 
         def begin() -> None:
             if not devices.is_chief(strategy):
                 return
-            check(model_dir, settings, dataset, seen_before)
+            line = check(model_dir, settings, dataset, seen_before)
             until_trained.enter_context(disk.locked(model_dir))
             checkpoints.remove_unfinished(model_dir)
+            if line:
+                note(line)
 
         def write() -> None:
             if not devices.is_chief(strategy):
