@@ -847,10 +847,7 @@ def _pictures(
     if tuple(pictures.class_names) == manifest.labels:
         return _Compared(pictures.evaluation, digest, True, pictures)
     if manifest.labels:
-        note(
-            f"{pictures.name} has other classes than the network: its pictures are compared, the "
-            "accuracy is not"
-        )
+        note(f"{pictures.name} has other classes than the network: {tflite.NOT_ACCURACY}")
     split = dataclasses.replace(
         pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
     )

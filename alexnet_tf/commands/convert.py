@@ -122,8 +122,6 @@ def _pictures():
         if data_dir and pathlib.Path(data_dir).is_dir():
             # no classes of ours, or none at all: pictures they are
             if artifacts.read_labels(version):
-                console.note(
-                    f"{data_dir}: its pictures are compared, the accuracy is not ({error})"
-                )
+                console.note(f"{data_dir}: {tflite.NOT_ACCURACY} ({error})")
             return data_dir
         raise

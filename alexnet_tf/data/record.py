@@ -84,6 +84,13 @@ class Record:
         return cls(*(np.cumsum(array, dtype=np.uint64) for array in stored))
 
 
+def stored(content: bytes | None, path: str | os.PathLike) -> Record | None:
+    """The Record that `path` has among its members as `content`; None where it has none. Raises
+    UserError if it is damaged.
+    """
+    return None if content is None else Record.from_bytes(content, path)
+
+
 def of(dataset: "Dataset") -> Record | None:
     """The Record of a training on a splits.Dataset; None where its pictures have no identities."""
     train, judging = dataset.to_train(), dataset.evaluations()

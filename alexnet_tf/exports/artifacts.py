@@ -221,8 +221,7 @@ class Tflite(tflite.Tflite):
         except ValueError as error:
             raise self._not_of_ours(error) from None
         self.manifest, self.settings = manifest, manifest.settings
-        stored = self.members.get(record.FILE)
-        self.record = None if stored is None else record.Record.from_bytes(stored, self.name)
+        self.record = record.stored(self.members.get(record.FILE), self.name)
 
 
 def operator_outputs(content: bytes, dtype: type | None = None) -> list[str]:

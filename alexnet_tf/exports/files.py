@@ -205,5 +205,5 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.R
         raise
     except (ValueError, KeyError, OSError) as error:
         raise not_of_ours(path, error) from None
-    pictures = None if stored is None else record.Record.from_bytes(stored, path)
-    return model, dataclasses.replace(manifest, settings=settings), pictures
+    manifest = dataclasses.replace(manifest, settings=settings)
+    return model, manifest, record.stored(stored, path)

@@ -386,7 +386,7 @@ class Onnx:
             stored = None if stored is None else base64.b64decode(stored, validate=True)
         except Exception as error:  # ONNX Runtime has classes of its own for what it cannot read
             raise not_of_ours(name, error) from None
-        self.record = None if stored is None else record.Record.from_bytes(stored, name)
+        self.record = record.stored(stored, name)
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """float32 [classes] for one uint8 image [image_size, image_size, channels]."""

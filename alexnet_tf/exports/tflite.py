@@ -31,6 +31,7 @@ _ROUNDING = 1e-9  # of shares of pictures
 QUANTIZATIONS = "none", "float16", "dynamic", "int8"
 # pictures: those of which each number tells, and those of which the best answers alone do
 COMPARED, COMPARED_ANSWERS = 100, 2000
+NOT_ACCURACY = "its pictures are compared, the accuracy is not"
 LARGEST_DROP = 0.003  # of top-1 accuracy
 
 

@@ -381,7 +381,7 @@ def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded
 def _pop_record(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> record.Record | None:
     """The data.record.Record among `arrays`, which it leaves, or None."""
     stored = arrays.pop(record.FILE, None)
-    return None if stored is None else record.Record.from_bytes(stored.tobytes(), path)
+    return record.stored(None if stored is None else stored.tobytes(), path)
 
 
 def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
