@@ -226,7 +226,7 @@ def appearing(
     if not folder and path.is_symlink():
         path = pathlib.Path(os.path.realpath(path))
     mode = None if folder else _mode_of_file(path)
-    names = "[0-9]*" if next_free and path.name.isdecimal() else glob.escape(path.name)
+    names = "[0-9]*" if next_free and is_version(path.name) else glob.escape(path.name)
     unfinished, held = _begin(path, folder, names)
     appearing = Appearing(unfinished)
     try:

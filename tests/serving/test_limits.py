@@ -7,6 +7,7 @@ import pytest
 
 from alexnet_tf import picture_headers, pixels
 from alexnet_tf.commands import classify, serve
+from alexnet_tf.data import pictures
 from alexnet_tf.serving import grpc_api, limits, rest_api, versions
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -29,7 +30,7 @@ SERVING = [
 SECURITY = [
     f"The pixels are {pixels.LARGEST_PICTURE:,} at most",
     f"and {versions.MAX_PIXELS:,} in a request to the server",
-    f"a request {limits.MAX_BODY >> 20} MiB",
+    f"a file has {pictures.LARGEST_FILE >> 20} MiB at most, a request {limits.MAX_BODY >> 20} MiB",
     f"{picture_headers.MAX_PARTS:,} segments, {picture_headers.MAX_SCANS} scans",
     f"{picture_headers.MAX_PARTS:,} chunks, {picture_headers.MAX_TEXTS} compressed texts",
 ]
