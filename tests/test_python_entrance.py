@@ -615,7 +615,7 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
         ({"lerning_rate": 1}, "lerning_rate= is not a parameter"),
         ({"image_size": 5}, "image_size=5 is too small"),
         ({"variant": "alexnet"}, "variant='alexnet' is unknown"),
-        ({"batch_size": 100}, "do not fill a batch of 100"),
+        ({"batch_size": 100}, "batch_size=100, but there are"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(folder, tmp_path, arguments, message):
@@ -810,7 +810,7 @@ def test_names_that_classes_cannot_have_are_refused(names):
 def test_a_training_tells_what_the_commands_tell_of_its_pictures(picture_folder, tmp_path):
     (picture_folder / "train" / CLASS_NAMES[0] / "a.heic").write_bytes(b"x")
     dataset, notes = alexnet_tf.open_dataset("folder", picture_folder), []
-    with pytest.raises(UserError, match="do not fill a batch of 99"):
+    with pytest.raises(UserError, match="batch_size=99, but there are"):
         alexnet_tf.train(tmp_path, dataset, "lenet5", batch_size=99, note=notes.append)
     told = "\n".join(notes)
     assert "not used: 1 file of .heic, which alexnet prepare reads" in told

@@ -23,7 +23,7 @@ def check_fills(batch_size: int, dataset: Dataset) -> None:
     """Raises UserError where the training pictures do not fill one batch."""
     if (there := dataset.to_train().examples) < batch_size:
         raise UserError(
-            f"{there} training pictures do not fill a batch of {batch_size}; use a smaller one."
+            f"batch_size={batch_size}, but there are {there} training pictures; use a smaller one."
         )
 
 
