@@ -219,7 +219,7 @@ class Stated:
             if values is None:
                 continue
             if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
-                raise UserError(f"{text}: give one number, or three with commas between.")
+                raise no_levels(text)
             small = name == "std" and max(values) < 1 or name == "mean" and 0 < max(values) <= 1
             if small and min(values) >= 0:
                 raise UserError(
@@ -227,6 +227,11 @@ class Stated:
                 )
             if name == "std" and min(values) <= 0:
                 raise UserError(f"{text}: pixels are divided by it; give positive numbers.")
+
+
+def no_levels(told: str) -> UserError:
+    """What is to be raised for levels that were `told` as name=values, and are none."""
+    return UserError(f"{told}: give one number, or three with commas between.")
 
 
 @dataclasses.dataclass(frozen=True)
