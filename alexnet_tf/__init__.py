@@ -98,9 +98,11 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module(f"alexnet_tf.{_HOMES[name]}")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(f"{__name__}."):
+            from alexnet_tf import distribution
+
             raise ImportError(
-                f"alexnet_tf.{name} needs TensorFlow, and alexnet-tf-edge has none; it classifies"
-                " by alexnet_tf.edge.tflite.Tflite. The distribution alexnet-tf has all of it."
+                f"{distribution.needs_tensorflow(f'alexnet_tf.{name}')}; it classifies by"
+                " alexnet_tf.edge.tflite.Tflite. The distribution alexnet-tf has all of it."
             ) from None
         raise
     value = globals()[name] = getattr(module, name)

@@ -51,8 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.result(f"{distribution.name()} {alexnet_tf.__version__}")
     elif name in COMMANDS and not _is_here(name):
         console.note(
-            f"alexnet: {name} needs TensorFlow, and alexnet-tf-edge has none; install"
-            " alexnet-tf in its place."
+            f"alexnet: {distribution.needs_tensorflow(name)}; install alexnet-tf in its place."
         )
         sys.exit(2)
     elif name in COMMANDS:

@@ -19,6 +19,7 @@ from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import (
+    DROPOUT_RATE,
     VARIANTS,
     check_variant,
     connect,
@@ -102,7 +103,7 @@ def AlexNet(
         x,
         variant,
         classes if include_top else None,
-        settings.dropout_rate if settings else 0.5,
+        settings.dropout_rate if settings else DROPOUT_RATE,
         initial_stddev(variant),
         activation=classifier_activation if include_top else None,
     )

@@ -10,7 +10,7 @@ import operator
 import re
 import reprlib
 import unicodedata
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from alexnet_tf.pixels import Preprocessing
 
 # What tells of a network beside its weights, in each format that it is exported in.
 MANIFEST, LABELS = "manifest.json", "labels.txt"
+LARGEST_WHOLE = 2**31 - 1  # of a number that is counted, and of a seed: an int32
 LARGEST_RESIZE = 8192  # pixels: a longer shorter side than any picture that is read has
 _LARGEST_TEXT = 2**23  # bytes
 _LONGEST_NAME = 255  # characters
 _LARGEST_NUMBER = 1e6  # of a mean or a deviation
 GO_BACK = "go back to a checkpoint from before, or train again with a lower learning_rate."
+NOT_FINITE = f"a layer's output is not finite; {GO_BACK}"
 # Categories of Unicode that end a line of LABELS, act on a terminal, or cannot be written.
 _NOT_IN_NAMES = {"Cc", "Cs", "Zl", "Zp"}
 
@@ -185,16 +187,28 @@ def check_share(value: Any, name: str) -> None:
 # Arguments from Python: UserError, with the name of the argument. NumPy's numbers are numbers.
 
 
-def whole(value: Any, name: str, least: int = 0, most: int = 2**31 - 1) -> int:
+def check_one_of(value: Any, name: str, known: Collection[str]) -> None:
+    """Raises UserError unless `value` is one of those that are `known`."""
+    if not isinstance(value, str) or value not in known:
+        raise UserError(f"{name}={value} is unknown; use one of {', '.join(known)}.")
+
+
+def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> int:
     """`value` as an int. Raises UserError unless it is a whole number in least..most."""
     try:
         found = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         found = least - 1
     if not least <= found <= most:
-        bounds = f"from {least} to {most}" if most < 2**31 - 1 else f"of {least} or more"
+        bounds = f"from {least} to {most}" if most < LARGEST_WHOLE else f"of {least} or more"
         raise UserError(f"{name}={reprlib.repr(value)}: pass a whole number {bounds}.")
     return found
+
+
+def check_number(value: float, name: str) -> None:
+    """Raises UserError for NaN and infinity."""
+    if not math.isfinite(value):
+        raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
 
 
 def number(value: Any, name: str, below: float = math.inf) -> float:
@@ -204,8 +218,7 @@ def number(value: Any, name: str, below: float = math.inf) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise UserError(f"{name}={reprlib.repr(value)}: pass a number.")
     found = float(value)
-    if not math.isfinite(found):
-        raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+    check_number(found, name)
     if not 0 <= found < below:
         most = "or more" if below == math.inf else f"to below {below:g}"
         raise UserError(f"{name}={value}: pass a number of 0 {most}.")

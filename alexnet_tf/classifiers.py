@@ -28,9 +28,15 @@ def check_probability(value: float) -> float:
     raise UserError(f"min_probability={value} is no probability; pass one from 0 to 1.")
 
 
-def has_class_none(class_names: Sequence[str]) -> bool:
-    """Whether a class is called as the answer that a picture shows none of them."""
-    return NONE in (bounds.plain(name).casefold() for name in class_names)
+def refuse_class_none(class_names: Sequence[str], refused: str) -> None:
+    """Raises UserError, which says first what is `refused`, for a class that is called as the
+    answer that a picture shows none of them.
+    """
+    if NONE in (bounds.plain(name).casefold() for name in class_names):
+        raise UserError(
+            f"{refused}: a class is called {NONE!r}, which is the answer where no class is probable"
+            " (min_probability); call it otherwise, such as other."
+        )
 
 
 def never_answers(min_probability: float, classes: int) -> str | None:
@@ -55,9 +61,7 @@ def best_classes(
     """
     least = np.float32(check_probability(min_probability))
     if np.isnan(probabilities).any():
-        raise UserError(
-            f"The network answers NaN: a layer's output is not finite; {bounds.GO_BACK}"
-        )
+        raise UserError(f"The network answers NaN: {bounds.NOT_FINITE}")
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     best = [(class_names[index], float(probabilities[index])) for index in order]
     if probabilities[order[0]] < least:

@@ -14,8 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.picture_files import FOREIGN, PREPARED_ALONE, SAVE, UNKNOWN
-from alexnet_tf.picture_headers import MAX_SCANS, MAX_TEXTS, SCANS_OF_A_PIXEL
-from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE
+from alexnet_tf.picture_headers import (
+    MAX_SCANS,
+    MAX_TEXTS,
+    SCANS_OF_A_PIXEL,
+    TOO_MANY_SCANS,
+    TOO_MANY_TEXTS,
+)
+from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, TOO_LARGE
 
 # As Pillow and libjpeg's own tools decode, to the bit. TensorFlow's default is 0.8 levels darker,
 # and no faster.
@@ -173,7 +179,7 @@ def _checked_size(size: tf.Tensor) -> tf.Tensor:
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     with _after(
         (pixels > 0, "a picture without pixels"),
-        (pixels <= LARGEST_PICTURE, f"its header promises more than {LARGEST_PICTURE} pixels"),
+        (pixels <= LARGEST_PICTURE, TOO_LARGE),
     ):
         return tf.cast(tf.identity(size), tf.int32)
 
@@ -338,11 +344,11 @@ def _counted_scans(picture: tf.Tensor) -> tf.Tensor:
     pixels = tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(picture)[:2], tf.int64))
     times = (scans + SCANS_OF_A_PIXEL - 1) // SCANS_OF_A_PIXEL
     with _after(
-        (scans <= MAX_SCANS, f"a JPEG of more than {MAX_SCANS} scans"),
+        (scans <= MAX_SCANS, TOO_MANY_SCANS),
         (~goes_on(None, kind, scans), f"a JPEG of more than {_MOST_STEPS} segments"),
         (
             pixels * times <= LARGEST_PICTURE,
-            f"its header promises more than {LARGEST_PICTURE} pixels, in all its scans",
+            f"{TOO_LARGE}, in all its scans",
         ),
     ):
         return tf.identity(picture)
@@ -356,7 +362,7 @@ def _of_few_texts(picture: tf.Tensor) -> tf.Tensor:
     parts, places = _split(tf.strings.substr(others[1:], 0, 81), b"\0", 1)
     compressed = tf.strings.substr(parts[places == 1], 0, 1) == b"\1"
     count = tf.size(texts) - 1 + tf.math.count_nonzero(compressed, dtype=tf.int32)
-    with _after((count <= MAX_TEXTS, f"a PNG of more than {MAX_TEXTS} compressed texts")):
+    with _after((count <= MAX_TEXTS, TOO_MANY_TEXTS)):
         return tf.identity(picture)
 
 

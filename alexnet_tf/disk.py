@@ -14,7 +14,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, check_kind
 
 # How files of weights and of models are called, by whatever program.
 _OF_MODELS = (
@@ -36,10 +36,7 @@ def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
     of a user who is not known; for a variable of a shell; and for no text, which would be this
     folder.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise UserError(
-            f"{parameter or 'path'}= is of the type {type(path).__name__}; pass a path."
-        )
+    check_kind(str | os.PathLike, path, parameter or "path", "a path")
     text = os.fspath(path)
     if not text:
         raise UserError(f"{parameter and f'{parameter}: '}an empty text names no path; pass one.")
@@ -62,6 +59,25 @@ def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
         ) from None
 
 
+def unwritable(model_dir: str | os.PathLike, error: OSError) -> UserError:
+    """What is to be raised for a model directory that `error` kept from being written."""
+    return UserError(
+        f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
+    )
+
+
+def check_place(path: str | os.PathLike, parameter: str, device: bool = False) -> None:
+    """Raises UserError unless a file may be written to `path`, the `parameter` of that name: into a
+    folder that exists, and not in the place of another thing, but of a `device` or a pipe.
+    """
+    place = pathlib.Path(path)
+    is_taken = place.is_dir() if device else place.exists() and not place.is_file()
+    if is_taken or not os.access(place.absolute().parent, os.W_OK):
+        raise UserError(
+            f"{parameter}={path} cannot be written; name a file in a folder that exists."
+        )
+
+
 def free_bytes(folder: str | os.PathLike) -> int:
     """Bytes that are free on the disk of `folder`, which need not exist yet."""
     folder = pathlib.Path(folder).absolute()
@@ -81,15 +97,16 @@ def check_free_space(folder: str | os.PathLike, needed: float) -> None:
         )
 
 
-def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
-    """The folders in `folder` whose names are numbers, by number: {1: Path, 2: Path, ...}.
+def is_version(name: str) -> bool:
+    """Whether TensorFlow Serving takes it for the number of a version: an int64 of 0 or more."""
+    is_short = len(name) < 20  # Python refuses to read 5,000 digits
+    return is_short and name.isascii() and name.isdecimal() and int(name) < 2**63
 
-    Numbers are those that TensorFlow Serving takes for versions: an int64 of 0 or more.
-    """
+
+def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
+    """The folders in `folder` whose names are numbers of versions, by number: {1: Path, ...}."""
     return {
-        int(path.name): path
-        for path in pathlib.Path(folder).glob("*/")
-        if path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63
+        int(path.name): path for path in pathlib.Path(folder).glob("*/") if is_version(path.name)
     }
 
 
@@ -123,6 +140,12 @@ def sums(folder: pathlib.Path, files: Iterable) -> str:
         with open(folder / file, "rb", opener=regular) as stream:
             lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file}\n")
     return "".join(lines)
+
+
+def check_sums(folder: pathlib.Path, files: Iterable) -> None:
+    """Raises ValueError unless `files` in `folder` are those of its SUMS, bit for bit."""
+    if read_bytes(folder / SUMS) != sums(folder, files).encode():
+        raise ValueError(f"its files differ from {SUMS}")
 
 
 def flush(path: str | os.PathLike) -> None:
@@ -203,7 +226,7 @@ def appearing(
     if not folder and path.is_symlink():
         path = pathlib.Path(os.path.realpath(path))
     mode = None if folder else _mode_of_file(path)
-    names = "[0-9]*" if next_free and path.name.isdecimal() else glob.escape(path.name)
+    names = "[0-9]*" if next_free and is_version(path.name) else glob.escape(path.name)
     unfinished, held = _begin(path, folder, names)
     appearing = Appearing(unfinished)
     try:

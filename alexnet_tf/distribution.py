@@ -11,6 +11,8 @@ import re
 
 from alexnet_tf.errors import UserError
 
+EDGE = "alexnet-tf-edge"
+
 
 def is_whole() -> bool:
     """Whether this is alexnet-tf, rather than alexnet-tf-edge."""
@@ -19,7 +21,7 @@ def is_whole() -> bool:
 
 def name() -> str:
     """What pip calls this one."""
-    return "alexnet-tf" if is_whole() else "alexnet-tf-edge"
+    return "alexnet-tf" if is_whole() else EDGE
 
 
 def how_to_install(extra: str) -> str:
@@ -28,6 +30,16 @@ def how_to_install(extra: str) -> str:
     of_extra = (text.partition(";") for text in required)
     packages = [f"'{what.strip()}'" for what, _, when in of_extra if f'extra == "{extra}"' in when]
     return f"pip install {' '.join(packages)}"
+
+
+def missing(package: str | None, extra: str) -> str:
+    """What is said where a `package` is missing that an extra of setup.py brings."""
+    return f"{package} is not installed; {how_to_install(extra)} brings it"
+
+
+def needs_tensorflow(what: str) -> str:
+    """What is said of `what` alexnet-tf-edge cannot do."""
+    return f"{what} needs TensorFlow, and {EDGE} has none"
 
 
 def check() -> None:

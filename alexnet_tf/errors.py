@@ -1,5 +1,12 @@
 """What is raised for a mistake: of a user at a command, and of a client of a server."""
 
+from typing import Any
+
+
+def one_line(said: object, most: int | None = 200) -> str:
+    """What an error, or another program, says, in one line of at most so many characters."""
+    return " ".join(str(said).split())[:most]
+
 
 class UserError(ValueError):
     """One line that says what was passed, what was expected and what to do.
@@ -8,6 +15,12 @@ class UserError(ValueError):
     """
 
     status = 2
+
+
+def check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
+    """Raises UserError, which says what is `wanted` as the parameter `name`, for another type."""
+    if not isinstance(value, kind):
+        raise UserError(f"{name}= is of the type {type(value).__name__}; pass {wanted}.")
 
 
 class TryAgain(UserError):

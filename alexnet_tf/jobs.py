@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, disk, networks
-from alexnet_tf.classifiers import NONE, Answers, has_class_none, never_answers
+from alexnet_tf.classifiers import Answers, never_answers, refuse_class_none
 from alexnet_tf.data import (
     bad_pictures,
     datasets,
@@ -29,7 +29,7 @@ from alexnet_tf.data import (
     splits,
 )
 from alexnet_tf.data.splits import Dataset, Split
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, check_kind
 from alexnet_tf.exports import (
     artifacts,
     card,
@@ -42,12 +42,13 @@ from alexnet_tf.exports import (
 from alexnet_tf.manifest import Conversion, Manifest
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
+    DROPOUT_RATE,
     VARIANTS,
     build_model,
+    check_large_enough,
     check_variant,
     has_dropout,
     initial_stddev,
-    smallest_image_size,
     stable_rate,
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
@@ -55,11 +56,10 @@ from alexnet_tf.provenance import origin
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings, steps
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import DECAY, LARS, MOMENTUM, SGD2012, lars_rate
+from alexnet_tf.training.optimizer import BIAS_RATE, DECAY, LARS, MOMENTUM, SGD2012, lars_rate
 from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
-_COMPARED = 100  # pictures, with an ONNX file
 _A_DATASET = "what open_dataset or from_tf_data gives"
 _DRAWN = 200  # pictures to compare on where there are no others
 
@@ -72,13 +72,13 @@ def train(
     model: keras.Model | None = None,
     preprocessing: Preprocessing | None = None,
     image_size: int | None = None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     batch_size: int = Plan.batch_size,
     epochs: int = Plan.epochs,
     learning_rate: float | None = None,
     momentum: float = MOMENTUM,
     weight_decay: float = DECAY,
-    bias_rate: float = 1.0,
+    bias_rate: float = BIAS_RATE,
     colour_noise: float | None = None,
     optimizer: SGD2012 | None = None,
     loss: Callable | None = None,
@@ -87,7 +87,7 @@ def train(
     augment: Callable | None = None,
     crop: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    seed: int = 0,
+    seed: int = Plan.seed,
     strategy: tf.distribute.Strategy | None = None,
     note: Callable[[str], None] = console.note,
     progress: Callable = console.progress,
@@ -113,12 +113,12 @@ def train(
     model_dir = disk.local(model_dir, "model_dir")
     steps.check_compiled()
     strategy = strategy or tf.distribute.get_strategy()
-    _check_kind(Dataset, dataset, "dataset", _A_DATASET)
-    _check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
-    _check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
-    _check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
+    check_kind(Dataset, dataset, "dataset", _A_DATASET)
+    check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
+    check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
+    check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
     for callback in callbacks:
-        _check_kind(
+        check_kind(
             keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
         )
     fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
@@ -136,7 +136,7 @@ def train(
             "optimizer",
             momentum=momentum != MOMENTUM,
             weight_decay=weight_decay != DECAY,
-            bias_rate=bias_rate != 1,
+            bias_rate=bias_rate != BIAS_RATE,
         )
         if learning_rate is None:
             learning_rate = _rate_of(optimizer)
@@ -145,15 +145,15 @@ def train(
             "model",
             variant=variant not in ("paper", getattr(model, "variant", None)),
             image_size=image_size is not None,
-            dropout_rate=dropout_rate != 0.5,
+            dropout_rate=dropout_rate != DROPOUT_RATE,
         )
     asked = Plan(
         **{
             "batch_size": batch_size,
             "epochs": epochs,
             "seed": seed,
-            "learning_rate": 0.01 if learning_rate is None else learning_rate,
-            "colour_noise": 0.0 if colour_noise is None else colour_noise,
+            "learning_rate": Plan.learning_rate if learning_rate is None else learning_rate,
+            "colour_noise": Plan.colour_noise if colour_noise is None else colour_noise,
         }
         | plan
     )
@@ -176,7 +176,9 @@ def train(
         side = check_image_size(variant, image_size)
         check_of_variant(
             variant,
-            dropout_rate=0 if has_dropout(variant) or dropout_rate == 0.5 else dropout_rate,
+            dropout_rate=0
+            if has_dropout(variant) or dropout_rate == DROPOUT_RATE
+            else dropout_rate,
             colour_noise=colour_noise if VARIANTS[variant]["channels"] == 1 else 0,
         )
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
@@ -238,8 +240,6 @@ def train(
     settings = run_settings.settings_of(
         model, dataset, preprocessing, asked, **objective.describe()
     )
-    if devices.is_chief(strategy) and (line := run_settings.check(model_dir, settings, dataset)):
-        note(line)
     figures = loop.train(
         strategy,
         model,
@@ -312,27 +312,18 @@ def _is_choosing(callback: keras.callbacks.Callback) -> bool:
     )
 
 
-def _check_kind(kind: Any, value: Any, name: str, wanted: str) -> None:
-    if not isinstance(value, kind):
-        raise UserError(f"{name}= is of the type {type(value).__name__}; pass {wanted}.")
-
-
 def check_image_size(variant: str, image_size: int | None) -> int:
     """`image_size` or the variant's own. Raises UserError if the network cannot read it."""
     check_variant(variant)
     if image_size is None:
         return VARIANTS[variant]["image_size"]
     image_size = bounds.whole(image_size, "image_size", 1, bounds.LARGEST_RESIZE)
-    if image_size < (smallest := smallest_image_size(variant)):
-        raise UserError(
-            f"image_size={image_size} is too small for variant={variant}; its smallest "
-            f"is {smallest}."
-        )
+    check_large_enough(image_size, variant)
     return image_size
 
 
 def default_rate(
-    variant: str, batch_size: int, num_classes: int, dropout_rate: float = 0.5
+    variant: str, batch_size: int, num_classes: int, dropout_rate: float = DROPOUT_RATE
 ) -> float:
     """The variant's learning rate, scaled linearly with batches above 256; with few classes, no
     more than the untrained network stands: model.stable_rate.
@@ -372,7 +363,7 @@ def evaluate(
     *,
     views: int = 1,
     weights: Sequence[float] | None = None,
-    batch_size: int = 128,
+    batch_size: int = Plan.batch_size,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Answers:
     """The answers of `network`, a Network or what networks.load opens, to the test split of
@@ -386,7 +377,7 @@ def evaluate(
     several: Sequence = network if isinstance(network, list | tuple) else [network]
     if not several:
         raise UserError("network= holds no network; pass one or more.")
-    _check_kind(Dataset | None, dataset, "dataset", _A_DATASET)
+    check_kind(Dataset | None, dataset, "dataset", _A_DATASET)
     batch_size = bounds.whole(batch_size, "batch_size", 1)
     if views not in (1, 10):
         raise UserError(f"views={views}: pass 1, for the centre, or 10.")
@@ -462,11 +453,8 @@ def record_evaluation(
 
 def as_network(network: networks.Network | str | os.PathLike) -> networks.Network:
     """`network` itself, or what lies at the path that it is. Raises UserError for anything else."""
-    if not isinstance(network, networks.Network | str | os.PathLike):
-        raise UserError(
-            f"network= is of the type {type(network).__name__}; pass what alexnet_tf.train or load "
-            "gives, or a path."
-        )
+    wanted = "what alexnet_tf.train or load gives, or a path"
+    check_kind(networks.Network | str | os.PathLike, network, "network", wanted)
     return network if isinstance(network, networks.Network) else networks.load(network)
 
 
@@ -485,7 +473,7 @@ def _dataset_of(several: list[networks.Network]) -> Dataset:
     )
 
 
-@networks.float32()
+@networks.under_policy("float32")
 def export(
     network: networks.Network | keras.Model | str | os.PathLike,
     output: str | os.PathLike,
@@ -511,8 +499,7 @@ def export(
     it is. An ONNX file is compared with the network on pictures. Raises UserError for another, or
     if it cannot be written, or differs.
     """
-    if not isinstance(format, str) or format not in artifacts.FORMATS:
-        raise UserError(f"format={format} is unknown; use one of {', '.join(artifacts.FORMATS)}.")
+    bounds.check_one_of(format, "format", artifacts.FORMATS)
     if format == "onnx":
         onnx.check_installed()
     output = disk.local(output, "output")
@@ -531,11 +518,7 @@ def export(
             note(line)
     if format in ("onnx", "keras"):
         network.check_whole()
-    if has_class_none(network.class_names):
-        raise UserError(
-            f"{network.path} has a class of the name {NONE!r}, which is what is answered where no "
-            "class is probable enough; give it another name."
-        )
+    refuse_class_none(network.class_names, f"{network.path} is not exported")
     _check_format(output, format)
     evaluation.check_finite(network.model)
     bounds.check_single_precision({one.path: one for one in network.model.weights})
@@ -604,7 +587,7 @@ def _content(
     pixels = network.preprocessing
     content = onnx.convert(network.model, pixels, manifest, network.record)
     split = _pictures(None, None, manifest, network.record, note).split
-    count = min(_COMPARED, split.examples)
+    count = min(tflite.COMPARED, split.examples)
     figures = onnx.compare(
         content,
         evaluation.model_probabilities(network.model, pixels),
@@ -664,8 +647,7 @@ def _version(output: pathlib.Path, version: int | str) -> str:
     number: int | str = version
     if version == "next":
         number = max(disk.numbered(output), default=0) + 1
-    is_short = str(number).isdecimal() and len(str(number)) < 20  # Python refuses to read 5,000
-    if not is_short or not 1 <= int(number) < 2**63:  # as servers read them
+    if not disk.is_version(str(number)) or not int(number):
         raise UserError(
             f"version={str(version)[:40]}: a server knows versions by number, below 2**63; use 1, "
             "2, ... or next."
@@ -701,10 +683,7 @@ def convert(
     pictures for int8 are missing.
     """
     output, version = disk.local(output, "output"), disk.local(version)
-    if quantization not in tflite.QUANTIZATIONS:
-        raise UserError(
-            f"quantization={quantization}: use one of {', '.join(tflite.QUANTIZATIONS)}."
-        )
+    bounds.check_one_of(quantization, "quantization", tflite.QUANTIZATIONS)
     count = bounds.whole(count, "count")
     if max_accuracy_drop is not None:
         if not bounds.number(max_accuracy_drop, "max_accuracy_drop") <= 1:
@@ -716,9 +695,7 @@ def convert(
                 f"max_accuracy_drop={max_accuracy_drop} is for quantization=dynamic and int8; leave"
                 " it out: of the others every probability is compared."
             )
-    is_other = output.exists() and not output.is_file()  # a folder, a device or a pipe
-    if is_other or not os.access(output.absolute().parent, os.W_OK):
-        raise UserError(f"output={output} cannot be written; name a file in a folder that exists.")
+    disk.check_place(output, "output")
     if disk.is_called_as_a_file(output) and output.suffix.lower() != ".tflite":
         raise UserError(
             f"output={output} is called as a file of another format, and alexnet convert writes "
@@ -870,10 +847,7 @@ def _pictures(
     if tuple(pictures.class_names) == manifest.labels:
         return _Compared(pictures.evaluation, digest, True, pictures)
     if manifest.labels:
-        note(
-            f"{pictures.name} has other classes than the network: its pictures are compared, the "
-            "accuracy is not"
-        )
+        note(f"{pictures.name} has other classes than the network: {tflite.NOT_ACCURACY}")
     split = dataclasses.replace(
         pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
     )

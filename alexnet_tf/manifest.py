@@ -4,12 +4,19 @@ nothing and one writer: manifest.json in a version, a member or metadata in file
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 from alexnet_tf import bounds
 from alexnet_tf.classifiers import BATCH_SIZES
+from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.network.model import DROPOUT_RATE
 from alexnet_tf.settings import Settings, check_figures
 
+# What a SavedModel can be asked, by exports/saved_model.py, which describes it; the first is what a
+# server answers that is asked for none by name.
+SIGNATURES = "serving_default", "features", "images", "images_uint8", "edge"
+DEFAULT_SIGNATURE, FEATURES, IMAGES, IMAGES_UINT8, EDGE = SIGNATURES
 _LARGEST_BATCH = 4096  # pictures: a server tries every size out when it loads a version
 # What it has of the settings, and what of them below "training"; class names are the labels.
 _OF_SETTINGS = (
@@ -98,7 +105,7 @@ class Manifest:
         stored |= {
             "flags": flags,
             "class_names": labels,
-            "dropout_rate": 0.5 if rate is None else rate,
+            "dropout_rate": DROPOUT_RATE if rate is None else rate,
         }
         return cls(
             Settings.from_json(stored),
@@ -121,7 +128,7 @@ class Manifest:
         if self.batch_sizes:
             entries["serving"] = {
                 "allowed_batch_sizes": list(self.batch_sizes),
-                "signature": "serving_default",
+                "signature": DEFAULT_SIGNATURE,
             }
         if self.features:
             entries["features"] = self.features
@@ -161,6 +168,11 @@ class Manifest:
             for one in (self, other)
         )
         return [name for name, value in here.items() if there[name] != value]
+
+
+def not_of_ours(path: str | os.PathLike, error: Exception, what: str = "file") -> UserError:
+    """What is to be raised where `error` shows that what lies at `path` is none of ours."""
+    return UserError(f"{path} is not a {what} that alexnet export wrote ({one_line(error)}).")
 
 
 def batch_sizes(value: Any) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from alexnet_tf.data import pictures, record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, files, onnx
+from alexnet_tf.manifest import DEFAULT_SIGNATURE, IMAGES
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.pixels import Preprocessing, default_resize
@@ -276,14 +277,14 @@ class _Exported(Network):
         artifacts.check_finite(self.loaded)
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
-            answer = self.loaded.signatures["images"](images=tf.cast(images, tf.float32))
+            answer = self.loaded.signatures[IMAGES](images=tf.cast(images, tf.float32))
             return answer["probabilities"]
 
         return self._classifier_of(probabilities)
 
     def _of_file(self, picture: bytes) -> np.ndarray:
         self.check_whole()
-        answer = self.loaded.signatures["serving_default"](image_bytes=tf.constant([picture]))
+        answer = self.loaded.signatures[DEFAULT_SIGNATURE](image_bytes=tf.constant([picture]))
         return answer["probabilities"][0].numpy()
 
     @functools.cached_property
@@ -390,10 +391,10 @@ def check_precision(network: Network, precision: str) -> None:
 
 
 @contextlib.contextmanager
-def float32() -> Iterator[None]:
-    """Layers that are made here compute in float32, whatever the dtype policy is outside."""
+def under_policy(policy: str) -> Iterator[None]:
+    """Layers that are made here compute by that dtype policy, whatever it is outside."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:
@@ -413,7 +414,7 @@ def in_float32(network: Network) -> Network:
     if not any(policy.startswith("mixed_") for policy in policies):
         return network
     try:
-        with float32():
+        with under_policy("float32"):
             model = network.settings.build()
     except ValueError as error:
         raise UserError(f"{network.path} is not exported: {error}.") from None
@@ -559,6 +560,4 @@ def _naming(name: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        raise UserError(
-            f"{name} does not decode as a picture ({pictures.reason(error)})."
-        ) from None
+        raise UserError(f"{name} {picture_files.no_picture(pictures.reason(error))}") from None

@@ -89,6 +89,11 @@ def format_of(head: bytes) -> str | None:
     )
 
 
+def no_picture(reason: object) -> str:
+    """What is said of a file that does not decode, to follow its name."""
+    return f"does not decode as a picture ({reason}); pass {FORMATS} files."
+
+
 def foreign(head: bytes) -> str:
     """What is said of a file of another format, by its first HEAD bytes."""
     for start, words in FOREIGN.items():

@@ -10,13 +10,15 @@ import re
 import struct
 from collections.abc import Callable
 
-from alexnet_tf.pixels import LARGEST_PICTURE
+from alexnet_tf.pixels import LARGEST_PICTURE, TOO_LARGE
 
 # segments, chunks and sub-blocks of a file: a GIF of 48 MB has as many, and nothing else comes near
 MAX_PARTS = 200_000
 MAX_SCANS = 500  # of a JPEG. Encoders write 10 or so; what libjpeg-turbo's own fuzzers take is 500
 # compressed ones in a PNG: libpng inflates each and keeps it, up to 8 MB from 8 kB, in 50 ms
 MAX_TEXTS = 8
+TOO_MANY_SCANS = f"a JPEG of more than {MAX_SCANS} scans"
+TOO_MANY_TEXTS = f"a PNG of more than {MAX_TEXTS} compressed texts"
 SCANS_OF_A_PIXEL = 10  # a progressive JPEG as encoders write it
 
 # Of a JPEG: what ends the data of a scan. FF 00 is an FF in the data, and FF D0 to FF D7 are
@@ -72,9 +74,7 @@ def check(picture: bytes) -> None:
     """
     found = cost(picture)
     if found and found.pixels > LARGEST_PICTURE:
-        raise ValueError(
-            f"its header promises more than {LARGEST_PICTURE} pixels, in all its frames and scans"
-        )
+        raise ValueError(f"{TOO_LARGE}, in all its frames and scans")
 
 
 def _jpeg(picture: bytes) -> int:
@@ -99,7 +99,7 @@ def _jpeg(picture: bytes) -> int:
                 break
             scans += 1
             if scans > MAX_SCANS:
-                raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
+                raise ValueError(TOO_MANY_SCANS)
         position += int.from_bytes(picture[position : position + 2])
     else:
         raise ValueError(f"a JPEG of more than {MAX_PARTS} segments")
@@ -128,7 +128,7 @@ def _png(picture: bytes) -> int:
         elif kind == b"iTXt":  # keyword, zero, and whether it is compressed
             texts += picture[picture.find(b"\0", position + 8) + 1] == 1
         if texts > MAX_TEXTS:
-            raise ValueError(f"a PNG of more than {MAX_TEXTS} compressed texts")
+            raise ValueError(TOO_MANY_TEXTS)
         position += 12 + int.from_bytes(picture[position : position + 4])
     else:
         raise ValueError(f"a PNG of more than {MAX_PARTS} chunks")

@@ -7,6 +7,7 @@ import dataclasses
 
 # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
 LARGEST_PICTURE = 89_478_485
+TOO_LARGE = f"its header promises more than {LARGEST_PICTURE} pixels"
 # libjpeg makes a JPEG 2, 4 or 8 times smaller as it decodes it, sooner and without aliasing. It may
 # where the shorter side is at least so many times as long as what is asked for: what is left to
 # scale is at least twice that, and the result hardly another.

@@ -15,14 +15,20 @@ from typing import Any
 import keras
 
 from alexnet_tf import bounds
+from alexnet_tf.errors import one_line
 from alexnet_tf.network import surgery
-from alexnet_tf.network.model import VARIANTS, build_model, projection_name, smallest_image_size
+from alexnet_tf.network.model import (
+    DROPOUT_RATE,
+    VARIANTS,
+    build_model,
+    projection_name,
+    smallest_image_size,
+)
 from alexnet_tf.pixels import Preprocessing
 
 OWN = "own"  # the variant of a network that is not one of ours
 # These keep a network that a stranger's settings describe within a few GB.
 LARGEST_IMAGE, MOST_CLASSES = 512, 50_000
-_MOST_SEEDS = 2**31
 # As TFDS names data sets: name, name/config, name:version. No other source is opened unasked.
 _DATASET = re.compile(r"[a-z0-9_]{1,100}(/[\w.-]{1,100})?(:[\d.*]{1,20})?")
 
@@ -34,7 +40,8 @@ class Settings:
     variant: str  # a key of model.VARIANTS; OWN for a network of its user's own, by `architecture`
     preprocessing: Preprocessing
     class_names: tuple  # of str, in the order of the outputs; at least two, or none of a part
-    dropout_rate: float = 0.5  # in [0, 1); it counts without training too, where it is not inverted
+    # in [0, 1); it counts without training too, where it is not inverted
+    dropout_rate: float = DROPOUT_RATE
     flags: dict = dataclasses.field(default_factory=dict)  # of its training: dataset, data_dir, ...
     # of a network that is not one of the variants: as Keras writes it
     architecture: dict | None = None
@@ -177,9 +184,8 @@ class Settings:
                 model = keras.Model(model.inputs, model.outputs, name=model.name)
             return model
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"Keras cannot build its architecture ({reason}); import the modules "
+                f"Keras cannot build its architecture ({one_line(error)}); import the modules "
                 "that register its classes first"
             ) from None
 
@@ -210,7 +216,7 @@ def _check_flags(flags: Any) -> None:
     for name in ("data_dir", "train_split", "validation_split", "test_split"):
         bounds.expect(str | None, flags.get(name), name)
     if seed is not None:
-        bounds.check_integer(seed, "seed", 0, _MOST_SEEDS - 1)
+        bounds.check_integer(seed, "seed", 0, bounds.LARGEST_WHOLE)
 
 
 def _check_source(source: Any) -> None:

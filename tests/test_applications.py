@@ -125,7 +125,7 @@ def test_imagenet_is_features(trunk, variant):
         ),
         ({"variant": "half", "weights": "a.weights.h5"}, "call its load_weights"),
         ({"weights": "imagnet"}, "neither a file nor a folder, nor one of imagenet, trunk"),
-        ({"variant": "vgg"}, "variant='vgg' is unknown; use one of paper"),
+        ({"variant": "vgg"}, "variant=vgg is unknown; use one of paper"),
         ({"variant": ["half"]}, "variant=..half.. is unknown; use one of paper"),
         ({"include_top": "no"}, "include_top='no': pass True or False"),
         ({"pooling": "mean", "include_top": False}, "use None, 'avg' or 'max'"),

@@ -597,8 +597,8 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
         ({"callbacks": ["stop"]}, "one of callbacks= is of the type str"),
         ({"dataset": "pictures"}, "type str; pass what open_dataset or from_tf_data gives"),
         ({"preprocessing": {"image_size": 28}}, "type dict; pass a Preprocessing"),
-        ({"schedule": "cosine"}, "schedule=cosine: use one of plateau, steps"),
-        ({"xla": True}, "xla=True: use one of auto, on, off"),
+        ({"schedule": "cosine"}, "schedule=cosine is unknown; use one of plateau, steps"),
+        ({"xla": True}, "xla=True is unknown; use one of auto, on, off"),
         ({"epochs": "1"}, "epochs='1': pass a whole number of 1 or more"),
         ({"epochs": -1}, "epochs=-1: pass a whole number of 1 or more"),
         ({"batch_size": 6.0}, "batch_size=6.0: pass a whole number"),
@@ -615,7 +615,7 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
         ({"lerning_rate": 1}, "lerning_rate= is not a parameter"),
         ({"image_size": 5}, "image_size=5 is too small"),
         ({"variant": "alexnet"}, "variant='alexnet' is unknown"),
-        ({"batch_size": 100}, "do not fill a batch of 100"),
+        ({"batch_size": 100}, "batch_size=100, but there are"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(folder, tmp_path, arguments, message):
@@ -683,7 +683,10 @@ def test_what_cannot_be_evaluated_or_converted_is_refused(folder, tmp_path):
         with pytest.raises(UserError, match=message):
             alexnet_tf.evaluate(networks_, **arguments)
     for arguments, message in (
-        ({"quantization": "INT8"}, "quantization=INT8: use one of none, float16, dynamic, int8"),
+        (
+            {"quantization": "INT8"},
+            "quantization=INT8 is unknown; use one of none, float16, dyn",
+        ),
         ({"count": -1}, "count=-1: pass a whole number"),
         ({"max_accuracy_drop": 50}, "0.003 is 0.3 points"),
         ({"max_accuracy_drop": math.nan}, "is no finite number"),
@@ -807,7 +810,7 @@ def test_names_that_classes_cannot_have_are_refused(names):
 def test_a_training_tells_what_the_commands_tell_of_its_pictures(picture_folder, tmp_path):
     (picture_folder / "train" / CLASS_NAMES[0] / "a.heic").write_bytes(b"x")
     dataset, notes = alexnet_tf.open_dataset("folder", picture_folder), []
-    with pytest.raises(UserError, match="do not fill a batch of 99"):
+    with pytest.raises(UserError, match="batch_size=99, but there are"):
         alexnet_tf.train(tmp_path, dataset, "lenet5", batch_size=99, note=notes.append)
     told = "\n".join(notes)
     assert "not used: 1 file of .heic, which alexnet prepare reads" in told
@@ -821,7 +824,7 @@ def test_images_of_ones_own_that_are_in_both_splits_are_told():
     assert apart.notes == ()
     again = records.skip(4).map(lambda image, label: (image, 2 - label))
     assert alexnet_tf.from_tf_data(again, records.take(6), CLASS_NAMES).notes == (
-        "2 of the 6 images of evaluation are in train too: right answers to those say little.",
+        "2 of the 6 pictures of evaluation are in train too: right answers to those say little.",
     )
 
 

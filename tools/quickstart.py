@@ -30,11 +30,10 @@ from alexnet_tf.network.model import build_model, training_work
 
 FLAGS = flags.FlagValues()  # none
 
-_TFLITE = "models/shapes/alexnet.tflite"
 # one of each class
 _PICTURES = [f"models/shapes/pictures/{number}.jpg" for number in range(len(shapes.CLASS_NAMES))]
 _SHEET = "models/shapes/answers.png"
-_SAVED_MODEL = "saved_models/alexnet/1"
+_SAVED_MODEL = f"{app.SAVED_MODEL}/1"
 _TEXTURES = "models/shapes/textures"  # class folders of the other task
 _OF_A_TEXTURE = {"train": 30, "test": 40}  # pictures
 _EPOCHS = 3
@@ -61,10 +60,10 @@ def main():
     precision = f"--precision={_precision()}"
     trained = _run("train", *_RECIPE, precision)
     evaluated = _run("evaluate", "--model_dir=models/shapes")
-    _run("export", "--model_dir=models/shapes", "--output=saved_models/alexnet")
-    _run("convert", f"--saved_model={_SAVED_MODEL}", f"--output={_TFLITE}")
+    _run("export", "--model_dir=models/shapes", f"--output={app.SAVED_MODEL}")
+    _run("convert", f"--saved_model={_SAVED_MODEL}", f"--output={app.TFLITE}")
     by_saved_model, by_tflite = (
-        _run("classify", f"--model={model}", *_PICTURES) for model in (_SAVED_MODEL, _TFLITE)
+        _run("classify", f"--model={model}", *_PICTURES) for model in (_SAVED_MODEL, app.TFLITE)
     )
     difference = _largest_difference(by_saved_model, by_tflite)
     _draw_sheet(by_saved_model)
@@ -98,7 +97,7 @@ def main():
                 f"models/shapes ({_megabytes('models/shapes/checkpoints'):.0f} MB of checkpoints)"
             ),
             "SavedModel": f"{_SAVED_MODEL} ({_megabytes(_SAVED_MODEL):.0f} MB)",
-            ".tflite": f"{_TFLITE} ({_megabytes(_TFLITE):.0f} MB)",
+            ".tflite": f"{app.TFLITE} ({_megabytes(app.TFLITE):.0f} MB)",
             "five textures": (
                 f"{100 * tuned['top_1']:.1f} % of {tuned['examples']} pictures, on shapes that it "
                 "has not seen; the last layer alone is new"

@@ -8,7 +8,6 @@ and has `main(arguments)`. `alexnet_tf.__main__` is the only caller of
 """
 
 import json
-import math
 import os
 import pathlib
 import re
@@ -19,12 +18,15 @@ import typing
 
 from absl import app, flags, logging
 
-from alexnet_tf import console, disk
+from alexnet_tf import bounds, console, disk
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
-MODEL_DIR, SAVED_MODEL = "models/alexnet", "saved_models/alexnet"  # where no flag says another
+# where no flag says another
+MODEL_DIR, SAVED_MODEL, MODEL_NAME = "models/alexnet", "saved_models/alexnet", "alexnet"
+TFLITE = "models/shapes/alexnet.tflite"  # as tools/quickstart.py writes it
+DRY_RUN = "dry run: nothing is wrong; stopping before the first step"
 
 # Flags that mean the same wherever they occur. A command defines those that it reads, no others.
 
@@ -68,7 +70,7 @@ PATHS = (
 
 def define_dataset(flag_values):
     """Returns the flags (--dataset, --data_dir), and defines those that `split_names` reads."""
-    for role in ("train", "validation", "test"):
+    for role in names.USUAL_NAMES:
         flags.DEFINE_string(
             f"{role}_split",
             None,
@@ -97,16 +99,9 @@ def define_dataset(flag_values):
 
 def split_names(flag_values, trained_with=None):
     """The names.SplitNames of the flags; those not given are taken from `trained_with`, if any."""
-    return names.SplitNames(
-        **{
-            role: (
-                value
-                if (value := flag_values[f"{role}_split"].value) is not None
-                else (trained_with or {}).get(f"{role}_split")
-            )
-            for role in ("train", "validation", "test")
-        }
-    )
+    values = {name: flag_values[name].value for name in flag_values}
+    given = {name: value for name, value in values.items() if value is not None}
+    return names.of_flags((trained_with or {}) | given)
 
 
 def define_model_dir(flag_values):
@@ -114,6 +109,48 @@ def define_model_dir(flag_values):
         "model_dir",
         MODEL_DIR,
         "The model directory: settings, checkpoints and log of a model.",
+        flag_values=flag_values,
+    )
+
+
+def define_model_name(flag_values):
+    return flags.DEFINE_string(
+        "model_name",
+        MODEL_NAME,
+        "What the server calls the model, and clients ask for.",
+        flag_values=flag_values,
+    )
+
+
+def define_port(flag_values, name, default, what):
+    return flags.DEFINE_integer(
+        name,
+        default,
+        f"{what}; 0: any that is free.",
+        lower_bound=0,
+        upper_bound=65535,
+        flag_values=flag_values,
+    )
+
+
+def define_variant(flag_values):
+    from alexnet_tf.network.model import VARIANTS  # here: `classify` needs no Keras
+
+    return flags.DEFINE_enum(
+        "variant",
+        "paper",
+        list(VARIANTS),
+        "Which AlexNet: see docs/variants.md.",
+        flag_values=flag_values,
+    )
+
+
+def define_image_size(flag_values):
+    return flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Input side in pixels; default: the variant's own.",
+        lower_bound=1,
         flag_values=flag_values,
     )
 
@@ -128,7 +165,7 @@ def define_cache_dir(flag_values):
     )
 
 
-def define_min_probability(flag_values, default):
+def define_min_probability(flag_values, default="that of the model"):
     return flags.DEFINE_float(
         "min_probability",
         None,
@@ -136,6 +173,18 @@ def define_min_probability(flag_values, default):
         f"default: {default}.",
         lower_bound=0.0,
         upper_bound=1.0,
+        flag_values=flag_values,
+    )
+
+
+def define_max_bad_pictures(flag_values):
+    from alexnet_tf.training.plan import Plan  # here: `classify` needs no TensorFlow
+
+    return flags.DEFINE_integer(
+        "max_bad_pictures",
+        Plan.max_bad_pictures,
+        "How many pictures that cannot be read are named and passed over; one more stops the run.",
+        lower_bound=0,
         flag_values=flag_values,
     )
 
@@ -150,8 +199,12 @@ def define_precision(flag_values):
     )
 
 
-def define_devices(flag_values, batch_size=128, many_workers=True):
-    """Returns the flags (--batch_size, --precision, --distribution, --replicas)."""
+def define_devices(flag_values, batch_size=None, many_workers=True):
+    """Returns the flags (--batch_size, by default that of a Plan, --precision, --distribution,
+    --replicas).
+    """
+    from alexnet_tf.training.plan import Plan  # here: `classify` needs no TensorFlow
+
     multi_worker = (
         "; multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
         "without it, that srun of Slurm has started"
@@ -159,7 +212,7 @@ def define_devices(flag_values, batch_size=128, many_workers=True):
     return (
         flags.DEFINE_integer(
             "batch_size",
-            batch_size,
+            batch_size or Plan.batch_size,
             "Pictures in a step, all replicas together.",
             lower_bound=1,
             flag_values=flag_values,
@@ -186,7 +239,7 @@ def define_devices(flag_values, batch_size=128, many_workers=True):
 def define_training(flag_values, learning_rate, rate_help, epochs, schedule, patience):
     """Returns the flags of a training, each an attribute that is named as the flag is."""
     # here: `classify` needs no TensorFlow
-    from alexnet_tf.training.optimizer import DECAY, MOMENTUM, SCHEDULES
+    from alexnet_tf.training.optimizer import BIAS_RATE, DECAY, MOMENTUM, SCHEDULES
     from alexnet_tf.training.plan import XLA, Plan
 
     fv = flag_values
@@ -203,7 +256,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             Plan.seed,
             "Seed of the initial weights, the order, the crops and dropout.",
             lower_bound=0,
-            upper_bound=2**31 - 1,
+            upper_bound=bounds.LARGEST_WHOLE,
             flag_values=fv,
         ),
         xla=flags.DEFINE_enum(
@@ -249,7 +302,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         ),
         bias_rate=flags.DEFINE_float(
             "bias_rate",
-            1.0,
+            BIAS_RATE,
             "Factor of the learning rate for biases; 2 in the 2012 source.",
             lower_bound=0.0,
             flag_values=fv,
@@ -269,14 +322,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             lower_bound=1,
             flag_values=fv,
         ),
-        max_bad_pictures=flags.DEFINE_integer(
-            "max_bad_pictures",
-            Plan.max_bad_pictures,
-            "How many pictures that cannot be read are named and passed over; one more stops the "
-            "run.",
-            lower_bound=0,
-            flag_values=fv,
-        ),
+        max_bad_pictures=define_max_bad_pictures(fv),
         dry_run=flags.DEFINE_bool(
             "dry_run",
             False,
@@ -402,11 +448,13 @@ def _help(command, called, takes):
         text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's list of values, which stands above
         if flag.default is not None:
             text += f" (default: {flag.default_as_str.strip(chr(39))})"
-        lines += [
-            f"  {shown}",
-            *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6),
-        ]
+        lines += [f"  {shown}", *indented(text)]
     return lines
+
+
+def indented(text):
+    """Lines of `text`, to stand below a name in what --help prints."""
+    return textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def expand_paths(flag_values):
@@ -430,8 +478,8 @@ def _check_finite(flag_values):
     """Raises UserError for nan and inf, which pass any bound and end in a loss that is none."""
     for name in flag_values:
         value = flag_values[name].value
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+        if isinstance(value, float):
+            bounds.check_number(value, name)
 
 
 def _paths(name, values):
@@ -455,14 +503,12 @@ def _check_json(flag_values, arguments):
             paths = [paths] if isinstance(paths, str) else paths
             if os.path.realpath(value) in map(os.path.realpath, paths):
                 raise UserError(f"json={value} would replace what {name} names; pass another file.")
-        path = pathlib.Path(value)
-        if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-            raise UserError(f"json={value} cannot be written; name a file in a folder that exists.")
+        disk.check_place(value, "json", device=True)
 
 
 def _refuse(called, error, flag_values):
     """Ends with one line."""
-    text = _with_dashes(" ".join(str(error).split()), flag_values)
+    text = _with_dashes(one_line(error, None), flag_values)
     console.note(f"{called}: {text}")
     sys.exit(getattr(error, "status", UserError.status))
 
@@ -476,7 +522,7 @@ def _out_of_memory_in_tensorflow():
 
 def _out_of_memory(error, flag_values):
     """What is said of an error of Python's or TensorFlow's that says there is no memory."""
-    detail = " ".join(str(getattr(error, "message", error)).partition("\n")[0].split())[:160]
+    detail = one_line(str(getattr(error, "message", error)).partition("\n")[0], 160)
     advice = "free some"
     if "batch_size" in flag_values:
         advice = f"a smaller batch_size= than {flag_values['batch_size'].value} needs less"
@@ -521,6 +567,12 @@ def write_json(metrics, json_path):
             pathlib.Path(json_path).write_text(json.dumps(metrics, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"json={json_path} cannot be written ({error.strerror}).") from None
+
+
+def check_png(path, name):
+    """Raises UserError unless `path`, the flag of that name, is called as a PNG file."""
+    if pathlib.Path(path).suffix.lower() != ".png":
+        raise UserError(f"{name}={path}: name a .png file.")
 
 
 def values_of(flag_values):

@@ -45,13 +45,11 @@ _MODEL = flags.DEFINE_string(
 _SERVER = flags.DEFINE_string(
     "server",
     None,
-    "Asks this server instead: http://HOST:8501 or grpc://HOST:8500.",
+    "Asks this server instead: http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT.",
     flag_values=FLAGS,
 )
-_MODEL_NAME = flags.DEFINE_string(
-    "model_name", "alexnet", "The model's name at the server.", flag_values=FLAGS
-)
-_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
+_MODEL_NAME = app.define_model_name(FLAGS)
+_MIN_PROBABILITY = app.define_min_probability(FLAGS)
 _JSON_LINES = flags.DEFINE_bool(
     "json_lines",
     False,
@@ -203,9 +201,7 @@ def _read(file, is_named):
 
 
 def _no_picture(reason):
-    return _NoPictureError(
-        f"does not decode as a picture ({reason}); pass {picture_files.FORMATS} files."
-    )
+    return _NoPictureError(picture_files.no_picture(reason))
 
 
 def _open_network():
@@ -221,8 +217,8 @@ def _open_network():
     if not distribution.is_whole():
         given = f"--server={_SERVER.value}" if _SERVER.value else f"--model={_MODEL.value}"
         raise UserError(
-            f"{given} needs TensorFlow, and alexnet-tf-edge has none; pass a .tflite file that"
-            " alexnet convert wrote, or install alexnet-tf in its place."
+            f"{distribution.needs_tensorflow(given)}; pass a .tflite file that alexnet convert"
+            " wrote, or install alexnet-tf in its place."
         )
     return (_of_server() if _SERVER.value else _in_tensorflow()), None
 

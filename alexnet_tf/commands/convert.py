@@ -51,7 +51,8 @@ _QUANTIZATION = flags.DEFINE_enum(
 _PICTURES = flags.DEFINE_integer(
     "pictures",
     0,
-    "How many pictures to compare on; 0: 100, and 2000 for dynamic and int8.",
+    f"How many pictures to compare on; 0: {tflite.COMPARED}, and {tflite.COMPARED_ANSWERS} for "
+    "dynamic and int8.",
     lower_bound=0,
     flag_values=FLAGS,
 )
@@ -66,7 +67,8 @@ _MAX_ACCURACY_DROP = flags.DEFINE_float(
     "max_accuracy_drop",
     None,
     "Share of the compared pictures by which dynamic and int8 may be right less often, instead of "
-    "0.003, which is 0.3 points, or one picture, and of 98 % of answers that agree.",
+    f"{tflite.LARGEST_DROP}, which is {100 * tflite.LARGEST_DROP:g} points, or one picture, and of "
+    "98 % of answers that agree.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
@@ -120,8 +122,6 @@ def _pictures():
         if data_dir and pathlib.Path(data_dir).is_dir():
             # no classes of ours, or none at all: pictures they are
             if artifacts.read_labels(version):
-                console.note(
-                    f"{data_dir}: its pictures are compared, the accuracy is not ({error})"
-                )
+                console.note(f"{data_dir}: {tflite.NOT_ACCURACY} ({error})")
             return data_dir
         raise

@@ -16,7 +16,9 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import bounds, console, proxies
-from alexnet_tf.errors import UserError
+from alexnet_tf.commands import app
+from alexnet_tf.data import pipeline
+from alexnet_tf.errors import UserError, one_line
 
 FLAGS = flags.FlagValues()
 _HOST = flags.DEFINE_string(
@@ -26,14 +28,7 @@ _HOST = flags.DEFINE_string(
     "interfaces.",
     flag_values=FLAGS,
 )
-_PORT = flags.DEFINE_integer(
-    "port",
-    5050,
-    "Where it listens; 0: at a free port.",
-    lower_bound=0,
-    upper_bound=65535,
-    flag_values=FLAGS,
-)
+_PORT = app.define_port(FLAGS, "port", pipeline.SERVICE_PORT, "Where it listens")
 
 
 def serve(host, port):
@@ -70,9 +65,7 @@ def main():
     try:
         servers, address = serve(_HOST.value, _PORT.value)
     except (RuntimeError, tf.errors.OpError) as error:
-        raise UserError(
-            f"--port={_PORT.value} cannot be used ({' '.join(str(error).split())[:120]})."
-        ) from None
+        raise UserError(f"--port={_PORT.value} cannot be used ({one_line(error, 120)}).") from None
     console.result(f"serving at {address}")
     console.note("listening on all interfaces of this machine: keep the port behind a firewall")
     ended.wait()

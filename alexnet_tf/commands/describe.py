@@ -11,7 +11,6 @@ one picture.
 """
 
 import dataclasses
-import pathlib
 
 from absl import flags
 
@@ -32,13 +31,7 @@ _NUM_CLASSES = flags.DEFINE_list(
     "Outputs of the last layer, or of the last layers of two; default: 1000, of lenet5 10.",
     flag_values=FLAGS,
 )
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
-    None,
-    "Input side in pixels; default: the variant's own.",
-    lower_bound=1,
-    flag_values=FLAGS,
-)
+_IMAGE_SIZE = app.define_image_size(FLAGS)
 _PICTURE = flags.DEFINE_string(
     "picture", None, "Draws the blocks into this PNG file as well.", flag_values=FLAGS
 )
@@ -80,8 +73,8 @@ def main():
             f"--variant={','.join(_VARIANT.value)}: two can stand side by side, not"
             f" {len(_VARIANT.value)}."
         )
-    if _PICTURE.value and pathlib.Path(_PICTURE.value).suffix.lower() != ".png":
-        raise UserError(f"--picture={_PICTURE.value}: name a .png file.")
+    if _PICTURE.value:
+        app.check_png(_PICTURE.value, "--picture")
     models = [
         build_model(variant, classes, _IMAGE_SIZE.value)
         for variant, classes in zip(_VARIANT.value, _num_classes(len(_VARIANT.value)))

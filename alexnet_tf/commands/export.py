@@ -27,6 +27,7 @@ from alexnet_tf import console, disk, jobs, networks, pretrained
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
+from alexnet_tf.manifest import SIGNATURES
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -42,7 +43,7 @@ _CACHE_DIR = app.define_cache_dir(FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "The folder that holds the versions, all of one format; default: saved_models/alexnet, or "
+    f"The folder that holds the versions, all of one format; default: {app.SAVED_MODEL}, or "
     "exports/FORMAT.",
     flag_values=FLAGS,
 )
@@ -60,9 +61,7 @@ _VERSION = flags.DEFINE_string(
     "Number of the version's folder; next: one more than the highest there is.",
     flag_values=FLAGS,
 )
-_MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of the model")
-
-_SIGNATURES = "serving_default, features, images, images_uint8, edge"
+_MIN_PROBABILITY = app.define_min_probability(FLAGS)
 
 
 def main():
@@ -99,6 +98,6 @@ def main():
             "megabytes": size / 1e6,
             "format": form,
         }
-        | ({"signatures": _SIGNATURES} if form == "saved_model" else {}),
+        | ({"signatures": ", ".join(SIGNATURES)} if form == "saved_model" else {}),
         _JSON.value,
     )

@@ -123,8 +123,8 @@ def main():
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():
         network = _open_pretrained()
-    of_head = _trains_head_alone(network.model)
-    solver = solver_of(network.model)
+    of_head = trains_head_alone(network.model)
+    solver = solver_of(network.model, of_head)
     dataset, batch_size = _open_dataset(
         strategy.num_replicas_in_sync, network.record, solver, of_head
     )
@@ -149,6 +149,7 @@ def main():
         pretrained_sha256=checkpoints.weights_digest(surgery.trunk(model)),
         **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
+    # Before features are written; what it tells, a training tells as it begins.
     changes = run_settings.check(model_dir, settings, dataset, network.record)
     if _FEATURES_DIR.value:
         run_settings.check_apart(_FEATURES_DIR.value, dataset, "features_dir")
@@ -156,15 +157,15 @@ def main():
     if line := never_answers(settings.min_probability, len(dataset.class_names)):
         console.note(line)
     _tell(dataset, batch_size, network.record)
-    if changes:
-        console.note(changes)
     console.note(
         f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)}"
         f" {'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}:"
         f" {dataset.describe()}"
     )
     if _TRAINING.dry_run.value:
-        console.note("dry run: nothing is wrong; stopping before the first step")
+        if changes:
+            console.note(changes)
+        console.note(app.DRY_RUN)
         return
     if of_head:
         with run_settings.held(strategy, model_dir, settings, dataset, network.record) as write:
@@ -235,7 +236,7 @@ def _open_pretrained():
     return networks.load(path)
 
 
-def _trains_head_alone(model):
+def trains_head_alone(model):
     """Whether --trainable names no more than the projection. Raises UserError if it names nothing,
     or for flags that such a training alone reads.
     """
@@ -253,11 +254,11 @@ def _trains_head_alone(model):
     return of_head
 
 
-def solver_of(model):
-    """How the projection alone is trained, fit or sgd; sgd where more is. Raises UserError if flags
-    of the other are given, or a place for features that there are none of.
+def solver_of(model, of_head):
+    """How the projection alone (`of_head`) is trained, fit or sgd; sgd where more is. Raises
+    UserError if flags of the other are given, or a place for features that there are none of.
     """
-    if not _trains_head_alone(model):
+    if not of_head:
         if _FEATURES_DIR.value and not surgery.reads_last_map(model):
             raise UserError(
                 f"--features_dir={_FEATURES_DIR.value}, but nothing is kept of a network that "
@@ -398,7 +399,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
     state = checkpoints.restore(model_dir, model, report=console.note)
     how = _trained_how(dataset, plan, solver)
     if state is not None and state.data == how:
-        console.note(f"{model_dir} is trained already: step {state.step}, asked for {last_step}")
+        console.note(loop.trained_already(model_dir, state.step, last_step))
     else:
         log = KeptLog()
         if solver == "fit":

@@ -15,7 +15,6 @@ than ours. Flags say what a file does not, and a line says what is assumed witho
 """
 
 import dataclasses
-import math
 import pathlib
 import re
 
@@ -140,18 +139,13 @@ def main():
 
 
 def _numbers(flag):
-    """The flag's list as floats, or None. Raises UserError if they are no finite numbers."""
+    """The flag's list as floats, or None. Raises UserError if they are no numbers."""
     if flag.value is None:
         return None
     try:
-        numbers = tuple(float(text) for text in flag.value)
+        return tuple(float(text) for text in flag.value)
     except ValueError:
-        numbers = (math.nan,)
-    if not all(map(math.isfinite, numbers)):
-        raise UserError(
-            f"--{flag.name}={','.join(flag.value)}: give one number, or three with commas between."
-        )
-    return numbers
+        raise published.no_levels(f"--{flag.name}={','.join(flag.value)}") from None
 
 
 def _check_nothing_stated(source, stated):

@@ -13,14 +13,13 @@ was killed continues where it was.
 """
 
 import pathlib
-import re
 import sys
 
 from absl import flags
 
 from alexnet_tf import console, picture_files
 from alexnet_tf.commands import app
-from alexnet_tf.data import datasets, store
+from alexnet_tf.data import datasets, prepared, store
 from alexnet_tf.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -43,13 +42,7 @@ _QUALITY = flags.DEFINE_integer(
     upper_bound=100,
     flag_values=FLAGS,
 )
-_MAX_BAD_PICTURES = flags.DEFINE_integer(
-    "max_bad_pictures",
-    10,
-    "How many pictures that cannot be read may be left out, each named, before it stops.",
-    lower_bound=0,
-    flag_values=FLAGS,
-)
+_MAX_BAD_PICTURES = app.define_max_bad_pictures(FLAGS)
 _SEED = flags.DEFINE_integer(
     "seed",
     0,
@@ -113,7 +106,7 @@ def _directory():
             "Nothing to do: pass --output=DIR to store the data set there, or --check to look at"
             " every picture."
         )
-    if not re.fullmatch(r"\d+\.\d+\.\d+", _VERSION.value):
+    if not prepared.is_version(_VERSION.value):
         raise UserError(f"--version={_VERSION.value} is not of the form 1.0.0.")
     if _DATASET.value == "folder" and _DATA_DIR.value:
         pictures_at, output = (

@@ -16,13 +16,13 @@ from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
-from alexnet_tf.experiments.reproduce import EXPERIMENTS, reproduce
+from alexnet_tf.experiments.reproduce import EXPERIMENTS, OUTPUT, reproduce
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _OUTPUT = flags.DEFINE_string(
-    "output", "reproductions", "A folder for results and pictures.", flag_values=FLAGS
+    "output", OUTPUT, "A folder for results and pictures.", flag_values=FLAGS
 )
 _SEEDS = flags.DEFINE_integer(
     "seeds",
@@ -49,7 +49,7 @@ def _listed():
     lines = ["Experiments, with the hours that two cores take at --length=1:", ""]
     for one in EXPERIMENTS.values():
         lines.append(f"  {one.name:<15} {one.hours:>4.1f} h, {one.seeds} seeds")
-        lines += textwrap.wrap(one.claim, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines += app.indented(one.claim)
     return lines
 
 

@@ -27,6 +27,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from alexnet_tf import console, distribution
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
+from alexnet_tf.serving import limits
 
 try:
     from alexnet_tf.serving import grpc_api, monitoring, rest_api, tf_serving, versions
@@ -45,26 +46,15 @@ _EMIT_CONFIG = flags.DEFINE_string(
     "Writes TensorFlow Serving's files into this folder instead of serving.",
     flag_values=FLAGS,
 )
-_MODEL_NAME = flags.DEFINE_string(
-    "model_name", "alexnet", "The name that clients ask for.", flag_values=FLAGS
-)
+_MODEL_NAME = app.define_model_name(FLAGS)
 _HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
     "The address to listen on; 0.0.0.0 for all, without encryption or passwords.",
     flag_values=FLAGS,
 )
-_PORT = flags.DEFINE_integer(
-    "port", 8500, "For gRPC; 0: any.", lower_bound=0, upper_bound=65535, flag_values=FLAGS
-)
-_REST_API_PORT = flags.DEFINE_integer(
-    "rest_api_port",
-    8501,
-    "For REST and metrics; 0: any.",
-    lower_bound=0,
-    upper_bound=65535,
-    flag_values=FLAGS,
-)
+_PORT = app.define_port(FLAGS, "port", limits.GRPC_PORT, "For gRPC")
+_REST_API_PORT = app.define_port(FLAGS, "rest_api_port", limits.REST_PORT, "For REST and metrics")
 _POLL = flags.DEFINE_float(
     "file_system_poll_wait_seconds",
     1.0,
@@ -111,16 +101,14 @@ async def serve(server):
     versions.logger.info("stopping", extra={"fields": {"signal": number}})
     server.model.stopping = True  # who asks whether we are ready hears it before all others
     await asyncio.gather(
-        grpc_api.stop(grpc_server, port, versions.REQUEST_SECONDS), rest.stop(socket), rest_served
+        grpc_api.stop(grpc_server, port, limits.REQUEST_SECONDS), rest.stop(socket), rest_served
     )
     return number
 
 
 def main():
     if _MISSING:
-        raise UserError(
-            f"{_MISSING} is not installed; {distribution.how_to_install('serving')} brings it."
-        )
+        raise UserError(f"{distribution.missing(_MISSING, 'serving')}.")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", _MODEL_NAME.value):
         raise UserError(
             f"--model_name={_MODEL_NAME.value}: it becomes part of paths and configuration; use"

@@ -21,13 +21,14 @@ import urllib.parse
 from absl import flags
 
 from alexnet_tf import console
+from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
     "model",
-    "models/shapes/alexnet.tflite",
+    app.TFLITE,
     "The .tflite file that the page opens with.",
     flag_values=FLAGS,
 )
@@ -38,14 +39,7 @@ _NODE_MODULES = flags.DEFINE_string(
     "default: the one beside the page.",
     flag_values=FLAGS,
 )
-_PORT = flags.DEFINE_integer(
-    "port",
-    8000,
-    "The port to serve on; 0: any that is free.",
-    lower_bound=0,
-    upper_bound=65535,
-    flag_values=FLAGS,
-)
+_PORT = app.define_port(FLAGS, "port", 8000, "The port to serve on")
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
 # A wheel carries the page (setup.py); a checkout has it where it is edited.

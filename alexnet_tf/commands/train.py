@@ -20,10 +20,18 @@ from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, pipeline, record, splits
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, build_model, has_dropout, has_init, initial_stddev
+from alexnet_tf.network.model import (
+    DROPOUT_RATE,
+    VARIANTS,
+    build_model,
+    has_dropout,
+    has_init,
+    initial_stddev,
+)
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
+from alexnet_tf.training.plan import Plan, check_fills
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -35,20 +43,12 @@ _TRAINING = app.define_training(
     None,
     "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more, "
     "less for so few classes that it would kill fc7, and of --optimizer=lars its author's",
-    epochs=90,
-    schedule="plateau",
-    patience=0,
+    epochs=Plan.epochs,
+    schedule=Plan.schedule,
+    patience=Plan.patience,
 )
-_VARIANT = flags.DEFINE_enum(
-    "variant", "paper", list(VARIANTS), "Which AlexNet: see docs/variants.md.", flag_values=FLAGS
-)
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
-    None,
-    "Input side in pixels; default: the variant's own.",
-    lower_bound=1,
-    flag_values=FLAGS,
-)
+_VARIANT = app.define_variant(FLAGS)
+_IMAGE_SIZE = app.define_image_size(FLAGS)
 _OPTIMIZER = flags.DEFINE_enum(
     "optimizer",
     "sgd2012",
@@ -60,7 +60,7 @@ _OPTIMIZER = flags.DEFINE_enum(
 )
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
-    0.5,
+    DROPOUT_RATE,
     "Share of the units of fc6 and fc7 that are dropped; lenet5 drops none.",
     lower_bound=0.0,
     upper_bound=0.99,
@@ -95,8 +95,8 @@ _COLOUR_NOISE = flags.DEFINE_float(
 _DATA_SERVICE = flags.DEFINE_list(
     "data_service",
     [],
-    "Where pictures are prepared: addresses of alexnet data-service, as grpc://host:5050, with "
-    "commas between; default: in this process.",
+    "Where pictures are prepared: addresses of alexnet data-service, as "
+    f"grpc://host:{pipeline.SERVICE_PORT}, with commas between; default: in this process.",
     flag_values=FLAGS,
 )
 _DETERMINISTIC = flags.DEFINE_bool(
@@ -164,7 +164,7 @@ def _train(strategy):
         init=_INIT.value if has_init(_VARIANT.value) else "",
     )
     if _TRAINING.dry_run.value:
-        console.note("dry run: nothing is wrong; stopping before the first step")
+        console.note(app.DRY_RUN)
         return
     pixels = (
         Preprocessing(**stored["preprocessing"])
@@ -230,16 +230,12 @@ def _open(model_dir, batch_size, chief):
     run_settings.check_apart(model_dir, dataset)
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
-    if dataset.train.examples < batch_size:
-        raise UserError(
-            f"--batch_size={batch_size}, but there are {dataset.train.examples} training pictures;"
-            " use a smaller one."
-        )
+    check_fills(batch_size, dataset)
     changes = record.check_goes_on(model_dir, seen, dataset) if stored else None
     bad_pictures.tell_of_opening(
         dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence
     )
-    if changes and chief:
+    if changes and chief and _TRAINING.dry_run.value:  # a training tells it as it begins
         console.note(changes)
     return stored, identity, dataset
 

@@ -43,13 +43,12 @@ float32 [pictures, units], "files", "labels" (int64, -1 where unknown), "class_n
 import pathlib
 
 import keras
-import matplotlib
 from absl import flags
 
 from alexnet_tf import console, networks
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import answers, curves, filters, looking
+from alexnet_tf.figures import answers, curves, filters, looking, png
 from alexnet_tf.figures.seen import Pictures, Seen
 
 # Those of features, those of pictures and their answers, and those of which some need no answers.
@@ -115,8 +114,7 @@ ARGUMENTS = "PICTURE_OR_FOLDER..."
 def main(pictures):
     kind, model_dirs = _FIGURE.value, _MODEL_DIR.value
     output = pathlib.Path(_OUTPUT.value or f"{kind}.png")
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output={output}: name a .png file.")
+    app.check_png(output, "--output")
     if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
         raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
     sees = bool(_FEATURES.value) or kind in _OF_PICTURES
@@ -162,8 +160,7 @@ def main(pictures):
         "maps": lambda: looking.draw_feature_maps(seen),
     }[kind]
     try:
-        with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
-            draw().savefig(output, dpi=130)
+        png.write(draw, output)
     except OSError as error:
         raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
     console.result(output)

@@ -18,9 +18,9 @@ from alexnet_tf.data import imagenet, pictures, record
 from alexnet_tf.data.names import (
     HELD_OUT,
     HELD_OUT_SPLIT,
-    SAYS_LITTLE,
     USUAL,
     SplitNames,
+    also_in,
     role_of,
     suggested_role,
 )
@@ -827,10 +827,8 @@ def _also_in(earlier: _Part, part: _Part) -> list[str]:
     both = np.flatnonzero(np.isin(part.identities, earlier.identities))
     if not len(both):
         return []
-    return [
-        f"{len(both)} of the {len(part.files)} pictures of {part.name} are in {earlier.name} too, "
-        f"first {picture_files.shown(part.files[both[0]])}: {SAYS_LITTLE}."
-    ]
+    first = picture_files.shown(part.files[both[0]])
+    return [also_in(len(both), len(part.files), part.name, earlier.name, first)]
 
 
 def _fingerprint(*parts: _Part | None) -> str:

@@ -43,6 +43,14 @@ class SplitNames:
 SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on
 
 
+def also_in(count: int, total: int, split: str, other: str, first: str = "") -> str:
+    """A line on `count` of the `total` pictures of a split that are in another too; `first` names
+    one.
+    """
+    told = f", first {first}" if first else ""
+    return f"{count} of the {total} pictures of {split} are in {other} too{told}: {SAYS_LITTLE}."
+
+
 def of_flags(flags: dict) -> SplitNames:
     """The SplitNames in the flags of a training."""
     return SplitNames(**{role: flags.get(f"{role}_split") for role in USUAL_NAMES})

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, decoding, picture_files
-from alexnet_tf.data.names import SAYS_LITTLE
+from alexnet_tf.data.names import also_in
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.splits import Dataset, Split, Tensors, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError
@@ -42,9 +42,7 @@ def from_tf_data(
         splits.append(_split(name, records, len(labels), identities))
     both, notes = np.isin(known[1], known[0]).sum(), []
     if both:
-        notes.append(
-            f"{both} of the {len(known[1])} images of evaluation are in train too: {SAYS_LITTLE}."
-        )
+        notes.append(also_in(both, len(known[1]), "evaluation", "train"))
     return Dataset(
         "tf.data",
         class_names,

@@ -19,6 +19,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_tf import console, picture_headers, preprocessing
+from alexnet_tf.errors import one_line
 from alexnet_tf.picture_files import PREPARED_ALONE
 from alexnet_tf.pixels import LARGEST_PICTURE
 
@@ -182,7 +183,7 @@ def through_pillow(picture: bytes) -> bytes:
         unknown = isinstance(error, UnidentifiedImageError)
         if unknown and not has_plugin and re.match(rb".{4}ftyp(?!avi)", picture, re.DOTALL):
             raise ValueError("for which a package is missing: pip install pillow-heif") from None
-        why = "" if unknown else f": {' '.join(str(error).split())[:80]}"
+        why = "" if unknown else f": {one_line(error, 80)}"
         raise ValueError(f"damaged, or of a form that Pillow does not read{why}") from None
     return stream.getvalue()
 

@@ -26,6 +26,7 @@ _BEGAN_ANEW = (
     "A data service started over, with the first pictures; start the training again: it goes on"
     " from its checkpoint."
 )
+SERVICE_PORT = 5050  # of a data service, where its user names no other
 _CONNECT_SECONDS = 10
 _COMPARED = 32  # pictures that a data service reads before the first step, and this process too
 _CORES = os.cpu_count()  # by which pictures are prepared
@@ -269,7 +270,8 @@ def check_reachable(addresses: Iterable[str]) -> None:
             host_and_port = bounds.address(place)
         except ValueError as error:
             raise UserError(
-                f"data_service={address} is not an address ({error}); write it as grpc://host:5050."
+                f"data_service={address} is not an address ({error}); write it as"
+                f" grpc://host:{SERVICE_PORT}."
             ) from None
         try:
             socket.create_connection(host_and_port, _CONNECT_SECONDS).close()

@@ -33,12 +33,17 @@ if TYPE_CHECKING:
 STATISTICS, MEAN_IMAGE, IDENTITIES = "statistics.json", "mean_image.npy", "identities.npz"
 
 
+def is_version(name: str) -> bool:
+    """Whether TFDS takes it for a version: three numbers, as 1.0.0."""
+    return re.fullmatch(r"\d+\.\d+\.\d+", name) is not None
+
+
 def find(data_dir: str | os.PathLike) -> pathlib.Path | None:
     """The directory of a prepared data set: `data_dir`, or the folder of its newest version;
     None if there is neither.
     """
     root = pathlib.Path(data_dir)
-    versions = [path for path in root.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    versions = [path for path in root.glob("*.*.*") if is_version(path.name)]
     newest_first = sorted(
         versions, key=lambda path: tuple(map(int, path.name.split("."))), reverse=True
     )

@@ -84,6 +84,13 @@ class Record:
         return cls(*(np.cumsum(array, dtype=np.uint64) for array in stored))
 
 
+def stored(content: bytes | None, path: str | os.PathLike) -> Record | None:
+    """The Record that `path` has among its members as `content`; None where it has none. Raises
+    UserError if it is damaged.
+    """
+    return None if content is None else Record.from_bytes(content, path)
+
+
 def of(dataset: "Dataset") -> Record | None:
     """The Record of a training on a splits.Dataset; None where its pictures have no identities."""
     train, judging = dataset.to_train(), dataset.evaluations()
@@ -111,9 +118,7 @@ def write(model_dir: str | os.PathLike, record: Record) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         disk.replace_bytes(path, record.to_bytes())
     except OSError as error:
-        raise UserError(
-            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
-        ) from None
+        raise disk.unwritable(model_dir, error) from None
 
 
 def check_goes_on(

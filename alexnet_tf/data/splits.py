@@ -54,6 +54,10 @@ class Split:
             raise UserError(f"{self.name}: there is no telling which of its pictures are others'.")
         return self.identities
 
+    def cannot_be_read(self, count: int) -> str:
+        """The beginning of a line on so many of its pictures."""
+        return f"{count} of the {self.examples} pictures of {self.name} cannot be read"
+
     def describe_fault(self, picture: int) -> str:
         """The name of the picture of that number and what is wrong with it."""
         return (

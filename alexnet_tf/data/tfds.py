@@ -18,11 +18,11 @@ import tensorflow as tf
 from alexnet_tf import decoding, disk
 from alexnet_tf.bounds import plain
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SAYS_LITTLE, SplitNames, role_of
+from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SplitNames, also_in, role_of
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, Tensors, as_it_is, shuffled_range
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -74,7 +74,7 @@ def named_builder(
         tarfile.TarError,
         tf.errors.OpError,
     ) as error:
-        reason = " ".join(str(error).split())  # AssertionError: files to place by hand
+        reason = one_line(error, None)  # AssertionError: files to place by hand
         raise UserError(
             f"dataset={name} could not be prepared in {builder.data_dir}: {reason}"
         ) from None
@@ -92,8 +92,7 @@ def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
         builder = tfds.builder_from_directory(directory)
     except (ValueError, OSError, tf.errors.OpError) as error:
         raise UserError(
-            f"{directory}: TFDS cannot read dataset_info.json"
-            f" ({' '.join(str(error).split())[:200]})."
+            f"{directory}: TFDS cannot read dataset_info.json ({one_line(error)})."
         ) from None
     if re.split("[:/]", name)[0] not in (builder.name, "folder"):  # a store has no configuration
         raise UserError(
@@ -194,10 +193,7 @@ def dataset_to_train_on(
                 " pass train_split= and the others so that they share none."
             )
         if both:
-            notes.append(
-                f"{both} of the {split.examples} pictures of {split.name} are in {train.name} too:"
-                f" {SAYS_LITTLE}."
-            )
+            notes.append(also_in(both, split.examples, split.name, train.name))
     notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values())
     return Dataset(
         name,

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet_tf import picture_files, picture_headers
-from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, LUMA, Preprocessing
+from alexnet_tf.errors import one_line
+from alexnet_tf.pixels import HALVED_FROM, LARGEST_PICTURE, LUMA, TOO_LARGE, Preprocessing
 
 # Of EXIF's orientations: what makes such a picture upright.
 _TURNS = {
@@ -64,11 +65,11 @@ def decode(picture: bytes, resize: int | None = None) -> Image.Image:
             if kind == "PNG" and b"IEND" not in picture:  # Pillow minds missing pixels alone
                 raise ValueError("it ends early")
     except (_TooLargeError, Image.DecompressionBombError):
-        raise ValueError(f"its header promises more than {LARGEST_PICTURE} pixels") from None
+        raise ValueError(TOO_LARGE) from None
     except Exception as error:  # Pillow's readers raise what they like
-        words = " ".join(str(error).split())
+        words = one_line(error, 120)
         known = words and not isinstance(error, Image.UnidentifiedImageError)
-        raise ValueError(f"a damaged {kind} file{f': {words[:120]}' * bool(known)}") from None
+        raise ValueError(f"a damaged {kind} file{f': {words}' * bool(known)}") from None
     turn = _TURNS.get(_orientation(image.info.get("exif", b"")))
     if kind == "PNG" and "transparency" in image.info:
         _scale_transparency(image, depth=picture[_PNG_DEPTH])

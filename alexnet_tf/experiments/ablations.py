@@ -8,6 +8,7 @@ from alexnet_tf import networks
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments import small_alexnet
 from alexnet_tf.experiments.experiment import (
+    CIFAR_10,
     Bench,
     Experiment,
     Results,
@@ -106,7 +107,7 @@ EXPERIMENT = Experiment(
     "dropout, colour noise, ten views and several nets each lower the error on ImageNet.",
     f"{_VARIANT} of 64 x 64, whole and without one of them at a time; test error from ten views.",
     2.0,
-    3 * 50_000,
+    3 * CIFAR_10,
     3,
     _runs,
     _measure,

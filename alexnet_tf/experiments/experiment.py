@@ -16,6 +16,7 @@ from alexnet_tf import console, jobs, networks
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.pixels import Preprocessing
 
+CIFAR_10 = 50_000  # pictures that are trained on: lengths are passes over so many
 BATCH = 128  # pictures in a step, but for those of large_batch
 _SLOWLY = 100  # steps in which a rate rises from 0, but a tenth of the run at most
 
@@ -109,9 +110,7 @@ class Bench:
         dataset = dataset or self.given()
         _forget()
         keras.utils.set_random_seed(run.seed)
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(precision)
-        try:
+        with networks.under_policy(precision):
             return jobs.train(
                 self.model_dir(run),
                 dataset,
@@ -126,8 +125,6 @@ class Bench:
                 progress=self.progress,
                 **settings,
             )
-        finally:
-            keras.config.set_dtype_policy(before)
 
     def warmup(self, dataset: Dataset, batch_size: int = BATCH) -> int:
         """Steps in which the rate rises."""

@@ -9,6 +9,7 @@ from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import NotFinite
 from alexnet_tf.experiments import small_alexnet
 from alexnet_tf.experiments.experiment import (
+    CIFAR_10,
     Bench,
     Experiment,
     Results,
@@ -118,7 +119,7 @@ EXPERIMENT = Experiment(
     f"at its author's, at {_LARGE} or, of few pictures, at the largest power of two that leaves "
     "six steps an epoch; the same epochs, the rate falling as (1 - progress)^2.",
     1.2,
-    12 * 50_000,
+    12 * CIFAR_10,
     2,
     _runs,
     _measure,

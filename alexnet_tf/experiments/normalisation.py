@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from alexnet_tf.data import pipeline
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments.experiment import (
+    CIFAR_10,
     Bench,
     Experiment,
     Results,
@@ -111,7 +112,7 @@ EXPERIMENT = Experiment(
     "normalisation, each with and without it; 24 x 24 crops, ten views; the rate falls to a tenth "
     "twice, for the last two eighths of the training (the source: 500 epochs, then 10 and 10).",
     2.5,
-    20 * 50_000,
+    20 * CIFAR_10,
     2,
     _runs,
     _measure,

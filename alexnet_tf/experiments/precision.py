@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments import small_alexnet
 from alexnet_tf.experiments.experiment import (
+    CIFAR_10,
     Bench,
     Experiment,
     Results,
@@ -70,7 +71,7 @@ EXPERIMENT = Experiment(
     "paper of 67 x 67 in float32, and in bfloat16 with weights and the last layer in float32; "
     "accuracy beside speed.",
     0.6,
-    3 * 50_000,
+    3 * CIFAR_10,
     3,
     _runs,
     _measure,

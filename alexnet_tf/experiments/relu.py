@@ -14,6 +14,7 @@ from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import NotFinite
 from alexnet_tf.experiments.experiment import (
     BATCH,
+    CIFAR_10,
     Bench,
     Experiment,
     Result,
@@ -164,7 +165,7 @@ EXPERIMENT = Experiment(
     f"images, at a constant rate, the best of {', '.join(f'{rate:g}' for rate in RATES)} for each "
     "neuron by itself; the error is that of the pictures as they are trained on.",
     1.5,
-    30 * 50_000,
+    30 * CIFAR_10,
     3,
     _runs,
     _measure,

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
-
 from alexnet_tf import console, disk
 from alexnet_tf.data import datasets
 from alexnet_tf.data.splits import Dataset
@@ -25,8 +23,10 @@ from alexnet_tf.experiments import (
     start,
 )
 from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
+from alexnet_tf.figures import png
 from alexnet_tf.provenance import provenance
 
+OUTPUT = "reproductions"  # the folder, where no other is named
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
     for one in (
@@ -54,7 +54,7 @@ class Found:
 
 def reproduce(
     name: str,
-    output: str | os.PathLike = "reproductions",
+    output: str | os.PathLike = OUTPUT,
     dataset: Dataset | None = None,
     *,
     seeds: int | None = None,
@@ -89,11 +89,8 @@ def reproduce(
         with disk.locked(folder, "output", "written"):
             results = _complete(experiment, seeds, bench, asked)
         picture = folder.with_suffix(".png")
-        with (
-            disk.appearing(picture) as unfinished,
-            matplotlib.rc_context({"text.parse_math": False}),
-        ):
-            experiment.draw(results).savefig(unfinished.path, dpi=130, format="png")
+        with disk.appearing(picture) as unfinished:
+            png.write(lambda: experiment.draw(results), unfinished.path)
     except OSError as error:
         # that of a data set has its own file
         where = error.filename or f"output={output}"

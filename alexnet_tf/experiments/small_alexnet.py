@@ -9,7 +9,13 @@ import keras
 from alexnet_tf import jobs, networks
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments.experiment import Bench, Run
-from alexnet_tf.network.model import VARIANTS, connect, initial_stddev, smallest_image_size
+from alexnet_tf.network.model import (
+    DROPOUT_RATE,
+    VARIANTS,
+    connect,
+    initial_stddev,
+    smallest_image_size,
+)
 from alexnet_tf.pixels import Preprocessing
 
 ONE_TOWER = {"towers": "a", "width": 2, "conv5_filters": 256}  # of as many kernels as two have
@@ -19,7 +25,7 @@ def build(
     variant: str,
     num_classes: int,
     changes: dict[str, Any] | None = None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     init: str = "source2012",
 ) -> keras.Model:
     """`variant` with `changes` in its row; `init` is that of model.initial_stddev."""
@@ -40,7 +46,7 @@ def train(
     run: Run,
     variant: str,
     changes: dict[str, Any] | None = None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     **settings: Any,
 ) -> networks.Network:
     """Trains what `build` makes, at a rate that rises from 0 and then falls linearly to 0, with the

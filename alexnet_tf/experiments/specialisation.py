@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments import small_alexnet
 from alexnet_tf.experiments.experiment import (
+    CIFAR_10,
     Bench,
     Experiment,
     Result,
@@ -109,7 +110,7 @@ EXPERIMENT = Experiment(
     "axis, of a paper of 67 x 67, tower a against tower b; and, as a control, of one tower of as "
     "many kernels, whose halves are towers in name only. Noise has an index of 2/3.",
     1.2,
-    3 * 50_000,
+    3 * CIFAR_10,
     5,
     _runs,
     _measure,

@@ -15,9 +15,13 @@ from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import card
-from alexnet_tf.manifest import Manifest, batch_sizes
+from alexnet_tf.manifest import Manifest, batch_sizes, not_of_ours
 
 SUMS = disk.SUMS
+# The folders within a SavedModel in which TensorFlow, and TensorFlow Serving, look for files beside
+# the graph, and of those what a server answers to itself before it serves.
+ASSETS, EXTRA = "assets", "assets.extra"
+WARMUP = "tf_serving_warmup_requests"
 # What alexnet export writes, and by which file its versions are known.
 FORMATS = {
     "saved_model": "saved_model.pb",
@@ -36,6 +40,35 @@ def newest_version(path: str | os.PathLike) -> pathlib.Path | None:
         return path
     versions = disk.numbered(path)
     return versions[max(versions)] if versions else None
+
+
+def saved_models(
+    folder: str | os.PathLike, parameter: str = "saved_model"
+) -> dict[int, pathlib.Path]:
+    """The versions in `folder` that are SavedModels, by number. Raises UserError, naming
+    `parameter`, where there is none.
+    """
+    versions = disk.numbered(folder)
+    found = {number: path for number, path in versions.items() if format_of(path) == "saved_model"}
+    if not found:
+        raise no_version(folder, parameter)
+    return found
+
+
+def no_version(
+    folder: str | os.PathLike, parameter: str = "saved_model", reason: str = ""
+) -> UserError:
+    """What is to be raised for a `folder` that holds no version, or none for a further `reason`."""
+    return UserError(
+        f"{parameter}={folder} holds no version{reason}; pass the folder that holds the versions"
+        " that alexnet export wrote."
+    )
+
+
+def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
+    """What is to be raised for a version that `error` kept from being written."""
+    reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    return UserError(f"{path} cannot be written ({reason}); make room, or pass another output.")
 
 
 def format_of(version: str | os.PathLike) -> str | None:
@@ -68,12 +101,10 @@ def read_manifest(saved_model: str | os.PathLike) -> Manifest:
     """
     labels = read_labels(saved_model)
     try:
-        content = disk.read_bytes(_beside(saved_model, "assets.extra", MANIFEST))
+        content = disk.read_bytes(_beside(saved_model, EXTRA, MANIFEST))
         return Manifest.from_json(content, labels)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{saved_model} is not a version that alexnet export wrote ({error})."
-        ) from None
+        raise not_of_ours(saved_model, error, "version") from None
 
 
 def allowed_batch_sizes(saved_model: str | os.PathLike) -> tuple[int, ...]:
@@ -82,7 +113,7 @@ def allowed_batch_sizes(saved_model: str | os.PathLike) -> tuple[int, ...]:
 
     Raises UserError for a manifest that makes no sense.
     """
-    path = _beside(saved_model, "assets.extra", MANIFEST)
+    path = _beside(saved_model, EXTRA, MANIFEST)
     if not path.exists():
         return BATCH_SIZES
     try:
@@ -96,7 +127,7 @@ def read_record(saved_model: str | os.PathLike) -> record.Record | None:
 
     Raises UserError if it is damaged.
     """
-    path = _beside(saved_model, "assets.extra", record.FILE)
+    path = _beside(saved_model, EXTRA, record.FILE)
     return record.Record.from_bytes(path.read_bytes(), path) if path.is_file() else None
 
 
@@ -107,13 +138,11 @@ def read_labels(saved_model: str | os.PathLike) -> list[str]:
     Raises UserError where they cannot be read.
     """
     try:
-        return disk.read_bytes(_beside(saved_model, "assets", LABELS)).decode().splitlines()
+        return disk.read_bytes(_beside(saved_model, ASSETS, LABELS)).decode().splitlines()
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{saved_model} is not a version that alexnet export wrote ({error})."
-        ) from None
+        raise not_of_ours(saved_model, error, "version") from None
 
 
 def variables(loaded: Any) -> dict[str, Any]:
@@ -153,7 +182,7 @@ def check_sums(saved_model: str | os.PathLike) -> None:
     What somebody has put beside them, such as a .tflite file that was made of them, is not theirs.
     """
     try:
-        list_of_sums = _beside(saved_model, "assets.extra", SUMS)
+        list_of_sums = _beside(saved_model, EXTRA, SUMS)
         stored = disk.read_bytes(list_of_sums).decode()
         # that of an earlier version has the card
         listed = {
@@ -192,8 +221,7 @@ class Tflite(tflite.Tflite):
         except ValueError as error:
             raise self._not_of_ours(error) from None
         self.manifest, self.settings = manifest, manifest.settings
-        stored = self.members.get(record.FILE)
-        self.record = None if stored is None else record.Record.from_bytes(stored, self.name)
+        self.record = record.stored(self.members.get(record.FILE), self.name)
 
 
 def operator_outputs(content: bytes, dtype: type | None = None) -> list[str]:

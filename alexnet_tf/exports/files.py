@@ -20,7 +20,7 @@ from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card
-from alexnet_tf.manifest import Manifest
+from alexnet_tf.manifest import Manifest, not_of_ours
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.settings import Settings
 
@@ -55,10 +55,7 @@ def write(
             (folder / card.FILE).write_text(card_text, encoding="utf-8")
             (folder / artifacts.SUMS).write_text(artifacts.sums(folder))
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or pass another "
-            "output."
-        ) from None
+        raise artifacts.unwritable(path, error) from None
     return appearing.path
 
 
@@ -207,7 +204,6 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.R
     except UserError:
         raise
     except (ValueError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is not a file that alexnet export wrote ({reason}).") from None
-    pictures = None if stored is None else record.Record.from_bytes(stored, path)
-    return model, dataclasses.replace(manifest, settings=settings), pictures
+        raise not_of_ours(path, error) from None
+    manifest = dataclasses.replace(manifest, settings=settings)
+    return model, manifest, record.stored(stored, path)

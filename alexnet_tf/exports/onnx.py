@@ -21,8 +21,9 @@ from alexnet_tf import console, distribution
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
-from alexnet_tf.manifest import Manifest
+from alexnet_tf.manifest import Manifest, not_of_ours
 from alexnet_tf.network import layers
+from alexnet_tf.network.model import WINDOW_MEANS
 from alexnet_tf.pixels import Preprocessing
 
 _OPSET, _IR_VERSION = 20, 10
@@ -264,7 +265,7 @@ def _local_normalization(
     (x,) = given
     x = graph.node("Relu", x) if layer.relu_first else x
     return graph.node(
-        "LRN", x, size=layer.size, alpha=layer.alpha * layer.size, beta=0.75, bias=layer.k
+        "LRN", x, size=layer.size, alpha=layer.alpha * layer.size, beta=layers.BETA, bias=layer.k
     )
 
 
@@ -283,7 +284,7 @@ def _spatial_normalization(
     )
     d = graph.node("Mul", mean, graph.numbers(layer.alpha * layer.size**2))
     d = graph.node("Add", d, graph.numbers(layer.k))
-    return graph.node("Div", x, graph.node("Pow", d, graph.numbers(0.75)))
+    return graph.node("Div", x, graph.node("Pow", d, graph.numbers(layers.BETA)))
 
 
 def _dropout(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
@@ -327,7 +328,7 @@ def _rescaling(graph: _Graph, layer: keras.layers.Layer, given: list[str], node:
 def _einsum(graph: _Graph, operation: keras.Operation, given: list[str], node: Any) -> str:
     """Means over windows of a map, as model._adaptive_average has them."""
     rows, _, columns = node.arguments.args
-    if operation.subscripts != "ih,bhwc,jw->bijc" or len(given) != 1:
+    if operation.subscripts != WINDOW_MEANS or len(given) != 1:
         raise UserError(f"The sum {operation.name} has no form in ONNX files here.")
     rows, columns = (graph.numbers(np.asarray(windows)) for windows in (rows, columns))
     return graph.node("Einsum", rows, *given, columns, equation="ih,bchw,jw->bcij")
@@ -384,9 +385,8 @@ class Onnx:
             stored = texts.get(record.FILE)
             stored = None if stored is None else base64.b64decode(stored, validate=True)
         except Exception as error:  # ONNX Runtime has classes of its own for what it cannot read
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{name} is not a file that alexnet export wrote ({reason}).") from None
-        self.record = None if stored is None else record.Record.from_bytes(stored, name)
+            raise not_of_ours(name, error) from None
+        self.record = record.stored(stored, name)
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """float32 [classes] for one uint8 image [image_size, image_size, channels]."""

@@ -60,7 +60,14 @@ from alexnet_tf.classifiers import BATCH_SIZES, NONE, TOP
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, canonical, card
-from alexnet_tf.manifest import Manifest
+from alexnet_tf.manifest import (
+    DEFAULT_SIGNATURE,
+    EDGE,
+    FEATURES,
+    IMAGES,
+    IMAGES_UINT8,
+    Manifest,
+)
 from alexnet_tf.network import layers, surgery
 from alexnet_tf.pixels import Preprocessing
 
@@ -94,9 +101,7 @@ class _Network(tf.Module):
     def __init__(self, model: keras.Model, pixels: Preprocessing) -> None:
         super().__init__()
         # Without the seeds of dropout, which is for training alone.
-        self._variables = [
-            variable.value for variable in model.variables if "seed_generator" not in variable.path
-        ]
+        self._variables = [one.value for one in model.variables if not layers.is_seed(one)]
         # Not the models themselves: tracked as Keras objects as well, their weights would be
         # written twice.
         self._outputs, self._edge_outputs, self._features = (
@@ -126,11 +131,11 @@ class _Network(tf.Module):
         return {
             name: tf.function(function, autograph=False).get_concrete_function(given)
             for name, function, given in (
-                ("serving_default", answer, files),
-                ("features", features, files),
-                ("images", self._of_images, images),
-                ("images_uint8", self._of_images, images_uint8),
-                ("edge", self._of_edge_images, images),
+                (DEFAULT_SIGNATURE, answer, files),
+                (FEATURES, features, files),
+                (IMAGES, self._of_images, images),
+                (IMAGES_UINT8, self._of_images, images_uint8),
+                (EDGE, self._of_edge_images, images),
             )
         }
 
@@ -239,22 +244,19 @@ def write(
             if manifest.labels:
                 labels_file.unlink()  # a copy is among the assets
             canonical.rewrite(unfinished)
-            extra = unfinished / "assets.extra"
+            extra = unfinished / artifacts.EXTRA
             extra.mkdir()
             (extra / bounds.MANIFEST).write_text(manifest.text())
             if pictures:
                 (extra / record.FILE).write_bytes(pictures.to_bytes())
-            warmup = extra / "tf_serving_warmup_requests"
+            warmup = extra / artifacts.WARMUP
             _write_warmup(warmup, pixels.resize, manifest.batch_sizes)
             _check(unfinished, model, pixels)
             card_text = card.text(manifest, "saved_model")
             (unfinished / card.FILE).write_text(card_text, encoding="utf-8")
             (extra / artifacts.SUMS).write_text(artifacts.sums(unfinished))
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise UserError(
-            f"{path} cannot be written ({reason}); make room, or pass another output."
-        ) from None
+        raise artifacts.unwritable(path, error) from None
     return appearing.path
 
 
@@ -269,7 +271,7 @@ def _write_warmup(path: pathlib.Path, side: int, sizes: Iterable[int]) -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size in sizes:
             files = tf.make_tensor_proto([picture] * size).SerializeToString()
-            spec = _field(1, b"alexnet") + _field(3, b"serving_default")
+            spec = _field(1, b"alexnet") + _field(3, DEFAULT_SIGNATURE.encode())
             request = _field(1, spec) + _field(2, _field(1, b"image_bytes") + _field(2, files))
             writer.write(_field(6, _field(1, request)))
 
@@ -337,9 +339,9 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
     of_trunk = surgery.trunk(model)(
         preprocessing.to_network_input(cropped, pixels), training=False
     ).numpy()
-    expected = dict.fromkeys(("images", "images_uint8", "edge"), of_images) | {
-        "serving_default": of_files,
-        "features": of_trunk,
+    expected = dict.fromkeys((IMAGES, IMAGES_UINT8, EDGE), of_images) | {
+        DEFAULT_SIGNATURE: of_files,
+        FEATURES: of_trunk,
     }
     for name, values in expected.items():
         difference = np.abs(answers[name] - values).max() / max(1, np.abs(values).max())

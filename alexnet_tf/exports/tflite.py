@@ -16,6 +16,7 @@ from alexnet_tf.data import pipeline
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
+from alexnet_tf.manifest import EDGE, IMAGES
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.preprocessing import LESS_MEAN
 
@@ -28,6 +29,9 @@ _LARGEST_DISAGREEMENT = 0.02  # of the top-1 answers
 _ROUNDING = 1e-9  # of shares of pictures
 
 QUANTIZATIONS = "none", "float16", "dynamic", "int8"
+# pictures: those of which each number tells, and those of which the best answers alone do
+COMPARED, COMPARED_ANSWERS = 100, 2000
+NOT_ACCURACY = "its pictures are compared, the accuracy is not"
 LARGEST_DROP = 0.003  # of top-1 accuracy
 
 
@@ -61,14 +65,14 @@ def _converted(
     saved_model: str | os.PathLike, quantization: str, calibration: Sequence[np.ndarray]
 ) -> bytes:
     loaded = tf.saved_model.load(saved_model)
-    if "edge" not in loaded.signatures:
+    if EDGE not in loaded.signatures:
         raise UserError(
-            f"{saved_model} has no signature named edge, only {', '.join(loaded.signatures)};"
+            f"{saved_model} has no signature named {EDGE}, only {', '.join(loaded.signatures)};"
             " export the model again."
         )
     artifacts.check_finite(loaded)
     bounds.check_single_precision(artifacts.variables(loaded))
-    edge = loaded.signatures["edge"]
+    edge = loaded.signatures[EDGE]
     shape = edge.structured_input_signature[1]["images"].shape
     one = tf.function(lambda images: edge(images=images)).get_concrete_function(
         tf.TensorSpec([1, *shape[1:]], tf.float32, name="images")
@@ -122,11 +126,11 @@ def compare_features(
     """
     tflite = artifacts.Tflite(content, threads=0)
     loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
-    distances, count = [], min(split.examples, pictures or 100)
+    distances, count = [], min(split.examples, pictures or COMPARED)
     with console.progress(count, "compare") as bar:
         for image, _ in images_of(split, pixels, count, note or console.note):
             one = image[None].astype(np.float32)
-            expected = loaded.signatures["images"](images=one)["features"][0].numpy()
+            expected = loaded.signatures[IMAGES](images=one)["features"][0].numpy()
             distance = np.linalg.norm(tflite.features(image) - expected)
             length = max(float(np.linalg.norm(expected)), LEAST_FLOAT)
             distances.append(float(distance / length))
@@ -166,11 +170,11 @@ def compare(
     loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
     expected_each, answer_each, label_each = [], [], []
     exact = quantization in _LARGEST_DIFFERENCE
-    count = min(split.examples, pictures or (100 if exact else 2000))
+    count = min(split.examples, pictures or (COMPARED if exact else COMPARED_ANSWERS))
     with console.progress(count, "compare") as bar:
         for image, label in images_of(split, pixels, count, note):
             one = image[None].astype(np.float32)
-            expected_each.append(loaded.signatures["images"](images=one)["probabilities"][0])
+            expected_each.append(loaded.signatures[IMAGES](images=one)["probabilities"][0])
             answer_each.append(tflite.probabilities(image))
             label_each.append(label)
             bar.update()
@@ -270,7 +274,4 @@ def images_of(
     if label is None:
         split.refuse_unreadable(0)
     if missing:
-        note(
-            f"{missing} of the {split.examples} pictures of {split.name} cannot be read and are "
-            "passed over"
-        )
+        note(f"{split.cannot_be_read(missing)} and are passed over")

@@ -11,8 +11,14 @@ import keras
 import numpy as np
 from keras import ops
 
+BETA = 0.75  # the exponent of response normalisation; _normalize has it as square roots
 _OF_A_SOURCE = "file", "licence", "url"
 Tensor = Any  # of whichever backend
+
+
+def is_seed(variable: keras.Variable) -> bool:
+    """Whether it is the state of dropout, which is made of the step and is no part of a model."""
+    return "seed_generator" in variable.path
 
 
 class _ResponseNormalization(keras.layers.Layer):

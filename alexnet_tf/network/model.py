@@ -29,6 +29,7 @@ from alexnet_tf.network.layers import (
     SpatialResponseNormalization,
 )
 
+DROPOUT_RATE = 0.5  # share of the units of fc6 and fc7 that are dropped; section 4.2
 # The paper's text. Section 3.5 prints 224 x 224 for the input; 11 x 11 kernels at stride 4 fit 55
 # times only into 227.
 _PAPER: dict[str, Any] = {
@@ -79,7 +80,16 @@ _CAFFE: dict[str, Any] = _PAPER | {
     "stddev": {"fc6": 0.005, "fc7": 0.005},
     "biases": dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1),
 }
-_ONE_WEIRD_TRICK = ("one_weird_trick", "one_weird_trick_pool5")
+# Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as torchvision
+# builds it.
+_ONE_WEIRD_TRICK: dict[str, Any] = {
+    "num_classes": 1000,
+    "learning_rate": 0.01,
+    "image_size": 224,
+    "resize": 256,
+    "channels": 3,
+    "std": 57.6,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     "source2012": _SOURCE2012,
@@ -95,26 +105,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # The pre-training net of the starred ensembles: a sixth convolution after the last pool
     # (layers-146-2012-2011.cfg).
     "conv6": _SOURCE2012 | {"conv6": True},
-    # Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, as
-    # torchvision builds it.
-    "one_weird_trick": {
-        "num_classes": 1000,
-        "learning_rate": 0.01,
-        "image_size": 224,
-        "resize": 256,
-        "channels": 3,
-        "std": 57.6,
-    },
+    "one_weird_trick": _ONE_WEIRD_TRICK,
     # The same without fc6 and fc7: its projection reads what pool5 puts out. Weights of the
     # convolutions alone make it.
-    "one_weird_trick_pool5": {
-        "num_classes": 1000,
-        "learning_rate": 0.01,
-        "image_size": 224,
-        "resize": 256,
-        "channels": 3,
-        "std": 57.6,
-    },
+    "one_weird_trick_pool5": _ONE_WEIRD_TRICK,
     # LeNet-5 as it usually stands beside AlexNet: 28 x 28 grey pictures, padded in conv1; tanh and
     # average pooling as in 1998.
     # A std of 64 gives inputs a variance of about 1, as the initial weights want it.
@@ -133,7 +127,7 @@ def build_model(
     variant: str = "paper",
     num_classes: int | None = None,
     image_size: int | None = None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     stddev: dict | None = None,
     tower_devices: Sequence[str] | None = None,
 ) -> keras.Model:
@@ -153,11 +147,7 @@ def build_model(
     num_classes = (
         row["num_classes"] if num_classes is None else bounds.whole(num_classes, "num_classes", 2)
     )
-    if image_size < smallest_image_size(variant):
-        raise UserError(
-            f"image_size={image_size} is too small for {variant}; its smallest is"
-            f" {smallest_image_size(variant)}."
-        )
+    check_large_enough(image_size, variant)
     images = keras.Input((image_size, image_size, row["channels"]), name="images")
     logits = connect(images, variant, num_classes, dropout_rate, stddev, tower_devices)
     model = keras.Model(images, logits, name=variant)
@@ -169,7 +159,7 @@ def connect(
     images: Any,
     variant: str,
     num_classes: int | None,
-    dropout_rate: float = 0.5,
+    dropout_rate: float = DROPOUT_RATE,
     stddev: dict | None = None,
     tower_devices: Sequence[str] | None = None,
     activation: Any = None,
@@ -188,7 +178,7 @@ def connect(
         )
     if variant == "lenet5":
         return _lenet5(images, num_classes, activation)
-    if variant in _ONE_WEIRD_TRICK:
+    if VARIANTS[variant] is _ONE_WEIRD_TRICK:
         hidden = variant == "one_weird_trick"
         return _one_weird_trick(images, num_classes, dropout_rate, hidden, activation)
     row = VARIANTS[variant] | ({"stddev": stddev} if stddev else {}) | (changes or {})
@@ -198,8 +188,7 @@ def connect(
 
 def check_variant(variant: Any) -> None:
     """Raises UserError unless `variant` is the name of one."""
-    if not isinstance(variant, str) or variant not in VARIANTS:
-        raise UserError(f"variant={variant!r} is unknown; use one of {', '.join(VARIANTS)}.")
+    bounds.check_one_of(variant, "variant", VARIANTS)
 
 
 def has_init(variant: str) -> bool:
@@ -223,7 +212,7 @@ def initial_stddev(variant: str, init: str = "source2012") -> dict | None:
     return VARIANTS[variant]["stddev"] | VARIANTS["source2012"]["stddev"]
 
 
-def stable_rate(variant: str, num_classes: int, dropout_rate: float = 0.5) -> float:
+def stable_rate(variant: str, num_classes: int, dropout_rate: float = DROPOUT_RATE) -> float:
     """The highest learning rate at which the projection of the untrained network is stable under
     plain gradient descent, to one digit; infinite where nothing but its data decides that.
 
@@ -253,6 +242,15 @@ def smallest_image_size(variant: str) -> int:
     while _last_map_size(variant, size) < 1:
         size += 1
     return size
+
+
+def check_large_enough(image_size: int, variant: str) -> None:
+    """Raises UserError for images that leave no pixel after the last pool."""
+    if image_size < (smallest := smallest_image_size(variant)):
+        raise UserError(
+            f"image_size={image_size} is too small for variant={variant}; its smallest is"
+            f" {smallest}."
+        )
 
 
 def multiply_adds(layer: keras.layers.Layer) -> int:
@@ -290,7 +288,7 @@ def both_towers(layer: keras.layers.Layer) -> str:
 
 
 def _last_map_size(variant, image_size):
-    if variant in _ONE_WEIRD_TRICK:
+    if VARIANTS[variant] is _ONE_WEIRD_TRICK:
         conv1 = (image_size + 4 - 11) // 4 + 1
     elif VARIANTS[variant]["overhang"]:
         conv1 = -((11 - image_size) // 4) + 1  # rounded up: layer.py:1004
@@ -476,6 +474,9 @@ def _one_weird_trick(images, num_classes, dropout_rate, hidden, activation):
     return fc(x, num_classes, "fc8", activation, dtype="float32")
 
 
+WINDOW_MEANS = "ih,bhwc,jw->bijc"  # of a map, by windows of its rows and of its columns
+
+
 def _adaptive_average(x, side):
     """Means over `side` x `side` windows that cover the map, overlapping where it is smaller:
 
@@ -488,7 +489,7 @@ def _adaptive_average(x, side):
     for index in range(side):
         first, last = index * size // side, -(-(index + 1) * size // side)
         windows[index, first:last] = 1 / (last - first)
-    return ops.einsum("ih,bhwc,jw->bijc", ops.cast(windows, x.dtype), x, ops.cast(windows, x.dtype))
+    return ops.einsum(WINDOW_MEANS, ops.cast(windows, x.dtype), x, ops.cast(windows, x.dtype))
 
 
 def _lenet5(images, num_classes, activation):

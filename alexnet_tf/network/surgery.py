@@ -11,6 +11,7 @@ import numpy as np
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout, PixelNormalization
 from alexnet_tf.network.model import (
+    DROPOUT_RATE,
     VARIANTS,
     both_towers,
     build_model,
@@ -222,7 +223,7 @@ def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | Non
     if not isinstance(pixels, PixelNormalization) or model.inputs[0].shape[1] is None:
         return None
     variant, classes, side = pixels.variant, model.outputs[0].shape[-1], model.inputs[0].shape[1]
-    rate = next((layer.rate for layer in model.layers if isinstance(layer, Dropout)), 0.5)
+    rate = next((layer.rate for layer in model.layers if isinstance(layer, Dropout)), DROPOUT_RATE)
 
     def whole() -> keras.Model:
         images = keras.Input(model.inputs[0].shape[1:])

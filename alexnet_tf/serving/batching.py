@@ -27,6 +27,14 @@ class Function(Protocol):
     def __call__(self, inputs: Arrays) -> Arrays: ...
 
 
+def check_rows(rows: int, sizes: Sequence[int]) -> None:
+    """Raises ServingError for more rows than the largest of `sizes`, increasing."""
+    if rows > sizes[-1]:
+        raise ServingError(
+            "INVALID_ARGUMENT", f"Task size {rows} is larger than maximum batch size {sizes[-1]}"
+        )
+
+
 class _Request:
     """One client's rows on their way through a function."""
 
@@ -79,11 +87,7 @@ class Batcher:
         its batch begins, it costs nothing. Raises ServingError if there are more rows than a batch
         may hold, or no room for them.
         """
-        if rows > function.sizes[-1]:
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"Task size {rows} is larger than maximum batch size {function.sizes[-1]}",
-            )
+        check_rows(rows, function.sizes)
         request = _Request(function, inputs, rows)
         with self._changed:
             self.require_room(rows)

@@ -12,11 +12,12 @@ import numpy as np
 
 from alexnet_tf import distribution, proxies
 from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.serving import limits
 
 Predict = Callable[[bytes], tuple[Sequence[str], Sequence[float]]]  # the names, and their scores
 
+_OVER_REST = f"http://HOST:{limits.REST_PORT}"
 _CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAUSTED"}
-_SECONDS = 30  # to wait for an answer; TensorFlow Serving gives up after as many
 
 
 def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[str, float]]]:
@@ -35,7 +36,8 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
         valid = False
     if not valid:
         raise UserError(
-            f"server={server} is not an address; pass http://HOST:8501 or grpc://HOST:8500."
+            f"server={server} is not an address; pass {_OVER_REST} or"
+            f" grpc://HOST:{limits.GRPC_PORT}."
         )
     here = proxies.is_this_machine(parts.hostname or "")
     predict = (
@@ -67,7 +69,8 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
     def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
         try:
-            with opener.open(urllib.request.Request(url, body), timeout=_SECONDS) as answer:
+            request = urllib.request.Request(url, body)
+            with opener.open(request, timeout=limits.REQUEST_SECONDS) as answer:
                 (prediction,) = json.load(answer)["predictions"]
                 if "names" not in prediction:  # the numbers of its one output, or other outputs
                     raise _no_classes(server)
@@ -99,8 +102,8 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
     except ImportError as error:
         raise UserError(
-            f"server=grpc://{address}: {error.name} is not installed;"
-            f" {distribution.how_to_install('serving')} brings it, or pass http://HOST:8501."
+            f"server=grpc://{address}: {distribution.missing(error.name, 'serving')}, or pass"
+            f" {_OVER_REST}."
         ) from None
     import tensorflow as tf
 
@@ -113,7 +116,7 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
         )
         request.model_spec.name = model_name
         try:
-            outputs = stub.Predict(request, _SECONDS).outputs
+            outputs = stub.Predict(request, limits.REQUEST_SECONDS).outputs
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE and "queue" not in error.details():
                 raise OSError(error.details()) from None

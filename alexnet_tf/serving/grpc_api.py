@@ -9,7 +9,6 @@ import contextlib
 import functools
 import math
 import os
-import resource
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,22 +29,20 @@ from tensorflow_serving.apis import (
 )
 
 from alexnet_tf.errors import ServingError
+from alexnet_tf.manifest import DEFAULT_SIGNATURE
+from alexnet_tf.serving import limits
 from alexnet_tf.serving.batching import Arrays
 from alexnet_tf.serving.versions import (
-    DEFAULT_SIGNATURE,
     Model,
     Server,
     braces,
     check_values,
-    logger,
+    tell_of_fault,
 )
 
 MAX_MESSAGE = 64 * 2**20  # bytes; 32 float images of 227 x 227 are 20 MB
 MAX_MESSAGES = 16 * MAX_MESSAGE  # bytes of all requests that are under way
 MAX_REQUESTS = 512  # under way at once
-MAX_CONNECTIONS = 2000  # or a quarter of the files that may be open
-READ_SECONDS = 30  # in which a request must have come in
-CONNECTION_SECONDS = 5  # after which a client is told to make another; gRPC varies it by a tenth
 _OPTIONS = [
     # a second server on a port must fail
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -56,7 +53,7 @@ _OPTIONS = [
     ("grpc.max_connection_idle_ms", 300_000),
     # The only way to have gRPC send GOAWAY to a client and answer what it has sent meanwhile:
     # stopped, it cancels that.
-    ("grpc.max_connection_age_ms", 1000 * CONNECTION_SECONDS),
+    ("grpc.max_connection_age_ms", 1000 * limits.LEAVE_SECONDS),
 ]
 
 
@@ -200,10 +197,7 @@ def _answered(api: str) -> Callable[[Callable], Callable]:
                 raise
             except Exception:
                 status = "INTERNAL"
-                logger.exception("request failed", extra={"fields": {"api": api}})
-                await context.abort(
-                    grpc.StatusCode.INTERNAL, "Internal error; the server's log has it"
-                )
+                await context.abort(grpc.StatusCode.INTERNAL, tell_of_fault(api=api))
             finally:
                 self._server.metrics.request(
                     request.model_spec.name, api, "GRPC", status, time.monotonic() - begin
@@ -250,9 +244,7 @@ class _Reading(grpc.aio.ServerInterceptor):
         try:
             message = await self._read(context)
             if self._held + len(message) > MAX_MESSAGES:
-                await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are being read"
-                )
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, limits.TOO_MUCH_READ)
             held = len(message)
             self._held += held
             try:
@@ -269,7 +261,7 @@ class _Reading(grpc.aio.ServerInterceptor):
 
     async def _read(self, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            async with asyncio.timeout(READ_SECONDS) as timeout:
+            async with asyncio.timeout(limits.READ_SECONDS) as timeout:
                 self._reading[timeout] = None
                 try:
                     message = await context.read()
@@ -356,8 +348,8 @@ async def start(server: Server, host: str, port: int) -> tuple[grpc.aio.Server, 
 
     Raises OSError if the address is taken.
     """
-    # Each is a file, and those of the REST interface, half of all, are to stay free.
-    connections = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+    # Beside those of the REST interface, which may take half of the files, some are to stay free.
+    connections = limits.most_connections(4)
     options = [*_OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
     grpc_server = grpc.aio.server(interceptors=[_Reading()], options=options)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -381,7 +373,7 @@ async def stop(grpc_server: grpc.aio.Server, port: int, grace: float) -> None:
     for listener in _sockets(port, socket.SO_ACCEPTCONN):
         with contextlib.suppress(OSError):  # Linux alone ends listening so
             listener.shutdown(socket.SHUT_RDWR)
-    deadline = time.monotonic() + 1.2 * CONNECTION_SECONDS
+    deadline = time.monotonic() + 1.2 * limits.LEAVE_SECONDS
     while any(map(_connected, _sockets(port))) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     await grpc_server.stop(grace)

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.errors import ServingError
-from alexnet_tf.serving.batching import Arrays
-from alexnet_tf.serving.versions import DEFAULT_SIGNATURE, Signature, Version, brackets
+from alexnet_tf.manifest import DEFAULT_SIGNATURE
+from alexnet_tf.serving.batching import Arrays, check_rows
+from alexnet_tf.serving.versions import Signature, Version, brackets
 
 # 32 pictures of 227 x 227 pixels as lists are 1.7 million. More would hold up everybody while they
 # are parsed, in Python.
@@ -188,8 +189,7 @@ def _check_rows(rows: Any, signature: Signature) -> None:
         return
     if not rows:
         raise _bad("Expects at least one row")
-    if len(rows) > signature.sizes[-1]:
-        raise _bad(f"Task size {len(rows)} is larger than maximum batch size {signature.sizes[-1]}")
+    check_rows(len(rows), signature.sizes)
 
 
 def _row_inputs(rows: Any, signature: Signature) -> Arrays:

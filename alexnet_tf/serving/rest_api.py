@@ -18,7 +18,6 @@ import contextlib
 import ctypes
 import json
 import re
-import resource
 import socket
 import struct
 import time
@@ -38,28 +37,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from alexnet_tf import disk
 from alexnet_tf.errors import ServingError
-from alexnet_tf.serving import json_api, monitoring
+from alexnet_tf.serving import json_api, limits, monitoring
 from alexnet_tf.serving.batching import Arrays
 from alexnet_tf.serving.grpc_api import asked, model_metadata, model_status, refuse
 from alexnet_tf.serving.versions import (
-    REQUEST_SECONDS,
     Model,
     Server,
     Signature,
     Version,
     check_values,
-    logger,
+    tell_of_fault,
 )
 
-MAX_BODY = 32 * 2**20  # bytes of a request, and of what it inflates to
-MAX_BODIES = 8 * MAX_BODY  # bytes of all requests that are being read
-MAX_DISCARDED = 4 * MAX_BODY  # bytes of a request that is refused, to be answered at all
-MAX_CONNECTIONS = 2000  # or half as many as the files that may be open
-# in which a client with a connection learns by its next answer that the server stops
-LEAVE_SECONDS = 5
-# in which a request's head, and then its body, must have come in
-HEAD_SECONDS, BODY_SECONDS = 10, 30
+MAX_BODIES = 8 * limits.MAX_BODY  # bytes of all requests that are being read
+MAX_DISCARDED = 4 * limits.MAX_BODY  # bytes of a request that is refused, to be answered at all
+HEAD_SECONDS = 10  # in which a request's head must have come in; its body: limits.READ_SECONDS
 
 _SO_ATTACH_FILTER = 26  # Linux's; Python does not name it
 _METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
@@ -119,8 +113,8 @@ class _Rest:
         except ClientDisconnect:
             code, status, body = "CANCELLED", 499, b""
         except Exception:
-            logger.exception("request failed", extra={"fields": {"path": request.url.path}})
-            code, status, body = "INTERNAL", 500, _error("Internal error; the server's log has it")
+            told = tell_of_fault(path=request.url.path)
+            code, status, body = "INTERNAL", 500, _error(told)
         if method:
             self._server.metrics.request(
                 spec.name, method.capitalize(), "REST", code, time.monotonic() - begin
@@ -157,7 +151,7 @@ class _Rest:
             # a server that is busy should not take bodies to pieces in vain
             self._server.batcher.require_room()
             if encoding != "identity":
-                held += self._hold(MAX_BODY)
+                held += self._hold(limits.MAX_BODY)
             form, signature, inputs = await asyncio.to_thread(read_inputs, body, encoding, version)
         finally:
             self._held -= max(held, len(body))
@@ -181,7 +175,7 @@ class _Rest:
         """
         refusal, received = None, 0
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(limits.READ_SECONDS):
                 async for part in request.stream():
                     received += len(part)
                     if refusal and received > MAX_DISCARDED:
@@ -194,14 +188,16 @@ class _Rest:
                         refusal, self._held = error, self._held - len(body)
                         body.clear()
         except TimeoutError:
-            raise HTTPException(408, f"The body did not come in within {BODY_SECONDS} s") from None
+            raise HTTPException(
+                408, f"The body did not come in within {limits.READ_SECONDS} s"
+            ) from None
         if refusal:
             raise refusal
 
     def _take(self, part: bytes, body: bytearray) -> None:
         """Appends to `body`. Raises HTTPException where there is too much of it, or of all."""
-        if len(body) + len(part) > MAX_BODY:
-            raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes")
+        if len(body) + len(part) > limits.MAX_BODY:
+            raise HTTPException(413, f"The body is longer than {limits.MAX_BODY} bytes")
         self._hold(len(part))
         body += part
 
@@ -211,7 +207,7 @@ class _Rest:
         Raises HTTPException if they are too many.
         """
         if self._held + size > MAX_BODIES:
-            raise HTTPException(503, "Too many requests are being read")
+            raise HTTPException(503, limits.TOO_MUCH_READ)
         self._held += size
         return size
 
@@ -234,13 +230,15 @@ def _inflated(body: bytes | bytearray) -> bytes:
     """What was compressed with gzip. Raises ServingError."""
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        inflated = inflater.decompress(body, MAX_BODY + 1)
+        inflated = inflater.decompress(body, limits.MAX_BODY + 1)
     except zlib.error:
         raise ServingError(
             "INVALID_ARGUMENT", "The body is not compressed with gzip, as its head says"
         ) from None
-    if len(inflated) > MAX_BODY:
-        raise ServingError("INVALID_ARGUMENT", f"The body inflates to more than {MAX_BODY} bytes")
+    if len(inflated) > limits.MAX_BODY:
+        raise ServingError(
+            "INVALID_ARGUMENT", f"The body inflates to more than {limits.MAX_BODY} bytes"
+        )
     if not inflater.eof or inflater.unused_data:
         raise ServingError(
             "INVALID_ARGUMENT", "The body ends within its gzip stream, or goes on behind it"
@@ -264,7 +262,7 @@ def _read_path(request: Request, spec: model_pb2.ModelSpec) -> str:
         raise ServingError("INVALID_ARGUMENT", "Missing model name in request.")
     spec.name = urllib.parse.unquote(match[1])  # a key to look up, never a path
     if match[2]:
-        if len(match[2]) > 19 or int(match[2]) >= 2**63:
+        if not disk.is_version(match[2]):
             raise ServingError(
                 "INVALID_ARGUMENT", f"Failed to convert version: {match[2][:200]} to numeric."
             )
@@ -353,7 +351,7 @@ class _Protocol(H11Protocol):
 
 
 def most_connections() -> int:
-    return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    return limits.most_connections(2)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -369,7 +367,7 @@ class _Uvicorn(uvicorn.Server):
         await asyncio.sleep(0.1)  # connections that were on their way are accepted meanwhile
         for server in self.servers:
             server.close()
-        deadline = time.monotonic() + LEAVE_SECONDS
+        deadline = time.monotonic() + limits.LEAVE_SECONDS
         while self.server_state.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         self.should_exit = True
@@ -444,6 +442,6 @@ def rest_server(server: Server) -> _Uvicorn:
             server_header=False,
             limit_concurrency=most_connections() + 1,
             timeout_keep_alive=60,
-            timeout_graceful_shutdown=REQUEST_SECONDS,
+            timeout_graceful_shutdown=limits.REQUEST_SECONDS,
         )
     )

@@ -17,7 +17,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
-from alexnet_tf.serving import monitoring, versions
+from alexnet_tf.serving import limits, monitoring, versions
 
 _IMAGE = "tensorflow/serving:2.20.0"
 
@@ -33,10 +33,10 @@ services:
       - --enable_batching=true
       - --batching_parameters_file=/config/batching.config
       - --monitoring_config_file=/config/monitoring.config
-      - --rest_api_timeout_in_ms={timeout}
+      - --rest_api_timeout_in_ms={seconds}000
     ports:  # this machine alone: no port asks who is there, and gRPC can be told to load any folder
-      - 127.0.0.1:8500:8500
-      - 127.0.0.1:8501:8501
+      - 127.0.0.1:{grpc_port}:{grpc_port}
+      - 127.0.0.1:{rest_port}:{rest_port}
     volumes:
       - type: bind
         source: "{source}"
@@ -55,7 +55,7 @@ services:
     ulimits:
       nofile: 65536
     restart: unless-stopped
-    stop_grace_period: 30s
+    stop_grace_period: {seconds}s
     healthcheck:  # the image has bash and no curl
       test: ["CMD", "bash", "-c", "{check}"]
       interval: 10s
@@ -64,7 +64,7 @@ services:
       retries: 3
 """
 _CHECK = (
-    "exec 3<>/dev/tcp/127.0.0.1/8501 && printf 'GET /v1/models/{name}/labels/{label}"
+    "exec 3<>/dev/tcp/127.0.0.1/{rest_port} && printf 'GET /v1/models/{name}/labels/{label}"
     " HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3 && grep -q AVAILABLE <&3"
 )
 
@@ -74,15 +74,15 @@ _README = """\
 Start it, and ask it, over REST and over gRPC:
 
     docker compose --file {folder}/compose.yaml up --detach --wait
-    echo '{{"instances": [{{"b64": "'$(base64 -w0 picture.jpg)'"}}]}}' | curl --data @- http://127.0.0.1:8501/v1/models/{name}:predict
-    alexnet classify --server=grpc://127.0.0.1:8500 --model_name={name} picture.jpg
+    echo '{{"instances": [{{"b64": "'$(base64 -w0 picture.jpg)'"}}]}}' | curl --data @- http://127.0.0.1:{rest_port}/v1/models/{name}:predict
+    alexnet classify --server=grpc://127.0.0.1:{grpc_port} --model_name={name} picture.jpg
 
 | file | holds |
 |---|---|
 | `compose.yaml` | the container: ports on this machine alone, limits, health check |
 | `models.config` | which versions are served, and their labels; read again every 10 s |
 | `batching.config` | the batch sizes that the export allows |
-| `monitoring.config` | metrics at http://127.0.0.1:8501{metrics} |
+| `monitoring.config` | metrics at http://127.0.0.1:{rest_port}{metrics} |
 
 Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`,
 with a label to try it by,
@@ -97,7 +97,7 @@ When requests are merged into one batch, a picture that does not decode fails al
 TensorFlow Serving does not try them again one by one, as `alexnet serve` does. If your clients send
 files that nobody has looked at, take `--enable_batching` out. TensorFlow Serving bounds neither the
 length of a body nor the nesting of its JSON, and has no passwords: put a proxy in front of it
-(nginx: `client_max_body_size 32m`) before anybody but you can reach it.
+(nginx: `client_max_body_size {body}m`) before anybody but you can reach it.
 """
 
 
@@ -107,22 +107,12 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
     Raises UserError.
     """
     source = pathlib.Path(saved_model).absolute()
-    numbers = [
-        number
-        for number, path in sorted(disk.numbered(source).items())
-        if (path / "saved_model.pb").is_file()
-    ]
-    if not numbers:
-        raise UserError(
-            f"saved_model={saved_model} holds no version; pass the folder that holds the versions"
-            " that alexnet export wrote."
-        )
+    newest = max(artifacts.saved_models(saved_model))
     if set('"\\$') & set(str(source)) or not str(source).isprintable():
         raise UserError(
             f"saved_model={saved_model}: its path cannot stand in a compose file; rename the"
             " folder."
         )
-    newest = numbers[-1]
     size = sum(path.stat().st_size for path in (source / str(newest)).rglob("*") if path.is_file())
     words = {
         "name": name,
@@ -133,7 +123,10 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
         "version": newest,
         "next": newest + 1,
         "metrics": monitoring.PATH,
-        "timeout": 1000 * versions.REQUEST_SECONDS,
+        "grpc_port": limits.GRPC_PORT,
+        "rest_port": limits.REST_PORT,
+        "seconds": limits.REQUEST_SECONDS,
+        "body": limits.MAX_BODY // 2**20,
         # two versions while one follows the other, and room for batches
         "megabytes": 2048 + 3 * size // 10**6,
     }

@@ -25,11 +25,13 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import bounds, picture_headers
+from alexnet_tf import bounds, disk, picture_files, picture_headers
 from alexnet_tf.data import shapes
-from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.errors import ServingError, one_line
 from alexnet_tf.exports import artifacts
-from alexnet_tf.serving.batching import Arrays, Batcher
+from alexnet_tf.manifest import DEFAULT_SIGNATURE
+from alexnet_tf.serving import limits
+from alexnet_tf.serving.batching import Arrays, Batcher, check_rows
 from alexnet_tf.serving.monitoring import Metrics
 
 # of the largest size: on top of the batches that run, the longest that anybody waits
@@ -38,19 +40,23 @@ MAX_ENQUEUED_BATCHES = 4
 # one core
 BATCH_THREADS = 2
 LOAD_ATTEMPTS = 5  # TensorFlow Serving's --max_num_load_retries
-REQUEST_SECONDS = 30  # TensorFlow Serving's --rest_api_timeout_in_ms
 # of a request's pictures together, by their headers: 150 MB decoded, and a second of a core
 MAX_PIXELS = 50_000_000
-MAX_VERSION = 2**63 - 1  # what the messages of status and metadata hold
 STABLE = "stable"  # the version label of what is served, here and in the files of serving_config
-DEFAULT_SIGNATURE = "serving_default"
 
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what the graph's decoder reads
 _CLOSE_SECONDS = 5  # for threads to end that nobody waits for any more
 # TensorFlow numbers its errors likewise
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 logger = logging.getLogger("alexnet_tf.serving")
+
+
+def tell_of_fault(**asked: str) -> str:
+    """Logs the error that is being handled and what was `asked`; returns what the client is told:
+    nothing of it.
+    """
+    logger.exception("request failed", extra={"fields": asked})
+    return "Internal error; the server's log has it"
 
 
 class Signature:
@@ -116,11 +122,7 @@ class Signature:
                 "INVALID_ARGUMENT",
                 "Batching session Run() input tensors must have equal 0th-dimension size",
             )
-        if max(rows) > self.sizes[-1]:
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"Task size {max(rows)} is larger than maximum batch size {self.sizes[-1]}",
-            )
+        check_rows(max(rows), self.sizes)
 
 
 def check_values(inputs: Arrays) -> None:
@@ -158,9 +160,10 @@ def _pixels(picture: bytes) -> int:
         cost = picture_headers.cost(picture)
     except ValueError as error:
         raise ServingError("INVALID_ARGUMENT", f"The request has {error}") from None
-    if not cost or cost.format not in _FORMATS:
+    if not cost:
         raise ServingError(
-            "INVALID_ARGUMENT", f"The bytes are not those of a picture; send {', '.join(_FORMATS)}"
+            "INVALID_ARGUMENT",
+            f"The bytes are not those of a picture; send {picture_files.FORMATS}",
         )
     return cost.pixels
 
@@ -210,7 +213,7 @@ class Version:
         """Answers the requests that the export brings, or a drawn picture: what cannot answer is
         not served, and what is served answers its first client as fast as the others.
         """
-        requests = path / "assets.extra/tf_serving_warmup_requests"
+        requests = path / artifacts.EXTRA / artifacts.WARMUP
         if not requests.exists():
             picture = np.array([shapes.draw_jpeg("test", 0)], object)
             for size in self.signatures[DEFAULT_SIGNATURE].sizes:
@@ -248,7 +251,10 @@ class Model:
         With `still`, a folder is tried only when it has not changed since the last poll: while it
         is being copied it is no model yet, and counts no attempt.
         """
-        found = _versions(self._folder)
+        try:
+            found = disk.numbered(self._folder)
+        except OSError:  # the disk is away for a moment: what is served stays
+            found = {}
         self._load_newest(found, still)
         for number, (state, code, message) in self.states.items():
             overtaken = self._current and number < self._current.number
@@ -276,7 +282,7 @@ class Model:
         try:
             version = Version(path)
         except Exception as error:  # a damaged folder can raise anything; what is served stays
-            message = " ".join(words(f"{type(error).__name__}: {error}").split())[:500]
+            message = one_line(words(f"{type(error).__name__}: {error}"), 500)
             last = attempt == LOAD_ATTEMPTS
             self.states[number] = (
                 ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
@@ -349,23 +355,6 @@ class Model:
         ]
 
 
-def _versions(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    """Number -> path of the folders below `folder` whose names are numbers of 63 bits, as
-    TensorFlow Serving reads them.
-    """
-    try:
-        return {
-            int(path.name): path
-            for path in folder.iterdir()
-            if path.name.isascii()
-            and path.name.isdecimal()
-            and int(path.name) <= MAX_VERSION
-            and path.is_dir()
-        }
-    except OSError:  # the disk is away for a moment: what is served stays
-        return {}
-
-
 def _fingerprint(folder: pathlib.Path) -> int | None:
     """Changes while files are written into a folder."""
     try:
@@ -389,11 +378,8 @@ class Server:
                 f"version {number}: {message}"
                 for number, (_, _, message) in self.model.states.items()
             )
-            raise UserError(
-                f"saved_model={folder} holds no version that loads"
-                f" ({reason or 'no folder whose name is a number'}); pass the folder that holds the"
-                " versions that alexnet export wrote."
-            )
+            reason = reason or "no folder whose name is a number"
+            raise artifacts.no_version(folder, reason=f" that loads ({reason})")
         largest = max(self.model.version(name).signatures[DEFAULT_SIGNATURE].sizes)
         self.batcher = Batcher(
             MAX_ENQUEUED_BATCHES * largest, BATCH_THREADS, functools.partial(metrics.batch, name)
@@ -419,10 +405,10 @@ class Server:
         rows = len(next(iter(inputs.values())))
         future = self.batcher.submit(signature, inputs, rows)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), REQUEST_SECONDS)
+            return await asyncio.wait_for(asyncio.wrap_future(future), limits.REQUEST_SECONDS)
         except TimeoutError:
             raise ServingError(
-                "DEADLINE_EXCEEDED", f"Timed out after {REQUEST_SECONDS} s"
+                "DEADLINE_EXCEEDED", f"Timed out after {limits.REQUEST_SECONDS} s"
             ) from None
         except tf.errors.OpError as error:
             raise ServingError(

@@ -43,9 +43,10 @@ import numpy as np
 from alexnet_tf import bounds, disk
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
-from alexnet_tf.errors import UserError
-from alexnet_tf.manifest import Manifest
+from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.manifest import Manifest, not_of_ours
 from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import is_seed
 from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats, published
@@ -61,6 +62,7 @@ _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
 SETTINGS, WEIGHTS = "settings.json", "weights.npz"
 _OPTIMIZER, _STATE = "optimizer.npz", "state.json"
+_SUMMED = WEIGHTS, _OPTIMIZER, _STATE
 _STEP = re.compile(r"step-(\d{8})")  # the name of a checkpoint
 _EVALUATION = "evaluation.json"
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
@@ -124,9 +126,7 @@ def write_settings(model_dir: str | os.PathLike, settings: dict) -> None:
         path.mkdir(parents=True, exist_ok=True)
         disk.replace_text(path / SETTINGS, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
-        raise UserError(
-            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
-        ) from None
+        raise disk.unwritable(model_dir, error) from None
 
 
 def check_writable(model_dir: str | os.PathLike) -> None:
@@ -151,9 +151,7 @@ def check_writable(model_dir: str | os.PathLike) -> None:
             raise UserError(f"model_dir={model_dir}: {folder} is a file; pass a folder.")
         os.rmdir(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     except OSError as error:
-        raise UserError(
-            f"model_dir={model_dir} cannot be written ({error.strerror}); pass a folder that can."
-        ) from None
+        raise disk.unwritable(model_dir, error) from None
 
 
 def save(
@@ -207,7 +205,7 @@ def write(
             for file, content in arrays.items():
                 _savez(unfinished.path / file, content)
             (unfinished.path / _STATE).write_text(json.dumps(state.to_json()))
-            (unfinished.path / disk.SUMS).write_text(_sums(unfinished.path))
+            (unfinished.path / disk.SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
     except OSError as error:
         remove_unfinished(model_dir)
         raise UserError(
@@ -359,9 +357,8 @@ def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -
     except UserError:
         raise
     except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path} is not a weights file that alexnet import-weights wrote ({reason})."
+            f"{path} is not a weights file that alexnet import-weights wrote ({one_line(error)})."
         ) from None
 
 
@@ -378,14 +375,13 @@ def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded
     except UserError:
         raise
     except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is no file that alexnet export wrote ({reason}).") from None
+        raise not_of_ours(path, error) from None
 
 
 def _pop_record(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> record.Record | None:
     """The data.record.Record among `arrays`, which it leaves, or None."""
     stored = arrays.pop(record.FILE, None)
-    return None if stored is None else record.Record.from_bytes(stored.tobytes(), path)
+    return record.stored(None if stored is None else stored.tobytes(), path)
 
 
 def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
@@ -466,7 +462,7 @@ def restore(
     checkpoints = [path for path in _steps(model_dir) if step is None or path.name == _name(step)]
     for checkpoint in checkpoints:
         try:
-            _check_sums(checkpoint)
+            disk.check_sums(checkpoint, _SUMMED)
             state = _read_state(checkpoint)
             weights = _read(checkpoint / WEIGHTS, model.variables)
             velocities = _read(checkpoint / _OPTIMIZER, optimizer.velocities) if optimizer else []
@@ -477,10 +473,7 @@ def restore(
                 "model_dir."
             ) from None
         except _UNREADABLE as error:
-            report(
-                f"{checkpoint} is damaged ({' '.join(str(error).split())[:160]}); trying the one"
-                " before."
-            )
+            report(f"{checkpoint} is damaged ({one_line(error, 160)}); trying the one before.")
             continue
         for variable, value in weights + velocities:
             variable.assign(value)
@@ -558,15 +551,14 @@ def _name(step: int) -> str:
 
 def paths(model: keras.Model) -> list[str]:
     """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
-    return [variable.path for variable in model.variables if "seed_generator" not in variable.path]
+    return [variable.path for variable in model.variables if not is_seed(variable)]
 
 
 def _arrays(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
-    # Seeds of dropout are derived from the step and are not part of a model.
     return {
         variable.path: owned(np.asarray(variable.value))
         for variable in variables
-        if "seed_generator" not in variable.path
+        if not is_seed(variable)
     }
 
 
@@ -629,7 +621,7 @@ def _read(
         open(path, "rb", opener=disk.regular) as stream,
         np.load(stream, allow_pickle=False) as arrays,
     ):
-        kept = [variable for variable in variables if "seed_generator" not in variable.path]
+        kept = [variable for variable in variables if not is_seed(variable)]
         names = match(arrays.files, kept)
         values = []
         for variable, name in zip(kept, names):
@@ -640,13 +632,3 @@ def _read(
                 raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
             values.append((variable, value))
         return values
-
-
-def _check_sums(checkpoint: pathlib.Path) -> None:
-    """Raises ValueError unless the three files are those that were written, bit for bit."""
-    if disk.read_bytes(checkpoint / disk.SUMS) != _sums(checkpoint).encode():
-        raise ValueError(f"its files differ from {disk.SUMS}")
-
-
-def _sums(checkpoint: pathlib.Path) -> str:
-    return disk.sums(checkpoint, (WEIGHTS, _OPTIMIZER, _STATE))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from alexnet_tf import bounds
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -175,8 +175,7 @@ def _from_slurm() -> Place:
         ) from None
     except ValueError as error:
         raise UserError(
-            f"{given}, which cannot be read ({' '.join(str(error).split())[:200]}); set TF_CONFIG"
-            " instead."
+            f"{given}, which cannot be read ({one_line(error)}); set TF_CONFIG instead."
         ) from None
     if not 0 <= rank < len(addresses):
         raise UserError(

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, proxies
-from alexnet_tf.errors import TryAgain, UserError
+from alexnet_tf.errors import TryAgain, UserError, one_line
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.provenance import provenance
 from alexnet_tf.training import cluster
@@ -103,7 +103,7 @@ def _multi_worker() -> tf.distribute.Strategy:
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"Worker {place.index} at {place.addresses[place.index]} could not start "
-            f"({' '.join(str(error).split())[:200]}); see {place.source}."
+            f"({one_line(error)}); see {place.source}."
         ) from None
     software = provenance()
     named = {name: software.get(name) for name in ("versions", "python", "commit")}
@@ -181,7 +181,7 @@ def leave_lost_workers(strategy: tf.distribute.Strategy, error: BaseException) -
         tf.errors.CancelledError,
     )
     if worker_count(strategy) > 1 and isinstance(error, lost):
-        _give_up(f"another worker is gone ({' '.join(error.message.split())[:160]})")
+        _give_up(f"another worker is gone ({one_line(error.message, 160)})")
 
 
 def _give_up(reason: str) -> NoReturn:

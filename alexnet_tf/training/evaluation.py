@@ -220,10 +220,8 @@ class Evaluation:
         if len(bad) == split.examples:
             split.refuse_unreadable(bad[0])
         if bad and devices.is_chief(self._strategy):
-            console.note(
-                f"{len(bad)} of the {split.examples} pictures of {split.name} cannot be read and"
-                f" are not counted: {split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
-            )
+            first = f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
+            console.note(f"{split.cannot_be_read(len(bad))} and are not counted: {first}")
         found = []
         for of_one in zip(*judgements):
             losses, best = (np.concatenate(parts) for parts in zip(*of_one))
@@ -232,8 +230,7 @@ class Evaluation:
             if none := np.count_nonzero(np.isnan(one.losses)):
                 raise UserError(
                     f"{classifier.name or 'The network'} answers {none} of the {len(one.losses)}"
-                    f" pictures of {split.name} with NaN: a layer's output is not finite;"
-                    f" {bounds.GO_BACK}"
+                    f" pictures of {split.name} with NaN: {bounds.NOT_FINITE}"
                 )
         return found
 

@@ -282,8 +282,7 @@ def _read(folder: pathlib.Path, key: dict, note: Callable[[str], None]) -> Featu
                 " replaced"
             )
             return None
-        if disk.read_bytes(folder / disk.SUMS) != disk.sums(folder, _SUMMED).encode():
-            raise ValueError(f"its files differ from {disk.SUMS}")
+        disk.check_sums(folder, _SUMMED)
         found = _open(folder, stored)
         if (found.train.shape[1], found.evaluation.shape[1]) == (
             len(found.train_labels),

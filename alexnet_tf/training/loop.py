@@ -49,7 +49,7 @@ from alexnet_tf.training.optimizer import (
     colour_noise_factor,
     conv1_factor,
 )
-from alexnet_tf.training.plan import Plan
+from alexnet_tf.training.plan import Plan, check_fills
 from alexnet_tf.training.state import TrainingState
 
 
@@ -93,15 +93,11 @@ def train(
             "crop= is a function of this process, and data_service= prepares pictures in others;"
             " leave one out."
         )
-    if not plan.last_step(dataset):
-        raise UserError(
-            f"{dataset.to_train().examples} training pictures do not fill a batch of "
-            f"{plan.batch_size}; use a smaller one."
-        )
+    check_fills(plan.batch_size, dataset)
     settings = settings or run_settings.settings_of(
         model, dataset, pixels, plan, **objective.describe()
     )
-    with run_settings.held(strategy, model_dir, settings, dataset, seen_before) as write:
+    with run_settings.held(strategy, model_dir, settings, dataset, seen_before, note) as write:
         if not devices.is_chief(strategy):
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
@@ -152,6 +148,11 @@ def _train(
         run.tell_why_it_ended()
         run.end()
     return run.figures()
+
+
+def trained_already(model_dir: str | os.PathLike, step: int, last_step: int) -> str:
+    """The line that says that nothing is left to train."""
+    return f"{model_dir} is trained already: step {step}, asked for {last_step}"
 
 
 class _Stopwatch:
@@ -231,10 +232,7 @@ class _Run:
             others += " nothing now: pass another model_dir= to train with it"
         if self._changed:
             others += "; the figures are of the pictures that are there now"
-        self._note(
-            f"{self._model_dir} is trained already: step {self.first_step}, asked for"
-            f" {self.last_step}{others}"
-        )
+        self._note(trained_already(self._model_dir, self.first_step, self.last_step) + others)
 
     def tell_how_it_begins(self) -> None:
         """Tells where it goes on, how another length of the run changes the schedule, and a rate

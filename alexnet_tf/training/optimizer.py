@@ -9,7 +9,7 @@ import tensorflow as tf
 from alexnet_tf.errors import UserError
 
 # Of both rules, as of the paper.
-MOMENTUM, DECAY = 0.9, 0.0005
+MOMENTUM, DECAY, BIAS_RATE = 0.9, 0.0005, 1.0
 _CLIPS = {"clipnorm", "clipvalue", "global_clipnorm"}  # what of Keras' arguments works here
 
 
@@ -37,7 +37,7 @@ class SGD2012(keras.optimizers.Optimizer):
         learning_rate: float = 0.01,
         momentum: float = MOMENTUM,
         decay: float = DECAY,
-        bias_rate: float = 1.0,
+        bias_rate: float = BIAS_RATE,
         rates: Mapping[str, float] | None = None,
         name: str = "sgd2012",
         **kwargs: Any,
@@ -159,7 +159,7 @@ class LARS(SGD2012):
         learning_rate: float = 2.0,
         momentum: float = MOMENTUM,
         decay: float = DECAY,
-        bias_rate: float = 1.0,
+        bias_rate: float = BIAS_RATE,
         rates: Mapping[str, float] | None = None,
         trust: float = 0.001,
         name: str = "lars",

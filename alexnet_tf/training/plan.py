@@ -19,6 +19,14 @@ _WHOLE = {
 }
 
 
+def check_fills(batch_size: int, dataset: Dataset) -> None:
+    """Raises UserError where the training pictures do not fill one batch."""
+    if (there := dataset.to_train().examples) < batch_size:
+        raise UserError(
+            f"batch_size={batch_size}, but there are {there} training pictures; use a smaller one."
+        )
+
+
 def is_choosing(schedule: str, patience: int) -> bool:
     """Whether, with these of Plan, the evaluation decides anything."""
     return schedule == "plateau" or patience > 0
@@ -52,8 +60,7 @@ class Plan:
         for name in ("learning_rate", "colour_noise", "checkpoint_seconds"):
             object.__setattr__(self, name, bounds.number(getattr(self, name), name))
         for name, known in (("schedule", SCHEDULES), ("xla", XLA)):
-            if getattr(self, name) not in known:
-                raise UserError(f"{name}={getattr(self, name)}: use one of {', '.join(known)}.")
+            bounds.check_one_of(getattr(self, name), name, known)
         if isinstance(self.data_service, str):
             raise UserError(f"data_service={self.data_service}: pass a list of addresses.")
 

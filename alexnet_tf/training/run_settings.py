@@ -12,11 +12,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from alexnet_tf import disk
-from alexnet_tf.classifiers import NONE, has_class_none
+from alexnet_tf import console, disk
+from alexnet_tf.classifiers import refuse_class_none
 from alexnet_tf.data import record
 from alexnet_tf.data.splits import Dataset
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
@@ -70,11 +70,7 @@ def settings_of(
     A model that build_model did not make, or that was changed since, is described as Keras does it.
     Raises UserError for one that does not tell its configuration.
     """
-    if has_class_none(dataset.class_names):
-        raise UserError(
-            f"Nothing is trained: a class is called {NONE!r}, which is the answer where no class is"
-            " probable (min_probability); call it otherwise, such as other."
-        )
+    refuse_class_none(dataset.class_names, "Nothing is trained")
     variant = surgery.variant_of(model) or OWN
     opened = {"dataset": None, "data_dir": None, "seed": plan.seed} | dataset.opened_with
     identity = {"dataset": opened["dataset"], "batch_size": plan.batch_size, "seed": plan.seed}
@@ -102,7 +98,7 @@ def architecture(model: keras.Model) -> dict:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
-            f"the model does not tell its configuration ({' '.join(str(error).split())[:160]}); "
+            f"the model does not tell its configuration ({one_line(error, 160)}); "
             "its classes need get_config"
         ) from None
     if '"__lambda__"' in json.dumps(config):
@@ -226,22 +222,26 @@ def held(
     settings: Settings,
     dataset: Dataset,
     seen_before: record.Record | None = None,
+    note: Callable[[str], None] = console.note,
 ) -> Iterator[Callable[[], None]]:
     """Keeps other trainings out of `model_dir`, and yields the function that writes the settings
     there, and the record of the pictures: those of `dataset`, and those that the network had
     `seen_before`. It is to be called when nothing is left that could be refused: what trains
     nothing leaves them as they are.
 
-    All workers have to call both; the chief writes. Raises UserError on all as `check` does.
+    All workers have to call both; the chief writes, and tells by `note` what `check` does. Raises
+    UserError on all as `check` does.
     """
     with contextlib.ExitStack() as until_trained:
 
         def begin() -> None:
             if not devices.is_chief(strategy):
                 return
-            check(model_dir, settings, dataset, seen_before)
+            line = check(model_dir, settings, dataset, seen_before)
             until_trained.enter_context(disk.locked(model_dir))
             checkpoints.remove_unfinished(model_dir)
+            if line:
+                note(line)
 
         def write() -> None:
             if not devices.is_chief(strategy):

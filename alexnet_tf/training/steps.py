@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.layers import Dropout
+from alexnet_tf.network.layers import Dropout, is_seed
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices
 from alexnet_tf.training.objective import Objective, judge_labels
@@ -167,7 +167,7 @@ def make_forward_backward(
             weights, state, prepare(inputs), training=True, return_losses=True
         )
         kept = [
-            None if new is old or _is_seed(variable) else new
+            None if new is old or is_seed(variable) else new
             for variable, old, new in zip(model.non_trainable_variables, state, kept)
         ]
         losses, right = judge(labels, logits)
@@ -207,7 +207,7 @@ def state_of(
     batch at which a replica begins: a checkpoint need not store anything random. layers.Dropout
     wants these two as they are, and has no `key`.
     """
-    if not _is_seed(variable):
+    if not is_seed(variable):
         return tf.convert_to_tensor(variable.value)
     state = tf.stack([first_row, step])
     if key is not None:  # a layer of Keras counts on from its seed when it draws again
@@ -226,16 +226,12 @@ def _keys(model: keras.Model, seed: int) -> dict[int, int]:
             given[id(generator.state)] = generator.get_config()["seed"]
             if isinstance(layer, Dropout):
                 dropouts.add(id(generator.state))
-    seeds = [id(variable) for variable in model.non_trainable_variables if _is_seed(variable)]
+    seeds = [id(variable) for variable in model.non_trainable_variables if is_seed(variable)]
     keys = {}
     for place, of in enumerate(seeds):
         drawn = np.random.SeedSequence([seed, place, (given.get(of) or 0) % 2**64])
         keys[of] = int(drawn.generate_state(1, np.uint64)[0] >> 2)  # leaves room to add rows
     return {of: key for of, key in keys.items() if of not in dropouts}
-
-
-def _is_seed(variable: keras.Variable) -> bool:
-    return "seed_generator" in variable.path
 
 
 def _assign(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import requests
 
 from alexnet_tf import console, disk
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 _PIECE = 2**16  # bytes: what a break may lose
 _ATTEMPTS = 3  # in a row that bring nothing
@@ -124,7 +124,7 @@ def _reason(error: BaseException) -> str:
     while error.args and isinstance(error.args[0], Exception):  # requests wraps urllib3's
         error = error.args[0]
     error = getattr(error, "reason", error)
-    return " ".join(str(error).split(": ")[-1].split())[:120] or type(error).__name__
+    return one_line(str(error).split(": ")[-1], 120) or type(error).__name__
 
 
 def _copy(source: pathlib.Path, part: pathlib.Path, largest: int) -> None:

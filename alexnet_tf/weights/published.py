@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf.bounds import LARGEST_RESIZE
+from alexnet_tf.bounds import LARGEST_RESIZE, check_trained
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.model import VARIANTS, projection_name
+from alexnet_tf.network.layers import BETA
+from alexnet_tf.network.model import DROPOUT_RATE, VARIANTS, projection_name
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.weights.formats import WHOLE_MODULE, Layer, Weights
 
@@ -218,7 +219,7 @@ class Stated:
             if values is None:
                 continue
             if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
-                raise UserError(f"{text}: give one number, or three with commas between.")
+                raise no_levels(text)
             small = name == "std" and max(values) < 1 or name == "mean" and 0 < max(values) <= 1
             if small and min(values) >= 0:
                 raise UserError(
@@ -228,6 +229,11 @@ class Stated:
                 raise UserError(f"{text}: pixels are divided by it; give positive numbers.")
 
 
+def no_levels(told: str) -> UserError:
+    """What is to be raised for levels that were `told` as name=values, and are none."""
+    return UserError(f"{told}: give one number, or three with commas between.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Converted:
     """A network of others as one of our variants."""
@@ -235,7 +241,7 @@ class Converted:
     variant: str
     arrays: Arrays  # by variable path, float32
     preprocessing: Preprocessing
-    dropout_rate: float = 0.5
+    dropout_rate: float = DROPOUT_RATE
     notes: tuple = ()  # lines that the user has to see: what was assumed, what was passed over
     missing: tuple = ()  # layers that there are no weights of: settings.Settings
 
@@ -711,16 +717,16 @@ def _from_caffe(
                 "kernel nor the bias of a layer; no variant computes with it."
             )
         pairs[layer][which] = key
-    notes, dropout_rate, told_variant = [], 0.5, known and known.variant
+    notes, dropout_rate, told_variant = [], DROPOUT_RATE, known and known.variant
     told: dict[str, tuple] = {}
     order: list[str] = []
     if weights.layers and not known:
         told_variant, order, told, rates = _caffe_description(weights.layers, name)
-        dropout_rate = rates.pop() if len(rates) == 1 else 0.5
+        dropout_rate = rates.pop() if len(rates) == 1 else DROPOUT_RATE
         if rates:
             notes.append(
-                f"{name} drops out different shares in its layers; 0.5 is taken for a training that"
-                " goes on from it. No answer depends on it."
+                f"{name} drops out different shares in its layers; {DROPOUT_RATE} is taken for a"
+                " training that goes on from it. No answer depends on it."
             )
     if not told_variant or known:
         # Names alone tell; the last layer is called otherwise where other classes were trained.
@@ -797,9 +803,7 @@ def _caffe_description(
             f"{name} is a network that fits no variant: {'; '.join(wrong[:6])}"
             f"{'; and more' * (len(wrong) > 6)}."
         )
-    rates = {
-        round(_one(layer, "dropout_ratio", 0.5), 6) for layer in chain if layer.type == "Dropout"
-    }
+    rates = {round(_dropout_ratio(layer), 6) for layer in chain if layer.type == "Dropout"}
     return variant, [layer.name for layer in of_weights], told, rates
 
 
@@ -843,6 +847,10 @@ def _one(layer: Layer, name: str, default: Any) -> Any:
     return values.pop() if len(values) == 1 else ("several numbers" if values else default)
 
 
+def _dropout_ratio(layer: Layer) -> Any:
+    return _one(layer, "dropout_ratio", 0.5)  # which Caffe takes where none is stated
+
+
 def _differences(layer: Layer, number: int | None) -> list[str]:
     """What the description of the `number`-th layer of its type differs in from our variants."""
     stated = layer.parameters
@@ -853,7 +861,7 @@ def _differences(layer: Layer, number: int | None) -> list[str]:
         expected = {
             "local_size": (5, 5),
             "alpha": (1e-4, 1.0),
-            "beta": (0.75, 0.75),
+            "beta": (BETA, 0.75),
             "norm_region": (0, 0),
             "k": (1.0, 1.0),
         }
@@ -862,7 +870,7 @@ def _differences(layer: Layer, number: int | None) -> list[str]:
     elif layer.type == "Dropout":
         expected = {
             "scale_train": (1, 1),
-            "dropout_ratio": (_one(layer, "dropout_ratio", 0.5),) * 2,
+            "dropout_ratio": (_dropout_ratio(layer),) * 2,
         }
     elif layer.type == "InnerProduct":
         expected = {"bias_term": (1, 1), "axis": (1, 1), "transpose": (0, 0)}
@@ -1020,8 +1028,11 @@ def _layers(
         layers[layer] = kernel, bias
         if not np.isfinite(kernel).all() or not np.isfinite(bias).all():
             wrong.append(f"{layer} has numbers that are not finite")
-        elif kernel.min() == kernel.max():
-            wrong.append(f"all weights of {layer} are {kernel.flat[0]:g}: it was never trained")
+        else:
+            try:
+                check_trained(layer, kernel)
+            except ValueError as error:
+                wrong.append(str(error))
         if layer == "fc8" and bias.size < 2:
             wrong.append(f"it has {bias.size} output, and a classifier has two or more")
     if wrong:

@@ -32,6 +32,7 @@ def main() -> None:
     from ray.train.tensorflow import TensorflowTrainer
 
     import alexnet_tf
+    from alexnet_tf.training.plan import Plan
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, default=2)
@@ -40,8 +41,8 @@ def main() -> None:
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--variant", default="paper")
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=90)
+    parser.add_argument("--batch_size", type=int, default=Plan.batch_size)
+    parser.add_argument("--epochs", type=int, default=Plan.epochs)
     given = parser.parse_args()
     model_dir, data_dir = (
         str(pathlib.Path(path).absolute()) for path in (given.model_dir, given.data_dir)

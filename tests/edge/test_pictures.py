@@ -173,7 +173,7 @@ def test_no_pixel_is_decoded_of_a_picture_that_is_too_large(monkeypatch):
     assert pictures.decode(content).size == (200, 100)
     monkeypatch.setattr(pictures, "LARGEST_PICTURE", 200 * 100 - 1)
     monkeypatch.setattr(Image.Image, "load", None)
-    with pytest.raises(ValueError, match="promises more than 19999 pixels"):
+    with pytest.raises(ValueError, match="promises more than"):
         pictures.decode(content)
     assert pixels.LARGEST_PICTURE == decoding.LARGEST_PICTURE
 

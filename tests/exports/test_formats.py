@@ -56,7 +56,7 @@ def lively(variant, classes=3):
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch):
     """To compare with are enough here."""
-    monkeypatch.setattr(jobs, "_COMPARED", 3)
+    monkeypatch.setattr(tflite, "COMPARED", 3)
     monkeypatch.setattr(jobs, "_DRAWN", 3)
 
 
@@ -337,7 +337,7 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
         alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     with pytest.raises(UserError, match="is of format=safetensors; pass an export of"):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "net.tflite")
-    for number in (2**63, "9" * 5000, 0):
+    for number in (2**63, "9" * 5000, 0, "٥"):
         with pytest.raises(UserError, match="knows versions by number, below 2..63; use 1, "):
             alexnet_tf.export(network, tmp_path / "out", number, "safetensors")
     with pytest.raises(UserError, match="format=h5 is unknown; use one of saved_model, "):

@@ -98,7 +98,9 @@ def test_the_smallest_image_builds_and_the_next_smaller_is_refused(variant, smal
 
 
 def test_refusals_name_what_is_legal():
-    with pytest.raises(ValueError, match="'alexnet' is unknown; use one of paper, source2012"):
+    with pytest.raises(
+        ValueError, match="variant=alexnet is unknown; use one of paper, source2012"
+    ):
         build_model("alexnet")
     with pytest.raises(ValueError, match="2 or more"):
         build_model("paper", 1)

@@ -26,7 +26,7 @@ from served import write_export
 
 from alexnet_tf import decoding
 from alexnet_tf.data import pictures, shapes
-from alexnet_tf.serving import versions
+from alexnet_tf.serving import limits
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SIZE = 23 * 2**20  # bytes: what the largest body of a request holds, in base64
@@ -207,12 +207,12 @@ def test_the_server(server):
             f" {grown:6.0f} MB so far  {answer[:90]!r}"
         )
         assert status in ((400,) if name in hostile_pictures.REFUSED else (200, 400)), name
-        assert seconds < versions.REQUEST_SECONDS and grown < MEGABYTES, name
+        assert seconds < limits.REQUEST_SECONDS and grown < MEGABYTES, name
     ended.set()
     watching.join()
     assert ask(port, "POST", predict, body) == right
     process.send_signal(signal.SIGTERM)
-    assert process.wait(versions.REQUEST_SECONDS + 10) == 128 + signal.SIGTERM
+    assert process.wait(limits.REQUEST_SECONDS + 10) == 128 + signal.SIGTERM
 
 
 def test_every_command(tmp_path):

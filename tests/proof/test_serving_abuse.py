@@ -32,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from served import write_export
 
 from alexnet_tf.data import shapes
-from alexnet_tf.serving import grpc_api, rest_api
+from alexnet_tf.serving import grpc_api, limits
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PICTURE = shapes.draw_jpeg("test", 0)
@@ -441,7 +441,7 @@ def test_requests_that_never_come_at_full_number(server):
     with contextlib.ExitStack() as stack:
         channel = stack.enter_context(grpc.insecure_channel("{}:{}".format(*server.grpc)))
         stack.callback(over.set)
-        for _ in range(rest_api.MAX_CONNECTIONS + 100):
+        for _ in range(limits.MAX_CONNECTIONS + 100):
             stack.enter_context(socket.create_connection(server.rest)).sendall(head)
         predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
         calls = [predict.future(never()) for _ in range(grpc_api.MAX_REQUESTS + 100)]
@@ -454,10 +454,10 @@ def test_requests_that_never_come_at_full_number(server):
         assert server.version() == 1
         took = time.monotonic() - begin
     print(
-        f"{rest_api.MAX_CONNECTIONS + 100} POSTs without a body, {len(calls)} calls without a "
+        f"{limits.MAX_CONNECTIONS + 100} POSTs without a body, {len(calls)} calls without a "
         f"request: two predictions took {took:.2f} s"
     )
-    assert took < grpc_api.READ_SECONDS, "they were waited for"
+    assert took < limits.READ_SECONDS, "they were waited for"
 
 
 def test_more_than_the_queue_holds(server):

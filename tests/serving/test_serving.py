@@ -54,7 +54,15 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
-from alexnet_tf.serving import client, grpc_api, json_api, rest_api, tf_serving, versions
+from alexnet_tf.serving import (
+    client,
+    grpc_api,
+    json_api,
+    limits,
+    rest_api,
+    tf_serving,
+    versions,
+)
 from alexnet_tf.serving.batching import Batcher
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -483,7 +491,7 @@ def test_gzip(server, expected, encoding):
         (gzip.compress(b"{}", mtime=0)[:-3], "gzip", "ends within its gzip stream"),
         (gzip.compress(b"{}", mtime=0) + b"x", "gzip", "goes on behind it"),
         (
-            gzip.compress(b" " * (rest_api.MAX_BODY + 1)),
+            gzip.compress(b" " * (limits.MAX_BODY + 1)),
             "gzip",
             "inflates to more than 33554432 bytes",
         ),
@@ -655,7 +663,7 @@ def ask_alive(connection):
 
 
 def test_silent_connections_lock_nobody_out(server, monkeypatch):
-    monkeypatch.setattr(rest_api, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 5)
     with contextlib.ExitStack() as stack:
 
         def connect():
@@ -672,7 +680,7 @@ def test_silent_connections_lock_nobody_out(server, monkeypatch):
 
 
 def test_requests_without_a_body_lock_nobody_out(server, monkeypatch):
-    monkeypatch.setattr(rest_api, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
     with contextlib.ExitStack() as stack:
 
         def connect(sent=b""):
@@ -697,7 +705,7 @@ def test_requests_without_a_body_lock_nobody_out(server, monkeypatch):
 
 
 def test_a_connection_is_a_file(monkeypatch):
-    monkeypatch.setattr(rest_api.resource, "getrlimit", lambda kind: (1024, 1024))
+    monkeypatch.setattr(limits.resource, "getrlimit", lambda kind: (1024, 1024))
     assert rest_api.most_connections() == 512
 
 
@@ -711,12 +719,12 @@ def test_a_connection_sends_without_waiting_for_acknowledgements():
 
 
 def test_bodies_are_bounded(server, monkeypatch):
-    monkeypatch.setattr(rest_api, "MAX_BODY", 1000)
+    monkeypatch.setattr(limits, "MAX_BODY", 1000)
     assert server.predict({"instances": [b64(PICTURES[0])]}) == (
         413,
         {"error": "The body is longer than 1000 bytes"},
     )
-    monkeypatch.setattr(rest_api, "MAX_BODY", 10**6)
+    monkeypatch.setattr(limits, "MAX_BODY", 10**6)
     monkeypatch.setattr(rest_api, "MAX_BODIES", 1000)
     assert server.predict({"instances": [b64(PICTURES[0])]})[0] == 503
     monkeypatch.undo()
@@ -743,7 +751,7 @@ def test_slow_and_senseless_connections_are_dropped(
     if requests_before and not sent:
         sent = b"G"
     monkeypatch.setattr(rest_api, "HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(rest_api, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "READ_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         for _ in range(requests_before):
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -940,7 +948,7 @@ def test_calls_without_a_request_lock_nobody_out(server, stubs, monkeypatch):
             assert given_up.acquire(timeout=60)
         assert {call.code().name for call in silent if call.done()} == {"DEADLINE_EXCEEDED"}
         assert stubs[0].Predict(predict_request(PICTURES[:1]), 60).outputs
-        monkeypatch.setattr(grpc_api, "READ_SECONDS", 0.1)
+        monkeypatch.setattr(limits, "READ_SECONDS", 0.1)
         assert status_of(send_never(server.address, stack, 1)[0]) == "DEADLINE_EXCEEDED"
 
 
@@ -972,7 +980,7 @@ class _Silent:
 )
 def test_calls_that_come_at_once_are_bounded_too(monkeypatch, seconds, codes):
     monkeypatch.setattr(grpc_api, "MAX_REQUESTS", 3)
-    monkeypatch.setattr(grpc_api, "READ_SECONDS", seconds)
+    monkeypatch.setattr(limits, "READ_SECONDS", seconds)
 
     async def come():
         reading, let_go = grpc_api._Reading(), asyncio.Event()
@@ -1325,7 +1333,7 @@ def test_close_answers_what_waits(gate):
 
 
 def test_a_request_is_given_up_in_time(server, monkeypatch):
-    monkeypatch.setattr(versions, "REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.01)
     gate = Gate()
     with pytest.raises(ServingError, match="Timed out") as error:
         asyncio.run(server.core.predict(gate, {"x": np.array([1])}))
@@ -1717,6 +1725,9 @@ def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, serve
         "/models/flowers": str(exports),
         "/config": ".",
     }
+    assert f"--rest_api_timeout_in_ms={1000 * limits.REQUEST_SECONDS}" in service["command"]
+    assert service["stop_grace_period"] == f"{limits.REQUEST_SECONDS}s"
+    assert f"client_max_body_size {limits.MAX_BODY >> 20}m" in files["README.md"]
     for flag in service["command"]:  # each names a file that is there
         name, _, value = flag.partition("=")
         assert not value.startswith("/config/") or value.removeprefix("/config/") in files

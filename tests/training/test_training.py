@@ -541,5 +541,5 @@ def test_fewer_pictures_than_a_batch_are_refused(picture_folder, tmp_path):
     strategy, dataset = one_device(), datasets.open_dataset("folder", picture_folder)
     with strategy.scope():
         model, optimizer = build_model("lenet5", 3), SGD2012()
-    with pytest.raises(UserError, match="24 training pictures do not fill a batch of 25"):
+    with pytest.raises(UserError, match="batch_size=25, but there are 24 training pictures"):
         loop.train(strategy, model, optimizer, dataset, PIXELS, loop.Plan(batch_size=25), tmp_path)

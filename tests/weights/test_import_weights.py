@@ -716,12 +716,12 @@ def test_two_networks_are_chosen_by_name():
         (
             "classifier.1.weight",
             np.zeros((4096, 9216), np.float32),
-            "all weights of fc6 are 0: it was never trained",
+            "all of fc6 is 0: it was never trained",
         ),
         (
             "features.0.weight",
             np.full((64, 3, 11, 11), 0.5, np.float32),
-            "all weights of conv1 are 0.5",
+            "all of conv1 is 0.5",
         ),
         (
             "features.3.weight",

@@ -728,10 +728,10 @@ def test_flags_of_steps_ask_for_steps(variant, arguments, solver):
     model = build_model(variant, 3, 67 if variant != "lenet5" else None)
     with parsed(finetune.FLAGS, *arguments):
         if solver in ("fit", "sgd"):
-            assert finetune.solver_of(model) == solver
+            assert finetune.solver_of(model, finetune.trains_head_alone(model)) == solver
         else:
             with pytest.raises(UserError, match=solver):
-                finetune.solver_of(model)
+                finetune.solver_of(model, finetune.trains_head_alone(model))
 
 
 def test_a_name_stands_for_what_the_cache_has(run, part, picture_folder, tmp_path):

@@ -19,13 +19,14 @@ import tensorflow as tf
 from absl import flags
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from alexnet_tf import console, disk
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.commands.benchmarks.timing import FLAGS
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
-from alexnet_tf.serving import versions
+from alexnet_tf.manifest import DEFAULT_SIGNATURE
+from alexnet_tf.serving import monitoring
 
 _SERVED_MODEL = flags.DEFINE_string(
     "served_model",
@@ -49,14 +50,9 @@ _CLIENTS = 96  # that each wait for an answer before they ask again: two batches
 
 def figures():
     """Figures of serving, by name, as text."""
-    numbered = disk.numbered(_SERVED_MODEL.value)
-    if not numbered:
-        raise UserError(
-            f"--served_model={_SERVED_MODEL.value} holds no version; pass the folder that holds the"
-            " versions."
-        )
-    version = numbered[max(numbered)]
-    bare = tf.saved_model.load(str(version)).signatures[versions.DEFAULT_SIGNATURE]
+    there = artifacts.saved_models(_SERVED_MODEL.value, "served_model")
+    version = there[max(there)]
+    bare = tf.saved_model.load(str(version)).signatures[DEFAULT_SIGNATURE]
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
         return asyncio.run(
@@ -135,15 +131,15 @@ def _bare_rate(bare, pictures, size, seconds):
 def _rest_request(picture):
     body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
     return (
-        b"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-        % len(body)
+        f"POST /v1/models/{app.MODEL_NAME}:predict HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
     )
 
 
 def _rpc_request(picture):
     request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto([picture])})
-    request.model_spec.name = "alexnet"
+    request.model_spec.name = app.MODEL_NAME
     return request
 
 
@@ -290,7 +286,5 @@ async def _memory(address, requests):
 
 
 def _resident(address):
-    with urllib.request.urlopen(
-        "http://{}:{}/monitoring/prometheus/metrics".format(*address)
-    ) as page:
+    with urllib.request.urlopen("http://{}:{}{}".format(*address, monitoring.PATH)) as page:
         return float(re.search(rb"(?m)^process_resident_memory_bytes (\S+)", page.read())[1]) / 1e6

@@ -20,16 +20,14 @@ from alexnet_tf.commands.benchmarks.timing import (
     in_turn,
 )
 from alexnet_tf.data import datasets, pipeline
-from alexnet_tf.network.layers import LocalResponseNormalization
+from alexnet_tf.network.layers import BETA, LocalResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model, training_work
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices, steps
 from alexnet_tf.training.optimizer import SGD2012
 
 _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
-_VARIANT = flags.DEFINE_enum(
-    "variant", "paper", list(VARIANTS), "Which AlexNet.", flag_values=FLAGS
-)
+_VARIANT = app.define_variant(FLAGS)
 _XLA = flags.DEFINE_enum(
     "xla",
     "off",
@@ -141,7 +139,7 @@ def _tf_lrn(model):
             wide = tf.cast(tf.nn.relu(inputs) if layer.relu_first else inputs, tf.float32)
             return tf.cast(
                 tf.nn.local_response_normalization(
-                    wide, layer.size // 2, layer.k, layer.alpha, 0.75
+                    wide, layer.size // 2, layer.k, layer.alpha, BETA
                 ),
                 inputs.dtype,
             )
