@@ -144,7 +144,7 @@ def test_no_class_of_that_name_goes_out(tmp_path):
         [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
     )
     pixels = Preprocessing(8, 9, 1, (0.0,), 1.0)
-    with pytest.raises(UserError, match="a class of the name 'none of these', which is what is"):
+    with pytest.raises(UserError, match="is not exported: a class is called 'none of these', "):
         alexnet_tf.export(
             model, tmp_path / "out", class_names=["daisy", NONE], preprocessing=pixels
         )

@@ -721,7 +721,7 @@ def test_two_networks_are_chosen_by_name():
         (
             "features.0.weight",
             np.full((64, 3, 11, 11), 0.5, np.float32),
-            "all weights of conv1 are 0.5",
+            "all of conv1 is 0.5",
         ),
         (
             "features.3.weight",
