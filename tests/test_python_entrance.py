@@ -614,7 +614,7 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
         ({"data_service": "host:1"}, "data_service=host:1: pass a list"),
         ({"lerning_rate": 1}, "lerning_rate= is not a parameter"),
         ({"image_size": 5}, "image_size=5 is too small"),
-        ({"variant": "alexnet"}, "variant='alexnet' is unknown"),
+        ({"variant": "alexnet"}, "variant=alexnet is unknown"),
         ({"batch_size": 100}, "batch_size=100, but there are"),
     ],
 )
