@@ -1599,7 +1599,12 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsy
     with pytest.raises(UserError, match="labels.txt: the class name 'crane' is that of two output"):
         names("crane\nhorse\ncrane\n")
     # as folders are sorted, whose names are numbers or end in one
-    for text in ("1\n10\n2\n", "0\n2\n1\n", "type 3\ntype 1\ntype 2\n", "2 euro\n3 euro\n1 euro\n"):
+    for text in (
+        "0\n2\n1\n",
+        "1\n3 a\n2 b\n",
+        "type 3\ntype 1\ntype 2\n",
+        "2 euro\n3 euro\n1 euro\n",
+    ):
         assert names(text) == tuple(text.splitlines())
     (tmp_path / "labels.txt").write_text("cat\ndog\nhorse\n", "utf-16")
     with pytest.raises(UserError, match="labels.txt is not text in UTF-8; save it as that"):
