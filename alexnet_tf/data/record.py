@@ -194,24 +194,27 @@ def divide(
     """Mask of the pictures to hold out: of each class about `share`, and one where it has two.
 
     What `record` knows stays where it was. Any other picture is drawn by its own identity and
-    `seed`, so that which others there are decides nothing, and copies of a picture stay together;
-    but for classes of few pictures, of which none, or all, would be drawn.
+    `seed`, so that which others there are decides nothing, and copies of a picture stay together,
+    in several classes too; but for classes of few pictures, of which none, or all, would be drawn.
+    The only picture of a class is trained on, in all classes that have it.
     """
     record = record or Record()
     seen = record.has_seen(identities)
     known = record.keeps_apart(identities)
     lots = _lots(identities, seed)
-    held = known | (~seen & (lots < share))
-    for label in np.unique(labels):
-        of_class = labels == label
-        if len(np.unique(identities[of_class])) < 2:
-            held[of_class] = known[of_class]
-            continue
-        free = of_class & ~seen & ~known
-        if free.any() and not held[of_class].any():
-            held |= identities == identities[free][np.argmin(lots[free])]
-        elif free.any() and held[of_class].all():
-            held &= identities != identities[free][np.argmax(lots[free])]
+    classes = [labels == label for label in np.unique(labels)]
+    kinds = [np.unique(identities[of_class]) for of_class in classes]
+    alone = np.isin(identities, [only[0] for only in kinds if len(only) == 1])
+    free = ~seen & ~known & ~alone
+    held = known | (free & (lots < share))
+    for of_class in classes:
+        ours = of_class & free
+        if ours.any() and not held[of_class].any():
+            held |= identities == identities[ours][np.argmin(lots[ours])]
+    for of_class in classes:  # last, as a copy may have been drawn for another class
+        ours = of_class & free
+        if ours.any() and held[of_class].all():
+            held &= identities != identities[ours][np.argmax(lots[ours])]
     return held
 
 

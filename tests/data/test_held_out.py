@@ -98,6 +98,23 @@ def test_a_class_of_few_pictures_keeps_one_where_it_has_two(rng, pictures):
         )
 
 
+def test_copies_in_several_classes_are_on_one_side_and_leave_each_class_some(rng):
+    x, y, z = rng.integers(0, 2**64, 3, np.uint64)
+    for seed in range(20):
+        # x is all that the second class has, so that the first holds out its other picture
+        held = record.divide(np.array([0, 0, 1]), np.array([x, y, x]), 0.1, seed)
+        assert held.tolist() == [False, True, False]
+        for labels, identities in (
+            ([0, 0, 1, 1, 2, 2], [x, y, x, z, y, z]),
+            ([0, 0, 1, 1], [x, y, x, y]),
+            (np.repeat(np.arange(6), 3), rng.choice(rng.integers(0, 2**64, 7, np.uint64), 18)),
+        ):
+            labels, identities = np.array(labels), np.array(identities, np.uint64)
+            held = record.divide(labels, identities, 0.1, seed)
+            assert not np.isin(identities[held], identities[~held]).any()
+            assert set(labels[~held]) == set(labels)
+
+
 def test_what_a_record_knows_stays_where_it_was_and_new_ones_are_drawn(folder):
     first = datasets.open_dataset("folder", folder)
     known, held = record.of(first), names_in(first.evaluation)
