@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from alexnet_tf.training.optimizer import SGD2012
 
 IF_NOT_FINITE = (
-    "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
+    "try a lower learning_rate or a longer warmup_steps. What checkpoints there are, are from"
+    " before."
 )
 _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
