@@ -764,6 +764,13 @@ def _place_of(class_names: Sequence[str]) -> Callable[[str], int | None]:
     return place_of
 
 
+def holds_class(folder: str | os.PathLike, class_names: Sequence[str]) -> bool:
+    """Whether a folder in `folder` is called as one of `class_names`, in any way that opens it."""
+    place_of = _place_of(class_names)
+    names = [plain(path.name) for path in _subfolders(pathlib.Path(folder))]
+    return any(place_of(name) is not None for name in names)
+
+
 def _are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> bool:
     """Whether all `folders` are called as classes, and none holds class folders itself."""
     place_of = _place_of(class_names)
