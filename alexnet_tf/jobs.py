@@ -234,6 +234,7 @@ def train(
         )
     bad_pictures.tell_of_opening(dataset, asked.max_bad_pictures, note)
     splits.tell_of_side(dataset, preprocessing, note)
+    splits.tell_of_balance(dataset, note, weighted=class_weights is not None)
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
         optimizer.build(model.trainable_variables)

@@ -24,7 +24,7 @@ from alexnet_tf.data.names import (
     role_of,
     suggested_role,
 )
-from alexnet_tf.data.splits import Dataset, Split, split_of_files
+from alexnet_tf.data.splits import Dataset, Split, not_evaluated, split_of_files
 from alexnet_tf.errors import UserError
 
 _UNLABELLED = (
@@ -89,7 +89,7 @@ def open_folder(
     judging = [part for part in (validation, test) if part]  # the first is looked at meanwhile
     splits = [part.split() for part in judging]
     for part in judging:
-        notes += _not_evaluated(class_names, part)
+        notes += not_evaluated(class_names, part.labels, part.name)
         if part.name != HELD_OUT_SPLIT:
             notes += _in_several_classes(part) + _also_in(train, part)
     if validation and test:
@@ -182,7 +182,7 @@ def open_evaluation(
                 f"{root} is the folder that was trained on, and its pictures are others now, all"
                 f" {len(trained_on)} judged." + _SAVED_ANEW
             )
-    notes += _not_evaluated(class_names, part) + _in_several_classes(part) + layout.notes()
+    notes += _in_several_classes(part) + layout.notes()
     return Dataset(
         "folder",
         tuple(class_names),
@@ -858,16 +858,6 @@ def _parted(root: pathlib.Path, train: _Part, held: np.ndarray) -> tuple[_Part, 
             "train on; add some, or pass another model_dir=."
         )
     return train.where(~held), train.where(held).named(HELD_OUT_SPLIT)
-
-
-def _not_evaluated(class_names: Sequence[str], part: _Part) -> list[str]:
-    """A line on the classes of which `part` has no picture, if there are any."""
-    there = set(part.labels.tolist())
-    missing = [name for label, name in enumerate(class_names) if label not in there]
-    if not missing:
-        return []
-    more = f" and {len(missing) - 5} more" * (len(missing) > 5)
-    return [f"Not evaluated, as {part.name} has no picture of it: {', '.join(missing[:5])}{more}."]
 
 
 def _in_several_classes(part: _Part) -> list[str]:

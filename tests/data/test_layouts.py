@@ -123,7 +123,6 @@ def test_a_plain_folder_is_judged_whole_and_may_lack_classes(tmp_path):
     assert judged(fill(tmp_path / "plain", daisy=5, iris=4)) == ("pictures", 9)
     dataset = datasets.open_evaluation("folder", fill(tmp_path / "part", iris=4), BOTH)
     assert [int(one["label"]) for one in dataset.evaluation.read(None)] == [1] * 4
-    assert dataset.notes == ("Not evaluated, as pictures has no picture of it: daisy.",)
     with pytest.raises(
         UserError, match=r"rose is not one of the 2 classes \(daisy, iris\); rename"
     ):
