@@ -827,10 +827,13 @@ def _divide(
             f" evaluation; {todo}."
         )
     what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
-    notes.append(
-        f"{root} has {missing}: {held.sum()} of {len(held)} pictures, drawn per class with "
-        f"seed={seed}, {what}."
-    )
+    before = int((held & (seen or record.Record()).keeps_apart(train.identities)).sum())
+    how = f"drawn per class with seed={seed}"
+    if before == held.sum():
+        how = "held out before"
+    elif before:
+        how = f"{before} held out before and {held.sum() - before} {how}"
+    notes.append(f"{root} has {missing}: {held.sum()} of {len(held)} pictures, {how}, {what}.")
     return _parted(root, train, held)
 
 

@@ -62,6 +62,12 @@ def test_a_record_is_read_as_it_was_written(tmp_path, rng):
         again.trained.tolist() == known.trained.tolist()
         and again.held_out.tolist() == known.held_out.tolist()
     )
+    assert again.trunk is None and again.below() is again
+    of_head = record.Record(known.trained, known.held_out, record.Record(known.held_out))
+    record.write(tmp_path, of_head)
+    trunk = record.read(tmp_path).below()
+    assert (trunk.trained == known.held_out).all() and not len(trunk.held_out)
+    assert record.union([of_head, known]).below().trained.tolist() == known.trained.tolist()
     content = (tmp_path / record.FILE).read_bytes()
     (tmp_path / record.FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"pictures.npz, the record of .* cannot be read"):
@@ -143,6 +149,23 @@ def test_where_nothing_held_out_is_left_the_advice_works(folder):
     again = datasets.open_dataset("folder", folder, seen=known)
     assert names_in(again.evaluation) <= new and again.evaluation.examples >= len(CLASS_NAMES)
     assert record.check_goes_on("model", known, again).endswith("What was held out stays held out.")
+    assert record.check_goes_on("model", known, again, anew=True).endswith("to train.")
+
+
+def test_the_line_on_what_is_held_out_tells_what_was_so_before(folder):
+    first = datasets.open_dataset("folder", folder)
+    count, known = first.evaluation.examples, record.of(first)
+    assert (
+        f"{count} of 36 pictures, held out before, are kept"
+        in (datasets.open_dataset("folder", folder, seen=known).notes[0])
+    )
+    add(folder, 20)
+    again = datasets.open_dataset("folder", folder, seen=known)
+    drawn = again.evaluation.examples - count
+    assert drawn and (
+        f"{count + drawn} of 96 pictures, {count} held out before and {drawn} drawn per class with"
+        " seed=0, are kept" in again.notes[0]
+    )
 
 
 @pytest.mark.parametrize("trained_here", [True, False])
