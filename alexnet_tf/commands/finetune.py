@@ -179,6 +179,7 @@ def main():
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
+        figures |= {"evaluated_on": dataset.test.name}
     jobs.record_evaluation(model_dir, model, answers, dataset, dataset.reported())
     console.result(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
@@ -423,6 +424,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
                 _may_choose(dataset),
             )
         state.data = how
+        state.figures |= {"evaluated_on": dataset.evaluation.name}
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         # Only now: a training that fails, or is stopped, leaves what was there before.
         write()

@@ -171,7 +171,8 @@ def _from_network(source, stated):
         _refuse_other_order(source, settings["class_names"], names)
         settings |= {"class_names": names}
         settings.pop("metrics", None)  # which tell of classes by other names
-    shares = {name: figures[name] for name in ("top_1", "top_5") if name in figures}
+    told = ("top_1", "top_5", "evaluated_on")
+    shares = {name: figures[name] for name in told if name in figures}
     if descent := network.settings.descent:
         settings |= {"pretrained": descent}
     return (

@@ -112,7 +112,7 @@ def as_reported(
     if not dataset.chose():
         return figures
     tested = evaluate_split(strategy, model, pixels, dataset.reported(), batch_size)
-    return as_chosen(figures) | tested
+    return as_chosen(figures) | tested | {"evaluated_on": dataset.reported().name}
 
 
 def check_finite(model: keras.Model) -> None:

@@ -20,8 +20,8 @@ from conftest import LENET5_PIXELS as PIXELS
 from PIL import Image
 from trainings import Bar
 
-from alexnet_tf import console, disk, preprocessing
-from alexnet_tf.commands import finetune
+from alexnet_tf import console, disk, networks, preprocessing
+from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import datasets, pipeline, record, shapes, splits
 from alexnet_tf.data.pictures import know
 from alexnet_tf.errors import UserError
@@ -556,6 +556,81 @@ def test_pictures_that_were_held_out_can_be_trained_on_by_a_projection(pretraine
     assert len(seen.trained) == 25
     moved.rename(folder / "test" / CLASS_NAMES[0] / "back.jpg")
     assert len(tune("model").trained) == 24
+
+
+def test_pictures_of_test_that_are_moved_to_train_are_trained_on_by_steps_too(
+    pretrained, tmp_path, capsys
+):
+    """A tenth of train/ chooses there, and what was in test/ counts as held out."""
+    folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "epochs": 1}
+    given |= {"model_dir": model_dir, "head_solver": "sgd"}
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    call(finetune, *arguments)
+    moved = folder / "train" / CLASS_NAMES[0]
+    for path in (folder / "test" / CLASS_NAMES[0]).iterdir():
+        shutil.move(path, moved / f"moved-{path.name}")
+    shutil.copy(moved / "1.jpg", folder / "test" / CLASS_NAMES[0])
+    capsys.readouterr()
+    call(finetune, *arguments)
+    told = capsys.readouterr().err
+    seen = record.read(model_dir)
+    identities, _ = know([os.fsencode(path) for path in moved.glob("moved-*")])
+    assert len(identities) == 3 and np.isin(identities, seen.trained).any()  # some are drawn
+    assert "of 27 pictures, drawn per class with seed=0, choose the weights" in told
+    assert "9 are new; it goes on" not in told and "held out stays held out" not in told
+
+
+def test_what_the_discarded_projection_has_seen_binds_nobody(pretrained, tmp_path, capsys):
+    """The layers below it, which alone are taken, have seen none of it."""
+    folder = write_picture_folder(tmp_path / "pictures")
+    dataset = datasets.open_dataset("folder", folder)
+    source, one = tmp_path / "source", dataset.test.identities[:1]
+    shutil.copytree(pretrained, source)
+    record.write(source, record.Record(one))
+
+    def tune(pretrained, model_dir, *more):
+        given = {"pretrained": tmp_path / pretrained, "dataset": "folder", "data_dir": folder}
+        given |= {"model_dir": tmp_path / model_dir, "batch_size": 6, "epochs": 1}
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
+        return capsys.readouterr().err, record.read(tmp_path / model_dir)
+
+    _, seen = tune("source", "first", "--patience=0")
+    assert len(seen.trained) == 25 and seen.below().trained.tolist() == one.tolist()
+    shutil.move(folder / "train", folder / "turned")
+    shutil.move(folder / "test", folder / "train")
+    shutil.move(folder / "turned", folder / "test")
+    told, again = tune("first", "second")  # by steps, so that some choose
+    assert "was trained on" not in told and "patience=0" not in told
+    assert len(again.trained) + len(np.setdiff1d(again.held_out, dataset.train.identities)) == 9
+    assert again.below().trained.tolist() == one.tolist()
+    _, whole = tune("first", "third", "--trainable=all", "--patience=0", "--xla=off")
+    assert whole.below() is whole and len(whole.trained) == 9
+
+
+def test_figures_are_those_of_the_pictures_that_did_not_choose(pretrained, pictures, tmp_path):
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": pictures, "epochs": 3}
+    given |= {"model_dir": tmp_path / "model", "json": tmp_path / "figures.json"}
+    told = call(finetune, *(f"--{name}={value}" for name, value in given.items()))
+    assert told["evaluated_on"] == "test" and told["examples"] == 9
+    chose = checkpoints.newest_state(tmp_path / "model").figures
+    assert chose["evaluated_on"] == "held out" != told["evaluated_on"]
+    assert chose["loss"] == pytest.approx(told["validation_loss"], rel=1e-5)
+    assert chose["loss"] != pytest.approx(told["loss"], rel=1e-3)
+    figures = networks.load(tmp_path / "model").figures
+    assert {name: told[name] for name in figures} == figures and "step" in figures
+    source, output = tmp_path / "model", tmp_path / "tuned.npz"
+    call(import_weights, f"--source={source}", f"--output={output}")
+    published = networks.load(output).settings.source["published"]
+    assert published["top_1"] == told["top_1"] and published["evaluated_on"] == "test"
+
+
+def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path):
+    given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
+    with parsed(finetune.FLAGS, *given):
+        assert finetune._open_dataset(5, None, "fit", True)[1] == 20
+        with pytest.raises(UserError, match="batch_size=32 does not divide among 5 replicas"):
+            finetune._open_dataset(5, None, "sgd", True)
 
 
 def test_a_flag_that_changes_nothing_is_told(pretrained, tmp_path, capsys):
