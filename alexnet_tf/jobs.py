@@ -234,6 +234,7 @@ def train(
         )
     bad_pictures.tell_of_opening(dataset, asked.max_bad_pictures, note)
     splits.tell_of_side(dataset, preprocessing, note)
+    splits.tell_of_balance(dataset, note, weighted=class_weights is not None)
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
         optimizer.build(model.trainable_variables)
@@ -361,13 +362,20 @@ def evaluate(
     network: networks.Network | str | os.PathLike | Sequence,
     dataset: Dataset | None = None,
     *,
+    data_dir: str | os.PathLike | None = None,
+    test_split: str | None = None,
     views: int = 1,
     weights: Sequence[float] | None = None,
     batch_size: int = Plan.batch_size,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Answers:
     """The answers of `network`, a Network or what networks.load opens, to the test split of
-    `dataset`, else to its evaluation split, by default of that which it was trained on.
+    `dataset`, else to its evaluation split.
+
+    Without one, as the command `alexnet evaluate`: to the test split, else the validation split,
+    else all pictures that no network was trained on, of `data_dir`, class folders or what `alexnet
+    prepare` stored, which may lack classes; by default, of what it was trained on. `test_split`
+    names another split, such as "train".
 
     A list of networks answers together, by `weights`, equal ones by default. `views` is 1, the
     centre, or 10. `answers.figures()` has loss, top_1 and top_5. Raises UserError where network and
@@ -377,7 +385,12 @@ def evaluate(
     several: Sequence = network if isinstance(network, list | tuple) else [network]
     if not several:
         raise UserError("network= holds no network; pass one or more.")
-    check_kind(Dataset | None, dataset, "dataset", _A_DATASET)
+    wanted = f"{_A_DATASET}, or a folder as data_dir="
+    check_kind(Dataset | None, dataset, "dataset", wanted)
+    check_kind(str | None, test_split, "test_split", "the name of a split")
+    if dataset and (data_dir is not None or test_split is not None):
+        given = "test_split" if data_dir is None else "data_dir"
+        raise UserError(f"{given}= and dataset= both say what judges; pass one of the two.")
     batch_size = bounds.whole(batch_size, "batch_size", 1)
     if views not in (1, 10):
         raise UserError(f"views={views}: pass 1, for the centre, or 10.")
@@ -393,12 +406,13 @@ def evaluate(
     with strategy.scope():
         opened = [as_network(one) for one in several]
         classifiers = [one.classifier() for one in opened]
-    dataset = dataset or _dataset_of(opened)
+    note = console.note if devices.is_chief(strategy) else console.silence
+    dataset = dataset or _to_judge(opened, data_dir, test_split)
     evaluation.check_classes(classifiers, dataset)
-    bad_pictures.tell_of_opening(
-        dataset, math.inf, console.note if devices.is_chief(strategy) else console.silence
-    )
+    bad_pictures.tell_of_opening(dataset, math.inf, note)
     split = dataset.reported()
+    if line := _left_undivided(dataset, opened):
+        note(line)
     evaluation.tell_all_seen(split, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     answers = evaluation.answers(
@@ -409,6 +423,8 @@ def evaluate(
         weights,
         views,
     )[-1]
+    for line in splits.not_evaluated(dataset.class_names, answers.labels, split.name):
+        note(line)
     (judged, *others) = opened
     if not others and isinstance(judged, networks.Trained) and judged.is_as_opened():
         record_evaluation(judged.path, judged.model, answers, dataset, split, views)
@@ -458,18 +474,47 @@ def as_network(network: networks.Network | str | os.PathLike) -> networks.Networ
     return network if isinstance(network, networks.Network) else networks.load(network)
 
 
-def _dataset_of(several: list[networks.Network]) -> Dataset:
-    """What the first of `several` networks was trained on, to judge all by."""
+def _to_judge(
+    several: list[networks.Network],
+    data_dir: str | os.PathLike | None,
+    test_split: str | None,
+) -> Dataset:
+    """What judges `several` networks: `data_dir`, else what the first was trained on."""
     first, flags = several[0], several[0].settings.flags
-    if flags.get("dataset") is None:
+    name, folder, called = flags.get("dataset"), flags.get("data_dir"), names.of_flags(flags)
+    if data_dir is not None:
+        name, before, folder = "folder", folder, os.fspath(disk.local(data_dir, "data_dir"))
+        if before is None or os.path.realpath(before) != os.path.realpath(folder):
+            called = names.USUAL
+    if name is None:
         raise UserError(f"{first.path} does not say which data set it was trained on; pass one.")
+    if test_split is not None:
+        called = dataclasses.replace(called, test=test_split)
     return datasets.open_evaluation(
-        flags["dataset"],
-        flags.get("data_dir"),
+        name,
+        folder,
         first.class_names,
         [one.record for one in several],
-        names.of_flags(flags),
+        called,
         [one.settings.flags.get("data_dir") for one in several],
+    )
+
+
+def _left_undivided(dataset: Dataset, several: list[networks.Network]) -> str | None:
+    """A line where `dataset`, opened to train on, keeps pictures from judging `several` networks
+    that none of them is known to have been trained on.
+    """
+    split, folder = dataset.reported(), dataset.opened_with.get("data_dir")
+    if dataset.train is None or split.name != names.HELD_OUT_SPLIT or folder is None:
+        return None
+    seen = record.union(one.record for one in several)
+    others = int((~seen.has_seen(dataset.train.known())).sum())
+    if not others:
+        return None
+    return (
+        f"{folder} was divided to train on: its {split.examples} pictures that are held out judge,"
+        f" and {others} others do not, though no network is known to have been trained on them;"
+        " pass data_dir= in place of the data set, and all of them do."
     )
 
 

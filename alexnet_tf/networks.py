@@ -42,6 +42,7 @@ from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import checkpoints, evaluation, run_settings
 
 _NO_WEIGHTS = {artifacts.Tflite: "no weights in float32", onnx.Onnx: "a graph, and no weights"}
+_OF_RUN = ("step", "train_images_per_s")  # among figures: not what an evaluation measures
 _TELLS_RATE = 0.05  # nats: another dropout rate would change the odds of classes by more
 
 
@@ -252,6 +253,10 @@ def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
     if path.is_dir() and (metrics := checkpoints.read_evaluation(path, network.opened_with)):
         settings = dataclasses.replace(settings, others=settings.others | {"metrics": metrics})
         object.__setattr__(network, "settings", settings)
+        # the checkpoint has those of the pictures that were looked at, and may have chosen
+        stays = {name: value for name, value in (loaded.figures or {}).items() if name in _OF_RUN}
+        measured = metrics["figures"] | {"evaluated_on": metrics["split"]}
+        object.__setattr__(network, "figures", stays | measured)
     return network
 
 

@@ -97,6 +97,51 @@ def test_what_was_held_out_stays_so_for_a_training_that_goes_on(few, tmp_path):
     assert len(after.trained) > len(before.trained)
     assert not np.isin(before.held_out, after.trained).any()
     assert any("0 of its 24 pictures are gone and 16 are new" in line for line in told)
+    assert any(line.startswith(f"training pictures: {CLASS_NAMES[0]} ") for line in told)
+
+
+def test_classes_out_of_balance_are_told_unless_they_are_weighted(few, tmp_path):
+    for path in sorted((few / CLASS_NAMES[0]).iterdir())[2:]:
+        path.unlink()
+    dataset = alexnet_tf.open_dataset("folder", few)
+    for weights in (None, {CLASS_NAMES[0]: 4.0}):
+        told = []
+        how = LENET5 | {"class_weights": weights, "note": told.append}
+        alexnet_tf.train(tmp_path / str(weights is None), dataset, **how)
+        assert any(line.startswith("training pictures: ") for line in told)
+        unbalanced = [line for line in told if line.startswith("The classes are out of balance")]
+        assert len(unbalanced) == (weights is None)
+
+
+def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path, capsys):
+    model_dir = write_lenet5(tmp_path / "model", CLASS_NAMES)
+    seen = alexnet_tf.open_dataset("folder", few)
+    record.write(model_dir, record.of(seen))
+    write_pictures(tmp_path / "new", 4, first=40)
+
+    def judge(*arguments, **more):
+        answers = alexnet_tf.evaluate(model_dir, *arguments, **more)
+        return answers.figures()["examples"], capsys.readouterr().err
+
+    assert judge(data_dir=tmp_path / "new")[0] == 12
+    part, told = judge(alexnet_tf.open_dataset("folder", tmp_path / "new"))
+    assert 0 < part < 12 and f"and {12 - part} others do not, though no network is known" in told
+    assert "others do not" not in judge(seen)[1]
+    assert judge(data_dir=few)[0] == seen.evaluation.examples
+    (tmp_path / "new" / CLASS_NAMES[0]).rename(tmp_path / "elsewhere")
+    (tmp_path / "only").mkdir()
+    (tmp_path / "new").rename(tmp_path / "only/test")
+    for arguments in ({}, {"test_split": "test"}):
+        count, told = judge(data_dir=tmp_path / "only", **arguments)
+        assert count == 8
+        assert told.count(f"Not evaluated, as test has no picture of it: {CLASS_NAMES[0]}.") == 1
+    for arguments, message in (
+        ((few,), "open_dataset or from_tf_data gives, or a folder as data_dir="),
+        ((seen, {"data_dir": few}), "data_dir= and dataset= both say what judges"),
+        ((seen, {"test_split": "train"}), "test_split= and dataset= both say what judges"),
+    ):
+        with pytest.raises(UserError, match=message):
+            judge(arguments[0], **dict(*arguments[1:]))
 
 
 def test_pictures_that_chose_are_not_trained_on_by_another_schedule(dataset, tmp_path):
@@ -307,9 +352,9 @@ def test_a_variant_has_its_rate_however_it_is_given(dataset, tmp_path, monkeypat
     assert told[0][0].learning_rate == told[1][0].learning_rate == stable_rate("half", 3) < 0.01
     # no colours, no noise of them
     assert told[0][0].colour_noise == 0 and "without the colour noise of" in told[0][1][0]
-    assert not told[1][1]
+    assert told[1][1] == told[0][1][1:]  # the counts of the classes
     lars = {"variant": "lenet5", "epochs": 1, "optimizer": alexnet_tf.LARS()}
-    _, (line,) = planned(dataset, tmp_path, monkeypatch, **lars)
+    _, (line, _) = planned(dataset, tmp_path, monkeypatch, **lars)
     assert line == "LARS has a rate of 2; at batches of 6 it would be 0.012 by its author's table"
 
 

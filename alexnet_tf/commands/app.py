@@ -401,6 +401,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
                 raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
             _check_finite(flag_values)
             expand_paths(flag_values)
+            check_data_dir(flag_values)
             if "json" in flag_values:
                 _check_json(flag_values, argv[1:])
             with console.worded(lambda line: _with_dashes(line, flag_values)):
@@ -471,6 +472,19 @@ def expand_paths(flag_values):
         if value and name in PATHS:
             flag_values[name].value = (
                 _paths(name, value) if isinstance(value, list) else _paths(name, [value])[0]
+            )
+
+
+def check_data_dir(flag_values):
+    """Raises UserError for a --data_dir that is not there, where no data set is named that would be
+    put there: a name that was mistyped.
+    """
+    if "dataset" in flag_values and "data_dir" in flag_values:
+        folder = flag_values["data_dir"].value
+        if folder and not flag_values["dataset"].present and not os.path.exists(folder):
+            raise UserError(
+                f"data_dir={folder} is not there; pass a folder of pictures with dataset=folder, or"
+                " the name of the data set that is to be put there as dataset=."
             )
 
 

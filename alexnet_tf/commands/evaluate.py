@@ -87,6 +87,9 @@ def main():
         )
     rate = dataset.evaluation.examples / (time.monotonic() - begin)
     if chief:
+        judged = answers[0].labels, dataset.evaluation.name
+        for line in splits.not_evaluated(dataset.class_names, *judged):
+            console.note(line)
         if len(opened) == 1 and isinstance(opened[0], networks.Trained):
             jobs.record_evaluation(
                 opened[0].path, opened[0].model, answers[0], dataset, dataset.evaluation, views

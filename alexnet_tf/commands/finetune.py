@@ -18,7 +18,6 @@ hidden layer, or where flags of such a training are given. With more layers to t
 of `alexnet train`, with the others frozen. It writes a model directory like that of a training.
 """
 
-import dataclasses
 import os
 import time
 
@@ -81,6 +80,7 @@ _OF_SGD = (
     "epochs",
     "patience",
 )
+_OF_LOOP = ("xla", "checkpoint_seconds")  # where more than the projection is trained
 _TRAINABLE = flags.DEFINE_list(
     "trainable",
     "head",
@@ -125,9 +125,8 @@ def main():
         network = _open_pretrained()
     of_head = trains_head_alone(network.model)
     solver = solver_of(network.model, of_head)
-    dataset, batch_size = _open_dataset(
-        strategy.num_replicas_in_sync, network.record, solver, of_head
-    )
+    seen_before = network.record and network.record.below()  # the projection is replaced
+    dataset, batch_size = _open_dataset(strategy.num_replicas_in_sync, seen_before, solver, of_head)
     with strategy.scope():
         model = surgery.with_fresh_projection(network.model, len(dataset.class_names))
     trained, pixels = freeze(model, _TRAINABLE.value), network.preprocessing
@@ -150,13 +149,13 @@ def main():
         **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
     # Before features are written; what it tells, a training tells as it begins.
-    changes = run_settings.check(model_dir, settings, dataset, network.record)
+    changes = run_settings.check(model_dir, settings, dataset, seen_before)
     if _FEATURES_DIR.value:
         run_settings.check_apart(_FEATURES_DIR.value, dataset, "features_dir")
     splits.tell_of_side(dataset, pixels, console.note)
     if line := never_answers(settings.min_probability, len(dataset.class_names)):
         console.note(line)
-    _tell(dataset, batch_size, network.record)
+    _tell(dataset, batch_size, seen_before, solver)
     console.note(
         f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)}"
         f" {'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}:"
@@ -168,18 +167,19 @@ def main():
         console.note(app.DRY_RUN)
         return
     if of_head:
-        with run_settings.held(strategy, model_dir, settings, dataset, network.record) as write:
+        with run_settings.held(strategy, model_dir, settings, dataset, seen_before) as write:
             figures, answers, cost = _tune_head(
                 strategy, model, dataset, pixels, plan, solver, write
             )
     else:
         figures, answers, cost = _tune_layers(
-            strategy, model, dataset, pixels, plan, settings, network.record
+            strategy, model, dataset, pixels, plan, settings, seen_before
         )
     _keep_min_probability(model_dir, settings.min_probability)
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
+        figures |= {"evaluated_on": dataset.test.name}
     jobs.record_evaluation(model_dir, model, answers, dataset, dataset.reported())
     console.result(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
@@ -270,25 +270,35 @@ def solver_of(model, of_head):
                 f"{','.join(_TRAINABLE.value)} trains others; leave one of them out."
             )
         return "sgd"
-    given = [name for name in _OF_SGD if FLAGS[name].present]
-    if _HEAD_SOLVER.value == "fit" and given:
+    if idle := _given(_OF_LOOP):
         raise UserError(
-            f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; leave "
-            "it out, or --head_solver=fit."
+            f"--{idle[0]} changes nothing where the projection alone is trained, on stored"
+            " features; leave it out."
         )
-    if _HEAD_SOLVER.value != "auto":
-        return _HEAD_SOLVER.value
-    return "fit" if surgery.reads_last_map(model) and not given else "sgd"
+    given, solver = _given(_OF_SGD), _HEAD_SOLVER.value
+    if solver == "auto":
+        solver = "fit" if surgery.reads_last_map(model) and not given else "sgd"
+    if solver == "fit" and (without_effect := given + _given(["batch_size"])):
+        raise UserError(
+            f"--{without_effect[0]} is for --head_solver=sgd: a fit has nothing to tune, and takes"
+            " all pictures at once; leave it out, or pass --head_solver=sgd."
+        )
+    return solver
+
+
+def _given(names):
+    return [name for name in names if FLAGS[name].present]
 
 
 def _open_dataset(replicas, seen_before, solver, of_head):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
+    if solver == "fit":  # which has batches where pictures are evaluated alone
+        batch_size = max(1, batch_size // replicas) * replicas
     devices.check_divides(batch_size, replicas)
     stored, seen_here = run_settings.begun(_MODEL_DIR.value)
-    seen = record.union([seen_here, seen_before])
-    if of_head:  # which is trained anew: only what its features know of was trained on
-        seen = dataclasses.replace(seen, trained=(seen_before or record.Record()).trained)
+    # A head is trained anew: what its features know of binds it, and nothing else.
+    seen = record.union([seen_before] if of_head else [seen_here, seen_before])
 
     def opened():
         return datasets.open_dataset(
@@ -323,7 +333,7 @@ def _open_dataset(replicas, seen_before, solver, of_head):
     return dataset, min(batch_size, most)
 
 
-def _tell(dataset, batch_size, known):
+def _tell(dataset, batch_size, known, solver):
     """Notes on the pictures: what was held out or cannot be read, how the classes are balanced,
     whether they fill a batch.
 
@@ -334,13 +344,8 @@ def _tell(dataset, batch_size, known):
         if count := known.has_seen(split.identities).sum():
             of = f"the {split.examples} pictures of {split.name}"
             console.note(evaluation.tell_seen(_PRETRAINED.value, count, of))
-    for line in (
-        splits.describe_balance(dataset.class_names, dataset.class_counts)
-        if dataset.class_counts
-        else ()
-    ):
-        console.note(line)
-    if batch_size < _BATCH_SIZE.value:
+    splits.tell_of_balance(dataset, console.note)
+    if solver == "sgd" and batch_size < _BATCH_SIZE.value:
         why = f"there are {dataset.train.examples} training pictures"
         if dataset.train.examples >= _BATCH_SIZE.value:
             why = f"{_MODEL_DIR.value} was begun otherwise"
@@ -419,6 +424,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
                 _may_choose(dataset),
             )
         state.data = how
+        state.figures |= {"evaluated_on": dataset.evaluation.name}
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
         # Only now: a training that fails, or is stopped, leaves what was there before.
         write()

@@ -167,9 +167,12 @@ def _from_network(source, stated):
     arrays = {variable.path: np.asarray(variable.value) for variable in network.model.weights}
     settings, figures = network.settings.to_json(), network.figures or {}
     if _LABELS.value:
-        settings |= {"class_names": _class_names(len(settings["class_names"]), None)}
+        names = _class_names(len(settings["class_names"]), None)
+        _refuse_other_order(source, settings["class_names"], names)
+        settings |= {"class_names": names}
         settings.pop("metrics", None)  # which tell of classes by other names
-    shares = {name: figures[name] for name in ("top_1", "top_5") if name in figures}
+    told = ("top_1", "top_5", "evaluated_on")
+    shares = {name: figures[name] for name in told if name in figures}
     if descent := network.settings.descent:
         settings |= {"pretrained": descent}
     return (
@@ -178,6 +181,18 @@ def _from_network(source, stated):
         {"step": network.step},
         network.record,
     )
+
+
+def _refuse_other_order(source, own, names):
+    """Raises UserError if `names` are the network's `own` in another order, which is that of its
+    outputs.
+    """
+    if names != own and sorted(names) == sorted(own):
+        place = next(place for place, (one, two) in enumerate(zip(own, names)) if one != two)
+        raise UserError(
+            f"--labels={_LABELS.value} has the names that {source} has itself, in another order:"
+            f" output {place} is {own[place]!r} there, not {names[place]!r}; leave --labels out."
+        )
 
 
 def _from_file(source, stated):
@@ -238,8 +253,14 @@ def _class_names(outputs, known=None):
     if _LABELS.value:
         try:
             names = pathlib.Path(_LABELS.value).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:
-            raise UserError(f"--labels={_LABELS.value} cannot be read as text ({error}).") from None
+        except OSError as error:
+            raise UserError(
+                f"--labels={_LABELS.value} cannot be read ({error.strerror})."
+            ) from None
+        except ValueError:  # such as UTF-16, which some editors write
+            raise UserError(
+                f"--labels={_LABELS.value} is not text in UTF-8; save it as that."
+            ) from None
         names = [name.strip() for name in names]
         if len(names) != outputs or not all(names):
             raise UserError(
@@ -263,8 +284,8 @@ def _class_names(outputs, known=None):
 
 def _without_numbers(names):
     """`names` without the number of its output that each line begins or ends with, if each does:
-    "0 cat", "1: cat" or "cat,0". Where names differ by nothing else, as "type 1" and "type 2", the
-    number is part of the name.
+    "0 cat", "1: cat" or "cat,0". Where they leave no other name for each, as "type 10" and
+    "type 2", or "10" and "2", they are part of the names, which may come in any order.
 
     Raises UserError where the lines do not go by their numbers.
     """
@@ -277,16 +298,17 @@ def _without_numbers(names):
         in_order = list(range(first, first + len(names)))
         if first not in (0, 1) or sorted(numbers) != in_order:
             continue
+        rest = [name for _, name in parts]
+        if not all(rest) or len(set(rest)) < len(rest):
+            continue
         if numbers != in_order:
             raise UserError(
                 f"--labels={_LABELS.value} has numbered lines, in another order than their numbers;"
                 " sort them: the first line names the first output."
             )
-        rest = [name for _, name in parts]
-        if all(rest) and len(set(rest)) == len(rest):
-            console.note(
-                f"--labels={_LABELS.value}: the number in each line is left out of the name: "
-                f"{names[0]!r} is {rest[0]!r}"
-            )
-            return rest
+        console.note(
+            f"--labels={_LABELS.value}: the number in each line is left out of the name: "
+            f"{names[0]!r} is {rest[0]!r}"
+        )
+        return rest
     return names

@@ -71,7 +71,8 @@ def main():
                     " nothing; leave one out."
                 )
     directory = None if _CHECK.value else _directory()
-    dataset = datasets.open_dataset(
+    open_dataset = datasets.open_to_check if _CHECK.value else datasets.open_dataset
+    dataset = open_dataset(
         _DATASET.value,
         _DATA_DIR.value,
         _SEED.value,

@@ -235,6 +235,8 @@ def _open(model_dir, batch_size, chief):
     bad_pictures.tell_of_opening(
         dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence
     )
+    if chief:
+        splits.tell_of_balance(dataset, console.note)
     if changes and chief and _TRAINING.dry_run.value:  # a training tells it as it begins
         console.note(changes)
     return stored, identity, dataset

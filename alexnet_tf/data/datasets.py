@@ -71,6 +71,27 @@ def open_dataset(
     )
 
 
+def open_to_check(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    seed: int,
+    names: SplitNames,
+    suffixes: tuple,
+) -> Dataset:
+    """As open_dataset, for looking at its pictures alone: a folder needs none to train on."""
+    return _open(
+        name,
+        data_dir if data_dir is None else disk.local(data_dir, "data_dir"),
+        lambda: (
+            folders.open_to_check(data_dir, names, suffixes)
+            or folders.open_folder(data_dir, seed, names, suffixes=suffixes)
+        ),
+        lambda builder, statistics: tfds.dataset_to_train_on(
+            name, builder, statistics, names, False, None, False
+        ),
+    )
+
+
 def divided_for(
     dataset: Dataset, choosing: bool = False, seen: record.Record | None = None
 ) -> Dataset:

@@ -24,7 +24,7 @@ from alexnet_tf.data.names import (
     role_of,
     suggested_role,
 )
-from alexnet_tf.data.splits import Dataset, Split, split_of_files
+from alexnet_tf.data.splits import Dataset, Split, not_evaluated, split_of_files
 from alexnet_tf.errors import UserError
 
 _UNLABELLED = (
@@ -89,7 +89,7 @@ def open_folder(
     judging = [part for part in (validation, test) if part]  # the first is looked at meanwhile
     splits = [part.split() for part in judging]
     for part in judging:
-        notes += _not_evaluated(class_names, part)
+        notes += not_evaluated(class_names, part.labels, part.name)
         if part.name != HELD_OUT_SPLIT:
             notes += _in_several_classes(part) + _also_in(train, part)
     if validation and test:
@@ -105,6 +105,36 @@ def open_folder(
         tuple(layout.bad_pictures),
         class_counts=tuple(np.bincount(train.labels, minlength=len(class_names)).tolist()),
         test=splits[-1] if test else None,
+        unused=tuple(layout.unused.lines()),
+    )
+
+
+def open_to_check(
+    data_dir: str | os.PathLike | None,
+    names: SplitNames = USUAL,
+    suffixes: Sequence[str] = picture_files.SUFFIXES,
+) -> Dataset | None:
+    """The Dataset of a folder that has pictures to judge by, and none to train on, whose classes
+    are those that it has; None for others: see datasets.open_to_check.
+    """
+    layout = _Layout(_root(data_dir), names, suffixes)
+    judging = [layout.splits[role] for role in ("validation", "test") if role in layout.splits]
+    if "train" in layout.splits or not judging:
+        return None
+    class_names = sorted({plain(path.name) for one in judging for path in _subfolders(one)})
+    parts = [layout.read(one, class_names) for one in judging]
+    splits, notes = [part.split() for part in parts], sum(map(_in_several_classes, parts), [])
+    if len(parts) > 1:
+        notes += _also_in(*parts)
+    return Dataset(
+        "folder",
+        tuple(class_names),
+        None,
+        splits[0],
+        _fingerprint(*parts),
+        tuple(notes + layout.notes()),
+        tuple(layout.bad_pictures),
+        test=splits[-1] if "test" in layout.splits else None,
         unused=tuple(layout.unused.lines()),
     )
 
@@ -152,7 +182,7 @@ def open_evaluation(
                 f"{root} is the folder that was trained on, and its pictures are others now, all"
                 f" {len(trained_on)} judged." + _SAVED_ANEW
             )
-    notes += _not_evaluated(class_names, part) + _in_several_classes(part) + layout.notes()
+    notes += _in_several_classes(part) + layout.notes()
     return Dataset(
         "folder",
         tuple(class_names),
@@ -173,24 +203,27 @@ def list_pictures(
     names, in sorted order.
 
     A picture's label is the place in `class_names` of the nearest folder around it that is named
-    there, no further up than `paths`; -1 where there is none. What else lies there is told by
-    `note`. Raises UserError if there are no pictures, or if one is broken.
+    there, no further up than `paths`; -1 where there is none. One that lies below several of
+    `paths` counts once. What else lies there is told by `note`. Raises UserError if there are no
+    pictures, or if one is broken.
     """
-    names, tops = [], []
+    names: list[bytes] = []
+    outermost: dict[str, str] = {}  # of `paths` around a picture, which may be below several
     for path in paths:
-        found = picture_files.pictures_below(path, note)
-        top = (
-            os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
-        )
-        names += found
-        tops += [top] * len(found)
+        there = os.path.abspath(path)
+        top = there if os.path.isdir(path) else os.path.dirname(there)
+        for name in picture_files.pictures_below(path, note):
+            file = os.path.abspath(os.fsdecode(name))
+            if file not in outermost:
+                names.append(name)
+            outermost[file] = min(outermost.get(file, top), top, key=len)
     files = list(map(os.fsdecode, names))
     _refuse_faults(names, pictures.examine(names)[1])
     identities, faults = pictures.know(names)
     _refuse_faults(names, faults)
     place_of = _place_of(class_names)
     labels = np.array(
-        [_label_around(os.path.abspath(file), top, place_of) for file, top in zip(files, tops)],
+        [_label_around(file, top, place_of) for file, top in outermost.items()],
         np.int64,
     )
     return (
@@ -473,7 +506,7 @@ class _Layout:
             key=lambda path: plain(path.name),
         )
         own = class_names is None
-        if own:
+        if class_names is None:
             self._check_several(folder, list(filter(self._holds_picture, classes)))
         if not classes:
             raise UserError(
@@ -484,6 +517,8 @@ class _Layout:
                     f"{self._but_others(folder)}; pass a folder of class folders."
                 )
             )
+        if class_names is not None:
+            classes = self._without_empty(classes, class_names)
         _check_names(folder, classes)
         own_names = tuple(plain(path.name) for path in classes)
         names = own_names if class_names is None else tuple(class_names)
@@ -532,6 +567,27 @@ class _Layout:
             raise UserError(f"{path} holds no picture that can be read{first}.")
         identities = identities[good[sound]]
         return _Part(plain(folder.name), names, files[good], labels[good], identities)
+
+    def _without_empty(
+        self, classes: list[pathlib.Path], class_names: Sequence[str]
+    ) -> list[pathlib.Path]:
+        """`classes` without the folders that hold no file and are called as none of `class_names`,
+        which it notes; but for all of them.
+        """
+        place_of = _place_of(class_names)
+        empty = [
+            path
+            for path in classes
+            if place_of(plain(path.name)) is None
+            and not any(picture_files.walk(path, self._suffixes))
+        ]
+        if not empty or empty == classes:
+            return classes
+        self._told.append(
+            f"{empty[0].parent}: passed over, as no file is in them and no class is called so: "
+            f"{_first(path.name for path in empty)}."
+        )
+        return [path for path in classes if path not in empty]
 
     def _check_several(self, folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
         """Raises UserError unless there are at least two `classes`, folders of pictures."""
@@ -708,6 +764,13 @@ def _place_of(class_names: Sequence[str]) -> Callable[[str], int | None]:
     return place_of
 
 
+def holds_class(folder: str | os.PathLike, class_names: Sequence[str]) -> bool:
+    """Whether a folder in `folder` is called as one of `class_names`, in any way that opens it."""
+    place_of = _place_of(class_names)
+    names = [plain(path.name) for path in _subfolders(pathlib.Path(folder))]
+    return any(place_of(name) is not None for name in names)
+
+
 def _are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> bool:
     """Whether all `folders` are called as classes, and none holds class folders itself."""
     place_of = _place_of(class_names)
@@ -760,14 +823,17 @@ def _divide(
         if test:
             todo += ", or pass patience=0 and a schedule= other than plateau: then nothing chooses"
         raise UserError(
-            f"{root} has {missing}, and no class with a second picture to keep for evaluation;"
-            f" {todo}."
+            f"{root} has {missing}, and no class with a second picture, no copy, to keep for"
+            f" evaluation; {todo}."
         )
     what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
-    notes.append(
-        f"{root} has {missing}: {held.sum()} of {len(held)} pictures, drawn per class with "
-        f"seed={seed}, {what}."
-    )
+    before = int((held & (seen or record.Record()).keeps_apart(train.identities)).sum())
+    how = f"drawn per class with seed={seed}"
+    if before == held.sum():
+        how = "held out before"
+    elif before:
+        how = f"{before} held out before and {held.sum() - before} {how}"
+    notes.append(f"{root} has {missing}: {held.sum()} of {len(held)} pictures, {how}, {what}.")
     return _parted(root, train, held)
 
 
@@ -795,16 +861,6 @@ def _parted(root: pathlib.Path, train: _Part, held: np.ndarray) -> tuple[_Part, 
             "train on; add some, or pass another model_dir=."
         )
     return train.where(~held), train.where(held).named(HELD_OUT_SPLIT)
-
-
-def _not_evaluated(class_names: Sequence[str], part: _Part) -> list[str]:
-    """A line on the classes of which `part` has no picture, if there are any."""
-    there = set(part.labels.tolist())
-    missing = [name for label, name in enumerate(class_names) if label not in there]
-    if not missing:
-        return []
-    more = f" and {len(missing) - 5} more" * (len(missing) > 5)
-    return [f"Not evaluated, as {part.name} has no picture of it: {', '.join(missing[:5])}{more}."]
 
 
 def _in_several_classes(part: _Part) -> list[str]:

@@ -46,7 +46,7 @@ def identity(content: bytes) -> int:
 def know(files: Sequence[bytes]) -> tuple[np.ndarray, list[str | None]]:
     """(the identity of each of `files`, uint64, and what is wrong with its header, or None).
 
-    Reads them whole. The identity of one that cannot be read now is 0.
+    Reads them whole. One that cannot be read now, as it has gone meanwhile, has that as its fault.
     """
 
     def look_through(file: bytes) -> tuple[int, str | None]:
@@ -54,8 +54,8 @@ def know(files: Sequence[bytes]) -> tuple[np.ndarray, list[str | None]]:
             with open(file, "rb") as stream:
                 picture = stream.read()
             check_header(picture)
-        except OSError:
-            return 0, None  # it is told when training comes to it
+        except OSError as error:
+            return 0, error.strerror
         except tf.errors.InvalidArgumentError as error:
             return 0, error.message
         return identity(picture), None

@@ -3,6 +3,8 @@
     MODEL_DIR/pictures.npz       also assets.extra/pictures.npz of an export, pictures.npz in a
     .tflite
         trained, held_out        uint64, sorted, each once; as differences, which compress well
+        trunk_trained, trunk_held_out  likewise, of a projection that was trained alone: what the
+                                 layers below it were trained on, and what was held out from that
 
 A picture is known by its identity, 64 bits: of a file, a digest of its bytes, whatever it is called
 and wherever it lies; of a record of TFDS, its place in the data set; of a record that
@@ -31,6 +33,7 @@ FILE = "pictures.npz"
 _LARGEST = 2**28  # bytes
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError)
 _NONE = np.zeros(0, np.uint64)
+_NAMES, _TRUNK = ("trained", "held_out"), "trunk_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Record:
 
     trained: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
     held_out: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
+    trunk: "Record | None" = None  # of the layers below the projection; None: this one
+
+    def below(self) -> "Record":
+        """That of the network where its projection is replaced."""
+        return self.trunk or self
 
     def __or__(self, other: "Record") -> "Record":
         return Record(
@@ -54,12 +62,14 @@ class Record:
         return np.isin(identities, self.held_out) & ~self.has_seen(identities)
 
     def to_bytes(self) -> bytes:
-        stream = io.BytesIO()
+        stream, stored = io.BytesIO(), {name: getattr(self, name) for name in _NAMES}
+        if self.trunk:
+            stored |= {f"{_TRUNK}{name}": getattr(self.trunk, name) for name in _NAMES}
         np.savez_compressed(
             stream,
             **{
                 name: np.diff(identities, prepend=np.uint64(0))
-                for name, identities in vars(self).items()
+                for name, identities in stored.items()
             },
         )
         return stream.getvalue()
@@ -73,15 +83,20 @@ class Record:
                 if sum(member.file_size for member in members.infolist()) > _LARGEST:
                     raise ValueError("more pictures than there are")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                stored = [arrays[name] for name in ("trained", "held_out")]
-            if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored):
+                names = [*_NAMES, *(name for name in arrays if name.startswith(_TRUNK))]
+                stored = {name: arrays[name] for name in names}
+            if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored.values()):
                 raise ValueError("other arrays")
+            known = {name: np.cumsum(array, dtype=np.uint64) for name, array in stored.items()}
+            below = None
+            if len(known) > len(_NAMES):
+                below = cls(known[f"{_TRUNK}trained"], known[f"{_TRUNK}held_out"])
+            return cls(known["trained"], known["held_out"], below)
         except _UNREADABLE as error:
             raise UserError(
                 f"{path}, the record of the pictures that were trained on, cannot be read "
                 f"({error}); restore it from a copy."
             ) from None
-        return cls(*(np.cumsum(array, dtype=np.uint64) for array in stored))
 
 
 def stored(content: bytes | None, path: str | os.PathLike) -> Record | None:
@@ -101,7 +116,9 @@ def of(dataset: "Dataset") -> Record | None:
 
 
 def union(records: Iterable[Record | None]) -> Record:
-    """That of several models together; None stands for one that has no record."""
+    """That of several models together, as of one that was trained whole; None stands for one that
+    has no record.
+    """
     return functools.reduce(Record.__or__, filter(None, records), Record())
 
 
@@ -179,8 +196,9 @@ def check_goes_on(
         return None
     return (
         f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
-        f"{new} are new; it goes on with {dataset.to_train().examples} to train. What was held out "
-        "stays held out."
+        f"{new} are new; it goes on with {dataset.to_train().examples} to train."
+        + " What was held out stays held out."
+        * (not anew)
     )
 
 
@@ -194,24 +212,27 @@ def divide(
     """Mask of the pictures to hold out: of each class about `share`, and one where it has two.
 
     What `record` knows stays where it was. Any other picture is drawn by its own identity and
-    `seed`, so that which others there are decides nothing, and copies of a picture stay together;
-    but for classes of few pictures, of which none, or all, would be drawn.
+    `seed`, so that which others there are decides nothing, and copies of a picture stay together,
+    in several classes too; but for classes of few pictures, of which none, or all, would be drawn.
+    The only picture of a class is trained on, in all classes that have it.
     """
     record = record or Record()
     seen = record.has_seen(identities)
     known = record.keeps_apart(identities)
     lots = _lots(identities, seed)
-    held = known | (~seen & (lots < share))
-    for label in np.unique(labels):
-        of_class = labels == label
-        if len(np.unique(identities[of_class])) < 2:
-            held[of_class] = known[of_class]
-            continue
-        free = of_class & ~seen & ~known
-        if free.any() and not held[of_class].any():
-            held |= identities == identities[free][np.argmin(lots[free])]
-        elif free.any() and held[of_class].all():
-            held &= identities != identities[free][np.argmax(lots[free])]
+    classes = [labels == label for label in np.unique(labels)]
+    kinds = [np.unique(identities[of_class]) for of_class in classes]
+    alone = np.isin(identities, [only[0] for only in kinds if len(only) == 1])
+    free = ~seen & ~known & ~alone
+    held = known | (free & (lots < share))
+    for of_class in classes:
+        ours = of_class & free
+        if ours.any() and not held[of_class].any():
+            held |= identities == identities[ours][np.argmin(lots[ours])]
+    for of_class in classes:  # last, as a copy may have been drawn for another class
+        ours = of_class & free
+        if ours.any() and held[of_class].all():
+            held &= identities != identities[ours][np.argmax(lots[ours])]
     return held
 
 

@@ -154,6 +154,28 @@ def tell_of_side(dataset: Dataset, pixels: Preprocessing, note: Callable[[str], 
         )
 
 
+def not_evaluated(class_names: Sequence[str], labels: np.ndarray, name: str) -> list[str]:
+    """A line on the classes of which none of the pictures of the split `name` is, if there are any;
+    `labels`, int64 [pictures], are theirs.
+    """
+    there = set(labels.tolist())
+    missing = [one for label, one in enumerate(class_names) if label not in there]
+    if not missing:
+        return []
+    more = f" and {len(missing) - 5} more" * (len(missing) > 5)
+    return [f"Not evaluated, as {name} has no picture of it: {', '.join(missing[:5])}{more}."]
+
+
+def tell_of_balance(dataset: Dataset, note: Callable[[str], None], weighted: bool = False) -> None:
+    """Notes how many training pictures there are of each class, where that is known, and, unless
+    they are `weighted`, whether that is much out of balance.
+    """
+    if dataset.class_counts:
+        counts, *more = describe_balance(dataset.class_names, dataset.class_counts)
+        for line in [counts, *([] if weighted else more)]:
+            note(line)
+
+
 def describe_balance(class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
     """Lines for a user: how many training pictures there are of each class, and whether that is
     much out of balance.

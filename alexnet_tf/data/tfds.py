@@ -194,7 +194,8 @@ def dataset_to_train_on(
             )
         if both:
             notes.append(also_in(both, split.examples, split.name, train.name))
-    notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values())
+    used = [train, *judging]
+    notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values(), used)
     return Dataset(
         name,
         _class_names(builder),
@@ -263,14 +264,23 @@ def _missing(builder: "DatasetBuilder", splits: Collection[str]) -> list[str]:
     ]
 
 
-def _unused(name: str, builder: "DatasetBuilder", splits: Iterable[str]) -> list[str]:
-    """A line on the splits that are none of `splits`, if there are any."""
-    used = {part.split("[")[0] for split in splits for part in split.split("+")}
-    others = [
-        f"{split} ({info.num_examples} pictures)"
-        for split, info in builder.info.splits.items()
-        if split not in used and info.num_examples
-    ]
+def _unused(
+    name: str, builder: "DatasetBuilder", specs: Iterable[str], splits: Iterable[Split]
+) -> list[str]:
+    """A line on the splits, and the parts of some, that are in none of `splits`, which are what
+    `specs` say, if there are any.
+    """
+    parts = [part for spec in specs for part in spec.split("+")]
+    used = {part.split("[")[0] for part in parts}
+    others = []
+    for split, info in builder.info.splits.items():
+        if split not in used and info.num_examples:
+            others.append(f"{split} ({info.num_examples} pictures)")
+        elif split in used and split not in parts:
+            whole = _split(builder, split).known()
+            known = np.concatenate([one.known() for one in splits])
+            if left := int((~np.isin(whole, known)).sum()):
+                others.append(f"{left} of the {len(whole)} pictures of {split}")
     return [f"{name}: not used: {', '.join(others)}."] if others else []
 
 

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from alexnet_tf.training.optimizer import SGD2012
 
 IF_NOT_FINITE = (
-    "try a lower learning_rate or a longer warmup_steps. The last checkpoint is from before."
+    "try a lower learning_rate or a longer warmup_steps. What checkpoints there are, are from"
+    " before."
 )
 _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
@@ -98,14 +99,14 @@ def check_same(model_dir: str | os.PathLike, stored: dict | None, identity: dict
         return
     for name, value in identity.items():
         if stored.get(name) != value:
-            was, now = _told_apart(stored.get(name), value)
+            was, now = told_apart(stored.get(name), value)
             raise UserError(
                 f"model_dir={model_dir} holds a model of {name} {was}, not {now}; pass another"
                 " model_dir."
             )
 
 
-def _told_apart(was: Any, now: Any) -> tuple[str, str]:
+def told_apart(was: Any, now: Any) -> tuple[str, str]:
     """Two different entries of settings, as short as may be; of lists, what differs first."""
     if not (isinstance(was, list) and isinstance(now, list)):
         return str(was), str(now)

@@ -17,7 +17,7 @@ from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.training import devices
+from alexnet_tf.training import checkpoints, devices
 
 
 def evaluate_split(
@@ -57,15 +57,11 @@ def check_classes(classifiers: Iterable[Classifier], of: Dataset | Classifier) -
     """
     for classifier in classifiers:
         if tuple(classifier.class_names) != tuple(of.class_names):
+            here, there = checkpoints.told_apart(list(classifier.class_names), list(of.class_names))
             raise UserError(
-                f"{classifier.name} knows {_listed(classifier.class_names)}, but {of.name} has"
-                f" {_listed(of.class_names)}; all models and the data set need the same, in the"
-                " same order."
+                f"{classifier.name} knows the classes {here}, but {of.name} has {there}; all models"
+                " and the data set need the same, in the same order."
             )
-
-
-def _listed(class_names: Sequence[str]) -> str:
-    return f"{len(class_names)} classes ({class_names[0]} to {class_names[-1]})"
 
 
 def seen(split: Split, classifier: Classifier) -> int | None:
@@ -116,7 +112,7 @@ def as_reported(
     if not dataset.chose():
         return figures
     tested = evaluate_split(strategy, model, pixels, dataset.reported(), batch_size)
-    return as_chosen(figures) | tested
+    return as_chosen(figures) | tested | {"evaluated_on": dataset.reported().name}
 
 
 def check_finite(model: keras.Model) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk
 from alexnet_tf.classifiers import refuse_class_none
-from alexnet_tf.data import record
+from alexnet_tf.data import folders, record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network import surgery
@@ -151,7 +151,7 @@ def check_apart(
     root = pathlib.Path(dataset.opened_with["data_dir"])
     folder = pathlib.Path(model_dir).resolve()
     around = [one for one in (folder, *folder.parents) if one.is_relative_to(root.resolve())]
-    if any((one / name).is_dir() for one in around for name in dataset.class_names):
+    if any(folders.holds_class(one, dataset.class_names) for one in around if one.is_dir()):
         raise UserError(
             f"{parameter}={model_dir} lies among the classes in data_dir={root}; pass a "
             f"{parameter} outside."
@@ -165,7 +165,7 @@ def check(
     seen_before: record.Record | None = None,
 ) -> str | None:
     """What has changed of the pictures since the training in `model_dir` began: a line, or None.
-    `seen_before` are those that the network had been trained on before that.
+    `seen_before` are those that the layers below the projection had been trained on before that.
 
     Raises UserError if `model_dir` holds a model of other settings, cannot be written, lies among
     the classes, or was trained on pictures that are to judge it now.
@@ -225,9 +225,9 @@ def held(
     note: Callable[[str], None] = console.note,
 ) -> Iterator[Callable[[], None]]:
     """Keeps other trainings out of `model_dir`, and yields the function that writes the settings
-    there, and the record of the pictures: those of `dataset`, and those that the network had
-    `seen_before`. It is to be called when nothing is left that could be refused: what trains
-    nothing leaves them as they are.
+    there, and the record of the pictures: those of `dataset`, and those that the layers below the
+    projection had `seen_before`. It is to be called when nothing is left that could be refused:
+    what trains nothing leaves them as they are.
 
     All workers have to call both; the chief writes, and tells by `note` what `check` does. Raises
     UserError on all as `check` does.
@@ -247,11 +247,14 @@ def held(
             if not devices.is_chief(strategy):
                 return
             _, seen = begun(model_dir)
+            trunk = None
             if _trains_one_layer(settings.others):
-                seen = None  # a projection is trained anew, and has seen nothing else
+                # a projection is trained anew, and has seen nothing else than is there
+                seen, trunk = None, seen_before or record.Record()
             checkpoints.write_settings(model_dir, settings.to_json())
             if here := record.of(dataset):
-                record.write(model_dir, record.union([seen, seen_before, here]))
+                whole = record.union([seen, seen_before, here])
+                record.write(model_dir, dataclasses.replace(whole, trunk=trunk))
 
         devices.together(strategy, begin)
         yield lambda: devices.together(strategy, write)

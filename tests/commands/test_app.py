@@ -6,7 +6,7 @@ import types
 import pytest
 import tensorflow as tf
 from absl import flags
-from binaries import call
+from binaries import call, parsed
 
 from alexnet_tf.commands import app, describe
 from alexnet_tf.errors import UserError
@@ -27,6 +27,19 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_tables(tmp_path, c
     with pytest.raises(UserError, match="--picture=network.pdf: name a .png file"):
         call(describe, f"--json={tmp_path}/table.json", "--picture=network.pdf")
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
+
+
+def test_a_data_dir_that_is_not_there_takes_no_data_set_that_nobody_named(tmp_path):
+    flag_values = flags.FlagValues()
+    app.define_dataset(flag_values)
+    with (
+        parsed(flag_values, f"--data_dir={tmp_path}/typo"),
+        pytest.raises(UserError, match="typo is not there; pass a folder of pictures with"),
+    ):
+        app.check_data_dir(flag_values)
+    for given in ([f"--data_dir={tmp_path}/new", "--dataset=shapes"], [f"--data_dir={tmp_path}"]):
+        with parsed(flag_values, *given):
+            app.check_data_dir(flag_values)
 
 
 def refused(error, capsys, batch_size=None):

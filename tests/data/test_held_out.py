@@ -62,6 +62,12 @@ def test_a_record_is_read_as_it_was_written(tmp_path, rng):
         again.trained.tolist() == known.trained.tolist()
         and again.held_out.tolist() == known.held_out.tolist()
     )
+    assert again.trunk is None and again.below() is again
+    of_head = record.Record(known.trained, known.held_out, record.Record(known.held_out))
+    record.write(tmp_path, of_head)
+    trunk = record.read(tmp_path).below()
+    assert (trunk.trained == known.held_out).all() and not len(trunk.held_out)
+    assert record.union([of_head, known]).below().trained.tolist() == known.trained.tolist()
     content = (tmp_path / record.FILE).read_bytes()
     (tmp_path / record.FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"pictures.npz, the record of .* cannot be read"):
@@ -98,6 +104,23 @@ def test_a_class_of_few_pictures_keeps_one_where_it_has_two(rng, pictures):
         )
 
 
+def test_copies_in_several_classes_are_on_one_side_and_leave_each_class_some(rng):
+    x, y, z = rng.integers(0, 2**64, 3, np.uint64)
+    for seed in range(20):
+        # x is all that the second class has, so that the first holds out its other picture
+        held = record.divide(np.array([0, 0, 1]), np.array([x, y, x]), 0.1, seed)
+        assert held.tolist() == [False, True, False]
+        for labels, identities in (
+            ([0, 0, 1, 1, 2, 2], [x, y, x, z, y, z]),
+            ([0, 0, 1, 1], [x, y, x, y]),
+            (np.repeat(np.arange(6), 3), rng.choice(rng.integers(0, 2**64, 7, np.uint64), 18)),
+        ):
+            labels, identities = np.array(labels), np.array(identities, np.uint64)
+            held = record.divide(labels, identities, 0.1, seed)
+            assert not np.isin(identities[held], identities[~held]).any()
+            assert set(labels[~held]) == set(labels)
+
+
 def test_what_a_record_knows_stays_where_it_was_and_new_ones_are_drawn(folder):
     first = datasets.open_dataset("folder", folder)
     known, held = record.of(first), names_in(first.evaluation)
@@ -126,6 +149,23 @@ def test_where_nothing_held_out_is_left_the_advice_works(folder):
     again = datasets.open_dataset("folder", folder, seen=known)
     assert names_in(again.evaluation) <= new and again.evaluation.examples >= len(CLASS_NAMES)
     assert record.check_goes_on("model", known, again).endswith("What was held out stays held out.")
+    assert record.check_goes_on("model", known, again, anew=True).endswith("to train.")
+
+
+def test_the_line_on_what_is_held_out_tells_what_was_so_before(folder):
+    first = datasets.open_dataset("folder", folder)
+    count, known = first.evaluation.examples, record.of(first)
+    assert (
+        f"{count} of 36 pictures, held out before, are kept"
+        in (datasets.open_dataset("folder", folder, seen=known).notes[0])
+    )
+    add(folder, 20)
+    again = datasets.open_dataset("folder", folder, seen=known)
+    drawn = again.evaluation.examples - count
+    assert drawn and (
+        f"{count + drawn} of 96 pictures, {count} held out before and {drawn} drawn per class with"
+        " seed=0, are kept" in again.notes[0]
+    )
 
 
 @pytest.mark.parametrize("trained_here", [True, False])

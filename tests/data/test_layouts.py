@@ -6,14 +6,18 @@ import os
 import re
 import shlex
 import shutil
+import types
 import unicodedata
 
 import pytest
+from binaries import call
 from tiny_pictures import TinyPictures
 
-from alexnet_tf.data import datasets, folders, record, shapes
+from alexnet_tf.commands import prepare
+from alexnet_tf.data import datasets, folders, pictures, record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
+from alexnet_tf.training import run_settings
 
 BOTH = ("daisy", "iris")
 
@@ -119,7 +123,6 @@ def test_a_plain_folder_is_judged_whole_and_may_lack_classes(tmp_path):
     assert judged(fill(tmp_path / "plain", daisy=5, iris=4)) == ("pictures", 9)
     dataset = datasets.open_evaluation("folder", fill(tmp_path / "part", iris=4), BOTH)
     assert [int(one["label"]) for one in dataset.evaluation.read(None)] == [1] * 4
-    assert dataset.notes == ("Not evaluated, as pictures has no picture of it: daisy.",)
     with pytest.raises(
         UserError, match=r"rose is not one of the 2 classes \(daisy, iris\); rename"
     ):
@@ -603,6 +606,74 @@ def test_check_lists_what_is_not_used(run, tmp_path):
     assert listed["not used"] == 2 == len(listed["not_used"]) and listed["bad"] == []
 
 
+def test_a_folder_with_test_alone_can_be_checked(tmp_path, capsys):
+    fill(tmp_path / "pictures", **{"test/daisy": 2, "val/iris": 3})
+    shutil.copy(tmp_path / "pictures/test/daisy/0.jpg", tmp_path / "pictures/val/iris")
+    (tmp_path / "pictures/test/daisy/cut.jpg").write_bytes(b"\xff\xd8\xff")
+    given = ("--dataset=folder", f"--data_dir={tmp_path}/pictures", f"--json={tmp_path}/c.json")
+    with pytest.raises(SystemExit) as end:
+        call(prepare, *given, "--check")
+    listed = json.loads((tmp_path / "c.json").read_text())
+    assert end.value.code == 1 and listed["pictures"] == 6
+    assert len(listed["bad"]) == 1 and len(listed["identical"]) == 1
+    with pytest.raises(UserError, match="has nothing to train on"):
+        call(prepare, *given, f"--output={tmp_path}/store")
+
+
+def test_an_empty_folder_beside_those_that_judge_is_passed_over_and_told(tmp_path):
+    fill(tmp_path, **flowers("train", "test"), **{"test/New Folder": 0})
+    told = "ROOT/test: passed over, as no file is in them and no class is called so: New Folder."
+    assert told in opened(tmp_path)[-1] and judged(tmp_path) == ("test", 6)
+    (tmp_path / "test/New Folder/notes.txt").write_text("x")
+    with pytest.raises(UserError, match="New Folder is not one of the 2 classes"):
+        opened(tmp_path)
+
+
+def test_what_lies_below_two_of_the_paths_counts_once(tmp_path):
+    fill(tmp_path, **{"daisy/inner": 3, "iris": 2})
+    for paths in (["daisy", "."], [".", "daisy/inner"], ["daisy/inner", "."]):
+        split, files = folders.list_pictures([tmp_path / path for path in paths], BOTH)
+        assert len(files) == 5
+        assert sorted(int(one["label"]) for one in split.read(None)) == [0] * 3 + [1] * 2
+
+
+def test_what_is_gone_while_a_folder_is_opened_is_left_out(tmp_path, monkeypatch):
+    fill(tmp_path, **flowers("train", "test"))
+    examine = pictures.examine
+
+    def and_remove(files, *arguments):
+        found = examine(files, *arguments)
+        for file in list(files)[:2]:
+            os.remove(file)
+        return found
+
+    monkeypatch.setattr(pictures, "examine", and_remove)
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert dataset.train.examples == 4 and 0 not in dataset.train.identities
+    assert len(dataset.bad_pictures) == 4 and "No such file" in dataset.bad_pictures[0]
+
+
+@pytest.mark.parametrize(
+    "place,class_names",
+    [
+        ("n01440764", ("tench (n01440764)", "crane (n03126707)")),
+        (unicodedata.normalize("NFD", "käfer"), ("käfer", "iris")),
+        ("\ufeffdaisy ", BOTH),
+    ],
+)
+def test_what_is_written_lies_among_no_classes_however_they_are_called(
+    tmp_path, place, class_names
+):
+    (tmp_path / "pictures" / place).mkdir(parents=True)
+    dataset = types.SimpleNamespace(
+        class_names=class_names,
+        opened_with={"dataset": "folder", "data_dir": str(tmp_path / "pictures")},
+    )
+    with pytest.raises(UserError, match="lies among the classes"):
+        run_settings.check_apart(tmp_path / "pictures/model", dataset)
+    run_settings.check_apart(tmp_path / "model", dataset)
+
+
 def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
     fill(tmp_path, **{"daisy": 2, "iris/locked": 2})
     scandir = os.scandir
@@ -698,6 +769,9 @@ def test_what_tfds_leaves_open_is_asked_and_what_is_not_used_is_told(tmp_path):
     both = SplitNames(train="train+extra", validation="val", test="validation")
     whole = datasets.open_dataset("tiny_twice", tmp_path, names=both)
     assert (whole.train.examples, whole.notes) == (18, ())
+    part = SplitNames(train="train[:4]+extra", validation="val", test="validation")
+    told = datasets.open_dataset("tiny_twice", tmp_path, names=part).notes
+    assert told == ("tiny_twice: not used: 5 of the 9 pictures of train.",)
     read = list(dataset.train.read(None).ignore_errors())
     assert len(read) == 8 and min(int(one["label"]) for one in read) == 0
     faults = filter(None, map(dataset.train.fault_of, range(9)))

@@ -205,13 +205,12 @@ def test_fine_tuning_stores_it_and_changes_it_without_training_again(
         "--dataset=folder",
         f"--data_dir={picture_folder}",
         "--model_dir=tuned",
-        "--xla=off",
         "--epochs=2",
     ]
     for arguments, stored in (
         (["--min_probability=0.25"], 0.25),
         (["--min_probability=0.75"], 0.75),
-        (["--trainable=fc4", "--model_dir=more", "--min_probability=0.5"], 0.5),
+        (["--trainable=fc4", "--xla=off", "--model_dir=more", "--min_probability=0.5"], 0.5),
     ):
         run(*tune, *arguments, cwd=tmp_path)
         name = "more" if "--trainable=fc4" in arguments else "tuned"

@@ -35,6 +35,16 @@ CLASSES = 7
 GREY = Preprocessing(image_size=28, resize=32, channels=1, mean=(110.0,), std=128.0)
 
 
+def test_the_class_that_differs_is_told():
+    one, other = (
+        Classifier(name, None, GREY, classes, {})
+        for name, classes in (("one", ("a", "b", "c")), ("other", ("a", "x", "c")))
+    )
+    evaluation.check_classes([one], one)
+    with pytest.raises(UserError, match="one knows the classes b at place 1, but other has x; all"):
+        evaluation.check_classes([one], other)
+
+
 def one_device():
     return tf.distribute.OneDeviceStrategy(CPUS[0])
 

@@ -20,9 +20,10 @@ from conftest import LENET5_PIXELS as PIXELS
 from PIL import Image
 from trainings import Bar
 
-from alexnet_tf import console, disk, preprocessing
-from alexnet_tf.commands import finetune
+from alexnet_tf import console, disk, networks, preprocessing
+from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import datasets, pipeline, record, shapes, splits
+from alexnet_tf.data.pictures import know
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import Dropout
@@ -62,7 +63,6 @@ def tune(run, pictures, tmp_path):
             "--batch_size=6",
             f"--model_dir={model_dir}",
             f"--json={model_dir}.json",
-            "--xla=off",
             *arguments,
             cwd=tmp_path,
             status=status,
@@ -460,22 +460,24 @@ def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(
     assert not (tmp_path / "other").exists() or not list((tmp_path / "other").iterdir())
 
 
-def test_a_fit_needs_no_whole_batch(tune, pretrained, tmp_path):
+def test_a_fit_needs_no_whole_batch(pretrained, tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
     victim = folder / "train" / CLASS_NAMES[0] / "1.jpg"
     victim.write_bytes(victim.read_bytes()[:1000] + b"\xff\xd9")  # found when it is read
-    given = ("--head_solver=fit", "--batch_size=24", f"--data_dir={folder}")
-    assert tune(pretrained, "model", *given)["examples"] == 9
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
+    given |= {"model_dir": tmp_path / "model", "head_solver": "fit"}
+    given |= {"json": tmp_path / "figures.json"}
+    assert call(finetune, *(f"--{name}={value}" for name, value in given.items()))["examples"] == 9
 
 
 @pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
 def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_path, capsys):
     folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
-    steps = {"fit": [], "sgd": ["--patience=0", "--epochs=2"]}
+    steps = {"fit": [], "sgd": ["--patience=0", "--epochs=2", "--batch_size=6"]}
 
     def kernel(solver):
         given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
-        given |= {"model_dir": model_dir, "head_solver": solver, "xla": "off", "batch_size": 6}
+        given |= {"model_dir": model_dir, "head_solver": solver}
         call(finetune, *(f"--{name}={value}" for name, value in given.items()), *steps[solver])
         return checkpoints.load_model(model_dir).model.layers[-1].kernel.numpy()
 
@@ -493,7 +495,7 @@ def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_
 def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tmp_path, capsys):
     """With default flags a batch holds no more than there are, which was taken for another one."""
     folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
-    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "xla": "off"}
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
     given |= {"model_dir": model_dir, "head_solver": solver}
     rates = {"fit": [], "sgd": ["--epochs=1", "--patience=0"]}[solver]
 
@@ -514,7 +516,7 @@ def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tm
 
 def test_a_training_that_fails_leaves_the_projection_that_was_there(pretrained, tmp_path, capsys):
     folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
-    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "xla": "off"}
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
     given |= {"model_dir": model_dir, "head_solver": "sgd", "patience": 0, "epochs": 2}
 
     def tune(*more):
@@ -524,7 +526,7 @@ def test_a_training_that_fails_leaves_the_projection_that_was_there(pretrained, 
     tune("--batch_size=6")
     before = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
     for _ in range(2):  # the second time it was "trained already", by a rate that never trained it
-        with pytest.raises(UserError, match="The loss is not finite in epoch 1"):
+        with pytest.raises(UserError, match="not finite in epoch 1; .* What checkpoints there are"):
             tune("--batch_size=6", "--learning_rate=1e30")
     after = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
     assert after == before and "is trained already: step 8" in tune("--batch_size=6")
@@ -554,6 +556,81 @@ def test_pictures_that_were_held_out_can_be_trained_on_by_a_projection(pretraine
     assert len(seen.trained) == 25
     moved.rename(folder / "test" / CLASS_NAMES[0] / "back.jpg")
     assert len(tune("model").trained) == 24
+
+
+def test_pictures_of_test_that_are_moved_to_train_are_trained_on_by_steps_too(
+    pretrained, tmp_path, capsys
+):
+    """A tenth of train/ chooses there, and what was in test/ counts as held out."""
+    folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "epochs": 1}
+    given |= {"model_dir": model_dir, "head_solver": "sgd"}
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    call(finetune, *arguments)
+    moved = folder / "train" / CLASS_NAMES[0]
+    for path in (folder / "test" / CLASS_NAMES[0]).iterdir():
+        shutil.move(path, moved / f"moved-{path.name}")
+    shutil.copy(moved / "1.jpg", folder / "test" / CLASS_NAMES[0])
+    capsys.readouterr()
+    call(finetune, *arguments)
+    told = capsys.readouterr().err
+    seen = record.read(model_dir)
+    identities, _ = know([os.fsencode(path) for path in moved.glob("moved-*")])
+    assert len(identities) == 3 and np.isin(identities, seen.trained).any()  # some are drawn
+    assert "of 27 pictures, drawn per class with seed=0, choose the weights" in told
+    assert "9 are new; it goes on" not in told and "held out stays held out" not in told
+
+
+def test_what_the_discarded_projection_has_seen_binds_nobody(pretrained, tmp_path, capsys):
+    """The layers below it, which alone are taken, have seen none of it."""
+    folder = write_picture_folder(tmp_path / "pictures")
+    dataset = datasets.open_dataset("folder", folder)
+    source, one = tmp_path / "source", dataset.test.identities[:1]
+    shutil.copytree(pretrained, source)
+    record.write(source, record.Record(one))
+
+    def tune(pretrained, model_dir, *more):
+        given = {"pretrained": tmp_path / pretrained, "dataset": "folder", "data_dir": folder}
+        given |= {"model_dir": tmp_path / model_dir, "batch_size": 6, "epochs": 1}
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
+        return capsys.readouterr().err, record.read(tmp_path / model_dir)
+
+    _, seen = tune("source", "first", "--patience=0")
+    assert len(seen.trained) == 25 and seen.below().trained.tolist() == one.tolist()
+    shutil.move(folder / "train", folder / "turned")
+    shutil.move(folder / "test", folder / "train")
+    shutil.move(folder / "turned", folder / "test")
+    told, again = tune("first", "second")  # by steps, so that some choose
+    assert "was trained on" not in told and "patience=0" not in told
+    assert len(again.trained) + len(np.setdiff1d(again.held_out, dataset.train.identities)) == 9
+    assert again.below().trained.tolist() == one.tolist()
+    _, whole = tune("first", "third", "--trainable=all", "--patience=0", "--xla=off")
+    assert whole.below() is whole and len(whole.trained) == 9
+
+
+def test_figures_are_those_of_the_pictures_that_did_not_choose(pretrained, pictures, tmp_path):
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": pictures, "epochs": 3}
+    given |= {"model_dir": tmp_path / "model", "json": tmp_path / "figures.json"}
+    told = call(finetune, *(f"--{name}={value}" for name, value in given.items()))
+    assert told["evaluated_on"] == "test" and told["examples"] == 9
+    chose = checkpoints.newest_state(tmp_path / "model").figures
+    assert chose["evaluated_on"] == "held out" != told["evaluated_on"]
+    assert chose["loss"] == pytest.approx(told["validation_loss"], rel=1e-5)
+    assert chose["loss"] != pytest.approx(told["loss"], rel=1e-3)
+    figures = networks.load(tmp_path / "model").figures
+    assert {name: told[name] for name in figures} == figures and "step" in figures
+    source, output = tmp_path / "model", tmp_path / "tuned.npz"
+    call(import_weights, f"--source={source}", f"--output={output}")
+    published = networks.load(output).settings.source["published"]
+    assert published["top_1"] == told["top_1"] and published["evaluated_on"] == "test"
+
+
+def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path):
+    given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
+    with parsed(finetune.FLAGS, *given):
+        assert finetune._open_dataset(5, None, "fit", True)[1] == 20
+        with pytest.raises(UserError, match="batch_size=32 does not divide among 5 replicas"):
+            finetune._open_dataset(5, None, "sgd", True)
 
 
 def test_a_flag_that_changes_nothing_is_told(pretrained, tmp_path, capsys):
@@ -636,13 +713,14 @@ def test_features_that_do_not_fit_on_the_disk_are_refused_before_anything_is_wri
 
 @pytest.mark.long
 def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, tmp_path):
-    figures = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
+    more = ["--trainable=conv2,fc4", "--epochs=1", "--patience=0", "--xla=off"]
+    figures = tune(pretrained, "model", *more)
     before, after = weights_of(pretrained), weights_of(tmp_path / "model")
     assert moved({name: before[name] for name in before if name != "fc5"}, after) == [
         "conv2",
         "fc4",
     ]
-    again = tune(pretrained, "model", "--trainable=conv2,fc4", "--epochs=1", "--patience=0")
+    again = tune(pretrained, "model", *more)
     assert "is trained already" in run.notes and again["loss"] == figures["loss"]
     # what it wrote, it takes
     assert tune("model", "next", "--epochs=1", "--patience=0")["examples"] == 9
@@ -803,7 +881,8 @@ def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(
 ):
     tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0")
     settings = (tmp_path / "model/settings.json").read_text()
-    tune(pretrained, "model", "--epochs=30", "--patience=1", "--learning_rate=0", "--xla=on")
+    given = ["--epochs=30", "--patience=1", "--learning_rate=0", "--max_bad_pictures=3"]
+    tune(pretrained, "model", *given)
     assert (
         "is trained already" in run.notes
         and (tmp_path / "model/settings.json").read_text() == settings

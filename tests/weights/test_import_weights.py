@@ -1598,6 +1598,38 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsy
             names(text)
     with pytest.raises(UserError, match="labels.txt: the class name 'crane' is that of two output"):
         names("crane\nhorse\ncrane\n")
+    # as folders are sorted, whose names are numbers or end in one
+    for text in (
+        "0\n2\n1\n",
+        "1\n3 a\n2 b\n",
+        "type 3\ntype 1\ntype 2\n",
+        "2 euro\n3 euro\n1 euro\n",
+    ):
+        assert names(text) == tuple(text.splitlines())
+    (tmp_path / "labels.txt").write_text("cat\ndog\nhorse\n", "utf-16")
+    with pytest.raises(UserError, match="labels.txt is not text in UTF-8; save it as that"):
+        call(
+            import_weights,
+            f"--source={tmp_path}/net.npz",
+            f"--output={tmp_path}/named.npz",
+            f"--labels={tmp_path}/labels.txt",
+        )
+
+
+def test_labels_of_a_network_are_not_its_own_in_another_order(tmp_path, arrays):
+    checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
+    own = settings()["class_names"]
+
+    def write(names):
+        (tmp_path / "labels.txt").write_text("\n".join(names))
+        flags = (f"--source={tmp_path}/net.npz", f"--output={tmp_path}/named.npz")
+        call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+        return checkpoints.load_model(tmp_path / "named.npz").settings.class_names
+
+    assert write(own) == tuple(own)
+    assert write([own[1], own[0], "another"]) == (own[1], own[0], "another")
+    with pytest.raises(UserError, match=f"output 1 is '{own[1]}' there, not '{own[2]}'; leave --l"):
+        write([own[0], own[2], own[1]])
 
 
 @pytest.mark.parametrize(
