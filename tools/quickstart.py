@@ -76,6 +76,7 @@ def main():
         f"--data_dir={_TEXTURES}",
         "--model_dir=models/textures",
         precision,
+        "--xla=off",
     )
     pictures = _EPOCHS * shapes.TRAIN_PICTURES
     work = pictures * training_work(build_model("paper", len(shapes.CLASS_NAMES)))

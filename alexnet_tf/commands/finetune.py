@@ -80,7 +80,6 @@ _OF_SGD = (
     "epochs",
     "patience",
 )
-_OF_LOOP = ("xla", "checkpoint_seconds")  # where more than the projection is trained
 _TRAINABLE = flags.DEFINE_list(
     "trainable",
     "head",
@@ -270,24 +269,15 @@ def solver_of(model, of_head):
                 f"{','.join(_TRAINABLE.value)} trains others; leave one of them out."
             )
         return "sgd"
-    if idle := _given(_OF_LOOP):
+    given = [name for name in _OF_SGD if FLAGS[name].present]
+    if _HEAD_SOLVER.value == "fit" and given:
         raise UserError(
-            f"--{idle[0]} changes nothing where the projection alone is trained, on stored"
-            " features; leave it out."
+            f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; leave "
+            "it out, or --head_solver=fit."
         )
-    given, solver = _given(_OF_SGD), _HEAD_SOLVER.value
-    if solver == "auto":
-        solver = "fit" if surgery.reads_last_map(model) and not given else "sgd"
-    if solver == "fit" and (without_effect := given + _given(["batch_size"])):
-        raise UserError(
-            f"--{without_effect[0]} is for --head_solver=sgd: a fit has nothing to tune, and takes"
-            " all pictures at once; leave it out, or pass --head_solver=sgd."
-        )
-    return solver
-
-
-def _given(names):
-    return [name for name in names if FLAGS[name].present]
+    if _HEAD_SOLVER.value != "auto":
+        return _HEAD_SOLVER.value
+    return "fit" if surgery.reads_last_map(model) and not given else "sgd"
 
 
 def _open_dataset(replicas, seen_before, solver, of_head):

@@ -44,6 +44,7 @@ def command(row, folder):
     data = [
         f"--data_dir={_DATA_DIR.value}",
         "--dataset=folder",
+        "--xla=off",
         f"--epochs={_EPOCHS.value}",
         "--batch_size=32",
         "--schedule=linear",
@@ -66,7 +67,6 @@ def command(row, folder):
             "-m",
             "alexnet_tf.train",
             *data,
-            "--xla=off",
             f"--variant={settings['variant']}",
             f"--image_size={settings['image_size']}",
             "--learning_rate=0.005",
@@ -76,7 +76,6 @@ def command(row, folder):
         "-m",
         "alexnet_tf.finetune",
         *data,
-        *(["--xla=off"] if row != "head" else []),
         f"--pretrained={_PRETRAINED.value}",
         f"--trainable={row}",
     ]

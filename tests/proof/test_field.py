@@ -162,7 +162,7 @@ def table():
 
 @case("0", "default flags, then finetune, and finetune of that")
 def _(desk):
-    flags = ("--dataset=folder", "--data_dir=plain", "--epochs=2")
+    flags = ("--dataset=folder", "--data_dir=plain", "--xla=off", "--epochs=2")
     desk("finetune", "--pretrained=model", "--model_dir=tuned", *flags)
     desk("finetune", "--pretrained=tuned", "--model_dir=again", *flags)
     first, second = desk.record("tuned"), desk.record("again")
@@ -175,7 +175,7 @@ def _(desk):
 
 @case("0", "the same fine-tuning a second time")
 def _(desk):
-    flags = ("--pretrained=model", "--dataset=folder", "--data_dir=plain")
+    flags = ("--pretrained=model", "--dataset=folder", "--data_dir=plain", "--xla=off")
     desk("finetune", *flags, "--model_dir=tuned", "--epochs=1")
     before = {path: path.read_bytes() for path in (desk / "tuned/features").rglob("*.bin")}
     desk("finetune", *flags, "--model_dir=tuned", "--epochs=2")
@@ -187,7 +187,7 @@ def _(desk):
 @case("0", "export, convert, classify and serve-config of what finetune wrote")
 def _(desk):
     fill(desk / "others", 6, first=20, classes=("ant", "bee"))
-    flags = ("--dataset=folder", "--data_dir=others", "--epochs=1")
+    flags = ("--dataset=folder", "--data_dir=others", "--xla=off", "--epochs=1")
     desk("finetune", "--pretrained=model", "--model_dir=tuned", *flags)
     desk("export", "--model_dir=tuned", "--output=out")
     desk("convert", "--saved_model=out", "--output=tuned.tflite")
@@ -688,7 +688,7 @@ def _(desk):
 @case("E", "finetune from an export, and from .tflite")
 def _(desk):
     fill(desk / "zoo", 6, first=50, classes=("ant", "bee"))
-    flags = ("--dataset=folder", "--data_dir=zoo", "--epochs=1")
+    flags = ("--dataset=folder", "--data_dir=zoo", "--xla=off", "--epochs=1")
     desk("finetune", "--pretrained=saved", "--model_dir=tuned", *flags)
     assert desk.record("tuned")["trained"] > desk.record("model")["trained"]
     line = desk("finetune", "--pretrained=net.tflite", "--model_dir=other", *flags, status=2)
