@@ -401,7 +401,6 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
                 raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
             _check_finite(flag_values)
             expand_paths(flag_values)
-            check_data_dir(flag_values)
             if "json" in flag_values:
                 _check_json(flag_values, argv[1:])
             with console.worded(lambda line: _with_dashes(line, flag_values)):
@@ -475,16 +474,16 @@ def expand_paths(flag_values):
             )
 
 
-def check_data_dir(flag_values):
-    """Raises UserError for a --data_dir that is not there, where no data set is named that would be
-    put there: a name that was mistyped.
+def tell_of_data_dir(flag_values):
+    """Notes that a --data_dir which is not there will hold the default data set: its name may be
+    mistyped, and pictures of one's own be meant.
     """
     if "dataset" in flag_values and "data_dir" in flag_values:
-        folder = flag_values["data_dir"].value
-        if folder and not flag_values["dataset"].present and not os.path.exists(folder):
-            raise UserError(
-                f"data_dir={folder} is not there; pass a folder of pictures with dataset=folder, or"
-                " the name of the data set that is to be put there as dataset=."
+        dataset, folder = flag_values["dataset"], flag_values["data_dir"].value
+        if dataset.value and folder and not dataset.present and not os.path.exists(folder):
+            console.note(
+                f"data_dir={folder} is not there: dataset={dataset.value}, the default, is put into"
+                " it; for pictures of your own pass their folder, and dataset=folder"
             )
 
 

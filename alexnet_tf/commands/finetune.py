@@ -118,6 +118,7 @@ def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
+    app.tell_of_data_dir(FLAGS)
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     with strategy.scope():

@@ -109,6 +109,7 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def main():
     _check_of_variant()
+    app.tell_of_data_dir(FLAGS)
     strategy = _strategy()
     try:
         _train(strategy)

@@ -29,17 +29,18 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_tables(tmp_path, c
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
 
 
-def test_a_data_dir_that_is_not_there_takes_no_data_set_that_nobody_named(tmp_path):
+def test_a_data_dir_that_is_not_there_is_told_where_no_data_set_was_named(tmp_path, capsys):
     flag_values = flags.FlagValues()
     app.define_dataset(flag_values)
-    with (
-        parsed(flag_values, f"--data_dir={tmp_path}/typo"),
-        pytest.raises(UserError, match="typo is not there; pass a folder of pictures with"),
-    ):
-        app.check_data_dir(flag_values)
+    with parsed(flag_values, f"--data_dir={tmp_path}/typo"):
+        app.tell_of_data_dir(flag_values)
+    assert (
+        "typo is not there: dataset=shapes, the default, is put into it" in capsys.readouterr().err
+    )
     for given in ([f"--data_dir={tmp_path}/new", "--dataset=shapes"], [f"--data_dir={tmp_path}"]):
         with parsed(flag_values, *given):
-            app.check_data_dir(flag_values)
+            app.tell_of_data_dir(flag_values)
+    assert not capsys.readouterr().err
 
 
 def refused(error, capsys, batch_size=None):

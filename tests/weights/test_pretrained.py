@@ -707,7 +707,7 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         (
             "lenet5",
             ["--head_solver=fit", "--epochs=2"],
-            "--epochs is for --head_solver=sgd: a fit has nothing to tune, and takes all",
+            "--epochs is for --head_solver=sgd: a fit has nothing to tune; leave it out",
         ),
         (
             "lenet5",
