@@ -123,7 +123,14 @@ def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path
         answers = alexnet_tf.evaluate(model_dir, *arguments, **more)
         return answers.figures()["examples"], capsys.readouterr().err
 
+    # what its training's data set calls its splits counts there alone
+    settings = checkpoints.read_settings(model_dir)
+    flags = {"dataset": "folder", "data_dir": str(few), "test_split": "exam"}
+    checkpoints.write_settings(model_dir, settings | {"flags": flags})
+    with pytest.raises(UserError, match="test_split=exam: .* has no such folder"):
+        judge(data_dir=few)
     assert judge(data_dir=tmp_path / "new")[0] == 12
+    checkpoints.write_settings(model_dir, settings)
     part, told = judge(alexnet_tf.open_dataset("folder", tmp_path / "new"))
     assert 0 < part < 12 and f"and {12 - part} others do not, though no network is known" in told
     assert "others do not" not in judge(seen)[1]

@@ -289,6 +289,7 @@ def test_what_is_reported_chooses_nothing(picture_folder, tmp_path):
     plateau = FAST | {"schedule": "plateau"}
     network = alexnet_tf.train(tmp_path / "model", dataset, "lenet5", epochs=1, **plateau)
     assert (network.figures["examples"], network.figures["validation_examples"]) == (9, 3)
+    assert network.figures["evaluated_on"] == "test"
     chosen = alexnet_tf.open_dataset("folder", picture_folder, choosing=True)
     assert (chosen.train.examples, chosen.evaluation.examples) == (21, 3)
     for judged in (dataset, chosen, None):  # by test/, each time

@@ -13,12 +13,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_pictures  # noqa: F401  registers the data set
+from binaries import call
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 from PIL import Image
 
 import alexnet_tf
 from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.classifiers import Answers, Classifier
+from alexnet_tf.commands import evaluate as evaluate_command
 from alexnet_tf.data import datasets, record, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import saved_model, tflite_metadata
@@ -33,6 +36,13 @@ from alexnet_tf.training.state import TrainingState
 CPUS = ["CPU:0", "CPU:1"]
 CLASSES = 7
 GREY = Preprocessing(image_size=28, resize=32, channels=1, mean=(110.0,), std=128.0)
+
+
+def test_classes_without_a_picture_are_told_of_any_data_set(tmp_path, capsys):
+    write_lenet5(tmp_path / "model", ["even", "odd"])
+    given = ["--dataset=tiny_pictures", f"--data_dir={tmp_path}", "--test_split=train[:1]"]
+    call(evaluate_command, f"--model_dir={tmp_path}/model", *given)
+    assert "Not evaluated, as train[:1] has no picture of it: " in capsys.readouterr().err
 
 
 def test_the_class_that_differs_is_told():
