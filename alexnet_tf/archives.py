@@ -1,5 +1,6 @@
 """Zip archives that may come from anywhere: to read one costs no more than its own bytes."""
 
+import hashlib
 import struct
 import zipfile
 from typing import BinaryIO
@@ -33,6 +34,18 @@ def members(stream: BinaryIO) -> dict[str, bytes]:
     # an archive of a later version, or encrypted; of a damaged directory
     except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from None
+
+
+def sha256_before(stream: BinaryIO) -> str:
+    """The digest of the data that an archive stands behind, of which it has no checksum."""
+    with zipfile.ZipFile(stream) as archive:
+        left = min((entry.header_offset for entry in archive.infolist()), default=0)
+    digest = hashlib.sha256()
+    stream.seek(0)
+    while block := stream.read(min(_BLOCK, left)):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
 
 
 def check_count(stream: BinaryIO) -> None:

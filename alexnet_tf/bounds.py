@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.pixels import Preprocessing
 
 # What tells of a network beside its weights, in each format that it is exported in.
@@ -262,6 +262,14 @@ def check_trained(name: str, weight: np.ndarray) -> None:
     """Raises ValueError for a kernel, of two dimensions or more, all of whose numbers are one."""
     if weight.ndim > 1 and weight.min() == weight.max():
         raise ValueError(f"all of {name} is {weight.flat[0]:g}: it was never trained")
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """`value` as an array. Raises UserError for rows of several lengths, which are none."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UserError(f"{name}= is no array ({one_line(error)}).") from None
 
 
 def check_images(images: np.ndarray, pixels: Preprocessing) -> None:

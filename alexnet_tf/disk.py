@@ -104,10 +104,34 @@ def is_version(name: str) -> bool:
 
 
 def numbered(folder: str | os.PathLike) -> dict[int, pathlib.Path]:
-    """The folders in `folder` whose names are numbers of versions, by number: {1: Path, ...}."""
-    return {
-        int(path.name): path for path in pathlib.Path(folder).glob("*/") if is_version(path.name)
-    }
+    """The folders in `folder` whose names are numbers of versions, by number: {1: Path, ...}.
+
+    Raises UserError where two are of one number, 1/ and 01/.
+    """
+    found: dict[int, pathlib.Path] = {}
+    for path in sorted(pathlib.Path(folder).glob("*/")):
+        if not is_version(path.name):
+            continue
+        if other := found.get(number := int(path.name)):
+            raise UserError(
+                f"{folder} holds {other.name}/ and {path.name}/, which are both version {number};"
+                " remove one of them, or give it another number."
+            )
+        found[number] = path
+    return found
+
+
+def files_below(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """The paths of all files in `folder` and below it, also behind links to folders."""
+    for root, folders, names in os.walk(os.fspath(folder), followlinks=True):
+        inside = os.path.join(os.path.realpath(root), "")
+        # a link to where it lies in itself would lead round in circles
+        folders[:] = [
+            name
+            for name in folders
+            if not inside.startswith(os.path.join(os.path.realpath(os.path.join(root, name)), ""))
+        ]
+        yield from (path for name in names if (path := pathlib.Path(root, name)).is_file())
 
 
 def regular(path: str | os.PathLike, flags: int) -> int:

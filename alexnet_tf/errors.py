@@ -1,11 +1,24 @@
 """What is raised for a mistake: of a user at a command, and of a client of a server."""
 
+import re
 from typing import Any
 
 
 def one_line(said: object, most: int | None = 200) -> str:
     """What an error, or another program, says, in one line of at most so many characters."""
     return " ".join(str(said).split())[:most]
+
+
+def words(message: str) -> str:
+    """An error of TensorFlow's runtime in the kernel's own words, without names of nodes and
+    Python's wrapping of it.
+    """
+    message = (
+        message.rpartition("<stack traces unavailable>\n")[2]
+        .partition(" [Op:")[0]
+        .partition("\n\t [[")[0]
+    )
+    return re.sub(r"\[?\[?\{\{[^{}]*\}\}\]?\]? *", "", message).strip()
 
 
 class UserError(ValueError):

@@ -568,7 +568,8 @@ def export(
     evaluation.check_finite(network.model)
     bounds.check_single_precision({one.path: one for one in network.model.weights})
     _check_trained(network)
-    path = output / _version(output, version)
+    number = _version(output, version)
+    path = disk.numbered(output).get(int(number), output / number)
     digest = checkpoints.weights_digest(network.model)
     network = networks.of_weights(network, digest, note)
     manifest = Manifest(network.settings, network.step, network.figures, digest, origin())
@@ -647,8 +648,8 @@ def _content(
 
 
 def _check_format(output: pathlib.Path, form: str) -> None:
-    """Raises UserError if `output` is called as a file, is a model directory, or holds versions in
-    another format: a server of one reads them all.
+    """Raises UserError if `output` is called as a file, is a model directory or a version, or holds
+    versions in another format: a server of one reads them all.
     """
     if disk.is_called_as_a_file(output):
         more = "; alexnet convert makes a .tflite file of that" * (output.suffix == ".tflite")
@@ -661,7 +662,19 @@ def _check_format(output: pathlib.Path, form: str) -> None:
             f"output={output} is a model directory, and would be opened as the export alone from "
             "then on; pass another output."
         )
-    for version in disk.numbered(output).values():
+    versions = disk.numbered(output)
+    name = output.absolute().name
+    if artifacts.format_of(output) or disk.is_version(name) and not versions:
+        of_them = output.parent if disk.is_version(name) else "another folder"
+        number = int(name) if disk.is_version(name) and int(name) else "next"
+        raise UserError(
+            f"output={output} is {'a version itself' if output.exists() else 'called as a version'}"
+            f"; pass the folder that holds them, output={of_them}, and version={number}"
+            f"{', or next' * (number != 'next')}."
+        )
+    if form == "saved_model":
+        artifacts.check_path(output.absolute())
+    for version in versions.values():
         there = artifacts.format_of(version)
         if there not in (None, form):
             raise UserError(
@@ -740,6 +753,9 @@ def convert(
                 f"max_accuracy_drop={max_accuracy_drop} is for quantization=dynamic and int8; leave"
                 " it out: of the others every probability is compared."
             )
+    if calibration is not None and quantization != "int8":
+        name = calibration.name if isinstance(calibration, Dataset) else calibration
+        raise UserError(f"calibration={name} is for quantization=int8; leave it out.")
     disk.check_place(output, "output")
     if disk.is_called_as_a_file(output) and output.suffix.lower() != ".tflite":
         raise UserError(
@@ -808,6 +824,8 @@ def convert(
         in_float = set().union(*map(tflite.kept_in_float, names))
         figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
         figures["calibrated on"] = f"{len(images)} of {ranged}"
+        if compared.dataset is None and conversion.calibration == compared.digest:
+            figures["compared on"] += ", which it is calibrated on: others would tell more"
     return figures
 
 
@@ -829,6 +847,8 @@ def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
         there = artifacts.Tflite(output.read_bytes()).manifest
     except (OSError, UserError):
         return False
+    if not there.conversion or not there.conversion.flatbuffer_sha256:
+        return False  # of an earlier version, and nobody knows whether it is whole
     return there.conversion == manifest.conversion and not there.differences(manifest)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from alexnet_tf import bounds
 from alexnet_tf.classifiers import BATCH_SIZES
+from alexnet_tf.edge.tflite import FLATBUFFER
 from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network.model import DROPOUT_RATE
 from alexnet_tf.settings import Settings, check_figures
@@ -42,6 +43,8 @@ class Conversion:
     compared_with: str | None = None  # digest of the pictures; None: made by an earlier version
     count: int | None = None  # of pictures that were compared, where the user said it
     max_accuracy_drop: float | None = None
+    # Of the network alone, in a file; two conversions are the same or not before there is one.
+    flatbuffer_sha256: str | None = dataclasses.field(default=None, compare=False)
 
     def to_json(self) -> dict:
         # In a file, entries are told by words.
@@ -59,6 +62,7 @@ class Conversion:
             value.get("compared with"),
             value.get("count"),
             value.get("max_accuracy_drop"),
+            value.get(FLATBUFFER),
         )
 
 

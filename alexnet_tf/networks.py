@@ -19,7 +19,6 @@ import math
 import os
 import pathlib
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,7 +30,7 @@ from alexnet_tf import bounds, console, disk, picture_files, preprocessing
 from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best_classes, check_probability
 from alexnet_tf.data import pictures, record
 from alexnet_tf.edge import tflite
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, check_kind
 from alexnet_tf.exports import artifacts, files, onnx
 from alexnet_tf.manifest import DEFAULT_SIGNATURE, IMAGES
 from alexnet_tf.network import surgery
@@ -109,7 +108,7 @@ class Network(abc.ABC):
 
         Raises UserError for what is no picture.
         """
-        content, name = _content(picture)
+        content, name = picture_files.content(picture)
         with _naming(name):
             pictures.check_header(content)
             return preprocessing.decode_central_crop(content, self.preprocessing).numpy()
@@ -119,7 +118,7 @@ class Network(abc.ABC):
         levels of 0..255 in another type; NaN for an image that holds a number which is not finite.
         Raises UserError for others.
         """
-        images = np.asarray(images)
+        images = bounds.array(images, "images")
         bounds.check_images(images, self.preprocessing)
         answers = np.array(self._classifier.probabilities(tf.constant(images)), np.float32)
         # Not by the network: a pool takes NaN for the smallest of all numbers, and tanh infinity
@@ -138,7 +137,7 @@ class Network(abc.ABC):
         classifiers.NONE, "none of these", with the probability that the best class is wrong.
         Raises UserError for what is no picture, and where the network answers NaN.
         """
-        content, name = _content(picture)
+        content, name = picture_files.content(picture)
         with _naming(name):
             return self.answer(content, min_probability)
 
@@ -170,6 +169,8 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
     """
     path = disk.local(path)
     if path.is_file():
+        if (path.parent / bounds.MANIFEST).is_file() and path.name in artifacts.FORMATS.values():
+            artifacts.check_if_listed(path.parent)
         if path.suffix == ".keras":
             return _in_keras(path)
         if path.suffix == ".onnx":
@@ -329,6 +330,7 @@ class _Exported(Network):
 
 
 def _exported(version: pathlib.Path) -> Network:
+    loaded = artifacts.load(version)  # first: of a damaged one it says so
     manifest = artifacts.read_manifest(version)
     return _Exported(
         str(version),
@@ -336,7 +338,7 @@ def _exported(version: pathlib.Path) -> Network:
         manifest.step,
         manifest.evaluation,
         artifacts.read_record(version),
-        tf.saved_model.load(str(version)),
+        loaded,
         manifest.rate_is_known,
     )
 
@@ -360,11 +362,9 @@ class _ForRuntime(Network):
 
     def classifier(self) -> Classifier:
         self.check_whole()
-        alone = threading.Lock()  # an interpreter has one set of buffers; replicas have threads
 
         def one_by_one(images: np.ndarray) -> np.ndarray:
-            with alone:
-                return np.stack([self.opened.probabilities(image) for image in images])
+            return np.stack([self.opened.probabilities(image) for image in images])
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
             answers = tf.numpy_function(one_by_one, [images], tf.float32)
@@ -459,6 +459,14 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
 
     Raises UserError where neither, or both, would do.
     """
+    check_kind(
+        Preprocessing | None, given, "preprocessing", "an alexnet_tf.Preprocessing, or leave it out"
+    )
+    if given:
+        try:
+            bounds.check_pixels(given)
+        except ValueError as error:
+            raise UserError(f"preprocessing= makes no sense: {error}.") from None
     own = surgery.pixels_of(model)
     if given and (0 < max(given.mean, default=0) <= 1 or 0 < given.std < 1):
         raise UserError(
@@ -545,18 +553,6 @@ def of_keras(
     except ValueError as error:
         raise UserError(f"The model cannot be exported: {error}.") from None
     return Trained("the Keras model", settings, 0, None, None, network)
-
-
-def _content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
-    """(the bytes, what to call them in a message). Raises UserError if the file cannot be read."""
-    if isinstance(picture, bytes):
-        return picture, "What was passed"
-    try:
-        return disk.read_bytes(disk.local(picture)), picture_files.shown(picture)
-    except OSError as error:
-        raise UserError(
-            f"{picture_files.shown(picture)} cannot be read ({error.strerror})."
-        ) from None
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import re
 import stat
 from collections.abc import Callable, Sequence
 
-from alexnet_tf import console
-from alexnet_tf.errors import UserError
+from alexnet_tf import console, disk
+from alexnet_tf.errors import UserError, check_kind
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp")
 # Only `alexnet prepare` reads these, by Pillow; HEIC by a plugin, the extra "pictures" of setup.py.
@@ -116,6 +116,20 @@ def shown(file: str | bytes | os.PathLike) -> str:
     """The name of a file for a message: as it is if it can be printed, else quoted."""
     name = os.fsdecode(file)
     return name if name.isprintable() else repr(os.fsencode(name))
+
+
+def content(picture: str | os.PathLike | bytes) -> tuple[bytes, str]:
+    """(the bytes, what to call them in a message) of a picture, a path or the bytes of a file.
+
+    Raises UserError for anything else, and for a file that cannot be read.
+    """
+    if isinstance(picture, bytes):
+        return picture, "What was passed"
+    check_kind(str | os.PathLike, picture, "picture", "a path, or the bytes of a file")
+    try:
+        return disk.read_bytes(disk.local(picture)), shown(picture)
+    except OSError as error:
+        raise UserError(f"{shown(picture)} cannot be read ({error.strerror}).") from None
 
 
 def walk(

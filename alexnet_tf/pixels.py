@@ -4,6 +4,8 @@ networks are built and weights are read on any backend of Keras.
 """
 
 import dataclasses
+import numbers
+import reprlib
 
 # height times width: where Pillow warns of a decompression bomb; 0.27 GB decoded
 LARGEST_PICTURE = 89_478_485
@@ -19,7 +21,11 @@ LUMA = (0.2989, 0.587, 0.114)  # R, G and B in grey, as tf.image.rgb_to_grayscal
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What has to be known of the pixels; it is stored with every model and export."""
+    """What has to be known of the pixels; it is stored with every model and export.
+
+    Raises ValueError for a `mean` that is not a level for each channel, and for a `std` that is not
+    one number.
+    """
 
     image_size: int  # side of the square that the network reads, in pixels
     resize: int  # the shorter side of a picture is scaled to this before cropping, in pixels
@@ -34,10 +40,25 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for name in ("image_size", "resize", "channels", "std"):
             # NumPy's numbers as Python's
-            if item := getattr(getattr(self, name), "item", None):
-                object.__setattr__(self, name, item())
-        # JSON gives a list
-        object.__setattr__(self, "mean", tuple(float(level) for level in self.mean))
+            number = getattr(self, name)
+            if getattr(number, "ndim", None) == 0 and hasattr(number, "item"):
+                object.__setattr__(self, name, number.item())
+        if not isinstance(self.std, numbers.Real) or isinstance(self.std, bool):
+            several = hasattr(self.std, "__len__") and not isinstance(self.std, str)
+            more = ": give their mean, or put the division into the model" * several
+            raise ValueError(
+                f"std is {reprlib.repr(self.std)}, and it is one number, for all channels{more}"
+            )
+        try:
+            if isinstance(self.mean, str):
+                raise TypeError
+            mean = tuple(float(level) for level in self.mean)  # JSON gives a list
+        except TypeError:
+            raise ValueError(
+                f"mean is {reprlib.repr(self.mean)}, and it is a level of 0..255 for each channel:"
+                " (0.0,) of grey, (0.0, 0.0, 0.0) of RGB"
+            ) from None
+        object.__setattr__(self, "mean", mean)
         if self.colour_pca is not None:
             object.__setattr__(
                 self,

@@ -1,5 +1,6 @@
 """AlexNet as keras.applications has its networks: shapes, weights, refusals, and what follows."""
 
+import dataclasses
 import inspect
 
 import keras
@@ -471,6 +472,22 @@ def dense(activation):
                 "preprocessing": alexnet_tf.Preprocessing(28, 32, 3, (0.5,) * 3, 0.25),
             },
             "over 0.25; give levels of 0..255",
+        ),
+        *(
+            (
+                lambda: dense("softmax"),
+                {"class_names": ABC, "preprocessing": given},
+                f"preprocessing= {message}",
+            )
+            for given, message in (
+                ({"image_size": 28}, "is of the type dict; pass an alexnet_tf.Preprocessing"),
+                (dataclasses.replace(SMALL, image_size=28.0), "makes no sense: image_size is 28.0"),
+                (
+                    dataclasses.replace(SMALL, channels=1),
+                    "makes no sense: mean has 3 numbers",
+                ),
+                (dataclasses.replace(SMALL, std=0), "makes no sense: std is 0, not a positive"),
+            )
         ),
         (
             lambda: alexnet_tf.AlexNet("half", **TINY),

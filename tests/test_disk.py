@@ -206,6 +206,26 @@ def test_versions_are_numbers_that_a_server_takes(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "11").touch()
     assert disk.numbered(tmp_path) == {2: tmp_path / "2", 10: tmp_path / "10"}
+    (tmp_path / "007").mkdir()
+    assert disk.numbered(tmp_path)[7] == tmp_path / "007"
+    (tmp_path / "02").mkdir()
+    with pytest.raises(UserError, match="holds 02/ and 2/, which are both version 2; remove one"):
+        disk.numbered(tmp_path)
+
+
+def test_files_are_found_behind_links_and_not_round_in_circles(tmp_path):
+    (tmp_path / "kept/deep").mkdir(parents=True)
+    (tmp_path / "kept/deep/a").touch()
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it/b").touch()
+    (tmp_path / "it/one").symlink_to("../kept")
+    (tmp_path / "it/another").symlink_to("../kept/deep")
+    (tmp_path / "it/gone").symlink_to("../nothing")
+    (tmp_path / "it/round").symlink_to("..")
+    (tmp_path / "it/self").symlink_to(".")
+    os.mkfifo(tmp_path / "it/pipe")
+    found = [str(path.relative_to(tmp_path / "it")) for path in disk.files_below(tmp_path / "it")]
+    assert sorted(found) == ["another/a", "b", "one/deep/a"]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "socket"])

@@ -20,6 +20,7 @@ from absl import flags
 from alexnet_tf import console, jobs
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
+from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, tflite
 
@@ -76,10 +77,6 @@ _MAX_ACCURACY_DROP = flags.DEFINE_float(
 
 
 def main():
-    if _CALIBRATION.value and _QUANTIZATION.value != "int8":
-        raise UserError(
-            f"--calibration={_CALIBRATION.value} is for --quantization=int8; leave it out."
-        )
     figures = jobs.convert(
         _SAVED_MODEL.value,
         _OUTPUT.value,
@@ -105,21 +102,35 @@ def _print_drops(rows):
 
 
 def _pictures():
-    """What --dataset and --data_dir name: a Dataset, or a folder of any pictures; else None."""
-    if not FLAGS["dataset"].present and not FLAGS["data_dir"].present:
+    """What --dataset, --data_dir and the names of splits name: a Dataset, or a folder of any
+    pictures; None without them.
+
+    Raises UserError for a split that would not be read.
+    """
+    splits = [name for name in FLAGS if name.endswith("_split") and FLAGS[name].present]
+    if not splits and not FLAGS["dataset"].present and not FLAGS["data_dir"].present:
         return None
+    calibrates = _QUANTIZATION.value == "int8" and not _CALIBRATION.value
+    if "train_split" in splits and not calibrates:
+        raise UserError(
+            f"--train_split={FLAGS['train_split'].value} calibrates nothing here, as it does with "
+            "--quantization=int8 without --calibration; to compare on its pictures pass it as "
+            "--test_split."
+        )
     version = artifacts.newest_version(_SAVED_MODEL.value) or _SAVED_MODEL.value
     trained_with = artifacts.read_manifest(version).settings.flags
     data_dir, seen = FLAGS["data_dir"].value, artifacts.read_record(version)
     try:
         name, data_dir, seed, names = app.dataset_or(FLAGS, trained_with)
+        if "validation_split" in splits and "test_split" not in splits:
+            names = SplitNames(names.train, test=names.validation)  # what is named is compared on
         labels = tuple(artifacts.read_labels(version))
         # int8 needs a training split; a part of a network has no classes that could be others
-        if not labels or _QUANTIZATION.value == "int8" and not _CALIBRATION.value:
+        if not labels or calibrates:
             return datasets.open_dataset(name, data_dir, seed, names=names, seen=seen)
         return datasets.open_evaluation(name, data_dir, labels, [seen], names)
     except UserError as error:
-        if data_dir and pathlib.Path(data_dir).is_dir():
+        if data_dir and pathlib.Path(data_dir).is_dir() and not splits:
             # no classes of ours, or none at all: pictures they are
             if artifacts.read_labels(version):
                 console.note(f"{data_dir}: {tflite.NOT_ACCURACY} ({error})")

@@ -91,7 +91,7 @@ def main():
     )
     there = int(path.name) in before
     console.result(f"{path}{' is there already, from the same weights' * there}:")
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in disk.files_below(path))
     app.report(
         {
             "parameters": network.model.count_params(),

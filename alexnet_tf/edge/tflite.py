@@ -9,14 +9,20 @@ It holds all that is needed: labels, sizes and mean are in the archive at its en
 import io
 import os
 import pathlib
+import threading
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from alexnet_tf import archives, bounds, console, disk
+from alexnet_tf import archives, bounds, console, disk, picture_files
 from alexnet_tf.classifiers import LEAST_FLOAT, best_classes
 from alexnet_tf.edge import pictures
 from alexnet_tf.errors import UserError
+
+# The entry of the manifest with the sha256 of all that stands before the archive; files of earlier
+# versions have none.
+FLATBUFFER = "flatbuffer_sha256"
 
 
 class Tflite:
@@ -24,7 +30,7 @@ class Tflite:
     `interpreter` is LiteRT's own, `members` is {name: bytes} of the archive at its end.
 
     That of a part of a network, which lacks its layers `missing`, has no labels: it gives
-    `features`, and classifies nothing.
+    `features`, and classifies nothing. Threads may share one: they are answered one by one.
     """
 
     def __init__(
@@ -48,9 +54,14 @@ class Tflite:
                 else open(file, "rb", opener=disk.regular)
             ) as stream:
                 self.members = archives.members(stream)
-            manifest = bounds.expect(
-                dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"
-            )
+                manifest = bounds.expect(
+                    dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"
+                )
+                if manifest.get(FLATBUFFER) not in (None, archives.sha256_before(stream)):
+                    raise UserError(
+                        f"{self.name} is damaged: its network is not the one that alexnet convert"
+                        " wrote; copy it again, or convert again."
+                    )
             self.missing = bounds.expect(list, manifest.get("missing", []), "missing")
             self.labels = []
             self.pixels = bounds.preprocessing(manifest["preprocessing"])
@@ -72,8 +83,11 @@ class Tflite:
                 if not self.missing
                 else _tensor(outputs, "features", [1, *outputs["features"]["shape"][1:2]])
             )
+        except UserError:
+            raise
         except (ValueError, KeyError, OSError) as error:
             raise self._not_of_ours(error) from None
+        self._alone = threading.Lock()  # the interpreter has one set of buffers
         self._scale, self._zero_point = self._output["quantization"]
         self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
 
@@ -89,7 +103,7 @@ class Tflite:
                 " from it."
             )
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
+    def probabilities(self, image: Any) -> np.ndarray:
         """float32 [classes] for one image [image_size, image_size, channels] in 0..255; NaN where
         it holds what is no number, of which LiteRT's kernels would make one. Raises UserError for
         other images, and for a part of a network.
@@ -97,7 +111,7 @@ class Tflite:
         self.check_whole()
         return self._answer(image)
 
-    def features(self, image: np.ndarray) -> np.ndarray:
+    def features(self, image: Any) -> np.ndarray:
         """float32 [units] for one image, as `probabilities` takes it: what a part of a network puts
         out. Raises UserError for a whole one.
         """
@@ -108,13 +122,20 @@ class Tflite:
             )
         return self._answer(image)
 
-    def _answer(self, image: np.ndarray) -> np.ndarray:
+    def _answer(self, image: Any) -> np.ndarray:
+        image = bounds.array(image, "image")
+        shape = (self.pixels.image_size, self.pixels.image_size, self.pixels.channels)
+        if image.shape != shape:
+            raise UserError(
+                f"The image has the shape {image.shape}; pass {shape}, as prepare makes it."
+            )
         bounds.check_images(image[None], self.pixels)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             return np.full(self._output["shape"][1], np.nan, np.float32)
         if image.dtype.kind == "f" and np.issubdtype(self._input["dtype"], np.integer):
             image = np.rint(image)  # or 99.9 were 99
-        (answer,) = self._run(images=image[None].astype(self._input["dtype"])).values()
+        with self._alone:
+            (answer,) = self._run(images=image[None].astype(self._input["dtype"])).values()
         answer = answer[0]
         # A quantised output says so by a scale; a float one has scale 0.
         return (
@@ -123,16 +144,19 @@ class Tflite:
             else answer
         )
 
-    def prepare(self, picture: bytes) -> np.ndarray:
-        """What the network sees of the bytes of a picture file: uint8 [image_size, image_size,
-        channels]. Raises ValueError, its message saying what is wrong, for what is no picture.
+    def prepare(self, picture: str | os.PathLike | bytes) -> np.ndarray:
+        """What the network sees of a picture, a path or the bytes of a file: uint8 [image_size,
+        image_size, channels]. Raises ValueError, its message saying what is wrong, for what is no
+        picture; UserError for another type, and a file that cannot be read.
         """
-        return pictures.prepare(picture, self.pixels)
+        content, _ = picture_files.content(picture)
+        return pictures.prepare(content, self.pixels)
 
     def classify(
-        self, picture: bytes, min_probability: float | None = None
+        self, picture: str | os.PathLike | bytes, min_probability: float | None = None
     ) -> list[tuple[str, float]]:
-        """The most probable classes of the bytes of a picture file, best first, five at most.
+        """The most probable classes of a picture, a path or the bytes of a file, best first, five
+        at most.
 
         Where none reaches `min_probability`, by default that of the manifest, classifiers.NONE
         stands before them, as classifiers.best_classes has it. Raises as `prepare` does.

@@ -2,10 +2,13 @@
 model's code.
 """
 
+import contextlib
 import os
 import pathlib
+import re
 from typing import Any
 
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from alexnet_tf import bounds, disk
@@ -13,7 +16,7 @@ from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
 from alexnet_tf.edge import tflite
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line, words
 from alexnet_tf.exports import card
 from alexnet_tf.manifest import Manifest, batch_sizes, not_of_ours
 
@@ -22,6 +25,9 @@ SUMS = disk.SUMS
 # the graph, and of those what a server answers to itself before it serves.
 ASSETS, EXTRA = "assets", "assets.extra"
 WARMUP = "tf_serving_warmup_requests"
+_LFS = b"version https://git-lfs"  # how git LFS's pointers begin
+# TensorFlow takes a path for a pattern of paths, which then has to match itself.
+_PATTERN = re.compile(r"\[[^/]+\]|\\")
 # What alexnet export writes, and by which file its versions are known.
 FORMATS = {
     "saved_model": "saved_model.pb",
@@ -84,6 +90,52 @@ def check_saved_model(version: str | os.PathLike) -> None:
             f"{version} is of format={form}; pass an export of format=saved_model, which alexnet "
             "export makes of the same model directory."
         )
+
+
+def check_path(version: str | os.PathLike) -> None:
+    """Raises UserError for a path that TensorFlow takes for a pattern of other paths: whatever lies
+    there, it reads no weights from it.
+    """
+    if found := _PATTERN.search(os.fspath(version)):
+        raise UserError(
+            f"{version} has {found[0]} in its path, which TensorFlow takes for a pattern of"
+            " names, and finds nothing; rename the folder, or take another."
+        )
+
+
+def load(version: str | os.PathLike) -> Any:
+    """What tf.saved_model.load makes of the folder of a SavedModel.
+
+    Raises UserError for one that is not loaded, and for one of ours whose files are not those that
+    export wrote: a damaged graph, or cut labels, may well load, and answer otherwise.
+    """
+    check_path(version)
+    check_if_listed(version)
+    try:
+        return tf.saved_model.load(os.fspath(version))
+    except Exception as error:  # a damaged graph can raise anything
+        raise _damaged(version, f"{type(error).__name__}: {error}") from None
+
+
+def check_whole(version: str | os.PathLike) -> None:
+    """Raises UserError for a SavedModel of ours that lacks what tells of it: it is still being
+    copied, or was never copied whole.
+    """
+    for name in (MANIFEST, SUMS):
+        if not _beside(version, EXTRA, name).exists():
+            raise _damaged(version, f"{EXTRA}/{name} is missing")
+    read_manifest(version)
+
+
+def _damaged(version: str | os.PathLike, reason: str) -> UserError:
+    for file in _files_of(version):
+        with contextlib.suppress(OSError), open(pathlib.Path(version, file), "rb") as stream:
+            if stream.read(len(_LFS)) == _LFS:
+                reason = f"{file} is git LFS's pointer to a file; git lfs pull fetches the file"
+    return UserError(
+        f"{version} is damaged or not whole ({one_line(words(reason))}); copy it again, or remove "
+        "it and export again."
+    )
 
 
 def _beside(version: str | os.PathLike, of_saved_model: str, name: str) -> pathlib.Path:
@@ -167,13 +219,18 @@ def sums(saved_model: str | os.PathLike) -> str:
 def _files_of(saved_model: str | os.PathLike) -> list[pathlib.Path]:
     """Paths within the folder of a version, sorted; what systems and hubs hide is none of it."""
     root = pathlib.Path(saved_model)
-    found = sorted(file.relative_to(root) for file in root.rglob("*") if file.is_file())
     return [
         file
-        for file in found
+        for file in sorted(file.relative_to(root) for file in disk.files_below(root))
         if file.name not in (SUMS, card.FILE)
         and not any(part.startswith(".") for part in file.parts)
     ]
+
+
+def check_if_listed(version: str | os.PathLike) -> None:
+    """`check_sums` of a version that has such a list."""
+    if _beside(version, EXTRA, SUMS).exists():
+        check_sums(version)
 
 
 def check_sums(saved_model: str | os.PathLike) -> None:
@@ -199,10 +256,8 @@ def check_sums(saved_model: str | os.PathLike) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     if not whole:
-        raise UserError(
-            f"{saved_model} is damaged: its files differ from "
-            f"{list_of_sums.relative_to(saved_model)}; remove it, or take version=next, and export "
-            "again."
+        raise _damaged(
+            saved_model, f"its files differ from {list_of_sums.relative_to(saved_model)}"
         )
 
 

@@ -187,11 +187,15 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.R
             members = archives.members(stream)
         told, labels = parse(members[MANIFEST]), members[LABELS].decode().splitlines()
         stored = members.get(record.FILE)
-    except (KeyError, ValueError):
+    except (KeyError, archives.CompressedError):
         raise UserError(
             f"{path} holds neither class names nor preprocessing; open it by "
             "keras.saving.load_model, or name the model directory, or what alexnet export "
             "--format=keras wrote."
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged, or no .keras file ({error}); copy it again, or export again."
         ) from None
     try:
         manifest = Manifest.from_json(told, labels)

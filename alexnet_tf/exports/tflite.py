@@ -64,7 +64,7 @@ def convert(
 def _converted(
     saved_model: str | os.PathLike, quantization: str, calibration: Sequence[np.ndarray]
 ) -> bytes:
-    loaded = tf.saved_model.load(saved_model)
+    loaded = artifacts.load(saved_model)
     if EDGE not in loaded.signatures:
         raise UserError(
             f"{saved_model} has no signature named {EDGE}, only {', '.join(loaded.signatures)};"
@@ -125,7 +125,7 @@ def compare_features(
     their length, which what is learnt from them has to bear.
     """
     tflite = artifacts.Tflite(content, threads=0)
-    loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
+    loaded = artifacts.load(saved_model)  # kept, for a signature does not keep its variables
     distances, count = [], min(split.examples, pictures or COMPARED)
     with console.progress(count, "compare") as bar:
         for image, _ in images_of(split, pixels, count, note or console.note):
@@ -167,7 +167,7 @@ def compare(
     Raises UserError if the two disagree more than `advice` allows.
     """
     tflite = artifacts.Tflite(content, threads=0)
-    loaded = tf.saved_model.load(saved_model)  # kept, for a signature does not keep its variables
+    loaded = artifacts.load(saved_model)  # kept, for a signature does not keep its variables
     expected_each, answer_each, label_each = [], [], []
     exact = quantization in _LARGEST_DIFFERENCE
     count = min(split.examples, pictures or (COMPARED if exact else COMPARED_ANSWERS))

@@ -8,6 +8,8 @@ nested value says all that is needed here. A table is a dict from the number of 
 value, scalars carry their width.
 """
 
+import dataclasses
+import hashlib
 import io
 import json
 import zipfile
@@ -51,7 +53,13 @@ def complete(
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
     model.buffers.append(buffer)
     model.metadata.append(entry)
-    archive = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
+    network = flatbuffer_utils.convert_object_to_bytearray(model)
+    if manifest.conversion:
+        conversion = dataclasses.replace(
+            manifest.conversion, flatbuffer_sha256=hashlib.sha256(network).hexdigest()
+        )
+        manifest = dataclasses.replace(manifest, conversion=conversion)
+    archive = io.BytesIO(network)
     with zipfile.ZipFile(archive, "a") as files:
         if manifest.labels:
             add_member(files, LABELS, manifest.text_of_labels())

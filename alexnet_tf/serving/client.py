@@ -32,6 +32,9 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
         parts = urllib.parse.urlsplit(server)
         # of a port above 65535 another would be asked
         valid = parts.scheme in ("http", "https", "grpc") and parts.hostname and parts.port != 0
+        # what a call would leave out, or lose
+        beside = "@" in parts.netloc or {"?", "#"} & set(server)
+        valid = valid and not beside and (parts.scheme != "grpc" or parts.path in ("", "/"))
     except ValueError:
         valid = False
     if not valid:

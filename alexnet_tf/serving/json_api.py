@@ -271,7 +271,16 @@ def _expected(info: Any) -> tuple[tf.DType, list[int]]:
 
 
 def _inputs(document: dict, version: Version) -> tuple[str, Signature, Arrays]:
-    """(format, signature, arrays by name) of a :predict request."""
+    """(format, signature, arrays by name) of a :predict request.
+
+    Raises ServingError for a member that it has not, which TensorFlow Serving passes over: another
+    signature would answer than the one that was asked.
+    """
+    for member in sorted(document.keys() - {"signature_name", "instances", "inputs"}):
+        raise _bad(
+            f"The request has the member {_text(member[:60])}; pass 'inputs' or 'instances', and"
+            " 'signature_name'"
+        )
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise _bad(

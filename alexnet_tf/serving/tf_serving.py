@@ -107,13 +107,14 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
     Raises UserError.
     """
     source = pathlib.Path(saved_model).absolute()
-    newest = max(artifacts.saved_models(saved_model))
+    there = artifacts.saved_models(saved_model)
+    newest = max(there)
     if set('"\\$') & set(str(source)) or not str(source).isprintable():
         raise UserError(
             f"saved_model={saved_model}: its path cannot stand in a compose file; rename the"
             " folder."
         )
-    size = sum(path.stat().st_size for path in (source / str(newest)).rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in disk.files_below(there[newest]))
     words = {
         "name": name,
         "label": versions.STABLE,
@@ -133,7 +134,7 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
     files = {
         "compose.yaml": _COMPOSE.format(check=_CHECK.format(**words), **words),
         "models.config": text_format.MessageToString(_models(name, newest)),
-        "batching.config": _batching(artifacts.allowed_batch_sizes(source / str(newest))),
+        "batching.config": _batching(artifacts.allowed_batch_sizes(there[newest])),
         "monitoring.config": (
             f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n'
         ),

@@ -14,7 +14,6 @@ import gc
 import logging
 import os
 import pathlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,9 +26,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import bounds, disk, picture_files, picture_headers
 from alexnet_tf.data import shapes
-from alexnet_tf.errors import ServingError, one_line
+from alexnet_tf.errors import ServingError, one_line, words
 from alexnet_tf.exports import artifacts
-from alexnet_tf.manifest import DEFAULT_SIGNATURE
+from alexnet_tf.manifest import DEFAULT_SIGNATURE, EDGE
 from alexnet_tf.serving import limits
 from alexnet_tf.serving.batching import Arrays, Batcher, check_rows
 from alexnet_tf.serving.monitoring import Metrics
@@ -168,18 +167,6 @@ def _pixels(picture: bytes) -> int:
     return cost.pixels
 
 
-def words(message: str) -> str:
-    """An error of TensorFlow's runtime in the kernel's own words, without names of nodes and
-    Python's wrapping of it.
-    """
-    message = (
-        message.rpartition("<stack traces unavailable>\n")[2]
-        .partition(" [Op:")[0]
-        .partition("\n\t [[")[0]
-    )
-    return re.sub(r"\[?\[?\{\{[^{}]*\}\}\]?\]? *", "", message).strip()
-
-
 def braces(names: Iterable[str]) -> str:
     """A set as TensorFlow Serving's messages write it."""
     return "{" + ",".join(sorted(names)) + "}"
@@ -202,8 +189,10 @@ class Version:
                 raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
         saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
+        if EDGE in self.signature_defs:  # it is ours, and others' have no such files
+            artifacts.check_whole(path)
         sizes = artifacts.allowed_batch_sizes(path)
-        functions = tf.saved_model.load(str(path)).signatures
+        functions = artifacts.load(path).signatures
         self.signatures = {
             name: Signature(self.signature_defs[name], functions[name], sizes) for name in functions
         }
@@ -237,6 +226,7 @@ class Model:
         self._current: Version | None = None
         self._failures: dict[tuple[int, int | None], int] = {}  # of a version and a fingerprint
         self._seen: dict[int, int | None] = {}  # fingerprints
+        self._loaded: int | None = None  # that of what is served
 
     @property
     def loaded(self) -> bool:
@@ -247,9 +237,10 @@ class Model:
         return self.loaded and not self.stopping
 
     def poll(self, still: bool = True) -> None:
-        """Loads the newest version if it is not the one that is served, or the newest that loads.
-        With `still`, a folder is tried only when it has not changed since the last poll: while it
-        is being copied it is no model yet, and counts no attempt.
+        """Loads the newest version if it is not the one that is served, or is other files by now;
+        where it does not load, the newest that does. With `still`, a folder is tried only when it
+        has not changed since the last poll: while it is being copied it is no model yet, and counts
+        no attempt.
         """
         try:
             found = disk.numbered(self._folder)
@@ -268,25 +259,32 @@ class Model:
         )
         current = self._current.number if self._current else None
         for number in sorted(found, reverse=True):
-            if number == current:
-                return
             fingerprint = self._seen[number]
+            if number == current and fingerprint == self._loaded:
+                return
             attempts = self._failures.get((number, fingerprint), 0)
             if attempts < LOAD_ATTEMPTS and (not still or seen.get(number) == fingerprint):
                 if self._load(number, found[number], attempts + 1):
+                    self._loaded = fingerprint
                     return
                 self._failures[number, fingerprint] = attempts + 1
+            if number == current:  # what was loaded of it goes on answering
+                return
 
     def _load(self, number: int, path: pathlib.Path, attempt: int) -> bool:
-        self.states[number] = ("LOADING", "OK", "")
+        before = self._current
+        replaces = before is not None and before.number == number  # which answers meanwhile
+        if not replaces:
+            self.states[number] = ("LOADING", "OK", "")
         try:
             version = Version(path)
         except Exception as error:  # a damaged folder can raise anything; what is served stays
             message = one_line(words(f"{type(error).__name__}: {error}"), 500)
             last = attempt == LOAD_ATTEMPTS
-            self.states[number] = (
-                ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
-            )
+            if not replaces:
+                self.states[number] = (
+                    ("END", "UNKNOWN", message) if last else ("LOADING", "UNKNOWN", message)
+                )
             logger.error(
                 "version does not load",
                 extra={
@@ -301,9 +299,9 @@ class Model:
             )
             return False
         # requests under way hold the one before, until they are answered
-        before, self._current = self._current, version
+        self._current = version
         self.states[number] = ("AVAILABLE", "OK", "")
-        if before:
+        if before and not replaces:
             self.states[before.number] = ("END", "OK", "")
         logger.info(
             "version available",
@@ -358,7 +356,7 @@ class Model:
 def _fingerprint(folder: pathlib.Path) -> int | None:
     """Changes while files are written into a folder."""
     try:
-        stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
+        stats = [(str(path), path.stat()) for path in sorted(disk.files_below(folder))]
     except OSError:  # removed while we look
         return None
     return hash(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))

@@ -372,6 +372,11 @@ def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded
         arrays = dict(weights.arrays)
         seen = _pop_record(arrays, path)
         model = _build(arrays, settings)
+        if manifest.weights_sha256 not in ("", weights_digest(model)):
+            raise UserError(
+                f"{path} is damaged: its weights are not those of its manifest; copy it again, or"
+                " export again."
+            )
         return Loaded(model, settings, manifest.step, manifest.evaluation, seen)
     except UserError:
         raise

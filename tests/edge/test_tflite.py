@@ -2,9 +2,11 @@
 what the command does with one picture, a folder, and names on standard input.
 """
 
+import concurrent.futures
 import io
 import json
 import os
+import threading
 import zipfile
 
 import flatbuffers
@@ -226,6 +228,15 @@ def of_manifest(**changes):
     return "manifest.json", lambda data: json.dumps(json.loads(data) | changes).encode()
 
 
+def without_digest():
+    def change(data):
+        manifest = json.loads(data)
+        del manifest["flatbuffer_sha256"]
+        return json.dumps(manifest).encode()
+
+    return "manifest.json", change
+
+
 def manifest_with(**changes):
     def change(data):
         manifest = json.loads(data)
@@ -312,6 +323,85 @@ def test_what_is_no_number_gives_none(content):
     assert np.isfinite(file.probabilities(image)).all()
     image[3, 4, 1] = np.nan
     assert np.isnan(file.probabilities(image)).all()
+
+
+def test_threads_that_share_a_file_get_the_answers_of_their_own_pictures(content, monkeypatch):
+    file, come, told = tflite.Tflite(content), threading.Event(), []
+    first = threading.get_ident()
+
+    def ask(level):
+        return file.probabilities(np.full([67, 67, 3], level, np.uint8))[0]
+
+    class Runner:
+        """As LiteRT's, of one set of buffers: what it is given is there until it is read, and in
+        between another thread comes.
+        """
+
+        def __call__(self, images):
+            self.images = images
+            if threading.get_ident() == first:
+                told.append(threads.submit(ask, 9))
+                come.wait()
+            come.set()
+            return {"probabilities": np.full([1, 3], self.images[0, 0, 0, 0], np.float32)}
+
+    class Lock:
+        def __init__(self, lock):
+            self._lock = lock
+
+        def __enter__(self):
+            if threading.get_ident() != first:
+                come.set()
+            self._lock.acquire()
+
+        def __exit__(self, *error):
+            self._lock.release()
+
+    monkeypatch.setattr(file, "_run", Runner())
+    monkeypatch.setattr(file, "_alone", Lock(file._alone))
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert ask(5) == 5 and told[0].result() == 9
+
+
+def test_a_picture_is_a_path_or_bytes(world):
+    file = tflite.Tflite("net.tflite")
+    content = (world / "red.png").read_bytes()
+    expected = file.classify(content)
+    assert file.classify("red.png") == file.classify(world / "red.png") == expected
+    np.testing.assert_array_equal(file.prepare("red.png"), file.prepare(content))
+    for picture in (None, memoryview(content), bytearray(content), [content], 3):
+        for ask in (file.classify, file.prepare, networks.load("net.tflite").classify):
+            with pytest.raises(UserError, match="^picture= is of the type .*; pass a path, or the"):
+                ask(picture)
+    with pytest.raises(UserError, match=r"^gone.png cannot be read \(No such file"):
+        file.classify("gone.png")
+
+
+def test_an_image_is_an_array_of_its_shape(content):
+    file = tflite.Tflite(content)
+    image = np.zeros([67, 67, 3], np.uint8)
+    np.testing.assert_array_equal(file.probabilities(image.tolist()), file.probabilities(image))
+    for given in (None, "red.png", [], image[None], image[:3], image[..., 0]):
+        with pytest.raises(UserError, match=r"has the shape \(.*; pass \(67, 67, 3\), as prepare"):
+            file.probabilities(given)
+    with pytest.raises(UserError, match="image= is no array"):
+        file.probabilities([[1], [1, 2]])
+
+
+def test_one_bit_of_a_file_is_missed(content, tmp_path):
+    assert b"flatbuffer_sha256" in content
+    for place in (len(content) // 4, len(content) // 2):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        with pytest.raises(
+            UserError, match="^net.tflite is damaged: its network is not the one th"
+        ):
+            tflite.Tflite(bytes(damaged), "net.tflite")
+    (tmp_path / "cut.tflite").write_bytes(damaged)
+    with pytest.raises(UserError, match="cut.tflite is damaged"):
+        networks.load(tmp_path / "cut.tflite")
+    before = changed(content, *without_digest())  # of an earlier version, which has none
+    assert tflite.Tflite(before).labels == list(COLOURS)
 
 
 def test_levels_between_two_are_rounded_for_a_file_of_integers():

@@ -20,14 +20,16 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.interpreter import Interpreter
+from binaries import call
 from conftest import CLASS_NAMES, write_pictures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import preprocessing
+from alexnet_tf import jobs, networks, preprocessing
+from alexnet_tf.commands import convert as convert_command
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.exports import artifacts, saved_model, tflite
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -208,6 +210,71 @@ def test_checksums_find_one_bit(exported, run, tmp_path):
     assert not (tmp_path / "net.tflite").exists()
 
 
+def damaged(version, name, change):
+    content = bytearray((version / name).read_bytes())
+    (version / name).write_bytes(change(content))
+
+
+def flipped(content):
+    content[len(content) // 2] ^= 1
+    return content
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+WEIGHTS = "variables/variables.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    "name,change,reason",
+    [
+        (WEIGHTS, lambda content: content[:1000], "IndexError: Read less bytes than requested"),
+        (WEIGHTS, flipped, "Checksum does not match"),
+        (WEIGHTS, lambda _: POINTER, f"{WEIGHTS} is git LFS's pointer to a file; git lfs pull"),
+        ("variables/variables.index", lambda content: content[:100], "not an sstable"),
+        ("saved_model.pb", lambda content: content[:1000], "OSError: Cannot parse file"),
+        ("saved_model.pb", lambda content: content.replace(b"BiasAdd", b"BiasAdq"), "Op type not"),
+        ("assets/labels.txt", lambda content: content[:-3], None),
+    ],
+)
+def test_a_damaged_version_gets_one_line(exported, tmp_path, name, change, reason):
+    version = tmp_path / "1"
+    shutil.copytree(exported[0] / "exports/1", version)
+    damaged(version, name, change)
+    line = (
+        rf"^{version} is damaged or not whole \(.*\); copy it again, or remove it and export again"
+    )
+    for open_it in (networks.load, artifacts.load):
+        with pytest.raises(UserError, match=line) as error:
+            open_it(version)
+        assert "differ from assets.extra/SHA256SUMS" in str(error.value) or "LFS" in reason
+    (version / "assets.extra/SHA256SUMS").unlink()  # and as others' have none
+    if reason:
+        with pytest.raises(UserError, match=line) as error:
+            tflite.convert(version, "none", [])
+        assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_version_whose_folders_are_links_is_whole(exported, tmp_path):
+    for number in "12":
+        shutil.copytree(exported[0] / "exports/1", tmp_path / number)
+    (tmp_path / "1/variables").rename(tmp_path / "kept")
+    (tmp_path / "1/variables").symlink_to("../kept")
+    artifacts.check_sums(tmp_path / "1")
+    damaged(tmp_path / "kept", pathlib.Path(WEIGHTS).name, flipped)
+    with pytest.raises(UserError, match="is damaged"):
+        artifacts.check_sums(tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a\\b"])
+def test_a_path_that_is_taken_for_a_pattern_is_refused(exported, tmp_path, name):
+    shutil.copytree(exported[0] / "exports/1", tmp_path / name)
+    with pytest.raises(UserError, match=r" has .* in its path, which TensorFlow takes for a patt"):
+        networks.load(tmp_path / name)
+    for name in ("a*b", "a?b", "a[b", "a]b"):  # which match themselves
+        (tmp_path / name).symlink_to(exported[0] / "exports/1")
+        networks.load(tmp_path / name)
+
+
 def test_what_others_put_into_a_version_is_not_its_damage(tmp_path):
     for name in (
         "saved_model.pb",
@@ -236,7 +303,7 @@ def test_what_others_put_into_a_version_is_not_its_damage(tmp_path):
         artifacts.check_sums(tmp_path)
     for line in text.splitlines(keepends=True):
         list_of_sums.write_text(text.replace(line, ""))
-        with pytest.raises(UserError, match="is damaged: its files differ from"):
+        with pytest.raises(UserError, match="is damaged or not whole .its files differ from"):
             artifacts.check_sums(tmp_path)
     list_of_sums.write_text(text)
     (tmp_path / "variables/b").write_text("")
@@ -347,6 +414,57 @@ def test_no_pictures_no_file(run, exported, tmp_path):
     assert "--data_dir=gone is not a folder" in line and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--test_split=nonsense"], "nonsense"),
+        (["--validation_split=nonsense"], "nonsense"),
+        (["--data_dir={}/pictures/test", "--test_split=nonsense"], "nonsense"),
+        (["--train_split=train"], "--train_split=train calibrates nothing here, as it does with"),
+        (["--calibration={}"], r"--calibration=.* is for --quantization=int8; leave it out"),
+    ],
+)
+def test_splits_and_pictures_that_are_named_are_read(exported, tmp_path, arguments, message):
+    folder, _ = exported
+    with pytest.raises(UserError, match=message.replace("--", "")):
+        call(
+            convert_command,
+            f"--saved_model={folder}/exports/1",
+            f"--output={tmp_path}/net.tflite",
+            *(argument.format(folder) for argument in arguments),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_split_that_is_named_is_compared_on(exported, tmp_path):
+    folder, _ = exported
+    call(
+        convert_command,
+        f"--saved_model={folder}/exports/1",
+        f"--output={tmp_path}/net.tflite",
+        "--validation_split=train",
+        f"--json={tmp_path}/figures.json",
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["pictures compared"] == 12 and figures["compared on"] == "train"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of TensorFlow's calibrator about itself
+def test_what_is_calibrated_and_compared_alike_says_so(exported, tmp_path):
+    pictures = exported[0] / "pictures/test"
+    how = exported[0] / "exports/1", tmp_path / "net.tflite", "int8"
+    figures = jobs.convert(*how, pictures=pictures, calibration=pictures, note=str)
+    assert figures["compared on"].endswith(
+        "test, which it is calibrated on: others would tell more"
+    )
+    assert "is there already" in jobs.convert(*how, pictures=pictures, calibration=pictures)
+    content = bytearray((tmp_path / "net.tflite").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "net.tflite").write_bytes(content)
+    figures = jobs.convert(*how, pictures=exported[0] / "pictures/train", calibration=pictures)
+    assert figures["compared on"].endswith("train")
+
+
 @pytest.mark.long
 def test_a_picture_that_cannot_be_read_is_not_compared(run, exported, tmp_path):
     write_pictures(tmp_path / "pictures/train", 2)
@@ -439,6 +557,18 @@ def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, 
     with pytest.raises(UserError, match="differs from the Keras model"):
         saved_model.write(exported[1], _manifest(), tmp_path / "out/1")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_logits_may_be_large(tmp_path):
+    """Two classes nearly as probable, by logits of 242: float32 tells their probabilities less
+    exactly than those of small ones.
+    """
+    keras.utils.set_random_seed(1)
+    model = build_model("lenet5", 6)
+    kernel = model.weights[-2]
+    kernel.assign(1000 * np.asarray(kernel))
+    settings = Settings("lenet5", Preprocessing(28, 32, 1, (120.0,), 64.0), list("abcdef"))
+    assert saved_model.write(model, Manifest(settings), tmp_path / "1").is_dir()
 
 
 # Runs the command with a conversion that has gone wrong in the way that the first argument says.

@@ -130,6 +130,23 @@ def test_names_are_written_alike_in_any_locale(network, tmp_path, form):
     assert "caf\u00e9" in (version / "README.md").read_text("utf-8")
 
 
+@pytest.mark.parametrize("form", FILES)
+def test_one_bit_of_a_file_is_missed(network, tmp_path, form):
+    version = alexnet_tf.export(network, tmp_path / "out", format=form, note=str)
+    path = version / FILES[form]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for opened in (version, path):
+        with pytest.raises(UserError, match="out/1 is damaged or not whole .its files differ from"):
+            alexnet_tf.load(opened)
+    if form == "onnx":  # which has no checksum of its own
+        return
+    alone = path.rename(tmp_path / path.name)
+    with pytest.raises(UserError, match="is damaged.*; copy it again, or export again"):
+        alexnet_tf.load(alone)
+
+
 def test_a_safetensors_file_is_imported_whole(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     source, output = version / "model.safetensors", tmp_path / "again.npz"
@@ -349,7 +366,9 @@ def test_a_damaged_version_is_not_there_already(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     path = version / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    message = "out/1 is damaged: its files differ from SHA256SUMS; remove it, or take version=next"
+    message = (
+        r"out/1 is damaged or not whole \(its files differ from SHA256SUMS\); copy it again, or"
+    )
     with pytest.raises(UserError, match=message):
         alexnet_tf.export(network, tmp_path / "out", format="safetensors")
 
@@ -377,6 +396,41 @@ def test_a_folder_is_not_called_as_a_file(network, tmp_path, name, form, message
     (tmp_path / name).mkdir()  # somebody has called one so
     for output in (tmp_path / name, tmp_path / "v1.0"):
         assert alexnet_tf.export(network, output, format="safetensors") == output / "1"
+
+
+def test_an_export_is_not_written_into_a_version(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    before = bits(version)
+    message = (
+        r"out/1 is a version itself; pass the folder .*, output=.*/out, and version=1, or next\."
+    )
+    with pytest.raises(UserError, match=message):
+        alexnet_tf.export(network, version, format="safetensors")
+    assert bits(version) == before
+    version.rename(tmp_path / "best")
+    with pytest.raises(UserError, match="best is a version itself; .*, and version=next"):
+        alexnet_tf.export(network, tmp_path / "best", format="safetensors")
+    with pytest.raises(UserError, match="new/03 is called as a version; .*/new, and version=3, or"):
+        alexnet_tf.export(network, tmp_path / "new/03", format="safetensors")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "2012").mkdir()
+    (tmp_path / "best").rename(tmp_path / "2012/1")  # a folder of versions may be called so
+    assert alexnet_tf.export(network, tmp_path / "2012", "next", "safetensors").name == "2"
+
+
+def test_a_version_is_known_by_its_number(network, tmp_path):
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    version.rename(tmp_path / "out/01")
+    found = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    assert found == tmp_path / "out/01"
+
+
+def test_an_export_is_not_written_where_it_would_not_be_read(network, tmp_path):
+    for name in ("a[b]", "a\\b"):
+        with pytest.raises(UserError, match="in its path, which TensorFlow takes for a pattern"):
+            alexnet_tf.export(network, tmp_path / name)
+        assert not (tmp_path / name).exists()
+        assert alexnet_tf.export(network, tmp_path / name, format="safetensors").is_dir()
 
 
 def test_an_export_is_not_written_into_a_model_directory(tmp_path):

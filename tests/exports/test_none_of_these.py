@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -137,6 +138,18 @@ def test_the_signature_says_so_too(folder):
     assert json.loads((version / "assets.extra/manifest.json").read_text())[
         "min_probability"
     ] == pytest.approx(least)
+
+
+def test_a_class_whose_name_is_gone_is_not_none_of_these(folder, tmp_path):
+    version = tmp_path / "1"
+    shutil.copytree(folder / "strict/1", version)
+    (version / "assets/labels.txt").write_text(f"{CLASS_NAMES[0]}\n")
+    signature = tf.saved_model.load(str(version)).signatures["serving_default"]
+    answer = signature(image_bytes=tf.constant([file.read_bytes() for file in files(folder)]))
+    names, ids = answer["names"].numpy().ravel(), answer["class_ids"].numpy().ravel()
+    assert (ids > 0).any() and (ids == -1).any()
+    known = {-1: NONE, 0: CLASS_NAMES[0]}
+    assert [name.decode() for name in names] == [known.get(i, "class without a name") for i in ids]
 
 
 def test_no_class_of_that_name_goes_out(tmp_path):

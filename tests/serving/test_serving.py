@@ -54,6 +54,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.exports import artifacts
 from alexnet_tf.serving import (
     client,
     grpc_api,
@@ -166,6 +167,10 @@ PREDICT = "/v1/models/alexnet:predict"
         (b"[1]", "Is not object"),
         ({}, "Missing 'inputs' or 'instances' key"),
         ({"instances": [1], "inputs": [1]}, "expecting only one of"),
+        *(
+            ({"instances": [b64(PICTURES[0])], name: "images"}, f'has the member "{name}"; pass')
+            for name in ("signature", "signature-name", "min_probability")
+        ),
         ({"instances": 1}, "to be an list/array"),
         ({"instances": []}, "No values in 'instances' array"),
         (
@@ -1103,8 +1108,13 @@ def test_our_client_answers_as_the_export_does(server, expected):
     for scheme in ("http", "grpc"):
         with pytest.raises(UserError, match="does not answer"):
             client.open_server(f"{scheme}://127.0.0.1:{port}", "alexnet")(PICTURES[1])
-    with pytest.raises(UserError, match="is not an address"):
-        client.open_server("localhost", "alexnet")
+    for address in (
+        *("localhost", "grpc://h:1/path", "grpc://h:1?x=1", "grpc://h:1#x", "grpc://me@h:1"),
+        *("http://h:1?x=1", "http://h:1/#x", "http://me:secret@h:1"),
+    ):
+        with pytest.raises(UserError, match="is not an address; pass http://HOST:8501 or grpc://"):
+            client.open_server(address, "alexnet")
+    assert client.open_server(f"grpc://{server.address}/", "alexnet")(PICTURES[1])
 
 
 def test_a_picture_that_is_too_large_is_told_and_the_next_is_asked(server, expected):
@@ -1387,6 +1397,73 @@ def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
     monkeypatch.undo()
     model.poll()
     assert model.version("alexnet").number == 2
+
+
+@pytest.mark.parametrize(
+    "name,change",
+    [
+        ("assets/labels.txt", lambda content: content[:20]),
+        ("assets/labels.txt", lambda content: content[:-3]),
+        ("assets.extra/manifest.json", None),
+        ("assets.extra/SHA256SUMS", None),
+    ],
+)
+def test_a_version_that_was_not_copied_whole_is_not_served(exports, tmp_path, name, change):
+    for number in "12":
+        shutil.copytree(exports / number, tmp_path / number)
+    file = tmp_path / "2" / name
+    if change:
+        file.write_bytes(change(file.read_bytes()))
+    else:
+        file.unlink()
+    model = versions.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    assert states(model) == {1: "AVAILABLE", 2: "LOADING"}
+    told = "differ from assets.extra/SHA256SUMS|2 labels for 6 classes"
+    assert re.search(told if change else f"{name} is missing", model.states[2][2])
+
+
+def test_labels_are_counted_before_the_graph_is_loaded(exports, tmp_path):
+    shutil.copytree(exports / "1", tmp_path / "1")
+    labels = tmp_path / "1/assets/labels.txt"
+    labels.write_bytes(labels.read_bytes()[:20])
+    (tmp_path / "1/assets.extra/SHA256SUMS").write_text(artifacts.sums(tmp_path / "1"))
+    with pytest.raises(UserError, match="2 labels for 6 classes"):
+        versions.Version(tmp_path / "1")
+
+
+def test_a_version_that_is_replaced_is_loaded_anew(exports, tmp_path, monkeypatch):
+    shutil.copytree(exports / "1", tmp_path / "3")
+    model = versions.Model("alexnet", tmp_path)
+    model.poll(still=False)
+
+    def scores():
+        signature = model.version("alexnet", 3).signatures["serving_default"]
+        return signature({"image_bytes": np.array(PICTURES, object)})["scores"].tolist()
+
+    first = scores()
+    model.poll()
+    model.poll()
+    loads = []
+    load = model._load
+    monkeypatch.setattr(model, "_load", lambda *given: loads.append(given[2]) or load(*given))
+    shutil.rmtree(tmp_path / "3")
+    shutil.copytree(exports / "2", tmp_path / "3")
+    labels = (tmp_path / "3/assets/labels.txt").read_bytes()
+    (tmp_path / "3/assets/labels.txt").write_bytes(labels[:20])
+    model.poll()  # it may still be being written
+    assert loads == [] and scores() == first
+    model.poll()
+    assert loads == [1] and scores() == first  # damaged: what was loaded goes on answering
+    assert model.status("alexnet") == [(3, "AVAILABLE", "OK", "")]
+    (tmp_path / "3/assets/labels.txt").write_bytes(labels)
+    model.poll()
+    model.poll()
+    second = scores()
+    assert loads == [1, 1] and second != first
+    assert model.status("alexnet") == [(3, "AVAILABLE", "OK", "")]
+    model.poll()
+    assert loads == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -1747,6 +1824,16 @@ def test_configuration_of_any_names_can_be_read_and_followed(exports, tmp_path):
     (tmp_path / "a\\tb").symlink_to(exports)  # in YAML a tab would stand there
     with pytest.raises(UserError, match="its path cannot stand in a compose file; rename"):
         tf_serving.write(tmp_path / "other", tmp_path / "a\\tb", "flowers")
+
+
+def test_a_version_with_leading_zeros_is_configured(exports, tmp_path):
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports/0012").symlink_to(exports / "2")
+    paths = tf_serving.write(tmp_path / "config", tmp_path / "exports", "flowers")
+    (written,) = [path.read_text() for path in paths if path.name == "models.config"]
+    assert "versions: 12" in written
+    with pytest.raises(UserError, match="holds no version; pass the folder that holds"):
+        tf_serving.write(tmp_path / "other", tmp_path / "exports/0012", "flowers")
 
 
 def test_configuration_is_written_whole_or_not_at_all(exports, tmp_path):

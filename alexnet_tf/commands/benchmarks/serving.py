@@ -52,7 +52,7 @@ def figures():
     """Figures of serving, by name, as text."""
     there = artifacts.saved_models(_SERVED_MODEL.value, "served_model")
     version = there[max(there)]
-    bare = tf.saved_model.load(str(version)).signatures[DEFAULT_SIGNATURE]
+    bare = artifacts.load(version).signatures[DEFAULT_SIGNATURE]
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
         return asyncio.run(
