@@ -89,7 +89,13 @@ def AlexNet(
     settings = source[1] if source else None
     if include_top:
         classes = _classes(variant, classes, weights, settings)
-        activation = keras.activations.get(classifier_activation)
+        try:
+            activation = keras.activations.get(classifier_activation)
+        except (ValueError, TypeError):
+            raise UserError(
+                f"classifier_activation={classifier_activation!r} is no activation of Keras; pass"
+                " 'softmax', None for logits, or a function."
+            ) from None
         if settings and activation not in map(keras.activations.get, (None, "softmax")):
             raise UserError(
                 f"classifier_activation={classifier_activation!r}, but weights={weights} were "
@@ -109,7 +115,11 @@ def AlexNet(
     )
     if layer := _POOLINGS[pooling]:
         x = layer(name=f"{pooling}_pool")(x)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    inputs = images
+    if input_tensor is not None:
+        inputs = keras.utils.get_source_inputs(input_tensor)
+        # A model of one input is called with one, and warns where it was made with a list.
+        inputs = inputs[0] if len(inputs) == 1 else inputs
     model = keras.Model(inputs, x, name=name)
     if source:
         _copy(source[0], model)
@@ -267,6 +277,9 @@ def _input(
         raise UserError(
             f"input_shape={shape}: {variant} reads (height, width, {channels}), channels last."
         )
+    for size in shape[:2]:
+        if size is not None:
+            bounds.whole(size, "a side of input_shape", 1, bounds.LARGEST_RESIZE)
     least = smallest_image_size(variant)
     if any(size is not None and size < least for size in shape[:2]):
         raise UserError(f"input_shape={shape} is too small for {variant}; its smallest is {least}.")

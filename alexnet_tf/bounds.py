@@ -200,7 +200,8 @@ def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> i
     except TypeError:
         found = least - 1
     if not least <= found <= most:
-        bounds = f"from {least} to {most}" if most < LARGEST_WHOLE else f"of {least} or more"
+        bounded = most < LARGEST_WHOLE or found > most
+        bounds = f"from {least} to {most}" if bounded else f"of {least} or more"
         raise UserError(f"{name}={reprlib.repr(value)}: pass a whole number {bounds}.")
     return found
 

@@ -2,13 +2,15 @@
 call the same functions.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -29,7 +31,7 @@ from alexnet_tf.data import (
     splits,
 )
 from alexnet_tf.data.splits import Dataset, Split
-from alexnet_tf.errors import UserError, check_kind
+from alexnet_tf.errors import UserError, check_kind, one_line
 from alexnet_tf.exports import (
     artifacts,
     card,
@@ -61,6 +63,9 @@ from alexnet_tf.training.plan import Plan, is_choosing
 
 _CALIBRATION_PICTURES = 200
 _A_DATASET = "what open_dataset or from_tf_data gives"
+_A_STRATEGY = "a tf.distribute.Strategy, such as tf.distribute.MirroredStrategy()"
+# By the names that callbacks of Keras know them by.
+_MEASURED = "loss", "top_1", "val_loss", "val_top_1", "val_top_5"
 _DRAWN = 200  # pictures to compare on where there are no others
 
 
@@ -112,6 +117,7 @@ def train(
     """
     model_dir = disk.local(model_dir, "model_dir")
     steps.check_compiled()
+    check_kind(tf.distribute.Strategy | None, strategy, "strategy", _A_STRATEGY)
     strategy = strategy or tf.distribute.get_strategy()
     check_kind(Dataset, dataset, "dataset", _A_DATASET)
     check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
@@ -131,15 +137,27 @@ def train(
     momentum = bounds.number(momentum, "momentum", 1)
     weight_decay = bounds.number(weight_decay, "weight_decay")
     bias_rate = bounds.number(bias_rate, "bias_rate")
+    if learning_rate is not None:
+        learning_rate = bounds.number(learning_rate, "learning_rate")
     if optimizer:
+        rate = _rate_of(optimizer)
         _check_beside(
             "optimizer",
             momentum=momentum != MOMENTUM,
             weight_decay=weight_decay != DECAY,
             bias_rate=bias_rate != BIAS_RATE,
+            learning_rate=np.float32(rate if learning_rate is None else learning_rate)
+            != np.float32(rate),
         )
-        if learning_rate is None:
-            learning_rate = _rate_of(optimizer)
+        learning_rate = rate
+        if not all(
+            strategy.extended.variable_created_in_scope(variable.value)
+            for variable in optimizer.variables
+        ):
+            raise UserError(
+                "optimizer= was made elsewhere than in the scope of the strategy that trains with"
+                " it; make it in strategy.scope(), and pass strategy=."
+            )
     if model is not None:
         _check_beside(
             "model",
@@ -158,6 +176,8 @@ def train(
         | plan
     )
     _check_rates(callbacks, asked)
+    for callback in callbacks:
+        _check_monitor(callback)
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
     if not devices.is_chief(strategy):
         note = console.silence
@@ -182,11 +202,11 @@ def train(
             colour_noise=colour_noise if VARIANTS[variant]["channels"] == 1 else 0,
         )
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
-        keras.utils.set_random_seed(asked.seed)
-        with strategy.scope():
-            model = build_model(
-                variant, len(dataset.class_names), image_size, dropout_rate, initial_stddev(variant)
-            )
+        classes = len(dataset.class_names)
+        # Before the weights, which the chief gives to all.
+        devices.check_agreement(strategy, variant=variant, image_size=side, classes=classes)
+        with _seeded(asked.seed), devices.waiting(strategy), strategy.scope():
+            model = build_model(variant, classes, image_size, dropout_rate, initial_stddev(variant))
         preprocessing = (
             preprocessing
             or (Preprocessing(**stored["preprocessing"]) if stored else None)
@@ -225,8 +245,6 @@ def train(
             model.variant, asked.batch_size, len(dataset.class_names), model.dropout_rate
         )
         asked = dataclasses.replace(asked, learning_rate=rate)
-    rows = asked.batch_size // strategy.num_replicas_in_sync
-    objective.check(rows, preprocessing, dataset.class_names)
     if colour_noise and preprocessing.colour_pca is None:
         raise UserError(
             f"colour_noise={colour_noise}, but preprocessing= has no colour_pca to draw it from; "
@@ -241,28 +259,44 @@ def train(
     settings = run_settings.settings_of(
         model, dataset, preprocessing, asked, **objective.describe()
     )
-    figures = loop.train(
-        strategy,
-        model,
-        optimizer,
-        dataset,
-        preprocessing,
-        asked,
-        model_dir,
-        callbacks,
-        progress,
-        note,
-        objective,
-        crop,
-        settings,
-    )
-    figures = evaluation.as_reported(
-        figures, strategy, model, preprocessing, dataset, asked.batch_size
-    )
+    try:
+        figures = loop.train(
+            strategy,
+            model,
+            optimizer,
+            dataset,
+            preprocessing,
+            asked,
+            model_dir,
+            callbacks,
+            progress,
+            note,
+            objective,
+            crop,
+            settings,
+        )
+        figures = evaluation.as_reported(
+            figures, strategy, model, preprocessing, dataset, asked.batch_size
+        )
+    except tf.errors.OpError as error:
+        devices.leave_lost_workers(strategy, error)
+        raise
     # of what was trained
     settings = Settings.from_json(checkpoints.read_settings(model_dir) or settings.to_json())
     step = checkpoints.newest_step(model_dir)
     return networks.of_model(model_dir, model, settings, step, figures)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """For what draws by `seed` from the generators of a process, which its user has for himself."""
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _check_beside(taken: str, **given: bool) -> None:
@@ -289,7 +323,7 @@ def _rate_of(optimizer: SGD2012) -> float:
             "and say schedule=, or give a LearningRateScheduler among callbacks= with "
             "schedule='constant'."
         )
-    return rate
+    return float(str(np.float32(rate)))  # 0.05, which a float32 holds as 0.05000000074
 
 
 def _check_rates(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> None:
@@ -303,6 +337,42 @@ def _check_rates(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> N
                 f"schedule={plan.schedule} and warmup_steps={plan.warmup_steps} do; pass "
                 "schedule='constant' and warmup_steps=0 beside it."
             )
+
+
+def _check_monitor(callback: keras.callbacks.Callback) -> None:
+    """Raises UserError for a callback of Keras that watches what is not measured here, or would
+    take the worst for the best.
+    """
+    callbacks = keras.callbacks
+    if isinstance(callback, callbacks.SwapEMAWeights):
+        raise UserError(
+            "callbacks= has a SwapEMAWeights, for an optimizer that keeps moving averages, which"
+            " those of a training here do not; leave it out."
+        )
+    kind = type(callback).__name__
+    if isinstance(callback, callbacks.ModelCheckpoint):
+        try:
+            str(callback.filepath).format(epoch=1, batch=1, **dict.fromkeys(_MEASURED, 0.0))
+        except (KeyError, IndexError, ValueError) as error:
+            raise UserError(
+                f"callbacks= has a {kind} with filepath={callback.filepath}, which cannot be filled"
+                f" in ({one_line(error)}); there are epoch, {', '.join(_MEASURED)}."
+            ) from None
+        if not callback.save_best_only:
+            return
+    elif not isinstance(callback, callbacks.EarlyStopping | callbacks.ReduceLROnPlateau):
+        return
+    if callback.monitor not in _MEASURED:
+        raise UserError(
+            f"callbacks= has a {kind} with monitor={callback.monitor!r}, which is not measured;"
+            f" there are {', '.join(_MEASURED)}."
+        )
+    right = "min" if callback.monitor.endswith("loss") else "max"
+    if callback.mode not in (right, "auto" if right == "min" else right):
+        raise UserError(
+            f"callbacks= has a {kind} with monitor={callback.monitor!r} and mode={callback.mode!r};"
+            f" pass mode={right!r}, which is the better of it."
+        )
 
 
 def _is_choosing(callback: keras.callbacks.Callback) -> bool:
@@ -381,6 +451,7 @@ def evaluate(
     centre, or 10. `answers.figures()` has loss, top_1 and top_5. Raises UserError where network and
     data set do not fit.
     """
+    check_kind(tf.distribute.Strategy | None, strategy, "strategy", _A_STRATEGY)
     strategy = strategy or tf.distribute.get_strategy()
     several: Sequence = network if isinstance(network, list | tuple) else [network]
     if not several:

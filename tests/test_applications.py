@@ -138,6 +138,9 @@ def test_imagenet_is_features(trunk, variant):
         ({"input_shape": (20, 20, 3)}, "too small for paper; its smallest is 59|too small"),
         ({"input_shape": (None, None, 3)}, "needs a height and a width"),
         ({"input_shape": (99, 131, 3)}, "pictures are square"),
+        ({"input_shape": ("67", "67", 3)}, "side of input_shape='67': pass a whole number from 1"),
+        ({"input_shape": (67.5, 67, 3)}, "side of input_shape=67.5: pass a whole number from 1"),
+        ({"classifier_activation": "nonsense"}, "'nonsense' is no activation of Keras; pass 'soft"),
         ({"input_shape": 227}, "input_shape=227: pass .height, width, 3."),
         ({"weights": True}, "weights= is of the type bool; pass a path"),
         ({"input_tensor": np.zeros((1, 227, 227, 3))}, "pass what keras.Input gives"),
@@ -154,6 +157,12 @@ def test_what_does_not_fit_is_refused_in_one_line(trunk, tmp_path, monkeypatch, 
     with pytest.raises(ValueError, match=message) as raised:
         alexnet_tf.AlexNet(**arguments)
     assert isinstance(raised.value, UserError) and "\n" not in str(raised.value)
+
+
+def test_a_model_of_a_tensor_is_called_with_one():
+    """Warnings are errors: Keras warns where a model that was made of a list is called without."""
+    model = alexnet_tf.AlexNet("lenet5", input_tensor=keras.Input((28, 28, 1)), classes=3)
+    assert model(np.zeros((1, 28, 28, 1), np.float32)).shape == (1, 3)
 
 
 def test_channels_first_is_refused(tmp_path, monkeypatch):

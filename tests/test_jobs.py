@@ -2,19 +2,24 @@
 that is given is passed over.
 """
 
+import contextlib
+import random
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_picture_folder, write_pictures
+from trainings import two_devices
 
 import alexnet_tf
+from alexnet_tf import networks
 from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.exports import saved_model
 from alexnet_tf.network.model import stable_rate
-from alexnet_tf.training import checkpoints, loop, run_settings
+from alexnet_tf.training import checkpoints, devices, loop, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 LENET5 = {"variant": "lenet5", "epochs": 1} | FAST
@@ -78,6 +83,54 @@ def test_best_weights_that_a_callback_restores_are_those_of_the_checkpoint(datas
     assert network.figures["loss"] == pytest.approx(judged["loss"], rel=1e-5)
     stored = checkpoints.newest_state(tmp_path / "model").figures
     assert stored["loss"] < 10 and stored["evaluated_on"] == "held out"  # by which it was chosen
+
+
+class Keeps(keras.callbacks.Callback):
+    """The weights that training had at the beginning and at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.ended = [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began.append(self.model.get_weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ended.append(self.model.get_weights())
+
+
+def stopping():
+    """Stops after the second epoch."""
+    return keras.callbacks.EarlyStopping(
+        "val_loss", patience=1, min_delta=100.0, restore_best_weights=True
+    )
+
+
+def test_what_a_callback_has_stopped_goes_on_where_more_is_asked_for(dataset, tmp_path):
+    notes, keeps = [], Keeps()
+
+    def train(epochs, *callbacks):
+        how = LENET5 | {"epochs": epochs, "note": notes.append, "callbacks": callbacks}
+        return alexnet_tf.train(tmp_path / "model", dataset, **how).step
+
+    per_epoch = train(4, keeps, stopping()) // 2
+    best = keeps.ended[0]
+    np.testing.assert_array_equal(
+        best[0], alexnet_tf.load(tmp_path / "model").model.get_weights()[0]
+    )
+    assert train(4, stopping()) == train(3, stopping()) == 2 * per_epoch
+    assert "a callback has stopped it; pass more epochs= to go on, or leave out" in notes[-1]
+    assert train(5, keeps) == 5 * per_epoch
+    # from the last weights, and not from the best, which the callback gave back
+    for began, ended, of_best in zip(keeps.began[2], keeps.ended[1], best):
+        np.testing.assert_array_equal(began, ended)
+        assert not np.array_equal(began, of_best)
+
+
+def test_without_its_callback_a_training_goes_on(dataset, tmp_path):
+    arguments = LENET5 | {"epochs": 3}
+    stopped = alexnet_tf.train(tmp_path / "model", dataset, callbacks=[stopping()], **arguments)
+    assert alexnet_tf.train(tmp_path / "model", dataset, **arguments).step == stopped.step * 3 // 2
 
 
 def test_what_was_held_out_stays_so_for_a_training_that_goes_on(few, tmp_path):
@@ -232,10 +285,146 @@ def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
     network = alexnet_tf.train(tmp_path / "model", dataset, **how)
     assert "another learning_rate and label_smoothing than it was trained with" in notes[-1]
     assert network.settings.flags["learning_rate"] == 0.03125
+    others = {"weight_decay": 0.25, "momentum": 0.5, "bias_rate": 2.0, "crop": whole}
+    how = LENET5 | others | {"note": notes.append, "learning_rate": 0.5}
+    with networks.under_policy("mixed_bfloat16"):
+        alexnet_tf.train(tmp_path / "model", dataset, **how)
+    told = notes[-1]
+    assert "another learning_rate and momentum and weight_decay and bias_rate and pre" in told
+    assert "precision and crop than it was trained with" in told
+    same = LENET5 | {"optimizer": alexnet_tf.SGD2012(0.03125), "note": notes.append}
+    alexnet_tf.train(tmp_path / "model", dataset, **same)
+    assert notes[-1].endswith("is trained already: step 4, asked for 4")
     with pytest.raises(UserError, match="has been trained by sgd2012"):
         more = LENET5 | {"epochs": 2, "optimizer": alexnet_tf.LARS(2.0)}
         alexnet_tf.train(tmp_path / "model", dataset, **more)
     assert (tmp_path / "model/settings.json").read_text() == before
+
+
+def whole(image, pixels, seed):
+    return tf.cast(tf.image.resize(image, [pixels.image_size] * 2)[..., :1], tf.uint8)
+
+
+def test_a_function_of_the_same_name_is_another_one(dataset, tmp_path):
+    notes = []
+
+    def train(loss):
+        how = LENET5 | {"note": notes.append}
+        optimizer = alexnet_tf.SGD2012(0.05)  # which a float32 does not hold exactly
+        alexnet_tf.train(tmp_path / "model", dataset, loss=loss, optimizer=optimizer, **how)
+        return notes[-1]
+
+    def focal():
+        return keras.losses.CategoricalFocalCrossentropy(from_logits=True, reduction="none")
+
+    train(focal())
+    assert train(focal()).endswith("is trained already: step 4, asked for 4")
+    assert "; another loss than it was" in train(lambda targets, logits: tf.reduce_sum(logits, 1))
+
+
+def scaled(factor):
+    return lambda targets, logits: factor * logits[:, 0]
+
+
+def agreed(dataset, folder, monkeypatch, precision="float32", **how):
+    """What the workers of a training are compared by, as they are."""
+    told = {}
+
+    def compared(strategy, **values):
+        told.update({name: repr(value) for name, value in values.items()})
+        if "step" in values:
+            raise UserError("enough")
+
+    monkeypatch.setattr(devices, "check_agreement", compared)
+    with pytest.raises(UserError, match="enough"), networks.under_policy(precision):
+        alexnet_tf.train(folder, dataset, **LENET5 | {"learning_rate": 0.25} | how)
+    return told
+
+
+def test_workers_are_compared_by_all_that_decides_what_they_train(dataset, tmp_path, monkeypatch):
+    def differs(**how):
+        now = agreed(dataset, tmp_path / "other", monkeypatch, **how)
+        return {name for name in usual.keys() | now.keys() if usual.get(name) != now.get(name)}
+
+    usual = agreed(dataset, tmp_path / "model", monkeypatch)
+    assert differs() == set()
+    assert differs(weight_decay=0.9, momentum=0.1, bias_rate=5) == {
+        "weight_decay",
+        "momentum",
+        "bias_rate",
+    }
+    assert differs(precision="mixed_bfloat16") == {"precision"}
+    assert differs(crop=whole, class_weights=[1, 2, 3]) == {"crop", "class_weights"}
+    assert differs(augment=lambda images, targets, seed: (images, targets)) == {"augment"}
+    assert differs(optimizer=alexnet_tf.LARS(0.25)) >= {"optimizer", "trust"}
+    pixels = alexnet_tf.Preprocessing(28, 32, 1, (99.0,), 128.0)
+    assert differs(preprocessing=pixels) == {"preprocessing"}
+    model = {"model": own_model(), "preprocessing": PIXELS, "variant": "paper"}
+    assert differs(**model) >= {"architecture", "trainable", "variant"}
+    one, other = (
+        agreed(dataset, tmp_path, monkeypatch, loss=scaled(factor), label_smoothing=0.1)
+        for factor in (1.0, 2.0)
+    )
+    assert one["loss"] != other["loss"] and one["label_smoothing"] == "0.1"
+    assert {name for name in usual if usual[name].count(" at 0x")} == set()
+
+
+def test_a_worker_that_is_lost_ends_the_process_from_python_too(dataset, tmp_path, monkeypatch):
+    def lost(*arguments, **_):
+        raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    def give_up(reason):
+        raise SystemExit(reason)
+
+    monkeypatch.setattr(loop, "train", lost)
+    monkeypatch.setattr(devices, "worker_count", lambda strategy: 2)
+    monkeypatch.setattr(devices, "is_chief", lambda strategy: True)
+    monkeypatch.setattr(devices, "check_agreement", lambda strategy, **values: None)
+    monkeypatch.setattr(devices, "waiting", lambda strategy: contextlib.nullcontext())
+    monkeypatch.setattr(devices, "_give_up", give_up)
+    with pytest.raises(SystemExit, match="another worker is gone .Socket closed"):
+        alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+
+
+def test_weights_in_half_precision_are_not_trained(dataset, tmp_path):
+    for policy in ("bfloat16", "float16"):
+        with (
+            networks.under_policy(policy),
+            pytest.raises(UserError, match=f"conv1/kernel in {policy}, .*'mixed_{policy}'"),
+        ):
+            alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_picture_that_cannot_be_cropped_is_no_unreadable_picture(tmp_path):
+    images, labels = noise()
+    sizes = [24 if number == 5 else 40 for number in range(18)]
+
+    def records_of(rows):
+        def draw():
+            for number in rows:
+                yield np.resize(images[number], (sizes[number], sizes[number], 3)), labels[number]
+
+        signature = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64)
+        return tf.data.Dataset.from_generator(draw, output_signature=signature)
+
+    def random_crop(image, pixels, seed):
+        return tf.image.stateless_random_crop(image, [28, 28, 3], seed)[..., :1]
+
+    dataset = alexnet_tf.from_tf_data(records_of(range(12)), records_of(range(12, 18)), CLASS_NAMES)
+    with pytest.raises(UserError, match="crop= cannot be computed of a picture of train in step "):
+        alexnet_tf.train(tmp_path / "model", dataset, crop=random_crop, **LENET5)
+
+
+def test_the_generators_of_a_process_are_its_users(dataset, tmp_path, monkeypatch):
+    def drawn(seed):
+        np.random.seed(seed)
+        random.seed(seed)
+        planned(dataset, tmp_path, monkeypatch, variant="lenet5")
+        return np.random.rand(), random.random()
+
+    one, other = drawn(5), drawn(6)
+    assert one[0] == np.random.RandomState(5).rand() and one[1] != other[1]
 
 
 def test_no_class_is_called_as_the_answer_that_it_is_none(tmp_path):
@@ -306,6 +495,55 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
             "all of its layers are frozen",
         ),
         ({"dropout_rate": 0.1}, "dropout_rate=0.1 changes nothing in variant=lenet5"),
+        ({"optimizer": alexnet_tf.SGD2012(0.1), "learning_rate": 0.2}, "learning_rate= has no"),
+        (
+            {"augment": lambda images, targets, seed: (images / 255, targets)},
+            "augment= makes numbers from 0 to 1 of levels from 0 to 255; leave them at 0..255",
+        ),
+        (
+            {"augment": lambda images, targets, seed: (images / 64 - 2, targets)},
+            "augment= makes numbers from -2 to 1.98",
+        ),
+        ({"crop": "random"}, "crop= cannot be computed of uint8 .height, width, 3.: .*callable"),
+        ({"crop": lambda image, pixels: image}, "crop= cannot be computed of .*argument"),
+        ({"crop": lambda image, pixels, seed: 1 / 0}, "crop= cannot be computed of .*by zero"),
+        ({"crop": lambda image, pixels, seed: image}, r"shape \(None, None, 3\) .* \(28, 28, 1\)"),
+        (
+            {"crop": lambda image, pixels, seed: image[:28, :28, :1] / 255},
+            "crop= gives float32 .* as uint8: tf.cast",
+        ),
+        (
+            {"crop": lambda image, pixels, seed: image[:28, :28, :1] // 255},
+            "crop= makes numbers from 0 to 1 of levels",
+        ),
+        ({"strategy": "mirrored"}, "strategy= is of the type str; pass a tf.distribute.Strategy"),
+        (
+            {"callbacks": [keras.callbacks.EarlyStopping("val_accuracy")]},
+            "EarlyStopping with monitor='val_accuracy', which is not measured; there are loss, to",
+        ),
+        (
+            {"callbacks": [keras.callbacks.EarlyStopping("val_top_1")]},
+            "monitor='val_top_1' and mode='auto'; pass mode='max'",
+        ),
+        (
+            {"callbacks": [keras.callbacks.EarlyStopping("val_loss", mode="max")]},
+            "monitor='val_loss' and mode='max'; pass mode='min'",
+        ),
+        (
+            {
+                "callbacks": [
+                    keras.callbacks.ModelCheckpoint(
+                        "a.keras", monitor="val_top_1", save_best_only=True
+                    )
+                ]
+            },
+            "ModelCheckpoint with monitor='val_top_1' and mode='auto'; pass",
+        ),
+        (
+            {"callbacks": [keras.callbacks.ModelCheckpoint("{val_accuracy}.keras")]},
+            "a ModelCheckpoint with filepath={val_accuracy}.keras, which cannot be filled in",
+        ),
+        ({"callbacks": [keras.callbacks.SwapEMAWeights()]}, "has a SwapEMAWeights, for an opt"),
         ({"init": "variant"}, "init= is not a parameter"),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
     ],
@@ -375,6 +613,20 @@ def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
             alexnet_tf.train(tmp_path / "model", dataset, model=model, strategy=of, **how)
     trained = alexnet_tf.train(tmp_path / "model", dataset, model=inside, strategy=strategy, **how)
     assert trained.step == 4
+
+
+def test_an_optimizer_is_of_the_strategy_that_trains_with_it(dataset, tmp_path):
+    with pytest.raises(UserError, match="optimizer= was made elsewhere .* in strategy.scope"):
+        alexnet_tf.train(
+            tmp_path / "model",
+            dataset,
+            strategy=two_devices(),
+            optimizer=alexnet_tf.SGD2012(),
+            **LENET5,
+        )
+    with pytest.raises(UserError, match="strategy= is of the type str; pass a tf.distribute.Stra"):
+        alexnet_tf.evaluate(tmp_path / "model", dataset, strategy="mirrored")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):

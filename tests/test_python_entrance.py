@@ -513,7 +513,8 @@ def random_resized_crop(image, pixels, seed):
         use_image_if_no_bounding_boxes=True,
     )
     part = tf.image.resize(tf.slice(image, begin, size), [pixels.image_size] * 2)
-    return tf.image.rgb_to_grayscale(tf.cast(part, tf.uint8)) if pixels.channels == 1 else part
+    part = tf.cast(part, tf.uint8)
+    return tf.image.rgb_to_grayscale(part) if pixels.channels == 1 else part
 
 
 @pytest.mark.long
@@ -545,6 +546,7 @@ def test_a_training_is_of_ones_own_objective_and_goes_on_to_the_same_bits(folder
         (None, 0.0, [[1, 0, 0], [0, 0, 1]]),
         ([1, 2, 4], 0.0, [[1, 0, 0], [0, 0, 1]]),
         ({"c": 4}, 0.3, [[0.5, 0, 0.5], [0, 1, 0]]),
+        ({2: 4}, 0.3, [[0.5, 0, 0.5], [0, 1, 0]]),
     ],
 )
 def test_losses_are_weighted_and_smoothed_as_numpy_has_it(weights, smoothing, targets):
@@ -581,7 +583,10 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        ({"class_weights": {"rose": 2}}, "there is no class rose"),
+        ({"class_weights": {"rose": 2}}, "there is no class 'rose'"),
+        ({"class_weights": {3: 2}}, "there is no class 3; there are '"),
+        ({"class_weights": {0: 2, CLASS_NAMES[0]: 1}}, "has two numbers for one class"),
+        ({"seed": 1732000000000}, "seed=1732000000000: pass a whole number from 0 to 2147483647"),
         ({"class_weights": [1, 2]}, "for each of the 3 classes"),
         ({"class_weights": [1, 2, -1]}, "0 or more"),
         ({"class_weights": [0, 0, 0]}, "not 0 for all"),
@@ -625,6 +630,13 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(folder, tmp_path, a
     with pytest.raises(UserError, match=message):
         alexnet_tf.train(tmp_path / "model", **(usual | arguments))
     assert not (tmp_path / "model").exists()
+
+
+def test_numbers_of_classes_are_places_unless_they_are_names():
+    weigh = objective.Objective(class_weights={0: 2.0}).weights
+    assert weigh(("0", "1", "2")) == weigh(("a", "b", "c")) == (2.0, 1.0, 1.0)
+    with pytest.raises(UserError, match="there is no class 0; there are '1', '0'"):
+        weigh(("1", "0"))
 
 
 def test_numbers_of_numpy_are_numbers(folder, tmp_path):

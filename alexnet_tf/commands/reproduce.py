@@ -15,6 +15,7 @@ from absl import flags
 from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
+from alexnet_tf.data.names import USUAL_NAMES
 from alexnet_tf.errors import UserError
 from alexnet_tf.experiments.reproduce import EXPERIMENTS, OUTPUT, reproduce
 
@@ -58,6 +59,10 @@ __doc__ = "\n".join([__doc__, *_listed()])  # what --help prints
 
 def main(arguments):
     if not arguments:
+        if given := [name for name in FLAGS if FLAGS[name].present]:
+            raise UserError(
+                f"--{given[0]} is for an experiment; name one: {', '.join(EXPERIMENTS)}."
+            )
         for line in _listed():
             console.result(line)
         return
@@ -67,6 +72,9 @@ def main(arguments):
     if _LENGTH.value == 0:
         raise UserError("length=0: no picture would be trained on; pass a number above 0.")
     dataset = None
+    splits = [f"--{role}_split" for role in USUAL_NAMES if FLAGS[f"{role}_split"].present]
+    if splits and not _names_data():
+        raise UserError(f"{splits[0]} is a split of --dataset or --data_dir; pass one of them too.")
     if name in EXPERIMENTS and (_names_data() or not EXPERIMENTS[name].draws_pictures):
         dataset = datasets.open_dataset(
             _DATASET.value, _DATA_DIR.value, names=app.split_names(FLAGS)

@@ -129,6 +129,9 @@ def _train(strategy):
     stored, identity, dataset = devices.together(
         strategy, lambda: _open(model_dir, batch_size, chief)
     )
+    # Before the weights, which the chief gives to all.
+    known = {name: identity[name] for name in ("variant", "image_size", "dropout_rate")}
+    devices.check_agreement(strategy, **known, class_names=dataset.class_names, init=_INIT.value)
     keras.utils.set_random_seed(_TRAINING.seed.value)
     keras.config.set_dtype_policy(_PRECISION.value)
     learning_rate = _learning_rate(batch_size, len(dataset.class_names))

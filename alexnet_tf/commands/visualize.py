@@ -128,6 +128,14 @@ def main(pictures):
         raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} asks for no class.")
     if _REFERENCE.value and kind != "curves":
         raise UserError(f"--reference={_REFERENCE.value}: --figure={kind} draws no curve.")
+    if not sees and _PRECISION.present:
+        raise UserError(
+            f"--precision={_PRECISION.value}: --figure={kind} computes nothing; leave it out."
+        )
+    if _OUTPUT.present and _FEATURES.value and not _FIGURE.present:
+        raise UserError(
+            f"--output={output}: --features alone draws nothing; leave it out, or say --figure=."
+        )
     if _SQUARE.value is not None and kind != "occlusion":
         raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
     keras.config.set_dtype_policy(_PRECISION.value)

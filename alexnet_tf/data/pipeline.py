@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from alexnet_tf import bounds, preprocessing, proxies
 from alexnet_tf.data.splits import Split, Tensors, as_it_is
-from alexnet_tf.errors import TryAgain, UserError
+from alexnet_tf.errors import TryAgain, UserError, one_line
 from alexnet_tf.pixels import Preprocessing
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
@@ -32,6 +32,9 @@ _COMPARED = 32  # pictures that a data service reads before the first step, and 
 _CORES = os.cpu_count()  # by which pictures are prepared
 # pictures that are tried instead of one that cannot be read: the 1st, 8th, 27th ... after it
 _NEIGHBOURS = 40
+
+
+_NONE_LEFT = "Dataset was empty"  # how get_single_element ends where no picture could be read
 
 
 class Way(enum.Enum):
@@ -70,7 +73,8 @@ def training_batches(
     that can: that is the `way` GUARDED.
 
     `crop(image, pixels, seed)`, from uint8 [height, width, 3] to uint8 [s, s, c], takes the place
-    of preprocessing.random_crop; its randomness belongs to `seed`, int64 [2].
+    of preprocessing.random_crop; its randomness belongs to `seed`, int64 [2]. What it cannot crop
+    is an error in every way.
 
     With `services`, addresses of alexnet_tf.data_service, each prepares every n-th batch: the same
     batches in the same order.
@@ -90,11 +94,10 @@ def training_batches(
         record = split.load(stub)
         # odd ones belong to random_crop
         picture_seed = tf.stack([seed + stub["epoch"] * 2**32, stub["picture"] * 2])
-        return {
-            "image": cut(record["image"], pixels, picture_seed),
-            "label": record["label"],
-            "bad": stub["bad"],
-        }
+        row = {"label": record["label"], "bad": stub["bad"]} | (
+            {"seed": picture_seed} if crop else {}
+        )
+        return {"image": cut(record["image"], pixels, picture_seed)} | row
 
     def otherwise(stub: Tensors) -> tf.data.Dataset:
         near = (stub["picture"] + tf.range(1, _NEIGHBOURS, dtype=tf.int64) ** 3) % split.examples
@@ -107,28 +110,34 @@ def training_batches(
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
     from_any: Callable[..., tf.Tensor] = preprocessing.decode_random_crop
     if crop:
-        from_any = functools.partial(_decode_and_crop, crop=crop)
+        from_any = _decoded
     cut = from_any
     if way is Way.JPEG and not crop:
         cut = preprocessing.random_crop_of_jpeg
     elif way is Way.COMMON:
         cut = functools.partial(from_any, common=True)
-    one = _guarded(
+    prepared = _guarded(
         functools.partial(prepare, cut=cut), otherwise if way is Way.GUARDED or services else None
     )
+
+    @as_it_is
+    def one(stub: Tensors) -> Tensors:
+        row = prepared(stub)
+        if crop:  # outside of the guard, which is for pictures that cannot be read
+            image, side = crop(row["image"], pixels, row.pop("seed")), pixels.image_size
+            row["image"] = tf.ensure_shape(image, [side, side, pixels.channels])
+        return row
+
     if services:
         return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
     return _prepared_batches(stubs, one, batch_size, context)
 
 
-def _decode_and_crop(
-    picture: tf.Tensor, pixels: Preprocessing, seed: tf.Tensor, crop: Callable, common: bool = False
+def _decoded(
+    picture: tf.Tensor, pixels: Preprocessing, seed: tf.Tensor, common: bool = False
 ) -> tf.Tensor:
-    """The crop of a user's own, checked: uint8 [image_size, image_size, channels]."""
-    image = crop(preprocessing.decode(picture, common=common), pixels, seed)
-    return tf.ensure_shape(
-        tf.cast(image, tf.uint8), [pixels.image_size, pixels.image_size, pixels.channels]
-    )
+    """The whole picture, uint8 [height, width, 3], for a crop of a user's own."""
+    return preprocessing.decode(picture, common=common)
 
 
 def _from_services(
@@ -333,12 +342,14 @@ def resilient_training(
     step: int,
     guarded: bool,
     services: Sequence[str] = (),
+    has_crop: bool = False,
 ) -> Iterator[Any]:
     """Yields the batches of a distributed `training_batches` from `step` on.
 
     `make_batches` is all of its call but for first_step, context and way. The way is the quickest
     of which no picture so far was an error; with `guarded`, the last. `services` are those of the
-    call: messages name them.
+    call: messages name them. `has_crop`: whether it has a crop, which raises UserError by itself
+    for a picture that it cannot crop.
     """
     ways = [Way.GUARDED] if guarded else [Way.JPEG, Way.COMMON, Way.ANY, Way.GUARDED]
     for way in ways:
@@ -347,9 +358,15 @@ def resilient_training(
             for batch in _checked(distribute(strategy, make), split, services):
                 yield batch
                 step += 1  # where it fails, this step comes again
-        except PictureError:
-            if way is ways[-1]:
-                raise
+        except PictureError as error:
+            if way is not ways[-1]:
+                continue
+            if has_crop and _NONE_LEFT not in str(error.__context__):
+                raise UserError(
+                    f"crop= cannot be computed of a picture of {split.name} in step {step + 1}:"
+                    f" {one_line(_reason(error.__context__))}"
+                ) from None
+            raise
 
 
 class EvaluationBatches:
@@ -414,7 +431,7 @@ def _next(batches: Iterator[Any], split: Split, services: Sequence[str] = ()) ->
     ) as error:
         if _BEGAN_ANEW in error.message:
             raise TryAgain(_BEGAN_ANEW) from None
-        reason = " ".join(error.message.split())[-300:]
+        reason = _reason(error)
         where = (
             f" by data_service={','.join(services)}, which must see it at the same path as this"
             " machine"
@@ -425,6 +442,10 @@ def _next(batches: Iterator[Any], split: Split, services: Sequence[str] = ()) ->
             f"A picture of {split.name} cannot be read{where}, nor any of {_NEIGHBOURS} after it:"
             f" {reason}"
         ) from None
+
+
+def _reason(error: BaseException | None) -> str:
+    return " ".join(str(getattr(error, "message", error)).split())[-300:]
 
 
 def _share(

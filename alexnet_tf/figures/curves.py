@@ -71,6 +71,16 @@ def _epoch_of(epochs: Sequence[dict]) -> Callable[[int], float]:
     return lambda step: float(np.interp(step, steps, numbers))
 
 
+def _labels(model_dirs: Sequence[str | os.PathLike]) -> list[str]:
+    """The ends of the paths, as long as it takes to tell one from another."""
+    paths = [pathlib.Path(os.path.abspath(one)).parts for one in model_dirs]
+    for count in range(1, max(map(len, paths), default=0) + 1):
+        labels = [str(pathlib.Path(*parts[-count:])) for parts in paths]
+        if len(set(labels)) == len(set(paths)):
+            return labels
+    return []
+
+
 def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None = None) -> Figure:
     """Loss and error of training and evaluation by epoch, and the errors of REFERENCES[reference].
 
@@ -84,14 +94,14 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
         )
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss, error = figure.subplots(1, 2)
-    for colour, model_dir in zip(colours, model_dirs):
+    for colour, model_dir, called in zip(colours, model_dirs, _labels(model_dirs)):
         rows = metrics.read_log(model_dir)
         epochs = [row for row in rows if "loss" in row]
         if not epochs:
             raise UserError(f"model_dir={model_dir} has no log of an epoch; train there first.")
         epoch_of = _epoch_of(epochs)
         fine = [row for row in rows if "loss" not in row] or epochs  # a head writes no others
-        label = f"{pathlib.Path(model_dir).name}, " if len(model_dirs) > 1 else ""
+        label = f"{called}, " if len(model_dirs) > 1 else ""
         for axes, measure in (
             (loss, lambda row, split: row[f"{split}loss"]),
             (error, lambda row, split: 100 * (1 - row[f"{split}top_1"])),

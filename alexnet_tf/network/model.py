@@ -138,12 +138,16 @@ def build_model(
     by the variant's "std" (alexnet_tf/preprocessing.py makes it). `stddev`, by layer name without
     the tower's letter, replaces the standard deviations of the initial weights. `tower_devices`
     names the devices on which the weights of tower a and tower b are made; devices.place_towers has
-    the arithmetic done there too. Raises UserError for an unknown variant, fewer than two classes
-    or an image_size below the smallest that leaves a pixel after the last pool.
+    the arithmetic done there too. Raises UserError for an unknown variant, fewer than two classes,
+    a dropout_rate outside of [0, 1), or an image_size below the smallest that leaves a pixel after
+    the last pool.
     """
     check_variant(variant)
     row = VARIANTS[variant]
-    image_size = image_size or row["image_size"]
+    if image_size is None:
+        image_size = row["image_size"]
+    image_size = bounds.whole(image_size, "image_size", 1, bounds.LARGEST_RESIZE)
+    dropout_rate = bounds.number(dropout_rate, "dropout_rate", 1)
     num_classes = (
         row["num_classes"] if num_classes is None else bounds.whole(num_classes, "num_classes", 2)
     )

@@ -10,7 +10,9 @@ file alone knows their layout.
                                  numpy.load reads it
         optimizer.npz            the velocities, likewise
         state.json               step, schedule state, last evaluation
-        SHA256SUMS               of the three; `sha256sum -c` reads it
+        last.npz                 where weights.npz has the best of earlier steps: those of this
+                                 one, from which a longer training goes on
+        SHA256SUMS               of them; `sha256sum -c` reads it
 
     NAME.npz                   what weights.npz holds, and as uint8 "settings.json", that text, and
                                "pictures.npz", the record of what it was trained on, if there is
@@ -62,7 +64,7 @@ _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
 _KEEP = 2
 SETTINGS, WEIGHTS = "settings.json", "weights.npz"
-_OPTIMIZER, _STATE = "optimizer.npz", "state.json"
+_OPTIMIZER, _STATE, _LAST = "optimizer.npz", "state.json", "last.npz"
 _SUMMED = WEIGHTS, _OPTIMIZER, _STATE
 _STEP = re.compile(r"step-(\d{8})")  # the name of a checkpoint
 _EVALUATION = "evaluation.json"
@@ -163,20 +165,38 @@ def save(
     keep: int | None = None,
 ) -> None:
     """Writes the checkpoint of `state`, a TrainingState, and removes all but the newest two and
-    that of the step `keep`.
+    that of the step `keep`. Of one that is there already, the last weights stay.
 
     Raises UserError if it cannot be written, or if a weight is not finite; what was there is
     untouched.
     """
-    write(model_dir, copy_of(model, optimizer), state, keep)
+    last = None
+    if has_last(model_dir, state.step):
+        with np.load(_folder(model_dir) / _name(state.step) / _LAST, allow_pickle=False) as arrays:
+            last = dict(arrays)
+    write(model_dir, copy_of(model, optimizer, last), state, keep)
 
 
-def copy_of(model: keras.Model, optimizer: "SGD2012") -> dict[str, dict[str, np.ndarray]]:
-    """What `write` writes of the two, in memory of its own: {file: {path of a variable: array}}."""
-    return {
-        WEIGHTS: _arrays(model.variables),
-        _OPTIMIZER: _arrays(optimizer.velocities),
-    }
+def copy_of(
+    model: keras.Model, optimizer: "SGD2012", last: dict[str, np.ndarray] | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """What `write` writes of the two, in memory of its own: {file: {path of a variable: array}}.
+    `last` are the weights_of the step where those of `model` are others.
+    """
+    files = {WEIGHTS: weights_of(model), _OPTIMIZER: _arrays(optimizer.velocities)}
+    return files | ({_LAST: last} if last else {})
+
+
+def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
+    """All that a checkpoint keeps of `model`, by path, in memory of its own."""
+    return _arrays(model.variables)
+
+
+def has_last(model_dir: str | os.PathLike, step: int) -> bool:
+    """Whether the weights of the checkpoint of `step` are not those that the training had then,
+    which it has too.
+    """
+    return (_folder(model_dir) / _name(step) / _LAST).exists()
 
 
 def write(
@@ -206,7 +226,9 @@ def write(
             for file, content in arrays.items():
                 _savez(unfinished.path / file, content)
             (unfinished.path / _STATE).write_text(json.dumps(state.to_json()))
-            (unfinished.path / disk.SUMS).write_text(disk.sums(unfinished.path, _SUMMED))
+            (unfinished.path / disk.SUMS).write_text(
+                disk.sums(unfinished.path, _summed(unfinished.path))
+            )
     except OSError as error:
         remove_unfinished(model_dir)
         raise UserError(
@@ -457,20 +479,23 @@ def restore(
     optimizer: "SGD2012 | None" = None,
     report: Callable[[str], None] = print,
     step: int | None = None,
+    last: bool = False,
 ) -> TrainingState | None:
     """Loads the newest whole checkpoint into `model` (and `optimizer`); returns its TrainingState,
     or None where there is none.
 
-    With `step` it is that one or none. A damaged checkpoint is named through `report` and the one
+    With `step` it is that one or none; with `last` the weights are those that the training had
+    then, where the network's are others. A damaged checkpoint is named through `report` and the one
     before it is taken. Raises UserError if all are damaged: a training that has begun never starts
     again from nothing unasked; and if the weights are those of another model.
     """
     checkpoints = [path for path in _steps(model_dir) if step is None or path.name == _name(step)]
     for checkpoint in checkpoints:
         try:
-            disk.check_sums(checkpoint, _SUMMED)
+            disk.check_sums(checkpoint, _summed(checkpoint))
             state = _read_state(checkpoint)
-            weights = _read(checkpoint / WEIGHTS, model.variables)
+            file = _LAST if last and has_last(model_dir, state.step) else WEIGHTS
+            weights = _read(checkpoint / file, model.variables)
             velocities = _read(checkpoint / _OPTIMIZER, optimizer.velocities) if optimizer else []
         except OtherWeights as error:
             raise UserError(
@@ -492,6 +517,11 @@ def restore(
             " a copy, or pass another model_dir to start from scratch."
         )
     return None
+
+
+def _summed(checkpoint: pathlib.Path) -> tuple[str, ...]:
+    """The files of a checkpoint, but for that of their sums."""
+    return (*_SUMMED, _LAST) if (checkpoint / _LAST).exists() else _SUMMED
 
 
 def weights_digest(model: keras.Model) -> str:

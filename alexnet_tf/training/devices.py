@@ -289,7 +289,9 @@ def check_agreement(strategy: tf.distribute.Strategy, **values: Any) -> None:
             if names
         )
         here = ", ".join(
-            f"{name}={values[name]!r}" for name in values if name in sum(different, [])
+            f"{name}={one_line(repr(values[name]))}"
+            for name in values
+            if name in sum(different, [])
         )
         raise UserError(
             f"The workers are not alike: {said}. This one, worker"

@@ -28,6 +28,7 @@ from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import NotFinite, UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.network.model import both_towers, stable_rate
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
@@ -35,13 +36,14 @@ from alexnet_tf.training import (
     checkpoints,
     devices,
     evaluation,
+    recipe,
     run_settings,
     saving,
     steps,
     stopping,
 )
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
-from alexnet_tf.training.objective import Objective
+from alexnet_tf.training.objective import Objective, check_crop
 from alexnet_tf.training.optimizer import (
     SGD2012,
     SPANNING,
@@ -83,8 +85,9 @@ def train(
     the rate. `progress(total, description, initial)` returns a tqdm bar, `note(line)` tells the
     user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and 130; a
     second one leaves at once. Raises NotFinite, with the step and the layer, if the loss is no
-    longer finite; UserError for a model that does not put out one logit a class, or two of whose
-    weights have the same path; and if `model_dir` holds another model, or is being trained.
+    longer finite; UserError for a model that does not put out one logit a class, that has weights
+    in half precision, or two of the same path; for an `objective` and a `crop` that cannot be
+    computed; and if `model_dir` holds another model, or is being trained.
     """
     _check_model(model, len(dataset.class_names))
     objective = objective or Objective()
@@ -94,15 +97,24 @@ def train(
             " leave one out."
         )
     check_fills(plan.batch_size, dataset)
+    rows = plan.batch_size // strategy.num_replicas_in_sync
+    objective.check(rows, pixels, dataset.class_names)
+    objective.try_out(rows, pixels, dataset.class_names)
+    if crop:
+        check_crop(crop, pixels)
     settings = settings or run_settings.settings_of(
         model, dataset, pixels, plan, **objective.describe()
     )
+    how = recipe.recipe(model, optimizer, plan, objective, crop)
+    settings = dataclasses.replace(settings, others=settings.others | {"recipe": how})
     with run_settings.held(strategy, model_dir, settings, dataset, seen_before, note) as write:
         if not devices.is_chief(strategy):
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
-        if run.is_over:
-            run.tell_that_it_is_over(run_settings.without_effect(model_dir, settings))
+        run.check_alike(settings)
+        why = why_over(run.state, plan, run.last_step, bool(callbacks))
+        if why is not None:
+            run.tell_that_it_is_over(why, run_settings.without_effect(model_dir, settings))
             return run.figures()
         pipeline.check_services(dataset.to_train(), plan.seed, plan.data_service)
         return _train(run, plan, callbacks, crop, progress, write)
@@ -118,6 +130,7 @@ def _train(
 ) -> dict:
     """Trains what is left, once it has called `write`."""
     run.tell_how_it_begins()
+    run.go_on()
     run.prepare(callbacks)
     write()
     run.begin_log()
@@ -155,6 +168,10 @@ def trained_already(model_dir: str | os.PathLike, step: int, last_step: int) -> 
     return f"{model_dir} is trained already: step {step}, asked for {last_step}"
 
 
+# By what a training has ended before its last step: in its TrainingState.
+_BY_PATIENCE, _BY_CALLBACK = "patience", "callback"
+
+
 class _Stopwatch:
     """Seconds that pass in its `with` blocks."""
 
@@ -186,9 +203,7 @@ class _Run:
         note: Callable[[str], None],
         objective: Objective,
     ) -> None:
-        """Loads the newest checkpoint. Raises UserError if workers do not start alike, and if it
-        is another optimizer's.
-        """
+        """Loads the newest checkpoint. Raises UserError if it is another optimizer's."""
         self._strategy, self._model, self._optimizer = strategy, model, optimizer
         self._dataset, self._pixels, self._plan = dataset, pixels, plan
         self._model_dir, self._note, self._objective = model_dir, note, objective
@@ -217,16 +232,31 @@ class _Run:
         # built for the first, used for all
         self._evaluation: evaluation.Evaluation | None = None
         self._best = Best(plan.patience, self.state.best)
+        # Where others than the last weights are the network's, what a longer run goes on from.
+        self._last_weights: dict | None = None
+
+    def check_alike(self, settings: Settings) -> None:
+        """Raises UserError on all workers where one would train otherwise than the others."""
+        told = settings.to_json()
+        how = dict(told["recipe"])
+        for name, digest in how.pop("code", {}).items():
+            how[name] = f"{how[name]} {digest}"
+        names = ("variant", "dropout_rate", "class_names", "preprocessing")
         devices.check_agreement(
-            strategy,
+            self._strategy,
             step=self.first_step,
-            data=dataset.fingerprint,
-            **dataclasses.asdict(plan),
+            data=self._dataset.fingerprint,
+            **{name: told[name] for name in names},
+            architecture=[one[1:] for one in surgery.layers_of(settings.architecture or {})],
+            trainable=[tuple(weight.shape) for weight in self._model.trainable_variables],
+            **dataclasses.asdict(self._plan) | how,
         )
 
-    def tell_that_it_is_over(self, without_effect: Sequence[str]) -> None:
-        """`without_effect` are names of parameters that would have trained another network."""
-        others = ""
+    def tell_that_it_is_over(self, why: str, without_effect: Sequence[str]) -> None:
+        """`why` is what why_over says, `without_effect` are names of parameters that would have
+        trained another network.
+        """
+        others = why
         if without_effect:
             others = f"; another {' and '.join(without_effect)} than it was trained with changes"
             others += " nothing now: pass another model_dir= to train with it"
@@ -243,7 +273,18 @@ class _Run:
             self._note(line)
         if not self.first_step:
             return
-        self._note(f"{self._model_dir}: continuing from step {step} of {self.last_step}")
+        line = f"{self._model_dir}: continuing from step {step} of {self.last_step}"
+        weights_of = (state.figures or {}).get("step", step)
+        if weights_of != step and not checkpoints.has_last(self._model_dir, step):
+            line += (
+                f" with the weights of step {weights_of}, which were the best: no others are kept"
+            )
+        self._note(line)
+        if self._best.is_over:
+            self._note(
+                f"patience={plan.patience} counts from here: for {self._best.epochs_since} epochs"
+                f" there has been no lower error than that of step {self._best.step}"
+            )
         if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
             rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
             self._note(
@@ -251,6 +292,19 @@ class _Run:
                 f" {state.last_step}: the learning rate continues at {rate:.3g}, and would have"
                 f" been {before:.3g}"
             )
+
+    def go_on(self) -> None:
+        """Takes the last weights where those of the network are others, which were the best, and
+        lets a patience begin that has not stopped this training, but is over.
+        """
+        state = self.state
+        if checkpoints.has_last(self._model_dir, state.step):
+            checkpoints.restore(
+                self._model_dir, self._model, report=self._note, step=state.step, last=True
+            )
+            state.figures = None
+        if self._best.is_over:
+            self._best.count_anew()
 
     def prepare(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Makes what a run needs that is not over yet."""
@@ -319,7 +373,13 @@ class _Run:
         )
         guarded = bool(self.state.bad_pictures)
         return pipeline.resilient_training(
-            self._strategy, split, make_batches, self.first_step, guarded, plan.data_service
+            self._strategy,
+            split,
+            make_batches,
+            self.first_step,
+            guarded,
+            plan.data_service,
+            crop is not None,
         )
 
     def watched(self) -> AbstractContextManager:
@@ -493,6 +553,7 @@ class _Run:
         state.figures = self._told(evaluated)
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
             devices.together(self._strategy, self.saver.wait)  # the best may be being written
+            self._last_weights = checkpoints.weights_of(self._model)
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
             if self._changed and self._best.step <= self.first_step:  # judged by other pictures
                 state.figures |= self._evaluate()
@@ -520,12 +581,18 @@ class _Run:
                 self._train_step.xla,
             )
             state.bad_pictures, state.last_step = self._bad_pictures.numbers(), self.last_step
+            state.stopped = None
+            if self._best.is_over:
+                state.stopped = _BY_PATIENCE
+            elif self.is_stopped:
+                state.stopped = _BY_CALLBACK
             if devices.is_chief(self._strategy):
                 self.saver.save(
                     self._model,
                     self._optimizer,
                     dataclasses.replace(state),  # as it is now
                     keep=self._best.step if self._plan.patience else None,
+                    last=self._last_weights,
                 )
         self._saved = time.monotonic()
 
@@ -553,8 +620,10 @@ class _Run:
         if not self.callbacks.callbacks:
             return
         before = checkpoints.weights_digest(self._model)
+        last = self._last_weights or checkpoints.weights_of(self._model)
         self.callbacks.on_train_end()
         if checkpoints.weights_digest(self._model) != before:
+            self._last_weights = last
             with self._paused:
                 self.state.figures = self._told(self._evaluate())
             self.save()
@@ -595,6 +664,14 @@ def _check_model(model: keras.Model, classes: int) -> None:
             f"The model's last layer, {last.name}, puts out probabilities; the loss "
             "wants logits: leave out its activation."
         )
+    for variable in model.variables:
+        if variable.dtype in ("float16", "bfloat16"):
+            raise UserError(
+                f"The model keeps {variable.path} in {variable.dtype}, in which most steps are too"
+                " small to change it; make the model under"
+                f" keras.config.set_dtype_policy('mixed_{variable.dtype}'), which computes in"
+                f" {variable.dtype} and keeps weights in float32."
+            )
     if model.output_shape != (None, classes):
         raise UserError(
             f"The model puts out {model.output_shape}, but there are {classes} "
@@ -615,7 +692,7 @@ def _load_best(
     figures of those it has.
     """
     try:
-        checkpoints.restore(model_dir, model, step=best.step)
+        checkpoints.restore(model_dir, model, step=best.step, last=True)
     except UserError as error:
         note(f"{error} The last weights are kept, not the best.")
         return {}
@@ -696,9 +773,31 @@ def is_over(state: TrainingState | None, plan: Plan, last_step: int) -> bool:
     """Whether a training has nothing left to do after a checkpoint with this TrainingState; None:
     there is no checkpoint.
     """
-    return state is not None and (
-        state.step >= last_step and not state.to_evaluate or Best(plan.patience, state.best).is_over
-    )
+    return state is not None and why_over(state, plan, last_step) is not None
+
+
+def why_over(
+    state: TrainingState, plan: Plan, last_step: int, has_callbacks: bool = False
+) -> str | None:
+    """What to say of a training with nothing left to do, after that it is trained already; None
+    where it goes on. Callbacks that have stopped it would do so again, unless more epochs are asked
+    for than then; patience that is given later counts from then.
+    """
+    if state.to_evaluate:
+        return None
+    if state.step >= last_step:
+        return ""
+    stopped, best = state.stopped, Best(plan.patience, state.best)
+    if (state.figures or {}).get("step", state.step) != state.step:
+        stopped = _BY_PATIENCE  # which checkpoints of earlier versions do not say
+    if stopped == _BY_PATIENCE and best.is_over:
+        return (
+            f"; {best.epochs_since} epochs without a lower error than that of step {best.step}"
+            f" (patience={plan.patience}); pass a higher patience= to go on"
+        )
+    if stopped == _BY_CALLBACK and has_callbacks and last_step <= (state.last_step or 0):
+        return "; a callback has stopped it; pass more epochs= to go on, or leave out the callbacks"
+    return None
 
 
 def _stop_if_not_finite(

@@ -177,8 +177,17 @@ class Best:
         return self._state["figures"]
 
     @property
+    def epochs_since(self) -> int:
+        """Epochs without a lower error."""
+        return self._state["epochs_since"]
+
+    @property
     def is_over(self) -> bool:
-        return 0 < self.patience <= self._state["epochs_since"]
+        return 0 < self.patience <= self.epochs_since
+
+    def count_anew(self) -> None:
+        """From now on."""
+        self._state = self._state | {"epochs_since": 0}
 
     def state(self) -> dict:
         return self._state

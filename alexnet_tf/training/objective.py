@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
@@ -17,6 +18,10 @@ from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
+# Below it is the highest number of a picture of all levels that was divided by 255, or by its
+# deviation.
+_LOWEST_HIGH = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
@@ -24,12 +29,12 @@ class Objective:
 
     `loss(targets, logits)`: float32 [n, classes] both, targets being shares that sum to 1, to the
     losses, float32 [n]. `class_weights`: what a picture counts, by the number of its class (a
-    sequence, one for each) or by name (a dict; 1 where a class is not in it); the mean is over the
-    pictures, as Keras has it, not over their weights. `label_smoothing`: this share of each target
-    is spread over all classes. `augment(images, targets, seed)`, float32 [n, s, s, c] in 0..255 and
-    [n, classes] to others of the same shapes, on a replica's part of a batch; its randomness
-    belongs to `seed`, int64 [2], as tf.random.stateless_uniform takes it: then a training that is
-    started again goes on to the same bits.
+    sequence, one for each) or by name or number (a dict; 1 where a class is not in it); the mean is
+    over the pictures, as Keras has it, not over their weights. `label_smoothing`: this share of
+    each target is spread over all classes. `augment(images, targets, seed)`, float32 [n, s, s, c]
+    in 0..255 and [n, classes] to others of the same shapes, on a replica's part of a batch; its
+    randomness belongs to `seed`, int64 [2], as tf.random.stateless_uniform takes it: then a
+    training that is started again goes on to the same bits.
     """
 
     loss: Callable | None = None
@@ -62,12 +67,15 @@ class Objective:
         if given is None:
             return None
         if isinstance(given, Mapping):
-            if strange := set(given) - set(class_names):
+            by_name = {_class_of(key, class_names): weight for key, weight in given.items()}
+            if strange := by_name.keys() - set(class_names):
                 raise UserError(
-                    f"class_weights={given}: there is no class {min(strange, key=str)}; there are "
-                    f"{', '.join(class_names[:10])}{', ...' * (len(class_names) > 10)}."
+                    f"class_weights={given}: there is no class {min(strange, key=str)!r}; there are"
+                    f" {', '.join(map(repr, class_names[:10]))}{', ...' * (len(class_names) > 10)}."
                 )
-            given = [given.get(name, 1.0) for name in class_names]
+            if len(by_name) < len(given):
+                raise UserError(f"class_weights={given} has two numbers for one class; pass one.")
+            given = [by_name.get(name, 1.0) for name in class_names]
         if len(given) != len(class_names) or not any(given):
             raise UserError(
                 f"class_weights={self.class_weights}: write a number, not 0 for all, for each of "
@@ -98,6 +106,18 @@ class Objective:
                     f"has to give a number for each picture, {(rows,)}."
                 )
 
+    def try_out(self, rows: int, pixels: Preprocessing, class_names: tuple) -> None:
+        """Raises UserError if `augment` cannot be computed of `rows` images of all levels, or makes
+        others of them than 0..255: evaluation is of those.
+        """
+        if not self.augment:
+            return
+        side, classes = pixels.image_size, len(class_names)
+        images = tf.constant(_all_levels((rows, side, side, pixels.channels)), tf.float32)
+        targets = tf.one_hot(tf.range(rows) % classes, classes)
+        made = _computed("augment", self.augment, images, targets, tf.zeros([2], tf.int64))
+        _check_levels("augment", tf.nest.flatten(made)[0])
+
     def judge(self, class_names: tuple) -> Callable:
         """A function of targets and logits, float32 [n, classes] both, to (losses float32 [n],
         whether each best answer is the largest target, bool [n]). Raises UserError as `weights`.
@@ -121,12 +141,21 @@ class Objective:
     def describe(self) -> dict:
         """What is not as usual, for the settings of a model: JSON."""
         entries = {
-            "loss": _name(self.loss),
+            "loss": name_of(self.loss),
             "label_smoothing": self.label_smoothing or None,
             "class_weights": self.class_weights,
-            "augment": _name(self.augment),
+            "augment": name_of(self.augment),
         }
         return {name: value for name, value in entries.items() if value is not None}
+
+
+def _class_of(key: Any, class_names: tuple) -> Any:
+    """The name of the class that `key` of class_weights is of: a number is its place, as Keras has
+    it, but where it is the name of a class at another place.
+    """
+    if not isinstance(key, int | np.integer) or not 0 <= key < len(class_names):
+        return key
+    return key if str(key) in class_names and class_names[key] != str(key) else class_names[key]
 
 
 def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any) -> Any:
@@ -136,10 +165,70 @@ def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any
     try:
         return traced.get_concrete_function(*given, *others).structured_outputs
     except Exception as error:  # of whoever wrote the function
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        raise _cannot(name, " and ".join(map(str, shapes)), error) from error
+
+
+def _computed(name: str, function: Callable, *arguments: Any) -> Any:
+    """What `function` gives. Raises UserError where it cannot be computed."""
+    try:
+        return tf.function(lambda *given: function(*given))(*arguments)
+    except Exception as error:  # of whoever wrote the function
+        raise _cannot(name, "pictures", error) from error
+
+
+def _cannot(name: str, of: str, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+    return UserError(f"{name}= cannot be computed of {of}: {reason[:200]}")
+
+
+def _all_levels(shape: tuple) -> np.ndarray:
+    """uint8 of all levels, as 97 has no divisor in common with 256."""
+    return (np.arange(np.prod(shape)) * 97 % 256).astype(np.uint8).reshape(shape)
+
+
+def _check_levels(name: str, image: Any) -> None:
+    """Raises UserError for what was made of _all_levels and cannot be levels of 0..255: divided by
+    255, or normalised.
+    """
+    low, high = (float(reduce(tf.cast(image, tf.float32))) for reduce in (np.min, np.max))
+    if high < _LOWEST_HIGH:
         raise UserError(
-            f"{name}= cannot be computed of {' and '.join(map(str, shapes))}: {reason[:200]}"
-        ) from error
+            f"{name}= makes numbers from {low:.4g} to {high:.4g} of levels from 0 to 255; leave"
+            " them at 0..255: what follows subtracts the mean, and evaluation is of those."
+        )
+
+
+def check_crop(crop: Callable, pixels: Preprocessing) -> None:
+    """Raises UserError unless `crop(image, pixels, seed)` gives uint8 [image_size, image_size,
+    channels] for uint8 [height, width, 3], of levels of 0..255.
+    """
+    wanted = (pixels.image_size, pixels.image_size, pixels.channels)
+    of = "uint8 [height, width, 3]"
+
+    def cut(image: tf.Tensor, seed: tf.Tensor) -> Any:
+        return crop(image, pixels, seed)
+
+    specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int64)
+    try:
+        made = tf.function(cut).get_concrete_function(*specs).structured_outputs
+    except Exception as error:  # of whoever wrote the function
+        raise _cannot("crop", of, error) from error
+    shape, kind = tf.TensorShape(getattr(made, "shape", ())), getattr(made, "dtype", None)
+    if kind != tf.uint8:
+        raise UserError(
+            f"crop= gives {kind.name if kind else type(made).__name__} of {of}; it has to give"
+            " levels of 0..255 as uint8: tf.cast(tf.round(image), tf.uint8), of an image in 0..255."
+        )
+    if not shape.is_compatible_with(wanted):
+        raise UserError(
+            f"crop= gives the shape {tuple(shape)} of {of}; it has to give {wanted}, as"
+            " preprocessing= has it."
+        )
+    # Of a picture that is large enough for most crops; odd, so that no row is as the one before.
+    side = 2 * max(pixels.resize, 128) + 1
+    with contextlib.suppress(tf.errors.OpError):  # else the first picture that it is told of
+        image = tf.constant(_all_levels((side, side, 3)))
+        _check_levels("crop", tf.function(cut)(image, tf.zeros([2], tf.int64)))
 
 
 def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -168,15 +257,26 @@ def _check_loss(loss: Callable | None) -> None:
         ("reduction", ("sum", "mean", "sum_over_batch_size", "mean_with_sample_weight"), "'none'"),
     ):
         if told.get(name) in wrong:
+            called = getattr(loss, "name", None) or name_of(loss)
             raise UserError(
-                f"loss={getattr(loss, 'name', None) or _name(loss)} has {name}={told[name]!r}, and "
-                f"it gets logits and is to give a number for each picture; {how} {name}={wanted}."
+                f"loss={called} has {name}={told[name]!r}, and it gets logits and is to give a"
+                f" number for each picture; {how} {name}={wanted}."
             )
 
 
-def _name(function: Callable | None) -> str | None:
+def name_of(function: Any) -> str | None:
+    """The name of a function, or of the class of what is none, with its configuration if it is one
+    of Keras: the same in every process.
+    """
     if function is None:
         return None
     if isinstance(function, functools.partial):
-        function = function.func
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
+        return name_of(function.func)
+    if not hasattr(function, "__qualname__"):
+        told = f"{type(function).__module__}.{type(function).__qualname__}"
+        if not hasattr(function, "get_config"):
+            return told
+        # Keras gives names anew to each one of a process.
+        config = {key: value for key, value in function.get_config().items() if key != "name"}
+        return f"{told}({json.dumps(config, sort_keys=True, default=name_of)})"
+    return f"{getattr(function, '__module__', '')}.{function.__qualname__}"

@@ -21,7 +21,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
-from alexnet_tf.training import checkpoints, devices
+from alexnet_tf.training import checkpoints, devices, recipe
 from alexnet_tf.training.plan import Plan
 
 # What cannot change on the way, by the names in settings.json.
@@ -40,7 +40,8 @@ _IDENTITY = (
 )
 
 
-# What decides what a training makes, beside these: by the names of flags, and in settings.json.
+# What decides what a training makes, beside these, in settings.json without a recipe: by the names
+# of flags, and beside them.
 _OF_TRAINING = (
     "optimizer",
     "learning_rate",
@@ -267,7 +268,14 @@ def without_effect(model_dir: str | os.PathLike, settings: Settings) -> list[str
     stored = checkpoints.read_settings(model_dir) or {}
     new = settings.to_json()
     were, are = stored.get("flags", {}), new["flags"]
-    flags = [name for name in _OF_TRAINING if name in were and name in are]
-    return [name for name in flags if were[name] != are[name]] + [
-        name for name in _OF_LOSS if stored.get(name) != new.get(name)
-    ]
+
+    def flags(names: tuple[str, ...]) -> list[str]:
+        both = [name for name in names if name in were and name in are]
+        return [name for name in both if were[name] != are[name]]
+
+    if "recipe" in stored and "recipe" in new:
+        same_python = stored.get("python") == new.get("python")
+        found = recipe.others_in(stored["recipe"], new["recipe"], same_python)
+        return found + flags(("deterministic",))
+    # of an earlier version
+    return flags(_OF_TRAINING) + [name for name in _OF_LOSS if stored.get(name) != new.get(name)]

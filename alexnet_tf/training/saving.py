@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 import keras
+import numpy as np
 
 from alexnet_tf import console
 from alexnet_tf.errors import UserError
@@ -47,15 +48,21 @@ class Saver:
             self._thread.shutdown()
 
     def save(
-        self, model: keras.Model, optimizer: SGD2012, state: TrainingState, keep: int | None = None
+        self,
+        model: keras.Model,
+        optimizer: SGD2012,
+        state: TrainingState,
+        keep: int | None = None,
+        last: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """checkpoints.save, of what the variables hold now. Waits until the one before is written.
+        """checkpoints.write, of what the variables hold now, and of the `last` weights where these
+        are others. Waits until the one before is written.
 
         Raises UserError where that one could not be; where this one cannot be, `check` and `wait`
         do.
         """
         self.wait()
-        arrays = checkpoints.copy_of(model, optimizer)
+        arrays = checkpoints.copy_of(model, optimizer, last)
         self._writing = self._thread.submit(checkpoints.write, self._model_dir, arrays, state, keep)
 
     def check(self) -> None:

@@ -29,6 +29,7 @@ class TrainingState:
     optimizer: str = "sgd2012"  # whose velocities are in the checkpoint
     passes: int | None = None  # over the features, where the projection was fitted
     to_evaluate: bool = False  # the epoch is over, and has not been evaluated
+    stopped: str | None = None  # by what it ended before its last step: "patience", "callback"
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -266,6 +266,17 @@ def test_steps_stand_in_their_epochs_where_pictures_were_added(tmp_path):
     assert list(loss.lines[0].get_xdata()) == pytest.approx([0.5, 1, 1 + 2 / 6, 2])
 
 
+def test_trainings_in_folders_of_one_name_are_told_apart(tmp_path):
+    row = {"epoch": 1, "step": 4, "loss": 1.0, "top_1": 0.5, "train_loss": 1.0, "train_top_1": 0.5}
+    folders = [tmp_path / name for name in ("one/model", "two/model")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    _, error = curves.draw_curves(folders).axes
+    found = [text.get_text() for text in error.get_legend().get_texts()]
+    assert found[1:3] == ["one/model, evaluation", "two/model, training"]
+
+
 def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     rows = [
         {
@@ -308,6 +319,11 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
             "--figure=deconvolution asks for no class",
         ),
         (["--figure=gradcam", "--square=9", "a.jpg"], "--figure=gradcam hides nothing"),
+        (["--precision=mixed_bfloat16"], "--figure=curves computes nothing; leave it out"),
+        (
+            ["--features=f.npz", "--output=a.png", "a.jpg"],
+            "--output=a.png: --features alone draws nothing",
+        ),
     ],
 )
 def test_mistakes_are_refused(model_dir, arguments, message):

@@ -165,6 +165,14 @@ def test_experiments_are_listed_with_their_hours(capsys):
     assert sum(one.hours for one in module.EXPERIMENTS.values()) < 13
 
 
+def test_flags_without_effect_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--json is for an experiment; name one: relu"):
+        call(command, f"--json={tmp_path}/list.json")
+    with pytest.raises(UserError, match="--train_split is a split of --dataset or --data_dir"):
+        call(command, "start", "--train_split=nonsense", f"--output={tmp_path}/out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_reports_what_was_found(fake, tmp_path, capsys):
     call(
         command,

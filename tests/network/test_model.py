@@ -231,6 +231,21 @@ def test_model_file_needs_no_tensorflow():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"image_size": 67.0}, "image_size=67.0: pass a whole number from 1 to 8192"),
+        ({"image_size": "67"}, "image_size='67': pass a whole number"),
+        ({"image_size": (67, 67)}, "image_size=.67, 67.: pass a whole number"),
+        ({"image_size": 0}, "image_size=0: pass a whole number"),
+        ({"dropout_rate": 50}, "dropout_rate=50: pass a number of 0 to below 1"),
+    ],
+)
+def test_what_makes_no_network_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        build_model("half", 3, **arguments)
+
+
 def test_a_fresh_projection_takes_the_place_of_a_dense_layer_alone():
     images = keras.Input((12, 12, 3))
     maps = keras.layers.Conv2D(4, 3)(images)

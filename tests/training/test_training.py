@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import types
 
 import keras
 import numpy as np
@@ -201,6 +202,71 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(
     assert epochs(tmp_path / "whole") == epochs(tmp_path / "stopped") != []
     _, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3), variant=variant)
     assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
+
+
+@pytest.fixture
+def errors(monkeypatch):
+    """Those that evaluations will find, one after the other."""
+    left = []
+
+    def figures():
+        return {"examples": 9, "loss": 1.0, "top_1": 1 - left.pop(0), "top_5": 1.0}
+
+    said = types.SimpleNamespace(figures=figures)
+    monkeypatch.setattr(evaluation.Evaluation, "answers", lambda *arguments: [said])
+    return left
+
+
+def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder, tmp_path, errors):
+    errors += [0.5, 0.6, 0.7, 0.2] * 2
+    whole, *_ = run(picture_folder, tmp_path / "whole", plan(4, patience=9))
+    folder = tmp_path / "parts"
+    best, figures, _ = run(picture_folder, folder, plan(4, patience=2))
+    assert figures["step"] == 4 and checkpoints.newest_step(folder) == 12
+    *_, notes = run(picture_folder, folder, plan(4, patience=2))
+    assert notes[-1].endswith(
+        "step 12, asked for 16; 2 epochs without a lower error than that of step 4 (patience=2);"
+        " pass a higher patience= to go on"
+    )
+    # as one that is written again with a temperature
+    model, optimizer = build(one_device(), 0.5, variant="lenet5")
+    state = checkpoints.restore(folder, model, optimizer)
+    np.testing.assert_array_equal(model.trainable_variables[0], best[0])
+    checkpoints.save(folder, model, optimizer, state, keep=4)
+    parts, figures, notes = run(picture_folder, folder, plan(4, patience=3))
+    assert figures["step"] == 16 and notes[0].endswith("continuing from step 12 of 16")
+    for one, two in zip(whole, parts):
+        np.testing.assert_array_equal(one, two)
+    assert not list(folder.glob("checkpoints/step-00000016/last.npz"))
+
+
+def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path, errors):
+    errors += [0.5, 0.6, 0.7]
+    run(picture_folder, tmp_path, plan(4, patience=1))
+    checkpoint = tmp_path / "checkpoints/step-00000008"
+    (checkpoint / "last.npz").unlink()
+    state = json.loads((checkpoint / "state.json").read_text())
+    del state["stopped"]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    files = "weights.npz", "optimizer.npz", "state.json"
+    (checkpoint / "SHA256SUMS").write_text(disk.sums(checkpoint, files))
+    *_, notes = run(picture_folder, tmp_path, plan(4, patience=1))
+    assert "1 epochs without a lower error" in notes[-1]
+    *_, notes = run(picture_folder, tmp_path, plan(3, patience=2))
+    assert notes[0].endswith(
+        "from step 8 of 12 with the weights of step 4, which were the best: no others are kept"
+    )
+
+
+def test_patience_that_is_given_later_counts_from_then(picture_folder, tmp_path, errors):
+    errors += [0.5, 0.6, 0.7, 0.8, 0.9, 0.1]
+    run(picture_folder, tmp_path, plan(3))
+    _, figures, notes = run(picture_folder, tmp_path, plan(6, patience=2))
+    assert checkpoints.newest_step(tmp_path) == 20 and errors == [0.1]
+    assert any(
+        line.startswith("patience=2 counts from here: for 2 epochs there has been no lower error")
+        for line in notes
+    )
 
 
 @pytest.mark.long
