@@ -284,7 +284,7 @@ def solver_of(model, of_head):
 def _open_dataset(replicas, seen_before, solver, of_head):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
-    if solver == "fit":  # which has batches where pictures are evaluated alone
+    if solver == "fit":  # whose batches are those of an evaluation, of any size
         batch_size = max(1, batch_size // replicas) * replicas
     devices.check_divides(batch_size, replicas)
     stored, seen_here = run_settings.begun(_MODEL_DIR.value)

@@ -616,6 +616,7 @@ def test_a_folder_with_test_alone_can_be_checked(tmp_path, capsys):
     listed = json.loads((tmp_path / "c.json").read_text())
     assert end.value.code == 1 and listed["pictures"] == 6
     assert len(listed["bad"]) == 1 and len(listed["identical"]) == 1
+    assert "1 of the 2 pictures of test are in val too" in capsys.readouterr().err
     with pytest.raises(UserError, match="has nothing to train on"):
         call(prepare, *given, f"--output={tmp_path}/store")
 
