@@ -1830,8 +1830,9 @@ def test_a_version_with_leading_zeros_is_configured(exports, tmp_path):
     (tmp_path / "exports").mkdir()
     (tmp_path / "exports/0012").symlink_to(exports / "2")
     paths = tf_serving.write(tmp_path / "config", tmp_path / "exports", "flowers")
-    (written,) = [path.read_text() for path in paths if path.name == "models.config"]
-    assert "versions: 12" in written
+    written = {path.name: path.read_text() for path in paths}
+    assert "versions: 12" in written["models.config"]
+    assert f"max_batch_size {{ value: {SIZES[-1]} }}" in written["batching.config"]
     with pytest.raises(UserError, match="holds no version; pass the folder that holds"):
         tf_serving.write(tmp_path / "other", tmp_path / "exports/0012", "flowers")
 
