@@ -208,7 +208,6 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
         (["--data_dir=pictures/train"], "pass --dataset=folder to read them"),
         (["--json=no/such/folder.json"], "--json=no/such/folder.json cannot be written"),
         (["--dataset=folder", "--data_dir=nowhere"], "--data_dir=nowhere is not a folder"),
-        (["--data_dir=nowhere"], "--data_dir=nowhere is not there; pass a folder of pictures"),
         (["--dataset=folder", "--data_dir=pictures", "--model_dir=file/model"], "file is a file"),
         (
             ["--dataset=folder", "--data_dir=pictures"],
