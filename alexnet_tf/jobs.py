@@ -735,7 +735,9 @@ def _check_format(output: pathlib.Path, form: str) -> None:
         )
     versions = disk.numbered(output)
     name = output.absolute().name
-    if artifacts.format_of(output) or disk.is_version(name) and not versions:
+    # A folder of versions may be called by a number, but not among versions.
+    beside = disk.numbered(output.parent).values() if disk.is_version(name) else ()
+    if artifacts.format_of(output) or not versions and any(map(artifacts.format_of, beside)):
         of_them = output.parent if disk.is_version(name) else "another folder"
         number = int(name) if disk.is_version(name) and int(name) else "next"
         raise UserError(

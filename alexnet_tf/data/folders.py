@@ -823,7 +823,7 @@ def _divide(
         if test:
             todo += ", or pass patience=0 and a schedule= other than plateau: then nothing chooses"
         raise UserError(
-            f"{root} has {missing}, and no class with a second picture, no copy, to keep for"
+            f"{root} has {missing}, and no class with a second picture that is no copy, to keep for"
             f" evaluation; {todo}."
         )
     what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"

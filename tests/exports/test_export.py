@@ -449,6 +449,7 @@ def test_the_split_that_is_named_is_compared_on(exported, tmp_path):
     assert figures["pictures compared"] == 12 and figures["compared on"] == "train"
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of TensorFlow's calibrator about itself
 def test_what_is_calibrated_and_compared_alike_says_so(exported, tmp_path):
     pictures = exported[0] / "pictures/test"
@@ -559,6 +560,7 @@ def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, 
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.long
 def test_logits_may_be_large(tmp_path):
     """Two classes nearly as probable, by logits of 242: float32 tells their probabilities less
     exactly than those of small ones.

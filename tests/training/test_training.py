@@ -240,6 +240,7 @@ def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder,
     assert not list(folder.glob("checkpoints/step-00000016/last.npz"))
 
 
+@pytest.mark.long
 def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7]
     run(picture_folder, tmp_path, plan(4, patience=1))
