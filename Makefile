@@ -13,7 +13,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" tests  # three, for each waits now and then; a file's fixtures are made once
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" tests  # a file's fixtures are made once
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/benchmark.py --batch_size=32

@@ -9,7 +9,7 @@ import socket
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# `make test` runs three processes: threads of one would wait for those of the others.
+# `make test` runs two processes: threads of one would wait for those of the other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import keras

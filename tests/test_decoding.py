@@ -74,6 +74,7 @@ def test_the_crop_alone_has_the_bits_of_the_whole_however_colours_are_sampled(ac
     assert sorted(set(refused)) == ([8, 16, 32] if across * down == 8 else [])
 
 
+@pytest.mark.long
 def test_the_export_and_the_store_see_the_same_pixels(tmp_path):
     decode = saved_model.decoder(PIXELS)
     tf.saved_model.save(tf.Module(), str(tmp_path / "saved"), decode)

@@ -106,6 +106,7 @@ def stopping():
     )
 
 
+@pytest.mark.long
 def test_what_a_callback_has_stopped_goes_on_where_more_is_asked_for(dataset, tmp_path):
     notes, keeps = [], Keeps()
 
@@ -134,6 +135,7 @@ def test_without_its_callback_a_training_goes_on(dataset, tmp_path):
     assert alexnet_tf.train(tmp_path / "model", dataset, **arguments).step == stopped.step * 3 // 2
 
 
+@pytest.mark.long
 def test_what_was_held_out_stays_so_for_a_training_that_goes_on(few, tmp_path):
     def train(**more):
         dataset = alexnet_tf.open_dataset("folder", few)
@@ -206,6 +208,7 @@ def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path
             judge(arguments[0], **dict(*arguments[1:]))
 
 
+@pytest.mark.long
 def test_pictures_that_chose_are_not_trained_on_by_another_schedule(dataset, tmp_path):
     alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"schedule": "plateau"})
     chose = record.read(tmp_path / "model").held_out
@@ -215,6 +218,7 @@ def test_pictures_that_chose_are_not_trained_on_by_another_schedule(dataset, tmp
     assert not np.isin(chose, after.trained).any()
 
 
+@pytest.mark.long
 def test_records_of_ones_own_that_were_trained_on_do_not_judge(tmp_path):
     images, labels = noise()
 
@@ -258,6 +262,7 @@ def changing(tmp_path):
     return folder, notes, train
 
 
+@pytest.mark.long
 def test_figures_are_of_the_pictures_that_are_there(changing):
     folder, notes, train = changing
     assert train(1).figures["examples"] == 9

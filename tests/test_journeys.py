@@ -79,7 +79,13 @@ def test_readme(after_readme):
 
 
 # Of these pages other tests run the same commands.
-_LONG = {"docs/looking.md", "docs/evaluation.md", "docs/data.md", "docs/python.md"}
+_LONG = {
+    "docs/looking.md",
+    "docs/evaluation.md",
+    "docs/data.md",
+    "docs/python.md",
+    "docs/exports.md",
+}
 
 
 @pytest.mark.parametrize(

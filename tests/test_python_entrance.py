@@ -282,6 +282,7 @@ def test_a_folder_of_versions_is_its_newest(folder, tmp_path, capsys):
     )
 
 
+@pytest.mark.long
 def test_what_is_reported_chooses_nothing(picture_folder, tmp_path):
     """As with the command: of train/ and test/ alone, a tenth of train/ chooses."""
     dataset = alexnet_tf.open_dataset("folder", picture_folder)

@@ -331,6 +331,7 @@ def test_mistakes_are_refused(model_dir, arguments, message):
         call(visualize, f"--model_dir={model_dir}", *arguments)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["model_dir", pytest.param("exported", marks=pytest.mark.long)])
 def test_a_picture_that_breaks_while_it_is_looked_at_is_named(kind, tmp_path, monkeypatch, request):
     write_pictures(tmp_path, 2)

@@ -253,6 +253,7 @@ def test_what_is_bad_at_the_start_is_left_out_named_and_counted(
         train(dataset, tmp_path / "model")
 
 
+@pytest.mark.long
 def test_a_picture_whose_name_is_not_text_is_read(picture_folder):
     first = next((picture_folder / "train" / CLASS_NAMES[0]).glob("*.jpg"))
     os.rename(os.fsencode(first), os.fsencode(first.parent) + b"/\xff \n%s.jpg")
@@ -385,6 +386,7 @@ def test_pictures_of_ones_own_data_set_have_the_same_bounds():
     assert split.describe_fault(4) == "record 4 of train (a JPEG of more than 500 scans)"
 
 
+@pytest.mark.long
 def test_pictures_of_tfds_have_the_same_bounds(records, monkeypatch):
     split = datasets.open_dataset("tiny_pictures", records).train
     example = tfds._example
@@ -400,6 +402,7 @@ def test_pictures_of_tfds_have_the_same_bounds(records, monkeypatch):
     assert split.fault_of(8) is None
 
 
+@pytest.mark.long
 def test_statistics_of_pictures_of_which_none_can_be_read_are_refused(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
     for picture in (picture_folder / "train").glob("*/*"):

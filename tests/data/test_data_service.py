@@ -120,6 +120,7 @@ def test_a_picture_that_a_service_cannot_read_is_not_said_to_be_of_this_machine(
         next(batches)
 
 
+@pytest.mark.long
 def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
     ways = []

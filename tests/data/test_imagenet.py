@@ -101,6 +101,7 @@ def test_archives_become_a_data_set_of_1000_named_classes(data_dir, capfd):
     )
 
 
+@pytest.mark.long
 def test_cmyk_and_png_come_out_in_their_colours(data_dir):
     train = datasets.open_dataset("imagenet2012", data_dir).train
     pixels = Preprocessing(image_size=64, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)

@@ -494,6 +494,7 @@ def test_weights_that_were_never_trained_do_not_go_out(network, tmp_path, form):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_weights_that_are_no_numbers_do_not_answer(network, tmp_path):
     """An export of before may hold them: its pools swallow NaN, and its answers look like any."""
     version = alexnet_tf.export(network, tmp_path / "out")

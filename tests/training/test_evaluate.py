@@ -475,6 +475,7 @@ def test_a_model_directory_of_numbers_that_are_none_is_refused(trained, tmp_path
     assert "conv1/kernel holds a number that is not finite" in told[0]
 
 
+@pytest.mark.long
 def test_pictures_that_were_left_out_at_the_start_are_told_and_counted(run, evaluate, tmp_path):
     bad, gone = write_pictures(tmp_path / "pictures", 3)[:2]
     bad.write_bytes(b"no picture")

@@ -446,6 +446,7 @@ def test_pictures_that_cannot_be_read_have_no_features_and_are_told_each_time(tm
         cached(tmp_path / "features", model, dataset, notes, views, most=0)
 
 
+@pytest.mark.long
 def test_a_damaged_picture_does_not_stop_a_fine_tuning_and_too_many_do(
     run, tune, pretrained, tmp_path
 ):
@@ -661,6 +662,7 @@ def test_the_rate_that_is_given_counts_where_features_decide_the_default(pretrai
         assert float(optimizer.learning_rate) * of_kernel == pytest.approx(factor * default)
 
 
+@pytest.mark.long
 def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
     dataset = datasets.open_dataset("folder", folder)

@@ -33,6 +33,7 @@ def run(folder, model_dir, epochs, bar=None, **changes):
     return network.figures, notes
 
 
+@pytest.mark.long
 def test_several_workers_leave_an_evaluation_too(picture_folder, tmp_path, monkeypatch):
     """In one process that believes that there is another, which says what this one does."""
     others = types.SimpleNamespace(
@@ -78,6 +79,7 @@ def test_an_evaluation_that_is_killed_costs_no_step(picture_folder, tmp_path, mo
         np.testing.assert_array_equal(array, same)
 
 
+@pytest.mark.long
 def test_a_run_that_is_cut_shorter_ends_with_the_best_weights(
     picture_folder, tmp_path, monkeypatch
 ):

@@ -401,9 +401,8 @@ def test_what_is_no_number_in_a_layer_is_seen_in_the_loss_though_the_pool_swallo
     np.testing.assert_array_equal(fc8.kernel.numpy(), before)
 
 
-@pytest.mark.parametrize(
-    "batch_size", [4, *(pytest.param(size, marks=pytest.mark.long) for size in (2, 16))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("batch_size", [2, 4, 16])
 def test_evaluation_is_the_same_from_every_batch_size_and_on_two_devices(
     picture_folder, batch_size
 ):
@@ -527,6 +526,7 @@ def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path
     assert checkpoints.newest_step(tmp_path / "model") == 8
 
 
+@pytest.mark.long
 def test_a_callback_may_set_a_constant_rate(picture_folder, tmp_path):
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
