@@ -150,14 +150,7 @@ def train(
             != np.float32(rate),
         )
         learning_rate = rate
-        if not all(
-            strategy.extended.variable_created_in_scope(variable.value)
-            for variable in optimizer.variables
-        ):
-            raise UserError(
-                "optimizer= was made elsewhere than in the scope of the strategy that trains with"
-                " it; make it in strategy.scope(), and pass strategy=."
-            )
+        _check_scope(strategy, optimizer, "optimizer", "trains with it")
     if model is not None:
         _check_beside(
             "model",
@@ -223,14 +216,7 @@ def train(
                 asked = dataclasses.replace(asked, colour_noise=noise)
     else:
         surgery.check_functional(model)
-        if not all(
-            strategy.extended.variable_created_in_scope(variable.value)
-            for variable in model.variables
-        ):
-            raise UserError(
-                "model= was made elsewhere than in the scope of the strategy that trains it; make "
-                "it in strategy.scope(), and pass strategy=."
-            )
+        _check_scope(strategy, model, "model", "trains it")
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
         with strategy.scope():
@@ -337,6 +323,22 @@ def _check_rates(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> N
                 f"schedule={plan.schedule} and warmup_steps={plan.warmup_steps} do; pass "
                 "schedule='constant' and warmup_steps=0 beside it."
             )
+
+
+def _check_scope(
+    strategy: tf.distribute.Strategy,
+    made: keras.Model | keras.optimizers.Optimizer,
+    name: str,
+    does: str,
+) -> None:
+    """Raises UserError unless the variables of `made`, the argument `name`, are of `strategy`."""
+    if not all(
+        strategy.extended.variable_created_in_scope(variable.value) for variable in made.variables
+    ):
+        raise UserError(
+            f"{name}= was made elsewhere than in the scope of the strategy that {does}; make it in"
+            " strategy.scope(), and pass strategy=."
+        )
 
 
 def _check_monitor(callback: keras.callbacks.Callback) -> None:
