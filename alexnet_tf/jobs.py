@@ -31,7 +31,7 @@ from alexnet_tf.data import (
     splits,
 )
 from alexnet_tf.data.splits import Dataset, Split
-from alexnet_tf.errors import UserError, check_kind, one_line
+from alexnet_tf.errors import UserError, check_kind
 from alexnet_tf.exports import (
     artifacts,
     card,
@@ -56,7 +56,15 @@ from alexnet_tf.network.model import (
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.settings import OWN, Settings
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings, steps
+from alexnet_tf.training import (
+    checkpoints,
+    devices,
+    evaluation,
+    loop,
+    own_callbacks,
+    run_settings,
+    steps,
+)
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import BIAS_RATE, DECAY, LARS, MOMENTUM, SGD2012, lars_rate
 from alexnet_tf.training.plan import Plan, is_choosing
@@ -64,8 +72,6 @@ from alexnet_tf.training.plan import Plan, is_choosing
 _CALIBRATION_PICTURES = 200
 _A_DATASET = "what open_dataset or from_tf_data gives"
 _A_STRATEGY = "a tf.distribute.Strategy, such as tf.distribute.MirroredStrategy()"
-# By the names that callbacks of Keras know them by.
-_MEASURED = "loss", "top_1", "val_loss", "val_top_1", "val_top_5"
 _DRAWN = 200  # pictures to compare on where there are no others
 
 
@@ -122,11 +128,6 @@ def train(
     check_kind(Dataset, dataset, "dataset", _A_DATASET)
     check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
     check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
-    check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
-    for callback in callbacks:
-        check_kind(
-            keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
-        )
     fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
     if strange := plan.keys() - fields:
         raise UserError(
@@ -168,9 +169,7 @@ def train(
         }
         | plan
     )
-    _check_rates(callbacks, asked)
-    for callback in callbacks:
-        _check_monitor(callback)
+    own_callbacks.check(callbacks, asked)
     devices.check_divides(asked.batch_size, strategy.num_replicas_in_sync)
     if not devices.is_chief(strategy):
         note = console.silence
@@ -181,7 +180,9 @@ def train(
             f" be {of_author:.2g} by its author's table"
         )
     stored, seen = run_settings.begun(model_dir)
-    choosing = is_choosing(asked.schedule, asked.patience) or any(map(_is_choosing, callbacks))
+    choosing = is_choosing(asked.schedule, asked.patience) or any(
+        map(own_callbacks.is_choosing, callbacks)
+    )
     dataset = datasets.divided_for(dataset, choosing, seen)
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
@@ -312,19 +313,6 @@ def _rate_of(optimizer: SGD2012) -> float:
     return float(str(np.float32(rate)))  # 0.05, which a float32 holds as 0.05000000074
 
 
-def _check_rates(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> None:
-    """Raises UserError for a callback whose rates those of `plan` would take the place of."""
-    for callback in callbacks:
-        if (plan.schedule != "constant" or plan.warmup_steps) and isinstance(
-            callback, keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
-        ):
-            raise UserError(
-                f"callbacks= has a {type(callback).__name__}, which sets the rate, as "
-                f"schedule={plan.schedule} and warmup_steps={plan.warmup_steps} do; pass "
-                "schedule='constant' and warmup_steps=0 beside it."
-            )
-
-
 def _check_scope(
     strategy: tf.distribute.Strategy,
     made: keras.Model | keras.optimizers.Optimizer,
@@ -339,50 +327,6 @@ def _check_scope(
             f"{name}= was made elsewhere than in the scope of the strategy that {does}; make it in"
             " strategy.scope(), and pass strategy=."
         )
-
-
-def _check_monitor(callback: keras.callbacks.Callback) -> None:
-    """Raises UserError for a callback of Keras that watches what is not measured here, or would
-    take the worst for the best.
-    """
-    callbacks = keras.callbacks
-    if isinstance(callback, callbacks.SwapEMAWeights):
-        raise UserError(
-            "callbacks= has a SwapEMAWeights, for an optimizer that keeps moving averages, which"
-            " those of a training here do not; leave it out."
-        )
-    kind = type(callback).__name__
-    if isinstance(callback, callbacks.ModelCheckpoint):
-        try:
-            str(callback.filepath).format(epoch=1, batch=1, **dict.fromkeys(_MEASURED, 0.0))
-        except (KeyError, IndexError, ValueError) as error:
-            raise UserError(
-                f"callbacks= has a {kind} with filepath={callback.filepath}, which cannot be filled"
-                f" in ({one_line(error)}); there are epoch, {', '.join(_MEASURED)}."
-            ) from None
-        if not callback.save_best_only:
-            return
-    elif not isinstance(callback, callbacks.EarlyStopping | callbacks.ReduceLROnPlateau):
-        return
-    if callback.monitor not in _MEASURED:
-        raise UserError(
-            f"callbacks= has a {kind} with monitor={callback.monitor!r}, which is not measured;"
-            f" there are {', '.join(_MEASURED)}."
-        )
-    right = "min" if callback.monitor.endswith("loss") else "max"
-    if callback.mode not in (right, "auto" if right == "min" else right):
-        raise UserError(
-            f"callbacks= has a {kind} with monitor={callback.monitor!r} and mode={callback.mode!r};"
-            f" pass mode={right!r}, which is the better of it."
-        )
-
-
-def _is_choosing(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback of Keras decides something by the evaluation."""
-    kept = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only
-    return kept or isinstance(
-        callback, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau
-    )
 
 
 def check_image_size(variant: str, image_size: int | None) -> int:

@@ -129,8 +129,9 @@ def training_batches(
         return row
 
     if services:
-        return _from_services(services, stubs, one, context.get_per_replica_batch_size(batch_size))
-    return _prepared_batches(stubs, one, batch_size, context)
+        rows = context.get_per_replica_batch_size(batch_size)
+        return _from_services(services, split, stubs, one, rows)
+    return _prepared_batches(split, stubs, one, batch_size, context)
 
 
 def _decoded(
@@ -142,6 +143,7 @@ def _decoded(
 
 def _from_services(
     services: Sequence[str],
+    split: Split,
     stubs: tf.data.Dataset,
     prepare: Callable[[Tensors], Tensors],
     rows: int,
@@ -164,11 +166,8 @@ def _from_services(
     batches = tf.data.Dataset.choose_from_datasets(
         parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True
     )
-    return _untuned(
-        batches.enumerate()
-        .map(functools.partial(checked_order, len(services)))
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    in_order = batches.enumerate().map(functools.partial(checked_order, len(services)))
+    return _as_written(split, in_order.prefetch(tf.data.AUTOTUNE))
 
 
 def _by_service(address: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -266,7 +265,8 @@ def evaluation_batches(
         .take(-(-split.examples // batch_size) * batch_size)
     )
     stubs = stubs.skip(first_step * batch_size)
-    return _prepared_batches(_share(stubs, batch_size, context), prepare, batch_size, context)
+    stubs = _share(stubs, batch_size, context)
+    return _prepared_batches(split, stubs, prepare, batch_size, context)
 
 
 def check_reachable(addresses: Iterable[str]) -> None:
@@ -482,6 +482,7 @@ def _guarded(
 
 
 def _prepared_batches(
+    split: Split,
     stubs: tf.data.Dataset,
     prepare: Callable[[Tensors], Tensors],
     batch_size: int,
@@ -489,20 +490,19 @@ def _prepared_batches(
 ) -> tf.data.Dataset:
     # Deterministic although parallel: the order is part of the result.
     dataset = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
-    return _untuned(
-        dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(
-            tf.data.AUTOTUNE
-        )
-    )
+    batches = dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
+    return _as_written(split, batches.prefetch(tf.data.AUTOTUNE))
 
 
-def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _as_written(split: Split, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
     whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
-    Python's lock. A prefetch tunes itself.
+    Python's lock. A prefetch tunes itself. Nor is the graph rewritten, which takes a second of the
+    processor at each start and makes no batch sooner, but for what a user has written.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = split.of_own_tf_data
     return dataset.with_options(options)
 
 
@@ -545,7 +545,7 @@ def _central_crops(
         crop = preprocessing.decode_central_crop(record["image"], pixels, common)
         return crop, record["label"]
 
-    return stubs.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    return _as_written(split, stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True))
 
 
 def pixel_moments(image: np.ndarray) -> np.ndarray:
