@@ -99,14 +99,16 @@ _FIRST = [
     f"test_{name}.py"
     for name in [
         "journeys",
-        "python_entrance",
+        "jobs",
         "training",
         "finetune",
-        "export",
+        "python_entrance",
         "evaluate",
+        "export",
         "serving",
-        "workers",
-        "data_service",
+        "model_state",
+        "bad_pictures",
+        "applications",
     ]
 ]
 

@@ -22,7 +22,8 @@ from alexnet_tf.network.model import stable_rate
 from alexnet_tf.training import checkpoints, devices, loop, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
-LENET5 = {"variant": "lenet5", "epochs": 1} | FAST
+# With what it does to pixels, or each training would look at the colours of the pictures first.
+LENET5 = {"variant": "lenet5", "epochs": 1, "preprocessing": LENET5_PIXELS} | FAST
 PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from matplotlib.figure import Figure
 
 from alexnet_tf import console, jobs, networks
@@ -119,8 +118,7 @@ class Bench:
                 batch_size=batch_size,
                 epochs=self.epochs(dataset),
                 seed=run.seed,
-                # on processors it is slower, and to find that out takes a minute each time
-                xla="auto" if tf.config.list_physical_devices("GPU") else "off",
+                xla="off",  # to compile takes longer than it gains here
                 note=self.note,
                 progress=self.progress,
                 **settings,

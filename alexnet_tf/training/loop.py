@@ -757,6 +757,11 @@ def _make_step(
         batch = {"image": tf.zeros(shape, tf.uint8), "label": tf.zeros(shape[:1], tf.int64)}
         return tf.data.Dataset.from_tensors(batch).repeat()
 
+    if tf.config.list_physical_devices("GPU"):
+        note(
+            "xla=auto: the step is compiled by XLA, to time it; for a GPU that may take minutes, "
+            "and xla=off does without"
+        )
     optimizer.learning_rate.assign(0.0)
     # A rate of 0 does not keep moving statistics where they are.
     state = [variable.numpy() for variable in model.non_trainable_variables]
