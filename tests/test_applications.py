@@ -403,6 +403,7 @@ def test_a_model_within_a_model_is_its_layers(tmp_path):
     assert alexnet_tf.load(version).settings.variant == "half"
 
 
+@pytest.mark.long
 def test_a_model_within_a_model_is_trained_and_exported(picture_folder, tmp_path):
     inner = build_model("lenet5", 3)
     outer = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.RandomFlip(), inner])

@@ -404,6 +404,7 @@ def test_weights_in_half_precision_are_not_trained(dataset, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.long
 def test_a_picture_that_cannot_be_cropped_is_no_unreadable_picture(tmp_path):
     images, labels = noise()
     sizes = [24 if number == 5 else 40 for number in range(18)]
@@ -656,6 +657,7 @@ def test_a_model_that_is_there_is_of_its_size(dataset, tmp_path):
         alexnet_tf.train(tmp_path / "model", dataset, image_size=40, **LENET5)
 
 
+@pytest.mark.long
 def test_the_class_that_differs_is_named(dataset, tmp_path):
     alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
     other = write_picture_folder(tmp_path / "other")

@@ -641,6 +641,7 @@ def test_numbers_of_classes_are_places_unless_they_are_names():
         weigh(("1", "0"))
 
 
+@pytest.mark.long
 def test_numbers_of_numpy_are_numbers(folder, tmp_path):
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures", np.int64(0))
     numbers = {

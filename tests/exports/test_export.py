@@ -514,6 +514,7 @@ def test_a_file_of_other_labels_is_made_again(run, exported, converted, tmp_path
     ]
 
 
+@pytest.mark.long
 def test_pictures_of_other_classes_are_compared_and_their_accuracy_is_not(run, exported, tmp_path):
     write_pictures(tmp_path / "pictures", 2)
     (tmp_path / "pictures/plain star").rename(tmp_path / "pictures/zebra")

@@ -362,6 +362,7 @@ def evaluate(run, trained):
     return evaluate
 
 
+@pytest.mark.long
 def test_what_is_deployed_answers_as_what_was_trained(evaluate):
     printed, figures = evaluate(
         "--models=model,saved,saved/9,float.tflite,uint8.tflite",

@@ -492,7 +492,7 @@ def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_
         kernel(others)
 
 
-@pytest.mark.parametrize("solver", ["fit", "sgd"])
+@pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
 def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tmp_path, capsys):
     """With default flags a batch holds no more than there are, which was taken for another one."""
     folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
@@ -535,6 +535,7 @@ def test_a_training_that_fails_leaves_the_projection_that_was_there(pretrained, 
     assert checkpoints.newest_step(model_dir) == 4
 
 
+@pytest.mark.long
 def test_pictures_that_were_held_out_can_be_trained_on_by_a_projection(pretrained, tmp_path):
     """The projection is trained from nothing, and what the layers below have not seen binds
     nobody.
@@ -559,6 +560,7 @@ def test_pictures_that_were_held_out_can_be_trained_on_by_a_projection(pretraine
     assert len(tune("model").trained) == 24
 
 
+@pytest.mark.long
 def test_pictures_of_test_that_are_moved_to_train_are_trained_on_by_steps_too(
     pretrained, tmp_path, capsys
 ):

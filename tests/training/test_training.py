@@ -259,6 +259,7 @@ def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path
     )
 
 
+@pytest.mark.long
 def test_patience_that_is_given_later_counts_from_then(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7, 0.8, 0.9, 0.1]
     run(picture_folder, tmp_path, plan(3))
