@@ -220,6 +220,8 @@ def train(
         _check_scope(strategy, model, "model", "trains it")
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
+        if line := surgery.scaled_twice(model, preprocessing):
+            note(line)
         with strategy.scope():
             model = surgery.as_it_is(surgery.unpacked(model))  # of the same weights
         if not model.trainable_variables:
@@ -566,7 +568,9 @@ def export(
         onnx.check_installed()
     output = disk.local(output, "output")
     if isinstance(network, keras.Model):
-        network = networks.of_keras(network, class_names, preprocessing)
+        whole, network = network, networks.of_keras(network, class_names, preprocessing)
+        if line := surgery.scaled_twice(whole, network.preprocessing):
+            note(line)
     elif class_names is not None or preprocessing is not None:
         raise UserError(
             "class_names= and preprocessing= are for a Keras model; a Network knows its own."

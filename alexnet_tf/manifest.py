@@ -11,6 +11,7 @@ from alexnet_tf import bounds
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.edge.tflite import FLATBUFFER
 from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.network import surgery
 from alexnet_tf.network.model import DROPOUT_RATE
 from alexnet_tf.settings import Settings, check_figures
 
@@ -165,6 +166,9 @@ class Manifest:
             {
                 "weights_sha256": one.weights_sha256,
                 "variant": one.settings.variant,
+                "layers": surgery.computed(one.settings.architecture or {}),
+                "dropout_rate": one.settings.dropout_rate,
+                "missing": one.settings.missing,
                 "preprocessing": one.settings.preprocessing,
                 "min_probability": one.settings.min_probability,
                 "class names": one.labels,

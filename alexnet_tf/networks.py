@@ -360,6 +360,15 @@ class _ForRuntime(Network):
             "exported; pass the model directory or the export that it was made from."
         )
 
+    def answer(
+        self, picture: bytes, min_probability: float | None = None
+    ) -> list[tuple[str, float]]:
+        if min_probability is None:
+            min_probability = self.settings.min_probability
+        if isinstance(self.opened, artifacts.Tflite):
+            self.opened.check_reachable(check_probability(min_probability))
+        return super().answer(picture, min_probability)
+
     def classifier(self) -> Classifier:
         self.check_whole()
 

@@ -7,6 +7,7 @@ It holds all that is needed: labels, sizes and mean are in the archive at its en
 """
 
 import io
+import math
 import os
 import pathlib
 import threading
@@ -16,7 +17,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from alexnet_tf import archives, bounds, console, disk, picture_files
-from alexnet_tf.classifiers import LEAST_FLOAT, best_classes
+from alexnet_tf.classifiers import LEAST_FLOAT, NONE, best_classes, check_probability
 from alexnet_tf.edge import pictures
 from alexnet_tf.errors import UserError
 
@@ -90,6 +91,9 @@ class Tflite:
         self._alone = threading.Lock()  # the interpreter has one set of buffers
         self._scale, self._zero_point = self._output["quantization"]
         self.least = self._scale / 2 or LEAST_FLOAT  # what it rounds to 0 is below that
+        self._most = 1.0
+        if self._scale:
+            self._most = (np.iinfo(self._output["dtype"]).max - self._zero_point) * self._scale
 
     def _not_of_ours(self, error: Exception) -> UserError:
         return UserError(f"{self.name} is not a file that alexnet convert wrote ({error}).")
@@ -101,6 +105,16 @@ class Tflite:
                 f"{self.name} gives features of a part of a network, and no classes; pass a file of"
                 " a whole one, or open it in the page of alexnet serve-page, which learns classes"
                 " from it."
+            )
+
+    def check_reachable(self, min_probability: float) -> None:
+        """Raises UserError for one that no class can reach, because the output has 8 bits."""
+        if np.float32(min_probability) > np.float32(self._most):
+            raise UserError(
+                f"min_probability={min_probability:g}: {self.name} tells no probability above"
+                f" {self._most:.4f}, for its output has 8 bits, and would answer {NONE!r} to every"
+                f" picture; pass {math.floor(self._most * 1000) / 1000:g} or less, or take"
+                " quantization=float16."
             )
 
     def probabilities(self, image: Any) -> np.ndarray:
@@ -159,11 +173,13 @@ class Tflite:
         at most.
 
         Where none reaches `min_probability`, by default that of the manifest, classifiers.NONE
-        stands before them, as classifiers.best_classes has it. Raises as `prepare` does.
+        stands before them, as classifiers.best_classes has it. Raises as `prepare` does, and
+        UserError for one that no class can reach.
         """
         self.check_whole()
         if min_probability is None:
             min_probability = self.min_probability
+        self.check_reachable(check_probability(min_probability))
         probabilities = self.probabilities(self.prepare(picture))
         return best_classes(probabilities, self.labels, min_probability)
 

@@ -50,7 +50,8 @@ picture = picture.crop((left, top, left + {size}, top + {size}))
 images = np.asarray(picture, np.float32).reshape(1, {size}, {size}, {channels})
 (probabilities,) = session.run(None, {{"images": images}})
 labels = pathlib.Path("labels.txt").read_text("utf-8").splitlines()
-print(labels[probabilities[0].argmax()])
+best = probabilities[0].argmax()
+print({answer})
 """,
     "keras": """
 import keras
@@ -236,8 +237,16 @@ def _load(manifest: Manifest, form: str) -> str:
             resize=pixels.resize,
             size=pixels.image_size,
             channels=pixels.channels,
+            answer=_answer(manifest.settings.min_probability),
         )
     )
+
+
+def _answer(least: float) -> str:
+    """What the program of an ONNX file's card prints: the graph gives probabilities alone."""
+    if not least:
+        return "labels[best]"
+    return f'labels[best] if probabilities[0, best] >= np.float32({least:g}) else "{NONE}"'
 
 
 def _trained_with(manifest: Manifest) -> str | None:

@@ -39,7 +39,9 @@ LARGEST_DROP = 0.003  # of top-1 accuracy
 # SQRT of integers are slow. What comes before it: pixels less their mean do not fit into 8 bits,
 # and conv1 takes no longer in float32. Operators are known by the names of layers
 # (network/model.py) and of LESS_MEAN, which exports of before called sub.
-_IN_FLOAT = re.compile(rf"\b({LESS_MEAN}|sub|conv1|lrn\d|spatial_norm\d)")
+_IN_FLOAT = re.compile(
+    rf"\b(?:({LESS_MEAN}|sub|conv1)[ab]?(?:_\d+)?\b|(lrn\d|spatial_norm\d))"  # not conv10
+)
 
 
 def convert(
@@ -109,7 +111,9 @@ def kept_in_float(name: str) -> set[str]:
     """Which of `_IN_FLOAT` the operator is part of whose output has this name, such as {"lrn1"};
     none for a later convolution, which takes in the ReLU of the normalisation behind it.
     """
-    return set() if re.search(r"/conv[2-9]", name) else set(_IN_FLOAT.findall(name))
+    if re.search(r"/conv[2-9]", name):
+        return set()
+    return {one or other for one, other in _IN_FLOAT.findall(name)}
 
 
 def compare_features(
@@ -166,7 +170,8 @@ def compare(
     Where they are not `labelled`, with labels of this network, the accuracies are not compared.
     Raises UserError if the two disagree more than `advice` allows.
     """
-    tflite = artifacts.Tflite(content, threads=0)
+    tflite = artifacts.Tflite(content, "the file", threads=0)
+    tflite.check_reachable(tflite.min_probability)
     loaded = artifacts.load(saved_model)  # kept, for a signature does not keep its variables
     expected_each, answer_each, label_each = [], [], []
     exact = quantization in _LARGEST_DIFFERENCE

@@ -214,6 +214,20 @@ def pixels_of(model: keras.Model) -> PixelNormalization | None:
     return next(found, None)
 
 
+def scaled_twice(model: keras.Model, pixels: Preprocessing) -> str | None:
+    """A line where `pixels` scales what `model` begins by scaling itself, which few mean."""
+    layers = (one for one in model.layers if not isinstance(one, keras.layers.InputLayer))
+    first = next(layers, None)
+    scales = isinstance(first, keras.layers.Rescaling | keras.layers.Normalization)
+    if first is None or not scales or not (any(pixels.mean) or pixels.std != 1):
+        return None
+    return (
+        f"the model begins with {first.name}, which scales its pixels, and preprocessing= does so "
+        f"before it (mean {tuple(pixels.mean)}, std {pixels.std:g}); if the model is to see levels "
+        f"of 0..255, pass mean={(0.0,) * pixels.channels} and std=1.0"
+    )
+
+
 def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | None:
     """(the network that build_model makes, with the weights of `model`, and what comes before it)
     of a model that is nothing else: alexnet_tf.AlexNet with its top, ending in logits. None for any
@@ -275,16 +289,20 @@ def without_weights(build: Callable[[], keras.Model]) -> keras.Model:
 def computes_as(model: keras.Model, other: keras.Model) -> bool:
     """Whether both compute the same, weights aside, as far as their layers say."""
     try:
-        one, two = (
-            [
-                (kind, {key: value for key, value in entries.items() if key != "trainable"})
-                for _, kind, entries in layers_of({"config": of.get_config()})
-            ]
-            for of in (model, other)
-        )
+        one, two = (computed({"config": of.get_config()}) for of in (model, other))
     except (NotImplementedError, TypeError, ValueError):  # a layer that does not tell what it does
         return False
     return one == two
+
+
+def computed(architecture: dict) -> list[tuple[str, dict[str, str]]]:
+    """What the layers compute, weights aside, that a description by Keras holds: [(class, {entry:
+    value}), ...], without their names, which change from one process to the next.
+    """
+    return [
+        (kind, {key: value for key, value in entries.items() if key != "trainable"})
+        for _, kind, entries in layers_of(architecture)
+    ]
 
 
 def layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict[str, str]]]:

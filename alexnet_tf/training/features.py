@@ -17,6 +17,7 @@ The folder appears when it is complete (`disk.appearing`).
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -37,7 +38,7 @@ from alexnet_tf import disk, preprocessing
 from alexnet_tf.data import bad_pictures, pipeline
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
-from alexnet_tf.network.layers import Dropout
+from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints, stopping
 
@@ -102,6 +103,12 @@ def extractor(
     return extract
 
 
+def _digest_of_layers(model: keras.Model) -> str:
+    """By it networks of the same weights are told apart that compute otherwise."""
+    computed = surgery.computed({"config": model.get_config()})
+    return hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()
+
+
 def cached(
     folder: str | os.PathLike,
     strategy: tf.distribute.Strategy,
@@ -127,8 +134,8 @@ def cached(
         "variant": model.name,
         "weights_sha256": checkpoints.weights_digest(model),
         "layer": model.layers[-1].name,
+        "layers": _digest_of_layers(model),
         "precision": keras.config.dtype_policy().name,
-        "dropout_rates": [layer.rate for layer in model.layers if isinstance(layer, Dropout)],
         "preprocessing": dataclasses.asdict(pixels),
         "data_fingerprint": dataset.fingerprint,
         "views": views,

@@ -23,6 +23,7 @@ from PIL import Image
 
 import alexnet_tf
 from alexnet_tf import jobs, networks
+from alexnet_tf.classifiers import NONE
 from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
@@ -342,6 +343,28 @@ def test_without_its_packages_onnx_is_refused_in_one_line(network, tmp_path, mon
     assert not (tmp_path / "other").exists()
 
 
+def test_a_network_of_the_same_weights_that_computes_otherwise_is_another(tmp_path):
+    """A wrong scale, mended: the export answered as before, and nothing said so."""
+    kernel = np.random.default_rng(3).normal(size=(192, 3))
+    notes = []
+
+    def export(scale, mean=0.0, std=1.0):
+        layers = [keras.layers.Rescaling(scale), keras.layers.Flatten(), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+        model.layers[-1].set_weights([kernel, np.zeros(3)])
+        pixels = Preprocessing(8, 8, 3, (mean,) * 3, std)
+        how = {"class_names": CLASS_NAMES, "preprocessing": pixels, "format": "keras"}
+        return alexnet_tf.export(model, tmp_path / "out", note=notes.append, **how)
+
+    assert export(0.5) == export(0.5)
+    with pytest.raises(UserError, match="out/1 is there already, with other layers; pass version"):
+        export(0.25)
+    assert not notes
+    with pytest.raises(UserError, match="with other preprocessing"):
+        export(0.5, 127.5, 127.5)
+    assert "begins with rescaling" in notes[0] and "scales its pixels, and prep" in notes[0]
+
+
 def test_versions_are_of_one_format_and_one_network(network, tmp_path):
     first = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     assert alexnet_tf.export(network, tmp_path / "out", format="safetensors") == first
@@ -544,17 +567,26 @@ def test_the_card_of_an_onnx_file_prepares_what_the_network_sees(network, tmp_pa
     exif = Image.Exif()
     exif[0x0112] = 6
     grey = np.kron(rng.integers(0, 2**16, (7, 12), np.uint16), np.ones((13, 15), np.uint16))
-    found = {}
+    found, printed = {}, []
     code = f"import os\nos.chdir({str(version)!r})\n{block}\nfound.update(images=images)"
     here = os.getcwd()
     for levels in (image, grey):
         Image.fromarray(levels).save(version / "picture.jpg", "PNG", exif=exif)
         try:
-            exec(compile(code, "card", "exec"), {"found": found})
+            exec(compile(code, "card", "exec"), {"found": found, "print": printed.append})
         finally:
             os.chdir(here)
         expected = network.prepare(version / "picture.jpg").astype(np.float32)
         assert np.abs(found["images"][0] - expected).mean() < 1.0
+        assert printed[-1] == network.classify(version / "picture.jpg")[0][0]
+    manifest = Manifest(dataclasses.replace(network.settings, min_probability=0.999))
+    (block,) = re.findall(r"```python\n(.*?)```", card.text(manifest, "onnx"), re.DOTALL)
+    os.chdir(version)
+    try:
+        exec(compile(block, "card", "exec"), {"print": printed.append})
+    finally:
+        os.chdir(here)
+    assert printed[-1] == NONE == network.classify(version / "picture.jpg", 0.999)[0][0]
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing(network, tmp_path, monkeypatch):

@@ -36,6 +36,11 @@ def test_normalisations_and_the_first_convolution_are_known_by_their_names(varia
             assert not kept, layer.name
 
 
+@pytest.mark.parametrize("layer", ["conv10", "conv11a", "subsample", "less_meaning", "conv1x"])
+def test_a_layer_whose_name_begins_alike_is_not_kept(layer):
+    assert tflite.kept_in_float(f"StatefulPartitionedCall/own/{layer}/Conv2D;more") == set()
+
+
 def test_a_later_convolution_with_a_relu_in_it_is_not_kept():
     name = "StatefulPartitionedCall/half/lrn2a/Relu;StatefulPartitionedCall/half/conv2a/BiasAdd"
     assert tflite.kept_in_float(name) == set()

@@ -24,6 +24,7 @@ from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.state import TrainingState
 
 ROOT = pathlib.Path(__file__).parents[2]
+_TOO_MUCH = "min_probability=0.999: .* tells no probability above 0.9961, .* pass 0.996 or less"
 CLASSIFY = ROOT / "tools/classify.py"
 TEMPERATURE = 2.5
 
@@ -240,3 +241,21 @@ def test_fine_tuning_stores_it_and_changes_it_without_training_again(
             model.layers[-1].kernel / state.temperature,
             rtol=1e-6,
         )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of TensorFlow's calibrator about itself
+def test_what_eight_bits_cannot_reach_is_no_least_probability(folder, tmp_path):
+    """The largest number of an int8 file is 255/256: each of its answers was "none of these"."""
+    network, pictures = alexnet_tf.load(folder / "model"), folder / "pictures"
+    alexnet_tf.export(network, tmp_path / "sure", min_probability=0.999)
+    how = {"quantization": "int8", "pictures": pictures, "calibration": pictures, "note": str}
+    with pytest.raises(UserError, match=_TOO_MUCH):
+        alexnet_tf.convert(tmp_path / "sure", tmp_path / "sure.tflite", **how)
+    assert not (tmp_path / "sure.tflite").exists()
+    alexnet_tf.convert(folder / "strict", tmp_path / "int8.tflite", **how)
+    opened = alexnet_tf.load(tmp_path / "int8.tflite")
+    picture = next(pictures.rglob("*.jpg"))
+    for classify in (opened.classify, opened.opened.classify):
+        assert classify(picture, 0.9)
+        with pytest.raises(UserError, match=_TOO_MUCH):
+            classify(picture, 0.999)

@@ -303,6 +303,19 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     assert (np.array(cached(folder, model, notes=notes, **arguments).train[0]) != first[0]).any()
 
 
+def test_features_of_what_computes_otherwise_by_the_same_weights_are_not_used(pictures, tmp_path):
+    dataset, notes, made = datasets.open_dataset("folder", pictures), [], []
+    for scale in (0.5, 0.25):
+        keras.utils.set_random_seed(2)
+        side, layers = PIXELS.image_size, keras.layers
+        images = keras.Input((side, side, 1))
+        x = layers.Dense(4, name="a")(layers.Flatten()(layers.Rescaling(scale)(images)))
+        model = keras.Model(images, layers.Dense(3)(x), name="own")
+        made.append(np.array(cached(tmp_path / "features", model, dataset, notes).train))
+    assert "features of other layers: they are not used, but replaced" in "".join(notes)
+    np.testing.assert_allclose(made[1] * 2, made[0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.long
 def test_damaged_features_are_replaced(pictures, tmp_path):
     folder, notes = tmp_path / "features", []
