@@ -509,8 +509,10 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
             isinstance(value, dict | list | tuple) and id(value) not in seen
         ):  # a dict may hold itself
             seen.add(id(value))
-            if isinstance(value, list | tuple) and [type(one) for one in value] == [float] * 3:
-                triples[path] = tuple(value)
+            if isinstance(value, list | tuple) and len(value) == 3:
+                numbers = [float(one) for one in value if type(one) in (int, float)]  # no bool
+                if len(numbers) == 3:
+                    triples[path] = tuple(numbers)
             if isinstance(value, pickles.Opaque):
                 modules.extend([_dotted(value.name)] * value.is_module())
                 if value.name.startswith(

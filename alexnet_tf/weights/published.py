@@ -377,7 +377,9 @@ def _from_torchvision(
     prefix, notes = _choose(prefixes, stated.weights, name)
     layers, parts = _torchvision_parts(arrays, prefix, name)
     notes += _told_passed_over(weights, arrays, parts, prefix, prefixes, name)
-    told = (_TORCHVISION_MEAN, _TORCHVISION_STD) if known else _told_of_pixels(weights, prefix)
+    told: tuple = (_TORCHVISION_MEAN, _TORCHVISION_STD)
+    if not known:
+        told = _told_of_pixels(weights, prefix, name, None in (stated.mean, stated.std))
     if told[0] and told[1] and not known:
         less, over = (", ".join(f"{share:g}" for share in shares) for shares in told if shares)
         notes.append(f"{name}: its pixels are less ({less}) over ({over}) of 0..1, as it says.")
@@ -411,14 +413,16 @@ def _levels(shares: Iterable[float]) -> tuple[float, ...]:
     return tuple(255 * share for share in shares)
 
 
-def _told_of_pixels(weights: Weights, prefix: str) -> tuple[tuple | None, tuple | None]:
+def _told_of_pixels(weights: Weights, prefix: str, name: str | os.PathLike, needed: bool) -> tuple:
     """(mean, deviation) of pixels in 0..1, each a tuple of three, where a training's file says in
     one place beside the network, and in one alone, what its pixels are; else (None, None).
+
+    It may tell them of 0..255. Raises UserError where they are of neither, and `needed`.
     """
     numbers = weights.triples | {
         key: tuple(array.astype(float).flat)
         for key, array in weights.arrays.items()
-        if array.size == 3 and array.dtype.kind == "f"
+        if array.size == 3 and array.dtype.kind in "iuf"
     }
     pairs = {
         (numbers[key], numbers[beside])
@@ -429,7 +433,17 @@ def _told_of_pixels(weights: Weights, prefix: str) -> tuple[tuple | None, tuple 
     if len(pairs) != 1:
         return None, None
     ((mean, std),) = pairs
-    return (mean, std) if 0 <= min(mean) <= max(mean) <= 1 and 0 < min(std) <= 1 else (None, None)
+    most = 1
+    if max(mean) > 1 or not any(mean) and max(std) > 1:  # less 0 over 255
+        most = 255
+    if 0 <= min(mean) <= max(mean) <= most and 0 < min(std) <= max(std) <= most:
+        return tuple(tuple(number / most for number in numbers) for numbers in (mean, std))
+    if not needed:
+        return None, None
+    raise UserError(
+        f"{name} says that its pixels are less ({_listed(mean)}) over ({_listed(std)}), which is "
+        "neither of 0..1 nor of 0..255; pass mean= and std=."
+    )
 
 
 def _from_flax(

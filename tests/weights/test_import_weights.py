@@ -1030,9 +1030,6 @@ def test_a_training_says_what_its_pixels_are():
         {"config.mean": (0.5, 0.5, 0.5)},
         {"config.mean": (0.5, 0.5, 0.5), "args.std": (0.5, 0.5, 0.5)},
         HALF | {"val.mean": (0.4, 0.4, 0.4), "val.std": (0.2, 0.2, 0.2)},  # which of the two?
-        HALF | {"config.std": (2.0, 2.0, 2.0)},
-        HALF | {"config.std": (0.0, 0.5, 0.5)},
-        HALF | {"config.mean": (float("nan"),) * 3},
         {"state_dict.mean": (0.5, 0.5, 0.5), "state_dict.std": (0.5, 0.5, 0.5)},
     ],
 )
@@ -1042,9 +1039,42 @@ def test_what_may_be_something_else_is_not_taken_for_pixels(triples):
     assert "does not say what its pixels are" in found.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "levels"),
+    [
+        ((127.5, 63.75, 127.5), (127.5,) * 3, (127.5, 63.75, 127.5)),
+        ((104.0, 117.0, 123.0), (1.0,) * 3, (104.0, 117.0, 123.0)),
+        ((0.0,) * 3, (255.0,) * 3, (0.0,) * 3),
+        ((0.0,) * 3, (1.0,) * 3, (0.0,) * 3),
+    ],
+)
+def test_a_training_may_say_it_of_0_to_255(mean, std, levels):
+    found = convert_trained({"config.mean": mean, "config.std": std})
+    assert found.preprocessing.mean == pytest.approx(levels)
+    assert "does not say" not in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"std": (2.0,) * 3},
+        {"std": (0.0, 0.5, 0.5)},
+        {"mean": (np.nan,) * 3},
+        {"mean": (300.0,) * 3},
+    ],
+)
+def test_pixels_that_make_no_sense_are_asked_for(strange):
+    told = HALF | {f"config.{name}": numbers for name, numbers in strange.items()}
+    with pytest.raises(UserError, match="which is neither of 0..1 nor of 0..255; pass mean= and"):
+        convert_trained(told)
+    assert convert_trained(told, mean=(127.5,), std=(127.5,)).preprocessing.mean[0] == 127.5
+
+
 def test_three_numbers_of_a_pickle_are_kept():
-    state = {"config": {"mean": [0.5, 0.25, 0.5], "size": [224, 224, 3], "four": [0.1] * 4}}
-    assert formats.torch_weights(state, {}).triples == {"config.mean": (0.5, 0.25, 0.5)}
+    state = {"config": {"mean": [0.5, 0.25, 0.5], "std": [1, 1, 1], "four": [0.1] * 4}}
+    state["config"]["flags"] = [True, False, True]
+    found = formats.torch_weights(state, {}).triples
+    assert found == {"config.mean": (0.5, 0.25, 0.5), "config.std": (1.0, 1.0, 1.0)}
 
 
 @pytest.mark.parametrize("prefix", ["net.", "model.state_dict.", "state_dict.module."])
