@@ -538,6 +538,7 @@ def _left_undivided(dataset: Dataset, several: list[networks.Network]) -> str | 
 
 
 @networks.under_policy("float32")
+@devices.full_float32()
 def export(
     network: networks.Network | keras.Model | str | os.PathLike,
     output: str | os.PathLike,
@@ -736,6 +737,7 @@ def _version(output: pathlib.Path, version: int | str) -> str:
     return str(int(number))
 
 
+@devices.full_float32()
 def convert(
     version: str | os.PathLike,
     output: str | os.PathLike,

@@ -17,7 +17,7 @@ from alexnet_tf import networks
 from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
-from alexnet_tf.exports import saved_model
+from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import stable_rate
 from alexnet_tf.training import checkpoints, devices, loop, run_settings
 
@@ -757,3 +757,21 @@ def test_the_layer_that_is_not_finite_is_found_by_ones_own_crop(tmp_path):
             epochs=1,
             **FAST,
         )
+
+
+def test_exports_and_conversions_are_in_full_float32(tmp_path, monkeypatch):
+    """They compare to 1e-5, and on GPUs of today float32 is TF32, of ten bits."""
+    told = []
+
+    def tell(*arguments, **_):
+        told.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return tmp_path
+
+    model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
+    monkeypatch.setattr(saved_model, "write", tell)
+    monkeypatch.setattr(artifacts, "newest_version", lambda path: tell() and None)
+    alexnet_tf.export(model_dir, tmp_path / "out")
+    with pytest.raises(UserError, match="is not a version that"):
+        alexnet_tf.convert(tmp_path / "out", tmp_path / "out.tflite")
+    assert told and not any(told)
+    assert tf.config.experimental.tensor_float_32_execution_enabled()

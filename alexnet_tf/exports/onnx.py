@@ -8,6 +8,7 @@ manifest and labels, and the record of the pictures that the model was trained o
 """
 
 import base64
+import hashlib
 import importlib
 import math
 import os
@@ -28,6 +29,8 @@ from alexnet_tf.pixels import Preprocessing
 
 _OPSET, _IR_VERSION = 20, 10
 _LARGEST_DIFFERENCE = 1e-4  # of a probability
+# Metadata by which damage is found: of the bytes before them; files of earlier versions have none.
+_LENGTH, _DIGEST = "graph_bytes", "graph_sha256"
 _ACTIVATIONS = {
     "linear": None,
     "relu": "Relu",
@@ -86,6 +89,9 @@ def convert(
         producer_name="alexnet_tf",
     )
     texts = {MANIFEST: manifest.text(), LABELS: manifest.text_of_labels()}
+    # Metadata stand behind all else in the file, which is as it would be without.
+    before = made.SerializeToString(deterministic=True)
+    texts |= {_LENGTH: f"{len(before)}", _DIGEST: hashlib.sha256(before).hexdigest()}
     if pictures:
         texts[record.FILE] = base64.b64encode(pictures.to_bytes()).decode()
     onnx.helper.set_model_props(made, texts)
@@ -376,6 +382,12 @@ class Onnx:
         try:
             self._session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
             texts = self._session.get_modelmeta().custom_metadata_map
+            before = content[: int(texts.get(_LENGTH, 0))]
+            if texts.get(_DIGEST) not in (None, hashlib.sha256(before).hexdigest()):
+                raise UserError(
+                    f"{name} is damaged: its graph is not the one that alexnet export wrote; copy "
+                    "it again, or export again."
+                )
             self.labels = texts[LABELS].splitlines()
             self.manifest = Manifest.from_json(texts[MANIFEST], self.labels).without_folder()
             self.settings = self.manifest.settings
@@ -384,6 +396,8 @@ class Onnx:
             self.pixels = self.settings.preprocessing
             stored = texts.get(record.FILE)
             stored = None if stored is None else base64.b64decode(stored, validate=True)
+        except UserError:
+            raise
         except Exception as error:  # ONNX Runtime has classes of its own for what it cannot read
             raise not_of_ours(name, error) from None
         self.record = record.stored(stored, name)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from alexnet_tf.classifiers import TOP, Answers
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
-from alexnet_tf.training import checkpoints, steps
+from alexnet_tf.training import checkpoints, devices, steps
 from alexnet_tf.training.features import Features
 from alexnet_tf.training.metrics import Best, Log
 from alexnet_tf.training.optimizer import SGD2012, Plateau
@@ -133,6 +133,7 @@ def train(
     )
 
 
+@devices.full_float32()
 def fit(
     head: keras.Model, found: Features, log: Log, progress: Callable, note: Callable[[str], None]
 ) -> TrainingState:

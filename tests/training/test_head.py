@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from trainings import Bar
 
 from alexnet_tf.network.layers import Dropout
@@ -195,3 +196,16 @@ def test_copies_of_a_picture_are_left_out_together(rng):
     train, labels = np.vstack([train[:20], [train[20]] * 3]), np.append(labels[:20] % 2, [2] * 3)
     choice = chosen(found_of(train, labels))
     assert choice.pictures == 20
+
+
+def test_a_fit_is_in_full_float32(rng, monkeypatch):
+    """On GPUs of today float32 is TF32, of ten bits, unless it is turned off."""
+    told, chosen = [], head.choose
+
+    def choose(*arguments):
+        told.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return chosen(*arguments)
+
+    monkeypatch.setattr(head, "choose", choose)
+    fitted(found_of(*blobs(rng, 12, 4, 0.3)))
+    assert told == [False] and tf.config.experimental.tensor_float_32_execution_enabled()
