@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 
 import pytest
 from binaries import call
@@ -56,6 +57,30 @@ def test_the_unit_for_devices_passes_on_what_is_a_picture():
     unit = pathlib.Path(__file__).parents[2] / "examples/raspberry_pi/alexnet.service"
     (pattern,) = re.findall(r'--includei "(.*)\$\$"', unit.read_text())
     assert all(re.fullmatch(pattern, suffix) for suffix in picture_files.SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    "watcher,network,status",
+    [
+        ("echo a.jpg; exec tail --pid=$PPID -f /dev/null", "exit 2", 2),  # it finds no file
+        ("echo a.jpg; exit 1", 'read name; test "$name" = a.jpg; exit 5', 5),
+        ("exit 1", "read name || exit 6", 6),
+    ],
+)
+def test_the_unit_ends_where_either_program_does(tmp_path, watcher, network, status):
+    unit = pathlib.Path(__file__).parents[2] / "examples/raspberry_pi/alexnet.service"
+    (command,) = re.findall(r"^ExecStart=/bin/bash -c '(.*?)'$", unit.read_text(), re.M | re.S)
+    command = command.replace("\\\n", " ").replace("%%", "%").replace("$$", "$")
+    for name, program in (("inotifywait", watcher), ("alexnet", network)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    command = command.replace("/opt/alexnet/bin/alexnet", f"{tmp_path}/alexnet")
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        timeout=60,
+    )
+    assert done.returncode == status
 
 
 @pytest.mark.parametrize(
