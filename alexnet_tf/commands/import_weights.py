@@ -227,12 +227,15 @@ def _from_file(source, stated):
         figures |= {
             "missing": ", ".join(found.missing) + ": alexnet finetune makes a classifier of it"
         }
-    names = [] if found.missing else _class_names(len(found.arrays["fc8/bias"]), known)
+    names = []
+    if not found.missing:
+        names = _class_names(len(found.arrays["fc8/bias"]), known, weights.class_names)
     return found.arrays, pretrained.settings_of(found, names, origin), figures, None
 
 
-def _class_names(outputs, known=None):
-    """--labels, or the classes of ImageNet for a file that is `known` to have them, or numbers.
+def _class_names(outputs, known=None, told=()):
+    """--labels, or the classes of ImageNet for a file that is `known` to have them, or what the
+    file has `told`, or numbers.
 
     Raises UserError unless there is one for each of `outputs`.
     """
@@ -268,12 +271,26 @@ def _class_names(outputs, known=None):
                 " output one name."
             )
         names = _without_numbers(names)
+        if len(told) == outputs:
+            _refuse_other_order(_SOURCE.value, list(told), names)
         imagenet.refuse_background(names)
         try:
             check_class_names(tuple(names))
         except ValueError as error:
             raise UserError(f"--labels={_LABELS.value}: {error}.") from None
         return list(imagenet.readable(names))
+    if len(told) == outputs:
+        try:
+            check_class_names(told)
+        except ValueError as error:
+            raise UserError(
+                f"{_SOURCE.value}: what its class_to_idx calls its outputs cannot be taken "
+                f"({error}); pass --labels=FILE."
+            ) from None
+        console.note(
+            f"The outputs are called as the file's class_to_idx says: {told[0]} to {told[-1]}."
+        )
+        return list(imagenet.readable(told))
     more = "; --labels=imagenet says that they are ImageNet's" * (outputs == len(synsets))
     console.note(
         f"The file does not say what its {outputs} outputs are called; they are named "

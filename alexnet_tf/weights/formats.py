@@ -186,7 +186,10 @@ class Weights:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     # of a .pth: name -> three numbers of Python's, which may say of each channel what it is less
     triples: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()  # of a .pth: of its outputs in order, by its class_to_idx
 
+
+CLASS_NUMBERS = "class_to_idx"  # what torchvision's ImageFolder calls its {name: number}
 
 # Its weights could be found only by running the code of whoever saved it.
 WHOLE_MODULE = (
@@ -489,7 +492,7 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
     """The Weights of what a pickle has built: its tensors and arrays, in dicts and lists within one
     another, by their paths.
     """
-    arrays, unreadable, triples, modules, seen = {}, {}, {}, [], set()
+    arrays, unreadable, triples, modules, named, seen = {}, {}, {}, [], set(), set()
 
     def visit(path: str, value: Any) -> None:
         if len(path) > _LONGEST_NAME:
@@ -509,6 +512,8 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
             isinstance(value, dict | list | tuple) and id(value) not in seen
         ):  # a dict may hold itself
             seen.add(id(value))
+            if isinstance(value, dict) and path.split(".")[-1] == CLASS_NUMBERS:
+                named.add(_in_order(value))
             if isinstance(value, list | tuple) and len(value) == 3:
                 numbers = [float(one) for one in value if type(one) in (int, float)]  # no bool
                 if len(numbers) == 3:
@@ -532,7 +537,15 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
         entries=entries,
         module=next(iter(modules), None),
         triples=triples,
+        class_names=named.pop() if len(named) == 1 else (),
     )
+
+
+def _in_order(numbers: dict) -> tuple[str, ...]:
+    """The names that torchvision's ImageFolder numbers, in their order; none of anything else."""
+    if sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
+        return ()
+    return tuple(str(name) for name in sorted(numbers, key=lambda name: int(numbers[name])))
 
 
 def _dotted(name: str) -> str:

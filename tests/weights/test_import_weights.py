@@ -1695,3 +1695,32 @@ def test_mistakes_get_one_line_and_write_nothing(run, tmp_path, arguments, messa
     line = run(TOOL, *arguments, cwd=folder, status=2)
     assert message in line and line.startswith(f"python {TOOL}: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, capsys):
+    """As scripts store it that train on torchvision's ImageFolder."""
+    numbers = {"tulip": 2, "daisy": 0, "rose": 1}
+    held = formats.torch_weights({"class_to_idx": numbers}, {})
+    assert held.class_names == ("daisy", "rose", "tulip")
+    for others in ({"a": 1, "b": 2}, {"a": "x", "b": 0}, {"a": [0], "b": 1}, {}):
+        assert formats.torch_weights({"class_to_idx": others}, {}).class_names == ()
+    found = formats.Weights(
+        ".pth",
+        torchvision("state_dict.", classes=3),
+        entries=("state_dict", "class_to_idx"),
+        class_names=held.class_names,
+    )
+    (tmp_path / "net.pth").write_bytes(b"as the next line has it")
+    monkeypatch.setattr(formats, "parse", lambda content, source: found)
+    flags = f"--source={tmp_path}/net.pth", f"--output={tmp_path}/net.npz"
+    call(import_weights, *flags)
+    told = capsys.readouterr().err
+    assert "called as the file's class_to_idx says: daisy to tulip." in told
+    assert "no part of the network" not in told
+    monkeypatch.undo()
+    stored = formats.parse((tmp_path / "net.npz").read_bytes(), "net.npz").arrays["settings.json"]
+    assert json.loads(bytes(stored))["class_names"] == ["daisy", "rose", "tulip"]
+    monkeypatch.setattr(formats, "parse", lambda content, source: found)
+    (tmp_path / "labels.txt").write_text("rose\ndaisy\ntulip\n")
+    with pytest.raises(UserError, match="in another order: output 0 is 'daisy' there"):
+        call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
