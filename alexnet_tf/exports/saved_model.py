@@ -326,7 +326,8 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
     exchanged = path / ".check.npz"
     np.savez(exchanged, images=images, pictures=pictures)
     result = subprocess.run(
-        [PYTHON, "-c", _FRESH_PROCESS, path, exchanged, answer],
+        # -P: or Python would import the user's random.py, say, from the current folder
+        [PYTHON, "-P", "-c", _FRESH_PROCESS, path, exchanged, answer],
         capture_output=True,
         text=True,
     )

@@ -550,6 +550,17 @@ def test_a_disk_that_fills_leaves_no_version(exported, tmp_path, full_disk):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_an_export_runs_nothing_of_the_current_folder(exported, tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('of the user')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(saved_model, "PYTHON", sys.executable)
+    monkeypatch.setattr(
+        saved_model, "_FRESH_PROCESS", "import random, sys; sys.exit(random.__file__)"
+    )
+    with pytest.raises(UserError, match=r"does not load \(/.*/lib/.*random.py\)"):
+        saved_model.write(exported[1], _manifest(), tmp_path / "out/1")
+
+
 def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, monkeypatch):
     other = lively_model(2)
     check = saved_model._check
