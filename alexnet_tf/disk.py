@@ -152,6 +152,24 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         return stream.read()
 
 
+LFS = b"version https://git-lfs"  # how git LFS's pointers begin
+
+
+def check_fetched(path: str | os.PathLike) -> None:
+    """Raises UserError for a file that is empty, that is git LFS's pointer to the one that is
+    meant, or that cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=regular) as stream:
+            start = stream.read(len(LFS))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+    if not start:
+        raise UserError(f"{path} is an empty file; copy it again.")
+    if start == LFS:
+        raise UserError(f"{path} is git LFS's pointer to a file; git lfs pull fetches the file.")
+
+
 SUMS = "SHA256SUMS"  # the file that `sums` is kept in
 
 

@@ -171,9 +171,10 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
     if path.is_file():
         if (path.parent / bounds.MANIFEST).is_file() and path.name in artifacts.FORMATS.values():
             artifacts.check_if_listed(path.parent)
-        if path.suffix == ".keras":
+        disk.check_fetched(path)
+        if path.suffix.lower() == ".keras":
             return _in_keras(path)
-        if path.suffix == ".onnx":
+        if path.suffix.lower() == ".onnx":
             return _for_runtime(path, onnx.Onnx(path.read_bytes(), path, os.cpu_count() or 1))
         if tflite.is_tflite(path):
             return _for_runtime(path, artifacts.Tflite(path, path, threads=0))

@@ -113,6 +113,25 @@ def test_a_folder_that_cannot_be_flushed_is_no_fault_and_a_file_is(tmp_path, mon
             disk.replace_text(tmp_path / "file", "text")
 
 
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        (b"", "file is an empty file; copy it again"),
+        (disk.LFS + b".github.com/spec/v1", "file is git LFS's pointer to a file; git lfs pull"),
+        (None, "file cannot be read .No such file or directory"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_told(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        disk.check_fetched(tmp_path / "file")
+    with pytest.raises(UserError, match=message if content is not None else "There is no"):
+        networks.load(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"version https://gi")
+    disk.check_fetched(tmp_path / "file")
+
+
 _KILLED = """
 import os, signal, sys
 from alexnet_tf import disk

@@ -206,6 +206,8 @@ def _no_picture(reason):
 
 def _open_network():
     """(what the bytes of a picture are to its best classes, the tflite.Tflite or None)."""
+    if not _SERVER.value:
+        _check_model()
     if not _SERVER.value and tflite.is_tflite(_MODEL.value):
         return _of_tflite(tflite.Tflite(_MODEL.value, threads=_THREADS.value))
     for flag in (_THREADS, _REPEAT):
@@ -221,6 +223,17 @@ def _open_network():
             " wrote, or install alexnet-tf in its place."
         )
     return (_of_server() if _SERVER.value else _in_tensorflow()), None
+
+
+def _check_model():
+    """Raises UserError where --model is no file at all, before anything is said of its kind."""
+    if os.path.isfile(_MODEL.value):
+        disk.check_fetched(_MODEL.value)
+    of_tflite = _THREADS.value or _REPEAT.value or not distribution.is_whole()
+    if of_tflite and not os.path.exists(_MODEL.value):
+        raise UserError(
+            f"There is no {_MODEL.value}; name a .tflite file that alexnet convert wrote."
+        )
 
 
 def _of_tflite(file):

@@ -115,7 +115,7 @@ def main():
         raise UserError(f"--output={output}: name a .npz file.")
     arrays, settings, figures, pictures = (
         _from_network(source, stated)
-        if source.is_dir() or source.suffix in (".tflite", ".keras", ".onnx")
+        if source.is_dir() or source.suffix.lower() in (".tflite", ".keras", ".onnx")
         else _from_file(source, stated)
     )
     checkpoints.write_weights_file(output, arrays, settings, pictures)

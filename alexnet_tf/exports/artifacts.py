@@ -25,7 +25,6 @@ SUMS = disk.SUMS
 # the graph, and of those what a server answers to itself before it serves.
 ASSETS, EXTRA = "assets", "assets.extra"
 WARMUP = "tf_serving_warmup_requests"
-_LFS = b"version https://git-lfs"  # how git LFS's pointers begin
 # TensorFlow takes a path for a pattern of paths, which then has to match itself.
 _PATTERN = re.compile(r"\[[^/]+\]|\\")
 # What alexnet export writes, and by which file its versions are known.
@@ -130,7 +129,7 @@ def check_whole(version: str | os.PathLike) -> None:
 def _damaged(version: str | os.PathLike, reason: str) -> UserError:
     for file in _files_of(version):
         with contextlib.suppress(OSError), open(pathlib.Path(version, file), "rb") as stream:
-            if stream.read(len(_LFS)) == _LFS:
+            if stream.read(len(disk.LFS)) == disk.LFS:
                 reason = f"{file} is git LFS's pointer to a file; git lfs pull fetches the file"
     return UserError(
         f"{version} is damaged or not whole ({one_line(words(reason))}); copy it again, or remove "

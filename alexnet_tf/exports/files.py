@@ -204,7 +204,10 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.R
         own = settings.architecture is not None
         settings = settings.without_folder() if own else settings.of_a_stranger()
         model = settings.build()
-        with_ends(model, settings).load_weights(path)
+        with tempfile.TemporaryDirectory() as folder:
+            named = pathlib.Path(folder, "model.keras")  # as Keras has it, in no capitals
+            named.symlink_to(pathlib.Path(path).absolute())
+            with_ends(model, settings).load_weights(named)
     except UserError:
         raise
     except (ValueError, KeyError, OSError) as error:

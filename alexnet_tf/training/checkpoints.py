@@ -275,7 +275,7 @@ def is_weights_file(path: str | os.PathLike) -> bool:
     """Whether the file is one that load_model may read: .npz or .safetensors, by its content."""
     with open(path, "rb", opener=disk.regular) as stream:
         start = stream.read(10)
-    zipped = start.startswith(b"PK") and pathlib.Path(path).suffix != ".keras"
+    zipped = start.startswith(b"PK") and pathlib.Path(path).suffix.lower() != ".keras"
     return zipped or start[8:] in (b'{"', b"{}")
 
 

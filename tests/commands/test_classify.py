@@ -10,9 +10,11 @@ import pytest
 from binaries import call
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 
-from alexnet_tf import networks, picture_files
+from alexnet_tf import distribution, networks, picture_files
 from alexnet_tf.commands import classify
 from alexnet_tf.errors import UserError
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,30 @@ def test_a_flag_without_effect_is_refused(tmp_path, flags, message):
     picture, *_ = write_pictures(tmp_path, 1)
     with pytest.raises(UserError, match=message):
         call(classify, *flags, picture)
+
+
+@pytest.mark.parametrize("flags", [[], ["--threads=1"], ["--repeat=1"], ["on a device"]])
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        (None, "There is no {}; name a "),
+        (b"", "{} is an empty file; copy it again"),
+        (LFS_POINTER, "{} is git LFS's pointer to a file; git lfs pull fetches the file"),
+    ],
+)
+def test_a_model_that_is_no_file_is_told_before_its_kind(
+    tmp_path, monkeypatch, flags, content, message
+):
+    picture, *_ = write_pictures(tmp_path / "pictures", 1)
+    path = tmp_path / "net.tflite"
+    if content is not None:
+        path.write_bytes(content)
+    if "on a device" in flags:
+        flags = []
+        monkeypatch.setattr(distribution, "is_whole", lambda: False)
+    with pytest.raises(UserError) as raised:
+        call(classify, f"--model={path}", *flags, picture)
+    assert str(raised.value).startswith(message.format(path))
 
 
 def test_what_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, capsys):

@@ -146,6 +146,22 @@ def test_one_bit_of_a_file_is_missed(network, tmp_path, form):
         alexnet_tf.load(alone)
 
 
+@pytest.mark.parametrize("form", ["keras", "onnx"])
+def test_an_ending_may_be_in_capitals(network, tmp_path, form):
+    version = alexnet_tf.export(network, tmp_path / "out", format=form, note=str)
+    path = tmp_path / f"NET.{form.upper()}"
+    path.write_bytes((version / FILES[form]).read_bytes())
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), np.uint8)
+    found = networks.load(path)
+    np.testing.assert_allclose(
+        found.probabilities(images), network.probabilities(images), atol=1e-5
+    )
+    if form == "keras":
+        assert not checkpoints.is_weights_file(path)
+        call(import_weights, f"--source={path}", f"--output={tmp_path}/net.npz")
+        assert networks.load(tmp_path / "net.npz").class_names == ODD_NAMES
+
+
 def test_a_safetensors_file_is_imported_whole(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     source, output = version / "model.safetensors", tmp_path / "again.npz"
