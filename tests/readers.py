@@ -87,7 +87,7 @@ def _version():
             dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto()
         )
         definition = meta_graph_pb2.SignatureDef(inputs={name: info})
-        return versions.Signature(definition, None, [1, 2, 4, 8])
+        return versions.Signature(definition, None, [1, 2, 4, 8], is_ours=True)
 
     return types.SimpleNamespace(
         signatures={
@@ -131,8 +131,9 @@ def protobufs():
                 described = {
                     key: grpc_api.described(key, proto) for key, proto in request.inputs.items()
                 }
-                version.signatures[name].check(described)
-                grpc_api.read_arrays(dict(request.inputs))
+                signature = version.signatures[name]
+                signature.check(described)
+                grpc_api.read_arrays(signature, dict(request.inputs))
 
     return read
 

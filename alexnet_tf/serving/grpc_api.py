@@ -35,8 +35,8 @@ from alexnet_tf.serving.batching import Arrays
 from alexnet_tf.serving.versions import (
     Model,
     Server,
+    Signature,
     braces,
-    check_values,
     tell_of_fault,
 )
 
@@ -94,13 +94,13 @@ def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 
-def read_arrays(protos: Mapping[str, tensor_pb2.TensorProto]) -> Arrays:
-    """The arrays in TensorProtos by name, of shapes that were checked.
+def read_arrays(signature: Signature, protos: Mapping[str, tensor_pb2.TensorProto]) -> Arrays:
+    """The arrays in TensorProtos by name, of shapes that `signature` has checked.
 
     Raises ServingError for values that are none.
     """
     inputs = {key: _array(key, proto) for key, proto in protos.items()}
-    check_values(inputs)
+    signature.check_values(inputs)
     return inputs
 
 
@@ -298,7 +298,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 )
             if wanted.count(alias) > 1:
                 raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {alias}")
-        inputs = await asyncio.to_thread(read_arrays, dict(request.inputs))
+        inputs = await asyncio.to_thread(read_arrays, signature, dict(request.inputs))
         outputs = await self._server.predict(signature, inputs)
         response = predict_pb2.PredictResponse(
             outputs={alias: _proto(outputs[alias]) for alias in wanted}

@@ -330,5 +330,5 @@ def write_outputs(form: str, outputs: Arrays) -> bytes:
     elif form == "outputs":
         answer = columns
     else:
-        answer = [dict(zip(columns, row)) for row in zip(*columns.values())]
+        answer = [dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)]
     return json.dumps({form: answer}).encode()

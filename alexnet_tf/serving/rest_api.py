@@ -47,7 +47,6 @@ from alexnet_tf.serving.versions import (
     Server,
     Signature,
     Version,
-    check_values,
     tell_of_fault,
 )
 
@@ -222,7 +221,7 @@ def read_inputs(
     signature.check(
         {name: (array.shape, tf.as_dtype(array.dtype)) for name, array in inputs.items()}
     )
-    check_values(inputs)
+    signature.check_values(inputs)
     return form, signature, inputs
 
 

@@ -66,14 +66,29 @@ class Signature:
         definition: meta_graph_pb2.SignatureDef,
         function: Callable[..., dict[str, tf.Tensor]],
         sizes: Sequence[int],
+        is_ours: bool,
     ) -> None:
-        self.definition, self._function = definition, function
+        self.definition, self._function, self._is_ours = definition, function, is_ours
         # -1: any number
         (self.rows,) = {info.tensor_shape.dim[0].size for info in definition.inputs.values()}
         self.sizes: Sequence[int] = sizes if self.rows < 0 else [self.rows]
 
     def __call__(self, inputs: Arrays) -> Arrays:
+        """Outputs by name, as many rows of each as the inputs have. Raises ServingError where an
+        output has not a row for each of theirs, and is not to be taken apart for their clients.
+        """
+        rows = len(next(iter(inputs.values())))
         answer = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
+        for name, tensor in answer.items():
+            # a constant of 4 numbers is told from 4 rows by what the signature says of it
+            told = self.definition.outputs[name].tensor_shape.dim[:1]
+            if tensor.shape[:1] != [rows] or (self.rows < 0 and told and told[0].size >= 0):
+                # as TensorFlow Serving with batching does (batching_session.cc)
+                raise ServingError(
+                    "FAILED_PRECONDITION",
+                    f"The output {name} of shape {brackets(tensor.shape)} has no row for each of"
+                    " the inputs, which this server needs to merge requests",
+                )
         return {name: tensor.numpy() for name, tensor in answer.items()}
 
     def check(self, shapes_and_types: Mapping[str, tuple[Sequence[int], tf.DType]]) -> None:
@@ -123,31 +138,31 @@ class Signature:
             )
         check_rows(max(rows), self.sizes)
 
-
-def check_values(inputs: Arrays) -> None:
-    """Raises ServingError for pictures that cost too much, or are none, and for numbers that are
-    none. Takes a while: off the event loop.
-    """
-    pixels = 0
-    for name, array in inputs.items():
-        if array.dtype == object:
-            pixels += sum(map(_pixels, array.flat))
-        # max(NaN, 0) may be 0, and then the answer looks like one
-        elif not np.isfinite(array).all():
+    def check_values(self, inputs: Arrays) -> None:
+        """Raises ServingError for pictures that cost too much, or are none, and for numbers that
+        are none. Takes a while: off the event loop.
+        """
+        pixels = 0
+        for name, array in inputs.items():
+            if array.dtype == object:
+                pixels += sum(map(_pixels, array.flat))
+            # max(NaN, 0) may be 0, and then the answer looks like one
+            elif not np.isfinite(array).all():
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"Expects {name} to be finite numbers; NaN or Infinity is provided",
+                )
+            # of what others call images nobody here knows which numbers they are
+            elif self._is_ours and name == "images" and (strange := bounds.strange_levels(array)):
+                raise ServingError(
+                    "INVALID_ARGUMENT",
+                    f"Expects {name} to be levels of 0..255, the mean not subtracted; {strange} "
+                    "are provided",
+                )
+        if pixels > MAX_PIXELS:
             raise ServingError(
-                "INVALID_ARGUMENT",
-                f"Expects {name} to be finite numbers; NaN or Infinity is provided",
+                "INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels"
             )
-        elif name == "images" and (strange := bounds.strange_levels(array)):
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"Expects {name} to be levels of 0..255, the mean not subtracted; {strange} are "
-                "provided",
-            )
-    if pixels > MAX_PIXELS:
-        raise ServingError(
-            "INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels"
-        )
 
 
 def _pixels(picture: bytes) -> int:
@@ -189,12 +204,14 @@ class Version:
                 raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
         saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
-        if EDGE in self.signature_defs:  # it is ours, and others' have no such files
+        is_ours = EDGE in self.signature_defs
+        if is_ours:  # others' have no such files
             artifacts.check_whole(path)
         sizes = artifacts.allowed_batch_sizes(path)
         functions = artifacts.load(path).signatures
         self.signatures = {
-            name: Signature(self.signature_defs[name], functions[name], sizes) for name in functions
+            name: Signature(self.signature_defs[name], functions[name], sizes, is_ours)
+            for name in functions
         }
         self._warm_up(path)
 
@@ -397,8 +414,9 @@ class Server:
                 logger.exception("poll failed")  # and go on: what is served stays
 
     async def predict(self, signature: Signature, inputs: Arrays) -> Arrays:
-        """Outputs of `signature` for `inputs`, arrays by name that it and `check_values` have
-        checked. Raises ServingError.
+        """Outputs of `signature` for `inputs`, arrays by name that it has checked.
+
+        Raises ServingError.
         """
         rows = len(next(iter(inputs.values())))
         future = self.batcher.submit(signature, inputs, rows)

@@ -365,6 +365,72 @@ def test_operators_pages(server):
     )
 
 
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A server of a SavedModel of others: scores, and what is no row for each of the inputs."""
+    levels = tf.TensorSpec([None, 2], tf.float32, "images")
+    files = tf.TensorSpec([None], tf.string, "image_bytes")
+
+    def of(outputs, spec=levels):
+        return tf.function(outputs).get_concrete_function(spec)
+
+    folder = tmp_path_factory.mktemp("foreign")
+    tf.saved_model.save(
+        tf.Module(),
+        str(folder / "1"),
+        {
+            "serving_default": of(lambda image_bytes: {"n": tf.strings.length(image_bytes)}, files),
+            "named": of(lambda images: {"scores": images, "classes": tf.constant(["red"] * 4)}),
+            "mean": of(lambda images: {"mean": tf.reduce_mean(images)}),
+            "twice": of(lambda images: {"twice": tf.repeat(images, 2, axis=0)}),
+            "scores": of(lambda images: {"scores": images / 2}),
+        },
+    )
+    served = Served(folder)
+    yield served
+    served.close()
+
+
+@pytest.mark.parametrize(
+    "signature,output",
+    [
+        *[("named", r"classes of shape \[4\]"), ("mean", r"mean of shape \[\]")],
+        ("twice", r"twice of shape \[\d,2\]"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 4])
+def test_what_is_no_row_for_each_is_not_taken_apart(foreign, signature, output, rows):
+    message = f"The output {output} has no row for each of the inputs"
+    for form in ("instances", "inputs"):
+        body = {"signature_name": signature, form: [[0.5, 0.25]] * rows}
+        status, answer = foreign.predict(body)
+        assert status == 400 and re.match(message, answer["error"])
+    request = predict_pb2.PredictRequest(
+        inputs={"images": tf.make_tensor_proto([[0.5, 0.25]] * rows)}
+    )
+    request.model_spec.name, request.model_spec.signature_name = "alexnet", signature
+    with grpc.insecure_channel(foreign.address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match=message) as raised:
+            stub.Predict(request, 60)
+    assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_what_others_call_images_need_not_be_levels(foreign):
+    request = predict_pb2.PredictRequest(inputs={"images": tf.make_tensor_proto([[0.5, -1.0]])})
+    request.model_spec.name, request.model_spec.signature_name = "alexnet", "scores"
+    with grpc.insecure_channel(foreign.address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert stub.Predict(request, 60).outputs["scores"].float_val == [0.25, -0.5]
+    body = {"signature_name": "scores", "instances": [[0.5, -1.0]]}
+    assert foreign.predict(body) == (200, {"predictions": [[0.25, -0.5]]})
+
+
+def test_rows_of_different_lengths_are_not_cut():
+    with pytest.raises(ValueError, match="shorter"):
+        json_api.write_outputs("predictions", {"a": np.zeros(2), "b": np.zeros(1)})
+
+
 def test_numbers_and_strings_in_answers():
     outputs = {
         "x": np.float32([[0.2, np.nan, np.inf, 1e-9]]),
