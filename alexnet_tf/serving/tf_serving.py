@@ -9,6 +9,7 @@ servables/tensorflow/session_bundle_config.proto (BatchingParameters), g3doc/ser
 import os
 import pathlib
 import shlex
+import stat
 from collections.abc import Sequence
 
 from google.protobuf import text_format
@@ -102,9 +103,10 @@ length of a body nor the nesting of its JSON, and has no passwords: put a proxy 
 
 
 def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> list[pathlib.Path]:
-    """Writes the files into `folder` and returns their paths; they are there all or not at all.
+    """Writes the files into `folder` and returns their paths; they are there all or not at all,
+    and everybody may read them, for the container runs as nobody.
 
-    Raises UserError.
+    Raises UserError, also where the container could not serve the newest version.
     """
     source = pathlib.Path(saved_model).absolute()
     there = artifacts.saved_models(saved_model)
@@ -114,6 +116,12 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
             f"saved_model={saved_model}: its path cannot stand in a compose file; rename the"
             " folder."
         )
+    if folder.exists():
+        raise UserError(
+            f"emit_config={folder} is there already; remove it, or name another folder."
+        )
+    _check_seen(saved_model, there[newest], name)
+    versions.check(there[newest])
     size = sum(path.stat().st_size for path in disk.files_below(there[newest]))
     words = {
         "name": name,
@@ -140,17 +148,43 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
         ),
         "README.md": _README.format(**words),
     }
-    if folder.exists():
-        raise UserError(
-            f"emit_config={folder} is there already; remove it, or name another folder."
-        )
     try:
         with disk.appearing(folder, folder=True) as unfinished:
             for file, text in files.items():
                 (unfinished.path / file).write_text(text, encoding="utf-8")
+                (unfinished.path / file).chmod(0o644)  # whatever the umask is
+            unfinished.path.chmod(0o755)
     except OSError as error:
         raise UserError(f"emit_config={folder} cannot be written ({error.strerror}).") from None
     return [folder / file for file in files]
+
+
+def _check_seen(saved_model: str | os.PathLike, version: pathlib.Path, name: str) -> None:
+    """Raises UserError unless all of a version can be read by others, and lies in `saved_model`,
+    which is all that the container sees, as /models/NAME.
+    """
+    root, mounted = pathlib.Path(saved_model).resolve(), pathlib.PurePath("/models", name)
+    parts = {
+        part
+        for file in disk.files_below(version)
+        for part in (file, *file.parents)
+        if part.is_relative_to(saved_model)
+    }
+    for path in sorted(parts):  # a folder before what is in it
+        if path.is_symlink() and path != pathlib.Path(saved_model):
+            parent = mounted / path.parent.resolve().relative_to(root)
+            target = pathlib.PurePath(os.path.normpath(parent / path.readlink()))
+            if not (target.is_relative_to(mounted) and path.resolve().is_relative_to(root)):
+                raise UserError(
+                    f"{path} is a symbolic link that leads out of saved_model={saved_model}, which"
+                    " is all that the container sees; put what it leads to in its place."
+                )
+        wanted = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+        if ~path.stat().st_mode & wanted:
+            raise UserError(
+                f"{path} cannot be read by others, one of whom the container runs as;"
+                f" chmod -R o+rX {shlex.quote(str(saved_model))} changes that."
+            )
 
 
 def _models(name: str, version: int) -> model_server_config_pb2.ModelServerConfig:

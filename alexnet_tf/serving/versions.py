@@ -26,7 +26,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import bounds, disk, picture_files, picture_headers
 from alexnet_tf.data import shapes
-from alexnet_tf.errors import ServingError, one_line, words
+from alexnet_tf.errors import ServingError, UserError, one_line, words
 from alexnet_tf.exports import artifacts
 from alexnet_tf.manifest import DEFAULT_SIGNATURE, EDGE
 from alexnet_tf.serving import limits
@@ -229,6 +229,17 @@ class Version:
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             signature = self.signatures[request.model_spec.signature_name or DEFAULT_SIGNATURE]
             signature({name: tf.make_ndarray(proto) for name, proto in request.inputs.items()})
+
+
+def check(path: pathlib.Path) -> None:
+    """Raises UserError for the folder of a version that a server would not serve."""
+    try:
+        Version(path)
+    except UserError:
+        raise
+    except Exception as error:  # as in Model
+        reason = one_line(words(f"{type(error).__name__}: {error}"))
+        raise UserError(f"{path} does not load ({reason}); export it again.") from None
 
 
 class Model:

@@ -74,6 +74,7 @@ PICTURES = [shapes.draw_jpeg("test", index) for index in range(3)]
 def exports(tmp_path_factory):
     """A folder with versions 1 and 2."""
     folder = tmp_path_factory.mktemp("exports")
+    folder.chmod(0o755)  # the container of TensorFlow Serving runs as nobody
     write_export(folder / "1", seed=1)
     write_export(folder / "2", seed=2)
     return folder
@@ -1893,14 +1894,87 @@ def test_configuration_of_any_names_can_be_read_and_followed(exports, tmp_path):
 
 
 def test_a_version_with_leading_zeros_is_configured(exports, tmp_path):
-    (tmp_path / "exports").mkdir()
-    (tmp_path / "exports/0012").symlink_to(exports / "2")
+    shutil.copytree(exports / "2", tmp_path / "exports/0012")
     paths = tf_serving.write(tmp_path / "config", tmp_path / "exports", "flowers")
     written = {path.name: path.read_text() for path in paths}
     assert "versions: 12" in written["models.config"]
     assert f"max_batch_size {{ value: {SIZES[-1]} }}" in written["batching.config"]
     with pytest.raises(UserError, match="holds no version; pass the folder that holds"):
         tf_serving.write(tmp_path / "other", tmp_path / "exports/0012", "flowers")
+
+
+def test_the_container_can_read_what_is_written(exports, tmp_path):
+    before = os.umask(0o077)
+    try:
+        paths = tf_serving.write(tmp_path / "config", exports, "flowers")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "config").stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o644}
+
+
+@pytest.mark.parametrize(
+    "name,mode",
+    [("", 0o754), ("1", 0o751), ("1/variables", 0o754), ("1/assets.extra/manifest.json", 0o640)],
+)
+def test_what_the_container_cannot_read_is_not_configured(exports, tmp_path, name, mode):
+    shutil.copytree(exports / "1", tmp_path / "exports/1")
+    path = tmp_path / "exports" / name
+    path.chmod(mode)
+    with pytest.raises(UserError, match=f"{path} cannot be read by others, .*chmod -R o.rX"):
+        tf_serving.write(tmp_path / "config", tmp_path / "exports", "flowers")
+    subprocess.run(["chmod", "-R", "o+rX", tmp_path / "exports"], check=True)
+    assert tf_serving.write(tmp_path / "config", tmp_path / "exports", "flowers")
+
+
+@pytest.mark.parametrize(
+    "name,to",
+    [
+        ("2", "{elsewhere}"),
+        ("2", "{here}/1"),  # which is another path in the container
+        ("2", "../exports/1"),  # likewise
+        ("1/variables", "../../elsewhere/variables"),
+        ("1/saved_model.pb", "{elsewhere}/saved_model.pb"),
+        ("1/variables", "../out/variables"),  # itself a link
+    ],
+)
+def test_links_that_the_container_cannot_follow_are_not_configured(exports, tmp_path, name, to):
+    here, elsewhere = tmp_path / "exports", tmp_path / "elsewhere"
+    for folder in (here / "1", elsewhere):
+        shutil.copytree(exports / "1", folder)
+    (here / "out").symlink_to(elsewhere)
+    link = here / name
+    if link.exists():
+        link.rename(tmp_path / "away")
+    link.symlink_to(to.format(here=here, elsewhere=elsewhere))
+    with pytest.raises(UserError, match=f"{link} is a symbolic link that leads out of saved_model"):
+        tf_serving.write(tmp_path / "config", here, "flowers")
+    assert not (tmp_path / "config").exists()
+
+
+def test_links_that_stay_where_the_container_sees_them_are_configured(exports, tmp_path):
+    shutil.copytree(exports / "1", tmp_path / "exports/1")
+    (tmp_path / "exports/1/variables").rename(tmp_path / "exports/weights")
+    (tmp_path / "exports/1/variables").symlink_to("../weights")
+    (tmp_path / "exports/2").symlink_to("1")
+    (tmp_path / "link").symlink_to("exports")
+    assert tf_serving.write(tmp_path / "config", tmp_path / "link", "flowers")
+
+
+@pytest.mark.parametrize("kind", ["ours", "copied in part", "of others"])
+def test_a_version_that_no_server_would_serve_is_not_configured(exports, tmp_path, kind):
+    version = tmp_path / "exports/1"
+    shutil.copytree(exports / "1", version)
+    if kind == "of others":
+        shutil.rmtree(version / "assets.extra")
+        (version / "saved_model.pb").write_bytes(b"x")
+    elif kind == "ours":
+        (version / "variables/variables.data-00000-of-00001").unlink()
+    else:
+        (version / "assets.extra/SHA256SUMS").unlink()
+    with pytest.raises(UserError, match=f"{version} (is damaged or not whole|does not load) "):
+        tf_serving.write(tmp_path / "config", tmp_path / "exports", "flowers")
+    assert not (tmp_path / "config").exists()
 
 
 def test_configuration_is_written_whole_or_not_at_all(exports, tmp_path):
