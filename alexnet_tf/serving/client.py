@@ -7,11 +7,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from alexnet_tf import distribution, proxies
-from alexnet_tf.errors import ServingError, UserError
+from alexnet_tf.errors import ServingError, UserError, one_line
 from alexnet_tf.serving import limits
 
 Predict = Callable[[bytes], tuple[Sequence[str], Sequence[float]]]  # the names, and their scores
@@ -51,7 +52,12 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
 
     def classify(picture: bytes) -> list[tuple[str, float]]:
         try:
-            return [(name, float(np.float32(score))) for name, score in zip(*predict(picture))]
+            names, scores = predict(picture)
+            return [
+                (name, float(np.float32(score))) for name, score in zip(names, scores, strict=True)
+            ]
+        except UserError:
+            raise
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise UserError(
@@ -65,9 +71,18 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
     return classify
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would be a GET, without its picture."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _rest(server: str, model_name: str, here: bool) -> Predict:
-    url = f"{server}/v1/models/{urllib.parse.quote(model_name, safe='')}:predict"
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
+    path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}:predict"
+    url = server + path
+    past_proxies = [urllib.request.ProxyHandler({})] if here else []
+    opener = urllib.request.build_opener(_NoRedirect, *past_proxies)
 
     def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         body = json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
@@ -78,7 +93,14 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
                 if "names" not in prediction:  # the numbers of its one output, or other outputs
                     raise _no_classes(server)
         except urllib.error.HTTPError as error:
-            raise ServingError(_CODES.get(error.code, "UNAVAILABLE"), _told(error)) from None
+            with error:
+                code, to, said = error.code, error.headers.get("Location"), _told(error)
+            if code not in range(300, 400) or not to:
+                raise ServingError(_CODES.get(code, "UNAVAILABLE"), said) from None
+            to = one_line(urllib.parse.urljoin(url, to))
+            what = "that address" if to.endswith(path) else "the address of the server itself"
+            to = to.removesuffix(path)
+            raise UserError(f"server={server} answers {code} to {to}; pass {what}.") from None
         except urllib.error.URLError as error:
             if not isinstance(error.reason, BrokenPipeError | ConnectionResetError):
                 raise
@@ -113,6 +135,15 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
     channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", int(not here))])
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
+    def values(proto: Any) -> Sequence:
+        """What a TensorProto of strings or float32 holds, of any shape."""
+        array = tf.make_ndarray(proto).ravel()
+        # of fewer than the shape has it would give the last one over and over
+        there = len(proto.string_val) + len(proto.float_val)
+        if not proto.tensor_content and there != len(array):
+            raise ValueError(f"{there} values for a shape of {len(array)}")
+        return array.tolist()
+
     def predict(picture: bytes) -> tuple[Sequence[str], Sequence[float]]:
         request = predict_pb2.PredictRequest(
             inputs={"image_bytes": tf.make_tensor_proto([picture])}
@@ -126,7 +157,7 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
             raise ServingError(error.code().name, error.details()) from None
         if "names" not in outputs:
             raise _no_classes(f"grpc://{address}")
-        return [name.decode() for name in outputs["names"].string_val], outputs["scores"].float_val
+        return [name.decode() for name in values(outputs["names"])], values(outputs["scores"])
 
     return predict
 

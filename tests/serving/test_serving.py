@@ -5,6 +5,7 @@ TensorFlow Serving's contract, batches, versions that come and go.
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
@@ -1213,6 +1214,63 @@ def test_errors_of_a_proxy_are_told_and_the_next_picture_is_asked():
             classify(PICTURES[1])
         assert raised.value.code == "RESOURCE_EXHAUSTED"
         proxy.shutdown()
+
+
+@pytest.mark.parametrize(
+    "to,message",
+    [
+        ("https://net.example:1{path}", "301 to https://net.example:1; pass that address"),
+        ("/login", "301 to http://127.0.0.1:{port}/login; pass the address of the server itself"),
+    ],
+)
+def test_a_redirected_picture_is_not_asked_for_by_get(to, message):
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(301)
+            self.send_header("Location", to.format(path=self.path))
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Elsewhere) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        address = "http://{}:{}".format(*elsewhere.server_address)
+        with pytest.raises(UserError) as raised:
+            client.open_server(address, "alexnet")(PICTURES[1])
+        elsewhere.shutdown()
+    told = message.format(port=elsewhere.server_port)
+    assert str(raised.value) == f"server={address} answers {told}."
+
+
+def test_our_client_reads_scores_in_any_field_and_as_many_as_there_are():
+    class Other(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request, context):
+            return answers.pop()
+
+    def answer(names, scores):
+        answer = predict_pb2.PredictResponse()
+        for name, proto in (("names", tf.make_tensor_proto([names])), ("scores", scores)):
+            answer.outputs[name].CopyFrom(proto)
+        return answer
+
+    packed = tf.make_tensor_proto([[0.75, 0.25]])
+    assert packed.tensor_content
+    cut = tensor_pb2.TensorProto(
+        dtype=packed.dtype, tensor_shape=packed.tensor_shape, float_val=[0.75]
+    )
+    answers = [answer(["a", "b"], cut), answer(["a"], packed), answer(["a", "b"], packed)]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Other(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    classify = client.open_server(f"grpc://127.0.0.1:{port}", "alexnet")
+    assert classify(b"") == [("a", 0.75), ("b", 0.25)]
+    for _ in range(2):
+        with pytest.raises(UserError, match="answers, but not as an AlexNet of this project"):
+            classify(b"")
+    server.stop(None)
 
 
 def test_a_server_on_this_machine_is_asked_past_any_proxy(server, expected, monkeypatch):
