@@ -603,27 +603,34 @@ def owned(array: np.ndarray) -> np.ndarray:
     return array if array.flags.owndata else array.copy()
 
 
-def match(names: Sequence[str], variables: Sequence[keras.Variable]) -> list[str]:
-    """The names of `variables`, a list, among `names`, which are in the order of the model that
-    they were stored of.
+def match(stored: Mapping[str, np.ndarray], variables: Sequence[keras.Variable]) -> list[str]:
+    """The names of `variables`, a list, among those of `stored`, which are in the order of the
+    model that they were stored of.
 
     They are the paths of the variables, or differ in what Keras puts into names of its own accord
-    alone: it numbers the layers of each further model of a process (dense, dense_1), and puts the
-    name of a Sequential model before the paths of its variables where it was built layer by layer,
-    and not where it was made from its configuration. Where such names do not tell variables apart,
-    their order does. Raises OtherWeights for any others.
+    alone: it numbers the layers of a process as they are made (dense, dense_1), and puts the name
+    of a Sequential model before the paths of its variables where it was built layer by layer, and
+    not where it was made from its configuration. So their order comes first, which is that of what
+    is computed; where it does not fit names without numbers, and shapes, names tell. Raises
+    OtherWeights for any others.
     """
-    paths = [variable.path for variable in variables]
+    names, paths = list(stored), [variable.path for variable in variables]
+    if len(names) == len(paths) and all(
+        _end_alike(_without_numbers(name), _without_numbers(variable.path))
+        and stored[name].shape == tuple(variable.shape)
+        for name, variable in zip(names, variables)
+    ):
+        return names
     for key in (str, _without_numbers):
-        stored, ours = ({key(name): name for name in some} for some in (names, paths))
-        if stored.keys() == ours.keys() and len(stored) == len(names) == len(ours) == len(paths):
-            return [stored[key(path)] for path in paths]
+        theirs, ours = ({key(name): name for name in some} for some in (names, paths))
+        if theirs.keys() == ours.keys() and len(theirs) == len(names) == len(ours) == len(paths):
+            return [theirs[key(path)] for path in paths]
     for name, path in itertools.zip_longest(names, paths):
         if not (name and path and _end_alike(_without_numbers(name), _without_numbers(path))):
             raise OtherWeights(
                 f"{name or 'nothing'!r} stands where this model has {path or 'nothing'!r}"
             )
-    return list(names)
+    return names
 
 
 def _without_numbers(path: str) -> tuple[str, ...]:
@@ -658,10 +665,10 @@ def _read(
         np.load(stream, allow_pickle=False) as arrays,
     ):
         kept = [variable for variable in variables if not is_seed(variable)]
-        names = match(arrays.files, kept)
+        stored = {name: arrays[name] for name in arrays.files}
         values = []
-        for variable, name in zip(kept, names):
-            value = arrays[name]
+        for variable, name in zip(kept, match(stored, kept)):
+            value = stored[name]
             if value.shape != tuple(variable.shape):
                 raise OtherWeights(f"{name} is {value.shape} instead of {tuple(variable.shape)}")
             if not np.isfinite(value).all():

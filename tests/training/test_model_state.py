@@ -458,3 +458,28 @@ def test_weights_by_other_names_are_another_network_and_not_damage(tmp_path):
     with pytest.raises(UserError, match="'nothing' stands where"):
         checkpoints.restore(tmp_path, model("left", "right", "up"))
     assert told == []
+
+
+@pytest.mark.parametrize("units,names_tell", [(4, False), (5, True)])
+def test_layers_that_were_made_in_another_order_keep_their_weights(tmp_path, units, names_tell):
+    """Keras numbers layers as they are made: `dense` may come after `dense_1`."""
+
+    def model(*named):
+        inputs = x = keras.Input((named[0][1],))
+        for (name, _), (_, width) in zip(named, (*named[1:], named[0])):
+            x = layers.Dense(width, name=name)(x)
+        model, optimizer = keras.Model(inputs, x), SGD2012()
+        optimizer.build(model.trainable_variables)
+        for velocity in optimizer.velocities:
+            velocity.assign(np.random.default_rng(0).normal(size=velocity.shape))
+        return model, optimizer
+
+    stored = model(("dense", 4), ("dense_1", units))
+    checkpoints.save(tmp_path, *stored, TrainingState(step=1))
+    built = model(("dense_1", units), ("dense", 4))
+    checkpoints.restore(tmp_path, *built)
+    order = (2, 3, 0, 1) if names_tell else (0, 1, 2, 3)
+    for kept, found in ((one.variables for one in pair) for pair in zip(stored, built)):
+        kept, found = ([v for v in some if "dense" in v.path] for some in (kept, found))
+        for place, variable in zip(order, found, strict=True):
+            np.testing.assert_array_equal(kept[place], variable)
