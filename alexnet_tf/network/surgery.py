@@ -138,12 +138,20 @@ def _last_of_trunk(model: keras.Model) -> int:
 
 
 def check_functional(model: keras.Model) -> None:
-    """Raises UserError for a model that has no graph from one input to one output."""
+    """Raises UserError for a model that has no graph from one input to one output, or puts that out
+    within a dict or a list.
+    """
     ends = (getattr(model, name, None) or () for name in ("inputs", "outputs"))
     if any(len(end) != 1 for end in ends):
         raise UserError(
             "The model has to be functional or Sequential, with one input and output; begin a "
             "Sequential one with keras.Input(shape)."
+        )
+    struct = getattr(model, "_outputs_struct", None)
+    if isinstance(struct, dict | list | tuple):
+        raise UserError(
+            f"The model puts out a {type(struct).__name__} of one output, not the output "
+            "itself; pass keras.Model(model.inputs[0], model.outputs[0])."
         )
 
 

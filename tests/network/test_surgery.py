@@ -89,3 +89,14 @@ def test_features_are_what_the_last_layer_reads(end, name):
     surgery.check_chain(build_model("lenet5", 3))
     surgery.check_chain(ends(lambda one, other: layers.Dense(2)(layers.Dropout(0.5)(one))))
     surgery.check_chain(ends(lambda *both: layers.Dense(2)(layers.Concatenate()(both))))
+
+
+@pytest.mark.parametrize(
+    "kind,wrapped", [("dict", lambda y: {"logits": y}), ("list", lambda y: [y])]
+)
+def test_outputs_within_a_dict_or_a_list_are_refused(kind, wrapped):
+    images = keras.Input((12, 12, 1))
+    model = keras.Model(images, wrapped(keras.layers.Dense(3)(keras.layers.Flatten()(images))))
+    with pytest.raises(UserError, match=f"puts out a {kind} of one output, .*; pass keras.Model"):
+        surgery.check_functional(model)
+    surgery.check_functional(keras.Model(model.inputs[0], model.outputs[0]))
