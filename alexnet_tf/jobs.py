@@ -125,6 +125,11 @@ def train(
     steps.check_compiled()
     check_kind(tf.distribute.Strategy | None, strategy, "strategy", _A_STRATEGY)
     strategy = strategy or tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
+        raise UserError(
+            "strategy= is another strategy than that in whose scope train is called; call it"
+            " outside of the scope, or leave strategy= out."
+        )
     check_kind(Dataset, dataset, "dataset", _A_DATASET)
     check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
     check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
@@ -220,6 +225,8 @@ def train(
         _check_scope(strategy, model, "model", "trains it")
         preprocessing = networks.pixels_of(model, preprocessing)
         surgery.check_logits(model, preprocessing)
+        if networks.reads_integers(model):
+            _check_whole_levels(colour_noise=colour_noise, augment=augment)
         if line := surgery.scaled_twice(model, preprocessing):
             note(line)
         with strategy.scope():
@@ -294,6 +301,16 @@ def _check_beside(taken: str, **given: bool) -> None:
         if is_given:
             raise UserError(
                 f"{name}= has no effect beside {taken}=, which has its own; leave it out."
+            )
+
+
+def _check_whole_levels(**given: Any) -> None:
+    """Raises UserError for a parameter whose fractions a model of whole numbers would not see."""
+    for name, value in given.items():
+        if value:
+            raise UserError(
+                f"{name}= makes levels that are no whole numbers, and the model reads whole numbers"
+                " alone; leave it out, or build the model on keras.Input(shape) in float32."
             )
 
 

@@ -396,12 +396,17 @@ def _for_runtime(path: pathlib.Path, opened: artifacts.Tflite | onnx.Onnx) -> Ne
 
 def check_precision(network: Network, precision: str) -> None:
     """Raises UserError where `precision` is not float32 and `network` computes as it was exported,
-    whatever is asked for.
+    or, as a model of its user's own, as its description says, whatever is asked for.
     """
     if precision != "float32" and not isinstance(network, Trained):
         raise UserError(
             f"precision={precision} is for model directories and weights files; {network.path} "
             "computes as it was exported: leave it out."
+        )
+    if precision != "float32" and network.settings.variant == OWN:
+        raise UserError(
+            f"precision={precision} is for the variants; {network.path} is a model of one's own, "
+            "which computes in float32 here: leave it out."
         )
 
 
@@ -492,6 +497,12 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
                 f"preprocessing= makes images of {side} x {side} x {channels}, and the model reads "
                 f"the shape {shape}; give it the model's."
             )
+        if reads_integers(model) and (any(given.mean) or given.std != 1):
+            raise UserError(
+                f"preprocessing= subtracts {given.mean}, over {given.std:g}, and the model reads "
+                f"whole numbers ({model.inputs[0].dtype}), to which that would be cut; build it on "
+                "keras.Input(shape) in float32, or pass mean=(0.0, ...) and std=1.0."
+            )
     if own is None:
         if given is None:
             raise UserError(
@@ -509,6 +520,11 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     side, _, channels = _square(model)
     resize = default_resize(VARIANTS[own.variant], side)
     return Preprocessing(side, resize, channels, (0.0,) * channels, 1.0)
+
+
+def reads_integers(model: keras.Model) -> bool:
+    """Whether what is passed to a Keras model of one input is cut to whole numbers."""
+    return not tf.as_dtype(model.inputs[0].dtype).is_floating
 
 
 def _square(model: keras.Model) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@ that is given is passed over.
 """
 
 import contextlib
+import dataclasses
 import random
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_picture_folder, write_pictures
-from trainings import two_devices
+from trainings import CPUS, two_devices
 
 import alexnet_tf
 from alexnet_tf import networks
@@ -19,7 +20,7 @@ from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import stable_rate
-from alexnet_tf.training import checkpoints, devices, loop, run_settings
+from alexnet_tf.training import checkpoints, devices, loop, objective, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 # With what it does to pixels, or each training would look at the colours of the pictures first.
@@ -553,6 +554,7 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
             "a ModelCheckpoint with filepath={val_accuracy}.keras, which cannot be filled in",
         ),
         ({"callbacks": [keras.callbacks.SwapEMAWeights()]}, "has a SwapEMAWeights, for an opt"),
+        ({"callbacks": [keras.callbacks.BackupAndRestore("b")]}, "has a BackupAndRestore, and a"),
         ({"init": "variant"}, "init= is not a parameter"),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
     ],
@@ -636,6 +638,144 @@ def test_an_optimizer_is_of_the_strategy_that_trains_with_it(dataset, tmp_path):
     with pytest.raises(UserError, match="strategy= is of the type str; pass a tf.distribute.Stra"):
         alexnet_tf.evaluate(tmp_path / "model", dataset, strategy="mirrored")
     assert not (tmp_path / "model").exists()
+
+
+def test_gradients_are_not_clipped_on_each_of_several_replicas(dataset, tmp_path):
+    strategy = two_devices()
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+        with strategy.scope():
+            optimizer = alexnet_tf.SGD2012(0.1, **{name: 0.5})
+        with pytest.raises(UserError, match=f"has {name}=0.5, which .* on each of 2 replicas"):
+            how = LENET5 | {"strategy": strategy, "optimizer": optimizer}
+            alexnet_tf.train(tmp_path / "model", dataset, **how)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_scope_around_a_training_is_that_of_its_strategy(dataset, tmp_path):
+    with two_devices().scope(), pytest.raises(UserError, match="strategy= is another strategy"):
+        alexnet_tf.train(tmp_path / "model", dataset, strategy=two_devices(), **LENET5)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_evaluation_runs_under_one_strategy_after_another(dataset, tmp_path):
+    """Collectives of a second MirroredStrategy end in an error."""
+    model_dir = write_lenet5(tmp_path / "model", CLASS_NAMES)
+    losses = [
+        alexnet_tf.evaluate(
+            model_dir, dataset, batch_size=4, strategy=tf.distribute.MirroredStrategy(CPUS)
+        ).figures()["loss"]
+        for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] == pytest.approx(alexnet_tf.evaluate(model_dir, dataset).figures()["loss"])
+
+
+def of_noise(judging=slice(12, 18)):
+    parts = [records(*noise(24), rows) for rows in (slice(12), judging)]
+    return alexnet_tf.from_tf_data(*parts, CLASS_NAMES)
+
+
+def train_own(model_dir, epochs=1, model=None, data=None, **more):
+    how = {"model": model or own_model(), "preprocessing": PIXELS, "epochs": epochs} | more
+    return alexnet_tf.train(model_dir, data or of_noise(), **FAST | how)
+
+
+class Begins(keras.callbacks.Callback):
+    """Gives the model a bias when a training begins, and keeps what is told of that."""
+
+    def on_train_begin(self, logs=None):
+        self.told = dict(self.params)
+        self.model.layers[-1].bias.assign([1.0, 2.0, 3.0])
+
+
+def test_a_callback_may_change_the_weights_at_the_start_and_not_on_the_way(tmp_path):
+    begins = Begins()
+    train_own(tmp_path / "model", callbacks=[begins])
+    assert begins.told == {"epochs": 1, "steps": 2, "verbose": 0}
+    before = (tmp_path / "model/settings.json").read_text()
+    with pytest.raises(UserError, match="changes the weights when .* goes on from step 2; leave"):
+        train_own(tmp_path / "model", 2, callbacks=[begins], learning_rate=0.5)
+    assert (tmp_path / "model/settings.json").read_text() == before
+    assert train_own(tmp_path / "model", 2, callbacks=[keras.callbacks.History()]).step == 4
+
+
+def test_other_pictures_are_not_judged_by_the_record_of_those_before(tmp_path):
+    """Of three greys that the network tells apart: no error, and a third where labels are wrong."""
+    levels = np.repeat([30, 128, 226], 6)[:, None, None, None]
+    images, labels = np.broadcast_to(levels, (18, 16, 16, 3)).astype(np.uint8), np.arange(18) // 6
+
+    def train(epochs, judging, note=print):
+        model = own_model()
+        model.layers[-1].set_weights(
+            [np.broadcast_to([-0.05, 0.0, 0.05], (144, 3)), np.array([0.0, 3.0, 0.0])]
+        )
+        data = alexnet_tf.from_tf_data(
+            records(images + np.arange(18, dtype=np.uint8)[:, None, None, None], labels, slice(18)),
+            tf.data.Dataset.from_tensor_slices((images[::2] + 1, judging)),
+            CLASS_NAMES,
+        )
+        how = {"patience": 2, "learning_rate": 0.0, "note": note}
+        network = train_own(tmp_path / "model", epochs, model, data, **how)
+        return network, checkpoints.newest_state(tmp_path / "model")
+
+    right, notes = labels[::2], []
+    network, state = train(9, right)
+    assert network.step == 9 and state.stopped == "patience" and state.best["error"] == 0
+    assert train(9, right)[0].step == 9
+    wrong = np.where(right == 1, 2, right)
+    network, state = train(9, wrong, notes.append)
+    assert network.step == 18 and state.best["step"] == 12  # two epochs after the first of these
+    assert state.best["error"] == state.plateau["lowest"] == pytest.approx(1 / 3)
+    assert sum("begins to count anew" in line for line in notes) == 1
+
+
+def test_initial_weights_cannot_change_on_the_way(dataset, tmp_path):
+    network = alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+
+    def check(init):
+        flags = network.settings.flags | {"init": init}
+        settings = dataclasses.replace(network.settings, flags=flags)
+        return run_settings.check(tmp_path / "model", settings, dataset)
+
+    assert check("") is check("source2012") is None
+    with pytest.raises(UserError, match="holds a model of init source2012, not variant; pass"):
+        check("variant")
+
+
+def of_whole_numbers():
+    images = keras.Input((12, 12, 1), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(3)(x))
+
+
+def test_a_model_of_whole_numbers_gets_no_others(tmp_path):
+    levels = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
+    for more, message in (
+        ({}, r"subtracts \(128.0,\), over 64, and the model reads whole numbers .uint8., to which"),
+        (
+            {"preprocessing": levels, "augment": lambda images, targets, seed: (images, targets)},
+            "augment= makes levels that are no whole numbers",
+        ),
+        ({"preprocessing": levels, "colour_noise": 0.1}, "colour_noise= makes levels"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_own(tmp_path / "model", model=of_whole_numbers(), **more)
+    assert not (tmp_path / "model").exists()
+    train_own(tmp_path / "model", model=of_whole_numbers(), preprocessing=levels)
+
+
+def test_a_model_of_ones_own_in_half_precision_is_judged_in_float32(tmp_path):
+    with networks.under_policy("mixed_bfloat16"):
+        model = own_model()
+    network = train_own(tmp_path / "model", model=model, class_weights=[1.0, 2.0, 1.0])
+    assert network.step == 2
+    logits, labels = tf.constant([[1.0, 2.0, 4.0]]), tf.constant([1], tf.int64)
+    halves = tf.cast(logits, tf.bfloat16)
+    judge = objective.Objective(class_weights=[1.0, 2.0, 1.0]).judge(CLASS_NAMES)
+    for judged, of in ((judge, tf.one_hot(labels, 3)), (objective.judge_labels, labels)):
+        np.testing.assert_array_equal(judged(of, halves)[0], judged(of, logits)[0])
+    with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .* leave"):
+        networks.check_precision(alexnet_tf.load(tmp_path / "model"), "mixed_bfloat16")
 
 
 def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):
@@ -741,11 +881,15 @@ def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, f
         np.testing.assert_array_equal(found, expected + 0.5)
 
 
-def test_the_layer_that_is_not_finite_is_found_by_ones_own_crop(tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_layer_that_is_not_finite_is_found_by_ones_own_crop(tmp_path, nested):
     """On grey pictures all is finite; `crop` makes them white."""
     grey = np.full((18, 16, 16, 3), 128, np.uint8)
     data = [records(grey, np.arange(18) % 3, rows) for rows in (slice(12), slice(12, 18))]
     model = own_model()
+    if nested:
+        flat = keras.Sequential([keras.Input((12, 12, 1)), keras.layers.Flatten()])
+        model = keras.Sequential([keras.Input((12, 12, 1)), flat, keras.layers.Dense(3)])
     model.layers[-1].kernel.assign(np.full((144, 3), 2.5e34))
     with pytest.raises(NotFinite, match=f"at step 1 from layer {model.layers[-1].name} on"):
         alexnet_tf.train(

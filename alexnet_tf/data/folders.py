@@ -811,8 +811,8 @@ def _divide(
         todo = "add pictures, of which some will be held out"
         if test:
             todo = (
-                "pass patience=0 and a schedule= other than plateau, so that nothing is chosen by"
-                " them"
+                "pass patience=0, a schedule= other than plateau and no callback that stops, so"
+                " that nothing is chosen by them"
             )
         raise AllSeenError(
             f"{root} has {missing}, and all its pictures were trained on already; {todo}, or add a"
@@ -821,7 +821,10 @@ def _divide(
     if not held.any():
         todo = "add pictures, or a folder val/"
         if test:
-            todo += ", or pass patience=0 and a schedule= other than plateau: then nothing chooses"
+            todo += (
+                ", or pass patience=0, a schedule= other than plateau and no callback that stops:"
+                " then nothing chooses"
+            )
         raise UserError(
             f"{root} has {missing}, and no class with a second picture that is no copy, to keep for"
             f" evaluation; {todo}."

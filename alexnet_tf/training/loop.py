@@ -48,10 +48,11 @@ from alexnet_tf.training.optimizer import (
     SGD2012,
     SPANNING,
     Plateau,
+    check_clips,
     colour_noise_factor,
     conv1_factor,
 )
-from alexnet_tf.training.plan import Plan, check_fills
+from alexnet_tf.training.plan import Plan, check_fills, is_choosing
 from alexnet_tf.training.state import TrainingState
 
 
@@ -97,6 +98,7 @@ def train(
             " leave one out."
         )
     check_fills(plan.batch_size, dataset)
+    check_clips(optimizer, strategy.num_replicas_in_sync)
     rows = plan.batch_size // strategy.num_replicas_in_sync
     objective.check(rows, pixels, dataset.class_names)
     objective.try_out(rows, pixels, dataset.class_names)
@@ -132,10 +134,10 @@ def _train(
     run.tell_how_it_begins()
     run.go_on()
     run.prepare(callbacks)
+    run.begin_callbacks()
     write()
     run.begin_log()
     batches = run.batches(crop)
-    run.callbacks.on_train_begin()
     with (
         run.stop_signal() as stop,
         run.saver,
@@ -224,8 +226,9 @@ class _Run:
                 " model_dir."
             )
         self._changed = self.state.data not in (None, dataset.fingerprint)
+        self._counts_anew = False
         if self._changed:  # others have the numbers, and the figures are of others
-            self.state.bad_pictures, self.state.figures = [], None
+            self._forget_judgements()
         self.state.data = dataset.fingerprint
         self.state.temperature = 1.0  # what is trained on has to be calibrated again
         self.first_step = self.state.step
@@ -234,6 +237,17 @@ class _Run:
         self._best = Best(plan.patience, self.state.best)
         # Where others than the last weights are the network's, what a longer run goes on from.
         self._last_weights: dict | None = None
+
+    def _forget_judgements(self) -> None:
+        """Of other pictures: no error on those that are there now is compared with them."""
+        state, plan = self.state, self._plan
+        choosing = is_choosing(plan.schedule, plan.patience)
+        self._counts_anew = choosing and state.best is not None
+        state.bad_pictures, state.figures, state.best = [], None, None
+        if state.stopped == _BY_PATIENCE:
+            state.stopped = None
+        if state.plateau:
+            state.plateau = Plateau().state() | {"drops": state.plateau["drops"]}
 
     def check_alike(self, settings: Settings) -> None:
         """Raises UserError on all workers where one would train otherwise than the others."""
@@ -280,6 +294,11 @@ class _Run:
                 f" with the weights of step {weights_of}, which were the best: no others are kept"
             )
         self._note(line)
+        if self._counts_anew:
+            self._note(
+                "the pictures are others than before: what chooses by their evaluation, patience="
+                " and the schedule plateau, begins to count anew"
+            )
         if self._best.is_over:
             self._note(
                 f"patience={plan.patience} counts from here: for {self._best.epochs_since} epochs"
@@ -343,7 +362,13 @@ class _Run:
             self._note,
             functools.partial(devices.union_over_workers, self._strategy),
         )
-        self.callbacks = _callback_list(callbacks, self._model, self._optimizer)
+        self.callbacks = _callback_list(
+            callbacks,
+            self._model,
+            self._optimizer,
+            epochs=plan.epochs,
+            steps=self._steps_per_epoch,
+        )
         if state.scheduled:
             self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
         # for pictures; for evaluation and saving
@@ -351,6 +376,19 @@ class _Run:
         self._began = self._saved = time.monotonic()
         # seconds of training and of waiting, steps, when last logged
         self._logged = (0.0, 0.0, self.first_step)
+
+    def begin_callbacks(self) -> None:
+        """Raises UserError where they give a training that goes on other weights than it had."""
+        if not self.callbacks.callbacks:
+            return
+        before = checkpoints.weights_digest(self._model) if self.first_step else None
+        self.callbacks.on_train_begin()
+        if before and checkpoints.weights_digest(self._model) != before:
+            raise UserError(
+                "callbacks= has one that changes the weights when a training begins, and that in"
+                f" {self._model_dir} goes on from step {self.first_step}; leave it out, or pass"
+                " another model_dir."
+            )
 
     def begin_log(self) -> None:
         self._log = (
@@ -555,8 +593,6 @@ class _Run:
             devices.together(self._strategy, self.saver.wait)  # the best may be being written
             self._last_weights = checkpoints.weights_of(self._model)
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
-            if self._changed and self._best.step <= self.first_step:  # judged by other pictures
-                state.figures |= self._evaluate()
         self.callbacks.on_epoch_end(
             epoch - 1,
             _logs((train_loss, train_top_1))
@@ -705,12 +741,16 @@ def _logs(means: Iterable[float]) -> dict[str, float]:
 
 
 def _callback_list(
-    callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, optimizer: SGD2012
+    callbacks: Sequence[keras.callbacks.Callback],
+    model: keras.Model,
+    optimizer: SGD2012,
+    **params: int,
 ) -> keras.callbacks.CallbackList:
+    """`params`, epochs and steps of each, are what callbacks have as self.params."""
     if callbacks:
         model.compile(optimizer)  # callbacks look for model.optimizer
     model.stop_training = False
-    return keras.callbacks.CallbackList(list(callbacks), model=model)
+    return keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, **params)
 
 
 def _make_step(

@@ -125,6 +125,7 @@ class Objective:
         weights = self.weights(class_names)
 
         def judge(targets: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            logits = tf.cast(logits, tf.float32)  # of a mixed policy's half precision
             smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / len(class_names)
             if self.loss is None:
                 losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
@@ -233,6 +234,7 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
 
 def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """As Objective().judge, of `labels`, int64 [n]: the same numbers without the detour."""
+    logits = tf.cast(logits, tf.float32)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return losses, tf.argmax(logits, -1) == labels
 

@@ -141,6 +141,18 @@ def _check_arguments(given: Mapping[str, Any]) -> None:
         raise UserError(f"{name}={value} is an argument of Keras that is not obeyed here; {do}.")
 
 
+def check_clips(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
+    """Raises UserError for an `optimizer` that clips gradients on several `replicas`: Keras clips
+    the share of each before their sum, which makes another network than one device does.
+    """
+    for name in sorted(_CLIPS):
+        if replicas > 1 and (value := getattr(optimizer, name)) is not None:
+            raise UserError(
+                f"optimizer= has {name}={value}, which Keras applies on each of {replicas} replicas"
+                " before their gradients are summed; leave it out, or train on one device."
+            )
+
+
 @keras.saving.register_keras_serializable("alexnet_tf")
 class LARS(SGD2012):
     """Layer-wise adaptive rates (You, Gitman, Ginsburg 2017, https://arxiv.org/abs/1708.03888):

@@ -54,6 +54,11 @@ def _check_monitor(callback: keras.callbacks.Callback) -> None:
             "callbacks= has a SwapEMAWeights, for an optimizer that keeps moving averages, which"
             " those of a training here do not; leave it out."
         )
+    if isinstance(callback, callbacks.BackupAndRestore):
+        raise UserError(
+            "callbacks= has a BackupAndRestore, and a training here goes on by itself, from its"
+            " checkpoints in model_dir; leave it out."
+        )
     kind = type(callback).__name__
     if isinstance(callback, callbacks.ModelCheckpoint):
         try:

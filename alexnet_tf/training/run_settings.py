@@ -179,6 +179,8 @@ def check(
     new = settings.to_json()
     names = [name for name in _IDENTITY if name != "batch_size" or not _trains_one_layer(new)]
     checkpoints.check_same(model_dir, stored, {name: new.get(name) for name in names})
+    inits = [told.get("flags", {}).get("init") or "source2012" for told in (stored, new)]
+    checkpoints.check_same(model_dir, *({"init": init} for init in inits))
     _check_architecture(model_dir, stored.get("architecture"), new.get("architecture"))
     anew = _trains_one_layer(new)
     line = record.check_goes_on(model_dir, seen, dataset, seen_before, anew)

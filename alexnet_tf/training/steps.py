@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import Dropout, is_seed
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import devices
@@ -283,9 +284,8 @@ def first_non_finite_layer(
     """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
     x = preprocessing.to_network_input(images, pixels)
     computed = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    for layer, output in zip(
-        computed, keras.Model(model.inputs[0], [layer.output for layer in computed])(x)
-    ):
+    outputs = [surgery.output_of(model, layer) for layer in computed]
+    for layer, output in zip(computed, keras.Model(model.inputs[0], outputs)(x)):
         if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
             return layer.name
     return None
