@@ -328,6 +328,7 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
     result = subprocess.run(
         # -P: or Python would import the user's random.py, say, from the current folder
         [PYTHON, "-P", "-c", _FRESH_PROCESS, path, exchanged, answer],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},  # all of a GPU's memory is taken here
         capture_output=True,
         text=True,
     )
