@@ -244,8 +244,6 @@ class _Run:
         choosing = is_choosing(plan.schedule, plan.patience)
         self._counts_anew = choosing and state.best is not None
         state.bad_pictures, state.figures, state.best = [], None, None
-        if state.stopped == _BY_PATIENCE:
-            state.stopped = None
         if state.plateau:
             state.plateau = Plateau().state() | {"drops": state.plateau["drops"]}
 
