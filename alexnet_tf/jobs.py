@@ -271,7 +271,7 @@ def train(
             crop,
             settings,
         )
-        figures = evaluation.as_reported(
+        figures, answers = evaluation.as_reported(
             figures, strategy, model, preprocessing, dataset, asked.batch_size
         )
     except tf.errors.OpError as error:
@@ -280,6 +280,9 @@ def train(
     # of what was trained
     settings = Settings.from_json(checkpoints.read_settings(model_dir) or settings.to_json())
     step = checkpoints.newest_step(model_dir)
+    if answers and devices.is_chief(strategy):
+        kept = report_evaluation(model_dir, model, answers, dataset, note)
+        settings = dataclasses.replace(settings, others=settings.others | kept)
     return networks.of_model(model_dir, model, settings, step, figures)
 
 
@@ -463,42 +466,98 @@ def evaluate(
         note(line)
     (judged, *others) = opened
     if not others and isinstance(judged, networks.Trained) and judged.is_as_opened():
-        record_evaluation(judged.path, judged.model, answers, dataset, split, views)
+        keep_evaluation(judged, answers, dataset, split, views)
     return answers
 
 
-def record_evaluation(
+def keep_evaluation(
+    network: networks.Trained, answers: Answers, dataset: Dataset, split: Split, views: int = 1
+) -> None:
+    """Keeps what `network` answered to `split` of `dataset` for its exports, unless it was trained
+    on some of the pictures, a class has none, or the pictures are others than those of the
+    training's test split, whose figures are kept already: then it notes which.
+    """
+    if not os.path.isdir(network.path) or checkpoints.read_settings(network.path) is None:
+        return
+    flags = network.settings.flags
+    evaluated = _evaluated(network.path, flags, answers, dataset, split, views)
+    kept = checkpoints.read_evaluation(network.path, checkpoints.weights_digest(network.model))
+    without = len(dataset.class_names) - len(evaluated["classes"])
+    reason = ""
+    if evaluated["trained_on"]:
+        reason = f"it was trained on {evaluated['trained_on']} of these pictures"
+    elif without:
+        reason = f"{without} of the {len(dataset.class_names)} classes have no picture there"
+    elif kept and kept.get("of_test") and not evaluated["of_test"]:
+        reason = f"they tell of the test split of the training, {kept['split']}"
+    if reason:
+        console.note(f"not kept for exports: {reason}")
+        return
+    _write_evaluation(network.path, network.model, evaluated, console.note)
+
+
+def report_evaluation(
     model_dir: str | os.PathLike,
     model: keras.Model,
     answers: Answers,
     dataset: Dataset,
-    split: Split,
-    views: int = 1,
     note: Callable[[str], None] = console.note,
-) -> None:
-    """Keeps in `model_dir`, if it is a model directory that can be written, what `model` answered
-    to `split` of `dataset`: an export's model card tells it.
+) -> dict:
+    """What a training ends with: notes the classes that `model` was not evaluated on, and keeps in
+    `model_dir` what it answered to `dataset.reported()`: an export's model card tells it.
+
+    Returns {"metrics": what is kept}.
     """
-    if not os.path.isdir(model_dir) or checkpoints.read_settings(model_dir) is None:
-        return
+    split = dataset.reported()
+    for line in splits.not_evaluated(dataset.class_names, answers.labels, split.name):
+        note(line)
+    flags = (checkpoints.read_settings(model_dir) or {}).get("flags", {})
+    evaluated = _evaluated(model_dir, flags, answers, dataset, split, 1)
+    _write_evaluation(model_dir, model, evaluated, note)
+    return {"metrics": evaluated}
+
+
+def _evaluated(
+    model_dir: str | os.PathLike,
+    flags: dict,
+    answers: Answers,
+    dataset: Dataset,
+    split: Split,
+    views: int,
+) -> dict:
     seen, identities = record.read(model_dir), split.identities
+    named = flags.get("test_split")
+    is_test = split.name == named if named else names.role_of(split.name) == "test"
+    return {
+        "dataset": pathlib.PurePath(dataset.name).name,
+        "split": split.name,
+        "of_test": is_test and _is_of(dataset, flags),  # the test split of the training
+        "views": views,
+        "trained_on": (
+            None if seen is None or identities is None else int(seen.has_seen(identities).sum())
+        ),
+        "figures": answers.figures(),
+        "classes": answers.by_class(dataset.class_names),
+    }
+
+
+def _is_of(dataset: Dataset, flags: dict) -> bool:
+    """Whether `dataset` is what was trained on by `flags`."""
+    here, there = (
+        (told.get("dataset"), os.path.realpath(told.get("data_dir") or ""))
+        for told in (dataset.opened_with, flags)
+    )
+    return here == there
+
+
+def _write_evaluation(
+    model_dir: str | os.PathLike,
+    model: keras.Model,
+    evaluated: dict,
+    note: Callable[[str], None],
+) -> None:
     try:
-        checkpoints.write_evaluation(
-            model_dir,
-            model,
-            {
-                "dataset": pathlib.PurePath(dataset.name).name,
-                "split": split.name,
-                "views": views,
-                "trained_on": (
-                    None
-                    if seen is None or identities is None
-                    else int(seen.has_seen(identities).sum())
-                ),
-                "figures": answers.figures(),
-                "classes": answers.by_class(dataset.class_names),
-            },
-        )
+        checkpoints.write_evaluation(model_dir, model, evaluated)
     except UserError as error:
         note(f"The evaluation is not kept for exports: {error}")
 

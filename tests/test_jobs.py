@@ -5,22 +5,26 @@ that is given is passed over.
 import contextlib
 import dataclasses
 import random
+import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from binaries import call
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_picture_folder, write_pictures
 from trainings import two_devices
 
 import alexnet_tf
 from alexnet_tf import networks
+from alexnet_tf.commands import app, train
 from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import stable_rate
 from alexnet_tf.training import checkpoints, devices, loop, objective, run_settings
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 # With what it does to pixels, or each training would look at the colours of the pictures first.
@@ -919,3 +923,60 @@ def test_exports_and_conversions_are_in_full_float32(tmp_path, monkeypatch):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "out.tflite")
     assert told and not any(told)
     assert tf.config.experimental.tensor_float_32_execution_enabled()
+def test_exports_tell_the_test_figures_of_a_training_that_chose(dataset, tmp_path):
+    told = []
+    how = LENET5 | {"patience": 1, "note": told.append}
+    network = alexnet_tf.train(tmp_path / "model", dataset, **how)
+    kept = alexnet_tf.load(tmp_path / "model")
+    for one in (network, kept):
+        metrics = one.settings.others["metrics"]
+        assert (metrics["split"], metrics["figures"]["examples"]) == ("test", 9)
+        assert metrics["figures"]["top_1"] == network.figures["top_1"] == kept.figures["top_1"]
+    given = {"dataset": "folder", "data_dir": dataset.opened_with["data_dir"], "variant": "lenet5"}
+    given |= {"model_dir": tmp_path / "other", "epochs": 1, "patience": 1, "batch_size": 6}
+    call(train, *(f"--{name}={value}" for name, value in given.items()), "--xla=off")
+    assert alexnet_tf.load(tmp_path / "other").settings.others["metrics"]["split"] == "test"
+
+
+def test_what_tells_less_than_the_test_split_is_not_kept_for_exports(dataset, tmp_path, capsys):
+    model_dir = tmp_path / "model"
+    alexnet_tf.train(model_dir, dataset, **LENET5 | {"patience": 1})
+
+    def kept():
+        line = next((o for o in capsys.readouterr().err.splitlines() if "not kept" in o), "")
+        return alexnet_tf.load(model_dir).settings.others["metrics"]["figures"]["examples"], line
+
+    new = tmp_path / "pictures"  # called as those of the training, and with a test split too
+    write_pictures(new / "test", 2, first=30)
+    alexnet_tf.evaluate(model_dir, data_dir=new)
+    count, line = kept()
+    assert count == 9 and "not kept for exports: they tell of the test split of" in line
+    alexnet_tf.evaluate(model_dir, test_split="train")
+    count, line = kept()
+    assert count == 9 and "not kept for exports: it was trained on 21 of these pictures" in line
+    shutil.rmtree(new / "test" / CLASS_NAMES[0])
+    alexnet_tf.evaluate(model_dir, data_dir=new)
+    count, line = kept()
+    assert count == 9 and "1 of the 3 classes have no picture there" in line
+    alexnet_tf.evaluate(model_dir, views=10)
+    assert kept() == (9, "")
+    assert alexnet_tf.load(model_dir).settings.others["metrics"]["views"] == 10
+
+
+def test_the_classes_that_a_training_was_not_evaluated_on_are_told(few, tmp_path):
+    (tmp_path / "split").mkdir()
+    few.rename(tmp_path / "split/train")
+    write_pictures(tmp_path / "split/val", 2, first=20)
+    write_pictures(tmp_path / "split/test", 2, first=30)
+    shutil.rmtree(tmp_path / "split/test" / CLASS_NAMES[1])
+    told, dataset = [], alexnet_tf.open_dataset("folder", tmp_path / "split")
+    alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"patience": 1, "note": told.append})
+    assert f"Not evaluated, as test has no picture of it: {CLASS_NAMES[1]}." in told
+
+
+def test_the_only_answer_is_that_of_the_pictures_that_are_reported_on(capsys):
+    assert evaluation.as_chosen({"top_1": 0.5, "only_answer": 1}) == {"validation_top_1": 0.5}
+    app.report_answers({"top_1": 0.5, "only_answer": 1}, CLASS_NAMES, None)
+    assert CLASS_NAMES[1] in capsys.readouterr().out
+    app.tell_of_only_answer("models/a", {"only_answer": 1}, CLASS_NAMES)
+    assert f"models/a answers every picture with {CLASS_NAMES[1]}" in capsys.readouterr().err

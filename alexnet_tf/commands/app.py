@@ -566,11 +566,25 @@ def _printed(value):
 
 
 def report_answers(metrics, class_names, json_path, more=None):
-    """As `report`, without top-5 where it is right every time; the file has it."""
+    """As `report`, without top-5 where it is right every time, and the only answer by its name; the
+    file has both as they are.
+    """
     of_few = len(class_names) <= TOP
     hidden = {name: metrics[name] for name in metrics if of_few and "top_5" in name}
     shown = {name: value for name, value in metrics.items() if name not in hidden}
+    if "only_answer" in shown:
+        hidden["only_answer"] = shown["only_answer"]
+        shown["only_answer"] = class_names[shown["only_answer"]]
     report(shown, json_path, hidden | (more or {}))
+
+
+def tell_of_only_answer(name, figures, class_names):
+    """Notes the one class that is the answer of `name` to pictures of several, if it is so."""
+    if "only_answer" in figures:
+        console.note(
+            f"{name} answers every picture with {class_names[figures['only_answer']]}: it does not "
+            "tell the classes apart."
+        )
 
 
 def write_json(metrics, json_path):

@@ -91,9 +91,7 @@ def main():
         for line in splits.not_evaluated(dataset.class_names, *judged):
             console.note(line)
         if len(opened) == 1 and isinstance(opened[0], networks.Trained):
-            jobs.record_evaluation(
-                opened[0].path, opened[0].model, answers[0], dataset, dataset.evaluation, views
-            )
+            jobs.keep_evaluation(opened[0], answers[0], dataset, dataset.evaluation, views)
         _report(models, weights, dataset, answers, {"views": views, "images_per_s": rate})
 
 
@@ -164,12 +162,7 @@ def _report(models, weights, dataset, answers, figures):
         for model, weight, one in zip(models, weights or [1.0] * len(models), answers)
     ]
     for row in rows:
-        if "only_answer" in row:
-            answer = dataset.class_names[row["only_answer"]]
-            console.note(
-                f"{row['model']} answers every picture with {answer}: it does not tell "
-                "the classes apart."
-            )
+        app.tell_of_only_answer(row["model"], row, dataset.class_names)
     console.result(
         f"{' + '.join(model.name for model in models)}, on {dataset.name}"
         f" ({dataset.evaluation.name}):"

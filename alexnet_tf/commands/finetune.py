@@ -180,7 +180,8 @@ def main():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
         figures |= {"evaluated_on": dataset.test.name}
-    jobs.record_evaluation(model_dir, model, answers, dataset, dataset.reported())
+    jobs.report_evaluation(model_dir, model, answers, dataset)
+    app.tell_of_only_answer(model_dir, figures, dataset.class_names)
     console.result(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is
@@ -431,8 +432,13 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
         else state.step * plan.batch_size
     )
     work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
-    figures = state.figures | answers.figures()
+    figures = _without_only_answer(state.figures) | answers.figures()
     return figures, answers, (found.seconds + time.monotonic() - begin, work)
+
+
+def _without_only_answer(figures):
+    """`figures` for others to be merged into, which have one where there is one."""
+    return {name: value for name, value in figures.items() if name != "only_answer"}
 
 
 def _trained_how(dataset, plan, solver):
@@ -474,7 +480,7 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
         _calibrate(strategy, model, optimizer, pixels, dataset.evaluation)
     evaluated = dataset.evaluation
     answers = _answers(strategy, model, pixels, evaluated, dataset.class_names, plan.batch_size)
-    figures = figures | answers.figures()
+    figures = _without_only_answer(figures) | answers.figures()
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     seconds = pictures / figures["train_images_per_s"]
     work = pictures * training_work(model)

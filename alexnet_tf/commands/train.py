@@ -181,8 +181,13 @@ def _train(strategy):
     figures = loop.train(
         strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
     )
-    figures = evaluation.as_reported(figures, strategy, model, pixels, dataset, batch_size)
+    figures, answers = evaluation.as_reported(
+        figures, strategy, model, pixels, dataset, batch_size
+    )
     if chief:
+        if answers:
+            jobs.report_evaluation(model_dir, model, answers, dataset)
+        app.tell_of_only_answer(model_dir, figures, dataset.class_names)
         console.result(f"{model_dir}:")
         app.report_answers(figures, dataset.class_names, _JSON.value)
 

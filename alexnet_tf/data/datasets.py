@@ -145,13 +145,15 @@ def open_evaluation(
     data_dir = None if data_dir is None else disk.local(data_dir, "data_dir")
     here = data_dir and os.path.realpath(data_dir)
     trained_here = here in [os.path.realpath(folder) for folder in trained_in if folder]
-    return _open(
+    opened = _open(
         name,
         data_dir,
         lambda: folders.open_evaluation(data_dir, class_names, seen, names, trained_here),
         lambda builder, _: tfds.dataset_to_evaluate(name, builder, names, seen),
         training=False,
     )
+    folder = str(data_dir.absolute()) if data_dir else None
+    return dataclasses.replace(opened, opened_with={"dataset": name, "data_dir": folder})
 
 
 def _open(

@@ -167,6 +167,8 @@ def _measured(manifest: Manifest) -> tuple[list[tuple[str, float]], str]:
         name = "ImageNet 2012, validation"
     else:
         name = _trained_with(manifest) or "the pictures that it was evaluated on"
+        if figures.get("evaluated_on"):
+            name += f", {figures['evaluated_on']}"
     tops = ("top_1", "top_5") if classes > TOP else ("top_1",)
     named = {"top_1": "top-1 accuracy", "top_5": "top-5 accuracy"}
     return [(named[top], figures[top]) for top in tops if top in figures], name
@@ -302,7 +304,9 @@ def _metrics(manifest: Manifest) -> list[str]:
             f"{'the centre' if metrics['views'] == 1 else 'ten views'} of each:"
         )
     else:
-        whose = "At the end of its training, on the pictures that judged it:"
+        judged = (manifest.evaluation or {}).get("evaluated_on")
+        of_them = f" ({_escaped(judged)})" if judged else ""
+        whose = f"At the end of its training, on the pictures that judged it{of_them}:"
     lines = [whose, "", "| | |", "|---|---|"]
     lines += [f"| {figure} | {value:.2%} |" for figure, value in figures]
     examples = (manifest.evaluation or {}).get("examples")

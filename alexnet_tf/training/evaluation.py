@@ -91,10 +91,14 @@ def tell_seen(name: str, count: int, pictures: str) -> str:
 
 
 def as_chosen(figures: dict) -> dict:
-    """The figures of the pictures that chose: what is measured is called validation_..."""
+    """The figures of the pictures that chose: what is measured is called validation_..., but for
+    their only answer, which is left out.
+    """
     measured = ("examples", "bad_pictures", "loss", "top_1", "top_5")
     return {
-        f"validation_{name}" if name in measured else name: value for name, value in figures.items()
+        f"validation_{name}" if name in measured else name: value
+        for name, value in figures.items()
+        if name != "only_answer"
     }
 
 
@@ -105,14 +109,15 @@ def as_reported(
     pixels: Preprocessing,
     dataset: Dataset,
     batch_size: int,
-) -> dict:
-    """`figures` at the end of a training; where those are of pictures that chose, with what `model`
-    answers to the test split of the Dataset.
+) -> tuple[dict, Answers | None]:
+    """`figures` at the end of a training, and None; where those are of pictures that chose, with
+    those of what `model` answers to the test split of the Dataset, and these Answers.
     """
     if not dataset.chose():
-        return figures
-    tested = evaluate_split(strategy, model, pixels, dataset.reported(), batch_size)
-    return as_chosen(figures) | tested | {"evaluated_on": dataset.reported().name}
+        return figures, None
+    split = dataset.reported()
+    (answered,) = of_model(strategy, model, pixels, split, batch_size).answers()
+    return as_chosen(figures) | answered.figures() | {"evaluated_on": split.name}, answered
 
 
 def check_finite(model: keras.Model) -> None:

@@ -700,6 +700,11 @@ def test_the_card_says_what_is_recorded(network, form):
     assert "folders of its maker's own, 7 steps." in body
     best = dataclasses.replace(manifest, evaluation=network.figures | {"step": 3})
     assert "its maker's own, 7 steps; the weights are those after 3." in card.text(best, form)
+    alone = dataclasses.replace(network.settings, others={}, source=None)
+    chose = Manifest(alone, 7, network.figures | {"evaluated_on": "val"})
+    matter, ended = front_matter(card.text(chose, form))
+    assert "of its training, on the pictures that judged it (val):" in ended
+    assert matter["model-index"][0]["results"][0]["dataset"]["name"] == "folder, val"
     assert "| a\\|b | 10 | 100.0% |  |" in body
     assert "| &lt;script&gt;x&lt;/script&gt; | 10 | 90.0% | a\\|b (1) |" in body
     assert (
