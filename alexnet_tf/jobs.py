@@ -277,6 +277,8 @@ def train(
     except tf.errors.OpError as error:
         devices.leave_lost_workers(strategy, error)
         raise
+    if devices.is_chief(strategy):
+        run_settings.keep_place(model_dir, settings)
     # of what was trained
     settings = Settings.from_json(checkpoints.read_settings(model_dir) or settings.to_json())
     step = checkpoints.newest_step(model_dir)

@@ -980,3 +980,14 @@ def test_the_only_answer_is_that_of_the_pictures_that_are_reported_on(capsys):
     assert CLASS_NAMES[1] in capsys.readouterr().out
     app.tell_of_only_answer("models/a", {"only_answer": 1}, CLASS_NAMES)
     assert f"models/a answers every picture with {CLASS_NAMES[1]}" in capsys.readouterr().err
+
+
+def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(few, tmp_path):
+    def train_on(folder):
+        dataset = alexnet_tf.open_dataset("folder", folder)
+        return alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"seed": 3})
+
+    train_on(few)
+    few.rename(tmp_path / "moved")
+    assert train_on(tmp_path / "moved").settings.flags["data_dir"] == str(tmp_path / "moved")
+    assert alexnet_tf.evaluate(tmp_path / "model").figures()["examples"] == 3

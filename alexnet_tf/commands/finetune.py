@@ -176,6 +176,7 @@ def main():
             strategy, model, dataset, pixels, plan, settings, seen_before
         )
     _keep_min_probability(model_dir, settings.min_probability)
+    run_settings.keep_place(model_dir, settings)
     if dataset.chose():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
@@ -394,7 +395,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
     last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
-    how = _trained_how(dataset, plan, solver)
+    how = _trained_how(dataset, found.bad_pictures, plan, solver)
     if state is not None and state.data == how:
         console.note(loop.trained_already(model_dir, state.step, last_step))
     else:
@@ -441,11 +442,14 @@ def _without_only_answer(figures):
     return {name: value for name, value in figures.items() if name != "only_answer"}
 
 
-def _trained_how(dataset, plan, solver):
-    """By what a projection becomes what it is: the pictures, their classes, and the flags."""
+def _trained_how(dataset, bad, plan, solver):
+    """By what a projection becomes what it is: the pictures, but for the numbers of `bad` ones,
+    their classes, and the flags.
+    """
     flags = {"views": _AUGMENT_VIEWS.value, "precision": _PRECISION.value}
     if solver == "sgd":
         flags |= {name: FLAGS[name].value for name in _OF_SGD} | {"batch_size": plan.batch_size}
+    flags |= {f"unreadable of {split}": numbers for split, numbers in bad.items() if numbers}
     told = ", ".join(f"{name}: {value}" for name, value in flags.items())
     return f"{dataset.fingerprint}, {told}"
 
@@ -465,6 +469,11 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
     with strategy.scope():
         optimizer = _optimizer(model, found)
+    if is_over:
+        stored = checkpoints.read_settings(_MODEL_DIR.value) or {}
+        if stored.get("flags", {}).get("head_rate") == _HEAD_RATE.value:
+            # the features that decided them are not looked at again
+            optimizer.rates = stored.get("recipe", {}).get("rates", optimizer.rates)
     figures = loop.train(
         strategy,
         model,

@@ -181,9 +181,9 @@ def _train(strategy):
     figures = loop.train(
         strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
     )
-    figures, answers = evaluation.as_reported(
-        figures, strategy, model, pixels, dataset, batch_size
-    )
+    if chief:
+        run_settings.keep_place(model_dir, settings)
+    figures, answers = evaluation.as_reported(figures, strategy, model, pixels, dataset, batch_size)
     if chief:
         if answers:
             jobs.report_evaluation(model_dir, model, answers, dataset)

@@ -125,8 +125,8 @@ def cached(
     computed and written there.
 
     Raises UserError, before anything is computed, if the disk has no room or `folder` holds
-    anything else; and if more than `max_bad_pictures` of the training pictures cannot be read, or
-    all of a split.
+    anything else; and if more than `max_bad_pictures` of the training pictures cannot be read, all
+    those of a class, or all of a split.
     """
     folder = pathlib.Path(folder).resolve()
     _check_ours(folder)
@@ -143,7 +143,7 @@ def cached(
     }
     key = json.loads(json.dumps(key))  # as it is read back: tuples are lists there
     disk.remove_unfinished(folder)
-    found = _read(folder, key, note)
+    found = _read(folder, key, dataset, note)
     if found:
         note(
             f"{folder}: features of {len(found.train_labels)} + {len(found.evaluation_labels)}"
@@ -218,6 +218,13 @@ def _tell_bad(found: Features, dataset: Dataset, most: int, note: Callable[[str]
             bad_pictures.refuse_bad_pictures(
                 len(dataset.bad_pictures) + len(numbers), most, [*dataset.bad_pictures, *faults]
             )
+            there = set(np.unique(found.train_labels).tolist())
+            empty = [one for label, one in enumerate(dataset.class_names) if label not in there]
+            if numbers and empty:
+                raise UserError(
+                    f"{split.name}: the class {empty[0]} holds no picture that can be read;"
+                    f" {len(numbers)} of the split cannot, such as {faults[0]}."
+                )
 
 
 def _remove(folder: pathlib.Path) -> pathlib.Path:
@@ -274,9 +281,11 @@ def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
     )
 
 
-def _read(folder: pathlib.Path, key: dict, note: Callable[[str], None]) -> Features | None:
-    """The Features in `folder`, or None, told why, where they are not those of `key` or cannot be
-    read.
+def _read(
+    folder: pathlib.Path, key: dict, dataset: Dataset, note: Callable[[str], None]
+) -> Features | None:
+    """The Features in `folder`, or None, told why, where they are not those of `key`, lack pictures
+    of `dataset` that can be read now, or cannot be read.
     """
     if not folder.exists():
         return None
@@ -291,6 +300,11 @@ def _read(folder: pathlib.Path, key: dict, note: Callable[[str], None]) -> Featu
             return None
         disk.check_sums(folder, _SUMMED)
         found = _open(folder, stored)
+        if json.loads(disk.read_bytes(folder / "key.json")) != stored:  # they share a features_dir
+            raise ValueError("another fine-tuning has replaced it meanwhile")
+        if mended := _mended(found, dataset):
+            note(f"{folder} lacks {mended}, which can be read now: it is replaced")
+            return None
         if (found.train.shape[1], found.evaluation.shape[1]) == (
             len(found.train_labels),
             len(found.evaluation_labels),
@@ -300,6 +314,15 @@ def _read(folder: pathlib.Path, key: dict, note: Callable[[str], None]) -> Featu
     except (OSError, EOFError, ValueError, AttributeError, IndexError, KeyError) as error:
         note(f"{folder} cannot be read ({error}): it is replaced")
         return None
+
+
+def _mended(found: Features, dataset: Dataset) -> str | None:
+    """The name of a picture without features that can be read now, or None."""
+    for name, split in (("train", dataset.to_train()), ("evaluation", dataset.evaluation)):
+        for number in found.bad_pictures[name]:
+            if split.fault_of(number) is None:
+                return split.name_of(number)
+    return None
 
 
 def _check_room(folder: pathlib.Path, size: int, what: str, note: Callable[[str], None]) -> None:

@@ -52,6 +52,8 @@ _OF_TRAINING = (
     "warmup_steps",
     "colour_noise",
 )
+# Where its pictures lie.
+_PLACE = ("data_dir", "train_split", "validation_split", "test_split")
 _OF_LOSS = ("loss", "class_weights", "label_smoothing", "augment")
 
 
@@ -261,6 +263,20 @@ def held(
 
         devices.together(strategy, begin)
         yield lambda: devices.together(strategy, write)
+
+
+def keep_place(model_dir: str | os.PathLike, settings: Settings) -> None:
+    """Writes to `model_dir` where its pictures lie by `settings`, which a training has gone by:
+    where nothing was left to train, its settings stay as they were otherwise.
+    """
+    stored = checkpoints.read_settings(model_dir)
+    if stored is None:
+        return
+    were, are = stored.get("flags", {}), settings.flags
+    if all(were.get(name) == are.get(name) for name in _PLACE):
+        return
+    flags = were | {name: are.get(name) for name in _PLACE if name in were or name in are}
+    checkpoints.write_settings(model_dir, stored | {"flags": flags})
 
 
 def without_effect(model_dir: str | os.PathLike, settings: Settings) -> list[str]:

@@ -641,6 +641,91 @@ def test_figures_are_those_of_the_pictures_that_did_not_choose(pretrained, pictu
     assert published["top_1"] == told["top_1"] and published["evaluated_on"] == "test"
 
 
+@pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
+def test_a_picture_that_is_mended_is_trained_on(solver, pretrained, tmp_path, monkeypatch, capsys):
+    folder = write_picture_folder(tmp_path / "pictures")
+    victim = folder / "train" / CLASS_NAMES[1] / "1.jpg"
+    whole = victim.read_bytes()
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "batch_size": 6}
+    given |= {"model_dir": tmp_path / "model", "head_solver": solver}
+    given |= {"epochs": 1, "patience": 0} if solver == "sgd" else {}
+
+    def tune():
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()))
+        return capsys.readouterr().err
+
+    dataset = datasets.open_dataset("folder", folder)  # as if the disk failed since then
+    monkeypatch.setattr(datasets, "open_dataset", lambda *_, **__: dataset)
+    victim.write_bytes(whole[:1000])
+    assert f"as it cannot be read: {victim}" in tune()
+    assert "is trained already" in tune()
+    victim.write_bytes(whole)
+    told = tune()
+    assert f"lacks {victim}, which can be read now: it is replaced" in told
+    assert "is trained already" not in told and "is trained already" in tune()
+
+
+def test_a_class_of_which_no_picture_can_be_read_is_refused(tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    dataset, model = datasets.open_dataset("folder", folder), build_model("lenet5", 3)
+    for victim in (folder / "train" / CLASS_NAMES[1]).iterdir():
+        victim.write_bytes(victim.read_bytes()[:1000])
+    for _ in range(2):  # computed, and read again
+        with pytest.raises(
+            UserError, match=f"train: the class {CLASS_NAMES[1]} holds no picture that can be read"
+        ):
+            cached(tmp_path / "features", model, dataset, [], most=8)
+
+
+def test_features_that_are_replaced_while_they_are_opened_are_not_used(
+    pictures, tmp_path, monkeypatch
+):
+    dataset, model, notes = datasets.open_dataset("folder", pictures), build_model("lenet5", 3), []
+    cached(tmp_path / "features", model, dataset, notes)
+    opened, key = features._open, tmp_path / "features/key.json"
+
+    def open_late(*arguments):
+        key.write_text(json.dumps(json.loads(key.read_text()) | {"seconds": 0.5}))
+        return opened(*arguments)
+
+    monkeypatch.setattr(features, "_open", open_late)
+    cached(tmp_path / "features", model, dataset, notes)
+    assert any("another fine-tuning has replaced it meanwhile" in note for note in notes)
+
+
+def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(pretrained, tmp_path, capsys):
+    folder = write_picture_folder(tmp_path / "pictures")
+    given = {"pretrained": pretrained, "dataset": "folder", "model_dir": tmp_path / "model"}
+
+    def tune(data_dir, *more):
+        given["data_dir"] = data_dir
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
+        return capsys.readouterr().err
+
+    tune(folder, "--head_solver=fit")
+    folder.rename(tmp_path / "moved")
+    (tmp_path / "moved/test").rename(tmp_path / "moved/judges")
+    told = tune(tmp_path / "moved", "--head_solver=fit", "--test_split=judges")
+    flags = checkpoints.read_settings(tmp_path / "model")["flags"]
+    assert "is trained already" in told
+    assert flags["data_dir"] == str(tmp_path / "moved") and flags["test_split"] == "judges"
+
+
+def test_the_rate_of_a_head_that_was_fitted_is_no_other_rate(
+    pretrained, pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(surgery, "reads_last_map", lambda model: True)
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": pictures, "epochs": 1}
+    given |= {"model_dir": tmp_path / "model", "trainable": "fc4", "batch_size": 6, "xla": "off"}
+    for more, told in (
+        ([], "fc4, fc5 trained"),
+        ([], "step 3, asked for 3\n"),
+        (["--head_rate=3"], "another rates than it was trained with changes nothing"),
+    ):
+        call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
+        assert told in capsys.readouterr().err
+
+
 def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path):
     given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
     with parsed(finetune.FLAGS, *given):
