@@ -159,7 +159,7 @@ def main():
     console.note(
         f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)}"
         f" {'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}:"
-        f" {dataset.describe()}"
+        f" {dataset.describe(chooses=solver != 'fit')}"
     )
     if _TRAINING.dry_run.value:
         if changes:

@@ -682,7 +682,8 @@ def _named(root: pathlib.Path, folders: list[pathlib.Path], role: str, name: str
 def _as_seen(name: str) -> str:
     """`name` without what nobody sees in it: case, kinds of blanks, marks without width."""
     seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
-    return " ".join(seen.casefold().split())
+    # Not casefold(), which makes ss of ß: Masse and Maße are two words.
+    return " ".join(unicodedata.normalize("NFKC", seen).lower().split())
 
 
 def _check_names(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
@@ -755,10 +756,10 @@ def _places(
 def _place_of(class_names: Sequence[str]) -> Callable[[str], int | None]:
     """A function: the name of a folder to the place of its class, or None."""
     exact = {name: place for place, name in enumerate(class_names)}
-    folded = {plain(name).casefold(): place for place, name in enumerate(class_names)}
+    lowered = {plain(name).lower(): place for place, name in enumerate(class_names)}
 
     def place_of(name: str) -> int | None:
-        ways = (exact, name), (exact, imagenet.readable([name])[0]), (folded, name.casefold())
+        ways = (exact, name), (exact, imagenet.readable([name])[0]), (lowered, name.lower())
         return next((table[key] for table, key in ways if key in table), None)
 
     return place_of

@@ -99,7 +99,7 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
     """(labels, digest over all records, pictures.identity of each image). Raises UserError."""
     labels: list[int] = []
     first: list[bytes] = []
-    digest, identities, highest = hashlib.sha256(), [], 0
+    digest, identities, highest = hashlib.sha256(), [], -1  # of files
     for image, label in records.as_numpy_iterator():
         if not isinstance(image, bytes):
             if image.size == 0 or image.shape[-1] not in (1, 3):
@@ -115,7 +115,7 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
             first.append(content)
     if not labels:
         raise UserError(f"{name} has no record; pass one or more.")
-    if highest == 1:
+    if 0 <= highest <= 1:
         raise UserError(
             f"{name} has images of no other levels than 0 and 1; those of uint8 are 0 to 255:"
             " multiply before you round."

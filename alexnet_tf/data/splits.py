@@ -5,6 +5,7 @@ number within its split}.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -123,12 +124,15 @@ class Dataset:
         """The split whose figures are the result: `test`, or `evaluation` where that is all."""
         return self.evaluation if self.test is None else self.test
 
-    def describe(self) -> str:
-        """How many pictures there are of each split, in a few words."""
+    def describe(self, chooses: bool = True) -> str:
+        """How many pictures there are of each split, in a few words; `chooses` is whether anything
+        is chosen by `evaluation` where `test` is another.
+        """
         parts = [f"{self.evaluation.examples} to evaluate ({self.evaluation.name})"]
         if self.test is not None and self.chose():
             parts = [
-                f"{self.evaluation.examples} to choose by ({self.evaluation.name})",
+                f"{self.evaluation.examples} {'to choose by' if chooses else 'only looked at'}"
+                f" ({self.evaluation.name})",
                 f"{self.test.examples} to report on ({self.test.name})",
             ]
         if self.train is not None:
@@ -207,7 +211,9 @@ def split_of_files(
     """A Split of picture files: `files` names them as bytes, `labels` are int64; all are arrays."""
     # once, here: in the functions below they would be part of each function's graph
     with tf.device("CPU:0"):
-        names, targets = tf.constant(files.tolist(), tf.string), tf.constant(labels)
+        here = os.getcwdb()  # they are to be found again from any other folder
+        absolute = [os.path.join(here, file) for file in files.tolist()]
+        names, targets = tf.constant(absolute, tf.string), tf.constant(labels)
 
     @as_it_is
     def stub(picture: tf.Tensor) -> Tensors:

@@ -129,7 +129,25 @@ def _write_splits(
         tallies[name] = _Tally.read(folder / f"{prefix}.npz")
         _write_split(split, folder, prefix, tallies[name], quality, bad_so_far, max_bad_pictures)
         bad_so_far += len(tallies[name].bad)
+    _check_classes(dataset, tallies["train"])
     return _write_metadata(dataset, folder, version, tallies, source)
+
+
+def _check_classes(dataset: Dataset, tally: _Tally) -> None:
+    """Raises UserError for a class of which no training picture could be stored, where stubs tell
+    the classes, as those of a folder do.
+    """
+    split = dataset.to_train()
+    stubs = split.stubs(None)
+    if not tally.bad or "label" not in stubs.element_spec:
+        return
+    labels = np.concatenate([batch["label"].numpy() for batch in stubs.batch(SHARD_PICTURES)])
+    empty = set(labels.tolist()) - set(labels[tally.numbers].tolist())
+    if empty:
+        raise UserError(
+            f"{split.name}: the class {dataset.class_names[min(empty)]} holds no picture that can "
+            "be read; replace some, or take the class out."
+        )
 
 
 def stored_alone(dataset: Dataset) -> list[str]:

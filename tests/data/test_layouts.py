@@ -224,6 +224,7 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
         ({"train/daisy": 2, "train/daisy ": 2}, "differ in nothing but case, blanks"),
         ({"train/red rose": 2, "train/red\u00a0rose": 2}, "differ in nothing but case, blanks"),
         ({"train/rose": 2, "train/ro\u200bse": 2}, "differ in nothing but case, blanks"),
+        ({"train/2\u00b2": 2, "train/22": 2}, "differ in nothing but .* Unicode form"),
         ({"train/rose": 2, "train/\u200b": 2}, "has a name that cannot be printed"),
         (
             {"Images": 2, "masks": 2},
@@ -237,6 +238,17 @@ def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):
     with pytest.raises(UserError, match=message) as error:
         datasets.open_dataset("folder", tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_names_that_are_two_words_are_two_classes(tmp_path):
+    fill(tmp_path, **{"train/Masse": 2, "train/Maße": 2, "test/maße": 1, "test/MASSE": 1})
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert dataset.class_names == ("Masse", "Maße")
+    labels = [int(one["label"]) for one in dataset.test.stubs(None)]
+    names = [dataset.test.name_of(number) for number in range(2)]
+    assert dict(zip(names, labels)) == {
+        f"{tmp_path}/test/{name}/0.jpg": label for label, name in enumerate(("MASSE", "maße"))
+    }
 
 
 def test_names_are_written_as_their_languages_write_them(tmp_path):

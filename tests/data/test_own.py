@@ -9,7 +9,7 @@ from alexnet_tf.data import own
 
 @pytest.fixture
 def split():
-    images = np.zeros((30, 4, 4, 3), np.uint8)
+    images = np.full((30, 4, 4, 3), 9, np.uint8)
     records = tf.data.Dataset.from_tensor_slices((images, np.arange(30) % 3))
     return own.from_tf_data(records, records.take(3), ["a", "b", "c"]).train
 

@@ -438,3 +438,14 @@ def test_nothing_is_stored_among_the_pictures(run, tmp_path, output):
     line = run("-m", "alexnet_tf", "prepare", *flags, cwd=tmp_path, status=2)
     assert f"--output={output} lies in --data_dir=set, and what is stored would be read" in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_class_of_which_nothing_can_be_stored_is_refused(tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    dataset = datasets.open_dataset("folder", folder)
+    victims = sorted((folder / "train" / CLASS_NAMES[1]).iterdir())
+    for victim in victims:
+        victim.write_bytes(victim.read_bytes()[:1000])
+    with pytest.raises(UserError, match=f"the class {CLASS_NAMES[1]} holds no picture that can be"):
+        store.write(dataset, tmp_path / "1.0.0", 95, max_bad_pictures=8)
+    assert not (tmp_path / "1.0.0").exists()

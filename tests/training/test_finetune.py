@@ -726,6 +726,17 @@ def test_the_rate_of_a_head_that_was_fitted_is_no_other_rate(
         assert told in capsys.readouterr().err
 
 
+def test_a_fit_says_that_the_validation_split_chooses_nothing(pretrained, tmp_path, capsys):
+    folder = write_picture_folder(tmp_path / "pictures")
+    write_pictures(folder / "val", 2, first=20)
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
+    given |= {"model_dir": tmp_path / "model"}
+    for solver, told in (("fit", "6 only looked at (val)"), ("sgd", "6 to choose by (val)")):
+        flags = (given | {"head_solver": solver}).items()
+        call(finetune, *(f"--{name}={value}" for name, value in flags), "--dry_run")
+        assert told in capsys.readouterr().err
+
+
 def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path):
     given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
     with parsed(finetune.FLAGS, *given):
