@@ -23,8 +23,7 @@ from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.model import stable_rate
-from alexnet_tf.training import checkpoints, devices, loop, objective, run_settings
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, objective, run_settings
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 # With what it does to pixels, or each training would look at the colours of the pictures first.
@@ -923,6 +922,8 @@ def test_exports_and_conversions_are_in_full_float32(tmp_path, monkeypatch):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "out.tflite")
     assert told and not any(told)
     assert tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_exports_tell_the_test_figures_of_a_training_that_chose(dataset, tmp_path):
     told = []
     how = LENET5 | {"patience": 1, "note": told.append}
