@@ -403,6 +403,11 @@ def check_precision(network: Network, precision: str) -> None:
             f"precision={precision} is for model directories and weights files; {network.path} "
             "computes as it was exported: leave it out."
         )
+    check_own_precision(network, precision)
+
+
+def check_own_precision(network: Network, precision: str) -> None:
+    """Raises UserError where `precision` is not float32 and `network` is of its user's own."""
     if precision != "float32" and network.settings.variant == OWN:
         raise UserError(
             f"precision={precision} is for the variants; {network.path} is a model of one's own, "

@@ -235,7 +235,9 @@ def _open_pretrained():
             f"There is no {path}; name a model directory, a weights file or an export, or weights "
             f"to fetch: {', '.join(pretrained.NAMES)}."
         )
-    return networks.load(path)
+    network = networks.load(path)
+    networks.check_own_precision(network, _PRECISION.value)
+    return network
 
 
 def trains_head_alone(model):

@@ -20,7 +20,7 @@ from conftest import LENET5_PIXELS as PIXELS
 from PIL import Image
 from trainings import Bar
 
-from alexnet_tf import console, disk, networks, preprocessing
+from alexnet_tf import console, disk, jobs, networks, preprocessing
 from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import datasets, pipeline, record, shapes, splits
 from alexnet_tf.data.pictures import know
@@ -1077,3 +1077,16 @@ def test_preprocessing_of_views_is_that_of_training(pictures):
             row["image"], PIXELS, tf.constant([5 + 3 * 2**32, 2 * number])
         )
         np.testing.assert_array_equal(batch["image"][number], crop)
+
+
+def test_the_arithmetic_of_ones_own_network_is_its_own(pictures, tmp_path):
+    """--precision changed nothing in it, and nothing said so."""
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)))
+    pixels = Preprocessing(8, 8, 3, (0.0,) * 3, 1.0)
+    how = {"class_names": ["a", "b"], "preprocessing": pixels, "format": "keras"}
+    source = jobs.export(model, tmp_path / "out", **how) / "model.keras"
+    flags = f"--pretrained={source}", "--dataset=folder", f"--data_dir={pictures}"
+    with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .*leave it"):
+        call(finetune, *flags, f"--model_dir={tmp_path}/tuned", "--precision=mixed_bfloat16")
+    assert not (tmp_path / "tuned").exists()
