@@ -187,5 +187,5 @@ def _split(
         stub_of,
         lambda picture: picture_files.shown(f"record {picture} of {name}"),
         identities,
-        of_own_tf_data=True,
+        rewritten=True,
     )

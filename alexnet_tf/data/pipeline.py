@@ -498,11 +498,11 @@ def _as_written(split: Split, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
     whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
     Python's lock. A prefetch tunes itself. Nor is the graph rewritten, which takes a second of the
-    processor at each start and makes no batch sooner, but for what a user has written.
+    processor at each start, but where that makes batches sooner.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = split.of_own_tf_data
+    options.experimental_optimization.apply_default_optimizations = split.rewritten
     return dataset.with_options(options)
 
 

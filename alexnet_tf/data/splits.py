@@ -42,8 +42,8 @@ class Split:
     name_of: Callable[[int], str]  # picture number -> what to call the picture in a message
     # uint64 [examples], by which a picture is known: record.py
     identities: np.ndarray | None = None
-    # whether it holds a tf.data.Dataset of the user's own, which tf.data may make faster
-    of_own_tf_data: bool = False
+    # whether tf.data makes it faster by rewriting its graph: records in files, a user's own
+    rewritten: bool = False
 
     def read(self, epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         """A tf.data.Dataset of records, in the order of `stubs`."""

@@ -461,6 +461,7 @@ def _split(
         stub_of,
         name_of,
         _identities(builder, files, skips, counts),
+        rewritten=True,
     )
 
 
