@@ -217,6 +217,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return worker_count(strategy) == 1 or strategy.cluster_resolver.task_id == 0
 
 
+def rows_of_all(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
+    """The rows of `value`, what `strategy.run` gives, of all replicas, one after the other."""
+    if worker_count(strategy) > 1:
+        return strategy.gather(value, axis=0)
+    # Without a collective: those of a second MirroredStrategy end in an error in a process.
+    return tf.concat(strategy.experimental_local_results(value), 0)
+
+
 def over_workers(strategy: tf.distribute.Strategy, value: Any) -> list:
     """What all workers pass, a number or a list of numbers each, in their order: a list.
 

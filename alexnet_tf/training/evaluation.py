@@ -275,13 +275,10 @@ def _make_step(
 
     @tf.function
     def step(batch: Any) -> tuple:
-        return tf.nest.map_structure(together, strategy.run(replica_step, args=(batch,)))
-
-    def together(value: Any) -> tf.Tensor:
-        if devices.worker_count(strategy) > 1:
-            return strategy.gather(value, axis=0)
-        # Without a collective: those of a second MirroredStrategy end in an error in a process.
-        return tf.concat(strategy.experimental_local_results(value), 0)
+        return tf.nest.map_structure(
+            lambda value: devices.rows_of_all(strategy, value),
+            strategy.run(replica_step, args=(batch,)),
+        )
 
     return step
 

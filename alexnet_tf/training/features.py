@@ -40,7 +40,7 @@ from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.training import checkpoints, stopping
+from alexnet_tf.training import checkpoints, devices, stopping
 
 # What `extractor` returns: (outputs, labels, numbers of bad pictures) of a split, batch by batch.
 Extract = Callable[..., Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]
@@ -81,7 +81,7 @@ def extractor(
     @tf.function
     def step(batch: Any) -> list[tf.Tensor]:
         return [
-            tf.concat(strategy.experimental_local_results(value), 0)
+            devices.rows_of_all(strategy, value)
             for value in strategy.run(replica_step, args=(batch,))
         ]
 
