@@ -381,6 +381,7 @@ def test_logits_that_an_operation_scales_are_logits(tmp_path):
     np.testing.assert_allclose(alexnet_tf.load(version).probabilities(images), expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_model_within_a_model_is_its_layers(tmp_path):
     inner = alexnet_tf.AlexNet("half", **TINY)
     images = images_of()

@@ -186,6 +186,7 @@ def test_what_is_not_read_is_named_with_what_to_do():
             inside(tf.constant(content))
 
 
+@pytest.mark.long
 def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng):
     levels = rng.integers(0, 256, (20, 30, 4), np.uint8)
     clear, plain = Image.fromarray(levels), Image.fromarray(np.ascontiguousarray(levels[..., :3]))

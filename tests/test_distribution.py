@@ -219,6 +219,7 @@ def test_every_help_lists_every_flag(installed, tmp_path):
         assert path.is_dir() or (page / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.long
 def test_an_answer_in_a_process_of_its_own(installed, tmp_path):
     done = run(installed / "alexnet", "describe", "--variant=lenet5", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""  # none of TensorFlow's notes

@@ -64,6 +64,7 @@ def test_all_of_them_are_evaluated_as_they_were(run, former, expected):
             assert row[name] == pytest.approx(then[name], rel=1e-5), name
 
 
+@pytest.mark.long
 def test_a_training_goes_on_to_where_it_went(run, former, expected, tmp_path):
     shutil.copytree(former / "model", tmp_path / "model")
     command = [

@@ -71,6 +71,7 @@ class Worse(keras.callbacks.Callback):
             self.model.layers[-1].bias.assign([100.0, -100.0, 50.0])
 
 
+@pytest.mark.long
 def test_best_weights_that_a_callback_restores_are_those_of_the_checkpoint(dataset, tmp_path):
     early = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
     network = alexnet_tf.train(
@@ -175,6 +176,7 @@ def test_classes_out_of_balance_are_told_unless_they_are_weighted(few, tmp_path)
         assert len(unbalanced) == (weights is None)
 
 
+@pytest.mark.long
 def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path, capsys):
     model_dir = write_lenet5(tmp_path / "model", CLASS_NAMES)
     seen = alexnet_tf.open_dataset("folder", few)
@@ -240,6 +242,7 @@ def test_records_of_ones_own_that_were_trained_on_do_not_judge(tmp_path):
         train(rows[::-1], 3)
 
 
+@pytest.mark.long
 def test_a_training_that_never_made_a_step_binds_nobody(dataset, tmp_path, monkeypatch):
     def full(*arguments):
         raise tf.errors.ResourceExhaustedError(None, None, "no memory")
@@ -289,6 +292,7 @@ def test_pictures_that_have_changed_their_class_are_told(changing):
     assert sum(told in line for line in notes) == 1
 
 
+@pytest.mark.long
 def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
     alexnet_tf.train(tmp_path / "model", dataset, learning_rate=0.03125, **LENET5)
     before = (tmp_path / "model/settings.json").read_text()
@@ -317,6 +321,7 @@ def whole(image, pixels, seed):
     return tf.cast(tf.image.resize(image, [pixels.image_size] * 2)[..., :1], tf.uint8)
 
 
+@pytest.mark.long
 def test_a_function_of_the_same_name_is_another_one(dataset, tmp_path):
     notes = []
 
@@ -353,6 +358,7 @@ def agreed(dataset, folder, monkeypatch, precision="float32", **how):
     return told
 
 
+@pytest.mark.long
 def test_workers_are_compared_by_all_that_decides_what_they_train(dataset, tmp_path, monkeypatch):
     def differs(**how):
         now = agreed(dataset, tmp_path / "other", monkeypatch, **how)
@@ -398,6 +404,7 @@ def test_a_worker_that_is_lost_ends_the_process_from_python_too(dataset, tmp_pat
         alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
 
 
+@pytest.mark.long
 def test_weights_in_half_precision_are_not_trained(dataset, tmp_path):
     for policy in ("bfloat16", "float16"):
         with (
@@ -448,6 +455,7 @@ def test_no_class_is_called_as_the_answer_that_it_is_none(tmp_path):
         alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
 
 
+@pytest.mark.long
 def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
     optimizer = alexnet_tf.SGD2012(0.03125, momentum=0.5)
     alexnet_tf.train(tmp_path / "model", dataset, optimizer=optimizer, **LENET5)
@@ -600,6 +608,7 @@ def planned(dataset, tmp_path, monkeypatch, **how):
     return told[-1], told[:-1]
 
 
+@pytest.mark.long
 def test_a_variant_has_its_rate_however_it_is_given(dataset, tmp_path, monkeypatch):
     pixels = alexnet_tf.Preprocessing(67, 80, 3, (120.0,) * 3, 1.0)
     told = []
@@ -617,6 +626,7 @@ def test_a_variant_has_its_rate_however_it_is_given(dataset, tmp_path, monkeypat
     assert line == "LARS has a rate of 2; at batches of 6 it would be 0.012 by its author's table"
 
 
+@pytest.mark.long
 def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
@@ -780,6 +790,7 @@ def test_a_model_of_ones_own_in_half_precision_is_judged_in_float32(tmp_path):
         networks.check_precision(alexnet_tf.load(tmp_path / "model"), "mixed_bfloat16")
 
 
+@pytest.mark.long
 def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):
     model = alexnet_tf.build_model("lenet5", 3)
     model.get_layer("conv2").activation = keras.activations.sigmoid
@@ -793,6 +804,7 @@ def test_a_variant_that_was_changed_is_trained_as_it_is(dataset, tmp_path):
     assert judged["loss"] == pytest.approx(trained.figures["loss"], rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_model_that_is_there_is_of_its_size(dataset, tmp_path):
     alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
     with pytest.raises(UserError, match="holds a model of image_size 28, not 40"):
@@ -883,6 +895,7 @@ def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, f
         np.testing.assert_array_equal(found, expected + 0.5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("nested", [False, True])
 def test_the_layer_that_is_not_finite_is_found_by_ones_own_crop(tmp_path, nested):
     """On grey pictures all is finite; `crop` makes them white."""

@@ -67,6 +67,7 @@ def test_every_batch_is_full_and_a_bad_picture_gives_way_to_the_next_one(damaged
     assert np.bincount(rows["label"]).tolist() == [8, 8, 8]
 
 
+@pytest.mark.long
 def test_central_crops_come_in_order_and_leave_out_what_is_bad(picture_folder):
     first, second, third, *_ = sorted((picture_folder / "test" / CLASS_NAMES[1]).iterdir())
     Image.open(third).save(third.with_suffix(".gif"))  # for this the graph is made anew
@@ -150,6 +151,7 @@ class Stop(keras.callbacks.Callback):
         self.model.stop_training = self.after == 0
 
 
+@pytest.mark.long
 def test_training_goes_on_names_each_once_and_counts_them(damaged, tmp_path):
     dataset, names = damaged
     weights, figures, lines, bar = train(dataset, tmp_path / "whole")

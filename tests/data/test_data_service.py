@@ -72,6 +72,7 @@ def service():
     dispatcher._stop()
 
 
+@pytest.mark.long
 def test_a_service_that_has_other_pictures_at_the_same_path_is_refused(
     picture_folder, service, monkeypatch
 ):

@@ -492,6 +492,7 @@ def test_every_reader_goes_by_the_record(run, folder, tmp_path):
     assert f"The network was trained on {36 - held} of these 45 pictures" in run.notes
 
 
+@pytest.mark.long
 def test_a_network_without_a_record_is_judged_by_all_and_says_so(run, folder, tmp_path):
     write_lenet5(tmp_path / "model", list(CLASS_NAMES))
     settings = json.loads((tmp_path / "model/settings.json").read_text())

@@ -105,6 +105,7 @@ def cropped(folder):
     )
 
 
+@pytest.mark.long
 def test_what_signatures_share_is_written_and_loaded_once(exported):
     folder, _ = exported
     (path,) = folder.rglob("saved_model.pb")
@@ -436,6 +437,7 @@ def test_splits_and_pictures_that_are_named_are_read(exported, tmp_path, argumen
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_split_that_is_named_is_compared_on(exported, tmp_path):
     folder, _ = exported
     call(

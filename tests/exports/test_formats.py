@@ -201,6 +201,7 @@ def test_a_safetensors_file_that_says_nonsense_gets_one_line(tmp_path, change, m
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_a_keras_file_reads_pixels_and_gives_probabilities(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="keras")
     images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3)).astype("float32")

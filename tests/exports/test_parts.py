@@ -100,6 +100,7 @@ def expected(network):
     return network.model(preprocessing.to_network_input(image, PIXELS), training=False).numpy()
 
 
+@pytest.mark.long
 def test_every_signature_gives_features_and_no_classes(world):
     folder, network = world
     loaded = tf.saved_model.load(str(folder / "exports/1"))

@@ -22,6 +22,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_maps_lie_over_their_pictures_with_the_class_and_its_probability(network, folder):
     pictures = Pictures(network, [folder])
     figures = looking.draw_occlusion(pictures, square=7), looking.draw_grad_cam(pictures)

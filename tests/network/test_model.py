@@ -220,6 +220,7 @@ def test_adaptive_average_is_pytorchs(size):
     )
 
 
+@pytest.mark.long
 def test_model_file_needs_no_tensorflow():
     """Keras alone: the same file builds on the JAX and PyTorch backends."""
     source = (

@@ -1506,6 +1506,7 @@ def test_a_new_version_takes_over_and_requests_under_way_are_answered(exports, t
     assert model.version("alexnet").number == 1
 
 
+@pytest.mark.long
 def test_a_half_written_version_is_left_alone(exports, tmp_path, monkeypatch):
     shutil.copytree(exports / "1", tmp_path / "1")
     model = versions.Model("alexnet", tmp_path)

@@ -491,6 +491,7 @@ def test_pictures_that_were_left_out_at_the_start_are_told_and_counted(run, eval
     assert f"{gone} cannot be read (a link that leads nowhere)" in run.notes
 
 
+@pytest.mark.long
 def test_a_net_that_gives_one_answer_is_told(run, evaluate, trained, tmp_path):
     shutil.copytree(trained / "model", tmp_path / "model")
     model = checkpoints.load_model(tmp_path / "model").model
@@ -696,6 +697,7 @@ def test_an_evaluation_is_built_once_for_weights_that_change(picture_folder):
     assert len(traces) == 1
 
 
+@pytest.mark.long
 def test_python_is_told_of_pictures_that_the_network_has_seen_too(picture_folder, tmp_path, capsys):
     model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
     (picture_folder / "test/notes.txt").write_text("x")

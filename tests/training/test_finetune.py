@@ -597,6 +597,7 @@ def test_pictures_of_test_that_are_moved_to_train_are_trained_on_by_steps_too(
     assert "9 are new; it goes on" not in told and "held out stays held out" not in told
 
 
+@pytest.mark.long
 def test_what_the_discarded_projection_has_seen_binds_nobody(pretrained, tmp_path, capsys):
     """The layers below it, which alone are taken, have seen none of it."""
     folder = write_picture_folder(tmp_path / "pictures")

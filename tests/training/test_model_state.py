@@ -179,6 +179,7 @@ def test_two_devices_add_the_models_own_losses_once():
         np.testing.assert_allclose(ends[1][name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_a_frozen_normalisation_and_a_loss_that_is_not_finite_move_nothing():
     strategy = two_devices()
     model, optimizer = build(strategy, trainable=False)
@@ -311,6 +312,7 @@ def test_two_devices_stopped_and_started_again_are_the_whole_run(picture_folder,
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 
 
+@pytest.mark.long
 def test_timing_xla_moves_no_statistics(picture_folder, tmp_path):
     class TimedError(Exception):
         pass

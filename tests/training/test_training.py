@@ -99,6 +99,7 @@ def test_the_same_steps_change_the_weights_to_the_same_bits(picture_folder):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.long
 def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed():
     """At a rate of 0 and for one batch only dropout can make the loss differ."""
     strategy = one_device()
@@ -217,6 +218,7 @@ def errors(monkeypatch):
     return left
 
 
+@pytest.mark.long
 def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7, 0.2] * 2
     whole, *_ = run(picture_folder, tmp_path / "whole", plan(4, patience=9))
@@ -302,6 +304,7 @@ def test_a_finished_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_be
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.long
 def test_what_cannot_change_on_the_way_is_refused(picture_folder, tmp_path):
     with pytest.raises(SystemExit):
         run(picture_folder, tmp_path / "other", plan(3), Bar(stop_after=3))
@@ -335,6 +338,7 @@ def test_one_training_at_a_time_in_a_directory(tmp_path):
         pass
 
 
+@pytest.mark.long
 def test_equal_logits_are_no_correct_answers(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).evaluation
     model, _ = build(one_device(), 0.5)
@@ -345,6 +349,7 @@ def test_equal_logits_are_no_correct_answers(picture_folder):
     assert figures["top_1"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(picture_folder, tmp_path):
     run(picture_folder, tmp_path / "model", plan(1))
     with pytest.raises(
