@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import random
 import shutil
+import tempfile
 
 import keras
 import numpy as np
@@ -337,6 +338,39 @@ def test_a_function_of_the_same_name_is_another_one(dataset, tmp_path):
     train(focal())
     assert train(focal()).endswith("is trained already: step 4, asked for 4")
     assert "; another loss than it was" in train(lambda targets, logits: tf.reduce_sum(logits, 1))
+
+
+def test_functions_of_ones_own_may_decide_by_tensors(dataset, tmp_path, monkeypatch):
+    """AutoGraph, which makes that possible, is for those alone: it leaves files of what it makes of
+    a function where the process is killed.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    plain = alexnet_tf.train(tmp_path / "plain", dataset, **LENET5)
+    assert not list((tmp_path / "temporary").iterdir())
+
+    def crop(image, pixels, seed):
+        if tf.shape(image)[0] > 0:
+            return whole(image, pixels, seed)
+        return whole(image[::-1], pixels, seed)
+
+    def augment(images, targets, seed):
+        if tf.reduce_mean(images) < 0:
+            images *= 0.0
+        return images, targets
+
+    def loss(targets, logits):
+        losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        if tf.reduce_mean(losses) < 0:
+            losses *= 0.0
+        return losses
+
+    functions = {"crop": crop, "augment": augment, "loss": loss}
+    deciding = alexnet_tf.train(tmp_path / "deciding", dataset, **LENET5 | functions)
+    same = alexnet_tf.train(tmp_path / "same", dataset, **LENET5 | {"crop": whole})
+    for one, other, third in zip(*(net.model.weights for net in (deciding, same, plain))):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        assert not np.array_equal(one, third)
 
 
 def scaled(factor):

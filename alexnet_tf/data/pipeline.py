@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, preprocessing, proxies
-from alexnet_tf.data.splits import Split, Tensors, as_it_is
+from alexnet_tf.data.splits import Split, Tensors, as_it_is, converted
 from alexnet_tf.errors import TryAgain, UserError, one_line
 from alexnet_tf.pixels import Preprocessing
 
@@ -110,7 +110,7 @@ def training_batches(
     stubs = tf.data.Dataset.counter(tf.constant(first_epoch, tf.int64)).flat_map(one_epoch)
     from_any: Callable[..., tf.Tensor] = preprocessing.decode_random_crop
     if crop:
-        from_any = _decoded
+        from_any, own_crop = _decoded, converted(lambda image, seed: crop(image, pixels, seed))
     cut = from_any
     if way is Way.JPEG and not crop:
         cut = preprocessing.random_crop_of_jpeg
@@ -124,7 +124,7 @@ def training_batches(
     def one(stub: Tensors) -> Tensors:
         row = prepared(stub)
         if crop:  # outside of the guard, which is for pictures that cannot be read
-            image, side = crop(row["image"], pixels, row.pop("seed")), pixels.image_size
+            image, side = own_crop(row["image"], row.pop("seed")), pixels.image_size
             row["image"] = tf.ensure_shape(image, [side, side, pixels.channels])
         return row
 

@@ -260,7 +260,7 @@ def _in_order(
 
     In order, by as many threads as there are cores, with few pictures in memory.
     """
-    load = tf.function(split.load, input_signature=[stubs.element_spec]).get_concrete_function()
+    load = tf.function(split.load, [stubs.element_spec], autograph=False).get_concrete_function()
 
     def one(stub: Tensors) -> tuple[int, Any, str | None]:
         number = int(stub["picture"])
@@ -297,12 +297,14 @@ def encode(quality: int, picture: tf.Tensor, label: int) -> tuple[bytes, np.ndar
     return _example(jpeg, label), crop, pipeline.pixel_moments(crop)
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _decoded_size(picture: tf.Tensor) -> tf.Tensor:
     return tf.shape(preprocessing.decode(picture))
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)], autograph=False
+)
 def _crop_and_compress(picture: tf.Tensor, quality: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     crop = preprocessing.decode_central_crop(picture, PIXELS)
     return crop, tf.raw_ops.EncodeJpegVariableQuality(images=crop, quality=quality)

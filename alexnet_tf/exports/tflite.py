@@ -76,9 +76,11 @@ def _converted(
     bounds.check_single_precision(artifacts.variables(loaded))
     edge = loaded.signatures[EDGE]
     shape = edge.structured_input_signature[1]["images"].shape
-    one = tf.function(lambda images: edge(images=images)).get_concrete_function(
-        tf.TensorSpec([1, *shape[1:]], tf.float32, name="images")
-    )
+    one = tf.function(
+        lambda images: edge(images=images),
+        [tf.TensorSpec([1, *shape[1:]], tf.float32, name="images")],
+        autograph=False,
+    ).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([one], loaded)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization != "none":

@@ -255,7 +255,8 @@ def union_over_workers(strategy: tf.distribute.Strategy, numbers: set[int]) -> s
 @functools.cache
 def _gather(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(
-        lambda value: strategy.gather(strategy.run(tf.identity, args=(value,)), axis=0)
+        lambda value: strategy.gather(strategy.run(tf.identity, args=(value,)), axis=0),
+        autograph=False,
     )
 
 

@@ -273,7 +273,7 @@ def _make_step(
         ]
         return batch["weight"], batch["label"], batch["bad"], judged
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch: Any) -> tuple:
         return tf.nest.map_structure(
             lambda value: devices.rows_of_all(strategy, value),

@@ -78,7 +78,7 @@ def extractor(
         outputs = model(preprocessing.to_network_input(batch["image"], pixels), training=False)
         return tf.cast(outputs, tf.float32), batch["label"], batch["weight"], batch["bad"]
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch: Any) -> list[tf.Tensor]:
         return [
             devices.rows_of_all(strategy, value)

@@ -492,7 +492,7 @@ def answers(head: keras.Model, found: Features, temperature: float = 1.0) -> Ans
 def _make_steps(head: keras.Model, optimizer: SGD2012, batch_size: int) -> Callable[..., tf.Tensor]:
     forward_backward = steps.make_forward_backward(head, tf.identity, batch_size)
 
-    @tf.function
+    @tf.function(autograph=False)
     def run_steps(
         rows: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor
     ) -> tf.Tensor:
@@ -503,8 +503,8 @@ def _make_steps(head: keras.Model, optimizer: SGD2012, batch_size: int) -> Calla
             tf.reshape(rows, [-1, batch_size, rows.shape[-1]]),
             tf.reshape(labels, [-1, batch_size]),
         )
-        totals = tf.zeros([2])
-        for index in tf.range(tf.size(rates)):
+
+        def step(index: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             optimizer.learning_rate.assign(rates[index])
             number = first_step + tf.cast(index, tf.int64)
             weights = [
@@ -516,7 +516,8 @@ def _make_steps(head: keras.Model, optimizer: SGD2012, batch_size: int) -> Calla
             ]
             *sums, gradients, _ = forward_backward(weights, state, rows[index], labels[index])
             optimizer.apply_if(tf.math.is_finite(sums[0]), gradients, head.trainable_variables)
-            totals += tf.stack(sums)
-        return totals
+            return index + 1, totals + tf.stack(sums)
+
+        return tf.while_loop(lambda index, _: index < tf.size(rates), step, (0, tf.zeros([2])))[1]
 
     return run_steps

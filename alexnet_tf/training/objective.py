@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds
+from alexnet_tf.data.splits import converted
 from alexnet_tf.errors import UserError
 from alexnet_tf.pixels import Preprocessing
 
@@ -131,7 +132,7 @@ class Objective:
                 losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
             else:
                 losses = tf.ensure_shape(
-                    tf.cast(self.loss(smooth, logits), tf.float32), targets.shape[:1]
+                    tf.cast(converted(self.loss)(smooth, logits), tf.float32), targets.shape[:1]
                 )
             if weights is not None:
                 losses *= tf.linalg.matvec(targets, tf.constant(weights, tf.float32))
@@ -162,9 +163,8 @@ def _class_of(key: Any, class_names: tuple) -> Any:
 def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any) -> Any:
     """What `function` gives for float32 of these `shapes`. Raises UserError where it cannot."""
     given = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
-    traced = tf.function(lambda *arguments: function(*arguments))
     try:
-        return traced.get_concrete_function(*given, *others).structured_outputs
+        return converted(function).get_concrete_function(*given, *others).structured_outputs
     except Exception as error:  # of whoever wrote the function
         raise _cannot(name, " and ".join(map(str, shapes)), error) from error
 
@@ -172,7 +172,7 @@ def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any
 def _computed(name: str, function: Callable, *arguments: Any) -> Any:
     """What `function` gives. Raises UserError where it cannot be computed."""
     try:
-        return tf.function(lambda *given: function(*given))(*arguments)
+        return converted(function)(*arguments)
     except Exception as error:  # of whoever wrote the function
         raise _cannot(name, "pictures", error) from error
 
@@ -211,7 +211,7 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
 
     specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int64)
     try:
-        made = tf.function(cut).get_concrete_function(*specs).structured_outputs
+        made = converted(cut).get_concrete_function(*specs).structured_outputs
     except Exception as error:  # of whoever wrote the function
         raise _cannot("crop", of, error) from error
     shape, kind = tf.TensorShape(getattr(made, "shape", ())), getattr(made, "dtype", None)
@@ -229,7 +229,7 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
     side = 2 * max(pixels.resize, 128) + 1
     with contextlib.suppress(tf.errors.OpError):  # else the first picture that it is told of
         image = tf.constant(_all_levels((side, side, 3)))
-        _check_levels("crop", tf.function(cut)(image, tf.zeros([2], tf.int64)))
+        _check_levels("crop", converted(cut)(image, tf.zeros([2], tf.int64)))
 
 
 def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -212,7 +212,7 @@ def _length(values: tf.Tensor) -> tf.Tensor:
 
 
 # one pass over the 244 MB of weights instead of five
-@tf.function(jit_compile=True, reduce_retracing=False)
+@tf.function(jit_compile=True, reduce_retracing=False, autograph=False)
 def _rule(
     weights: tf.Tensor,
     velocity: tf.Tensor,

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
+from alexnet_tf.data.splits import converted
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import Dropout, is_seed
@@ -74,7 +75,9 @@ class TrainStep:
             return preprocessing.to_training_input(images, pixels, strength, seed, step, first_row)
 
         forward_backward = tf.function(
-            make_forward_backward(model, prepare, batch_size, judge), jit_compile=xla
+            make_forward_backward(model, prepare, batch_size, judge),
+            jit_compile=xla,
+            autograph=False,
         )
         self.forward_backward = forward_backward
         rows, keys = batch_size // strategy.num_replicas_in_sync, _keys(model, seed)
@@ -112,7 +115,7 @@ class TrainStep:
                 replica.merge_call(_assign, (*zip(*changed), finite))
             return loss, correct
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(batch: Any, number: tf.Tensor, strength: tf.Tensor) -> list[tf.Tensor]:
             sums = strategy.run(replica_step, args=(batch, number, strength))
             return [strategy.experimental_local_results(value)[0] for value in sums]
@@ -130,7 +133,7 @@ def _augmented(
     augment: Callable, images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor
 ) -> list[tf.Tensor]:
     """What `augment` makes of a replica's part of a batch."""
-    changed = augment(tf.cast(images, tf.float32), targets, seed)
+    changed = converted(augment)(tf.cast(images, tf.float32), targets, seed)
     return [
         tf.ensure_shape(tf.cast(new, tf.float32), old.shape)
         for new, old in zip(changed, (images, targets))
