@@ -153,6 +153,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 LFS = b"version https://git-lfs"  # how git LFS's pointers begin
+OF_LFS = "git LFS's pointer to the file, which git lfs pull fetches"
 
 
 def check_fetched(path: str | os.PathLike) -> None:
@@ -167,7 +168,7 @@ def check_fetched(path: str | os.PathLike) -> None:
     if not start:
         raise UserError(f"{path} is an empty file; copy it again.")
     if start == LFS:
-        raise UserError(f"{path} is git LFS's pointer to a file; git lfs pull fetches the file.")
+        raise UserError(f"{path} is {OF_LFS}.")
 
 
 SUMS = "SHA256SUMS"  # the file that `sums` is kept in

@@ -85,9 +85,12 @@ class Network(abc.ABC):
         that are no picture.
         """
         pictures.check_header(picture)
-        if min_probability is None:
-            min_probability = self.settings.min_probability
-        return best_classes(self._of_file(picture), self.class_names, min_probability)
+        least = self._least(min_probability)
+        return best_classes(self._of_file(picture), self.class_names, least)
+
+    def _least(self, min_probability: float | None) -> float:
+        """What a class has to reach. Raises UserError for what the network's answers never do."""
+        return self.settings.min_probability if min_probability is None else min_probability
 
     def _of_file(self, picture: bytes) -> np.ndarray:
         crop = preprocessing.decode_central_crop(picture, self.preprocessing)
@@ -361,14 +364,11 @@ class _ForRuntime(Network):
             "exported; pass the model directory or the export that it was made from."
         )
 
-    def answer(
-        self, picture: bytes, min_probability: float | None = None
-    ) -> list[tuple[str, float]]:
-        if min_probability is None:
-            min_probability = self.settings.min_probability
+    def _least(self, min_probability: float | None) -> float:
+        least = super()._least(min_probability)
         if isinstance(self.opened, artifacts.Tflite):
-            self.opened.check_reachable(check_probability(min_probability))
-        return super().answer(picture, min_probability)
+            self.opened.check_reachable(check_probability(least))
+        return least
 
     def classifier(self) -> Classifier:
         self.check_whole()

@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_flushed_is_no_fault_and_a_file_is(tmp_path, mon
     "content,message",
     [
         (b"", "file is an empty file; copy it again"),
-        (disk.LFS + b".github.com/spec/v1", "file is git LFS's pointer to a file; git lfs pull"),
+        (disk.LFS + b".github.com/spec/v1", "file is git LFS's pointer to the file, which git"),
         (None, "file cannot be read .No such file or directory"),
     ],
 )

@@ -435,13 +435,8 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
         else state.step * plan.batch_size
     )
     work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
-    figures = _without_only_answer(state.figures) | answers.figures()
+    figures = evaluation.without_only_answer(state.figures) | answers.figures()
     return figures, answers, (found.seconds + time.monotonic() - begin, work)
-
-
-def _without_only_answer(figures):
-    """`figures` for others to be merged into, which have one where there is one."""
-    return {name: value for name, value in figures.items() if name != "only_answer"}
 
 
 def _trained_how(dataset, bad, plan, solver):
@@ -491,7 +486,7 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
         _calibrate(strategy, model, optimizer, pixels, dataset.evaluation)
     evaluated = dataset.evaluation
     answers = _answers(strategy, model, pixels, evaluated, dataset.class_names, plan.batch_size)
-    figures = _without_only_answer(figures) | answers.figures()
+    figures = evaluation.without_only_answer(figures) | answers.figures()
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     seconds = pictures / figures["train_images_per_s"]
     work = pictures * training_work(model)

@@ -130,7 +130,7 @@ def _damaged(version: str | os.PathLike, reason: str) -> UserError:
     for file in _files_of(version):
         with contextlib.suppress(OSError), open(pathlib.Path(version, file), "rb") as stream:
             if stream.read(len(disk.LFS)) == disk.LFS:
-                reason = f"{file} is git LFS's pointer to a file; git lfs pull fetches the file"
+                reason = f"{file} is {disk.OF_LFS}"
     return UserError(
         f"{version} is damaged or not whole ({one_line(words(reason))}); copy it again, or remove "
         "it and export again."

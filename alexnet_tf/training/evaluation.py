@@ -97,9 +97,13 @@ def as_chosen(figures: dict) -> dict:
     measured = ("examples", "bad_pictures", "loss", "top_1", "top_5")
     return {
         f"validation_{name}" if name in measured else name: value
-        for name, value in figures.items()
-        if name != "only_answer"
+        for name, value in without_only_answer(figures).items()
     }
+
+
+def without_only_answer(figures: dict) -> dict:
+    """`figures` that others are put beside, which have an only answer where there is one."""
+    return {name: value for name, value in figures.items() if name != "only_answer"}
 
 
 def as_reported(

@@ -33,7 +33,7 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
-from alexnet_tf import archives
+from alexnet_tf import archives, disk
 from alexnet_tf.errors import UserError
 from alexnet_tf.weights import pickles
 from alexnet_tf.weights.pickles import Unsupported
@@ -270,11 +270,7 @@ def _recognise(content: bytes) -> tuple[str, Callable[[bytes], Weights] | None]:
         (b"\x0a", ".caffemodel", _read_caffemodel),
         (b"\x12", ".caffemodel", _read_caffemodel),
         (b"\xa2\x06", ".caffemodel", _read_caffemodel),
-        (
-            b"version https://git-lfs",
-            "git LFS's pointer to a file (git lfs pull fetches the file)",
-            None,
-        ),
+        (disk.LFS, disk.OF_LFS, None),
         (b"\x89HDF", "an HDF5 file, as Keras writes", None),
         (b"MATLAB ", "a file of MATLAB", None),
         (b"\x1f\x8b", "compressed by gzip (gunzip or tar -x unpacks it)", None),

@@ -104,7 +104,7 @@ def test_a_flag_without_effect_is_refused(tmp_path, flags, message):
     [
         (None, "There is no {}; name a "),
         (b"", "{} is an empty file; copy it again"),
-        (LFS_POINTER, "{} is git LFS's pointer to a file; git lfs pull fetches the file"),
+        (LFS_POINTER, "{} is git LFS's pointer to the file, which git lfs pull fetches"),
     ],
 )
 def test_a_model_that_is_no_file_is_told_before_its_kind(

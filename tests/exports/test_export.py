@@ -230,7 +230,7 @@ WEIGHTS = "variables/variables.data-00000-of-00001"
     [
         (WEIGHTS, lambda content: content[:1000], "IndexError: Read less bytes than requested"),
         (WEIGHTS, flipped, "Checksum does not match"),
-        (WEIGHTS, lambda _: POINTER, f"{WEIGHTS} is git LFS's pointer to a file; git lfs pull"),
+        (WEIGHTS, lambda _: POINTER, f"{WEIGHTS} is git LFS's pointer to the file, which git"),
         ("variables/variables.index", lambda content: content[:100], "not an sstable"),
         ("saved_model.pb", lambda content: content[:1000], "OSError: Cannot parse file"),
         ("saved_model.pb", lambda content: content.replace(b"BiasAdd", b"BiasAdq"), "Op type not"),
