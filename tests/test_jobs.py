@@ -340,6 +340,7 @@ def test_a_function_of_the_same_name_is_another_one(dataset, tmp_path):
     assert "; another loss than it was" in train(lambda targets, logits: tf.reduce_sum(logits, 1))
 
 
+@pytest.mark.long
 def test_functions_of_ones_own_may_decide_by_tensors(dataset, tmp_path, monkeypatch):
     """AutoGraph, which makes that possible, is for those alone: it leaves files of what it makes of
     a function where the process is killed.

@@ -31,6 +31,10 @@ from alexnet_tf.training import devices
 from alexnet_tf.training.objective import Objective, judge_labels
 from alexnet_tf.training.optimizer import SGD2012
 
+# A float16 below 6e-8 is 0, and so would many gradients be (section 3.2 of arXiv:1710.03740). By a
+# power of two nothing is rounded.
+_SCALE = 1024.0
+
 
 class TrainStep:
     """One update of the weights. Call it with a batch of pipeline.distribute, the number of the
@@ -161,8 +165,10 @@ def make_forward_backward(
     which `state_of` derives. To the mean loss come the losses that the model adds itself, such as
     those of regularizers; they are not in the sum. `judge` is what an Objective has, or
     judge_labels. Layers below the first trainable one have no backward pass: no gradient is asked
-    for there.
+    for there. Where a layer computes in float16 the loss is larger on the way back, by _SCALE.
     """
+    half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+    scale = _SCALE if half else 1.0
 
     def forward_backward(
         weights: list[tf.Tensor], state: list[tf.Tensor], inputs: Any, labels: tf.Tensor
@@ -184,7 +190,11 @@ def make_forward_backward(
         correct = tf.reduce_sum(tf.cast(right, tf.float32))
         # Not a GradientTape: it would put the backward pass of both towers on the device of the
         # first.
-        gradients = tf.compat.v1.gradients(mean_loss, weights, colocate_gradients_with_ops=True)
+        gradients = tf.compat.v1.gradients(
+            mean_loss * scale if half else mean_loss, weights, colocate_gradients_with_ops=True
+        )
+        if half:
+            gradients = [None if one is None else one / scale for one in gradients]
         return _seen_by(gradients, tf.reduce_sum(losses)), correct, gradients, kept
 
     return forward_backward

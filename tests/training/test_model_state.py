@@ -485,3 +485,19 @@ def test_layers_that_were_made_in_another_order_keep_their_weights(tmp_path, uni
         kept, found = ([v for v in some if "dense" in v.path] for some in (kept, found))
         for place, variable in zip(order, found, strict=True):
             np.testing.assert_array_equal(kept[place], variable)
+
+
+def test_small_gradients_are_not_lost_in_half_precision():
+    """That of a wrong class is its probability over the batch, 3e-8 here: 0 in float16."""
+    gradients = {}
+    for policy in ("float32", "mixed_float16"):
+        with networks.under_policy(policy):
+            model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "linear")])
+        model.layers[-1].set_weights([np.zeros((4, 3)), np.array([11.0, 0.0, 0.0])])
+        step = tf.function(steps.make_forward_backward(model, tf.identity, 512), autograph=False)
+        weights = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
+        _, _, found, _ = step(weights, [], tf.ones([2, 4]), tf.zeros([2], tf.int64))
+        gradients[policy] = [one.numpy() for one in found]
+    for one, other in zip(*gradients.values()):
+        assert np.all(one[..., 1:] > 0)
+        np.testing.assert_allclose(other, one, rtol=0.01)
