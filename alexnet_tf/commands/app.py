@@ -401,8 +401,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
                 raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
             _check_finite(flag_values)
             expand_paths(flag_values)
-            if "json" in flag_values:
-                _check_json(flag_values, argv[1:])
+            _check_written(flag_values, argv[1:])
             with console.worded(lambda line: _with_dashes(line, flag_values)):
                 command.main(_paths("arguments", argv[1:])) if takes else command.main()
         except (flags.Error, UserError) as error:
@@ -503,20 +502,30 @@ def _paths(name, values):
     return list(map(os.path.expanduser, values))  # else as they were given: ./imagenet is a path
 
 
-def _check_json(flag_values, arguments):
-    """Raises UserError where --json cannot be written, or would replace what is written or read."""
-    value = flag_values["json"].value
-    if value:
-        others = {"an argument": arguments} | {
-            f"{name}=": flag_values[name].value
-            for name in flag_values
-            if name in PATHS and name != "json" and flag_values[name].value
-        }
-        for name, paths in others.items():
+def _check_written(flag_values, arguments):
+    """Raises UserError where a file that is written would replace what is read, or written too, and
+    where --json cannot be.
+    """
+    named = {name: flag_values[name].value for name in PATHS if name in flag_values}
+    named = {f"{name}=": value for name, value in named.items() if value}
+    for written in ("json", "output", "features"):
+        value = named.get(f"{written}=")
+        for name, paths in ({"an argument": arguments} | named).items() if value else ():
             paths = [paths] if isinstance(paths, str) else paths
-            if os.path.realpath(value) in map(os.path.realpath, paths):
-                raise UserError(f"json={value} would replace what {name} names; pass another file.")
-        disk.check_place(value, "json", device=True)
+            if name != f"{written}=" and os.path.realpath(value) in map(os.path.realpath, paths):
+                raise UserError(
+                    f"{written}={value} would replace what {name} names; pass another path."
+                )
+    if path := named.get("json="):
+        disk.check_place(path, "json", device=True)
+        if os.path.isfile(path) and not _may_be_json(path):
+            raise UserError(f"json={path} holds something else than JSON; pass another file.")
+
+
+def _may_be_json(path):
+    """Whether a regular file is empty, or begins as an object or a list of JSON."""
+    with open(path, "rb") as stream:
+        return stream.read(64).lstrip()[:1] in (b"", b"{", b"[")
 
 
 def _refuse(called, error, flag_values):

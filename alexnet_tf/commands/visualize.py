@@ -40,6 +40,7 @@ float32 [pictures, units], "files", "labels" (int64, -1 where unknown), "class_n
 "weights_sha256".
 """
 
+import os
 import pathlib
 
 import keras
@@ -147,6 +148,10 @@ def main(pictures):
     seen = None
     if sees:
         seen = (Seen if _FEATURES.value or kind in _OF_FEATURES else Pictures)(network, pictures)
+        if os.path.realpath(output) in map(os.path.realpath, seen.files):
+            raise UserError(
+                f"--output={output} is one of the pictures that are looked at; pass another file."
+            )
     drawn = {"pictures": len(seen.files)} if sees else {}
     if _FEATURES.value:
         seen.write(_FEATURES.value)

@@ -100,6 +100,8 @@ def test_results_that_cannot_be_written_to_their_file_are_told(tmp_path):
     [
         (["--json=here/x", "--output=./here/../here/x"], "--output="),
         (["--json=link", "here/x"], "an argument"),
+        (["--output=link", "y", "here/x"], "an argument"),
+        (["--output=here/x", "--source=link"], "--source="),
     ],
 )
 def test_results_do_not_replace_what_else_is_named(arguments, named, tmp_path, monkeypatch, capsys):
@@ -109,7 +111,8 @@ def test_results_do_not_replace_what_else_is_named(arguments, named, tmp_path, m
     (tmp_path / "link").symlink_to("here/x")
     flag_values = flags.FlagValues()
     app.define_json(flag_values)
-    flags.DEFINE_string("output", None, "A file.", flag_values=flag_values)
+    for name in ("output", "source"):
+        flags.DEFINE_string(name, None, "A file.", flag_values=flag_values)
     command = types.SimpleNamespace(
         __doc__="Nothing.", FLAGS=flag_values, ARGUMENTS="PICTURE", main=lambda pictures: None
     )
@@ -117,3 +120,25 @@ def test_results_do_not_replace_what_else_is_named(arguments, named, tmp_path, m
         app.run(command, "alexnet nothing", arguments)
     assert end.value.code == 2
     assert f"{arguments[0]} would replace what {named} names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "before,is_kept", [(b"\xff\xd8picture", True), (b"", False), (b" {}", False)]
+)
+def test_json_replaces_nothing_but_json(before, is_kept, tmp_path, capsys):
+    """--json a.jpg b.jpg, of whoever takes --json for a switch, would replace the first picture."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(before)
+    flag_values = flags.FlagValues()
+    app.define_json(flag_values)
+    command = types.SimpleNamespace(
+        __doc__="Nothing.",
+        FLAGS=flag_values,
+        ARGUMENTS="PICTURE",
+        main=lambda pictures: app.write_json({"pictures": len(pictures)}, flag_values.json),
+    )
+    with pytest.raises(SystemExit) as end:
+        app.run(command, "alexnet nothing", ["--json", str(path), "b.jpg"])
+    told = capsys.readouterr().err
+    assert (end.value.code == 2, path.read_bytes() == before) == (is_kept, is_kept), told
+    assert ("holds something else than JSON; pass another file" in told) == is_kept

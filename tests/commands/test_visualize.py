@@ -236,6 +236,15 @@ def test_odd_names_are_drawn_as_they_are(model_dir, pictures, tmp_path):
     assert (tmp_path / "p.png").exists()
 
 
+def test_no_picture_that_is_looked_at_is_replaced(model_dir, tmp_path):
+    before = shapes.draw_jpeg("test", 0)
+    (tmp_path / "a.png").write_bytes(before)
+    given = ["--figure=predictions", f"--model_dir={model_dir}", tmp_path]
+    with pytest.raises(UserError, match=r"a\.png is one of the pictures that are looked at"):
+        call(visualize, f"--output={tmp_path}/a.png", *given)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
 def test_what_was_drawn_is_told_as_json(model_dir, tmp_path):
     (tmp_path / "a.jpg").write_bytes(shapes.draw_jpeg("test", 0))
     given = [f"--model_dir={model_dir}", f"--json={tmp_path}/told.json"]
