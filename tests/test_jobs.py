@@ -735,6 +735,7 @@ class Begins(keras.callbacks.Callback):
         self.model.layers[-1].bias.assign([1.0, 2.0, 3.0])
 
 
+@pytest.mark.long
 def test_a_callback_may_change_the_weights_at_the_start_and_not_on_the_way(tmp_path):
     begins = Begins()
     train_own(tmp_path / "model", callbacks=[begins])
@@ -746,6 +747,7 @@ def test_a_callback_may_change_the_weights_at_the_start_and_not_on_the_way(tmp_p
     assert train_own(tmp_path / "model", 2, callbacks=[keras.callbacks.History()]).step == 4
 
 
+@pytest.mark.long
 def test_other_pictures_are_not_judged_by_the_record_of_those_before(tmp_path):
     """Of three greys that the network tells apart: no error, and a third where labels are wrong."""
     levels = np.repeat([30, 128, 226], 6)[:, None, None, None]
@@ -972,6 +974,7 @@ def test_exports_and_conversions_are_in_full_float32(tmp_path, monkeypatch):
     assert tf.config.experimental.tensor_float_32_execution_enabled()
 
 
+@pytest.mark.long
 def test_exports_tell_the_test_figures_of_a_training_that_chose(dataset, tmp_path):
     told = []
     how = LENET5 | {"patience": 1, "note": told.append}
@@ -987,6 +990,7 @@ def test_exports_tell_the_test_figures_of_a_training_that_chose(dataset, tmp_pat
     assert alexnet_tf.load(tmp_path / "other").settings.others["metrics"]["split"] == "test"
 
 
+@pytest.mark.long
 def test_what_tells_less_than_the_test_split_is_not_kept_for_exports(dataset, tmp_path, capsys):
     model_dir = tmp_path / "model"
     alexnet_tf.train(model_dir, dataset, **LENET5 | {"patience": 1})
@@ -1012,6 +1016,7 @@ def test_what_tells_less_than_the_test_split_is_not_kept_for_exports(dataset, tm
     assert alexnet_tf.load(model_dir).settings.others["metrics"]["views"] == 10
 
 
+@pytest.mark.long
 def test_the_classes_that_a_training_was_not_evaluated_on_are_told(few, tmp_path):
     (tmp_path / "split").mkdir()
     few.rename(tmp_path / "split/train")

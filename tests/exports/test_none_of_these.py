@@ -243,6 +243,7 @@ def test_fine_tuning_stores_it_and_changes_it_without_training_again(
         )
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of TensorFlow's calibrator about itself
 def test_what_eight_bits_cannot_reach_is_no_least_probability(folder, tmp_path):
     """The largest number of an int8 file is 255/256: each of its answers was "none of these"."""

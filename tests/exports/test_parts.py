@@ -124,6 +124,7 @@ def test_every_signature_gives_features_and_no_classes(world):
         loaded.signatures["edge"](images=bad)
 
 
+@pytest.mark.long
 def test_the_export_says_what_it_is_and_comes_back(world, tmp_path):
     folder, network = world
     version = folder / "exports/1"
@@ -149,6 +150,7 @@ def test_the_export_says_what_it_is_and_comes_back(world, tmp_path):
         alexnet_tf.export(part(), folder / "exports")
 
 
+@pytest.mark.long
 def test_a_file_gives_features_and_says_of_which_layer(world, files):
     _, network = world
     for quantization, bound in (("none", 1e-5), ("int8", 0.2)):

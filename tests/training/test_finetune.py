@@ -303,6 +303,7 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     assert (np.array(cached(folder, model, notes=notes, **arguments).train[0]) != first[0]).any()
 
 
+@pytest.mark.long
 def test_features_of_what_computes_otherwise_by_the_same_weights_are_not_used(pictures, tmp_path):
     dataset, notes, made = datasets.open_dataset("folder", pictures), [], []
     for scale in (0.5, 0.25):
@@ -666,6 +667,7 @@ def test_a_picture_that_is_mended_is_trained_on(solver, pretrained, tmp_path, mo
     assert "is trained already" not in told and "is trained already" in tune()
 
 
+@pytest.mark.long
 def test_a_class_of_which_no_picture_can_be_read_is_refused(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
     dataset, model = datasets.open_dataset("folder", folder), build_model("lenet5", 3)
@@ -712,6 +714,7 @@ def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(pretrained, tmp
     assert flags["data_dir"] == str(tmp_path / "moved") and flags["test_split"] == "judges"
 
 
+@pytest.mark.long
 def test_the_rate_of_a_head_that_was_fitted_is_no_other_rate(
     pretrained, pictures, tmp_path, monkeypatch, capsys
 ):

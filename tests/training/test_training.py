@@ -387,6 +387,7 @@ def test_a_step_of_a_loss_that_is_not_finite_changes_no_weight():
     assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) == "fc8"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant,where", [("one_gpu", np.s_[:]), ("half", np.s_[1, 2, 0, 3])])
 def test_what_is_no_number_in_a_layer_is_seen_in_the_loss_though_the_pool_swallows_it(
     variant, where
