@@ -510,7 +510,9 @@ def _check_written(flag_values, arguments):
     named = {f"{name}=": value for name, value in named.items() if value}
     for written in ("json", "output", "features"):
         value = named.get(f"{written}=")
-        for name, paths in ({"an argument": arguments} | named).items() if value else ():
+        if not value or os.path.isdir(value) and written != "json":
+            continue
+        for name, paths in ({"an argument": arguments} | named).items():
             paths = [paths] if isinstance(paths, str) else paths
             if name != f"{written}=" and os.path.realpath(value) in map(os.path.realpath, paths):
                 raise UserError(
