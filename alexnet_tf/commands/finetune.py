@@ -397,7 +397,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
     last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
     begin = time.monotonic()
     state = checkpoints.restore(model_dir, model, report=console.note)
-    how = _trained_how(dataset, found.bad_pictures, plan, solver)
+    how, is_first = _trained_how(dataset, found.bad_pictures, plan, solver), state is None
     if state is not None and state.data == how:
         console.note(loop.trained_already(model_dir, state.step, last_step))
     else:
@@ -421,10 +421,14 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
         state.data = how
         state.figures |= {"evaluated_on": dataset.evaluation.name}
         model.layers[-1].set_weights(projection.layers[-1].get_weights())
-        # Only now: a training that fails, or is stopped, leaves what was there before.
-        write()
-        log.write_to(Log(model_dir, 0))
+        # Only now: a training that fails, or is stopped, leaves what was there before. So does a
+        # checkpoint that is not written, but no checkpoint is to lie where there are no settings.
+        if is_first:
+            write()
         checkpoints.save(model_dir, model, optimizer, state)
+        if not is_first:
+            write()
+        log.write_to(Log(model_dir, 0))
     surgery.cool(model, state.temperature)
     projection = surgery.projection(model)
     answers = head.answers(projection, found)

@@ -529,7 +529,13 @@ def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tm
         assert "is trained already" not in tune("--learning_rate=0.03")
 
 
-def test_a_training_that_fails_leaves_the_projection_that_was_there(pretrained, tmp_path, capsys):
+def refuse(*_, **__):
+    raise UserError("No space left.")
+
+
+def test_a_training_that_fails_leaves_the_projection_that_was_there(
+    pretrained, tmp_path, capsys, monkeypatch
+):
     folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
     given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
     given |= {"model_dir": model_dir, "head_solver": "sgd", "patience": 0, "epochs": 2}
@@ -543,6 +549,9 @@ def test_a_training_that_fails_leaves_the_projection_that_was_there(pretrained, 
     for _ in range(2):  # the second time it was "trained already", by a rate that never trained it
         with pytest.raises(UserError, match="not finite in epoch 1; .* What checkpoints there are"):
             tune("--batch_size=6", "--learning_rate=1e30")
+    with monkeypatch.context() as full, pytest.raises(UserError, match="No space left"):
+        full.setattr(checkpoints, "write", refuse)
+        tune("--batch_size=6", "--learning_rate=0.5")
     after = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
     assert after == before and "is trained already: step 8" in tune("--batch_size=6")
     assert "is trained already" not in tune("--batch_size=12")
