@@ -771,8 +771,10 @@ def _decode_bmp(picture: tf.Tensor) -> tf.Tensor:
 
     def of_four() -> tf.Tensor:
         places = tf.argmax(tf.cast(in_bytes, tf.int32), 1)
+        # Programs write an alpha of zeros and mean none, as other readers have it.
+        has_alpha = (masks[3] > 0) & tf.reduce_any(of_bytes(4)[:, :, places[3]] > 0)
         return tf.cond(
-            masks[3] > 0,
+            has_alpha,
             lambda: _on_white(tf.gather(of_bytes(4), places, axis=2)),
             lambda: tf.gather(of_bytes(4), places[:3], axis=2),
         )

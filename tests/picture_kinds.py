@@ -12,8 +12,13 @@ HEIGHT, WIDTH = 21, 37
 
 
 def by_pillow(content):
-    """RGB levels, uint8 [height, width, 3]: orientation obeyed, on white."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGBA")
+    """RGB levels, uint8 [height, width, 3]: orientation obeyed, on white, but for a BMP whose alpha
+    is 0 throughout: it has none to Windows and to browsers.
+    """
+    image = Image.open(io.BytesIO(content))
+    if image.format == "BMP" and image.mode == "RGBA" and np.asarray(image)[..., 3].max() == 0:
+        image.putalpha(255)
+    image = ImageOps.exif_transpose(image).convert("RGBA")
     return np.asarray(
         Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     )
@@ -501,12 +506,22 @@ def kinds():
             header=124,
             masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
         ),
-        "BMP, 32 bits, alpha of zeros": bmp(
+        **{
+            f"BMP, 32 bits, alpha of zeros, header of {header} bytes": bmp(
+                32,
+                (levels * np.array([1, 1, 1, 0], np.uint8)).tobytes(),
+                compression=3,
+                header=header,
+                masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+            )
+            for header in (56, 108, 124)  # of the third, fourth and fifth version
+        },
+        "BMP, 32 bits, alpha last, of zeros": bmp(
             32,
-            (levels * np.array([1, 1, 1, 0], np.uint8)).tobytes(),
+            (levels * np.array([0, 1, 1, 1], np.uint8)).tobytes(),
             compression=3,
             header=124,
-            masks=struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+            masks=struct.pack("<4I", 0xFF000000, 0xFF0000, 0xFF00, 0xFF),
         ),
         "BMP, 24 bits, second version of OS/2": bmp(24, padded(levels[..., :3]), header=64),
         "BMP, 32 bits, alpha last": bmp(

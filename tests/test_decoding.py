@@ -14,6 +14,7 @@ from PIL import Image
 
 from alexnet_tf import decoding, picture_files, picture_headers, preprocessing
 from alexnet_tf.data import datasets, pictures, store
+from alexnet_tf.edge import pictures as edge_pictures
 from alexnet_tf.exports import saved_model
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -114,6 +115,29 @@ def test_sixteen_bits_are_cut_to_the_upper_eight(rng):
     colour, alpha = (deep >> 8).astype(int)[..., :3], (deep >> 8).astype(int)[..., 3:]
     expected = np.rint((colour * alpha + 255 * (255 - alpha)) / 255)
     np.testing.assert_array_equal(decoding.decode(tf.io.encode_png(deep)), expected)
+
+
+@pytest.mark.parametrize("header", [56, 108, 124])
+def test_an_alpha_of_zeros_is_none_in_a_bmp_and_transparent_elsewhere(header, rng):
+    levels = rng.integers(0, 200, (4, 5, 4), np.uint8)  # blue, green, red, alpha
+    levels[..., 3] = 0
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    expected = {"opaque": levels[..., 2::-1].copy(), "white": np.full((4, 5, 3), 255, np.uint8)}
+    expected["white"][3, 4] = expected["opaque"][3, 4]
+
+    def bmp_of(levels):
+        form = {"compression": 3, "masks": masks, "header": header, "from_top": True}
+        return bmp(32, levels.tobytes(), **form, width=5, height=4)
+
+    content = {"opaque": bmp_of(levels)}
+    levels[3, 4, 3] = 255  # of one pixel is enough
+    content["white"] = bmp_of(levels)
+    for decode in (decoding.decode, edge_pictures.decode):
+        for name in expected:
+            np.testing.assert_array_equal(decode(content[name]), expected[name], name)
+        clear = Image.fromarray(levels * np.array([1, 1, 1, 0], np.uint8))
+        for form in ("PNG", "WEBP"):
+            assert np.min(decode(saved(clear, form, lossless=True))) == 255, form
 
 
 def test_transparent_grey_and_deep_colours_are_exact_where_pillow_is_not(rng):

@@ -73,6 +73,8 @@ def decode(picture: bytes, resize: int | None = None) -> Image.Image:
     turn = _TURNS.get(_orientation(image.info.get("exif", b"")))
     if kind == "PNG" and "transparency" in image.info:
         _scale_transparency(image, depth=picture[_PNG_DEPTH])
+    if kind == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        image = image.convert("RGB")  # programs write an alpha of zeros and mean none
     image = _on_white(image)
     return image if turn is None else image.transpose(turn)
 

@@ -117,11 +117,16 @@ def test_the_program_on_the_page_prepares_what_the_network_sees(tmp_path, monkey
     size = SIZES[1]
     with zipfile.ZipFile("mine.tflite", "w") as archive:
         archive.writestr("manifest.json", json.dumps({"preprocessing": dataclasses.asdict(size)}))
-    for levels in (
-        np.kron(rng.integers(0, 256, (7, 9, 4), np.uint8), np.ones((13, 15, 1), np.uint8)),
-        np.kron(rng.integers(0, 2**16, (7, 9, 1), np.uint16), np.ones((13, 15, 1), np.uint16)),
+    for content in (
+        *(
+            tf.io.encode_png(np.kron(levels, np.ones((13, 15, 1), levels.dtype))).numpy()
+            for levels in (
+                rng.integers(0, 256, (7, 9, 4), np.uint8),
+                rng.integers(0, 2**16, (7, 9, 1), np.uint16),
+            )
+        ),
+        *(KINDS[name] for name in KINDS if name.startswith("BMP, 32 bits")),
     ):
-        content = tf.io.encode_png(levels).numpy()
         (tmp_path / "flower.jpg").write_bytes(content)
         found: dict = {}
         exec(compile(program, "docs/edge.md", "exec"), found)
