@@ -2,14 +2,19 @@
 //
 //   LITERT=$(python3 -c "import ai_edge_litert as l; print(*l.__path__)")
 //   g++ -std=c++17 -O2 classify.cc -o classify "$LITERT/libLiteRt.so" -Wl,-rpath,"$LITERT"
-//   djpeg flower.jpg | ./classify alexnet_int8.tflite
+//   convert flower.jpg -auto-orient -background white -alpha remove -depth 8 ppm:- |
+//     ./classify alexnet_int8.tflite
 //
-// The picture comes on standard input as PPM (P6, 8 bits), as djpeg and many cameras' programs
-// write it. Prints the five best classes. The file says all that is needed: labels.txt and
-// manifest.json are stored, not compressed, in the zip archive at its end; sizes and types are
-// those of its tensors. The crop: the shorter side is scaled to `resize` of the manifest
-// (triangle filter, antialiased), and the network gets the central square, RGB 0..255; the mean
-// is subtracted inside.
+// The picture comes on standard input as PPM or PGM (P6 or P5, 8 bits), upright: these say nothing
+// of EXIF's orientation, which telephones state instead of turning, so that whatever writes them
+// has to turn. ImageMagick's convert does (`magick` in its version 7), as here, and lays on white
+// what is transparent. djpeg does neither: for it turn the file first (`exiftran -ai flower.jpg`).
+//
+// Prints the five best classes. The file says all that is needed: labels.txt and manifest.json are
+// stored, not compressed, in the zip archive at its end; sizes and types are those of its tensors.
+// The crop: the shorter side is scaled to `resize` of the manifest (triangle filter, antialiased),
+// and the network gets the central square, RGB or grey, 0..255; the mean is subtracted inside.
+// Whether the file is whole is not looked at here: docs/edge.md says how to.
 
 #include <algorithm>
 #include <cmath>
@@ -19,6 +24,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <numeric>
 #include <sstream>
 #include <stdexcept>
@@ -87,20 +93,31 @@ struct Image {
   std::vector<float> levels;  // RGB, rows from the top
 };
 
-Image read_ppm(std::istream& stream) {
+// The next number of a header, 0 if there is none; lines of comments may stand before it.
+int header_number(std::istream& stream) {
+  int number = 0;
+  while ((stream >> std::ws).peek() == '#')
+    stream.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  stream >> number;
+  return number;
+}
+
+Image read_picture(std::istream& stream) {
   std::string magic;
-  int width = 0, height = 0, largest = 0;
-  stream >> magic >> width >> height >> largest;
+  stream >> magic;
+  const bool is_grey = magic == "P5";
+  const int width = header_number(stream), height = header_number(stream);
+  const int largest = header_number(stream);
   stream.get();
-  if (magic != "P6" || width < 1 || height < 1 || largest != 255 ||
+  if ((magic != "P6" && !is_grey) || width < 1 || height < 1 || largest != 255 ||
       1L * width * height > 89478485)
-    throw std::runtime_error("standard input is no PPM of 8 bits (P6)");
-  std::vector<char> bytes(3L * width * height);
+    throw std::runtime_error("standard input is no PPM or PGM of 8 bits (P6, P5)");
+  std::vector<char> bytes((is_grey ? 1L : 3L) * width * height);
   stream.read(bytes.data(), bytes.size());
   if (static_cast<size_t>(stream.gcount()) != bytes.size())
-    throw std::runtime_error("the PPM ends early");
+    throw std::runtime_error("the picture ends early");
   Image image{width, height, {}};
-  for (char byte : bytes) image.levels.push_back(static_cast<uint8_t>(byte));
+  for (char byte : bytes) image.levels.insert(image.levels.end(), is_grey ? 3 : 1, uint8_t(byte));
   return image;
 }
 
@@ -222,7 +239,7 @@ void classify(const char* path) {
     throw std::runtime_error("its labels are not its classes");
   const std::string manifest = member(content, "manifest.json");
   const int resize = whole_number(manifest, "resize");
-  std::vector<float> image = central_crop(read_ppm(std::cin), resize, network.side());
+  std::vector<float> image = central_crop(read_picture(std::cin), resize, network.side());
   if (network.channels() == 1) {  // grey
     for (size_t i = 0; i < image.size() / 3; ++i)
       image[i] = std::nearbyint(0.2989f * image[3 * i] + 0.587f * image[3 * i + 1] +
@@ -246,7 +263,7 @@ void classify(const char* path) {
 
 int main(int count, char** arguments) {
   if (count != 2) {
-    std::cerr << "usage: classify FILE.tflite < PICTURE.ppm\n";
+    std::cerr << "usage: classify FILE.tflite < PICTURE.ppm, upright\n";
     return 2;
   }
   try {

@@ -2,6 +2,7 @@
 compiler.
 """
 
+import io
 import pathlib
 import shutil
 import subprocess
@@ -33,8 +34,21 @@ def program(tmp_path_factory):
 
 
 def as_ppm(image, folder):
+    """P6, of a grey image P5."""
     image.save(folder / "picture.ppm")
     return (folder / "picture.ppm").read_bytes()
+
+
+def check_answers(program, path, picture, image):
+    """The program says of `picture` what Python says of `image`."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    expected = tflite.Tflite(path).classify(stream.getvalue())
+    done = subprocess.run([program, path], input=picture, capture_output=True, check=True)
+    answers = [line.split(maxsplit=1) for line in done.stdout.decode().splitlines()]
+    assert [name for _, name in answers] == [name for name, _ in expected]
+    for (probability, _), (_, ours) in zip(answers, expected, strict=True):
+        assert float(probability) == pytest.approx(ours, abs=1e-2)  # a level is 1/64 nats
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -46,26 +60,31 @@ def test_answers_are_those_of_python(program, tmp_path, rng, size, quantized):
     image = Image.fromarray(levels)
     path = tmp_path / "net.tflite"
     path.write_bytes(colour_content(quantized=quantized))
-    image.save(tmp_path / "picture.png")
-    expected = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
-    done = subprocess.run(
-        [program, path], input=as_ppm(image, tmp_path), capture_output=True, check=True
-    )
-    answers = [line.split(maxsplit=1) for line in done.stdout.decode().splitlines()]
-    assert [name for _, name in answers] == [name for name, _ in expected]
-    for (probability, _), (_, ours) in zip(answers, expected, strict=True):
-        assert float(probability) == pytest.approx(ours, abs=1e-2)  # a level is 1/64 nats
+    check_answers(program, path, as_ppm(image, tmp_path), image)
 
 
-def test_grey(program, tmp_path):
+@pytest.mark.parametrize("network", ["of colour", "grey"])
+@pytest.mark.parametrize("mode,magic", [("RGB", b"P6"), ("L", b"P5")])
+def test_grey(program, tmp_path, rng, network, mode, magic):
     pixels = Preprocessing(28, 32, 1, (0.0,), 1.0)
-    path = tmp_path / "grey.tflite"
-    path.write_bytes(colour_content(("dark", "light"), pixels))
-    picture = as_ppm(Image.new("RGB", (50, 40), (0, 200, 90)), tmp_path)
-    done = subprocess.run([program, path], input=picture, capture_output=True, check=True)
-    Image.new("RGB", (50, 40), (0, 200, 90)).save(tmp_path / "picture.png")
-    (best, *_) = tflite.Tflite(path).classify((tmp_path / "picture.png").read_bytes())
-    assert done.stdout.decode().splitlines()[0] == f"{best[1]:.4f}  {best[0]}"
+    path = tmp_path / "net.tflite"
+    path.write_bytes(
+        colour_content(("dark", "light"), pixels) if network == "grey" else colour_content()
+    )
+    image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).convert(mode)
+    picture = as_ppm(image, tmp_path)
+    assert picture.startswith(magic)
+    check_answers(program, path, picture, image)
+
+
+def test_a_header_may_hold_comments(program, tmp_path):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(colour_content())
+    image = Image.new("RGB", (50, 40), (0, 200, 90))
+    head, picture = b"P6\n50 40\n255\n", as_ppm(image, tmp_path)
+    assert picture.startswith(head)
+    for said in (b"P6\n# by GIMP\n50 40\n255\n", b"P6 50\n#1\n# 2\n40 # 3\n255\n"):
+        check_answers(program, path, said + picture[len(head) :], image)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +113,11 @@ def test_mistakes(program, tmp_path):
     path.write_bytes(colour_content())
     picture = as_ppm(Image.new("RGB", (90, 120)), tmp_path)
     for file, given, message in (
-        (path, b"P3 1 1 255 0 0 0", "standard input is no PPM"),
-        (path, picture[:-1], "the PPM ends early"),
+        (path, b"P3 1 1 255 0 0 0", "standard input is no PPM or PGM of 8 bits"),
+        (path, b"P5 1 1 65535 \0\0", "standard input is no PPM or PGM of 8 bits"),
+        (path, b"P6 # and no more", "standard input is no PPM or PGM of 8 bits"),
+        (path, b"", "standard input is no PPM or PGM of 8 bits"),
+        (path, picture[:-1], "the picture ends early"),
         (tmp_path / "gone", picture, "it cannot be read"),
         (tmp_path / "picture.ppm", picture, "alexnet convert did not write it"),
     ):

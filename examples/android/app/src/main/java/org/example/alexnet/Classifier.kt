@@ -17,8 +17,9 @@ import org.json.JSONObject
  * Classifies pictures by the file that `alexnet convert` wrote, which lies in `src/main/assets/` as
  * `alexnet.tflite`. MediaPipe takes labels and types from the file; the crop is this class's part:
  * the shorter side is scaled to `resize` and the central square of `image_size` pixels is handed
- * over. Both stand in the file, so that another network needs no other code, and so does the
- * probability that a class has to reach.
+ * over. Both stand in the file, so that another network of colour needs no other code, and so does
+ * the probability that a class has to reach. MediaPipe takes no grey network, and does not look
+ * whether the file is whole: try it by `alexnet classify` before it goes into the app.
  */
 class Classifier(context: Context) : Closeable {
     private val resize: Int
