@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import threading
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -40,20 +40,18 @@ class Tflite:
         """`file` is a path, or the bytes of a file, which is then called `name` in messages.
 
         `threads` is how many cores work on a picture, 1024 at most; 0: all. Raises UserError if
-        alexnet convert did not write it.
+        it cannot be read, or alexnet convert did not write it.
         """
         self.name = name or ("content" if isinstance(file, bytes) else file)
+        if not isinstance(file, bytes):
+            file = disk.local(file)
         # A path rather than content: the weights are then mapped, not copied.
         given: dict = (
             {"model_content": file} if isinstance(file, bytes) else {"model_path": os.fspath(file)}
         )
         self.threads = bounds.whole(threads, "threads", 0, 1024) or os.cpu_count() or 1
         try:
-            with (
-                io.BytesIO(file)
-                if isinstance(file, bytes)
-                else open(file, "rb", opener=disk.regular)
-            ) as stream:
+            with io.BytesIO(file) if isinstance(file, bytes) else self._opened(file) as stream:
                 self.members = archives.members(stream)
                 manifest = bounds.expect(
                     dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"
@@ -94,6 +92,19 @@ class Tflite:
         self._most = 1.0
         if self._scale:
             self._most = (np.iinfo(self._output["dtype"]).max - self._zero_point) * self._scale
+
+    def _opened(self, path: pathlib.Path) -> BinaryIO:
+        try:
+            return open(path, "rb", opener=disk.regular)
+        except FileNotFoundError:
+            raise UserError(
+                f"There is no {self.name}; pass a .tflite file that alexnet convert wrote."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.name} cannot be read ({error.strerror}); pass a .tflite file that alexnet"
+                " convert wrote."
+            ) from None
 
     def _not_of_ours(self, error: Exception) -> UserError:
         return UserError(f"{self.name} is not a file that alexnet convert wrote ({error}).")

@@ -282,6 +282,22 @@ def test_files_of_others_are_refused(content, tmp_path):
     assert not tflite.is_tflite(tmp_path) and not tflite.is_tflite(tmp_path / "gone")
 
 
+def test_a_path_may_begin_at_home_and_what_cannot_be_read_says_why(world, monkeypatch):
+    monkeypatch.setenv("HOME", str(world))
+    assert tflite.Tflite("~/net.tflite").classify("red.png")[0][0] == "red"
+    os.mkfifo("pipe")  # to which nobody writes
+    wanted = "pass a .tflite file that alexnet convert wrote."
+    for path, message in {
+        "~/gone.tflite": f"There is no ~/gone.tflite; {wanted}",
+        "folder": f"folder cannot be read (Is a directory); {wanted}",
+        "net.tflite/1": f"net.tflite/1 cannot be read (Not a directory); {wanted}",
+        "pipe": f"pipe cannot be read (Not a regular file); {wanted}",
+    }.items():
+        with pytest.raises(UserError) as error:
+            tflite.Tflite(path)
+        assert str(error.value) == message
+
+
 def test_the_best_five_in_order_and_ties_as_they_come():
     probabilities = np.array([0.1, 0.3, 0.1, 0.3, 0.05, 0.15], np.float32)
     best = classifiers.best_classes(probabilities, "abcdef")
