@@ -37,7 +37,10 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx")
-picture = ImageOps.exif_transpose(Image.open("picture.jpg"))
+file = Image.open("picture.jpg")
+picture = ImageOps.exif_transpose(file)
+if file.format == "BMP" and picture.getextrema()[-1] == (0, 0):  # an alpha of zeros means none
+    picture = picture.convert("RGB")
 if picture.mode.startswith("I"):  # grey of 16 bits, of which Pillow would make white
     picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 picture = picture.convert("RGBA")
