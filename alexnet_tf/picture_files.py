@@ -79,6 +79,8 @@ _NOBODYS_FOLDERS = (
     b".git",
     b".dvc",
 )
+# Windows and macOS lay them down, and whatever copies folders takes them along
+_NOBODYS_FILES = (b"desktop.ini", b"ehthumbs.db", b"icon\r", b"thumbs.db")
 _IN_THE_CLOUD = b".icloud"  # .1.jpg.icloud stands for 1.jpg, which macOS has not fetched
 
 
@@ -105,6 +107,13 @@ def foreign(head: bytes) -> str:
 def is_hidden(name: bytes) -> bool:
     """Whether a file or folder of this name is not one of the user's."""
     return name.startswith(b".") or name in _NOBODYS_FOLDERS
+
+
+def is_nobodys(name: bytes) -> bool:
+    """Whether it is hidden, or a file of this name, in letters of any size, is one that systems lay
+    into every folder, and tell in one of pictures.
+    """
+    return is_hidden(name) or name.lower() in _NOBODYS_FILES
 
 
 def ending(file: str | bytes | os.PathLike) -> str:

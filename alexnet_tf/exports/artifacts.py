@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from alexnet_tf import bounds, disk
+from alexnet_tf import bounds, disk, picture_files
 from alexnet_tf.bounds import LABELS, MANIFEST, parse
 from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import record
@@ -23,7 +23,7 @@ from alexnet_tf.manifest import Manifest, batch_sizes, not_of_ours
 SUMS = disk.SUMS
 # The folders within a SavedModel in which TensorFlow, and TensorFlow Serving, look for files beside
 # the graph, and of those what a server answers to itself before it serves.
-ASSETS, EXTRA = "assets", "assets.extra"
+ASSETS, EXTRA, _VARIABLES = "assets", "assets.extra", "variables"
 WARMUP = "tf_serving_warmup_requests"
 # TensorFlow takes a path for a pattern of paths, which then has to match itself.
 _PATTERN = re.compile(r"\[[^/]+\]|\\")
@@ -216,13 +216,13 @@ def sums(saved_model: str | os.PathLike) -> str:
 
 
 def _files_of(saved_model: str | os.PathLike) -> list[pathlib.Path]:
-    """Paths within the folder of a version, sorted; what systems and hubs hide is none of it."""
+    """Paths within the folder of a version, sorted; what systems and hubs lay there is none."""
     root = pathlib.Path(saved_model)
     return [
         file
         for file in sorted(file.relative_to(root) for file in disk.files_below(root))
         if file.name not in (SUMS, card.FILE)
-        and not any(part.startswith(".") for part in file.parts)
+        and not any(map(picture_files.is_nobodys, map(os.fsencode, file.parts)))
     ]
 
 
@@ -233,31 +233,48 @@ def check_if_listed(version: str | os.PathLike) -> None:
 
 
 def check_sums(saved_model: str | os.PathLike) -> None:
-    """Raises UserError unless the files of a version are those that export wrote, bit for bit.
+    """Raises UserError unless the files of a version are those that export wrote, bit for bit; it
+    names the first that is not.
 
-    What somebody has put beside them, such as a .tflite file that was made of them, is not theirs.
+    What somebody has put beside them, where nobody looks for a part of the version, such as a
+    .tflite file that was made of them, or pictures for the card, is not theirs.
     """
+    root, list_of_sums = pathlib.Path(saved_model), _beside(saved_model, EXTRA, SUMS)
+    name_of_list = list_of_sums.relative_to(root)
     try:
-        list_of_sums = _beside(saved_model, EXTRA, SUMS)
         stored = disk.read_bytes(list_of_sums).decode()
-        # that of an earlier version has the card
         listed = {
-            name: line
-            for line in stored.splitlines(keepends=True)
-            if (name := line.rstrip("\n").partition("  ")[2]) != card.FILE
+            line.rstrip("\n").partition("  ")[2]: line for line in stored.splitlines(keepends=True)
         }
-        files = [
-            file
-            for file in _files_of(saved_model)
-            if len(file.parts) > 1 or file.suffix == ".pb" or str(file) in listed
-        ]
-        whole = "".join(listed.values()) == disk.sums(pathlib.Path(saved_model), files)
-    except (OSError, ValueError) as error:
+        listed.pop(card.FILE, None)  # that of an earlier version has it
+        files = {str(file): file for file in _files_of(saved_model)}
+        for name, line in listed.items():
+            if not name:
+                raise _damaged(saved_model, f"{name_of_list} has a line that names no file")
+            if name not in files:
+                raise _damaged(saved_model, f"{picture_files.shown(name)} is missing")
+            if line != disk.sums(root, [name]):
+                raise _damaged(
+                    saved_model, f"{picture_files.shown(name)} differs from {name_of_list}"
+                )
+    except OSError as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
-    if not whole:
-        raise _damaged(
-            saved_model, f"its files differ from {list_of_sums.relative_to(saved_model)}"
-        )
+    except UnicodeDecodeError as error:
+        raise _damaged(saved_model, f"{name_of_list}: {error}") from None
+    form = format_of(saved_model)
+    for name, file in files.items():
+        if name not in listed and _is_looked_for(file, form):
+            raise UserError(
+                f"{saved_model} holds {picture_files.shown(name)}, which {name_of_list} does not"
+                " list; remove that file, or, if alexnet export wrote it, copy the version again."
+            )
+
+
+def _is_looked_for(file: pathlib.Path, form: str | None) -> bool:
+    """Whether what loads versions of the format `form` might take `file` for a part of one."""
+    if form == "saved_model" and len(file.parts) > 1:
+        return file.parts[0] in (ASSETS, EXTRA, _VARIABLES)
+    return str(file) in (FORMATS.get(form or ""), "fingerprint.pb")
 
 
 class Tflite(tflite.Tflite):

@@ -205,7 +205,7 @@ def test_checksums_find_one_bit(exported, run, tmp_path):
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    assert "is damaged" in run(
+    assert f"{version} is damaged or not whole ({WEIGHTS} differs from assets.extra/SHA256" in run(
         CONVERT, f"--saved_model={version}", "--output=net.tflite", cwd=tmp_path, status=2
     )
     assert not (tmp_path / "net.tflite").exists()
@@ -247,7 +247,9 @@ def test_a_damaged_version_gets_one_line(exported, tmp_path, name, change, reaso
     for open_it in (networks.load, artifacts.load):
         with pytest.raises(UserError, match=line) as error:
             open_it(version)
-        assert "differ from assets.extra/SHA256SUMS" in str(error.value) or "LFS" in reason
+        assert (
+            f"({name} differs from assets.extra/SHA256SUMS" in str(error.value) or "LFS" in reason
+        )
     (version / "assets.extra/SHA256SUMS").unlink()  # and as others' have none
     if reason:
         with pytest.raises(UserError, match=line) as error:
@@ -295,24 +297,70 @@ def test_what_others_put_into_a_version_is_not_its_damage(tmp_path):
         *("assets/labels.txt", "assets.extra/m", "saved_model.pb", "variables/a")
     ]
     (tmp_path / "README.md").write_text("license: mit")  # as the page says that one may
-    (tmp_path / "net.tflite").write_text("made of it")
-    for hidden in (".DS_Store", ".gitattributes", "variables/.DS_Store", ".git/config"):
-        (tmp_path / hidden).parent.mkdir(exist_ok=True)
-        (tmp_path / hidden).write_text("hidden")
+    for name in (  # nothing of a SavedModel is looked for there
+        *(".DS_Store", ".gitattributes", "variables/.DS_Store", ".git/config"),
+        *("assets/desktop.ini", "variables/Thumbs.db", "assets.extra/Icon\r", "Desktop.ini"),
+        *("variables/@eaDir/a@SynoEAStream", "assets/#recycle/labels.txt"),
+        *("net.tflite", "keras_metadata.pb", "images/curve.jpg", "images/assets/labels.txt"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("not of the version")
     for listed in (text, of_card + text):
         list_of_sums.write_text(listed)
         artifacts.check_sums(tmp_path)
-    for line in text.splitlines(keepends=True):
-        list_of_sums.write_text(text.replace(line, ""))
-        with pytest.raises(UserError, match="is damaged or not whole .its files differ from"):
-            artifacts.check_sums(tmp_path)
-    list_of_sums.write_text(text)
-    (tmp_path / "variables/b").write_text("")
-    with pytest.raises(UserError, match="is damaged"):
+
+
+@pytest.mark.parametrize(
+    "of_list,message",
+    [
+        (lambda text: text.replace(text[:64], 64 * "0"), r"damaged .* \(assets/labels.txt differs"),
+        (lambda text: text + f"{64 * '0'}  assets/x\n", r"damaged .* \(assets/x is missing\)"),
+        (lambda text: text + f"{64 * '0'}  \x1b\n", r"damaged .* \(b'.x1b' is missing\)"),
+        (lambda text: text + "nonsense\n", r"damaged .*SHA256SUMS has a line that names no file"),
+        (lambda text: text[:-3], r"damaged .* \(variables/variables.ind is missing\)"),
+        (lambda text: text[: text.index("  saved") + 10], r"damaged .* \(saved_mo is missing\)"),
+        (lambda text: text.encode()[:-1] + b"\xff", r"damaged .* \(assets.extra/SHA256SUMS: 'utf"),
+        *(
+            (
+                lambda text, name=name: "".join(
+                    line
+                    for line in text.splitlines(keepends=True)
+                    if not line.endswith(f"{name}\n")
+                ),
+                f"holds {name}, which assets.extra/SHA256SUMS does not list; remove that file, or, "
+                "if alexnet export wrote it, copy the version again.$",
+            )
+            for name in (
+                *("assets/labels.txt", "assets.extra/m", "saved_model.pb", "fingerprint.pb"),
+                "variables/variables.index",
+            )
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_version_is_named(tmp_path, of_list, message):
+    for name in (
+        *("saved_model.pb", "fingerprint.pb", "assets/labels.txt", "assets.extra/m"),
+        "variables/variables.index",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    changed = of_list(artifacts.sums(tmp_path))
+    (tmp_path / "assets.extra/SHA256SUMS").write_bytes(
+        changed if isinstance(changed, bytes) else changed.encode()
+    )
+    with pytest.raises(UserError, match=message):
         artifacts.check_sums(tmp_path)
-    (tmp_path / "variables/b").unlink()
-    (tmp_path / "variables/a").unlink()
-    with pytest.raises(UserError, match="is damaged"):
+
+
+def test_a_version_of_another_format_has_no_folders(tmp_path):
+    (tmp_path / "model.keras").write_text("")
+    (tmp_path / "SHA256SUMS").write_text(artifacts.sums(tmp_path))
+    for name in ("images/grey.jpg", "assets/curve.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("for the card")
+    artifacts.check_sums(tmp_path)
+    (tmp_path / "SHA256SUMS").write_text("")
+    with pytest.raises(UserError, match="holds model.keras, which SHA256SUMS does not list; "):
         artifacts.check_sums(tmp_path)
 
 

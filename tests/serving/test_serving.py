@@ -1545,7 +1545,7 @@ def test_a_version_that_was_not_copied_whole_is_not_served(exports, tmp_path, na
     model = versions.Model("alexnet", tmp_path)
     model.poll(still=False)
     assert states(model) == {1: "AVAILABLE", 2: "LOADING"}
-    told = "differ from assets.extra/SHA256SUMS|2 labels for 6 classes"
+    told = "assets/labels.txt differs from assets.extra/SHA256SUMS|2 labels for 6 classes"
     assert re.search(told if change else f"{name} is missing", model.states[2][2])
 
 
