@@ -394,7 +394,7 @@ def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded
         arrays = dict(weights.arrays)
         seen = _pop_record(arrays, path)
         model = _build(arrays, settings)
-        if manifest.weights_sha256 not in ("", weights_digest(model)):
+        if manifest.weights_sha256 not in ("", weights_digest(model, arrays)):
             raise UserError(
                 f"{path} is damaged: its weights are not those of its manifest; copy it again, or"
                 " export again."
@@ -524,19 +524,37 @@ def _summed(checkpoint: pathlib.Path) -> tuple[str, ...]:
     return (*_SUMMED, _LAST) if (checkpoint / _LAST).exists() else _SUMMED
 
 
-def weights_digest(model: keras.Model) -> str:
+def weights_digest(model: keras.Model, arrays: Mapping[str, np.ndarray] | None = None) -> str:
     """sha256 over all weights in the order of their paths: tells whether two models have the same
     weights. The paths of a model that is not one of the variants, which change from one process to
     the next, do not count: its weights are taken in its own order.
+
+    `arrays` by path take the place of the weights: those of a file, which a model in half precision
+    rounds. Where all numbers in float64 are ones of float32, they count as such: Keras opens any
+    file in float64 after set_floatx.
     """
     digest, weights = hashlib.sha256(), model.weights
     if hasattr(model, "variant"):
         weights = sorted(weights, key=lambda variable: variable.path)
-    for variable in weights:
+    values = [variable.value if arrays is None else arrays[variable.path] for variable in weights]
+    in_single = all(map(_is_of_single, values))
+    for variable, value in zip(weights, values):
         digest.update(variable.path.encode() if hasattr(model, "variant") else b"")
+        array = np.ascontiguousarray(value)
+        if in_single and array.dtype == np.float64:
+            array = array.astype(np.float32)
         # NumPy says that an array is a buffer from Python 3.12 on, where Python can say so
-        digest.update(np.ascontiguousarray(variable.value))  # type: ignore[arg-type]
+        digest.update(array)  # type: ignore[arg-type]
     return digest.hexdigest()
+
+
+def _is_of_single(value: Any) -> bool:
+    """Whether float32 holds the numbers of an array or a tensor exactly, if it is in float64."""
+    if "float64" not in str(value.dtype):
+        return True
+    array = np.asarray(value)
+    with np.errstate(over="ignore"):
+        return np.array_equal(array, array.astype(np.float32))
 
 
 def newest_step(model_dir: str | os.PathLike) -> int:

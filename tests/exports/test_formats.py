@@ -164,6 +164,17 @@ def test_an_ending_may_be_in_capitals(network, tmp_path, form):
         assert networks.load(tmp_path / "net.npz").class_names == ODD_NAMES
 
 
+@pytest.mark.parametrize("policy", ["float64", "float16"])  # as after set_floatx
+def test_a_sound_safetensors_file_is_not_damaged_in_other_precision(network, tmp_path, policy):
+    version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
+    with networks.under_policy(policy):
+        opened = alexnet_tf.load(version)
+    assert opened.model.weights[0].dtype == policy
+    images = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), np.uint8)
+    difference = opened.probabilities(images) - network.probabilities(images)
+    assert np.abs(difference).max() < 0.01
+
+
 def test_a_safetensors_file_is_imported_whole(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     source, output = version / "model.safetensors", tmp_path / "again.npz"

@@ -1,6 +1,7 @@
 """A checkpoint is whole or not there; a damaged one is named and the one before it is taken."""
 
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -42,6 +43,33 @@ def save(directory, trained, step):
         variable.assign(variable + step)
     checkpoints.save(directory, model, optimizer, TrainingState(step=step))
     return values(*trained)
+
+
+def small(policy, rng):
+    """A variant, as far as a digest goes, of such weights, which are numbers of float32."""
+    layers = [keras.layers.Dense(3, name=name, dtype=policy) for name in ("fc2", "fc1")]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.variant = "small"
+    for variable in model.weights:
+        variable.assign(rng.normal(0, 1, variable.shape).astype(np.float32))
+    return model
+
+
+def test_the_digest_is_that_of_float32_wherever_it_holds_the_numbers():
+    single, double = (small(policy, np.random.default_rng(0)) for policy in ("float32", "float64"))
+    expected = hashlib.sha256()  # as it stands in files
+    for variable in sorted(single.weights, key=lambda variable: variable.path):
+        expected.update(variable.path.encode() + np.asarray(variable.value, "<f4").tobytes())
+    assert checkpoints.weights_digest(single) == expected.hexdigest()
+    for one, other in zip(single.weights, double.weights):
+        other._path = one.path  # Keras numbers the second model of a process
+    assert checkpoints.weights_digest(double) == expected.hexdigest()
+    for number in (1 / 3, 1e300):  # one is none of float32: all are what they are
+        double.layers[0].bias.assign([number] * 3)
+        expected = hashlib.sha256()
+        for variable in sorted(double.weights, key=lambda variable: variable.path):
+            expected.update(variable.path.encode() + np.asarray(variable.value, "<f8").tobytes())
+        assert checkpoints.weights_digest(double) == expected.hexdigest()
 
 
 def test_restores_weights_velocities_and_state_and_keeps_two(tmp_path, trained):
