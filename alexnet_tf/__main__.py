@@ -5,13 +5,17 @@ called.
     alexnet train --help
 """
 
+import contextlib
 import importlib
 import importlib.util
+import json
+import os
+import pathlib
 import sys
 import typing
 
 from alexnet_tf import console, distribution
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 # The name of each command, which is that of its module but for the hyphen, and what it does.
 COMMANDS = {
@@ -77,11 +81,36 @@ def launch(name: str, arguments: list[str] | None = None, called: str = "") -> t
         spec = getattr(main_module, "__spec__", None)
         called = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
     console.make_sure_of_streams()
-    with console.tensorflow_quiet():
-        module = importlib.import_module(_module(name))
-        from alexnet_tf.commands import app
+    try:
+        with console.tensorflow_quiet():
+            module = importlib.import_module(_module(name))
+            from alexnet_tf.commands import app
 
-    app.run(module, called, sys.argv[1:] if arguments is None else arguments)
+        app.run(module, called, sys.argv[1:] if arguments is None else arguments)
+    except (ImportError, ValueError) as error:  # some commands import Keras as they run
+        if not (line := _without_backend(error)):
+            raise
+        console.note(f"{called}: {line}")
+        sys.exit(UserError.status)
+
+
+def _without_backend(error: Exception) -> str:
+    """What is said of an `error` that kept Keras from importing its backend; "" for any other."""
+    began = any(name.startswith("keras.") for name in sys.modules)
+    if "keras" in sys.modules or not began:  # it is there once all of it is imported
+        return ""
+    backend, change = os.environ.get("KERAS_BACKEND"), "unset it or set"
+    chosen = f"KERAS_BACKEND={backend}"
+    if not backend:
+        path = pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            backend = json.loads(path.read_bytes()).get("backend")
+        chosen, change = f"{path} has the backend {backend}", "change it or set"
+    if backend in (None, "tensorflow"):
+        return ""
+    missing = (getattr(error, "name", None) or "").partition(".")[0]
+    reason = f"{missing} is not installed" if missing else one_line(error)
+    return f"{chosen}, but {reason}; {change} KERAS_BACKEND=tensorflow."
 
 
 def _help() -> list[str]:

@@ -1,6 +1,12 @@
 """What every command does: its tables, mistakes, and what is no mistake of its user."""
 
+import importlib.metadata
 import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
 import types
 
 import pytest
@@ -8,8 +14,11 @@ import tensorflow as tf
 from absl import flags
 from binaries import call, parsed
 
-from alexnet_tf.commands import app, describe
+from alexnet_tf import distribution
+from alexnet_tf.commands import app, describe, serve
 from alexnet_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 METRICS = {"examples": 12345, "loss": 0.25, "top_1": 0.5, "top_5": 1.0, "validation_top_5": 1.0}
 
@@ -142,3 +151,52 @@ def test_json_replaces_nothing_but_json(before, is_kept, tmp_path, capsys):
     told = capsys.readouterr().err
     assert (end.value.code == 2, path.read_bytes() == before) == (is_kept, is_kept), told
     assert ("holds something else than JSON; pass another file" in told) == is_kept
+
+
+@pytest.mark.parametrize(
+    "arguments,backend,line",
+    [
+        (["serve"], "jax", "KERAS_BACKEND=jax, but jax is not installed; unset it or set "),
+        # it imports Keras as it runs
+        (["classify", "--model=.", "keras.json"], "mxnet", "KERAS_BACKEND=mxnet, but Unable to im"),
+        (["describe"], None, "keras.json has the backend torch, but torch is not installed; chan"),
+    ],
+)
+def test_a_backend_that_keras_does_not_find_gets_one_line(tmp_path, arguments, backend, line):
+    # as where they are not installed, whatever this machine has
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['jax'] = sys.modules['torch'] = None\n"
+    )
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    others = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "alexnet_tf", *arguments],
+        cwd=tmp_path,
+        env=others
+        | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        | ({"KERAS_BACKEND": backend} if backend else {}),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2 and not ended.stdout
+    said = ended.stderr.splitlines()[-1]
+    assert said.startswith(f"alexnet {arguments[0]}: ") and line in said
+    assert said.endswith(" set KERAS_BACKEND=tensorflow.") and "Traceback" not in ended.stderr
+
+
+def test_serve_advises_to_install_what_its_extra_brings():
+    brought = re.findall(r"'([\w-]+)", distribution.how_to_install("serving"))
+    modules = {
+        module
+        for module, packages in importlib.metadata.packages_distributions().items()
+        if {package.replace("_", "-") for package in packages} & set(brought)
+    }
+    assert modules == set(serve._OF_EXTRA)
+    source = "import sys; sys.modules['starlette'] = None; from alexnet_tf import __main__"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{source}; __main__.main(['serve'])"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2 and "starlette is not installed; pip install" in ended.stderr
