@@ -82,11 +82,12 @@ Start it, and ask it, over REST and over gRPC:
 |---|---|
 | `compose.yaml` | the container: ports on this machine alone, limits, health check |
 | `models.config` | which versions are served, and their labels; read again every 10 s |
-| `batching.config` | the batch sizes that the export allows |
+| `batching.config` | the batch sizes that the export allows, and the number of cores |
 | `monitoring.config` | metrics at http://127.0.0.1:{rest_port}{metrics} |
 
 Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`,
-with a label to try it by,
+with a label to try it by; the container runs as nobody, and has to be able to read it
+(`chmod -R o+rX`, after an export under a umask of 077),
 
     specific {{ versions: {version} versions: {next} }}
     version_labels {{ key: "canary" value: {next} }}
@@ -212,7 +213,10 @@ def _batching(sizes: Sequence[int]) -> str:
                 f"max_enqueued_batches {{ value: {versions.MAX_ENQUEUED_BATCHES} }}  # beyond it"
                 " UNAVAILABLE, 503 over REST\n"
             ),
-            f"num_batch_threads {{ value: {os.cpu_count()} }}\n",
+            (
+                f"num_batch_threads {{ value: {os.cpu_count()} }}  # cores of the machine that"
+                " wrote this; change it for a server that has others\n"
+            ),
             *(f"allowed_batch_sizes: {size}\n" for size in sizes),
         ]
     )

@@ -69,8 +69,14 @@ class Signature:
         is_ours: bool,
     ) -> None:
         self.definition, self._function, self._is_ours = definition, function, is_ours
-        # -1: any number
-        (self.rows,) = {info.tensor_shape.dim[0].size for info in definition.inputs.values()}
+        shapes_of_inputs = [info.tensor_shape.dim for info in definition.inputs.values()]
+        rows = [dim[0].size if dim else 0 for dim in shapes_of_inputs]
+        if len(set(rows)) != 1 or not rows[0]:
+            raise ValueError(
+                f"the inputs {braces(definition.inputs)} of a signature do not begin with the same"
+                " number of rows, by which this server merges requests"
+            )
+        self.rows = rows[0]  # -1: any number
         self.sizes: Sequence[int] = sizes if self.rows < 0 else [self.rows]
 
     def __call__(self, inputs: Arrays) -> Arrays:
@@ -213,17 +219,22 @@ class Version:
             name: Signature(self.signature_defs[name], functions[name], sizes, is_ours)
             for name in functions
         }
+        if not self.signatures:
+            raise ValueError("it has no signatures, of which a server answers one")
         self._warm_up(path)
 
     def _warm_up(self, path: pathlib.Path) -> None:
-        """Answers the requests that the export brings, or a drawn picture: what cannot answer is
-        not served, and what is served answers its first client as fast as the others.
+        """Answers the requests that the export brings, or a drawn picture where pictures are what
+        it takes: what cannot answer is not served, and what is served answers its first client as
+        fast as the others. What other programs' exports take is not known here.
         """
         requests = path / artifacts.EXTRA / artifacts.WARMUP
         if not requests.exists():
-            picture = np.array([shapes.draw_jpeg("test", 0)], object)
-            for size in self.signatures[DEFAULT_SIGNATURE].sizes:
-                self.signatures[DEFAULT_SIGNATURE]({"image_bytes": picture.repeat(size)})
+            default = self.signatures.get(DEFAULT_SIGNATURE)
+            if default and set(default.definition.inputs) == {"image_bytes"}:
+                picture = np.array([shapes.draw_jpeg("test", 0)], object)
+                for size in default.sizes:
+                    default({"image_bytes": picture.repeat(size)})
             return
         for record in tf.data.TFRecordDataset(str(requests)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
@@ -406,7 +417,8 @@ class Server:
             )
             reason = reason or "no folder whose name is a number"
             raise artifacts.no_version(folder, reason=f" that loads ({reason})")
-        largest = max(self.model.version(name).signatures[DEFAULT_SIGNATURE].sizes)
+        signatures = self.model.version(name).signatures.values()
+        largest = max(size for signature in signatures for size in signature.sizes)
         self.batcher = Batcher(
             MAX_ENQUEUED_BATCHES * largest, BATCH_THREADS, functools.partial(metrics.batch, name)
         )

@@ -26,6 +26,7 @@ import threading
 import zlib
 
 import grpc
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -416,6 +417,41 @@ def test_what_is_no_row_for_each_is_not_taken_apart(foreign, signature, output, 
         with pytest.raises(grpc.RpcError, match=message) as raised:
             stub.Predict(request, 60)
     assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_exports_of_keras_and_without_a_default_are_served_as_they_are(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.export(tmp_path / "1", verbose=False)
+    rows = np.array([[0.5, -1.0], [2.0, 3.0]], np.float32)
+    (name,) = versions.Version(tmp_path / "1").signatures["serving_default"].definition.inputs
+    with contextlib.closing(Served(tmp_path)) as served:
+        status, answer = served.predict({"instances": [{name: row} for row in rows.tolist()]})
+    assert status == 200
+    np.testing.assert_allclose(answer["predictions"], model(rows), rtol=1e-5)
+    twice = tf.function(lambda x: {"y": 2 * x}).get_concrete_function(
+        tf.TensorSpec([None], name="x")
+    )
+    tf.saved_model.save(tf.Module(), str(tmp_path / "2"), {"twice": twice})
+    with contextlib.closing(Served(tmp_path)) as served:
+        body = {"signature_name": "twice", "instances": [1.5, 2.0]}
+        assert served.predict(body) == (200, {"predictions": [3.0, 4.0]})
+        assert served.predict({"instances": [1.5]})[0] == 400
+
+
+@pytest.mark.parametrize("shapes", [[[]], [[2], [None]]])
+def test_a_signature_whose_requests_cannot_be_merged_is_told(tmp_path, shapes):
+    specs = [tf.TensorSpec(shape, name=f"x{number}") for number, shape in enumerate(shapes)]
+    function = tf.function(lambda *inputs: {"y": inputs[0]}).get_concrete_function(*specs)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"), {"serving_default": function})
+    message = r"the inputs \{x0.*\} of a signature do not begin with the same number of rows"
+    with pytest.raises(UserError, match=message):
+        versions.check(tmp_path / "1")
+
+
+def test_a_saved_model_without_signatures_is_told(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"))
+    with pytest.raises(UserError, match="it has no signatures, of which a server answers one"):
+        versions.check(tmp_path / "1")
 
 
 def test_what_others_call_images_need_not_be_levels(foreign):
