@@ -35,11 +35,11 @@ _OF_EXTRA = ("grpc", "prometheus_client", "starlette", "tensorflow_serving", "uv
 try:
     from alexnet_tf.serving import grpc_api, monitoring, rest_api, tf_serving, versions
 except ModuleNotFoundError as error:
-    _MISSING = error.name
-    if (_MISSING or "").partition(".")[0] not in _OF_EXTRA:
+    _MISSING = (error.name or "").partition(".")[0]
+    if _MISSING not in _OF_EXTRA:
         raise
 else:
-    _MISSING = None
+    _MISSING = ""
 
 FLAGS = flags.FlagValues()
 _SAVED_MODEL = flags.DEFINE_string(

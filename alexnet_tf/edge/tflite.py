@@ -52,6 +52,8 @@ class Tflite:
         self.threads = bounds.whole(threads, "threads", 0, 1024) or os.cpu_count() or 1
         try:
             with io.BytesIO(file) if isinstance(file, bytes) else self._opened(file) as stream:
+                if stream.read(len(disk.LFS)) == disk.LFS:
+                    raise UserError(f"{self.name} is {disk.OF_LFS}.")
                 self.members = archives.members(stream)
                 manifest = bounds.expect(
                     dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"

@@ -122,7 +122,9 @@ def _front_matter(manifest: Manifest, form: str) -> list[str]:
     lines, licence = [], _licence_id(manifest)
     task = "image-feature-extraction" if manifest.settings.missing else "image-classification"
     if licence == "other":
-        lines += ["license: other", f"license_name: {_yaml(_source(manifest)['licence'])}"]
+        # hubs take small letters, digits, dots and hyphens; the words stand below
+        name = re.sub(r"[^a-z0-9.-]+", "-", _source(manifest)["licence"].lower()).strip("-.")
+        lines += ["license: other", f"license_name: {_yaml(name or 'stated-below')}"]
     elif licence:
         lines.append(f"license: {licence}")
     lines += [

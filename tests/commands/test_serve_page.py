@@ -156,7 +156,11 @@ def test_a_browser_that_leaves_is_no_error(page, capsys):
             assert bool(capsys.readouterr().err) == told
 
 
-def test_a_file_that_is_not_ours_is_refused():
+def test_a_file_that_is_not_ours_is_refused(tmp_path):
+    pointer = tmp_path / "net.tflite"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:")
+    with pytest.raises(UserError, match=f"^{pointer} is git LFS's pointer to the file, which git"):
+        serve_page.Server(pointer, 0)
     with pytest.raises(UserError, match="index.html is not a file that alexnet convert wrote"):
         serve_page.Server(PAGE / "index.html", 0)
 

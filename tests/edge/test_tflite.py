@@ -278,6 +278,15 @@ def test_files_of_others_are_refused(content, tmp_path):
         for file in (path, data):
             with pytest.raises(UserError, match="is not a file that alexnet convert wrote"):
                 tflite.Tflite(file)
+    (tmp_path / "pointer").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:")
+    for file, name in (
+        (tmp_path / "pointer", ""),
+        ((tmp_path / "pointer").read_bytes(), "a.tflite"),
+    ):
+        with pytest.raises(
+            UserError, match=f"{name or file} is git LFS's pointer to the file, whi"
+        ):
+            tflite.Tflite(file, name)
     assert tflite.is_tflite(tmp_path / "cut") and not tflite.is_tflite(tmp_path / "text")
     assert not tflite.is_tflite(tmp_path) and not tflite.is_tflite(tmp_path / "gone")
 

@@ -745,7 +745,11 @@ def test_claims_of_publishers_are_told_as_claims():
     settings = Settings("caffe", pixels, names, source=source)
     manifest = Manifest(settings, evaluation=source["published"])
     matter, body = front_matter(card.text(manifest, "onnx"))
-    assert matter["license"] == "other" and matter["license_name"] == "unrestricted use"
+    assert matter["license"] == "other" and matter["license_name"] == "unrestricted-use"
+    assert "That of the weights: unrestricted use." in body
+    for licence, name in (("見", "stated-below"), ("(c) 2.0, X", "c-2.0-x"), ("1.0", "1.0")):
+        source["licence"] = licence
+        assert front_matter(card.text(manifest, "onnx"))[0]["license_name"] == name
     assert "publisher of the weights claims, not measured here" in body
     assert "| top-5 accuracy | 80.20% |" in body and "class 19, ..." in body
 
