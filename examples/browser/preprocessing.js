@@ -2,6 +2,7 @@
 // Less the mean is not done here: that is part of the network in the file.
 
 import {UserError} from "./errors.js";
+import {takeOrientation, upright} from "./orientation.js";
 
 // What shows through a picture: white, but where a GIF has no transparent colour, the first of its colours, which is then what its
 // screen has around a smaller first frame.
@@ -21,18 +22,33 @@ function groundOf(bytes) {
   return `rgb(${red} ${green} ${blue})`;
 }
 
-// The levels of a picture file as an ImageData, turned as EXIF says, the first frame alone, alpha on white. Levels are as they are in the file: no colour profile is applied,
-// as none is where the network was trained. Throws UserError for a file that is no picture.
+// The levels of a picture file as an ImageData, turned as EXIF says, the first frame alone, alpha on white. Levels are as they are in
+// the file: no colour profile is applied, as none is where the network was trained. Throws UserError for a file that is no picture,
+// and for one that is larger than this browser's canvas.
 export async function decode(file) {
-  const bitmap = await createImageBitmap(file, {colorSpaceConversion: "none"}).catch(() => {
+  let bytes, orientation, bitmap;
+  try {
+    bytes = new Uint8Array(await file.arrayBuffer());
+    const taken = takeOrientation(bytes);
+    orientation = taken.orientation;
+    bitmap = await createImageBitmap(new Blob(taken.parts, {type: file.type}), {colorSpaceConversion: "none"});
+  } catch (error) {
+    console.error(error);
     throw new UserError(`${file.name} is no picture that this browser can open; choose a JPEG, PNG or WebP file.`);
-  });
+  }
+  const sides = [bitmap.width, bitmap.height];
+  const [width, height] = orientation > 4 ? sides.reverse() : sides;
   // A canvas that is read often is kept off the GPU, which would round differently.
-  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", {willReadFrequently: true});
-  context.fillStyle = groundOf(new Uint8Array(await file.slice(0, 2 ** 16).arrayBuffer()));
-  context.fillRect(0, 0, bitmap.width, bitmap.height);
+  const context = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});
+  context.fillStyle = groundOf(bytes);
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingEnabled = false;  // pixels are moved, not mixed
+  context.setTransform(...upright(orientation, bitmap.width, bitmap.height));
   context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const levels = context.getImageData(0, 0, width, height);
+  // Some browsers leave a canvas empty that is too large for them, and say nothing.
+  if (levels.data[3] === 0) throw new UserError(`${file.name} has ${width} x ${height} pixels, more than this browser can draw; make it smaller.`);
+  return levels;
 }
 
 // The size that scales the shorter side to `resize`, and where in the picture of that size the central window lies.
