@@ -21,18 +21,23 @@ export async function startRuntime() {
 export class Network {
   // `content` is a Uint8Array of the whole file. Throws UserError if the page cannot run it.
   static async open(content, name) {
-    let labels, manifest, quantization;
+    let labels, manifest, quantization, isWhole;
     try {
-      const files = await unzip(content, ["labels.txt", "manifest.json"]);
+      const {files, start} = await unzip(content, ["labels.txt", "manifest.json"]);
       manifest = JSON.parse(files["manifest.json"]);
+      isWhole = await isAsWritten(content.subarray(0, start), manifest.flatbuffer_sha256);
       labels = manifest.missing ? [] : files["labels.txt"].replace(/\r?\n$/, "").split(/\r?\n/);
       quantization = outputQuantization(content, labels.length);
     } catch (error) {
       console.error(error);
       throw new UserError(`${name} is not a .tflite file that alexnet convert wrote, or it is damaged.`);
     }
+    if (isWhole === false) {
+      throw new UserError(`${name} is damaged: its network is not the one that alexnet convert wrote; copy it again, or convert again.`);
+    }
     const model = await loadAndCompile(content, {accelerator: "wasm"});
     const opened = new Network(model, labels, manifest, quantization);
+    opened.isCompared = isWhole !== null;
     if (opened._input.shape[0] !== 1) {
       opened.close();
       throw new UserError(`${name} has no fixed batch of one, which the web runtime needs; export and convert it again.`);
@@ -94,7 +99,17 @@ export class Network {
   }
 }
 
-// The texts of the `wanted` files of the zip archive at the end of `content`. Whatever stands before the archive does not count.
+// Whether `network`, all that stands before the archive, has the digest that alexnet convert wrote down; also where it wrote none, as in
+// files of earlier versions. null: this browser computes none, as for pages that come over plain http.
+async function isAsWritten(network, digest) {
+  if (digest == null) return true;
+  if (!globalThis.crypto?.subtle) return null;
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", network));
+  return digest === [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// {files, start}: the texts of the `wanted` files of the zip archive at the end of `content`, and where the first of its files begins.
+// Throws an Error if one is not what its checksum says. Whatever stands before the archive does not count.
 async function unzip(content, wanted) {
   const view = viewOf(content);
   let end = content.length - 22;  // of the end record, without the comment that may follow it
@@ -102,15 +117,30 @@ async function unzip(content, wanted) {
   let entry = end - view.getUint32(end + 12, true);
   const before = entry - view.getUint32(end + 16, true);  // 0 where offsets count from the start of the file
   const files = {};
+  let first = content.length;
   for (let left = view.getUint16(end + 10, true); left > 0; left--) {
     const name = textOf(content.subarray(entry + 46, entry + 46 + view.getUint16(entry + 28, true)));
     const header = before + view.getUint32(entry + 42, true);
+    first = Math.min(first, header);
     const start = header + 30 + view.getUint16(header + 26, true) + view.getUint16(header + 28, true);
     const packed = content.subarray(start, start + view.getUint32(entry + 20, true));
-    if (wanted.includes(name)) files[name] = textOf(view.getUint16(entry + 10, true) ? await inflate(packed) : packed);
+    if (wanted.includes(name)) {
+      const bytes = view.getUint16(entry + 10, true) ? await inflate(packed) : packed;
+      if (crc32(bytes) !== view.getUint32(entry + 16, true)) throw new Error(`The checksum of ${name} is another.`);
+      files[name] = textOf(bytes);
+    }
     entry += 46 + view.getUint16(entry + 28, true) + view.getUint16(entry + 30, true) + view.getUint16(entry + 32, true);
   }
-  return files;
+  return {files, start: first};
+}
+
+function crc32(bytes) {
+  let sum = ~0;
+  for (const byte of bytes) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit++) sum = sum >>> 1 ^ (sum & 1 && 0xedb88320);
+  }
+  return ~sum >>> 0;
 }
 
 async function inflate(packed) {
@@ -118,8 +148,8 @@ async function inflate(packed) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// {scale, zeroPoint} of the output that has a value a class, or of the first if there are no classes: the runtime gives an integer output as it is. Field numbers are
-// those of TensorFlow Lite's schema.fbs.
+// {scale, zeroPoint} of the output that has a value a class, or of the first if there are no classes: the runtime gives an integer
+// output as it is. Field numbers are those of TensorFlow Lite's schema.fbs.
 function outputQuantization(content, classes) {
   const view = viewOf(content);
   const subgraph = tableAt(view, listAt(view, view.getUint32(0, true), 2), 0);
