@@ -11,43 +11,65 @@ const NAMED = 10;  // files in a message, at most
 const LARGEST_FILE = 2 ** 27;  // bytes of what was learnt: some thousand classes
 const element = (id) => document.getElementById(id);
 
+// Names of folders that archivers and file servers lay down: _NOBODYS_FOLDERS of alexnet_tf/picture_files.py, less those with a dot
+// before them.
+const NOBODYS_FOLDERS = ["__MACOSX", "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "$RECYCLE.BIN",
+  "System Volume Information", "lost+found"];
+const SPLIT = "train(ing)?|test(ing)?|val(id(ation)?)?|eval(uation)?|dev";  // what splits are called, in any case
+// Of a manifest's preprocessing: what features hang on.
+const PREPROCESSING = ["image_size", "resize", "channels", "mean", "std"];
+
 let video = null;  // the camera's, once it is on
 let snapshots = 0;
 
-let learnt = null;  // of what was learnt last: {text, pictures: [number of each class]}
+// What was learnt last: {text, pictures: [number of each class], from}. `from` is what the page showed, [{card, pictures}, ...], and
+// null where it came from a file.
+let learnt = null;
 
 export function addCard(name = `class ${document.querySelectorAll(".class").length + 1}`) {
   const card = element("card").content.cloneNode(true).firstElementChild;
   card.querySelector("[type=text]").value = card.ours = name;
-  card.pictures = [];  // {file, button}, with the features that a network has found in it
+  card.pictures = [];  // {file, key, button}, with the features that a network has found in it
   element("cards").append(card);
   return card;
 }
 
-// Adds files to a class. Throws UserError for those that are no pictures; the others are added.
+// Adds files to a class. Throws UserError for those that are no pictures, and for those that it has already; the others are added.
 export async function addPictures(card, files) {
-  tellBad(await add(card, files), files.length);
+  const {bad, known} = await add(card, files.map((file) => ({path: file.webkitRelativePath || file.name, file})));
+  tellLeftOut({bad, known}, files.length);
 }
 
-// The names of those that are no pictures; the others are added.
-async function add(card, files) {
-  const bad = [];
-  for (const file of files) {
+// Adds what [{path, file}, ...] holds, and returns the names of what it does not add: {bad, known}, those that are no pictures, and
+// those that the class has already: of the same path, size and time.
+async function add(card, found) {
+  const bad = [], known = [];
+  for (const {path, file} of found) {
+    const key = [path, file.size, file.lastModified].join("\n");
+    if (card.pictures.some((picture) => picture.key === key)) {
+      known.push(file.name);
+      continue;
+    }
     try {
       const bitmap = await createImageBitmap(await decode(file));
-      card.pictures.push({file, button: thumbnail(card, file, bitmap)});
+      card.pictures.push({file, key, button: thumbnail(card, file, bitmap)});
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       bad.push(file.name);
     }
   }
-  return bad;
+  return {bad, known};
 }
 
-function tellBad(bad, count) {
-  if (!bad.length) return;
-  const others = count > bad.length ? " The others were added." : "";
-  throw new UserError(`No pictures that this browser can open: ${some(bad)}; choose JPEG, PNG or WebP files.${others}`);
+// Throws UserError if any of `count` files were left out.
+function tellLeftOut({bad, known, beside = []}, count) {
+  const lines = [];
+  if (bad.length) lines.push(`No pictures that this browser can open: ${some(bad)}; choose JPEG, PNG or WebP files.`);
+  if (known.length) lines.push(`Already there, and counted once: ${some(known)}.`);
+  if (beside.length) lines.push(`Beside the class folders, and of no class: ${some(beside)}.`);
+  if (!lines.length) return;
+  if (count > bad.length + known.length + beside.length) lines.push("The others were added.");
+  throw new UserError(lines.join(" "));
 }
 
 // The first of names, and how many more there are.
@@ -80,28 +102,68 @@ function thumbnail(card, file, bitmap) {
   return button;
 }
 
-// Adds the pictures of folders, [{path, file}, ...], to the classes that are called as the folders in which they lie.
+// Adds the pictures of folders, [{path, file}, ...], to the classes that are called as the folders right below the one that was
+// chosen or dropped, whatever folders are in them; where there are none, as that one itself.
 export async function addFolders(found) {
-  const shown = found.filter(({path}) => !path.split("/").some((part) => part.startsWith(".")));
-  const folders = new Map();  // by name, {path, files}
-  for (const {path: whole, file} of shown) {
-    const path = whole.split("/").slice(0, -1).join("/");
+  const shown = withoutNobodys(found);
+  if (!shown.length) throw new UserError("The folder holds no files; choose one with a folder of pictures for each class.");
+  const {folders, beside} = classFolders(shown);
+  for (const card of document.querySelectorAll(".class")) {
+    if (!card.pictures.length && nameOf(card) === card.ours) card.remove();  // nobody has touched it
+  }
+  const leftOut = {bad: [], known: [], beside};
+  for (const [name, {files}] of folders) {
+    const card = [...document.querySelectorAll(".class")].find((card) => nameOf(card) === name) ?? addCard(name);
+    for (const [kind, names] of Object.entries(await add(card, files))) leftOut[kind].push(...names.map((one) => `${name}/${one}`));
+  }
+  tellLeftOut(leftOut, shown.length);
+}
+
+// Without what is hidden, or nobody's. The one folder that was chosen may be called as it likes.
+function withoutNobodys(found) {
+  const isOne = new Set(found.map(({path}) => path.split("/")[0])).size < 2;
+  const isNobodys = (name) => name.startsWith(".") || NOBODYS_FOLDERS.includes(name);
+  return found.filter(({path}) => !path.split("/").slice(isOne ? 1 : 0).some(isNobodys));
+}
+
+// {folders, beside}: {path, files: [{path, file}, ...]} by the name of the class, and the paths of the files that are of none. Throws
+// UserError where that is not clear.
+function classFolders(found) {
+  const withFolders = new Set(), within = new Map();  // the chosen folders with folders in them; of each of those, which are in it
+  for (const {path} of found) {
+    const [chosen, folder, inner, ...file] = path.split("/");
+    if (inner !== undefined) withFolders.add(chosen);
+    if (!file.length) continue;
+    const parent = `${chosen}/${folder}`;
+    within.set(parent, (within.get(parent) ?? new Set()).add(oneForm(inner)));
+  }
+  const split = firstSplit(within);
+  if (split) throw new UserError(`${split} holds folders as a split does, and nothing was added; choose ${split} itself, or drop its pictures on the class that they show.`);
+  const folders = new Map(), beside = [];
+  for (const one of found) {
+    const parts = one.path.split("/");
+    if (withFolders.has(parts[0]) && parts.length < 3) {
+      beside.push(one.path);
+      continue;
+    }
+    const path = parts.slice(0, withFolders.has(parts[0]) ? 2 : 1).join("/");
     const name = oneForm(path.split("/").at(-1));
     if (!folders.has(name)) folders.set(name, {path, files: []});
     const folder = folders.get(name);
     if (folder.path !== path) throw new UserError(`${folder.path} and ${path} would be one class, and nothing was added; choose the folder of one of them, or give one another name.`);
-    folder.files.push(file);
+    folder.files.push(one);
   }
-  if (!folders.size) throw new UserError("The folder holds no files; choose one with a folder of pictures for each class.");
-  for (const card of document.querySelectorAll(".class")) {
-    if (!card.pictures.length && nameOf(card) === card.ours) card.remove();  // nobody has touched it
-  }
-  const bad = [];
-  for (const [name, {files}] of folders) {
-    const card = [...document.querySelectorAll(".class")].find((card) => nameOf(card) === name) ?? addCard(name);
-    bad.push(...(await add(card, files)).map((file) => `${name}/${file}`));
-  }
-  tellBad(bad, shown.length);
+  return {folders, beside};
+}
+
+// The first of the folders that are called as splits are, or as the parts of one data set, `fold_1` and `fold_2`, that hold the same
+// folders; undefined where all are classes. `within` is the Set of the folders in each.
+function firstSplit(within) {
+  const nameIn = (path) => path.split("/")[1];
+  const paths = [...within.keys()], bare = paths.map((path) => nameIn(path).replace(new RegExp(`${SPLIT}|\\d+`, "gi"), ""));
+  const common = [...within.values()].reduce((some, others) => new Set([...some].filter((one) => others.has(one))), new Set(within.get(paths[0])));
+  const areParts = paths.length > 1 && new Set(bare).size === 1 && common.size > 1;
+  return paths.find((path) => areParts || new RegExp(`^(${SPLIT})$`, "i").test(nameIn(path)));
 }
 
 function nameOf(card) {
@@ -130,7 +192,8 @@ export async function learn(network, tell) {
   const cards = [...document.querySelectorAll(".class")];
   const names = cards.map(nameOf);
   check(cards, names);
-  const pictures = cards.flatMap((card, label) => card.pictures.map((picture) => ({picture, label})));
+  const from = cards.map((card) => ({card, pictures: card.pictures.slice()}));  // they may change meanwhile
+  const pictures = from.flatMap(({pictures}, label) => pictures.map((picture) => ({picture, label})));
   const begin = performance.now();
   for (const [number, {picture}] of pictures.entries()) {
     if (picture.network !== network) {  // none has seen it yet, or another
@@ -147,7 +210,21 @@ export async function learn(network, tell) {
   network.learn(names, head);
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   const tested = leftOut ? ` Left out in turn, ${right} of ${leftOut} were right (decay ${decay}).` : " Two pictures of a class would tell how right it is.";
-  learnt = {text: `Learnt ${names.length} classes from ${pictures.length} pictures in ${seconds} s.${tested}`, pictures: cards.map((card) => card.pictures.length)};
+  learnt = {text: `Learnt ${names.length} classes from ${pictures.length} pictures in ${seconds} s.${tested}`, pictures: from.map(({pictures}) => pictures.length), from};
+  return learnt.text;
+}
+
+// What there is to say of what `network` has learnt, or null if the classes of the page are no longer those. Where their names alone
+// are others, it takes them over.
+export function stillLearnt(network) {
+  if (learnt.from) {
+    const cards = [...document.querySelectorAll(".class")], names = cards.map(nameOf);
+    const isSame = ({card, pictures}, number) => card === cards[number]
+      && pictures.length === card.pictures.length && pictures.every((one, place) => one === card.pictures[place]);
+    if (cards.length !== learnt.from.length || !learnt.from.every(isSame)) return null;
+    if (names.some((name, number) => !name || names.indexOf(name) !== number)) return null;
+    network.learn(names, network.head);
+  }
   return learnt.text;
 }
 
@@ -166,7 +243,7 @@ function check(cards, names) {
 export function saved(network) {
   return JSON.stringify({
     format: FORMAT,
-    network: identity(network),
+    network: stated(network),
     classes: network.labels,
     pictures: learnt.pictures,
     text: learnt.text,
@@ -193,17 +270,22 @@ export async function open(network, file) {
     console.error(error);
     throw new UserError(`${file.name} is not a file that this page saved, or it is damaged.`);
   }
-  if (JSON.stringify(stored.network) !== JSON.stringify(identity(network)) || head.units !== network.units) {
+  if (identity(stored.network ?? {}) !== identity(stated(network)) || head.units !== network.units) {
     throw new UserError(`${file.name} was learnt on another network than the one that is open; choose that .tflite file first.`);
   }
   network.learn(stored.classes, head);
-  learnt = {text: stored.text, pictures: stored.pictures};
+  learnt = {text: stored.text, pictures: stored.pictures, from: null};
   return learnt.text;
 }
 
 // What features are of: the same weights and pixels; in another precision they are nearly the same.
-function identity({manifest, units}) {
+function stated({manifest, units}) {
   return {weights_sha256: manifest.weights_sha256, features: manifest.features, units, preprocessing: manifest.preprocessing};
+}
+
+// What `stated` gives as a text to compare; what a later version may add to it does not count.
+function identity({weights_sha256, features, units, preprocessing}) {
+  return JSON.stringify([weights_sha256, features, units, PREPROCESSING.map((name) => preprocessing?.[name])]);
 }
 
 function toBase64(numbers) {
@@ -216,27 +298,46 @@ function fromBase64(text) {
   return new Float32Array(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer);
 }
 
-// Shows what the camera sees, or turns it off again. Throws UserError if there is none.
-export async function toggleCamera() {
-  const view = element("view");
-  if (video) {
-    for (const track of video.getTracks()) track.stop();
-    video = null;
-  } else {
-    try {
-      video = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});
-    } catch (error) {
-      throw new UserError(`The camera cannot be used (${error.message}); allow it, or choose picture files.`);
-    }
-    view.srcObject = video;
-    await view.play();
+// Shows what the camera sees, or turns it off again. Throws UserError if there is none; `ended` is called when it goes away by itself.
+export async function toggleCamera(ended) {
+  if (video) return turnCameraOff();
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw new UserError("A browser gives the camera to pages that come over https, or from this machine itself, alone; choose picture files instead.");
   }
+  try {
+    video = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});
+    element("view").srcObject = video;
+    await element("view").play();
+  } catch (error) {
+    turnCameraOff();
+    throw new UserError(`The camera cannot be used (${error.message}); allow it, or choose picture files.`);
+  }
+  for (const track of video.getTracks()) {
+    track.addEventListener("ended", () => {
+      turnCameraOff();
+      ended();
+    });
+  }
+  showCamera();
+}
+
+export function turnCameraOff() {
+  for (const track of video?.getTracks() ?? []) track.stop();
+  video = null;
+  element("view").srcObject = null;
+  showCamera();
+}
+
+function showCamera() {
   document.body.classList.toggle("with-camera", Boolean(video));
   element("camera").textContent = video ? "Turn the camera off" : "Use the camera";
 }
 
-// What the camera sees now, as a picture file.
+// What the camera sees now, as a picture file. Throws UserError if it sees nothing.
 export async function snapshot() {
+  if (!video?.getTracks().every(({readyState}) => readyState === "live")) {
+    throw new UserError("The camera is off, and no picture was taken; turn it on again.");
+  }
   const view = element("view"), canvas = new OffscreenCanvas(view.videoWidth, view.videoHeight);
   canvas.getContext("2d").drawImage(view, 0, 0);
   return new File([await canvas.convertToBlob()], `camera ${++snapshots}.png`, {type: "image/png"});

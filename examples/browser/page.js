@@ -91,10 +91,11 @@ function openOne(files, come) {
 function watchLearning() {
   const works = {
     "add-class": () => learning.addCard().querySelector("[type=text]").select(),
-    "camera": learning.toggleCamera,
+    "camera": () => learning.toggleCamera(() => tell("The camera has stopped; use it again, or choose picture files.")),
     "learn": async () => {
       showProgress();
       show(await learning.learn(network, (share) => element("progress").value = share));
+      review();
       await answer();
     },
     "save": () => {
@@ -117,8 +118,9 @@ function watchLearning() {
     if (target.matches(".remove")) card.remove();
     if (target.matches(".snap")) guarded("The camera", async () => learning.addPictures(card, [await learning.snapshot()]));
   });
+  new MutationObserver(review).observe(cards, {childList: true, subtree: true});
   cards.addEventListener("change", ({target}) => {
-    if (target.type !== "file") return;
+    if (target.type !== "file") return network?.head && guarded("The name", rename);
     const files = [...target.files];
     target.value = "";
     guarded("What was chosen", () => learning.addPictures(target.closest(".class"), files));
@@ -161,9 +163,11 @@ async function openModel(name, stream, size) {
   network?.close();
   network = opened;
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-  network.status = `${name}: ${facts(opened, content.length)}. Ready after ${seconds} s.`;
+  const doubt = opened.isCompared ? "" : " Whether it is damaged was not looked at: a browser does that for pages over https, or from this machine itself.";
+  network.status = `${name}: ${facts(opened, content.length)}. Ready after ${seconds} s.${doubt}`;
   showStatus(network.status);
   element("learning").hidden = !network.isPart;
+  if (!network.isPart) learning.turnCameraOff();  // its button is hidden
   while (network.isPart && document.querySelectorAll(".class").length < 2) learning.addCard();
   show("");
   await answer();
@@ -183,6 +187,25 @@ function show(text) {
   element("labels").hidden = !labels.length;
   element("learnt").textContent = text;
   element("save").disabled = !network.head;
+}
+
+// Says whether the classes are still those that were learnt; what is not is not saved.
+function review() {
+  if (!network?.head) return;
+  const text = learning.stillLearnt(network);
+  if (text === null) {
+    element("learnt").textContent = "The classes have changed since; press Learn.";
+    element("save").disabled = true;
+  } else {
+    show(text);
+  }
+}
+
+// Answers with the names that classes have been given.
+async function rename() {
+  const before = network.labels.join("\n");
+  review();
+  if (network.labels.join("\n") !== before) await answer();
 }
 
 async function readAll(stream, size) {
