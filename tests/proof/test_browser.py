@@ -23,14 +23,18 @@ import threading
 
 import keras
 import numpy as np
+import picture_kinds
 import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from alexnet_tf import console, networks, preprocessing
+from alexnet_tf import console, networks, picture_files, preprocessing
 from alexnet_tf.classifiers import TOP, best_classes
 from alexnet_tf.commands import serve_page
 from alexnet_tf.data import shapes
+from alexnet_tf.data.names import USUAL_NAMES
+from alexnet_tf.edge.pictures import decode
+from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.figures import saliency
 from alexnet_tf.manifest import Manifest
@@ -307,6 +311,81 @@ def test_pixels_are_those_of_the_package(bare, rng, kind, channels, largest):
     assert levels.max() <= largest and (kind == "JPEG" or np.mean(levels > 0) < 1e-3)
 
 
+_DECODE = """async (contents) => {
+  const {decode} = await import("/preprocessing.js");
+  const told = [];
+  for (const content of contents) {
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    const {width, height, data} = await decode(new Blob([bytes]));
+    told.push([height, width, [...data]]);
+  }
+  return told;
+}"""
+# What Chromium makes something else of: numbers without a palette, and alpha that is zero
+# throughout, which it takes for none.
+_CHROMIUMS_OWN = {"GIF, no palette", "BMP, 32 bits, alpha of zeros"}
+
+
+def test_every_kind_of_picture_is_what_the_package_makes_of_it(bare):
+    kinds = picture_kinds.kinds()
+    for orientation in range(2, 9):  # in several places
+        upside_down = picture_kinds.segment(0xE1, picture_kinds.exif(3))
+        turned = picture_kinds.segment(0xE1, picture_kinds.exif(orientation, ">", 4))
+        kinds[f"JPEG, {orientation} and 3"] = picture_kinds.jpeg_with(
+            kinds["JPEG"], turned, upside_down
+        )
+    given = [base64.b64encode(content).decode() for content in kinds.values()]
+    for (name, content), (height, width, data) in zip(kinds.items(), bare.evaluate(_DECODE, given)):
+        expected = np.asarray(decode(content))
+        assert (height, width, 3) == expected.shape, name
+        levels = np.reshape(data, (height, width, 4))[..., :3]
+        # Chromium rounds alpha and levels of five bits its own way.
+        assert name in _CHROMIUMS_OWN or np.abs(levels - expected.astype(int)).max() <= 1, name
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WebP"])
+def test_damaged_orientations_leave_a_picture_as_it_is(bare, form):
+    kinds = picture_kinds.kinds()
+    plain = {"JPEG": "JPEG", "PNG": "PNG, RGB", "WebP": "WebP, lossless"}[form]
+    with_exif = {
+        "JPEG": lambda exif: picture_kinds.jpeg_with(
+            kinds[plain], picture_kinds.segment(0xE1, exif)
+        ),
+        "PNG": lambda exif: picture_kinds.png_with(kinds[plain], b"eXIf", exif),
+        "WebP": lambda exif: picture_kinds.saved(
+            Image.open(io.BytesIO(kinds[plain])), "WEBP", lossless=True, exif=exif
+        ),
+    }[form]
+    whole = picture_kinds.exif(6)
+    damaged = [
+        whole[:6],
+        whole[:10],
+        whole[:25],
+        whole.replace(b"II*", b"II+"),
+        whole[:8] + b"\xff" * 40,
+        b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1",
+    ]
+    given = [base64.b64encode(with_exif(exif)).decode() for exif in damaged]
+    expected = np.asarray(decode(kinds[plain]))
+    for height, width, data in bare.evaluate(_DECODE, given):
+        levels = np.reshape(data, (height, width, 4))[..., :3]
+        assert np.abs(levels - expected.astype(int)).max() <= 1
+
+
+def test_a_picture_larger_than_the_canvas_is_refused(bare):
+    """A canvas that is too large for a telephone stays empty."""
+    bare.evaluate(
+        "void (OffscreenCanvasRenderingContext2D.prototype.getImageData ="
+        " (left, top, width, height) => new ImageData(width, height))"
+    )
+    bare.get_by_label("Choose a picture").set_input_files(
+        {"name": "large.png", "mimeType": "image/png", "buffer": square(1)}
+    )
+    expect(bare.get_by_role("alert")).to_have_text(
+        "large.png has 256 x 256 pixels, more than this browser can draw; make it smaller."
+    )
+
+
 _CLASSIFY = """async ([levels, least]) => {
   const {Network} = await import("/artifacts.js");
   const classifier = Object.create(Network.prototype);
@@ -344,6 +423,27 @@ def test_mistakes_are_told_in_one_line(models, bare, tmp_path):
         expect(alert).to_have_text(
             "other.tflite is not a .tflite file that alexnet convert wrote, or it is damaged."
         )
+    # One bit of each weight of a block, which no reader of the format minds; one of a name.
+    weights, labels = bytearray(whole), bytearray(whole)
+    for place in range(len(whole) // 2, len(whole) // 2 + 4096, 4):
+        weights[place] ^= 16
+    labels[whole.rindex(f"\n{shapes.CLASS_NAMES[1]}\n".encode()) + 1] ^= 1
+    for content, told in (
+        (
+            weights,
+            "other.tflite is damaged: its network is not the one that alexnet convert wrote; copy"
+            " it again, or convert again.",
+        ),
+        (
+            labels,
+            "other.tflite is not a .tflite file that alexnet convert wrote, or it is damaged.",
+        ),
+    ):
+        (tmp_path / "other.tflite").write_bytes(content)
+        with pytest.raises(UserError):
+            artifacts.Tflite(tmp_path / "other.tflite")
+        bare.get_by_label("Choose a .tflite file").set_input_files(tmp_path / "other.tflite")
+        expect(alert).to_have_text(told)
     expect(bare.get_by_role("status")).to_have_text("No network yet: choose a .tflite file.")
     # A picture before the network waits for it; a file that the person chooses is as good as the
     # one beside the page.
@@ -705,6 +805,15 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
             (tmp_path / "odd.json").write_text(json.dumps(whole | change))
             page.get_by_label("Open what was learnt").set_input_files(tmp_path / "odd.json")
             expect(alert).to_have_text(f"odd.json {message}")
+        pixels = whole["network"]["preprocessing"]
+        for changed, told in (
+            (pixels | {"mean": [0, 0, 0]}, re.compile("was learnt on another network")),
+            (pixels | {"of a later version": 1}, ""),
+        ):
+            network = whole["network"] | {"preprocessing": changed}
+            (tmp_path / "odd.json").write_text(json.dumps(whole | {"network": network}))
+            page.get_by_label("Open what was learnt").set_input_files(tmp_path / "odd.json")
+            expect(alert).to_have_text(told)
         (tmp_path / "odd.json").write_text("{")
         page.get_by_label("Open what was learnt").set_input_files(tmp_path / "odd.json")
         expect(alert).to_have_text("odd.json is not a file that this page saved, or it is damaged.")
@@ -718,16 +827,147 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
         )
 
 
+def test_what_was_learnt_is_of_the_classes_that_the_page_shows(trunks, page):
+    classes = dict(list(taught().items())[:2])
+    first, second = classes
+    changed = "The classes have changed since; press Learn."
+    with serving(serve_page.Server(trunks["int8"], 0)) as address:
+        opened(page, address)
+        teach(page, classes)
+        said = learnt(page)
+        told, save = (
+            page.locator("#learnt"),
+            page.get_by_role("button", name="Save what was learnt"),
+        )
+        cards, answer = page.locator(".class"), page.locator("#classes li div span").all_inner_texts
+        (before,) = answers(page, [classes[first][0][1]])
+        # Another name needs no learning.
+        name = cards.first.get_by_label("Name of the class")
+        name.fill("renamed")
+        name.blur()
+        expect(page.locator("#known")).to_have_text(f"renamed, {second}")
+        expect(page.locator("#classes")).to_contain_text("renamed")
+        assert first not in answer() and set(answer()) == {"renamed", second}
+        expect(told).to_have_text(said)
+        assert answers(page, [classes[first][0][1]])[0]["renamed"] == before[first]
+        assert saved(page)["classes"] == ["renamed", second]
+        # Names that could not be learnt are not taken over.
+        for odd in (second, " "):
+            name.fill(odd)
+            name.blur()
+            expect(told).to_have_text(changed)
+            expect(save).to_be_disabled()
+        assert set(answer()) == {"renamed", second}
+        name.fill(first)
+        name.blur()
+        expect(told).to_have_text(said)
+        expect(save).to_be_enabled()
+        # Pictures and classes do.
+        drop(page, ".class", [("more.png", png("train", 90))])
+        expect(told).to_have_text(changed)
+        expect(save).to_be_disabled()
+        cards.first.locator(".thumbnails button").last.click()
+        expect(told).to_have_text(said)
+        cards.first.locator(".thumbnails button").last.click()
+        expect(told).to_have_text(changed)
+        said = learnt(page)
+        assert saved(page)["pictures"] == [TAUGHT - 1, TAUGHT]
+        page.get_by_role("button", name="Add a class").click()
+        expect(told).to_have_text(changed)
+        cards.last.get_by_role("button", name="Remove", exact=True).click()
+        expect(told).to_have_text(said)
+        cards.last.get_by_role("button", name="Remove", exact=True).click()
+        expect(told).to_have_text(changed)
+        expect(save).to_be_disabled()
+
+
+def test_pictures_of_a_class_count_once(trunks, page, tmp_path):
+    folder = tmp_path / "flowers"
+    for place in ("daisy/2020", "daisy/2021", "iris/2022", "iris/@eaDir"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "1.png").write_bytes(png("train", 0))
+    (folder / "beside.png").write_bytes(png("train", 1))
+    with serving(serve_page.Server(trunks["int8"], 0)) as address:
+        opened(page, address)
+        alert, beside = (
+            page.get_by_role("alert"),
+            "Beside the class folders, and of no class: flowers/beside.png.",
+        )
+        page.get_by_label("Choose a folder").set_input_files(folder)
+        expect(alert).to_have_text(f"{beside} The others were added.")
+        page.get_by_label("Choose a folder").set_input_files(folder)
+        expect(alert).to_contain_text(
+            re.compile(r"^Already there, and counted once: (\w+/1.png(, |\. )){3}" + beside)
+        )
+        thumbnails = page.locator(".class").locator(".thumbnails canvas")
+        expect(thumbnails).to_have_count(3)
+        names = page.get_by_label("Name of the class").evaluate_all(
+            "all => all.map((x) => x.value)"
+        )
+        assert sorted(names) == ["daisy", "iris"]
+        for told in ("", "Already there, and counted once: beside.png."):
+            page.get_by_label("Add pictures").first.set_input_files(folder / "beside.png")
+            expect(alert).to_have_text(told)
+            expect(thumbnails).to_have_count(4)
+
+
+def test_the_camera_is_off_where_nothing_shows_that_it_is_on(models, trunks, page):
+    track = "document.getElementById('view').srcObject.getTracks()[0]"
+    alert, button = page.get_by_role("alert"), page.get_by_role("button", name="Use the camera")
+    with serving(serve_page.Server(trunks["int8"], 0)) as address:
+        opened(page, address)
+        button.click()
+        expect(page.locator("#view")).to_be_visible()
+        # Chromium's camera cannot be pulled out: it is stopped, which fires no event.
+        page.evaluate(f"{track}.stop()")
+        page.get_by_role("button", name="What is this?").click()
+        expect(alert).to_have_text("The camera is off, and no picture was taken; turn it on again.")
+        page.evaluate(f"{track}.dispatchEvent(new Event('ended'))")
+        expect(alert).to_have_text("The camera has stopped; use it again, or choose picture files.")
+        expect(page.locator("#view")).to_be_hidden()
+        button.click()
+        expect(page.locator("#view")).to_be_visible()
+        page.evaluate(f"globalThis.before = {track}")
+        page.get_by_label("Choose a .tflite file").set_input_files(models["int8"])
+        expect(page.locator("#learning")).to_be_hidden(timeout=WAIT)
+        assert page.evaluate("before.readyState") == "ended"
+        assert page.evaluate("document.getElementById('view').srcObject") is None
+
+
+def test_over_plain_http_the_page_says_what_it_cannot_do(trunks, page):
+    with serving(serve_page.Server(trunks["int8"], 0)) as address:
+        host = "http://alexnet.test/"  # no name of this machine; only the address is trusted
+        page.route(
+            f"{host}**",
+            lambda route: route.fulfill(
+                response=route.fetch(url=route.request.url.replace(host, address))
+            ),
+        )
+        opened(page, host)
+        expect(page.get_by_role("status")).to_contain_text(
+            "Whether it is damaged was not looked at: a browser does that for pages over https, or"
+            " from this machine itself."
+        )
+        page.get_by_role("button", name="Use the camera").click()
+        expect(page.get_by_role("alert")).to_have_text(
+            "A browser gives the camera to pages that come over https, or from this machine itself,"
+            " alone; choose picture files instead."
+        )
+        opened(page, address)
+        expect(page.get_by_role("status")).not_to_contain_text("damaged")
+
+
 # What no browser can be made to do: folders are dropped, and file names come from other systems.
 # Node runs the page's own files; the elements of the page are the least that they need.
 _ELEMENTS = """
-globalThis.createImageBitmap = async (file) => {
-  if (file.name?.endsWith(".txt")) throw new Error("no picture");
+globalThis.createImageBitmap = async (one) => {
+  if (one instanceof Blob && await one.text() === "no picture") throw new Error("no picture");
   return {width: 4, height: 4};
 };
 globalThis.OffscreenCanvas = class {
   getContext() {
-    return {fillRect() {}, drawImage() {}, getImageData: () => ({width: 4, height: 4, data: []})};
+    const getImageData = () => ({width: 4, height: 4, data: []});
+    return {fillRect() {}, setTransform() {}, drawImage() {}, getImageData};
   }
 };
 const cards = [];
@@ -745,10 +985,12 @@ globalThis.document = {
   createElement: () => new Element(),
   getElementById: (id) => id === "card" ? template : {append: (card) => cards.push(card)},
 };
-const learning = await import(process.argv[1]);
+console.error = () => {};
+const [page, nobodys, splits] = [process.argv[1], ...process.argv.slice(2).map(JSON.parse)];
+const learning = await import(page);
 const fileAt = (path) => {
-  const name = path.split("/").at(-1);
-  return {path, file: {name, slice: () => ({arrayBuffer: async () => new ArrayBuffer(0)})}};
+  const name = path.split("/").at(-1), content = name.endsWith(".txt") ? "no picture" : "picture";
+  return {path, file: new File([content], name, {lastModified: 1})};
 };
 const entry = (isDirectory) => ({kind: "file", webkitGetAsEntry: () => ({isDirectory})});
 const told = async (paths) => {
@@ -764,7 +1006,23 @@ const {files, folders} = learning.sorted({
 console.log(JSON.stringify({
   bad: await told(["p/cat/1.jpg", "p/cat/1.txt", "p/dog/1.jpg", "p/dog/2.txt"]),
   many: await told([..."abcdefghijkl"].map((name) => `p/cat/${name}.txt`)),
-  twice: await told(["p/train/emu/1.jpg", "p/train/cat/1.jpg", "p/test/emu/2.jpg"]),
+  twice: await told(["train/emu/1.jpg", "train/cat/1.jpg", "test/emu/2.jpg"]),
+  nested: await told([
+    "p/cat/a/1.jpg", "p/cat/b/1.jpg", "p/cat/1.jpg", "p/dog/a/b/1.jpg", "p/3.jpg",
+  ]),
+  flat: await told(["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/old/2.jpg"]),
+  nobodys: await told([
+    ".p/cat/1.jpg", ...nobodys.flatMap((name) => [`.p/cat/${name}/2.jpg`, `.p/${name}/3.jpg`]),
+  ]),
+  nobodysRoots: await told(["cat/1.jpg", ...nobodys.map((name) => `${name}/1.jpg`)]),
+  splits: await Promise.all(splits.map((name) => told([`p/${name}/cat/1.jpg`]))),
+  folds: await told(["1/cat/1.jpg", "1/dog/1.jpg", "2/cat/2.jpg", "2/dog/2.jpg"].map(
+    (path) => `p/fold ${path}`
+  )),
+  years: await told(["cat/2020/1.jpg", "cat/2021/1.jpg", "dog/2020/2.jpg", "dog/2021/2.jpg"].map(
+    (path) => `p/${path}`
+  )),
+  again: await told(["p/cat/1.jpg", "p/cat/a/1.jpg", "p/cat/1.jpg"]),
   forms: await told(["p/ga\\u0308nse/1.jpg"]).then(async ([, first]) => {
     await learning.addFolders([fileAt("q/g\\u00e4nse/2.jpg")]);
     return [first, cards.map((card) => card.pictures.length)];
@@ -775,14 +1033,21 @@ console.log(JSON.stringify({
 
 
 def test_folders_are_classes_and_what_is_amiss_is_told_of_all():
+    splits = [one for words in USUAL_NAMES.values() for one in words]
+    nobodys = [name.decode() for name in picture_files._NOBODYS_FOLDERS]
+    given = [str(serve_page.PAGE / "learning.js"), json.dumps(nobodys), json.dumps(splits)]
     done = subprocess.run(
-        ["node", "--input-type=module", "--eval", _ELEMENTS, str(serve_page.PAGE / "learning.js")],
+        ["node", "--input-type=module", "--eval", _ELEMENTS, *given],
         check=True,
         capture_output=True,
         text=True,
     )
     told, advice = json.loads(done.stdout), "choose JPEG, PNG or WebP files."
     unreadable = "No pictures that this browser can open: "
+    split = (
+        "{0} holds folders as a split does, and nothing was added; choose {0} itself, or drop its"
+        " pictures on the class that they show."
+    )
     assert told == {
         "bad": [
             f"{unreadable}cat/1.txt, dog/2.txt; {advice} The others were added.",
@@ -794,10 +1059,24 @@ def test_folders_are_classes_and_what_is_amiss_is_told_of_all():
             {"cat": 0},
         ],
         "twice": [
-            "p/train/emu and p/test/emu would be one class, and nothing was added; choose the"
-            " folder of one of them, or give one another name.",
+            "train/emu and test/emu would be one class, and nothing was added; choose the folder of"
+            " one of them, or give one another name.",
             {},
         ],
+        "nested": [
+            "Beside the class folders, and of no class: p/3.jpg. The others were added.",
+            {"cat": 3, "dog": 1},
+        ],
+        "flat": [
+            "Beside the class folders, and of no class: dog/1.jpg. The others were added.",
+            {"cat": 2, "old": 1},
+        ],
+        "nobodys": ["", {"cat": 1}],
+        "nobodysRoots": ["", {"cat": 1}],
+        "splits": [[split.format(f"p/{name}"), {}] for name in splits],
+        "folds": [split.format("p/fold 1"), {}],
+        "years": ["", {"cat": 2, "dog": 2}],
+        "again": ["Already there, and counted once: cat/1.jpg. The others were added.", {"cat": 2}],
         "forms": [{"g\u00e4nse": 1}, [2]],
         "sorted": [[{"name": "dog.jpg"}], 1],
     }
