@@ -36,12 +36,12 @@ export function addCard(name = `class ${document.querySelectorAll(".class").leng
 
 // Adds files to a class. Throws UserError for those that are no pictures, and for those that it has already; the others are added.
 export async function addPictures(card, files) {
-  const {bad, known} = await add(card, files.map((file) => ({path: file.webkitRelativePath || file.name, file})));
+  const {bad, known} = await add(card, files.map((file) => ({path: file.name, file})));
   tellLeftOut({bad, known}, files.length);
 }
 
 // Adds what [{path, file}, ...] holds, and returns the names of what it does not add: {bad, known}, those that are no pictures, and
-// those that the class has already: of the same path, size and time.
+// those that the class has already, however they came: of the same path below the class, size and time.
 async function add(card, found) {
   const bad = [], known = [];
   for (const {path, file} of found) {
@@ -103,7 +103,8 @@ function thumbnail(card, file, bitmap) {
 }
 
 // Adds the pictures of folders, [{path, file}, ...], to the classes that are called as the folders right below the one that was
-// chosen or dropped, whatever folders are in them; where there are none, as that one itself.
+// chosen or dropped, whatever folders are in them; where there are none, or none in one that was dropped together with it, as that one
+// itself.
 export async function addFolders(found) {
   const shown = withoutNobodys(found);
   if (!shown.length) throw new UserError("The folder holds no files; choose one with a folder of pictures for each class.");
@@ -126,18 +127,21 @@ function withoutNobodys(found) {
   return found.filter(({path}) => !path.split("/").slice(isOne ? 1 : 0).some(isNobodys));
 }
 
-// {folders, beside}: {path, files: [{path, file}, ...]} by the name of the class, and the paths of the files that are of none. Throws
-// UserError where that is not clear.
+// {folders, beside}: {path, files: [{path, file}, ...]} by the name of the class, its files by their paths below it, and the paths of
+// the files that are of none. Throws UserError where that is not clear.
 function classFolders(found) {
-  const withFolders = new Set(), within = new Map();  // the chosen folders with folders in them; of each of those, which are in it
+  const chosens = new Set(), withFolders = new Set();  // those with folders in them
+  const within = new Map();  // of each of those folders, what folders are in it
   for (const {path} of found) {
     const [chosen, folder, inner, ...file] = path.split("/");
+    chosens.add(chosen);
     if (inner !== undefined) withFolders.add(chosen);
     if (!file.length) continue;
     const parent = `${chosen}/${folder}`;
     within.set(parent, (within.get(parent) ?? new Set()).add(oneForm(inner)));
   }
-  const split = firstSplit(within);
+  if (withFolders.size < chosens.size) withFolders.clear();  // some have pictures alone: classes, and so are those beside them
+  const split = withFolders.size && firstSplit(within);
   if (split) throw new UserError(`${split} holds folders as a split does, and nothing was added; choose ${split} itself, or drop its pictures on the class that they show.`);
   const folders = new Map(), beside = [];
   for (const one of found) {
@@ -151,7 +155,7 @@ function classFolders(found) {
     if (!folders.has(name)) folders.set(name, {path, files: []});
     const folder = folders.get(name);
     if (folder.path !== path) throw new UserError(`${folder.path} and ${path} would be one class, and nothing was added; choose the folder of one of them, or give one another name.`);
-    folder.files.push(one);
+    folder.files.push({path: one.path.slice(path.length + 1), file: one.file});
   }
   return {folders, beside};
 }

@@ -334,6 +334,8 @@ def test_every_kind_of_picture_is_what_the_package_makes_of_it(bare):
         kinds[f"JPEG, {orientation} and 3"] = picture_kinds.jpeg_with(
             kinds["JPEG"], turned, upside_down
         )
+    twice = picture_kinds.segment(0xE1, b"Exif\0\0" + picture_kinds.exif(6))
+    kinds["JPEG, EXIF marked twice"] = picture_kinds.jpeg_with(kinds["JPEG"], twice)
     given = [base64.b64encode(content).decode() for content in kinds.values()]
     for (name, content), (height, width, data) in zip(kinds.items(), bare.evaluate(_DECODE, given)):
         expected = np.asarray(decode(content))
@@ -1011,6 +1013,7 @@ console.log(JSON.stringify({
     "p/cat/a/1.jpg", "p/cat/b/1.jpg", "p/cat/1.jpg", "p/dog/a/b/1.jpg", "p/3.jpg",
   ]),
   flat: await told(["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/old/2.jpg"]),
+  roots: await told(["p/cat/1.jpg", "q/emu/1.jpg", "q/emu/old/2.jpg"]),
   nobodys: await told([
     ".p/cat/1.jpg", ...nobodys.flatMap((name) => [`.p/cat/${name}/2.jpg`, `.p/${name}/3.jpg`]),
   ]),
@@ -1023,6 +1026,13 @@ console.log(JSON.stringify({
     (path) => `p/${path}`
   )),
   again: await told(["p/cat/1.jpg", "p/cat/a/1.jpg", "p/cat/1.jpg"]),
+  route: await told(["p/cat/1.jpg", "p/cat/a/1.jpg"]).then(async () => {
+    const found = ["cat/1.jpg", "cat/2.jpg"].map(fileAt);
+    const dropped = await learning.addFolders(found).catch((error) => error);
+    const one = fileAt("1.jpg").file;
+    const chosen = await learning.addPictures(cards[0], [one]).catch((error) => error);
+    return [dropped.message, chosen.message, cards[0].pictures.length];
+  }),
   forms: await told(["p/ga\\u0308nse/1.jpg"]).then(async ([, first]) => {
     await learning.addFolders([fileAt("q/g\\u00e4nse/2.jpg")]);
     return [first, cards.map((card) => card.pictures.length)];
@@ -1068,14 +1078,20 @@ def test_folders_are_classes_and_what_is_amiss_is_told_of_all():
             {"cat": 3, "dog": 1},
         ],
         "flat": [
-            "Beside the class folders, and of no class: dog/1.jpg. The others were added.",
-            {"cat": 2, "old": 1},
+            "",
+            {"cat": 2, "dog": 2},
         ],
+        "roots": ["", {"cat": 1, "emu": 2}],
         "nobodys": ["", {"cat": 1}],
         "nobodysRoots": ["", {"cat": 1}],
         "splits": [[split.format(f"p/{name}"), {}] for name in splits],
         "folds": [split.format("p/fold 1"), {}],
         "years": ["", {"cat": 2, "dog": 2}],
+        "route": [
+            "Already there, and counted once: cat/1.jpg. The others were added.",
+            "Already there, and counted once: 1.jpg.",
+            3,
+        ],
         "again": ["Already there, and counted once: cat/1.jpg. The others were added.", {"cat": 2}],
         "forms": [{"g\u00e4nse": 1}, [2]],
         "sorted": [[{"name": "dog.jpg"}], 1],
