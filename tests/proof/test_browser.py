@@ -321,9 +321,7 @@ _DECODE = """async (contents) => {
   }
   return told;
 }"""
-# What Chromium makes something else of: numbers without a palette, and alpha that is zero
-# throughout, which it takes for none.
-_CHROMIUMS_OWN = {"GIF, no palette", "BMP, 32 bits, alpha of zeros"}
+_CHROMIUMS_OWN = {"GIF, no palette"}  # of whose numbers Chromium makes something else
 
 
 def test_every_kind_of_picture_is_what_the_package_makes_of_it(bare):
