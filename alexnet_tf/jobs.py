@@ -290,14 +290,15 @@ def train(
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """For what draws by `seed` from the generators of a process, which its user has for himself."""
-    states = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
+    """For what builds a network: its layers and initializers draw their seeds from Python's
+    generator alone, which is afterwards as its user had it.
+    """
+    state = random.getstate()
+    random.seed(seed)
     try:
         yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+        random.setstate(state)
 
 
 def _check_beside(taken: str, **given: bool) -> None:

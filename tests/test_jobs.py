@@ -472,14 +472,14 @@ def test_a_picture_that_cannot_be_cropped_is_no_unreadable_picture(tmp_path):
 
 
 def test_the_generators_of_a_process_are_its_users(dataset, tmp_path, monkeypatch):
-    def drawn(seed):
-        np.random.seed(seed)
-        random.seed(seed)
-        planned(dataset, tmp_path, monkeypatch, variant="lenet5")
-        return np.random.rand(), random.random()
+    def drawn(*seeds):
+        keras.utils.set_random_seed(5)
+        for seed in seeds:
+            planned(dataset, tmp_path, monkeypatch, variant="lenet5", seed=seed)
+        of_keras, of_tf = keras.random.uniform(()), tf.random.uniform(())
+        return np.random.rand(), random.random(), float(of_keras), float(of_tf)
 
-    one, other = drawn(5), drawn(6)
-    assert one[0] == np.random.RandomState(5).rand() and one[1] != other[1]
+    assert drawn(7) == drawn()
 
 
 def test_no_class_is_called_as_the_answer_that_it_is_none(tmp_path):
