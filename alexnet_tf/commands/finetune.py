@@ -461,8 +461,8 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
     Where the projection reads the last map it is fitted first: a fresh one on so many features
     would ruin the layers below before it has learnt anything.
     """
-    found, last_step = None, plan.last_step(dataset)
-    is_over = loop.is_over(checkpoints.newest_state(_MODEL_DIR.value), plan, last_step)
+    found = None
+    is_over = loop.is_over(checkpoints.newest_state(_MODEL_DIR.value), plan, dataset)
     if surgery.reads_last_map(model) and not is_over:
         found = _features(strategy, model, dataset, pixels, plan)
         projection = surgery.projection(model)

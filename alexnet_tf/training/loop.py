@@ -225,7 +225,7 @@ class _Run:
                 f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
                 " model_dir."
             )
-        self._changed = self.state.data not in (None, dataset.fingerprint)
+        self._changed = is_of_others(self.state, dataset)
         self._counts_anew = False
         if self._changed:  # others have the numbers, and the figures are of others
             self._forget_judgements()
@@ -812,11 +812,20 @@ def _make_step(
     return train_step
 
 
-def is_over(state: TrainingState | None, plan: Plan, last_step: int) -> bool:
-    """Whether a training has nothing left to do after a checkpoint with this TrainingState; None:
-    there is no checkpoint.
+def is_over(state: TrainingState | None, plan: Plan, dataset: Dataset) -> bool:
+    """Whether a training on `dataset` has nothing left to do after a checkpoint with this
+    TrainingState; None: there is no checkpoint.
     """
-    return state is not None and why_over(state, plan, last_step) is not None
+    if state is None:
+        return False
+    if is_of_others(state, dataset):
+        state = dataclasses.replace(state, best=None)  # no patience has counted on these pictures
+    return why_over(state, plan, plan.last_step(dataset)) is not None
+
+
+def is_of_others(state: TrainingState, dataset: Dataset) -> bool:
+    """Whether a training with this TrainingState is known to be of other pictures."""
+    return state.data not in (None, dataset.fingerprint)
 
 
 def why_over(

@@ -1,5 +1,6 @@
 """The step on one device and on two, resumption at any step, and the refusals of the loop."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -19,6 +20,7 @@ from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
 from alexnet_tf.training.optimizer import LARS, SGD2012
+from alexnet_tf.training.state import TrainingState
 
 PIXELS = Preprocessing(
     image_size=67,
@@ -243,6 +245,16 @@ def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder,
 
 
 @pytest.mark.long
+def test_patience_that_counted_on_other_pictures_has_not_ended_a_training(picture_folder):
+    dataset = datasets.open_dataset("folder", picture_folder)
+    best = {"step": 4, "error": 0.1, "loss": 1.0, "epochs_since": 2, "figures": None}
+    state = TrainingState(step=12, best=best, stopped="patience", data=dataset.fingerprint)
+    assert loop.is_over(state, plan(4, patience=2), dataset)
+    others = dataclasses.replace(state, data="of others")
+    assert not loop.is_over(others, plan(4, patience=2), dataset)
+    assert loop.is_over(others, plan(3, patience=2), dataset)
+
+
 def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7]
     run(picture_folder, tmp_path, plan(4, patience=1))
