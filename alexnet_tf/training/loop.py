@@ -119,7 +119,8 @@ def train(
             run.tell_that_it_is_over(why, run_settings.without_effect(model_dir, settings))
             return run.figures()
         pipeline.check_services(dataset.to_train(), plan.seed, plan.data_service)
-        return _train(run, plan, callbacks, crop, progress, write)
+        with optimizer.lent():
+            return _train(run, plan, callbacks, crop, progress, write)
 
 
 def _train(
@@ -221,6 +222,8 @@ class _Run:
         self.state = stored or TrainingState(optimizer=rule)
         if self.state.optimizer != rule:
             raise UserError(
+        if stored is None:
+            optimizer.rest()  # it may have trained these weights before
                 f"optimizer={rule}, but {model_dir} has been trained by {self.state.optimizer}, and"
                 f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
                 " model_dir."

@@ -1,9 +1,11 @@
 """The update rule of 2012, LARS for large batches, and the learning-rate schedules."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.errors import UserError
@@ -79,6 +81,24 @@ class SGD2012(keras.optimizers.Optimizer):
         slowed = {self._get_variable_index(variable) for variable in variables}
         count = len(self.velocities)
         self.slowdown.assign([factor if index in slowed else 1.0 for index in range(count)])
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """For a training that sets the rate and `slow`s variables: whatever ends it, they are
+        afterwards what they were. It is built.
+        """
+        lent = self.learning_rate, self.slowdown
+        values = [np.array(variable) for variable in lent]
+        try:
+            yield
+        finally:
+            for variable, value in zip(lent, values):
+                variable.assign(value)
+
+    def rest(self) -> None:
+        """Forgets the velocities, as those of a training before. It is built."""
+        for velocity in self.velocities:
+            velocity.assign(tf.zeros_like(velocity))
 
     def apply_if(
         self, accept: tf.Tensor, gradients: Sequence, variables: Sequence[keras.Variable]

@@ -133,6 +133,19 @@ def test_conv1_is_slowed_and_frozen_by_the_steps_schedule_alone():
     assert [conv1_factor("linear", progress) for progress in (0.0, 0.99)] == [1, 1]
 
 
+def test_what_a_training_sets_of_an_optimizer_is_taken_back():
+    variables = [keras.Variable(np.ones(2), name=name) for name in ("kernel", "bias")]
+    optimizer = SGD2012(0.25)
+    optimizer.build(variables)
+    optimizer.slow(variables[1:], 0.5)
+    with pytest.raises(KeyboardInterrupt), optimizer.lent():
+        optimizer.learning_rate.assign(0.125)
+        optimizer.slow(variables[:1], 0.0)
+        raise KeyboardInterrupt
+    assert float(optimizer.learning_rate) == 0.25
+    assert np.array(optimizer.slowdown).tolist() == [1.0, 0.5]
+
+
 def test_a_frozen_layer_keeps_weights_and_velocity_to_the_bit(rng):
     conv1, other = (keras.layers.Conv2D(2, 3, name=name) for name in ("conv1a", "conv2a"))
     for layer in (conv1, other):
