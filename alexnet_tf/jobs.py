@@ -108,8 +108,9 @@ def train(
 
     Returns the trained Network; its `figures` are those of the test split, else of the last
     evaluation: loss, top_1, top_5. Where something is chosen by the evaluation, by the schedule
-    "plateau", `patience` or a callback that stops, and the data set has a test split alone, a tenth
-    of the training pictures chooses, as with the command.
+    "plateau", `patience` or a callback, and the data set has a test split alone, a tenth of the
+    training pictures chooses, as with the command. Of a callback of your own that is told of the
+    evaluation, in on_epoch_end or on_test_end, that is taken for granted.
 
     `variant` is trained with the defaults of `alexnet train`, or a functional or Sequential `model`
     of your own, whose output is one logit a class, on pixels as `preprocessing` has them. `loss`,
@@ -185,10 +186,12 @@ def train(
             f" be {of_author:.2g} by its author's table"
         )
     stored, seen = run_settings.begun(model_dir)
-    choosing = is_choosing(asked.schedule, asked.patience) or any(
-        map(own_callbacks.is_choosing, callbacks)
-    )
+    plan_chooses, whole = is_choosing(asked.schedule, asked.patience), not dataset.chose()
+    choosing = plan_chooses or any(map(own_callbacks.is_choosing, callbacks))
     dataset = datasets.divided_for(dataset, choosing, seen)
+    line = own_callbacks.may_choose(callbacks)
+    if line and whole and dataset.chose() and not plan_chooses:
+        note(line)
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
     if model is None:

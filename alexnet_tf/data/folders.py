@@ -812,8 +812,8 @@ def _divide(
         todo = "add pictures, of which some will be held out"
         if test:
             todo = (
-                "pass patience=0, a schedule= other than plateau and no callback that stops, so"
-                " that nothing is chosen by them"
+                "pass patience=0, a schedule= other than plateau and no callback that may choose,"
+                " so that nothing is chosen by them"
             )
         raise AllSeenError(
             f"{root} has {missing}, and all its pictures were trained on already; {todo}, or add a"
@@ -823,8 +823,8 @@ def _divide(
         todo = "add pictures, or a folder val/"
         if test:
             todo += (
-                ", or pass patience=0, a schedule= other than plateau and no callback that stops:"
-                " then nothing chooses"
+                ", or pass patience=0, a schedule= other than plateau and no callback that may"
+                " choose: then nothing chooses"
             )
         raise UserError(
             f"{root} has {missing}, and no class with a second picture that is no copy, to keep for"

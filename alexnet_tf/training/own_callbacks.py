@@ -9,6 +9,10 @@ from alexnet_tf.training.plan import Plan
 
 # By the names that callbacks know them by.
 _MEASURED = "loss", "top_1", "val_loss", "val_top_1", "val_top_5"
+_CHECKPOINTS = keras.callbacks.ModelCheckpoint, keras.callbacks.OrbaxCheckpoint
+# Where a callback is told what the evaluation measured, and where none is called.
+_TOLD = "on_epoch_end", "on_test_end"
+_NEVER_CALLED = "on_test_batch_begin", "on_test_batch_end"
 
 
 def check(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> None:
@@ -20,16 +24,76 @@ def check(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> None:
         check_kind(
             keras.callbacks.Callback, callback, "one of callbacks", "a keras.callbacks.Callback"
         )
+        _check_hooks(callback)
         _check_rate(callback, plan)
         _check_monitor(callback)
 
 
 def is_choosing(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback of Keras decides something by the evaluation."""
-    kept = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only
+    """Whether a callback decides something by the evaluation, or may: a user's own that is told
+    what was measured.
+    """
+    return _has_best(callback) or _is_told(callback)
+
+
+def may_choose(callbacks: Sequence[keras.callbacks.Callback]) -> str | None:
+    """A line where pictures are held out for callbacks alone that may only log."""
+    found = [type(one).__name__ for one in callbacks if _is_told(one)]
+    if not found or any(map(_has_best, callbacks)):
+        return None
+    return (
+        f"{', '.join(found)}: may choose by what is told of the evaluation, so training pictures"
+        " are held out for that; Keras' History and CSVLogger, and metrics.jsonl, only log"
+    )
+
+
+def count_anew(callbacks: Sequence[keras.callbacks.Callback], step: int) -> str | None:
+    """A line on those that know no best evaluation in a training that goes on from `step`."""
+    found = [one for one in callbacks if _has_best(one) and getattr(one, "best", None) is None]
+    if not found:
+        return None
+    line = f"evaluations before step {step} do not count for "
+    line += ", ".join(type(one).__name__ for one in found)
+    for one in found:
+        if isinstance(one, _CHECKPOINTS):
+            line += (
+                "; the next one replaces the best that was saved, unless initial_value_threshold="
+                f" is the best {one.monitor} so far"
+            )
+            break
+    return line
+
+
+def _has_best(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback of Keras keeps the best evaluation so far."""
+    kept = isinstance(callback, _CHECKPOINTS) and callback.save_best_only
     return kept or isinstance(
         callback, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau
     )
+
+
+def _is_told(callback: keras.callbacks.Callback) -> bool:
+    """Whether what a user wrote is told of each evaluation."""
+    return any(_is_own(callback, hook) for hook in _TOLD)
+
+
+def _is_own(callback: keras.callbacks.Callback, hook: str) -> bool:
+    """Whether what is called at that `hook` is none of Keras' own functions."""
+    module = getattr(getattr(callback, hook), "__module__", None) or ""
+    return module.partition(".")[0] != "keras"
+
+
+def _check_hooks(callback: keras.callbacks.Callback) -> None:
+    """Raises UserError for a callback that waits for what never comes."""
+    if isinstance(callback, keras.callbacks.CallbackList):
+        raise UserError("callbacks= has a CallbackList; pass a list of the callbacks in it.")
+    for hook in _NEVER_CALLED:
+        if _is_own(callback, hook):
+            raise UserError(
+                f"callbacks= has a {type(callback).__name__} with {hook}, and no callback is told"
+                " of the batches of an evaluation; there are on_test_begin and on_test_end, or"
+                " leave it out."
+            )
 
 
 def _check_rate(callback: keras.callbacks.Callback, plan: Plan) -> None:
@@ -68,9 +132,7 @@ def _check_monitor(callback: keras.callbacks.Callback) -> None:
                 f"callbacks= has a {kind} with filepath={callback.filepath}, which cannot be filled"
                 f" in ({one_line(error)}); there are epoch, {', '.join(_MEASURED)}."
             ) from None
-        if not callback.save_best_only:
-            return
-    elif not isinstance(callback, callbacks.EarlyStopping | callbacks.ReduceLROnPlateau):
+    if not _has_best(callback):
         return
     if callback.monitor not in _MEASURED:
         raise UserError(

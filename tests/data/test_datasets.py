@@ -202,7 +202,7 @@ def test_a_class_of_one_picture_is_kept_for_training_and_a_folder_of_such_classe
         UserError, match="no class with a second picture .*; add pictures, or .*val/.$"
     ):
         datasets.open_dataset("folder", train)
-    with pytest.raises(UserError, match="or pass patience=0, .* and no callback that stops: then"):
+    with pytest.raises(UserError, match="or pass patience=0, .* no callback that may choose: then"):
         datasets.open_dataset("folder", picture_folder, choosing=True)
 
 
