@@ -599,6 +599,11 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
             {"callbacks": [keras.callbacks.ModelCheckpoint("{val_accuracy}.keras")]},
             "a ModelCheckpoint with filepath={val_accuracy}.keras, which cannot be filled in",
         ),
+        (
+            {"callbacks": [keras.callbacks.LambdaCallback(on_test_batch_end=print)]},
+            "a LambdaCallback with on_test_batch_end, and no callback is told of the batches",
+        ),
+        ({"callbacks": [keras.callbacks.CallbackList([])]}, "a CallbackList; pass a list of"),
         ({"callbacks": [keras.callbacks.SwapEMAWeights()]}, "has a SwapEMAWeights, for an opt"),
         ({"callbacks": [keras.callbacks.BackupAndRestore("b")]}, "has a BackupAndRestore, and a"),
         ({"init": "variant"}, "init= is not a parameter"),
@@ -745,6 +750,90 @@ def test_a_callback_may_change_the_weights_at_the_start_and_not_on_the_way(tmp_p
         train_own(tmp_path / "model", 2, callbacks=[begins], learning_rate=0.5)
     assert (tmp_path / "model/settings.json").read_text() == before
     assert train_own(tmp_path / "model", 2, callbacks=[keras.callbacks.History()]).step == 4
+
+
+class Zeroes(keras.callbacks.Callback):
+    """Sets all weights to 0 at the end of `hook`, and keeps what it is told there."""
+
+    def __init__(self, hook):
+        super().__init__()
+        self.told = []
+        setattr(self, hook, self._zero)
+
+    def _zero(self, *told):
+        self.told.append(told)
+        self.model.set_weights([np.zeros_like(weight) for weight in self.model.get_weights()])
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_epoch_end", pytest.param("on_test_end", marks=pytest.mark.long)]
+)
+def test_figures_are_of_the_weights_that_a_callback_leaves(tmp_path, hook):
+    zeroes = Zeroes(hook)
+    network = train_own(tmp_path / "model", callbacks=[zeroes], patience=2)
+    state = checkpoints.newest_state(tmp_path / "model")
+    for found in (network.figures, state.figures, state.best):
+        assert found["loss"] == pytest.approx(np.log(3))
+    assert not network.model.layers[-1].kernel.numpy().any()
+    ((*_, told),) = zeroes.told
+    names = {"loss", "top_1", "top_5"}
+    if hook == "on_epoch_end":
+        names = names - {"top_5"} | {f"val_{name}" for name in names}
+    assert set(told) == names and told["loss"] != pytest.approx(np.log(3))
+
+
+def test_no_callback_puts_other_weights_into_an_evaluation(tmp_path):
+    with pytest.raises(UserError, match="one that changes the weights when an evaluation begins"):
+        train_own(tmp_path / "model", callbacks=[Zeroes("on_test_begin")])
+
+
+@pytest.mark.long
+def test_an_optimizer_that_is_used_again_is_as_one_made_anew(tmp_path):
+    model, optimizer = own_model(), alexnet_tf.SGD2012(0.03125)
+    start, trained = model.get_weights(), []
+    how = {"optimizer": optimizer, "schedule": "linear", "warmup_steps": 2}
+    for folder in ("one", "other"):
+        model.set_weights(start)
+        trained.append(train_own(tmp_path / folder, model=model, **how).model.get_weights())
+        assert run_settings.begun(tmp_path / folder)[0]["flags"]["learning_rate"] == 0.03125
+    for one, other in zip(*trained):
+        np.testing.assert_array_equal(one, other)
+    fails = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_own(tmp_path / "third", model=model, callbacks=[fails], **how)
+    assert float(optimizer.learning_rate) == 0.03125
+
+
+def test_a_callback_that_is_told_of_the_evaluation_may_choose(dataset, tmp_path, monkeypatch):
+    def told(*callbacks):
+        how = {"variant": "lenet5", "preprocessing": LENET5_PIXELS, "callbacks": callbacks}
+        _, lines = planned(dataset, tmp_path, monkeypatch, **how)
+        held_out = any("choose the weights and the rate; test/ does not" in line for line in lines)
+        return held_out, [line for line in lines if "metrics.jsonl, only log" in line]
+
+    assert told(Begins(), keras.callbacks.CSVLogger("log.csv"), RATES) == (False, [])
+    for hook in ("on_epoch_end", "on_test_end"):
+        held_out, (line,) = told(keras.callbacks.LambdaCallback(**{hook: print}))
+        assert held_out and line.startswith("LambdaCallback: may choose by what is told")
+    assert told(stopping()) == told(stopping(), Zeroes(hook)) == (True, [])
+
+
+@pytest.mark.long
+def test_callbacks_that_keep_the_best_begin_anew_and_it_is_told(tmp_path):
+    file = str(tmp_path / "best.keras")
+
+    def told(epochs, **threshold):
+        notes = []
+        best = keras.callbacks.ModelCheckpoint(file, save_best_only=True, **threshold)
+        train_own(tmp_path / "model", epochs, callbacks=[best, RATES], note=notes.append)
+        return [line for line in notes if line.startswith("evaluations before step")]
+
+    assert told(1) == []
+    assert told(2) == [
+        "evaluations before step 2 do not count for ModelCheckpoint; the next one replaces the best"
+        " that was saved, unless initial_value_threshold= is the best val_loss so far"
+    ]
+    assert told(3, initial_value_threshold=0.5) == []
 
 
 @pytest.mark.long

@@ -36,6 +36,7 @@ from alexnet_tf.training import (
     checkpoints,
     devices,
     evaluation,
+    own_callbacks,
     recipe,
     run_settings,
     saving,
@@ -82,13 +83,16 @@ def train(
 
     `model` and `optimizer`, an SGD2012, are made in strategy.scope(), as tf.distribute wants it.
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and
-    val_top_5 too after an epoch; they may set model.stop_training or, with the schedule "constant",
-    the rate. `progress(total, description, initial)` returns a tqdm bar, `note(line)` tells the
-    user something. SIGTERM and SIGINT end the step, write a checkpoint and exit with 143 and 130; a
-    second one leaves at once. Raises NotFinite, with the step and the layer, if the loss is no
-    longer finite; UserError for a model that does not put out one logit a class, that has weights
-    in half precision, or two of the same path; for an `objective` and a `crop` that cannot be
-    computed; and if `model_dir` holds another model, or is being trained.
+    val_top_5 too after an epoch; loss, top_1 and top_5 after an evaluation. They may set
+    model.stop_training or, with the schedule "constant", the rate, and none of them may change the
+    weights as an evaluation begins. The rates of `optimizer` are in the end what they were, and it
+    begins at rest where there is no checkpoint. `progress(total, description, initial)` returns a
+    tqdm bar, `note(line)` tells the user something. SIGTERM and SIGINT end the step, write a
+    checkpoint and exit with 143 and 130; a second one leaves at once. Raises NotFinite, with the
+    step and the layer, if the loss is no longer finite; UserError for a model that does not put out
+    one logit a class, that has weights in half precision, or two of the same path; for an
+    `objective` and a `crop` that cannot be computed; and if `model_dir` holds another model, or is
+    being trained.
     """
     _check_model(model, len(dataset.class_names))
     objective = objective or Objective()
@@ -218,12 +222,12 @@ class _Run:
         with devices.waiting(strategy), strategy.scope():  # the chief's values go to all
             optimizer.build(model.trainable_variables)
         stored = checkpoints.restore(model_dir, model, optimizer, note)
+        if stored is None:
+            optimizer.rest()  # it may have trained these weights before
         rule = type(optimizer).__name__.lower()
         self.state = stored or TrainingState(optimizer=rule)
         if self.state.optimizer != rule:
             raise UserError(
-        if stored is None:
-            optimizer.rest()  # it may have trained these weights before
                 f"optimizer={rule}, but {model_dir} has been trained by {self.state.optimizer}, and"
                 f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
                 " model_dir."
@@ -235,6 +239,7 @@ class _Run:
         self.state.data = dataset.fingerprint
         self.state.temperature = 1.0  # what is trained on has to be calibrated again
         self.first_step = self.state.step
+        self._judged: str | None = None  # the digest of the weights that the figures are of
         # built for the first, used for all
         self._evaluation: evaluation.Evaluation | None = None
         self._best = Best(plan.patience, self.state.best)
@@ -382,14 +387,22 @@ class _Run:
         """Raises UserError where they give a training that goes on other weights than it had."""
         if not self.callbacks.callbacks:
             return
-        before = checkpoints.weights_digest(self._model) if self.first_step else None
+        before = self._digest()
         self.callbacks.on_train_begin()
-        if before and checkpoints.weights_digest(self._model) != before:
+        if not self.first_step:
+            return
+        if self._digest() != before:
             raise UserError(
                 "callbacks= has one that changes the weights when a training begins, and that in"
                 f" {self._model_dir} goes on from step {self.first_step}; leave it out, or pass"
                 " another model_dir."
             )
+        if line := own_callbacks.count_anew(self.callbacks.callbacks, self.first_step):
+            self._note(line)
+
+    def _digest(self) -> str | None:
+        """Of the weights, where callbacks may change them."""
+        return checkpoints.weights_digest(self._model) if self.callbacks.callbacks else None
 
     def begin_log(self) -> None:
         self._log = (
@@ -558,17 +571,38 @@ class _Run:
                 self.leave(signalled)
 
         with self._paused:
+            self._judged = self._digest()
+            self.callbacks.on_test_begin()
+            if self._digest() != self._judged:
+                raise UserError(
+                    "callbacks= has one that changes the weights when an evaluation begins, and the"
+                    " figures would be of others than are kept; change them when an epoch or a"
+                    " step ends, or leave it out."
+                )
             evaluated = self._evaluate(leave_if_asked)
             state.to_evaluate = False
-            self._take_evaluation(evaluated)
+            measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
+            self.callbacks.on_test_end(measured)
+            self._take_evaluation(evaluated, measured)
         if self.is_over or self.is_stopped:
+            self._judge_what_was_changed()
             self.save()
 
-    def _take_evaluation(self, evaluated: dict) -> None:
+    def _judge_what_was_changed(self) -> None:
+        """Figures that are kept are of the weights beside them, which a callback may have changed
+        since they were judged.
+        """
+        if self._digest() != self._judged:
+            with self._paused:
+                evaluated = self._evaluate()
+            self.state.figures = self._told(evaluated)
+            self._best.judged_again(self.state.step, evaluated)
+
+    def _take_evaluation(self, evaluated: dict, measured: dict) -> None:
+        """`measured` is what others are told of what was `evaluated`."""
         state, plan = self.state, self._plan
         epoch, is_last = state.step // self._steps_per_epoch, state.step >= self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
-        measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
         loss = train_loss if self._is_plain else evaluated["loss"]
         if advice := self._stall.check(loss, evaluated, state.step):
             self._note(advice)
@@ -594,6 +628,7 @@ class _Run:
             devices.together(self._strategy, self.saver.wait)  # the best may be being written
             self._last_weights = checkpoints.weights_of(self._model)
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
+            self._judged = self._digest()
         self.callbacks.on_epoch_end(
             epoch - 1,
             _logs((train_loss, train_top_1))
@@ -656,10 +691,10 @@ class _Run:
         """
         if not self.callbacks.callbacks:
             return
-        before = checkpoints.weights_digest(self._model)
+        before = self._digest()
         last = self._last_weights or checkpoints.weights_of(self._model)
         self.callbacks.on_train_end()
-        if checkpoints.weights_digest(self._model) != before:
+        if self._digest() != before:
             self._last_weights = last
             with self._paused:
                 self.state.figures = self._told(self._evaluate())

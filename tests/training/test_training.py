@@ -225,7 +225,8 @@ def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder,
     errors += [0.5, 0.6, 0.7, 0.2] * 2
     whole, *_ = run(picture_folder, tmp_path / "whole", plan(4, patience=9))
     folder = tmp_path / "parts"
-    best, figures, _ = run(picture_folder, folder, plan(4, patience=2))
+    history = keras.callbacks.History()
+    best, figures, _ = run(picture_folder, folder, plan(4, patience=2), callbacks=[history])
     assert figures["step"] == 4 and checkpoints.newest_step(folder) == 12
     *_, notes = run(picture_folder, folder, plan(4, patience=2))
     assert notes[-1].endswith(
@@ -244,7 +245,6 @@ def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder,
     assert not list(folder.glob("checkpoints/step-00000016/last.npz"))
 
 
-@pytest.mark.long
 def test_patience_that_counted_on_other_pictures_has_not_ended_a_training(picture_folder):
     dataset = datasets.open_dataset("folder", picture_folder)
     best = {"step": 4, "error": 0.1, "loss": 1.0, "epochs_since": 2, "figures": None}
@@ -255,6 +255,7 @@ def test_patience_that_counted_on_other_pictures_has_not_ended_a_training(pictur
     assert loop.is_over(others, plan(3, patience=2), dataset)
 
 
+@pytest.mark.long
 def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7]
     run(picture_folder, tmp_path, plan(4, patience=1))
