@@ -88,7 +88,7 @@ class SGD2012(keras.optimizers.Optimizer):
         afterwards what they were. It is built.
         """
         lent = self.learning_rate, self.slowdown
-        values = [np.array(variable) for variable in lent]
+        values = [np.array(variable.numpy()) for variable in lent]
         try:
             yield
         finally:
