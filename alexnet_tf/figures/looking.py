@@ -34,7 +34,7 @@ _LITTLE = 0.1  # of probability: smaller differences are not drawn as strongly a
 def draw_grad_cam(pictures: Pictures, class_name: str | None = None) -> Figure:
     """Pictures, and Grad-CAM of their most probable class, or of `class_name`, over them.
 
-    Raises UserError for an unknown class, and for a network without convolutions or weights.
+    Raises UserError for an unknown class, and as saliency.last_convolution does.
     """
     network = pictures.network
 
@@ -43,7 +43,7 @@ def draw_grad_cam(pictures: Pictures, class_name: str | None = None) -> Figure:
         return np.array(cam.resize(image.shape[:2], Image.Resampling.BILINEAR))
 
     figure = _over_pictures(pictures, class_name, of, signed=False)
-    last = list(saliency.convolutions(network))[-1]
+    last, _ = saliency.last_convolution(network)
     figure.suptitle(
         f"{network.settings.variant}: where {last} speaks for the class (Grad-CAM)", fontsize=9
     )
@@ -267,7 +267,7 @@ def draw_feature_maps(pictures: Pictures) -> Figure:
 def _followed(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     """{name without the tower's letter: its layers}, in the order in which they compute."""
     kinds = (
-        keras.layers.Conv2D,
+        *saliency.CONVOLUTIONS,
         keras.layers.Dense,
         keras.layers.MaxPooling2D,
         keras.layers.AveragePooling2D,

@@ -16,9 +16,18 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import LocallyConnected2D
 from alexnet_tf.network.model import both_towers
 from alexnet_tf.networks import Network
 
+# Layers that put out maps of what they find in windows; none of Keras's is a kind of another.
+CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Conv2DTranspose,
+    LocallyConnected2D,
+)
 _BATCH = 32  # occluded images at a time: no result depends on it
 
 
@@ -29,21 +38,39 @@ def convolutions(network: Network) -> dict[str, list[keras.layers.Layer]]:
     """
     found: dict[str, list[keras.layers.Layer]] = {}
     for layer in network.model._flatten_layers():
-        if isinstance(layer, keras.layers.Conv2D):
+        if isinstance(layer, CONVOLUTIONS):
             found.setdefault(both_towers(layer), []).append(layer)
     if not found:
         raise UserError(f"{network.path} has no convolution, whose maps would be looked at.")
     return found
 
 
+def last_convolution(network: Network) -> tuple[str, list[keras.layers.Layer]]:
+    """The last of `convolutions` whose maps have several places, and its layers: a map of one place
+    cannot tell where in a picture anything is.
+
+    Raises UserError where there is none, and as `convolutions` does.
+    """
+    groups, pixels = convolutions(network), network.preprocessing
+    blank = np.zeros([1, pixels.image_size, pixels.image_size, pixels.channels], np.uint8)
+    maps = outputs(network, blank, [group[0] for group in groups.values()])
+    with_places = [one for one, each in zip(groups.items(), maps) if max(each.shape[1:3]) > 1]
+    if not with_places:
+        raise UserError(
+            f"No convolution of {network.path} puts out a map of more than one place, in which"
+            " places could be told apart."
+        )
+    return with_places[-1]
+
+
 def grad_cam(network: Network, image: np.ndarray, label: int) -> np.ndarray:
-    """Where the last convolution finds what speaks for class `label`: float32 [height, width] of
-    its map, 0 or more.
+    """Where `last_convolution` finds what speaks for class `label`: float32 [height, width] of its
+    map, 0 or more.
 
     Selvaraju et al. 2017: the sum of its maps, both towers', each times the mean over all places
     of the logit's gradient by it; what speaks against the class is cut off at 0.
     """
-    layers = list(convolutions(network).values())[-1]
+    _, layers = last_convolution(network)
     with _outputs(network.model, layers) as outputs, tf.GradientTape() as tape:
         inputs = _inputs(network, image)
         tape.watch(inputs)

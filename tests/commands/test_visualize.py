@@ -384,6 +384,15 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
         filters.draw_filters(of).savefig(io.BytesIO())
     with pytest.raises(UserError, match="of own reads 4 channels; kernels are drawn of those that"):
         filters.draw_filters(own(keras.layers.Dense(4), keras.layers.Conv2D(4, 3)))
+    # of both steps of a separable one the kernel that does the same
+    one = own(keras.layers.SeparableConv2D(5, 3, depth_multiplier=2), keras.layers.Conv2D(4, 5))
+    (found,) = filters.kernels_of(one)
+    images = np.random.default_rng(0).normal(size=(1, 12, 12, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        tf.nn.conv2d(images, found, 1, "VALID"), one.model.layers[0](images), atol=1e-5
+    )
+    with pytest.raises(UserError, match="of own, deep, is a DepthwiseConv2D, which has no kernel"):
+        filters.kernels_of(own(keras.layers.DepthwiseConv2D(3, name="deep")))
     whole = types.SimpleNamespace(model=build_model("half", 3, 67), path="half")
     (found,) = filters.kernels_of(whole)
     assert found.shape == (11, 11, 3, 48)

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import saliency
-from alexnet_tf.network.layers import LocalResponseNormalization
+from alexnet_tf.figures import looking, saliency
+from alexnet_tf.network.layers import LocallyConnected2D, LocalResponseNormalization
 from alexnet_tf.network.model import build_model
 from alexnet_tf.pixels import Preprocessing
 
@@ -191,6 +191,54 @@ def test_a_network_without_convolutions_is_refused():
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
     with pytest.raises(UserError, match="own has no convolution"):
         saliency.convolutions(network_of(model, 4))
+
+
+def separable(kind=keras.layers.SeparableConv2D, **head):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(4, 3, activation="relu", name="first"),
+            layers.MaxPooling2D(name="pool"),
+            kind(**head, kernel_size=3, activation="relu", name="second"),
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Conv2D(5, 1, name="of_one_place"),
+            layers.Flatten(),
+            layers.Dense(2, name="answer"),
+        ]
+    )
+    return network_of(model, 16)
+
+
+@pytest.mark.parametrize(
+    "kind,head,places",
+    [
+        (keras.layers.SeparableConv2D, {"filters": 4}, 5),
+        (keras.layers.DepthwiseConv2D, {}, 5),
+        (keras.layers.Conv2DTranspose, {"filters": 4}, 9),
+        (LocallyConnected2D, {"filters": 4}, 7),
+    ],
+)
+def test_convolutions_are_those_of_all_kinds(rng, kind, head, places):
+    network = separable(kind, **head)
+    assert list(saliency.convolutions(network)) == ["first", "second", "of_one_place"]
+    # the last whose map can tell places apart
+    assert saliency.last_convolution(network)[0] == "second"
+    image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    assert saliency.grad_cam(network, image, 1).shape == (places, places)
+    assert list(looking._followed(network.model)) == [
+        "first",
+        "pool",
+        "second",
+        "of_one_place",
+        "answer",
+    ]
+
+
+def test_a_network_whose_maps_have_one_place_each_is_refused():
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 4)])
+    with pytest.raises(UserError, match="No convolution of own puts out a map of more than one"):
+        saliency.last_convolution(network_of(model, 4))
 
 
 def test_squares_have_the_mean_colour_or_middle_grey():
