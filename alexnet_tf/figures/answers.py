@@ -1,12 +1,14 @@
 """What a network makes of pictures, drawn: answers, neighbours, confusions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_tf import console, picture_files
 from alexnet_tf.classifiers import TOP
+from alexnet_tf.data import splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures.seen import Seen
 
@@ -57,10 +59,11 @@ def draw_neighbours(seen: Seen) -> Figure:
     return figure
 
 
-def draw_confusions(seen: Seen) -> Figure:
+def draw_confusions(seen: Seen, note: Callable[[str], None] = console.note) -> Figure:
     """Rows for what the pictures are, columns for what they are taken for, in shares of the row.
 
-    Raises UserError if no picture's folder is named after a class.
+    Pictures whose folders name no class are left out, which the title and `note` say, and so does
+    `note` of classes without a picture. Raises UserError if no folder is named after a class.
     """
     known, class_names = np.flatnonzero(seen.labels >= 0), seen.network.class_names
     if not len(known):
@@ -69,6 +72,15 @@ def draw_confusions(seen: Seen) -> Figure:
             f" ({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); pass folders"
             " that do."
         )
+    unknown = np.flatnonzero(seen.labels < 0)
+    if len(unknown):
+        note(
+            f"{len(unknown)} of the {len(seen.files)} pictures lie in no folder that is named after"
+            " one of the network's classes, and are left out: "
+            f"{picture_files.shown(seen.files[unknown[0]])}{', ...' * (len(unknown) > 1)}"
+        )
+    for line in splits.not_evaluated(class_names, seen.labels, "what was passed"):
+        note(line)
     best = seen.probabilities(known).argmax(1)
     counts = np.zeros([len(class_names)] * 2, int)
     np.add.at(counts, (seen.labels[known], best), 1)
@@ -94,8 +106,10 @@ def draw_confusions(seen: Seen) -> Figure:
             fontsize=9,
             color="white" if shares[row, column] > 0.5 else "black",
         )
+    left_out = f"; {len(unknown)} of no class left out" if len(unknown) else ""
     axes.set_title(
-        f"{seen.network.settings.variant}: {np.trace(counts)} of {len(known)} pictures right",
+        f"{seen.network.settings.variant}: {np.trace(counts)} of {len(known)} pictures right"
+        f"{left_out}",
         fontsize=10,
     )
     return figure

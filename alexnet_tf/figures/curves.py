@@ -138,5 +138,6 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
         axes.grid(alpha=0.3)
         axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    error.legend()
+    # By name: of itself Matplotlib leaves out what begins with an underscore.
+    error.legend(error.lines, [str(line.get_label()) for line in error.lines])
     return figure

@@ -329,14 +329,11 @@ def draw_map(seen: Seen) -> Figure:
     axis = figure.subplots()
     there = [label for label in np.unique(seen.labels) if label >= 0]
     colours = dict(zip(there, matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(there)))))
+    dots = {}
     for label in np.unique(seen.labels):
         of_class = seen.labels == label
-        axis.scatter(
-            along[of_class, 0],
-            along[of_class, 1],
-            s=12,
-            color=colours.get(label, "grey"),
-            label=names[label] if label >= 0 else None,
+        dots[label] = axis.scatter(
+            along[of_class, 0], along[of_class, 1], s=12, color=colours.get(label, "grey")
         )
     for number in seen.some(_THUMBNAILS):
         small = Image.fromarray(np.squeeze(seen.image(number))).resize([_THUMBNAIL] * 2)
@@ -357,5 +354,6 @@ def draw_map(seen: Seen) -> Figure:
         title=f"{len(seen.files)} pictures by {seen.layer} of {seen.network.settings.variant}",
     )
     if 0 < len(there) <= 20:
-        axis.legend(fontsize=8)
+        # By name: of itself Matplotlib leaves out what begins with an underscore.
+        axis.legend([dots[label] for label in there], [names[label] for label in there], fontsize=8)
     return figure

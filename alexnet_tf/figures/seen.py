@@ -12,6 +12,7 @@ from alexnet_tf import console, disk, picture_files
 from alexnet_tf.data import folders
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
+from alexnet_tf.figures import png
 from alexnet_tf.network import surgery
 from alexnet_tf.networks import Network
 from alexnet_tf.training import checkpoints, evaluation, features, head
@@ -21,7 +22,8 @@ class Pictures:
     """The pictures that are, or lie anywhere below, `paths`, as `network` reads them.
 
     `files`: their names. `labels`: int64 [pictures], the classes that the folders around them name,
-    or -1. Raises UserError if there are none, and if one cannot be read.
+    or -1. Raises UserError if there are none, if one cannot be read, and if a figure of ours lies
+    among those of a folder.
     """
 
     def __init__(
@@ -32,6 +34,14 @@ class Pictures:
     ) -> None:
         self.network = network
         self._split, self.files = folders.list_pictures(paths, network.class_names, note)
+        named = set(map(os.path.realpath, paths))
+        for file in self.files:
+            if os.path.realpath(file) not in named and png.is_figure(file):
+                raise UserError(
+                    f"{picture_files.shown(file)} is a figure that alexnet visualize drew, and lies"
+                    " among the pictures; move it out of their folder, and draw into another"
+                    " (output=)."
+                )
 
     @functools.cached_property
     def labels(self) -> np.ndarray:

@@ -138,7 +138,8 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
 @pytest.mark.parametrize("kind", ["model_dir", pytest.param("exported", marks=pytest.mark.long)])
 def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request):
     seen = Seen(networks.load(request.getfixturevalue(kind)), [pictures])
-    (axes,) = answers.draw_confusions(seen).axes
+    notes = []
+    (axes,) = answers.draw_confusions(seen, notes.append).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     said = [CLASS_NAMES[label] for label in seen.probabilities(np.arange(13)).argmax(1)]
     expected = np.zeros([len(names)] * 2, int)
@@ -153,8 +154,18 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
         axes.images[0].get_array(), expected / np.maximum(expected.sum(1, keepdims=True), 1)
     )
     assert expected.sum() == 12 and axes.get_title().endswith(
-        f"{np.trace(expected)} of 12 pictures right"
+        f"{np.trace(expected)} of 12 pictures right; 1 of no class left out"
     )
+    assert notes == [
+        "1 of the 13 pictures lie in no folder that is named after one of the network's classes,"
+        f" and are left out: {pictures}/unknown/a twin.jpg"
+    ]
+    seen = Seen(seen.network, [pictures / CLASS_NAMES[1]])
+    (axes,) = answers.draw_confusions(seen, notes.append).axes
+    assert axes.get_title().endswith(" of 4 pictures right")
+    (line,) = notes[1:]
+    assert line.startswith("Not evaluated, as what was passed has no picture of it: ")
+    assert CLASS_NAMES[0] in line and CLASS_NAMES[1] not in line
     with pytest.raises(UserError, match="No picture lies in a folder that is named after"):
         answers.draw_confusions(Seen(seen.network, [pictures / "unknown"]))
 
@@ -277,13 +288,18 @@ def test_steps_stand_in_their_epochs_where_pictures_were_added(tmp_path):
 
 def test_trainings_in_folders_of_one_name_are_told_apart(tmp_path):
     row = {"epoch": 1, "step": 4, "loss": 1.0, "top_1": 0.5, "train_loss": 1.0, "train_top_1": 0.5}
-    folders = [tmp_path / name for name in ("one/model", "two/model")]
+    folders = [tmp_path / name for name in ("one/_model", "two/_model", "_new")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     _, error = curves.draw_curves(folders).axes
     found = [text.get_text() for text in error.get_legend().get_texts()]
-    assert found[1:3] == ["one/model, evaluation", "two/model, training"]
+    assert found[1:3] == ["one/_model, evaluation", "two/_model, training"]
+    _, error = curves.draw_curves(folders[1:]).axes
+    found = [text.get_text() for text in error.get_legend().get_texts()]
+    assert found == [
+        f"{name}, {part}" for name in ("_model", "_new") for part in ("training", "evaluation")
+    ]
 
 
 def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):

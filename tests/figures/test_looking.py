@@ -1,12 +1,17 @@
 """What is drawn is what was computed, under the right names."""
 
+import pathlib
+import types
+
+import matplotlib
 import numpy as np
 import pytest
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
+from matplotlib.figure import Figure
 
 from alexnet_tf import networks
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import looking, saliency
+from alexnet_tf.figures import looking, png, saliency
 from alexnet_tf.figures.seen import Pictures, Seen
 
 
@@ -131,6 +136,68 @@ def test_a_map_has_all_pictures_at_their_places(network, folder):
     assert f"{100 * shares[0]:.0f} %" in axis.get_xlabel() and len(axis.artists) == 12
     with pytest.raises(UserError, match="2 picture.s. make no map; pass three or more"):
         looking.draw_map(Seen(network, sorted(folder.rglob("*.jpg"))[:2]))
+
+
+def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(folder):
+    seen = types.SimpleNamespace(
+        files=["a", "b", "c"],
+        labels=np.array([0, 1, -1]),
+        features=np.eye(3, dtype=np.float32),
+        network=types.SimpleNamespace(
+            class_names=("_background_noise_", "yes"),
+            settings=types.SimpleNamespace(variant="own"),
+        ),
+        layer="fc4",
+        image=lambda _: np.zeros((8, 8, 3), np.uint8),
+        some=lambda _: range(3),
+    )
+    (axis,) = looking.draw_map(seen).axes
+    found = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert found == ["_background_noise_", "yes"]
+
+
+def drawn_with(fonts, words, path, monkeypatch):
+    """(what was noted, the fonts of the words, in a figure that is written to `path`)."""
+    monkeypatch.setattr(png, "_system_fonts", lambda: fonts)
+    notes, figures = [], []
+
+    def draw():
+        figures.append(Figure())
+        figures[0].suptitle(words)
+        return figures[0]
+
+    png.write(draw, path, notes.append)
+    return notes, figures[0].get_suptitle() and figures[0]._suptitle.get_fontfamily()
+
+
+def test_letters_that_the_font_lacks_are_taken_from_another(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    notes, _ = drawn_with([], "fünf 猫 犬, a\nb", path, monkeypatch)
+    assert notes and notes[0].startswith("No font of this system has 犬 猫, drawn as boxes;")
+    assert path.stat().st_size > 1000
+    own = pathlib.Path(matplotlib.get_data_path(), "fonts/ttf")
+    stix, all_letters = (
+        str(own / name) for name in ("STIXGeneral.ttf", "LastResortHE-Regular.ttf")
+    )
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    fonts = [str(tmp_path / "broken.ttf"), stix, all_letters]
+    notes, families = drawn_with(fonts, "猫", path, monkeypatch)
+    assert notes == [] and families[1:] == ["Last Resort High-Efficiency"]
+    notes, families = drawn_with(fonts[:2], "猫", path, monkeypatch)
+    assert notes and len(families) == 1
+    notes, families = drawn_with(fonts, "fünf", path, monkeypatch)
+    assert notes == [] and len(families) == 1
+
+
+def test_a_figure_is_no_picture_of_a_folder(network, tmp_path):
+    pictures = write_pictures(tmp_path, 1)
+    other = tmp_path / "other.png"
+    Figure().savefig(other)  # of Matplotlib, and not of ours
+    assert len(Pictures(network, [tmp_path]).files) == len(pictures) + 1
+    png.write(Figure, tmp_path / "embedding.png")
+    with pytest.raises(UserError, match="embedding.png is a figure that alexnet visualize drew"):
+        Pictures(network, [tmp_path])
+    assert len(Pictures(network, [tmp_path / "embedding.png"]).files) == 1  # it is meant
 
 
 def test_a_picture_that_breaks_meanwhile_is_named(network, tmp_path):
