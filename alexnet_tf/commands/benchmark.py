@@ -19,6 +19,7 @@ from alexnet_tf.commands.benchmarks import (
     timing,
     training,
 )
+from alexnet_tf.errors import UserError
 from alexnet_tf.provenance import provenance
 
 FLAGS = timing.FLAGS
@@ -34,7 +35,21 @@ _PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.", fla
 
 
 def main():
+    _check_flags()
     figures = _PARTS[_PART.value].figures()
     origin = provenance()
     console.result(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")
     app.report(figures, _JSON.value)
+
+
+def _check_flags():
+    """Raises UserError for a flag that the part does not read, and that would change nothing."""
+    for name in dict.fromkeys(name for part in _PARTS.values() for name in part.READS):
+        if FLAGS[name].present and name not in _PARTS[_PART.value].READS:
+            reading = ", ".join(part for part in _PARTS if name in _PARTS[part].READS)
+            given = FLAGS[name].value
+            given = ",".join(given) if isinstance(given, list) else given
+            raise UserError(
+                f"--{name}={given}: --part={_PART.value} does not read it; leave it"
+                f" out, or time {reading}."
+            )

@@ -29,6 +29,7 @@ import time
 from absl import flags
 
 from alexnet_tf import console, disk, distribution, picture_files
+from alexnet_tf.classifiers import never_answers
 from alexnet_tf.commands import app
 from alexnet_tf.edge import tflite
 from alexnet_tf.errors import ServingError, UserError
@@ -236,8 +237,15 @@ def _check_model():
         )
 
 
+def _tell_of_never(classes):
+    """Notes a --min_probability that every answer reaches."""
+    if line := never_answers(_MIN_PROBABILITY.value or 0, classes):
+        console.note(line)
+
+
 def _of_tflite(file):
     file.check_whole()
+    _tell_of_never(len(file.class_names))
 
     def answer(content):
         try:
@@ -273,6 +281,7 @@ def _in_tensorflow():
         from alexnet_tf.data import pictures
 
     network = networks.load(_MODEL.value)
+    _tell_of_never(len(network.class_names))
 
     def answer(content):
         try:

@@ -39,8 +39,11 @@ def test_a_folder_stands_for_the_pictures_below_it(model_dir, tmp_path, capsys):
     for picture, answer in answers.items():
         assert [tuple(row) for row in answer] == network.classify(picture)
     said = capsys.readouterr()
+    assert "is never the answer" not in said.err
     assert [line for line in said.out.splitlines() if line[0] != " "] == list(answers)
     assert f"{tmp_path}/pictures: not used: 1 file of .txt (first notes.txt)." in said.err
+    call(classify, f"--model={model_dir}", "--min_probability=0.2", pictures[0])
+    assert "one of 3 classes always is that probable" in capsys.readouterr().err
 
 
 def test_a_picture_of_a_folder_that_does_not_decode_is_told_with_the_answers(model_dir, tmp_path):

@@ -36,6 +36,7 @@ _WITNESS_PYTHON = flags.DEFINE_string(
     "A Python that has PyTorch and ONNX Runtime, for instance .venv-proof/bin/python.",
     flag_values=FLAGS,
 )
+READS = ("tflite", "rounds", "saved_model", "witness_python")
 
 
 def figures():

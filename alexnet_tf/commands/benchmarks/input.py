@@ -19,10 +19,12 @@ import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import preprocessing
+from alexnet_tf.commands import app
 from alexnet_tf.commands.benchmarks.timing import (
     DATA_DIR,
     DATASET,
     FLAGS,
+    OF_DATASET,
     ROUNDS,
     check_python,
     elsewhere,
@@ -45,6 +47,7 @@ _RECORDS = flags.DEFINE_list(
     "Times the input from this many records too, such as 1000,1000000: the pictures over and over.",
     flag_values=FLAGS,
 )
+READS = (*OF_DATASET, "rounds", "jpeg_python", "records")
 
 
 def figures():
@@ -55,7 +58,7 @@ def figures():
             f"--records={','.join(_RECORDS.value)}: numbers of {_BATCH} or more, with commas"
             " between."
         )
-    split = datasets.open_dataset(DATASET.value, DATA_DIR.value).train
+    split = datasets.open_dataset(DATASET.value, DATA_DIR.value, names=app.split_names(FLAGS)).train
     pixels = Preprocessing(227, 256, 3, (0.0,) * 3, 1.0)
     with tempfile.TemporaryDirectory() as folder:
         originals = _write(split, pathlib.Path(folder) / "originals", lambda picture: picture)
@@ -113,9 +116,12 @@ def _write(split, folder, change, most=500):
     folder.mkdir()
     names = []
     for number, record in enumerate(split.read(tf.constant(0, tf.int64)).take(most)):
+        picture = int(record["picture"])
         if not tf.io.is_jpeg(record["image"]):
+            raise UserError(f"{split.name_of(picture)} is not a JPEG; only JPEGs are timed.")
+        if split.fault_of(picture):
             raise UserError(
-                f"{split.name_of(int(record['picture']))} is not a JPEG; only JPEGs are timed."
+                f"{split.describe_fault(picture)} cannot be read; replace it or take it out."
             )
         names.append(str(folder / f"{number}.jpg"))
         pathlib.Path(names[-1]).write_bytes(change(record["image"].numpy()))

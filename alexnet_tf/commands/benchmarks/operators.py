@@ -21,6 +21,7 @@ _THREADS = flags.DEFINE_integer(
     lower_bound=1,
     flag_values=timing.FLAGS,
 )
+READS = ("tflite", "rounds", "operator_threads")
 
 
 def figures():

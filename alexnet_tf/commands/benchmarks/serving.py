@@ -43,6 +43,7 @@ _SERVED_REQUESTS = flags.DEFINE_integer(
     "serving: watches the server's memory over this many further requests; a small model will do.",
     flag_values=FLAGS,
 )
+READS = ("served_model", "served_seconds", "served_requests")
 
 _ROUNDS = 3
 _CLIENTS = 96  # that each wait for an answer before they ask again: two batches run, one fills

@@ -14,6 +14,7 @@ from alexnet_tf.commands.benchmarks.timing import (
     DATA_DIR,
     DATASET,
     FLAGS,
+    OF_DATASET,
     ROUNDS,
     check_python,
     elsewhere,
@@ -41,6 +42,11 @@ _TORCH_PYTHON = flags.DEFINE_string(
     "A Python that has PyTorch: times the same network there, and torchvision's.",
     flag_values=FLAGS,
 )
+READS = (
+    *OF_DATASET,
+    *("rounds", "batch_size", "precision", "distribution", "replicas"),
+    *("variant", "xla", "torch_python"),
+)
 
 
 def figures():
@@ -48,7 +54,7 @@ def figures():
     check_python("torch_python", _TORCH_PYTHON.value)
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     devices.check_divides(_BATCH_SIZE.value, strategy.num_replicas_in_sync)
-    dataset = datasets.open_dataset(DATASET.value, DATA_DIR.value)
+    dataset = datasets.open_dataset(DATASET.value, DATA_DIR.value, names=app.split_names(FLAGS))
     row = VARIANTS[_VARIANT.value]
     pixels = Preprocessing(
         row["image_size"], row["resize"], row["channels"], (120.0,) * row["channels"], row["std"]
