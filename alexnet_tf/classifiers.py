@@ -94,6 +94,7 @@ class Answers:
     # first
     best: np.ndarray
     bad_pictures: int = 0  # that could not be read, and have no row
+    highest: np.ndarray | None = None  # float64 [pictures], the probability of the best, if kept
 
     def figures(self) -> dict:
         """{"examples", "bad_pictures", "loss", "top_1", "top_5"}: the mean loss, and shares of
@@ -111,6 +112,19 @@ class Answers:
         if len(set(self.best[:, 0])) == 1 and not right[:, 0].all():
             figures["only_answer"] = int(self.best[0, 0])
         return figures
+
+    def tell_of_none(self, min_probability: float) -> str | None:
+        """A line on the pictures of which no class reaches a least probability, where that is
+        above 0 and `highest` is kept.
+        """
+        if not min_probability or self.highest is None:
+            return None
+        none = np.count_nonzero(self.highest.astype(np.float32) < np.float32(min_probability))
+        return (
+            f"{none} of {len(self.labels)} pictures are answered {NONE!r}"
+            f" (min_probability={min_probability:g}); the figures are of the best class all the"
+            " same."
+        )
 
     def by_class(self, class_names: Sequence[str]) -> list[dict]:
         """A dict for each class that has pictures, the worst by top-1 error first: class, pictures,

@@ -90,6 +90,9 @@ def main():
         judged = answers[0].labels, dataset.evaluation.name
         for line in splits.not_evaluated(dataset.class_names, *judged):
             console.note(line)
+        for network, model, one in zip(opened, models, answers):
+            if line := one.tell_of_none(network.settings.min_probability):
+                console.note(f"{model.name}: {line}")
         if len(opened) == 1 and isinstance(opened[0], networks.Trained):
             jobs.keep_evaluation(opened[0], answers[0], dataset, dataset.evaluation, views)
         _report(models, weights, dataset, answers, {"views": views, "images_per_s": rate})

@@ -318,6 +318,8 @@ def _metrics(manifest: Manifest) -> list[str]:
     if examples and not metrics:
         lines.append(f"| pictures | {examples:,} |")
     lines.append("")
+    if manifest.settings.min_probability:
+        lines += [f'These are of the most probable class, also where "{NONE}" is the answer.', ""]
     if metrics and metrics.get("trained_on"):
         lines += [
             f"It was trained on {metrics['trained_on']:,} of these pictures: what is right of them "

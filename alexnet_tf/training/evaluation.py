@@ -218,7 +218,7 @@ class Evaluation:
             real = weight > 0  # the others fill up the last batch
             labels.append(label[real])
             bad += numbers[numbers >= 0].tolist()
-            judgements.append([[losses[real], best[real]] for losses, best in judged])
+            judgements.append([[value[real] for value in of_one] for of_one in judged])
             if on_batch:
                 on_batch(len(labels[-1]))
         bad = sorted(set(bad))
@@ -229,8 +229,8 @@ class Evaluation:
             console.note(f"{split.cannot_be_read(len(bad))} and are not counted: {first}")
         found = []
         for of_one in zip(*judgements):
-            losses, best = (np.concatenate(parts) for parts in zip(*of_one))
-            found.append(Answers(np.concatenate(labels), losses, best, len(bad)))
+            losses, best, highest = (np.concatenate(parts) for parts in zip(*of_one))
+            found.append(Answers(np.concatenate(labels), losses, best, len(bad), highest))
         for classifier, one in zip(self._ensemble, found):
             if none := np.count_nonzero(np.isnan(one.losses)):
                 raise UserError(
@@ -289,12 +289,13 @@ def _make_step(
 
 def _judge(
     probabilities: tf.Tensor, labels: tf.Tensor, least: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """(losses [n] in nats, the best classes [n, TOP]).
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(losses [n] in nats, the best classes [n, TOP], the probability [n] of the best of all).
 
     A probability below `least` counts as that, so that every loss is finite.
     """
     right = tf.gather(probabilities, labels, batch_dims=1)
     losses = -tf.math.log(tf.where(tf.math.is_nan(right), right, tf.maximum(right, least)))
     # Of equal ones the lower index: ties are no gift.
-    return losses, tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1])).indices
+    highest, best = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
+    return losses, best, highest[:, 0]

@@ -712,6 +712,11 @@ def test_the_card_says_what_is_recorded(network, form):
     assert result["metrics"] == [{"type": "accuracy", "name": "top-1 accuracy", "value": 0.9}]
     assert "| top-1 accuracy | 90.00% |" in body and "On 30 pictures of my flowers, test" in body
     assert "It was trained on 2 of these pictures" in body
+    for least in (0.0, 0.5):
+        sure = dataclasses.replace(network.settings, min_probability=least)
+        said = card.text(dataclasses.replace(manifest, settings=sure), form)
+        also_none = 'These are of the most probable class, also where "none of these" is the answer'
+        assert (also_none in said) == (least > 0)
     assert "folders of its maker's own, 7 steps." in body
     best = dataclasses.replace(manifest, evaluation=network.figures | {"step": 3})
     assert "its maker's own, 7 steps; the weights are those after 3." in card.text(best, form)

@@ -3,17 +3,20 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from binaries import call
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_pictures
 
 import alexnet_tf
 from alexnet_tf import networks, preprocessing
-from alexnet_tf.classifiers import NONE, best_classes
+from alexnet_tf.classifiers import NONE, Answers, best_classes
+from alexnet_tf.commands import evaluate
 from alexnet_tf.errors import UserError
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
@@ -194,6 +197,19 @@ def test_the_command_shows_it_and_may_be_asked_otherwise(run, folder, tmp_path):
         cwd=tmp_path,
         status=2,
     )
+
+
+def test_an_evaluation_says_of_how_many_pictures_it_is_the_answer(folder, capsys):
+    pictures = "--dataset=folder", f"--data_dir={folder}/pictures"
+    call(evaluate, f"--models={folder}/model,{folder}/strict/1", *pictures)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if NONE in line]
+    # of nine the fifth is as probable as it has to be, to the last bit
+    assert re.search(rf"strict/1: [45] of 9 pictures are answered '{NONE}' \(", line)
+    assert line.endswith("the figures are of the best class all the same.")
+    labels, highest = np.zeros(3, np.int64), np.float32([0.2, 0.5, 0.9])
+    answers = Answers(labels, labels, labels[:, None], highest=highest)
+    assert answers.tell_of_none(0.5).startswith("1 of 3 pictures")
+    assert answers.tell_of_none(0.0) is None
 
 
 def test_another_least_probability_is_another_export(folder, tmp_path):

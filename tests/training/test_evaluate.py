@@ -215,6 +215,9 @@ def test_two_devices_and_any_batch_size_give_the_same_answers(split):
             np.testing.assert_array_equal(one.labels, two.labels)
             np.testing.assert_array_equal(one.best, two.best)
             np.testing.assert_allclose(one.losses, two.losses, rtol=1e-5)
+            np.testing.assert_allclose(one.highest, two.highest, rtol=1e-5)
+            right = one.best[:, 0] == one.labels
+            np.testing.assert_allclose(one.highest[right], np.exp(-one.losses[right]))
 
 
 def test_tables_of_classes_and_confusions():
