@@ -245,7 +245,7 @@ def _tell_of_never(classes):
 
 def _of_tflite(file):
     file.check_whole()
-    _tell_of_never(len(file.class_names))
+    _tell_of_never(len(file.labels))
 
     def answer(content):
         try:

@@ -16,7 +16,7 @@ from conftest import CLASS_NAMES, LENET5_PIXELS, write_pictures
 import alexnet_tf
 from alexnet_tf import networks, preprocessing
 from alexnet_tf.classifiers import NONE, Answers, best_classes
-from alexnet_tf.commands import evaluate
+from alexnet_tf.commands import classify, evaluate
 from alexnet_tf.errors import UserError
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
@@ -199,6 +199,12 @@ def test_the_command_shows_it_and_may_be_asked_otherwise(run, folder, tmp_path):
     )
 
 
+def test_classify_tells_of_one_that_every_answer_reaches_for_a_tflite_file_too(folder, capsys):
+    for asked, told in (([], False), (["--min_probability=0.2"], True)):
+        call(classify, f"--model={folder}/strict.tflite", *asked, files(folder)[0])
+        assert ("one of 3 classes always is that probable" in capsys.readouterr().err) == told
+
+
 def test_an_evaluation_says_of_how_many_pictures_it_is_the_answer(folder, capsys):
     pictures = "--dataset=folder", f"--data_dir={folder}/pictures"
     call(evaluate, f"--models={folder}/model,{folder}/strict/1", *pictures)
@@ -272,7 +278,7 @@ def test_what_eight_bits_cannot_reach_is_no_least_probability(folder, tmp_path):
     alexnet_tf.convert(folder / "strict", tmp_path / "int8.tflite", **how)
     opened = alexnet_tf.load(tmp_path / "int8.tflite")
     picture = next(pictures.rglob("*.jpg"))
-    for classify in (opened.classify, opened.opened.classify):
-        assert classify(picture, 0.9)
+    for answer in (opened.classify, opened.opened.classify):
+        assert answer(picture, 0.9)
         with pytest.raises(UserError, match=_TOO_MUCH):
-            classify(picture, 0.999)
+            answer(picture, 0.999)
