@@ -161,12 +161,7 @@ def walk(
 
     for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
         been.add(os.path.realpath(here))
-        inner[:] = sorted(
-            name
-            for name in inner
-            if name not in _NOBODYS_FOLDERS
-            and os.path.realpath(os.path.join(here, name)) not in been
-        )
+        inner[:] = _unseen(here, inner, been)
         for name in files:
             path = os.path.join(here, name)
             if not is_within_hidden(path, folder):
@@ -174,6 +169,25 @@ def walk(
             elif _hides_picture(path):
                 others.append(path)
     return sorted(found), sorted(others)
+
+
+def _unseen(here: bytes, names: list[bytes], been: set[bytes]) -> list[bytes]:
+    """Those of the folders in `here` that lead to what has not `been`, each to another; what is not
+    hidden is added to it. A folder goes before links to it, and hidden ones come last: what they
+    hold counts where a link that is not hidden leads there.
+    """
+
+    def last(name: bytes) -> tuple[bool, bool, bytes]:
+        return is_hidden(name), os.path.islink(os.path.join(here, name)), name
+
+    unseen = []
+    for name in sorted(names, key=last):
+        real = os.path.realpath(os.path.join(here, name))
+        if name not in _NOBODYS_FOLDERS and real not in been:
+            unseen.append(name)
+            if not is_hidden(name):
+                been.add(real)
+    return unseen
 
 
 def hidden_pictures(entry: os.DirEntry[bytes]) -> list[bytes]:
