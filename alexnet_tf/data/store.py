@@ -153,31 +153,45 @@ def _check_classes(dataset: Dataset, tally: _Tally) -> None:
 def stored_alone(dataset: Dataset) -> list[str]:
     """A line for each picture of a folder that a training leaves out and `write` stores."""
     return [
-        f"{name}: not used by a training; alexnet prepare stores it as a JPEG"
+        f"{split.name_of(number)}: not used by a training; alexnet prepare stores it as a JPEG"
         for split in dataset.roles().values()
-        if dataset.name == "folder"
-        for name in map(split.name_of, range(split.examples))
-        if name.lower().endswith(picture_files.READ_BY_PREPARE)
+        for number in sorted(_passed_over(split))
     ]
 
 
+def _passed_over(split: Split) -> set[int]:
+    """The numbers of the files of `split` that a training does not look at, by their endings."""
+    stubs = split.stubs(None)
+    if "file" not in stubs.element_spec:
+        return set()
+    return {
+        int(stub["picture"])
+        for stub in stubs.as_numpy_iterator()
+        if picture_files.ending(stub["file"]) in picture_files.READ_BY_PREPARE
+    }
+
+
 def check(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
-    """Reads every picture. Returns (a line for each that cannot be read, lists of names of
-    identical files).
+    """Reads every picture. Returns (a line for each that cannot be read, or that a training finds
+    and only `write` reads, lists of names of identical files).
 
     Identical files count if they stand in several classes or splits: there they mislead the
     training, or tell it what it will be evaluated on.
     """
     bad, files = list(dataset.bad_pictures), collections.defaultdict(list)
     for split in dataset.roles().values():
+        passed_over = _passed_over(split)
         with console.progress(split.examples, f"check {split.name}") as bar:
-            for number, answer, fault in _in_order(split, split.stubs(None), _label_and_digest):
+            for number, answer, fault in _in_order(split, split.stubs(None), _known):
                 bar.update()
                 if fault:
                     bad.append(fault)
-                else:
-                    label, digest = answer
-                    files[digest].append((split.name, label, split.name_of(number)))
+                    continue
+                label, digest, in_training = answer
+                files[digest].append((split.name, label, split.name_of(number)))
+                if in_training and number not in passed_over:
+                    name = split.name_of(number)
+                    bad.append(f"{name} cannot be read in a training ({in_training})")
     groups = [
         group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1
     ]
@@ -283,9 +297,13 @@ def _in_order(
             yield pending.popleft().result()
 
 
-def _label_and_digest(picture: tf.Tensor, label: int) -> tuple[int, bytes]:
+def _known(picture: tf.Tensor, label: int) -> tuple[int, bytes, str | None]:
+    """(its label, a digest of it, what is wrong with it where Pillow does not help, or None)."""
     _read(picture, _decoded_size)
-    return label, hashlib.blake2b(picture.numpy(), digest_size=16).digest()
+    content, fault = picture.numpy(), None
+    if picture_files.format_of(content[: picture_files.HEAD]) in (None, "BMP"):
+        fault = pictures.fault_of(lambda: picture)
+    return label, hashlib.blake2b(content, digest_size=16).digest(), fault
 
 
 def encode(quality: int, picture: tf.Tensor, label: int) -> tuple[bytes, np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import types
 
 import numpy as np
@@ -17,7 +18,7 @@ from binaries import call
 from conftest import CLASS_NAMES, tool, write_picture_folder
 from PIL import Image
 
-from alexnet_tf import preprocessing
+from alexnet_tf import picture_files, preprocessing
 from alexnet_tf.commands import prepare
 from alexnet_tf.data import datasets, prepared, splits, store
 from alexnet_tf.errors import UserError
@@ -91,6 +92,18 @@ def flat_jpeg(level):
     stream = io.BytesIO()
     Image.new("RGB", (20, 16), (level, 100, 200)).save(stream, "JPEG")
     return stream.getvalue()
+
+
+def run_length_bmp():
+    """Of 9 x 1 pixels, all of the second colour."""
+    info = struct.pack("<IiiHHIIiiII", 40, 9, 1, 1, 8, 1, 6, 0, 0, 256, 0)
+    begin = 14 + len(info) + 1024
+    return (
+        struct.pack("<2sIHHI", b"BM", begin + 6, 0, 0, begin)
+        + info
+        + bytes(range(256)) * 4
+        + (b"\x09\x01\0\0\0\1")
+    )
 
 
 def files_of(directory):
@@ -229,14 +242,40 @@ def test_a_store_is_of_its_classes_and_their_names(tmp_path):
         fingerprint("1.1.0")
 
 
-def test_check_tells_what_a_training_leaves_out(tmp_path, capsys):
+def test_check_tells_what_a_training_leaves_out(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
-    Image.open(next(folder.rglob("*.jpg"))).save(folder / "train" / CLASS_NAMES[0] / "x.tif")
+    of_class = folder / "train" / CLASS_NAMES[0]
+    for name in ("x.tif", "9.23\u202fPM.tif"):  # of which one is shown quoted
+        Image.open(next(folder.rglob("*.jpg"))).save(of_class / name)
+    given = ("--dataset=folder", f"--data_dir={folder}", "--check", f"--json={tmp_path}/c.json")
+    with pytest.raises(SystemExit) as left:
+        call(prepare, *given)
+    assert left.value.code == 0
+    listed = json.loads((tmp_path / "c.json").read_text())
+    assert listed["not_used"] == [
+        f"{picture_files.shown(of_class / name)}: not used by a training; alexnet prepare stores"
+        " it as a JPEG"
+        for name in ("9.23\u202fPM.tif", "x.tif")
+    ]
+
+
+def test_check_lists_what_a_training_cannot_read_though_prepare_does(tmp_path, capsys):
+    """By content: a training takes them for the pictures that their names promise."""
+    folder = write_picture_folder(tmp_path / "pictures")
+    of_class = folder / "train" / CLASS_NAMES[0]
+    picture = Image.open(next(folder.rglob("*.jpg")))
+    picture.save(of_class / "x.jpg", "TIFF")
+    picture.save(of_class / "y.jpeg", "AVIF")
+    picture.save(of_class / "fine.jpg", "BMP")
+    (of_class / "z.bmp").write_bytes(run_length_bmp())
+    assert len(datasets.open_dataset("folder", folder).bad_pictures) == 3
     with pytest.raises(SystemExit) as left:
         call(prepare, "--dataset=folder", f"--data_dir={folder}", "--check")
     said = capsys.readouterr().out
-    assert left.value.code == 0
-    assert "x.tif: not used by a training; alexnet prepare stores it as a JPEG" in said
+    assert left.value.code == 1
+    for name, form in (("x.jpg", "TIFF"), ("y.jpeg", "AVIF"), ("z.bmp", "")):
+        assert f"{of_class}/{name} cannot be read in a training ({form}" in said
+    assert "fine.jpg" not in said
 
 
 @pytest.mark.parametrize("flag", ["output=there", "version=1.0.0", "quality=90"])
