@@ -25,6 +25,7 @@ from alexnet_tf.experiments import (
 from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
 from alexnet_tf.figures import png
 from alexnet_tf.provenance import provenance
+from alexnet_tf.training import run_settings
 
 OUTPUT = "reproductions"  # the folder, where no other is named
 EXPERIMENTS: dict[str, Experiment] = {
@@ -82,6 +83,8 @@ def reproduce(
             f"an experiment takes {BATCH}; pass a larger data set."
         )
     folder = disk.local(output, "output") / name
+    if dataset:
+        run_settings.check_apart(output, dataset, "output")
     pictures = round(experiment.pictures * length)
     bench = Bench(folder, dataset, pictures, note, progress)
     asked = {"pictures": pictures, "data": dataset.fingerprint if dataset else None}

@@ -105,7 +105,9 @@ def _field(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def hardly_evaluated(dataset: Dataset) -> Dataset:
-    """With the first _EVALUATED of its pictures to evaluate."""
+    """With the first _EVALUATED of its pictures to evaluate; a training that goes on opens it again
+    for none.
+    """
     split = dataset.evaluation
     few = min(_EVALUATED, split.examples)
     first = dataclasses.replace(
@@ -113,8 +115,9 @@ def hardly_evaluated(dataset: Dataset) -> Dataset:
         examples=few,
         stubs=lambda seed: split.stubs(seed).take(few),
         identities=None if split.identities is None else split.identities[:few],
+        place=None,
     )
-    return dataclasses.replace(dataset, evaluation=first, test=None)
+    return dataclasses.replace(dataset, evaluation=first, test=None, opened_with={})
 
 
 def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from binaries import call
+from conftest import write_pictures
 from PIL import Image
 
 from alexnet_tf.commands import reproduce as command
-from alexnet_tf.data import own
+from alexnet_tf.data import datasets, own, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.experiments import (
     ablations,
@@ -30,6 +31,7 @@ from alexnet_tf.experiments import reproduce as module
 from alexnet_tf.experiments.experiment import Bench, Experiment, Result, Run
 from alexnet_tf.figures import experiments as figures
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
+from alexnet_tf.pixels import Preprocessing
 
 
 @pytest.fixture
@@ -418,6 +420,42 @@ def test_hardly_anything_is_evaluated_where_nobody_asks(data, monkeypatch):
     assert few.train is data.train and few.evaluation.examples == 5
     read = few.evaluation.read(None).as_numpy_iterator()
     assert [int(record["picture"]) for record in read] == list(range(5))
+
+
+@pytest.mark.long
+def test_a_start_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "pictures/train", 50)
+    write_pictures(tmp_path / "pictures/test", 2, first=200)
+    dataset = datasets.open_dataset("folder", tmp_path / "pictures")
+    pixels = Preprocessing(12, 14, 1, (128.0,), 64.0)
+
+    def build(*_, **__):
+        images = keras.Input((12, 12, 1))
+        return keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
+
+    def stop(leaving, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "_EVALUATED", 5)
+    monkeypatch.setattr(start.small_alexnet, "build", build)
+    monkeypatch.setattr(start.small_alexnet, "pixels", lambda *_: pixels)
+    bench = Bench(tmp_path / "out", dataset, 300)
+    run = start.EXPERIMENT.runs(1, [], dataset)[0]
+    bench.model_dir(run).mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(start.Leaving, "on_epoch_end", stop)
+        start.EXPERIMENT.measure(run, bench)
+    assert start.EXPERIMENT.measure(run, bench) == {"left_after": None, "steps": 2}
+    assert len(record.read(bench.model_dir(run)).held_out) == 5
+
+
+def test_no_experiment_is_kept_among_the_pictures(tmp_path):
+    write_pictures(tmp_path, 60)
+    dataset = datasets.open_dataset("folder", tmp_path)
+    with pytest.raises(UserError, match="output=.*/out lies among the classes"):
+        module.reproduce("start", tmp_path / "out", dataset)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_start_is_told_by_classes_and_initial_weights():
