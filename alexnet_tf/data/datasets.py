@@ -64,10 +64,13 @@ def open_dataset(
     )
     # The folder is to be found again from any other.
     folder = str(pathlib.Path(data_dir).absolute()) if data_dir else None
-    return dataclasses.replace(
-        opened,
-        opened_with={"dataset": name, "data_dir": folder, "seed": seed}
-        | {f"{role}_split": called for role, called in vars(names).items() if called},
+    return _telling_what_chooses(
+        dataclasses.replace(
+            opened,
+            opened_with={"dataset": name, "data_dir": folder, "seed": seed}
+            | {f"{role}_split": called for role, called in vars(names).items() if called},
+        ),
+        choosing,
     )
 
 
@@ -103,8 +106,10 @@ def divided_for(
     """
     told = dataset.opened_with
     undivided = choosing and dataset.test is dataset.evaluation
-    if told.get("dataset") is None or not (undivided or seen):
+    if told.get("dataset") is None:
         return dataset
+    if not (undivided or seen):
+        return _telling_what_chooses(dataset, choosing)
     again = open_dataset(
         told["dataset"],
         told["data_dir"],
@@ -118,6 +123,18 @@ def divided_for(
             f"{dataset.name} has other pictures than when it was opened; open it again."
         )
     return again
+
+
+def _telling_what_chooses(dataset: Dataset, choosing: bool) -> Dataset:
+    """`dataset` with a note where something is `choosing` by the pictures that are reported on."""
+    split = dataset.evaluation
+    line = (
+        f"The {split.examples} pictures of {split.name} choose the weights and the rate, and are"
+        " reported on too: a test split, by which nothing is chosen, would tell more."
+    )
+    if not choosing or dataset.chose() or line in dataset.notes:
+        return dataset
+    return dataclasses.replace(dataset, notes=(*dataset.notes, line))
 
 
 def _examples(dataset: Dataset) -> int:
