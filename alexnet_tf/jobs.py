@@ -532,12 +532,11 @@ def _evaluated(
     views: int,
 ) -> dict:
     seen, identities = record.read(model_dir), split.identities
-    named = flags.get("test_split")
-    is_test = split.name == named if named else names.role_of(split.name) == "test"
     return {
         "dataset": pathlib.PurePath(dataset.name).name,
         "split": split.name,
-        "of_test": is_test and _is_of(dataset, flags),  # the test split of the training
+        # the test split of the training
+        "of_test": names.of_flags(flags).is_test(split.place) and _is_of(dataset, flags),
         "views": views,
         "trained_on": (
             None if seen is None or identities is None else int(seen.has_seen(identities).sum())
@@ -606,7 +605,7 @@ def _left_undivided(dataset: Dataset, several: list[networks.Network]) -> str | 
     that none of them is known to have been trained on.
     """
     split, folder = dataset.reported(), dataset.opened_with.get("data_dir")
-    if dataset.train is None or split.name != names.HELD_OUT_SPLIT or folder is None:
+    if dataset.train is None or not split.held_out or folder is None:
         return None
     seen = record.union(one.record for one in several)
     others = int((~seen.has_seen(dataset.train.known())).sum())

@@ -1106,6 +1106,28 @@ def test_what_tells_less_than_the_test_split_is_not_kept_for_exports(dataset, tm
 
 
 @pytest.mark.long
+def test_figures_of_the_test_split_stay_whatever_it_is_called(tmp_path, capsys):
+    folder = write_picture_folder(tmp_path / "pictures")
+    (folder / "inner").mkdir()
+    (folder / "test").rename(folder / "inner/held out")
+    names = SplitNames(train="train/", test="inner/held out/")
+    dataset = alexnet_tf.open_dataset("folder", folder, names=names)
+    alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"patience": 1})
+    write_pictures(tmp_path / "other/test", 2, first=30)
+    capsys.readouterr()
+    for given in ({"data_dir": tmp_path / "other"}, {"test_split": "inner/held out"}, {}):
+        alexnet_tf.evaluate(tmp_path / "model", **given)
+        kept = alexnet_tf.load(tmp_path / "model").settings.others["metrics"]
+        assert kept["figures"]["examples"] == 9 and kept["of_test"]
+        assert ("they tell of the test split" in capsys.readouterr().err) == ("data_dir" in given)
+    write_pictures(tmp_path / "new/train", 2, first=40)
+    (tmp_path / "other/test").rename(tmp_path / "new/held out")
+    new = alexnet_tf.open_dataset("folder", tmp_path / "new", names=SplitNames(test="held out"))
+    alexnet_tf.evaluate(tmp_path / "model", new)
+    assert "was divided to train on" not in capsys.readouterr().err
+
+
+@pytest.mark.long
 def test_the_classes_that_a_training_was_not_evaluated_on_are_told(few, tmp_path):
     (tmp_path / "split").mkdir()
     few.rename(tmp_path / "split/train")

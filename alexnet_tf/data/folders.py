@@ -22,6 +22,7 @@ from alexnet_tf.data.names import (
     SplitNames,
     also_in,
     role_of,
+    split_place,
     suggested_role,
 )
 from alexnet_tf.data.splits import Dataset, Split, not_evaluated, split_of_files
@@ -90,7 +91,7 @@ def open_folder(
     splits = [part.split() for part in judging]
     for part in judging:
         notes += not_evaluated(class_names, part.labels, part.name)
-        if part.name != HELD_OUT_SPLIT:
+        if not part.held_out:
             notes += _in_several_classes(part) + _also_in(train, part)
     if validation and test:
         notes += _also_in(validation, test)
@@ -161,7 +162,8 @@ def open_evaluation(
     folder, notes = layout.splits[role], []
     part = layout.read(folder, class_names)
     if role == "train" and not whole:
-        part = part.named("pictures" if folder == root else plain(folder.name))
+        if folder == root:
+            part = dataclasses.replace(part, name="pictures")
         trained_on = seen.has_seen(part.identities)
         if trained_on.all():
             raise UserError(
@@ -171,7 +173,7 @@ def open_evaluation(
         if trained_on.any():
             known = np.isin(part.identities, seen.held_out) & ~trained_on
             fresh = (~trained_on & ~known).sum()
-            part = part.where(~trained_on).named(HELD_OUT_SPLIT)
+            part = part.where(~trained_on).kept_apart()
             notes.append(
                 f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)}"
                 f" pictures were trained on and are left out; {known.sum()} that were held out and"
@@ -242,24 +244,30 @@ def _refuse_faults(names: Iterable[bytes], faults: Iterable[str | None]) -> None
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """The pictures of a split."""
+    """The pictures of a split; `place` and `held_out` as in Split."""
 
     name: str
     class_names: tuple
     files: np.ndarray
     labels: np.ndarray
     identities: np.ndarray
+    place: str | None = None
+    held_out: bool = False
 
     def where(self, mask: np.ndarray) -> "_Part":
         return dataclasses.replace(
             self, files=self.files[mask], labels=self.labels[mask], identities=self.identities[mask]
         )
 
-    def named(self, name: str) -> "_Part":
-        return dataclasses.replace(self, name=name)
+    def kept_apart(self) -> "_Part":
+        return dataclasses.replace(self, name=HELD_OUT_SPLIT, place=None, held_out=True)
 
     def split(self) -> Split:
-        return split_of_files(self.name, self.files, self.labels, self.identities)
+        return dataclasses.replace(
+            split_of_files(self.name, self.files, self.labels, self.identities),
+            place=self.place,
+            held_out=self.held_out,
+        )
 
 
 class _Layout:
@@ -566,7 +574,8 @@ class _Layout:
             )
             raise UserError(f"{path} holds no picture that can be read{first}.")
         identities = identities[good[sound]]
-        return _Part(plain(folder.name), names, files[good], labels[good], identities)
+        lies_at = split_place(str(folder.relative_to(self.root)))
+        return _Part(plain(folder.name), names, files[good], labels[good], identities, lies_at)
 
     def _without_empty(
         self, classes: list[pathlib.Path], class_names: Sequence[str]
@@ -864,7 +873,7 @@ def _parted(root: pathlib.Path, train: _Part, held: np.ndarray) -> tuple[_Part, 
             "training and none is left to "
             "train on; add some, or pass another model_dir=."
         )
-    return train.where(~held), train.where(held).named(HELD_OUT_SPLIT)
+    return train.where(~held), train.where(held).kept_apart()
 
 
 def _in_several_classes(part: _Part) -> list[str]:

@@ -1,6 +1,7 @@
 """What splits are called."""
 
 import dataclasses
+import pathlib
 import re
 
 from alexnet_tf.bounds import plain
@@ -38,6 +39,18 @@ class SplitNames:
     train: str | None = None
     validation: str | None = None
     test: str | None = None
+
+    def is_test(self, place: str | None) -> bool:
+        """Whether the split at `place`, as splits.Split has it, is their test split."""
+        if self.test:
+            return place == split_place(self.test)
+        others = {split_place(name) for name in (self.train, self.validation) if name}
+        return role_of(place or "") == "test" and others.isdisjoint({place, "."})
+
+
+def split_place(name: str) -> str:
+    """The place of a split that a user calls `name`, "./images/judge/", as splits.Split has it."""
+    return "/".join(map(plain, pathlib.PurePath(name).parts)) or "."
 
 
 SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alexnet_tf import archives, disk
-from alexnet_tf.data.names import HELD_OUT_SPLIT
 from alexnet_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ def check_goes_on(
     if here is None:
         return None
     if record is None:
-        if not anew and HELD_OUT_SPLIT in [split.name for split in dataset.evaluations()]:
+        if not anew and any(split.held_out for split in dataset.evaluations()):
             raise UserError(
                 f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
                 "out when its "

@@ -53,6 +53,10 @@ class Split:
     identities: np.ndarray | None = None
     # whether tf.data makes it faster by rewriting its graph: records in files, a user's own
     rewritten: bool = False
+    # where all of it lies: a folder below data_dir (images/judge), or the split of TFDS; None where
+    # it is a part of one, or of none
+    place: str | None = None
+    held_out: bool = False  # whether it is a part of training pictures that is kept from training
 
     def read(self, epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         """A tf.data.Dataset of records, in the order of `stubs`."""

@@ -1,6 +1,7 @@
 """Data sets of TFDS, prepared on first use, and stored ones that TFDS reads."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -183,7 +184,7 @@ def dataset_to_train_on(
         )
         notes.append(f"{name} has {missing}: {tail} {what}.")
         train = _split(builder, roles["train"], 0, first, roles["train"])
-        evaluation = _split(builder, roles["train"], first, None, HELD_OUT_SPLIT)
+        evaluation = _held_out(builder, roles["train"], first)
     judging = [split for split in (evaluation, test) if split]
     for split in judging:
         both = np.isin(split.known(), train.known()).sum()
@@ -227,7 +228,7 @@ def dataset_to_evaluate(
                     f"dataset={name} has no evaluation split, and its pictures were trained on;"
                     " pass others."
                 )
-            split = _split(builder, roles["train"], first, None, HELD_OUT_SPLIT)
+            split = _held_out(builder, roles["train"], first)
             notes.append(
                 f"{name} has no validation or test split: {split.examples} of its pictures, the"
                 " last, were not trained on and are judged."
@@ -462,7 +463,13 @@ def _split(
         name_of,
         _identities(builder, files, skips, counts),
         rewritten=True,
+        place=spec if begin == 0 and end is None else None,
     )
+
+
+def _held_out(builder: "DatasetBuilder", spec: str, begin: int) -> Split:
+    """What is kept from the training on a split: its records from `begin` on."""
+    return dataclasses.replace(_split(builder, spec, begin, None, HELD_OUT_SPLIT), held_out=True)
 
 
 @as_it_is
