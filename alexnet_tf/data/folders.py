@@ -204,10 +204,12 @@ def list_pictures(
     """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file
     names, in sorted order.
 
-    A picture's label is the place in `class_names` of the nearest folder around it that is named
-    there, no further up than `paths`; -1 where there is none. One that lies below several of
-    `paths` counts once. What else lies there is told by `note`. Raises UserError if there are no
-    pictures, or if one is broken.
+    A picture's label is the place in `class_names` of the outermost folder around it that is named
+    there, as in a training, no further up than `paths`; -1 where there is none. One of `paths`
+    itself that is named there is no class where folders of several lie below it. A picture that
+    lies below several of `paths` counts once. What else lies there, and what a folder with classes
+    below it is taken for, is told by `note`. Raises UserError if there are no pictures, or if one
+    is broken.
     """
     names: list[bytes] = []
     outermost: dict[str, str] = {}  # of `paths` around a picture, which may be below several
@@ -223,11 +225,7 @@ def list_pictures(
     _refuse_faults(names, pictures.examine(names)[1])
     identities, faults = pictures.know(names)
     _refuse_faults(names, faults)
-    place_of = _place_of(class_names)
-    labels = np.array(
-        [_label_around(file, top, place_of) for file, top in outermost.items()],
-        np.int64,
-    )
+    labels = np.array(_labels_around(outermost, class_names, note), np.int64)
     return (
         split_of_files("pictures", np.array(names, object), labels, identities),
         files,
@@ -792,15 +790,28 @@ def _are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> boo
     return bool(folders) and all(map(names_one, folders)) and not any(map(names_one, inner))
 
 
-def _label_around(file: str, top: str, place_of: Callable[[str], int | None]) -> int:
-    folder = os.path.dirname(file)
-    while True:
-        place = place_of(plain(os.path.basename(folder)))
-        if place is not None:
-            return place
-        if folder == top or folder == os.path.dirname(folder):
-            return -1
-        folder = os.path.dirname(folder)
+def _labels_around(
+    outermost: dict[str, str], class_names: Sequence[str], note: Callable[[str], None]
+) -> list[int]:
+    """The label of each file: `outermost` has the folder to begin at, as list_pictures does."""
+    place_of = _place_of(class_names)
+    inner: dict[str, list[int]] = {top: [] for top in outermost.values()}
+    for file, top in outermost.items():
+        around = os.path.relpath(os.path.dirname(file), top).split(os.sep)
+        places = (place_of(plain(folder)) for folder in around)
+        inner[top].append(next((place for place in places if place is not None), -1))
+    labels = {}
+    for top, found in inner.items():
+        place, below = place_of(plain(os.path.basename(top))), set(found) - {-1}
+        if place is not None and below - {place}:
+            taken = "these are taken for classes, and it is not"
+            if len(below) == 1:
+                taken = f"its pictures are taken for {class_names[place]}"
+            note(f"{top} is called as a class, and so are folders in it: {taken}.")
+        if place is not None and len(below) < 2:
+            found = [place] * len(found)
+        labels[top] = iter(found)
+    return [next(labels[top]) for top in outermost.values()]
 
 
 def _divide(

@@ -109,6 +109,46 @@ def test_flags_name_splits_otherwise(tmp_path):
             datasets.open_dataset("folder", tmp_path, names=names)
 
 
+@pytest.mark.parametrize(
+    "called,others",
+    [
+        ("judge/", ("judge", "./judge")),
+        ("images/judge", ("images/judge/", "./images//judge")),
+        ("test/test", ("test/test/",)),
+        (None, ("test", "test/")),
+    ],
+)
+def test_the_test_split_is_known_by_its_place_however_it_is_called(tmp_path, called, others):
+    places = [
+        "judge",
+        "images/judge",
+        "images/test",
+        "test/test" if called == "test/test" else "test",
+    ]
+    fill(tmp_path, **flowers("learn", *places))
+    names = SplitNames(train="learn/", test=called)
+    assert names.is_test(datasets.open_dataset("folder", tmp_path, names=names).test.place)
+    for place in (*places, *others):
+        again = datasets.open_evaluation("folder", tmp_path, BOTH, (), SplitNames(test=place))
+        assert names.is_test(again.evaluation.place) == (place in (called or "test", *others))
+
+
+def test_what_is_called_test_may_be_another_split_or_a_class():
+    assert SplitNames().is_test("Testing")
+    for names in (SplitNames(train="."), SplitNames(validation="test/"), SplitNames(train="test")):
+        assert not names.is_test("test")
+    assert not SplitNames(test="judge").is_test("test")
+    assert not any(names.is_test(None) for names in (SplitNames(), SplitNames(test="judge")))
+
+
+def test_a_split_that_is_called_held_out_is_compared_as_any_other(tmp_path):
+    fill(tmp_path, **flowers("train"))
+    shutil.copytree(tmp_path / "train", tmp_path / "held out")
+    dataset = datasets.open_dataset("folder", tmp_path, names=SplitNames(test="held out"))
+    assert "6 of the 6 pictures of held out are in train too" in dataset.notes[0]
+    assert record.check_goes_on("model", None, dataset) is None  # nothing was held out from train
+
+
 @pytest.mark.parametrize("splits", [("val",), ("test",), ("Testing",), ("dev",)])
 def test_an_evaluation_split_alone_is_enough_to_evaluate(tmp_path, splits):
     fill(tmp_path, **flowers(*splits))
@@ -650,6 +690,91 @@ def test_what_lies_below_two_of_the_paths_counts_once(tmp_path):
         assert sorted(int(one["label"]) for one in split.read(None)) == [0] * 3 + [1] * 2
 
 
+@pytest.mark.parametrize(
+    "path,labels",
+    [
+        (".", [0, 0, 0, 0, 1]),
+        ("iris", [0, 0, 0, 0, 1]),  # called as a class, and several lie below it
+        ("iris/daisy", [0, 0, 0, 0]),
+        ("iris/daisy/iris", [1, 1, 1]),
+        ("iris/daisy/iris/0.jpg", [1]),
+        ("iris/daisy/0.jpg", [0]),
+    ],
+)
+def test_pictures_are_of_the_outermost_class_around_them(tmp_path, path, labels, capsys):
+    fill(tmp_path / "iris", **{"daisy": 1, "daisy/iris": 3, "iris/daisy": 1})
+    if path == ".":
+        tmp_path /= "iris"
+    split, _ = folders.list_pictures([tmp_path / path], BOTH)
+    assert [int(one["label"]) for one in split.read(None)] == labels
+    told = {"iris/daisy": "its pictures are taken for daisy", "iris": "these are taken for classes"}
+    told["."] = told["iris"]
+    assert told.get(path, "") in (said := capsys.readouterr().err) and (path in told) == bool(said)
+    if path == ".":
+        dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
+        assert sorted(int(one["label"]) for one in dataset.evaluation.read(None)) == labels
+
+
+def test_a_class_with_folders_of_one_other_in_it_is_still_a_class(tmp_path):
+    fill(tmp_path, **{"daisy/iris": 2, "daisy/more": 1})
+    for _ in range(2):
+        split, _ = folders.list_pictures([tmp_path / "daisy"], BOTH)
+        assert {int(one["label"]) for one in split.read(None)} == {0}
+        shutil.rmtree(tmp_path / "daisy/more", ignore_errors=True)
+
+
+def test_a_class_in_a_folder_of_its_own_name_is_no_other(tmp_path):
+    fill(tmp_path, **{"iris/iris": 2})
+    told: list[str] = []
+    split, _ = folders.list_pictures([tmp_path / "iris"], BOTH, told.append)
+    assert [int(one["label"]) for one in split.read(None)] == [1, 1] and not told
+
+
+def test_a_folder_of_class_folders_may_be_called_as_a_class(tmp_path):
+    fill(tmp_path, **{"iris": 1, "iris/daisy": 2, "iris/iris": 1})
+    split, _ = folders.list_pictures([tmp_path / "iris"], BOTH)
+    assert [int(one["label"]) for one in split.read(None)] == [-1, 0, 0, 1]  # one beside them
+
+
+def test_a_folder_of_two_names_counts_once(tmp_path):
+    fill(tmp_path, **{"daisy/sub": 2, "daisy/b/deep": 1, "iris/.store": 2, "iris/x": 1})
+    (tmp_path / "daisy/again").symlink_to("sub")
+    (tmp_path / "daisy/a").mkdir()
+    (tmp_path / "daisy/a/link").symlink_to("../b")
+    (tmp_path / "iris/shown").symlink_to(".store")
+    dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
+    names = [dataset.evaluation.name_of(number) for number in range(dataset.evaluation.examples)]
+    assert [os.path.relpath(name, tmp_path) for name in names] == [
+        "daisy/b/deep/0.jpg",
+        "daisy/sub/0.jpg",
+        "daisy/sub/1.jpg",
+        "iris/shown/0.jpg",
+        "iris/shown/1.jpg",
+        "iris/x/0.jpg",
+    ]
+    (tmp_path / "iris/shown").unlink()
+    (tmp_path / "iris/x/link").symlink_to("../.store")  # after which the hidden one is passed
+    dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
+    assert dataset.evaluation.examples == 6
+
+
+def test_pictures_that_choose_and_are_reported_are_told(tmp_path):
+    fill(tmp_path, **flowers("train", count=8), **flowers("val"))
+    told = (
+        "The 6 pictures of val choose the weights and the rate, and are reported on too: a test"
+        " split, by which nothing is chosen, would tell more."
+    )
+    assert told in opened(tmp_path, choosing=True)[-1]
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert dataset.notes == () == datasets.divided_for(dataset).notes
+    once = datasets.divided_for(dataset, choosing=True)
+    assert once.notes == (told,) == datasets.divided_for(once, choosing=True).notes
+    alone = opened(tmp_path / "train", choosing=True)
+    assert f"The {alone[2][1]} pictures of held out choose" in alone[-1][-1]
+    fill(tmp_path, **flowers("test"))
+    assert opened(tmp_path, choosing=True)[-1] == []
+
+
 def test_what_is_gone_while_a_folder_is_opened_is_left_out(tmp_path, monkeypatch):
     fill(tmp_path, **flowers("train", "test"))
     examine = pictures.examine
@@ -813,5 +938,7 @@ def test_tfds_with_train_and_test_keeps_a_tenth_to_choose_by(tmp_path):
         "validation",
     )
     assert "train[90%:] chooses the weights and the rate; test does not" in dataset.notes[0]
+    assert names.is_test(dataset.test.place) and not dataset.test.held_out
+    assert dataset.evaluation.held_out and dataset.evaluation.place is None
     plain = datasets.open_dataset("tiny_splits", tmp_path, names=names)
     assert plain.train.examples == 50 and plain.evaluation is plain.test
