@@ -1,5 +1,7 @@
 """Parts of a network: the trunk below its projection, the projection, and what of it is trained."""
 
+import hashlib
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterable
@@ -24,6 +26,7 @@ _ONE = 0.01  # how far probabilities in half precision may add up to something e
 # What the description of a layer holds beside what it computes.
 _NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
 _PASSES_ON = "ConvertToTensor"  # what a model within a model begins with
+_FEW = 9  # numbers: a constant of more is told by its digest
 
 
 def trunk(model: keras.Model) -> keras.Model:
@@ -205,15 +208,31 @@ def check_logits(model: keras.Model, pixels: Preprocessing) -> None:
     """Raises UserError for a model that puts out probabilities, whatever it ends in: a loss of
     logits, or a softmax, would make something else of them. It is tried out on noise.
     """
-    shape = [model.inputs[0].shape[0] or 2, pixels.image_size, pixels.image_size, pixels.channels]
-    images = np.random.default_rng(0).uniform(0, 255, shape)
-    images = ((images - pixels.mean) / pixels.std).astype(np.float32)
-    said = np.asarray(keras.ops.convert_to_numpy(model(images, training=False)), np.float32)
+    said = logits_of_noise(model, pixels)
     if said.min() >= 0 and np.abs(said.sum(-1) - 1).max() < _ONE:
         raise UserError(
             f"The model ends in probabilities, by {_end_of(model)[0].name}; it has to end in "
             "logits: leave the softmax out, as AlexNet(classifier_activation=None) does."
         )
+
+
+def logits_of_noise(model: keras.Model, pixels: Preprocessing) -> np.ndarray:
+    """What `model` makes of a few images of noise, the same in each call: float32 [n, classes]."""
+    shape = [model.inputs[0].shape[0] or 2, pixels.image_size, pixels.image_size, pixels.channels]
+    images = np.random.default_rng(0).uniform(0, 255, shape)
+    images = ((images - pixels.mean) / pixels.std).astype(np.float32)
+    return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)), np.float32)
+
+
+def give_weights(model: keras.Model, values: Iterable[tuple[keras.Variable, Any]]) -> None:
+    """Sets variables of `model`, [(variable, value), ...], and what its layers have made of them:
+    keras.layers.Normalization computes with a mean that it takes from its weights once.
+    """
+    for variable, value in values:
+        variable.assign(value)
+    for layer in model._flatten_layers():
+        if layer.weights and hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def pixels_of(model: keras.Model) -> PixelNormalization | None:
@@ -298,9 +317,28 @@ def computes_as(model: keras.Model, other: keras.Model) -> bool:
     """Whether both compute the same, weights aside, as far as their layers say."""
     try:
         one, two = (computed({"config": of.get_config()}) for of in (model, other))
+        return one == two and other_function(model, other) is None
     except (NotImplementedError, TypeError, ValueError):  # a layer that does not tell what it does
         return False
-    return one == two
+
+
+def other_function(model: keras.Model, other: keras.Model) -> str | None:
+    """Which function, an activation say, is another in `other`, of layers that are described
+    alike: "NAME of LAYER". Keras tells one of its user's own by a name that it may have itself.
+    """
+    pairs = zip(*([*_functions_of(one)] for one in (model, other)))
+    for (layer, function), (_, there) in pairs:
+        if function.__code__ != there.__code__:  # a module that was imported again has its own
+            return f"{function.__name__} of {layer}"
+    return None
+
+
+def _functions_of(model: keras.Model) -> Iterable[tuple[str, Any]]:
+    """(name of a layer, function that it was given) of all layers, at any depth."""
+    for layer in model._flatten_layers():
+        if not isinstance(layer, keras.Model):
+            there = (vars(layer).get(key) for key in layer.get_config())
+            yield from ((layer.name, one) for one in there if inspect.isfunction(one))
 
 
 def computed(architecture: dict) -> list[tuple[str, dict[str, str]]]:
@@ -315,49 +353,79 @@ def computed(architecture: dict) -> list[tuple[str, dict[str, str]]]:
 
 def layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict[str, str]]]:
     """[(name, class, {entry: value}), ...] of the layers that a description by Keras holds, those
-    within others included. What a layer reads is an entry, unless it is what comes before it.
+    within others included. What a layer reads is an entry, unless it is what comes before it; so it
+    is for a model within a model, which has a row of its own where it reads anything else, and for
+    what puts out, unless it is the last layer.
     """
-    there = architecture.get("config", {}).get("layers", ())
+    whole = architecture.get("config", {})
     places: dict[str, int] = {}
     found = []
-    for layer in there:
+    for layer in whole.get("layers", ()):
         config, place = layer.get("config", {}), len(set(places.values()))
         passes_on = layer.get("class_name") == _PASSES_ON
         places[config.get("name")] = place - passes_on
-        if passes_on:
+        if passes_on or layer.get("class_name") == "InputLayer":
             continue
         name = prefix + str(config.get("name"))
+        is_operation = "trainable" not in config  # a layer may round the arrays that it is given
+        read = _arguments(layer.get("inbound_nodes", ()), places, is_operation)
+        inputs = {} if read in ([], [[place - 1, 0, 0]]) else {"inputs": json.dumps(read)}
         if "layers" in config:
+            found += [(name, layer["class_name"], inputs)] if inputs else []
             found += layers_of(layer, f"{name}/")
-        elif layer.get("class_name") != "InputLayer":
+        else:
             entries = {
                 key: json.dumps(value, sort_keys=True)
                 for key, value in config.items()
                 if key not in _NOT_COMPUTED and not key.endswith("initializer")
             }
-            is_operation = "trainable" not in config  # whose arguments are all that it says
-            read = _arguments(layer.get("inbound_nodes"), places, is_operation)
-            if read not in ([], [[place - 1, 0, 0]]):
-                entries["inputs"] = json.dumps(read)
-            found.append((name, layer.get("class_name"), entries))
+            found.append((name, layer.get("class_name"), entries | inputs))
+    ends: Any = whole.get("output_layers") or ()
+    is_one = len(ends) == 3 and isinstance(ends[0], str)  # [layer, call, output]; or some of such
+    if is_one and (end := [places.get(ends[0], 0), *ends[1:]]) != [max(places.values()), 0, 0]:
+        found.append((f"{prefix}outputs", "Output", {"inputs": json.dumps(end)}))
     return found
 
 
-def _arguments(described: Any, places: dict[str, int], values: bool) -> list:
+def _arguments(described: Any, places: dict[str, int], is_operation: bool) -> list:
     """What the calls of a layer, as Keras describes them, read: [place of a layer, call, output] of
-    each tensor, and the other `values` if they are asked for. Arrays, which a dtype rounds, are
-    left out.
+    each tensor, the numbers of arrays, and all else that is not left as it is, but for
+    training=False: that says how it is trained.
     """
     if isinstance(described, dict):
-        if described.get("class_name") == "__keras_tensor__":
+        kind = described.get("class_name")
+        if kind == "__keras_tensor__":
             name, *output = described["config"]["keras_history"]
             return [[places.get(name, 0), *output]]
-        if described.get("class_name") in ("__numpy__", "__tensor__"):
-            return []
-        described = [described[key] for key in sorted(described)]
+        if kind in ("__numpy__", "__tensor__"):
+            return [_constant(np.asarray(described["config"]["value"]), is_operation)]
+        found = []
+        for key in sorted(described):
+            value = described[key]
+            if isinstance(value, dict | list | tuple):
+                found += _arguments(value, places, is_operation)
+            elif value is not None and (key, value) != ("training", False):
+                found.append([key, value])
+        return found
     if isinstance(described, list | tuple):
-        return [one for part in described for one in _arguments(part, places, values)]
-    return [described] if values else []
+        return [one for part in described for one in _arguments(part, places, is_operation)]
+    return [described]
+
+
+def _constant(array: np.ndarray, exact: bool) -> list | str:
+    """An array among the arguments of a call, of many numbers their digest. What is not `exact` is
+    told to the places of bfloat16, to which a mixed dtype policy rounds the arrays that a layer
+    reads before they are described.
+    """
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32) + np.float32(0)  # -0 is 0
+        if not exact:  # to the nearest, and of two to the even one
+            bits = array.view(np.uint32)
+            bits = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+            array = (bits & np.uint32(0xFFFF0000)).view(np.float32)
+    if array.size <= _FEW:
+        return array.tolist()
+    return f"{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()[:16]}"
 
 
 def freeze(model: keras.Model, names: Iterable[str]) -> list[str]:

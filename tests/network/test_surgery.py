@@ -3,9 +3,11 @@
 import random
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
+from alexnet_tf import networks
 from alexnet_tf.applications import AlexNet
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
@@ -20,10 +22,16 @@ def change(name, **settings):
     return changed
 
 
+def relu(x):
+    """Called like one of Keras's, and another."""
+    return keras.ops.tanh(x)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         change("conv3a", activation=keras.activations.tanh),
+        change("conv3a", activation=relu),
         change("dropout7", rate=0.0),
         change("lrn2a", alpha=1e-3),
         change("pool5a", strides=(3, 3)),
@@ -56,6 +64,89 @@ def test_what_a_layer_reads_is_part_of_what_a_model_computes():
     assert surgery.computes_as(model(), model())
     for other in (model(3.0), model(swapped=True), model(half=slice(2, None))):
         assert not surgery.computes_as(model(), other)
+
+
+def sequences(first=1.0, shape=3, **arguments):
+    """A model that subtracts a constant of `shape`, and attends with `arguments`."""
+    images = keras.Input((4, 3))
+    constant = np.full(shape, 2.0, "float32")
+    constant.flat[0] = first
+    x = images - constant
+    return keras.Model(images, layers.MultiHeadAttention(2, 4)(x, x, **arguments))
+
+
+@pytest.mark.parametrize(
+    "other,is_same",
+    [
+        ({}, True),
+        ({"first": 1.01}, False),
+        ({"training": False}, True),
+        ({"training": True}, False),
+        ({"use_causal_mask": True}, False),
+        ({"attention_mask": None}, True),
+        ({"attention_mask": np.tri(4, dtype=bool)}, False),
+    ],
+)
+def test_constants_and_arguments_of_calls_are_part_of_what_a_model_computes(other, is_same):
+    assert surgery.computes_as(sequences(), sequences(**other)) is is_same
+    assert surgery.computes_as(sequences(**other), sequences(**other))
+
+
+def test_constants_of_many_numbers_are_told_by_a_digest():
+    whole, other = sequences(shape=(4, 3)), sequences(0.5, (4, 3))
+    assert not surgery.computes_as(whole, other) and surgery.computes_as(whole, whole)
+    (_, entries), *_ = surgery.computed({"config": whole.get_config()})
+    assert len(entries["inputs"]) < 60
+
+
+def test_a_constant_that_a_layer_reads_is_the_same_under_a_mixed_policy():
+    def model(level):
+        images = keras.Input((3,))
+        x = layers.Subtract()([layers.Dense(3)(images), np.array([[level, 0.1, -0.0]], "float32")])
+        return keras.Model(images, x)
+
+    with networks.under_policy("mixed_bfloat16"):
+        mixed = model(123.68)
+    assert surgery.computes_as(mixed, model(123.68))
+    assert not surgery.computes_as(mixed, model(125.0))
+
+
+def test_what_a_model_within_reads_and_what_a_model_puts_out_is_part_of_what_it_computes():
+    def model(inner_reads=0, part=0):
+        images = keras.Input((4,))
+        both = [layers.Dense(4)(images), layers.Dense(4, "relu")(images)]
+        inside = keras.Input((4,))
+        inner = keras.Model(inside, layers.Dense(4, "tanh")(inside))
+        x = layers.Add()([inner(both[inner_reads]), *both])
+        return keras.Model(images, keras.ops.split(x, 2, axis=1)[part])
+
+    assert surgery.computes_as(model(), model())
+    assert not surgery.computes_as(model(), model(inner_reads=1))
+    assert not surgery.computes_as(model(), model(part=1))
+
+
+def test_a_sequential_model_computes_as_the_functional_one_of_its_layers():
+    images = keras.Input((4,))
+    one = keras.Sequential([images, layers.Dense(3, "relu"), layers.Dense(2)])
+    assert surgery.computes_as(one, keras.Model(one.inputs, one.outputs))
+    other = keras.Model(images, layers.Dense(2)(layers.Dense(3, "tanh")(images)))
+    assert not surgery.computes_as(one, other)
+
+
+def test_weights_that_are_given_are_those_that_every_layer_computes_with():
+    def model():
+        images, inside = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
+        inner = keras.Model(inside, layers.Normalization()(inside))
+        return keras.Model(images, inner(layers.Normalization()(images)))
+
+    one, other = model(), model()
+    values = [np.float32([[1, 2, 3], [4, 5, 6], 0][i % 3]) for i in range(6)]
+    surgery.give_weights(one, zip(one.weights, values))
+    mean, variance = np.float32([1, 2, 3]), np.float32([4, 5, 6])
+    images = np.full((1, 4, 4, 3), 9, "float32")
+    expected = ((images - mean) / variance**0.5 - mean) / variance**0.5
+    np.testing.assert_allclose(one(images), expected, rtol=1e-5)
+    assert np.abs(one(images) - other(images)).max() > 1
 
 
 def test_a_model_that_does_not_tell_what_it_computes_is_no_variant(monkeypatch):
