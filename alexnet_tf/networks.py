@@ -443,7 +443,7 @@ def in_float32(network: Network) -> Network:
             model = network.settings.build()
     except ValueError as error:
         raise UserError(f"{network.path} is not exported: {error}.") from None
-    model.set_weights(network.model.get_weights())
+    surgery.give_weights(model, zip(model.weights, network.model.get_weights(), strict=True))
     told = network.settings, network.step, network.figures, network.record
     made = Trained(network.path, *told, model)
     object.__setattr__(made, "opened_with", network.opened_with)  # the weights may be others since

@@ -740,6 +740,56 @@ class Begins(keras.callbacks.Callback):
         self.model.layers[-1].bias.assign([1.0, 2.0, 3.0])
 
 
+def normalised(adapted=True):
+    """A model of one's own that begins with a Normalization, which may have seen pictures."""
+    first = keras.layers.Normalization()
+    if adapted:
+        first.adapt(np.random.default_rng(0).normal(100, 30, (8, 12, 12, 1)))
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(4, 3, strides=3)(first(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def test_what_a_normalization_has_learned_is_stored_and_goes_on(tmp_path):
+    levels = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
+    images = np.random.default_rng(1).integers(0, 256, (4, 12, 12, 1), np.uint8)
+
+    def expected(network):
+        """As Keras computes it, told the mean and the variance."""
+        mean, variance, _, *rest = network.model.get_weights()
+        assert abs(mean[0] - 100) < 3
+        inputs = keras.Input((12, 12, 1))
+        x = keras.layers.Normalization(mean=mean, variance=variance)(inputs)
+        for layer in network.model.layers[2:]:
+            x = layer(x)
+        return keras.ops.softmax(keras.Model(inputs, x)(images.astype("f4")))
+
+    trained = train_own(tmp_path / "model", 1, normalised(), preprocessing=levels)
+    opened = alexnet_tf.load(tmp_path / "model")
+    on = train_own(tmp_path / "model", 2, normalised(False), preprocessing=levels)
+    for network in (trained, opened, on):
+        found = network.probabilities(images)
+        np.testing.assert_allclose(found, expected(network), atol=1e-5)
+    np.testing.assert_allclose(trained.probabilities(images), opened.probabilities(images), 1e-5)
+
+
+def gelu(x):
+    """Called like one of Keras's, and another."""
+    return keras.ops.tanh(x)
+
+
+def test_a_function_that_keras_would_open_as_its_own_is_not_trained(tmp_path):
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Dense(4, gelu, name="hidden")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(x))
+    message = (
+        "Nothing is trained: .* another function than the gelu of hidden, .* give yours a name"
+    )
+    with pytest.raises(UserError, match=message):
+        train_own(tmp_path / "model", model=model)
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.long
 def test_a_callback_may_change_the_weights_at_the_start_and_not_on_the_way(tmp_path):
     begins = Begins()

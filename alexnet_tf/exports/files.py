@@ -21,6 +21,7 @@ from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card
 from alexnet_tf.manifest import Manifest, not_of_ours
+from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.settings import Settings
 
@@ -133,8 +134,7 @@ def keras_file(
         whole = with_ends(settings.build(), settings)
     except ValueError as error:
         raise UserError(f"Nothing is exported: {error}.") from None
-    for variable, value in zip(whole.weights, model.get_weights(), strict=True):
-        variable.assign(value)
+    surgery.give_weights(whole, zip(whole.weights, model.get_weights(), strict=True))
     _settle_seeds(whole)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.keras")

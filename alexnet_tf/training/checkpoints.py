@@ -468,8 +468,7 @@ def _build(arrays: Mapping[str, np.ndarray], settings: Settings) -> keras.Model:
                 f" {expected[name]}"
             )
         bounds.check_trained(name, array)
-    for variable in model.weights:
-        variable.assign(arrays[variable.path])
+    surgery.give_weights(model, [(one, arrays[one.path]) for one in model.weights])
     return model
 
 
@@ -506,8 +505,7 @@ def restore(
         except _UNREADABLE as error:
             report(f"{checkpoint} is damaged ({one_line(error, 160)}); trying the one before.")
             continue
-        for variable, value in weights + velocities:
-            variable.assign(value)
+        surgery.give_weights(model, weights + velocities)
         if optimizer:
             optimizer.iterations.assign(state.step)
         return state
