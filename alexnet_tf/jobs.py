@@ -650,7 +650,7 @@ def export(
         onnx.check_installed()
     output = disk.local(output, "output")
     if isinstance(network, keras.Model):
-        whole, network = network, networks.of_keras(network, class_names, preprocessing)
+        whole, network = network, networks.of_keras(network, class_names, preprocessing, note)
         if line := surgery.scaled_twice(whole, network.preprocessing):
             note(line)
     elif class_names is not None or preprocessing is not None:

@@ -11,6 +11,7 @@ Whatever the form, it is a Network with the same methods.
 """
 
 import abc
+import concurrent.futures
 import contextlib
 import copy
 import dataclasses
@@ -287,23 +288,34 @@ class _Exported(Network):
         artifacts.check_finite(self.loaded)
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
-            answer = self.loaded.signatures[IMAGES](images=tf.cast(images, tf.float32))
-            return answer["probabilities"]
+            return self._ask(IMAGES, images=tf.cast(images, tf.float32))
 
         return self._classifier_of(probabilities)
 
+    def _ask(self, name: str, **asked: tf.Tensor) -> tf.Tensor:
+        """The probabilities that a signature gives."""
+        signature = self.loaded.signatures[name]
+        in_scope = tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
+        if not (in_scope and tf.executing_eagerly()):
+            return signature(**asked)["probabilities"]
+        # What was opened in the scope of a strategy has a graph of its own for calls there, which
+        # cannot run. Scopes are those of a thread.
+        with concurrent.futures.ThreadPoolExecutor(1) as outside:
+            return outside.submit(signature, **asked).result()["probabilities"]
+
     def _of_file(self, picture: bytes) -> np.ndarray:
         self.check_whole()
-        answer = self.loaded.signatures[DEFAULT_SIGNATURE](image_bytes=tf.constant([picture]))
-        return answer["probabilities"][0].numpy()
+        return self._ask(DEFAULT_SIGNATURE, image_bytes=tf.constant([picture]))[0].numpy()
 
     @functools.cached_property
     def model(self) -> keras.Model:
         arrays = artifacts.variables(self.loaded)
         try:
             model = self.settings.build()
-            for variable in model.weights:
-                variable.assign(arrays[checkpoints.stored_as(variable.path, arrays)])
+            values = [
+                (one, arrays[checkpoints.stored_as(one.path, arrays)]) for one in model.weights
+            ]
+            surgery.give_weights(model, values)
         except UserError:
             raise
         except (ValueError, KeyError) as error:
@@ -327,6 +339,12 @@ class _Exported(Network):
         exported = np.asarray(self.classifier().probabilities(images), np.float64)
         expected, found = (np.log(np.maximum(one, LEAST_FLOAT)) for one in (exported, own))
         if not np.abs(found - expected).max() < _TELLS_RATE:
+            if self.settings.variant == OWN:
+                raise UserError(
+                    f"{self.path} was exported by an earlier version, and Keras opens its "
+                    "description as a network that answers otherwise; pass the model that it was "
+                    "exported from to alexnet_tf.export, which says why."
+                )
             reason = f"by an earlier version, whose {self.settings.variant} was another network"
             if not self.rate_is_known:
                 reason = f"without its dropout rate, which is not {self.settings.dropout_rate}"
@@ -546,12 +564,16 @@ def _square(model: keras.Model) -> tuple[int, int, int]:
 
 
 def of_keras(
-    model: keras.Model, class_names: Sequence[str] | None, pixels: Preprocessing | None
+    model: keras.Model,
+    class_names: Sequence[str] | None,
+    pixels: Preprocessing | None,
+    note: Callable[[str], None] = console.silence,
 ) -> Network:
     """The Network of a Keras model of pixels or network input to logits or probabilities.
 
-    `pixels` may be None for one that alexnet_tf.AlexNet made or is part of, which reads 0..255.
-    Raises UserError for one that does not tell enough.
+    `pixels` may be None for one that alexnet_tf.AlexNet made or is part of, which reads 0..255:
+    which part of a picture it is taken to see is told by `note`. Raises UserError for one that does
+    not tell enough.
     """
     if class_names is None:
         raise UserError(
@@ -565,9 +587,17 @@ def of_keras(
     if len(class_names) != classes:
         raise UserError(f"class_names= has {len(class_names)} names for {classes} outputs.")
     own = surgery.pixels_of(whole)
-    built = surgery.as_built(whole) if pixels is None else None
-    pixels = pixels_of(whole, pixels)
+    built = surgery.as_built(whole)
+    is_given, pixels = pixels is not None, pixels_of(whole, pixels)
     surgery.check_logits(whole, pixels)
+    if not is_given:
+        size, side = pixels.image_size, pixels.resize
+        note(
+            f"preprocessing= is left out: the shorter side of a picture becomes {side}, and the "
+            f"model sees the central {size} x {size} of it; if it was trained on whole squares, "
+            f"pass alexnet_tf.Preprocessing({size}, {size}, {pixels.channels}, "
+            f"{(0.0,) * pixels.channels}, 1.0)"
+        )
     if built:
         pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
     network = built[0] if built else surgery.as_it_is(whole)
@@ -578,7 +608,7 @@ def of_keras(
             pixels,
             class_names,
             0.0 if variant == OWN else network.dropout_rate,
-            architecture=run_settings.architecture(network) if variant == OWN else None,
+            architecture=run_settings.architecture(network, pixels) if variant == OWN else None,
             others=origin() | ({"pretrained": own.source} if own and own.source else {}),
         )
     except ValueError as error:

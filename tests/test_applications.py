@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import random
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from alexnet_tf.network.model import VARIANTS, build_model
 
 ABC = ["a", "b", "c"]
 TINY = {"input_shape": (67, 67, 3), "classes": 3}
+LEVELS = alexnet_tf.Preprocessing(28, 32, 3, (0.0,) * 3, 1.0)
 
 
 def images_of(count=2, side=67, channels=3):
@@ -301,6 +303,118 @@ def test_what_was_made_in_half_precision_is_exported_in_float32(tmp_path, monkey
     expected = keras.ops.softmax(exact(read / (1 if own else 64)))
     found = alexnet_tf.load(version).probabilities(images)
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def normalised(finished=True):
+    """A model of one's own that begins with a Normalization, of weights that were set."""
+    inputs, first = keras.Input((28, 28, 3)), keras.layers.Normalization()
+    x = keras.layers.AveragePooling2D(28)(first(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    first.set_weights([np.full(3, 100.0), np.full(3, 900.0), first.count])
+    if finished:
+        first.finalize_state()
+    return model
+
+
+def test_a_normalization_that_was_made_in_half_precision_is_exported_as_it_is(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("alexnet_tf.exports.saved_model._check", lambda *arguments: None)
+    with networks.under_policy("mixed_bfloat16"):
+        model = normalised()
+    for form in ("keras", "saved_model"):
+        path = tmp_path / form
+        alexnet_tf.export(model, path, format=form, class_names=ABC, preprocessing=LEVELS)
+        images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), np.uint8)
+        x = (images.mean((1, 2)) - 100) / 30
+        kernel, bias = model.layers[-1].get_weights()
+        expected = keras.ops.softmax(x @ kernel + bias)
+        opened = alexnet_tf.load(path)
+        np.testing.assert_allclose(opened.probabilities(images), expected, atol=1e-4)
+        logits = opened.model(images.astype("f4"))
+        np.testing.assert_allclose(keras.ops.softmax(logits), expected, atol=1e-4)
+
+
+def test_another_constant_is_another_network(tmp_path):
+    def model(blue):
+        inputs = keras.Input((28, 28, 3))
+        x = keras.layers.GlobalAveragePooling2D()((inputs - np.array([128.0, 128.0, blue])) / 64)
+        return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="ones")(x))
+
+    def export(blue):
+        told = {"class_names": ABC, "preprocessing": LEVELS, "format": "keras"}
+        return alexnet_tf.export(model(blue), tmp_path / "out", **told)
+
+    assert export(128.0) == export(128.0)
+    with pytest.raises(UserError, match="layers"):
+        export(129.0)
+
+
+def relu(x):
+    """Called like one of Keras's, and another."""
+    return keras.ops.tanh(x)
+
+
+@keras.saving.register_keras_serializable()
+def of_ones_own(x):
+    return keras.ops.tanh(x)
+
+
+def hidden(function, **how):
+    return ending(lambda x: keras.layers.Dense(3, **how)(keras.layers.Dense(4, function)(x)))
+
+
+@keras.saving.register_keras_serializable()
+class Forgetful(keras.layers.Layer):
+    """Has a factor that its configuration lacks."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return x * self.factor
+
+
+def forgetful():
+    layer = Forgetful()
+    layer.factor = 3.0
+    return ending(lambda x: keras.layers.Dense(3)(layer(x)))
+
+
+@pytest.mark.parametrize(
+    "model,message",
+    [
+        (lambda: hidden(relu), "another function than the relu of dense"),
+        (lambda: hidden(relu, kernel_initializer="zeros"), "another function than the relu of"),
+        (lambda: normalised(finished=False), "wants its finalize_state called"),
+        (forgetful, "its logits differ by up to .* or in its get_config"),
+    ],
+)
+def test_a_model_that_keras_would_open_as_another_is_not_exported(tmp_path, model, message):
+    with pytest.raises(UserError, match=f"cannot be exported: .*{message}"):
+        alexnet_tf.export(model(), tmp_path / "out", class_names=ABC, preprocessing=LEVELS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_draws_or_has_a_function_of_its_own_is_exported():
+    drawing = ending(lambda x: keras.layers.Dense(3)(keras.layers.Dropout(0.5)(x, training=True)))
+    for model in (drawing, hidden(of_ones_own), hidden(keras.activations.relu)):
+        state = random.getstate()
+        assert networks.of_keras(model, ABC, LEVELS).settings.architecture
+        assert random.getstate() == state
+
+
+def test_which_part_of_a_picture_an_alexnet_is_taken_to_see_is_told(tmp_path):
+    told, model = [], alexnet_tf.AlexNet("half", **TINY)
+    alexnet_tf.export(model, tmp_path / "a", format="keras", class_names=ABC, note=told.append)
+    (line,) = told
+    assert "shorter side of a picture becomes 77, and the model sees the central 67 x 67" in line
+    assert "pass alexnet_tf.Preprocessing(67, 67, 3, (0.0, 0.0, 0.0), 1.0)" in line
+    whole = alexnet_tf.Preprocessing(67, 67, 3, (0.0, 0.0, 0.0), 1.0)
+    arguments = {"class_names": ABC, "preprocessing": whole, "note": told.append}
+    path = alexnet_tf.export(model, tmp_path / "b", format="keras", **arguments)
+    network = alexnet_tf.load(path)
+    assert told == [line] and network.preprocessing.resize == 67
+    assert network.settings.variant == "half" and any(network.preprocessing.mean)
 
 
 def test_weights_in_half_precision_are_not_exported(tmp_path):

@@ -1,15 +1,18 @@
 """What a training says of its model in the model directory, so that every command takes it."""
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import json
 import os
 import pathlib
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import console, disk
@@ -18,6 +21,7 @@ from alexnet_tf.data import folders, record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import is_seed
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.provenance import provenance
 from alexnet_tf.settings import OWN, Settings
@@ -55,6 +59,7 @@ _OF_TRAINING = (
 # Where its pictures lie.
 _PLACE = ("data_dir", "train_split", "validation_split", "test_split")
 _OF_LOSS = ("loss", "class_weights", "label_smoothing", "augment")
+_ALIKE = 1e-3  # of the greatest logit: of the same layers, whatever the order of their sums
 
 
 def settings_of(
@@ -85,17 +90,19 @@ def settings_of(
             getattr(model, "dropout_rate", 0.0),
             flags or opened | dataclasses.asdict(plan) | {"seed": opened["seed"]},
             min_probability=min_probability,
-            architecture=architecture(model) if variant == OWN else None,
+            architecture=architecture(model, pixels) if variant == OWN else None,
             others=identity | others | provenance(),
         )
     except ValueError as error:
         raise UserError(f"Nothing is trained: {error}.") from None
 
 
-def architecture(model: keras.Model) -> dict:
+def architecture(model: keras.Model, pixels: Preprocessing) -> dict:
     """As Keras writes it, with float32 in the place of mixed dtype policies: whoever opens it says
-    how it computes. Raises ValueError for a model that does not tell it, or that Keras would not
-    open again: one with a lambda.
+    how it computes. `model` reads what `pixels` make of images.
+
+    Raises ValueError for a model that does not tell it, or that Keras would not open again as it
+    is: one with a lambda, or that answers otherwise when it is opened.
     """
     try:
         config = keras.saving.serialize_keras_object(model)
@@ -109,7 +116,45 @@ def architecture(model: keras.Model) -> dict:
             "the model has a lambda, which Keras does not open again; make it a function or a "
             "class that is registered by keras.saving.register_keras_serializable"
         )
-    return {key: _unmixed(value) for key, value in config.items() if key != "compile_config"}
+    config = {key: value for key, value in config.items() if key != "compile_config"}
+    _check_opens_alike(model, config, pixels)
+    return {key: _unmixed(value) for key, value in config.items()}
+
+
+def _check_opens_alike(model: keras.Model, config: dict, pixels: Preprocessing) -> None:
+    """Raises ValueError for a `model` that Keras opens from `config`, and a checkpoint's weights,
+    as one that answers otherwise.
+    """
+    state = random.getstate()
+    try:  # of a copy, for Keras takes entries out of what it reads
+        opened = keras.saving.deserialize_keras_object(copy.deepcopy(config))
+    except (TypeError, ValueError, KeyError, AttributeError):  # whoever opens it is told so
+        return
+    finally:
+        random.setstate(state)  # other models start as they would without it
+    if name := surgery.other_function(model, opened):
+        raise ValueError(
+            f"Keras would open the model with another function than the {name}, such as one that "
+            "it has under the same name; give yours a name that Keras has not, and register it by "
+            "keras.saving.register_keras_serializable"
+        )
+    stored = checkpoints.weights_of(model)
+    kept = [variable for variable in opened.variables if not is_seed(variable)]
+    try:
+        names = checkpoints.match(stored, kept)
+    except checkpoints.OtherWeights as error:
+        raise ValueError(f"Keras would open the model with other weights: {error}") from None
+    surgery.give_weights(opened, [(one, stored[name]) for one, name in zip(kept, names)])
+    said, again, then = (surgery.logits_of_noise(one, pixels) for one in (model, model, opened))
+    near = _ALIKE * np.abs(said).max()
+    is_random = not np.allclose(said, again, 0, near, equal_nan=True)
+    if not is_random and not np.allclose(said, then, 0, near, equal_nan=True):
+        raise ValueError(
+            "the model answers otherwise when Keras opens it again: its logits differ by up to "
+            f"{np.abs(said - then).max():.3g}, and are {np.abs(said).max():.3g} at most; what a "
+            "layer computes with has to be among its weights or in its get_config, and a "
+            "Normalization whose weights were set wants its finalize_state called"
+        )
 
 
 def _unmixed(described: Any) -> Any:

@@ -33,8 +33,8 @@ from alexnet_tf.exports import artifacts, saved_model, tflite
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints
+from alexnet_tf.settings import OWN, Settings
+from alexnet_tf.training import checkpoints, run_settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONVERT = ROOT / "tools/convert_tflite.py"
@@ -69,6 +69,34 @@ def exported(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(exported):
     return tf.saved_model.load(str(exported[0] / "exports/1"))
+
+
+def test_an_export_answers_in_the_scope_of_a_strategy(exported):
+    folder, model = exported
+    crop = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), np.uint8)
+    expected = keras.ops.softmax(model(crop - np.float32(PIXELS.mean)))
+    picture = next((folder / "pictures/test").rglob("*.png"))
+    outside = networks.load(folder / "exports").classify(picture)
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        network = networks.load(folder / "exports")
+        np.testing.assert_allclose(network.probabilities(crop), expected, atol=1e-5)
+        assert network.classify(picture) == outside
+        again = keras.ops.softmax(network.model(crop - np.float32(PIXELS.mean)))
+        np.testing.assert_allclose(again, expected, atol=1e-5)
+
+
+def test_an_own_network_that_keras_opens_as_another_is_told(exported, tmp_path):
+    """As earlier versions exported it."""
+    x = inputs = keras.Input((67, 67, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    x = keras.layers.Dense(3, kernel_initializer="ones")(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, x * np.float32([1, 2, 3]))
+    architecture = run_settings.architecture(keras.Model(inputs, x * 1.0), PIXELS)
+    settings = Settings(OWN, PIXELS, CLASS_NAMES, architecture=architecture)
+    saved_model.write(model, Manifest(settings), tmp_path / "exports/1")
+    network = networks.load(tmp_path / "exports")
+    with pytest.raises(UserError, match="Keras opens its description as a network that answers"):
+        assert network.model
 
 
 @pytest.fixture(scope="module")
