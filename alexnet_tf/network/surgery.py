@@ -367,8 +367,7 @@ def layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict
         if passes_on or layer.get("class_name") == "InputLayer":
             continue
         name = prefix + str(config.get("name"))
-        is_operation = "trainable" not in config  # a layer may round the arrays that it is given
-        read = _arguments(layer.get("inbound_nodes", ()), places, is_operation)
+        read = _arguments(layer.get("inbound_nodes", ()), places)
         inputs = {} if read in ([], [[place - 1, 0, 0]]) else {"inputs": json.dumps(read)}
         if "layers" in config:
             found += [(name, layer["class_name"], inputs)] if inputs else []
@@ -387,7 +386,7 @@ def layers_of(architecture: dict, prefix: str = "") -> list[tuple[str, str, dict
     return found
 
 
-def _arguments(described: Any, places: dict[str, int], is_operation: bool) -> list:
+def _arguments(described: Any, places: dict[str, int]) -> list:
     """What the calls of a layer, as Keras describes them, read: [place of a layer, call, output] of
     each tensor, the numbers of arrays, and all else that is not left as it is, but for
     training=False: that says how it is trained.
@@ -398,31 +397,26 @@ def _arguments(described: Any, places: dict[str, int], is_operation: bool) -> li
             name, *output = described["config"]["keras_history"]
             return [[places.get(name, 0), *output]]
         if kind in ("__numpy__", "__tensor__"):
-            return [_constant(np.asarray(described["config"]["value"]), is_operation)]
+            return [_constant(np.asarray(described["config"]["value"]))]
         found = []
         for key in sorted(described):
             value = described[key]
             if isinstance(value, dict | list | tuple):
-                found += _arguments(value, places, is_operation)
+                found += _arguments(value, places)
             elif value is not None and (key, value) != ("training", False):
                 found.append([key, value])
         return found
     if isinstance(described, list | tuple):
-        return [one for part in described for one in _arguments(part, places, is_operation)]
+        return [one for part in described for one in _arguments(part, places)]
     return [described]
 
 
-def _constant(array: np.ndarray, exact: bool) -> list | str:
-    """An array among the arguments of a call, of many numbers their digest. What is not `exact` is
-    told to the places of bfloat16, to which a mixed dtype policy rounds the arrays that a layer
-    reads before they are described.
+def _constant(array: np.ndarray) -> list | str:
+    """An array among the arguments of a call, of many numbers their digest. Keras describes it as
+    it was given, under mixed dtype policies too.
     """
     if array.dtype.kind == "f":
         array = array.astype(np.float32) + np.float32(0)  # -0 is 0
-        if not exact:  # to the nearest, and of two to the even one
-            bits = array.view(np.uint32)
-            bits = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
-            array = (bits & np.uint32(0xFFFF0000)).view(np.float32)
     if array.size <= _FEW:
         return array.tolist()
     return f"{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()[:16]}"
