@@ -24,6 +24,27 @@ from alexnet_tf.pixels import Preprocessing
 _LOWEST_HIGH = 4
 
 
+_HINGES = keras.losses.hinge, keras.losses.squared_hinge
+_SOFTMAX = "targets, tf.nn.softmax(logits)"
+# Losses of Keras that say by no argument what they are of, which is not logits and targets from 0
+# to 1: most of them train all the same, and something else. What they want, and how to give it.
+_OF_OTHERS = (
+    (keras.losses.kl_divergence, "probabilities", _SOFTMAX),
+    (keras.losses.poisson, "probabilities", _SOFTMAX),
+    (keras.losses.mean_squared_logarithmic_error, "probabilities", _SOFTMAX),
+    (keras.losses.dice, "probabilities", f"{_SOFTMAX}, axis=1"),
+    (keras.losses.tversky, "probabilities", f"{_SOFTMAX}, axis=1"),
+    (
+        keras.losses.categorical_generalized_cross_entropy,
+        "labels and probabilities",
+        "tf.argmax(targets, 1), tf.nn.softmax(logits), 0.5",
+    ),
+    *((hinge, "targets of -1 and 1", "2 * targets - 1, logits") for hinge in _HINGES),
+    (keras.losses.mean_absolute_percentage_error, "targets that are not 0", ""),
+    (keras.losses.circle, "embeddings", ""),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The default is the mean cross-entropy. Evaluation is of that, whatever a training is of.
@@ -47,7 +68,12 @@ class Objective:
         smoothing = bounds.number(self.label_smoothing, "label_smoothing", 1)
         object.__setattr__(self, "label_smoothing", smoothing)
         if isinstance(given := self.class_weights, Mapping):
-            given = {name: bounds.number(given[name], "class_weights") for name in given}
+            given = {
+                name.item() if isinstance(name, np.generic) else name: bounds.number(
+                    weight, "class_weights"
+                )
+                for name, weight in given.items()
+            }
         elif given is not None:
             if not np.ndim(given) or isinstance(given, Set):
                 raise UserError(
@@ -55,7 +81,7 @@ class Objective:
                 )
             given = tuple(bounds.number(weight, "class_weights") for weight in given)
         object.__setattr__(self, "class_weights", given)
-        _check_loss(self.loss)
+        _check_loss(self.loss, is_soft=bool(smoothing or self.augment))
 
     @property
     def is_plain(self) -> bool:
@@ -86,38 +112,38 @@ class Objective:
 
     def check(self, rows: int, pixels: Preprocessing, class_names: tuple) -> None:
         """Raises UserError unless `augment` leaves the shapes of `rows` images and targets as they
-        are, and `loss` gives a number for each. They are traced, and not run.
+        are, and `loss` gives a number for each, with a gradient by the logits. They are traced, and
+        not run: of shapes that only a run tells, `try_out` does.
         """
-        side, classes = pixels.image_size, len(class_names)
-        images, targets = (rows, side, side, pixels.channels), (rows, classes)
+        images, targets = _shapes(rows, pixels, class_names)
         if self.augment:
             made = _traced("augment", self.augment, (images, targets), tf.TensorSpec([2], tf.int64))
-            found = [tuple(getattr(new, "shape", ())) for new in tf.nest.flatten(made)]
-            if found != [images, targets]:
-                raise UserError(
-                    f"augment= makes {' and '.join(map(str, found))} of {images} and {targets}; "
-                    "images and targets have to keep their shapes."
-                )
+            _check_augmented(made, images, targets)
         if self.loss:
-            made = _traced("loss", self.loss, (targets, targets))
-            shape = tf.TensorShape(getattr(made, "shape", ()))
-            if not shape.is_compatible_with([rows]):
+            made, gradient = _traced("loss", _with_gradient(self.loss), (targets, targets))
+            _check_losses(made, targets)
+            if gradient is None:
                 raise UserError(
-                    f"loss= gives the shape {tuple(shape)} of targets and logits of {targets}; it "
-                    f"has to give a number for each picture, {(rows,)}."
+                    "loss= has no gradient by the logits, so nothing would be learnt; compute it by"
+                    " what TensorFlow can differentiate: no argmax, no comparison alone, and no"
+                    " tf.numpy_function."
                 )
 
     def try_out(self, rows: int, pixels: Preprocessing, class_names: tuple) -> None:
         """Raises UserError if `augment` cannot be computed of `rows` images of all levels, or makes
-        others of them than 0..255: evaluation is of those.
+        others of them than 0..255: evaluation is of those; and if `loss` cannot be computed.
         """
-        if not self.augment:
-            return
-        side, classes = pixels.image_size, len(class_names)
-        images = tf.constant(_all_levels((rows, side, side, pixels.channels)), tf.float32)
-        targets = tf.one_hot(tf.range(rows) % classes, classes)
-        made = _computed("augment", self.augment, images, targets, tf.zeros([2], tf.int64))
-        _check_levels("augment", tf.nest.flatten(made)[0])
+        images, targets = _shapes(rows, pixels, class_names)
+        labels = tf.one_hot(tf.range(rows) % targets[-1], targets[-1])
+        if self.augment:
+            levels = tf.constant(_all_levels(images), tf.float32)
+            made = _computed(
+                "augment", self.augment, "pictures", levels, labels, tf.zeros([2], tf.int64)
+            )
+            _check_augmented(made, images, targets)
+            _check_levels("augment", tf.nest.flatten(made)[0])
+        if self.loss:
+            _check_losses(_computed("loss", self.loss, "logits", labels, labels), targets)
 
     def judge(self, class_names: tuple) -> Callable:
         """A function of targets and logits, float32 [n, classes] both, to (losses float32 [n],
@@ -160,6 +186,45 @@ def _class_of(key: Any, class_names: tuple) -> Any:
     return key if str(key) in class_names and class_names[key] != str(key) else class_names[key]
 
 
+def _shapes(rows: int, pixels: Preprocessing, class_names: tuple) -> tuple[tuple, tuple]:
+    """Those of `rows` images and of their targets."""
+    side = pixels.image_size
+    return (rows, side, side, pixels.channels), (rows, len(class_names))
+
+
+def _shape_of(made: Any) -> tf.TensorShape:
+    return tf.TensorShape(getattr(made, "shape", ()))
+
+
+def _check_augmented(made: Any, images: tuple, targets: tuple) -> None:
+    """Raises UserError where `augment` has made what cannot have the shapes that it got."""
+    found = list(map(_shape_of, tf.nest.flatten(made)))
+    if len(found) != 2 or not all(map(tf.TensorShape.is_compatible_with, found, (images, targets))):
+        raise UserError(
+            f"augment= makes {' and '.join(map(str, found))} of {images} and {targets}; images and"
+            " targets have to keep their shapes."
+        )
+
+
+def _check_losses(made: Any, targets: tuple) -> None:
+    """Raises UserError where `loss` has given what cannot be a number for each picture."""
+    if not (shape := _shape_of(made)).is_compatible_with(targets[:1]):
+        raise UserError(
+            f"loss= gives the shape {shape} of targets and logits of {targets}; it has to give a"
+            f" number for each picture, {targets[:1]}."
+        )
+
+
+def _with_gradient(loss: Callable) -> Callable:
+    """`loss`, and its gradient by the logits, or None, as a training takes it."""
+
+    def with_gradient(targets: tf.Tensor, logits: tf.Tensor) -> tuple:
+        made = converted(loss)(targets, logits)
+        return made, tf.gradients(tf.cast(made, tf.float32), logits)[0]
+
+    return with_gradient
+
+
 def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any) -> Any:
     """What `function` gives for float32 of these `shapes`. Raises UserError where it cannot."""
     given = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
@@ -169,12 +234,12 @@ def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any
         raise _cannot(name, " and ".join(map(str, shapes)), error) from error
 
 
-def _computed(name: str, function: Callable, *arguments: Any) -> Any:
+def _computed(name: str, function: Callable, of: str, *arguments: Any) -> Any:
     """What `function` gives. Raises UserError where it cannot be computed."""
     try:
         return converted(function)(*arguments)
     except Exception as error:  # of whoever wrote the function
-        raise _cannot(name, "pictures", error) from error
+        raise _cannot(name, of, error) from error
 
 
 def _cannot(name: str, of: str, error: Exception) -> UserError:
@@ -214,22 +279,28 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
         made = converted(cut).get_concrete_function(*specs).structured_outputs
     except Exception as error:  # of whoever wrote the function
         raise _cannot("crop", of, error) from error
-    shape, kind = tf.TensorShape(getattr(made, "shape", ())), getattr(made, "dtype", None)
+    shape, kind = _shape_of(made), getattr(made, "dtype", None)
     if kind != tf.uint8:
         raise UserError(
             f"crop= gives {kind.name if kind else type(made).__name__} of {of}; it has to give"
             " levels of 0..255 as uint8: tf.cast(tf.round(image), tf.uint8), of an image in 0..255."
         )
-    if not shape.is_compatible_with(wanted):
-        raise UserError(
-            f"crop= gives the shape {tuple(shape)} of {of}; it has to give {wanted}, as"
-            " preprocessing= has it."
-        )
+    _check_cropped(shape, of, wanted)
     # Of a picture that is large enough for most crops; odd, so that no row is as the one before.
     side = 2 * max(pixels.resize, 128) + 1
     with contextlib.suppress(tf.errors.OpError):  # else the first picture that it is told of
         image = tf.constant(_all_levels((side, side, 3)))
-        _check_levels("crop", converted(cut)(image, tf.zeros([2], tf.int64)))
+        made = converted(cut)(image, tf.zeros([2], tf.int64))
+        _check_cropped(_shape_of(made), of, wanted)
+        _check_levels("crop", made)
+
+
+def _check_cropped(shape: tf.TensorShape, of: str, wanted: tuple) -> None:
+    if not shape.is_compatible_with(wanted):
+        raise UserError(
+            f"crop= gives the shape {shape} of {of}; it has to give {wanted}, as preprocessing= has"
+            " it."
+        )
 
 
 def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -239,14 +310,25 @@ def judge_labels(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return losses, tf.argmax(logits, -1) == labels
 
 
-def _check_loss(loss: Callable | None) -> None:
-    """Raises UserError for a loss of Keras that is of probabilities, or gives one number for all
-    pictures, as its defaults are, and for what is no function.
+def _check_loss(loss: Callable | None, is_soft: bool) -> None:
+    """Raises UserError for a loss of Keras that is not of targets and logits, or gives one number
+    for all pictures, as its defaults are, and for what is no function. `is_soft`: targets may be
+    others than 0 and 1.
     """
     if loss is None:
         return
     if not callable(loss):
         raise UserError(f"loss={loss}: pass a function of targets and logits.")
+    called = getattr(loss, "name", None) or name_of(loss)
+    function = _function_of(loss)
+    for of_others, wanted, arguments in _OF_OTHERS:
+        # Keras makes -1 and 1 of 0 and 1 by itself, and of nothing between.
+        if function is of_others and (is_soft or of_others not in _HINGES):
+            call = f"lambda targets, logits: keras.losses.{of_others.__name__}({arguments})"
+            raise UserError(
+                f"loss={called} wants {wanted}, and it gets targets from 0 to 1 and logits; pass"
+                f" {call if arguments else 'another'}."
+            )
     if isinstance(loss, keras.losses.Loss):
         told, how = loss.get_config() | {"reduction": loss.reduction}, "build it with"
     else:
@@ -259,11 +341,19 @@ def _check_loss(loss: Callable | None) -> None:
         ("reduction", ("sum", "mean", "sum_over_batch_size", "mean_with_sample_weight"), "'none'"),
     ):
         if told.get(name) in wrong:
-            called = getattr(loss, "name", None) or name_of(loss)
             raise UserError(
                 f"loss={called} has {name}={told[name]!r}, and it gets logits and is to give a"
                 f" number for each picture; {how} {name}={wanted}."
             )
+
+
+def _function_of(loss: Callable) -> Any:
+    """The function of Keras that `loss` computes, if it is one, a partial one or a class of it."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    if type(loss).__module__.startswith("keras."):  # and not what a user has made of one of these
+        return getattr(loss, "fn", loss)
+    return loss
 
 
 def name_of(function: Any) -> str | None:
@@ -280,5 +370,10 @@ def name_of(function: Any) -> str | None:
             return told
         # Keras gives names anew to each one of a process.
         config = {key: value for key, value in function.get_config().items() if key != "name"}
-        return f"{told}({json.dumps(config, sort_keys=True, default=name_of)})"
+        return f"{told}({json.dumps(config, sort_keys=True, default=_in_config)})"
     return f"{getattr(function, '__module__', '')}.{function.__qualname__}"
+
+
+def _in_config(value: Any) -> Any:
+    """A `value` in the configuration of an object of Keras that JSON has no word for."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else name_of(value)

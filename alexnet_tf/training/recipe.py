@@ -49,7 +49,8 @@ def recipe(
     told |= objective.describe() | ({"crop": name_of(crop)} if crop else {})
     functions = {"loss": objective.loss, "augment": objective.augment, "crop": crop}
     code = {name: digest_of(function) for name, function in functions.items() if function}
-    return json.loads(json.dumps(told | ({"code": code} if code else {})))
+    told |= {"code": code} if code else {}
+    return json.loads(json.dumps(told, default=np.generic.item))  # numbers of NumPy too
 
 
 def precision_of(model: keras.Model) -> str:

@@ -76,3 +76,11 @@ def test_what_differs_is_named():
     assert recipe.others_in(one, told(alexnet_tf.SGD2012(0.05)), False) == ["loss"]
     assert recipe.others_in(one, one, True) == []
     assert told(alexnet_tf.LARS(trust=0.5))["trust"] == 0.5
+
+
+def test_numbers_of_numpy_are_told_as_numbers():
+    half = np.float32(0.5)
+    one = told(alexnet_tf.SGD2012(0.05, half, clipnorm=half), loss=focal(np.float32(2.0)))
+    other = told(alexnet_tf.SGD2012(0.05, 0.5, clipnorm=0.5), loss=focal(2.0))
+    assert one == other != told(alexnet_tf.SGD2012(0.05, 0.5, clipnorm=0.5), loss=focal(3.0))
+    assert recipe.digest_of(focal(np.float32(2.0))) != recipe.digest_of(focal(np.float32(3.0)))
