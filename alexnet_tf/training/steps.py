@@ -62,10 +62,11 @@ class TrainStep:
     ) -> None:
         """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy.
 
-        Raises UserError for one that gives other shapes than it should, and where functions are not
-        compiled.
+        Raises UserError for one that gives other shapes than it should, where functions are not
+        compiled, and as check_assigned.
         """
         check_compiled()
+        check_assigned(model)
         self.xla = xla
         objective = objective or Objective()
         plain = objective == Objective()
@@ -153,6 +154,57 @@ def check_compiled() -> None:
         )
 
 
+class _Assigned(keras.StatelessScope):
+    """In here a variable keeps its value; those that are assigned another are listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.variables: list[keras.Variable] = []
+
+    def add_update(self, update: tuple) -> None:
+        self.variables.append(update[0])
+        super().add_update(update)
+
+
+def check_assigned(model: keras.Model) -> None:
+    """Raises UserError for a model of one's own that assigns in a call what a step would lose: a
+    weight that is trained, as keras.layers.SpectralNormalization does, or what is none of its
+    variables, as the seed is of a layer that draws without one. The model is traced, and not run.
+    """
+    if hasattr(model, "variant"):
+        return
+    assigned = _Assigned()
+
+    def call(images: tf.Tensor) -> None:
+        with assigned:
+            model(images, training=True)
+
+    images = tf.TensorSpec(model.input_shape, model.inputs[0].dtype)
+    tf.function(call, autograph=False).get_concrete_function(images)
+    kept = set(map(id, model.non_trainable_variables))
+    for variable in assigned.variables:
+        if id(variable) in kept:
+            continue
+        if is_seed(variable):
+            raise UserError(
+                "model= has a layer that draws by keras.random without a seed of its own, which"
+                " would draw the same in each step; give it seed=, a keras.random.SeedGenerator"
+                " that its __init__ makes."
+            )
+        layers = [one for one in model._flatten_layers() if not isinstance(one, keras.Model)]
+        of = (one.name for one in layers if any(variable is weight for weight in one.weights))
+        raise UserError(
+            f"model= has a layer, {next(of, variable.path)}, that sets its own {variable.name} in"
+            " each step, which a training would lose: here gradients alone change what is trained;"
+            " leave it out, or train by the model's own fit, and export it."
+        )
+
+
+def computes_in_float16(model: keras.Model) -> bool:
+    """Whether a layer of `model` does, in which nothing is above 65,504."""
+    return any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+
+
 def make_forward_backward(
     model: keras.Model,
     prepare: Callable[[Any], tf.Tensor],
@@ -167,7 +219,7 @@ def make_forward_backward(
     judge_labels. Layers below the first trainable one have no backward pass: no gradient is asked
     for there. Where a layer computes in float16 the loss is larger on the way back, by _SCALE.
     """
-    half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+    half = computes_in_float16(model)
     scale = _SCALE if half else 1.0
 
     def forward_backward(
@@ -272,15 +324,22 @@ def pick_xla(
     so).
 
     `make_step(xla)` returns a TrainStep of an optimizer at rate 0, so that the timed steps move
-    nothing. Workers take the mean of their times, and so the same way.
+    nothing. Workers take the mean of their times, and so the same way. What XLA cannot compile, a
+    loss by tf.py_function say, takes for ever with it.
     """
     seconds, steps = {}, {}
     for xla in (True, False):
         steps[xla] = make_step(xla)
-        float(steps[xla](batch, 0)[0])  # compiles
-        begin = time.perf_counter()
-        float(steps[xla](batch, 0)[0])
-        seconds[xla] = statistics.mean(devices.over_workers(strategy, time.perf_counter() - begin))
+        try:
+            float(steps[xla](batch, 0)[0])  # compiles
+            begin = time.perf_counter()
+            float(steps[xla](batch, 0)[0])
+            took = time.perf_counter() - begin
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            if not xla:
+                raise
+            took = math.inf
+        seconds[xla] = statistics.mean(devices.over_workers(strategy, took))
     faster = seconds[True] < seconds[False]
     return (
         steps[faster],

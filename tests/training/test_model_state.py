@@ -379,6 +379,54 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
         "2 weights of the model are called both/twin",
     )
 
+    class Noise(layers.Layer):
+        def call(self, inputs, training=False):
+            return inputs + keras.random.normal(keras.ops.shape(inputs)) if training else inputs
+
+    class Grows(layers.Layer):
+        def build(self, input_shape):
+            self.factor = self.add_weight(name="factor", shape=())
+
+        def call(self, inputs):
+            self.factor.assign(self.factor + 1)
+            return inputs * self.factor
+
+    spectral = layers.SpectralNormalization(layers.Dense(3), name="spectral")
+    refuse(keras.Model(images, spectral(flat)), "a layer, spectral, that sets its own kernel in ea")
+    block = keras.Model(images, Grows(name="grows")(flat), name="block")
+    refuse(
+        keras.Model(images, layers.Dense(3)(block(images))), "a layer, grows, that sets its own fac"
+    )
+    refuse(
+        keras.Model(images, layers.Dense(3)(Noise()(flat))),
+        "draws by keras.random without a seed of its own, .* a keras.random.SeedGenerator",
+    )
+
+
+def test_what_a_step_keeps_may_be_assigned():
+    """In a step alone too, by all that Keras has for it."""
+
+    class Bounded(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.seed = keras.random.SeedGenerator(1)
+
+        def call(self, inputs, training=False):
+            return inputs + keras.random.normal((1,), seed=self.seed) if training else inputs
+
+    images = keras.Input((12, 12, 1))
+    frozen = layers.SpectralNormalization(layers.Conv2D(2, 3))
+    frozen.trainable = False
+    x = layers.BatchNormalization()(Counter()(Bounded()(frozen(images))))
+    model = keras.Model(images, layers.Dense(3)(layers.Dropout(0.5)(layers.Flatten()(x))))
+    before = [np.asarray(value) for value in model.weights]
+    steps.check_assigned(model)
+    for value, old in zip(model.weights, before):
+        np.testing.assert_array_equal(value, old)
+    model = keras.Model(images, layers.SpectralNormalization(layers.Dense(3))(layers.Flatten()(x)))
+    with pytest.raises(UserError, match="sets its own kernel"):
+        steps.TrainStep(one_device(), model, SGD2012(), PIXELS, 8, xla=False)
+
 
 def unnamed(units=4, rate=0.0, nested=False):
     """A model whose layers Keras names, by numbers that grow from model to model of a process."""
@@ -485,6 +533,19 @@ def test_layers_that_were_made_in_another_order_keep_their_weights(tmp_path, uni
         kept, found = ([v for v in some if "dense" in v.path] for some in (kept, found))
         for place, variable in zip(order, found, strict=True):
             np.testing.assert_array_equal(kept[place], variable)
+
+
+def test_a_step_that_xla_cannot_compile_is_taken_without_it():
+    def make_step(xla):
+        def step(batch, number):
+            if xla:
+                raise tf.errors.InvalidArgumentError(None, None, "no kernel for EagerPyFunc")
+            return [0.0]
+
+        return step
+
+    step, line = steps.pick_xla(one_device(), make_step, {})
+    assert step({}, 0) == [0.0] and line.startswith("xla=auto: off (a step takes inf s with XLA")
 
 
 def test_small_gradients_are_not_lost_in_half_precision():
