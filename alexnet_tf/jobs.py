@@ -125,6 +125,8 @@ def train(
     model_dir = disk.local(model_dir, "model_dir")
     steps.check_compiled()
     check_kind(tf.distribute.Strategy | None, strategy, "strategy", _A_STRATEGY)
+    if strategy is None:
+        devices.check_alone_without_strategy()
     strategy = strategy or tf.distribute.get_strategy()
     if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
         raise UserError(

@@ -4,6 +4,7 @@ that is given is passed over.
 
 import contextlib
 import dataclasses
+import json
 import random
 import shutil
 import tempfile
@@ -622,6 +623,30 @@ def test_what_would_be_passed_over_is_refused(dataset, tmp_path, arguments, mess
     assert not (tmp_path / "model").exists()
 
 
+def test_one_of_several_processes_does_not_train_alone_unless_it_is_told_to(
+    dataset, tmp_path, monkeypatch
+):
+    cluster = {"worker": ["a:1", "b:1"]}
+    task = {"type": "worker", "index": 1}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    # which is refused later: in a step nothing is left that could be
+    how = LENET5 | {"loss": lambda targets, logits: targets}
+
+    def refuse(message, **more):
+        with pytest.raises(UserError, match=message):
+            alexnet_tf.train(tmp_path / "model", dataset, **how, **more)
+        assert not (tmp_path / "model").exists()
+
+    refuse(
+        r"^TF_CONFIG names 2 processes; pass strategy=.*, or strategy=tf.distribute.get_strategy"
+    )
+    refuse("loss= gives the shape", strategy=tf.distribute.get_strategy())
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        refuse("loss= gives the shape")
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1"]}, "task": task}))
+    refuse("loss= gives the shape")
+
+
 def test_functions_that_run_eagerly_are_refused(dataset, tmp_path):
     tf.config.run_functions_eagerly(True)
     try:
@@ -1069,6 +1094,23 @@ def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, f
     assert "metrics" not in exported.settings.others
     for found, expected in zip(exported.model.get_weights(), before):
         np.testing.assert_array_equal(found, expected + 0.5)
+
+
+def test_what_ends_in_float16_is_told_of_a_wider_one(dataset, monkeypatch):
+    """Its gradients end at 65,504 too, where the loss is finite."""
+    black, plan = {"image": tf.zeros([6, 12, 12, 1], tf.uint8)}, loop.Plan(batch_size=6)
+    monkeypatch.setattr(loop.pipeline, "training_batches", lambda *_, **__: [black])
+    for policy, advice in (
+        (
+            "mixed_float16",
+            "1; float16 ends at 65,504: take mixed_bfloat16, or try a lower learning",
+        ),
+        ("mixed_bfloat16", "1; try a lower learning_rate"),
+    ):
+        with networks.under_policy(policy):
+            model = own_model()
+        with pytest.raises(NotFinite, match=f"or its gradient is not finite at step {advice}"):
+            loop._stop_if_not_finite(0, 1, model, PIXELS, dataset, plan, None)
 
 
 @pytest.mark.long

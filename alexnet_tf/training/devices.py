@@ -92,12 +92,25 @@ def check_alone(kind: str) -> None:
     """Raises UserError if TF_CONFIG or Slurm names several processes and `kind`, "auto", does not
     say whether they train together: each would train all by itself, a parameter server too.
     """
+    if kind == "auto":
+        _check_alone("distribution=multi_worker", "distribution=mirrored or one_device")
+
+
+def check_alone_without_strategy() -> None:
+    """As check_alone, for a training that got no strategy, and is in the scope of none."""
+    if not tf.distribute.has_strategy():
+        _check_alone(
+            "strategy=distribution('multi_worker', 0) from alexnet_tf.training.devices",
+            "strategy=tf.distribute.get_strategy()",
+        )
+
+
+def _check_alone(together: str, alone: str) -> None:
     count, source = cluster.named()
-    if kind == "auto" and count > 1:
+    if count > 1:
         raise UserError(
-            f"{source} names {count} processes; pass distribution=multi_worker"
-            " to have them train together, or distribution=mirrored or one_device to train here"
-            " alone."
+            f"{source} names {count} processes; pass {together} to have them train together, or"
+            f" {alone} to train here alone."
         )
 
 
@@ -214,7 +227,8 @@ def worker_count(strategy: tf.distribute.Strategy) -> int:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes what is written once: settings, checkpoints, logs."""
-    return worker_count(strategy) == 1 or strategy.cluster_resolver.task_id == 0
+    # Not by its task_id: a chief has 0, and so has the first worker beside it.
+    return worker_count(strategy) == 1 or strategy.extended.should_checkpoint
 
 
 def rows_of_all(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
@@ -318,7 +332,7 @@ def check_agreement(strategy: tf.distribute.Strategy, **values: Any) -> None:
         )
         raise UserError(
             f"The workers are not alike: {said}. This one, worker"
-            f" {strategy.cluster_resolver.task_id}, has {here}. Start all with the same parameters,"
+            f" {strategy.extended._id_in_cluster}, has {here}. Start all with the same parameters,"
             " data, versions and model_dir."
         )
 

@@ -95,6 +95,7 @@ def train(
     being trained.
     """
     _check_model(model, len(dataset.class_names))
+    steps.check_assigned(model)
     objective = objective or Objective()
     if crop and plan.data_service:
         raise UserError(
@@ -917,6 +918,9 @@ def _stop_if_not_finite(
     layer = steps.first_non_finite_layer(model, pixels, batch["image"])
     where = f" from layer {layer} on" if layer else ""
     what = "" if layer else " or its gradient"
+    half = steps.computes_in_float16(model)
+    other = "float16 ends at 65,504: take mixed_bfloat16, or " if half else ""
     raise NotFinite(
-        f"The loss{what} is not finite at step {step + 1}{where}; {checkpoints.IF_NOT_FINITE}"
+        f"The loss{what} is not finite at step {step + 1}{where};"
+        f" {other}{checkpoints.IF_NOT_FINITE}"
     )

@@ -19,6 +19,7 @@ import types
 import pytest
 import tensorflow as tf
 import yaml
+from tensorflow.python.distribute import collective_all_reduce_strategy, multi_worker_util
 
 from alexnet_tf.commands import data_service, train
 from alexnet_tf.errors import TryAgain, UserError
@@ -326,7 +327,7 @@ def test_workers_that_differ_are_named(monkeypatch):
         ]
 
     monkeypatch.setattr(devices, "over_workers", over_workers)
-    strategy = types.SimpleNamespace(cluster_resolver=types.SimpleNamespace(task_id=0))
+    strategy = types.SimpleNamespace(extended=types.SimpleNamespace(_id_in_cluster=0))
     with pytest.raises(UserError) as error:
         devices.check_agreement(strategy, step=3, data="abc", seed=7)
     assert (
@@ -335,6 +336,34 @@ def test_workers_that_differ_are_named(monkeypatch):
     )
     others.update(step=[0, 0], data=[0, 0], seed=[0, 0])
     devices.check_agreement(strategy, step=3, data="abc", seed=7)
+
+
+@pytest.mark.parametrize(
+    "jobs,kind,index,number",
+    [
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0, 0),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "worker", 0, 1),
+        ({"worker": ["a:1", "b:1"]}, "worker", 0, 0),
+        ({"worker": ["a:1", "b:1"]}, "worker", 1, 1),
+    ],
+)
+def test_there_is_one_chief_however_a_strategy_names_its_workers(
+    monkeypatch, jobs, kind, index, number
+):
+    """Of a strategy that TensorFlow has made of TF_CONFIG, which knows a chief beside workers."""
+    spec = tf.train.ClusterSpec(jobs)
+    extended = object.__new__(collective_all_reduce_strategy.CollectiveAllReduceExtended)
+    extended._num_workers = multi_worker_util.worker_count(spec, kind)
+    extended._is_chief = multi_worker_util.is_chief(spec, kind, index)
+    extended._id_in_cluster = multi_worker_util.id_in_cluster(spec, kind, index)
+    strategy = types.SimpleNamespace(
+        extended=extended, cluster_resolver=types.SimpleNamespace(task_type=kind, task_id=index)
+    )
+    assert devices.is_chief(strategy) == (number == 0)
+    monkeypatch.setattr(devices, "over_workers", lambda strategy, mine: [mine, [*mine[:-1], 0.0]])
+    monkeypatch.setattr(devices, "_part", lambda strategy: None)
+    with pytest.raises(UserError, match=f"This one, worker {number}, has seed=1"):
+        devices.check_agreement(strategy, step=3, seed=1)
 
 
 def test_a_worker_that_does_not_answer_is_given_up(monkeypatch):
