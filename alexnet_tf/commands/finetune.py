@@ -115,6 +115,7 @@ _WIDEST_MATRIX = 20  # classes
 
 
 def main():
+    devices.check_alone(_DISTRIBUTION.value, many_workers=False)
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     model_dir = _MODEL_DIR.value
     checkpoints.check_writable(model_dir)
@@ -183,6 +184,8 @@ def main():
         figures |= {"evaluated_on": dataset.test.name}
     jobs.report_evaluation(model_dir, model, answers, dataset)
     app.tell_of_only_answer(model_dir, figures, dataset.class_names)
+    if line := answers.tell_of_none(settings.min_probability):
+        console.note(f"{model_dir}: {line}")
     console.result(f"{model_dir}:")
     _print_confusions(answers, dataset.class_names)
     freeze(model, ["all"])  # none, that is

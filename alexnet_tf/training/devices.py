@@ -88,12 +88,14 @@ def check_divides(batch_size: int, replicas: int) -> None:
         )
 
 
-def check_alone(kind: str) -> None:
+def check_alone(kind: str, many_workers: bool = True) -> None:
     """Raises UserError if TF_CONFIG or Slurm names several processes and `kind`, "auto", does not
-    say whether they train together: each would train all by itself, a parameter server too.
+    say whether they train together: each would train all by itself, a parameter server too. Of
+    what cannot train with `many_workers` one process is enough.
     """
     if kind == "auto":
-        _check_alone("distribution=multi_worker", "distribution=mirrored or one_device")
+        together = "distribution=multi_worker" if many_workers else None
+        _check_alone(together, "distribution=mirrored or one_device")
 
 
 def check_alone_without_strategy() -> None:
@@ -105,13 +107,13 @@ def check_alone_without_strategy() -> None:
         )
 
 
-def _check_alone(together: str, alone: str) -> None:
+def _check_alone(together: str | None, alone: str) -> None:
     count, source = cluster.named()
     if count > 1:
-        raise UserError(
-            f"{source} names {count} processes; pass {together} to have them train together, or"
-            f" {alone} to train here alone."
+        how = (
+            f"pass {together} to have them train together, or" if together else "start one, or pass"
         )
+        raise UserError(f"{source} names {count} processes; {how} {alone} to train here alone.")
 
 
 def _multi_worker() -> tf.distribute.Strategy:

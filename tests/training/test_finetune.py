@@ -773,6 +773,14 @@ def test_a_flag_that_changes_nothing_is_told(pretrained, tmp_path, capsys):
             call(finetune, *given, more)
 
 
+def test_one_of_several_processes_does_not_tune_alone(pretrained, tmp_path, monkeypatch):
+    told = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(told))
+    with pytest.raises(UserError, match="names 2 processes; start one, or pass distribution=mir"):
+        call(finetune, f"--pretrained={pretrained}", f"--model_dir={tmp_path}/model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_rate_that_is_given_counts_where_features_decide_the_default(pretrained, monkeypatch):
     """It was divided out, so that no rate changed anything."""
     found = features.Features(*2 * (np.ones((1, 4, 3), np.float32), np.zeros(4)), 0.0, {})

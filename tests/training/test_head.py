@@ -140,6 +140,16 @@ def test_figures_are_those_of_the_logits_over_the_temperature(rng):
     assert f"temperature {state.temperature:.2f} by 45 training pictures" in note
 
 
+def test_answers_keep_how_probable_the_best_is(rng):
+    found = found_of(*blobs(rng, 45, 12, 1.5))
+    kernel, bias, state, _ = fitted(found)
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(3)])
+    model.layers[-1].set_weights([kernel, bias])
+    answers = head.answers(model, found, state.temperature)
+    said = log_softmax((found.evaluation[0] @ kernel + bias) / state.temperature)
+    np.testing.assert_allclose(answers.highest, np.exp(said.max(1)), rtol=1e-5)
+
+
 def test_the_only_picture_of_a_class_is_never_left_out(rng):
     train, labels = blobs(rng, 31, 6, 0.5)
     labels = np.where(np.arange(31) == 30, 2, labels % 2)
