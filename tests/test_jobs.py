@@ -423,6 +423,7 @@ def test_workers_are_compared_by_all_that_decides_what_they_train(dataset, tmp_p
     assert {name for name in usual if usual[name].count(" at 0x")} == set()
 
 
+@pytest.mark.long
 def test_a_worker_that_is_lost_ends_the_process_from_python_too(dataset, tmp_path, monkeypatch):
     def lost(*arguments, **_):
         raise tf.errors.UnavailableError(None, None, "Socket closed")
@@ -735,6 +736,7 @@ def test_the_scope_around_a_training_is_that_of_its_strategy(dataset, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.long
 def test_an_evaluation_on_one_host_runs_no_collective(dataset, tmp_path, monkeypatch):
     """Those of a second MirroredStrategy of a process end in an error."""
 
@@ -775,6 +777,7 @@ def normalised(adapted=True):
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
 
 
+@pytest.mark.long
 def test_what_a_normalization_has_learned_is_stored_and_goes_on(tmp_path):
     levels = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
     images = np.random.default_rng(1).integers(0, 256, (4, 12, 12, 1), np.uint8)
@@ -840,9 +843,8 @@ class Zeroes(keras.callbacks.Callback):
         self.model.set_weights([np.zeros_like(weight) for weight in self.model.get_weights()])
 
 
-@pytest.mark.parametrize(
-    "hook", ["on_epoch_end", pytest.param("on_test_end", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_test_end"])
 def test_figures_are_of_the_weights_that_a_callback_leaves(tmp_path, hook):
     zeroes = Zeroes(hook)
     network = train_own(tmp_path / "model", callbacks=[zeroes], patience=2)
@@ -942,6 +944,7 @@ def test_other_pictures_are_not_judged_by_the_record_of_those_before(tmp_path):
     assert sum("begins to count anew" in line for line in notes) == 1
 
 
+@pytest.mark.long
 def test_initial_weights_cannot_change_on_the_way(dataset, tmp_path):
     network = alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
 
@@ -961,6 +964,7 @@ def of_whole_numbers():
     return keras.Model(images, keras.layers.Dense(3)(x))
 
 
+@pytest.mark.long
 def test_a_model_of_whole_numbers_gets_no_others(tmp_path):
     levels = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
     for more, message in (
@@ -977,6 +981,7 @@ def test_a_model_of_whole_numbers_gets_no_others(tmp_path):
     train_own(tmp_path / "model", model=of_whole_numbers(), preprocessing=levels)
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_in_half_precision_is_judged_in_float32(tmp_path):
     with networks.under_policy("mixed_bfloat16"):
         model = own_model()
@@ -1061,9 +1066,8 @@ def test_an_export_from_before_an_evaluation_is_told(dataset, tmp_path):
     assert "before the newest evaluation, which its card does not tell" in told.pop()
 
 
-@pytest.mark.parametrize(
-    "form", ["model", "mixed", pytest.param("saved_model", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["model", "mixed", "saved_model"])
 def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, form):
     monkeypatch.setattr(saved_model, "_check", lambda *arguments: None)
     model_dir = write_lenet5(tmp_path / "model", CLASS_NAMES)
@@ -1239,6 +1243,7 @@ def test_the_only_answer_is_that_of_the_pictures_that_are_reported_on(capsys):
     assert f"models/a answers every picture with {CLASS_NAMES[1]}" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(few, tmp_path):
     def train_on(folder):
         dataset = alexnet_tf.open_dataset("folder", folder)

@@ -85,6 +85,10 @@ _LONG = {
     "docs/data.md",
     "docs/python.md",
     "docs/exports.md",
+    "docs/finetuning.md",
+    "docs/serving.md",
+    "docs/troubleshooting.md",
+    "docs/variants.md",
 }
 
 

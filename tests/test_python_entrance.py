@@ -112,12 +112,13 @@ def test_every_name_is_told_to_type_checkers_as_it_is_imported():
     assert sorted(homes) == sorted(alexnet_tf.__all__) and (PACKAGE / "py.typed").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "imports",
     [
         "import alexnet_tf, keras",
-        pytest.param("import keras, alexnet_tf", marks=pytest.mark.long),
-        pytest.param("import alexnet_tf, tensorflow, keras", marks=pytest.mark.long),
+        "import keras, alexnet_tf",
+        "import alexnet_tf, tensorflow, keras",
     ],
 )
 def test_a_keras_file_loads_after_the_import_alone(tmp_path, imports):

@@ -71,6 +71,7 @@ def loaded(exported):
     return tf.saved_model.load(str(exported[0] / "exports/1"))
 
 
+@pytest.mark.long
 def test_an_export_answers_in_the_scope_of_a_strategy(exported):
     folder, model = exported
     crop = np.random.default_rng(0).integers(0, 256, (2, 67, 67, 3), np.uint8)
@@ -85,6 +86,7 @@ def test_an_export_answers_in_the_scope_of_a_strategy(exported):
         np.testing.assert_allclose(again, expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_an_own_network_that_keras_opens_as_another_is_told(exported, tmp_path):
     """As earlier versions exported it."""
     x = inputs = keras.Input((67, 67, 3))

@@ -777,6 +777,7 @@ def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp
     assert "Nothing was evaluated." in (version / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_a_fine_tuned_network_tells_what_it_started_from(picture_folder, tmp_path):
     weights_file(tmp_path / "part.npz", "one_weird_trick_pool5", ())
     tuned = call(

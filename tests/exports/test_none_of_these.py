@@ -82,6 +82,7 @@ def expected(folder):
     return tf.nn.softmax(np.load(folder / "logits.npy") / np.float32(TEMPERATURE)).numpy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["model", "strict", "strict.tflite"])
 def test_every_form_divides_its_logits_by_the_temperature(folder, form):
     network, wanted = networks.load(folder / form), expected(folder)

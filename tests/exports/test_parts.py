@@ -173,6 +173,7 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
     assert told["is there already"] == "from the same weights"
 
 
+@pytest.mark.long
 def test_a_file_that_was_made_or_compared_otherwise_is_not_left(
     world, files, tmp_path, monkeypatch
 ):

@@ -652,7 +652,8 @@ def test_figures_are_those_of_the_pictures_that_did_not_choose(pretrained, pictu
     assert published["top_1"] == told["top_1"] and published["evaluated_on"] == "test"
 
 
-@pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("solver", ["fit", "sgd"])
 def test_a_picture_that_is_mended_is_trained_on(solver, pretrained, tmp_path, monkeypatch, capsys):
     folder = write_picture_folder(tmp_path / "pictures")
     victim = folder / "train" / CLASS_NAMES[1] / "1.jpg"
@@ -689,6 +690,7 @@ def test_a_class_of_which_no_picture_can_be_read_is_refused(tmp_path):
             cached(tmp_path / "features", model, dataset, [], most=8)
 
 
+@pytest.mark.long
 def test_features_that_are_replaced_while_they_are_opened_are_not_used(
     pictures, tmp_path, monkeypatch
 ):
@@ -705,6 +707,7 @@ def test_features_that_are_replaced_while_they_are_opened_are_not_used(
     assert any("another fine-tuning has replaced it meanwhile" in note for note in notes)
 
 
+@pytest.mark.long
 def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(pretrained, tmp_path, capsys):
     folder = write_picture_folder(tmp_path / "pictures")
     given = {"pretrained": pretrained, "dataset": "folder", "model_dir": tmp_path / "model"}

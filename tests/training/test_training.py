@@ -66,7 +66,8 @@ def some_steps(strategy, folder, count, dropout_rate=0.0, xla=True, variant="nar
     return [np.asarray(variable.value) for variable in model.trainable_variables], sums
 
 
-@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("xla", [False, True])
 def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
     """The mean of the loss is over the global batch, and so are the masks of dropout and the noise
     of colours.
@@ -517,11 +518,12 @@ def test_another_length_of_the_run_changes_the_rate_and_says_so(
     assert not any("schedule now ends" in note for note in notes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "begun,rates",
     [
         (False, [1e-9] * 3),
-        pytest.param(True, [1e-9] * 2 + [1e-10], marks=pytest.mark.long),
+        (True, [1e-9] * 2 + [1e-10]),
     ],
 )
 def test_a_network_that_has_not_begun_to_learn_keeps_its_rate(
