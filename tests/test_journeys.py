@@ -78,7 +78,7 @@ def test_readme(after_readme):
     assert list(after_readme.glob("models/tuned/checkpoints/*/weights.npz"))
 
 
-# Of these pages other tests run the same commands.
+# The proofs run these pages: README.md goes through their main commands.
 _LONG = {
     "docs/looking.md",
     "docs/evaluation.md",
@@ -86,6 +86,7 @@ _LONG = {
     "docs/python.md",
     "docs/exports.md",
     "docs/finetuning.md",
+    "docs/edge.md",
     "docs/serving.md",
     "docs/troubleshooting.md",
     "docs/variants.md",

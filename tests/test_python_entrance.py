@@ -163,10 +163,8 @@ np.savez(f"{folder}/velocities.npz", *[velocity.numpy() for velocity in rule.vel
         np.testing.assert_array_equal(one, two.numpy())
 
 
-@pytest.mark.parametrize(
-    "form",
-    [pytest.param(form, marks=pytest.mark.long if form == "saved/1" else ()) for form in FORMS],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("form", FORMS)
 def test_a_network_is_the_same_in_every_form(folder, form):
     network, trained = alexnet_tf.load(folder / form), alexnet_tf.load(folder / "model")
     picture = next((folder / "pictures/test/plain star").iterdir())

@@ -181,7 +181,8 @@ def test_a_training_that_goes_on_counts_them_once(damaged, tmp_path):
     assert state[-1] == 2
 
 
-@pytest.mark.parametrize("most", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("most", [0, 1])
 def test_more_than_allowed_stop_the_run_and_are_named(damaged, tmp_path, most):
     dataset, names = damaged
     with pytest.raises(
@@ -303,10 +304,11 @@ def records(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "harm,first_lost",
     [
-        pytest.param(lambda content: content[: len(content) // 2], 25, marks=pytest.mark.long),
+        (lambda content: content[: len(content) // 2], 25),
         (lambda content: b"", 0),
         (lambda content: content[:9000] + bytes([content[9000] ^ 1]) + content[9001:], 13),
     ],

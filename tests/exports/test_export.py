@@ -695,17 +695,13 @@ finally:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "way,status,message",
     [
-        pytest.param("interrupted", 130, "stopped by Ctrl-C", marks=pytest.mark.long),
+        ("interrupted", 130, "stopped by Ctrl-C"),
         ("other.tflite", 2, "differs from"),
-        pytest.param(
-            "full disk",
-            2,
-            "--output=net.tflite cannot be written (File too large)",
-            marks=pytest.mark.long,
-        ),
+        ("full disk", 2, "--output=net.tflite cannot be written (File too large)"),
     ],
 )
 def test_a_conversion_gone_wrong_writes_nothing(run, exported, tmp_path, way, status, message):

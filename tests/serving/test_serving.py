@@ -1594,6 +1594,7 @@ def test_labels_are_counted_before_the_graph_is_loaded(exports, tmp_path):
         versions.Version(tmp_path / "1")
 
 
+@pytest.mark.long
 def test_a_version_that_is_replaced_is_loaded_anew(exports, tmp_path, monkeypatch):
     shutil.copytree(exports / "1", tmp_path / "3")
     model = versions.Model("alexnet", tmp_path)

@@ -506,7 +506,8 @@ def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_
         kernel(others)
 
 
-@pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("solver", ["fit", "sgd"])
 def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tmp_path, capsys):
     """With default flags a batch holds no more than there are, which was taken for another one."""
     folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"

@@ -85,7 +85,8 @@ def test_two_devices_change_the_weights_as_one_does(picture_folder, xla):
     assert moved > 1e-4  # the comparison is of something
 
 
-@pytest.mark.parametrize("variant", ["lenet5", pytest.param("narrow", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("variant", ["lenet5", "narrow"])
 def test_xla_changes_the_weights_as_without(picture_folder, variant):
     compiled, _ = some_steps(one_device(), picture_folder, 3, xla=True, variant=variant)
     plain, _ = some_steps(one_device(), picture_folder, 3, xla=False, variant=variant)
@@ -115,6 +116,7 @@ def test_dropout_is_drawn_anew_each_step_and_the_same_again_from_the_seed():
     assert losses[0] == losses[2] != losses[1]
 
 
+@pytest.mark.long
 def test_towers_on_two_devices_compute_there_and_change_the_weights_alike(picture_folder):
     split = datasets.open_dataset("folder", picture_folder).train
     batches = pipeline.training_batches(split, PIXELS, 6, seed=0, way=pipeline.Way.COMMON)
