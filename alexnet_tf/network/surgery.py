@@ -221,7 +221,9 @@ def logits_of_noise(model: keras.Model, pixels: Preprocessing) -> np.ndarray:
     shape = [model.inputs[0].shape[0] or 2, pixels.image_size, pixels.image_size, pixels.channels]
     images = np.random.default_rng(0).uniform(0, 255, shape)
     images = ((images - pixels.mean) / pixels.std).astype(np.float32)
-    return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)), np.float32)
+    inputs = getattr(model, "_inputs_struct", None)  # of what Keras has opened, a list
+    given = images if inputs is None else keras.tree.pack_sequence_as(inputs, [images])
+    return np.asarray(keras.ops.convert_to_numpy(model(given, training=False)), np.float32)
 
 
 def give_weights(model: keras.Model, values: Iterable[tuple[keras.Variable, Any]]) -> None:
