@@ -53,8 +53,19 @@ def last_convolution(network: Network) -> tuple[str, list[keras.layers.Layer]]:
     """
     groups, pixels = convolutions(network), network.preprocessing
     blank = np.zeros([1, pixels.image_size, pixels.image_size, pixels.channels], np.uint8)
-    maps = outputs(network, blank, [group[0] for group in groups.values()])
-    with_places = [one for one, each in zip(groups.items(), maps) if max(each.shape[1:3]) > 1]
+    layers = _layers_of(groups)
+    return _last_with_places(network, groups, dict(zip(layers, outputs(network, blank, layers))))
+
+
+def _layers_of(groups: dict[str, list[keras.layers.Layer]]) -> list[keras.layers.Layer]:
+    return [layer for group in groups.values() for layer in group]
+
+
+def _last_with_places(
+    network: Network, groups: dict[str, list[keras.layers.Layer]], maps: dict
+) -> tuple[str, list[keras.layers.Layer]]:
+    """As last_convolution, of the `convolutions` of a network and what each layer has put out."""
+    with_places = [one for one in groups.items() if max(maps[one[1][0]].shape[1:3]) > 1]
     if not with_places:
         raise UserError(
             f"No convolution of {network.path} puts out a map of more than one place, in which"
@@ -70,11 +81,12 @@ def grad_cam(network: Network, image: np.ndarray, label: int) -> np.ndarray:
     Selvaraju et al. 2017: the sum of its maps, both towers', each times the mean over all places
     of the logit's gradient by it; what speaks against the class is cut off at 0.
     """
-    _, layers = last_convolution(network)
-    with _outputs(network.model, layers) as outputs, tf.GradientTape() as tape:
+    groups = convolutions(network)
+    with _outputs(network.model, _layers_of(groups)) as outputs, tf.GradientTape() as tape:
         inputs = _inputs(network, image)
         tape.watch(inputs)
         logit = network.model(inputs, training=False)[0, label]
+    _, layers = _last_with_places(network, groups, outputs)
     maps = [outputs[layer] for layer in layers]
     weighted = [
         _array(each)[0] * _array(gradient)[0].mean((0, 1))
