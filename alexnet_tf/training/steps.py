@@ -220,7 +220,6 @@ def make_forward_backward(
     for there. Where a layer computes in float16 the loss is larger on the way back, by _SCALE.
     """
     half = computes_in_float16(model)
-    scale = _SCALE if half else 1.0
 
     def forward_backward(
         weights: list[tf.Tensor], state: list[tf.Tensor], inputs: Any, labels: tf.Tensor
@@ -243,10 +242,10 @@ def make_forward_backward(
         # Not a GradientTape: it would put the backward pass of both towers on the device of the
         # first.
         gradients = tf.compat.v1.gradients(
-            mean_loss * scale if half else mean_loss, weights, colocate_gradients_with_ops=True
+            mean_loss * _SCALE if half else mean_loss, weights, colocate_gradients_with_ops=True
         )
         if half:
-            gradients = [None if one is None else one / scale for one in gradients]
+            gradients = [None if one is None else one / _SCALE for one in gradients]
         return _seen_by(gradients, tf.reduce_sum(losses)), correct, gradients, kept
 
     return forward_backward
