@@ -4,7 +4,7 @@ costs next to nothing. And how sure a network may be: the temperature of its log
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -13,26 +13,22 @@ import tensorflow as tf
 from alexnet_tf.classifiers import TOP, Answers
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
-from alexnet_tf.training import checkpoints, devices, steps
+from alexnet_tf.training import checkpoints, devices, regression, steps
 from alexnet_tf.training.features import Features
 from alexnet_tf.training.metrics import Best, Log
 from alexnet_tf.training.optimizer import SGD2012, Plateau
 from alexnet_tf.training.plan import Plan
 from alexnet_tf.training.state import TrainingState
 
-Rows = tuple[tf.Tensor, np.ndarray]  # features [n, units] of pictures, and their labels [n]
-Cost = Callable[[np.ndarray], tuple[float, np.ndarray]]  # flat weights to a loss, its gradient
 _CHUNK = 2**28  # bytes of features that are in memory at a time
 # Of `fit`. A decay is that of the sum of the losses of all pictures, on features of length 1: half
 # the square of the kernel is added so many times. It suits any number of pictures.
 _DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 _USUAL_DECAY = 0.01  # where no class has two pictures to choose by
 _FOLDS = 5
-_MOST_CHOOSING = 1024  # pictures: the choice costs little beside the features of so many
-_MOST_PASSES = 200  # over the features
-_FLAT = 1e-5  # a gradient of this share of the first is flat
-_MEMORY = 8  # steps from which the curvature is known
-_SHORTEST = 2.0**-10  # step that is tried, of the whole one
+_MOST_CHOOSING = 512  # pictures: the choice costs little beside the features of so many
+# Rows, a picture's views each: the products of all with all take less than passes over the rows.
+_MOST_MULTIPLIED = 4096
 _MOST_POWER = math.log(50)  # of a temperature, or of one over it
 _NO_NUMBERS = (
     "The features of the frozen layers are not finite numbers; these weights cannot be used."
@@ -146,38 +142,24 @@ def fit(
     features as they are. Its dropout, which would change from pass to pass, is left out. Raises
     UserError if a feature is not finite.
     """
-    views, examples, units = found.train.shape
-    classes = head.output.shape[-1]
+    views, examples, _ = found.train.shape
     shift, scale = standardisation(found.train)
     if not (np.isfinite(shift).all() and np.isfinite(scale)):
         raise UserError(_NO_NUMBERS)
-    few = Few.of(found, shift, scale)
-    choice = choose(few, classes)
-    # All there are: what chose fits them in as many coordinates as there are pictures.
-    whole = views == 1 and len(few.labels) == examples
-    chunks: Iterable[Rows]
-    if whole:
-        chunks, units = [(tf.constant(few.short), few.labels)], few.short.shape[1]
-    else:
-        chunks = _Chunks(found, shift, scale)
-    loss_and_gradient = _regression(chunks, units, classes, choice.decay * views)
-
-    with progress(_MOST_PASSES * views * examples, "fit") as bar:
-
-        def told(weights: np.ndarray) -> tuple[float, np.ndarray]:
-            bar.update(views * examples)
-            return loss_and_gradient(weights)
-
-        weights, loss, passes = _minimise(told, np.zeros(units * classes + classes, np.float32))
+    classes = head.output.shape[-1]
+    choice = choose(found, classes, shift, scale)
+    with progress(regression.MOST_PASSES * views * examples, "fit") as bar:
+        minimum = _fitted(
+            found, classes, shift, scale, choice.decay, lambda: bar.update(views * examples)
+        )
         bar.total = bar.n
-    kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
-    kernel = (few.turned_back(kernel) if whole else kernel) * scale
+    kernel, bias = minimum.point[0, :-1] * scale, minimum.point[0, -1]
     # Dropout of 2012 multiplies what the last layer reads.
     of_dropout = (one for one in head.layers if isinstance(one, Dropout) and not one.inverted)
     share = math.prod(1 - one.rate for one in of_dropout)
     head.layers[-1].set_weights([kernel / share, bias - shift @ kernel])
     figures = answers(head, found, choice.temperature).figures() | {"step": 1}
-    if not math.isfinite(loss + figures["loss"]):
+    if not math.isfinite(minimum.loss + figures["loss"]):
         raise UserError(_NO_NUMBERS)
     right = sum(
         int((logits(head, found.train[view]).argmax(-1) == found.train_labels).sum())
@@ -187,13 +169,15 @@ def fit(
         {
             "step": 1,
             "epoch": 1,
-            "train_loss": float(loss),
+            "train_loss": minimum.loss,
             "train_top_1": right / views / examples,
             "learning_rate": 0.0,
             **{name: figures[name] for name in ("loss", "top_1", "top_5")},
         }
     )
-    note(f"the projection is fitted: {passes} passes over the features; {choice.describe()}")
+    note(
+        f"the projection is fitted: {minimum.passes} passes over the features; {choice.describe()}"
+    )
     best = Best(0)
     best.after_epoch(1, figures)
     return TrainingState(
@@ -202,8 +186,34 @@ def fit(
         best.state(),
         learning_rate=0.0,
         temperature=choice.temperature,
-        passes=passes,
+        passes=minimum.passes,
     )
+
+
+def _fitted(
+    found: Features,
+    classes: int,
+    shift: np.ndarray,
+    scale: np.float32,
+    decay: float,
+    after_pass: Callable[[], object],
+) -> regression.Minimum:
+    """The Minimum of regression.of_rows over all views of all training pictures, standardised."""
+    views, examples, units = found.train.shape
+    if views * examples > min(units, _MOST_MULTIPLIED):
+        chunks = _Chunks(found, shift, scale)
+        return regression.of_rows(chunks, units, classes, decay * views, after_pass)
+    rows = (found.train.reshape(-1, units) - shift) * scale
+    labels = np.tile(found.train_labels, views)
+    (minimum,) = regression.of_products(
+        regression.products(rows),
+        labels,
+        decay * views,
+        [np.zeros([2, len(labels) + 1, classes], np.float32)],
+        np.zeros([1, len(labels)], bool),
+        after_pass,
+    )
+    return dataclasses.replace(minimum, point=regression.of_pictures(minimum.point, rows))
 
 
 class _Chunks:
@@ -216,13 +226,13 @@ class _Chunks:
         self._rows = max(1, _CHUNK // found.train[0, :1].nbytes)
         self._first = self._chunk(0, 0)
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[regression.Rows]:
         views, examples, _ = self._found.train.shape
         for view in range(views):
             for begin in range(0, examples, self._rows):
                 yield self._chunk(view, begin) if view or begin else self._first
 
-    def _chunk(self, view: int, begin: int) -> Rows:
+    def _chunk(self, view: int, begin: int) -> regression.Rows:
         part = slice(begin, begin + self._rows)
         rows = (self._found.train[view, part] - self._shift) * self._scale
         return tf.constant(rows), np.array(self._found.train_labels[part])
@@ -247,60 +257,35 @@ class Choice:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Few:
-    """Training pictures: all of one view, unless a part of them is enough to choose by."""
-
-    rows: np.ndarray  # float32 [pictures, units], standardised
-    labels: np.ndarray  # [pictures]
-    short: np.ndarray  # `rows`, shortened
-
-    @classmethod
-    def of(cls, found: Features, shift: np.ndarray, scale: np.float32) -> "Few":
-        """From `found`, a Features, whose test pictures have no part in it."""
-        order = np.random.default_rng(1).permutation(len(found.train_labels))
-        numbers = np.sort(order[:_MOST_CHOOSING])
-        rows = (found.train[0, numbers] - shift) * scale
-        return cls(rows, np.array(found.train_labels)[numbers], shortened(rows))
-
-    def turned_back(self, kernel: np.ndarray) -> np.ndarray:
-        """float32 [units, classes], of which `rows` make what `short` makes of `kernel`."""
-        if self.short is self.rows:
-            return kernel
-        of_rows = np.linalg.solve(self.short.T.astype(np.float64), kernel)
-        return tf.matmul(self.rows, of_rows.astype(np.float32), transpose_a=True).numpy()
-
-
-def choose(few: Few, classes: int) -> Choice:
-    """The Choice for `few`.
+def choose(found: Features, classes: int, shift: np.ndarray, scale: np.float32) -> Choice:
+    """The Choice for `found`, a Features, by pictures of the first view, all or enough of them; its
+    test pictures have no part in it.
 
     The loss at its best temperature decides, which goes on falling where many decays answer alike,
     and forgives those that are just too sure. From strong to weak, as long as it gets better.
     """
-    rows, labels = few.short, few.labels
-    folds = _dealt(few.rows, labels)
+    order = np.random.default_rng(1).permutation(len(found.train_labels))
+    numbers = np.sort(order[:_MOST_CHOOSING])
+    rows, labels = (found.train[0, numbers] - shift) * scale, np.array(found.train_labels)[numbers]
+    folds = _dealt(rows, labels)
     out = folds >= 0
+    best = Choice()
     if not out.any():
-        return Choice()
-    best: Choice | None = None
-    weights: dict[int, np.ndarray] = {}
+        return best
+    left_out, products = folds == np.unique(folds[out])[:, np.newaxis], regression.products(rows)
+    points = [np.zeros([2, len(labels) + 1, classes], np.float32)] * len(left_out)
+    said = np.zeros([len(labels), classes], np.float32)
     for decay in _DECAYS:
-        said = np.zeros([len(labels), classes], np.float32)
-        for fold in np.unique(folds[out]):
-            left_out = folds == fold
-            part = tf.constant(rows[~left_out]), labels[~left_out]
-            weights[fold], _, _ = _minimise(
-                _regression([part], rows.shape[1], classes, decay),
-                weights.get(fold, np.zeros((rows.shape[1] + 1) * classes, np.float32)),
-            )
-            kernel, bias = weights[fold][:-classes], weights[fold][-classes:]
-            said[left_out] = rows[left_out] @ kernel.reshape(-1, classes) + bias
+        minima = regression.of_products(products, labels, decay, points, left_out)
+        points = [minimum.point for minimum in minima]
+        for of_fold, (_, logits_there) in zip(left_out, points):
+            said[of_fold] = logits_there[:-1][of_fold] + logits_there[-1]
         temperature, loss = temperature_of(said[out], labels[out])
-        if best and loss >= best.loss:
+        if best.pictures and loss >= best.loss:
             break
         right = float((said[out].argmax(1) == labels[out]).mean())
         best = Choice(decay, temperature, loss, right, int(out.sum()))
-    return best or Choice()
+    return best
 
 
 def _dealt(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -321,18 +306,6 @@ def _dealt(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
         of_class.setdefault(int(labels[row]), set()).add(int(group))
     folds[[len(of_class[int(label)]) < 2 for label in labels]] = -1
     return folds
-
-
-def shortened(rows: np.ndarray) -> np.ndarray:
-    """`rows`, float32 [pictures, units], turned until they need no more coordinates than there are
-    rows: all products of two stay as they are, and so does every regression with a decay.
-    """
-    if len(rows) >= rows.shape[1]:
-        return rows
-    products = tf.matmul(*2 * [tf.constant(rows, tf.float64)], transpose_b=True).numpy()
-    # Rows that are alike, or hang together, would leave it without a root.
-    products[np.diag_indices(len(rows))] += 1e-9 * (np.trace(products) / len(rows) or 1.0)
-    return np.linalg.cholesky(products).astype(np.float32)
 
 
 def temperature_of(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -364,36 +337,6 @@ def temperature_of(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float
     return math.exp(-power), loss(power)
 
 
-def _regression(chunks: Iterable[Rows], units: int, classes: int, decay: float) -> Cost:
-    """The function of _minimise: flat weights to the loss of a logistic regression and its
-    gradient, both over the number of rows. `chunks` are (rows [n, units], labels [n]).
-
-    A pass takes less than a millisecond where pictures are few, and a thousand are taken: a graph
-    costs more than it saves. TensorFlow multiplies, because the threads of numpy's library wait for
-    each other at every product, 30 times as long where other processes want the processor.
-    """
-
-    def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        kernel, bias = weights[:-classes].reshape(units, classes), weights[-classes:]
-        loss = decay / 2 * float(np.vdot(kernel, kernel))
-        of_kernel, of_bias, count = decay * kernel, np.zeros_like(bias), 0
-        for rows, labels in chunks:
-            said = tf.matmul(rows, kernel).numpy() + bias
-            said -= said.max(1, keepdims=True)
-            of_label = np.arange(len(labels)), labels
-            error = np.exp(said)
-            sums = error.sum(1, keepdims=True)
-            loss += float((np.log(sums[:, 0]) - said[of_label]).sum(dtype=np.float64))
-            error /= sums
-            error[of_label] -= 1
-            of_kernel += tf.matmul(rows, error, transpose_a=True).numpy()
-            of_bias += error.sum(0)
-            count += len(labels)
-        return loss / count, np.concatenate([of_kernel.ravel(), of_bias]) / np.float32(count)
-
-    return loss_and_gradient
-
-
 def fitting_rate(found: Features) -> float:
     """A learning rate for steps of a batch that suits the size of features: 3 where those of a
     picture, less their mean, have the mean square length 1.
@@ -423,47 +366,6 @@ def standardisation(train: np.ndarray) -> tuple[np.ndarray, np.float32]:
         / count
     )
     return shift, np.float32(1 / math.sqrt(square) if square > 0 else 1.0)
-
-
-def _minimise(function: Cost, start: np.ndarray) -> tuple[np.ndarray, float, int]:
-    """(the minimum, its value, how often `function` was asked) of a smooth convex function.
-
-    L-BFGS: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, with
-    halved steps until the decrease suffices (3.4). The end is where the gradient is flat, or where
-    float32 cannot tell what is lower. `function` gives value and gradient.
-    """
-    point, asked = start, 1
-    steps: list[tuple[np.ndarray, np.ndarray, np.floating]] = []
-    value, gradient = function(point)
-    first = np.linalg.norm(gradient)
-    while asked < _MOST_PASSES and np.linalg.norm(gradient) > _FLAT * first:
-        direction, factors = -gradient, []
-        for step, change, curvature in reversed(steps):
-            factors.append(np.vdot(step, direction) / curvature)
-            direction = direction - factors[-1] * change
-        if steps:
-            step, change, curvature = steps[-1]
-            direction = direction * (curvature / np.vdot(change, change))
-        for (step, change, curvature), factor in zip(steps, reversed(factors)):
-            direction = direction + (factor - np.vdot(change, direction) / curvature) * step
-        slope, length = float(np.vdot(gradient, direction)), np.float32(1.0)
-        while asked < _MOST_PASSES and length >= _SHORTEST:
-            there = point + length * direction
-            lower, slant = function(there)
-            asked += 1
-            if lower <= value + 1e-4 * length * slope:
-                break
-            length /= 2
-        else:
-            break
-        step, change = there - point, slant - gradient
-        if (curvature := np.vdot(step, change)) > 0:
-            steps = [*steps[1 - _MEMORY :], (step, change, curvature)]
-        fall = value - lower
-        point, value, gradient = there, lower, slant
-        if fall <= np.finfo(np.float32).eps * abs(value):
-            break
-    return point, value, asked
 
 
 def logits(head: keras.Model, inputs: np.ndarray) -> np.ndarray:

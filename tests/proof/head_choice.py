@@ -53,9 +53,7 @@ class _Quiet:
 
 
 def pooled(network, path):
-    """(features, labels) of the pictures of `path`/train and `path`/test, turned into as few
-    coordinates as there are pictures: no regression with a decay notices.
-    """
+    """(features, labels) of the pictures of `path`/train and `path`/test."""
     stored = pathlib.Path(_STORE.value, f"{pathlib.Path(path).name}.npz")
     if not stored.exists():
         names = sorted(folder.name for folder in pathlib.Path(path, "train").iterdir())
@@ -68,7 +66,7 @@ def pooled(network, path):
                 bar.update(len(labels))
         inputs, labels = map(np.concatenate, zip(*parts))
         stored.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(stored, inputs=head.shortened(inputs), labels=labels)
+        np.savez(stored, inputs=inputs, labels=labels)
     with np.load(stored) as arrays:
         return arrays["inputs"], arrays["labels"]
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainings import Bar
 
 from alexnet_tf.network.layers import Dropout
-from alexnet_tf.training import features, head
+from alexnet_tf.training import features, head, regression
 from alexnet_tf.training.metrics import NoLog
 
 
@@ -40,7 +40,7 @@ def fitted(found, classes=3):
 
 
 def chosen(found):
-    return head.choose(head.Few.of(found, *head.standardisation(found.train)), 3)
+    return head.choose(found, 3, *head.standardisation(found.train))
 
 
 def blobs(rng, pictures, units, spread):
@@ -73,16 +73,6 @@ def test_three_pictures_all_right_are_no_reason_to_be_sure():
     assert 0.2 < temperature < 1  # the likeliest alone would be the smallest that can be had
 
 
-def test_turned_rows_have_the_products_that_they_had(rng):
-    rows = rng.normal(0, 1, (9, 40))
-    rows[3] = rows[5]  # a copy
-    short = head.shortened(rows.astype(np.float32))
-    assert short.shape == (9, 9)
-    np.testing.assert_allclose(short @ short.T, rows @ rows.T, atol=1e-4)
-    assert head.shortened(rows.T).shape == (40, 9)  # no more coordinates than rows already
-    assert np.isfinite(head.shortened(np.zeros((3, 5), np.float32))).all()
-
-
 def left_out_by_hand(found, decay):
     """(calibrated loss, top-1) of five folds, each fitted in float64 by plain descent."""
     shift, scale = head.standardisation(found.train)
@@ -108,7 +98,7 @@ def test_the_decay_is_that_of_the_lowest_loss_of_pictures_left_out(
     rng, monkeypatch, units, spread, weak
 ):
     monkeypatch.setattr(head, "_DECAYS", (3.0, 0.3, 0.03))
-    monkeypatch.setattr(head, "_FLAT", 1e-6)
+    monkeypatch.setattr(regression, "_FLAT", 1e-6)
     found = found_of(*blobs(rng, 45, units, spread))
     choice = chosen(found)
     by_hand = {decay: left_out_by_hand(found, decay) for decay in head._DECAYS}
