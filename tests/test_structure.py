@@ -315,7 +315,7 @@ def test_programs_in_other_languages_have_the_same_numbers_and_words():
     from alexnet_tf.classifiers import NONE
     from alexnet_tf.figures import looking
     from alexnet_tf.pixels import LUMA
-    from alexnet_tf.training import head
+    from alexnet_tf.training import head, regression
 
     def numbers(file):
         text = (ROOT / "examples/browser" / file).read_text()
@@ -325,7 +325,12 @@ def test_programs_in_other_languages_have_the_same_numbers_and_words():
             for name, value in stated
         }
 
-    of_head = {name: getattr(head, f"_{name}") for name in numbers("head.js")}
+    ours = {
+        name.strip("_"): value
+        for module in (head, regression)
+        for name, value in vars(module).items()
+    }
+    of_head = {name: ours[name] for name in numbers("head.js")}
     assert len(of_head) == 7
     assert {
         name: list(value) if name == "DECAYS" else value for name, value in of_head.items()
