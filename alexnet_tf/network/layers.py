@@ -3,6 +3,7 @@
 Keras 3 only: they run on the TensorFlow, JAX and PyTorch backends.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +12,22 @@ import keras
 import numpy as np
 from keras import ops
 
+from alexnet_tf.errors import UserError
+
 BETA = 0.75  # the exponent of response normalisation; _normalize has it as square roots
 _OF_A_SOURCE = "file", "licence", "url"
 Tensor = Any  # of whichever backend
+
+
+def check_channels_last(what: str) -> None:
+    """Raises UserError, which says that `what` cannot be made, where Keras makes layers of channels
+    that come first.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError(
+            f"keras.config.image_data_format() is channels_first; {what} reads channels_last: "
+            "call keras.config.set_image_data_format('channels_last') first."
+        )
 
 
 def is_seed(variable: keras.Variable) -> bool:
@@ -41,6 +55,7 @@ class _ResponseNormalization(keras.layers.Layer):
         Raises ValueError if `size` is even, or if `k` or `alpha` is not positive: the quotient
         would not be finite.
         """
+        check_channels_last(type(self).__name__)
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise ValueError(
@@ -127,6 +142,7 @@ class PixelNormalization(keras.layers.Layer):
         source: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        check_channels_last(type(self).__name__)
         super().__init__(**{"dtype": "float32"} | kwargs)
         self.mean, self.std, self.variant = tuple(map(float, mean)), float(std), variant
         self.source = source and {name: source[name] for name in _OF_A_SOURCE if name in source}
@@ -235,13 +251,16 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
 
 
 def _xla(compiled):
-    """A decorator: compiles a function by XLA. The JAX and PyTorch backends compile, or do not, by
-    means of their own.
+    """A decorator: compiles a function by XLA where TensorFlow traces another: elsewhere it would be
+    compiled again at each call. The JAX and PyTorch backends compile, or do not, by means of their
+    own.
     """
     if not compiled or keras.backend.backend() != "tensorflow":
         return lambda function: function
     import tensorflow as tf
 
+    if tf.executing_eagerly():
+        return lambda function: function
     return tf.function(jit_compile=True, autograph=False)
 
 
@@ -347,6 +366,7 @@ class LocallyConnected2D(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         """Raises ValueError if `kernel_size` is even: the output would be smaller."""
+        check_channels_last(type(self).__name__)
         super().__init__(**kwargs)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size}: use a positive odd number.")
@@ -392,16 +412,18 @@ class LocallyConnected2D(keras.layers.Layer):
 
 
 def _kept(shape, rate, seed, state):
-    """Mask of `shape` [rows, units]; `state` is [number of the first row, step].
+    """Mask of `shape` [rows, ...]; `state` is [number of the first row, step].
 
     Random bits of Philox, a counter of (row, step) under the key `seed`: integers are the same
     whether XLA compiles them or not, where TensorFlow's random floats are not.
     """
     import tensorflow as tf
 
-    rows, units = shape
+    rows, units = shape[0], math.prod(shape[1:])
     draws = -(-units // 4)  # Philox gives four words a draw
-    counter = tf.stack([tf.cast(state[0], tf.uint64) * draws, tf.cast(state[1], tf.uint64)])
+    counter = tf.stack(
+        [tf.cast(state[0], tf.uint64) * tf.cast(draws, tf.uint64), tf.cast(state[1], tf.uint64)]
+    )
     bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[rows, 4 * draws],
         key=tf.constant([seed], tf.uint64),
@@ -409,4 +431,4 @@ def _kept(shape, rate, seed, state):
         alg=1,
         dtype=tf.int32,
     )
-    return bits[:, :units] >= round(rate * 2**32) - 2**31
+    return tf.reshape(bits[:, :units], shape) >= round(rate * 2**32) - 2**31

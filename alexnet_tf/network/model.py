@@ -27,6 +27,7 @@ from alexnet_tf.network.layers import (
     Dropout,
     LocalResponseNormalization,
     SpatialResponseNormalization,
+    check_channels_last,
 )
 
 DROPOUT_RATE = 0.5  # share of the units of fc6 and fc7 that are dropped; section 4.2
@@ -175,11 +176,7 @@ def connect(
     the row of a variant that has towers: what an experiment leaves out, say. Raises UserError where
     Keras makes layers of channels that come first.
     """
-    if keras.config.image_data_format() != "channels_last":
-        raise UserError(
-            "keras.config.image_data_format() is channels_first; the network reads channels_last: "
-            "call keras.config.set_image_data_format('channels_last') first."
-        )
+    check_channels_last("the network")
     if variant == "lenet5":
         return _lenet5(images, num_classes, activation)
     if VARIANTS[variant] is _ONE_WEIRD_TRICK:

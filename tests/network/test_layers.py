@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import (
     Dropout,
+    LocallyConnected2D,
     LocalResponseNormalization,
+    PixelNormalization,
     SpatialResponseNormalization,
 )
 
@@ -178,6 +181,35 @@ def test_lrn_refuses_what_has_no_finite_answer(arguments):
         LocalResponseNormalization(**arguments)
 
 
+def test_a_call_outside_of_a_graph_compiles_nothing(rng, monkeypatch):
+    """It would be compiled again at each: 3 s where the arithmetic takes 0.02."""
+    x, dy = rng.normal(0, 20, (2, 2, 3, 5, 8))
+    with tf.GradientTape() as tape:
+        inputs = tf.Variable(x, dtype=tf.float32)
+        layer = LocalResponseNormalization(5, 2.0, 1e-2)
+        monkeypatch.setattr(tf, "function", None)
+        y = layer(inputs, training=True)
+    gradient = tape.gradient(y, inputs, tf.constant(dy, tf.float32))
+    np.testing.assert_allclose(y, lrn(x, 5, 2.0, 1e-2), rtol=1e-4, atol=1e-4)
+    expected = lrn_gradient(x, dy, 5, 2.0, 1e-2)
+    np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        LocalResponseNormalization,
+        SpatialResponseNormalization,
+        lambda: PixelNormalization((1.0, 2.0, 3.0), 1.0, "half"),
+        lambda: LocallyConnected2D(2, 3),
+    ],
+)
+def test_layers_of_channels_that_come_first_are_refused(monkeypatch, make):
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    with pytest.raises(UserError, match="channels_first; (Local|Spatial|Pixel).* channels_last"):
+        make()
+
+
 def test_dropout_drops_in_training_and_scales_otherwise():
     layer = Dropout(0.25, seed=3)
     ones = tf.ones([100, 100])
@@ -211,6 +243,23 @@ def test_masks_of_rows_are_those_of_the_global_batch(units):
     other.build([None, units])
     other.seed_generator.state.assign([0, 3])
     assert (other(tf.ones([64, units]), training=True).numpy() != whole).any()
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 2), (5, 6)])
+def test_units_of_maps_and_sequences_are_dropped_one_by_one(shape):
+    """In `fit` too, whose batches have no fixed number of rows; as those of as long a row are."""
+    layer, flat = Dropout(0.5, seed=7), Dropout(0.5, seed=7)
+    units = int(np.prod(shape))
+    masked = layer(tf.ones([64, *shape]), training=True).numpy()
+    assert set(np.unique(masked)) == {0.0, 1.0} and len(np.unique(masked.sum(0))) > 1
+    rows = flat(tf.ones([64, units]), training=True).numpy()
+    np.testing.assert_array_equal(masked.reshape(64, units), rows)
+    inputs = keras.Input(shape)
+    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(Dropout(0.5, seed=7)(inputs)))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    history = model.fit(np.ones([8, *shape]), np.zeros([8, 2]), batch_size=4, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
 
 
 def test_inverted_dropout_is_that_of_keras_in_scale():
