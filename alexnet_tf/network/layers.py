@@ -251,9 +251,9 @@ def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):
 
 
 def _xla(compiled):
-    """A decorator: compiles a function by XLA where TensorFlow traces another: elsewhere it would be
-    compiled again at each call. The JAX and PyTorch backends compile, or do not, by means of their
-    own.
+    """A decorator: compiles a function by XLA where TensorFlow traces another: elsewhere it would
+    be compiled again at each call. The JAX and PyTorch backends compile, or do not, by means of
+    their own.
     """
     if not compiled or keras.backend.backend() != "tensorflow":
         return lambda function: function
