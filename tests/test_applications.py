@@ -485,6 +485,75 @@ def test_probabilities_are_known_whatever_puts_them_out(tmp_path, end):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        keras.ops.sigmoid,
+        keras.ops.hard_sigmoid,
+        keras.ops.relu,
+        keras.ops.tanh,
+        keras.layers.ReLU(),
+        keras.layers.LeakyReLU(),
+        keras.layers.PReLU(),
+        keras.layers.Activation("sigmoid"),
+        keras.Sequential([keras.layers.Activation("relu")]),
+    ],
+)
+def test_other_activations_at_the_end_are_refused(tmp_path, end):
+    """Their outputs, taken for logits, would be answered through a softmax."""
+    model = ending(lambda x: end(keras.layers.Dense(3)(x)))
+    with pytest.raises(UserError, match="The model ends in .* activation.*, for prob.* logits"):
+        alexnet_tf.export(
+            model, tmp_path / "out", class_names=ABC, preprocessing=SMALL, format="keras"
+        )
+    with pytest.raises(UserError, match="The model ends in .* activation"):
+        surgery.check_logits(model, SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def scaled_by(scaling):
+    inputs = keras.Input((28, 28, 3))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(scaling(inputs))))
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        keras.layers.Rescaling(1 / 255),
+        lambda x: keras.layers.Rescaling(1 / 255)(keras.layers.RandomFlip()(x)),
+        lambda x: x / 255.0,
+        lambda x: keras.ops.subtract(x, 127.0),
+        keras.Sequential([keras.layers.Rescaling(1 / 255)]),
+    ],
+)
+def test_pixels_that_are_scaled_twice_are_told(scaling):
+    scaled = dataclasses.replace(SMALL, mean=(128.0,) * 3, std=64.0)
+    line = surgery.scaled_twice(scaled_by(scaling), scaled)
+    assert "begins with" in line and "(mean (128.0, 128.0, 128.0), std 64); if" in line
+    as_they_are = dataclasses.replace(SMALL, mean=(0.0,) * 3, std=1.0)
+    assert surgery.scaled_twice(scaled_by(scaling), as_they_are) is None
+    assert surgery.scaled_twice(scaled_by(keras.layers.RandomFlip()), scaled) is None
+    assert surgery.scaled_twice(scaled_by(lambda x: x + x), scaled) is None
+    assert surgery.scaled_twice(scaled_by(keras.layers.ReLU()), scaled) is None
+
+
+def test_pixels_that_are_scaled_before_an_alexnet_are_told():
+    base = alexnet_tf.AlexNet(
+        "half", input_shape=(67, 67, 3), classes=3, classifier_activation=None
+    )
+    inputs = keras.Input((67, 67, 3))
+    model = keras.Model(inputs, base(keras.layers.Rescaling(1 / 255, name="tiny")(inputs)))
+    whole = networks.pixels_of(model, None)
+    line = surgery.scaled_twice(model, whole)
+    assert "scales its pixels by tiny before " in line and "leave tiny out" in line
+    assert surgery.scaled_twice(base, whole) is None
+    assert surgery.scaled_twice(keras.Model(inputs, base(inputs)), whole) is None
+    # from 0..1 back to the levels that the network reads
+    tiny = dataclasses.replace(whole, std=255.0)
+    back = keras.Model(inputs, base(keras.layers.Rescaling(255.0)(inputs)))
+    assert surgery.scaled_twice(back, tiny) is None
+
+
 def test_logits_that_an_operation_scales_are_logits(tmp_path):
     model = ending(lambda x: keras.layers.Dense(3)(x) / 0.5)
     version = alexnet_tf.export(

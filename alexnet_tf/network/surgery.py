@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -26,6 +26,12 @@ _ONE = 0.01  # how far probabilities in half precision may add up to something e
 # What the description of a layer holds beside what it computes.
 _NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
 _PASSES_ON = "ConvertToTensor"  # what a model within a model begins with
+# Names of layers and operations, in small letters, that put out something else than logits.
+_ACTIVATIONS = {name.replace("_", "") for name in vars(keras.activations)} - {
+    "linear",
+    "logsoftmax",
+    "softmax",
+} | {"prelu"}
 _FEW = 9  # numbers: a constant of more is told by its digest
 
 
@@ -180,13 +186,26 @@ def logits_of(model: keras.Model) -> keras.Model:
         whole = keras.Model(model.inputs[0], bare(read), name=model.name)
         bare.set_weights(last.get_weights())
         return whole
-    if activation not in (None, keras.activations.linear):
+    _check_end(last)
+    return model
+
+
+def _check_end(last: Any) -> None:
+    """Raises UserError where `last`, a layer or an operation, bends its outputs other than by a
+    softmax.
+    """
+    activation = getattr(last, "activation", None)
+    if activation not in (None, keras.activations.linear, keras.activations.softmax):
         name = getattr(activation, "__name__", activation)
         raise UserError(
             f"The model ends in {last.name} with the activation {name}; it has to be 'softmax', "
             "for probabilities, or None, for logits."
         )
-    return model
+    if type(last).__name__.lower() in _ACTIVATIONS:
+        raise UserError(
+            f"The model ends in {last.name}, an activation; it has to end in a softmax, for "
+            "probabilities, or without one, in logits."
+        )
 
 
 def unpacked(model: keras.Model) -> keras.Model:
@@ -206,8 +225,10 @@ def _end_of(model: keras.Model) -> tuple[Any, Any]:
 
 def check_logits(model: keras.Model, pixels: Preprocessing) -> None:
     """Raises UserError for a model that puts out probabilities, whatever it ends in: a loss of
-    logits, or a softmax, would make something else of them. It is tried out on noise.
+    logits, or a softmax, would make something else of them. It is tried out on noise. And for one
+    that ends in another activation.
     """
+    _check_end(_end_of(unpacked(model))[0])
     said = logits_of_noise(model, pixels)
     if said.min() >= 0 and np.abs(said.sum(-1) - 1).max() < _ONE:
         raise UserError(
@@ -244,17 +265,51 @@ def pixels_of(model: keras.Model) -> PixelNormalization | None:
 
 
 def scaled_twice(model: keras.Model, pixels: Preprocessing) -> str | None:
-    """A line where `pixels` scales what `model` begins by scaling itself, which few mean."""
-    layers = (one for one in model.layers if not isinstance(one, keras.layers.InputLayer))
-    first = next(layers, None)
-    scales = isinstance(first, keras.layers.Rescaling | keras.layers.Normalization)
-    if first is None or not scales or not (any(pixels.mean) or pixels.std != 1):
+    """A line where `pixels` scales what `model` begins by scaling itself, or where it does so
+    before a PixelNormalization of its own: few mean either.
+    """
+    first = _first_scaling(model)
+    if first is None:
+        return None
+    own, scaled = pixels_of(model), any(pixels.mean) or pixels.std != 1
+    if own and not scaled:
+        return (
+            f"the model scales its pixels by {first.name} before {own.name}, which reads levels of "
+            f"0..255; if that is not meant, leave {first.name} out"
+        )
+    if own or not scaled:
         return None
     return (
         f"the model begins with {first.name}, which scales its pixels, and preprocessing= does so "
         f"before it (mean {tuple(pixels.mean)}, std {pixels.std:g}); if the model is to see levels "
         f"of 0..255, pass mean={(0.0,) * pixels.channels} and std=1.0"
     )
+
+
+def _first_scaling(model: keras.Model) -> Any:
+    """The layer or operation by which `model` scales its pixels before any other layer but those
+    that distort or cut images; None without one.
+    """
+    for one in _operations(model):
+        if isinstance(one, keras.layers.Rescaling | keras.layers.Normalization):
+            return one
+        if type(one).__name__ in ("TrueDivide", "Multiply", "Subtract", "Add"):
+            tensors = keras.tree.flatten(one._inbound_nodes[0].arguments.args)
+            return one if sum(map(keras.backend.is_keras_tensor, tensors)) == 1 else None
+        of_images = type(one).__module__.startswith("keras.src.layers.preprocessing.")
+        passes = isinstance(one, keras.layers.InputLayer) or type(one).__name__ == _PASSES_ON
+        if not (of_images or passes):
+            return None
+    return None
+
+
+def _operations(model: keras.Model) -> Iterator[Any]:
+    """Layers and operations of `model` in order, those of the models that it has within too."""
+    for one in getattr(model, "_functional", model).operations:
+        if isinstance(one, keras.Model):
+            yield from _operations(one)
+        else:
+            yield one
 
 
 def as_built(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | None:
