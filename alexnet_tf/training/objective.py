@@ -2,11 +2,14 @@
 making.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
 import inspect
 import json
+import pickle
+import random
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
@@ -226,12 +229,43 @@ def _with_gradient(loss: Callable) -> Callable:
 
 
 def _traced(name: str, function: Callable, shapes: Iterable[tuple], *others: Any) -> Any:
-    """What `function` gives for float32 of these `shapes`. Raises UserError where it cannot."""
+    """What `function` gives for float32 of these `shapes`. Raises UserError as `_graph_of`."""
     given = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    of = " and ".join(map(str, shapes))
+    return _graph_of(name, function, of, *given, *others).structured_outputs
+
+
+def _graph_of(name: str, function: Callable, of: str, *specs: Any) -> Any:
+    """`function` as TensorFlow traces it for `specs`, which `of` describes. Raises UserError where
+    it cannot, and where Python or NumPy draw numbers meanwhile: they would be the same in all
+    steps. Keras draws a seed the first time that it is asked, so a second graph is looked at.
+    """
     try:
-        return converted(function).get_concrete_function(*given, *others).structured_outputs
+        first = converted(function).get_concrete_function(*specs)
+        before = _random_state()
+        second = converted(function).get_concrete_function(*specs)
     except Exception as error:  # of whoever wrote the function
-        raise _cannot(name, " and ".join(map(str, shapes)), error) from error
+        raise _cannot(name, of, error) from error
+    if before != _random_state() or _constants(first) != _constants(second):
+        raise UserError(
+            f"{name}= draws by Python or NumPy, once for the whole training: all steps would get "
+            "the same numbers; draw by tf.random.stateless_uniform and `seed`, or within "
+            "tf.numpy_function."
+        )
+    return first
+
+
+def _random_state() -> bytes:
+    return pickle.dumps((random.getstate(), np.random.get_state()))
+
+
+def _constants(graph: Any) -> collections.Counter:
+    """The constants of a function that was traced, and of those that it calls."""
+    told = graph.graph.as_graph_def()
+    nodes = [*told.node, *(node for one in told.library.function for node in one.node_def)]
+    return collections.Counter(
+        node.attr["value"].SerializeToString() for node in nodes if node.op == "Const"
+    )
 
 
 def _computed(name: str, function: Callable, of: str, *arguments: Any) -> Any:
@@ -275,10 +309,7 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
         return crop(image, pixels, seed)
 
     specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int64)
-    try:
-        made = converted(cut).get_concrete_function(*specs).structured_outputs
-    except Exception as error:  # of whoever wrote the function
-        raise _cannot("crop", of, error) from error
+    made = _graph_of("crop", cut, of, *specs).structured_outputs
     shape, kind = _shape_of(made), getattr(made, "dtype", None)
     if kind != tf.uint8:
         raise UserError(

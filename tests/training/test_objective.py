@@ -3,6 +3,7 @@ nothing else is taken for it.
 """
 
 import functools
+import random
 import re
 
 import keras
@@ -127,6 +128,43 @@ def test_a_loss_without_a_gradient_is_refused(loss):
 
 def by_python(function, *of, kind=tf.float32):
     return tf.py_function(function, of, kind)
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [random.random, np.random.rand, GENERATOR.uniform, lambda: float(random.random() < 0.5)],
+)
+def test_what_python_draws_once_is_refused(draw):
+    """As a graph it would be one number for the whole training."""
+    with pytest.raises(UserError, match="^augment= draws by Python or NumPy, once for the whole"):
+        check(augment=lambda images, targets, seed: (images * (0.5 + draw() / 2), targets))
+    with pytest.raises(UserError, match="^loss= draws by Python or NumPy, once for the whole"):
+        check(loss=lambda targets, logits: tf.reduce_sum((targets - logits) ** 2, 1) * draw())
+
+    def crop(image, pixels, seed):
+        row = int(2 * draw())
+        return image[row : row + 12, :12, :1]
+
+    with pytest.raises(UserError, match="^crop= draws by Python or NumPy, once for the whole"):
+        for _ in range(9):  # it takes another row of two half of the times
+            objective.check_crop(crop, PIXELS)
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda seed: tf.random.stateless_uniform([], seed),
+        lambda seed: tf.random.uniform([]),
+        lambda seed: keras.random.uniform([]),
+        lambda seed: tf.numpy_function(lambda: np.float32(np.random.rand()), [], tf.float32),
+        lambda seed: tf.constant(np.linspace(0, 1, 5)[3], tf.float32),
+    ],
+)
+def test_what_a_graph_draws_is_taken(factor):
+    check(augment=lambda images, targets, seed: (images * (0.5 + factor(seed) / 2), targets))
 
 
 def test_functions_that_tell_no_shape_are_tried_out():
