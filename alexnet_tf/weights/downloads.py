@@ -50,7 +50,8 @@ def fetch(
 ) -> None:
     """Fetches `url` (http, https or file) to `path`, whose name it gets when its digest is right.
 
-    What an earlier call left unfinished beside `path` is not fetched again. `timeout` is how many
+    What an earlier call left unfinished beside `path` is not fetched again; no other may be at work
+    there. `timeout` is how many
     seconds a server may be silent, `largest` how many bytes it may send. Raises Unreachable, also
     where the file is another than `digest` says, which is removed; UserError if the disk does not
     take it.
@@ -58,21 +59,20 @@ def fetch(
     session, part = session or requests.Session(), path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with disk.locked(path.parent, "cache_dir", "filled"):
-            resumed = part.exists()
+        resumed = part.exists()
+        _fill(part, url, progress, session, timeout, largest)
+        if resumed and not digest.is_of(part):  # what lay there was the beginning of another
+            part.unlink()
             _fill(part, url, progress, session, timeout, largest)
-            if resumed and not digest.is_of(part):  # what lay there was the beginning of another
-                part.unlink()
-                _fill(part, url, progress, session, timeout, largest)
-            if not digest.is_of(part):
-                size = part.stat().st_size
-                part.unlink()
-                raise Unreachable(
-                    f"{shown(url)} gives another file ({size:,} bytes) than that of "
-                    f"the digest {digest.digits}"
-                )
-            disk.flush(part)
-            part.replace(path)
+        if not digest.is_of(part):
+            size = part.stat().st_size
+            part.unlink()
+            raise Unreachable(
+                f"{shown(url)} gives another file ({size:,} bytes) than that of "
+                f"the digest {digest.digits}"
+            )
+        disk.flush(part)
+        part.replace(path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}); pass another cache_dir."

