@@ -148,7 +148,7 @@ def _last_of_trunk(model: keras.Model) -> int:
 
 def check_functional(model: keras.Model) -> None:
     """Raises UserError for a model that has no graph from one input to one output, or puts that out
-    within a dict or a list.
+    within a dict or a list; and for one that Keras has quantised.
     """
     ends = (getattr(model, name, None) or () for name in ("inputs", "outputs"))
     if any(len(end) != 1 for end in ends):
@@ -162,6 +162,13 @@ def check_functional(model: keras.Model) -> None:
             f"The model puts out a {type(struct).__name__} of one output, not the output "
             "itself; pass keras.Model(model.inputs[0], model.outputs[0])."
         )
+    for layer in model._flatten_layers():
+        if isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
+            raise UserError(
+                f"The model was quantised by Keras ({layer.name} is {layer.dtype_policy.name}), and"
+                " training and exports are in float32; pass it as it was before, and quantise the "
+                "export: alexnet_tf.convert(..., quantization='int8')."
+            )
 
 
 def logits_of(model: keras.Model) -> keras.Model:
