@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import write_lenet5
 
 from alexnet_tf import networks
@@ -96,6 +97,10 @@ def test_figures_are_of_the_pictures_and_classes_that_evaluate_judges(
         write(tmp_path / "own" / name, [len(name)])
     write(tmp_path / "own/test/daisy/roll1", [1, 2, 3])
     write(tmp_path / "own/test/Iris", [4, 5])
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    content = bytearray(tf.io.encode_png(pixels).numpy())
+    content[len(content) // 2] ^= 255  # which only decoding tells, and nobody is asked about it
+    (tmp_path / "own/test/daisy/roll1/0.png").write_bytes(content)
     write_lenet5(tmp_path / "models/tuned", ["daisy", "iris"])
     monkeypatch.setenv("PICTURES", "own")
     cells = ["cell-2", "cell-6", "cell-7", "cell-9", "cell-11"]

@@ -195,6 +195,6 @@ def test_a_model_that_keras_has_quantised_is_refused():
     """It would be exported as one of float32, and trained without its last layer."""
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, name="last")])
     surgery.check_functional(model)
-    model.quantize("int8")
+    model.layers[-1].quantize("int8")
     with pytest.raises(UserError, match=r"by Keras \(last is int8_from_float32\), .*='int8'\)"):
         surgery.check_functional(model)
