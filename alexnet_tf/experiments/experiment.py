@@ -76,6 +76,15 @@ class Bench:
     note: Callable[[str], None] = console.note
     progress: Callable = console.progress
 
+    def __post_init__(self) -> None:
+        """Nothing here chooses by the evaluation, whatever callbacks a training has: its data set
+        is taken as splits of a user's own are, which no training divides. So all that is reckoned
+        is of the pictures that are trained on.
+        """
+        if self.dataset:
+            whole = dataclasses.replace(self.dataset, opened_with={})
+            object.__setattr__(self, "dataset", whole)
+
     def given(self) -> Dataset:
         """The data set of an experiment that does not draw its own."""
         assert self.dataset is not None

@@ -105,9 +105,7 @@ def _field(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def hardly_evaluated(dataset: Dataset) -> Dataset:
-    """With the first _EVALUATED of its pictures to evaluate; a training that goes on opens it again
-    for none.
-    """
+    """With the first _EVALUATED of its pictures to evaluate."""
     split = dataset.evaluation
     few = min(_EVALUATED, split.examples)
     first = dataclasses.replace(
@@ -117,7 +115,7 @@ def hardly_evaluated(dataset: Dataset) -> Dataset:
         identities=None if split.identities is None else split.identities[:few],
         place=None,
     )
-    return dataclasses.replace(dataset, evaluation=first, test=None, opened_with={})
+    return dataclasses.replace(dataset, evaluation=first, test=None)
 
 
 def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:

@@ -32,6 +32,7 @@ from alexnet_tf.experiments.experiment import Bench, Experiment, Result, Run
 from alexnet_tf.figures import experiments as figures
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.training import checkpoints
 
 
 @pytest.fixture
@@ -219,6 +220,60 @@ def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_
     assert [type(one) for one in callbacks] == [relu.StopAt]
     assert measured["course"] == [[step, round(0.3 - step / 100, 4)] for step in range(1, 9)]
     assert (measured["epochs"], measured["lowest"]) == (5, 0.22) and not measured["diverged"]
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """270 pictures of noise to train on, and 3 to test, as class folders: a tenth of the former is
+    held out where something may choose by the evaluation.
+    """
+    for split, count in (("train", 270), ("test", 3)):
+        for index in range(count):
+            path = tmp_path / "pictures" / split / "abc"[index % 3] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    return datasets.open_dataset("folder", tmp_path / "pictures")
+
+
+def linear(classes):
+    images = keras.Input((32, 32, 3))
+    return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Flatten()(images)))
+
+
+def test_all_training_pictures_are_trained_on_whatever_is_called_back(
+    folder, tmp_path, monkeypatch
+):
+    trained = []
+
+    def train(strategy, model, optimizer, dataset, *more):
+        trained.append(dataset)
+        raise UserError("enough")
+
+    class Told(keras.callbacks.Callback):
+        def on_test_end(self, logs=None):
+            pass
+
+    monkeypatch.setattr(experiments.jobs.loop, "train", train)
+    bench = Bench(tmp_path / "out", folder, 270)
+    pixels = Preprocessing(32, 32, 3, (128.0,) * 3, 1.0)
+    for one in (relu.StopAt(0.25), Told()):
+        more = {"callbacks": [one], "schedule": "constant"}
+        with pytest.raises(UserError, match="enough"):
+            bench.train(Run("a", 0), lambda: linear(3), pixels, **more)
+    assert [(one.train.examples, one.chose()) for one in trained] == [(270, False)] * 2
+    assert bench.steps(folder) == bench.steps(trained[0]) == 270 // 128
+
+
+@pytest.mark.long
+def test_an_epoch_that_is_told_is_one_of_all_training_pictures(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(relu.cuda_convnet, "plain", lambda neuron, classes: linear(classes))
+    monkeypatch.setattr(relu, "_ERROR", 1.0)  # which the first epoch reaches
+    bench = Bench(tmp_path / "out", folder, 3 * 270)
+    run = relu.EXPERIMENT.runs(1, [], folder)[0]
+    measured = relu.EXPERIMENT.measure(run, bench)
+    steps = checkpoints.newest_step(bench.model_dir(run))
+    assert (steps, measured["epochs"]) == (270 // 128, 1.0)
+    assert len(record.read(bench.model_dir(run)).trained) == 270
 
 
 def test_a_training_ends_where_its_error_is_reached():
