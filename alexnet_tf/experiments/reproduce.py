@@ -25,7 +25,7 @@ from alexnet_tf.experiments import (
 from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
 from alexnet_tf.figures import png
 from alexnet_tf.provenance import provenance
-from alexnet_tf.training import run_settings
+from alexnet_tf.training import checkpoints, run_settings
 
 OUTPUT = "reproductions"  # the folder, where no other is named
 EXPERIMENTS: dict[str, Experiment] = {
@@ -134,9 +134,14 @@ def _measure(
     experiment: Experiment, run: Run, bench: Bench, path: pathlib.Path, asked: dict
 ) -> None:
     begun, begin = bench.folder / f"{run.name}.begun", time.monotonic()
-    if begun.exists():  # it goes on from a checkpoint, which is of those settings
-        _check_same(begun, _stored(begun), asked)
-    disk.replace_text(begun, json.dumps(asked) + "\n")
+    model_dir = bench.model_dir(run)
+    checkpoints.remove_unfinished(model_dir)
+    if begun.exists() and checkpoints.newest_step(model_dir) >= 0:
+        _check_same(begun, _stored(begun), asked)  # it goes on from what is of those settings
+    else:  # what has left no checkpoint, or does not say of which settings one is, binds nobody
+        if model_dir.exists():
+            shutil.rmtree(model_dir)
+        disk.replace_text(begun, json.dumps(asked) + "\n")
     measured = experiment.measure(run, bench)
     content = {
         "arm": run.arm,

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import math
+import shutil
 import types
 
 import keras
@@ -65,7 +66,7 @@ def fake(monkeypatch):
 
     def measure(run, bench):
         made[run.name] += 1
-        bench.model_dir(run).mkdir(exist_ok=True)
+        (bench.model_dir(run) / "checkpoints/step-00000003").mkdir(parents=True, exist_ok=True)
         if run.name in stops:
             raise KeyboardInterrupt
         if run.name == "second-arm-seed2":
@@ -144,6 +145,40 @@ def test_a_run_does_not_go_on_with_other_settings_than_it_was_begun_with(fake, t
         (tmp_path / "fake/first-seed0.json").unlink()
     module.reproduce("fake", tmp_path)
     assert not list(tmp_path.rglob("*.begun"))
+
+
+@pytest.mark.parametrize("gone", ["first-seed0/checkpoints/step-00000003", "first-seed0.begun"])
+def test_what_a_run_cannot_go_on_from_binds_nobody(fake, tmp_path, gone):
+    _, stops = fake
+    stops.add("first-seed0")
+    with pytest.raises(KeyboardInterrupt):
+        module.reproduce("fake", tmp_path)
+    path, rest = tmp_path / "fake" / gone, tmp_path / "fake/first-seed0/losses.txt"
+    path.rmdir() if path.is_dir() else path.unlink()
+    rest.write_text("1 2.3")
+    with pytest.raises(KeyboardInterrupt):
+        module.reproduce("fake", tmp_path, length=2)
+    assert not rest.exists()  # of the other length
+    begun = json.loads((tmp_path / "fake/first-seed0.begun").read_text())
+    assert begun["pictures"] == 2000
+    rest.write_text("1 2.3")
+    with pytest.raises(KeyboardInterrupt):
+        module.reproduce("fake", tmp_path, length=2)
+    assert rest.exists()  # now it goes on
+
+
+def test_a_checkpoint_that_was_being_replaced_is_gone_on_from(fake, tmp_path):
+    _, stops = fake
+    stops.add("first-seed0")
+    with pytest.raises(KeyboardInterrupt):
+        module.reproduce("fake", tmp_path)
+    whole = tmp_path / "fake/first-seed0/checkpoints/step-00000003"
+    (whole / "weights.npz").touch()
+    shutil.copytree(whole, whole.with_name(f".{whole.name}.replaced"))
+    shutil.rmtree(whole)
+    with pytest.raises(KeyboardInterrupt):
+        module.reproduce("fake", tmp_path)
+    assert (whole / "weights.npz").exists()
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path):
