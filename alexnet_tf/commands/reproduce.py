@@ -18,6 +18,7 @@ from alexnet_tf.data import datasets
 from alexnet_tf.data.names import USUAL_NAMES
 from alexnet_tf.errors import UserError
 from alexnet_tf.experiments.reproduce import EXPERIMENTS, OUTPUT, reproduce
+from alexnet_tf.training import devices
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -71,6 +72,7 @@ def main(arguments):
     (name,) = arguments
     if _LENGTH.value == 0:
         raise UserError("length=0: no picture would be trained on; pass a number above 0.")
+    devices.check_one_process("an experiment")  # before each process fetches and reads the data set
     dataset = None
     splits = [f"--{role}_split" for role in USUAL_NAMES if FLAGS[f"{role}_split"].present]
     if splits and not _names_data():

@@ -25,7 +25,7 @@ from alexnet_tf.experiments import (
 from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
 from alexnet_tf.figures import png
 from alexnet_tf.provenance import provenance
-from alexnet_tf.training import checkpoints, run_settings
+from alexnet_tf.training import checkpoints, devices, run_settings
 
 OUTPUT = "reproductions"  # the folder, where no other is named
 EXPERIMENTS: dict[str, Experiment] = {
@@ -69,11 +69,13 @@ def reproduce(
     Each run leaves `output`/NAME/RUN.json, written whole or not at all; one that was stopped goes
     on from its checkpoint. `dataset` is by default the embedded shapes. `seeds` are how many, 0 on;
     `length` is the share of its pictures that each training sees, alike for all. Raises UserError
-    for an unknown name, and where `output` holds results of other settings.
+    for an unknown name, where `output` holds results of other settings, and in each of several
+    processes that TF_CONFIG or Slurm names.
     """
     if name not in EXPERIMENTS:
         raise UserError(f"There is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}.")
     experiment = EXPERIMENTS[name]
+    devices.check_one_process("an experiment")
     seeds = experiment.seeds if seeds is None else seeds
     if dataset is None and not experiment.draws_pictures:
         dataset = datasets.open_dataset("shapes")

@@ -107,6 +107,18 @@ def check_alone_without_strategy() -> None:
         )
 
 
+def check_one_process(what: str) -> None:
+    """Raises UserError if TF_CONFIG or Slurm names several processes, for `what` is trained in one
+    and cannot be told otherwise.
+    """
+    count, source = cluster.named()
+    if count > 1:
+        how = "by srun --ntasks=1" if source == "srun" else f"without {source}"
+        raise UserError(
+            f"{source} names {count} processes, and {what} is trained in one; start one, {how}."
+        )
+
+
 def _check_alone(together: str | None, alone: str) -> None:
     count, source = cluster.named()
     if count > 1:

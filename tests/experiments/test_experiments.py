@@ -194,6 +194,33 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "variable,value,message",
+    [
+        (
+            "TF_CONFIG",
+            '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}',
+            "^TF_CONFIG names 2 processes, and an experiment is trained in one; start one, without "
+            "TF_CONFIG.$",
+        ),
+        ("SLURM_STEP_NUM_TASKS", "3", "^srun names 3 .*; start one, by srun --ntasks=1.$"),
+    ],
+)
+def test_an_experiment_is_no_work_for_several_processes(
+    fake, tmp_path, monkeypatch, variable, value, message
+):
+    made, _ = fake
+    monkeypatch.setenv(variable, value)
+    opened = []
+    monkeypatch.setattr(command.datasets, "open_dataset", lambda *_, **__: opened.append(1))
+    with pytest.raises(UserError, match=message):
+        call(command, "fake", "--dataset=cifar10", f"--output={tmp_path}/out")
+    with pytest.raises(UserError, match=message):
+        module.reproduce("fake", tmp_path / "out")
+    assert not opened and not made and not list(tmp_path.iterdir())
+    call(command)  # the list is for anybody
+
+
 def test_experiments_are_listed_with_their_hours(capsys):
     call(command)
     listed = capsys.readouterr().out
