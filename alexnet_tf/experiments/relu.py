@@ -130,13 +130,20 @@ def _tell(results: Results) -> dict[str, str]:
     rows["found"] = "ReLU did not reach 25 % training error: there is no ratio to tell"
     reached = [epochs for one in relu if (epochs := _epochs(one)) is not None]
     if tanh and reached and len(reached) == len(relu):
-        ends = [_epochs(one) or one.measured["course"][-1][0] for one in tanh]
-        ratio = statistics.mean(ends) / statistics.mean(reached)
+        ratio = statistics.mean(map(_end, tanh)) / statistics.mean(reached)
         least = "" if all(map(_epochs, tanh)) else "more than "
         rows["found"] = (
             f"tanh takes {least}{ratio:.2f} times as many epochs as ReLU; the paper says 6"
+            if ratio
+            else "tanh diverged before its error was measured: there is no ratio to tell"
         )
     return rows
+
+
+def _end(result: Result) -> float:
+    """Epochs to the error, or those in which it was not reached: none where it diverged at once."""
+    course = result.measured["course"]
+    return _epochs(result) or (course[-1][0] if course else 0.0)
 
 
 def _chosen(results: Results, neuron: str) -> list[Result]:

@@ -402,9 +402,18 @@ def test_each_neuron_has_its_own_best_rate_and_then_the_other_seeds():
     told = relu.EXPERIMENT.tell(results)
     assert told["found"].startswith("tanh takes more than 2.50 times")  # (10 + 20) / 2 / 6
     assert told["tanh, rate 0.01"].endswith("1 did not get there")
+    results.append(relu_result("tanh", 0.01, 2, None, 1.0, diverged=True))
+    results[-1].measured["course"].clear()  # before the first 50 steps
+    told = relu.EXPERIMENT.tell(results)
+    assert told["found"].startswith("tanh takes more than 1.67 times")  # (10 + 20 + 0) / 3 / 6
+    assert told["tanh, rate 0.01"].endswith("2 did not get there")
     assert told["relu, rate 0.03"].startswith("diverged")
     labels = [line.get_label() for line in relu.EXPERIMENT.draw(results).axes[0].lines]
     assert labels[0] == "ReLU, rate 0.003" and "tanh, rate 0.01" in labels
+    at_once = [relu_result("relu", 0.001, 0, 5), relu_result("tanh", 0.001, 0, None, 1.0, True)]
+    at_once[1].measured["course"].clear()
+    assert relu.EXPERIMENT.tell(at_once)["found"].startswith("tanh diverged before")
+    relu.EXPERIMENT.draw(at_once)
     stalled = [relu_result(neuron, 0.001, 0, None) for neuron in ("relu", "tanh")]
     assert "no ratio" in relu.EXPERIMENT.tell(stalled)["found"]
 
