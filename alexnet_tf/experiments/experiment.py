@@ -5,6 +5,7 @@ import gc
 import pathlib
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ class Result:
     arm: str
     seed: int
     measured: dict[str, Any]
+    # machine, gpu, commit, versions
+    made: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 Results = Sequence[Result]
@@ -163,6 +166,17 @@ def errors_of(network: Any, dataset: Dataset) -> dict[str, float]:
         name: 100 * (1 - jobs.evaluate(network, dataset, views=views).figures()["top_1"])
         for name, views in (("error", 10), ("centre_error", 1))
     }
+
+
+def made_otherwise(results: Results) -> dict[str, str]:
+    """Of what the results were made on and by, what is not the same for all: how many have what."""
+    rows = {}
+    for name in dict.fromkeys(name for one in results for name in one.made):
+        counts = Counter(one.made.get(name, "not told") for one in results)
+        if len(counts) > 1:
+            parts = (f"{value}: {count} of {len(results)}" for value, count in counts.items())
+            rows[name] = "; ".join(parts)
+    return rows
 
 
 def spread(values: Sequence[float], unit: str = "", digits: int = 1) -> str:

@@ -16,6 +16,7 @@ from alexnet_tf.experiments.experiment import (
     arms_of,
     by_arm,
     difference,
+    made_otherwise,
     spread,
 )
 from alexnet_tf.figures import experiments as figures
@@ -52,6 +53,8 @@ def _tell(results: Results) -> dict[str, str]:
         f"bfloat16 against float32: {worse} of error, at {speed[_HALF] / speed[_FULL]:.2f} times "
         "its speed; nvcaffe lost 3.7 points to float16 throughout"
     )
+    if others := made_otherwise(results):
+        rows["found"] += f"; not of the arithmetic alone: the runs differ in {', '.join(others)}"
     return rows
 
 

@@ -22,12 +22,20 @@ from alexnet_tf.experiments import (
     specialisation,
     start,
 )
-from alexnet_tf.experiments.experiment import BATCH, Bench, Experiment, Result, Run
+from alexnet_tf.experiments.experiment import (
+    BATCH,
+    Bench,
+    Experiment,
+    Result,
+    Run,
+    made_otherwise,
+)
 from alexnet_tf.figures import png
 from alexnet_tf.provenance import provenance
 from alexnet_tf.training import checkpoints, devices, run_settings
 
 OUTPUT = "reproductions"  # the folder, where no other is named
+_MADE = "machine", "gpu", "commit", "python"  # in a result, as what a figure may depend on
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
     for one in (
@@ -107,7 +115,7 @@ def reproduce(
         "data": f"{dataset.name}: {dataset.describe()}" if dataset else "drawn for it",
         "length": f"{length:g}: {seen}",
         "seeds": f"{seeds}",
-    }
+    } | {f"{name}, not the same": told for name, told in made_otherwise(results).items()}
     return Found(experiment, under, experiment.tell(results), results, picture)
 
 
@@ -151,6 +159,7 @@ def _measure(
         "asked": asked,
         "measured": measured,
         "seconds": round(time.monotonic() - begin),  # since it was last started
+        "gpu": devices.gpu_name(),
         **provenance(),
     }
     disk.replace_text(path, json.dumps(content) + "\n")
@@ -162,10 +171,11 @@ def _read(run: Run, path: pathlib.Path, asked: dict) -> Result:
     try:
         stored = _stored(path)
         was, measured = dict(stored["asked"]), dict(stored["measured"])
+        made = {name: stored[name] for name in _MADE if name in stored} | stored["versions"]
     except (KeyError, TypeError, ValueError):
         raise _NoResultError(path) from None
     _check_same(path, was, asked)
-    return Result(run.arm, run.seed, measured)
+    return Result(run.arm, run.seed, measured, {name: str(told) for name, told in made.items()})
 
 
 class _NoResultError(UserError):

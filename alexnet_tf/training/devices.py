@@ -65,6 +65,13 @@ def distribution(kind: str, replicas: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"{device}:{index}" for index in range(replicas)])
 
 
+def gpu_name() -> str:
+    """What the GPU is called that is used where no strategy says otherwise; "none" without one."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_device_details(gpu).get("device_name", "unknown")
+    return "none"
+
+
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """In here GPUs from Ampere on compute in float32, and not in TF32, which is off by 3e-4: for

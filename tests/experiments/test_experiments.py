@@ -22,6 +22,7 @@ from alexnet_tf.experiments import (
     ablations,
     large_batch,
     normalisation,
+    precision,
     relu,
     small_alexnet,
     specialisation,
@@ -251,7 +252,28 @@ def test_the_command_reports_what_was_found(fake, tmp_path, capsys):
     assert "A claim." in printed and "2: 2,000 pictures a training" in printed
     told = json.loads((tmp_path / "found.json").read_text())
     assert told["sum"] == "0"
+    made = told["results"][0].pop("made")
     assert told["results"][0] == {"arm": "first", "seed": 0, "measured": {"value": 0}}
+    assert {"machine", "gpu", "python", "tensorflow"} <= made.keys()
+    assert not [name for name in told if name.endswith("not the same")]
+
+
+def test_what_the_runs_were_not_all_made_on_is_told(fake, tmp_path):
+    module.reproduce("fake", tmp_path)
+    for name, change in (
+        ("first-seed1", {"machine": "other, 8 CPUs"}),
+        ("first-seed2", {"versions": {"tensorflow": "2.0"}}),
+    ):
+        path = tmp_path / f"fake/{name}.json"
+        stored = json.loads(path.read_text()) | {"machine": "mine", "commit": "abc"}
+        path.write_text(json.dumps(stored | change))
+    under = module.reproduce("fake", tmp_path).under
+    told = {name: row for name, row in under.items() if name.endswith(", not the same")}
+    assert "; other, 8 CPUs: 1 of 4; mine: 1 of 4" in told["machine, not the same"]
+    assert "; abc: 2 of 4" in told["commit, not the same"]
+    assert told["tensorflow, not the same"].endswith(": 3 of 4; 2.0: 1 of 4")
+    assert told["keras, not the same"].endswith(": 3 of 4; not told: 1 of 4")
+    assert "python, not the same" not in told and "gpu, not the same" not in told
 
 
 def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_path, monkeypatch):
@@ -370,6 +392,19 @@ def test_spread_and_difference_are_over_seeds():
     ours = [Result("a", seed, {"error": 10.0 + seed}) for seed in range(3)]
     base = [Result("b", seed, {"error": 9.0}) for seed in (2, 0)]
     assert experiments.difference(ours, base, "error") == [1.0, 3.0]
+
+
+def test_a_ratio_of_speeds_says_on_what_else_it_rests():
+    results = [
+        Result(arm, seed, {"error": 20.0, "images_per_s": speed}, {"machine": "a", "gpu": "none"})
+        for arm, speed in (("float32", 100.0), ("mixed_bfloat16", 150.0))
+        for seed in range(2)
+    ]
+    told = precision.EXPERIMENT.tell(results)["found"]
+    assert "at 1.50 times its speed" in told and "arithmetic alone" not in told
+    results[0] = dataclasses.replace(results[0], made={"machine": "a", "gpu": "H100"})
+    told = precision.EXPERIMENT.tell(results)["found"]
+    assert told.endswith("; not of the arithmetic alone: the runs differ in gpu")
 
 
 def relu_result(neuron, rate, seed, epochs, lowest=0.2, diverged=False):

@@ -146,6 +146,18 @@ def test_several_processes_do_not_train_alone_unless_they_are_told_to(monkeypatc
         devices.check_alone("auto")
 
 
+@pytest.mark.parametrize(
+    "gpus,details,name",
+    [((), {}, "none"), (("a", "b"), {"device_name": "H100"}, "H100"), (("a",), {}, "unknown")],
+)
+def test_the_gpu_that_is_used_is_called_by_its_name(monkeypatch, gpus, details, name):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus))
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: {"a": details}[gpu]
+    )
+    assert devices.gpu_name() == name
+
+
 def test_without_any_engine_the_refusal_shows_a_config():
     with pytest.raises(UserError, match="TF_CONFIG, which is ''; it should look like"):
         devices.distribution("multi_worker", 0)
