@@ -33,6 +33,14 @@ _ACTIVATIONS = {name.replace("_", "") for name in vars(keras.activations)} - {
     "softmax",
 } | {"prelu"}
 _FEW = 9  # numbers: a constant of more is told by its digest
+# What drops or adds something in training, between the trunk and the projection.
+_NOISE = (
+    Dropout,
+    keras.layers.Dropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
 
 
 def trunk(model: keras.Model) -> keras.Model:
@@ -96,7 +104,7 @@ def projection(model: keras.Model) -> keras.Model:
 
 def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
     """`model` below its projection, the layers and weights themselves, and a fresh one to `units`
-    classes.
+    classes, with a bias.
 
     Of a part, which has no projection, the weights are copied. Raises UserError for a network of
     its user's own that does not end in a Dense layer.
@@ -112,7 +120,8 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
             f"The network ends in {last.name} ({type(last).__name__}), and a fresh projection takes"
             " the place of a Dense layer; build and train one that ends in a Dense layer."
         )
-    fresh = type(last).from_config(last.get_config() | {"units": units})
+    # With a bias, whether or not there was one: a logistic regression that is fitted has one.
+    fresh = type(last).from_config(last.get_config() | {"units": units, "use_bias": True})
     tuned = keras.Model(model.inputs[0], fresh(last.input), name=model.name)
     return _as_variant(tuned, model)
 
@@ -143,7 +152,7 @@ def _as_variant(part: keras.Model, model: keras.Model) -> keras.Model:
 
 def _last_of_trunk(model: keras.Model) -> int:
     below = model.layers[:-1] if has_projection(model) else model.layers
-    return max(index for index, layer in enumerate(below) if not isinstance(layer, Dropout))
+    return max(index for index, layer in enumerate(below) if not isinstance(layer, _NOISE))
 
 
 def check_functional(model: keras.Model) -> None:

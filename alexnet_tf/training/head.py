@@ -57,7 +57,7 @@ def train(
     steps_per_epoch = examples // plan.batch_size
     last_step = steps_per_epoch * plan.epochs
     optimizer.build(head.trainable_variables)
-    run_steps = _make_steps(head, optimizer, plan.batch_size)
+    run_steps = _make_steps(head, optimizer, plan.batch_size, plan.seed)
     chunk = max(1, _CHUNK // (found.train[0, :1].nbytes * plan.batch_size))  # steps
     if line := plan.never_reached(last_step):
         note(line)
@@ -392,8 +392,11 @@ def answers(head: keras.Model, found: Features, temperature: float = 1.0) -> Ans
     )
 
 
-def _make_steps(head: keras.Model, optimizer: SGD2012, batch_size: int) -> Callable[..., tf.Tensor]:
+def _make_steps(
+    head: keras.Model, optimizer: SGD2012, batch_size: int, seed: int
+) -> Callable[..., tf.Tensor]:
     forward_backward = steps.make_forward_backward(head, tf.identity, batch_size)
+    keys = steps.keys_of(head, seed)
 
     @tf.function(autograph=False)
     def run_steps(
@@ -414,7 +417,7 @@ def _make_steps(head: keras.Model, optimizer: SGD2012, batch_size: int) -> Calla
                 tf.convert_to_tensor(variable.value) for variable in head.trainable_variables
             ]
             state = [
-                steps.state_of(variable, tf.constant(0, tf.int64), number)
+                steps.state_of(variable, tf.constant(0, tf.int64), number, keys.get(id(variable)))
                 for variable in head.non_trainable_variables
             ]
             *sums, gradients, _ = forward_backward(weights, state, rows[index], labels[index])

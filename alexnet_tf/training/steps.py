@@ -85,7 +85,7 @@ class TrainStep:
             autograph=False,
         )
         self.forward_backward = forward_backward
-        rows, keys = batch_size // strategy.num_replicas_in_sync, _keys(model, seed)
+        rows, keys = batch_size // strategy.num_replicas_in_sync, keys_of(model, seed)
         objective.check(rows, pixels, class_names)
 
         def replica_step(
@@ -281,7 +281,7 @@ def state_of(
     return tf.cast(state, variable.dtype)
 
 
-def _keys(model: keras.Model, seed: int) -> dict[int, int]:
+def keys_of(model: keras.Model, seed: int) -> dict[int, int]:
     """By the id of each seed of a layer that is no layers.Dropout, a number of its own, which
     depends on `seed`, on its place in `model` and on the seed that its layer was given.
     """

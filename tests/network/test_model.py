@@ -253,6 +253,8 @@ def test_a_fresh_projection_takes_the_place_of_a_dense_layer_alone():
     ends_in_pool = keras.Model(images, keras.layers.GlobalAveragePooling2D(name="mean")(maps))
     with pytest.raises(UserError, match="ends in mean .GlobalAveragePooling2D., and a fresh proj"):
         surgery.with_fresh_projection(ends_in_pool, 3)
-    logits = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(maps))
-    tuned = surgery.with_fresh_projection(keras.Model(images, logits), 3)
-    assert tuned.output_shape == (None, 3) and len(tuned.layers) == 4
+    for bias in (True, False):  # a fit has one in any case
+        logits = keras.layers.Dense(4, use_bias=bias)(keras.layers.GlobalAveragePooling2D()(maps))
+        tuned = surgery.with_fresh_projection(keras.Model(images, logits), 3)
+        assert tuned.output_shape == (None, 3) and len(tuned.layers) == 4
+        assert len(tuned.layers[-1].get_weights()) == 2

@@ -11,6 +11,7 @@ from alexnet_tf import networks
 from alexnet_tf.applications import AlexNet
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import Dropout
 from alexnet_tf.network.model import build_model
 
 
@@ -178,6 +179,25 @@ def test_features_are_what_the_last_layer_reads(end, name):
     surgery.check_chain(build_model("lenet5", 3))
     surgery.check_chain(ends(lambda one, other: layers.Dense(2)(layers.Dropout(0.5)(one))))
     surgery.check_chain(ends(lambda *both: layers.Dense(2)(layers.Concatenate()(both))))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        Dropout,
+        layers.Dropout,
+        layers.AlphaDropout,
+        layers.GaussianDropout,
+        layers.GaussianNoise,
+    ],
+)
+def test_what_acts_in_training_alone_is_part_of_the_projection(noise):
+    """Features are computed once, without it."""
+    images = keras.Input((4, 4, 1))
+    flat = layers.Flatten(name="flat")(images)
+    model = keras.Model(images, layers.Dense(2)(noise(0.5)(flat)))
+    assert surgery.trunk(model).layers[-1].name == "flat" and surgery.reads_last_map(model)
+    assert [type(one) for one in surgery.projection(model).layers[1:]] == [noise, layers.Dense]
 
 
 @pytest.mark.parametrize(

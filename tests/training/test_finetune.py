@@ -1027,15 +1027,16 @@ def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(
     )
 
 
-def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
+@pytest.mark.parametrize("dropout", [Dropout, keras.layers.Dropout])
+def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again(dropout):
     class Losses(list):
         def write(self, row):
             self.append(row["train_loss"])
 
-    def train():
+    def train(seed=0):
         keras.utils.set_random_seed(2)
         inputs = keras.Input((8,))
-        projection = keras.Model(inputs, keras.layers.Dense(3)(Dropout(0.5)(inputs)))
+        projection = keras.Model(inputs, keras.layers.Dense(3)(dropout(0.5)(inputs)))
         # so that only masks can make losses differ
         alike = np.ones((1, 12, 8), np.float32), np.zeros(12, np.int64)
         found = features.Features(*alike, *alike, 0.0, {"evaluation": []})
@@ -1043,7 +1044,7 @@ def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
             projection,
             SGD2012(),
             found,
-            a_plan(epochs=4, learning_rate=0.0),
+            a_plan(epochs=4, learning_rate=0.0, seed=seed),
             losses := Losses(),
             console.progress,
             print,
@@ -1052,6 +1053,8 @@ def test_dropout_of_the_head_is_drawn_anew_in_each_step_and_the_same_again():
 
     first = train()
     assert len(set(first)) == 4 and train() == first
+    # that of 2012 has drawn its seed already
+    assert (train(seed=1) != first) == (dropout is keras.layers.Dropout)
 
 
 def test_a_handful_of_pictures_takes_smaller_batches_and_says_so(run, tune, pretrained, tmp_path):
@@ -1102,6 +1105,25 @@ def test_preprocessing_of_views_is_that_of_training(pictures):
             row["image"], PIXELS, tf.constant([5 + 3 * 2**32, 2 * number])
         )
         np.testing.assert_array_equal(batch["image"][number], crop)
+
+
+@pytest.mark.parametrize("trained", ["head", pytest.param("all", marks=pytest.mark.long)])
+def test_a_network_whose_last_layer_has_no_bias_gets_one(trained, pictures, tmp_path):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(2, 3, name="maps")(images))
+    x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(images, keras.layers.Dense(2, use_bias=False)(x))
+    how = {"class_names": ["a", "b"], "preprocessing": Preprocessing(8, 8, 3, (0.0,) * 3, 1.0)}
+    source = jobs.export(model, tmp_path / "out", **how, format="keras", note=str) / "model.keras"
+    given = {"pretrained": source, "dataset": "folder", "data_dir": pictures, "xla": "off"}
+    given |= {"model_dir": tmp_path / "model", "trainable": trained}
+    given |= {"json": tmp_path / "figures.json"}
+    more = ["--epochs=1"] if trained == "all" else []
+    call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
+    # fitted, as what it reads is the last map
+    assert networks.load(tmp_path / "model").model.layers[-1].bias.shape == (3,)
+    solver = checkpoints.read_settings(tmp_path / "model")["head_solver"]
+    assert solver == ("fit" if trained == "head" else "sgd")
 
 
 def test_the_arithmetic_of_ones_own_network_is_its_own(pictures, tmp_path):
