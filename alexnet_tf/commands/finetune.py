@@ -167,15 +167,8 @@ def main():
             console.note(changes)
         console.note(app.DRY_RUN)
         return
-    if of_head:
-        with run_settings.held(strategy, model_dir, settings, dataset, seen_before) as write:
-            figures, answers, cost = _tune_head(
-                strategy, model, dataset, pixels, plan, solver, write
-            )
-    else:
-        figures, answers, cost = _tune_layers(
-            strategy, model, dataset, pixels, plan, settings, seen_before
-        )
+    tune = _tune_head if of_head else _tune_layers
+    figures, answers, cost = tune(strategy, model, dataset, pixels, plan, settings, seen_before)
     _keep_min_probability(model_dir, settings.min_probability)
     run_settings.keep_place(model_dir, settings)
     if dataset.chose():
@@ -383,55 +376,35 @@ def _features(strategy, model, dataset, pixels, plan):
     )
 
 
-def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
+def _tune_head(strategy, model, dataset, pixels, plan, settings, seen_before):
     """Trains the projection on the features of the rest, from nothing, unless the one that is there
-    was trained on the same pictures by the same flags; `write` is that of run_settings.held.
+    was trained on the same pictures by the same flags.
 
     Returns (figures, Answers, (seconds, multiply-adds) of the run).
     """
     model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
-    found = _features(strategy, model, dataset, pixels, plan)
-    steps_per_epoch = len(found.train_labels) // plan.batch_size
-    if solver == "sgd" and not steps_per_epoch:
-        raise UserError(
-            f"Of the training pictures, {len(found.train_labels)} can be read, fewer than"
-            f" --batch_size={plan.batch_size}; use a smaller one."
-        )
-    last_step = 1 if solver == "fit" else steps_per_epoch * plan.epochs
-    begin = time.monotonic()
-    state = checkpoints.restore(model_dir, model, report=console.note)
-    how, is_first = _trained_how(dataset, found.bad_pictures, plan, solver), state is None
-    if state is not None and state.data == how:
-        console.note(loop.trained_already(model_dir, state.step, last_step))
-    else:
-        log = KeptLog()
-        if solver == "fit":
-            optimizer = _optimizer(model, found)
-            optimizer.build(model.trainable_variables)  # a checkpoint has velocities
-            state = head.fit(projection, found, log, console.progress, console.note)
+    solver = settings.others["head_solver"]
+    with run_settings.held(strategy, model_dir, settings, dataset, seen_before) as write:
+        found = _features(strategy, model, dataset, pixels, plan)
+        last_step = 1 if solver == "fit" else _steps_per_epoch(found, plan) * plan.epochs
+        begin = time.monotonic()
+        state = checkpoints.restore(model_dir, model, report=console.note)
+        how = _trained_how(dataset, found.bad_pictures, settings)
+        if state is not None and state.data == how:
+            console.note(loop.trained_already(model_dir, state.step, last_step))
+            names = _deciding(solver)
+            if not run_settings.are_of(model_dir, settings, dataset, seen_before, names):
+                write()
         else:
-            optimizer = _optimizer(projection, found if surgery.reads_last_map(model) else None)
-            state = head.train(
-                projection,
-                optimizer,
-                found,
-                plan,
-                log,
-                console.progress,
-                console.note,
-                _may_choose(dataset),
-            )
-        state.data = how
-        state.figures |= {"evaluated_on": dataset.evaluation.name}
-        model.layers[-1].set_weights(projection.layers[-1].get_weights())
-        # Only now: a training that fails, or is stopped, leaves what was there before. So does a
-        # checkpoint that is not written, but no checkpoint is to lie where there are no settings.
-        if is_first:
-            write()
-        checkpoints.save(model_dir, model, optimizer, state)
-        if not is_first:
-            write()
-        log.write_to(Log(model_dir, 0))
+            log = KeptLog()
+            state, optimizer = _train_head(model, projection, dataset, found, plan, solver, log)
+            state.data = how
+            state.figures |= {"evaluated_on": dataset.evaluation.name}
+            model.layers[-1].set_weights(projection.layers[-1].get_weights())
+            # Only now: a training that fails, or is stopped, leaves what was there before. So does
+            # a checkpoint that is not written.
+            write(lambda: checkpoints.save(model_dir, model, optimizer, state))
+            log.write_to(Log(model_dir, 0))
     surgery.cool(model, state.temperature)
     projection = surgery.projection(model)
     answers = head.answers(projection, found)
@@ -446,16 +419,51 @@ def _tune_head(strategy, model, dataset, pixels, plan, solver, write):
     return figures, answers, (found.seconds + time.monotonic() - begin, work)
 
 
-def _trained_how(dataset, bad, plan, solver):
+def _train_head(model, projection, dataset, found, plan, solver, log):
+    """Trains `projection`, that of `model`; returns (TrainingState, optimizer) of a checkpoint."""
+    if solver == "fit":
+        optimizer = _optimizer(model, found)
+        optimizer.build(model.trainable_variables)  # a checkpoint has velocities
+        return head.fit(projection, found, log, console.progress, console.note), optimizer
+    optimizer = _optimizer(projection, found if surgery.reads_last_map(model) else None)
+    state = head.train(
+        projection,
+        optimizer,
+        found,
+        plan,
+        log,
+        console.progress,
+        console.note,
+        _may_choose(dataset),
+    )
+    return state, optimizer
+
+
+def _steps_per_epoch(found, plan):
+    """Of the steps of sgd. Raises UserError where what can be read does not fill a batch."""
+    if steps := len(found.train_labels) // plan.batch_size:
+        return steps
+    raise UserError(
+        f"Of the training pictures, {len(found.train_labels)} can be read, fewer than"
+        f" --batch_size={plan.batch_size}; use a smaller one."
+    )
+
+
+def _trained_how(dataset, bad, settings):
     """By what a projection becomes what it is: the pictures, but for the numbers of `bad` ones,
     their classes, and the flags.
     """
-    flags = {"views": _AUGMENT_VIEWS.value, "precision": _PRECISION.value}
-    if solver == "sgd":
-        flags |= {name: FLAGS[name].value for name in _OF_SGD} | {"batch_size": plan.batch_size}
+    told_by = run_settings.flags_of(settings.to_json())
+    names = _deciding(settings.others["head_solver"])
+    flags = {name.removeprefix("augment_"): told_by[name] for name in names}
     flags |= {f"unreadable of {split}": numbers for split, numbers in bad.items() if numbers}
     told = ", ".join(f"{name}: {value}" for name, value in flags.items())
     return f"{dataset.fingerprint}, {told}"
+
+
+def _deciding(solver):
+    """The names of the flags by which a projection becomes what it is."""
+    return ("augment_views", "precision", *((*_OF_SGD, "batch_size") if solver == "sgd" else ()))
 
 
 def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):

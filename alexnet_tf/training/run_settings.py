@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -273,11 +273,12 @@ def held(
     dataset: Dataset,
     seen_before: record.Record | None = None,
     note: Callable[[str], None] = console.note,
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[..., None]]:
     """Keeps other trainings out of `model_dir`, and yields the function that writes the settings
     there, and the record of the pictures: those of `dataset`, and those that the layers below the
     projection had `seen_before`. It is to be called when nothing is left that could be refused:
-    what trains nothing leaves them as they are.
+    what trains nothing leaves them as they are. A projection that was trained anew is written by
+    `save`, its argument, so that the three go together: see _save_between.
 
     All workers have to call both; the chief writes, and tells by `note` what `check` does. Raises
     UserError on all as `check` does.
@@ -293,21 +294,82 @@ def held(
             if line:
                 note(line)
 
-        def write() -> None:
+        def write(save: Callable[[], None] | None = None) -> None:
             if not devices.is_chief(strategy):
                 return
-            _, seen = begun(model_dir)
-            trunk = None
-            if _trains_one_layer(settings.others):
-                # a projection is trained anew, and has seen nothing else than is there
-                seen, trunk = None, seen_before or record.Record()
+            stored, seen = begun(model_dir)
+            seen_now = _record_of(settings, dataset, seen_before, seen)
+            if save and stored:
+                _save_between(model_dir, save, seen, seen_now)
             checkpoints.write_settings(model_dir, settings.to_json())
-            if here := record.of(dataset):
-                whole = record.union([seen, seen_before, here])
-                record.write(model_dir, dataclasses.replace(whole, trunk=trunk))
+            if seen_now:
+                record.write(model_dir, seen_now)
+            if save and not stored:  # no checkpoint is to lie where there are no settings
+                save()
 
         devices.together(strategy, begin)
-        yield lambda: devices.together(strategy, write)
+        yield lambda save=None: devices.together(strategy, lambda: write(save))
+
+
+def _record_of(
+    settings: Settings,
+    dataset: Dataset,
+    seen_before: record.Record | None,
+    seen: record.Record | None,
+) -> record.Record | None:
+    """The record of a training by `settings`, where `seen` is there; None where pictures are not
+    known.
+    """
+    here, trunk = record.of(dataset), None
+    if here is None:
+        return None
+    if _trains_one_layer(settings.others):
+        # a projection is trained anew, and has seen nothing else than is there
+        seen, trunk = None, seen_before or record.Record()
+    return dataclasses.replace(record.union([seen, seen_before, here]), trunk=trunk)
+
+
+def _save_between(
+    model_dir: str | os.PathLike,
+    save: Callable[[], None],
+    before: record.Record | None,
+    after: record.Record | None,
+) -> None:
+    """Calls `save`, which writes a checkpoint in the place of another, while the record is that of
+    both: whichever is there when a process is killed, none of its pictures counts as unseen. One
+    that cannot be written leaves the record as it was.
+    """
+    if not (before and after):
+        save()
+        return
+    record.write(model_dir, dataclasses.replace(before | after, trunk=after.trunk))
+    try:
+        save()
+    except UserError:
+        record.write(model_dir, before)
+        raise
+
+
+def flags_of(stored: dict) -> dict[str, Any]:
+    """The flags in `stored`, settings as JSON, but of the batch size what was made of it."""
+    return stored.get("flags", {}) | {"batch_size": stored.get("batch_size")}
+
+
+def are_of(
+    model_dir: str | os.PathLike,
+    settings: Settings,
+    dataset: Dataset,
+    seen_before: record.Record | None,
+    flags: Iterable[str],
+) -> bool:
+    """Whether the settings in `model_dir` have the `flags`, names, of `settings`, and the record is
+    that of such a training: a process may have been killed before it wrote them.
+    """
+    stored, seen = begun(model_dir)
+    were, are = map(flags_of, (stored or {}, settings.to_json()))
+    seen_now = _record_of(settings, dataset, seen_before, seen)
+    is_same = seen_now is None or seen is not None and seen.to_bytes() == seen_now.to_bytes()
+    return is_same and all(were.get(name) == are.get(name) for name in flags)
 
 
 def keep_place(model_dir: str | os.PathLike, settings: Settings) -> None:

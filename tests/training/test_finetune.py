@@ -559,6 +559,48 @@ def test_a_training_that_fails_leaves_the_projection_that_was_there(
     assert checkpoints.newest_step(model_dir) == 4
 
 
+class Killed(BaseException):
+    pass
+
+
+def kill(*_):
+    raise Killed
+
+
+def test_what_a_projection_has_seen_and_its_flags_are_told_whatever_comes_between(
+    pretrained, tmp_path, monkeypatch, capsys
+):
+    folder, model_dir = write_picture_folder(tmp_path / "pictures"), tmp_path / "model"
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "batch_size": 6}
+    given |= {"model_dir": model_dir, "patience": 0}
+
+    def tune(epochs):
+        flags = [f"--{name}={value}" for name, value in given.items()]
+        call(finetune, *flags, f"--epochs={epochs}")
+        return capsys.readouterr().err
+
+    def told():
+        flags = checkpoints.read_settings(model_dir)["flags"]
+        return flags["epochs"], set(record.read(model_dir).trained.tolist())
+
+    tune(1)
+    before, pictures = told(), folder / "train" / CLASS_NAMES[0]
+    (pictures / "1.jpg").unlink()
+    (pictures / "99.jpg").write_bytes(shapes.draw_jpeg("train", 99))
+    now = set(datasets.open_dataset("folder", folder).train.identities.tolist())
+    with monkeypatch.context() as full, pytest.raises(UserError, match="No space left"):
+        full.setattr(checkpoints, "write", refuse)
+        tune(2)
+    assert told() == before and len(now - before[1]) == 1
+    with monkeypatch.context() as killed, pytest.raises(Killed):
+        killed.setattr(checkpoints, "write_settings", kill)
+        tune(2)
+    assert checkpoints.newest_step(model_dir) == 8 and told() == (1, before[1] | now)
+    assert "is trained already" in tune(2) and told() == (2, now)
+    (model_dir / record.FILE).unlink()
+    assert "is trained already" in tune(2) and told() == (2, now)
+
+
 @pytest.mark.long
 def test_pictures_that_were_held_out_can_be_trained_on_by_a_projection(pretrained, tmp_path):
     """The projection is trained from nothing, and what the layers below have not seen binds
