@@ -127,8 +127,13 @@ def _open_dataset(models):
             f"--train_split={FLAGS['train_split'].value} judges nothing; to judge the pictures of a"
             " training split pass it as --test_split."
         )
+    if FLAGS["validation_split"].present and FLAGS["test_split"].present:
+        raise UserError(
+            f"--validation_split={FLAGS['validation_split'].value} and --test_split="
+            f"{FLAGS['test_split'].value} both say what judges; pass one."
+        )
     name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
-    if FLAGS["validation_split"].present and not FLAGS["test_split"].present:
+    if FLAGS["validation_split"].present:
         names = SplitNames(names.train, test=names.validation)  # what is named is what judges
     evaluation.check_classes(models[1:], models[0])
     dataset = datasets.open_evaluation(
@@ -161,7 +166,7 @@ def _report(models, weights, dataset, answers, figures):
             "weight": weight,
             "trained_on": evaluation.seen(dataset.evaluation, model),
         }
-        | _figures(one, dataset)
+        | _figures(one)
         for model, weight, one in zip(models, weights or [1.0] * len(models), answers)
     ]
     for row in rows:
@@ -171,7 +176,7 @@ def _report(models, weights, dataset, answers, figures):
         f" ({dataset.evaluation.name}):"
     )
     tops = ("top_1", "top_5") if len(dataset.class_names) > TOP else ("top_1",)
-    metrics = _figures(together, dataset) | figures
+    metrics = _figures(together) | figures
     app.report_answers(
         metrics,
         dataset.class_names,
@@ -204,9 +209,8 @@ def _report(models, weights, dataset, answers, figures):
             console.result(f"  {pictures:8}  {name} -> {answer}")
 
 
-def _figures(answers, dataset):
+def _figures(answers):
     figures = answers.figures()
-    figures["bad_pictures"] += len(dataset.bad_pictures)  # those left out at the start
     return figures | {f"{top}_error": 1 - figures[top] for top in ("top_1", "top_5")}
 
 

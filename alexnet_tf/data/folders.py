@@ -103,7 +103,6 @@ def open_folder(
         splits[0],
         _fingerprint(train, validation, test),
         tuple(notes),
-        tuple(layout.bad_pictures),
         class_counts=tuple(np.bincount(train.labels, minlength=len(class_names)).tolist()),
         test=splits[-1] if test else None,
         unused=tuple(layout.unused.lines()),
@@ -134,7 +133,6 @@ def open_to_check(
         splits[0],
         _fingerprint(*parts),
         tuple(notes + layout.notes()),
-        tuple(layout.bad_pictures),
         test=splits[-1] if "test" in layout.splits else None,
         unused=tuple(layout.unused.lines()),
     )
@@ -192,7 +190,6 @@ def open_evaluation(
         part.split(),
         _fingerprint(part),
         tuple(notes),
-        tuple(layout.bad_pictures),
     )
 
 
@@ -242,7 +239,7 @@ def _refuse_faults(names: Iterable[bytes], faults: Iterable[str | None]) -> None
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """The pictures of a split; `place` and `held_out` as in Split."""
+    """The pictures of a split; `place`, `held_out` and `bad_pictures` as in Split."""
 
     name: str
     class_names: tuple
@@ -251,6 +248,7 @@ class _Part:
     identities: np.ndarray
     place: str | None = None
     held_out: bool = False
+    bad_pictures: tuple = ()
 
     def where(self, mask: np.ndarray) -> "_Part":
         return dataclasses.replace(
@@ -265,6 +263,7 @@ class _Part:
             split_of_files(self.name, self.files, self.labels, self.identities),
             place=self.place,
             held_out=self.held_out,
+            bad_pictures=self.bad_pictures,
         )
 
 
@@ -284,7 +283,6 @@ class _Layout:
     ) -> None:
         self.root, self._suffixes = root, suffixes
         self.unused = picture_files.Unused(root)
-        self.bad_pictures: list[str] = []
         self.splits: dict[str, pathlib.Path] = {}
         self._told: list[str] = []
         self._holds_picture = functools.cache(
@@ -557,7 +555,6 @@ class _Layout:
             for file, fault in zip(files, faults)
             if fault
         ]
-        self.bad_pictures += bad
         good = np.array([fault is None for fault in faults], bool)
         empty = set(range(len(classes))) - set(labels[good].tolist()) if own else set()
         if empty or not good.any():
@@ -573,7 +570,15 @@ class _Layout:
             raise UserError(f"{path} holds no picture that can be read{first}.")
         identities = identities[good[sound]]
         lies_at = split_place(str(folder.relative_to(self.root)))
-        return _Part(plain(folder.name), names, files[good], labels[good], identities, lies_at)
+        return _Part(
+            plain(folder.name),
+            names,
+            files[good],
+            labels[good],
+            identities,
+            lies_at,
+            bad_pictures=tuple(bad),
+        )
 
     def _without_empty(
         self, classes: list[pathlib.Path], class_names: Sequence[str]

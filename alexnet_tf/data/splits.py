@@ -57,6 +57,9 @@ class Split:
     # it is a part of one, or of none
     place: str | None = None
     held_out: bool = False  # whether it is a part of training pictures that is kept from training
+    # a line for each picture of `place`, or of what it is a part of, that is left out and has no
+    # number, with its name and what is wrong with it
+    bad_pictures: tuple = ()
 
     def read(self, epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         """A tf.data.Dataset of records, in the order of `stubs`."""
@@ -110,8 +113,6 @@ class Dataset:
     evaluation: Split
     fingerprint: str  # changes with the pictures, their order and the division
     notes: tuple = ()  # what a user should be told: a split made here, files passed over
-    # a line for each picture that is left out, with its name and what is wrong with it
-    bad_pictures: tuple = ()
     # {"mean": [3], "colour_pca": [3, 3]} of the training pixels, if stored with the data
     statistics: dict | None = None
     # training pictures per class; empty where that is not known without reading them
@@ -128,6 +129,12 @@ class Dataset:
         if self.train is None:
             raise UserError(f"{self.name} was opened for evaluation; open it to train on.")
         return self.train
+
+    @property
+    def bad_pictures(self) -> tuple:
+        """Those of all its splits, each once: two may be parts of one folder."""
+        splits = [*([self.train] if self.train else []), *self.evaluations()]
+        return tuple(dict.fromkeys(line for split in splits for line in split.bad_pictures))
 
     def chose(self) -> bool:
         """Whether `test` is to be reported, and is not what is looked at while it is trained."""

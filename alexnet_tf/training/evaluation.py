@@ -228,9 +228,10 @@ class Evaluation:
             first = f"{split.describe_fault(bad[0])}{', ...' * (len(bad) > 1)}"
             console.note(f"{split.cannot_be_read(len(bad))} and are not counted: {first}")
         found = []
+        unread = len(split.bad_pictures) + len(bad)  # at the start, and now
         for of_one in zip(*judgements):
             losses, best, highest = (np.concatenate(parts) for parts in zip(*of_one))
-            found.append(Answers(np.concatenate(labels), losses, best, len(bad), highest))
+            found.append(Answers(np.concatenate(labels), losses, best, unread, highest))
         for classifier, one in zip(self._ensemble, found):
             if none := np.count_nonzero(np.isnan(one.losses)):
                 raise UserError(

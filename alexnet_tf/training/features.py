@@ -61,6 +61,8 @@ class Features:
     seconds: float  # that it took to compute them
     # "train" and "evaluation": numbers of the pictures that cannot be read and have no row
     bad_pictures: dict
+    left_out: int = 0  # evaluation pictures that cannot be read and have no number
+    is_stored: bool = False  # whether an earlier run computed them
 
 
 def extractor(
@@ -186,7 +188,7 @@ def cached(
             f"The features could not be written to {folder} ({error.strerror or error}); make room,"
             " or pass another features_dir."
         ) from None
-    found = _open(folder, of_run)
+    found = _open(folder, of_run, dataset)
     _tell_bad(found, dataset, max_bad_pictures, note)
     return found
 
@@ -299,7 +301,7 @@ def _read(
             )
             return None
         disk.check_sums(folder, _SUMMED)
-        found = _open(folder, stored)
+        found = _open(folder, stored, dataset)
         if json.loads(disk.read_bytes(folder / "key.json")) != stored:  # they share a features_dir
             raise ValueError("another fine-tuning has replaced it meanwhile")
         if mended := _mended(found, dataset):
@@ -309,7 +311,7 @@ def _read(
             len(found.train_labels),
             len(found.evaluation_labels),
         ):
-            return found
+            return dataclasses.replace(found, is_stored=True)
         raise ValueError("wrong shapes")
     except (OSError, EOFError, ValueError, AttributeError, IndexError, KeyError) as error:
         note(f"{folder} cannot be read ({error}): it is replaced")
@@ -335,10 +337,15 @@ def _check_room(folder: pathlib.Path, size: int, what: str, note: Callable[[str]
     note(f"features of {what}: {size / 1e6:.0f} MB to {folder} ({free / 1e9:.0f} GB free)")
 
 
-def _open(folder: pathlib.Path, of_run: dict) -> Features:
-    """The Features in `folder`, whose run took what `of_run` says."""
+def _open(folder: pathlib.Path, of_run: dict, dataset: Dataset) -> Features:
+    """The Features of `dataset` in `folder`, whose run took what `of_run` says."""
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         for name in ("train", "train_labels", "evaluation", "evaluation_labels")
     }
-    return Features(**arrays, seconds=of_run["seconds"], bad_pictures=of_run["bad_pictures"])
+    return Features(
+        **arrays,
+        seconds=of_run["seconds"],
+        bad_pictures=of_run["bad_pictures"],
+        left_out=len(dataset.evaluation.bad_pictures),
+    )

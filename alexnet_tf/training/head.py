@@ -387,7 +387,7 @@ def answers(head: keras.Model, found: Features, temperature: float = 1.0) -> Ans
         labels,
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels, said).numpy(),
         tf.math.top_k(said, min(TOP, said.shape[-1])).indices.numpy(),
-        len(found.bad_pictures["evaluation"]),
+        found.left_out + len(found.bad_pictures["evaluation"]),
         tf.reduce_max(tf.nn.softmax(said), axis=-1).numpy(),
     )
 

@@ -278,6 +278,15 @@ def test_class_folders_without_readable_pictures_or_printable_names_are_refused(
         datasets.open_dataset("folder", picture_folder)
 
 
+def test_pictures_that_are_left_out_are_known_by_split(picture_folder):
+    for split in ("train", "test"):
+        next((picture_folder / split / CLASS_NAMES[0]).iterdir()).write_bytes(b"")
+    dataset = datasets.open_dataset("folder", picture_folder, choosing=True)
+    held, lines = dataset.evaluation, dataset.bad_pictures
+    assert held.held_out and held.bad_pictures == dataset.train.bad_pictures == lines[:1]
+    assert dataset.test.bad_pictures == lines[1:] and len(lines) == 2
+
+
 @pytest.mark.long
 def test_evaluation_says_what_it_leaves_out_and_refuses_nothing_at_all(
     damaged, picture_folder, capsys

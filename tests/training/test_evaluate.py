@@ -563,6 +563,10 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
         (["--models=model,model", "--weights=1,one"], "--weights=1,one: write"),
         (["--model_dir=model", "--weights=1,1"], "for each of the 0 --models"),
         (
+            ["--models=model", "--validation_split=train", "--test_split=test"],
+            "--validation_split=train and --test_split=test both say what judges; pass one",
+        ),
+        (
             ["--models=model", "--data_dir=two"],
             (
                 "two: unknown is not one of the 3 classes (checked disc, plain star, striped disc);"

@@ -21,7 +21,7 @@ from PIL import Image
 from trainings import Bar
 
 from alexnet_tf import console, disk, jobs, networks, preprocessing
-from alexnet_tf.commands import finetune, import_weights
+from alexnet_tf.commands import evaluate, finetune, import_weights
 from alexnet_tf.data import datasets, pipeline, record, shapes, splits
 from alexnet_tf.data.pictures import know
 from alexnet_tf.errors import UserError
@@ -483,6 +483,24 @@ def test_a_fit_needs_no_whole_batch(pretrained, tmp_path):
     given |= {"model_dir": tmp_path / "model", "head_solver": "fit"}
     given |= {"json": tmp_path / "figures.json"}
     assert call(finetune, *(f"--{name}={value}" for name, value in given.items()))["examples"] == 9
+
+
+def test_bad_pictures_are_those_that_evaluate_counts(pretrained, tmp_path):
+    folder = write_picture_folder(tmp_path / "pictures")
+    for name in ("train/checked disc/1.jpg", "test/checked disc/10.jpg"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:1000])
+    damaged = folder / "test/checked disc/9.png"  # which is found when it is read
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 255
+    damaged.write_bytes(content)
+    given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder}
+    given |= {"model_dir": tmp_path / "model", "head_solver": "fit"}
+    given |= {"json": tmp_path / "figures.json"}
+    figures = call(finetune, *(f"--{name}={value}" for name, value in given.items()))
+    assert (figures["examples"], figures["bad_pictures"]) == (7, 2)
+    assert networks.load(tmp_path / "model").figures["bad_pictures"] == 2
+    judged = call(evaluate, f"--model_dir={given['model_dir']}", f"--json={given['json']}")
+    assert (judged["examples"], judged["bad_pictures"]) == (7, 2)
 
 
 @pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
