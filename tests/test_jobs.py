@@ -279,7 +279,9 @@ def test_figures_are_of_the_pictures_that_are_there(changing):
     for path in list((folder / "test").glob("*/*"))[:4]:
         path.unlink()
     assert train(1).figures["examples"] == 5
-    assert notes[-1].endswith("; the figures are of the pictures that are there now")
+    told = "; the figures are of the pictures that are there now, and what it learnt is of those "
+    assert told in notes[-1] and "pass more epochs=, or another model_dir=" in notes[-1]
+    assert not any("it goes on" in line for line in notes)
 
 
 @pytest.mark.long
@@ -289,9 +291,12 @@ def test_pictures_that_have_changed_their_class_are_told(changing):
     one, other = (folder / "train" / name for name in CLASS_NAMES[:2])
     moved = next(one.iterdir())
     moved.rename(other / f"moved-{moved.name}")
-    train(2)
     told = "pictures have changed their classes or their order"
+    train(1)
     assert sum(told in line for line in notes) == 1
+    assert "pass more epochs=" in notes[-1] and "it goes on" not in "".join(notes)
+    train(2)
+    assert sum(told in line for line in notes) == 2
 
 
 @pytest.mark.long

@@ -195,7 +195,7 @@ def check_goes_on(
         return None
     return (
         f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
-        f"{new} are new; it goes on with {dataset.to_train().examples} to train."
+        f"{new} are new; {dataset.to_train().examples} are to train."
         + " What was held out stays held out."
         * (not anew)
     )

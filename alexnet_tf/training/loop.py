@@ -282,7 +282,10 @@ class _Run:
             others = f"; another {' and '.join(without_effect)} than it was trained with changes"
             others += " nothing now: pass another model_dir= to train with it"
         if self._changed:
-            others += "; the figures are of the pictures that are there now"
+            others += (
+                "; the figures are of the pictures that are there now, and what it learnt is of"
+                " those that were: pass more epochs=, or another model_dir= to start over"
+            )
         self._note(trained_already(self._model_dir, self.first_step, self.last_step) + others)
 
     def tell_how_it_begins(self) -> None:

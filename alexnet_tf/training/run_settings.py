@@ -238,7 +238,7 @@ def check(
         return None
     return (
         f"{model_dir}: since this training began, pictures have changed their classes or their "
-        "order; it goes on with those that they have now"
+        "order"
     )
 
 
@@ -346,7 +346,8 @@ def _save_between(
     try:
         save()
     except UserError:
-        record.write(model_dir, before)
+        with contextlib.suppress(UserError):  # where there is no room for that either
+            record.write(model_dir, before)
         raise
 
 

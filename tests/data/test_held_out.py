@@ -354,7 +354,7 @@ def test_what_changed_is_told_by_count_and_contradictions_are_refused(picture_fo
     victim = picture_folder / "train" / CLASS_NAMES[0] / "1.jpg"
     victim.unlink()
     add(picture_folder / "train", 1)
-    assert "1 of its 33 pictures are gone and 3 are new; it goes on with 26 to train" in changed(
+    assert "1 of its 33 pictures are gone and 3 are new; 26 are to train." in changed(
         picture_folder, known
     )
     moved = picture_folder / "test" / CLASS_NAMES[0] / "moved.jpg"
@@ -405,7 +405,7 @@ def test_training_goes_on_after_bad_pictures_are_replaced_or_removed(run, folder
     shutil.move(seen[0].parent / "300.jpg", seen[0])  # replaced
     seen[1].unlink()
     seen[2].unlink()
-    told = f"3 of its 36 pictures are gone and 1 are new; it goes on with {len(known) - 2} to train"
+    told = f"3 of its 36 pictures are gone and 1 are new; {len(known) - 2} are to train."
     for arguments in (["--dry_run"], ["--max_bad_pictures=0"]):
         train("--epochs=2", *arguments)
         assert run.notes.count(told) == 1
