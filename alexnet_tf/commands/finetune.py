@@ -380,7 +380,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, settings, seen_before):
     """Trains the projection on the features of the rest, from nothing, unless the one that is there
     was trained on the same pictures by the same flags.
 
-    Returns (figures, Answers, (seconds, multiply-adds) of the run).
+    Returns (figures, Answers, (seconds, multiply-adds, what of them is of an earlier run)).
     """
     model_dir, projection = _MODEL_DIR.value, surgery.projection(model)
     solver = settings.others["head_solver"]
@@ -390,7 +390,8 @@ def _tune_head(strategy, model, dataset, pixels, plan, settings, seen_before):
         begin = time.monotonic()
         state = checkpoints.restore(model_dir, model, report=console.note)
         how = _trained_how(dataset, found.bad_pictures, settings)
-        if state is not None and state.data == how:
+        is_there = state is not None and state.data == how
+        if is_there:
             console.note(loop.trained_already(model_dir, state.step, last_step))
             names = _deciding(solver)
             if not run_settings.are_of(model_dir, settings, dataset, seen_before, names):
@@ -416,7 +417,13 @@ def _tune_head(strategy, model, dataset, pixels, plan, settings, seen_before):
     )
     work = passes * sum(map(multiply_adds, model.layers)) + seen * training_work(projection)
     figures = evaluation.without_only_answer(state.figures) | answers.figures()
-    return figures, answers, (found.seconds + time.monotonic() - begin, work)
+    earlier = _of_features(found) + ["training, not counted in seconds"] * is_there
+    return figures, answers, (found.seconds + time.monotonic() - begin, work, earlier)
+
+
+def _of_features(found):
+    """What of the cost of `found`, Features, is that of an earlier run: words, in a list."""
+    return [f"features, {found.seconds:.1f} s"] if found.is_stored else []
 
 
 def _train_head(model, projection, dataset, found, plan, solver, log):
@@ -505,11 +512,13 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
     pictures = checkpoints.newest_step(_MODEL_DIR.value) * plan.batch_size
     seconds = pictures / figures["train_images_per_s"]
     work = pictures * training_work(model)
+    earlier = [f"training, {seconds:.1f} s"] if is_over else []
     if found:
+        earlier += _of_features(found)
         passed = len(found.train_labels) + len(found.evaluation_labels)
         seconds += found.seconds
         work += passed * sum(map(multiply_adds, model.layers))
-    return figures, answers, (seconds, work)
+    return figures, answers, (seconds, work, earlier)
 
 
 def _may_choose(dataset):
@@ -563,7 +572,7 @@ def _print_savings(cost, scratch_work, epochs):
     """Prints this run's cost beside that of training all layers from scratch, as long; returns the
     figures.
     """
-    seconds, work = cost
+    seconds, work, earlier = cost
     scratch_seconds = seconds * scratch_work / work
     console.result()
     console.result(
@@ -577,6 +586,8 @@ def _print_savings(cost, scratch_work, epochs):
     console.result(
         "  (seconds: measured here, and for the other at the multiply-adds a second of this run)"
     )
+    if earlier:
+        console.result(f"  (of an earlier run, perhaps on another machine: {'; '.join(earlier)})")
     console.result()
     return {
         "seconds": seconds,

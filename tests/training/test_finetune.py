@@ -21,7 +21,7 @@ from PIL import Image
 from trainings import Bar
 
 from alexnet_tf import console, disk, jobs, networks, preprocessing
-from alexnet_tf.commands import evaluate, finetune, import_weights
+from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import datasets, pipeline, record, shapes, splits
 from alexnet_tf.data.pictures import know
 from alexnet_tf.errors import UserError
@@ -485,7 +485,8 @@ def test_a_fit_needs_no_whole_batch(pretrained, tmp_path):
     assert call(finetune, *(f"--{name}={value}" for name, value in given.items()))["examples"] == 9
 
 
-def test_bad_pictures_are_those_that_evaluate_counts(pretrained, tmp_path):
+def test_bad_pictures_of_the_split_that_judges_are_counted(pretrained, tmp_path):
+    """Of those found at the start, too, as evaluate does, and not of others."""
     folder = write_picture_folder(tmp_path / "pictures")
     for name in ("train/checked disc/1.jpg", "test/checked disc/10.jpg"):
         (folder / name).write_bytes((folder / name).read_bytes()[:1000])
@@ -499,8 +500,6 @@ def test_bad_pictures_are_those_that_evaluate_counts(pretrained, tmp_path):
     figures = call(finetune, *(f"--{name}={value}" for name, value in given.items()))
     assert (figures["examples"], figures["bad_pictures"]) == (7, 2)
     assert networks.load(tmp_path / "model").figures["bad_pictures"] == 2
-    judged = call(evaluate, f"--model_dir={given['model_dir']}", f"--json={given['json']}")
-    assert (judged["examples"], judged["bad_pictures"]) == (7, 2)
 
 
 @pytest.mark.parametrize("solver", ["fit", pytest.param("sgd", marks=pytest.mark.long)])
@@ -592,10 +591,10 @@ def test_what_a_projection_has_seen_and_its_flags_are_told_whatever_comes_betwee
     given = {"pretrained": pretrained, "dataset": "folder", "data_dir": folder, "batch_size": 6}
     given |= {"model_dir": model_dir, "patience": 0}
 
-    def tune(epochs):
+    def tune(epochs, *more):
         flags = [f"--{name}={value}" for name, value in given.items()]
-        call(finetune, *flags, f"--epochs={epochs}")
-        return capsys.readouterr().err
+        call(finetune, *flags, f"--epochs={epochs}", *more)
+        return "".join(capsys.readouterr())
 
     def told():
         flags = checkpoints.read_settings(model_dir)["flags"]
@@ -608,15 +607,18 @@ def test_what_a_projection_has_seen_and_its_flags_are_told_whatever_comes_betwee
     now = set(datasets.open_dataset("folder", folder).train.identities.tolist())
     with monkeypatch.context() as full, pytest.raises(UserError, match="No space left"):
         full.setattr(checkpoints, "write", refuse)
-        tune(2)
+        tune(1)
     assert told() == before and len(now - before[1]) == 1
-    with monkeypatch.context() as killed, pytest.raises(Killed):
-        killed.setattr(checkpoints, "write_settings", kill)
-        tune(2)
-    assert checkpoints.newest_step(model_dir) == 8 and told() == (1, before[1] | now)
-    assert "is trained already" in tune(2) and told() == (2, now)
-    (model_dir / record.FILE).unlink()
-    assert "is trained already" in tune(2) and told() == (2, now)
+    for epochs, seen in ((1, before[1] | now), (2, now)):
+        with monkeypatch.context() as killed, pytest.raises(Killed):
+            killed.setattr(checkpoints, "write_settings", kill)
+            tune(epochs)
+        assert checkpoints.newest_step(model_dir) == 4 * epochs and told() == (1, seen)
+        printed = tune(epochs)
+        assert "is trained already" in printed and told() == (epochs, now)
+        assert "(of an earlier run, perhaps on another machine: features, " in printed
+    with pytest.raises(UserError, match="holds a model of seed 0, not 1"):
+        tune(2, "--seed=1")
 
 
 @pytest.mark.long
@@ -920,6 +922,8 @@ def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, t
     ]
     again = tune(pretrained, "model", *more)
     assert "is trained already" in run.notes and again["loss"] == figures["loss"]
+    assert "on another machine: training, " in again["printed"]
+    assert "on another machine" not in figures["printed"]
     # what it wrote, it takes
     assert tune("model", "next", "--epochs=1", "--patience=0")["examples"] == 9
     line = tune("nothing", "another", status=2)
