@@ -62,11 +62,22 @@ REFERENCES = {
 }
 
 
+def _evaluations(rows: Sequence[dict]) -> list[dict]:
+    """Those of `rows` that an epoch ends with, their epochs numbered one after the other.
+
+    Earlier versions numbered them by the pictures that there were at the time: after some were
+    added or removed, a number came twice, went back or leapt. They also logged an evaluation twice
+    that was made twice.
+    """
+    found = list({row["step"]: row for row in rows if "loss" in row}.values())
+    first = max(1, found[0]["epoch"]) if found else 1
+    return [row | {"epoch": number} for number, row in enumerate(found, first)]
+
+
 def _epoch_of(epochs: Sequence[dict]) -> Callable[[int], float]:
     """The function from a step to epochs, whose number of steps changes with the pictures."""
     steps, numbers = ([row[name] for row in epochs] for name in ("step", "epoch"))
-    first = epochs[0]["step"] / epochs[0]["epoch"]
-    last = (steps[-1] - steps[-2]) / (numbers[-1] - numbers[-2]) if len(epochs) > 1 else first
+    last = steps[-1] - steps[-2] if len(steps) > 1 else steps[0] / numbers[0]
     steps, numbers = [0, *steps, steps[-1] + last], [0, *numbers, numbers[-1] + 1]
     return lambda step: float(np.interp(step, steps, numbers))
 
@@ -96,7 +107,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
     loss, error = figure.subplots(1, 2)
     for colour, model_dir, called in zip(colours, model_dirs, _labels(model_dirs)):
         rows = metrics.read_log(model_dir)
-        epochs = [row for row in rows if "loss" in row]
+        epochs = _evaluations(rows)
         if not epochs:
             raise UserError(f"model_dir={model_dir} has no log of an epoch; train there first.")
         epoch_of = _epoch_of(epochs)

@@ -238,6 +238,10 @@ class _Run:
         if self._changed:  # others have the numbers, and the figures are of others
             self._forget_judgements()
         self.state.data = dataset.fingerprint
+        epochs = self.state.step // self._steps_per_epoch  # were the pictures always these
+        # Epochs that are over, and the last of the run: of others they may have been more or fewer.
+        self._epoch = epochs if self.state.epochs is None else self.state.epochs
+        self._last_epoch = self._epoch + plan.epochs - epochs
         self.state.temperature = 1.0  # what is trained on has to be calibrated again
         self.first_step = self.state.step
         self._judged: str | None = None  # the digest of the weights that the figures are of
@@ -376,7 +380,7 @@ class _Run:
             callbacks,
             self._model,
             self._optimizer,
-            epochs=plan.epochs,
+            epochs=self._last_epoch,
             steps=self._steps_per_epoch,
         )
         if state.scheduled:
@@ -479,7 +483,7 @@ class _Run:
         """
         self.saver.check()
         step, state = self.state.step, self.state
-        epoch, step_of_epoch = divmod(step, self._steps_per_epoch)
+        step_of_epoch = step % self._steps_per_epoch
         rates = [
             self._plan.rate(step, self.last_step, self._plateau.drops),
             conv1_factor(self._plan.schedule, self._progress_of_run()),
@@ -491,7 +495,7 @@ class _Run:
             self._optimizer.learning_rate.assign(rates[0])
             state.scheduled = rates
         if step_of_epoch == 0 or step == self.first_step:
-            self.callbacks.on_epoch_begin(epoch)
+            self.callbacks.on_epoch_begin(self._epoch)
         self.callbacks.on_train_batch_begin(step_of_epoch)
 
     def train_on(self, batch: Any) -> None:
@@ -537,7 +541,7 @@ class _Run:
         now = (self._training_seconds(), self.waiting.seconds, self.state.step)
         seconds, waited, steps_done = (new - old for new, old in zip(now, self._logged))
         self._logged = now
-        epoch = -(-self.state.step // self._steps_per_epoch)
+        epoch = self._epoch + 1
         self._log.write(
             {
                 "step": self.state.step,
@@ -551,7 +555,7 @@ class _Run:
             }
         )
         return (
-            f"epoch {epoch}/{self._plan.epochs}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
+            f"epoch {epoch}/{self._last_epoch}, loss {loss:.3f}, top-1 {top_1:.3f}, rate"
             f" {rate:.2g}, input wait {waited / seconds:.0%}{self._bad_pictures.in_line()}"
         )
 
@@ -566,6 +570,7 @@ class _Run:
             state.train_images_per_s = pictures / self._training_seconds()
         if not state.to_evaluate:
             state.to_evaluate = True
+            self._epoch += 1
             self.save()
 
         def leave_if_asked(pictures: int) -> None:
@@ -605,7 +610,7 @@ class _Run:
     def _take_evaluation(self, evaluated: dict, measured: dict) -> None:
         """`measured` is what others are told of what was `evaluated`."""
         state, plan = self.state, self._plan
-        epoch, is_last = state.step // self._steps_per_epoch, state.step >= self.last_step
+        is_last = state.step >= self.last_step
         train_loss, train_top_1 = self._means.take_epoch()
         loss = train_loss if self._is_plain else evaluated["loss"]
         if advice := self._stall.check(loss, evaluated, state.step):
@@ -616,7 +621,7 @@ class _Run:
         self._log.write(
             {
                 "step": state.step,
-                "epoch": epoch,
+                "epoch": self._epoch,
                 "train_loss": train_loss,
                 "train_top_1": train_top_1,
                 "learning_rate": float(self._optimizer.learning_rate.numpy()),
@@ -624,8 +629,8 @@ class _Run:
             }
         )
         self._note(
-            f"epoch {epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f}; evaluation loss "
-            f"{evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
+            f"epoch {self._epoch}: train loss {train_loss:.3f}, top-1 {train_top_1:.3f};"
+            f" evaluation loss {evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
         )
         state.figures = self._told(evaluated)
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
@@ -634,7 +639,7 @@ class _Run:
             state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
             self._judged = self._digest()
         self.callbacks.on_epoch_end(
-            epoch - 1,
+            self._epoch - 1,
             _logs((train_loss, train_top_1))
             | {f"val_{name}": value for name, value in measured.items()},
         )
@@ -657,6 +662,7 @@ class _Run:
                 self._train_step.xla,
             )
             state.bad_pictures, state.last_step = self._bad_pictures.numbers(), self.last_step
+            state.epochs = self._epoch
             state.stopped = None
             if self._best.is_over:
                 state.stopped = _BY_PATIENCE

@@ -30,6 +30,7 @@ class TrainingState:
     passes: int | None = None  # over the features, where the projection was fitted
     to_evaluate: bool = False  # the epoch is over, and has not been evaluated
     stopped: str | None = None  # by what it ended before its last step: "patience", "callback"
+    epochs: int | None = None  # that are over; None: an earlier version, or a projection alone
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

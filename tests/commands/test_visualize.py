@@ -286,6 +286,30 @@ def test_steps_stand_in_their_epochs_where_pictures_were_added(tmp_path):
     assert list(loss.lines[0].get_xdata()) == pytest.approx([0.5, 1, 1 + 2 / 6, 2])
 
 
+@pytest.mark.parametrize(
+    "logged,drawn",
+    [
+        ([(4, 1), (8, 2), (9, 2)], [1, 2, 3]),
+        ([(4, 1), (8, 2), (12, 3), (16, 2), (24, 3)], [1, 2, 3, 4, 5]),
+        ([(8, 1), (16, 2), (20, 5)], [1, 2, 3]),
+        ([(4, 0), (9, 1)], [1, 2]),
+        ([(40, 10)], [10]),
+        ([(4, 1), (8, 2), (8, 2), (12, 3)], [1, 2, 3]),
+    ],
+)
+def test_epochs_that_earlier_versions_numbered_by_the_pictures_follow_each_other(
+    tmp_path, logged, drawn
+):
+    measured = {"loss": 1.0, "top_1": 0.5, "train_loss": 1.0, "train_top_1": 0.5}
+    rows = [measured | {"step": step, "epoch": epoch} for step, epoch in logged]
+    rows.append({"step": rows[-1]["step"] + 1, "train_loss": 1.0, "train_top_1": 0.5})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    training, evaluation = curves.draw_curves([tmp_path]).axes[0].lines
+    assert list(evaluation.get_xdata()) == drawn
+    (last,) = training.get_xdata()
+    assert drawn[-1] < last <= drawn[-1] + 1
+
+
 def test_trainings_in_folders_of_one_name_are_told_apart(tmp_path):
     row = {"epoch": 1, "step": 4, "loss": 1.0, "top_1": 0.5, "train_loss": 1.0, "train_top_1": 0.5}
     folders = [tmp_path / name for name in ("one/_model", "two/_model", "_new")]

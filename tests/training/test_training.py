@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import json
 import math
+import shutil
 import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import LENET5_PIXELS
+from conftest import LENET5_PIXELS, write_pictures
 from trainings import CPUS, Bar, one_device, plan, two_devices
 
 from alexnet_tf import disk, preprocessing
@@ -223,6 +224,57 @@ def errors(monkeypatch):
     return left
 
 
+def as_of_earlier_versions(checkpoint, *entries):
+    """Takes `entries` out of the state of a checkpoint."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    for name in entries:
+        del state[name]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    files = "weights.npz", "optimizer.npz", "state.json"
+    (checkpoint / "SHA256SUMS").write_text(disk.sums(checkpoint, files))
+
+
+class Numbers(keras.callbacks.Callback):
+    """What a callback is told of epochs."""
+
+    def on_train_begin(self, logs=None):
+        self.begun, self.ended = [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun.append(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ended.append(epoch)
+
+
+@pytest.mark.long
+def test_epochs_are_counted_as_they_were_trained_where_pictures_come_and_go(
+    picture_folder, tmp_path
+):
+    folder, told = tmp_path / "model", Numbers()
+    run(picture_folder, folder, plan(2))  # of 4 steps
+    write_pictures(tmp_path / "more", 8, first=20)
+    shutil.copytree(tmp_path / "more", picture_folder / "train", dirs_exist_ok=True)
+    bar = Bar(stop_after=8)
+    with pytest.raises(SystemExit):  # before the evaluation of the first epoch of 8
+        run(picture_folder, folder, plan(3), bar, callbacks=[told])
+    assert (told.begun, told.ended, told.params["epochs"]) == ([2], [], 4)
+    assert bar.lines[-1].startswith("epoch 3/4,")
+    *_, notes = run(picture_folder, folder, plan(2), callbacks=[told])
+    assert (told.begun, told.ended, told.params["epochs"]) == ([], [2], 3)
+    assert any(line.startswith("epoch 3: train loss") for line in notes)
+    assert [(row["epoch"], row["step"]) for row in epochs(folder)] == [(1, 4), (2, 8), (3, 16)]
+    for path in picture_folder.glob("train/*/2?.*"):
+        path.unlink()
+    bar = Bar()
+    run(picture_folder, folder, plan(5), bar, callbacks=[told])
+    assert (told.begun, told.ended, told.params["epochs"]) == ([3], [3], 4)
+    assert bar.lines[-1].startswith("epoch 4/4,")
+    as_of_earlier_versions(folder / "checkpoints/step-00000020", "epochs")
+    run(picture_folder, folder, plan(6), callbacks=[told])
+    assert (told.begun, told.ended, told.params["epochs"]) == ([5], [5], 6)
+
+
 @pytest.mark.long
 def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7, 0.2] * 2
@@ -264,11 +316,7 @@ def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path
     run(picture_folder, tmp_path, plan(4, patience=1))
     checkpoint = tmp_path / "checkpoints/step-00000008"
     (checkpoint / "last.npz").unlink()
-    state = json.loads((checkpoint / "state.json").read_text())
-    del state["stopped"]
-    (checkpoint / "state.json").write_text(json.dumps(state))
-    files = "weights.npz", "optimizer.npz", "state.json"
-    (checkpoint / "SHA256SUMS").write_text(disk.sums(checkpoint, files))
+    as_of_earlier_versions(checkpoint, "stopped")
     *_, notes = run(picture_folder, tmp_path, plan(4, patience=1))
     assert "1 epochs without a lower error" in notes[-1]
     *_, notes = run(picture_folder, tmp_path, plan(3, patience=2))
