@@ -126,13 +126,15 @@ def check_one_process(what: str) -> None:
         )
 
 
-def _check_alone(together: str | None, alone: str) -> None:
+def _check_alone(together: str | None, alone: str, why: str = "") -> None:
     count, source = cluster.named()
     if count > 1:
         how = (
             f"pass {together} to have them train together, or" if together else "start one, or pass"
         )
-        raise UserError(f"{source} names {count} processes; {how} {alone} to train here alone.")
+        raise UserError(
+            f"{why}{source} names {count} processes; {how} {alone} to train here alone."
+        )
 
 
 def _multi_worker() -> tf.distribute.Strategy:
@@ -365,7 +367,7 @@ def across_towers(
     variables where they are made.
 
     Makes the logical CPUs that are named. Raises UserError, with the reason, where towers cannot be
-    placed.
+    placed, and as check_alone where several processes would each train both.
     """
     given = f"tower_devices={','.join(devices)}"
     if len(devices) != 2:
@@ -379,6 +381,8 @@ def across_towers(
         )
     if xla == "on":
         raise UserError(f"{given}: XLA compiles a step for one device; leave out xla=on.")
+    if kind == "auto":
+        _check_alone(None, "distribution=one_device", f"{given} trains in one process, and ")
     numbers = [device.upper().removeprefix("CPU:") for device in devices]
     cpus = [int(number) for number in numbers if number.isdecimal()]
     if cpus and max(cpus) > 0:

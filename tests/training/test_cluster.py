@@ -158,6 +158,18 @@ def test_the_gpu_that_is_used_is_called_by_its_name(monkeypatch, gpus, details, 
     assert devices.gpu_name() == name
 
 
+def test_towers_train_in_one_process(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1", "b:2"]}))
+    towers = ["CPU:0", "CPU:1"], "paper"
+    with pytest.raises(
+        UserError,
+        match="^tower_devices=CPU:0,CPU:1 trains in one process, and TF_CONFIG names 2 processes;"
+        " start one, or pass distribution=one_device to train here alone",
+    ):
+        devices.across_towers(*towers, "auto", 0, "auto")
+    devices.across_towers(*towers, "one_device", 0, "auto")
+
+
 def test_without_any_engine_the_refusal_shows_a_config():
     with pytest.raises(UserError, match="TF_CONFIG, which is ''; it should look like"):
         devices.distribution("multi_worker", 0)
