@@ -218,6 +218,9 @@ def _lock(descriptor: int, operation: int, folder: str | os.PathLike) -> None:
         ) from None
 
 
+_LOCK = ".lock"
+
+
 @contextlib.contextmanager
 def locked(
     folder: str | os.PathLike, parameter: str = "model_dir", at_work: str = "trained"
@@ -227,16 +230,34 @@ def locked(
     Raises UserError, naming `parameter`, if one is at work there, or if there are no locks.
     """
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(pathlib.Path(folder) / ".lock", "w") as lock:
-        try:
-            # the system takes it back when the process ends, however it ends
-            _lock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
-        except BlockingIOError:
-            raise UserError(
-                f"{parameter}={folder} is being {at_work} by another process; wait for it, or pass"
-                " another."
-            ) from None
+    with open(pathlib.Path(folder) / _LOCK, "w") as lock:
+        # the system takes it back when the process ends, however it ends
+        _lock_alone(lock.fileno(), fcntl.LOCK_EX, folder, parameter, at_work)
         yield
+
+
+def check_unlocked(
+    folder: str | os.PathLike, parameter: str = "model_dir", at_work: str = "trained"
+) -> None:
+    """Raises UserError as `locked` would now. Writes nothing."""
+    try:
+        with open(pathlib.Path(folder) / _LOCK) as lock:
+            # one that several may have at once: NFS gives no other where nothing is written
+            _lock_alone(lock.fileno(), fcntl.LOCK_SH, folder, parameter, at_work)
+    except FileNotFoundError:
+        return
+
+
+def _lock_alone(
+    descriptor: int, operation: int, folder: str | os.PathLike, parameter: str, at_work: str
+) -> None:
+    try:
+        _lock(descriptor, operation | fcntl.LOCK_NB, folder)
+    except BlockingIOError:
+        raise UserError(
+            f"{parameter}={folder} is being {at_work} by another process; wait for it, or pass"
+            " another."
+        ) from None
 
 
 @dataclasses.dataclass

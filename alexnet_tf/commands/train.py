@@ -167,9 +167,6 @@ def _train(strategy):
         data_service=tuple(_DATA_SERVICE.value),
         init=_INIT.value if has_init(_VARIANT.value) else "",
     )
-    if _TRAINING.dry_run.value:
-        console.note(app.DRY_RUN)
-        return
     pixels = (
         Preprocessing(**stored["preprocessing"])
         if stored
@@ -179,8 +176,19 @@ def _train(strategy):
     if chief:
         splits.tell_of_side(dataset, pixels, console.note)
     figures = loop.train(
-        strategy, model, optimizer, dataset, pixels, plan, model_dir, settings=settings
+        strategy,
+        model,
+        optimizer,
+        dataset,
+        pixels,
+        plan,
+        model_dir,
+        settings=settings,
+        dry_run=_TRAINING.dry_run.value,
     )
+    if _TRAINING.dry_run.value:
+        console.note(app.DRY_RUN)
+        return
     if chief:
         run_settings.keep_place(model_dir, settings)
     figures, answers = evaluation.as_reported(figures, strategy, model, pixels, dataset, batch_size)
@@ -240,14 +248,13 @@ def _open(model_dir, batch_size, chief):
     identity |= {"class_names": list(dataset.class_names)}
     checkpoints.check_same(model_dir, stored, identity)
     check_fills(batch_size, dataset)
-    changes = record.check_goes_on(model_dir, seen, dataset) if stored else None
+    if stored:
+        record.check_goes_on(model_dir, seen, dataset)
     bad_pictures.tell_of_opening(
         dataset, _TRAINING.max_bad_pictures.value, console.note if chief else console.silence
     )
     if chief:
         splits.tell_of_balance(dataset, console.note)
-    if changes and chief and _TRAINING.dry_run.value:  # a training tells it as it begins
-        console.note(changes)
     return stored, identity, dataset
 
 

@@ -72,6 +72,7 @@ def train(
     crop: Callable | None = None,
     settings: Settings | None = None,
     seen_before: Record | None = None,
+    dry_run: bool = False,
 ) -> dict:
     """Trains to the end of `plan` from the newest checkpoint in `model_dir`; returns the figures of
     the last evaluation.
@@ -79,7 +80,9 @@ def train(
     What it writes there, settings too, is what `alexnet train` writes: evaluate, export and
     finetune take it. `objective` is what is made smaller, `crop` is that of
     pipeline.training_batches. `settings` are made of the other arguments by default. `seen_before`
-    is the record of the pictures that the model was trained on before.
+    is the record of the pictures that the model was trained on before. A `dry_run` refuses what
+    would be refused, tells how it would begin, or that nothing is left to do, and returns {} before
+    the first step; it writes nothing.
 
     `model` and `optimizer`, an SGD2012, are made in strategy.scope(), as tf.distribute wants it.
     `callbacks` are those of Keras: logs are loss and top_1 after a step; val_loss, val_top_1 and
@@ -114,7 +117,9 @@ def train(
     )
     how = recipe.recipe(model, optimizer, plan, objective, crop)
     settings = dataclasses.replace(settings, others=settings.others | {"recipe": how})
-    with run_settings.held(strategy, model_dir, settings, dataset, seen_before, note) as write:
+    with run_settings.held(
+        strategy, model_dir, settings, dataset, seen_before, note, dry_run
+    ) as write:
         if not devices.is_chief(strategy):
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
@@ -122,8 +127,11 @@ def train(
         why = why_over(run.state, plan, run.last_step, bool(callbacks))
         if why is not None:
             run.tell_that_it_is_over(why, run_settings.without_effect(model_dir, settings))
-            return run.figures()
+            return {} if dry_run else run.figures()
         pipeline.check_services(dataset.to_train(), plan.seed, plan.data_service)
+        run.tell_how_it_begins()
+        if dry_run:
+            return {}
         with optimizer.lent():
             return _train(run, plan, callbacks, crop, progress, write)
 
@@ -137,7 +145,6 @@ def _train(
     write: Callable[[], None],
 ) -> dict:
     """Trains what is left, once it has called `write`."""
-    run.tell_how_it_begins()
     run.go_on()
     run.prepare(callbacks)
     run.begin_callbacks()

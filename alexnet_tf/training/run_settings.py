@@ -273,15 +273,17 @@ def held(
     dataset: Dataset,
     seen_before: record.Record | None = None,
     note: Callable[[str], None] = console.note,
+    dry_run: bool = False,
 ) -> Iterator[Callable[..., None]]:
     """Keeps other trainings out of `model_dir`, and yields the function that writes the settings
     there, and the record of the pictures: those of `dataset`, and those that the layers below the
     projection had `seen_before`. It is to be called when nothing is left that could be refused:
     what trains nothing leaves them as they are. A projection that was trained anew is written by
-    `save`, its argument, so that the three go together: see _save_between.
+    `save`, its argument, so that the three go together: see _save_between. A `dry_run` keeps nobody
+    out, and calls it not.
 
     All workers have to call both; the chief writes, and tells by `note` what `check` does. Raises
-    UserError on all as `check` does.
+    UserError on all as `check` does, and if another training is at work there.
     """
     with contextlib.ExitStack() as until_trained:
 
@@ -289,8 +291,11 @@ def held(
             if not devices.is_chief(strategy):
                 return
             line = check(model_dir, settings, dataset, seen_before)
-            until_trained.enter_context(disk.locked(model_dir))
-            checkpoints.remove_unfinished(model_dir)
+            if dry_run:
+                disk.check_unlocked(model_dir)
+            else:
+                until_trained.enter_context(disk.locked(model_dir))
+                checkpoints.remove_unfinished(model_dir)
             if line:
                 note(line)
 

@@ -356,6 +356,39 @@ def test_lars_goes_on_to_the_bit_too_and_by_no_other_rule(picture_folder, tmp_pa
             assert 0 < np.linalg.norm(np.asarray(variable) - ended) < 8 * 0.02 * length
 
 
+def _contents(folder):
+    return {
+        path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_dry_run_ends_where_a_training_would_begin_and_writes_nothing(picture_folder, tmp_path):
+    def tried(*arguments, **others):
+        _, figures, notes = run(picture_folder, folder, *arguments, dry_run=True, **others)
+        assert figures == {}
+        return notes
+
+    folder = tmp_path / "model"
+    assert not any("continuing" in note for note in tried(plan(1))) and not folder.exists()
+    run(picture_folder, folder, plan(1))
+    (folder / "checkpoints/.step-00000008.unfinished").mkdir()  # what a killed run leaves
+    before = _contents(folder)
+    assert tried(plan(2))[0] == f"{folder}: continuing from step 4 of 8"
+    assert "is trained already: step 4" in tried(plan(1))[0]
+    with pytest.raises(UserError, match="optimizer=lars, but .* has been trained by sgd2012"):
+        tried(plan(2), rule=LARS)
+    with pytest.raises(UserError, match="holds a model of init source2012, not variant"):
+        tried(plan(2, init="variant"))
+    assert _contents(folder) == before
+    other = pytest.raises(UserError, match="is being trained by another process")
+    with disk.locked(folder), other:
+        tried(plan(2))
+    (folder / "checkpoints/step-00000004/weights.npz").write_bytes(b"")
+    with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
+        tried(plan(2))
+
+
 @pytest.mark.long
 def test_a_finished_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
     picture_folder, tmp_path
