@@ -192,6 +192,11 @@ def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
     return _arrays(model.variables)
 
 
+def has_step(model_dir: str | os.PathLike, step: int) -> bool:
+    """Whether there is a checkpoint of `step`, readable or not."""
+    return (_folder(model_dir) / _name(step)).is_dir()
+
+
 def has_last(model_dir: str | os.PathLike, step: int) -> bool:
     """Whether the weights of the checkpoint of `step` are not those that the training had then,
     which it has too.
@@ -503,7 +508,8 @@ def restore(
                 "model_dir."
             ) from None
         except _UNREADABLE as error:
-            report(f"{checkpoint} is damaged ({one_line(error, 160)}); trying the one before.")
+            instead = "; trying the one before" if step is None else ""
+            report(f"{checkpoint} is damaged ({one_line(error, 160)}){instead}.")
             continue
         surgery.give_weights(model, weights + velocities)
         if optimizer:

@@ -320,7 +320,12 @@ class _Run:
                 "the pictures are others than before: what chooses by their evaluation, patience="
                 " and the schedule plateau, begins to count anew"
             )
-        if self._best.is_over:
+        if self._is_best_gone:
+            self._note(
+                f"patience={plan.patience} counts from here: the best weights so far were those"
+                f" after step {self._best.step}, which are not kept; the best from here on will be"
+            )
+        elif self._best.is_over:
             self._note(
                 f"patience={plan.patience} counts from here: for {self._best.epochs_since} epochs"
                 f" there has been no lower error than that of step {self._best.step}"
@@ -333,9 +338,19 @@ class _Run:
                 f" been {before:.3g}"
             )
 
+    @property
+    def _is_best_gone(self) -> bool:
+        """Whether the weights of the best evaluation so far are not kept: without patience those of
+        the newest two checkpoints are.
+        """
+        best = self._best
+        has_best = best.patience > 0 and best.step > 0
+        return has_best and not checkpoints.has_step(self._model_dir, best.step)
+
     def go_on(self) -> None:
         """Takes the last weights where those of the network are others, which were the best, and
-        lets a patience begin that has not stopped this training, but is over.
+        lets a patience begin that has not stopped this training, but is over, or knows of a best
+        evaluation whose weights are gone: the best may then be those that are here.
         """
         state = self.state
         if checkpoints.has_last(self._model_dir, state.step):
@@ -343,7 +358,11 @@ class _Run:
                 self._model_dir, self._model, report=self._note, step=state.step, last=True
             )
             state.figures = None
-        if self._best.is_over:
+        if self._is_best_gone:
+            self._best = Best(self._plan.patience)
+            if state.figures:
+                self._best.after_epoch(state.step, state.figures)
+        elif self._best.is_over:
             self._best.count_anew()
 
     def prepare(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -642,8 +661,10 @@ class _Run:
         state.figures = self._told(evaluated)
         if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
             devices.together(self._strategy, self.saver.wait)  # the best may be being written
-            self._last_weights = checkpoints.weights_of(self._model)
-            state.figures |= _load_best(self._model_dir, self._model, self._best, self._note)
+            last = checkpoints.weights_of(self._model)
+            if found := _load_best(self._model_dir, self._model, self._best, self._note):
+                self._last_weights = last
+                state.figures |= found
             self._judged = self._digest()
         self.callbacks.on_epoch_end(
             self._epoch - 1,
@@ -777,13 +798,13 @@ def _check_model(model: keras.Model, classes: int) -> None:
 def _load_best(
     model_dir: str | os.PathLike, model: keras.Model, best: Best, note: Callable[[str], None]
 ) -> dict:
-    """Gives `model` the weights of the best evaluation, unless they cannot be read; returns the
-    figures of those it has.
+    """Gives `model` the weights of the best evaluation, and returns its figures; none where they
+    cannot be read.
     """
     try:
-        checkpoints.restore(model_dir, model, step=best.step, last=True)
-    except UserError as error:
-        note(f"{error} The last weights are kept, not the best.")
+        checkpoints.restore(model_dir, model, report=note, step=best.step, last=True)
+    except UserError:
+        note(f"the best weights, those after step {best.step}, cannot be read: the last are kept")
         return {}
     note(f"the best weights are those after step {best.step}, which are kept")
     return (best.figures or {}) | {"step": best.step}

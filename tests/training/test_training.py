@@ -327,14 +327,34 @@ def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path
 
 @pytest.mark.long
 def test_patience_that_is_given_later_counts_from_then(picture_folder, tmp_path, errors):
-    errors += [0.5, 0.6, 0.7, 0.8, 0.9, 0.1]
-    run(picture_folder, tmp_path, plan(3))
-    _, figures, notes = run(picture_folder, tmp_path, plan(6, patience=2))
-    assert checkpoints.newest_step(tmp_path) == 20 and errors == [0.1]
+    errors += [0.5, 0.6, 0.7, 0.1]
+    run(picture_folder, tmp_path, plan(2))
+    _, figures, notes = run(picture_folder, tmp_path, plan(6, patience=1))
+    assert checkpoints.newest_step(tmp_path) == 12 and errors == [0.1] and figures["step"] == 4
     assert any(
-        line.startswith("patience=2 counts from here: for 2 epochs there has been no lower error")
+        line.startswith("patience=1 counts from here: for 1 epochs there has been no lower error")
         for line in notes
     )
+
+
+@pytest.mark.long
+def test_patience_that_is_given_later_keeps_the_best_of_what_is_there(
+    picture_folder, tmp_path, errors
+):
+    errors += [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.1]
+    third, *_ = run(picture_folder, tmp_path, plan(3))  # the first is not kept
+    best, figures, notes = run(picture_folder, tmp_path, plan(7, patience=2))
+    assert checkpoints.newest_step(tmp_path) == 20 and figures["step"] == 12
+    np.testing.assert_array_equal(best[0], third[0])
+    line = "patience=2 counts from here: the best weights so far were those after step 4, which are"
+    assert any(note.startswith(line) for note in notes)
+    (tmp_path / "checkpoints/step-00000012/weights.npz").write_bytes(b"")
+    _, figures, notes = run(picture_folder, tmp_path, plan(7, patience=3))
+    assert errors == [0.1] and (figures["step"], figures["top_1"]) == (24, pytest.approx(0.05))
+    damaged, told = (note for note in notes if "step-00000012" in note or "cannot be read" in note)
+    assert "step-00000012 is damaged" in damaged and "trying" not in damaged
+    assert told == "the best weights, those after step 12, cannot be read: the last are kept"
+    assert not checkpoints.has_last(tmp_path, 24)
 
 
 @pytest.mark.long
