@@ -400,6 +400,8 @@ def test_a_dry_run_ends_where_a_training_would_begin_and_writes_nothing(picture_
         tried(plan(2), rule=LARS)
     with pytest.raises(UserError, match="holds a model of init source2012, not variant"):
         tried(plan(2, init="variant"))
+    with pytest.raises(UserError, match="data_service=here is not an address"):
+        tried(plan(2, data_service=["here"]))
     assert _contents(folder) == before
     other = pytest.raises(UserError, match="is being trained by another process")
     with disk.locked(folder), other:
