@@ -150,7 +150,7 @@ def main():
         **({"pretrained": descent} if (descent := network.settings.descent) else {}),
     )
     # Before features are written; what it tells, a training tells as it begins.
-    changes = run_settings.check(model_dir, settings, dataset, seen_before)
+    run_settings.check(model_dir, settings, dataset, seen_before)
     if _FEATURES_DIR.value:
         run_settings.check_apart(_FEATURES_DIR.value, dataset, "features_dir")
     splits.tell_of_side(dataset, pixels, console.note)
@@ -163,9 +163,9 @@ def main():
         f" {dataset.describe(chooses=solver != 'fit')}"
     )
     if _TRAINING.dry_run.value:
-        if changes:
-            console.note(changes)
-        console.note(app.DRY_RUN)
+        held = strategy, model_dir, settings, dataset, seen_before, console.note
+        with run_settings.held(*held, dry_run=True):
+            console.note(app.DRY_RUN)
         return
     tune = _tune_head if of_head else _tune_layers
     figures, answers, cost = tune(strategy, model, dataset, pixels, plan, settings, seen_before)

@@ -816,6 +816,16 @@ def test_a_fit_says_that_the_validation_split_chooses_nothing(pretrained, tmp_pa
         assert told in capsys.readouterr().err
 
 
+def test_a_dry_run_sees_another_training_at_work(pretrained, tmp_path):
+    folder, given = write_picture_folder(tmp_path / "pictures"), ["--dataset=folder", "--dry_run"]
+    given += [f"--pretrained={pretrained}", f"--data_dir={folder}", f"--model_dir={tmp_path}/model"]
+    with (
+        disk.locked(tmp_path / "model"),
+        pytest.raises(UserError, match="is being trained by another process"),
+    ):
+        call(finetune, *given)
+
+
 def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path):
     given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
     with parsed(finetune.FLAGS, *given):
