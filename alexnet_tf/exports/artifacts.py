@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -102,8 +103,9 @@ def check_path(version: str | os.PathLike) -> None:
         )
 
 
-def load(version: str | os.PathLike) -> Any:
-    """What tf.saved_model.load makes of the folder of a SavedModel.
+def load(version: str | os.PathLike, tags: Sequence[str] | None = None) -> Any:
+    """What tf.saved_model.load makes of the folder of a SavedModel; of several meta graphs it takes
+    the one with these `tags`.
 
     Raises UserError for one that is not loaded, and for one of ours whose files are not those that
     export wrote: a damaged graph, or cut labels, may well load, and answer otherwise.
@@ -111,7 +113,7 @@ def load(version: str | os.PathLike) -> Any:
     check_path(version)
     check_if_listed(version)
     try:
-        return tf.saved_model.load(os.fspath(version))
+        return tf.saved_model.load(os.fspath(version), tags)
     except Exception as error:  # a damaged graph can raise anything
         raise _damaged(version, f"{type(error).__name__}: {error}") from None
 

@@ -49,12 +49,12 @@ class Batcher:
 
     def __init__(
         self,
-        max_rows: int,
+        max_rows: Callable[[], int],
         threads: int,
         observe: Callable[[int, int, float], None] = lambda rows, size, waited: None,
     ) -> None:
-        """At most `max_rows` rows wait. `observe` is told of each batch: its rows, its size when
-        padded, and the seconds that its first request waited.
+        """At most `max_rows()` rows wait, which may change. `observe` is told of each batch: its
+        rows, its size when padded, and the seconds that its first request waited.
         """
         self._max_rows, self._observe = max_rows, observe
         self._waiting: collections.deque[_Request] = collections.deque()
@@ -72,8 +72,10 @@ class Batcher:
         return self._rows
 
     def require_room(self, rows: int = 1) -> None:
-        """Raises ServingError if so many rows would be refused now."""
-        if self._closed or self._rows + rows > self._max_rows:
+        """Raises ServingError if so many rows would be refused now. Where nothing waits none are:
+        a request may be to what was served before, and is of more rows than there is now room for.
+        """
+        if self._closed or self._rows and self._rows + rows > self._max_rows():
             # What TensorFlow Serving answers (shared_batch_scheduler.h): clients and proxies know
             # to come again.
             raise ServingError(

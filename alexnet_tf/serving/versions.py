@@ -22,13 +22,14 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from alexnet_tf import bounds, disk, picture_files, picture_headers
+from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError, one_line, words
 from alexnet_tf.exports import artifacts
-from alexnet_tf.manifest import DEFAULT_SIGNATURE, EDGE
+from alexnet_tf.manifest import DEFAULT_SIGNATURE, SIGNATURES
 from alexnet_tf.serving import limits
 from alexnet_tf.serving.batching import Arrays, Batcher, check_rows
 from alexnet_tf.serving.monitoring import Metrics
@@ -43,6 +44,8 @@ LOAD_ATTEMPTS = 5  # TensorFlow Serving's --max_num_load_retries
 MAX_PIXELS = 50_000_000
 STABLE = "stable"  # the version label of what is served, here and in the files of serving_config
 
+_PICTURES = "image_bytes"  # the input that is picture files, in exports of others too
+_SERVE = tf.saved_model.SERVING  # the tag of what is to be served
 _CLOSE_SECONDS = 5  # for threads to end that nobody waits for any more
 # TensorFlow numbers its errors likewise
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -78,6 +81,15 @@ class Signature:
             )
         self.rows = rows[0]  # -1: any number
         self.sizes: Sequence[int] = sizes if self.rows < 0 else [self.rows]
+
+    @property
+    def takes_pictures_alone(self) -> bool:
+        """Whether its only input is a list of picture files."""
+        inputs = self.definition.inputs
+        if set(inputs) != {_PICTURES}:
+            return False
+        picture = inputs[_PICTURES]
+        return tf.as_dtype(picture.dtype) == tf.string and len(picture.tensor_shape.dim) == 1
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """Outputs by name, as many rows of each as the inputs have. Raises ServingError where an
@@ -151,7 +163,9 @@ class Signature:
         pixels = 0
         for name, array in inputs.items():
             if array.dtype == object:
-                pixels += sum(map(_pixels, array.flat))
+                # what other strings are, only the export knows
+                if name == _PICTURES:
+                    pixels += sum(map(_pixels, array.flat))
             # max(NaN, 0) may be 0, and then the answer looks like one
             elif not np.isfinite(array).all():
                 raise ServingError(
@@ -209,18 +223,23 @@ class Version:
             if file.exists() and not (file.is_file() or file.is_dir()):
                 raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
         saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        self.signature_defs = dict(saved_model.meta_graphs[0].signature_def)
-        is_ours = EDGE in self.signature_defs
-        if is_ours:  # others' have no such files
+        graph = _meta_graph(saved_model)
+        self.signature_defs = dict(graph.signature_def)
+        is_ours = self.signature_defs.keys() >= set(SIGNATURES)
+        sizes: Sequence[int] = BATCH_SIZES
+        if is_ours:  # what others mean by a manifest.json is not known here
             artifacts.check_whole(path)
-        sizes = artifacts.allowed_batch_sizes(path)
-        functions = artifacts.load(path).signatures
+            sizes = artifacts.allowed_batch_sizes(path)
+        # a SavedModel of TensorFlow 1 may hold several, of which one has to be named
+        tags = list(graph.meta_info_def.tags) if len(saved_model.meta_graphs) > 1 else None
+        functions = artifacts.load(path, tags).signatures
         self.signatures = {
             name: Signature(self.signature_defs[name], functions[name], sizes, is_ours)
             for name in functions
         }
         if not self.signatures:
             raise ValueError("it has no signatures, of which a server answers one")
+        self.largest = max(signature.sizes[-1] for signature in self.signatures.values())
         self._warm_up(path)
 
     def _warm_up(self, path: pathlib.Path) -> None:
@@ -231,21 +250,52 @@ class Version:
         requests = path / artifacts.EXTRA / artifacts.WARMUP
         if not requests.exists():
             default = self.signatures.get(DEFAULT_SIGNATURE)
-            if default and set(default.definition.inputs) == {"image_bytes"}:
+            if default and default.takes_pictures_alone:
                 picture = np.array([shapes.draw_jpeg("test", 0)], object)
                 for size in default.sizes:
-                    default({"image_bytes": picture.repeat(size)})
+                    default({_PICTURES: picture.repeat(size)})
             return
-        for record in tf.data.TFRecordDataset(str(requests)).as_numpy_iterator():
-            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            signature = self.signatures[request.model_spec.signature_name or DEFAULT_SIGNATURE]
-            signature({name: tf.make_ndarray(proto) for name, proto in request.inputs.items()})
+        records = tf.data.TFRecordDataset(str(requests)).as_numpy_iterator()
+        for number, record in enumerate(records, 1):
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+            if log.HasField("predict_log"):  # Classify and others are not answered here
+                try:
+                    self._answer(log.predict_log.request)
+                except Exception as error:
+                    reason = words(str(error)) or type(error).__name__
+                    raise ValueError(
+                        f"request {number} of {artifacts.EXTRA}/{artifacts.WARMUP}: {reason}"
+                    ) from None
+
+    def _answer(self, request: predict_pb2.PredictRequest) -> None:
+        """Answers a warm-up request. Raises whatever is wrong with it."""
+        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ValueError(f"there is no signature {name}")
+        signature = self.signatures[name]
+        if request.inputs.keys() != signature.definition.inputs.keys():
+            raise ValueError(
+                f"the inputs {braces(request.inputs)} are not those of the signature {name},"
+                f" {braces(signature.definition.inputs)}"
+            )
+        signature({name: tf.make_ndarray(proto) for name, proto in request.inputs.items()})
 
 
-def check(path: pathlib.Path) -> None:
-    """Raises UserError for the folder of a version that a server would not serve."""
+def _meta_graph(saved_model: saved_model_pb2.SavedModel) -> meta_graph_pb2.MetaGraphDef:
+    """The only one, or of several the one that TensorFlow Serving takes. Raises ValueError."""
+    graphs = list(saved_model.meta_graphs)
+    if len(graphs) > 1:
+        told = ", ".join(braces(graph.meta_info_def.tags) for graph in graphs)
+        graphs = [graph for graph in graphs if list(graph.meta_info_def.tags) == [_SERVE]]
+        if len(graphs) != 1:
+            raise ValueError(f"its meta graphs are tagged {told}; one has to be tagged {_SERVE}")
+    return graphs[0]
+
+
+def check(path: pathlib.Path) -> Version:
+    """The version in a folder. Raises UserError for one that a server would not serve."""
     try:
-        Version(path)
+        return Version(path)
     except UserError:
         raise
     except Exception as error:  # as in Model
@@ -266,6 +316,7 @@ class Model:
         self._failures: dict[tuple[int, int | None], int] = {}  # of a version and a fingerprint
         self._seen: dict[int, int | None] = {}  # fingerprints
         self._loaded: int | None = None  # that of what is served
+        self._told = ""  # of what is wrong with the folder, so that it is told once
 
     @property
     def loaded(self) -> bool:
@@ -280,11 +331,25 @@ class Model:
         where it does not load, the newest that does. With `still`, a folder is tried only when it
         has not changed since the last poll: while it is being copied it is no model yet, and counts
         no attempt.
+
+        Raises UserError where two folders are of one number, if nothing is served yet; else what is
+        served stays until one of them is gone.
         """
         try:
             found = disk.numbered(self._folder)
         except OSError:  # the disk is away for a moment: what is served stays
             found = {}
+        except UserError as error:
+            if not self.loaded:
+                raise
+            if str(error) != self._told:  # once
+                self._told = str(error)
+                logger.error(
+                    "no version is loaded",
+                    extra={"fields": {"model": self.name, "error": self._told}},
+                )
+            return
+        self._told = ""
         self._load_newest(found, still)
         for number, (state, code, message) in self.states.items():
             overtaken = self._current and number < self._current.number
@@ -417,10 +482,10 @@ class Server:
             )
             reason = reason or "no folder whose name is a number"
             raise artifacts.no_version(folder, reason=f" that loads ({reason})")
-        signatures = self.model.version(name).signatures.values()
-        largest = max(size for signature in signatures for size in signature.sizes)
         self.batcher = Batcher(
-            MAX_ENQUEUED_BATCHES * largest, BATCH_THREADS, functools.partial(metrics.batch, name)
+            lambda: MAX_ENQUEUED_BATCHES * self.model.version(name).largest,
+            BATCH_THREADS,
+            functools.partial(metrics.batch, name),
         )
         metrics.waiting.set_function(lambda: self.batcher.waiting_rows)
         self._stopped = threading.Event()

@@ -1419,7 +1419,7 @@ class Gate:
 def gate():
     """(gate, batcher): the only thread of the batcher waits in the gate, with a batch of one."""
     gate = Gate()
-    batcher = Batcher(max_rows=16, threads=1)
+    batcher = Batcher(lambda: 16, threads=1)
     batcher.submit(gate, {"x": np.array([0])}, 1)
     assert gate.entered.acquire(timeout=60)
     yield gate, batcher
@@ -1485,6 +1485,25 @@ def test_the_queue_is_bounded_and_whoever_leaves_it_costs_nothing(gate):
     gate[0].opened.set()
     assert answers(futures[7:]) == [[16, 16]]
     assert gate[0].batches[1:] == [[8, 8]]
+
+
+def test_the_room_is_that_for_what_is_served_now():
+    gate, room = Gate(), [16]
+    batcher = Batcher(lambda: room[0], threads=1)
+    submit(gate, batcher, 0)
+    assert gate.entered.acquire(timeout=60)
+    room[0] = 4
+    # to what was served before, and a batch of it is more than there is room for
+    futures = [submit(gate, batcher, *range(8))]
+    with pytest.raises(ServingError, match="is full"):
+        submit(gate, batcher, 1)
+    room[0] = 9
+    futures.append(submit(gate, batcher, 1))
+    with pytest.raises(ServingError, match="is full"):
+        submit(gate, batcher, 1)
+    gate.opened.set()
+    assert answers(futures) == [[0, 2, 4, 6, 8, 10, 12, 14], [2]]
+    batcher.close()
 
 
 def test_close_waits_for_no_thread_for_ever(gate):

@@ -1,0 +1,246 @@
+"""Exports of other programs, which a server takes as they are: texts, types, meta graphs, files."""
+
+import contextlib
+import logging
+import shutil
+
+import grpc
+import pytest
+import tensorflow as tf
+from served import Served
+from tensorflow_serving.apis import (
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from alexnet_tf.data import shapes
+from alexnet_tf.errors import UserError
+from alexnet_tf.manifest import SIGNATURES
+from alexnet_tf.serving import versions
+
+TYPES = (
+    *(tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.complex64, tf.complex128, tf.bool),
+    *(tf.int8, tf.uint16, tf.int32, tf.uint32, tf.int64, tf.uint64, tf.string),
+)
+
+
+def function(of, shape, dtype=tf.float32, name="x"):
+    return tf.function(of).get_concrete_function(tf.TensorSpec(shape, dtype, name))
+
+
+def save(path, **signatures):
+    tf.saved_model.save(tf.Module(), str(path), signatures)
+
+
+def doubled(*shape):
+    return function(lambda x: {"y": 2 * x}, shape)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Serves a signature a type, which gives back what it is asked, and two of strings."""
+    folder = tmp_path_factory.mktemp("others")
+    signatures = {
+        f"of_{name}": function(
+            lambda strings: {"n": tf.strings.length(strings)}, [None], tf.string, name
+        )
+        for name in ("text", "image_bytes")
+    }
+    for dtype in TYPES:
+        signatures[dtype.name] = function(lambda x: {"y": tf.identity(x)}, [None, None], dtype)
+    save(folder / "1", **signatures)
+    served = Served(folder)
+    yield served
+    served.close()
+
+
+def rest(server, signature, **body):
+    return server.predict({"signature_name": signature, **body})
+
+
+def ask(server, signature, proto, name="x"):
+    """The outputs over gRPC."""
+    request = predict_pb2.PredictRequest(inputs={name: proto})
+    request.model_spec.name, request.model_spec.signature_name = "alexnet", signature
+    with grpc.insecure_channel(server.address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        return stub.Predict(request, 60).outputs
+
+
+# Strings.
+
+
+def test_strings_need_be_no_pictures(server):
+    example = tf.train.Example().SerializeToString() + b"\x00\xff"
+    assert rest(server, "of_text", instances=["some", ""]) == (200, {"predictions": [4, 0]})
+    assert rest(server, "of_text", inputs=["some", ""]) == (200, {"outputs": [4, 0]})
+    outputs = ask(server, "of_text", tf.make_tensor_proto([example, b"a"]), "text")
+    assert outputs["n"].int_val == [len(example), 1]
+
+
+def test_what_is_called_image_bytes_is_picture_files(server):
+    status, answer = rest(server, "of_image_bytes", instances=["some"])
+    assert status == 400 and "are not those of a picture" in answer["error"]
+    picture = shapes.draw_jpeg("test", 0)
+    outputs = ask(server, "of_image_bytes", tf.make_tensor_proto([picture]), "image_bytes")
+    assert outputs["n"].int_val == [len(picture)]
+
+
+# What they may be asked.
+
+
+def test_the_queue_has_room_for_batches_of_what_is_served(tmp_path):
+    save(tmp_path / "1", serving_default=doubled(1))
+    with contextlib.closing(Served(tmp_path)) as served:
+        for number, rows, most in ((2, None, 32), (3, 200, 200), (4, 1, 1)):
+            save(tmp_path / str(number), serving_default=doubled(rows))
+            served.core.model.poll(still=False)
+            for _ in range(2):
+                answer = served.predict({"instances": [1.0] * most})
+                assert answer == (200, {"predictions": [2.0] * most})
+            assert served.core.batcher._max_rows() == versions.MAX_ENQUEUED_BATCHES * most
+
+
+# What lies in their folders.
+
+
+def write_warm_up(version, *logs):
+    (version / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(version / "assets.extra/tf_serving_warmup_requests")) as file:
+        for log in logs:
+            file.write(log.SerializeToString())
+
+
+def predict_log(signature="", **inputs):
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return log
+
+
+def other_log(kind):
+    log = prediction_log_pb2.PredictionLog()
+    getattr(log, kind).SetInParent()
+    return log
+
+
+def test_warm_up_requests_of_other_kinds_are_passed_over(tmp_path, monkeypatch):
+    save(tmp_path / "1", serving_default=doubled(None))
+    kinds = ("classify_log", "regress_log", "multi_inference_log", "session_run_log")
+    write_warm_up(
+        tmp_path / "1",
+        *map(other_log, kinds),
+        prediction_log_pb2.PredictionLog(),
+        predict_log(x=[1.0, 2.0]),
+    )
+    asked = []
+    call = versions.Signature.__call__
+    monkeypatch.setattr(
+        versions.Signature,
+        "__call__",
+        lambda self, inputs: asked.append(inputs["x"].tolist()) or call(self, inputs),
+    )
+    versions.check(tmp_path / "1")
+    assert asked == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    "log,message",
+    [
+        (predict_log(), r"the inputs \{\} are not those of the signature serving_default, \{x\}"),
+        (predict_log(x=[1.0], z=[1.0]), r"the inputs \{x,z\} are not those of the signature"),
+        (predict_log("no", x=[1.0]), "there is no signature no"),
+        (predict_log(x=["a"]), r"\w+"),
+    ],
+)
+def test_a_warm_up_request_without_an_answer_is_told(tmp_path, log, message):
+    save(tmp_path / "1", serving_default=doubled(None))
+    write_warm_up(tmp_path / "1", predict_log(x=[1.0]), log)
+    file = "assets.extra/tf_serving_warmup_requests"
+    with pytest.raises(UserError, match=f"ValueError: request 2 of {file}: {message}"):
+        versions.check(tmp_path / "1")
+
+
+def test_a_picture_is_drawn_for_a_list_of_files_alone(tmp_path):
+    of = function(
+        lambda strings: {"n": tf.strings.length(strings)}, [None, 1], tf.string, "image_bytes"
+    )
+    save(tmp_path / "1", serving_default=of)
+    assert versions.check(tmp_path / "1").number == 1
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "no JSON", '{"serving": {"allowed_batch_sizes": [0]}}'])
+def test_a_manifest_of_others_is_theirs(tmp_path, text):
+    version = tmp_path / "exports/1"
+    save(version, serving_default=doubled(None))
+    (version / "assets.extra").mkdir()
+    (version / "assets.extra/manifest.json").write_text(text)
+    assert versions.check(version).largest == 32
+
+
+def test_a_signature_of_our_names_makes_no_export_ours(tmp_path):
+    names = dict.fromkeys(SIGNATURES[1:], doubled(None))
+    save(tmp_path / "1", **names)
+    assert set(versions.check(tmp_path / "1").signatures) == set(names)
+
+
+def write_meta_graphs(path, tags):
+    """A SavedModel of TensorFlow 1, whose signature multiplies by 1, 2, ... in each meta graph."""
+    v1 = tf.compat.v1
+    with v1.Graph().as_default(), v1.Session() as session:
+        builder = v1.saved_model.Builder(str(path))
+        x = v1.placeholder(tf.float32, [None])
+        weight = v1.get_variable("weight", initializer=1.0)
+        session.run(weight.initializer)
+        for factor, of in enumerate(tags, 1):
+            definition = v1.saved_model.predict_signature_def({"x": x}, {"y": factor * weight * x})
+            add = builder.add_meta_graph
+            if factor == 1:
+                add = lambda *given, **named: builder.add_meta_graph_and_variables(  # noqa: E731
+                    session, *given, **named
+                )
+            add(of, signature_def_map={"serving_default": definition})
+        builder.save()
+
+
+@pytest.mark.parametrize(
+    "tags,answer",
+    [([["serve", "tpu"], ["serve"]], 4.0), ([["serve"], ["serve", "tpu"]], 2.0)],
+)
+def test_of_several_meta_graphs_the_one_tagged_serve_is_served(tmp_path, tags, answer):
+    write_meta_graphs(tmp_path / "1", tags)
+    with contextlib.closing(Served(tmp_path)) as served:
+        assert served.predict({"instances": [2.0]}) == (200, {"predictions": [answer]})
+
+
+def test_meta_graphs_none_of_which_is_tagged_serve_are_told(tmp_path):
+    write_meta_graphs(tmp_path / "1", [["serve", "tpu"], ["train"]])
+    message = r"its meta graphs are tagged \{serve,tpu\}, \{train\}; one has to be tagged serve"
+    with pytest.raises(UserError, match=message):
+        versions.check(tmp_path / "1")
+
+
+def test_two_folders_of_one_number_are_told_once_and_what_is_served_stays(tmp_path, caplog):
+    save(tmp_path / "1", serving_default=doubled(None))
+    model = versions.Model("alexnet", tmp_path)
+    model.poll(still=False)
+    shutil.copytree(tmp_path / "1", tmp_path / "01")
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    with caplog.at_level(logging.ERROR, "alexnet_tf.serving"):
+        for _ in range(3):
+            model.poll(still=False)
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert "holds 01/ and 1/, which are both version 1" in record.fields["error"]
+    assert model.version("alexnet").number == 1
+    with pytest.raises(UserError, match="which are both version 1"):
+        versions.Model("alexnet", tmp_path).poll(still=False)
+    shutil.rmtree(tmp_path / "01")
+    model.poll(still=False)
+    assert model.version("alexnet").number == 2
+    shutil.copytree(tmp_path / "1", tmp_path / "01")
+    with caplog.at_level(logging.ERROR, "alexnet_tf.serving"):
+        model.poll(still=False)
+    assert len(caplog.records) == 2  # it is another time
