@@ -31,8 +31,7 @@ services:
       - --model_config_file=/config/models.config
       - --model_config_file_poll_wait_seconds=10
       - --allow_version_labels_for_unavailable_models=true
-      - --enable_batching=true
-      - --batching_parameters_file=/config/batching.config
+{batching}\
       - --monitoring_config_file=/config/monitoring.config
       - --rest_api_timeout_in_ms={seconds}000
     ports:  # this machine alone: no port asks who is there, and gRPC can be told to load any folder
@@ -64,6 +63,10 @@ services:
       start_period: 60s
       retries: 3
 """
+_BATCHING = """\
+      - --enable_batching=true
+      - --batching_parameters_file=/config/batching.config
+"""
 _CHECK = (
     "exec 3<>/dev/tcp/127.0.0.1/{rest_port} && printf 'GET /v1/models/{name}/labels/{label}"
     " HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3 && grep -q AVAILABLE <&3"
@@ -82,7 +85,7 @@ Start it, and ask it, over REST and over gRPC:
 |---|---|
 | `compose.yaml` | the container: ports on this machine alone, limits, health check |
 | `models.config` | which versions are served, and their labels; read again every 10 s |
-| `batching.config` | the batch sizes that the export allows, and the number of cores |
+{batching_row}\
 | `monitoring.config` | metrics at http://127.0.0.1:{rest_port}{metrics} |
 
 Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`,
@@ -95,12 +98,22 @@ with a label to try it by; the container runs as nobody, and has to be able to r
 ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, move `{label}` to it;
 later take {version} out. To roll back, move `{label}` back.
 
+{merging}
+
+TensorFlow Serving bounds neither the length of a body nor the nesting of its JSON, and has no
+passwords: put a proxy in front of it (nginx: `client_max_body_size {body}m`) before anybody but you
+can reach it.
+"""
+_BATCHING_ROW = """\
+| `batching.config` | the batch sizes that the export allows, and the number of cores |
+"""
+_MERGING = """\
 When requests are merged into one batch, a picture that does not decode fails all of them, and
 TensorFlow Serving does not try them again one by one, as `alexnet serve` does. If your clients send
-files that nobody has looked at, take `--enable_batching` out. TensorFlow Serving bounds neither the
-length of a body nor the nesting of its JSON, and has no passwords: put a proxy in front of it
-(nginx: `client_max_body_size {body}m`) before anybody but you can reach it.
-"""
+files that nobody has looked at, take `--enable_batching` out."""
+_NO_MERGING = """\
+Requests are not merged into batches: a signature takes a fixed number of rows, and TensorFlow
+Serving would fill up the batches of all signatures to the same sizes."""
 
 
 def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> list[pathlib.Path]:
@@ -122,7 +135,7 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
             f"emit_config={folder} is there already; remove it, or name another folder."
         )
     _check_seen(saved_model, there[newest], name)
-    versions.check(there[newest])
+    sizes = _sizes(versions.check(there[newest]))
     size = sum(path.stat().st_size for path in disk.files_below(there[newest]))
     words = {
         "name": name,
@@ -139,16 +152,20 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
         "body": limits.MAX_BODY // 2**20,
         # two versions while one follows the other, and room for batches
         "megabytes": 2048 + 3 * size // 10**6,
+        "batching": _BATCHING if sizes else "",
+        "batching_row": _BATCHING_ROW if sizes else "",
+        "merging": _MERGING if sizes else _NO_MERGING,
     }
     files = {
         "compose.yaml": _COMPOSE.format(check=_CHECK.format(**words), **words),
         "models.config": text_format.MessageToString(_models(name, newest)),
-        "batching.config": _batching(artifacts.allowed_batch_sizes(there[newest])),
         "monitoring.config": (
             f'prometheus_config {{\n  enable: true\n  path: "{monitoring.PATH}"\n}}\n'
         ),
         "README.md": _README.format(**words),
     }
+    if sizes:
+        files["batching.config"] = _batching(sizes)
     try:
         with disk.appearing(folder, folder=True) as unfinished:
             for file, text in files.items():
@@ -196,6 +213,16 @@ def _models(name: str, version: int) -> model_server_config_pb2.ModelServerConfi
     model.model_version_policy.specific.versions.append(version)
     model.version_labels[versions.STABLE] = version
     return config
+
+
+def _sizes(version: versions.Version) -> Sequence[int]:
+    """The sizes of batches that all signatures of a version allow; none where one takes a fixed
+    number of rows, which batches of other sizes would fail.
+    """
+    signatures = version.signatures.values()
+    if any(signature.rows > 0 for signature in signatures):
+        return []
+    return next(iter(signatures)).sizes
 
 
 def _batching(sizes: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ import shutil
 import grpc
 import pytest
 import tensorflow as tf
+import yaml
 from served import Served
 from tensorflow_serving.apis import (
     predict_pb2,
@@ -17,7 +18,7 @@ from tensorflow_serving.apis import (
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.manifest import SIGNATURES
-from alexnet_tf.serving import versions
+from alexnet_tf.serving import tf_serving, versions
 
 TYPES = (
     *(tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.complex64, tf.complex128, tf.bool),
@@ -178,6 +179,9 @@ def test_a_manifest_of_others_is_theirs(tmp_path, text):
     (version / "assets.extra").mkdir()
     (version / "assets.extra/manifest.json").write_text(text)
     assert versions.check(version).largest == 32
+    paths = tf_serving.write(tmp_path / "config", tmp_path / "exports", "theirs")
+    (batching,) = (path.read_text() for path in paths if path.name == "batching.config")
+    assert "max_batch_size { value: 32 }" in batching
 
 
 def test_a_signature_of_our_names_makes_no_export_ours(tmp_path):
@@ -244,3 +248,18 @@ def test_two_folders_of_one_number_are_told_once_and_what_is_served_stays(tmp_pa
     with caplog.at_level(logging.ERROR, "alexnet_tf.serving"):
         model.poll(still=False)
     assert len(caplog.records) == 2  # it is another time
+
+
+# TensorFlow Serving's files.
+
+
+def test_a_fixed_number_of_rows_is_not_merged_by_tensorflow_serving(tmp_path):
+    folder = tmp_path / "exports"
+    save(folder / "1", serving_default=doubled(None), fixed=doubled(4))
+    folder.chmod(0o755)
+    files = {path.name: path for path in tf_serving.write(tmp_path / "config", folder, "theirs")}
+    assert set(files) == {"compose.yaml", "models.config", "monitoring.config", "README.md"}
+    (service,) = yaml.safe_load(files["compose.yaml"].read_text())["services"].values()
+    flags = [flag.partition("=")[0] for flag in service["command"]]
+    assert "--monitoring_config_file" in flags and not any("batching" in flag for flag in flags)
+    assert "batching" not in files["README.md"].read_text()
