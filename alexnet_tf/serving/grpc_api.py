@@ -63,11 +63,20 @@ _FIELDS = {
     "bfloat16": "half_val",
     "float32": "float_val",
     "float64": "double_val",
+    "complex64": "scomplex_val",
+    "complex128": "dcomplex_val",
     "int64": "int64_val",
     "uint32": "uint32_val",
     "uint64": "uint64_val",
     "bool": "bool_val",
     "string": "string_val",
+}
+# What a value is there, one or more, where it is not itself: bits, and two parts.
+_PARTS: dict[str, type] = {
+    "float16": np.uint16,
+    "bfloat16": np.uint16,
+    "complex64": np.float32,
+    "complex128": np.float64,
 }
 
 
@@ -78,10 +87,12 @@ def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     another type, and the last one over and over where some are missing. One value alone stands for
     as many as the shape has; so TensorFlow itself writes what is all of one value.
     """
-    field = _FIELDS.get(tf.as_dtype(proto.dtype).name, "int_val")
+    dtype = tf.as_dtype(proto.dtype)
+    field = _FIELDS.get(dtype.name, "int_val")
     elements = math.prod(dim.size for dim in proto.tensor_shape.dim)
     count = len(getattr(proto, field))
-    if not proto.tensor_content and count not in (1, elements):
+    parts = 2 if dtype.is_complex else 1
+    if not proto.tensor_content and count not in (parts, parts * elements):
         raise ServingError(
             "INVALID_ARGUMENT",
             f"tensor parsing error: {name}: {count} values in {field} for the {elements} of its"
@@ -104,15 +115,22 @@ def read_arrays(signature: Signature, protos: Mapping[str, tensor_pb2.TensorProt
     return inputs
 
 
-def _proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+def _proto(name: str, array: np.ndarray) -> tensor_pb2.TensorProto:
     """A TensorProto with its values in the field of their type, as TensorFlow Serving's answers
-    have them: clients read those.
+    have them: clients read those. Raises ServingError for a type that has none, such as float8.
     """
     dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
+    if dtype.name not in _FIELDS and not dtype.is_integer:
+        raise ServingError(
+            "UNIMPLEMENTED", f"The output {name} is of type {dtype.name}, which is not sent here"
+        )
+    values = array.ravel()
+    if dtype.name in _PARTS:
+        values = values.view(_PARTS[dtype.name])
     return tensor_pb2.TensorProto(
         dtype=dtype.as_datatype_enum,
         tensor_shape=tf.TensorShape(array.shape).as_proto(),
-        **{_FIELDS.get(dtype.name, "int_val"): array.ravel().tolist()},
+        **{_FIELDS.get(dtype.name, "int_val"): values.tolist()},
     )
 
 
@@ -164,16 +182,20 @@ def model_metadata(
 
 
 def refuse(model: Model, spec: model_pb2.ModelSpec, what: str, method: str) -> NoReturn:
-    """Raises the ServingError of Classify and Regress: they take tf.Examples, and no signature of
-    an export does.
+    """Raises the ServingError of Classify and Regress, which take tf.Examples. No signature of ours
+    does; one of others that does is there, but answers Predict alone.
     """
     version, name = model.version(*asked(spec)), spec.signature_name or DEFAULT_SIGNATURE
     if name not in version.signature_defs:
         raise ServingError("INVALID_ARGUMENT", f"No signature was found with the name: {name}")
+    wanted, found = f"tensorflow/serving/{method}", version.signature_defs[name].method_name
+    if found == wanted:
+        raise ServingError(
+            "UNIMPLEMENTED", f"{method.capitalize()} is not served here; ask Predict (:predict)"
+        )
     raise ServingError(
         "INVALID_ARGUMENT",
-        f"Expected {what} signature method_name to be tensorflow/serving/{method}. "
-        f"Was: {version.signature_defs[name].method_name}",
+        f"Expected {what} signature method_name to be {wanted}. Was: {found}",
     )
 
 
@@ -301,7 +323,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         inputs = await asyncio.to_thread(read_arrays, signature, dict(request.inputs))
         outputs = await self._server.predict(signature, inputs)
         response = predict_pb2.PredictResponse(
-            outputs={alias: _proto(outputs[alias]) for alias in wanted}
+            outputs={alias: _proto(alias, outputs[alias]) for alias in wanted}
         )
         response.model_spec.name, response.model_spec.signature_name = request.model_spec.name, name
         response.model_spec.version.value = version.number

@@ -7,7 +7,9 @@ deep nesting, of which it dies, is an error like others.
 
 import base64
 import contextlib
+import functools
 import json
+import math
 import reprlib
 from typing import Any
 
@@ -22,6 +24,9 @@ from alexnet_tf.serving.versions import Signature, Version, brackets
 # 32 pictures of 227 x 227 pixels as lists are 1.7 million. More would hold up everybody while they
 # are parsed, in Python.
 _MAX_CONTAINERS = 2_000_000
+# of whole numbers that a floating type holds, each up to the largest, in bits
+_DIGITS = {tf.bfloat16: 8, tf.float16: 11, tf.float32: 24, tf.float64: 53}
+_NAMES = {tf.float32: "float", tf.float64: "double"}  # as TensorFlow Serving calls them
 
 
 def _bad(message: str) -> ServingError:
@@ -127,25 +132,53 @@ def from_base64(text: str) -> bytes:
         raise _bad("Unable to base64 decode") from None
 
 
+@functools.cache
+def _kinds(dtype: tf.DType) -> set[type]:
+    """What Python makes of the JSON values that go into a tensor of numbers; of a type that JSON
+    has none for, such as complex numbers, nothing.
+    """
+    if dtype == tf.bool:
+        return {bool}
+    if dtype.is_integer:
+        return {int}
+    return {int, float} if dtype in _DIGITS else set()
+
+
+@functools.cache  # TensorFlow looks the bounds of a type up anew for each value
+def _bounds(dtype: tf.DType, whole: bool) -> tuple[float, float]:
+    """The least and the greatest value that a type takes, one of those with `_kinds`; a floating
+    one, of `whole` numbers, those up to which it holds each.
+    """
+    if dtype == tf.bool:
+        return False, True
+    if dtype.is_integer:
+        return int(dtype.min), int(dtype.max)
+    # NumPy would make a float16 of whatever is compared with one
+    greatest = float(dtype.max)
+    if whole:
+        greatest = min(greatest, 2 ** _DIGITS[dtype] - 1)
+    return -greatest, greatest
+
+
 def _leaf(value: Any, dtype: tf.DType) -> Any:
     if dtype == tf.string and _is_base64(value):
         return from_base64(value["b64"])
     if dtype == tf.string and isinstance(value, str):
         return value.encode(errors="surrogatepass")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if dtype.is_floating and number:
-        if (
-            isinstance(value, int)
-            and abs(value) >= 2**24
-            or np.isfinite(value)
-            and abs(value) > dtype.max
-        ):
+    kinds = _kinds(dtype)
+    if not kinds and dtype != tf.string:
+        raise ServingError(
+            "UNIMPLEMENTED", f"Conversion of JSON Value: {_text(value)} to type: {dtype.name}"
+        )
+    if type(value) in kinds:
+        low, high = _bounds(dtype, isinstance(value, int))
+        if low <= value <= high or isinstance(value, float) and not math.isfinite(value):
+            return value
+        if dtype.is_floating:
             raise _bad(
-                f"Cannot convert JSON value: {_text(value)} to float without loss of precision."
+                f"Cannot convert JSON value: {_text(value)} to {_NAMES.get(dtype, dtype.name)}"
+                " without loss of precision."
             )
-        return value
-    if dtype.is_integer and number and isinstance(value, int) and dtype.min <= value <= dtype.max:
-        return value
     kind = {dict: "Object", list: "Array", str: "String", bool: str(value), type(None): "Null"}.get(
         type(value), "Number"
     )
@@ -165,18 +198,15 @@ def _tensor(name: str, value: Any, dtype: tf.DType, dims: list[int]) -> np.ndarr
     ):
         raise _bad(f"Expects {name} to be of shape {brackets(dims)}; {brackets(shape)} is provided")
     # pictures as numbers: 150,000 a picture, too many to convert one by one
-    if dtype != tf.string and len(shape) > 1:
+    if len(shape) > 1 and (kinds := _kinds(dtype)):
         # Ragged, too large, or none: _leaves finds where.
         with contextlib.suppress(ValueError, OverflowError), np.errstate(invalid="ignore"):
             array = np.asarray(value, object)
             types = set(map(type, array.flat))
-            limit = min(dtype.max, 2**24 - 1) if int in types and dtype.is_floating else dtype.max
-            if (
-                types <= ({int, float} if dtype.is_floating else {int})
-                and dtype.min <= array.min()
-                and array.max() <= limit
-            ):
-                return array.astype(dtype.as_numpy_dtype)
+            if types <= kinds:
+                low, high = _bounds(dtype, int in types)
+                if low <= array.min() and array.max() <= high:
+                    return array.astype(dtype.as_numpy_dtype)
     leaves: list = []
     _leaves(value, shape, 0, dtype, leaves)
     array = np.empty(len(leaves), dtype.as_numpy_dtype)
@@ -190,6 +220,14 @@ def _check_rows(rows: Any, signature: Signature) -> None:
     if not rows:
         raise _bad("Expects at least one row")
     check_rows(len(rows), signature.sizes)
+
+
+def _check_alike(first: np.ndarray, other: np.ndarray) -> None:
+    """Raises ServingError for rows that make no array, where a signature takes any length."""
+    if first.size != other.size:
+        raise _bad(f"Expecting tensor size: {first.size} but got: {other.size}")
+    if first.shape != other.shape:
+        raise _bad(f"Expecting shape {brackets(first.shape)} but got: {brackets(other.shape)}")
 
 
 def _row_inputs(rows: Any, signature: Signature) -> Arrays:
@@ -225,12 +263,15 @@ def _row_inputs(rows: Any, signature: Signature) -> Arrays:
                 )
             try:
                 dtype, dims = expected[name]
-                tensors[name].append(_tensor(name, value, dtype, dims[1:]))
+                tensor = _tensor(name, value, dtype, dims[1:])
+                if tensors[name]:
+                    _check_alike(tensors[name][0], tensor)
+                tensors[name].append(tensor)
             except ServingError as error:
                 key = f" key: {name}" if named else ""
                 raise _bad(
                     f"Failed to process element: {index}{key} of 'instances' list. "
-                    f"Error: INVALID_ARGUMENT: {error.message}"
+                    f"Error: {error.code}: {error.message}"
                 ) from None
         if values.keys() != set(expected):
             raise _bad(
@@ -304,7 +345,10 @@ def _inputs(document: dict, version: Version) -> tuple[str, Signature, Arrays]:
 
 
 def _json_values(name: str, array: np.ndarray) -> list:
-    """An array as nested lists for JSON: strings, or {"b64": ...} where the name ends in _bytes."""
+    """An array as nested lists for JSON: strings, or {"b64": ...} where the name ends in _bytes.
+
+    Raises ServingError for complex numbers, of which JSON has none.
+    """
     if array.dtype == object:
         if name.endswith("_bytes"):
             flat = [{"b64": base64.b64encode(value).decode()} for value in array.flat]
@@ -313,15 +357,20 @@ def _json_values(name: str, array: np.ndarray) -> list:
         strings = np.empty(array.size, object)
         strings[:] = flat
         return strings.reshape(array.shape).tolist()
+    if array.dtype.kind == "c":
+        raise _bad(
+            f"Failed to write JSON value for tensor type: {array.dtype}, that of {name}; ask"
+            " over gRPC"
+        )
     # the shortest decimals that are this float32: 0.2, not 0.20000000298
-    if array.dtype == np.float32:
+    if array.dtype in (np.float16, np.float32):
         return array.astype(str).astype(np.float64).tolist()
     return array.tolist()
 
 
 def write_outputs(form: str, outputs: Arrays) -> bytes:
     """The body of an answer: an object, or its only value, a row; or the same by columns. NaN is
-    written as NaN.
+    written as NaN. Raises ServingError for what JSON cannot say.
     """
     columns = {name: _json_values(name, array) for name, array in sorted(outputs.items())}
     answer: Any

@@ -1,24 +1,29 @@
 """Exports of other programs, which a server takes as they are: texts, types, meta graphs, files."""
 
 import contextlib
+import json
 import logging
 import shutil
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 from served import Served
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     predict_pb2,
     prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 
 from alexnet_tf.data import shapes
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import ServingError, UserError
 from alexnet_tf.manifest import SIGNATURES
-from alexnet_tf.serving import tf_serving, versions
+from alexnet_tf.serving import grpc_api, tf_serving, versions
 
 TYPES = (
     *(tf.bfloat16, tf.float16, tf.float32, tf.float64, tf.complex64, tf.complex128, tf.bool),
@@ -88,7 +93,177 @@ def test_what_is_called_image_bytes_is_picture_files(server):
     assert outputs["n"].int_val == [len(picture)]
 
 
+# Types.
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: dtype.name)
+def test_every_type_is_answered_over_grpc_in_its_field(server, dtype):
+    kind = dtype.as_numpy_dtype
+    values = np.array([[b"a", b"\xff"]] if dtype == tf.string else [[1, 0], [0.2, 3]], kind)
+    if dtype.is_complex:
+        values[1, 1] = 3 - 2j
+    (output,) = ask(server, dtype.name, tf.make_tensor_proto(values)).values()
+    assert not output.tensor_content
+    np.testing.assert_array_equal(tf.make_ndarray(output), values)
+    # what a client makes of its fields is answered alike
+    assert ask(server, dtype.name, output)["y"] == output
+
+
+@pytest.mark.parametrize(
+    "dtype,given,message",
+    [
+        (tf.complex64, {"scomplex_val": [1, 2, 3]}, "3 values in scomplex_val for the 4 of its"),
+        (tf.complex64, {"float_val": [1] * 4}, "0 values in scomplex_val for the 4 of its shape"),
+        (tf.bfloat16, {"half_val": [1, 2, 3]}, "3 values in half_val for the 4 of its shape"),
+    ],
+)
+def test_values_that_are_not_there_are_not_made_up(server, dtype, given, message):
+    shape = tf.TensorShape([2, 2]).as_proto()
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape, **given)
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as raised:
+        ask(server, dtype.name, proto)
+    assert message in raised.value.details()
+
+
+def test_one_complex_number_stands_for_all(server):
+    shape = tf.TensorShape([2, 2]).as_proto()
+    proto = tensor_pb2.TensorProto(
+        dtype=tf.complex64.as_datatype_enum, tensor_shape=shape, scomplex_val=[1, -2]
+    )
+    assert ask(server, "complex64", proto)["y"].scomplex_val == [1, -2] * 4
+
+
+def test_a_type_without_a_field_is_refused_in_a_line():
+    values = np.zeros(2, tf.dtypes.experimental.float8_e5m2.as_numpy_dtype)
+    with pytest.raises(
+        ServingError, match="^The output y is of type float8_e5m2, which is not sen"
+    ):
+        grpc_api._proto("y", values)
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in TYPES if not dtype.is_complex])
+def test_json_has_the_shortest_decimals_of_every_type(server, dtype):
+    rows = [[1, 0], [3, 2]]
+    if dtype.is_floating:
+        rows[0][0] = 0.5 if dtype == tf.bfloat16 else 0.2
+    if dtype == tf.bool:
+        rows = [[True, False], [False, False]]
+    if dtype == tf.string:
+        rows = [["a", ""], ["c", "d"]]
+    assert rest(server, dtype.name, instances=rows) == (200, {"predictions": rows})
+    assert rest(server, dtype.name, inputs=rows) == (200, {"outputs": rows})
+
+
+@pytest.mark.parametrize("value", [1, 0.0, "true", None])
+def test_what_is_no_truth_is_none(server, value):
+    for body in ({"instances": [[value]]}, {"inputs": [[True], [value]]}):
+        status, answer = rest(server, "bool", **body)
+        assert status == 400 and "is not of expected type: bool" in answer["error"]
+    for body in ({"instances": [[True]]}, {"inputs": [[1], [True]]}):
+        assert rest(server, "int32", **body)[0] == 400
+
+
+def test_complex_numbers_are_none_of_json(server, tmp_path):
+    for dtype in ("complex64", "complex128"):
+        told = f"Conversion of JSON Value: 1 to type: {dtype}"
+        assert rest(server, dtype, inputs=[[1, 2]]) == (501, {"error": told})
+        status, answer = rest(server, dtype, instances=[[1, 2]])
+        assert status == 400 and answer["error"].endswith(f"Error: UNIMPLEMENTED: {told}")
+    spectrum = function(lambda x: {"y": tf.complex(x, x)}, [None])
+    save(tmp_path / "1", spectrum=spectrum)
+    with contextlib.closing(Served(tmp_path)) as served:
+        status, answer = rest(served, "spectrum", instances=[1.0])
+    assert (status, answer["error"]) == (
+        400,
+        "Failed to write JSON value for tensor type: complex64, that of y; ask over gRPC",
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "dtype,digits,name",
+    [
+        *[("bfloat16", 8, "bfloat16"), ("float16", 11, "float16")],
+        *[("float32", 24, "float"), ("float64", 53, "double")],
+    ],
+)
+def test_whole_numbers_have_the_digits_of_the_type(server, dtype, digits, name, sign):
+    most = sign * (2**digits - 1)
+    assert rest(server, dtype, instances=[[most]]) == (200, {"predictions": [[most]]})
+    assert rest(server, dtype, inputs=[[most]]) == (200, {"outputs": [[most]]})
+    # a row is converted value by value, rows together are not
+    for body in ({"instances": [[most + sign]]}, {"inputs": [[most + sign]]}):
+        status, answer = rest(server, dtype, **body)
+        told = f"Cannot convert JSON value: {most + sign} to {name} without loss of precision."
+        assert status == 400 and answer["error"].endswith(told)
+
+
+def test_numbers_beyond_float16_are_refused_without_a_warning(server):
+    for value in (65536.0, -1e9, 10**400):
+        for body in ({"instances": [[value]]}, {"inputs": [[value, 1.0]]}):
+            status, answer = rest(server, "float16", **body)
+            assert status == 400 and "to float16 without loss of precision" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "rows,message",
+    [
+        ([[1, 2], [1, 2, 3]], "Expecting tensor size: 2 but got: 3"),
+        ([[1], [2], []], "Expecting tensor size: 1 but got: 0"),
+    ],
+)
+def test_rows_of_different_lengths_make_no_tensor(server, rows, message):
+    index = len(rows) - 1
+    for named in (True, False):
+        instances = [{"x": row} for row in rows] if named else rows
+        key = " key: x" if named else ""
+        assert rest(server, "float32", instances=instances) == (
+            400,
+            {
+                "error": f"Failed to process element: {index}{key} of 'instances' list. Error:"
+                f" INVALID_ARGUMENT: {message}"
+            },
+        )
+
+
+def test_rows_of_different_shapes_make_no_tensor(tmp_path):
+    save(tmp_path / "1", same=function(lambda x: {"y": x}, [None, None, None]))
+    with contextlib.closing(Served(tmp_path)) as served:
+        status, answer = rest(served, "same", instances=[[[1, 2]], [[1], [2]]])
+    assert status == 400 and "Expecting shape [1,2] but got: [2,1]" in answer["error"]
+
+
 # What they may be asked.
+
+
+def change(path, of):
+    """Changes the SavedModel message in a version."""
+    file = path / "saved_model.pb"
+    message = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    of(message)
+    file.write_bytes(message.SerializeToString())
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+def test_a_signature_for_examples_answers_predict_alone(tmp_path, method):
+    def name_method(message):
+        for definition in message.meta_graphs[0].signature_def.values():
+            definition.method_name = f"tensorflow/serving/{method}"
+
+    save(tmp_path / "1", serving_default=doubled(None))
+    change(tmp_path / "1", name_method)
+    told = f"{method.capitalize()} is not served here; ask Predict (:predict)"
+    with contextlib.closing(Served(tmp_path)) as served:
+        status, text = served.request(f"/v1/models/alexnet:{method}", {"examples": [{"x": 1}]})
+        assert (status, json.loads(text)) == (501, {"error": told})
+        assert served.predict({"instances": [1.5]}) == (200, {"predictions": [3.0]})
+        request = classification_pb2.ClassificationRequest()
+        request.model_spec.name = "alexnet"
+        with grpc.insecure_channel(served.address) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as raised:
+                getattr(stub, method.capitalize())(request, 60)
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.UNIMPLEMENTED, told)
 
 
 def test_the_queue_has_room_for_batches_of_what_is_served(tmp_path):
