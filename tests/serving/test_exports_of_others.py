@@ -339,11 +339,12 @@ def test_a_warm_up_request_without_an_answer_is_told(tmp_path, log, message):
         versions.check(tmp_path / "1")
 
 
-def test_a_picture_is_drawn_for_a_list_of_files_alone(tmp_path):
-    of = function(
-        lambda strings: {"n": tf.strings.length(strings)}, [None, 1], tf.string, "image_bytes"
+@pytest.mark.parametrize("shape,dtype", [([None, 1], tf.string), ([None], tf.float32)])
+def test_a_picture_is_drawn_for_a_list_of_files_alone(tmp_path, shape, dtype):
+    twice = function(
+        lambda x: {"y": tf.concat([x, x], len(shape) - 1)}, shape, dtype, "image_bytes"
     )
-    save(tmp_path / "1", serving_default=of)
+    save(tmp_path / "1", serving_default=twice)
     assert versions.check(tmp_path / "1").number == 1
 
 
