@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +19,8 @@ from alexnet_tf.serving import limits
 Predict = Callable[[bytes], tuple[Sequence[str], Sequence[float]]]  # the names, and their scores
 
 _OVER_REST = f"http://HOST:{limits.REST_PORT}"
+# where the address of a model begins in that of its server: name, version and method follow
+_OF_MODEL = re.compile(r"/v1/models(?:/([^/:]*)([/:].*)?)?")
 _CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAUSTED"}
 
 
@@ -25,9 +28,9 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
     """Returns a function from the bytes of one picture to its best classes, [(name, probability),
     ...], best first, as artifacts.open_classifier does.
 
-    `server` is http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT. Raises UserError for
-    anything else; the function raises it where there is no server, and ServingError where the
-    server refuses.
+    `server` is http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT; over REST the address of
+    the model there may follow. Raises UserError for anything else; the function raises it where
+    there is no such server, and ServingError where the server refuses.
     """
     try:
         parts = urllib.parse.urlsplit(server)
@@ -47,7 +50,7 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
     predict = (
         _grpc(parts.netloc, model_name, here)
         if parts.scheme == "grpc"
-        else _rest(server.rstrip("/"), model_name, here)
+        else _rest(_without_model(server.rstrip("/"), model_name), model_name, here)
     )
 
     def classify(picture: bytes) -> list[tuple[str, float]]:
@@ -69,6 +72,24 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
             ) from None
 
     return classify
+
+
+def _without_model(server: str, model_name: str) -> str:
+    """The address of the server itself, where `server` may be that of the model.
+
+    Raises UserError where it is that of another model, or of one version.
+    """
+    root, at, of_model = server.partition("/v1/models")
+    found = _OF_MODEL.fullmatch(at + of_model)
+    if not found:
+        return server
+    name = urllib.parse.unquote(found[1] or "") or model_name
+    if name == model_name and found[2] in (None, ":predict"):
+        return root
+    raise UserError(
+        f"server={server} is not the address of model_name={model_name}, of which the newest"
+        f" version is asked; pass server={root}{f' and model_name={name}' * (name != model_name)}."
+    )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -95,6 +116,11 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
         except urllib.error.HTTPError as error:
             with error:
                 code, to, said = error.code, error.headers.get("Location"), _told(error)
+            if said.startswith("HTTP 404") or server.count("/") > 2 and "Malformed request" in said:
+                raise UserError(
+                    f"server={server} has no model's address below it ({one_line(said)}); pass"
+                    f" that of the server itself, as {_OVER_REST}."
+                ) from None
             if code not in range(300, 400) or not to:
                 raise ServingError(_CODES.get(code, "UNAVAILABLE"), said) from None
             to = one_line(urllib.parse.urljoin(url, to))

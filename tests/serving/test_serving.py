@@ -1221,6 +1221,40 @@ def test_our_client_answers_as_the_export_does(server, expected):
     assert client.open_server(f"grpc://{server.address}/", "alexnet")(PICTURES[1])
 
 
+@pytest.mark.parametrize(
+    "path", ["", "/", "/v1/models/alexnet", "/v1/models/alexnet:predict", "/v1/models/"]
+)
+def test_the_address_of_the_model_stands_for_its_server(server, expected, path):
+    answer = client.open_server(server.url + path, "alexnet")(PICTURES[1])
+    assert answer[0][0] == expected["names"][1][0].decode()
+
+
+@pytest.mark.parametrize(
+    "path,todo",
+    [
+        ("/v1/models/cats", "pass server=http://h:1 and model_name=cats."),
+        (
+            "/behind/v1/models/a%20cat:predict",
+            "pass server=http://h:1/behind and model_name=a cat.",
+        ),
+        ("/v1/models/alexnet/versions/1:predict", "pass server=http://h:1."),
+        ("/v1/models/alexnet:classify", "pass server=http://h:1."),
+    ],
+)
+def test_the_address_of_another_model_is_refused_before_any_picture(path, todo):
+    with pytest.raises(UserError, match="is not the address of model_name=alexnet") as raised:
+        client.open_server(f"http://h:1{path}", "alexnet")
+    assert str(raised.value).endswith(todo)
+
+
+@pytest.mark.parametrize("path", ["/foo", "/v1", "/v1/models/alexnet/versions"])
+def test_an_address_that_is_wrong_is_told_once_and_not_of_each_picture(server, path, monkeypatch):
+    monkeypatch.setattr(client, "_without_model", lambda server, model_name: server)
+    message = re.escape(f"server={server.url}{path} has no model's address below it (")
+    with pytest.raises(UserError, match=message):
+        client.open_server(server.url + path, "alexnet")(PICTURES[1])
+
+
 def test_a_picture_that_is_too_large_is_told_and_the_next_is_asked(server, expected):
     """The answer came while the picture was still being sent, and a client that sends reads
     nothing: it heard that there is no server.
