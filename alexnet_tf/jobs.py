@@ -836,11 +836,12 @@ def convert(
     returns the figures of the comparison of the two.
 
     `quantization`: none (float32), float16, dynamic (weights in 8 bits) or int8. They are compared
-    on `count` of `pictures` (0: 100, or 2000 for dynamic and int8): a Dataset, or a folder of any
-    pictures; by default those that the network was evaluated on if they are at hand, else drawn
-    ones. Only pictures of the network's own classes tell accuracies, which may drop by
-    `max_accuracy_drop`; tflite.advice says what is allowed without it. int8 needs `calibration`,
-    likewise, by default the training pictures.
+    on `count` of `pictures` (0: 100, or 2000 for dynamic and int8): the test split of a Dataset,
+    else its evaluation split, or a folder of any pictures; by default those of the network's own
+    data set if they are at hand, else drawn ones. Only pictures of the network's own classes tell
+    accuracies, which may drop by `max_accuracy_drop`; tflite.advice says what is allowed without
+    it. int8 needs `calibration`, likewise: by default the training pictures of the Dataset, else
+    those of the network.
 
     Of a part of a network the features are compared, and there is no accuracy that may drop.
 
@@ -885,7 +886,12 @@ def convert(
         )
     told: list[str] = []  # of pictures that a file which is there already may not need
     compared = _pictures(chosen, ranges, manifest, seen, told.append)
-    calibrating = _calibrating(ranges, compared.dataset) if quantization == "int8" else None
+    calibrating = None
+    if quantization == "int8":
+        calibrating = ranges or _calibrating(compared.dataset, manifest, seen, told.append)
+        if isinstance(calibrating, Dataset):  # its notes are of what is held out, of no use here
+            opened = dataclasses.replace(calibrating, notes=())
+            bad_pictures.tell_of_opening(opened, math.inf, told.append)
     conversion = Conversion(
         quantization,
         _digest(calibrating) if calibrating else None,
@@ -899,7 +905,7 @@ def convert(
             "is there already": "from the same weights",
             "megabytes": output.stat().st_size / 1e6,
         }
-    for line in told:
+    for line in dict.fromkeys(told):  # both may have the same bad picture
         note(line)
     artifacts.check_sums(path)
     pixels = manifest.settings.preprocessing
@@ -909,11 +915,10 @@ def convert(
             " network, so there is no accuracy; pass pictures of its classes by data_dir=, or leave"
             " it out."
         )
-    images, ranged = [], ""
-    if calibrating:
-        split = _to_calibrate(calibrating)
-        found = tflite.images_of(split, pixels, _CALIBRATION_PICTURES, note)
-        images, ranged = [image for image, _ in found], split.name
+    images, ranged = [], _to_calibrate(calibrating) if calibrating else None
+    if ranged:
+        found = tflite.images_of(ranged, pixels, _CALIBRATION_PICTURES, note)
+        images = [image for image, _ in found]
     content = tflite.convert(str(path), quantization, images)
     content = tflite_metadata.complete(content, manifest, seen)
     how = str(path), content, compared.split, pixels, quantization, count
@@ -927,14 +932,24 @@ def convert(
     except OSError as error:
         raise UserError(f"output={output} cannot be written ({error.strerror}).") from None
     figures = {"megabytes": len(content) / 1e6} | figures
-    if quantization == "int8":
+    if ranged:
         names = artifacts.operator_outputs(content, np.float32)
         in_float = set().union(*map(tflite.kept_in_float, names))
         figures["in float32"] = ", ".join(sorted(in_float)) or "nothing"
-        figures["calibrated on"] = f"{len(images)} of {ranged}"
-        if compared.dataset is None and conversion.calibration == compared.digest:
-            figures["compared on"] += ", which it is calibrated on: others would tell more"
+        figures["calibrated on"] = f"{len(images)} of {ranged.name}"
+        figures["compared on"] += _in_common(compared.split, ranged)
     return figures
+
+
+def _in_common(compared: Split, calibrating: Split) -> str:
+    """What is to be said of pictures that both hold, as far as they are known."""
+    if compared.identities is None or calibrating.identities is None:
+        return ""
+    both = np.isin(compared.identities, calibrating.identities)
+    if not both.any():
+        return ""
+    which = "which it is" if both.all() else f"{both.sum()} of which are among those that it is"
+    return f", {which} calibrated on: others would tell more"
 
 
 def _opened(pictures: Dataset | str | os.PathLike | None) -> Dataset | Split | None:
@@ -982,59 +997,70 @@ def _pictures(
     note: Callable[[str], None],
 ) -> _Compared:
     """Those that were passed, or else the nearest to what the network sees that are at hand."""
+    told_of = ""
     if pictures is None:
-        flags = manifest.settings.flags
-        reason = "the network does not say what it was trained on"
-        if flags.get("dataset") is not None:
-            try:
-                pictures = datasets.open_dataset(
-                    flags["dataset"],
-                    flags.get("data_dir"),
-                    flags.get("seed") or 0,
-                    names.of_flags(flags),
-                    seen=seen,
-                )
-                if flags.get("data_dir"):  # nobody has named it here, so it is told
-                    told = f"{pictures.evaluation.name} of {flags['data_dir']}"
-                    evaluation_split = dataclasses.replace(pictures.evaluation, name=told)
-                    pictures = dataclasses.replace(pictures, evaluation=evaluation_split)
-            except UserError as error:
-                reason = str(error)
-        if pictures is None:
-            if calibration is not None:
-                split = _to_calibrate(calibration)
-                note(
-                    f"Compared on {split.name}: the pictures that the network was trained on are "
-                    f"not at hand ({reason})"
-                )
-                return _Compared(split, _digest(calibration))
-            note(
-                "Compared on drawn pictures: those that the network was trained on are not at "
-                f"hand ({reason})"
-            )
-            return _Compared()
-    digest = _digest(pictures)
+        try:
+            pictures = _trained_on(manifest, seen)
+        except UserError as error:
+            at_hand = f"those that the network was trained on are not at hand ({error})"
+            if calibration is None:
+                note(f"Compared on drawn pictures: {at_hand}")
+                return _Compared()
+            split = _to_calibrate(calibration)
+            note(f"Compared on {split.name}: {at_hand}")
+            return _Compared(split, _digest(calibration))
+        if folder := manifest.settings.flags.get("data_dir"):  # nobody has named it here
+            told_of = f" of {folder}"
     if not isinstance(pictures, Dataset):
-        return _Compared(pictures, digest)
+        return _Compared(pictures, _digest(pictures))
     bad_pictures.tell_of_opening(pictures, math.inf, note)
-    if tuple(pictures.class_names) == manifest.labels:
-        return _Compared(pictures.evaluation, digest, True, pictures)
-    if manifest.labels:
+    split = pictures.reported()
+    # by its name too: a data set with several splits is the same whichever of them judges
+    digest, name = f"{_digest(pictures)} {split.name}", split.name + told_of
+    labelled = tuple(pictures.class_names) == manifest.labels
+    if manifest.labels and not labelled:
         note(f"{pictures.name} has other classes than the network: {tflite.NOT_ACCURACY}")
-    split = dataclasses.replace(
-        pictures.evaluation, name=f"{pictures.name}, {pictures.evaluation.name}"
+    if not labelled:
+        name = f"{pictures.name}, {name}"
+    return _Compared(dataclasses.replace(split, name=name), digest, labelled, pictures)
+
+
+def _trained_on(manifest: Manifest, seen: record.Record | None) -> Dataset:
+    """What the network was trained on. Raises UserError where it is not at hand."""
+    flags = manifest.settings.flags
+    if flags.get("dataset") is None:
+        raise UserError("the network does not say what it was trained on")
+    return datasets.open_dataset(
+        flags["dataset"],
+        flags.get("data_dir"),
+        flags.get("seed") or 0,
+        names.of_flags(flags),
+        seen=seen,
     )
-    return _Compared(split, digest, False, pictures)
 
 
-def _calibrating(calibration: Dataset | Split | None, compared: Dataset | None) -> Dataset | Split:
-    found = calibration or compared
-    if found is None:
+def _calibrating(
+    compared: Dataset | None,
+    manifest: Manifest,
+    seen: record.Record | None,
+    note: Callable[[str], None],
+) -> Dataset:
+    """The data set whose training pictures calibrate int8, where nobody has passed others."""
+    if compared and compared.train:
+        return compared
+    try:
+        found = _trained_on(manifest, seen)
+    except UserError as error:
         raise UserError(
             "int8 needs pictures to find the range of each activation, and the "
-            "training pictures are not at hand; pass calibration=FOLDER of some "
+            f"training pictures are not at hand ({error}); pass calibration=FOLDER of some "
             "hundred pictures like those that the network will see."
-        )
+        ) from None
+    place = manifest.settings.flags.get("data_dir") or found.name
+    note(
+        f"Calibrated on {found.to_train().name} of {place}, on which the network was trained: what"
+        " is compared has no other pictures to train on"
+    )
     return found
 
 

@@ -4,7 +4,7 @@
     alexnet convert --saved_model=saved_models/caffe --data_dir=holidays --quantization=float16
     alexnet convert --saved_model=saved_models/caffe --calibration=holidays --quantization=int8
 
-Reads the SavedModel alone, and pictures. Two forms of one network are compared on the evaluation
+Reads the SavedModel alone, and pictures. Two forms of one network are compared on the test
 pictures of its data set, or on any that --data_dir names, or on drawn ones: only those of its own
 classes tell the accuracy, and the report says where it was not checked. Of a part of a network,
 which alexnet serve-page teaches classes, the features are compared. int8 is calibrated on the
@@ -77,12 +77,13 @@ _MAX_ACCURACY_DROP = flags.DEFINE_float(
 
 
 def main():
+    pictures, calibration = _pictures()
     figures = jobs.convert(
         _SAVED_MODEL.value,
         _OUTPUT.value,
         _QUANTIZATION.value,
-        pictures=_pictures(),
-        calibration=_CALIBRATION.value,
+        pictures=pictures,
+        calibration=calibration,
         count=_PICTURES.value,
         max_accuracy_drop=_MAX_ACCURACY_DROP.value,
     )
@@ -102,14 +103,14 @@ def _print_drops(rows):
 
 
 def _pictures():
-    """What --dataset, --data_dir and the names of splits name: a Dataset, or a folder of any
-    pictures; None without them.
+    """(what to compare on, what calibrates int8), each a Dataset, a folder of any pictures, or
+    None: that of the network.
 
     Raises UserError for a split that would not be read.
     """
     splits = [name for name in FLAGS if name.endswith("_split") and FLAGS[name].present]
     if not splits and not FLAGS["dataset"].present and not FLAGS["data_dir"].present:
-        return None
+        return None, _CALIBRATION.value
     calibrates = _QUANTIZATION.value == "int8" and not _CALIBRATION.value
     if "train_split" in splits and not calibrates:
         raise UserError(
@@ -119,20 +120,36 @@ def _pictures():
         )
     version = artifacts.newest_version(_SAVED_MODEL.value) or _SAVED_MODEL.value
     trained_with = artifacts.read_manifest(version).settings.flags
-    data_dir, seen = FLAGS["data_dir"].value, artifacts.read_record(version)
+    folder, seen = FLAGS["data_dir"].value, artifacts.read_record(version)
+    labels = tuple(artifacts.read_labels(version))
+    is_folder = folder and pathlib.Path(folder).is_dir() and not splits
     try:
         name, data_dir, seed, names = app.dataset_or(FLAGS, trained_with)
-        if "validation_split" in splits and "test_split" not in splits:
-            names = SplitNames(names.train, test=names.validation)  # what is named is compared on
-        labels = tuple(artifacts.read_labels(version))
-        # int8 needs a training split; a part of a network has no classes that could be others
-        if not labels or calibrates:
-            return datasets.open_dataset(name, data_dir, seed, names=names, seen=seen)
-        return datasets.open_evaluation(name, data_dir, labels, [seen], names)
     except UserError as error:
-        if data_dir and pathlib.Path(data_dir).is_dir() and not splits:
-            # no classes of ours, or none at all: pictures they are
-            if artifacts.read_labels(version):
-                console.note(f"{data_dir}: {tflite.NOT_ACCURACY} ({error})")
-            return data_dir
-        raise
+        if not is_folder:
+            raise
+        return _as_any(folder, labels, error), _CALIBRATION.value
+    judging = names
+    if "validation_split" in splits and "test_split" not in splits:
+        judging = SplitNames(names.train, test=names.validation)  # what is named is compared on
+    try:
+        compared = datasets.open_evaluation(name, data_dir, labels, [seen], judging)
+    except UserError as error:
+        if not is_folder:
+            raise
+        compared = _as_any(folder, labels, error)
+    if not calibrates:
+        return compared, _CALIBRATION.value
+    try:
+        return compared, datasets.open_dataset(name, data_dir, seed, names, seen=seen)
+    except UserError:
+        if "train_split" in splits:
+            raise
+        return compared, None  # it has none to train on
+
+
+def _as_any(folder, labels, error):
+    """`folder`, in which there are no classes of ours, or none at all: pictures they are."""
+    if labels:
+        console.note(f"{folder}: {tflite.NOT_ACCURACY} ({error})")
+    return folder

@@ -149,8 +149,8 @@ def open_evaluation(
     names: SplitNames = USUAL,
     trained_in: Iterable[str | os.PathLike | None] = (),
 ) -> Dataset:
-    """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`;
-    it needs no training split.
+    """Opens data set `name`, as open_dataset does, to judge networks of the classes `class_names`,
+    or a part of a network, which has none: then any classes will do. It needs no training split.
 
     `evaluation` is the test split, else the validation split. Where there is neither, it is all
     that none of `records`, one for each network, has been trained on: the whole of a folder that

@@ -158,7 +158,7 @@ def open_evaluation(
         raise UserError(f"test_split={names.test}: {layout.unlabelled[0]} {_UNLABELLED}.")
     role = next(role for role in ("test", "validation", "train") if role in layout.splits)
     folder, notes = layout.splits[role], []
-    part = layout.read(folder, class_names)
+    part = layout.read(folder, class_names or None)
     if role == "train" and not whole:
         if folder == root:
             part = dataclasses.replace(part, name="pictures")
@@ -185,7 +185,7 @@ def open_evaluation(
     notes += _in_several_classes(part) + layout.notes()
     return Dataset(
         "folder",
-        tuple(class_names),
+        part.class_names,
         None,
         part.split(),
         _fingerprint(part),
@@ -873,7 +873,7 @@ def _kept_apart(
     held = seen.keeps_apart(train.identities)
     notes.append(
         f"{root}: {held.sum()} of its {len(held)} training pictures were held out when the training"
-        " began, and stay so; pass another model_dir= to train on them."
+        " began, and stay so; one that begins in another model directory trains on them."
     )
     return _parted(root, train, held)
 
@@ -887,7 +887,7 @@ def _parted(root: pathlib.Path, train: _Part, held: np.ndarray) -> tuple[_Part, 
         raise UserError(
             f"{root}: all pictures of {train.class_names[min(empty)]} were held out from the "
             "training and none is left to "
-            "train on; add some, or pass another model_dir=."
+            "train on; add some, or train in another model directory."
         )
     return train.where(~held), train.where(held).kept_apart()
 

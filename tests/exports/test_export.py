@@ -2,6 +2,7 @@
 of all precisions, refusals.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -28,6 +29,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from alexnet_tf import jobs, networks, preprocessing
 from alexnet_tf.commands import convert as convert_command
+from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite
 from alexnet_tf.manifest import Manifest
@@ -527,6 +529,118 @@ def test_the_split_that_is_named_is_compared_on(exported, tmp_path):
     )
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["pictures compared"] == 12 and figures["compared on"] == "train"
+
+
+@pytest.fixture(scope="module")
+def others(exported):
+    """The folder of `exported`, with own/ of all three splits, lacks/ of a test split without one
+    of the classes, thin/ with one class to train on, and bare/ of class folders beside pictures/.
+    """
+    folder, _ = exported
+    for split, count, first in (("train", 2, 6), ("val", 3, 8), ("test", 1, 11)):
+        write_pictures(folder / "own" / split, count, first)
+    (folder / "own/train" / CLASS_NAMES[0] / "bad.jpg").write_text("no picture")
+    write_pictures(folder / "thin/test", 1, first=15)
+    shutil.copytree(folder / "thin/test" / CLASS_NAMES[0], folder / "thin/train" / CLASS_NAMES[0])
+    write_pictures(folder / "lacks/test", 1, first=12)
+    shutil.rmtree(folder / "lacks/test" / CLASS_NAMES[1])
+    write_pictures(folder / "bare", 2, first=13)
+    return folder
+
+
+@pytest.fixture
+def report(exported, tmp_path, monkeypatch):
+    """What a conversion of exports/1, with flags of the command, compares and calibrates on, as a
+    dict; nothing is converted.
+    """
+
+    def compare(saved_model, content, split, pixels, quantization, count, labelled, *others):
+        return {
+            "pictures compared": split.examples,
+            "compared on": split.name,
+            "labelled": labelled,
+        }
+
+    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: b"")
+    monkeypatch.setattr(jobs.tflite_metadata, "complete", lambda content, *_: content)
+    monkeypatch.setattr(jobs.tflite, "compare", compare)
+    monkeypatch.setattr(jobs.artifacts, "operator_outputs", lambda *_: [])
+    saved_model, output = f"--saved_model={exported[0]}/exports/1", tmp_path / "net.tflite"
+    return lambda *flags: call(
+        convert_command, saved_model, f"--output={output}", f"--json={tmp_path}/json", *flags
+    )
+
+
+@pytest.mark.parametrize(
+    "flags,compared,overlap,calibrated,elsewhere",
+    [
+        pytest.param(
+            *([], (6, "test of {}/pictures"), "", "12 of train", False), marks=pytest.mark.long
+        ),
+        (["--test_split=test"], (6, "test"), "", "12 of train", False),
+        (
+            ["--test_split=train"],
+            (12, "train"),
+            ", which it is calibrated on: others would tell more",
+            "12 of train",
+            True,
+        ),
+        pytest.param(
+            *(["--data_dir={}/own"], (3, "test"), "", "6 of train", False), marks=pytest.mark.long
+        ),
+        (["--data_dir={}/own", "--validation_split=val"], (9, "val"), "", "6 of train", False),
+        (["--data_dir={}/lacks"], (2, "test"), "", "12 of train", True),
+        (
+            ["--data_dir={}/bare"],
+            (6, "pictures"),
+            ", 3 of which are among those that it is calibrated on: others would tell more",
+            "3 of bare",
+            False,
+        ),
+    ],
+    ids=["none", "test", "train", "all three", "validation", "a class less", "bare"],
+)
+def test_int8_is_compared_on_the_pictures_of_the_other_forms(
+    others, report, capsys, flags, compared, overlap, calibrated, elsewhere
+):
+    """It judged by those that choose, whatever split was named, and by no accuracy where a class
+    had no picture.
+    """
+    folder = others
+    flags = [flag.format(folder) for flag in flags]
+    for quantization in ("float16", "int8"):
+        figures = report(f"--quantization={quantization}", *flags)
+        of_int8 = overlap * (quantization == "int8")
+        assert figures["pictures compared"] == compared[0] and figures["labelled"]
+        assert figures["compared on"] == compared[1].format(folder) + of_int8
+    assert figures["calibrated on"] == calibrated
+    told = f"Calibrated on train of {folder}/pictures, on which the network was trained: what"
+    err = capsys.readouterr().err
+    assert (told in err) == elsewhere
+    assert err.count("bad.jpg cannot be read") == (calibrated == "6 of train")
+
+
+def test_pictures_that_are_named_to_calibrate_on_are_read(others, report):
+    """And none of another folder take their place."""
+    with pytest.raises(UserError, match="thin/train holds 1 folder of pictures"):
+        report("--quantization=int8", f"--data_dir={others}/thin", "--train_split=train")
+
+
+def test_another_split_of_one_data_set_is_another_comparison(
+    exported, others, tmp_path, monkeypatch
+):
+    """Of a file that is there already, nobody would compare what is to be compared now."""
+    found, told = [], []
+    monkeypatch.setattr(
+        jobs, "_is_there", lambda _, manifest: found.append(manifest.conversion) or True
+    )
+    (tmp_path / "net.tflite").touch()
+    dataset = datasets.open_dataset("folder", others / "own")
+    for one in (dataset, dataclasses.replace(dataset, test=None), dataset):
+        how = exported[0] / "exports/1", tmp_path / "net.tflite", "int8"
+        jobs.convert(*how, pictures=one, note=told.append)
+    assert found[0] == found[2] and found[0].calibration == found[1].calibration
+    assert found[0].compared_with != found[1].compared_with
 
 
 @pytest.mark.long

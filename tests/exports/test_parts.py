@@ -226,10 +226,33 @@ def test_pictures_that_nobody_names_are_told_apart_too(world, tmp_path, monkeypa
     assert drawn == told(folder / "exports") and of_training == told(version)
     assert len({drawn, named, of_training}) == 3
     dataset, calibrated = told(version, "int8")
-    assert (dataset, None) == of_training and calibrated == dataset
+    assert (dataset, None) == of_training and dataset == f"{calibrated} test"
     assert told(version, "int8", calibration=folder / "pictures")[1] != calibrated
     next((pictures / "test").glob("*/*.jpg")).unlink()
     assert told(version) != of_training and told(version, "int8")[1] != calibrated
+
+
+def test_a_part_is_compared_on_the_split_that_is_named(world, tmp_path, monkeypatch):
+    """Of a part of a network no class is asked for, and its splits were passed over."""
+    folder, _ = world
+    write_picture_folder(tmp_path / "pictures")
+    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: b"")
+    monkeypatch.setattr(jobs.tflite_metadata, "complete", lambda content, *_: content)
+    monkeypatch.setattr(
+        jobs.tflite,
+        "compare_features",
+        lambda saved_model, content, split, *_: {"compared on": f"{split.examples} {split.name}"},
+    )
+    output = ["--dataset=folder", f"--output={tmp_path}/net.tflite", f"--json={tmp_path}/json"]
+    for flags, split in (([], "9 folder, test"), (["--test_split=train"], "24 folder, train")):
+        figures = call(
+            convert,
+            f"--saved_model={folder}/exports",
+            f"--data_dir={tmp_path}/pictures",
+            *output,
+            *flags,
+        )
+        assert figures["compared on"] == split
 
 
 def test_levels_mean_what_they_are_however_dim_the_pictures_of_the_calibration(world, files):
