@@ -846,8 +846,8 @@ def convert(
     Of a part of a network the features are compared, and there is no accuracy that may drop.
 
     A file that is there already is left if it is of the same weights, made and compared with the
-    same pictures and bound. Raises UserError, and writes nothing, if the two disagree, or where
-    pictures for int8 are missing.
+    same pictures and bound, and tells the same figures of the network. Raises UserError, and writes
+    nothing, if the two disagree, or where pictures for int8 are missing.
     """
     output, version = disk.local(output, "output"), disk.local(version)
     bounds.check_one_of(quantization, "quantization", tflite.QUANTIZATIONS)
@@ -972,7 +972,15 @@ def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
         return False
     if not there.conversion or not there.conversion.flatbuffer_sha256:
         return False  # of an earlier version, and nobody knows whether it is whole
-    return there.conversion == manifest.conversion and not there.differences(manifest)
+    same_figures = _figures_told(there) == _figures_told(manifest)
+    return (
+        there.conversion == manifest.conversion and same_figures and not there.differences(manifest)
+    )
+
+
+def _figures_told(manifest: Manifest) -> tuple:
+    """What it says of how right the network is, which an evaluation changes and no weights."""
+    return manifest.evaluation, manifest.settings.others.get("metrics")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -232,6 +232,25 @@ def test_pictures_that_nobody_names_are_told_apart_too(world, tmp_path, monkeypa
     assert told(version) != of_training and told(version, "int8")[1] != calibrated
 
 
+def test_a_file_that_tells_other_figures_is_not_left(world, files, tmp_path, monkeypatch):
+    """Or it would tell for ever what an earlier evaluation said."""
+    folder, _ = world
+    version = tmp_path / "1"
+    shutil.copytree(folder / "exports/1", version)
+    manifest = version / "assets.extra/manifest.json"
+    told, made = json.loads(manifest.read_text()), []
+    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: made.append(1) or 1 / 0)
+    metrics = {"dataset": "folder", "split": "test", "views": 1, "classes": []}
+    metrics["figures"] = {"examples": 4, "loss": 1.0, "top_1": 0.5, "top_5": 1.0}
+    for changes in ({}, {"metrics": metrics}, {"evaluation": metrics["figures"]}):
+        manifest.write_text(json.dumps(told | changes))
+        (version / "assets.extra/SHA256SUMS").write_text(artifacts.sums(version))
+        with contextlib.suppress(ZeroDivisionError):
+            jobs.convert(version, files["none"], pictures=folder / "pictures")
+        assert len(made) == bool(changes)
+        made.clear()
+
+
 def test_a_part_is_compared_on_the_split_that_is_named(world, tmp_path, monkeypatch):
     """Of a part of a network no class is asked for, and its splits were passed over."""
     folder, _ = world
