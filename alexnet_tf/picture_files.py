@@ -161,17 +161,17 @@ def walk(
 
     for here, inner, files in os.walk(os.fsencode(folder), onerror=refuse, followlinks=True):
         been.add(os.path.realpath(here))
-        inner[:] = _unseen(here, inner, been)
+        inner[:] = unseen(here, inner, been)
         for name in files:
             path = os.path.join(here, name)
             if not is_within_hidden(path, folder):
-                (found if _is_picture(path, suffixes) else others).append(path)
+                (found if is_picture(path, suffixes) else others).append(path)
             elif _hides_picture(path):
                 others.append(path)
     return sorted(found), sorted(others)
 
 
-def _unseen(here: bytes, names: list[bytes], been: set[bytes]) -> list[bytes]:
+def unseen(here: bytes, names: list[bytes], been: set[bytes]) -> list[bytes]:
     """Those of the folders in `here` that lead to what has not `been`, each to another; what is not
     hidden is added to it. A folder goes before links to it, and hidden ones come last: what they
     hold counts where a link that is not hidden leads there.
@@ -209,7 +209,10 @@ def is_within_hidden(path: bytes, folder: str | bytes | os.PathLike) -> bool:
     return any(map(is_hidden, os.path.relpath(path, os.fsencode(folder)).split(b"/")))
 
 
-def _is_picture(path: bytes, suffixes: Sequence[str]) -> bool:
+def is_picture(path: bytes, suffixes: Sequence[str] = SUFFIXES) -> bool:
+    """Whether the name of a file ends in one of `suffixes`, or, where its ending says nothing, its
+    content is of such a format.
+    """
     suffix = ending(path)
     if suffix in suffixes:
         return True

@@ -22,6 +22,7 @@ from alexnet_tf import bounds, console, disk
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import names
 from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.picture_files import shown
 
 # where no flag says another
 MODEL_DIR, SAVED_MODEL, MODEL_NAME = "models/alexnet", "saved_models/alexnet", "alexnet"
@@ -378,6 +379,8 @@ def dataset_or(flag_values, trained_with):
             "trained on, or your own program made that; name the data set, and data_dir= "
             "if it needs one."
         )
+    if given.keys() == {"data_dir"} and used["data_dir"]:
+        _tell_of_place(used["dataset"], used["data_dir"], "as the training had it")
     return (
         used["dataset"],
         used["data_dir"],
@@ -474,16 +477,34 @@ def expand_paths(flag_values):
 
 
 def tell_of_data_dir(flag_values):
-    """Notes that a --data_dir which is not there will hold the default data set: its name may be
-    mistyped, and pictures of one's own be meant.
+    """Notes that a --data_dir which is not there, or holds something else, will hold the default
+    data set: its name may be mistyped, and pictures of one's own be meant.
     """
     if "dataset" in flag_values and "data_dir" in flag_values:
         dataset, folder = flag_values["dataset"], flag_values["data_dir"].value
-        if dataset.value and folder and not dataset.present and not os.path.exists(folder):
-            console.note(
-                f"data_dir={folder} is not there: dataset={dataset.value}, the default, is put into"
-                " it; for pictures of your own pass their folder, and dataset=folder"
-            )
+        if dataset.value and folder and not dataset.present:
+            _tell_of_place(dataset.value, folder, "the default")
+
+
+def _tell_of_place(dataset, folder, whence):
+    """Notes that a `dataset` which nobody has named is put into the `folder` that was, where that
+    is not there, or holds something else and no pictures; with pictures it is refused.
+    """
+    meant = "for pictures of your own pass their folder, and dataset=folder"
+    if dataset == "folder":
+        return
+    if not os.path.exists(folder):
+        console.note(
+            f"data_dir={folder} is not there: dataset={dataset}, {whence}, is put into it; {meant}"
+        )
+        return
+    from alexnet_tf.data import datasets  # here: `classify` needs no TensorFlow
+
+    if stranger := datasets.stranger_in(folder, dataset):
+        console.note(
+            f"data_dir={folder} holds {shown(stranger)}, and no pictures that were found:"
+            f" dataset={dataset}, {whence}, is kept there; {meant}"
+        )
 
 
 def _check_finite(flag_values):

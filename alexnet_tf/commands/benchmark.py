@@ -36,6 +36,7 @@ _PART = flags.DEFINE_enum("part", "training", list(_PARTS), "What to time.", fla
 
 def main():
     _check_flags()
+    app.tell_of_data_dir(FLAGS)
     figures = _PARTS[_PART.value].figures()
     origin = provenance()
     console.result(f"{_PART.value}; {origin['machine']}, commit {origin.get('commit', 'unknown')}:")

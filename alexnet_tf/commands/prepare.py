@@ -71,6 +71,7 @@ def main():
                     " nothing; leave one out."
                 )
     directory = None if _CHECK.value else _directory()
+    app.tell_of_data_dir(FLAGS)
     open_dataset = datasets.open_to_check if _CHECK.value else datasets.open_dataset
     dataset = open_dataset(
         _DATASET.value,

@@ -78,6 +78,7 @@ def main(arguments):
     if splits and not _names_data():
         raise UserError(f"{splits[0]} is a split of --dataset or --data_dir; pass one of them too.")
     if name in EXPERIMENTS and (_names_data() or not EXPERIMENTS[name].draws_pictures):
+        app.tell_of_data_dir(FLAGS)
         dataset = datasets.open_dataset(
             _DATASET.value, _DATA_DIR.value, names=app.split_names(FLAGS)
         )

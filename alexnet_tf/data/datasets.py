@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
 _LOOKED_AT = 3000  # files of a folder that may be one of pictures
+_SHARD = re.compile(rb"-\d{5,}-of-\d{5,}$")  # as TFDS calls the files of its records
 
 
 def open_dataset(
@@ -200,17 +202,44 @@ def _picture_below(folder: str | os.PathLike) -> str | None:
     """The name of a picture that lies anywhere there, or None: by some of the files, and not where
     TFDS keeps what it has downloaded.
     """
-    known, top = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE, os.fspath(folder)
+    known, top = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE, os.fsencode(folder)
+    real = pathlib.Path(os.path.realpath(folder))
+    been = {os.fsencode(around) for around in (real, *real.parents)}  # a link may lead back up
 
-    def files() -> Iterator[str]:
-        for here, inner, names in os.walk(top):
-            yield from (os.path.relpath(os.path.join(here, name), top) for name in sorted(names))
+    def files() -> Iterator[bytes]:
+        for here, inner, names in os.walk(top, followlinks=True):
+            yield from (
+                os.path.join(here, name)
+                for name in sorted(names)
+                # whose first record may be as long as makes it begin as a BMP file
+                if not _SHARD.search(name) and not picture_files.is_hidden(name)
+            )
             inner[:] = [
                 name
-                for name in sorted(inner)
-                if not picture_files.is_hidden(os.fsencode(name))
-                and (here, name) != (top, "downloads")
+                for name in sorted(picture_files.unseen(here, inner, been))
+                if not picture_files.is_hidden(name) and (here, name) != (top, b"downloads")
             ]
 
     some = itertools.islice(files(), _LOOKED_AT)
-    return next((file for file in some if picture_files.ending(file) in known), None)
+    picture = next((file for file in some if picture_files.is_picture(file, known)), None)
+    return None if picture is None else os.fsdecode(os.path.relpath(picture, top))
+
+
+def stranger_in(folder: str | os.PathLike, name: str) -> str | None:
+    """What is called something in `folder`, where TFDS is to keep data set `name`, that is neither
+    a data set of TFDS nor what it downloads; None where there is no such thing, and where the
+    folder is one of pictures, which _open refuses, or holds what was prepared.
+    """
+    if not os.path.isdir(folder) or prepared.find(folder) or _picture_below(folder):
+        return None
+    _, inner, files = next(os.walk(os.fspath(folder)), ("", [], []))
+    for entry in sorted(inner + files):
+        ours = entry in ("downloads", re.split("[:/]", name)[0])
+        if not ours and not picture_files.is_nobodys(os.fsencode(entry)):
+            versions = ("*.*.*", "*/*.*.*")  # the second: of a configuration
+            found = (
+                pathlib.Path(folder, entry).glob(f"{one}/dataset_info.json") for one in versions
+            )
+            if not any(itertools.chain(*found)):
+                return entry
+    return None

@@ -15,7 +15,17 @@ from absl import flags
 from binaries import call, parsed
 
 from alexnet_tf import distribution
-from alexnet_tf.commands import app, describe, serve
+from alexnet_tf.commands import (
+    app,
+    benchmark,
+    describe,
+    finetune,
+    prepare,
+    reproduce,
+    serve,
+    train,
+)
+from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -50,6 +60,64 @@ def test_a_data_dir_that_is_not_there_is_told_where_no_data_set_was_named(tmp_pa
         with parsed(flag_values, *given):
             app.tell_of_data_dir(flag_values)
     assert not capsys.readouterr().err
+    (tmp_path / "labels.csv").write_text("1.jpg,daisy")
+    with parsed(flag_values, f"--data_dir={tmp_path}"):
+        app.tell_of_data_dir(flag_values)
+    assert (
+        f"data_dir={tmp_path} holds labels.csv, and no pictures that were found: dataset=shapes,"
+        " the default, is kept there; for pictures of your own pass their folder, and"
+        " dataset=folder" in capsys.readouterr().err
+    )
+    with parsed(flag_values, f"--data_dir={tmp_path}", "--dataset=shapes"):
+        app.tell_of_data_dir(flag_values)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command,arguments",
+    [
+        (prepare, ["--check"]),
+        (prepare, ["--output=store"]),
+        (train, []),
+        (finetune, ["--pretrained=imagenet"]),
+        (reproduce, ["relu"]),
+        (benchmark, ["--part=input"]),
+        (benchmark, ["--part=training"]),
+    ],
+)
+def test_each_command_tells_where_it_puts_what_nobody_named(
+    command, arguments, tmp_path, capsys, monkeypatch
+):
+    class Opened(Exception):
+        pass
+
+    def opened(*_, **__):
+        raise Opened
+
+    for name in ("open_dataset", "open_to_check"):
+        monkeypatch.setattr(datasets, name, opened)
+    monkeypatch.setattr(finetune, "_open_pretrained", opened)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Opened):
+        call(command, "--data_dir=typo", *arguments)
+    assert "typo is not there: dataset=shapes, the default" in capsys.readouterr().err
+
+
+def test_where_the_data_set_of_the_training_is_put_is_told_as_it_was_not_named(tmp_path, capsys):
+    flag_values = flags.FlagValues()
+    app.define_dataset(flag_values)
+    (tmp_path / "labels.csv").write_text("1.jpg,daisy")
+
+    def told(trained_with, *given):
+        with parsed(flag_values, *given):
+            app.dataset_or(flag_values, {"dataset": trained_with})
+        return capsys.readouterr().err
+
+    for place, there in (("", "holds labels.csv, and no pictures"), ("/new", "is not there: data")):
+        line = told("shapes", f"--data_dir={tmp_path}{place}")
+        assert there in line and "dataset=shapes, as the training had it, is " in line
+        assert not told("folder", f"--data_dir={tmp_path}{place}")
+        assert not told("folder", f"--data_dir={tmp_path}{place}", "--dataset=shapes")
 
 
 def refused(error, capsys, batch_size=None):

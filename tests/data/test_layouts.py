@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import types
 import unicodedata
 
@@ -370,6 +371,48 @@ def test_splits_of_other_names_are_asked_for_and_the_advice_works(tmp_path, hold
     assert opened(tmp_path, names=SplitNames(train="."))[0] == tuple(
         sorted({name.split("/")[0] for name in holds})
     )
+
+
+@pytest.mark.parametrize("place", ["0", "train/daisy/0", "train/daisy/12.0001"])
+def test_pictures_without_an_ending_are_pictures_of_the_user_too(tmp_path, place):
+    elsewhere = tmp_path / "elsewhere" / place
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes(shapes.draw_jpeg("train", 0))
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/all").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked/up").symlink_to(tmp_path / "linked")
+    for folder, called in (("elsewhere", place), ("linked", f"all/{place}")):
+        with pytest.raises(UserError, match=f"holds pictures, as {called}; pass dataset=folder"):
+            datasets.open_dataset("shapes", tmp_path / folder)
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+def test_records_that_begin_as_a_picture_does_are_none(tmp_path):
+    shard = tmp_path / "mine/1.0.0/mine-train.tfrecord-00000-of-00001"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(struct.pack("<Q", 0x4D42))  # BM, in the length of the first record
+    (tmp_path / ".hidden").write_bytes(shapes.draw_jpeg("train", 0))
+    assert datasets.open_dataset("tiny_splits", tmp_path).train.examples == 50
+
+
+def test_what_lies_where_tfds_is_to_keep_data_is_told_by_name(tmp_path):
+    def stranger():
+        return datasets.stranger_in(tmp_path, "shapes/a:1.0.0")
+
+    for place in ("downloads/x", "shapes/incomplete/x", ".git/x", "Thumbs.db"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("x")
+    for place in ("other/1.0.0", "another/config/1.0.0"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "dataset_info.json").write_text("{}")
+    assert stranger() is None is datasets.stranger_in(tmp_path / "nowhere", "shapes")
+    (tmp_path / "zip").write_text("x")
+    assert stranger() == "zip"
+    (tmp_path / "train/daisy").mkdir(parents=True)
+    assert stranger() == "train"
+    (tmp_path / "train/daisy/0").write_bytes(shapes.draw_jpeg("train", 0))
+    assert stranger() is None  # it is refused
+    assert datasets.stranger_in(tmp_path / "other", "shapes") is None  # it is read
 
 
 @pytest.mark.parametrize(
