@@ -102,6 +102,21 @@ def source_of(builder: "DatasetBuilder") -> dict:
         return {}
 
 
+def made_of(builder: "DatasetBuilder") -> tuple[str, str | None, str | None]:
+    """(name, configuration, version) of the data set that it is, or that `alexnet prepare` has
+    stored it from: "" where it has no configuration, None where nothing is known.
+    """
+    full_name = builder.info.full_name
+    if has_identities(builder):
+        # tfds.fingerprint_of begins with it. One of two parts may itself be that of a store, which
+        # has no configuration and a version of its own.
+        full_name = str(source_of(builder).get("fingerprint")).partition(",")[0]
+        if full_name.count("/") != 2:
+            return builder.name, None, None
+    name, *config, version = full_name.split("/")
+    return name, "".join(config), version
+
+
 def read_statistics(directory: pathlib.Path) -> dict | None:
     """{"mean": [3], "colour_pca": [3, 3]} of a data set that brings them, or None. Raises UserError
     for other numbers.

@@ -100,8 +100,34 @@ def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
             f"{directory} holds the data set {builder.name}, not {name}; pass"
             f" dataset={builder.name}."
         )
+    of, config, version = prepared.made_of(builder)
+    if not _is_called(name, config, version):
+        called = f"{of}/{config}" if config else of
+        raise UserError(
+            f"{directory} holds {called}/{version}, not {name}; pass dataset={called}, or the"
+            " data_dir= of the other."
+        )
     _check_features(name, builder)
     return builder
+
+
+def _is_called(name: str, config: str | None, version: str | None) -> bool:
+    """Whether a data set of this configuration and version is what `name` says, as "mine/a:1.*.*";
+    of what is None nothing is known.
+    """
+    import tensorflow_datasets as tfds
+
+    for part in re.split("[:/,]", name)[1:]:
+        argument, _, value = part.rpartition("=")
+        if argument not in ("", "config", "version"):
+            continue  # of another builder than the one that reads
+        if not re.fullmatch(r"[\d*]+(\.[\d*]+){2}", value):
+            is_so = config in (None, value)
+        else:
+            is_so = version is None or tfds.core.Version(version).match(value)
+        if not is_so:
+            return False
+    return True
 
 
 def _check_features(name: str, builder: "DatasetBuilder") -> None:

@@ -1,5 +1,6 @@
 """What is read, in which order, and what is refused before any work."""
 
+import json
 import shutil
 import types
 
@@ -10,8 +11,9 @@ import tensorflow_datasets as tfds
 from conftest import CLASS_NAMES
 from tiny_pictures import TinyPictures
 
-from alexnet_tf.data import datasets, folders, shapes
+from alexnet_tf.data import datasets, folders, prepared, shapes, store
 from alexnet_tf.data import tfds as our_tfds
+from alexnet_tf.data.names import SplitNames
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 
@@ -217,6 +219,61 @@ def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
         datasets.open_dataset("a b", tmp_path)
     with pytest.raises(UserError, match="pass data_dir=DIR"):
         datasets.open_dataset("folder")
+
+
+class TinyKinds(TinyPictures):
+    """Of two configurations."""
+
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, version="1.0.0") for name in "ab"]
+
+
+def test_another_configuration_or_version_than_the_one_named_is_refused(tmp_path):
+    kept = tmp_path / "tiny_kinds/a/1.0.0"
+    some = datasets.open_dataset("tiny_kinds/a", tmp_path, names=SplitNames(train="train[:5]"))
+    store.write(some, tmp_path / "store/3.0.0", 95)
+    a, of_a = kept.parent, tmp_path / "store"
+    for name, place in (
+        ("tiny_kinds/b", a),
+        ("tiny_kinds/b", kept),
+        ("tiny_kinds/b", of_a),
+        ("tiny_kinds/config=b", kept),
+        ("tiny_kinds/a:2.0.0", kept),
+        ("tiny_kinds:1.1.*", kept),
+        ("tiny_kinds:3.0.0", of_a),
+    ):
+        there = f"{place if place != a else kept}{'/3.0.0' * (place == of_a)}"
+        told = f"{there} holds tiny_kinds/a/1.0.0, not {name}; pass dataset=tiny_kinds/a, or"
+        with pytest.raises(UserError) as error:
+            datasets.open_dataset(name, place)
+        assert str(error.value).startswith(told)
+        with pytest.raises(UserError) as error:
+            datasets.open_evaluation(name, place, ("even", "odd"))
+        assert str(error.value).startswith(told)
+    for name in ("tiny_kinds", "tiny_kinds/a", "tiny_kinds/a:1.*.*", "tiny_kinds/a/1.0.0"):
+        for place, examples in ((kept, 45), (of_a, 4)):
+            assert datasets.open_dataset(name, place).train.examples == examples
+    assert datasets.open_dataset("folder", kept).train.examples == 45
+    # of what has no configuration
+    datasets.open_dataset("tiny_pictures", tmp_path)
+    with pytest.raises(UserError, match="holds tiny_pictures/1.0.0, not tiny_pictures/c; pass dat"):
+        datasets.open_dataset("tiny_pictures/c", tmp_path / "tiny_pictures")
+
+
+def test_of_what_a_store_was_made_is_known_where_that_had_a_configuration(tmp_path):
+    builder = types.SimpleNamespace(
+        name="mine", data_dir=tmp_path, info=types.SimpleNamespace(full_name="mine/3.0.0")
+    )
+    assert prepared.made_of(builder) == ("mine", "", "3.0.0")
+    (tmp_path / prepared.IDENTITIES).write_bytes(b"")
+    assert prepared.made_of(builder) == ("mine", None, None)
+    for name, known in (
+        ("mine/a/1.0.0", ("mine", "a", "1.0.0")),
+        ("mine/1.0.0", ("mine", None, None)),  # may be that of a store
+        ("0" * 64, ("mine", None, None)),  # of a folder
+    ):
+        source = {"fingerprint": f"{name}, 7 bytes: train 3"}
+        (tmp_path / prepared.STATISTICS).write_text(json.dumps({"source": source}))
+        assert prepared.made_of(builder) == known
 
 
 def test_records_that_tensorflow_does_not_read_are_refused(tmp_path):
