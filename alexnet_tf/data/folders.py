@@ -41,6 +41,8 @@ _OF_MASKS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"),
     *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "trimaps"),
 }
+# What makes that the evaluation decides nothing: training/plan.py.
+NOTHING_CHOOSES = "patience=0, a schedule= other than plateau and no callback that may choose"
 _LAYOUT = "pass one with train/ and test/, a folder a class in each"
 
 
@@ -836,10 +838,7 @@ def _divide(
     if not held.any() and seen and seen.has_seen(train.identities).all():
         todo = "add pictures, of which some will be held out"
         if test:
-            todo = (
-                "pass patience=0, a schedule= other than plateau and no callback that may choose,"
-                " so that nothing is chosen by them"
-            )
+            todo = f"pass {NOTHING_CHOOSES}, so that nothing is chosen by them"
         raise AllSeenError(
             f"{root} has {missing}, and all its pictures were trained on already; {todo}, or add a"
             " folder val/."
@@ -847,10 +846,7 @@ def _divide(
     if not held.any():
         todo = "add pictures, or a folder val/"
         if test:
-            todo += (
-                ", or pass patience=0, a schedule= other than plateau and no callback that may"
-                " choose: then nothing chooses"
-            )
+            todo += f", or pass {NOTHING_CHOOSES}: then nothing chooses"
         raise UserError(
             f"{root} has {missing}, and no class with a second picture that is no copy, to keep for"
             f" evaluation; {todo}."

@@ -19,6 +19,7 @@ import tensorflow as tf
 from alexnet_tf import decoding, disk
 from alexnet_tf.bounds import plain
 from alexnet_tf.data import imagenet, prepared
+from alexnet_tf.data.folders import NOTHING_CHOOSES, AllSeenError
 from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SplitNames, also_in, role_of
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.record import Record
@@ -195,21 +196,26 @@ def dataset_to_train_on(
     notes = []
     stays_apart = seen and not anew and seen.keeps_apart(train.known()).any()
     if not evaluation and (not test or choosing or stays_apart):
-        first = min(round((1 - HELD_OUT) * train.examples), train.examples - 1)
-        if not first:
+        if train.examples == 1:
             raise UserError(f"dataset={name} has 1 picture to train on, and none to judge by.")
-        percent = round(100 * (1 - HELD_OUT))
+        usual = min(round((1 - HELD_OUT) * train.examples), train.examples - 1)
+        first = _first_held_out(train, usual, seen, anew)
+        missing = "no validation split" if test else "no validation or test split"
+        if seen and (choosing or not test):  # else it need only be kept from training
+            otherwise = (
+                f"pass {NOTHING_CHOOSES}, so that nothing is chosen by them, or " if test else ""
+            )
+            _refuse_seen(f"{name} has {missing}", train, first, seen, anew, otherwise)
         what = (
             "chooses the weights and the rate; test does not" if test else "is kept for evaluation"
         )
-        missing = "no validation split" if test else "no validation or test split"
-        tail = (
-            f"{roles['train']}[{percent}%:]"
-            if "[" not in roles["train"]
-            else f"the last tenth of {roles['train']}"
-        )
+        tail = f"the last tenth of {train.name}"
+        if first < usual:
+            tail = f"all of {train.name} behind its first {first} pictures"
+        elif "[" not in train.name:
+            tail = f"{train.name}[{round(100 * (1 - HELD_OUT))}%:]"
         notes.append(f"{name} has {missing}: {tail} {what}.")
-        train = _split(builder, roles["train"], 0, first, roles["train"])
+        train = _split(builder, roles["train"], 0, first, train.name)
         evaluation = _held_out(builder, roles["train"], first)
     judging = [split for split in (evaluation, test) if split]
     for split in judging:
@@ -241,6 +247,45 @@ def dataset_to_evaluate(
 ) -> Dataset:
     """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
     roles, notes = _roles(name, builder, names), []
+def _first_held_out(train: Split, usual: int, seen: Record | None, anew: bool) -> int:
+    """The number of the first picture to hold out of `train`: `usual`, or that at which begins what
+    `seen` has held out, where it was trained on none behind that.
+    """
+    if not seen or anew:
+        return usual
+    before = np.flatnonzero(seen.keeps_apart(train.known()))
+    earlier = len(before) and 0 < before[0] < usual
+    return int(before[0]) if earlier and not _is_seen(train, seen)[before[0] :].any() else usual
+
+
+def _is_seen(train: Split, seen: Record) -> np.ndarray:
+    """Mask of the pictures that were trained on, but for copies of what was held out."""
+    return seen.has_seen(train.known()) & ~np.isin(train.known(), seen.held_out)
+
+
+def _refuse_seen(
+    lacks: str, train: Split, first: int, seen: Record, anew: bool, otherwise: str
+) -> None:
+    """Raises UserError where what is held out, from `first` on, was trained on, or where there is
+    more before it that `seen` has held out; where a training begins `anew`, only if none of it is
+    left to choose by. `lacks` and `otherwise` are for the message.
+    """
+    apart = seen.keeps_apart(train.known())[:first].sum()
+    if apart and not anew:
+        raise UserError(
+            f"{lacks}, and of {train.name} {apart} pictures that are not the last were held out"
+            " from this training; pass the data that it was begun with, or another model_dir= to"
+            " start over."
+        )
+    trained_on = _is_seen(train, seen)[first:]
+    if trained_on.all() or trained_on.any() and not anew:
+        raise AllSeenError(
+            f"{lacks}, and {trained_on.sum()} of the last {len(trained_on)} pictures of"
+            f" {train.name}, which would be held out, were trained on already; {otherwise}name a"
+            " validation_split= of others."
+        )
+
+
     role = next((role for role in ("test", "validation") if role in roles), None)
     if role:
         split = _split(builder, roles[role])

@@ -6,11 +6,21 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-import tiny_pictures  # noqa: F401  registers the data set
+import tiny_pictures
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 
-from alexnet_tf.data import datasets, pictures, prepared, record, shapes, store
+from alexnet_tf.data import datasets, folders, pictures, prepared, record, shapes, store
+from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
+
+
+class TinyHalves(tiny_pictures.TinyPictures):
+    """40 to train on, and 10 to test on."""
+
+    def _split_generators(self, dl_manager):
+        numbered = list(self._generate_examples())
+        return {"train": iter(numbered[:40]), "test": iter(numbered[40:])}
+
 
 TRAIN = (
     "-m",
@@ -309,6 +319,64 @@ def test_tfds_is_known_by_place_and_its_tail_is_never_trained_on(tmp_path):
         for split in (dataset.evaluation, again.evaluation, whole.evaluation)
     ]
     assert images[0] == images[1] < images[2] and len(images[2]) == 50
+
+
+def _stored(folder, place):
+    store.write(datasets.open_dataset("folder", folder), place / "1.0.0", 95)
+    return place
+
+
+def test_a_tenth_that_was_trained_on_does_not_choose_and_the_advice_works(picture_folder, tmp_path):
+    place = _stored(picture_folder, tmp_path / "store")
+    plain = datasets.open_dataset("folder", place)
+    known = record.of(plain)
+    for anew in (False, True):
+        with pytest.raises(
+            folders.AllSeenError,
+            match="^folder has no validation split, and 2 of the last 2 pictures of train, which"
+            " would be held out, were trained on already; pass patience=0, a schedule= other than"
+            " plateau and no callback that may choose, so that nothing is chosen by them, or name"
+            " a validation_split= of others[.]$",
+        ):
+            datasets.open_dataset("folder", place, choosing=True, seen=known, anew=anew)
+    again = datasets.open_dataset("folder", place, seen=known)
+    assert record.check_goes_on("model", known, again) is None and again.evaluation is again.test
+    others = SplitNames(validation="test[:50%]", test="test[50%:]")
+    again = datasets.open_dataset("folder", place, names=others, choosing=True, seen=known)
+    assert record.check_goes_on("model", known, again) is None and again.train.examples == 24
+    # one of the two, where a projection is trained anew on layers that have seen it, may choose
+    seen = record.Record(known.trained[known.trained != plain.train.identities[-1]])
+    again = datasets.open_dataset("folder", place, choosing=True, seen=seen, anew=True)
+    assert again.evaluation.examples == 2
+    with pytest.raises(folders.AllSeenError, match="and 1 of the last 2 pictures of train"):
+        datasets.open_dataset("folder", place, choosing=True, seen=seen)
+
+
+def test_what_tfds_held_out_stays_held_out_wherever_it_lies(tmp_path):
+    def opened(train, choosing=False, seen=None, anew=False):
+        names = SplitNames(train=train, test="test")
+        return datasets.open_dataset(
+            "tiny_halves", tmp_path, names=names, choosing=choosing, seen=seen, anew=anew
+        )
+
+    first = opened("train[:20]", choosing=True)
+    known = record.of(first)
+    assert (first.train.examples, first.evaluation.examples) == (18, 2)
+    for choosing in (True, False):  # with more behind it
+        again = opened("train", choosing, known)
+        assert (again.train.examples, again.evaluation.examples) == (18, 22)
+        told = "tiny_halves has no validation split: all of train behind its first 18 pictures"
+        assert told in again.notes[0]
+        assert record.check_goes_on("model", known, again).endswith("stays held out.")
+    assert opened("train", True, known, anew=True).train.examples == 36
+    # between pictures that were trained on it cannot be kept apart
+    more = known | record.Record(again.evaluation.known()[5:9])
+    with pytest.raises(
+        UserError,
+        match="and of train 2 pictures that are not the last were held out from this training; pass"
+        " the data that it was begun with, or another model_dir= to start over",
+    ):
+        opened("train", True, more)
 
 
 def test_a_store_knows_the_pictures_that_it_was_made_of(folder, tmp_path, monkeypatch):
