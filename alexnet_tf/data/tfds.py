@@ -28,7 +28,9 @@ from alexnet_tf.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
+    from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
+_NONE = np.zeros(0, np.uint64)  # identities
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 
 
@@ -191,6 +193,7 @@ def dataset_to_train_on(
             f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}"
             f"{again or '; pass train_split= to train on one of them'}."
         )
+    _refuse_parts_of_usual(name, builder, names, roles)
     splits = {role: _split(builder, part) for role, part in roles.items()}
     train, evaluation, test = splits["train"], splits.get("validation"), splits.get("test")
     notes = []
@@ -227,6 +230,8 @@ def dataset_to_train_on(
             )
         if both:
             notes.append(also_in(both, split.examples, split.name, train.name))
+    if evaluation and test and (both := np.isin(test.known(), evaluation.known()).sum()):
+        notes.append(also_in(both, test.examples, test.name, evaluation.name))
     used = [train, *judging]
     notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values(), used)
     return Dataset(
@@ -242,11 +247,6 @@ def dataset_to_train_on(
     )
 
 
-def dataset_to_evaluate(
-    name: str, builder: "DatasetBuilder", names: SplitNames, seen: Record
-) -> Dataset:
-    """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
-    roles, notes = _roles(name, builder, names), []
 def _first_held_out(train: Split, usual: int, seen: Record | None, anew: bool) -> int:
     """The number of the first picture to hold out of `train`: `usual`, or that at which begins what
     `seen` has held out, where it was trained on none behind that.
@@ -286,6 +286,11 @@ def _refuse_seen(
         )
 
 
+def dataset_to_evaluate(
+    name: str, builder: "DatasetBuilder", names: SplitNames, seen: Record
+) -> Dataset:
+    """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
+    roles, notes = _roles(name, builder, names), []
     role = next((role for role in ("test", "validation") if role in roles), None)
     if role:
         split = _split(builder, roles[role])
@@ -370,26 +375,27 @@ def fingerprint_of(builder: "DatasetBuilder", *splits: Split | None) -> str:
 
 def _roles(name: str, builder: "DatasetBuilder", names: SplitNames) -> dict[str, str]:
     """{"train": split, ...}: those that the user names, and else those of the usual names that have
-    labels.
+    labels, and pictures that are in none of them.
     """
     roles = {role: split for role, split in vars(names).items() if split}
     for role, split in roles.items():
         try:
             examples = builder.info.splits[split].num_examples
-        except (KeyError, ValueError, AssertionError):
+        except (KeyError, ValueError, AssertionError, NotImplementedError):
             examples = 0
         if not examples or not _is_labelled(builder, split):
             why = "holds no pictures with labels" if examples else "is not one of its splits"
             raise UserError(
                 f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}."
             )
+    named = np.concatenate([_NONE, *(_places(builder, split) for split in roles.values())])
     for split, info in builder.info.splits.items():
         usual = role_of(split)
         if (
             usual
             and not vars(names)[usual]
-            and split not in roles.values()
             and info.num_examples
+            and not np.isin(_places(builder, split), named).all()
             and _is_labelled(builder, split)
         ):
             if usual in roles:
@@ -399,6 +405,25 @@ def _roles(name: str, builder: "DatasetBuilder", names: SplitNames) -> dict[str,
                 )
             roles[usual] = split
     return roles
+
+
+def _refuse_parts_of_usual(
+    name: str, builder: "DatasetBuilder", names: SplitNames, roles: dict[str, str]
+) -> None:
+    """Raises UserError where the user names pictures of a split which is another of `roles` by its
+    usual name.
+    """
+    for role, split in roles.items():
+        whole = _places(builder, split)
+        for other, named in vars(names).items():
+            if not named or vars(names)[role]:
+                continue
+            if shared := np.isin(whole, _places(builder, named)).sum():
+                raise UserError(
+                    f"dataset={name}: {other}_split={named} has {shared} of the {len(whole)}"
+                    f" pictures of {split}, which is the {role} split by its name; pass"
+                    f" {role}_split= too, with what is to be that."
+                )
 
 
 def _is_labelled(builder: "DatasetBuilder", split: str) -> bool:
@@ -423,14 +448,34 @@ def _example(builder: "DatasetBuilder", stub: Tensors) -> Tensors:
         )
 
 
+def _places(builder: "DatasetBuilder", spec: str) -> np.ndarray:
+    """uint64 of the records of a split, by their places in the data set alone: copies differ."""
+    shards = builder.info.splits[spec].file_instructions
+    return _identities(
+        builder,
+        [shard.filename for shard in shards],
+        [shard.skip for shard in shards],
+        [_count(shard) for shard in shards],
+        stored={},
+    )
+
+
+def _count(shard: "FileInstruction") -> int:
+    """How many of the records of a file are read."""
+    return shard.take if shard.take >= 0 else shard.examples_in_shard - shard.skip
+
+
 def _identities(
-    builder: "DatasetBuilder", files: Iterable[str], begins: Iterable[int], counts: Iterable[int]
+    builder: "DatasetBuilder",
+    files: Iterable[str],
+    begins: Iterable[int],
+    counts: Iterable[int],
+    stored: dict[str, np.ndarray],
 ) -> np.ndarray:
-    """uint64 of the records: what `alexnet prepare` has noted of each, else its place in the data
-    set.
+    """uint64 of the records: what is `stored` of those of a split, else the place of each in the
+    data set.
     """
-    stored, starts = prepared.read_identities(builder), prepared.shard_starts(builder)
-    parts = []
+    starts, parts = prepared.shard_starts(builder), []
     for file, begin, count in zip(files, begins, counts):
         split, start = starts[pathlib.Path(file).name]
         if split in stored:
@@ -442,7 +487,7 @@ def _identities(
             parts.append(
                 np.uint64(first) + np.arange(start + begin, start + begin + count, dtype=np.uint64)
             )
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+    return np.concatenate([*parts, _NONE])
 
 
 def _split(
@@ -467,7 +512,7 @@ def _split(
     counts: list[int] = []
     done = 0
     for shard in builder.info.splits[spec].file_instructions:
-        here = shard.take if shard.take >= 0 else shard.examples_in_shard - shard.skip
+        here = _count(shard)
         begins, ends = max(begin - done, 0), here if end is None else min(end - done, here)
         done += here
         if begins < ends:
@@ -532,7 +577,7 @@ def _split(
         load,
         stub_of,
         name_of,
-        _identities(builder, files, skips, counts),
+        _identities(builder, files, skips, counts, prepared.read_identities(builder)),
         rewritten=True,
         place=spec if begin == 0 and end is None else None,
     )

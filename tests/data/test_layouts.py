@@ -15,7 +15,7 @@ from binaries import call
 from tiny_pictures import TinyPictures
 
 from alexnet_tf.commands import prepare
-from alexnet_tf.data import datasets, folders, pictures, record, shapes
+from alexnet_tf.data import datasets, folders, pictures, record, shapes, store
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import run_settings
@@ -916,8 +916,14 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
         ),
         (
             SplitNames(validation="train[40%:]"),
+            r"validation_split=train\[40%:\] has 30 of the 50 pictures of train, which is the train"
+            " split by its name; pass train_split= too",
+        ),
+        (
+            SplitNames(train="train", validation="train[40%:]"),
             r"30 of the pictures of train\[40%:\] are in train too",
         ),
+        (SplitNames(train="all[:50%]"), "is not one of its splits"),
     ):
         with pytest.raises(UserError, match=message):
             datasets.open_dataset("tiny_splits", tmp_path, names=names)
@@ -926,6 +932,63 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
         "tiny_splits", tmp_path, ("even", "odd"), [known], SplitNames(test="train[40%:]")
     ).evaluation
     assert known.has_seen(seen.identities).tolist() == [True] * 5 + [False] * 25
+
+
+class TinyJudges(TinyPictures):
+    """Train and test, as most data sets have them."""
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(), "test": self._some()}
+
+    def _some(self):
+        return itertools.islice(self._generate_examples(), 15)
+
+
+def chosen_and_reported(place, **names):
+    """(what is chosen by and reported on, notes) of TinyJudges, with splits of these names."""
+    dataset = datasets.open_dataset("tiny_judges", place, names=SplitNames(**names), choosing=True)
+    return dataset.describe().partition(", ")[2], dataset.notes
+
+
+def test_what_chooses_is_not_what_is_reported_without_a_word(tmp_path):
+    few = SplitNames(train="train[:3]", test="test")
+    some = datasets.open_dataset("tiny_judges", tmp_path / "tfds", names=few)
+    store.write(some, tmp_path / "store/1.0.0", 95)
+    refused = (
+        r"validation_split=test\[:50%\] has 8 of the 15 pictures of test, which is the test split"
+        " by its name; pass test_split= too"
+    )
+    for place in (tmp_path / "tfds", tmp_path / "store"):
+        with pytest.raises(UserError, match=refused):
+            chosen_and_reported(place, validation="test[:50%]")
+        judging, notes = chosen_and_reported(place, validation="test[:50%]", test="test")
+        assert judging == "8 to choose by (test[:50%]), 15 to report on (test)"
+        assert notes == (
+            "8 of the 15 pictures of test are in test[:50%] too: right answers to those say"
+            " little.",
+        )
+    _, notes = chosen_and_reported(tmp_path / "tfds", validation="test", test="test")
+    assert notes[0].startswith("15 of the 15 pictures of test are in test too")
+    assert chosen_and_reported(tmp_path / "tfds", validation="test[:50%]", test="test[50%:]") == (
+        "8 to choose by (test[:50%]), 7 to report on (test[50%:])",
+        (),
+    )
+
+
+def test_a_split_that_is_named_for_something_else_is_not_that_of_its_name(tmp_path):
+    with pytest.raises(
+        UserError, match=r"train_split=test\[:50%\] has 8 of the 15 pictures of tes"
+    ):
+        chosen_and_reported(tmp_path, train="test[:50%]")
+    for names in ({"validation": "test"}, {"validation": "test[:50%]+test[50%:]"}):
+        judging, notes = chosen_and_reported(tmp_path, **names)
+        assert judging.startswith("15 to evaluate (test") and "are reported on too" in notes[0]
+    for train in ("all", "train+test"):
+        assert chosen_and_reported(tmp_path, train=train)[0] == "7 to evaluate (held out)"
+    evaluated = datasets.open_evaluation(
+        "tiny_judges", tmp_path, ("even", "odd"), names=SplitNames("train[:9]", "test")
+    )
+    assert evaluated.evaluation.place == "test"
 
 
 class TinyTwice(TinyPictures):
