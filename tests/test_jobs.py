@@ -1258,3 +1258,18 @@ def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(few, tmp_path):
     few.rename(tmp_path / "moved")
     assert train_on(tmp_path / "moved").settings.flags["data_dir"] == str(tmp_path / "moved")
     assert alexnet_tf.evaluate(tmp_path / "model").figures()["examples"] == 3
+
+
+def test_a_model_stays_as_its_user_has_compiled_it(tmp_path):
+    model, other = own_model(), own_model()
+    model.compile("adam", "mse", metrics=["mae"])
+    images, targets = np.ones((4, 12, 12, 1)), np.zeros((4, 3))
+    model.fit(images, targets, verbose=0)
+    adam, names = model.optimizer, model.metrics_names
+    logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    train_own(tmp_path / "model", model=model, callbacks=[logger])
+    assert model.optimizer is adam and model.metrics_names == names and model.loss == "mse"
+    model.fit(images, targets, verbose=0)
+    assert int(adam.iterations) == 2
+    train_own(tmp_path / "other", model=other, callbacks=[RATES])
+    assert not other.compiled and not hasattr(other, "optimizer")

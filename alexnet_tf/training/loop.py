@@ -8,6 +8,7 @@ From Python, with callbacks of Keras:
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import math
@@ -132,7 +133,7 @@ def train(
         run.tell_how_it_begins()
         if dry_run:
             return {}
-        with optimizer.lent():
+        with optimizer.lent(), _compiled(model, optimizer, callbacks):
             return _train(run, plan, callbacks, crop, progress, write)
 
 
@@ -405,7 +406,6 @@ class _Run:
         self.callbacks = _callback_list(
             callbacks,
             self._model,
-            self._optimizer,
             epochs=self._last_epoch,
             steps=self._steps_per_epoch,
         )
@@ -817,14 +817,33 @@ def _logs(means: Iterable[float]) -> dict[str, float]:
 def _callback_list(
     callbacks: Sequence[keras.callbacks.Callback],
     model: keras.Model,
-    optimizer: SGD2012,
     **params: int,
 ) -> keras.callbacks.CallbackList:
     """`params`, epochs and steps of each, are what callbacks have as self.params."""
-    if callbacks:
-        model.compile(optimizer)  # callbacks look for model.optimizer
     model.stop_training = False
     return keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, **params)
+
+
+@contextlib.contextmanager
+def _compiled(
+    model: keras.Model, optimizer: SGD2012, callbacks: Sequence[keras.callbacks.Callback]
+) -> Iterator[None]:
+    """`model` compiled with `optimizer`, for `callbacks` look for it there; afterwards as its user
+    has compiled it, or not at all.
+    """
+    if not callbacks:
+        yield
+        return
+    before = dict(vars(model))
+    model.compile(optimizer)
+    changed = [name for name, value in vars(model).items() if before.get(name) is not value]
+    try:
+        yield
+    finally:
+        for name in changed:
+            del vars(model)[name]
+        # Not by setattr: it would count what measures among the metrics of the layer as well.
+        vars(model).update({name: before[name] for name in changed if name in before})
 
 
 def _make_step(
