@@ -27,7 +27,7 @@ from alexnet_tf import console, disk, jobs, networks, pretrained
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
-from alexnet_tf.manifest import SIGNATURES
+from alexnet_tf.manifest import FEATURES, SIGNATURES
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -92,12 +92,15 @@ def main():
     there = int(path.name) in before
     console.result(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in disk.files_below(path))
+    signatures = SIGNATURES
+    if form == "saved_model" and not artifacts.read_manifest(path).features:
+        signatures = tuple(name for name in SIGNATURES if name != FEATURES)
     app.report(
         {
             "parameters": network.model.count_params(),
             "megabytes": size / 1e6,
             "format": form,
         }
-        | ({"signatures": ", ".join(SIGNATURES)} if form == "saved_model" else {}),
+        | ({"signatures": ", ".join(signatures)} if form == "saved_model" else {}),
         _JSON.value,
     )

@@ -13,7 +13,8 @@ picture alone.
     features         image_bytes, as above
                      -> features float32 [N, units], the output of the last hidden layer (fc7):
                         whoever compares or indexes pictures has files, and they go through the
-                        same pixels as for an answer
+                        same pixels as for an answer. Not where a network of its user's own ends
+                        in something else than one layer that reads another, such as a mean
     images           images: float32 [N, image_size, image_size, channels], RGB 0..255, scaled and
                      cropped already
                      -> probabilities float32 [N, classes]
@@ -96,6 +97,15 @@ def decoder(pixels: Preprocessing) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(decode, [tf.TensorSpec([None], tf.string)], autograph=False)
 
 
+def has_features(model: keras.Model) -> bool:
+    """Whether what the last layer reads is what one other layer puts out."""
+    try:
+        surgery.check_chain(model)
+    except UserError:
+        return False
+    return True
+
+
 class _Network(tf.Module):
     """What is behind the signatures of a part of a network, which gives features. Holds the Keras
     model's variables, each once, and no function: that would be written beside the signature that
@@ -116,7 +126,7 @@ class _Network(tf.Module):
                 (surgery.trunk(model), preprocessing.to_network_input),
             )
         )
-        self._pixels = pixels
+        self._pixels, self._has_features = pixels, has_features(model)
 
     def signatures(self) -> dict[str, Any]:
         shape = [None, self._pixels.image_size, self._pixels.image_size, self._pixels.channels]
@@ -141,6 +151,7 @@ class _Network(tf.Module):
                 (IMAGES_UINT8, self._of_images, images_uint8),
                 (EDGE, self._of_edge_images, images),
             )
+            if name != FEATURES or self._has_features
         }
 
     def _answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -233,7 +244,7 @@ def write(
     artifacts.check_path(path)
     manifest = dataclasses.replace(
         manifest,
-        features=surgery.name_of_features(model),
+        features=surgery.name_of_features(model) if has_features(model) else "",
         batch_sizes=manifest.batch_sizes or BATCH_SIZES,
     )
     pixels = manifest.settings.preprocessing
@@ -305,7 +316,8 @@ answers = {}
 for name, dtype in (("images", tf.float32), ("images_uint8", tf.uint8), ("edge", tf.float32)):
     answers[name] = signatures[name](images=tf.cast(images, dtype))[sys.argv[3]]
 answers["serving_default"] = signatures["serving_default"](image_bytes=files)[sys.argv[3]]
-answers["features"] = signatures["features"](image_bytes=files)["features"]
+if "features" in signatures:
+    answers["features"] = signatures["features"](image_bytes=files)["features"]
 np.savez(sys.argv[2], **answers)
 """
 
@@ -349,13 +361,12 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
     if is_whole:
         rounding = max(1.0, np.abs(outputs).max() / _LOGITS)
         of_images, of_files = (tf.nn.softmax(logits).numpy() for logits in outputs)
-    of_trunk = surgery.trunk(model)(
-        preprocessing.to_network_input(cropped, pixels), training=False
-    ).numpy()
-    expected = dict.fromkeys((IMAGES, IMAGES_UINT8, EDGE), of_images) | {
-        DEFAULT_SIGNATURE: of_files,
-        FEATURES: of_trunk,
-    }
+    expected = dict.fromkeys((IMAGES, IMAGES_UINT8, EDGE), of_images)
+    expected[DEFAULT_SIGNATURE] = of_files
+    if has_features(model):
+        expected[FEATURES] = surgery.trunk(model)(
+            preprocessing.to_network_input(cropped, pixels), training=False
+        ).numpy()
     for name, values in expected.items():
         difference = np.abs(answers[name] - values).max() / max(1, np.abs(values).max())
         if not difference < _TOLERANCE * (1.0 if name == FEATURES else rounding):
