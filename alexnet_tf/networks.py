@@ -162,6 +162,13 @@ class Network(abc.ABC):
             self.record,
         )
 
+    def _classifier_of_model(self, name: str | None = None) -> Classifier:
+        return self._classifier_of(
+            evaluation.model_probabilities(self.model, self.preprocessing),
+            sys.float_info.min,  # it answers in float64
+            name,
+        )
+
 
 def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) -> Network:
     """The Network in `path`: a model directory, a weights file, an export's folder (a version, or
@@ -244,11 +251,7 @@ class Trained(Network):
 
     def classifier(self) -> Classifier:
         self.check_whole()
-        return self._classifier_of(
-            evaluation.model_probabilities(self.model, self.preprocessing),
-            sys.float_info.min,  # it answers in float64
-            f"{self.path}, step {self.step}",
-        )
+        return self._classifier_of_model(f"{self.path}, step {self.step}")
 
 
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
@@ -285,6 +288,8 @@ class _Exported(Network):
 
     def classifier(self) -> Classifier:
         self.check_whole()
+        if is_handed_out(self):  # its weights and layers may be others than those of the graph
+            return self._classifier_of_model()
         artifacts.check_finite(self.loaded)
 
         def probabilities(images: tf.Tensor) -> tf.Tensor:
@@ -305,6 +310,8 @@ class _Exported(Network):
 
     def _of_file(self, picture: bytes) -> np.ndarray:
         self.check_whole()
+        if is_handed_out(self):
+            return super()._of_file(picture)
         return self._ask(DEFAULT_SIGNATURE, image_bytes=tf.constant([picture]))[0].numpy()
 
     @functools.cached_property
@@ -326,6 +333,7 @@ class _Exported(Network):
         if not self.settings.missing:
             self._check_answers(model)
         object.__setattr__(self, "opened_with", checkpoints.weights_digest(model))
+        vars(self).pop("_classifier", None)  # that of the graph
         return model
 
     def _check_answers(self, model: keras.Model) -> None:
@@ -468,11 +476,16 @@ def in_float32(network: Network) -> Network:
     return made
 
 
+def is_handed_out(network: Network) -> bool:
+    """Whether its model is there already, so that somebody may have changed it."""
+    return "model" in vars(network)
+
+
 def check_unchanged(network: Network) -> None:
     """Raises UserError where the layers of network.model compute something else than its settings
     say: they can be changed in Python.
     """
-    if not isinstance(network, Trained):
+    if not is_handed_out(network):
         return
     settings, of = network.settings, network.model
     own = settings.variant == OWN  # layers of anybody may need what a description lacks
@@ -534,13 +547,23 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
             )
         return given
     if given and (any(given.mean) or given.std != 1):
+        todo = "leave preprocessing= out"
+        if own.variant not in VARIANTS:
+            todo = f"pass mean={(0.0,) * given.channels} and std=1.0"
         raise UserError(
             f"preprocessing= subtracts {given.mean}, over {given.std:g}, and so does the model, in "
-            f"{own.name}; leave preprocessing= out."
+            f"{own.name}; {todo}."
         )
     if given:
         return given
     side, _, channels = _square(model)
+    if own.variant not in VARIANTS:
+        raise UserError(
+            "preprocessing= is missing: the model subtracts its mean itself, and does not tell "
+            "which part of a picture it sees; pass alexnet_tf.Preprocessing("
+            f"{side}, RESIZE, {channels}, {(0.0,) * channels}, 1.0), RESIZE being what the shorter "
+            "side is scaled to before the crop."
+        )
     resize = default_resize(VARIANTS[own.variant], side)
     return Preprocessing(side, resize, channels, (0.0,) * channels, 1.0)
 

@@ -1,0 +1,77 @@
+"""Networks whose models were changed in Python: they answer, and go out, as they are now."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASS_NAMES
+from PIL import Image
+
+import alexnet_tf
+from alexnet_tf import networks
+from alexnet_tf.errors import UserError
+from alexnet_tf.network.layers import PixelNormalization
+
+PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
+AS_THEY_ARE = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
+
+
+def own_model(*first):
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            *first,
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, "relu"),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("networks") / "export"
+    return alexnet_tf.export(own_model(), path, class_names=CLASS_NAMES, preprocessing=PIXELS)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, 12, 12, 1), np.uint8)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    levels = np.random.default_rng(1).integers(0, 256, (20, 20), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_an_export_answers_by_the_weights_that_its_model_has_now(exported, images, picture):
+    network = alexnet_tf.load(exported)
+    before, said = network.probabilities(images), network.classify(picture)
+    np.testing.assert_allclose(network.answer(picture.read_bytes())[0][1], said[0][1])
+    same = network.model
+    np.testing.assert_allclose(network.probabilities(images), before, rtol=1e-5)
+    same.layers[-1].set_weights([np.zeros((4, 3)), np.log([0.2, 0.7, 0.1])])
+    expected = [[0.2, 0.7, 0.1]] * 2
+    np.testing.assert_allclose(network.probabilities(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(network.classifier().probabilities(images), expected, rtol=1e-5)
+    assert dict(network.classify(picture))[CLASS_NAMES[1]] == pytest.approx(0.7)
+    np.testing.assert_array_equal(alexnet_tf.load(exported).probabilities(images), before)
+
+
+def test_layers_that_were_changed_in_the_model_of_an_export_are_not_exported(exported, tmp_path):
+    network = alexnet_tf.load(exported)
+    network.model.layers[-2].activation = keras.activations.tanh
+    for form in ("keras", "saved_model"):
+        with pytest.raises(UserError, match="layers of .* were changed in its model; pass the mo"):
+            alexnet_tf.export(network, tmp_path / "export", format=form)
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_model_of_ones_own_that_subtracts_its_mean_wants_to_know_the_rest():
+    of_export = PixelNormalization((128.0,), 64.0, "own")
+    with pytest.raises(UserError, match=r"preprocessing= is missing: .*Preprocessing\(12, RESIZE"):
+        networks.pixels_of(own_model(of_export), None)
+    with pytest.raises(UserError, match=r"so does the model.*; pass mean=\(0.0,\) and std=1.0"):
+        networks.pixels_of(own_model(of_export), PIXELS)
+    assert networks.pixels_of(own_model(of_export), AS_THEY_ARE) == AS_THEY_ARE
