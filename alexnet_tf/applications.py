@@ -8,6 +8,7 @@ subtracts depends on its weights, and is a layer of the model. So `preprocess_in
 do, and no one can do it wrongly.
 """
 
+import dataclasses
 import os
 from typing import Any
 
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 
 from alexnet_tf import bounds, disk, pretrained
-from alexnet_tf.data import imagenet
+from alexnet_tf.data import imagenet, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import (
@@ -29,7 +30,7 @@ from alexnet_tf.network.model import (
 )
 from alexnet_tf.pixels import LUMA
 from alexnet_tf.settings import OWN, Settings
-from alexnet_tf.training import checkpoints
+from alexnet_tf.training import ancestry, checkpoints
 from alexnet_tf.weights.published import CAFFE_MEAN
 
 _POOLINGS = {
@@ -86,7 +87,7 @@ def AlexNet(
     if not include_top and classes is not None:
         raise UserError(f"classes={classes} is for include_top=True; leave one of them out.")
     source = None if weights is None else _open(weights, variant, include_top)
-    settings = source[1] if source else None
+    settings = source.settings if source else None
     if include_top:
         classes = _classes(variant, classes, weights, settings)
         try:
@@ -122,7 +123,9 @@ def AlexNet(
         inputs = inputs[0] if len(inputs) == 1 else inputs
     model = keras.Model(inputs, x, name=name)
     if source:
-        _copy(source[0], model)
+        _copy(source.model, model)
+        seen = source.record if include_top else source.record and source.record.below()
+        ancestry.note(model, source.path, seen, descent)
     return model
 
 
@@ -178,9 +181,17 @@ def decode_predictions(
     ]
 
 
-def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, Settings]:
-    """(the model, its Settings) of what `weights` names. Raises UserError if they are not those of
-    `variant`, or not of all of it.
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    path: str
+    model: keras.Model
+    settings: Settings
+    record: record.Record | None  # of the pictures that it was trained on
+
+
+def _open(weights: Any, variant: str, include_top: bool) -> _Opened:
+    """What `weights` names. Raises UserError if they are not those of `variant`, or not of all of
+    it.
     """
     path = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
     if path in pretrained.NAMES:  # whatever lies here under that name; ./NAME is a path
@@ -200,15 +211,14 @@ def _open(weights: Any, variant: str, include_top: bool) -> tuple[keras.Model, S
                 f"{', '.join(pretrained.NAMES)}; nor None, for fresh ones."
             )
     if os.path.isfile(path) and checkpoints.is_weights_file(path):
-        loaded = checkpoints.load_model(path)
-        model, settings = loaded.model, loaded.settings
+        opened: Any = checkpoints.load_model(path)
     else:
         from alexnet_tf import networks  # needs TensorFlow, whatever the backend
 
-        network = networks.load(path)
-        model, settings = network.model, network.settings
+        opened = networks.load(path)
+    settings = opened.settings
     _check_variant(weights, settings.variant, variant, include_top, not settings.missing)
-    return model, settings
+    return _Opened(path, opened.model, settings, opened.record)
 
 
 def _check_variant(

@@ -57,6 +57,7 @@ from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import (
+    ancestry,
     checkpoints,
     devices,
     evaluation,
@@ -80,7 +81,7 @@ def train(
     dataset: Dataset,
     variant: str = "paper",
     *,
-    model: keras.Model | None = None,
+    model: keras.Model | networks.Network | None = None,
     preprocessing: Preprocessing | None = None,
     image_size: int | None = None,
     dropout_rate: float = DROPOUT_RATE,
@@ -113,7 +114,9 @@ def train(
     evaluation, in on_epoch_end or on_test_end, that is taken for granted.
 
     `variant` is trained with the defaults of `alexnet train`, or a functional or Sequential `model`
-    of your own, whose output is one logit a class, on pixels as `preprocessing` has them. `loss`,
+    of your own, whose output is one logit a class, on pixels as `preprocessing` has them; or that
+    of a Network, on its pixels. Pictures that the weights of `model` have been trained on before,
+    by this function, as load or AlexNet(weights=) gave them, count as trained on. `loss`,
     `class_weights`, `label_smoothing` and `augment` are those of training.objective.Objective;
     `crop(image, preprocessing, seed)`, uint8 [height, width, 3] to uint8 [s, s, channels], takes
     the place of the random crop. `plan` are the other fields of training.plan.Plan: schedule,
@@ -135,6 +138,12 @@ def train(
         )
     check_kind(Dataset, dataset, "dataset", _A_DATASET)
     check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
+    wanted = "a Keras model, or what train or load gives"
+    check_kind(keras.Model | networks.Network | None, model, "model", wanted)
+    if isinstance(model, networks.Network):
+        model.check_whole()
+        preprocessing = preprocessing or model.preprocessing
+    own_model = model.model if isinstance(model, networks.Network) else model
     check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
     fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
     if strange := plan.keys() - fields:
@@ -160,10 +169,10 @@ def train(
         )
         learning_rate = rate
         _check_scope(strategy, optimizer, "optimizer", "trains with it")
-    if model is not None:
+    if own_model is not None:
         _check_beside(
             "model",
-            variant=variant not in ("paper", getattr(model, "variant", None)),
+            variant=variant not in ("paper", getattr(own_model, "variant", None)),
             image_size=image_size is not None,
             dropout_rate=dropout_rate != DROPOUT_RATE,
         )
@@ -190,13 +199,16 @@ def train(
     stored, seen = run_settings.begun(model_dir)
     plan_chooses, whole = is_choosing(asked.schedule, asked.patience), not dataset.chose()
     choosing = plan_chooses or any(map(own_callbacks.is_choosing, callbacks))
-    dataset = datasets.divided_for(dataset, choosing, seen)
+    known = ancestry.Ancestry() if own_model is None else ancestry.of(own_model, besides=model_dir)
+    both = record.union([seen, known.record]) if seen or known.record else None
+    dataset = datasets.divided_for(dataset, choosing, both, anew=stored is None)
     line = own_callbacks.may_choose(callbacks)
     if line and whole and dataset.chose() and not plan_chooses:
         note(line)
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
-    if model is None:
+    source = None  # of the weights of others that `model` says to be made of
+    if own_model is None:
         side = check_image_size(variant, image_size)
         check_of_variant(
             variant,
@@ -210,40 +222,34 @@ def train(
         # Before the weights, which the chief gives to all.
         devices.check_agreement(strategy, variant=variant, image_size=side, classes=classes)
         with _seeded(asked.seed), devices.waiting(strategy), strategy.scope():
-            model = build_model(variant, classes, image_size, dropout_rate, initial_stddev(variant))
+            network = build_model(
+                variant, classes, image_size, dropout_rate, initial_stddev(variant)
+            )
         preprocessing = (
             preprocessing
-            or (Preprocessing(**stored["preprocessing"]) if stored else None)
+            or _stored_pixels(stored)
             or preprocessing_for(variant, dataset, image_size)
         )
-        networks.pixels_of(model, preprocessing)  # or they do not fit
-        if colour_noise is None and (noise := VARIANTS[variant].get("colour_noise")):
-            if preprocessing.colour_pca is None:
-                note(
-                    f"trained without the colour noise of variant={variant}: preprocessing= has no "
-                    "colour_pca to draw it from"
-                )
-            else:
-                asked = dataclasses.replace(asked, colour_noise=noise)
+        networks.pixels_of(network, preprocessing)  # or they do not fit
     else:
-        surgery.check_functional(model)
-        _check_scope(strategy, model, "model", "trains it")
-        preprocessing = networks.pixels_of(model, preprocessing)
-        surgery.check_logits(model, preprocessing)
-        if networks.reads_integers(model):
+        source = getattr(surgery.pixels_of(own_model), "source", None)
+        network, preprocessing = _of_user(
+            own_model, preprocessing, dataset, stored, strategy, asked, note
+        )
+        if networks.reads_integers(network):
             _check_whole_levels(colour_noise=colour_noise, augment=augment)
-        if line := surgery.scaled_twice(model, preprocessing):
-            note(line)
-        with strategy.scope():
-            model = surgery.as_it_is(surgery.unpacked(model))  # of the same weights
-        if not model.trainable_variables:
-            raise UserError(
-                "model= has nothing to train: all of its layers are frozen; set trainable = True "
-                "where it is to learn."
+    row = VARIANTS[network.variant] if hasattr(network, "variant") else {}
+    if colour_noise is None and (noise := row.get("colour_noise")):
+        if preprocessing.colour_pca is None:
+            note(
+                f"trained without the colour noise of variant={network.variant}: preprocessing= has"
+                " no colour_pca to draw it from"
             )
-    if learning_rate is None and hasattr(model, "variant"):
+        else:
+            asked = dataclasses.replace(asked, colour_noise=noise)
+    if learning_rate is None and row:
         rate = default_rate(
-            model.variant, asked.batch_size, len(dataset.class_names), model.dropout_rate
+            network.variant, asked.batch_size, len(dataset.class_names), network.dropout_rate
         )
         asked = dataclasses.replace(asked, learning_rate=rate)
     if colour_noise and preprocessing.colour_pca is None:
@@ -252,32 +258,43 @@ def train(
             "leave it out, or pass a Preprocessing that has."
         )
     bad_pictures.tell_of_opening(dataset, asked.max_bad_pictures, note)
+    _tell_seen_before(known, dataset, note)
     splits.tell_of_side(dataset, preprocessing, note)
     splits.tell_of_balance(dataset, note, weighted=class_weights is not None)
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
-        optimizer.build(model.trainable_variables)
+        optimizer.build(network.trainable_variables)
+    descent = known.descent or source or (stored or {}).get("pretrained")
     settings = run_settings.settings_of(
-        model, dataset, preprocessing, asked, **objective.describe()
+        network,
+        dataset,
+        preprocessing,
+        asked,
+        **objective.describe() | ({"pretrained": descent} if descent else {}),
     )
+    has_seen = record.union([seen, record.of(dataset)])
     try:
-        figures = loop.train(
-            strategy,
-            model,
-            optimizer,
-            dataset,
-            preprocessing,
-            asked,
-            model_dir,
-            callbacks,
-            progress,
-            note,
-            objective,
-            crop,
-            settings,
-        )
+        # nobody else has a layer of what is built here
+        held = None if own_model is None else network
+        with _remembered(held, model_dir, has_seen, descent):
+            figures = loop.train(
+                strategy,
+                network,
+                optimizer,
+                dataset,
+                preprocessing,
+                asked,
+                model_dir,
+                callbacks,
+                progress,
+                note,
+                objective,
+                crop,
+                settings,
+                known.record,
+            )
         figures, answers = evaluation.as_reported(
-            figures, strategy, model, preprocessing, dataset, asked.batch_size
+            figures, strategy, network, preprocessing, dataset, asked.batch_size
         )
     except tf.errors.OpError as error:
         devices.leave_lost_workers(strategy, error)
@@ -288,9 +305,79 @@ def train(
     settings = Settings.from_json(checkpoints.read_settings(model_dir) or settings.to_json())
     step = checkpoints.newest_step(model_dir)
     if answers and devices.is_chief(strategy):
-        kept = report_evaluation(model_dir, model, answers, dataset, note)
+        kept = report_evaluation(model_dir, network, answers, dataset, note)
         settings = dataclasses.replace(settings, others=settings.others | kept)
-    return networks.of_model(model_dir, model, settings, step, figures)
+    return networks.of_model(model_dir, network, settings, step, figures)
+
+
+def _of_user(
+    model: keras.Model,
+    given: Preprocessing | None,
+    dataset: Dataset,
+    stored: dict | None,
+    strategy: tf.distribute.Strategy,
+    plan: Plan,
+    note: Callable[[str], None],
+) -> tuple[keras.Model, Preprocessing]:
+    """(the network of the layers of a user's `model`, what is done to its pixels): of what AlexNet
+    made the variant itself, whose training may have `stored` its settings. Raises UserError for one
+    that cannot be trained.
+    """
+    surgery.check_functional(model)
+    _check_scope(strategy, model, "model", "trains it")
+    pixels = networks.pixels_of(model, given)
+    surgery.check_logits(model, pixels)
+    if line := surgery.scaled_twice(model, pixels):
+        note(line)
+    with _seeded(plan.seed), strategy.scope():
+        network = surgery.as_it_is(surgery.unpacked(model))
+        bare = networks.bare(network)
+    # Earlier versions took it for a model of its user's own, as which it goes on.
+    if bare and (stored or {}).get("variant") != OWN:
+        network, levels = bare
+        of_variant = (
+            given
+            or _stored_pixels(stored)
+            or preprocessing_for(network.variant, dataset, pixels.image_size)
+        )
+        pixels = dataclasses.replace(of_variant, mean=levels.mean, std=levels.std)
+    if not network.trainable_variables:
+        raise UserError(
+            "model= has nothing to train: all of its layers are frozen; set trainable = True "
+            "where it is to learn."
+        )
+    return network, pixels
+
+
+def _tell_seen_before(
+    known: ancestry.Ancestry, dataset: Dataset, note: Callable[[str], None]
+) -> None:
+    """Notes which pictures of `dataset` are to judge and have been trained on before it."""
+    for split in dataset.evaluations():
+        if known.record is None or split.identities is None:
+            continue
+        if count := int(known.record.has_seen(split.identities).sum()):
+            pictures = f"the {split.examples} pictures of {split.name}"
+            note(evaluation.tell_seen(" and ".join(known.paths), count, pictures))
+
+
+@contextlib.contextmanager
+def _remembered(
+    model: keras.Model | None, model_dir: pathlib.Path, seen: record.Record, descent: dict | None
+) -> Iterator[None]:
+    """Where a training is cut short, the weights that it leaves in `model` have `seen` pictures."""
+    before = None if model is None else checkpoints.weights_digest(model)
+    try:
+        yield
+    except BaseException:
+        if model is not None and checkpoints.weights_digest(model) != before:
+            ancestry.note(model, model_dir, seen, descent)
+        raise
+
+
+def _stored_pixels(settings: dict | None) -> Preprocessing | None:
+    """Those of the `settings` of a training that has begun."""
+    return Preprocessing(**settings["preprocessing"]) if settings else None
 
 
 @contextlib.contextmanager

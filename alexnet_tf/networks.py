@@ -35,11 +35,12 @@ from alexnet_tf.errors import UserError, check_kind
 from alexnet_tf.exports import artifacts, files, onnx
 from alexnet_tf.manifest import DEFAULT_SIGNATURE, IMAGES
 from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.settings import OWN, Settings
-from alexnet_tf.training import checkpoints, evaluation, run_settings
+from alexnet_tf.training import ancestry, checkpoints, evaluation, run_settings
 
 _NO_WEIGHTS = {artifacts.Tflite: "no weights in float32", onnx.Onnx: "a graph, and no weights"}
 _OF_RUN = ("step", "train_images_per_s")  # among figures: not what an evaluation measures
@@ -266,11 +267,13 @@ def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:
         stays = {name: value for name, value in (loaded.figures or {}).items() if name in _OF_RUN}
         measured = metrics["figures"] | {"evaluated_on": metrics["split"]}
         object.__setattr__(network, "figures", stays | measured)
+    ancestry.note(model, path, seen, settings.descent)
     return network
 
 
 def _in_keras(path: pathlib.Path) -> Network:
     model, manifest, seen = files.read_keras(path)
+    ancestry.note(model, path, seen, manifest.settings.descent)
     return Trained(str(path), manifest.settings, manifest.step, manifest.evaluation, seen, model)
 
 
@@ -278,7 +281,9 @@ def of_model(
     path: str | os.PathLike, model: keras.Model, settings: Settings, step: int, figures: dict | None
 ) -> Network:
     """The Network of a Keras model that is in memory already; `path` is where it is stored."""
-    return Trained(str(path), settings, step, figures, record.read(path), model)
+    seen = record.read(path)
+    ancestry.note(model, path, seen, settings.descent)
+    return Trained(str(path), settings, step, figures, seen, model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -333,6 +338,7 @@ class _Exported(Network):
         if not self.settings.missing:
             self._check_answers(model)
         object.__setattr__(self, "opened_with", checkpoints.weights_digest(model))
+        ancestry.note(model, self.path, self.record, self.settings.descent)
         vars(self).pop("_classifier", None)  # that of the graph
         return model
 
@@ -568,6 +574,19 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     return Preprocessing(side, resize, channels, (0.0,) * channels, 1.0)
 
 
+def bare(model: keras.Model) -> tuple[keras.Model, PixelNormalization] | None:
+    """(the network of a variant, of the layers of `model` themselves, and what comes before it) of
+    what alexnet_tf.AlexNet made with its top, ending in logits; None of any other model.
+    """
+    built = surgery.as_built(model)
+    if built is None:
+        return None
+    same, _ = built
+    network = keras.Model(model.layers[1].output, model.outputs[0], name=same.name)
+    network.variant, network.dropout_rate = same.variant, same.dropout_rate
+    return network, model.layers[1]
+
+
 def reads_integers(model: keras.Model) -> bool:
     """Whether what is passed to a Keras model of one input is cut to whole numbers."""
     return not tf.as_dtype(model.inputs[0].dtype).is_floating
@@ -625,6 +644,7 @@ def of_keras(
         pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
     network = built[0] if built else surgery.as_it_is(whole)
     variant = getattr(network, "variant", OWN)
+    descent = ancestry.of(model).descent or (own and own.source)
     try:
         settings = Settings(
             variant,
@@ -632,7 +652,7 @@ def of_keras(
             class_names,
             0.0 if variant == OWN else network.dropout_rate,
             architecture=run_settings.architecture(network, pixels) if variant == OWN else None,
-            others=origin() | ({"pretrained": own.source} if own and own.source else {}),
+            others=origin() | ({"pretrained": descent} if descent else {}),
         )
     except ValueError as error:
         raise UserError(f"The model cannot be exported: {error}.") from None

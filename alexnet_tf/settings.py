@@ -181,7 +181,7 @@ class Settings:
             # of a copy, for Keras takes entries out of what it reads
             model = keras.saving.deserialize_keras_object(copy.deepcopy(self.architecture))
             if isinstance(model, keras.Sequential):  # which has no `input` until it is called
-                model = keras.Model(model.inputs, model.outputs, name=model.name)
+                model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
             return model
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(

@@ -24,6 +24,7 @@ from alexnet_tf.data import record, shapes
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.exports import artifacts, saved_model
+from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import stable_rate
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, objective, run_settings
 
@@ -691,10 +692,40 @@ def test_a_variant_has_its_rate_however_it_is_given(dataset, tmp_path, monkeypat
     assert told[0][0].learning_rate == told[1][0].learning_rate == stable_rate("half", 3) < 0.01
     # no colours, no noise of them
     assert told[0][0].colour_noise == 0 and "without the colour noise of" in told[0][1][0]
-    assert told[1][1] == told[0][1][1:]  # the counts of the classes
+    assert told[1][1] == told[0][1]
+    whole = alexnet_tf.AlexNet(
+        "half", classes=3, input_shape=(67, 67, 3), classifier_activation=None
+    )
+    plan, _ = planned(dataset, tmp_path, monkeypatch, epochs=1, model=whole)
+    assert (plan.learning_rate, plan.colour_noise) == (told[0][0].learning_rate, 0.1)
     lars = {"variant": "lenet5", "epochs": 1, "optimizer": alexnet_tf.LARS()}
     _, (line, _) = planned(dataset, tmp_path, monkeypatch, **lars)
     assert line == "LARS has a rate of 2; at batches of 6 it would be 0.012 by its author's table"
+
+
+@pytest.mark.long
+def test_an_alexnet_is_trained_as_its_variant(dataset, tmp_path):
+    model = alexnet_tf.AlexNet("lenet5", classes=3, classifier_activation=None)
+    how = {"model": model, "epochs": 1} | FAST
+    network = alexnet_tf.train(tmp_path / "model", dataset, **how)
+    assert network.settings.variant == "lenet5" and network.preprocessing.mean != (0.0,)
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
+    said = keras.ops.softmax(model(images, training=False))  # its layers are what was trained
+    np.testing.assert_allclose(network.probabilities(images), said, rtol=1e-5)
+    stored = alexnet_tf.AlexNet("lenet5", weights=tmp_path / "model")
+    np.testing.assert_allclose(stored(images, training=False), said, rtol=1e-5)
+    # what an earlier version has begun as a model of one's own goes on as that
+    settings = checkpoints.read_settings(tmp_path / "model")
+    pixels = dataclasses.replace(network.preprocessing, mean=(0.0,), std=1.0)
+    own = run_settings.settings_of(model, dataset, pixels, loop.Plan()).to_json()
+    for name in ("variant", "architecture", "preprocessing", "dropout_rate"):
+        settings[name] = own[name]
+    source = {"file": "their.weights", "licence": "theirs"}  # and of whose weights it was
+    checkpoints.write_settings(tmp_path / "model", settings | {"pretrained": source})
+    goes_on = alexnet_tf.train(
+        tmp_path / "model", dataset, **how | {"epochs": 2, "preprocessing": pixels}
+    )
+    assert goes_on.settings.variant == "own" and goes_on.settings.descent == source
 
 
 @pytest.mark.long
@@ -1258,6 +1289,104 @@ def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(few, tmp_path):
     few.rename(tmp_path / "moved")
     assert train_on(tmp_path / "moved").settings.flags["data_dir"] == str(tmp_path / "moved")
     assert alexnet_tf.evaluate(tmp_path / "model").figures()["examples"] == 3
+
+
+def of_rows(train, judging):
+    """Three data sets of ones of the same 24 records may have some of them in common."""
+    return alexnet_tf.from_tf_data(
+        *(records(*noise(24), slice(*rows)) for rows in (train, judging)), CLASS_NAMES
+    )
+
+
+def features_of(network):
+    """A model of one's own on the first layers of the network's."""
+    x = network.model.layers[-2].output
+    return keras.Model(network.model.inputs[0], keras.layers.Dense(3)(x))
+
+
+@pytest.mark.parametrize(
+    "handed_out",
+    [
+        pytest.param(lambda network: network, marks=pytest.mark.long),
+        pytest.param(lambda network: alexnet_tf.load(network.path).model, marks=pytest.mark.long),
+        features_of,
+    ],
+    ids=["network", "opened", "features"],
+)
+def test_what_a_model_has_seen_counts_in_its_next_training(tmp_path, handed_out):
+    hidden = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+            keras.layers.Dense(3),
+        ]
+    )
+    first = train_own(tmp_path / "first", model=hidden, data=of_rows((0, 12), (12, 15)))
+    data, told = of_rows((12, 24), (9, 12)), []
+    second = train_own(tmp_path / "second", model=handed_out(first), data=data, note=told.append)
+    line = f"{first.path} was trained on 3 of the 3 pictures of "
+    assert any(one.startswith(line) for one in told)
+    assert len(second.record.trained) == 24
+    assert record.read(tmp_path / "second").has_seen(first.record.trained).all()
+    # what it has seen in another training does not keep it from going on
+    assert train_own(tmp_path / "second", 2, model=second, data=data).step == 4
+
+
+def test_the_pixels_of_a_network_are_those_that_it_is_trained_on(tmp_path):
+    first = train_own(tmp_path / "first")
+    second = alexnet_tf.train(tmp_path / "second", of_noise(), model=first, epochs=1, **FAST)
+    assert second.preprocessing == PIXELS
+    with pytest.raises(UserError, match="model=.* a Keras model, or what train or load gives"):
+        alexnet_tf.train(tmp_path / "third", of_noise(), model=str(tmp_path), **FAST)
+
+
+class Stops(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_a_training_that_was_cut_short_counts_too(tmp_path):
+    model = own_model()
+    with pytest.raises(KeyboardInterrupt):
+        train_own(tmp_path / "first", model=model, callbacks=[Stops()])
+    with pytest.raises(UserError, match="batch_size=100"):  # what is refused has trained nothing
+        train_own(tmp_path / "none", model=model, data=of_rows((18, 24), (0, 3)), batch_size=100)
+    second = train_own(tmp_path / "second", model=model, data=of_rows((12, 18), (18, 21)))
+    assert len(second.record.trained) == 18
+
+
+@pytest.mark.long
+def test_what_weights_have_seen_judges_no_training_that_begins_with_them(few, tmp_path):
+    opened = [alexnet_tf.open_dataset("folder", few, seed) for seed in (0, 1)]
+    first = alexnet_tf.train(tmp_path / "first", opened[0], **LENET5)
+    model = alexnet_tf.AlexNet("lenet5", weights=tmp_path / "first", classifier_activation=None)
+    second = alexnet_tf.train(
+        tmp_path / "second", opened[1], **{"epochs": 1, "model": model} | FAST
+    )
+    assert first.record.has_seen(opened[1].evaluation.identities).all()
+    assert len(second.record.held_out) and not first.record.has_seen(second.record.held_out).any()
+
+
+def test_the_licence_of_weights_outlives_further_trainings(tmp_path):
+    source = {"file": "their.weights", "licence": "theirs", "url": "https://example.org"}
+    begins = PixelNormalization((128.0,), 64.0, "own", source)
+    model = keras.Sequential([keras.Input((12, 12, 1)), begins, *own_model().layers])
+    pixels = dataclasses.replace(PIXELS, mean=(0.0,), std=1.0)
+    first = train_own(tmp_path / "first", model=model, preprocessing=pixels)
+    assert first.settings.descent == source
+    begins.source = None  # its layers know it too
+    second = train_own(tmp_path / "second", model=first, preprocessing=None)
+    assert second.settings.descent == source
+    ends = [
+        (first.model, {"class_names": CLASS_NAMES, "preprocessing": pixels}),
+        (second, {}),
+    ]
+    for number, (network, told) in enumerate(ends, 1):
+        version = alexnet_tf.export(network, tmp_path / "out", number, "keras", **told)
+        assert alexnet_tf.load(version).settings.descent == source
+        opened = keras.saving.load_model(version / "model.keras")
+        assert opened.get_layer("pixels").source == source
 
 
 def test_a_model_stays_as_its_user_has_compiled_it(tmp_path):

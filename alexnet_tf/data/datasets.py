@@ -98,11 +98,15 @@ def open_to_check(
 
 
 def divided_for(
-    dataset: Dataset, choosing: bool = False, seen: record.Record | None = None
+    dataset: Dataset,
+    choosing: bool = False,
+    seen: record.Record | None = None,
+    anew: bool = False,
 ) -> Dataset:
     """`dataset` as a training wants it divided: with some of its training pictures to choose by
-    where something is `choosing`, and with all that an earlier training has `seen` where it was;
-    itself where that is so, or where it is of the user's own splits.
+    where something is `choosing`, and with all that an earlier training has `seen` where it was,
+    as open_dataset has it where this one begins `anew`; itself where that is so, or where it is of
+    the user's own splits.
 
     It is opened again for that. Raises UserError if other pictures are found there now.
     """
@@ -119,6 +123,7 @@ def divided_for(
         of_flags(told),
         choosing or dataset.chose(),
         seen,
+        anew=anew,
     )
     if (again.class_names, _examples(again)) != (dataset.class_names, _examples(dataset)):
         raise UserError(

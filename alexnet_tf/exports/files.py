@@ -117,7 +117,8 @@ def with_ends(model: keras.Model, settings: Settings) -> keras.Model:
     """
     pixels = settings.preprocessing
     images = keras.Input((pixels.image_size, pixels.image_size, pixels.channels), name="images")
-    x = PixelNormalization(pixels.mean, pixels.std, settings.variant, name="pixels")(images)
+    levels = pixels.mean, pixels.std, settings.variant, settings.descent
+    x = PixelNormalization(*levels, name="pixels")(images)
     logits = keras.Model(model.inputs[0], model.outputs[0], name="network")(x)
     softmax = keras.layers.Softmax(name="probabilities", dtype="float32")
     return keras.Model(images, softmax(logits), name="alexnet")
