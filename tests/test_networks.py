@@ -9,6 +9,7 @@ from PIL import Image
 import alexnet_tf
 from alexnet_tf import networks
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
 from alexnet_tf.network.layers import PixelNormalization
 
 PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
@@ -75,3 +76,16 @@ def test_a_model_of_ones_own_that_subtracts_its_mean_wants_to_know_the_rest():
     with pytest.raises(UserError, match=r"so does the model.*; pass mean=\(0.0,\) and std=1.0"):
         networks.pixels_of(own_model(of_export), PIXELS)
     assert networks.pixels_of(own_model(of_export), AS_THEY_ARE) == AS_THEY_ARE
+
+
+def test_what_ends_in_a_mean_of_layers_has_no_features(exported, tmp_path):
+    images = keras.Input((12, 12, 1))
+    x = keras.layers.Flatten()(images)
+    logits = keras.layers.Average()([keras.layers.Dense(3)(x) for _ in range(2)])
+    told = {"class_names": CLASS_NAMES, "preprocessing": PIXELS}
+    version = alexnet_tf.export(keras.Model(images, logits), tmp_path / "export", **told)
+    expected = {"serving_default", "images", "images_uint8", "edge"}
+    assert set(artifacts.load(version).signatures) == expected
+    assert set(artifacts.load(exported).signatures) == expected | {"features"}
+    features = [artifacts.read_manifest(one).features for one in (version, exported)]
+    assert features == ["", alexnet_tf.load(exported).model.layers[-2].name]

@@ -100,6 +100,16 @@ print(callable(alexnet_tf.train))
     ]
 
 
+def test_what_the_page_names_is_there_after_the_import_alone():
+    text = (PACKAGE.parent / "docs/python.md").read_text()
+    named = re.findall(r"`alexnet_tf\.(\w+)", text)
+    assert named and set(named) <= set(alexnet_tf.__all__)
+    (line,) = re.findall(r"`(from alexnet_tf\.\S+ import \w+)`", text)
+    there: dict = {}
+    exec(line, there)
+    assert there["TrainStep"] is steps.TrainStep
+
+
 def test_every_name_is_told_to_type_checkers_as_it_is_imported():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     (told,) = (
