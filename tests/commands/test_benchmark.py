@@ -1,5 +1,7 @@
 """Each part of the benchmark reads what it is told, and refuses what it does not read."""
 
+import sys
+
 import pytest
 from binaries import call
 
@@ -27,6 +29,12 @@ def test_a_flag_that_a_part_does_not_read_is_refused(part, flag, others):
     refused = f"^{flag}: --part={part} does not read it; leave it out, or time {others}.$"
     with pytest.raises(UserError, match=refused):
         call(benchmark, f"--part={part}", flag)
+
+
+def test_pytorch_times_the_network_that_it_is_compared_with():
+    refused = f"^--torch_python={sys.executable} knows the variant paper alone, not --variant=half;"
+    with pytest.raises(UserError, match=refused):
+        call(benchmark, "--variant=half", f"--torch_python={sys.executable}", "--data_dir=gone")
 
 
 @pytest.mark.parametrize("part", ["input", "training"])

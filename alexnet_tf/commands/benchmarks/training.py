@@ -21,6 +21,7 @@ from alexnet_tf.commands.benchmarks.timing import (
     in_turn,
 )
 from alexnet_tf.data import datasets, pipeline
+from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import BETA, LocalResponseNormalization
 from alexnet_tf.network.model import VARIANTS, build_model, training_work
 from alexnet_tf.pixels import Preprocessing
@@ -39,7 +40,7 @@ _XLA = flags.DEFINE_enum(
 _TORCH_PYTHON = flags.DEFINE_string(
     "torch_python",
     None,
-    "A Python that has PyTorch: times the same network there, and torchvision's.",
+    "A Python that has PyTorch: times --variant=paper there too, and torchvision's network.",
     flag_values=FLAGS,
 )
 READS = (
@@ -52,6 +53,11 @@ READS = (
 def figures():
     """Figures of the step, by name, as text."""
     check_python("torch_python", _TORCH_PYTHON.value)
+    if _TORCH_PYTHON.value and _VARIANT.value != "paper":
+        raise UserError(
+            f"--torch_python={_TORCH_PYTHON.value} knows the variant paper alone, not"
+            f" --variant={_VARIANT.value}; leave one of the two out."
+        )
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
     devices.check_divides(_BATCH_SIZE.value, strategy.num_replicas_in_sync)
     dataset = datasets.open_dataset(DATASET.value, DATA_DIR.value, names=app.split_names(FLAGS))
