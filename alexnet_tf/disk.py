@@ -66,16 +66,99 @@ def unwritable(model_dir: str | os.PathLike, error: OSError) -> UserError:
     )
 
 
+SUMS = "SHA256SUMS"  # the file that `sums` is kept in
+
+# What we keep in folders: (what a folder is, the names in it by which it is known, others). Where
+# one of the first is what somebody wants to write, the rest of them tell.
+_MODEL_DIRECTORY = "a model directory"
+_KEPT = (
+    (
+        _MODEL_DIRECTORY,
+        {"settings.json", "checkpoints"},
+        {"evaluation.json", "metrics.jsonl", "pictures.npz", ".lock"},
+    ),
+    ("a checkpoint", {"weights.npz", SUMS}, {"optimizer.npz", "state.json", "last.npz"}),
+    (
+        "stored features",
+        {"key.json", SUMS},
+        {"train.npy", "train_labels.npy", "evaluation.npy", "evaluation_labels.npy"},
+    ),
+    (
+        "an export",
+        {"manifest.json", SUMS},
+        {"model.onnx", "model.keras", "model.safetensors", "labels.txt", "pictures.npz"}
+        | {"README.md", "tf_serving_warmup_requests"},
+    ),
+    ("an export", {"saved_model.pb", "variables"}, {"fingerprint.pb", "README.md"}),
+    (
+        "an export",
+        {"../saved_model.pb"},
+        {"labels.txt", "variables.index", "variables.data-00000-of-00001"},
+    ),
+    (
+        "a prepared data set",
+        {"dataset_info.json", "features.json"},
+        {"label.labels.txt", "statistics.json", "identities.npz", "mean_image.npy"},
+    ),
+)
+
+
+def check_not_ours(
+    path: str | os.PathLike, parameter: str, model_dirs: Iterable[str | os.PathLike] = ()
+) -> None:
+    """Raises UserError if `path`, where a file is to be written, is that of a file which a model
+    directory, an export or a data set that we stored keeps of itself, there already or not.
+    `model_dirs` may become model directories.
+    """
+    place, begun = pathlib.Path(os.path.realpath(path)), set(map(os.path.realpath, model_dirs))
+    for what, known_by, others in _KEPT:
+        is_one = all((place.parent / name).exists() for name in known_by - {place.name})
+        is_one |= what == _MODEL_DIRECTORY and str(place.parent) in begun
+        if is_one and place.name in known_by | others:
+            instead = pathlib.Path(path).with_name(f"my_{place.name}")
+            raise UserError(
+                f"{parameter}={path} is where {what} keeps a file of its own; pass another name,"
+                f" such as {parameter}={instead}."
+            )
+
+
+def stream_at(path: str | os.PathLike) -> str | int | None:
+    """What `open` is to be given where `path` is no file that can be replaced: the path of a device
+    or a pipe; or 1 or 2 where it is this process's standard output or error, even if that is a
+    file, as it may be behind /dev/stdout, for more will be printed there. None for all else.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # it may be closed
+            if os.path.samestat(found, os.fstat(descriptor)):
+                return descriptor
+    is_stream = not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
+    return os.fspath(path) if is_stream else None
+
+
 def check_place(path: str | os.PathLike, parameter: str, device: bool = False) -> None:
     """Raises UserError unless a file may be written to `path`, the `parameter` of that name: into a
-    folder that exists, and not in the place of another thing, but of a `device` or a pipe.
+    folder that exists, and not in the place of another thing, but of a `device` or a pipe, nor of a
+    file as `check_not_ours` knows them, nor where there are no locks, which `appearing` takes.
     """
-    place = pathlib.Path(path)
-    is_taken = place.is_dir() if device else place.exists() and not place.is_file()
-    if is_taken or not os.access(place.absolute().parent, os.W_OK):
+    stream = stream_at(path) if device else None
+    place = pathlib.Path(os.path.realpath(path))  # where a link leads, as in `appearing`
+    if stream is None:
+        is_free = place.is_file() or not place.exists()
+        is_writable = is_free and os.access(place.parent, os.R_OK | os.W_OK | os.X_OK)
+    else:
+        is_writable = isinstance(stream, int) or os.access(stream, os.W_OK)
+    if not is_writable:
         raise UserError(
             f"{parameter}={path} cannot be written; name a file in a folder that exists."
         )
+    if stream is None:
+        check_not_ours(path, parameter)
+        with _alone_in(place.parent):
+            pass
 
 
 def free_bytes(folder: str | os.PathLike) -> int:
@@ -169,9 +252,6 @@ def check_fetched(path: str | os.PathLike) -> None:
         raise UserError(f"{path} is an empty file; copy it again.")
     if start == LFS:
         raise UserError(f"{path} is {OF_LFS}.")
-
-
-SUMS = "SHA256SUMS"  # the file that `sums` is kept in
 
 
 def sums(folder: pathlib.Path, files: Iterable) -> str:
@@ -395,3 +475,16 @@ def replace_bytes(path: str | os.PathLike, content: bytes) -> None:
     """`replace_text` for bytes."""
     with appearing(path) as unfinished:
         unfinished.path.write_bytes(content)
+
+
+def write_out(path: str | os.PathLike, content: bytes) -> None:
+    """`replace_bytes`, but what is a device, a pipe, or standard output gets `content` as it is.
+
+    Raises OSError where it cannot be written.
+    """
+    stream = stream_at(path)
+    if stream is None:
+        replace_bytes(path, content)
+        return
+    with open(stream, "wb", closefd=not isinstance(stream, int)) as opened:
+        opened.write(content)

@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import pathlib
+import resource
 import signal
 import socket
 import stat
@@ -14,10 +15,11 @@ import sys
 import pytest
 from conftest import write_lenet5
 
-from alexnet_tf import disk, networks
+from alexnet_tf import bounds, disk, networks
+from alexnet_tf.data import prepared, record, store
 from alexnet_tf.errors import UserError
-from alexnet_tf.exports import artifacts
-from alexnet_tf.training import metrics
+from alexnet_tf.exports import artifacts, card
+from alexnet_tf.training import checkpoints, features, metrics
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -75,6 +77,98 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe"]
 
 
+def test_what_is_written_out_goes_into_a_device_and_replaces_a_file_whole(tmp_path):
+    pipe, file = tmp_path / "pipe", tmp_path / "file"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    disk.check_place(pipe, "json", device=True)
+    disk.write_out(pipe, b"through it")
+    assert os.read(reader, 99) == b"through it" and stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reader)
+    disk.write_out(file, b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            disk.write_out(file, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == b"old" and sorted(os.listdir(tmp_path)) == ["file", "pipe"]
+
+
+def test_what_else_is_printed_to_a_file_stays_beside_what_is_written_out(tmp_path):
+    """/dev/stdout is that file: to replace it would lose all that is printed afterwards."""
+    code = (
+        "from alexnet_tf import disk; print('before', flush=True);"
+        " disk.check_place('/dev/stdout', 'json', device=True);"
+        " disk.write_out('/dev/stdout', b'{}\\n'); print('after')"
+    )
+    with open(tmp_path / "printed", "w") as printed:
+        subprocess.run([sys.executable, "-c", code], stdout=printed, check=True)
+    assert (tmp_path / "printed").read_text() == "before\n{}\nafter\n"
+
+
+def test_a_place_is_checked_where_a_link_leads(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(str(path)))
+    (tmp_path / "out").symlink_to("there/out")
+    for path, place in (("out", f"{tmp_path}/there"), ("/dev/zero", "/dev/zero")):
+        with pytest.raises(UserError, match=f"^json=.*{path} cannot be written; name a file in a"):
+            disk.check_place(tmp_path / path, "json", device=True)
+        assert asked.pop() == place
+    with pytest.raises(UserError, match="^output=/dev/zero cannot be written"):
+        disk.check_place("/dev/zero", "output")
+    assert not asked
+
+
+# By a folder of ours what it holds, and what it may get.
+OURS = {
+    "a model directory": (
+        ["settings.json", "checkpoints"],
+        ["settings.json", "metrics.jsonl", "evaluation.json", record.FILE],
+    ),
+    "a checkpoint": (["weights.npz", disk.SUMS], [*checkpoints._SUMMED, checkpoints._LAST]),
+    "stored features": ([features._SUMMED[2], disk.SUMS], features._SUMMED),
+    "an export": (
+        [bounds.MANIFEST, disk.SUMS],
+        [*list(artifacts.FORMATS.values())[1:], bounds.LABELS, bounds.MANIFEST, record.FILE]
+        + [card.FILE, artifacts.WARMUP],
+    ),
+    "a prepared data set": (
+        ["dataset_info.json", "features.json"],
+        [prepared.STATISTICS, prepared.MEAN_IMAGE, prepared.IDENTITIES, store._CLASS_NAMES],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OURS)
+def test_what_a_folder_of_ours_keeps_is_not_replaced(what, tmp_path):
+    holds, names = OURS[what]
+    for name in names:
+        disk.check_place(tmp_path / name, "json")  # of a folder that is none of ours
+    for name in holds:
+        (tmp_path / name).touch()
+    (tmp_path / "link.json").symlink_to(holds[0])
+    for name in {*holds, *names, "link.json"}:
+        with pytest.raises(
+            UserError,
+            match=f"^json={tmp_path}/{name} is where {what} keeps a file of its own; pass another"
+            f" name, such as json={tmp_path}/my_{name.replace('link.json', holds[0])}.$",
+        ):
+            disk.check_place(tmp_path / name, "json")
+    disk.check_place(tmp_path / "figures.json", "json")
+    (tmp_path / holds[0]).unlink()
+    with pytest.raises(UserError, match=f"{holds[0]} is where {what} keeps a file of its own"):
+        disk.check_place(tmp_path / holds[0], "json")  # as it may come back
+
+
+def test_a_folder_that_becomes_a_model_directory_is_known(tmp_path):
+    disk.check_not_ours(tmp_path / "settings.json", "json")
+    with pytest.raises(UserError, match="is where a model directory keeps a file of its own"):
+        disk.check_not_ours(tmp_path / "settings.json", "json", [f"{tmp_path}/."])
+    disk.check_not_ours(tmp_path / "state.json", "json", [tmp_path])
+
+
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     """As Lustre's is, where it was not mounted with them."""
 
@@ -87,6 +181,8 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
         pass
     with pytest.raises(UserError, match=message):
         disk.replace_text(tmp_path / "file", "text")
+    with pytest.raises(UserError, match=message):  # before hours of work
+        disk.check_place(tmp_path / "file", "json", device=True)
     assert os.listdir(tmp_path) == [".lock"]
 
 

@@ -7,6 +7,7 @@ and has `main(arguments)`. `alexnet_tf.__main__` is the only caller of
 `run`.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -524,12 +525,14 @@ def _paths(name, values):
 
 
 def _check_written(flag_values, arguments):
-    """Raises UserError where a file that is written would replace what is read, or written too, and
-    where --json cannot be.
+    """Raises UserError where a file that is written would replace what is read, or written too, or
+    what a folder of ours keeps of itself, and where --json cannot be.
     """
     named = {name: flag_values[name].value for name in PATHS if name in flag_values}
     named = {f"{name}=": value for name, value in named.items() if value}
-    for written in ("json", "output", "features"):
+    model_dirs = flag_values["model_dir"].value if "model_dir" in flag_values else None
+    model_dirs = [model_dirs] if isinstance(model_dirs, str) else model_dirs or []
+    for written in ("json", "output", "features", "picture"):
         value = named.get(f"{written}=")
         if not value or os.path.isdir(value) and written != "json":
             continue
@@ -539,9 +542,10 @@ def _check_written(flag_values, arguments):
                 raise UserError(
                     f"{written}={value} would replace what {name} names; pass another path."
                 )
+        disk.check_not_ours(value, written, model_dirs)
     if path := named.get("json="):
         disk.check_place(path, "json", device=True)
-        if os.path.isfile(path) and not _may_be_json(path):
+        if disk.stream_at(path) is None and os.path.isfile(path) and not _may_be_json(path):
             raise UserError(f"json={path} holds something else than JSON; pass another file.")
 
 
@@ -623,15 +627,31 @@ def write_json(metrics, json_path):
     """Writes `metrics` to `json_path`, if it is given."""
     if json_path:
         try:
-            pathlib.Path(json_path).write_text(json.dumps(metrics, indent=1) + "\n")
+            disk.write_out(json_path, (json.dumps(metrics, indent=1) + "\n").encode())
         except OSError as error:
             raise UserError(f"json={json_path} cannot be written ({error.strerror}).") from None
 
 
-def check_png(path, name):
-    """Raises UserError unless `path`, the flag of that name, is called as a PNG file."""
+def check_png(path, parameter):
+    """Raises UserError unless `path`, the `parameter` of that name, is called as a PNG file and can
+    be written.
+    """
     if pathlib.Path(path).suffix.lower() != ".png":
-        raise UserError(f"{name}={path}: name a .png file.")
+        raise UserError(f"{parameter}={path}: name a .png file.")
+    disk.check_place(path, parameter, device=True)
+
+
+def write_png(draw, path, parameter):
+    """Writes the PNG file that `draw` writes to a stream of bytes to `path`, whole or not at all.
+
+    Raises UserError, naming the `parameter`, where it cannot be written.
+    """
+    stream = io.BytesIO()
+    draw(stream)
+    try:
+        disk.write_out(path, stream.getvalue())
+    except OSError as error:
+        raise UserError(f"{parameter}={path} cannot be written ({error.strerror}).") from None
 
 
 def values_of(flag_values):

@@ -93,12 +93,8 @@ def main():
     )
     if _PICTURE.value:
         draw = blocks.draw_network if len(models) == 1 else blocks.draw_comparison
-        image = draw(*models)
-        try:
-            # few colours: a third of the size
-            image.quantize(64).save(_PICTURE.value, optimize=True)
-        except OSError as error:
-            raise UserError(
-                f"--picture={_PICTURE.value} cannot be written ({error.strerror})."
-            ) from None
+        image = draw(*models).quantize(64)  # few colours: a third of the size
+        app.write_png(
+            lambda stream: image.save(stream, "PNG", optimize=True), _PICTURE.value, "--picture"
+        )
         console.result(_PICTURE.value)

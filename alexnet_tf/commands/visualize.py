@@ -46,7 +46,7 @@ import pathlib
 import keras
 from absl import flags
 
-from alexnet_tf import console, networks
+from alexnet_tf import console, disk, networks
 from alexnet_tf.commands import app
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import answers, curves, filters, looking, png
@@ -115,9 +115,13 @@ ARGUMENTS = "PICTURE_OR_FOLDER..."
 def main(pictures):
     kind, model_dirs = _FIGURE.value, _MODEL_DIR.value
     output = pathlib.Path(_OUTPUT.value or f"{kind}.png")
-    app.check_png(output, "--output")
-    if _FEATURES.value and not _FEATURES.value.endswith(".npz"):
-        raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
+    draws = _FIGURE.present or not _FEATURES.value
+    if draws:
+        app.check_png(output, "--output")
+    if _FEATURES.value:
+        if not _FEATURES.value.endswith(".npz"):
+            raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
+        disk.check_place(_FEATURES.value, "--features")
     sees = bool(_FEATURES.value) or kind in _OF_PICTURES
     if len(model_dirs) > 1 and (sees or kind == "filters"):
         raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
@@ -133,7 +137,7 @@ def main(pictures):
         raise UserError(
             f"--precision={_PRECISION.value}: --figure={kind} computes nothing; leave it out."
         )
-    if _OUTPUT.present and _FEATURES.value and not _FIGURE.present:
+    if _OUTPUT.present and not draws:
         raise UserError(
             f"--output={output}: --features alone draws nothing; leave it out, or say --figure=."
         )
@@ -157,7 +161,7 @@ def main(pictures):
         seen.write(_FEATURES.value)
         console.result(_FEATURES.value)
         drawn |= {"features": _FEATURES.value}
-        if not _FIGURE.present:
+        if not draws:
             app.write_json(drawn, _JSON.value)
             return
     draw = {
@@ -172,9 +176,6 @@ def main(pictures):
         "deconvolution": lambda: looking.draw_guided(seen),
         "maps": lambda: looking.draw_feature_maps(seen),
     }[kind]
-    try:
-        png.write(draw, output)
-    except OSError as error:
-        raise UserError(f"--output={output} cannot be written ({error.strerror}).") from None
+    app.write_png(lambda stream: png.write(draw, stream), output, "--output")
     console.result(output)
     app.write_json(drawn | {"figure": kind, "output": str(output)}, _JSON.value)

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
+from typing import IO
 
 import matplotlib
 from matplotlib import font_manager
@@ -17,10 +18,10 @@ _DRAWN = b"Source", b"a figure of alexnet-tf"  # a text within the file, by whic
 
 def write(
     draw: Callable[[], Figure],
-    path: str | os.PathLike,
+    file: str | os.PathLike | IO[bytes],
     note: Callable[[str], None] = console.note,
 ) -> None:
-    """Writes what `draw` draws to `path`. Letters that Matplotlib's font lacks, such as those of
+    """Writes what `draw` draws to `file`. Letters that Matplotlib's font lacks, such as those of
     Chinese, are taken from other fonts of the system; those that none has are told by `note`.
 
     Raises OSError where that cannot be written.
@@ -37,7 +38,7 @@ def write(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             key, text = (part.decode() for part in _DRAWN)
-            figure.savefig(path, dpi=130, format="png", metadata={key: text})
+            figure.savefig(file, dpi=130, format="png", metadata={key: text})
 
 
 def is_figure(path: str | bytes | os.PathLike) -> bool:

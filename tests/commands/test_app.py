@@ -168,8 +168,9 @@ def test_text_of_others_in_a_mistake_is_written_out(capsys):
 
 
 def test_results_that_cannot_be_written_to_their_file_are_told(tmp_path):
-    with pytest.raises(UserError, match="json=.*/none/x.json cannot be written .No such file"):
-        app.write_json({"top_1": 0.5}, tmp_path / "none/x.json")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="json=.*/file/x.json cannot be written .Not a directory"):
+        app.write_json({"top_1": 0.5}, tmp_path / "file/x.json")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +220,47 @@ def test_json_replaces_nothing_but_json(before, is_kept, tmp_path, capsys):
     told = capsys.readouterr().err
     assert (end.value.code == 2, path.read_bytes() == before) == (is_kept, is_kept), told
     assert ("holds something else than JSON; pass another file" in told) == is_kept
+
+
+@pytest.mark.parametrize("flag", ["json", "output", "features", "picture"])
+def test_no_file_of_a_model_directory_is_replaced_by_results(flag, tmp_path, capsys):
+    for name in ("settings.json", "checkpoints/step-00000007/weights.npz"):
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name).write_text("{}")
+    (tmp_path / "new").mkdir()
+    flag_values = flags.FlagValues()
+    for name in (flag, "model_dir"):
+        flags.DEFINE_string(name, None, "A path.", flag_values=flag_values)
+    command = types.SimpleNamespace(
+        __doc__="Nothing.",
+        FLAGS=flag_values,
+        main=lambda: app.write_json({"top_1": 0.5}, flag_values[flag].value),
+    )
+    for place in ("m/settings.json", "m/evaluation.json", "new/settings.json"):
+        with pytest.raises(SystemExit) as end:
+            app.run(
+                command,
+                "alexnet nothing",
+                [f"--{flag}={tmp_path}/{place}", f"--model_dir={tmp_path}/new"],
+            )
+        assert end.value.code == 2
+        told = f"--{flag}={tmp_path}/{place} is where a model directory keeps a file of its own;"
+        assert told in capsys.readouterr().err
+    assert (tmp_path / "m/settings.json").read_text() == "{}"
+
+
+def test_results_of_a_log_that_goes_on_are_written_into_it(tmp_path):
+    (tmp_path / "log").write_text("a log\n")
+    with open(tmp_path / "log", "a") as log:
+        subprocess.run(
+            [sys.executable, "-m", "alexnet_tf", "describe", "--variant=lenet5"]
+            + ["--json=/dev/stdout"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            check=True,
+        )
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[:2] == ["a log", "lenet5:"] and lines[-1] == "}"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
 """Two networks side by side: of other variants, or of one with another projection."""
 
+import io
 import json
+import os
+import resource
+import subprocess
 
 import numpy as np
 import pytest
+from binaries import call
 from conftest import tool
 from PIL import Image
 
+from alexnet_tf.commands import describe
+from alexnet_tf.errors import UserError
 from alexnet_tf.figures import blocks
 from alexnet_tf.network.model import build_model
 
@@ -45,6 +52,27 @@ def test_what_was_replaced_has_a_colour_of_its_own():
     last = 66 + 46 * (len([s for s in blocks.stages(below) if s.kind != "norm"]) - 1)
     assert 2 * last < rows.min() and rows.max() < 2 * (last + 36) and columns.min() > 2 * 500
     assert not len(replaced(above, other))
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path, capsys):
+    path = tmp_path / "net.png"
+    path.write_text("the one before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="--picture=.*net.png cannot be written .File too larg"):
+            call(describe, "--variant=lenet5", f"--picture={path}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "the one before" and len(list(tmp_path.iterdir())) == 1
+    capsys.readouterr()
+    with pytest.raises(UserError, match="--picture=.*none/net.png cannot be written; name a file"):
+        call(describe, "--variant=lenet5", f"--picture={tmp_path}/none/net.png")
+    assert capsys.readouterr().out == ""  # before anything is drawn
+    os.mkfifo(tmp_path / "pipe.png")
+    with subprocess.Popen(["cat", tmp_path / "pipe.png"], stdout=subprocess.PIPE) as reader:
+        call(describe, "--variant=lenet5", f"--picture={tmp_path}/pipe.png")
+        assert Image.open(io.BytesIO(reader.stdout.read())).format == "PNG"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ would make of the pictures.
 import io
 import json
 import os
+import resource
 import types
 
 import keras
@@ -351,6 +352,26 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     call(visualize, "--figure=curves", f"--model_dir={tmp_path}")
     assert capsys.readouterr().out == "curves.png\n" and (tmp_path / "curves.png").exists()
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(model_dir, tmp_path):
+    path = tmp_path / "f.png"
+    path.write_text("the one before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="--output=.*f.png cannot be written .File too large"):
+            call(visualize, "--figure=filters", f"--model_dir={model_dir}", f"--output={path}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "the one before" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("flag", ["output=none/a.png", "features=none/f.npz"])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_opened(flag, monkeypatch):
+    monkeypatch.setattr(networks, "load", None)
+    with pytest.raises(UserError, match=f"^--{flag} cannot be written; name a file in a folder"):
+        call(visualize, "--figure=occlusion", f"--{flag}", "a.jpg")
 
 
 @pytest.mark.parametrize(

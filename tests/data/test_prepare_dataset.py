@@ -18,7 +18,7 @@ from binaries import call
 from conftest import CLASS_NAMES, tool, write_picture_folder
 from PIL import Image
 
-from alexnet_tf import picture_files, preprocessing
+from alexnet_tf import disk, picture_files, preprocessing
 from alexnet_tf.commands import prepare
 from alexnet_tf.data import datasets, prepared, splits, store
 from alexnet_tf.errors import UserError
@@ -42,6 +42,14 @@ def stored(pictures, tmp_path_factory):
         return output, store.write(
             datasets.open_dataset("folder", pictures), output / "1.0.0", quality=95
         )
+
+
+def test_what_is_stored_is_not_replaced_by_results(stored):
+    output, _ = stored
+    for path in (output / "1.0.0").iterdir():
+        if ".tfrecord-" not in path.name:
+            with pytest.raises(UserError, match="is where a prepared data set keeps a file of its"):
+                disk.check_place(path, "json")
 
 
 def crops(split):

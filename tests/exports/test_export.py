@@ -27,7 +27,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import jobs, networks, preprocessing
+from alexnet_tf import disk, jobs, networks, preprocessing
 from alexnet_tf.commands import convert as convert_command
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
@@ -71,6 +71,12 @@ def exported(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(exported):
     return tf.saved_model.load(str(exported[0] / "exports/1"))
+
+
+def test_no_file_of_an_export_is_replaced_by_results(exported):
+    for path in disk.files_below(exported[0] / "exports/1"):
+        with pytest.raises(UserError, match="is where an export keeps a file of its own"):
+            disk.check_place(path, "output")
 
 
 @pytest.mark.long
