@@ -167,6 +167,47 @@ def define_cache_dir(flag_values):
     )
 
 
+def define_pretrained(flag_values):
+    """Returns the flag --pretrained, of weights by name instead of --model_dir, and defines those
+    that `fetched` reads.
+    """
+    from alexnet_tf import pretrained  # here: `classify` needs no TensorFlow
+
+    define_cache_dir(flag_values)
+    return flags.DEFINE_string(
+        "pretrained",
+        None,
+        "Weights by name instead of --model_dir, as alexnet finetune fetches and keeps them: "
+        f"{', '.join(pretrained.NAMES)}.",
+        flag_values=flag_values,
+    )
+
+
+def fetched(flag_values):
+    """The weights file that --pretrained names, which it fetches; None without that flag. Raises
+    UserError where it names none, or --model_dir names a network too.
+    """
+    from alexnet_tf import pretrained
+
+    name, cache_dir = flag_values["pretrained"].value, flag_values["cache_dir"].value
+    if not name:
+        if cache_dir:
+            raise UserError(f"--cache_dir={cache_dir} is for --pretrained; leave it out.")
+        return None
+    if flag_values["model_dir"].present:
+        model_dir = flag_values["model_dir"].value
+        model_dir = model_dir if isinstance(model_dir, str) else ",".join(model_dir)
+        raise UserError(
+            f"--pretrained={name} and --model_dir={model_dir} are two networks; pass one."
+        )
+    if name not in pretrained.NAMES:
+        raise UserError(
+            f"--pretrained={name} is none of {', '.join(pretrained.NAMES)}; pass what lies in a"
+            " file or a folder as --model_dir."
+        )
+    return pretrained.fetch(name, cache_dir)
+
+
 def define_min_probability(flag_values, default="that of the model"):
     return flags.DEFINE_float(
         "min_probability",

@@ -23,23 +23,15 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import console, disk, jobs, networks, pretrained
+from alexnet_tf import console, disk, jobs, networks
 from alexnet_tf.commands import app
-from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.manifest import FEATURES, SIGNATURES
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _MODEL_DIR = app.define_model_dir(FLAGS)
-_PRETRAINED = flags.DEFINE_string(
-    "pretrained",
-    None,
-    "Weights by name instead of --model_dir, as alexnet finetune fetches and keeps them: "
-    f"{', '.join(pretrained.NAMES)}.",
-    flag_values=FLAGS,
-)
-_CACHE_DIR = app.define_cache_dir(FLAGS)
+app.define_pretrained(FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -69,23 +61,7 @@ def main():
     default = app.SAVED_MODEL if form == "saved_model" else f"exports/{form}"
     output = pathlib.Path(_OUTPUT.value or default)
     before = set(disk.numbered(output))
-    if _PRETRAINED.value and FLAGS["model_dir"].present:
-        raise UserError(
-            f"--pretrained={_PRETRAINED.value} and --model_dir={_MODEL_DIR.value} are two networks;"
-            " pass one."
-        )
-    if _PRETRAINED.value and _PRETRAINED.value not in pretrained.NAMES:
-        raise UserError(
-            f"--pretrained={_PRETRAINED.value} is none of {', '.join(pretrained.NAMES)}; pass what "
-            "lies in a file or a folder as --model_dir."
-        )
-    if _CACHE_DIR.value and not _PRETRAINED.value:
-        raise UserError(f"--cache_dir={_CACHE_DIR.value} is for --pretrained; leave it out.")
-    network = networks.load(
-        pretrained.fetch(_PRETRAINED.value, _CACHE_DIR.value)
-        if _PRETRAINED.value
-        else _MODEL_DIR.value
-    )
+    network = networks.load(app.fetched(FLAGS) or _MODEL_DIR.value)
     path = jobs.export(
         network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value
     )

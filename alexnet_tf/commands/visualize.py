@@ -18,6 +18,7 @@ makes of pictures, and what in them it looks at.
     alexnet visualize --figure=embedding --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=models/alexnet pictures/test
     alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
+    alexnet visualize --figure=filters --pretrained=imagenet
 
 `curves`: loss and error of training and evaluation by epoch, of one training or several, and beside
 them with --reference=caffe the errors of a training on ImageNet that others have published, by
@@ -38,6 +39,8 @@ two principal components of their features.
 --features writes the features of all the pictures for other programs: numpy.load gives "features"
 float32 [pictures, units], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
 "weights_sha256".
+
+--pretrained=imagenet looks at weights that others have trained, before anything is trained on them.
 """
 
 import os
@@ -73,6 +76,7 @@ _MODEL_DIR = flags.DEFINE_list(
     "weights file or an export will do as well.",
     flag_values=FLAGS,
 )
+_PRETRAINED = app.define_pretrained(FLAGS)
 _REFERENCE = flags.DEFINE_enum(
     "reference",
     None,
@@ -143,8 +147,14 @@ def main(pictures):
         )
     if _SQUARE.value is not None and kind != "occlusion":
         raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
+    if _PRETRAINED.value and draws and kind == "curves":
+        raise UserError(
+            f"--pretrained={_PRETRAINED.value} was not trained here, and has no curves; pass"
+            " --model_dir, or another --figure."
+        )
     keras.config.set_dtype_policy(_PRECISION.value)
-    network = networks.load(model_dirs[0]) if sees or kind == "filters" else None
+    weights = app.fetched(FLAGS)
+    network = networks.load(weights or model_dirs[0]) if sees or kind == "filters" else None
     if sees:
         networks.check_precision(network, _PRECISION.value)
     if kind in _OF_ANSWERS:

@@ -16,7 +16,7 @@ from binaries import call
 from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
 from matplotlib.colors import to_rgba
 
-from alexnet_tf import console, networks, preprocessing
+from alexnet_tf import console, networks, preprocessing, pretrained
 from alexnet_tf.commands import visualize
 from alexnet_tf.data import folders, shapes
 from alexnet_tf.errors import UserError
@@ -372,6 +372,32 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_opened(flag, 
     monkeypatch.setattr(networks, "load", None)
     with pytest.raises(UserError, match=f"^--{flag} cannot be written; name a file in a folder"):
         call(visualize, "--figure=occlusion", f"--{flag}", "a.jpg")
+
+
+def test_weights_by_name_are_looked_at(model_dir, pictures, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(*arguments):
+        asked.append(arguments)
+        return model_dir
+
+    monkeypatch.setattr(pretrained, "fetch", fetch)
+    monkeypatch.chdir(tmp_path)
+    call(visualize, "--figure=filters", "--pretrained=imagenet", "--cache_dir=kept")
+    call(visualize, "--features=f.npz", "--pretrained=trunk", pictures / CLASS_NAMES[0])
+    assert asked == [("imagenet", "kept"), ("trunk", None)]
+    digest = checkpoints.weights_digest(checkpoints.load_model(model_dir).model)
+    assert str(np.load("f.npz")["weights_sha256"]) == digest
+    assert sorted(os.listdir(tmp_path)) == ["f.npz", "filters.png"]
+    for arguments, message in (
+        (["--figure=filters", "--model_dir=a"], "and --model_dir=a are two networks; pass one"),
+        (["--figure=curves"], "was not trained here, and has no curves; pass --model_dir, or"),
+        (["--figure=curves", "--features=f.npz", pictures], "has no curves"),
+    ):
+        with pytest.raises(UserError, match=f"^--pretrained=caffe .*{message}"):
+            call(visualize, "--pretrained=caffe", *arguments)
+    with pytest.raises(UserError, match="--cache_dir=kept is for --pretrained; leave it out"):
+        call(visualize, "--figure=curves", "--cache_dir=kept")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from PIL import Image
 from served import Served
 
 import alexnet_tf
-from alexnet_tf import jobs, networks, preprocessing
+from alexnet_tf import jobs, networks, preprocessing, pretrained
 from alexnet_tf.commands import classify, convert, evaluate, export, import_weights, serve_page
 from alexnet_tf.data import record, shapes
 from alexnet_tf.edge.tflite import Tflite
@@ -382,7 +382,7 @@ def test_weights_by_name_are_one_network(world, unchecked, tmp_path, monkeypatch
     arrays = {variable.path: variable.numpy() for variable in network.model.weights}
     path = tmp_path / "part.npz"
     checkpoints.write_weights_file(path, arrays, network.settings.to_json())
-    monkeypatch.setattr(export.pretrained, "fetch", lambda name, cache_dir: path)
+    monkeypatch.setattr(pretrained, "fetch", lambda name, cache_dir: path)
     told = call(
         export, "--pretrained=imagenet", f"--output={tmp_path}/out", f"--json={tmp_path}/told.json"
     )
