@@ -125,7 +125,8 @@ def main(pictures):
     if _FEATURES.value:
         if not _FEATURES.value.endswith(".npz"):
             raise UserError(f"--features={_FEATURES.value}: name an .npz file.")
-        disk.check_place(_FEATURES.value, "--features")
+        if pathlib.Path(_FEATURES.value).parent.is_dir():  # else it is made
+            disk.check_place(_FEATURES.value, "--features")
     sees = bool(_FEATURES.value) or kind in _OF_PICTURES
     if len(model_dirs) > 1 and (sees or kind == "filters"):
         raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
