@@ -26,7 +26,9 @@ _CHUNK = 2**28  # bytes of features that are in memory at a time
 _DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 _USUAL_DECAY = 0.01  # where no class has two pictures to choose by
 _FOLDS = 5
-_MOST_CHOOSING = 512  # pictures: the choice costs little beside the features of so many
+# Pictures that choose: the choice costs little beside their features. Eight a class where there are
+# many classes, up to twice as many.
+_MOST_CHOOSING = 512
 # Rows, a picture's views each: the products of all with all take less than passes over the rows.
 _MOST_MULTIPLIED = 4096
 _MOST_POWER = math.log(50)  # of a temperature, or of one over it
@@ -265,7 +267,8 @@ def choose(found: Features, classes: int, shift: np.ndarray, scale: np.float32) 
     and forgives those that are just too sure. From strong to weak, as long as it gets better.
     """
     order = np.random.default_rng(1).permutation(len(found.train_labels))
-    numbers = np.sort(order[:_MOST_CHOOSING])
+    most = max(_MOST_CHOOSING, min(8 * classes, 2 * _MOST_CHOOSING))
+    numbers = np.sort(order[:most])
     rows, labels = (found.train[0, numbers] - shift) * scale, np.array(found.train_labels)[numbers]
     folds = _dealt(rows, labels)
     out = folds >= 0

@@ -149,11 +149,13 @@ def test_the_only_picture_of_a_class_is_never_left_out(rng):
     assert state.temperature == 1 and "no class has two pictures" in notes[0]
 
 
-def test_of_many_pictures_some_choose(rng, monkeypatch):
-    monkeypatch.setattr(head, "_MOST_CHOOSING", 40)
+@pytest.mark.parametrize("most,choosing", [(40, 40), (20, 24), (10, 20)])
+def test_of_many_pictures_some_choose(rng, monkeypatch, most, choosing):
+    """Eight of each of the three classes, where that is more, up to twice as many."""
+    monkeypatch.setattr(head, "_MOST_CHOOSING", most)
     train, labels = blobs(rng, 90, 6, 0.5)
     choice = chosen(found_of(train, labels))
-    assert choice.pictures == 40
+    assert choice.pictures == choosing
 
 
 @pytest.mark.parametrize("copies", [1, 2])
