@@ -1333,6 +1333,7 @@ def test_what_a_model_has_seen_counts_in_its_next_training(tmp_path, handed_out)
     assert train_own(tmp_path / "second", 2, model=second, data=data).step == 4
 
 
+@pytest.mark.long
 def test_the_pixels_of_a_network_are_those_that_it_is_trained_on(tmp_path):
     first = train_own(tmp_path / "first")
     second = alexnet_tf.train(tmp_path / "second", of_noise(), model=first, epochs=1, **FAST)
@@ -1346,6 +1347,7 @@ class Stops(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_training_that_was_cut_short_counts_too(tmp_path):
     model = own_model()
     with pytest.raises(KeyboardInterrupt):
@@ -1368,6 +1370,7 @@ def test_what_weights_have_seen_judges_no_training_that_begins_with_them(few, tm
     assert len(second.record.held_out) and not first.record.has_seen(second.record.held_out).any()
 
 
+@pytest.mark.long
 def test_the_licence_of_weights_outlives_further_trainings(tmp_path):
     source = {"file": "their.weights", "licence": "theirs", "url": "https://example.org"}
     begins = PixelNormalization((128.0,), 64.0, "own", source)
@@ -1389,6 +1392,7 @@ def test_the_licence_of_weights_outlives_further_trainings(tmp_path):
         assert opened.get_layer("pixels").source == source
 
 
+@pytest.mark.long
 def test_a_model_stays_as_its_user_has_compiled_it(tmp_path):
     model, other = own_model(), own_model()
     model.compile("adam", "mse", metrics=["mae"])

@@ -46,6 +46,7 @@ def picture(tmp_path):
     return tmp_path / "picture.png"
 
 
+@pytest.mark.long
 def test_an_export_answers_by_the_weights_that_its_model_has_now(exported, images, picture):
     network = alexnet_tf.load(exported)
     before, said = network.probabilities(images), network.classify(picture)
@@ -78,6 +79,7 @@ def test_a_model_of_ones_own_that_subtracts_its_mean_wants_to_know_the_rest():
     assert networks.pixels_of(own_model(of_export), AS_THEY_ARE) == AS_THEY_ARE
 
 
+@pytest.mark.long
 def test_what_ends_in_a_mean_of_layers_has_no_features(exported, tmp_path):
     images = keras.Input((12, 12, 1))
     x = keras.layers.Flatten()(images)

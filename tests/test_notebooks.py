@@ -90,6 +90,7 @@ def test_the_pictures_of_the_lesson_are_drawn_whole(run_cells, tmp_path, monkeyp
     assert len(list(tmp_path.glob("drawn/test/*/*.jpg"))) == 40 * len(shapes.CLASS_NAMES)
 
 
+@pytest.mark.long
 def test_figures_are_of_the_pictures_and_classes_that_evaluate_judges(
     run_cells, tmp_path, monkeypatch, capsys
 ):

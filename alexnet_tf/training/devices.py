@@ -120,7 +120,7 @@ def check_one_process(what: str) -> None:
     """
     count, source = cluster.named()
     if count > 1:
-        how = "by srun --ntasks=1" if source == "srun" else f"without {source}"
+        how = "by srun -n1" if source == "srun" else f"without {source}"
         raise UserError(
             f"{source} names {count} processes, and {what} is trained in one; start one, {how}."
         )

@@ -204,7 +204,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path
             "^TF_CONFIG names 2 processes, and an experiment is trained in one; start one, without "
             "TF_CONFIG.$",
         ),
-        ("SLURM_STEP_NUM_TASKS", "3", "^srun names 3 .*; start one, by srun --ntasks=1.$"),
+        ("SLURM_STEP_NUM_TASKS", "3", "^srun names 3 .*; start one, by srun -n1.$"),
     ],
 )
 def test_an_experiment_is_no_work_for_several_processes(
@@ -293,7 +293,7 @@ def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_
     monkeypatch.setattr(experiments.jobs.loop, "train", train)
     run = Run("tanh, rate 0.003", 5, {"neuron": "tanh", "rate": 0.003})
     measured = relu.EXPERIMENT.measure(run, Bench(tmp_path, data, 8 * 130))
-    ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop, _)),) = begun
+    ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop, *_)),) = begun
     assert model.name == "tanh" and model.output_shape == (None, 2)
     assert (plan.epochs, plan.schedule, plan.learning_rate, plan.seed) == (8, "constant", 0.003, 5)
     assert (optimizer.decay, optimizer.bias_rate, optimizer.momentum) == (0, 2, 0.9)

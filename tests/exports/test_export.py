@@ -73,6 +73,7 @@ def loaded(exported):
     return tf.saved_model.load(str(exported[0] / "exports/1"))
 
 
+@pytest.mark.long
 def test_no_file_of_an_export_is_replaced_by_results(exported):
     for path in disk.files_below(exported[0] / "exports/1"):
         with pytest.raises(UserError, match="is where an export keeps a file of its own"):
@@ -761,6 +762,7 @@ def test_an_export_runs_nothing_of_the_current_folder(exported, tmp_path, monkey
         saved_model.write(exported[1], _manifest(), tmp_path / "out/1")
 
 
+@pytest.mark.long
 def test_what_does_not_answer_as_the_model_is_not_published(exported, tmp_path, monkeypatch):
     other = lively_model(2)
     check = saved_model._check

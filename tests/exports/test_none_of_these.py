@@ -95,6 +95,7 @@ def test_every_form_divides_its_logits_by_the_temperature(folder, form):
     assert np.abs(raw - wanted).max() > 0.1  # so that it makes a difference here
 
 
+@pytest.mark.long
 def test_training_goes_on_from_the_weights_as_they_were_trained(folder):
     model = build_model("lenet5", 3)
     state = checkpoints.restore(folder / "model", model)

@@ -198,6 +198,7 @@ def test_a_file_that_was_made_or_compared_otherwise_is_not_left(
     assert not is_left("none", pictures=tmp_path / "fewer")
 
 
+@pytest.mark.long
 def test_pictures_that_nobody_names_are_told_apart_too(world, tmp_path, monkeypatch):
     """Those that the network was trained on may have changed since a file was made of them."""
     folder, _ = world
@@ -232,6 +233,7 @@ def test_pictures_that_nobody_names_are_told_apart_too(world, tmp_path, monkeypa
     assert told(version) != of_training and told(version, "int8")[1] != calibrated
 
 
+@pytest.mark.long
 def test_a_file_that_tells_other_figures_is_not_left(world, files, tmp_path, monkeypatch):
     """Or it would tell for ever what an earlier evaluation said."""
     folder, _ = world

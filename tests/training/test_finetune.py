@@ -485,6 +485,7 @@ def test_a_fit_needs_no_whole_batch(pretrained, tmp_path):
     assert call(finetune, *(f"--{name}={value}" for name, value in given.items()))["examples"] == 9
 
 
+@pytest.mark.long
 def test_bad_pictures_of_the_split_that_judges_are_counted(pretrained, tmp_path):
     """Of those found at the start, too, as evaluate does, and not of others."""
     folder = write_picture_folder(tmp_path / "pictures")
@@ -551,6 +552,7 @@ def refuse(*_, **__):
     raise UserError("No space left.")
 
 
+@pytest.mark.long
 def test_a_training_that_fails_leaves_the_projection_that_was_there(
     pretrained, tmp_path, capsys, monkeypatch
 ):
@@ -584,6 +586,7 @@ def kill(*_):
     raise Killed
 
 
+@pytest.mark.long
 def test_what_a_projection_has_seen_and_its_flags_are_told_whatever_comes_between(
     pretrained, tmp_path, monkeypatch, capsys
 ):

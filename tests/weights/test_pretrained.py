@@ -496,6 +496,7 @@ def test_published_networks_come_from_their_publishers(server, tmp_path, monkeyp
     assert pretrained.NAMES == ("imagenet", "trunk", "torchvision", "caffe", "caffenet")
 
 
+@pytest.mark.long
 def test_a_whole_network_of_a_publisher_is_kept_as_weights_file(server, tmp_path, monkeypatch, rng):
     shapes = {
         "features.0": (64, 3, 11, 11),
