@@ -143,3 +143,29 @@ def test_channel_statistics_are_mean_and_principal_components_of_the_pixels(trai
         rows @ rows.T, np.diag(np.linalg.eigvalsh(covariance)[::-1]), atol=1e-6
     )
     assert (np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "make_strategy",
+    [
+        lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+        lambda: tf.distribute.MirroredStrategy(["CPU:0"]),
+    ],
+)
+def test_one_cpu_reads_without_an_iterator_over_devices(monkeypatch, make_strategy):
+    """Letting go of one that still fetches ahead ends the process by SIGSEGV."""
+    strategy = make_strategy()
+
+    def fails(*arguments, **options):
+        raise AssertionError("over several devices")
+
+    monkeypatch.setattr(type(strategy), "distribute_datasets_from_function", fails)
+    made = []
+
+    def make_batches(context):
+        made.append((context.num_input_pipelines, context.num_replicas_in_sync))
+        return tf.data.Dataset.range(4).batch(2)
+
+    batches = pipeline.distribute(strategy, make_batches)
+    assert [batch.numpy().tolist() for batch in batches] == [[0, 1], [2, 3]]
+    assert made == [(1, 1)]
