@@ -334,9 +334,11 @@ def _distributed(
 ) -> Iterable[Any]:
     # TensorFlow's iterator over several devices fetches ahead in a thread that may still read when
     # the iterator is let go of, and then the process ends by SIGSEGV. One CPU needs none.
-    devices = [tf.DeviceSpec.from_string(one) for one in strategy.extended.worker_devices]
-    if strategy.num_replicas_in_sync == 1 and devices[0].device_type == "CPU":
-        return make_batches(context=_ALONE)
+    of_here = tf.distribute.OneDeviceStrategy | tf.distribute.MirroredStrategy
+    if isinstance(strategy, of_here) and strategy.num_replicas_in_sync == 1:
+        (device,) = strategy.extended.worker_devices
+        if tf.DeviceSpec.from_string(device).device_type == "CPU":
+            return make_batches(context=_ALONE)
     return strategy.distribute_datasets_from_function(lambda context: make_batches(context=context))
 
 
