@@ -1,10 +1,12 @@
 """What the tests share: two logical CPU devices, and a small folder of real picture files."""
 
+import contextlib
 import dataclasses
 import gc
 import json
 import os
 import pathlib
+import resource
 import socket
 import sys
 
@@ -42,6 +44,19 @@ CLASS_NAMES = ("checked disc", "plain star", "striped disc")
 def tool(name):
     """The path of a launcher."""
     return TOOLS / name
+
+
+@contextlib.contextmanager
+def little_room(most):
+    """No file of this process, or of those it starts, can grow beyond `most` bytes: Python ignores
+    the signal and gets the error of a disk without room.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def write_pictures(folder, per_class, first=0):

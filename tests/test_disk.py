@@ -5,7 +5,6 @@ import fcntl
 import multiprocessing
 import os
 import pathlib
-import resource
 import signal
 import socket
 import stat
@@ -13,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import write_lenet5
+from conftest import little_room, write_lenet5
 
 from alexnet_tf import bounds, disk, networks
 from alexnet_tf.data import prepared, record, store
@@ -86,13 +85,8 @@ def test_what_is_written_out_goes_into_a_device_and_replaces_a_file_whole(tmp_pa
     assert os.read(reader, 99) == b"through it" and stat.S_ISFIFO(pipe.stat().st_mode)
     os.close(reader)
     disk.write_out(file, b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            disk.write_out(file, bytes(2000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with little_room(1000), pytest.raises(OSError, match="File too large"):
+        disk.write_out(file, bytes(2000))
     assert file.read_bytes() == b"old" and sorted(os.listdir(tmp_path)) == ["file", "pipe"]
 
 

@@ -51,10 +51,9 @@ def fetch(
     """Fetches `url` (http, https or file) to `path`, whose name it gets when its digest is right.
 
     What an earlier call left unfinished beside `path` is not fetched again; no other may be at work
-    there. `timeout` is how many
-    seconds a server may be silent, `largest` how many bytes it may send. Raises Unreachable, also
-    where the file is another than `digest` says, which is removed; UserError if the disk does not
-    take it.
+    there. `timeout` is how many seconds a server may be silent, `largest` how many bytes it may
+    send. Raises Unreachable, also where the file is another than `digest` says, which is removed;
+    UserError if the disk does not take it.
     """
     session, part = session or requests.Session(), path.with_name(f"{path.name}.part")
     try:

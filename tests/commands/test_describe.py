@@ -3,13 +3,12 @@
 import io
 import json
 import os
-import resource
 import subprocess
 
 import numpy as np
 import pytest
 from binaries import call
-from conftest import tool
+from conftest import little_room, tool
 from PIL import Image
 
 from alexnet_tf.commands import describe
@@ -57,13 +56,11 @@ def test_what_was_replaced_has_a_colour_of_its_own():
 def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path, capsys):
     path = tmp_path / "net.png"
     path.write_text("the one before")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(UserError, match="--picture=.*net.png cannot be written .File too larg"):
-            call(describe, "--variant=lenet5", f"--picture={path}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        little_room(1000),
+        pytest.raises(UserError, match="--picture=.*net.png cannot be written .File too larg"),
+    ):
+        call(describe, "--variant=lenet5", f"--picture={path}")
     assert path.read_text() == "the one before" and len(list(tmp_path.iterdir())) == 1
     capsys.readouterr()
     with pytest.raises(UserError, match="--picture=.*none/net.png cannot be written; name a file"):

@@ -5,7 +5,6 @@ would make of the pictures.
 import io
 import json
 import os
-import resource
 import types
 
 import keras
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from binaries import call
-from conftest import CLASS_NAMES, LENET5_PIXELS, write_lenet5, write_pictures
+from conftest import CLASS_NAMES, LENET5_PIXELS, little_room, write_lenet5, write_pictures
 from matplotlib.colors import to_rgba
 
 from alexnet_tf import console, networks, preprocessing, pretrained
@@ -357,13 +356,11 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
 def test_a_figure_that_cannot_be_written_leaves_the_one_before(model_dir, tmp_path):
     path = tmp_path / "f.png"
     path.write_text("the one before")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(UserError, match="--output=.*f.png cannot be written .File too large"):
-            call(visualize, "--figure=filters", f"--model_dir={model_dir}", f"--output={path}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        little_room(1000),
+        pytest.raises(UserError, match="--output=.*f.png cannot be written .File too large"),
+    ):
+        call(visualize, "--figure=filters", f"--model_dir={model_dir}", f"--output={path}")
     assert path.read_text() == "the one before" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import tensorflow as tf
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.interpreter import Interpreter
 from binaries import call
-from conftest import CLASS_NAMES, write_pictures
+from conftest import CLASS_NAMES, little_room, write_pictures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
@@ -734,11 +733,8 @@ def test_pictures_of_other_classes_are_compared_and_their_accuracy_is_not(run, e
 
 @pytest.fixture
 def full_disk():
-    """No file of this process, or of those it starts, can grow beyond a megabyte."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with little_room(1_000_000):
+        yield
 
 
 def _manifest():

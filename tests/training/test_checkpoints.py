@@ -5,13 +5,13 @@ import hashlib
 import json
 import os
 import pathlib
-import resource
 import shutil
 import threading
 
 import keras
 import numpy as np
 import pytest
+from conftest import little_room
 
 from alexnet_tf import disk
 from alexnet_tf.errors import UserError
@@ -151,16 +151,13 @@ def test_weights_that_are_not_finite_are_not_stored(tmp_path, trained):
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, trained):
     before = save(tmp_path, trained, 5)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # bytes a file; Python ignores the signal and gets the error
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-    try:
-        with pytest.raises(
+    with (
+        little_room(300),
+        pytest.raises(
             UserError, match="step 10 could not be written .*File too large.*; make room"
-        ):
-            save(tmp_path, trained, 10)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        ),
+    ):
+        save(tmp_path, trained, 10)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
     checkpoints.restore(tmp_path, *trained)
     for value, expected in zip(values(*trained), before):
