@@ -167,7 +167,7 @@ def _from_services(
         parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True
     )
     in_order = batches.enumerate().map(functools.partial(checked_order, len(services)))
-    return _as_written(split, in_order.prefetch(tf.data.AUTOTUNE))
+    return _as_written(in_order.prefetch(tf.data.AUTOTUNE), split.rewritten)
 
 
 def _by_service(address: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -326,20 +326,60 @@ def distribute(
     """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on
     this worker.
     """
-    return iter(_distributed(strategy, make_batches))
+    return iter(_Distributed(strategy, make_batches))
 
 
-def _distributed(
-    strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
-) -> Iterable[Any]:
-    # TensorFlow's iterator over several devices fetches ahead in a thread that may still read when
-    # the iterator is let go of, and then the process ends by SIGSEGV. One CPU needs none.
-    of_here = tf.distribute.OneDeviceStrategy | tf.distribute.MirroredStrategy
-    if isinstance(strategy, of_here) and strategy.num_replicas_in_sync == 1:
-        (device,) = strategy.extended.worker_devices
-        if tf.DeviceSpec.from_string(device).device_type == "CPU":
-            return make_batches(context=_ALONE)
-    return strategy.distribute_datasets_from_function(lambda context: make_batches(context=context))
+class _Distributed:
+    """What `make_batches(context=...)` gives to each replica of `strategy`, on this worker. Each
+    iteration begins with the first batch.
+
+    Every replica has a data set of its own. TensorFlow's iterator over several devices fetches
+    ahead in a thread that may still read when the iterator is let go of, and then the process ends
+    by SIGSEGV.
+    """
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
+    ) -> None:
+        numbers = strategy.experimental_local_results(strategy.run(_replica_number))
+        self._strategy, self._first = strategy, int(numbers[0])
+        self._datasets = [
+            _on(
+                number.device,
+                make_batches(
+                    context=tf.distribute.InputContext(
+                        strategy.num_replicas_in_sync, int(number), strategy.num_replicas_in_sync
+                    )
+                ),
+            )
+            for number in numbers
+        ]
+
+    def __iter__(self) -> Iterator[Any]:
+        iterators = [iter(dataset) for dataset in self._datasets]
+        return iterators[0] if len(iterators) == 1 else self._together(iterators)
+
+    def _together(self, iterators: Sequence[Iterator[Any]]) -> Iterator[Any]:
+        for batches in zip(*iterators, strict=True):
+            yield self._strategy.experimental_distribute_values_from_function(
+                lambda replica, batches=batches: batches[
+                    replica.replica_id_in_sync_group - self._first
+                ]
+            )
+
+
+def _replica_number() -> tf.Tensor:
+    """Of all replicas of all workers, on the device of this one."""
+    return tf.identity(tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+
+def _on(device: str, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """`batches`, whose next one is on `device` already when it is asked for."""
+    spec = tf.DeviceSpec.from_string(device)
+    if (spec.device_type, spec.device_index) == ("CPU", 0):
+        return batches  # they are made there
+    there = tf.data.experimental.prefetch_to_device(device, buffer_size=1)
+    return _as_written(batches.apply(there))
 
 
 def resilient_training(
@@ -411,7 +451,7 @@ class EvaluationBatches:
         distributed = self._from_the_first
         if step or distributed is None:
             make = functools.partial(self._make_batches, first_step=step, way=self._ways[0])
-            distributed = _distributed(self._strategy, make)
+            distributed = _Distributed(self._strategy, make)
         if not step:
             self._from_the_first = distributed
         return _checked(iter(distributed), self._split)
@@ -498,18 +538,18 @@ def _prepared_batches(
     # Deterministic although parallel: the order is part of the result.
     dataset = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
     batches = dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
-    return _as_written(split, batches.prefetch(tf.data.AUTOTUNE))
+    return _as_written(batches.prefetch(tf.data.AUTOTUNE), split.rewritten)
 
 
-def _as_written(split: Split, dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _as_written(dataset: tf.data.Dataset, rewritten: bool = False) -> tf.data.Dataset:
     """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
     whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
     Python's lock. A prefetch tunes itself. Nor is the graph rewritten, which takes a second of the
-    processor at each start, but where that makes batches sooner.
+    processor at each start, unless `rewritten`: of some splits that makes batches sooner.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = split.rewritten
+    options.experimental_optimization.apply_default_optimizations = rewritten
     return dataset.with_options(options)
 
 
@@ -552,7 +592,8 @@ def _central_crops(
         crop = preprocessing.decode_central_crop(record["image"], pixels, common)
         return crop, record["label"]
 
-    return _as_written(split, stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True))
+    crops = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
+    return _as_written(crops, split.rewritten)
 
 
 def pixel_moments(image: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ import itertools
 import os
 import pathlib
 import struct
-import types
 
 import hostile_pictures
 import keras
@@ -113,9 +112,7 @@ def test_what_a_file_system_does_not_give_any_more_is_a_bad_picture(picture_fold
 
         return batches()
 
-    strategy = types.SimpleNamespace(
-        distribute_datasets_from_function=lambda make: make(tf.distribute.InputContext())
-    )
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = pipeline.resilient_training(strategy, split, batches_by, 0, guarded=False)
     assert list(itertools.islice(batches, 5)) == [0, 0, 0, 0, 1]
 

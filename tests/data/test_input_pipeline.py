@@ -149,23 +149,39 @@ def test_channel_statistics_are_mean_and_principal_components_of_the_pixels(trai
     "make_strategy",
     [
         lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+        lambda: tf.distribute.OneDeviceStrategy("CPU:1"),
         lambda: tf.distribute.MirroredStrategy(["CPU:0"]),
+        lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+        lambda: tf.distribute.MultiWorkerMirroredStrategy(),  # alone
     ],
 )
-def test_one_cpu_reads_without_an_iterator_over_devices(monkeypatch, make_strategy):
-    """Letting go of one that still fetches ahead ends the process by SIGSEGV."""
+def test_each_replica_reads_by_a_data_set_of_its_own(monkeypatch, make_strategy):
+    """Letting go of a strategy's iterator that still fetches ahead ends the process by SIGSEGV."""
     strategy = make_strategy()
 
     def fails(*arguments, **options):
-        raise AssertionError("over several devices")
+        raise AssertionError("the strategy's own")
 
     monkeypatch.setattr(type(strategy), "distribute_datasets_from_function", fails)
-    made = []
+    replicas, made = strategy.num_replicas_in_sync, []
 
     def make_batches(context):
-        made.append((context.num_input_pipelines, context.num_replicas_in_sync))
-        return tf.data.Dataset.range(4).batch(2)
+        made.append((context.input_pipeline_id, context.num_input_pipelines))
+        batches = tf.data.Dataset.range(8).batch(2 // replicas)
+        return batches.shard(context.num_input_pipelines, context.input_pipeline_id)
 
     batches = pipeline.distribute(strategy, make_batches)
-    assert [batch.numpy().tolist() for batch in batches] == [[0, 1], [2, 3]]
-    assert made == [(1, 1)]
+    first = next(batches)
+    here = strategy.experimental_local_results(first)
+    assert [part.numpy().tolist() for part in here] == ([[0, 1]] if replicas == 1 else [[0], [1]])
+    devices = [tf.DeviceSpec.from_string(part.device).device_index for part in here]
+    assert devices == [
+        tf.DeviceSpec.from_string(device).device_index
+        for device in strategy.extended.worker_devices
+    ]
+    sums = [
+        tf.concat(strategy.experimental_local_results(strategy.run(lambda x: x + 1, [each])), 0)
+        for each in batches
+    ]
+    assert [each.numpy().tolist() for each in sums] == [[3, 4], [5, 6], [7, 8]]
+    assert made == [(number, replicas) for number in range(replicas)]
