@@ -128,7 +128,8 @@ def main():
             "classes": len(settings["class_names"]),
             "parameters": sum(array.size for array in arrays.values()),
             "pixels": (
-                f"RGB in 0..255 less ({', '.join(f'{level:.4g}' for level in pixels['mean'])}),"
+                f"{'RGB' if pixels['channels'] == 3 else 'grey'} in 0..255 less"
+                f" ({', '.join(f'{level:.4g}' for level in pixels['mean'])}),"
                 f" over {pixels['std']:g}; {pixels['image_size']} x {pixels['image_size']} of a"
                 f" shorter side of {pixels['resize']}"
             ),
@@ -171,16 +172,11 @@ def _from_network(source, stated):
         _refuse_other_order(source, settings["class_names"], names)
         settings |= {"class_names": names}
         settings.pop("metrics", None)  # which tell of classes by other names
-    told = ("top_1", "top_5", "evaluated_on")
-    shares = {name: figures[name] for name in told if name in figures}
-    if descent := network.settings.descent:
-        settings |= {"pretrained": descent}
-    return (
-        arrays,
-        settings | {"source": {"file": str(source), "published": shares or None}},
-        {"step": network.step},
-        network.record,
-    )
+    if "sha256" not in (network.settings.source or {}):  # weights of others stay those of others
+        told = ("top_1", "top_5", "evaluated_on")
+        shares = {name: figures[name] for name in told if name in figures}
+        settings |= {"source": {"file": str(source), "published": shares or None}}
+    return arrays, settings, {"step": network.step}, network.record
 
 
 def _refuse_other_order(source, own, names):

@@ -181,7 +181,7 @@ def _measured(manifest: Manifest) -> tuple[list[tuple[str, float]], str]:
 
 def _source(manifest: Manifest) -> dict:
     """The weights of others that it is, or descends from: file, licence, url, ...; or {}."""
-    return manifest.settings.source or manifest.settings.others.get("pretrained") or {}
+    return manifest.settings.descent or {}
 
 
 def _is_published(manifest: Manifest) -> bool:

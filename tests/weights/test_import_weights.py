@@ -21,6 +21,8 @@ from binaries import call
 
 from alexnet_tf.commands import import_weights
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import card
+from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.settings import Settings
@@ -1604,6 +1606,28 @@ def test_a_checkpoint_is_imported_with_its_temperature(tmp_path, arrays):
     (file.parent / "state.json").write_text("{}")
     with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
         call(import_weights, f"--source={file}", f"--output={tmp_path}/no.npz")
+
+
+def test_the_licence_of_weights_outlives_another_import(tmp_path, arrays, capsys):
+    """Of weights of others, and of what was trained from them."""
+    theirs = {"file": "theirs.pth", "sha256": "0", "licence": "BSD", "published": {"top_1": 0.5}}
+    (tmp_path / "labels.txt").write_text("x\ny\nz\n")
+    for others, told in (
+        ({"source": theirs}, ("these are the weights of `theirs.pth`", "the publisher of the wei")),
+        ({"pretrained": theirs}, ("It started from weights of others: `theirs.pth`",)),
+    ):
+        checkpoints.write_weights_file(tmp_path / "0.npz", arrays, settings(**others))
+        flags = f"--source={tmp_path}/0.npz", f"--output={tmp_path}/1.npz"
+        call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+        call(import_weights, f"--source={tmp_path}/1.npz", f"--output={tmp_path}/2.npz")
+        assert "grey in 0..255 less (100)" in capsys.readouterr().out
+        for name in ("0.npz", "1.npz", "2.npz"):
+            loaded = checkpoints.load_model(tmp_path / name)
+            found = loaded.settings
+            assert found.descent == theirs
+            of_it = card.text(Manifest(found, evaluation=loaded.figures), "keras")
+            assert "license: bsd" in of_it and all(words in of_it for words in told)
+        assert found.class_names == ("x", "y", "z")
 
 
 def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsys):
