@@ -181,14 +181,21 @@ def _from_network(source, stated):
 
 def _refuse_other_order(source, own, names):
     """Raises UserError if `names` are the network's `own` in another order, which is that of its
-    outputs.
+    outputs. Those of ImageNet are known by their ids, whatever else stands beside them.
     """
-    if names != own and sorted(names) == sorted(own):
-        place = next(place for place, (one, two) in enumerate(zip(own, names)) if one != two)
+    ids, own_ids = map(_by_ids, (names, own))
+    if ids != own_ids and sorted(ids) == sorted(own_ids):
+        place = next(place for place, (one, two) in enumerate(zip(own_ids, ids)) if one != two)
         raise UserError(
             f"--labels={_LABELS.value} has the names that {source} has itself, in another order:"
             f" output {place} is {own[place]!r} there, not {names[place]!r}; leave --labels out."
         )
+
+
+def _by_ids(names):
+    """The synset ids in `names`, or these where one has none, or several."""
+    found = [re.findall(r"\bn\d{8}\b", name) for name in names]
+    return [ids[0] for ids in found] if all(len(ids) == 1 for ids in found) else list(names)
 
 
 def _from_file(source, stated):
@@ -267,8 +274,9 @@ def _class_names(outputs, known=None, told=()):
                 " output one name."
             )
         names = _without_numbers(names)
-        if len(told) == outputs:
-            _refuse_other_order(_SOURCE.value, list(told), names)
+        own = imagenet.readable(synsets) if known else told
+        if len(own) == outputs:
+            _refuse_other_order(_SOURCE.value, own, names)
         imagenet.refuse_background(names)
         try:
             check_class_names(tuple(names))

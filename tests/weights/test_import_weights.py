@@ -20,6 +20,7 @@ import weights_files
 from binaries import call
 
 from alexnet_tf.commands import import_weights
+from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import card
 from alexnet_tf.manifest import Manifest
@@ -1723,6 +1724,35 @@ def test_labels_of_a_network_are_not_its_own_in_another_order(tmp_path, arrays):
     assert write([own[1], own[0], "another"]) == (own[1], own[0], "another")
     with pytest.raises(UserError, match=f"output 1 is '{own[1]}' there, not '{own[2]}'; leave --l"):
         write([own[0], own[2], own[1]])
+
+
+def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypatch):
+    """Such as that of ImageNet's development kit: its outputs go by the ids of the synsets."""
+    found = formats.Weights(".caffemodel", {"fc8.1": light(1000)})
+    pixels = Preprocessing(227, 256, 3, published.CAFFE_MEAN, 1.0)
+    converted = published.Converted("caffe", {"fc8/bias": light(1000)}, pixels)
+    monkeypatch.setattr(formats, "parse", lambda content, source: found)
+    monkeypatch.setattr(published, "convert", lambda *_: converted)
+    written = []
+    monkeypatch.setattr(checkpoints, "write_weights_file", lambda *given: written.append(given[2]))
+    monkeypatch.setattr(published, "recognise", lambda _: (published.PUBLISHED[0], "0"))
+    (tmp_path / "net.caffemodel").write_bytes(b"as the lines above have it")
+    (tmp_path / "net.npz").touch()
+
+    def write(lines):
+        (tmp_path / "labels.txt").write_text("\n".join(lines))
+        flags = f"--source={tmp_path}/net.caffemodel", f"--output={tmp_path}/net.npz"
+        call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+        return written.pop()["class_names"]
+
+    ids = list(imagenet.names_by_synset())
+    assert write(ids)[0] == "tench (n01440764)"
+    assert write([f"{one} as Caffe has it" for one in ids])[0] == "n01440764 as Caffe has it"
+    assert write(["a fish", *ids[1:]])[0] == "a fish"
+    ids[:2] = reversed(ids[:2])
+    for ending in ("", " as Caffe has it"):
+        with pytest.raises(UserError, match="output 0 is 'tench .*' there, not 'n01443537"):
+            write([f"{one}{ending}" for one in ids])
 
 
 @pytest.mark.parametrize(
