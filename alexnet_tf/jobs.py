@@ -812,13 +812,14 @@ def _content(
     note: Callable[[str], None],
 ) -> bytes:
     """The bytes of the file of an export that is no SavedModel."""
-    if form == "safetensors":
+    own = network.settings.variant == OWN
+    if form == "safetensors" or form == "keras" and not own:
         try:
-            network.settings.of_a_stranger()
+            network.settings.of_a_stranger()  # as which it is read
         except ValueError as error:
-            raise UserError(
-                f"format=safetensors: {error}; use format=saved_model or keras."
-            ) from None
+            other = " or keras" * own
+            raise UserError(f"format={form}: {error}; use format=saved_model{other}.") from None
+    if form == "safetensors":
         return files.safetensors(network.model, manifest, network.record)
     if form == "keras":
         return files.keras_file(network.model, manifest, network.record)

@@ -587,6 +587,14 @@ def test_a_keras_file_of_a_stranger_is_bounded(network, tmp_path, change, compre
         alexnet_tf.load(path)
 
 
+@pytest.mark.parametrize("form", ["safetensors", "keras"])
+def test_what_could_not_be_opened_again_is_not_written(network, tmp_path, monkeypatch, form):
+    monkeypatch.setattr(alexnet_tf.settings, "LARGEST_IMAGE", 66)
+    with pytest.raises(UserError, match=f"^format={form}: .* 67 pixels are more .*=saved_model.$"):
+        alexnet_tf.export(network, tmp_path / "out", format=form)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_card_of_an_onnx_file_prepares_what_the_network_sees(network, tmp_path):
     version = alexnet_tf.export(network, tmp_path / "out", format="onnx")
     (block,) = re.findall(r"```python\n(.*?)```", (version / card.FILE).read_text(), re.DOTALL)
