@@ -202,7 +202,7 @@ def _from_file(source, stated):
     content = formats.read_content(source)
     weights = formats.parse(content, source)
     ours = checkpoints.SETTINGS in weights.arrays or MANIFEST in weights.metadata
-    if ours or source.name == checkpoints.WEIGHTS:
+    if ours or checkpoints.is_of_checkpoint(source, weights.arrays):
         return _from_network(source, stated)
     known, sha256 = published.recognise(content)
     found = published.convert(weights, source.name, stated, known)

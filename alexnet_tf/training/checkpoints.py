@@ -284,6 +284,15 @@ def is_weights_file(path: str | os.PathLike) -> bool:
     return zipped or start[8:] in (b'{"', b"{}")
 
 
+def is_of_checkpoint(path: str | os.PathLike, names: Iterable[str]) -> bool:
+    """Whether a file with arrays of these `names` is the weights.npz of a checkpoint, wherever it
+    lies now: other programs call theirs so too.
+    """
+    file = pathlib.Path(path).absolute()
+    is_in_step = _STEP.fullmatch(file.parent.name) is not None
+    return file.name == WEIGHTS and (is_in_step or all("/" in name for name in names))
+
+
 @dataclasses.dataclass(frozen=True)
 class Loaded:
     """What `load_model` read."""
@@ -421,7 +430,7 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
     """The command that makes a weights file of the `weights` in the file `path`, as others store
     them. Raises UserError where none does.
     """
-    if path.name == WEIGHTS:
+    if is_of_checkpoint(path, weights.arrays):
         raise UserError(
             f"{path} is not in a model directory, which would describe its pixels; pass the model"
             " directory."

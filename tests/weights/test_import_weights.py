@@ -1549,6 +1549,9 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
     assert "a.npz --variant=caffe (or caffenet" in line("a.pth", caffe_arrays()).replace(
         "-imported", ""
     )
+    # which a checkpoint's are called, too
+    assert f"--output={tmp_path}/weights.npz makes" in line("weights.pth", torchvision())
+    assert "/weights-imported.npz makes one from it" in line("weights.npz", torchvision())
     told = line("a.pth", caffe_arrays(), HALF)
     assert "--variant=caffe --channel_order=rgb (or caffenet and bgr, whichever it is) m" in told
 
@@ -1775,6 +1778,7 @@ def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypat
         (("--source=weights.npz", "--output=a.npz", "--std=2"), "leave --std out"),
         (("--source=.", "--output=a.npz"), "holds no trained model"),
         (("--source=weights.npz", "--output=a.npz"), "pass the model directory"),
+        (("--source=theirs/weights.npz", "--output=a.npz"), "is not an AlexNet as published: co"),
     ],
 )
 def test_mistakes_get_one_line_and_write_nothing(run, tmp_path, arguments, message):
@@ -1783,7 +1787,9 @@ def test_mistakes_get_one_line_and_write_nothing(run, tmp_path, arguments, messa
     (folder / "bad.pth").write_bytes(b"\x80\2cposix\nsystem\n.")
     (folder / "small.pth").write_bytes(SAMPLES["pth"][0])
     (folder / "half.pth").write_bytes(SAMPLES["pth"][0][:1500])
-    (folder / "weights.npz").write_bytes(SAMPLES["npz"][0])
+    np.savez(folder / "weights.npz", **{"conv1a/bias": light(48)})  # of a checkpoint
+    (folder / "theirs").mkdir()
+    (folder / "theirs/weights.npz").write_bytes(SAMPLES["npz"][0])
     before = sorted(tmp_path.rglob("*"))
     line = run(TOOL, *arguments, cwd=folder, status=2)
     assert message in line and line.startswith(f"python {TOOL}: ")
