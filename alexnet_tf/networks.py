@@ -324,9 +324,14 @@ class _Exported(Network):
         arrays = artifacts.variables(self.loaded)
         try:
             model = self.settings.build()
-            values = [
-                (one, arrays[checkpoints.stored_as(one.path, arrays)]) for one in model.weights
-            ]
+            if checkpoints.of_one_path(
+                model
+            ):  # of the scopes that tell them apart Keras keeps none
+                values = list(zip(model.weights, artifacts.in_order(self.loaded), strict=True))
+            else:
+                values = [
+                    (one, arrays[checkpoints.stored_as(one.path, arrays)]) for one in model.weights
+                ]
             surgery.give_weights(model, values)
         except UserError:
             raise

@@ -105,11 +105,21 @@ class _Graph:
         self._onnx = onnx
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self._named: dict[str, Any] = {}
 
     def constant(self, value: Any, name: str | None = None) -> str:
-        name = name or f"constant{len(self.constants)}"
-        array = np.ascontiguousarray(value)
-        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+        """The name that `value` has in the graph: `name`, or, where another has that, one like it.
+        Layers of two models within the model may be called alike.
+        """
+        first = name = name or f"constant{len(self.constants)}"
+        made = self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
+        while there := self._named.get(name):
+            if (there.dims, there.raw_data) == (made.dims, made.raw_data):
+                return name  # of a layer that is called twice
+            name = f"{first}_{len(self.constants)}"
+        made.name = name
+        self._named[name] = made
+        self.constants.append(made)
         return name
 
     def numbers(self, value: Any, name: str | None = None) -> str:

@@ -24,6 +24,7 @@ All appear when they are complete and on disk (`disk.appearing`), so what carrie
 whole.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -621,6 +622,20 @@ def _name(step: int) -> str:
 def paths(model: keras.Model) -> list[str]:
     """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
     return [variable.path for variable in model.variables if not is_seed(variable)]
+
+
+def of_one_path(model: keras.Model) -> str | None:
+    """What to say of a model with weights of one path, of which a file by paths would keep one; or
+    None. Keras puts no name of a model within a model into the paths of its weights.
+    """
+    for path, count in collections.Counter(paths(model)).most_common(1):
+        if count > 1:
+            return (
+                f"{count} weights of the model are called {path}, and a checkpoint would keep one "
+                "of them; give their layers names of their own, or build each part of the model in "
+                "a scope, as with keras.name_scope('left'): left = AlexNet(...)"
+            )
+    return None
 
 
 def _arrays(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ From Python, with callbacks of Keras:
           callbacks=[keras.callbacks.EarlyStopping("val_loss", patience=3)])
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -787,12 +786,8 @@ def _check_model(model: keras.Model, classes: int) -> None:
             f"The model puts out {model.output_shape}, but there are {classes} "
             "classes; it needs one number for each."
         )
-    path, count = collections.Counter(checkpoints.paths(model)).most_common(1)[0]
-    if count > 1:
-        raise UserError(
-            f"{count} weights of the model are called {path}, and a checkpoint would "
-            "keep one of them; give them names of their own."
-        )
+    if line := checkpoints.of_one_path(model):
+        raise UserError(f"{line}.")
 
 
 def _load_best(

@@ -101,9 +101,11 @@ def architecture(model: keras.Model, pixels: Preprocessing) -> dict:
     """As Keras writes it, with float32 in the place of mixed dtype policies: whoever opens it says
     how it computes. `model` reads what `pixels` make of images.
 
-    Raises ValueError for a model that does not tell it, or that Keras would not open again as it
-    is: one with a lambda, or that answers otherwise when it is opened.
+    Raises ValueError for a model that does not tell it, that has weights of one path, or that Keras
+    would not open again as it is: one with a lambda, or that answers otherwise when it is opened.
     """
+    if line := checkpoints.of_one_path(model):
+        raise ValueError(line)
     try:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 the model card beside each, and the same bits each time.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -314,6 +315,50 @@ def test_a_network_of_ones_own_goes_out_too(tmp_path, form):
             model, tmp_path / "s", 1, "safetensors", class_names=CLASS_NAMES, preprocessing=PIXELS
         )
     assert not (tmp_path / "s").exists()
+
+
+def part(name, scope):
+    """A part of a network, of a layer that is called conv1 in each."""
+    with scope:
+        images = keras.Input((28, 28, 3))
+        conv1 = keras.layers.Conv2D(4, 5, 3, activation="relu", name="conv1")
+        return keras.Model(images, keras.layers.GlobalAveragePooling2D()(conv1(images)), name=name)
+
+
+@pytest.mark.parametrize(
+    "form", ["onnx", "keras", pytest.param("saved_model", marks=pytest.mark.long)]
+)
+def test_parts_of_a_network_may_have_layers_of_one_name(tmp_path, form):
+    how = {"class_names": CLASS_NAMES, "preprocessing": PIXELS, "note": str}
+    inputs = keras.Input((28, 28, 3))
+
+    def model_of(*parts):
+        x = keras.layers.Concatenate()([part(inputs) for part in parts])
+        return keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
+
+    alike = [part(name, contextlib.nullcontext()) for name in ("left", "right")]
+    with pytest.raises(UserError, match="2 weights of the model are called conv1/.*scope, as with"):
+        alexnet_tf.export(model_of(*alike), tmp_path / "out", 1, form, **how)
+    keras.utils.set_random_seed(1)
+    left, right = (part(name, keras.name_scope(name)) for name in ("left", "right"))
+    model = model_of(left, right, left)
+    model.layers[-1].kernel.assign(model.layers[-1].kernel / 50)
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), np.uint8)
+    expected = np.asarray(model(images.astype("float32")))
+    assert np.ptp(expected, axis=0).max() > 0.01
+    network = alexnet_tf.load(alexnet_tf.export(model, tmp_path / "out", 1, form, **how))
+    np.testing.assert_allclose(network.probabilities(images), expected, atol=1e-5)
+    if form == "onnx":
+        graph = onnx._package("onnx").load(tmp_path / "out/1/model.onnx").graph
+        names = [one.name for one in graph.initializer if one.name.startswith("conv1/kernel")]
+        assert len(names) == 2 == len(set(names))  # none of left twice
+        return
+    again = alexnet_tf.export(network, tmp_path / "again", 1, form, note=str)  # its weights
+    network = alexnet_tf.load(again)
+    np.testing.assert_allclose(network.probabilities(images), expected, atol=1e-5)
+    network.model.weights[0].assign(np.full((5, 5, 3, 4), np.nan))
+    with pytest.raises(UserError, match="conv1/kernel holds a number that is not finite"):
+        alexnet_tf.export(network, tmp_path / "nan", 1, form, note=str)
 
 
 @pytest.mark.parametrize(
