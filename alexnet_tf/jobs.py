@@ -207,7 +207,6 @@ def train(
         note(line)
     objective = Objective(loss, class_weights, label_smoothing, augment)
     objective.weights(dataset.class_names)
-    source = None  # of the weights of others that `model` says to be made of
     if own_model is None:
         side = check_image_size(variant, image_size)
         check_of_variant(
@@ -232,7 +231,6 @@ def train(
         )
         networks.pixels_of(network, preprocessing)  # or they do not fit
     else:
-        source = getattr(surgery.pixels_of(own_model), "source", None)
         network, preprocessing = _of_user(
             own_model, preprocessing, dataset, stored, strategy, asked, note
         )
@@ -264,7 +262,7 @@ def train(
     with strategy.scope():
         optimizer = optimizer or SGD2012(asked.learning_rate, momentum, weight_decay, bias_rate)
         optimizer.build(network.trainable_variables)
-    descent = known.descent or source or (stored or {}).get("pretrained")
+    descent = known.descent or (stored or {}).get("pretrained")
     settings = run_settings.settings_of(
         network,
         dataset,

@@ -633,7 +633,6 @@ def of_keras(
     classes = whole.output.shape[-1]
     if len(class_names) != classes:
         raise UserError(f"class_names= has {len(class_names)} names for {classes} outputs.")
-    own = surgery.pixels_of(whole)
     built = surgery.as_built(whole)
     is_given, pixels = pixels is not None, pixels_of(whole, pixels)
     surgery.check_logits(whole, pixels)
@@ -649,7 +648,7 @@ def of_keras(
         pixels = dataclasses.replace(pixels, mean=built[1].mean, std=built[1].std)
     network = built[0] if built else surgery.as_it_is(whole)
     variant = getattr(network, "variant", OWN)
-    descent = ancestry.of(model).descent or (own and own.source)
+    descent = ancestry.of(model).descent
     try:
         settings = Settings(
             variant,

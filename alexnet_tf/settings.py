@@ -104,7 +104,9 @@ class Settings:
             raise ValueError(
                 "it is a lenet5 of an earlier version, with sigmoids instead of tanh; train it anew"
             )
-        bounds.expect(dict, value.get("pretrained", {}), "pretrained")
+        pretrained = bounds.expect(dict, value.get("pretrained", {}), "pretrained")
+        for other in bounds.expect(list, pretrained.get("besides", []), "besides"):
+            bounds.expect(dict, other, "one of besides")
         check_metrics(value.get("metrics"))
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
@@ -116,7 +118,9 @@ class Settings:
 
     @property
     def descent(self) -> dict | None:
-        """The weights of others that it is, or started from: "file", "licence", ...; or None."""
+        """The weights of others that it is, or started from: "file", "licence", ..., and of several
+        the others as "besides"; or None.
+        """
         known = self.source if self.source and "sha256" in self.source else None
         return known or self.others.get("pretrained")
 

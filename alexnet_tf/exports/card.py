@@ -123,7 +123,8 @@ def _front_matter(manifest: Manifest, form: str) -> list[str]:
     task = "image-feature-extraction" if manifest.settings.missing else "image-classification"
     if licence == "other":
         # hubs take small letters, digits, dots and hyphens; the words stand below
-        name = re.sub(r"[^a-z0-9.-]+", "-", _source(manifest)["licence"].lower()).strip("-.")
+        told = " and ".join(_licences(manifest)).lower()
+        name = re.sub(r"[^a-z0-9.-]+", "-", told).strip("-.")
         lines += ["license: other", f"license_name: {_yaml(name or 'stated-below')}"]
     elif licence:
         lines.append(f"license: {licence}")
@@ -179,9 +180,16 @@ def _measured(manifest: Manifest) -> tuple[list[tuple[str, float]], str]:
     return [(named[top], figures[top]) for top in tops if top in figures], name
 
 
-def _source(manifest: Manifest) -> dict:
-    """The weights of others that it is, or descends from: file, licence, url, ...; or {}."""
-    return manifest.settings.descent or {}
+def _sources(manifest: Manifest) -> list[dict]:
+    """The weights of others that it is, or descends from: file, licence, url, ... of each."""
+    first = manifest.settings.descent
+    return [first, *first.get("besides", ())] if first else []
+
+
+def _licences(manifest: Manifest) -> list[str]:
+    """Theirs, in words, each once."""
+    told = [source["licence"] for source in _sources(manifest) if source.get("licence")]
+    return list(dict.fromkeys(told))
 
 
 def _is_published(manifest: Manifest) -> bool:
@@ -190,11 +198,11 @@ def _is_published(manifest: Manifest) -> bool:
 
 
 def _licence_id(manifest: Manifest) -> str | None:
-    licence = _source(manifest).get("licence")
-    if not licence:
+    licences = _licences(manifest)
+    if not licences:
         return None
     for name, identifier in (("BSD 3-Clause", "bsd-3-clause"), ("BSD", "bsd")):
-        if name in licence:
+        if len(licences) == 1 and name in licences[0]:
             return identifier
     return "other"
 
@@ -285,7 +293,8 @@ def _trained_on(manifest: Manifest) -> list[str]:
     else:
         lines.append("That is not recorded.")
     if pretrained:
-        lines.append(f"It started from weights of others: {_of(pretrained)}.")
+        of_all = "; ".join(map(_of, (pretrained, *pretrained.get("besides", ()))))
+        lines.append(f"It started from weights of others: {of_all}.")
     return [*lines, ""]
 
 
@@ -369,13 +378,14 @@ def _limits(manifest: Manifest, form: str) -> list[str]:
 
 
 def _licence(manifest: Manifest) -> list[str]:
-    source = _source(manifest)
-    if source.get("licence") and _is_published(manifest):
-        return [f"That of the weights: {_escaped(source['licence'])}.", ""]
-    if source.get("licence"):
+    licences = _licences(manifest)
+    if licences and _is_published(manifest):
+        return [f"That of the weights: {_escaped(licences[0])}.", ""]
+    if licences:
+        of_all = "; ".join(map(_of, _sources(manifest)))
         return [
-            f"It contains weights of others, whose licence goes with them: {_of(source)}. For the "
-            "rest its maker has stated none.",
+            f"It contains weights of others, whose licence goes with them: {of_all}. For the rest "
+            "its maker has stated none.",
             "",
         ]
     return ["Its maker has stated none: whoever publishes this writes it here.", ""]

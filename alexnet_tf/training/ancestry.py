@@ -5,10 +5,12 @@ built into other models, and keep their weights there: so the layers remember, n
 import dataclasses
 import os
 import weakref
+from collections.abc import Iterable
 
 import keras
 
 from alexnet_tf.data.record import Record, union
+from alexnet_tf.network.layers import PixelNormalization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ def note(
 
 def of(model: keras.Model, besides: str | os.PathLike | None = None) -> Ancestry:
     """The Ancestry of a `model` of such layers, among others; `besides` is a path that does not
-    count, such as that of the training which goes on.
+    count, such as that of the training which goes on. A PixelNormalization tells its source itself.
     """
     left_out = None if besides is None else os.path.realpath(besides)
     origins = [
@@ -60,12 +62,28 @@ def of(model: keras.Model, besides: str | os.PathLike | None = None) -> Ancestry
         for path, origin in _ORIGINS.get(layer, {}).items()
         if path != left_out
     ]
+    sources = [
+        layer.source for layer in model._flatten_layers() if isinstance(layer, PixelNormalization)
+    ]
     seen = list({id(one.seen): one.seen for one in origins if one.seen}.values())
     return Ancestry(
         tuple(dict.fromkeys(one.path for one in origins if one.seen)),
         union(seen) if seen else None,
-        next((one.descent for one in origins if one.descent), None),
+        _together([*(one.descent for one in origins), *sources]),
     )
+
+
+def _together(descents: Iterable[dict | None]) -> dict | None:
+    """One of `descents`, as of Ancestry, that names all of them; None where there are none."""
+    found: dict[tuple, dict] = {}
+    for descent in filter(None, descents):
+        for one in (descent, *descent.get("besides", ())):
+            alone = {name: value for name, value in one.items() if name != "besides"}
+            found.setdefault((one.get("file"), one.get("licence")), alone)
+    if not found:
+        return None
+    first, *others = found.values()
+    return first | ({"besides": others} if others else {})
 
 
 def _with_weights(model: keras.Model) -> list[keras.layers.Layer]:

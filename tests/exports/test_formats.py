@@ -31,10 +31,11 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card, onnx, saved_model, tflite, tflite_metadata
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network import surgery
+from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import VARIANTS, build_model
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
-from alexnet_tf.training import checkpoints, evaluation
+from alexnet_tf.training import ancestry, checkpoints, evaluation
 from alexnet_tf.training.state import TrainingState
 from alexnet_tf.weights import formats
 
@@ -810,6 +811,31 @@ def test_claims_of_publishers_are_told_as_claims():
         assert front_matter(card.text(manifest, "onnx"))[0]["license_name"] == name
     assert "publisher of the weights claims, not measured here" in body
     assert "| top-5 accuracy | 80.20% |" in body and "class 19, ..." in body
+
+
+def test_the_licences_of_all_that_a_network_started_from_are_told():
+    theirs = [{"file": "a.pth", "licence": "BSD", "url": "https://a.org"}]
+    theirs.append({"file": "b.caffemodel", "licence": "free use", "url": "https://b.org"})
+    inputs = keras.Input((28, 28, 3))
+    begins = [PixelNormalization((1.0, 2.0, 3.0), 2.0, "own", one) for one in [*theirs, theirs[0]]]
+    x = keras.layers.Concatenate()([layer(inputs) for layer in begins])
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    settings = networks.of_keras(model, CLASS_NAMES, PIXELS).settings
+    assert settings.descent == theirs[0] | {"besides": theirs[1:]}
+    assert Settings.from_json(settings.to_json()).descent == settings.descent
+    matter, body = front_matter(card.text(Manifest(settings), "keras"))
+    assert (matter["license"], matter["license_name"]) == ("other", "bsd-and-free-use")
+    both = "`a.pth`, <https://a.org>, licence: BSD; `b.caffemodel`, <https://b.org>, licence: free"
+    assert f"It started from weights of others: {both} use." in body
+    assert f"whose licence goes with them: {both} use. For the rest" in body
+    # what is trained of it remembers them, without the layers that tell
+    ancestry.note(model, "model", None, settings.descent)
+    for layer in begins:
+        layer.source = None
+    assert ancestry.of(model).descent == settings.descent
+    for strange in (3, [3]):
+        with pytest.raises(ValueError, match="besides is 3, of the type int"):
+            Settings.from_json(settings.to_json() | {"pretrained": {"besides": strange}})
 
 
 def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp_path):
