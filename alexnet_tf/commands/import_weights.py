@@ -288,16 +288,17 @@ def _class_names(outputs, known=None, told=()):
             check_class_names(told)
         except ValueError as error:
             raise UserError(
-                f"{_SOURCE.value}: what its class_to_idx calls its outputs cannot be taken "
-                f"({error}); pass --labels=FILE."
+                f"{_SOURCE.value}: what it calls its outputs cannot be taken ({error}); pass "
+                "--labels=FILE."
             ) from None
-        console.note(
-            f"The outputs are called as the file's class_to_idx says: {told[0]} to {told[-1]}."
-        )
+        console.note(f"The outputs are called as the file says: {told[0]} to {told[-1]}.")
         return list(imagenet.readable(told))
     more = "; --labels=imagenet says that they are ImageNet's" * (outputs == len(synsets))
+    says = f"does not say what its {outputs} outputs are called"
+    if told:
+        says = f"names {len(told)} classes, and its network has {outputs} outputs"
     console.note(
-        f"The file does not say what its {outputs} outputs are called; they are named "
+        f"The file {says}; they are named "
         f"class 0 to class {outputs - 1}. --labels=FILE names them{more}."
     )
     return [f"class {number}" for number in range(outputs)]

@@ -186,10 +186,12 @@ class Weights:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     # of a .pth: name -> three numbers of Python's, which may say of each channel what it is less
     triples: dict[str, tuple] = dataclasses.field(default_factory=dict)
-    class_names: tuple[str, ...] = ()  # of a .pth: of its outputs in order, by its class_to_idx
+    class_names: tuple[str, ...] = ()  # of a .pth: of its outputs in order, by one of CLASS_NAMES
 
 
-CLASS_NUMBERS = "class_to_idx"  # what torchvision's ImageFolder calls its {name: number}
+# What scripts of PyTorch store them as: {name: number}, as torchvision's ImageFolder has it,
+# {number: name}, and lists of names.
+CLASS_NAMES = "class_to_idx", "idx_to_class", "classes", "class_names"
 
 # Its weights could be found only by running the code of whoever saved it.
 WHOLE_MODULE = (
@@ -508,8 +510,8 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
             isinstance(value, dict | list | tuple) and id(value) not in seen
         ):  # a dict may hold itself
             seen.add(id(value))
-            if isinstance(value, dict) and path.split(".")[-1] == CLASS_NUMBERS:
-                named.add(_in_order(value))
+            if path.split(".")[-1] in CLASS_NAMES and (names := _in_order(value)):
+                named.add(names)
             if isinstance(value, list | tuple) and len(value) == 3:
                 numbers = [float(one) for one in value if type(one) in (int, float)]  # no bool
                 if len(numbers) == 3:
@@ -537,11 +539,19 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
     )
 
 
-def _in_order(numbers: dict) -> tuple[str, ...]:
-    """The names that torchvision's ImageFolder numbers, in their order; none of anything else."""
-    if sorted(map(str, numbers.values())) != sorted(map(str, range(len(numbers)))):
-        return ()
-    return tuple(str(name) for name in sorted(numbers, key=lambda name: int(numbers[name])))
+def _in_order(told: dict | list | tuple) -> tuple[str, ...]:
+    """The names that `told`, one of CLASS_NAMES, has, in their order; none of anything else."""
+    if not isinstance(told, dict):
+        return tuple(told) if all(isinstance(name, str) for name in told) else ()
+    for numbers, names in ((told.values(), told.keys()), (told.keys(), told.values())):
+        texts = list(map(str, numbers))
+        if sorted(texts) == sorted(map(str, range(len(told)))):
+            by_number = dict(zip(texts, names))
+            found = tuple(by_number[str(number)] for number in range(len(told)))
+            return (
+                tuple(map(str, found)) if all(isinstance(one, str | int) for one in found) else ()
+            )
+    return ()
 
 
 def _dotted(name: str) -> str:

@@ -24,7 +24,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import BETA
 from alexnet_tf.network.model import DROPOUT_RATE, VARIANTS, projection_name
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.weights.formats import CLASS_NUMBERS, WHOLE_MODULE, Layer, Weights
+from alexnet_tf.weights.formats import CLASS_NAMES, WHOLE_MODULE, Layer, Weights
 
 Arrays = dict[str, np.ndarray]  # by name
 Layers = dict[str, tuple[np.ndarray, np.ndarray]]  # kernel and bias of each
@@ -691,7 +691,7 @@ def _passed_over(
         if (top := _bare(entry).split(".")[0]) and top not in placed
     )
     if weights.class_names:
-        tops.pop(CLASS_NUMBERS, None)
+        tops = {top: None for top in tops if top not in CLASS_NAMES}
     if prefix == "":
         tops = {top: None for top in tops if top not in ("features", "classifier")}
     inner = [key for key in harmless if key.split(".")[0] in placed]

@@ -3,6 +3,7 @@ belongs.
 """
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import json
@@ -1801,12 +1802,25 @@ def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, caps
     numbers = {"tulip": 2, "daisy": 0, "rose": 1}
     held = formats.torch_weights({"class_to_idx": numbers}, {})
     assert held.class_names == ("daisy", "rose", "tulip")
-    for others in ({"a": 1, "b": 2}, {"a": "x", "b": 0}, {"a": [0], "b": 1}, {}):
+    for others in ({"a": 1, "b": 2}, {"a": "x", "b": 0}, {"a": [0], "b": 1}, {0: [0], 1: "a"}, {}):
         assert formats.torch_weights({"class_to_idx": others}, {}).class_names == ()
+    in_order = ["daisy", "rose", "tulip"]
+    for key, others in (
+        ("idx_to_class", {number: name for name, number in numbers.items()}),
+        ("idx_to_class", {str(number): name for name, number in numbers.items()}),
+        ("classes", in_order),
+        ("class_names", tuple(in_order)),
+    ):
+        told = {"args": {key: others, "classes": [0, 1, 2]}} if key != "classes" else {key: others}
+        assert formats.torch_weights(told, {}).class_names == held.class_names
+        both = told | {"class_to_idx": numbers}
+        assert formats.torch_weights(both, {}).class_names == held.class_names
+        other = told | {"class_to_idx": {"daisy": 1, "rose": 0, "tulip": 2}}  # which of the two?
+        assert formats.torch_weights(other, {}).class_names == ()
     found = formats.Weights(
         ".pth",
         torchvision("state_dict.", classes=3),
-        entries=("state_dict", "class_to_idx"),
+        entries=("state_dict", "class_to_idx", "classes"),
         class_names=held.class_names,
     )
     (tmp_path / "net.pth").write_bytes(b"as the next line has it")
@@ -1814,7 +1828,7 @@ def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, caps
     flags = f"--source={tmp_path}/net.pth", f"--output={tmp_path}/net.npz"
     call(import_weights, *flags)
     told = capsys.readouterr().err
-    assert "called as the file's class_to_idx says: daisy to tulip." in told
+    assert "called as the file says: daisy to tulip." in told
     assert "no part of the network" not in told
     monkeypatch.undo()
     stored = formats.parse((tmp_path / "net.npz").read_bytes(), "net.npz").arrays["settings.json"]
@@ -1823,3 +1837,8 @@ def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, caps
     (tmp_path / "labels.txt").write_text("rose\ndaisy\ntulip\n")
     with pytest.raises(UserError, match="in another order: output 0 is 'daisy' there"):
         call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+    found = dataclasses.replace(found, class_names=("daisy", "rose"))
+    monkeypatch.setattr(checkpoints, "write_weights_file", lambda *_: None)
+    call(import_weights, *flags)
+    told = capsys.readouterr().err
+    assert "names 2 classes, and its network has 3 outputs; they are named class 0 to" in told
