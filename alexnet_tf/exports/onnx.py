@@ -330,15 +330,21 @@ def _batch_normalization(
     if layer.scale:
         factor = factor * np.asarray(layer.gamma)
     offset = -mean * factor + (np.asarray(layer.beta) if layer.center else 0)
-    shape = (1, -1, 1, 1) if len(node.outputs[0].shape) == 4 else (1, -1)
+    shape = _of_channels(node)
     x = graph.node("Mul", x, graph.numbers(factor.reshape(shape)))
     return graph.node("Add", x, graph.numbers(offset.reshape(shape)))
 
 
+def _of_channels(node: Any) -> tuple[int, ...]:
+    """The shape of a number for each channel of what `node` puts out, a map or a row."""
+    return (1, -1, 1, 1) if len(node.outputs[0].shape) == 4 else (1, -1)
+
+
 def _rescaling(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (x,) = given
-    x = graph.node("Mul", x, graph.numbers(np.reshape(layer.scale, (1, -1, 1, 1))))
-    return graph.node("Add", x, graph.numbers(np.reshape(layer.offset, (1, -1, 1, 1))))
+    shape = _of_channels(node)
+    x = graph.node("Mul", x, graph.numbers(np.reshape(layer.scale, shape)))
+    return graph.node("Add", x, graph.numbers(np.reshape(layer.offset, shape)))
 
 
 def _einsum(graph: _Graph, operation: keras.Operation, given: list[str], node: Any) -> str:

@@ -318,6 +318,17 @@ def test_a_network_of_ones_own_goes_out_too(tmp_path, form):
     assert not (tmp_path / "s").exists()
 
 
+def test_an_onnx_file_scales_rows_as_it_does_maps():
+    layers = [keras.layers.Flatten(), keras.layers.Rescaling(0.01, -1), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((4, 4, 3)), *layers])
+    pixels = Preprocessing(4, 4, 3, (0.0,) * 3, 1.0)
+    settings = networks.of_keras(model, CLASS_NAMES, pixels).settings
+    file = onnx.Onnx(onnx.convert(model, pixels, Manifest(settings)))
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    expected = keras.ops.softmax(model(image[None].astype("float32")))
+    np.testing.assert_allclose(file.probabilities(image)[None], expected, atol=1e-5)
+
+
 def part(name, scope):
     """A part of a network, of a layer that is called conv1 in each."""
     with scope:
