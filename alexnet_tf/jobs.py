@@ -892,6 +892,15 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
             f"{path} was written before the newest evaluation, which its card does not tell; pass "
             "version=next to have one that does"
         )
+    told, known = (
+        [(source.get("file"), source.get("licence")) for source in one.settings.sources]
+        for one in (stored, manifest)
+    )
+    if told != known:
+        note(
+            f"{path} does not tell of the weights of others that the network started from as is "
+            "known now, with their licence; pass version=next to have a card that does"
+        )
 
 
 def _version(output: pathlib.Path, version: int | str) -> str:

@@ -124,6 +124,12 @@ class Settings:
         known = self.source if self.source and "sha256" in self.source else None
         return known or self.others.get("pretrained")
 
+    @property
+    def sources(self) -> list[dict]:
+        """The same, one by one."""
+        first = self.descent
+        return [first, *first.get("besides", ())] if first else []
+
     def to_json(self) -> dict:
         """What json.dumps writes and `from_json` reads back as the same settings."""
         stored = {

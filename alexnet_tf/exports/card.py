@@ -180,15 +180,9 @@ def _measured(manifest: Manifest) -> tuple[list[tuple[str, float]], str]:
     return [(named[top], figures[top]) for top in tops if top in figures], name
 
 
-def _sources(manifest: Manifest) -> list[dict]:
-    """The weights of others that it is, or descends from: file, licence, url, ... of each."""
-    first = manifest.settings.descent
-    return [first, *first.get("besides", ())] if first else []
-
-
 def _licences(manifest: Manifest) -> list[str]:
-    """Theirs, in words, each once."""
-    told = [source["licence"] for source in _sources(manifest) if source.get("licence")]
+    """Of the weights of others that it is, or descends from, in words, each once."""
+    told = [source["licence"] for source in manifest.settings.sources if source.get("licence")]
     return list(dict.fromkeys(told))
 
 
@@ -382,7 +376,7 @@ def _licence(manifest: Manifest) -> list[str]:
     if licences and _is_published(manifest):
         return [f"That of the weights: {_escaped(licences[0])}.", ""]
     if licences:
-        of_all = "; ".join(map(_of, _sources(manifest)))
+        of_all = "; ".join(map(_of, manifest.settings.sources))
         return [
             f"It contains weights of others, whose licence goes with them: {of_all}. For the rest "
             "its maker has stated none.",

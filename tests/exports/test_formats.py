@@ -849,6 +849,19 @@ def test_the_licences_of_all_that_a_network_started_from_are_told():
             Settings.from_json(settings.to_json() | {"pretrained": {"besides": strange}})
 
 
+def test_a_version_that_tells_of_other_sources_is_noted(network, tmp_path):
+    """Such as one of an earlier version, which did not know their licence."""
+    plain = {name: told for name, told in network.settings.others.items() if name != "pretrained"}
+    before = dataclasses.replace(
+        network, settings=dataclasses.replace(network.settings, others=plain)
+    )
+    notes = []
+    for one, count in ((before, 0), (before, 0), (network, 1)):
+        alexnet_tf.export(one, tmp_path / "out", 1, "safetensors", note=notes.append)
+        assert len(notes) == count
+    assert "out/1 does not tell of the weights of others that the network started from" in notes[0]
+
+
 def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp_path):
     model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
     dataset = alexnet_tf.open_dataset("folder", picture_folder)
