@@ -399,7 +399,10 @@ def _from_torchvision(
     )
     order = _order_of(stated, "rgb", bool(known), name)
     if mean is None or std is None:
-        mean, std = mean or _levels(_TORCHVISION_MEAN), std or _levels(_TORCHVISION_STD)
+        usual = _levels(_TORCHVISION_MEAN), _levels(_TORCHVISION_STD)
+        if order == "bgr":
+            usual = usual[0][::-1], usual[1][::-1]
+        mean, std = mean or usual[0], std or usual[1]
         notes.append(
             f"{name} does not say what its pixels are; assumed, as torchvision has them: "
             f"{order.upper()} less {_listed(mean)} over {_listed(std)}. Where that is wrong, pass "

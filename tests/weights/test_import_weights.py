@@ -1279,6 +1279,15 @@ def test_a_known_file_is_what_was_published():
     assert found.variant == "one_weird_trick" and found.notes == ()
 
 
+def test_what_is_assumed_of_pixels_is_in_their_order():
+    colours = {}
+    for order in ("rgb", "bgr"):
+        found = convert_torch(torchvision(), channel_order=order)
+        colours[order] = found.preprocessing.mean
+    assert colours["bgr"] == colours["rgb"] == pytest.approx((123.675, 116.28, 103.53))
+    assert "BGR less 103.53,116.28,123.675 over 57.375,57.12,58.395" in found.notes[-1]
+
+
 @pytest.mark.parametrize("form,place,order", [(".caffemodel", 0, "rgb"), (".pth", 3, "bgr")])
 def test_the_channels_of_a_known_file_are_those_that_were_published(form, place, order):
     arrays = torchvision(classes=1000) if place else caffe_arrays(classes=1000)
