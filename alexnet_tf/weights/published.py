@@ -1014,8 +1014,9 @@ def _caffe_pixels(
     if mean is None and "mean_file" in told:
         raise UserError(
             f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
-            "pass the mean of that file's channels as mean=B,G,R (ImageNet's: "
-            f"mean={_listed(CAFFE_MEAN[::-1])})."
+            "pass the mean of that file's channels as "
+            f"mean={','.join((stated.channel_order or 'bgr').upper())} (ImageNet's: "
+            f"mean={_listed(usual)})."
         )
     if mean is None:
         mean = usual

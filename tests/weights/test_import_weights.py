@@ -1223,8 +1223,13 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
             {},
             (
                 "subtracts the mean in 'a/mean.binaryproto', another file; pass the mean"
-                " of .* mean=104.007,116.669,122.679"
+                " of .* mean=B,G,R .* mean=104.007,116.669,122.679"
             ),
+        ),
+        (
+            'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
+            {"channel_order": "rgb"},
+            "pass the mean of .* mean=R,G,B .* mean=122.679,116.669,104.007",
         ),
         ("transform_param { crop_size: 224 }", {}, "crop_size is 224 instead of 227"),
         ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass resize=227"),
