@@ -62,7 +62,12 @@ IF_NOT_FINITE = (
     " before."
 )
 _IMPORT = "alexnet import-weights --source={} --output={}"
-_IMPORT_AS = "alexnet import-weights --source={} --output={} --variant=caffe"
+_IMPORT_AS = {  # by the order of channels, if that has to be said, too
+    None: "alexnet import-weights --source={} --output={} --variant=caffe (or caffenet,"
+    " whichever it is)",
+    "rgb": "alexnet import-weights --source={} --output={} --variant=caffe --channel_order=rgb"
+    " (or caffenet and bgr, whichever it is)",
+}
 _KEEP = 2
 SETTINGS, WEIGHTS = "settings.json", "weights.npz"
 _OPTIMIZER, _STATE, _LAST = "optimizer.npz", "state.json", "last.npz"
@@ -447,10 +452,10 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
         reason = error
     # Two variants have the same arrays, which may be all that a file leaves open; or the order of
     # its channels, too.
-    for order, flag, other in ((None, "", ""), ("rgb", " --channel_order=rgb", " and bgr")):
+    for order, command in _IMPORT_AS.items():
         with contextlib.suppress(UserError):
             published.convert(weights, path, published.Stated("caffe", channel_order=order))
-            return f"{_IMPORT_AS.format(*files)}{flag} (or caffenet{other}, whichever it is)"
+            return command.format(*files)
     raise reason
 
 
