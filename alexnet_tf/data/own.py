@@ -188,4 +188,5 @@ def _split(
         lambda picture: picture_files.shown(f"record {picture} of {name}"),
         identities,
         rewritten=True,
+        one_reader=True,
     )

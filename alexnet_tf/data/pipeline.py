@@ -321,43 +321,47 @@ def check_services(split: Split, seed: int, services: Sequence[str]) -> None:
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
+    strategy: tf.distribute.Strategy,
+    make_batches: Callable[..., tf.data.Dataset],
+    one_reader: bool = False,
 ) -> Iterator[Any]:
     """An iterator over what `make_batches(context=...)` gives to each replica of `strategy`, on
-    this worker.
+    this worker. `one_reader` is that of the split.
     """
-    return iter(_Distributed(strategy, make_batches))
+    return iter(_Distributed(strategy, make_batches, one_reader))
 
 
 class _Distributed:
     """What `make_batches(context=...)` gives to each replica of `strategy`, on this worker. Each
     iteration begins with the first batch.
 
-    Every replica has a data set of its own. TensorFlow's iterator over several devices fetches
+    Every replica has a data set of its own, unless there may be `one_reader` alone: the replicas
+    then take their batches from one in turn. TensorFlow's iterator over several devices fetches
     ahead in a thread that may still read when the iterator is let go of, and then the process ends
     by SIGSEGV.
     """
 
     def __init__(
-        self, strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset]
+        self,
+        strategy: tf.distribute.Strategy,
+        make_batches: Callable[..., tf.data.Dataset],
+        one_reader: bool,
     ) -> None:
         numbers = strategy.experimental_local_results(strategy.run(_replica_number))
-        self._strategy, self._first = strategy, int(numbers[0])
-        self._datasets = [
-            _on(
-                number.device,
-                make_batches(
-                    context=tf.distribute.InputContext(
-                        strategy.num_replicas_in_sync, int(number), strategy.num_replicas_in_sync
-                    )
-                ),
-            )
-            for number in numbers
-        ]
+        self._strategy, self._here, self._first = strategy, len(numbers), int(numbers[0])
+        replicas = strategy.num_replicas_in_sync
+        each = self._here if one_reader else 1  # that many replicas read from one data set
+        self._datasets = []
+        for number in numbers[::each]:
+            context = tf.distribute.InputContext(replicas // each, int(number) // each, replicas)
+            batches = make_batches(context=context)
+            self._datasets.append(batches if each > 1 else _on(number.device, batches))
 
     def __iter__(self) -> Iterator[Any]:
         iterators = [iter(dataset) for dataset in self._datasets]
-        return iterators[0] if len(iterators) == 1 else self._together(iterators)
+        if self._here == 1:
+            return iterators[0]
+        return self._together(iterators * (self._here // len(iterators)))
 
     def _together(self, iterators: Sequence[Iterator[Any]]) -> Iterator[Any]:
         for batches in zip(*iterators, strict=True):
@@ -379,7 +383,8 @@ def _on(device: str, batches: tf.data.Dataset) -> tf.data.Dataset:
     if (spec.device_type, spec.device_index) == ("CPU", 0):
         return batches  # they are made there
     there = tf.data.experimental.prefetch_to_device(device, buffer_size=1)
-    return _as_written(batches.apply(there))
+    rewritten = batches.options().experimental_optimization.apply_default_optimizations
+    return _as_written(batches.apply(there), bool(rewritten))
 
 
 def resilient_training(
@@ -402,7 +407,7 @@ def resilient_training(
     for way in ways:
         make = functools.partial(make_batches, first_step=step, way=way)
         try:
-            for batch in _checked(distribute(strategy, make), split, services):
+            for batch in _checked(distribute(strategy, make, split.one_reader), split, services):
                 yield batch
                 step += 1  # where it fails, this step comes again
         except PictureError as error:
@@ -451,7 +456,7 @@ class EvaluationBatches:
         distributed = self._from_the_first
         if step or distributed is None:
             make = functools.partial(self._make_batches, first_step=step, way=self._ways[0])
-            distributed = _Distributed(self._strategy, make)
+            distributed = _Distributed(self._strategy, make, self._split.one_reader)
         if not step:
             self._from_the_first = distributed
         return _checked(iter(distributed), self._split)

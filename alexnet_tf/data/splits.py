@@ -53,6 +53,8 @@ class Split:
     identities: np.ndarray | None = None
     # whether tf.data makes it faster by rewriting its graph: records in files, a user's own
     rewritten: bool = False
+    # whether no two iterators may read it at once: what a user's own reads may have one position
+    one_reader: bool = False
     # where all of it lies: a folder below data_dir (images/judge), or the split of TFDS; None where
     # it is a part of one, or of none
     place: str | None = None

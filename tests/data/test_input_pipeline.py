@@ -1,11 +1,13 @@
 """Each picture once an epoch, in a new order, from any step on; evaluation counts each once."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from alexnet_tf import preprocessing
-from alexnet_tf.data import datasets, pipeline
+from alexnet_tf.data import datasets, own, pipeline
 from alexnet_tf.preprocessing import Preprocessing
 
 PIXELS = Preprocessing(image_size=56, resize=64, channels=3, mean=(0.0,) * 3, std=1.0)
@@ -185,3 +187,31 @@ def test_each_replica_reads_by_a_data_set_of_its_own(monkeypatch, make_strategy)
     ]
     assert [each.numpy().tolist() for each in sums] == [[3, 4], [5, 6], [7, 8]]
     assert made == [(number, replicas) for number in range(replicas)]
+
+
+def test_what_a_user_reads_by_ones_own_is_read_once_for_all_replicas():
+    """One open file has one position: two that read at once would each get a part."""
+    position, count = 0, 400  # too many to be fetched ahead
+
+    def reader():
+        nonlocal position
+        position = 0  # for everyone who reads
+        while position < count:
+            position += 1
+            yield np.full([56, 56, 1], position % 256, np.uint8), position % 2
+
+    shapes = tf.TensorSpec([56, 56, 1], tf.uint8), tf.TensorSpec([], tf.int64)
+    records = tf.data.Dataset.from_generator(reader, output_signature=shapes)
+    split = own.from_tf_data(records, records, ["a", "b"]).evaluation
+    pixels = Preprocessing(56, 56, 1, (0.0,), 1.0)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    batches = pipeline.EvaluationBatches(
+        strategy, split, lambda **how: pipeline.evaluation_batches(split, pixels, 4, **how)
+    )
+    levels = [
+        part.numpy()[:, 28, 28, 0].tolist()
+        for batch in itertools.islice(batches, count // 4)
+        for part in strategy.experimental_local_results(batch["image"])
+    ]
+    assert {len(part) for part in levels} == {2}
+    assert sum(levels, []) == [number % 256 for number in range(1, count + 1)]
