@@ -270,6 +270,8 @@ def _input(
     if settings:
         own = settings.preprocessing.image_size
     needs_size = include_top or bool(row.get("overhang") or row.get("spatial_norm"))
+    if not isinstance(input_shape, tuple | list | None):
+        raise UserError(f"input_shape={input_shape!r}: pass (height, width, {channels}).")
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise UserError(
@@ -279,8 +281,6 @@ def _input(
         if input_shape is not None and tuple(input_shape) != shape:
             raise UserError(f"input_shape={input_shape}, but input_tensor has the shape {shape}.")
         input_shape = shape
-    if not isinstance(input_shape, tuple | list | None):
-        raise UserError(f"input_shape={input_shape!r}: pass (height, width, {channels}).")
     side = own if needs_size else None
     shape = (side, side, channels) if input_shape is None else tuple(input_shape)
     if len(shape) != 3 or shape[2] != channels:

@@ -150,6 +150,10 @@ def test_imagenet_is_features(trunk, variant):
             {"input_tensor": keras.Input((99, 99, 3)), "input_shape": (67, 67, 3)},
             "input_tensor has the shape \\(99, 99, 3\\)",
         ),
+        (
+            {"input_tensor": keras.Input((227, 227, 3)), "input_shape": 227},
+            "input_shape=227: pass .height, width, 3.",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(trunk, tmp_path, monkeypatch, arguments, message):
