@@ -10,7 +10,7 @@ import operator
 import re
 import reprlib
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -237,12 +237,12 @@ def in_order(values: Any, name: str) -> tuple:
     return tuple(values)
 
 
-def check_finite(weights: Mapping[str, Any]) -> None:
-    """Raises UserError for one of `weights`, arrays or variables, that holds a number that is not
-    finite: a network of such answers all the same, because a pool takes NaN for the smallest of all
-    numbers.
+def check_finite(weights: Iterable[tuple[str, Any]]) -> None:
+    """Raises UserError for one of `weights`, arrays or variables with their names, several of which
+    may be alike, that holds a number that is not finite: a network of such answers all the same,
+    because a pool takes NaN for the smallest of all numbers.
     """
-    for name, weight in weights.items():
+    for name, weight in weights:
         if not np.isfinite(np.asarray(weight)).all():
             raise UserError(f"{name} holds a number that is not finite; {GO_BACK}")
 

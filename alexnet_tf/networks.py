@@ -324,10 +324,10 @@ class _Exported(Network):
         arrays = artifacts.variables(self.loaded)
         try:
             model = self.settings.build()
-            if checkpoints.of_one_path(
-                model
-            ):  # of the scopes that tell them apart Keras keeps none
-                values = list(zip(model.weights, artifacts.in_order(self.loaded), strict=True))
+            # Of the scopes that tell weights of one path apart Keras keeps none.
+            if checkpoints.of_one_path(model):
+                found = [variable for _, variable in artifacts.in_order(self.loaded)]
+                values = list(zip(model.weights, found, strict=True))
             else:
                 values = [
                     (one, arrays[checkpoints.stored_as(one.path, arrays)]) for one in model.weights

@@ -167,7 +167,7 @@ def _from_services(
         parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True
     )
     in_order = batches.enumerate().map(functools.partial(checked_order, len(services)))
-    return _as_written(in_order.prefetch(tf.data.AUTOTUNE), split.rewritten)
+    return _as_written(split, in_order.prefetch(tf.data.AUTOTUNE))
 
 
 def _by_service(address: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -383,8 +383,7 @@ def _on(device: str, batches: tf.data.Dataset) -> tf.data.Dataset:
     if (spec.device_type, spec.device_index) == ("CPU", 0):
         return batches  # they are made there
     there = tf.data.experimental.prefetch_to_device(device, buffer_size=1)
-    rewritten = batches.options().experimental_optimization.apply_default_optimizations
-    return _as_written(batches.apply(there), bool(rewritten))
+    return batches.apply(there).with_options(batches.options())  # which do not go along
 
 
 def resilient_training(
@@ -543,18 +542,18 @@ def _prepared_batches(
     # Deterministic although parallel: the order is part of the result.
     dataset = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
     batches = dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
-    return _as_written(batches.prefetch(tf.data.AUTOTUNE), split.rewritten)
+    return _as_written(split, batches.prefetch(tf.data.AUTOTUNE))
 
 
-def _as_written(dataset: tf.data.Dataset, rewritten: bool = False) -> tf.data.Dataset:
+def _as_written(split: Split, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
     whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
     Python's lock. A prefetch tunes itself. Nor is the graph rewritten, which takes a second of the
-    processor at each start, unless `rewritten`: of some splits that makes batches sooner.
+    processor at each start, but where that makes batches sooner.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = rewritten
+    options.experimental_optimization.apply_default_optimizations = split.rewritten
     return dataset.with_options(options)
 
 
@@ -597,8 +596,7 @@ def _central_crops(
         crop = preprocessing.decode_central_crop(record["image"], pixels, common)
         return crop, record["label"]
 
-    crops = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
-    return _as_written(crops, split.rewritten)
+    return _as_written(split, stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True))
 
 
 def pixel_moments(image: np.ndarray) -> np.ndarray:

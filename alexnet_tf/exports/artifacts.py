@@ -202,18 +202,17 @@ def variables(loaded: Any) -> dict[str, Any]:
     """{"conv1a/kernel": tf.Variable, ...}: the weights of a version that tf.saved_model.load has
     loaded.
     """
-    return {variable.name.removesuffix(":0"): variable for variable in in_order(loaded)}
+    return dict(in_order(loaded))
 
 
-def in_order(loaded: Any) -> list[Any]:
-    """The same tf.Variables, in the order of the weights of the model, some of one name maybe."""
-    return list(loaded._variables)
+def in_order(loaded: Any) -> list[tuple[str, Any]]:
+    """The same, in the order of the weights of the model: several may have one name."""
+    return [(variable.name.removesuffix(":0"), variable) for variable in loaded._variables]
 
 
 def check_finite(loaded: Any) -> None:
     """Raises UserError for a weight of such a version that is not finite."""
-    for variable in in_order(loaded):
-        bounds.check_finite({variable.name.removesuffix(":0"): variable})
+    bounds.check_finite(in_order(loaded))
 
 
 def sums(saved_model: str | os.PathLike) -> str:

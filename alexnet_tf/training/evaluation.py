@@ -126,8 +126,7 @@ def as_reported(
 
 def check_finite(model: keras.Model) -> None:
     """Raises UserError for a weight of `model` that is not finite."""
-    for variable in model.variables:  # one by one: some may have one path
-        bounds.check_finite({variable.path: variable})
+    bounds.check_finite((variable.path, variable) for variable in model.variables)
 
 
 def model_probabilities(

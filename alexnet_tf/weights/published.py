@@ -813,7 +813,7 @@ def _from_caffe(
         notes += _as_it_says(of_training, name)
         told |= dict(zip(("mean_value", "std"), map(_levels, of_training)))
     channels = _order_of(stated, "bgr", bool(known), name)
-    mean, std, resize = _caffe_pixels(told, variant, name, stated, known, notes)
+    mean, std, resize = _caffe_pixels(told, variant, name, stated, channels, known, notes)
     kernel, pixels = _pixels(variant, layers["conv1"][0], mean, std, resize, channels, name)
     layers["conv1"] = kernel, layers["conv1"][1]
     return Converted(variant, _towers(layers), pixels, dropout_rate, tuple(notes))
@@ -999,12 +999,13 @@ def _caffe_pixels(
     variant: str,
     name: str | os.PathLike,
     stated: Stated,
+    order: str,
     known: Published | None,
     notes: list[str],
 ) -> tuple[Sequence[float], Sequence[float], int]:
-    """(mean, std, resize) as the file and the user say, the channels in the order there."""
+    """(mean, std, resize) as the file and the user say, the channels in `order`, rgb or bgr."""
     row = VARIANTS[variant]
-    usual = CAFFE_MEAN if stated.channel_order == "rgb" else CAFFE_MEAN[::-1]
+    usual = CAFFE_MEAN if order == "rgb" else CAFFE_MEAN[::-1]
     scale = told["scale"][0] if "scale" in told else 1.0 if known else None
     of_scale = told.get("std") or (scale and (1 / scale,))
     std = _settle("std", stated.std, of_scale, name, (row["std"],))
@@ -1015,14 +1016,14 @@ def _caffe_pixels(
         raise UserError(
             f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
             "pass the mean of that file's channels as "
-            f"mean={','.join((stated.channel_order or 'bgr').upper())} (ImageNet's: "
+            f"mean={','.join(order.upper())} (ImageNet's: "
             f"mean={_listed(usual)})."
         )
     if mean is None:
         mean = usual
         notes.append(
             f"{name} does not say what its pixels are; assumed, as Caffe's examples have "
-            f"them: {(stated.channel_order or 'bgr').upper()} less {_listed(mean)} over "
+            f"them: {order.upper()} less {_listed(mean)} over "
             f"{_listed(std)}. Where that is wrong, pass mean=, std= or channel_order=."
         )
     resize = None
