@@ -900,6 +900,20 @@ def test_no_callback_puts_other_weights_into_an_evaluation(tmp_path):
         train_own(tmp_path / "model", callbacks=[Zeroes("on_test_begin")])
 
 
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda model: setattr(model.layers[1], "trainable", False), "trainable of .*/kernel and 1"),
+        (lambda model: setattr(model.optimizer, "momentum", 0.5), "momentum of the optimizer"),
+    ],
+)
+def test_no_callback_changes_what_a_step_does_not_look_at_again(tmp_path, change, named):
+    model = own_model()
+    sets = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: change(model))
+    with pytest.raises(UserError, match=f"has one that sets {named}.* takes that as it is when"):
+        train_own(tmp_path / "model", model=model, callbacks=[sets])
+
+
 @pytest.mark.long
 def test_an_optimizer_that_is_used_again_is_as_one_made_anew(tmp_path):
     model, optimizer = own_model(), alexnet_tf.SGD2012(0.03125)

@@ -379,6 +379,7 @@ class _Run:
             self._objective,
             self._dataset.class_names,
         )
+        self._fixed = own_callbacks.fixed(self._model, self._optimizer)
         self._means = RunningMeans(plan.batch_size, state.sums)
         self._conv1 = [
             variable
@@ -504,7 +505,8 @@ class _Run:
     def begin_step(self) -> None:
         """Sets the rates of the next step.
 
-        Raises UserError if the checkpoint that was being written meanwhile could not be.
+        Raises UserError if the checkpoint that was being written meanwhile could not be, or a
+        callback has set what a step does not look at again.
         """
         self.saver.check()
         step, state = self.state.step, self.state
@@ -522,6 +524,8 @@ class _Run:
         if step_of_epoch == 0 or step == self.first_step:
             self.callbacks.on_epoch_begin(self._epoch)
         self.callbacks.on_train_batch_begin(step_of_epoch)
+        if self.callbacks.callbacks:
+            own_callbacks.check_fixed(self._fixed, self._model, self._optimizer)
 
     def train_on(self, batch: Any) -> None:
         """Makes the step. Nothing is read from the device, unless a callback wants it."""

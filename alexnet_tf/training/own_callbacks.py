@@ -1,10 +1,12 @@
 """The callbacks of Keras that a training is given: which of them fit it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
 from alexnet_tf.errors import UserError, check_kind, one_line
+from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.plan import Plan
 
 # By the names that callbacks know them by.
@@ -62,6 +64,35 @@ def count_anew(callbacks: Sequence[keras.callbacks.Callback], step: int) -> str 
             )
             break
     return line
+
+
+def fixed(model: keras.Model, optimizer: SGD2012) -> dict[str, Any]:
+    """By their names, the settings that a training takes as they are when it begins: its step is
+    compiled once.
+    """
+    config = optimizer.get_config()
+    del config["learning_rate"]
+    return (
+        {f"trainable of {variable.path}": variable.trainable for variable in model.variables}
+        | {
+            f"rate of {layer.name}": layer.rate
+            for layer in model._flatten_layers(include_self=False)
+            if isinstance(layer, keras.layers.Dropout)
+        }
+        | {f"{name} of the optimizer": value for name, value in config.items()}
+    )
+
+
+def check_fixed(before: Mapping[str, Any], model: keras.Model, optimizer: SGD2012) -> None:
+    """Raises UserError where a callback has set one of `fixed`: it would have no effect."""
+    if not (changed := [name for name, to in fixed(model, optimizer).items() if to != before[name]]):
+        return
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    raise UserError(
+        f"callbacks= has one that sets {changed[0]}{more}, and a training takes that as it is when"
+        " it begins; leave the callback out, and train what the first training made once more,"
+        " otherwise, with another model_dir."
+    )
 
 
 def _has_best(callback: keras.callbacks.Callback) -> bool:
