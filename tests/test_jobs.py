@@ -62,6 +62,21 @@ def noise(count=18):
     return images, np.arange(count) % 3
 
 
+def greys():
+    """Images of three greys, and their labels."""
+    levels = np.repeat([30, 128, 226], 6)[:, None, None, None]
+    return np.broadcast_to(levels, (18, 16, 16, 3)).astype(np.uint8), np.arange(18) // 6
+
+
+def of_greys():
+    """A model that tells them apart."""
+    model = own_model()
+    model.layers[-1].set_weights(
+        [np.broadcast_to([-0.05, 0.0, 0.05], (144, 3)), np.array([0.0, 3.0, 0.0])]
+    )
+    return model
+
+
 def records(images, labels, rows):
     return tf.data.Dataset.from_tensor_slices((images[rows], labels[rows]))
 
@@ -142,6 +157,60 @@ def test_without_its_callback_a_training_goes_on(dataset, tmp_path):
     arguments = LENET5 | {"epochs": 3}
     stopped = alexnet_tf.train(tmp_path / "model", dataset, callbacks=[stopping()], **arguments)
     assert alexnet_tf.train(tmp_path / "model", dataset, **arguments).step == stopped.step * 3 // 2
+
+
+class Ruins(keras.callbacks.Callback):
+    """Has the first class be the answer to everything, from the second epoch on."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch:
+            self.model.layers[-1].bias.assign([1e4, 0.0, 0.0])
+
+
+class StopsAt(keras.callbacks.Callback):
+    """Stops in the third epoch, where `hook` is called first."""
+
+    def __init__(self, hook):
+        super().__init__()
+        setattr(self, hook, self._stop)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def _stop(self, number, logs=None):
+        self.model.stop_training = self._epoch == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("hook,step", [(None, 9), ("on_epoch_end", 9), ("on_train_batch_end", 7)])
+def test_patience_keeps_the_best_weights_whatever_ends_a_training(tmp_path, hook, step):
+    images, labels = greys()
+    data = alexnet_tf.from_tf_data(
+        *(records(images + more, labels, slice(18)) for more in (0, 1)), CLASS_NAMES
+    )
+    stops, notes = [StopsAt(hook)] if hook else [], []
+    how = {"patience": 9, "learning_rate": 1e-6, "note": notes.append}
+
+    def train(*callbacks):
+        how["callbacks"] = callbacks
+        return train_own(tmp_path / "model", 4 if hook else 3, of_greys(), data, **how)
+
+    keeps = Keeps()
+    network = train(Ruins(), keeps, *stops)
+    for kept, best in zip(network.model.get_weights(), keeps.ended[0]):
+        np.testing.assert_array_equal(kept, best)
+    judged = alexnet_tf.evaluate(network, data).figures()
+    assert judged["top_1"] == network.figures["top_1"] == 1 and network.figures["step"] == 3
+    # the last evaluation had an only answer
+    of_run = {"evaluated_on", "step", "train_images_per_s"}
+    assert network.figures.keys() - judged.keys() == of_run
+    assert keeps.ended[-1][-1][0] > 9e3  # a callback may store what that epoch was trained to
+    assert network.step == step
+    if hook:
+        assert train(keeps, *stops).step == step and "a callback has stopped it" in notes[-1]
+        assert train().step == 12  # from the last weights
+        with np.load(tmp_path / "model/checkpoints/step-00000012/last.npz") as arrays:
+            assert [*arrays.values()][-1][0] > 9e3
 
 
 @pytest.mark.long
@@ -966,21 +1035,16 @@ def test_callbacks_that_keep_the_best_begin_anew_and_it_is_told(tmp_path):
 @pytest.mark.long
 def test_other_pictures_are_not_judged_by_the_record_of_those_before(tmp_path):
     """Of three greys that the network tells apart: no error, and a third where labels are wrong."""
-    levels = np.repeat([30, 128, 226], 6)[:, None, None, None]
-    images, labels = np.broadcast_to(levels, (18, 16, 16, 3)).astype(np.uint8), np.arange(18) // 6
+    images, labels = greys()
 
     def train(epochs, judging, note=print):
-        model = own_model()
-        model.layers[-1].set_weights(
-            [np.broadcast_to([-0.05, 0.0, 0.05], (144, 3)), np.array([0.0, 3.0, 0.0])]
-        )
         data = alexnet_tf.from_tf_data(
             records(images + np.arange(18, dtype=np.uint8)[:, None, None, None], labels, slice(18)),
             tf.data.Dataset.from_tensor_slices((images[::2] + 1, judging)),
             CLASS_NAMES,
         )
         how = {"patience": 2, "learning_rate": 0.0, "note": note}
-        network = train_own(tmp_path / "model", epochs, model, data, **how)
+        network = train_own(tmp_path / "model", epochs, of_greys(), data, **how)
         return network, checkpoints.newest_state(tmp_path / "model")
 
     right, notes = labels[::2], []

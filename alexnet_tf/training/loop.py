@@ -170,6 +170,7 @@ def _train(
             if run.is_end_of_epoch:
                 run.finish_epoch(stop)
             elif signalled or due or run.is_stopped:
+                run.keep_best()
                 run.save()
             if signalled:
                 run.leave(signalled)
@@ -638,8 +639,7 @@ class _Run:
 
     def _take_evaluation(self, evaluated: dict, measured: dict) -> None:
         """`measured` is what others are told of what was `evaluated`."""
-        state, plan = self.state, self._plan
-        is_last = state.step >= self.last_step
+        state = self.state
         train_loss, train_top_1 = self._means.take_epoch()
         loss = train_loss if self._is_plain else evaluated["loss"]
         if advice := self._stall.check(loss, evaluated, state.step):
@@ -662,18 +662,28 @@ class _Run:
             f" evaluation loss {evaluated['loss']:.3f}, top-1 {evaluated['top_1']:.3f}"
         )
         state.figures = self._told(evaluated)
-        if plan.patience and self._best.step < state.step and (self._best.is_over or is_last):
-            devices.together(self._strategy, self.saver.wait)  # the best may be being written
-            last = checkpoints.weights_of(self._model)
-            if found := _load_best(self._model_dir, self._model, self._best, self._note):
-                self._last_weights = last
-                state.figures |= found
-            self._judged = self._digest()
+        # before others than the weights of this epoch are those of the network: they may store them
         self.callbacks.on_epoch_end(
             self._epoch - 1,
             _logs((train_loss, train_top_1))
             | {f"val_{name}": value for name, value in measured.items()},
         )
+        self.keep_best()
+
+    def keep_best(self) -> None:
+        """Gives the network the weights of the best evaluation where patience asks for them, the
+        run ends here, by whatever it does, and they are others than the last.
+        """
+        best, state = self._best, self.state
+        ends = best.is_over or self.is_stopped or state.step >= self.last_step
+        if not (self._plan.patience and ends and 0 < best.step < state.step):
+            return
+        devices.together(self._strategy, self.saver.wait)  # the best may be being written
+        last = checkpoints.weights_of(self._model)
+        if found := _load_best(self._model_dir, self._model, best, self._note):
+            self._last_weights, self._judged = last, self._digest()
+            found = evaluation.without_only_answer(state.figures or {}) | found
+            state.figures = self._told(found) | {"step": best.step}
 
     def save(self) -> None:
         """Has a checkpoint written, from which a run goes on to the bits that this one would have.
@@ -934,7 +944,7 @@ def why_over(
     if state.step >= last_step:
         return ""
     stopped, best = state.stopped, Best(plan.patience, state.best)
-    if (state.figures or {}).get("step", state.step) != state.step:
+    if stopped is None and (state.figures or {}).get("step", state.step) != state.step:
         stopped = _BY_PATIENCE  # which checkpoints of earlier versions do not say
     if stopped == _BY_PATIENCE and best.is_over:
         return (
