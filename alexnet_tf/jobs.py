@@ -539,8 +539,9 @@ def evaluate(
         opened = [as_network(one) for one in several]
         classifiers = [one.classifier() for one in opened]
     note = console.note if devices.is_chief(strategy) else console.silence
-    dataset = dataset or _to_judge(opened, data_dir, test_split)
+    dataset = dataset or devices.together(strategy, lambda: _to_judge(opened, data_dir, test_split))
     evaluation.check_classes(classifiers, dataset)
+    check_alike(strategy, opened, dataset, weights, views, batch_size)
     bad_pictures.tell_of_opening(dataset, math.inf, note)
     split = dataset.reported()
     if line := _left_undivided(dataset, opened):
@@ -561,6 +562,27 @@ def evaluate(
     if not others and isinstance(judged, networks.Trained) and judged.is_as_opened():
         keep_evaluation(judged, answers, dataset, split, views)
     return answers
+
+
+def check_alike(
+    strategy: tf.distribute.Strategy,
+    several: Sequence[networks.Network],
+    dataset: Dataset,
+    weights: Sequence[float] | None,
+    views: int,
+    batch_size: int,
+) -> None:
+    """Raises UserError on all workers unless all evaluate the same networks alike, by the same
+    pictures: each answers for a part of them.
+    """
+    devices.check_agreement(
+        strategy,
+        networks=[(one.opened_with, one.step, one.class_names) for one in several],
+        data=dataset.fingerprint,
+        weights=weights,
+        views=views,
+        batch_size=batch_size,
+    )
 
 
 def keep_evaluation(

@@ -18,6 +18,7 @@ import math
 import time
 
 import keras
+import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import console, jobs, networks
@@ -61,6 +62,14 @@ _WORST_CLASSES, _FREQUENT_CONFUSIONS = 20, 10  # that are printed; --json gets a
 
 def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
+    try:
+        _evaluate(strategy)
+    except tf.errors.OpError as error:
+        devices.leave_lost_workers(strategy, error)
+        raise
+
+
+def _evaluate(strategy):
     keras.config.set_dtype_policy(_PRECISION.value)
     if _MODELS.value and _MODEL_DIR.present:
         raise UserError(
@@ -72,7 +81,7 @@ def main():
         for network in opened:
             networks.check_precision(network, _PRECISION.value)
         models = [network.classifier() for network in opened]
-    dataset = _open_dataset(models)
+    dataset = devices.together(strategy, lambda: _open_dataset(models))
     views, replicas, chief = (
         int(_VIEWS.value),
         strategy.num_replicas_in_sync,
@@ -80,6 +89,7 @@ def main():
     )
     # of pictures; no picture depends on it
     batch_size = math.ceil(_BATCH_SIZE.value / views / replicas) * replicas
+    jobs.check_alike(strategy, opened, dataset, weights, views, batch_size)
     begin = time.monotonic()
     with console.progress(dataset.evaluation.examples, "evaluate", hidden=not chief) as bar:
         answers = evaluation.answers(

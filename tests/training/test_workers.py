@@ -5,14 +5,20 @@ import subprocess
 
 import numpy as np
 import pytest
+from conftest import CLASS_NAMES, write_lenet5, write_pictures
+
+from alexnet_tf.network import surgery
+from alexnet_tf.training import checkpoints
+from alexnet_tf.training.optimizer import SGD2012
+from alexnet_tf.training.state import TrainingState
 
 
-def start(run, arguments, cwd, environment):
+def start(run, arguments, cwd, environment, command="train"):
     return subprocess.Popen(
         [
             run.programs.folder / "python",
             "-m",
-            "alexnet_tf.train",
+            f"alexnet_tf.{command}",
             *arguments,
             "--distribution=multi_worker",
         ],
@@ -97,3 +103,35 @@ def test_a_worker_that_cannot_start_ends_both(
         output, error = worker.communicate()
         assert worker.returncode == 2 and message in error and "Traceback" not in error, error
     assert not list((tmp_path / "model").glob("checkpoints/step-*"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "change,status,messages",
+    [
+        ([], 0, ["", ""]),
+        (["--data_dir=other"], 2, ["worker 1 differs from worker 0 in data."] * 2),
+        (["--model_dir=again"], 2, ["worker 1 differs from worker 0 in networks."] * 2),
+        (["--data_dir=nowhere"], 2, ["Worker 1 refused to start", "=nowhere is not a folder"]),
+    ],
+)
+def test_two_processes_evaluate_the_same(
+    run, picture_folder, tmp_path, worker_environments, change, status, messages
+):
+    write_pictures(tmp_path / "other/test", 3, first=9)
+    for name in ("model", "again"):
+        write_lenet5(tmp_path / name, CLASS_NAMES)
+    model = checkpoints.load_model(tmp_path / "again").model
+    surgery.cool(model, 2.0)
+    (optimizer := SGD2012()).build(model.trainable_variables)
+    checkpoints.save(tmp_path / "again", model, optimizer, TrainingState(step=7))
+    arguments = ["--dataset=folder", f"--data_dir={picture_folder}", "--model_dir=model"]
+    arguments += ["--batch_size=2", "--json=figures.json"]
+    workers = [
+        start(run, arguments + more, tmp_path, environment, "evaluate")
+        for more, environment in zip(([], change), worker_environments())
+    ]
+    for worker, message in zip(workers, messages):
+        _, error = worker.communicate()
+        assert worker.returncode == status and message in error and "Traceback" not in error, error
+    assert (tmp_path / "figures.json").exists() == (status == 0)
