@@ -642,9 +642,11 @@ class _Run:
         state = self.state
         train_loss, train_top_1 = self._means.take_epoch()
         loss = train_loss if self._is_plain else evaluated["loss"]
-        if advice := self._stall.check(loss, evaluated, state.step):
+        learns = self._is_known_to_learn(evaluated, train_top_1)
+        if not learns and (advice := self._stall.check(loss, evaluated, state.step)):
             self._note(advice)
-        if not self._stall.is_guessing(loss):  # what has not begun to fall has not stopped
+        # what has not begun to fall has not stopped
+        if learns or not self._stall.is_guessing(loss):
             self._plateau.after_epoch(1 - evaluated["top_1"])
         self._best.after_epoch(state.step, evaluated)
         self._log.write(
@@ -669,6 +671,19 @@ class _Run:
             | {f"val_{name}": value for name, value in measured.items()},
         )
         self.keep_best()
+
+    def _is_known_to_learn(self, evaluated: dict, train_top_1: float) -> bool:
+        """Whether a training by another loss than the plain one has more of its pictures right than
+        one answer to all of them would have by chance. It is not told by the loss of the
+        evaluation, which rises above that of guessing where pictures are learnt by heart.
+        """
+        if self._is_plain or "only_answer" in evaluated:
+            return False
+        counts = self._dataset.class_counts
+        share = max(counts) / sum(counts) if counts else 1 / len(self._dataset.class_names)
+        pictures = self._steps_per_epoch * self._plan.batch_size
+        chance = 3 * math.sqrt(share * (1 - share) / pictures)
+        return train_top_1 > share + min(chance, (1 - share) / 2)
 
     def keep_best(self) -> None:
         """Gives the network the weights of the best evaluation where patience asks for them, the

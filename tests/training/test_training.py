@@ -20,6 +20,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
+from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import LARS, SGD2012
 from alexnet_tf.training.state import TrainingState
 
@@ -640,6 +641,28 @@ def test_a_network_that_has_not_begun_to_learn_keeps_its_rate(
     run(picture_folder, tmp_path / "model", asked)
     found = [row["learning_rate"] for row in epochs(tmp_path / "model")]
     assert found == pytest.approx(rates)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("right,learns", [(0.99, True), (0.6, False)])
+@pytest.mark.parametrize("loss", [9.0, math.log(3)])
+def test_with_class_weights_the_evaluation_does_not_say_whether_it_learns(
+    picture_folder, tmp_path, monkeypatch, loss, right, learns
+):
+    """Pictures that are learnt by heart are right, and the evaluation's loss rises."""
+    said = types.SimpleNamespace(
+        figures=lambda: {"examples": 9, "loss": loss, "top_1": 0.4, "top_5": 1.0}
+    )
+    monkeypatch.setattr(evaluation.Evaluation, "answers", lambda *arguments: [said])
+    monkeypatch.setattr(metrics.RunningMeans, "take_epoch", lambda means: (0.1, right))
+    monkeypatch.setattr(loop, "Plateau", functools.partial(loop.Plateau, patience=1))
+    asked = plan(3, schedule="plateau", warmup_steps=0, learning_rate=1e-9)
+    weighted = Objective(class_weights=[1, 1, 2])
+    *_, notes = run(picture_folder, tmp_path / "model", asked, objective=weighted)
+    too_large = any("the steps are too large" in line for line in notes)
+    assert too_large == (loss == 9 and not learns)
+    rates = [row["learning_rate"] for row in epochs(tmp_path / "model")]
+    assert (rates[-1] < rates[0] / 2) == (loss == 9 or learns)
 
 
 def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path):
