@@ -46,6 +46,7 @@ from alexnet_tf.training import (
 from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective, check_crop
 from alexnet_tf.training.optimizer import (
+    LARS,
     SGD2012,
     SPANNING,
     Plateau,
@@ -394,7 +395,8 @@ class _Run:
             self._plateau.restore(state.plateau)
         self._is_plain = self._objective.is_plain
         classes, highest = self._dataset.class_names, math.inf
-        if getattr(self._model, "variant", None):  # else it is a user's own
+        # a user's own has none that is known; and the rates of LARS are shares of a layer's length
+        if getattr(self._model, "variant", None) and not isinstance(self._optimizer, LARS):
             highest = stable_rate(self._model.variant, len(classes), self._model.dropout_rate)
         self._stall = Stall(classes, plan, self.last_step, highest)
         self._bad_pictures = BadPictures(

@@ -644,6 +644,18 @@ def test_a_network_that_has_not_begun_to_learn_keeps_its_rate(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("rule,highest", [(SGD2012, 0.002), (LARS, math.inf)])
+def test_what_is_too_much_for_few_classes_is_no_advice_for_lars(
+    picture_folder, tmp_path, monkeypatch, rule, highest
+):
+    told, stall = [], loop.Stall
+    monkeypatch.setattr(loop, "stable_rate", lambda *arguments: 0.002)
+    monkeypatch.setattr(loop, "Stall", lambda *given: told.append(given[-1]) or stall(*given))
+    run(picture_folder, tmp_path / "model", plan(1), rule=rule)
+    assert told == [highest]
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("right,learns", [(0.99, True), (0.6, False)])
 @pytest.mark.parametrize("loss", [9.0, math.log(3)])
 def test_with_class_weights_the_evaluation_does_not_say_whether_it_learns(
