@@ -321,6 +321,7 @@ def _open_dataset(replicas, seen_before, solver, of_head):
         )
     if stored and not of_head and not FLAGS["batch_size"].present:
         batch_size = stored["batch_size"]
+        devices.check_divides(batch_size, replicas)
     return dataset, min(batch_size, most)
 
 

@@ -837,6 +837,17 @@ def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path
             finetune._open_dataset(5, None, "sgd", True)
 
 
+def test_the_batches_of_a_training_that_goes_on_divide_too(pictures, tmp_path, monkeypatch):
+    """As they were begun where there were fewer pictures."""
+    stored = {"batch_size": 7}, None
+    monkeypatch.setattr(finetune.run_settings, "begun", lambda model_dir: stored)
+    given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
+    with parsed(finetune.FLAGS, *given):
+        assert finetune._open_dataset(1, None, "sgd", False)[1] == 7
+        with pytest.raises(UserError, match="batch_size=7 does not divide among 2 replicas"):
+            finetune._open_dataset(2, None, "sgd", False)
+
+
 def test_a_flag_that_changes_nothing_is_told(pretrained, tmp_path, capsys):
     write_pictures(tmp_path / "bare", 4)
     given = [f"--pretrained={pretrained}", "--dataset=folder", f"--data_dir={tmp_path}/bare"]
