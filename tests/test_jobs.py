@@ -214,6 +214,23 @@ def test_patience_keeps_the_best_weights_whatever_ends_a_training(tmp_path, hook
 
 
 @pytest.mark.long
+def test_what_xla_cannot_compile_is_refused_before_anything_is_written(tmp_path):
+    def loss(targets, logits):
+        how = tf.nn.softmax_cross_entropy_with_logits, [targets, logits], tf.float32
+        return tf.py_function(*how)
+
+    with pytest.raises(UserError, match="XLA cannot compile EagerPyFunc, which is in .* xla=off"):
+        train_own(tmp_path / "model", loss=loss, xla="on")
+    assert not (tmp_path / "model/settings.json").exists()
+    model, rates = own_model(), []
+    keeps = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda *_, **__: rates.append(float(model.optimizer.learning_rate))
+    )
+    train_own(tmp_path / "model", model=model, xla="on", callbacks=[keeps], learning_rate=0.5)
+    assert rates == [0.5, 0.5]  # and not that of the step by which this was found out
+
+
+@pytest.mark.long
 def test_what_was_held_out_stays_so_for_a_training_that_goes_on(few, tmp_path):
     def train(**more):
         dataset = alexnet_tf.open_dataset("folder", few)

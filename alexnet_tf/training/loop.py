@@ -885,7 +885,7 @@ def _make_step(
 ) -> steps.TrainStep:
     """The TrainStep that `plan` asks for. `picked` is what xla=auto picked when this training
     began: it stays so, because the two ways round differently and a resumed run is to be the whole
-    run.
+    run. Raises UserError where it is to be compiled and cannot be.
     """
 
     def make_step(xla: bool) -> steps.TrainStep:
@@ -901,9 +901,11 @@ def _make_step(
             class_names,
         )
 
+    has_foreign = not hasattr(model, "variant") or bool(objective and objective.loss)
     if plan.xla != "auto":
         picked = plan.xla == "on"
-    if picked is not None:
+    tried = plan.xla == "on" and has_foreign  # what XLA may not know
+    if picked is not None and not tried:
         return make_step(picked)
 
     def black(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -916,7 +918,7 @@ def _make_step(
         batch = {"image": tf.zeros(shape, tf.uint8), "label": tf.zeros(shape[:1], tf.int64)}
         return tf.data.Dataset.from_tensors(batch).repeat()
 
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") and not tried:
         note(
             "xla=auto: the step is compiled by XLA, to time it; for a GPU that may take minutes, "
             "and xla=off does without"
@@ -924,12 +926,15 @@ def _make_step(
     optimizer.learning_rate.assign(0.0)
     # A rate of 0 does not keep moving statistics where they are.
     state = [variable.numpy() for variable in model.non_trainable_variables]
-    train_step, line = steps.pick_xla(
-        strategy, make_step, next(pipeline.distribute(strategy, black))
-    )
+    batch = next(pipeline.distribute(strategy, black))
+    if tried:
+        train_step, line = steps.compiled(make_step, batch), ""
+    else:
+        train_step, line = steps.pick_xla(strategy, make_step, batch)
     for variable, value in zip(model.non_trainable_variables, state):
         variable.assign(value)
-    note(line)
+    if line:
+        note(line)
     return train_step
 
 

@@ -12,6 +12,7 @@ tf.distribute needs them. The same code serves one device and many. From Python:
 """
 
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -316,6 +317,26 @@ def _assign_if(variable: tf.Variable, value: tf.Tensor, finite: tf.Tensor) -> No
     variable.assign(tf.where(finite, value, variable))
 
 
+# How XLA says that it cannot compile something.
+_NOT_COMPILED = tf.errors.InvalidArgumentError, tf.errors.UnimplementedError
+
+
+def compiled(make_step: Callable[[bool], TrainStep], batch: Any) -> TrainStep:
+    """`make_step(True)`, which has made a step of `batch`, as for pick_xla. Raises UserError where
+    XLA cannot compile it.
+    """
+    step = make_step(True)
+    try:
+        float(step(batch, 0)[0])
+    except _NOT_COMPILED as error:
+        unknown = re.search(r" on XLA_\w+: (\w+)", error.message)
+        what = f"{unknown[1]}, which is in" if unknown else "a step of"
+        raise UserError(
+            f"xla=on, and XLA cannot compile {what} this model or its loss; pass xla=off."
+        ) from None
+    return step
+
+
 def pick_xla(
     strategy: tf.distribute.Strategy, make_step: Callable[[bool], TrainStep], batch: Any
 ) -> tuple[TrainStep, str]:
@@ -334,7 +355,7 @@ def pick_xla(
             begin = time.perf_counter()
             float(steps[xla](batch, 0)[0])
             took = time.perf_counter() - begin
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        except _NOT_COMPILED:
             if not xla:
                 raise
             took = math.inf
