@@ -411,6 +411,21 @@ def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
     assert (tmp_path / "model/settings.json").read_text() == before
 
 
+@pytest.mark.long
+def test_patience_that_comes_too_late_is_told(tmp_path):
+    def told(**how):
+        notes = []
+        train_own(tmp_path / "model", 2, learning_rate=0.0, note=notes.append, **how)
+        return notes[-1]
+
+    told()
+    assert told().endswith("is trained already: step 4, asked for 4")
+    assert "; another patience than it was trained with changes nothing now" in told(patience=3)
+    shutil.rmtree(tmp_path / "model")
+    assert "1 epochs without a lower error" in told(patience=1)
+    assert told(patience=1).endswith("asked for 4")
+
+
 def whole(image, pixels, seed):
     return tf.cast(tf.image.resize(image, [pixels.image_size] * 2)[..., :1], tf.uint8)
 

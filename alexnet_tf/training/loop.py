@@ -291,8 +291,10 @@ class _Run:
         trained another network.
         """
         others = why
-        if without_effect:
-            others = f"; another {' and '.join(without_effect)} than it was trained with changes"
+        # where a run was stopped, `why` tells what makes it go on
+        names = [name for name in without_effect if not why or name != "patience"]
+        if names:
+            others = f"; another {' and '.join(names)} than it was trained with changes"
             others += " nothing now: pass another model_dir= to train with it"
         if self._changed:
             others += (

@@ -409,6 +409,6 @@ def without_effect(model_dir: str | os.PathLike, settings: Settings) -> list[str
     if "recipe" in stored and "recipe" in new:
         same_python = stored.get("python") == new.get("python")
         found = recipe.others_in(stored["recipe"], new["recipe"], same_python)
-        return found + flags(("deterministic",))
+        return found + flags(("patience", "deterministic"))
     # of an earlier version
     return flags(_OF_TRAINING) + [name for name in _OF_LOSS if stored.get(name) != new.get(name)]
