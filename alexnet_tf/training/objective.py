@@ -11,7 +11,7 @@ import json
 import pickle
 import random
 from collections.abc import Callable, Iterable, Mapping, Set
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -350,6 +350,8 @@ def _check_loss(loss: Callable | None, is_soft: bool) -> None:
         return
     if not callable(loss):
         raise UserError(f"loss={loss}: pass a function of targets and logits.")
+    if isinstance(loss, type):
+        _refuse_class(loss)
     called = getattr(loss, "name", None) or name_of(loss)
     function = _function_of(loss)
     for of_others, wanted, arguments in _OF_OTHERS:
@@ -376,6 +378,16 @@ def _check_loss(loss: Callable | None, is_soft: bool) -> None:
                 f"loss={called} has {name}={told[name]!r}, and it gets logits and is to give a"
                 f" number for each picture; {how} {name}={wanted}."
             )
+
+
+def _refuse_class(loss: type) -> NoReturn:
+    """Raises UserError, with what makes a loss of a class."""
+    wanted = {"from_logits": "True", "reduction": '"none"'}
+    known = inspect.signature(loss).parameters if issubclass(loss, keras.losses.Loss) else {}
+    given = ", ".join(f"{name}={value}" for name, value in wanted.items() if name in known)
+    raise UserError(
+        f"loss={loss.__name__} is a class; pass what it makes, {loss.__name__}({given})."
+    )
 
 
 def _function_of(loss: Callable) -> Any:

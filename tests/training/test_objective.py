@@ -73,6 +73,15 @@ def test_a_loss_of_something_else_is_refused(loss, message):
         Objective(loss)
 
 
+def test_a_class_is_refused_with_what_is_taken():
+    with pytest.raises(UserError, match="is a class; pass what it makes") as error:
+        Objective(losses.CategoricalCrossentropy)
+    instead = re.search(r"makes, (.*)\.$", str(error.value))[1]
+    check(loss=eval(instead, {"CategoricalCrossentropy": losses.CategoricalCrossentropy}))
+    with pytest.raises(UserError, match=r"makes, Huber\(reduction=.none.\)"):
+        Objective(losses.Huber)
+
+
 @pytest.mark.parametrize(
     "loss",
     [
