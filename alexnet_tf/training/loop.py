@@ -647,12 +647,13 @@ class _Run:
         train_loss, train_top_1 = self._means.take_epoch()
         loss = train_loss if self._is_plain else evaluated["loss"]
         learns = self._is_known_to_learn(evaluated, train_top_1)
-        if not learns and (advice := self._stall.check(loss, evaluated, state.step)):
+        self._best.after_epoch(state.step, evaluated)
+        told = loss, evaluated, state.step, self._best.is_over
+        if not learns and (advice := self._stall.check(*told)):
             self._note(advice)
         # what has not begun to fall has not stopped
         if learns or not self._stall.is_guessing(loss):
             self._plateau.after_epoch(1 - evaluated["top_1"])
-        self._best.after_epoch(state.step, evaluated)
         self._log.write(
             {
                 "step": state.step,

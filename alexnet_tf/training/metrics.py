@@ -230,13 +230,16 @@ class Stall:
         """
         return self._least <= loss <= self._most
 
-    def check(self, loss: float, figures: dict, step: int) -> str | None:
+    def check(
+        self, loss: float, figures: dict, step: int, out_of_patience: bool = False
+    ) -> str | None:
         """A line of advice, once and where there is evidence, or None, from the mean training
-        `loss` of the epoch before `step` and from the `figures` of the evaluation after it.
+        `loss` of the epoch before `step` and from the `figures` of the evaluation after it, with
+        which the run may end: `out_of_patience`.
         """
         above, at = loss > self._most, loss >= self._least
         before, self._before = self._before, loss
-        answer, last = figures.get("only_answer"), step >= self._last_step
+        answer, last = figures.get("only_answer"), out_of_patience or step >= self._last_step
         at_full_rate = step - self._plan.warmup_steps
         if above:
             # where steps are much too large it goes up and down between huge numbers
@@ -250,7 +253,11 @@ class Stall:
             return None
         self.told = True
         of_guessing = f"that of guessing (ln(classes) = {self._guessing:.3f})"
-        longer = f"more epochs than {self._plan.epochs}" if last else "letting it run on"
+        patience, longer = self._plan.patience, "letting it run on"
+        if out_of_patience:
+            longer = f"patience={2 * patience} instead of {patience}"
+        elif last:
+            longer = f"more epochs than {self._plan.epochs}"
         if above:
             found = f"above {of_guessing}: the steps are too large"
             advice = [self._rates(0.5), *self._warmer()]

@@ -116,6 +116,16 @@ def test_advice_is_of_settings_that_are_not_in_force():
     assert "learning_rate=0.01 instead of 0," in advice(GUESSING, learning_rate=0.0)
 
 
+def test_a_run_that_is_out_of_patience_is_at_its_end():
+    def line(step, out_of_patience):
+        stall = Stall(CLASSES, Plan(patience=5), 10_000)
+        return stall.check(GUESSING, FIGURES, step, out_of_patience)
+
+    assert "has not begun to learn" in line(100, True)
+    assert "patience=10 instead of 5" in line(100, True) and "epochs" not in line(100, True)
+    assert line(100, False) is line(99, True) is None
+
+
 def test_a_rate_that_few_classes_do_not_stand_is_the_first_thing_to_change():
     two, loss = ["cat", "dog"], math.log(2)
     line = Stall(two, Plan(learning_rate=0.01), 2000, 0.002).check(loss, FIGURES, 2000)

@@ -301,6 +301,17 @@ def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder,
     assert not list(folder.glob("checkpoints/step-00000016/last.npz"))
 
 
+@pytest.mark.long
+def test_what_ends_by_patience_is_looked_at_as_what_ends(
+    picture_folder, tmp_path, errors, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(loop.Stall, "check", lambda stall, *given: told.append(given[-2:]))
+    errors += [0.5, 0.6, 0.7]
+    run(picture_folder, tmp_path, plan(4, patience=2))
+    assert told == [(4, False), (8, False), (12, True)]
+
+
 def test_patience_that_counted_on_other_pictures_has_not_ended_a_training(picture_folder):
     dataset = datasets.open_dataset("folder", picture_folder)
     best = {"step": 4, "error": 0.1, "loss": 1.0, "epochs_since": 2, "figures": None}
