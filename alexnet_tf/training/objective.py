@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from alexnet_tf import bounds
 from alexnet_tf.data.splits import converted
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.pixels import Preprocessing
 
 # Below it is the highest number of a picture of all levels that was divided by 255, or by its
@@ -201,7 +201,10 @@ def _shape_of(made: Any) -> tf.TensorShape:
 
 def _check_augmented(made: Any, images: tuple, targets: tuple) -> None:
     """Raises UserError where `augment` has made what cannot have the shapes that it got."""
-    found = list(map(_shape_of, tf.nest.flatten(made)))
+    if not isinstance(made, list | tuple) or any(map(tf.nest.is_nested, made)):
+        shapes = tf.nest.map_structure(lambda one: str(_shape_of(one)), made)
+        raise UserError(f"augment= gives {one_line(shapes)}; it has to give (images, targets).")
+    found = list(map(_shape_of, made))
     if len(found) != 2 or not all(map(tf.TensorShape.is_compatible_with, found, (images, targets))):
         raise UserError(
             f"augment= makes {' and '.join(map(str, found))} of {images} and {targets}; images and"

@@ -73,6 +73,23 @@ def test_a_loss_of_something_else_is_refused(loss, message):
         Objective(loss)
 
 
+@pytest.mark.parametrize(
+    "make,told",
+    [
+        (
+            lambda *both: {"images": both[0], "labels": both[1]},
+            r"{'images': '\(6, 12, 12, 1\)', .*",
+        ),
+        (lambda *both: [both[0], [both[1]]], r"\[.*, \['\(6, 3\)'\]\]"),
+        (lambda *both: both[0], r"\(6, 12, 12, 1\)"),
+    ],
+)
+def test_an_augmentation_gives_a_pair(make, told):
+    with pytest.raises(UserError, match=f"gives {told}; it has to give .images, targets."):
+        check(augment=lambda images, targets, seed: make(images, targets))
+    check(augment=lambda images, targets, seed: [images, targets])
+
+
 def test_a_class_is_refused_with_what_is_taken():
     with pytest.raises(UserError, match="is a class; pass what it makes") as error:
         Objective(losses.CategoricalCrossentropy)
@@ -186,7 +203,7 @@ def test_functions_that_tell_no_shape_are_tried_out():
     check(augment=lambda images, targets, seed: (by_python(tf.identity, images), targets))
     with pytest.raises(UserError, match=r"augment= makes \(5, 12, 12, 1\) and \(6, 3\) of"):
         check(augment=lambda images, targets, seed: (by_python(lambda x: x[1:], images), targets))
-    with pytest.raises(UserError, match=r"augment= makes <unknown> of \(6, 12, 12, 1\) and"):
+    with pytest.raises(UserError, match="augment= gives <unknown>; it has to give"):
         check(augment=lambda images, targets, seed: by_python(tf.identity, images))
 
     def crop(side):
