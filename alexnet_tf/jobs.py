@@ -548,14 +548,13 @@ def evaluate(
         note(line)
     evaluation.tell_all_seen(split, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
-    answers = evaluation.answers(
-        strategy,
-        classifiers,
-        split,
-        per_step * strategy.num_replicas_in_sync,
-        weights,
-        views,
-    )[-1]
+    per_step *= strategy.num_replicas_in_sync
+    try:
+        answered = evaluation.answers(strategy, classifiers, split, per_step, weights, views)
+    except tf.errors.OpError as error:
+        devices.leave_lost_workers(strategy, error)
+        raise
+    answers = answered[-1]
     for line in splits.not_evaluated(dataset.class_names, answers.labels, split.name):
         note(line)
     (judged, *others) = opened

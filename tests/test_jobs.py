@@ -538,7 +538,9 @@ def test_a_worker_that_is_lost_ends_the_process_from_python_too(dataset, tmp_pat
     def give_up(reason):
         raise SystemExit(reason)
 
+    network = alexnet_tf.load(write_lenet5(tmp_path / "lenet5", list(dataset.class_names)))
     monkeypatch.setattr(loop, "train", lost)
+    monkeypatch.setattr(evaluation, "answers", lost)
     monkeypatch.setattr(devices, "worker_count", lambda strategy: 2)
     monkeypatch.setattr(devices, "is_chief", lambda strategy: True)
     monkeypatch.setattr(devices, "check_agreement", lambda strategy, **values: None)
@@ -546,6 +548,8 @@ def test_a_worker_that_is_lost_ends_the_process_from_python_too(dataset, tmp_pat
     monkeypatch.setattr(devices, "_give_up", give_up)
     with pytest.raises(SystemExit, match="another worker is gone .Socket closed"):
         alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    with pytest.raises(SystemExit, match="another worker is gone .Socket closed"):
+        alexnet_tf.evaluate(network, dataset)
 
 
 @pytest.mark.long
