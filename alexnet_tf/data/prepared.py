@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
 STATISTICS, MEAN_IMAGE, IDENTITIES = "statistics.json", "mean_image.npy", "identities.npz"
+CLASS_NAMES = "label.labels.txt"  # as TFDS calls it
 
 
 def is_version(name: str) -> bool:

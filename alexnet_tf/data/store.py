@@ -36,7 +36,6 @@ PIXELS = Preprocessing(image_size=SIDE, resize=SIDE, channels=3, mean=(0.0,) * 3
 _ORDER_SEED = tf.constant(2012, tf.int64)
 _SAMPLE = 32  # pictures encoded to foretell the size of all
 _SOURCE = "source.json"
-_CLASS_NAMES = "label.labels.txt"  # as TFDS calls it
 
 
 @dataclasses.dataclass
@@ -416,7 +415,7 @@ def _already_stored(directory: pathlib.Path, source: dict, class_names: Sequence
     """
     try:
         statistics = json.loads(disk.read_bytes(directory / prepared.STATISTICS))
-        called = (directory / _CLASS_NAMES).read_text(encoding="utf-8").splitlines()
+        called = (directory / prepared.CLASS_NAMES).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         statistics, called = {}, []
     if not _is_of(statistics.get("source"), source) or called != list(class_names):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.json_format import ParseError
 
 from alexnet_tf import decoding, disk
 from alexnet_tf.bounds import plain
@@ -45,10 +46,16 @@ def named_builder(
 
     if name == "shapes":
         import alexnet_tf.data.shapes  # noqa: F401  registers the builder
+    # its files are to be found again from any other folder
+    data_dir = data_dir if data_dir is None else os.path.abspath(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    # the last two: a name of odd form or version
-    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError):
+    except ImportError as error:  # those of other catalogues, as huggingface:beans
+        raise UserError(
+            f"dataset={name} cannot be opened ({one_line(error)}); install that, or pass another."
+        ) from None
+    # the last ones: a name of odd form or version, and with what its builder does not take
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, TypeError):
         raise UserError(
             f"dataset={name} is neither shapes, folder nor a data set that TFDS knows "
             "(https://www.tensorflow.org/datasets/catalog)."
@@ -93,8 +100,9 @@ def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(directory)
-    except (ValueError, OSError, tf.errors.OpError) as error:
+        # its files are to be found again from any other folder
+        builder = tfds.builder_from_directory(os.path.abspath(directory))
+    except (ValueError, OSError, tf.errors.OpError, ParseError) as error:
         raise UserError(
             f"{directory}: TFDS cannot read dataset_info.json ({one_line(error)})."
         ) from None
@@ -163,7 +171,15 @@ def _check_features(name: str, builder: "DatasetBuilder") -> None:
         )
     if features["label"].num_classes < 2:
         raise UserError(f"dataset={name} has 1 class; a classifier needs at least 2.")
-    imagenet.refuse_background(features["label"].names)
+    names = features["label"].names
+    there = (pathlib.Path(builder.data_dir) / prepared.CLASS_NAMES).is_file()
+    if len(names) != features["label"].num_classes or not there and prepared.source_of(builder):
+        raise UserError(
+            f"{builder.data_dir}: {prepared.CLASS_NAMES} does not name its"
+            f" {features['label'].num_classes} classes; copy the data set whole, or prepare it"
+            " anew."
+        )
+    imagenet.refuse_background(names)
 
 
 def _described(named_feature: tuple[str, Any]) -> str:
@@ -194,6 +210,7 @@ def dataset_to_train_on(
             f"{again or '; pass train_split= to train on one of them'}."
         )
     _refuse_parts_of_usual(name, builder, names, roles)
+    _refuse_missing(builder, roles.values())
     splits = {role: _split(builder, part) for role, part in roles.items()}
     train, evaluation, test = splits["train"], splits.get("validation"), splits.get("test")
     notes = []
@@ -292,6 +309,7 @@ def dataset_to_evaluate(
     """The Dataset of a prepared TFDS data set: see datasets.open_evaluation."""
     roles, notes = _roles(name, builder, names), []
     role = next((role for role in ("test", "validation") if role in roles), None)
+    _refuse_missing(builder, [roles[one] for one in (role or "train",) if one in roles])
     if role:
         split = _split(builder, roles[role])
     elif "train" in roles:
@@ -426,6 +444,20 @@ def _refuse_parts_of_usual(
                 )
 
 
+def _refuse_missing(builder: "DatasetBuilder", specs: Iterable[str]) -> None:
+    """Raises UserError unless the files of the splits are all there."""
+    shards = {
+        shard.filename for spec in specs for shard in builder.info.splits[spec].file_instructions
+    }
+    missing = sorted(file for file in shards if not tf.io.gfile.exists(file))
+    if missing:
+        raise UserError(
+            f"{builder.data_dir}: {len(missing)} of the {len(shards)} files of records are not"
+            f" there, first {pathlib.Path(missing[0]).name}; copy the data set whole, or prepare it"
+            " anew."
+        )
+
+
 def _is_labelled(builder: "DatasetBuilder", split: str) -> bool:
     """Whether the first picture has a label: those of a test split may all be -1."""
     (stub,) = _split(builder, split).stubs(None).take(1)
@@ -522,6 +554,14 @@ def _split(
             counts.append(ends - begins)
     first = np.cumsum([0, *counts])
 
+    @as_it_is
+    def with_first(file: tf.Tensor) -> tf.Tensor:
+        """`file`; an error, once, where its first record cannot be read. A file that does not open
+        would be tried without end behind `ignore_errors`.
+        """
+        with tf.control_dependencies([adapter.make_tf_data(file).take(1).get_single_element()]):
+            return tf.identity(file)
+
     def stubs_of(shard: tf.Tensor) -> tf.data.Dataset:
         files_here, skips_here, lengths_here, counts_here, first_here = (
             tf.constant(values)[shard]
@@ -529,8 +569,9 @@ def _split(
         )
         # TensorFlow reads a file up to its first damage. Empty records stand for the rest, so that
         # all others keep their places.
+        begun = tf.data.Dataset.from_tensors(files_here).map(with_first).ignore_errors()
         records = (
-            adapter.make_tf_data(files_here)
+            begun.flat_map(as_it_is(adapter.make_tf_data))
             .ignore_errors()
             .concatenate(tf.data.Dataset.from_tensors(b"").repeat(lengths_here))
         )

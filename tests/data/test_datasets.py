@@ -217,8 +217,20 @@ def test_unknown_and_unsuitable_tfds_names_are_refused(tmp_path):
         datasets.open_dataset("tiny_depths", tmp_path)
     with pytest.raises(UserError, match="a b is neither"):
         datasets.open_dataset("a b", tmp_path)
+    with pytest.raises(UserError, match="tiny_pictures/foo=1 is neither"):
+        datasets.open_dataset("tiny_pictures/foo=1", tmp_path)
     with pytest.raises(UserError, match="pass data_dir=DIR"):
         datasets.open_dataset("folder")
+
+
+def test_a_name_for_which_a_package_is_missing_is_one_line(tmp_path, monkeypatch):
+    def builder(*_, **__):
+        raise ModuleNotFoundError("No module named 'huggingface_hub'")
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    line = r"^dataset=huggingface:beans cannot be opened \(No module named 'huggingface_hub'\); ins"
+    with pytest.raises(UserError, match=line):
+        datasets.open_dataset("huggingface:beans", tmp_path)
 
 
 class TinyKinds(TinyPictures):

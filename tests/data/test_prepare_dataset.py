@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tiny_pictures  # noqa: F401  registers the data set
 from binaries import call
 from conftest import CLASS_NAMES, tool, write_picture_folder
 from PIL import Image
@@ -394,6 +395,48 @@ def test_statistics_that_are_none_are_refused(tmp_path, content):
         UserError, match="does not hold a mean of 3 and a colour_pca of 3 x 3 numbers"
     ):
         prepared.read_statistics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name,content,message",
+    [
+        ("folder-train.tfrecord-00002-of-00005", None, "1 of the 7 files of records are not there"),
+        ("folder-test.tfrecord-00001-of-00002", None, "1 of the 7 files of records are not there"),
+        ("label.labels.txt", None, "label.labels.txt does not name its 3 classes; copy the data"),
+        ("label.labels.txt", "checked disc\nplain", "label.labels.txt does not name its 3 classes"),
+        ("dataset_info.json", '{"name": "fol', "TFDS cannot read dataset_info.json"),
+    ],
+)
+def test_a_store_that_was_not_copied_whole_is_refused(stored, tmp_path, name, content, message):
+    """A file of records that is not there was tried without end."""
+    shutil.copytree(stored[0] / "1.0.0", tmp_path / "1.0.0")
+    path = tmp_path / "1.0.0" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path}/1.0.0: {message}"):
+        datasets.open_dataset("folder", tmp_path)
+
+
+def test_records_whose_file_has_gone_since_are_bad_ones(stored, tmp_path):
+    shutil.copytree(stored[0] / "1.0.0", tmp_path / "1.0.0")
+    split = datasets.open_dataset("folder", tmp_path).train
+    (tmp_path / "1.0.0/folder-train.tfrecord-00002-of-00005").unlink()
+    records = list(split.stubs(None).as_numpy_iterator())
+    assert [int(stub["picture"]) for stub in records if not stub["serialized"]] == [*range(10, 15)]
+    # what judges needs no others
+    for path in (tmp_path / "1.0.0").glob("folder-train.*"):
+        path.unlink()
+    assert datasets.open_evaluation("folder", tmp_path, CLASS_NAMES).evaluation.examples == 9
+
+
+def test_a_store_at_a_relative_path_is_read_from_any_folder(stored, tmp_path, monkeypatch):
+    shutil.copytree(stored[0], tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    split = datasets.open_dataset("folder", "store").train
+    tiny = datasets.open_dataset("tiny_pictures", "kept").train
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for one in (split, tiny):
+        assert all(stub["serialized"] for stub in one.stubs(None).as_numpy_iterator())
 
 
 def test_the_highest_version_is_taken(tmp_path):
