@@ -112,9 +112,7 @@ def divided_for(
     """
     told = dataset.opened_with
     undivided = choosing and dataset.test is dataset.evaluation
-    if told.get("dataset") is None:
-        return dataset
-    if not (undivided or seen):
+    if told.get("dataset") is None or not (undivided or seen):
         return _telling_what_chooses(dataset, choosing)
     again = open_dataset(
         told["dataset"],

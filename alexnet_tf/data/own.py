@@ -110,7 +110,8 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
             highest = max(highest, image.max())
         digest.update(content := _content(image, label))
         labels.append(int(label))
-        identities.append(identity(_content(image, 0)))
+        # a file is the same one wherever its bytes come from
+        identities.append(identity(image if isinstance(image, bytes) else _content(image, 0)))
         if len(first) < _COMPARED:
             first.append(content)
     if not labels:

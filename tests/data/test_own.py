@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data import own
+from alexnet_tf.data import datasets, own, pictures
 
 
 @pytest.fixture
@@ -38,3 +38,21 @@ def test_all_are_there_once_where_there_are_several_windows(split, monkeypatch):
     assert [number + 8 for number in found[:8]] != found[8:16]  # each has an order of its own
     labels = [int(stub["label"]) for stub in split.stubs(tf.constant(7, tf.int64))]
     assert labels == [number % 3 for number in found]
+
+
+def test_a_picture_file_is_known_wherever_its_bytes_come_from(tmp_path):
+    """Or a folder of the same files would judge as if none had been trained on."""
+    files = [f"{number}".encode() for number in range(3)]
+    records = tf.data.Dataset.from_tensor_slices((files, [0, 1, 0]))
+    train = own.from_tf_data(records, records, ["a", "b"]).train
+    (tmp_path / "1.jpg").write_bytes(files[1])
+    identities, _ = pictures.know([bytes(tmp_path / "1.jpg")])
+    assert train.identities.tolist().index(identities[0]) == 1
+
+
+def test_records_that_choose_and_are_reported_are_told():
+    records = tf.data.Dataset.from_tensor_slices((np.full((6, 4, 4, 3), 9, np.uint8), [0, 1] * 3))
+    dataset = own.from_tf_data(records, records.take(4), ["a", "b"])
+    (line,) = set(datasets.divided_for(dataset, choosing=True).notes) - set(dataset.notes)
+    assert line.startswith("The 4 pictures of evaluation choose the weights and the rate, and are")
+    assert datasets.divided_for(dataset) is dataset
