@@ -60,7 +60,7 @@ def open_folder(
     anew: bool = False,
 ) -> Dataset:
     """The Dataset of a folder, to train on: see datasets.open_dataset."""
-    root = _root(data_dir)
+    root, names = _root(data_dir), names.of_folder()
     for role in ("validation", "test"):
         if getattr(names, role) == ".":
             raise UserError(
@@ -119,7 +119,7 @@ def open_to_check(
     """The Dataset of a folder that has pictures to judge by, and none to train on, whose classes
     are those that it has; None for others: see datasets.open_to_check.
     """
-    layout = _Layout(_root(data_dir), names, suffixes)
+    layout = _Layout(_root(data_dir), names.of_folder(), suffixes)
     judging = [layout.splits[role] for role in ("validation", "test") if role in layout.splits]
     if "train" in layout.splits or not judging:
         return None
@@ -150,7 +150,8 @@ def open_evaluation(
     """The Dataset of a folder that is to judge networks of these classes: see
     datasets.open_evaluation.
     """
-    root, whole = _root(data_dir), names.test == "."
+    root, names = _root(data_dir), names.of_folder()
+    whole = names.test == "."
     if whole:
         names = SplitNames(train=".")
     if names == USUAL and _are_classes(_subfolders(root), class_names):

@@ -40,6 +40,15 @@ class SplitNames:
     validation: str | None = None
     test: str | None = None
 
+    def of_folder(self) -> "SplitNames":
+        """These names, with "." where one is written otherwise, as "./", and means data_dir."""
+        return SplitNames(
+            **{
+                role: "." if name and split_place(name) == "." else name
+                for role, name in vars(self).items()
+            }
+        )
+
     def is_test(self, place: str | None) -> bool:
         """Whether the split at `place`, as splits.Split has it, is their test split."""
         if self.test:

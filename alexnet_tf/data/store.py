@@ -178,7 +178,7 @@ def check(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
     training, or tell it what it will be evaluated on.
     """
     bad, files = list(dataset.bad_pictures), collections.defaultdict(list)
-    for split in dataset.roles().values():
+    for role, split in dataset.roles().items():
         passed_over = _passed_over(split)
         with console.progress(split.examples, f"check {split.name}") as bar:
             for number, answer, fault in _in_order(split, split.stubs(None), _known):
@@ -187,12 +187,12 @@ def check(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
                     bad.append(fault)
                     continue
                 label, digest, in_training = answer
-                files[digest].append((split.name, label, split.name_of(number)))
+                files[digest].append((role, label, split.name_of(number)))
                 if in_training and number not in passed_over:
                     name = split.name_of(number)
                     bad.append(f"{name} cannot be read in a training ({in_training})")
     groups = [
-        group for group in files.values() if len({(split, label) for split, label, _ in group}) > 1
+        group for group in files.values() if len({(role, label) for role, label, _ in group}) > 1
     ]
     return bad, [[name for _, _, name in group] for group in groups]
 

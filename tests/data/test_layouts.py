@@ -142,6 +142,17 @@ def test_what_is_called_test_may_be_another_split_or_a_class():
     assert not any(names.is_test(None) for names in (SplitNames(), SplitNames(test="judge")))
 
 
+@pytest.mark.parametrize("dot", [".", "./", "././"])
+def test_the_folder_itself_may_be_written_in_several_ways(tmp_path, dot):
+    fill(tmp_path, **{"test/daisy": 3, "test/iris": 5, "rose/more": 2})
+    classes, *_ = opened(tmp_path, names=SplitNames(train=dot))
+    assert classes == ("rose", "test")
+    assert judged(tmp_path / "test", names=SplitNames(test=dot)) == ("test", 8)
+    for role in ("validation", "test"):
+        with pytest.raises(UserError, match=f"^{role}_split=.: the folders in {tmp_path} itself"):
+            opened(tmp_path, names=SplitNames(**{role: dot}))
+
+
 def test_a_split_that_is_called_held_out_is_compared_as_any_other(tmp_path):
     fill(tmp_path, **flowers("train"))
     shutil.copytree(tmp_path / "train", tmp_path / "held out")
@@ -714,6 +725,18 @@ def test_a_folder_with_test_alone_can_be_checked(tmp_path, capsys):
     assert "1 of the 2 pictures of test are in val too" in capsys.readouterr().err
     with pytest.raises(UserError, match="has nothing to train on"):
         call(prepare, *given, f"--output={tmp_path}/store")
+
+
+def test_copies_in_splits_whose_folders_have_one_name_are_listed(tmp_path, capsys):
+    fill(tmp_path / "pictures", **flowers("a/images", "b/images"))
+    shutil.copy(
+        tmp_path / "pictures/a/images/iris/0.jpg", tmp_path / "pictures/b/images/iris/9.jpg"
+    )
+    given = ("--dataset=folder", f"--data_dir={tmp_path}/pictures", f"--json={tmp_path}/c.json")
+    with pytest.raises(SystemExit):
+        call(prepare, *given, "--train_split=a/images", "--test_split=b/images", "--check")
+    assert len(json.loads((tmp_path / "c.json").read_text())["identical"]) == 1
+    capsys.readouterr()
 
 
 def test_an_empty_folder_beside_those_that_judge_is_passed_over_and_told(tmp_path):
