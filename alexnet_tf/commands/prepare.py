@@ -87,6 +87,8 @@ def main():
     for line in dataset.bad_pictures:
         console.note(f"{line}: left out")
     statistics = store.write(dataset, directory, _QUALITY.value, _MAX_BAD_PICTURES.value)
+    if (newest := prepared.find(directory.parent)) != directory:
+        console.note(f"a training reads {newest}, the highest version there, and not {directory}")
     console.result(f"{directory}:")
     app.report(
         {f"pictures, {name}": count for name, count in statistics["pictures"].items()}
@@ -109,15 +111,20 @@ def _directory():
             " every picture."
         )
     if not prepared.is_version(_VERSION.value):
-        raise UserError(f"--version={_VERSION.value} is not of the form 1.0.0.")
-    if _DATASET.value == "folder" and _DATA_DIR.value:
-        pictures_at, output = (
+        raise UserError(
+            f"--version={_VERSION.value} is not of the form 1.0.0, three numbers without leading"
+            " zeros."
+        )
+    if _DATA_DIR.value:
+        originals, output = (
             pathlib.Path(one).resolve() for one in (_DATA_DIR.value, _OUTPUT.value)
         )
-        if pictures_at in (output, *output.parents):
+        # TFDS has a folder for each data set, and reads no others
+        above = output.parents if _DATASET.value == "folder" else ()
+        if originals in (output, *above):
             raise UserError(
                 f"--output={_OUTPUT.value} lies in --data_dir={_DATA_DIR.value}, and what is stored"
-                " would be read from then on instead of the pictures; pass another folder."
+                " would be read from then on instead of the originals; pass another folder."
             )
     return pathlib.Path(_OUTPUT.value) / _VERSION.value
 

@@ -35,8 +35,8 @@ CLASS_NAMES = "label.labels.txt"  # as TFDS calls it
 
 
 def is_version(name: str) -> bool:
-    """Whether TFDS takes it for a version: three numbers, as 1.0.0."""
-    return re.fullmatch(r"\d+\.\d+\.\d+", name) is not None
+    """Whether TFDS takes it for a version: three numbers without leading zeros, as 1.0.0."""
+    return re.fullmatch(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}", name) is not None
 
 
 def find(data_dir: str | os.PathLike) -> pathlib.Path | None:

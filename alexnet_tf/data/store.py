@@ -436,12 +436,16 @@ def _keep_to_source(path: pathlib.Path, source: dict) -> None:
 
     Raises UserError if something else has been begun there.
     """
-    if path.exists() and not _is_of(json.loads(disk.read_bytes(path)), source):
+    try:
+        begun = json.loads(disk.read_bytes(path)) if path.exists() else source
+    except ValueError:
+        begun = None
+    if not _is_of(begun, source):
         raise UserError(
             f"{path.parent} is the beginning of something else (see {path.name}); remove it, or"
             " pass another output=."
         )
-    path.write_text(json.dumps(source))
+    disk.replace_bytes(path, json.dumps(source).encode())
 
 
 def _prefix(dataset: Dataset, split: str) -> str:

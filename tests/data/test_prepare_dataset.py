@@ -210,6 +210,12 @@ def test_a_killed_run_goes_on_with_the_first_missing_shard(
     kept = {path.name: path.stat().st_ino for path in shards[:done]}
     with pytest.raises(UserError, match="is the beginning of something else"):
         store.write(dataset, tmp_path / "1.0.0", 80)
+    source = tmp_path / ".1.0.0.beginning/source.json"
+    text = source.read_text()
+    source.write_text(text[:9])
+    with pytest.raises(UserError, match="is the beginning of something else"):
+        store.write(dataset, tmp_path / "1.0.0", 95)
+    source.write_text(text)
     store.write(dataset, tmp_path / "1.0.0", 95)
     assert files_of(tmp_path / "1.0.0") == files_of(stored[0] / "1.0.0")
     assert len(kept) == done and all(
@@ -528,6 +534,31 @@ def test_nothing_is_stored_among_the_pictures(run, tmp_path, output):
     line = run("-m", "alexnet_tf", "prepare", *flags, cwd=tmp_path, status=2)
     assert f"--output={output} lies in --data_dir=set, and what is stored would be read" in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_is_stored_where_tfds_keeps_the_originals(tmp_path):
+    given = ("--dataset=tiny_pictures", f"--data_dir={tmp_path}/tfds")
+    with pytest.raises(UserError, match="/tfds/. lies in --data_dir=.*instead of the originals"):
+        call(prepare, *given, f"--output={tmp_path}/tfds/.")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("version", ["01.0.0", "1.0.00", "\u0661.0.0", "1.0"])
+def test_a_version_that_tfds_does_not_take_is_refused(tmp_path, version):
+    """TFDS said so when all was stored."""
+    with pytest.raises(
+        UserError, match=f"^--version={version} is not of the form 1.0.0, three num"
+    ):
+        call(prepare, f"--output={tmp_path}/store", f"--version={version}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_version_that_no_training_reads_is_told(pictures, tmp_path, capsys):
+    given = ("--dataset=folder", f"--data_dir={pictures}", f"--output={tmp_path}")
+    for version, told in (("1.0.0", False), ("1.10.0", False), ("1.9.0", True)):
+        call(prepare, *given, f"--version={version}")
+        line = f"a training reads {tmp_path}/1.10.0, the highest version there, and not {tmp_path}/"
+        assert (f"{line}{version}" in capsys.readouterr().err) == told
 
 
 def test_a_class_of_which_nothing_can_be_stored_is_refused(tmp_path):
