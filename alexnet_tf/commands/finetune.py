@@ -284,10 +284,17 @@ def solver_of(model, of_head):
 def _open_dataset(replicas, seen_before, solver, of_head):
     """(the Dataset, the batch size: --batch_size, or less where there are fewer pictures)."""
     batch_size = _BATCH_SIZE.value
-    if solver == "fit":  # whose batches are those of an evaluation, of any size
+    stored, seen_here = run_settings.begun(_MODEL_DIR.value)
+    if stored and not of_head and not FLAGS["batch_size"].present:
+        batch_size = stored["batch_size"]
+        if batch_size % replicas:
+            raise UserError(
+                f"model_dir={_MODEL_DIR.value} was begun with batches of {batch_size}, which do not"
+                f" divide among {replicas} replicas; pass other replicas=, or another model_dir=."
+            )
+    elif solver == "fit":  # whose batches are those of an evaluation, of any size
         batch_size = max(1, batch_size // replicas) * replicas
     devices.check_divides(batch_size, replicas)
-    stored, seen_here = run_settings.begun(_MODEL_DIR.value)
     # A head is trained anew: what its features know of binds it, and nothing else.
     seen = record.union([seen_before] if of_head else [seen_here, seen_before])
 
@@ -319,9 +326,6 @@ def _open_dataset(replicas, seen_before, solver, of_head):
             f"{dataset.train.examples} training pictures do not fill a batch of {replicas}"
             " replicas; use fewer."
         )
-    if stored and not of_head and not FLAGS["batch_size"].present:
-        batch_size = stored["batch_size"]
-        devices.check_divides(batch_size, replicas)
     return dataset, min(batch_size, most)
 
 

@@ -837,14 +837,14 @@ def test_batches_of_a_fit_divide_among_any_number_of_replicas(pictures, tmp_path
             finetune._open_dataset(5, None, "sgd", True)
 
 
-def test_the_batches_of_a_training_that_goes_on_divide_too(pictures, tmp_path, monkeypatch):
-    """As they were begun where there were fewer pictures."""
-    stored = {"batch_size": 7}, None
-    monkeypatch.setattr(finetune.run_settings, "begun", lambda model_dir: stored)
+def test_batches_that_a_training_began_with_divide_among_its_replicas(
+    pictures, tmp_path, monkeypatch
+):
     given = ["--dataset=folder", f"--data_dir={pictures}", f"--model_dir={tmp_path}/model"]
+    monkeypatch.setattr(finetune.run_settings, "begun", lambda _: ({"batch_size": 9}, None))
     with parsed(finetune.FLAGS, *given):
-        assert finetune._open_dataset(1, None, "sgd", False)[1] == 7
-        with pytest.raises(UserError, match="batch_size=7 does not divide among 2 replicas"):
+        assert finetune._open_dataset(3, None, "sgd", False)[1] == 9  # and not 32, the default
+        with pytest.raises(UserError, match="begun with batches of 9, which do not divide among 2"):
             finetune._open_dataset(2, None, "sgd", False)
 
 
