@@ -85,6 +85,9 @@ def named_builder(
         tarfile.TarError,
         tf.errors.OpError,
     ) as error:
+        builder = tfds.builder(name, data_dir=data_dir)
+        if builder.is_prepared():  # by another process, which was quicker
+            return builder
         reason = one_line(error, None)  # AssertionError: files to place by hand
         raise UserError(
             f"dataset={name} could not be prepared in {builder.data_dir}: {reason}"

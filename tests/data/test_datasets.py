@@ -233,6 +233,20 @@ def test_a_name_for_which_a_package_is_missing_is_one_line(tmp_path, monkeypatch
         datasets.open_dataset("huggingface:beans", tmp_path)
 
 
+def test_what_another_process_prepares_meanwhile_is_taken(tmp_path, monkeypatch):
+    generate, beside = TinyPictures._generate_examples, []
+
+    def with_another(self):
+        if not beside:
+            beside.append(TinyPictures(data_dir=tmp_path))
+            beside[0].download_and_prepare()
+        yield from generate(self)
+
+    monkeypatch.setattr(TinyPictures, "_generate_examples", with_another)
+    dataset = datasets.open_dataset("tiny_pictures", tmp_path)
+    assert len(pictures_in(dataset.train)) == 45 and beside
+
+
 class TinyKinds(TinyPictures):
     """Of two configurations."""
 
