@@ -18,7 +18,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def write(
         "shard_pictures": SHARD_PICTURES,
     }
     if directory.exists():
-        return _already_stored(directory, source, dataset.class_names)
+        return _already_stored(directory, source, dataset)
     _check_count(len(dataset.bad_pictures), max_bad_pictures)
     beginning = directory.with_name(f".{directory.name}.beginning")
     try:
@@ -209,14 +209,14 @@ def _write_split(
     """Writes the shards of `split` that are missing in `folder` and adds them to `tally`; up to
     `allowed` pictures may be bad, of which there were `bad_before`.
     """
-    shards, done = -(-split.examples // SHARD_PICTURES), len(tally.lengths)
+    shards, done = _shards(split, prefix), len(tally.lengths)
     pictures_done = min(done * SHARD_PICTURES, split.examples)
     with console.progress(split.examples, f"store {split.name}", initial=pictures_done) as bar:
         encoded = _in_order(
             split, split.stubs(_ORDER_SEED).skip(pictures_done), functools.partial(encode, quality)
         )
-        for shard in range(done, shards):
-            path = folder / f"{prefix}.tfrecord-{shard:05}-of-{shards:05}"
+        for shard in shards[done:]:
+            path = folder / shard
             beside = path.with_name(f".{path.name}")
             sizes, numbers = [], []
             with tf.io.TFRecordWriter(str(beside)) as writer:
@@ -408,21 +408,29 @@ def _write_metadata(
     return statistics
 
 
-def _already_stored(directory: pathlib.Path, source: dict, class_names: Sequence[str]) -> dict:
+def _already_stored(directory: pathlib.Path, source: dict, dataset: Dataset) -> dict:
     """The statistics in a finished `directory`.
 
-    Raises UserError if it was not made from `source`, or calls its classes otherwise.
+    Raises UserError if it was not made from `source`, calls its classes otherwise, or has lost some
+    of its records.
     """
     try:
         statistics = json.loads(disk.read_bytes(directory / prepared.STATISTICS))
         called = (directory / prepared.CLASS_NAMES).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         statistics, called = {}, []
-    if not _is_of(statistics.get("source"), source) or called != list(class_names):
+    if not _is_of(statistics.get("source"), source) or called != list(dataset.class_names):
         raise UserError(
             f"{directory} is there already and holds something else; pass another output=, or a"
             " higher version=."
         )
+    for name, split in dataset.roles().items():
+        for shard in _shards(split, _prefix(dataset, name)):
+            if not (directory / shard).is_file():
+                raise UserError(
+                    f"{directory} is there already, but not whole: it lacks {shard}; remove it, and"
+                    " run again."
+                )
     return statistics
 
 
@@ -446,6 +454,12 @@ def _keep_to_source(path: pathlib.Path, source: dict) -> None:
             " pass another output=."
         )
     disk.replace_bytes(path, json.dumps(source).encode())
+
+
+def _shards(split: Split, prefix: str) -> list[str]:
+    """The names of the files of its records."""
+    count = -(-split.examples // SHARD_PICTURES)
+    return [f"{prefix}.tfrecord-{shard:05}-of-{count:05}" for shard in range(count)]
 
 
 def _prefix(dataset: Dataset, split: str) -> str:

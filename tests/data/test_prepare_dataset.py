@@ -238,6 +238,17 @@ def test_what_is_stored_is_not_stored_again_nor_mixed_with_another(pictures, sto
     assert files_of(stored[0] / "1.0.0") == before
 
 
+def test_what_is_stored_and_has_lost_records_is_not_taken_for_whole(
+    pictures, stored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(store, "SHARD_PICTURES", 5)
+    shutil.copytree(stored[0] / "1.0.0", tmp_path / "1.0.0")
+    lost = tmp_path / "1.0.0/folder-test.tfrecord-00001-of-00002"
+    lost.unlink()
+    with pytest.raises(UserError, match=f"but not whole: it lacks {lost.name}; remove it, and run"):
+        store.write(datasets.open_dataset("folder", pictures), tmp_path / "1.0.0", 95)
+
+
 def test_a_store_is_of_its_classes_and_their_names(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
 
