@@ -80,6 +80,13 @@ def main():
         app.split_names(FLAGS),
         suffixes=picture_files.SUFFIXES + picture_files.READ_BY_PREPARE,
     )
+    # of TFDS the last are held out; how many there are of each class is known of a folder alone
+    is_drawn = dataset.class_counts and any(split.held_out for split in dataset.evaluations())
+    if FLAGS["seed"].present and not is_drawn:
+        raise UserError(
+            f"seed={_SEED.value} changes nothing: which pictures of {dataset.name} are kept for"
+            " evaluation is not drawn here; leave it out."
+        )
     for line in dataset.notes:
         console.note(line)
     if _CHECK.value:

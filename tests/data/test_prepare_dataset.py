@@ -572,6 +572,21 @@ def test_a_version_that_no_training_reads_is_told(pictures, tmp_path, capsys):
         assert (f"{line}{version}" in capsys.readouterr().err) == told
 
 
+def test_a_seed_that_draws_nothing_is_refused(pictures, tmp_path):
+    for given in (
+        ("--dataset=folder", f"--data_dir={pictures}"),
+        ("--dataset=tiny_pictures", f"--data_dir={tmp_path}/tfds"),
+    ):
+        with pytest.raises(
+            UserError, match=f"^seed=1 changes nothing: which pictures of {given[0][10:]}"
+        ):
+            call(prepare, *given, "--seed=1", f"--output={tmp_path}/store")
+    assert not (tmp_path / "store").exists()
+    given = ("--dataset=folder", f"--data_dir={pictures}/train", f"--output={tmp_path}/store")
+    call(prepare, *given, "--seed=1")
+    assert prepared.find(tmp_path / "store")
+
+
 def test_a_class_of_which_nothing_can_be_stored_is_refused(tmp_path):
     folder = write_picture_folder(tmp_path / "pictures")
     dataset = datasets.open_dataset("folder", folder)
