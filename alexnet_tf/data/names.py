@@ -5,6 +5,7 @@ import pathlib
 import re
 
 from alexnet_tf.bounds import plain
+from alexnet_tf.errors import UserError, check_kind
 
 # What splits are called, in any case.
 USUAL_NAMES = {
@@ -34,11 +35,20 @@ class SplitNames:
     """The splits by the names that a user gives them: folders below data_dir, or splits of TFDS.
 
     None: by the usual names. `train` may be ".", for class folders that lie in data_dir itself.
+    Raises UserError for what is no name.
     """
 
     train: str | None = None
     validation: str | None = None
     test: str | None = None
+
+    def __post_init__(self) -> None:
+        for role, name in vars(self).items():
+            check_kind(str | None, name, f"{role}_split", "the name of a split")
+            if name == "":
+                raise UserError(
+                    f"{role}_split: an empty text names no split; pass a name, or leave it out."
+                )
 
     def of_folder(self) -> "SplitNames":
         """These names, with "." where one is written otherwise, as "./", and means data_dir."""

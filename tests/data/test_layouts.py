@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pathlib
 import re
 import shlex
 import shutil
@@ -140,6 +141,14 @@ def test_what_is_called_test_may_be_another_split_or_a_class():
         assert not names.is_test("test")
     assert not SplitNames(test="judge").is_test("test")
     assert not any(names.is_test(None) for names in (SplitNames(), SplitNames(test="judge")))
+
+
+def test_an_empty_text_and_a_path_name_no_split():
+    """The first stood for the usual names without a word."""
+    with pytest.raises(UserError, match="^test_split: an empty text names no split; pass a name"):
+        SplitNames(test="")
+    with pytest.raises(UserError, match="^train_split= is of the type PosixPath; pass the name of"):
+        SplitNames(train=pathlib.Path("learn"))
 
 
 @pytest.mark.parametrize("dot", [".", "./", "././"])
