@@ -559,11 +559,15 @@ def _split(
 
     @as_it_is
     def with_first(file: tf.Tensor) -> tf.Tensor:
-        """`file`; an error, once, where its first record cannot be read. A file that does not open
-        would be tried without end behind `ignore_errors`.
-        """
+        """-1, for take: all of `file`. An error where its first record cannot be read."""
         with tf.control_dependencies([adapter.make_tf_data(file).take(1).get_single_element()]):
-            return tf.identity(file)
+            return tf.identity(tf.constant(-1, tf.int64))
+
+    def readable(file: tf.Tensor) -> tf.Tensor:
+        """-1, or 0 for a file that does not open: `ignore_errors` would try it without end."""
+        all_of_it = tf.data.Dataset.from_tensors(file).map(with_first).ignore_errors()
+        none = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
+        return all_of_it.concatenate(none).take(1).get_single_element()
 
     def stubs_of(shard: tf.Tensor) -> tf.data.Dataset:
         files_here, skips_here, lengths_here, counts_here, first_here = (
@@ -572,9 +576,9 @@ def _split(
         )
         # TensorFlow reads a file up to its first damage. Empty records stand for the rest, so that
         # all others keep their places.
-        begun = tf.data.Dataset.from_tensors(files_here).map(with_first).ignore_errors()
         records = (
-            begun.flat_map(as_it_is(adapter.make_tf_data))
+            adapter.make_tf_data(files_here)
+            .take(readable(files_here))
             .ignore_errors()
             .concatenate(tf.data.Dataset.from_tensors(b"").repeat(lengths_here))
         )
