@@ -6,23 +6,26 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import saliency
-from alexnet_tf.network.model import both_towers
 from alexnet_tf.networks import Network
 
 
-def kernels_of(network: Network) -> list[np.ndarray]:
-    """Those of conv1, by tower, or of the first convolution of a network of its user's own, if it
-    has one: float32 [height, width, channels, filters].
-
-    Raises UserError for a first convolution of another kind than Conv2D and SeparableConv2D.
+def _first(network: Network) -> tuple[str, list[keras.layers.Layer]]:
+    """The first convolution, conv1 in the variants: its name, and its layer in each tower. Raises
+    UserError where there is none.
     """
-    convolutions = [
-        layer
-        for layer in network.model._flatten_layers()
-        if isinstance(layer, saliency.CONVOLUTIONS)
-    ]
-    named = [layer for layer in convolutions if both_towers(layer) == "conv1"]
-    return [_kernel(network, layer) for layer in named or convolutions[:1]]
+    for found in saliency.by_towers(network.model, saliency.CONVOLUTIONS).items():
+        return found
+    raise UserError(f"{network.path} has no convolution, whose kernels would be drawn.")
+
+
+def kernels_of(network: Network) -> list[np.ndarray]:
+    """Those of the first convolution, conv1 in the variants, by tower: float32 [height, width,
+    channels, filters].
+
+    Raises UserError where there is none, and for one of another kind than Conv2D and
+    SeparableConv2D.
+    """
+    return [_kernel(network, layer) for layer in _first(network)[1]]
 
 
 def _kernel(network: Network, layer: keras.layers.Layer) -> np.ndarray:
@@ -40,14 +43,11 @@ def _kernel(network: Network, layer: keras.layers.Layer) -> np.ndarray:
 
 
 def draw_filters(network: Network) -> Figure:
-    """The kernels of conv1, each stretched to the full range of colours.
+    """The kernels of the first convolution, each stretched to the full range of colours.
 
-    Raises UserError for a network that has no such layer, one of another kind, or one that reads
-    no pictures.
+    Raises UserError as kernels_of does, and for one that reads no pictures.
     """
-    kernels = kernels_of(network)
-    if not kernels:
-        raise UserError(f"{network.path} has no convolution, whose kernels would be drawn.")
+    (name, _), kernels = _first(network), kernels_of(network)
     if (channels := kernels[0].shape[2]) not in (1, 3):
         raise UserError(
             f"The first convolution of {network.path} reads {channels} channels; kernels are drawn "
@@ -69,5 +69,5 @@ def draw_filters(network: Network) -> Figure:
             )
     towers = "; tower a above, tower b below" if len(kernels) == 2 else ""
     after = f" after step {network.step}" if network.step else ""  # imported weights have none
-    figure.suptitle(f"conv1 of {network.settings.variant}{after}{towers}", fontsize=10)
+    figure.suptitle(f"{name} of {network.settings.variant}{after}{towers}", fontsize=10)
     return figure

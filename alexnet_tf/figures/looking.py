@@ -18,7 +18,6 @@ from alexnet_tf.figures import saliency
 from alexnet_tf.figures.answers import chart, show
 from alexnet_tf.figures.seen import Pictures, Seen
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
-from alexnet_tf.network.model import both_towers
 
 _SHOWN = 8  # pictures of a figure of maps over pictures
 _MAPS = 12  # of a layer through which a picture is followed
@@ -114,7 +113,7 @@ def _over_pictures(
                 alpha=0.55,
             )
             if signed:
-                lost = f"{100 * heat.min():+.2g} to {100 * heat.max():+.2g}"
+                lost = f"{100 * heat.min():+.3g} to {100 * heat.max():+.3g}"  # 100 in full
                 below.set_xlabel(f"{lost} points lost", fontsize=8)
             bar.update(1)
     return figure
@@ -274,17 +273,14 @@ def _followed(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
         LocalResponseNormalization,
         SpatialResponseNormalization,
     )
-    rows: dict[str, list[keras.layers.Layer]] = {}
-    for layer in model._flatten_layers():
-        if isinstance(layer, kinds):
-            rows.setdefault(both_towers(layer), []).append(layer)
-    return rows
+    return saliency.by_towers(model, kinds)
 
 
 def _cells(figure: Figure, grid: GridSpec, row: int, group: list, values: list) -> Iterator[tuple]:
     """(axis, what is drawn there, its title) of a row: some maps of each tower, or all units."""
-    if values[0].ndim == 1:
-        yield figure.add_subplot(grid[row, 2:]), _strip(values[0]), ""
+    if values[0].ndim < 3:
+        drawn = _strip(values[0]) if values[0].ndim == 1 else values[0].T  # of each place its units
+        yield figure.add_subplot(grid[row, 2:]), drawn, ""
         return
     of_each = _MAPS // len(group)
     for tower, (layer, maps) in enumerate(zip(group, values)):

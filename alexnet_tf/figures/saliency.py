@@ -36,13 +36,49 @@ def convolutions(network: Network) -> dict[str, list[keras.layers.Layer]]:
 
     Raises UserError where there is none, and where there are no weights.
     """
-    found: dict[str, list[keras.layers.Layer]] = {}
-    for layer in network.model._flatten_layers():
-        if isinstance(layer, CONVOLUTIONS):
-            found.setdefault(both_towers(layer), []).append(layer)
+    found = by_towers(network.model, CONVOLUTIONS)
     if not found:
         raise UserError(f"{network.path} has no convolution, whose maps would be looked at.")
     return found
+
+
+def by_towers(model: keras.Model, kinds: tuple[type, ...]) -> dict[str, list[keras.layers.Layer]]:
+    """{"conv1": [conv1a, conv1b], ...}: the layers of `model` that are of these `kinds`, in order,
+    at whatever depth, each tower's together.
+
+    In a network of its user's own conv1b may well read conv1a, or put out another shape: each of
+    such layers stands alone, by its own name.
+    """
+    named: dict[str, list[keras.layers.Layer]] = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, kinds):
+            named.setdefault(both_towers(layer), []).append(layer)
+    found: dict[str, list[keras.layers.Layer]] = {}
+    for name, group in named.items():
+        if _are_beside(group):
+            found[name] = group
+        else:
+            found |= {one.path if one.name in found else one.name: [one] for one in group}
+    return found
+
+
+def _are_beside(group: list[keras.layers.Layer]) -> bool:
+    """Whether layers put out one shape, and none reads, however indirectly, what another does."""
+    shapes = {one._inbound_nodes[-1].outputs[0].shape for one in group}
+    return len(shapes) == 1 and not any(_reads(one, {*group} - {one}) for one in group)
+
+
+def _reads(layer: keras.layers.Layer, others: set[keras.layers.Layer]) -> bool:
+    nodes, been = list(layer._inbound_nodes), set()
+    while nodes:
+        for tensor in nodes.pop().input_tensors:
+            operation, index, _ = tensor._keras_history
+            if operation in others:
+                return True
+            if (operation, index) not in been:
+                been.add((operation, index))
+                nodes.append(operation._inbound_nodes[index])
+    return False
 
 
 def last_convolution(network: Network) -> tuple[str, list[keras.layers.Layer]]:
@@ -129,7 +165,8 @@ def guided(
 
     Springenberg et al. 2015, guided backpropagation: the deconvolution of Zeiler and Fergus,
     which sends back through a ReLU what is above 0 alone, through those units alone that were
-    above 0 themselves. What has no ReLU has its plain gradient.
+    above 0 themselves. What has no ReLU has its plain gradient. Raises UserError where there is
+    none, as through a cast to whole numbers.
     """
     with (
         _guided(network.model),
@@ -140,7 +177,13 @@ def guided(
         tape.watch(inputs)
         network.model(inputs, training=False)
         unit = outputs[layer][(0, *place)]
-    return _array(tape.gradient(unit, inputs))[0]
+    gradient = tape.gradient(unit, inputs)
+    if gradient is None:
+        raise UserError(
+            f"No gradient comes from {layer.name} of {network.path} back to its pixels, as where a"
+            " network reads whole numbers; figure=occlusion needs none."
+        )
+    return _array(gradient)[0]
 
 
 def outputs(network: Network, images: np.ndarray, layers: list) -> list[np.ndarray]:

@@ -71,8 +71,9 @@ class Pictures:
 class Seen(Pictures):
     """Pictures, and what `network` makes of them.
 
-    `features`: float32 [pictures, units], what the last layer before the projection puts out.
-    Raises UserError as Pictures does, and for what has no weights, such as a .tflite file.
+    `features`: float32 [pictures, units], what the last layer before the projection puts out, a row
+    of all its places where that is a map. Raises UserError as Pictures does, and for what has no
+    weights, such as a .tflite file.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class Seen(Pictures):
             for part in self._extract(split):
                 parts.append(part)
                 bar.update(len(part[0]))
-        self.features, self.labels = map(np.concatenate, zip(*parts))
+        outputs, self.labels = map(np.concatenate, zip(*parts))
+        self.features, self._shape = outputs.reshape(len(outputs), -1), outputs.shape[1:]
 
     def _extract(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         strategy = tf.distribute.get_strategy()
@@ -117,7 +119,8 @@ class Seen(Pictures):
 
     def probabilities(self, numbers: np.ndarray) -> np.ndarray:
         """float32 [n, classes] of the pictures of these numbers."""
-        return tf.nn.softmax(head.logits(self._projection, self.features[numbers])).numpy()
+        outputs = self.features[numbers].reshape(-1, *self._shape)
+        return tf.nn.softmax(head.logits(self._projection, outputs)).numpy()
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the features and what belongs to them to an .npz file.

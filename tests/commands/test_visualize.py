@@ -477,6 +477,15 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
     )
     with pytest.raises(UserError, match="of own, deep, is a DepthwiseConv2D, which has no kernel"):
         filters.kernels_of(own(keras.layers.DepthwiseConv2D(3, name="deep")))
+    # whatever layers further up are called
+    early, late = keras.layers.Conv2D(5, 3, name="stem"), keras.layers.Conv2D(4, 3, name="conv1")
+    named = own(early, late)
+    named.step, named.settings = 0, types.SimpleNamespace(variant="own")
+    assert filters.draw_filters(named).get_suptitle() == "stem of own"
+    (found,) = filters.kernels_of(
+        own(keras.layers.Conv2D(5, 3, name="conv1a"), type(late)(4, 3, name="conv1b"))
+    )
+    assert found.shape == (3, 3, 3, 5)
     whole = types.SimpleNamespace(model=build_model("half", 3, 67), path="half")
     (found,) = filters.kernels_of(whole)
     assert found.shape == (11, 11, 3, 48)

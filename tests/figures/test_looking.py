@@ -3,6 +3,7 @@
 import pathlib
 import types
 
+import keras
 import matplotlib
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from alexnet_tf import networks
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import looking, png, saliency
 from alexnet_tf.figures.seen import Pictures, Seen
+from alexnet_tf.pixels import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_maps_lie_over_their_pictures_with_the_class_and_its_probability(network
             network.probabilities, image, label, np.array([120], np.uint8), 7, 2
         )
         np.testing.assert_allclose(occluded[place].images[1].get_array(), expected)
-        assert f"{100 * expected.max():+.2g} points lost" in occluded[place].get_xlabel()
+        assert f"{100 * expected.max():+.3g} points lost" in occluded[place].get_xlabel()
         drawn, cam = cams[place].images[1].get_array(), saliency.grad_cam(network, image, label)
         assert drawn.shape == (28, 28) and cam.shape == (10, 10)
         assert drawn.mean() == pytest.approx(cam.mean(), rel=0.02)
@@ -114,6 +116,46 @@ def test_one_picture_is_followed_through_all_layers(network, folder):
     )
     with pytest.raises(UserError, match="12 pictures: maps follows one; pass one"):
         looking.draw_feature_maps(Pictures(network, [folder]))
+
+
+def own_network(*layers):
+    """A network of its user's own of 28 x 28 RGB, opened."""
+    model = keras.Sequential([keras.Input((28, 28, 3)), *layers])
+    pixels = Preprocessing(28, 32, 3, (128.0,) * 3, 64.0)
+    return networks.of_keras(model, CLASS_NAMES, pixels)
+
+
+def test_units_of_each_place_are_followed_too(folder):
+    network = own_network(
+        keras.layers.Conv2D(8, 7, 7, name="patch"),
+        keras.layers.Reshape((16, 8)),
+        keras.layers.Dense(5, name="of_places"),
+        keras.layers.GlobalAveragePooling1D(),
+        keras.layers.Dense(3, name="answer"),
+    )
+    pictures = Pictures(network, sorted(folder.rglob("*.jpg"))[:1])
+    figure = looking.draw_feature_maps(pictures)
+    names = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert "of_places\n16 x 5" in names
+    layer = network.model.get_layer("of_places")
+    (values,) = saliency.outputs(network, pictures.image(0)[None], [layer])
+    drawn = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert any(np.array_equal(one, values[0].T) for one in drawn)
+
+
+@pytest.mark.long
+def test_features_that_are_maps_are_rows(folder):
+    network = own_network(
+        keras.layers.Conv2D(3, 5, 4, name="conv"),
+        keras.layers.GlobalAveragePooling2D(),
+    )
+    seen = Seen(network, [folder])
+    images = np.stack([seen.image(number) for number in range(12)])
+    (maps,) = saliency.outputs(network, images, [network.model.get_layer("conv")])
+    np.testing.assert_allclose(seen.features, maps.reshape(12, -1), atol=1e-5)
+    expected = network.probabilities(images[3:5])
+    np.testing.assert_allclose(seen.probabilities(np.array([3, 4])), expected, atol=1e-5)
+    assert looking.principal(seen.features)[0].shape == (12, 2)
 
 
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20)])

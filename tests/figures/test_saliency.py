@@ -245,3 +245,49 @@ def test_squares_have_the_mean_colour_or_middle_grey():
     for mean, fill in (((123.6, 116.4, 104.0), [124, 116, 104]), ((0.0, 0.0, 0.0), [128] * 3)):
         network = types.SimpleNamespace(preprocessing=Preprocessing(8, 8, 3, mean, 1.0))
         assert saliency.fill_of(network).tolist() == fill
+
+
+def named_as_towers(strides):
+    """A network of its user's own, whose layers are called as towers are, and follow each other."""
+    x = images = keras.Input((16, 16, 3))
+    for name, step in (("conv1a", 1), ("conv1b", 1), ("conv2a", 1), ("conv2b", strides)):
+        x = keras.layers.Conv2D(4, 3, step, padding="same", activation="relu", name=name)(x)
+    return network_of(keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(x))), 16)
+
+
+@pytest.mark.parametrize("strides,places", [(1, 16), (2, 8)])
+def test_layers_that_follow_each_other_are_no_towers(rng, strides, places):
+    network = named_as_towers(strides)
+    assert list(saliency.convolutions(network)) == ["conv1a", "conv1b", "conv2a", "conv2b"]
+    image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    found = saliency.grad_cam(network, image, 1)
+    (maps,) = saliency.outputs(network, image[None], [network.model.get_layer("conv2b")])
+    kernel = network.model.layers[-1].kernel.numpy()[:, 1].reshape(places, places, 4)
+    expected = np.maximum((maps[0] * kernel.mean((0, 1))).sum(-1), 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)  # of the last alone
+    assert list(looking._followed(network.model))[:4] == ["conv1a", "conv1b", "conv2a", "conv2b"]
+
+
+def test_layers_of_other_shapes_beside_each_other_are_no_towers():
+    images = keras.Input((16, 16, 3))
+    beside = [
+        keras.layers.Conv2D(2, size, name=f"conv1{name}")(images)
+        for name, size in zip("ab", (3, 5))
+    ]
+    x = keras.layers.Concatenate()([keras.layers.Flatten()(one) for one in beside])
+    network = network_of(keras.Model(images, keras.layers.Dense(2)(x)), 16)
+    assert list(saliency.convolutions(network)) == ["conv1a", "conv1b"]
+    assert list(saliency.convolutions(two_towers(np.random.default_rng(0))[0])) == [
+        f"conv{number}" for number in range(1, 6)
+    ]
+
+
+def test_pixels_that_no_gradient_reaches_are_told():
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Conv2D(2, 3, name="conv")(keras.layers.Rescaling(1 / 255)(images))
+    network = network_of(
+        keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(x))), 8, 1
+    )
+    image = np.full((8, 8, 1), 100, np.uint8)
+    with pytest.raises(UserError, match="No gradient comes from conv of own back to its pixels"):
+        saliency.guided(network, image, network.model.get_layer("conv"), (0, 0, 0))
