@@ -936,6 +936,7 @@ def _version(output: pathlib.Path, version: int | str) -> str:
     return str(int(number))
 
 
+@devices.outside_scopes
 @devices.full_float32()
 def convert(
     version: str | os.PathLike,

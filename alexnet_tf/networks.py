@@ -11,7 +11,6 @@ Whatever the form, it is a Network with the same methods.
 """
 
 import abc
-import concurrent.futures
 import contextlib
 import copy
 import dataclasses
@@ -40,7 +39,7 @@ from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.pixels import Preprocessing, default_resize
 from alexnet_tf.provenance import origin
 from alexnet_tf.settings import OWN, Settings
-from alexnet_tf.training import ancestry, checkpoints, evaluation, run_settings
+from alexnet_tf.training import ancestry, checkpoints, devices, evaluation, run_settings
 
 _NO_WEIGHTS = {artifacts.Tflite: "no weights in float32", onnx.Onnx: "a graph, and no weights"}
 _OF_RUN = ("step", "train_images_per_s")  # among figures: not what an evaluation measures
@@ -305,13 +304,7 @@ class _Exported(Network):
     def _ask(self, name: str, **asked: tf.Tensor) -> tf.Tensor:
         """The probabilities that a signature gives."""
         signature = self.loaded.signatures[name]
-        in_scope = tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
-        if not (in_scope and tf.executing_eagerly()):
-            return signature(**asked)["probabilities"]
-        # What was opened in the scope of a strategy has a graph of its own for calls there, which
-        # cannot run. Scopes are those of a thread.
-        with concurrent.futures.ThreadPoolExecutor(1) as outside:
-            return outside.submit(signature, **asked).result()["probabilities"]
+        return devices.outside_scopes(lambda: signature(**asked)["probabilities"])()
 
     def _of_file(self, picture: bytes) -> np.ndarray:
         self.check_whole()

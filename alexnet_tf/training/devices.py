@@ -2,6 +2,7 @@
 devices.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import math
@@ -12,7 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import keras
 import tensorflow as tf
@@ -24,6 +25,7 @@ from alexnet_tf.provenance import provenance
 from alexnet_tf.training import cluster
 
 Answer = TypeVar("Answer")
+Given = ParamSpec("Given")
 
 _GATHER_SECONDS = 300  # how long workers wait for the last of them to appear
 # and later, for one that lives but does not answer; a dead one is noticed within seconds
@@ -84,6 +86,23 @@ def full_float32() -> Iterator[None]:
         yield
     finally:
         precision.enable_tensor_float_32_execution(before)
+
+
+def outside_scopes(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
+    """`function`, which in the scope of a strategy runs outside of it: scopes are a thread's.
+
+    There a SavedModel's variables are the strategy's, and its graph cannot run or be converted.
+    """
+
+    @functools.wraps(function)
+    def called(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        in_scope = tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
+        if not (in_scope and tf.executing_eagerly()):
+            return function(*args, **kwargs)
+        with concurrent.futures.ThreadPoolExecutor(1) as outside:
+            return outside.submit(function, *args, **kwargs).result()
+
+    return called
 
 
 def check_divides(batch_size: int, replicas: int) -> None:

@@ -95,6 +95,16 @@ def test_an_export_answers_in_the_scope_of_a_strategy(exported):
 
 
 @pytest.mark.long
+def test_an_export_is_converted_in_the_scope_of_a_strategy(exported, converted, tmp_path):
+    folder, _ = exported
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        jobs.convert(folder / "exports/1", tmp_path / "net.tflite")
+        with pytest.raises(UserError, match="is not a version that alexnet export wrote"):
+            jobs.convert(tmp_path, tmp_path / "net.tflite")
+    assert (tmp_path / "net.tflite").read_bytes() == converted("none")[0].read_bytes()
+
+
+@pytest.mark.long
 def test_an_own_network_that_keras_opens_as_another_is_told(exported, tmp_path):
     """As earlier versions exported it."""
     x = inputs = keras.Input((67, 67, 3))
