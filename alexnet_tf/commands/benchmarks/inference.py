@@ -42,8 +42,20 @@ READS = ("tflite", "rounds", "saved_model", "witness_python")
 def figures():
     """Milliseconds of one picture, load time and memory of each file and thread count, as text."""
     check_python("witness_python", _WITNESS_PYTHON.value)
-    contents = read_files()
-    first = artifacts.Tflite(contents[_TFLITE.value[0]], _TFLITE.value[0])
+    if _SAVED_MODEL.value and not _WITNESS_PYTHON.value:
+        raise UserError(
+            f"--saved_model={_SAVED_MODEL.value} is for --witness_python; leave it out."
+        )
+    first, *others = (artifacts.Tflite(content, path) for path, content in read_files().items())
+    for other in others:
+        here, there = (
+            (one.pixels.image_size, one.pixels.channels, one.labels) for one in (other, first)
+        )
+        if here != there:
+            raise UserError(
+                f"--tflite={','.join(_TFLITE.value)}: {other.name} is of another network than"
+                f" {first.name}; pass files of one network."
+            )
     pixels = (
         json.dumps([1, first.pixels.image_size, first.pixels.image_size, first.pixels.channels]),
         json.dumps(first.pixels.mean),
@@ -60,7 +72,9 @@ def figures():
 
 
 def read_files():
-    """{path: content} of --tflite. Raises UserError if there are none, or one cannot be read."""
+    """{path: content} of --tflite. Raises UserError if there are none, or one cannot be read or is
+    not what alexnet convert wrote.
+    """
     if not _TFLITE.value:
         raise UserError("This part times files; pass --tflite=none.tflite,int8.tflite,...")
     return {path: _read(path) for path in _TFLITE.value}
@@ -68,9 +82,11 @@ def read_files():
 
 def _read(path):
     try:
-        return pathlib.Path(path).read_bytes()
+        content = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"--tflite={path} cannot be read ({error.strerror}).") from None
+    artifacts.Tflite(content, path)  # or it is none
+    return content
 
 
 def _in_turn(models, threads, pixels):

@@ -40,29 +40,43 @@ def figures():
 def operators(content: bytes):
     """(name, the bytes of a .tflite file that holds it alone) of each operator of a file, in order.
 
-    A name is the place, the kind and the layer, if the tensor that it puts out names one.
+    A name is the place, the kind and the layer, if the tensor that it puts out names one. What
+    makes float32 of weights in float16 stays with whoever reads them: runtimes do it once, not for
+    each picture.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     model.metadata, model.signatureDefs = [], []
     (graph,) = model.subgraphs
     kinds = {number: name for name, number in vars(schema.BuiltinOperator).items()}
     buffers, operators = model.buffers, graph.operators
+
+    def kind_of(operator):
+        return kinds[model.operatorCodes[operator.opcodeIndex].builtinCode]
+
+    def is_given(index):  # what has no data is given by whoever runs it
+        return buffers[graph.tensors[index].buffer].data is None
+
+    widened = {
+        operator.outputs[0]: operator
+        for operator in operators
+        if kind_of(operator) == "DEQUANTIZE" and not any(map(is_given, operator.inputs))
+    }
     for place, operator in enumerate(operators):
+        if operator.outputs[0] in widened:
+            continue
         inputs = [index for index in operator.inputs if index >= 0]
-        graph.operators = [operator]
-        # what has no data is given by whoever runs it
-        graph.inputs = [
-            index for index in inputs if buffers[graph.tensors[index].buffer].data is None
-        ]
+        before = [widened[index] for index in inputs if index in widened]
+        graph.operators = [*before, operator]
+        graph.inputs = [index for index in inputs if index not in widened and is_given(index)]
         graph.outputs = list(operator.outputs)
-        kept = {0, *(graph.tensors[index].buffer for index in inputs)}
+        read = [*inputs, *(one.inputs[0] for one in before)]
+        kept = {0, *(graph.tensors[index].buffer for index in read)}
         model.buffers = [
             buffer if number in kept else schema.BufferT() for number, buffer in enumerate(buffers)
         ]
         names = graph.tensors[operator.outputs[0]].name.decode()
         layers = re.findall(r"/(\w+?)(?:_\d+)?/", names)
-        kind = kinds[model.operatorCodes[operator.opcodeIndex].builtinCode]
-        name = f"{place:2} {kind} {layers[-1] if layers else ''}".rstrip()
+        name = f"{place:2} {kind_of(operator)} {layers[-1] if layers else ''}".rstrip()
         yield name, bytes(flatbuffer_utils.convert_object_to_bytearray(copy.copy(model)))
 
 
