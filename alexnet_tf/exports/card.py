@@ -46,8 +46,9 @@ if picture.mode.startswith("I"):  # grey of 16 bits, of which Pillow would make 
 picture = picture.convert("RGBA")
 white = Image.new("RGBA", picture.size, "white")
 picture = Image.alpha_composite(white, picture).convert("{mode}")
-scale = {resize} / min(picture.size)
-picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
+shorter = min(picture.size)
+size = [round(side * {resize} / shorter) for side in picture.size]
+picture = picture.resize(size, Image.Resampling.BILINEAR)
 left, top = ((side - {resize}) // 2 + ({resize} - {size}) // 2 for side in picture.size)
 picture = picture.crop((left, top, left + {size}, top + {size}))
 images = np.asarray(picture, np.float32).reshape(1, {size}, {size}, {channels})
@@ -255,7 +256,7 @@ def _answer(least: float) -> str:
     """What the program of an ONNX file's card prints: the graph gives probabilities alone."""
     if not least:
         return "labels[best]"
-    return f'labels[best] if probabilities[0, best] >= np.float32({least:g}) else "{NONE}"'
+    return f'labels[best] if probabilities[0, best] >= np.float32({least!r}) else "{NONE}"'
 
 
 def _trained_with(manifest: Manifest) -> str | None:
@@ -358,7 +359,7 @@ def _limits(manifest: Manifest, form: str) -> list[str]:
     )
     if least := manifest.settings.min_probability:
         strangers = (
-            f'- Where none of its {classes} classes is as probable as {least:g}, "{NONE}" is'
+            f'- Where none of its {classes} classes is as probable as {least!r}, "{NONE}" is'
             " its answer; not every picture that shows none of them gets it."
         )
     return [

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 import zipfile
 
 import keras
@@ -681,6 +682,23 @@ def test_the_card_of_an_onnx_file_prepares_what_the_network_sees(network, tmp_pa
     finally:
         os.chdir(here)
     assert printed[-1] == NONE == network.classify(version / "picture.jpg", 0.999)[0][0]
+
+
+def test_the_card_has_a_least_probability_in_full(network):
+    sure = dataclasses.replace(network.settings, min_probability=0.9999999)
+    said = card.text(Manifest(sure), "onnx")
+    assert "np.float32(0.9999999) else" in said and "as probable as 0.9999999, " in said
+
+
+def test_the_program_on_a_card_rounds_as_a_training_does(network):
+    """54 x 81 pixels become 259 x 388.5, which is 388: 259 / 54 is no number of float64."""
+    pixels = Preprocessing(227, 259, 3, (128.0,) * 3, 64.0)
+    own = dataclasses.replace(network.settings, variant="paper", preprocessing=pixels)
+    (line,) = re.findall(r"size = .*picture.size.*", card.text(Manifest(own), "onnx"))
+    for width, expected in ((81, 388), (297, 1424)):
+        picture, found = types.SimpleNamespace(size=(width, 54)), {}
+        exec(line, {"picture": picture, "shorter": 54}, found)
+        assert found["size"] == [expected, 259]
 
 
 def test_a_version_that_cannot_be_written_leaves_nothing(network, tmp_path, monkeypatch):
