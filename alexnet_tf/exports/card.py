@@ -11,8 +11,10 @@ import re
 from alexnet_tf.bounds import LABELS
 from alexnet_tf.classifiers import NONE, TOP
 from alexnet_tf.manifest import Manifest
+from alexnet_tf.settings import OWN
 
 FILE = "README.md"
+_OWN = "a network of its maker's own"
 _LIBRARY = {"saved_model": "tf-keras", "onnx": "onnx"}
 _BLOCKS = {
     "saved_model": """
@@ -88,7 +90,7 @@ def text(manifest: Manifest, form: str) -> str:
             *_front_matter(manifest, form),
             "---",
             "",
-            f"# AlexNet, {manifest.settings.variant}: "
+            f"# {name_of(manifest)}: "
             + (f"{len(manifest.labels)} classes" if manifest.labels else "features"),
             "",
             *_what(manifest, form),
@@ -114,6 +116,12 @@ def text(manifest: Manifest, form: str) -> str:
     )
 
 
+def name_of(manifest: Manifest) -> str:
+    """What an export is called: a network of its user's own need not be an AlexNet."""
+    variant = manifest.settings.variant
+    return _OWN.capitalize() if variant == OWN else f"AlexNet, {variant}"
+
+
 def _yaml(value: str) -> str:
     """A scalar: JSON is YAML, but for pairs of surrogates."""
     return json.dumps(value, ensure_ascii=False)
@@ -134,13 +142,13 @@ def _front_matter(manifest: Manifest, form: str) -> list[str]:
         f"pipeline_tag: {task}",
         "tags:",
         f"- {task}",
-        "- alexnet",
+        *["- alexnet"] * (manifest.settings.variant != OWN),
     ]
     figures, name = _measured(manifest)
     if figures:
         lines += [
             "model-index:",
-            f"- name: {_yaml('AlexNet, ' + manifest.settings.variant)}",
+            f"- name: {_yaml(name_of(manifest))}",
             "  results:",
             "  - task:",
             "      type: image-classification",
@@ -212,8 +220,8 @@ def _what(manifest: Manifest, form: str) -> list[str]:
     shown = ", ".join(_escaped(label) for label in manifest.labels[:20])
     colour = "RGB" if pixels.channels == 3 else "grey"
     whose = (
-        "a network of its maker's own"
-        if manifest.settings.variant == "own"
+        _OWN
+        if manifest.settings.variant == OWN
         else f"AlexNet (Krizhevsky, Sutskever, Hinton 2012; variant `{manifest.settings.variant}`)"
     )
     seen = (

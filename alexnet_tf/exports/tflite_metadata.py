@@ -22,6 +22,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import card
 from alexnet_tf.exports.files import add_member
 from alexnet_tf.manifest import Manifest
 
@@ -116,7 +117,7 @@ def _flatbuffer(manifest: Manifest) -> bytes:
     }
     preparation = {0: "preprocessing", 1: np.frombuffer(json.dumps(crop).encode(), np.uint8)}
     root = {
-        0: f"AlexNet, {manifest.settings.variant}",
+        0: card.name_of(manifest),
         1: "Classifies the picture." if is_whole else "Gives features of the picture.",
         2: manifest.weights_sha256[:12],
         3: [{2: [images], 3: [probabilities if is_whole else outputs], 9: [preparation]}],

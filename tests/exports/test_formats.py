@@ -684,6 +684,20 @@ def test_the_card_of_an_onnx_file_prepares_what_the_network_sees(network, tmp_pa
     assert printed[-1] == NONE == network.classify(version / "picture.jpg", 0.999)[0][0]
 
 
+def test_a_network_of_ones_own_is_not_called_alexnet():
+    model = keras.Sequential(
+        [keras.Input((28, 28, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    settings = networks.of_keras(model, CLASS_NAMES, PIXELS).settings
+    manifest = Manifest(settings, evaluation={"top_1": 0.9})
+    for form in ("saved_model", *FILES):
+        matter, body = front_matter(card.text(manifest, form))
+        assert matter["tags"] == ["image-classification"]
+        assert matter["model-index"][0]["name"] == "A network of its maker's own"
+        assert body.startswith("\n# A network of its maker's own: 3 classes\n")
+    assert b"A network of its maker's own" in tflite_metadata._flatbuffer(manifest)
+
+
 def test_the_card_has_a_least_probability_in_full(network):
     sure = dataclasses.replace(network.settings, min_probability=0.9999999)
     said = card.text(Manifest(sure), "onnx")
