@@ -943,8 +943,8 @@ def convert(
     output: str | os.PathLike,
     quantization: str = "none",
     *,
-    pictures: Dataset | str | os.PathLike | None = None,
-    calibration: Dataset | str | os.PathLike | None = None,
+    pictures: Dataset | Split | str | os.PathLike | None = None,
+    calibration: Dataset | Split | str | os.PathLike | None = None,
     count: int = 0,
     max_accuracy_drop: float | None = None,
     note: Callable[[str], None] = console.note,
@@ -955,10 +955,10 @@ def convert(
     `quantization`: none (float32), float16, dynamic (weights in 8 bits) or int8. They are compared
     on `count` of `pictures` (0: 100, or 2000 for dynamic and int8): the test split of a Dataset,
     else its evaluation split, or a folder of any pictures; by default those of the network's own
-    data set if they are at hand, else drawn ones. Only pictures of the network's own classes tell
-    accuracies, which may drop by `max_accuracy_drop`; tflite.advice says what is allowed without
-    it. int8 needs `calibration`, likewise: by default the training pictures of the Dataset, else
-    those of the network.
+    data set if they are at hand, else drawn ones. Only pictures of the network's own classes, of a
+    folder those that all lie in folders of their names, tell accuracies, which may drop by
+    `max_accuracy_drop`; tflite.advice says what is allowed without it. int8 needs `calibration`,
+    likewise: by default the training pictures of the Dataset, else those of the network.
 
     Of a part of a network the features are compared, and there is no accuracy that may drop.
 
@@ -980,7 +980,7 @@ def convert(
                 " it out: of the others every probability is compared."
             )
     if calibration is not None and quantization != "int8":
-        name = calibration.name if isinstance(calibration, Dataset) else calibration
+        name = calibration.name if isinstance(calibration, Dataset | Split) else calibration
         raise UserError(f"calibration={name} is for quantization=int8; leave it out.")
     disk.check_place(output, "output")
     if disk.is_called_as_a_file(output) and output.suffix.lower() != ".tflite":
@@ -994,8 +994,8 @@ def convert(
             f"{version} is not a version that alexnet export wrote, or a folder of them."
         )
     artifacts.check_saved_model(path)
-    chosen, ranges = _opened(pictures), _opened(calibration)
     manifest, seen = artifacts.read_manifest(path), artifacts.read_record(path)
+    chosen, ranges = _opened(pictures, manifest.labels), _opened(calibration)
     if not manifest.labels and max_accuracy_drop is not None:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
@@ -1029,8 +1029,7 @@ def convert(
     if max_accuracy_drop is not None and not compared.labelled:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {compared.split.name} has no labels of this"
-            " network, so there is no accuracy; pass pictures of its classes by data_dir=, or leave"
-            " it out."
+            " network, so there is no accuracy; compare on folders of its classes, or leave it out."
         )
     images, ranged = [], _to_calibrate(calibrating) if calibrating else None
     if ranged:
@@ -1069,10 +1068,12 @@ def _in_common(compared: Split, calibrating: Split) -> str:
     return f", {which} calibrated on: others would tell more"
 
 
-def _opened(pictures: Dataset | str | os.PathLike | None) -> Dataset | Split | None:
-    if pictures is None or isinstance(pictures, Dataset):
+def _opened(
+    pictures: Dataset | Split | str | os.PathLike | None, class_names: tuple = ()
+) -> Dataset | Split | None:
+    if pictures is None or isinstance(pictures, Dataset | Split):
         return pictures
-    return split_of(pictures)
+    return split_of(pictures, class_names)
 
 
 def _digest(pictures: Dataset | Split) -> str:
@@ -1137,7 +1138,16 @@ def _pictures(
         if folder := manifest.settings.flags.get("data_dir"):  # nobody has named it here
             told_of = f" of {folder}"
     if not isinstance(pictures, Dataset):
-        return _Compared(pictures, _digest(pictures))
+        labels = np.array([stub["label"] for stub in pictures.stubs(None).as_numpy_iterator()])
+        if not manifest.labels or labels.min() < 0:
+            if manifest.labels and labels.max() >= 0:
+                note(
+                    f"{(labels < 0).sum()} of the {len(labels)} pictures of {pictures.name} lie in"
+                    f" no folder of a class of the network: {tflite.NOT_ACCURACY}"
+                )
+            return _Compared(pictures, _digest(pictures))
+        classes = hashlib.sha256(labels.tobytes()).hexdigest()
+        return _Compared(pictures, f"{_digest(pictures)} {classes}", True)
     bad_pictures.tell_of_opening(pictures, math.inf, note)
     split = pictures.reported()
     # by its name too: a data set with several splits is the same whichever of them judges
@@ -1193,9 +1203,11 @@ def _to_calibrate(pictures: Dataset | Split) -> Split:
     return pictures.to_train() if isinstance(pictures, Dataset) else pictures
 
 
-def split_of(pictures: str | os.PathLike) -> Split:
-    """The pictures in a folder and anywhere below it. Raises UserError if there are none."""
-    split, _ = folders.list_pictures([os.fspath(disk.local(pictures))])
+def split_of(pictures: str | os.PathLike, class_names: tuple = ()) -> Split:
+    """The pictures in a folder and anywhere below it, labelled by those of `class_names` that the
+    folders around them have, or -1. Raises UserError if there are none.
+    """
+    split, _ = folders.list_pictures([os.fspath(disk.local(pictures))], class_names)
     return dataclasses.replace(split, name=os.fspath(pictures))
 
 

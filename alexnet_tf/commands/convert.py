@@ -103,8 +103,8 @@ def _print_drops(rows):
 
 
 def _pictures():
-    """(what to compare on, what calibrates int8), each a Dataset, a folder of any pictures, or
-    None: that of the network.
+    """(what to compare on, what calibrates int8), each a Dataset, a Split or a folder of any
+    pictures, or None: that of the network.
 
     Raises UserError for a split that would not be read.
     """
@@ -152,4 +152,4 @@ def _as_any(folder, labels, error):
     """`folder`, in which there are no classes of ours, or none at all: pictures they are."""
     if labels:
         console.note(f"{folder}: {tflite.NOT_ACCURACY} ({error})")
-    return folder
+    return jobs.split_of(folder)

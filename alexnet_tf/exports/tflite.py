@@ -235,7 +235,7 @@ def advice(quantization: str, figures: dict, max_accuracy_drop: float | None = N
         return None
     allowed = max(math.ceil((drop - _ROUNDING) * 1000), 0) / 1000
     accept = f", or accept it by max_accuracy_drop={allowed:g}" if labelled else ""
-    like = "" if labelled else " Pictures of its own classes, by data_dir=, tell the accuracy."
+    like = "" if labelled else " Pictures of its own classes, in class folders, tell the accuracy."
     return f"Take quantization=float16{accept}.{like}"
 
 

@@ -659,6 +659,37 @@ def test_another_split_of_one_data_set_is_another_comparison(
     assert found[0].compared_with != found[1].compared_with
 
 
+def test_folders_of_the_classes_tell_the_accuracy_from_python_too(
+    exported, report, tmp_path, monkeypatch
+):
+    """They were passed over, with advice to name them by a flag of the command."""
+    folder, there, told = exported[0], [], []
+    monkeypatch.setattr(jobs, "_is_there", lambda _, one: there.append(one.conversion) and False)
+
+    def convert(pictures):
+        how = folder / "exports/1", tmp_path / "net.tflite", "dynamic"
+        return jobs.convert(*how, pictures=pictures, note=told.append)
+
+    assert convert(folder / "pictures/test")["labelled"]
+    shutil.copytree(folder / "pictures/test", tmp_path / "moved")
+    first, second = (tmp_path / "moved" / name for name in CLASS_NAMES[:2])
+    next(first.iterdir()).rename(second / "of_first.png")
+    assert convert(tmp_path / "moved")["labelled"] and not told
+    assert there[0].compared_with != there[1].compared_with  # the same pictures, otherwise named
+    second.rename(tmp_path / "moved/zebra")
+    assert not convert(tmp_path / "moved")["labelled"]
+    assert "3 of the 6 pictures of" in told[0] and "lie in no folder of a class" in told[0]
+    with pytest.raises(UserError, match="no labels of this network.*; compare on folders of its"):
+        jobs.convert(
+            folder / "exports/1",
+            tmp_path / "net.tflite",
+            "dynamic",
+            pictures=tmp_path / "moved",
+            max_accuracy_drop=0.1,
+            note=str,
+        )
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of TensorFlow's calibrator about itself
 def test_what_is_calibrated_and_compared_alike_says_so(exported, tmp_path):
