@@ -11,7 +11,8 @@ picture alone.
                         manifest's min_probability, -1, "none of these" and the probability that
                         the best is wrong stand before it, and the last goes
     features         image_bytes, as above
-                     -> features float32 [N, units], the output of the last hidden layer (fc7):
+                     -> features float32 [N, units], the output of the last hidden layer (fc7),
+                        a row of all its places where that is a map:
                         whoever compares or indexes pictures has files, and they go through the
                         same pixels as for an answer. Not where a network of its user's own ends
                         in something else than one layer that reads another, such as a mean
@@ -123,7 +124,7 @@ class _Network(tf.Module):
             for form, prepare in (
                 (model, preprocessing.to_network_input),
                 (layers.for_small_devices(model), _to_edge_input),
-                (surgery.trunk(model), preprocessing.to_network_input),
+                (_rows_of(surgery.trunk(model)), preprocessing.to_network_input),
             )
         )
         self._pixels, self._has_features = pixels, has_features(model)
@@ -162,6 +163,14 @@ class _Network(tf.Module):
 
     def _of_edge_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": self._edge_outputs(images)}
+
+
+def _rows_of(trunk: keras.Model) -> keras.Model:
+    """`trunk` with rows in the place of maps: [n, units], whatever the last layer reads."""
+    (output,) = trunk.outputs
+    if len(output.shape) == 2:
+        return trunk
+    return keras.Model(trunk.inputs[0], keras.layers.Flatten()(output))
 
 
 def _to_edge_input(images: tf.Tensor, pixels: Preprocessing) -> tf.Tensor:
@@ -364,7 +373,7 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
     expected = dict.fromkeys((IMAGES, IMAGES_UINT8, EDGE), of_images)
     expected[DEFAULT_SIGNATURE] = of_files
     if has_features(model):
-        expected[FEATURES] = surgery.trunk(model)(
+        expected[FEATURES] = _rows_of(surgery.trunk(model))(
             preprocessing.to_network_input(cropped, pixels), training=False
         ).numpy()
     for name, values in expected.items():

@@ -109,7 +109,10 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
         rows = metrics.read_log(model_dir)
         epochs = _evaluations(rows)
         if not epochs:
-            raise UserError(f"model_dir={model_dir} has no log of an epoch; train there first.")
+            raise UserError(
+                f"model_dir={model_dir} has no log of an epoch; pass the model directory of a"
+                " training that has ended one."
+            )
         epoch_of = _epoch_of(epochs)
         fine = [row for row in rows if "loss" not in row] or epochs  # a head writes no others
         label = f"{called}, " if len(model_dirs) > 1 else ""

@@ -17,6 +17,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from binaries import call
 from conftest import CLASS_NAMES, write_lenet5
@@ -372,6 +373,22 @@ def test_parts_of_a_network_may_have_layers_of_one_name(tmp_path, form):
     network.model.weights[0].assign(np.full((5, 5, 3, 4), np.nan))
     with pytest.raises(UserError, match="conv1/kernel holds a number that is not finite"):
         alexnet_tf.export(network, tmp_path / "nan", 1, form, note=str)
+
+
+@pytest.mark.long
+def test_features_that_are_maps_go_out_as_rows(tmp_path):
+    """A last layer that takes the mean of a map leaves that map as the features."""
+    layers = [keras.layers.Conv2D(3, 5, 4, name="conv"), keras.layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((28, 28, 3)), *layers])
+    how = {"class_names": CLASS_NAMES, "preprocessing": PIXELS, "note": str}
+    version = alexnet_tf.export(model, tmp_path / "out", **how)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    picture.save(tmp_path / "picture.png")
+    signature = artifacts.load(version).signatures["features"]
+    found = signature(image_bytes=tf.constant([(tmp_path / "picture.png").read_bytes()] * 2))
+    inputs = np.asarray(picture)[None, 2:30, 2:30].astype(np.float32)
+    expected = np.asarray(layers[0]((inputs - PIXELS.mean) / PIXELS.std)).reshape(1, -1)
+    np.testing.assert_allclose(found["features"], np.repeat(expected, 2, 0), atol=1e-4)
 
 
 @pytest.mark.parametrize(
