@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import LocallyConnected2D
 from alexnet_tf.network.model import both_towers
 from alexnet_tf.networks import Network
@@ -50,7 +51,7 @@ def by_towers(model: keras.Model, kinds: tuple[type, ...]) -> dict[str, list[ker
     such layers stands alone, by its own name.
     """
     named: dict[str, list[keras.layers.Layer]] = {}
-    for layer in model._flatten_layers():
+    for layer in surgery.layers_in_order(model):
         if isinstance(layer, kinds):
             named.setdefault(both_towers(layer), []).append(layer)
     found: dict[str, list[keras.layers.Layer]] = {}
@@ -63,7 +64,13 @@ def by_towers(model: keras.Model, kinds: tuple[type, ...]) -> dict[str, list[ker
 
 
 def _are_beside(group: list[keras.layers.Layer]) -> bool:
-    """Whether layers put out one shape, and none reads, however indirectly, what another does."""
+    """Whether layers put out one shape, and none reads, however indirectly, what another does; of
+    what a layer of its user's own has within, nobody can tell.
+    """
+    if len(group) == 1:
+        return True
+    if not all(one._inbound_nodes for one in group):
+        return False
     shapes = {one._inbound_nodes[-1].outputs[0].shape for one in group}
     return len(shapes) == 1 and not any(_reads(one, {*group} - {one}) for one in group)
 

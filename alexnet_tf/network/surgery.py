@@ -274,6 +274,22 @@ def give_weights(model: keras.Model, values: Iterable[tuple[keras.Variable, Any]
             layer.finalize_state()
 
 
+def layers_in_order(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of `model`, at any depth, each once, in the order in which they compute: that of
+    models within models Keras's own list has the wrong way round.
+    """
+    found: dict[int, keras.layers.Layer] = {}
+
+    def add(layers: Iterable[keras.layers.Layer]) -> None:
+        for layer in layers:
+            if id(layer) not in found:
+                found[id(layer)] = layer
+                add(layer._layers)
+
+    add(model._layers)
+    return list(found.values())
+
+
 def pixels_of(model: keras.Model) -> PixelNormalization | None:
     """The first PixelNormalization of `model`, at any depth; with one it reads 0..255."""
     found = (one for one in model._flatten_layers() if isinstance(one, PixelNormalization))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf import preprocessing
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import looking, saliency
+from alexnet_tf.figures import filters, looking, saliency
 from alexnet_tf.network.layers import LocallyConnected2D, LocalResponseNormalization
 from alexnet_tf.network.model import build_model
 from alexnet_tf.pixels import Preprocessing
@@ -90,6 +90,30 @@ def test_grad_cam_looks_into_a_model_within_a_model(rng):
         saliency.grad_cam(network, image, 1), np.maximum((maps * weights).sum(-1), 0), rtol=1e-5
     )
     assert "call" not in vars(inner.layers[0])  # layers are left as they were
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_layers_of_models_within_models_are_in_order(rng, depth):
+    """As of Sequential([AlexNet(include_top=False), ...]): the last convolution was the first."""
+    inner = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            *(keras.layers.Conv2D(4, 3, activation="relu", name=f"c{one}") for one in range(3)),
+        ]
+    )
+    for _ in range(1, depth):
+        inner = keras.Sequential([keras.Input((12, 12, 3)), keras.layers.RandomFlip(), inner])
+    ends = [keras.layers.Flatten(), keras.layers.Dense(2, name="answer")]
+    network = network_of(keras.Sequential([keras.Input((12, 12, 3)), inner, *ends]), 12)
+    assert list(saliency.convolutions(network)) == ["c0", "c1", "c2"]
+    assert list(looking._followed(network.model)) == ["c0", "c1", "c2", "answer"]
+    assert filters.kernels_of(network)[0].shape == (3, 3, 3, 4)
+    image = rng.integers(0, 256, (12, 12, 3), np.uint8)
+    (_, (last,)), kernel = saliency.last_convolution(network), ends[1].kernel.numpy()[:, 0]
+    (maps,) = saliency.outputs(network, image[None], [last])
+    expected = (maps[0] * kernel.reshape(6, 6, 4).mean((0, 1))).sum(-1)
+    found = saliency.grad_cam(network, image, 0)
+    np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-3, atol=1e-3)
 
 
 def test_occlusion_is_what_each_square_costs_pixel_by_pixel(rng):
@@ -280,6 +304,25 @@ def test_layers_of_other_shapes_beside_each_other_are_no_towers():
     assert list(saliency.convolutions(two_towers(np.random.default_rng(0))[0])) == [
         f"conv{number}" for number in range(1, 6)
     ]
+
+
+class _Block(keras.layers.Layer):
+    """Two convolutions, one behind the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = [keras.layers.Conv2D(2, 3, name=f"conv1{tower}") for tower in "ab"]
+
+    def call(self, inputs):
+        return self.both[1](self.both[0](inputs))
+
+
+def test_what_a_layer_has_within_is_no_tower(rng):
+    ends = [keras.layers.Flatten(), keras.layers.Dense(2)]
+    network = network_of(keras.Sequential([keras.Input((9, 9, 3)), _Block(), *ends]), 9)
+    assert list(saliency.convolutions(network)) == ["conv1a", "conv1b"]
+    image = rng.integers(0, 256, (9, 9, 3), np.uint8)
+    assert saliency.grad_cam(network, image, 0).shape == (5, 5)
 
 
 def test_pixels_that_no_gradient_reaches_are_told():
