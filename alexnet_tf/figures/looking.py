@@ -12,7 +12,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
-from alexnet_tf import console
+from alexnet_tf import bounds, console
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import saliency
 from alexnet_tf.figures.answers import chart, show
@@ -83,7 +83,10 @@ def _over_pictures(
 ) -> Figure:
     network, numbers = pictures.network, pictures.some(_SHOWN)
     names = network.class_names
-    if class_name is not None and class_name not in names:
+    asked = None
+    if class_name is not None:  # as systems write it, which have an umlaut as one letter or as two
+        asked = next((one for one in names if bounds.plain(one) == bounds.plain(class_name)), None)
+    if class_name is not None and asked is None:
         raise UserError(
             f"class_name={class_name}: the network has no such class, but"
             f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}."
@@ -98,7 +101,7 @@ def _over_pictures(
             row, column = divmod(place, columns)
             image = pictures.image(number)
             probabilities = network.probabilities(image[None])[0]
-            label = names.index(class_name) if class_name is not None else probabilities.argmax()
+            label = probabilities.argmax() if asked is None else names.index(asked)
             heat = of(image, int(label))
             show(axes[2 * row, column], image, pictures.name(number))
             below = axes[2 * row + 1, column]

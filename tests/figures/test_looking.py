@@ -64,6 +64,15 @@ def test_a_class_may_be_asked_for(network, folder):
             looking.draw_occlusion(pictures, square=square)
 
 
+def test_a_class_is_known_in_each_form_of_its_letters(folder, tmp_path):
+    named = networks.load(write_lenet5(tmp_path / "model", ["mu\u0308ll", "s\u00e9v", "c"]))
+    pictures = Pictures(named, sorted(folder.rglob("*.jpg"))[:1])
+    for asked, place in (("m\u00fcll", 0), ("se\u0301v", 1)):
+        figure = looking.draw_grad_cam(pictures, asked)
+        (title,) = (axis.get_title() for axis in figure.axes if len(axis.images) == 2)
+        assert title.startswith(named.class_names[place])
+
+
 def test_the_pictures_of_a_map_are_those_that_excite_it_most(network, folder):
     pictures = Pictures(network, [folder])
     layer = network.model.get_layer("conv2")
