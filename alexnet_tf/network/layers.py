@@ -194,15 +194,21 @@ class _WindowByConvolution(keras.layers.Layer):
 
 
 def for_small_devices(model: keras.Model) -> keras.Model:
-    """The same model over the same weights, its normalisations in operators that runtimes of small
-    devices execute fast.
+    """The same model over the same weights, its normalisations, and those of models within it, in
+    operators that runtimes of small devices execute fast.
     """
-    return keras.models.clone_model(
-        model,
-        clone_function=lambda layer: (
-            _WindowByConvolution(layer) if isinstance(layer, _ResponseNormalization) else layer
-        ),
-    )
+
+    def other(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, _ResponseNormalization):
+            return _WindowByConvolution(layer)
+        is_graph = isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth")
+        if is_graph and any(
+            isinstance(one, _ResponseNormalization) for one in layer._flatten_layers()
+        ):
+            return for_small_devices(layer)
+        return layer
+
+    return keras.models.clone_model(model, clone_function=other)
 
 
 def _normalize(inputs, axes, size, k, alpha, relu_first, compiled):

@@ -216,6 +216,29 @@ def test_small_devices_get_the_same_of_every_kind_of_normalisation(variant, imag
     )
 
 
+def test_small_devices_get_the_same_of_networks_within_networks(rng):
+    from alexnet_tf.network import layers
+
+    keras.utils.set_random_seed(1)
+    inner = keras.Sequential(
+        [keras.Input((9, 9, 8)), layers.LocalResponseNormalization(alpha=0.1, name="lrn")]
+    )
+    x = inputs = keras.Input((9, 9, 8))
+    for _ in range(2):  # called twice
+        x = inner(keras.layers.Conv2D(8, 3, padding="same")(x))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    images = rng.normal(0, 1, (2, 9, 9, 8)).astype(np.float32)
+    edge = layers.for_small_devices(model)
+    kinds = {type(one) for one in edge._flatten_layers()}
+    assert layers._WindowByConvolution in kinds
+    assert layers.LocalResponseNormalization not in {type(one) for one in edge.layers[2].layers}
+    np.testing.assert_allclose(edge(images), model(images), atol=1e-5)
+    assert all(one is two for one, two in zip(edge.weights, model.weights, strict=True))
+    inside = [keras.layers.Conv2D(2, 3), keras.layers.Flatten()]
+    other = keras.Sequential([keras.Input((9, 9, 8)), keras.Sequential(inside)])
+    assert layers.for_small_devices(other).layers[0] is other.layers[0]  # nothing to change
+
+
 def test_one_broken_picture_fails_its_batch_and_no_other(exported, loaded):
     files = files_of(exported[0])
     with pytest.raises(tf.errors.InvalidArgumentError):
