@@ -110,8 +110,8 @@ class Seen(Pictures):
 
     @property
     def layer(self) -> str:
-        """The one whose outputs are the features."""
-        return self._trunk.layers[-1].name
+        """The one whose outputs are the features, as an export calls it."""
+        return surgery.name_of_features(self.network.model)
 
     @functools.cached_property
     def _projection(self) -> keras.Model:

@@ -14,6 +14,7 @@ from alexnet_tf import networks
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import looking, png, saliency
 from alexnet_tf.figures.seen import Pictures, Seen
+from alexnet_tf.network.model import build_model
 from alexnet_tf.pixels import Preprocessing
 
 
@@ -150,6 +151,12 @@ def test_units_of_each_place_are_followed_too(folder):
     (values,) = saliency.outputs(network, pictures.image(0)[None], [layer])
     drawn = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert any(np.array_equal(one, values[0].T) for one in drawn)
+
+
+def test_features_are_called_after_the_layer_that_tells_something():
+    model = build_model("one_weird_trick_pool5", 3, 67)
+    opened = types.SimpleNamespace(network=types.SimpleNamespace(model=model))
+    assert Seen.layer.fget(opened) == "pool5"  # and not flatten, as in the manifest of an export
 
 
 @pytest.mark.long
