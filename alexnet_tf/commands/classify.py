@@ -93,7 +93,14 @@ def main(pictures):
         for file in files:
             _check(file, not os.path.isdir(path))  # before a network is opened for nothing
     answer, opened = _open_network()
-    answers, times, count, faults = {}, _Times(), 0, 0
+    answers, replaced, times, count, faults = {}, set(), _Times(), 0, 0
+
+    def keep(name, answer):
+        if _JSON.value:
+            if answers.get(name, answer) != answer:
+                replaced.add(name)
+            answers[name] = answer
+
     for file, is_named in _files(pictures, found):
         name, count = picture_files.shown(file), count + 1
         try:
@@ -107,8 +114,7 @@ def main(pictures):
                 _print_line(picture=name, error=str(error))
             else:
                 console.note(f"{name} {error}")
-            if _JSON.value:
-                answers[name] = {"error": str(error)}
+            keep(name, {"error": str(error)})
             continue
         if _JSON_LINES.value:
             _print_line(picture=name, classes=classes)
@@ -117,12 +123,16 @@ def main(pictures):
             for class_name, probability in classes:
                 console.result(f"  {probability:.4f}  {class_name}")
         times.of_first()
-        if _JSON.value:
-            answers[name] = classes
+        keep(name, classes)
         for _ in range(_REPEAT.value):
             times.classify(opened, content)
     if not count:
         raise UserError("No picture was named on standard input.")
+    if replaced:
+        console.note(
+            f"json={_JSON.value} has the last answer alone to each name that came again with"
+            f" another ({len(replaced)}, such as {min(replaced)}); --json_lines prints all"
+        )
     if _REPEAT.value and count > faults:
         figures = times.figures(opened.threads)
         answers = {"answers": answers, "times": figures}
@@ -250,6 +260,8 @@ def _of_tflite(file):
     def answer(content):
         try:
             return file.classify(content, _MIN_PROBABILITY.value)
+        except UserError:  # it is not the picture that is wrong
+            raise
         except ValueError as error:
             raise _no_picture(error) from None
 

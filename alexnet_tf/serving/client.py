@@ -127,6 +127,10 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
             what = "that address" if to.endswith(path) else "the address of the server itself"
             to = to.removesuffix(path)
             raise UserError(f"server={server} answers {code} to {to}; pass {what}.") from None
+        except TimeoutError:  # there is a server, and it has the picture
+            raise ServingError(
+                "DEADLINE_EXCEEDED", f"no answer within {limits.REQUEST_SECONDS} s"
+            ) from None
         except urllib.error.URLError as error:
             if not isinstance(error.reason, BrokenPipeError | ConnectionResetError):
                 raise

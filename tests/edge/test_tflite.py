@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+import types
 import zipfile
 
 import flatbuffers
@@ -171,6 +172,32 @@ def test_mistakes(classify, arguments, message):
     os.mkdir("empty")
     with pytest.raises(UserError, match=message):
         classify(*arguments)
+
+
+def test_a_name_whose_answer_is_replaced_is_told(world, monkeypatch, capsys):
+    def names():
+        yield b"red.png\n"
+        yield b"blue.jpg\n"
+        yield b"blue.jpg\n"
+        os.replace("blue.jpg", "red.png")  # as a camera writes over its last picture
+        yield b"red.png\n"
+
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=names()))
+    call(command, "--model=net.tflite", "--json=answers.json", "-")
+    answers = json.loads((world / "answers.json").read_text())
+    assert [answer[0][0] for answer in answers.values()] == ["blue", "blue"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("json=answers.json has the last answer alone to each name that came ag")
+    assert "(1, such as red.png); --json_lines prints all" in line
+
+
+def test_a_least_probability_beyond_eight_bits_is_no_fault_of_the_picture(classify):
+    with open("eight.tflite", "wb") as file:
+        file.write(colour_content(quantized=True))
+    asked = "--model=eight.tflite", "--min_probability=0.999"
+    for pictures in ["red.png"], ["folder"]:
+        with pytest.raises(UserError, match="^min_probability=0.999: eight.tflite tells no prob"):
+            classify(*asked, *pictures)
 
 
 @pytest.mark.parametrize("named", [b"red.png\0blue.jpg\0", "red.png\n".encode("utf-16")])

@@ -1286,6 +1286,18 @@ def test_errors_of_a_proxy_are_told_and_the_next_picture_is_asked():
         proxy.shutdown()
 
 
+def test_a_server_that_is_slow_is_there_and_the_next_picture_is_asked(monkeypatch):
+    """It gives an answer up as soon as its client does: over REST there seemed to be no server."""
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.05)
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as silent:  # connected by the system, never answered
+        classify = client.open_server("http://{}:{}".format(*silent.getsockname()), "alexnet")
+        with pytest.raises(ServingError, match="no answer within 0.05 s") as raised:
+            classify(PICTURES[1])
+    assert raised.value.code == "DEADLINE_EXCEEDED"
+
+
 @pytest.mark.parametrize(
     "to,message",
     [
