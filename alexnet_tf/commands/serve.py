@@ -55,7 +55,7 @@ _MODEL_NAME = app.define_model_name(FLAGS)
 _HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "The address to listen on; 0.0.0.0 for all, without encryption or passwords.",
+    "The address to listen on; 0.0.0.0 or :: for all, without encryption or passwords.",
     flag_values=FLAGS,
 )
 _PORT = app.define_port(FLAGS, "port", limits.GRPC_PORT, "For gRPC")

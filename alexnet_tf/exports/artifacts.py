@@ -57,8 +57,17 @@ def saved_models(
     versions = disk.numbered(folder)
     found = {number: path for number, path in versions.items() if format_of(path) == "saved_model"}
     if not found:
+        check_formats(versions)
         raise no_version(folder, parameter)
     return found
+
+
+def check_formats(versions: dict[int, pathlib.Path]) -> None:
+    """Raises UserError where none of `versions`, by number, is a SavedModel, and the newest is of
+    another format.
+    """
+    if versions and "saved_model" not in map(format_of, versions.values()):
+        check_saved_model(versions[max(versions)])
 
 
 def no_version(

@@ -98,6 +98,12 @@ def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
             f"tensor parsing error: {name}: {count} values in {field} for the {elements} of its"
             " shape",
         )
+    if count == parts and elements * np.dtype(dtype.as_numpy_dtype).itemsize > MAX_MESSAGE:
+        raise ServingError(
+            "INVALID_ARGUMENT",
+            f"tensor parsing error: {name}: one value for {elements}, more than {MAX_MESSAGE}"
+            " bytes",
+        )
     try:
         return tf.make_ndarray(proto)
     # the last of a number that its type does not hold, such as 300 for uint8

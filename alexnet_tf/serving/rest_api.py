@@ -406,7 +406,11 @@ def _take_no_more(listener: socket.socket) -> None:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError if the address is taken."""
     listener = socket.create_server(
-        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+        (host, port),
+        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        backlog=1024,
+        # all addresses are those of version 4 too, as they are to gRPC
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
     )
     # Connections inherit it. asyncio sets it only on sockets that say they are TCP, and these do
     # not: an answer's head would go out at once, and its body 40 ms later, when the client has

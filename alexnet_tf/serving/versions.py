@@ -473,6 +473,7 @@ class Server:
         self, name: str, folder: str | os.PathLike, poll_seconds: float, metrics: Metrics
     ) -> None:
         """Loads the newest version that loads. Raises UserError where there is none."""
+        artifacts.check_formats(disk.numbered(folder))
         self.model, self.metrics = Model(name, folder), metrics
         self.model.poll(still=False)
         if not self.model.loaded:

@@ -1,6 +1,7 @@
 """Each part of the benchmark reads what it is told, and refuses what it does not read."""
 
 import sys
+import types
 
 import pytest
 from binaries import call
@@ -8,6 +9,7 @@ from binaries import call
 from alexnet_tf.commands import benchmark
 from alexnet_tf.data import datasets, shapes
 from alexnet_tf.errors import UserError
+from alexnet_tf.exports import artifacts
 
 
 def test_every_flag_is_read_by_a_part():
@@ -29,6 +31,18 @@ def test_a_flag_that_a_part_does_not_read_is_refused(part, flag, others):
     refused = f"^{flag}: --part={part} does not read it; leave it out, or time {others}.$"
     with pytest.raises(UserError, match=refused):
         call(benchmark, f"--part={part}", flag)
+
+
+def test_what_does_not_answer_with_classes_is_not_served_to_be_timed(tmp_path, monkeypatch):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/saved_model.pb").touch()
+    timed = "--part=serving", f"--served_model={tmp_path}"
+    with pytest.raises(UserError, match="/1 is not a version that alexnet export wrote"):
+        call(benchmark, *timed)
+    part = types.SimpleNamespace(labels=())
+    monkeypatch.setattr(artifacts, "read_manifest", lambda version: part)
+    with pytest.raises(UserError, match="/1 gives features of a part of a network, and no classes"):
+        call(benchmark, *timed)
 
 
 def test_pytorch_times_the_network_that_it_is_compared_with():

@@ -133,6 +133,18 @@ def test_one_complex_number_stands_for_all(server):
     assert ask(server, "complex64", proto)["y"].scomplex_val == [1, -2] * 4
 
 
+@pytest.mark.parametrize(
+    "dtype,given", [(tf.float32, {"float_val": [1]}), (tf.string, {"string_val": [b"x"]})]
+)
+def test_one_value_stands_for_no_more_than_a_request_may_hold(server, dtype, given):
+    """A request of a few bytes took gigabytes."""
+    shape = tf.TensorShape([1, 10**8]).as_proto()
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape, **given)
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as raised:
+        ask(server, dtype.name, proto)
+    assert "one value for 100000000, more than 67108864 bytes" in raised.value.details()
+
+
 def test_a_type_without_a_field_is_refused_in_a_line():
     values = np.zeros(2, tf.dtypes.experimental.float8_e5m2.as_numpy_dtype)
     with pytest.raises(

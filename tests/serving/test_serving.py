@@ -1182,6 +1182,16 @@ def test_an_address_of_version_6_is_listened_on(server):
 
 
 @pytest.mark.parametrize(
+    "host,asked",
+    [("::", ["127.0.0.1", "::1"]), ("::1", ["::1"]), ("0.0.0.0", ["127.0.0.1"])],
+)
+def test_rest_listens_on_all_addresses_where_grpc_does(host, asked):
+    with rest_api.bind(host, 0) as listener:
+        for address in asked:
+            socket.create_connection((address, listener.getsockname()[1])).close()
+
+
+@pytest.mark.parametrize(
     "address",
     # a port too high is another port to the system
     [
@@ -1940,14 +1950,18 @@ def test_a_stop_loses_no_request(exports):
         (["--saved_model=nothing"], "--saved_model=nothing holds no version that loads"),
         (["--model_name=../x"], "--model_name=../x"),
         (["--saved_model=nothing", "--emit_config=out"], "--saved_model=nothing holds no version"),
+        (["--saved_model=onnx"], "onnx/1 is of format=onnx; pass an export of format=saved_model"),
+        (["--saved_model=onnx", "--emit_config=out"], "onnx/1 is of format=onnx; pass an export"),
         (["--emit_config=out", "--port=9000"], "--port=9000 is for a server that alexnet serve st"),
     ],
 )
 def test_mistakes(run, tmp_path, arguments, message):
+    (tmp_path / "onnx/1").mkdir(parents=True)
+    (tmp_path / "onnx/1/model.onnx").touch()
     assert (
         message in run(ROOT / "tools/serve.py", *arguments, cwd=tmp_path, status=2).splitlines()[-1]
     )
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
 
 
 # TensorFlow Serving's own files.

@@ -53,6 +53,11 @@ def figures():
     """Figures of serving, by name, as text."""
     there = artifacts.saved_models(_SERVED_MODEL.value, "served_model")
     version = there[max(there)]
+    if not artifacts.read_manifest(version).labels:
+        raise UserError(
+            f"served_model={_SERVED_MODEL.value}: {version} gives features of a part of a network,"
+            " and no classes, which are what is asked for; pass an export of a classifier."
+        )
     bare = artifacts.load(version).signatures[DEFAULT_SIGNATURE]
     pictures = [shapes.draw_jpeg("test", index) for index in range(64)]
     with _served(_SERVED_MODEL.value) as (address, port):
