@@ -124,7 +124,7 @@ def load(version: str | os.PathLike, tags: Sequence[str] | None = None) -> Any:
     try:
         return tf.saved_model.load(os.fspath(version), tags)
     except Exception as error:  # a damaged graph can raise anything
-        raise _damaged(version, f"{type(error).__name__}: {error}") from None
+        raise damaged(version, f"{type(error).__name__}: {error}") from None
 
 
 def check_whole(version: str | os.PathLike) -> None:
@@ -133,11 +133,12 @@ def check_whole(version: str | os.PathLike) -> None:
     """
     for name in (MANIFEST, SUMS):
         if not _beside(version, EXTRA, name).exists():
-            raise _damaged(version, f"{EXTRA}/{name} is missing")
+            raise damaged(version, f"{EXTRA}/{name} is missing")
     read_manifest(version)
 
 
-def _damaged(version: str | os.PathLike, reason: str) -> UserError:
+def damaged(version: str | os.PathLike, reason: str) -> UserError:
+    """What is to be raised for a version whose files are not those that were written."""
     for file in _files_of(version):
         with contextlib.suppress(OSError), open(pathlib.Path(version, file), "rb") as stream:
             if stream.read(len(disk.LFS)) == disk.LFS:
@@ -266,17 +267,17 @@ def check_sums(saved_model: str | os.PathLike) -> None:
         files = {str(file): file for file in _files_of(saved_model)}
         for name, line in listed.items():
             if not name:
-                raise _damaged(saved_model, f"{name_of_list} has a line that names no file")
+                raise damaged(saved_model, f"{name_of_list} has a line that names no file")
             if name not in files:
-                raise _damaged(saved_model, f"{picture_files.shown(name)} is missing")
+                raise damaged(saved_model, f"{picture_files.shown(name)} is missing")
             if line != disk.sums(root, [name]):
-                raise _damaged(
+                raise damaged(
                     saved_model, f"{picture_files.shown(name)} differs from {name_of_list}"
                 )
     except OSError as error:
         raise UserError(f"{saved_model} cannot be read ({error}).") from None
     except UnicodeDecodeError as error:
-        raise _damaged(saved_model, f"{name_of_list}: {error}") from None
+        raise damaged(saved_model, f"{name_of_list}: {error}") from None
     form = format_of(saved_model)
     for name, file in files.items():
         if name not in listed and _is_looked_for(file, form):

@@ -9,6 +9,7 @@ fails is not served.
 """
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message as protobuf_message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -222,8 +224,8 @@ class Version:
             # to open a pipe is to wait for ever
             if file.exists() and not (file.is_file() or file.is_dir()):
                 raise ValueError(f"{file.relative_to(path)} is neither a file nor a folder")
-        saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-        graph = _meta_graph(saved_model)
+        meta_graphs = _meta_graphs(path)
+        graph = _meta_graph(meta_graphs)
         self.signature_defs = dict(graph.signature_def)
         is_ours = self.signature_defs.keys() >= set(SIGNATURES)
         sizes: Sequence[int] = BATCH_SIZES
@@ -231,7 +233,7 @@ class Version:
             artifacts.check_whole(path)
             sizes = artifacts.allowed_batch_sizes(path)
         # a SavedModel of TensorFlow 1 may hold several, of which one has to be named
-        tags = list(graph.meta_info_def.tags) if len(saved_model.meta_graphs) > 1 else None
+        tags = list(graph.meta_info_def.tags) if len(meta_graphs) > 1 else None
         functions = artifacts.load(path, tags).signatures
         self.signatures = {
             name: Signature(self.signature_defs[name], functions[name], sizes, is_ours)
@@ -281,9 +283,22 @@ class Version:
         signature({name: tf.make_ndarray(proto) for name, proto in request.inputs.items()})
 
 
-def _meta_graph(saved_model: saved_model_pb2.SavedModel) -> meta_graph_pb2.MetaGraphDef:
+def _meta_graphs(path: pathlib.Path) -> list[meta_graph_pb2.MetaGraphDef]:
+    """Those of the folder of a version, one or more.
+
+    Raises UserError where the file is damaged, and OSError.
+    """
+    content = (path / artifacts.FORMATS["saved_model"]).read_bytes()
+    saved_model = saved_model_pb2.SavedModel()
+    with contextlib.suppress(protobuf_message.DecodeError):
+        saved_model = saved_model_pb2.SavedModel.FromString(content)
+    if not saved_model.meta_graphs:
+        raise artifacts.damaged(path, "saved_model.pb holds no graph")
+    return list(saved_model.meta_graphs)
+
+
+def _meta_graph(graphs: list[meta_graph_pb2.MetaGraphDef]) -> meta_graph_pb2.MetaGraphDef:
     """The only one, or of several the one that TensorFlow Serving takes. Raises ValueError."""
-    graphs = list(saved_model.meta_graphs)
     if len(graphs) > 1:
         told = ", ".join(braces(graph.meta_info_def.tags) for graph in graphs)
         graphs = [graph for graph in graphs if list(graph.meta_info_def.tags) == [_SERVE]]

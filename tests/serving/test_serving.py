@@ -1755,6 +1755,21 @@ def test_a_version_that_does_not_load_is_tried_a_few_times_and_never_served(
     assert states(model) == {1: "END", 2: "AVAILABLE"}
 
 
+@pytest.mark.parametrize(
+    "content,reason",
+    [
+        (b"", "saved_model.pb holds no graph"),
+        (b"\xff\xff", "saved_model.pb holds no graph"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "saved_model.pb is git LFS's pointer"),
+    ],
+)
+def test_a_graph_that_is_none_is_told(tmp_path, content, reason):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/saved_model.pb").write_bytes(content)
+    with pytest.raises(UserError, match=rf"/1 is damaged or not whole \({reason}"):
+        versions.check(tmp_path / "1")
+
+
 def test_a_version_that_is_not_tried_again_is_not_loading(tmp_path, monkeypatch):
     """Or who waits until none is loading would wait for ever."""
 
