@@ -78,7 +78,7 @@ _README = """\
 Start it, and ask it, over REST and over gRPC:
 
     docker compose --file {folder}/compose.yaml up --detach --wait
-    echo '{{"instances": [{{"b64": "'$(base64 -w0 picture.jpg)'"}}]}}' | curl --data @- http://127.0.0.1:{rest_port}/v1/models/{name}:predict
+    echo '{{"instances": [{{"b64": "'$(base64 -w0 picture.jpg)'"}}]}}' | curl --data @- http://127.0.0.1:{rest_port}/v1/models/{name}/labels/{label}:predict
     alexnet classify --server=grpc://127.0.0.1:{grpc_port} --model_name={name} picture.jpg
 
 | file | holds |
@@ -97,6 +97,10 @@ with a label to try it by; the container runs as nobody, and has to be able to r
 
 ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, move `{label}` to it;
 later take {version} out. To roll back, move `{label}` back.
+
+**Have your clients ask for `{label}`**, over gRPC by `model_spec.version_label`. Whoever names
+neither a label nor a version, as `/v1/models/{name}:predict` and `alexnet classify --server` do, is
+answered by the highest version that is loaded, one that is being tried too.
 
 {merging}
 

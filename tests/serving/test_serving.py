@@ -2062,6 +2062,11 @@ def test_configuration_is_what_tensorflow_serving_reads(exports, tmp_path, serve
     assert f"--rest_api_timeout_in_ms={1000 * limits.REQUEST_SECONDS}" in service["command"]
     assert service["stop_grace_period"] == f"{limits.REQUEST_SECONDS}s"
     assert f"client_max_body_size {limits.MAX_BODY >> 20}m" in files["README.md"]
+    # to move the label is to no avail for those that do not ask for it
+    assert re.findall(r"curl .*/v1/models/(.*)", files["README.md"]) == [
+        "flowers/labels/stable:predict"
+    ]
+    assert "**Have your clients ask for `stable`**" in files["README.md"]
     for flag in service["command"]:  # each names a file that is there
         name, _, value = flag.partition("=")
         assert not value.startswith("/config/") or value.removeprefix("/config/") in files
