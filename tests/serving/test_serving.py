@@ -316,6 +316,28 @@ def test_bad_paths(server, method, path, status, message):
     assert got == status and message in json.loads(text)["error"]
 
 
+@pytest.mark.parametrize(
+    "error,status",
+    [
+        (tf.errors.OutOfRangeError, 400),
+        (tf.errors.PermissionDeniedError, 403),
+        (tf.errors.AbortedError, 409),
+        (tf.errors.DataLossError, 500),
+    ],
+)
+def test_errors_of_a_graph_have_the_statuses_of_tensorflow_serving(
+    server, monkeypatch, error, status
+):
+    def submit(*arguments):
+        failed = concurrent.futures.Future()
+        failed.set_exception(error(None, None, "of an export of others"))
+        return failed
+
+    monkeypatch.setattr(server.core.batcher, "submit", submit)
+    got, answer = server.predict({"instances": [b64(PICTURES[0])]})
+    assert (got, answer) == (status, {"error": "of an export of others"})
+
+
 def test_status_and_metadata_are_those_of_grpc(server):
     for path in ("alexnet", "alexnet/versions/1", "alexnet/labels/stable"):
         status, text = server.request(f"/v1/models/{path}")
