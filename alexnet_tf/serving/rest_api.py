@@ -91,7 +91,7 @@ class _Rest:
         return (
             Response("ready\n")
             if self._server.model.ready
-            else Response("no version is loaded\n", 503)
+            else Response("stopping\n", 503)  # it listens once a version is loaded
         )
 
     async def metrics(self, request: Request) -> Response:

@@ -1851,7 +1851,7 @@ def test_health_turns_first(exports, server):
         assert b"connection: close" not in ask_alive(connection)
         server.core.model.stopping = True
         try:
-            assert server.request("/readyz")[0] == 503
+            assert server.request("/readyz") == (503, "stopping\n")
             assert (
                 b"\r\nconnection: close\r\n" in ask_alive(connection) and connection.recv(1) == b""
             )
