@@ -167,7 +167,11 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
 
     def values(proto: Any) -> Sequence:
         """What a TensorProto of strings or float32 holds, of any shape."""
-        array = tf.make_ndarray(proto).ravel()
+        try:
+            array = tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(proto.dtype))
+        except tf.errors.OpError as error:
+            raise ValueError(one_line(error.message)) from None
+        array = array.numpy().ravel()
         # of fewer than the shape has it would give the last one over and over
         there = len(proto.string_val) + len(proto.float_val)
         if not proto.tensor_content and there != len(array):

@@ -105,9 +105,11 @@ def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
             " bytes",
         )
     try:
+        if dtype == tf.string and 0 < elements <= len(proto.tensor_content):  # each has a length
+            return tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
         return tf.make_ndarray(proto)
-    # the last of a number that its type does not hold, such as 300 for uint8
-    except (ValueError, TypeError, OverflowError):
+    # OverflowError: of a number that its type does not hold, such as 300 for uint8
+    except (ValueError, TypeError, OverflowError, tf.errors.OpError):
         raise ServingError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from None
 
 

@@ -38,6 +38,7 @@ from google.protobuf import (
     text_format,
     wrappers_pb2,
 )
+from google.protobuf.internal import encoder
 from PIL import Image
 from served import CLASS_NAMES, SIZES, Served, write_export
 from tensorflow.core.framework import tensor_pb2
@@ -1030,6 +1031,16 @@ def claim(dtype, *shape, **values):
             "INVALID_ARGUMENT",
             "image_bytes: 0 values in string_val for the 2 of its shape",
         ),
+        (  # three bytes for five; and no string there at all
+            {"inputs": {"image_bytes": claim(tf.string, 1, tensor_content=b"\5abc")}},
+            "INVALID_ARGUMENT",
+            "parsing error: image_bytes",
+        ),
+        (
+            {"inputs": {"image_bytes": claim(tf.string, 8, tensor_content=b"\1a")}},
+            "INVALID_ARGUMENT",
+            "parsing error: image_bytes",
+        ),
         (
             {"inputs": {"image_bytes": tf.make_tensor_proto([b"x"] * 9)}},
             "INVALID_ARGUMENT",
@@ -1046,6 +1057,28 @@ def test_grpc_refusals(stubs, changes, code, message):
     with pytest.raises(grpc.RpcError) as error:
         stubs[0].Predict(changed(**changes), 60)
     assert error.value.code().name == code and message in error.value.details()
+
+
+def packed_strings(*strings):
+    """As Tensor::AsProtoTensorContent of C++ writes them: their lengths, and then they."""
+    lengths = b"".join(encoder._VarintBytes(len(string)) for string in strings)
+    content = lengths + b"".join(strings)
+    return claim(tf.string, len(strings), tensor_content=content)
+
+
+def test_pictures_may_be_sent_as_bytes_of_a_tensor(stubs, expected):
+    request = predict_request([])
+    request.inputs["image_bytes"].CopyFrom(packed_strings(*PICTURES))
+    outputs = stubs[0].Predict(request, 60).outputs
+    assert list(outputs["names"].string_val) == expected["names"].ravel().tolist()
+
+
+def test_a_shape_of_more_strings_than_bytes_is_given_no_memory(monkeypatch):
+    parsed = []
+    monkeypatch.setattr(tf.io, "parse_tensor", lambda *given: parsed.append(given))
+    with pytest.raises(ServingError, match="parsing error: x"):
+        grpc_api._array("x", claim(tf.string, 10**8, tensor_content=b"x"))
+    assert not parsed
 
 
 def send_never(address, stack, count):
@@ -1375,11 +1408,18 @@ def test_our_client_reads_scores_in_any_field_and_as_many_as_there_are():
         dtype=packed.dtype, tensor_shape=packed.tensor_shape, float_val=[0.75]
     )
     answers = [answer(["a", "b"], cut), answer(["a"], packed), answer(["a", "b"], packed)]
+    # as TensorFlow Serving with --enable_serialization_as_tensor_content answers
+    answers += [answer(["a", "b"], packed), answer(["a", "b"], packed)]
+    answers[-1].outputs["names"].CopyFrom(packed_strings(b"c", b"dd"))
+    answers[-2].outputs["names"].tensor_shape.dim[1].size = 3
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Other(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     classify = client.open_server(f"grpc://127.0.0.1:{port}", "alexnet")
+    assert classify(b"") == [("c", 0.75), ("dd", 0.25)]
+    with pytest.raises(UserError, match="answers, but not as an AlexNet of this project"):
+        classify(b"")
     assert classify(b"") == [("a", 0.75), ("b", 0.25)]
     for _ in range(2):
         with pytest.raises(UserError, match="answers, but not as an AlexNet of this project"):
