@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import re
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -63,6 +64,11 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
             raise
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
+            if _is_of_another_protocol(reason):
+                raise UserError(
+                    f"server={server} answers, but not over {parts.scheme}; pass {_OVER_REST} or"
+                    f" grpc://HOST:{limits.GRPC_PORT}: each interface has a port of its own."
+                ) from None
             raise UserError(
                 f"server={server} does not answer ({reason}); start one with alexnet serve."
             ) from None
@@ -72,6 +78,15 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
             ) from None
 
     return classify
+
+
+def _is_of_another_protocol(reason: object) -> bool:
+    """Whether what went wrong is that somebody is there and speaks another than we do."""
+    if isinstance(reason, ssl.SSLError):
+        return reason.reason == "WRONG_VERSION_NUMBER"
+    if isinstance(reason, http.client.BadStatusLine):  # of RemoteDisconnected there is no line
+        return not isinstance(reason, OSError)
+    return "an http1.x server" in str(reason)  # gRPC's words
 
 
 def _without_model(server: str, model_name: str) -> str:

@@ -1351,6 +1351,14 @@ def test_errors_of_a_proxy_are_told_and_the_next_picture_is_asked():
         proxy.shutdown()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "grpc"])
+def test_the_port_of_the_other_interface_is_told(server, scheme):
+    address = server.address if scheme == "http" else f"127.0.0.1:{server.port}"
+    asked = re.escape(f"server={scheme}://{address} answers, but not over {scheme}; pass http://H")
+    with pytest.raises(UserError, match=f"^{asked}.* or grpc://HOST:8500: each interface has"):
+        client.open_server(f"{scheme}://{address}", "alexnet")(PICTURES[1])
+
+
 def test_a_server_that_is_slow_is_there_and_the_next_picture_is_asked(monkeypatch):
     """It gives an answer up as soon as its client does: over REST there seemed to be no server."""
     monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.05)
