@@ -60,6 +60,13 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
             return [
                 (name, float(np.float32(score))) for name, score in zip(names, scores, strict=True)
             ]
+        except ServingError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            raise UserError(
+                f"server={server} serves no model_name={model_name} ({error.message}); pass the"
+                " name that it has there."
+            ) from None
         except UserError:
             raise
         except (OSError, http.client.HTTPException) as error:

@@ -1270,7 +1270,8 @@ def test_our_client_answers_as_the_export_does(server, expected):
         np.testing.assert_allclose([score for _, score in answer], expected["scores"][1], rtol=1e-5)
         with pytest.raises(ServingError, match="not those of a picture"):
             client.open_server(address, "alexnet")(b"x")
-        with pytest.raises(ServingError, match=r"Latest\(foo\)"):
+        # of the server, not of the picture
+        with pytest.raises(UserError, match=r"serves no model_name=foo \(.*Latest\(foo\)\); pass"):
             client.open_server(address, "foo")(PICTURES[1])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
