@@ -438,6 +438,7 @@ def rest_server(server: Server) -> _Uvicorn:
             Route("/V1/{path:path}", rest.answer, methods=_METHODS),
         ]
     )
+    app.router.redirect_slashes = False  # to whatever host a request names; there is no such page
     return _Uvicorn(
         uvicorn.Config(
             _told(app, server.model),

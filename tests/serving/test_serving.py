@@ -362,6 +362,14 @@ def test_status_and_metadata_are_those_of_grpc(server):
     ]
 
 
+@pytest.mark.parametrize("path", ["/v1", "/livez/", "/readyz/", "/"])
+def test_what_is_no_page_redirects_to_no_host(server, path):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("GET", path, headers={"Host": "elsewhere.example"})
+    with contextlib.closing(connection), connection.getresponse() as answer:
+        assert (answer.status, answer.getheader("Location")) == (404, None)
+
+
 def test_operators_pages(server):
     assert [server.request(path)[0] for path in ("/livez", "/readyz", "/no/such/page")] == [
         200,
