@@ -69,6 +69,31 @@ class Network(abc.ABC):
     def classifier(self) -> Classifier:
         """For batches, in tf.functions: what evaluation judges."""
 
+    def __deepcopy__(self, memo: dict) -> "Network":
+        """With a model of its own, whose weights may change; what never does is shared."""
+        made = copy.copy(self)
+        if is_handed_out(self):
+            model = surgery.copied(self.model)
+            ancestry.inherit(model, self.model)
+            object.__setattr__(made, "model", model)
+        return made
+
+    def __getstate__(self) -> dict:
+        """For pickle, without what is built anew when it is asked for."""
+        return {name: value for name, value in vars(self).items() if name != "_classifier"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        if not is_handed_out(self):
+            return
+        if self.settings.variant != OWN:  # which Keras does not store
+            self.model.variant, self.model.dropout_rate = (
+                self.settings.variant,
+                self.settings.dropout_rate,
+            )
+        if ancestry.of(self.model) == ancestry.Ancestry():  # it was stored, and not copied
+            ancestry.note(self.model, self.path, self.record, self.settings.descent)
+
     def check_whole(self) -> None:
         """Raises UserError for a part of a network, which is not a classifier yet."""
         if self.settings.missing:

@@ -1,5 +1,8 @@
 """Networks whose models were changed in Python: they answer, and go out, as they are now."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from alexnet_tf import networks
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts
 from alexnet_tf.network.layers import PixelNormalization
+from alexnet_tf.training import ancestry
 
 PIXELS = alexnet_tf.Preprocessing(12, 14, 1, (128.0,), 64.0)
 AS_THEY_ARE = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
@@ -44,6 +48,36 @@ def picture(tmp_path):
     levels = np.random.default_rng(1).integers(0, 256, (20, 20), np.uint8)
     Image.fromarray(levels).save(tmp_path / "picture.png")
     return tmp_path / "picture.png"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"]
+)
+def test_a_copy_answers_by_its_own_weights_and_is_known_as_the_network_is(copied):
+    model = alexnet_tf.AlexNet("lenet5", classes=3, classifier_activation=None)
+    origin = {"file": "lenet.npz", "licence": "BSD"}
+    ancestry.note(model, "lenet.npz", None, origin)
+    network = networks.of_keras(model, CLASS_NAMES, None)
+    ancestry.note(network.model, "lenet.npz", None, origin)
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
+    before = network.probabilities(images)
+    kept = copied(network)
+    network.model.layers[-1].set_weights([np.zeros((84, 3)), np.log([0.2, 0.7, 0.1])])
+    np.testing.assert_allclose(network.probabilities(images), [[0.2, 0.7, 0.1]] * 2, rtol=1e-5)
+    np.testing.assert_array_equal(kept.probabilities(images), before)
+    assert (kept.model.variant, kept.model.dropout_rate) == ("lenet5", network.model.dropout_rate)
+    assert ancestry.of(kept.model).descent == origin
+    assert copy.copy(kept).model is kept.model
+
+
+@pytest.mark.long
+def test_a_copy_of_an_export_answers_by_its_graph_until_its_model_is_asked_for(exported, images):
+    network = alexnet_tf.load(exported)
+    kept, before = copy.deepcopy(network), network.probabilities(images)
+    network.model.layers[-1].set_weights([np.zeros((4, 3)), np.log([0.2, 0.7, 0.1])])
+    np.testing.assert_array_equal(kept.probabilities(images), before)
+    changed = copy.deepcopy(network)
+    np.testing.assert_allclose(changed.probabilities(images), [[0.2, 0.7, 0.1]] * 2, rtol=1e-5)
 
 
 @pytest.mark.long

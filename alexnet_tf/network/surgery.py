@@ -1,5 +1,6 @@
 """Parts of a network: the trunk below its projection, the projection, and what of it is trained."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -140,6 +141,11 @@ def has_projection(model: keras.Model) -> bool:
 def reads_last_map(model: keras.Model) -> bool:
     """Whether the projection reads the map behind the last pool, and no hidden layer."""
     return isinstance(model.layers[_last_of_trunk(model)], keras.layers.Flatten)
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """`model` with layers and weights of its own."""
+    return _as_variant(copy.deepcopy(model), model)
 
 
 def _as_variant(part: keras.Model, model: keras.Model) -> keras.Model:

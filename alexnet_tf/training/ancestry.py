@@ -51,6 +51,13 @@ def note(
         origins[os.path.realpath(path)] = _Origin(os.fspath(path), known, descent)
 
 
+def inherit(model: keras.Model, of: keras.Model) -> None:
+    """What is noted of the layers of `of` holds of those of `model`, which is a copy of it."""
+    for layer, other in zip(_with_weights(model), _with_weights(of), strict=True):
+        if other in _ORIGINS:
+            _ORIGINS[layer] = dict(_ORIGINS[other])
+
+
 def of(model: keras.Model, besides: str | os.PathLike | None = None) -> Ancestry:
     """The Ancestry of a `model` of such layers, among others; `besides` is a path that does not
     count, such as that of the training which goes on. A PixelNormalization tells its source itself.
