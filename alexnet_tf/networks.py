@@ -648,7 +648,14 @@ def of_keras(
     class_names = bounds.in_order(class_names, "class_names")
     whole = surgery.logits_of(model)
     _square(whole)
-    classes = whole.output.shape[-1]
+    batch, *shape = whole.outputs[0].shape
+    if len(shape) != 1:
+        raise UserError(
+            f"The model puts out {(batch, *shape)}, not one number for each class, "
+            f"{(batch, len(class_names))}; put keras.layers.Flatten() or GlobalAveragePooling2D() "
+            "before its last layer."
+        )
+    (classes,) = shape
     if len(class_names) != classes:
         raise UserError(f"class_names= has {len(class_names)} names for {classes} outputs.")
     built = surgery.as_built(whole)

@@ -114,6 +114,18 @@ def test_a_model_of_ones_own_that_subtracts_its_mean_wants_to_know_the_rest():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("side", [12, 1])
+def test_a_model_that_puts_out_maps_is_not_exported(side, tmp_path):
+    images = keras.Input((12, 12, 1))
+    maps = keras.layers.AveragePooling2D(12 // side)(images)
+    model = keras.Model(images, keras.layers.Dense(3)(maps))
+    with pytest.raises(UserError, match=rf"puts out \(None, {side}, {side}, 3\), .*Flatten"):
+        alexnet_tf.export(
+            model, tmp_path / "maps", format="keras", class_names=CLASS_NAMES, preprocessing=PIXELS
+        )
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_ends_in_a_mean_of_layers_has_no_features(exported, tmp_path):
     images = keras.Input((12, 12, 1))
     x = keras.layers.Flatten()(images)
