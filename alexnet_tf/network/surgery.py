@@ -208,25 +208,28 @@ def logits_of(model: keras.Model) -> keras.Model:
         whole = keras.Model(model.inputs[0], bare(read), name=model.name)
         bare.set_weights(last.get_weights())
         return whole
-    _check_end(last)
+    _check_end(model)
     return model
 
 
-def _check_end(last: Any) -> None:
-    """Raises UserError where `last`, a layer or an operation, bends its outputs other than by a
-    softmax.
+def _check_end(model: keras.Model) -> None:
+    """Raises UserError where the last layer or operation of `model` bends its outputs other than by
+    a softmax.
     """
+    last, _ = _end_of(model)
+    # a sigmoid has one, of which another activation alone makes no classifier
+    several = "; two classes are two outputs, such as Dense(2)" * (model.outputs[0].shape[-1] == 1)
     activation = getattr(last, "activation", None)
     if activation not in (None, keras.activations.linear, keras.activations.softmax):
         name = getattr(activation, "__name__", activation)
         raise UserError(
             f"The model ends in {last.name} with the activation {name}; it has to be 'softmax', "
-            "for probabilities, or None, for logits."
+            f"for probabilities, or None, for logits{several}."
         )
     if type(last).__name__.lower() in _ACTIVATIONS:
         raise UserError(
             f"The model ends in {last.name}, an activation; it has to end in a softmax, for "
-            "probabilities, or without one, in logits."
+            f"probabilities, or without one, in logits{several}."
         )
 
 
@@ -250,7 +253,7 @@ def check_logits(model: keras.Model, pixels: Preprocessing) -> None:
     logits, or a softmax, would make something else of them. It is tried out on noise. And for one
     that ends in another activation.
     """
-    _check_end(_end_of(unpacked(model))[0])
+    _check_end(unpacked(model))
     said = logits_of_noise(model, pixels)
     if said.min() >= 0 and np.abs(said.sum(-1) - 1).max() < _ONE:
         raise UserError(

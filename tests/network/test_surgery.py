@@ -218,3 +218,12 @@ def test_a_model_that_keras_has_quantised_is_refused():
     model.layers[-1].quantize("int8")
     with pytest.raises(UserError, match=r"by Keras \(last is int8_from_float32\), .*='int8'\)"):
         surgery.check_functional(model)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_one_sigmoid_for_two_classes_is_told_to_be_two_outputs(activation):
+    images = keras.Input((4,))
+    one = keras.layers.Dense(1, activation)(images)
+    model = keras.Model(images, one if activation else keras.ops.sigmoid(one))
+    with pytest.raises(UserError, match=r"logits; two classes are two outputs, such as Dense\(2\)"):
+        surgery.logits_of(model)
