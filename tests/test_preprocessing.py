@@ -4,7 +4,10 @@ it is used.
 
 import contextlib
 import io
+import pathlib
+import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -314,3 +317,29 @@ def test_what_is_no_mean_or_no_deviation_is_refused():
     for mean in (127.5, None, "127", [None], np.float32(127)):
         with pytest.raises(ValueError, match="mean is .*, and it is a level of 0..255 for each"):
             Preprocessing(**old | {"mean": mean})
+
+
+@pytest.mark.long
+def test_pixels_that_keras_reads_as_the_page_on_python_does_are_near_to_ours(tmp_path):
+    texture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    picture = Image.fromarray(texture).resize((300, 250), Image.Resampling.BICUBIC)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        picture.save(tmp_path / name / "1.png")
+    content = (tmp_path / "a" / "1.png").read_bytes()
+    pixels = Preprocessing(40, 40, 3, (0.0,) * 3, 1.0)
+    ours = preprocessing.decode_central_crop(content, pixels).numpy().astype(np.float32)
+
+    def distance(interpolation):
+        read = keras.utils.image_dataset_from_directory(
+            tmp_path,
+            image_size=(40, 40),
+            interpolation=interpolation,
+            crop_to_aspect_ratio=True,
+            verbose=False,
+        )
+        return np.abs(next(iter(read))[0][0].numpy() - ours).mean()
+
+    page = (pathlib.Path(__file__).parents[1] / "docs/python.md").read_text()
+    (of_page,) = re.findall(r'    interpolation="(\w+)",\n', page)
+    assert 2.5 * distance(of_page) < distance("bilinear")
