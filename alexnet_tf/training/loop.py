@@ -815,7 +815,13 @@ def _check_model(model: keras.Model, classes: int) -> None:
                 f" keras.config.set_dtype_policy('mixed_{variable.dtype}'), which computes in"
                 f" {variable.dtype} and keeps weights in float32."
             )
-    if model.output_shape != (None, classes):
+    batch, *shape = model.output_shape
+    if batch is not None:
+        raise UserError(
+            f"The model is built for batches of {batch}, and pictures come in any number; leave "
+            "batch_size= of keras.Input out."
+        )
+    if shape != [classes]:
         raise UserError(
             f"The model puts out {model.output_shape}, but there are {classes} "
             "classes; it needs one number for each."

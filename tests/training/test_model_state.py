@@ -366,6 +366,11 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
     refuse(
         keras.Model(images, layers.Dense(4)(flat)), r"puts out \(None, 4\), but there are 3 classes"
     )
+    eight = keras.Input((12, 12, 1), batch_size=8)
+    refuse(
+        keras.Model(eight, layers.Dense(3)(layers.Flatten()(eight))),
+        "built for batches of 8, .* leave batch_size= of keras.Input out",
+    )
 
     class Twins(layers.Layer):
         def build(self, input_shape):
