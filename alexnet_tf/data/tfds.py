@@ -56,9 +56,11 @@ def named_builder(
         ) from None
     # the last ones: a name of odd form or version, and with what its builder does not take
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, TypeError):
+        where = "see https://www.tensorflow.org/datasets/catalog"
+        if data_dir is None and os.path.isdir(name):
+            where = f"to read the folder {name}, pass dataset=folder and data_dir={name}"
         raise UserError(
-            f"dataset={name} is neither shapes, folder nor a data set that TFDS knows "
-            "(https://www.tensorflow.org/datasets/catalog)."
+            f"dataset={name} is neither shapes, folder nor a data set that TFDS knows; {where}."
         ) from None
     _check_features(name, builder)
     if builder.name == "imagenet2012" and not builder.is_prepared():

@@ -253,6 +253,15 @@ class TinyKinds(TinyPictures):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, version="1.0.0") for name in "ab"]
 
 
+def test_a_folder_in_the_place_of_a_name_is_told_where_it_belongs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flower_photos").mkdir()
+    with pytest.raises(UserError, match="; .* pass dataset=folder and data_dir=flower_photos"):
+        datasets.open_dataset("flower_photos")
+    with pytest.raises(UserError, match="; see https://"):
+        datasets.open_dataset("flower_pictures")
+
+
 def test_another_configuration_or_version_than_the_one_named_is_refused(tmp_path):
     kept = tmp_path / "tiny_kinds/a/1.0.0"
     some = datasets.open_dataset("tiny_kinds/a", tmp_path, names=SplitNames(train="train[:5]"))
