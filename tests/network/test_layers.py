@@ -280,3 +280,26 @@ def test_layers_survive_their_config(layer):
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(again) is type(layer)
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_second_derivatives_are_those_of_the_first(training):
+    """As penalties on gradients ask for them: the closed form of the first is differentiated."""
+    layer = LocalResponseNormalization(size=3, k=2.0, alpha=0.5, relu_first=True, dtype="float64")
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(2, 1, 1, 1, 6))
+
+    @tf.function(autograph=False)
+    def length(x):  # of the gradient, squared
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.reduce_sum(weights * layer(x, training=training))
+        return tf.reduce_sum(tape.gradient(y, x) ** 2)
+
+    point = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        squared = length(point)
+    steps = 1e-5 * np.eye(6).reshape(6, 1, 1, 1, 6)
+    expected = [float(length(x + step) - length(x - step)) / 2e-5 for step in steps]
+    np.testing.assert_allclose(tape.gradient(squared, point).numpy().ravel(), expected, atol=1e-8)
