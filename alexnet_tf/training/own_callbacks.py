@@ -85,7 +85,9 @@ def fixed(model: keras.Model, optimizer: SGD2012) -> dict[str, Any]:
 
 def check_fixed(before: Mapping[str, Any], model: keras.Model, optimizer: SGD2012) -> None:
     """Raises UserError where a callback has set one of `fixed`: it would have no effect."""
-    if not (changed := [name for name, to in fixed(model, optimizer).items() if to != before[name]]):
+    now = fixed(model, optimizer)
+    changed = [name for name in now if now[name] != before[name]]
+    if not changed:
         return
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     raise UserError(
