@@ -15,7 +15,7 @@ import pytest
 from conftest import little_room, write_lenet5
 
 from alexnet_tf import bounds, disk, networks
-from alexnet_tf.data import prepared, record, store
+from alexnet_tf.data import prepared, record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card
 from alexnet_tf.training import checkpoints, features, metrics
@@ -130,7 +130,7 @@ OURS = {
     ),
     "a prepared data set": (
         ["dataset_info.json", "features.json"],
-        [prepared.STATISTICS, prepared.MEAN_IMAGE, prepared.IDENTITIES, store._CLASS_NAMES],
+        [prepared.STATISTICS, prepared.MEAN_IMAGE, prepared.IDENTITIES, prepared.CLASS_NAMES],
     ),
 }
 
