@@ -584,6 +584,7 @@ def test_a_picture_that_cannot_be_cropped_is_no_unreadable_picture(tmp_path):
         alexnet_tf.train(tmp_path / "model", dataset, crop=random_crop, **LENET5)
 
 
+@pytest.mark.long
 def test_the_generators_of_a_process_are_its_users(dataset, tmp_path, monkeypatch):
     def drawn(*seeds):
         keras.utils.set_random_seed(5)

@@ -95,6 +95,7 @@ def test_an_export_answers_by_the_weights_that_its_model_has_now(exported, image
     np.testing.assert_array_equal(alexnet_tf.load(exported).probabilities(images), before)
 
 
+@pytest.mark.long
 def test_layers_that_were_changed_in_the_model_of_an_export_are_not_exported(exported, tmp_path):
     network = alexnet_tf.load(exported)
     network.model.layers[-2].activation = keras.activations.tanh
@@ -126,6 +127,7 @@ def test_a_model_that_puts_out_maps_is_not_exported(side, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.long
 def test_what_ends_in_a_mean_of_layers_has_no_features(exported, tmp_path):
     images = keras.Input((12, 12, 1))
     x = keras.layers.Flatten()(images)

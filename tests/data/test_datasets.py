@@ -262,6 +262,7 @@ def test_a_folder_in_the_place_of_a_name_is_told_where_it_belongs(tmp_path, monk
         datasets.open_dataset("flower_pictures")
 
 
+@pytest.mark.long
 def test_another_configuration_or_version_than_the_one_named_is_refused(tmp_path):
     kept = tmp_path / "tiny_kinds/a/1.0.0"
     some = datasets.open_dataset("tiny_kinds/a", tmp_path, names=SplitNames(train="train[:5]"))

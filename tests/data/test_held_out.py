@@ -326,6 +326,7 @@ def _stored(folder, place):
     return place
 
 
+@pytest.mark.long
 def test_a_tenth_that_was_trained_on_does_not_choose_and_the_advice_works(picture_folder, tmp_path):
     place = _stored(picture_folder, tmp_path / "store")
     plain = datasets.open_dataset("folder", place)

@@ -253,6 +253,7 @@ def test_a_file_that_tells_other_figures_is_not_left(world, files, tmp_path, mon
         made.clear()
 
 
+@pytest.mark.long
 def test_a_part_is_compared_on_the_split_that_is_named(world, tmp_path, monkeypatch):
     """Of a part of a network no class is asked for, and its splits were passed over."""
     folder, _ = world
@@ -276,6 +277,7 @@ def test_a_part_is_compared_on_the_split_that_is_named(world, tmp_path, monkeypa
         assert figures["compared on"] == split
 
 
+@pytest.mark.long
 def test_levels_mean_what_they_are_however_dim_the_pictures_of_the_calibration(world, files):
     """These have none above 213."""
     _, network = world

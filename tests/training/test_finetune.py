@@ -215,6 +215,7 @@ def a_plan(**changes):
     )
 
 
+@pytest.mark.long
 def test_steps_on_features_are_those_of_the_whole_network_with_the_rest_frozen(
     pictures, monkeypatch
 ):

@@ -109,7 +109,7 @@ def run_out_of_memory(*arguments):
     raise MemoryError
 
 
-@pytest.mark.parametrize("stop_after", [None, 2])
+@pytest.mark.parametrize("stop_after", [pytest.param(None, marks=pytest.mark.long), 2])
 def test_a_training_ends_with_the_error_of_a_checkpoint(
     picture_folder, tmp_path, monkeypatch, stop_after
 ):
