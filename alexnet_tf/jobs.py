@@ -271,7 +271,7 @@ def train(
         **objective.describe() | ({"pretrained": descent} if descent else {}),
     )
     has_seen = record.union([seen, record.of(dataset)])
-    try:
+    with devices.leaving_lost_workers(strategy):
         # nobody else has a layer of what is built here
         held = None if own_model is None else network
         with _remembered(held, model_dir, has_seen, descent):
@@ -294,9 +294,6 @@ def train(
         figures, answers = evaluation.as_reported(
             figures, strategy, network, preprocessing, dataset, asked.batch_size
         )
-    except tf.errors.OpError as error:
-        devices.leave_lost_workers(strategy, error)
-        raise
     if devices.is_chief(strategy):
         run_settings.keep_place(model_dir, settings)
     # of what was trained
@@ -549,11 +546,8 @@ def evaluate(
     evaluation.tell_all_seen(split, [one for one in classifiers if one.name])
     per_step = -(-batch_size // views // strategy.num_replicas_in_sync)
     per_step *= strategy.num_replicas_in_sync
-    try:
+    with devices.leaving_lost_workers(strategy):
         answered = evaluation.answers(strategy, classifiers, split, per_step, weights, views)
-    except tf.errors.OpError as error:
-        devices.leave_lost_workers(strategy, error)
-        raise
     answers = answered[-1]
     for line in splits.not_evaluated(dataset.class_names, answers.labels, split.name):
         note(line)

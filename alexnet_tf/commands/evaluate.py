@@ -18,7 +18,6 @@ import math
 import time
 
 import keras
-import tensorflow as tf
 from absl import flags
 
 from alexnet_tf import console, jobs, networks
@@ -62,11 +61,8 @@ _WORST_CLASSES, _FREQUENT_CONFUSIONS = 20, 10  # that are printed; --json gets a
 
 def main():
     strategy = devices.distribution(_DISTRIBUTION.value, _REPLICAS.value)
-    try:
+    with devices.leaving_lost_workers(strategy):
         _evaluate(strategy)
-    except tf.errors.OpError as error:
-        devices.leave_lost_workers(strategy, error)
-        raise
 
 
 def _evaluate(strategy):

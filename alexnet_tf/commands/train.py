@@ -111,11 +111,8 @@ def main():
     _check_of_variant()
     app.tell_of_data_dir(FLAGS)
     strategy = _strategy()
-    try:
+    with devices.leaving_lost_workers(strategy):
         _train(strategy)
-    except tf.errors.OpError as error:
-        devices.leave_lost_workers(strategy, error)
-        raise
 
 
 def _train(strategy):

@@ -240,17 +240,23 @@ def waiting(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManag
     return contextlib.nullcontext() if worker_count(strategy) == 1 else _watchdog()
 
 
-def leave_lost_workers(strategy: tf.distribute.Strategy, error: BaseException) -> None:
-    """Ends this process if `error`, raised by a step, says that a worker is gone; else returns."""
-    lost = (
+@contextlib.contextmanager
+def leaving_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """For a `with` block of steps: it ends this process if an error of one says that a worker is
+    gone.
+    """
+    try:
+        yield
+    except (
         tf.errors.UnavailableError,
         tf.errors.DeadlineExceededError,
         tf.errors.AbortedError,
         tf.errors.InternalError,
         tf.errors.CancelledError,
-    )
-    if worker_count(strategy) > 1 and isinstance(error, lost):
-        _give_up(f"another worker is gone ({one_line(error.message, 160)})")
+    ) as error:
+        if worker_count(strategy) > 1:
+            _give_up(f"another worker is gone ({one_line(error.message, 160)})")
+        raise
 
 
 def _give_up(reason: str) -> NoReturn:
