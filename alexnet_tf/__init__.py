@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from alexnet_tf.data.own import from_tf_data
     from alexnet_tf.data.splits import Dataset
     from alexnet_tf.errors import UserError
-    from alexnet_tf.jobs import convert, evaluate, export, train
+    from alexnet_tf.jobs.convert import convert
+    from alexnet_tf.jobs.evaluate import evaluate
+    from alexnet_tf.jobs.export import export
+    from alexnet_tf.jobs.train import train
     from alexnet_tf.network.layers import (
         Dropout,
         LocalResponseNormalization,
@@ -79,15 +82,15 @@ _HOMES = {
     "UserError": "errors",
     "VARIANTS": "network.model",
     "build_model": "network.model",
-    "convert": "jobs",
+    "convert": "jobs.convert",
     "decode_predictions": "applications",
-    "evaluate": "jobs",
-    "export": "jobs",
+    "evaluate": "jobs.evaluate",
+    "export": "jobs.export",
     "from_tf_data": "data.own",
     "load": "networks",
     "open_dataset": "data.datasets",
     "preprocess_input": "applications",
-    "train": "jobs",
+    "train": "jobs.train",
 }
 
 

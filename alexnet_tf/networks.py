@@ -301,6 +301,13 @@ def _in_keras(path: pathlib.Path) -> Network:
     return Trained(str(path), manifest.settings, manifest.step, manifest.evaluation, seen, model)
 
 
+def as_network(network: Network | str | os.PathLike) -> Network:
+    """`network` itself, or what lies at the path that it is. Raises UserError for anything else."""
+    wanted = "what alexnet_tf.train or load gives, or a path"
+    check_kind(Network | str | os.PathLike, network, "network", wanted)
+    return network if isinstance(network, Network) else load(network)
+
+
 def of_model(
     path: str | os.PathLike, model: keras.Model, settings: Settings, step: int, figures: dict | None
 ) -> Network:

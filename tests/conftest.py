@@ -114,7 +114,7 @@ _FIRST = [
     f"test_{name}.py"
     for name in [
         "journeys",
-        "jobs",
+        "train",
         "training",
         "finetune",
         "python_entrance",

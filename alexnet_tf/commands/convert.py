@@ -17,12 +17,14 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import console, jobs
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.data import datasets
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, tflite
+from alexnet_tf.jobs import comparison
+from alexnet_tf.jobs.convert import convert
 
 _SHOWN = 5  # classes that lose most
 FLAGS = flags.FlagValues()
@@ -78,7 +80,7 @@ _MAX_ACCURACY_DROP = flags.DEFINE_float(
 
 def main():
     pictures, calibration = _pictures()
-    figures = jobs.convert(
+    figures = convert(
         _SAVED_MODEL.value,
         _OUTPUT.value,
         _QUANTIZATION.value,
@@ -152,4 +154,4 @@ def _as_any(folder, labels, error):
     """`folder`, in which there are no classes of ours, or none at all: pictures they are."""
     if labels:
         console.note(f"{folder}: {tflite.NOT_ACCURACY} ({error})")
-    return jobs.split_of(folder)
+    return comparison.split_of(folder)

@@ -20,12 +20,13 @@ import time
 import keras
 from absl import flags
 
-from alexnet_tf import console, jobs, networks
+from alexnet_tf import console, networks
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, splits
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
+from alexnet_tf.jobs.evaluate import check_alike, keep_evaluation
 from alexnet_tf.training import devices, evaluation
 
 FLAGS = flags.FlagValues()
@@ -85,7 +86,7 @@ def _evaluate(strategy):
     )
     # of pictures; no picture depends on it
     batch_size = math.ceil(_BATCH_SIZE.value / views / replicas) * replicas
-    jobs.check_alike(strategy, opened, dataset, weights, views, batch_size)
+    check_alike(strategy, opened, dataset, weights, views, batch_size)
     begin = time.monotonic()
     with console.progress(dataset.evaluation.examples, "evaluate", hidden=not chief) as bar:
         answers = evaluation.answers(
@@ -100,7 +101,7 @@ def _evaluate(strategy):
             if line := one.tell_of_none(network.settings.min_probability):
                 console.note(f"{model.name}: {line}")
         if len(opened) == 1 and isinstance(opened[0], networks.Trained):
-            jobs.keep_evaluation(opened[0], answers[0], dataset, dataset.evaluation, views)
+            keep_evaluation(opened[0], answers[0], dataset, dataset.evaluation, views)
         _report(models, weights, dataset, answers, {"views": views, "images_per_s": rate})
 
 

@@ -23,9 +23,10 @@ import pathlib
 
 from absl import flags
 
-from alexnet_tf import console, disk, jobs, networks
+from alexnet_tf import console, disk, networks
 from alexnet_tf.commands import app
 from alexnet_tf.exports import artifacts
+from alexnet_tf.jobs.export import export
 from alexnet_tf.manifest import FEATURES, SIGNATURES
 
 FLAGS = flags.FlagValues()
@@ -62,9 +63,7 @@ def main():
     output = pathlib.Path(_OUTPUT.value or default)
     before = set(disk.numbered(output))
     network = networks.load(app.fetched(FLAGS) or _MODEL_DIR.value)
-    path = jobs.export(
-        network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value
-    )
+    path = export(network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value)
     there = int(path.name) in before
     console.result(f"{path}{' is there already, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in disk.files_below(path))

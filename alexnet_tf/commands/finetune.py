@@ -25,11 +25,12 @@ import keras
 import numpy as np
 from absl import flags
 
-from alexnet_tf import console, jobs, networks, pretrained
+from alexnet_tf import console, networks, pretrained
 from alexnet_tf.classifiers import Classifier, never_answers
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, folders, record, splits
 from alexnet_tf.errors import UserError
+from alexnet_tf.jobs.evaluate import report_evaluation
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, projection_name, training_work
 from alexnet_tf.network.surgery import freeze
@@ -175,7 +176,7 @@ def main():
         answers = _answers(strategy, model, pixels, dataset.test, dataset.class_names, batch_size)
         figures = evaluation.as_chosen(figures) | answers.figures()
         figures |= {"evaluated_on": dataset.test.name}
-    jobs.report_evaluation(model_dir, model, answers, dataset)
+    report_evaluation(model_dir, model, answers, dataset)
     app.tell_of_only_answer(model_dir, figures, dataset.class_names)
     if line := answers.tell_of_none(settings.min_probability):
         console.note(f"{model_dir}: {line}")

@@ -16,10 +16,11 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from alexnet_tf import console, jobs
+from alexnet_tf import console
 from alexnet_tf.commands import app
 from alexnet_tf.data import bad_pictures, datasets, pipeline, record, splits
 from alexnet_tf.errors import UserError
+from alexnet_tf.jobs.evaluate import report_evaluation
 from alexnet_tf.network.model import (
     DROPOUT_RATE,
     VARIANTS,
@@ -29,7 +30,7 @@ from alexnet_tf.network.model import (
     initial_stddev,
 )
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, run_settings
+from alexnet_tf.training import checkpoints, defaults, devices, evaluation, loop, run_settings
 from alexnet_tf.training.optimizer import OPTIMIZERS, lars_rate
 from alexnet_tf.training.plan import Plan, check_fills
 
@@ -167,7 +168,7 @@ def _train(strategy):
     pixels = (
         Preprocessing(**stored["preprocessing"])
         if stored
-        else jobs.preprocessing_for(_VARIANT.value, dataset, identity["image_size"])
+        else defaults.preprocessing_for(_VARIANT.value, dataset, identity["image_size"])
     )
     settings = run_settings.settings_of(model, dataset, pixels, plan, app.values_of(FLAGS))
     if chief:
@@ -191,7 +192,7 @@ def _train(strategy):
     figures, answers = evaluation.as_reported(figures, strategy, model, pixels, dataset, batch_size)
     if chief:
         if answers:
-            jobs.report_evaluation(model_dir, model, answers, dataset)
+            report_evaluation(model_dir, model, answers, dataset)
         app.tell_of_only_answer(model_dir, figures, dataset.class_names)
         console.result(f"{model_dir}:")
         app.report_answers(figures, dataset.class_names, _JSON.value)
@@ -206,7 +207,7 @@ def _check_of_variant():
         "colour_noise": VARIANTS[variant]["channels"] == 1,
     }
     given = (name for name, is_so in without_effect.items() if is_so and FLAGS[name].present)
-    jobs.check_of_variant(variant, **{name: FLAGS[name].value for name in given})
+    defaults.check_of_variant(variant, **{name: FLAGS[name].value for name in given})
 
 
 def _open(model_dir, batch_size, chief):
@@ -214,7 +215,7 @@ def _open(model_dir, batch_size, chief):
 
     Raises UserError if they clash.
     """
-    image_size = jobs.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
+    image_size = defaults.check_image_size(_VARIANT.value, _IMAGE_SIZE.value)
     pipeline.check_reachable(_DATA_SERVICE.value)
     if chief:
         checkpoints.check_writable(model_dir)
@@ -290,7 +291,7 @@ def _learning_rate(batch_size, num_classes):
         return given
     if lars:
         return lars_rate(batch_size)
-    return jobs.default_rate(_VARIANT.value, batch_size, num_classes, _DROPOUT_RATE.value)
+    return defaults.default_rate(_VARIANT.value, batch_size, num_classes, _DROPOUT_RATE.value)
 
 
 def _colour_noise():

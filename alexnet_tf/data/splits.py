@@ -100,6 +100,9 @@ class Split:
         return pictures.fault_of(image)
 
 
+A_DATASET = "what open_dataset or from_tf_data gives"  # in messages
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """What a model is trained on, chosen by and judged on.

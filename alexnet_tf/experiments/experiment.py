@@ -12,8 +12,10 @@ from typing import Any
 import keras
 from matplotlib.figure import Figure
 
-from alexnet_tf import console, jobs, networks
+from alexnet_tf import console, networks
 from alexnet_tf.data.splits import Dataset
+from alexnet_tf.jobs.evaluate import evaluate
+from alexnet_tf.jobs.train import train
 from alexnet_tf.pixels import Preprocessing
 
 CIFAR_10 = 50_000  # pictures that are trained on: lengths are passes over so many
@@ -116,13 +118,13 @@ class Bench:
         **settings: Any,
     ) -> networks.Network:
         """Trains what `build` makes to its end, from its checkpoint if there is one. `settings` are
-        those of jobs.train.
+        those of alexnet_tf.train.
         """
         dataset = dataset or self.given()
         _forget()
         keras.utils.set_random_seed(run.seed)
         with networks.under_policy(precision):
-            return jobs.train(
+            return train(
                 self.model_dir(run),
                 dataset,
                 model=build(),
@@ -161,9 +163,9 @@ def by_arm(results: Results, measure: str) -> dict[str, list[Any]]:
 
 
 def errors_of(network: Any, dataset: Dataset) -> dict[str, float]:
-    """Top-1 errors in per cent, from ten views and from the centre, of what jobs.evaluate takes."""
+    """Top-1 errors in per cent, from ten views and from the centre."""
     return {
-        name: 100 * (1 - jobs.evaluate(network, dataset, views=views).figures()["top_1"])
+        name: 100 * (1 - evaluate(network, dataset, views=views).figures()["top_1"])
         for name, views in (("error", 10), ("centre_error", 1))
     }
 

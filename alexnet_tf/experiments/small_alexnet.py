@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from alexnet_tf import jobs, networks
+from alexnet_tf import networks
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.experiments.experiment import Bench, Run
 from alexnet_tf.network.model import (
@@ -17,6 +17,7 @@ from alexnet_tf.network.model import (
     smallest_image_size,
 )
 from alexnet_tf.pixels import Preprocessing
+from alexnet_tf.training import defaults
 
 ONE_TOWER = {"towers": "a", "width": 2, "conv5_filters": 256}  # of as many kernels as two have
 
@@ -38,7 +39,7 @@ def build(
 
 def pixels(variant: str, dataset: Dataset) -> Preprocessing:
     """What `build` reads."""
-    return jobs.preprocessing_for(variant, dataset, smallest_image_size(variant))
+    return defaults.preprocessing_for(variant, dataset, smallest_image_size(variant))
 
 
 def train(

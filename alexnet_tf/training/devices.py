@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import bounds, console, proxies
-from alexnet_tf.errors import TryAgain, UserError, one_line
+from alexnet_tf.errors import TryAgain, UserError, check_kind, one_line
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.provenance import provenance
 from alexnet_tf.training import cluster
@@ -122,6 +122,13 @@ def check_alone(kind: str, many_workers: bool = True) -> None:
     if kind == "auto":
         together = "distribution=multi_worker" if many_workers else None
         _check_alone(together, "distribution=mirrored or one_device")
+
+
+def strategy_or_current(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
+    """`strategy`, or that of the scope. Raises UserError for what is none."""
+    wanted = "a tf.distribute.Strategy, such as tf.distribute.MirroredStrategy()"
+    check_kind(tf.distribute.Strategy | None, strategy, "strategy", wanted)
+    return strategy or tf.distribute.get_strategy()
 
 
 def check_alone_without_strategy() -> None:

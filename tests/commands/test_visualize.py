@@ -21,7 +21,8 @@ from alexnet_tf.data import folders, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import answers, curves, filters, looking
 from alexnet_tf.figures.seen import Pictures, Seen
-from alexnet_tf.jobs import convert, export
+from alexnet_tf.jobs.convert import convert
+from alexnet_tf.jobs.export import export
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.training import checkpoints

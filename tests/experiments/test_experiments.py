@@ -32,6 +32,7 @@ from alexnet_tf.experiments import experiment as experiments
 from alexnet_tf.experiments import reproduce as module
 from alexnet_tf.experiments.experiment import Bench, Experiment, Result, Run
 from alexnet_tf.figures import experiments as figures
+from alexnet_tf.jobs import train as train_job
 from alexnet_tf.network.layers import LocalResponseNormalization, SpatialResponseNormalization
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.training import checkpoints
@@ -290,7 +291,7 @@ def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (model_dir / "metrics.jsonl").write_text(lines)
 
-    monkeypatch.setattr(experiments.jobs.loop, "train", train)
+    monkeypatch.setattr(train_job.loop, "train", train)
     run = Run("tanh, rate 0.003", 5, {"neuron": "tanh", "rate": 0.003})
     measured = relu.EXPERIMENT.measure(run, Bench(tmp_path, data, 8 * 130))
     ((model, optimizer, pixels, plan, (callbacks, _, _, objective, crop, *_)),) = begun
@@ -337,7 +338,7 @@ def test_all_training_pictures_are_trained_on_whatever_is_called_back(
         def on_test_end(self, logs=None):
             pass
 
-    monkeypatch.setattr(experiments.jobs.loop, "train", train)
+    monkeypatch.setattr(train_job.loop, "train", train)
     bench = Bench(tmp_path / "out", folder, 270)
     pixels = Preprocessing(32, 32, 3, (128.0,) * 3, 1.0)
     for one in (relu.StopAt(0.25), Told()):
@@ -719,7 +720,7 @@ def test_three_nets_answer_together_and_those_that_are_gone_are_trained_again(
         return types.SimpleNamespace(figures=lambda: {"top_1": 0.75 if views == 10 else 0.5})
 
     monkeypatch.setattr(ablations, "_train", lambda run, bench: trained.append(run.name))
-    monkeypatch.setattr(experiments.jobs, "evaluate", evaluate)
+    monkeypatch.setattr(experiments, "evaluate", evaluate)
     run = Run(ablations.NETS, 3, {"nets": 3})
     measured = ablations.EXPERIMENT.measure(run, Bench(tmp_path, data, 130))
     assert measured == {"error": 25, "centre_error": 50}

@@ -26,11 +26,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import disk, jobs, networks, preprocessing
+from alexnet_tf import disk, networks, preprocessing
 from alexnet_tf.commands import convert as convert_command
 from alexnet_tf.data import datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite
+from alexnet_tf.jobs import convert as job
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing
@@ -98,9 +99,9 @@ def test_an_export_answers_in_the_scope_of_a_strategy(exported):
 def test_an_export_is_converted_in_the_scope_of_a_strategy(exported, converted, tmp_path):
     folder, _ = exported
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        jobs.convert(folder / "exports/1", tmp_path / "net.tflite")
+        job.convert(folder / "exports/1", tmp_path / "net.tflite")
         with pytest.raises(UserError, match="is not a version that alexnet export wrote"):
-            jobs.convert(tmp_path, tmp_path / "net.tflite")
+            job.convert(tmp_path, tmp_path / "net.tflite")
     assert (tmp_path / "net.tflite").read_bytes() == converted("none")[0].read_bytes()
 
 
@@ -600,10 +601,10 @@ def report(exported, tmp_path, monkeypatch):
             "labelled": labelled,
         }
 
-    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: b"")
-    monkeypatch.setattr(jobs.tflite_metadata, "complete", lambda content, *_: content)
-    monkeypatch.setattr(jobs.tflite, "compare", compare)
-    monkeypatch.setattr(jobs.artifacts, "operator_outputs", lambda *_: [])
+    monkeypatch.setattr(job.tflite, "convert", lambda *_: b"")
+    monkeypatch.setattr(job.tflite_metadata, "complete", lambda content, *_: content)
+    monkeypatch.setattr(job.tflite, "compare", compare)
+    monkeypatch.setattr(job.artifacts, "operator_outputs", lambda *_: [])
     saved_model, output = f"--saved_model={exported[0]}/exports/1", tmp_path / "net.tflite"
     return lambda *flags: call(
         convert_command, saved_model, f"--output={output}", f"--json={tmp_path}/json", *flags
@@ -671,13 +672,13 @@ def test_another_split_of_one_data_set_is_another_comparison(
     """Of a file that is there already, nobody would compare what is to be compared now."""
     found, told = [], []
     monkeypatch.setattr(
-        jobs, "_is_there", lambda _, manifest: found.append(manifest.conversion) or True
+        job, "_is_there", lambda _, manifest: found.append(manifest.conversion) or True
     )
     (tmp_path / "net.tflite").touch()
     dataset = datasets.open_dataset("folder", others / "own")
     for one in (dataset, dataclasses.replace(dataset, test=None), dataset):
         how = exported[0] / "exports/1", tmp_path / "net.tflite", "int8"
-        jobs.convert(*how, pictures=one, note=told.append)
+        job.convert(*how, pictures=one, note=told.append)
     assert found[0] == found[2] and found[0].calibration == found[1].calibration
     assert found[0].compared_with != found[1].compared_with
 
@@ -687,11 +688,11 @@ def test_folders_of_the_classes_tell_the_accuracy_from_python_too(
 ):
     """They were passed over, with advice to name them by a flag of the command."""
     folder, there, told = exported[0], [], []
-    monkeypatch.setattr(jobs, "_is_there", lambda _, one: there.append(one.conversion) and False)
+    monkeypatch.setattr(job, "_is_there", lambda _, one: there.append(one.conversion) and False)
 
     def convert(pictures):
         how = folder / "exports/1", tmp_path / "net.tflite", "dynamic"
-        return jobs.convert(*how, pictures=pictures, note=told.append)
+        return job.convert(*how, pictures=pictures, note=told.append)
 
     assert convert(folder / "pictures/test")["labelled"]
     shutil.copytree(folder / "pictures/test", tmp_path / "moved")
@@ -703,7 +704,7 @@ def test_folders_of_the_classes_tell_the_accuracy_from_python_too(
     assert not convert(tmp_path / "moved")["labelled"]
     assert "3 of the 6 pictures of" in told[0] and "lie in no folder of a class" in told[0]
     with pytest.raises(UserError, match="no labels of this network.*; compare on folders of its"):
-        jobs.convert(
+        job.convert(
             folder / "exports/1",
             tmp_path / "net.tflite",
             "dynamic",
@@ -718,15 +719,15 @@ def test_folders_of_the_classes_tell_the_accuracy_from_python_too(
 def test_what_is_calibrated_and_compared_alike_says_so(exported, tmp_path):
     pictures = exported[0] / "pictures/test"
     how = exported[0] / "exports/1", tmp_path / "net.tflite", "int8"
-    figures = jobs.convert(*how, pictures=pictures, calibration=pictures, note=str)
+    figures = job.convert(*how, pictures=pictures, calibration=pictures, note=str)
     assert figures["compared on"].endswith(
         "test, which it is calibrated on: others would tell more"
     )
-    assert "is there already" in jobs.convert(*how, pictures=pictures, calibration=pictures)
+    assert "is there already" in job.convert(*how, pictures=pictures, calibration=pictures)
     content = bytearray((tmp_path / "net.tflite").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "net.tflite").write_bytes(content)
-    figures = jobs.convert(*how, pictures=exported[0] / "pictures/train", calibration=pictures)
+    figures = job.convert(*how, pictures=exported[0] / "pictures/train", calibration=pictures)
     assert figures["compared on"].endswith("train")
 
 

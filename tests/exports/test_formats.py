@@ -25,12 +25,13 @@ from own_weights import weights_file
 from PIL import Image
 
 import alexnet_tf
-from alexnet_tf import jobs, networks
+from alexnet_tf import networks
 from alexnet_tf.classifiers import NONE
 from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, card, onnx, saved_model, tflite, tflite_metadata
+from alexnet_tf.jobs import comparison
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import PixelNormalization
@@ -62,7 +63,7 @@ def lively(variant, classes=3):
 def few_pictures(monkeypatch):
     """To compare with are enough here."""
     monkeypatch.setattr(tflite, "COMPARED", 3)
-    monkeypatch.setattr(jobs, "_DRAWN", 3)
+    monkeypatch.setattr(comparison, "_DRAWN", 3)
 
 
 @pytest.fixture

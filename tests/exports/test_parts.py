@@ -19,12 +19,14 @@ from PIL import Image
 from served import Served
 
 import alexnet_tf
-from alexnet_tf import jobs, networks, preprocessing, pretrained
+from alexnet_tf import networks, preprocessing, pretrained
 from alexnet_tf.commands import classify, convert, evaluate, export, import_weights, serve_page
 from alexnet_tf.data import record, shapes
 from alexnet_tf.edge.tflite import Tflite
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import artifacts, saved_model, tflite
+from alexnet_tf.jobs import comparison
+from alexnet_tf.jobs import convert as job
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.pixels import Preprocessing
@@ -169,7 +171,7 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
     assert np.isnan(Tflite(files["none"]).features(bad)).all()
     # It is left as it is where it is there already.
     folder, _ = world
-    told = jobs.convert(folder / "exports", files["none"], pictures=folder / "pictures")
+    told = job.convert(folder / "exports", files["none"], pictures=folder / "pictures")
     assert told["is there already"] == "from the same weights"
 
 
@@ -182,12 +184,12 @@ def test_a_file_that_was_made_or_compared_otherwise_is_not_left(
     again = {"pictures": folder / "pictures", "calibration": folder / "pictures"}
     shutil.copytree(folder / "pictures", tmp_path / "fewer")
     made = []
-    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: made.append(1) or 1 / 0)
+    monkeypatch.setattr(job.tflite, "convert", lambda *_: made.append(1) or 1 / 0)
 
     def is_left(quantization, **changes):
         del made[:]
         with contextlib.suppress(ZeroDivisionError):
-            jobs.convert(folder / "exports", files[quantization], quantization, **changes)
+            job.convert(folder / "exports", files[quantization], quantization, **changes)
         return not made
 
     assert is_left("int8", **again) and is_left("none", pictures=tmp_path / "fewer")
@@ -210,15 +212,15 @@ def test_pictures_that_nobody_names_are_told_apart_too(world, tmp_path, monkeypa
     changed["training"]["flags"]["data_dir"] = str(pictures)
     manifest.write_text(json.dumps(changed))
     found = []
-    monkeypatch.setattr(jobs, "drawn_pictures", lambda count: 1 / 0)  # it takes seconds
+    monkeypatch.setattr(comparison, "drawn_pictures", lambda count: 1 / 0)  # it takes seconds
     monkeypatch.setattr(
-        jobs, "_is_there", lambda _, manifest: found.append(manifest.conversion) or True
+        job, "_is_there", lambda _, manifest: found.append(manifest.conversion) or True
     )
 
     def told(saved_model, quantization="none", **given):
         output = tmp_path / "net.tflite"
         output.touch()
-        jobs.convert(saved_model, output, quantization, note=pytest.fail, **given)
+        job.convert(saved_model, output, quantization, note=pytest.fail, **given)
         conversion = found.pop()
         return conversion.compared_with, conversion.calibration
 
@@ -241,14 +243,14 @@ def test_a_file_that_tells_other_figures_is_not_left(world, files, tmp_path, mon
     shutil.copytree(folder / "exports/1", version)
     manifest = version / "assets.extra/manifest.json"
     told, made = json.loads(manifest.read_text()), []
-    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: made.append(1) or 1 / 0)
+    monkeypatch.setattr(job.tflite, "convert", lambda *_: made.append(1) or 1 / 0)
     metrics = {"dataset": "folder", "split": "test", "views": 1, "classes": []}
     metrics["figures"] = {"examples": 4, "loss": 1.0, "top_1": 0.5, "top_5": 1.0}
     for changes in ({}, {"metrics": metrics}, {"evaluation": metrics["figures"]}):
         manifest.write_text(json.dumps(told | changes))
         (version / "assets.extra/SHA256SUMS").write_text(artifacts.sums(version))
         with contextlib.suppress(ZeroDivisionError):
-            jobs.convert(version, files["none"], pictures=folder / "pictures")
+            job.convert(version, files["none"], pictures=folder / "pictures")
         assert len(made) == bool(changes)
         made.clear()
 
@@ -258,10 +260,10 @@ def test_a_part_is_compared_on_the_split_that_is_named(world, tmp_path, monkeypa
     """Of a part of a network no class is asked for, and its splits were passed over."""
     folder, _ = world
     write_picture_folder(tmp_path / "pictures")
-    monkeypatch.setattr(jobs.tflite, "convert", lambda *_: b"")
-    monkeypatch.setattr(jobs.tflite_metadata, "complete", lambda content, *_: content)
+    monkeypatch.setattr(job.tflite, "convert", lambda *_: b"")
+    monkeypatch.setattr(job.tflite_metadata, "complete", lambda content, *_: content)
     monkeypatch.setattr(
-        jobs.tflite,
+        job.tflite,
         "compare_features",
         lambda saved_model, content, split, *_: {"compared on": f"{split.examples} {split.name}"},
     )
@@ -296,7 +298,7 @@ def test_features_that_differ_are_refused(world, files, monkeypatch):
         tflite.compare_features(
             str(folder / "exports/1"),
             files["none"].read_bytes(),
-            jobs.split_of(folder / "pictures"),
+            comparison.split_of(folder / "pictures"),
             PIXELS,
             "none",
         )
@@ -326,9 +328,9 @@ def test_what_wants_a_classifier_refuses_an_export(world, tmp_path):
             wants()
         assert str(raised.value) == line
     with pytest.raises(UserError, match="max_accuracy_drop=0.01: .*exports/1 gives features"):
-        jobs.convert(folder / "exports", tmp_path / "net.tflite", "int8", max_accuracy_drop=0.01)
+        job.convert(folder / "exports", tmp_path / "net.tflite", "int8", max_accuracy_drop=0.01)
     with pytest.raises(UserError, match="int8 needs pictures to find the range"):
-        jobs.convert(folder / "exports", tmp_path / "net.tflite", "int8", note=str)
+        job.convert(folder / "exports", tmp_path / "net.tflite", "int8", note=str)
     assert not os.listdir(tmp_path)
 
 

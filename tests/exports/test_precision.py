@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from binaries import call
 
-from alexnet_tf import jobs
 from alexnet_tf.commands import convert as command
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import tflite
+from alexnet_tf.jobs import convert as job
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
@@ -56,7 +56,7 @@ def convert(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run(figures, *flags):
-        monkeypatch.setattr(command.jobs, "convert", lambda *_, **__: dict(figures))
+        monkeypatch.setattr(command, "convert", lambda *_, **__: dict(figures))
         call(command, *flags)
 
     return run
@@ -81,7 +81,7 @@ def test_the_report_names_the_classes_that_lose_most(convert, capsys, tmp_path):
 @pytest.mark.parametrize("quantization", ["none", "float16"])
 def test_a_bound_on_the_accuracy_of_exact_forms_is_refused(quantization, tmp_path):
     with pytest.raises(UserError, match="max_accuracy_drop=0.1 is for quantization=dynamic"):
-        jobs.convert(tmp_path, tmp_path / "a.tflite", quantization, max_accuracy_drop=0.1)
+        job.convert(tmp_path, tmp_path / "a.tflite", quantization, max_accuracy_drop=0.1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf import jobs
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import (
@@ -20,6 +19,7 @@ from alexnet_tf.network.model import (
     smallest_image_size,
     stable_rate,
 )
+from alexnet_tf.training import defaults
 
 # Published: the paper's 60 million; 145, 145-half and 146 computed from the source's layer files;
 # torchvision's own count.
@@ -176,7 +176,9 @@ def test_the_stable_rate_is_2_over_the_curvature_at_the_projection(variant, drop
 def test_the_rate_is_the_published_one_but_where_so_few_classes_do_not_stand_it(
     variant, batch_size, rates
 ):
-    found = [jobs.default_rate(variant, batch_size, classes) for classes in (2, 3, 10, 100, 1000)]
+    found = [
+        defaults.default_rate(variant, batch_size, classes) for classes in (2, 3, 10, 100, 1000)
+    ]
     assert found == rates
 
 

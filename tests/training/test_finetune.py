@@ -20,7 +20,8 @@ from conftest import LENET5_PIXELS as PIXELS
 from PIL import Image
 from trainings import Bar
 
-from alexnet_tf import console, disk, jobs, networks, preprocessing
+import alexnet_tf
+from alexnet_tf import console, disk, networks, preprocessing
 from alexnet_tf.commands import finetune, import_weights
 from alexnet_tf.data import datasets, pipeline, record, shapes, splits
 from alexnet_tf.data.pictures import know
@@ -1203,7 +1204,9 @@ def test_a_network_whose_last_layer_has_no_bias_gets_one(trained, pictures, tmp_
     x = keras.layers.Dropout(0.5)(x)
     model = keras.Model(images, keras.layers.Dense(2, use_bias=False)(x))
     how = {"class_names": ["a", "b"], "preprocessing": Preprocessing(8, 8, 3, (0.0,) * 3, 1.0)}
-    source = jobs.export(model, tmp_path / "out", **how, format="keras", note=str) / "model.keras"
+    source = (
+        alexnet_tf.export(model, tmp_path / "out", **how, format="keras", note=str) / "model.keras"
+    )
     given = {"pretrained": source, "dataset": "folder", "data_dir": pictures, "xla": "off"}
     given |= {"model_dir": tmp_path / "model", "trainable": trained}
     given |= {"json": tmp_path / "figures.json"}
@@ -1221,7 +1224,7 @@ def test_the_arithmetic_of_ones_own_network_is_its_own(pictures, tmp_path):
     model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)))
     pixels = Preprocessing(8, 8, 3, (0.0,) * 3, 1.0)
     how = {"class_names": ["a", "b"], "preprocessing": pixels, "format": "keras"}
-    source = jobs.export(model, tmp_path / "out", **how) / "model.keras"
+    source = alexnet_tf.export(model, tmp_path / "out", **how) / "model.keras"
     flags = f"--pretrained={source}", "--dataset=folder", f"--data_dir={pictures}"
     with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .*leave it"):
         call(finetune, *flags, f"--model_dir={tmp_path}/tuned", "--precision=mixed_bfloat16")

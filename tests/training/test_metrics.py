@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from alexnet_tf import jobs
 from alexnet_tf.classifiers import Answers
 from alexnet_tf.network.model import stable_rate
+from alexnet_tf.training import defaults
 from alexnet_tf.training.loop import Plan
 from alexnet_tf.training.metrics import Log, RunningMeans, Stall, read_log
 
@@ -137,7 +137,7 @@ def test_a_rate_that_few_classes_do_not_stand_is_the_first_thing_to_change():
 
 @pytest.mark.parametrize("variant,classes", [("paper", 2), ("paper", 10), ("caffenet", 10)])
 def test_the_rate_by_default_is_never_told_to_be_too_much(variant, classes):
-    plan = Plan(learning_rate=jobs.default_rate(variant, 128, classes))
+    plan = Plan(learning_rate=defaults.default_rate(variant, 128, classes))
     stall = Stall([str(one) for one in range(classes)], plan, 2000, stable_rate(variant, classes))
     assert "too much" not in stall.check(math.log(classes), FIGURES, 2000)
 
