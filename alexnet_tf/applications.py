@@ -31,7 +31,7 @@ from alexnet_tf.network.model import (
 from alexnet_tf.pixels import LUMA
 from alexnet_tf.settings import OWN, Settings
 from alexnet_tf.training import ancestry, checkpoints
-from alexnet_tf.weights.published import CAFFE_MEAN
+from alexnet_tf.weights.caffe import CAFFE_MEAN
 
 _POOLINGS = {
     None: None,

@@ -52,7 +52,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import is_seed
 from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
-from alexnet_tf.weights import formats, published
+from alexnet_tf.weights import convert, converted, formats
 
 if TYPE_CHECKING:
     from alexnet_tf.training.optimizer import SGD2012
@@ -446,7 +446,7 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
         output = path.with_name(f"{path.stem}-imported.npz")
     files = [shlex.quote(str(one)) for one in (path, output)]
     try:
-        published.convert(weights, path)
+        convert.convert(weights, path)
         return _IMPORT.format(*files)
     except UserError as error:
         reason = error
@@ -454,7 +454,7 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
     # its channels, too.
     for order, command in _IMPORT_AS.items():
         with contextlib.suppress(UserError):
-            published.convert(weights, path, published.Stated("caffe", channel_order=order))
+            convert.convert(weights, path, converted.Stated("caffe", channel_order=order))
             return command.format(*files)
     raise reason
 

@@ -31,7 +31,7 @@ from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.state import TrainingState
-from alexnet_tf.weights import formats, pickles, published
+from alexnet_tf.weights import caffe, convert, converted, formats, pickles, published
 
 SAMPLES = weights_files.samples()
 TOOL = weights_files.ROOT / "tools/import_weights.py"
@@ -398,10 +398,10 @@ def weights(layers, names="{layer}.{number}", form=".caffemodel", description=()
 )
 def test_caffe_lands_in_its_towers(networks, pool_first, variant, expected):
     description = () if pool_first is None else described(weights_files.caffe_layers(pool_first))
-    found = published.convert(
+    found = convert.convert(
         weights(source_of(networks["caffe"], "caffe"), description=description),
         "x",
-        published.Stated(variant),
+        converted.Stated(variant),
     )
     assert found.variant == expected and same(found.arrays, networks["caffe"])
     # RGB: BGR is folded into conv1.
@@ -416,19 +416,19 @@ def test_arrays_of_2014_and_torontos_layout(networks):
         layer: [array.reshape((1,) * (4 - array.ndim) + array.shape) for array in pair]
         for layer, pair in source_of(networks["caffe"], "caffe").items()
     }
-    caffe = published.Stated("caffe")
-    assert same(published.convert(weights(source), "x", caffe).arrays, networks["caffe"])
+    caffe = converted.Stated("caffe")
+    assert same(convert.convert(weights(source), "x", caffe).arrays, networks["caffe"])
     toronto = source_of(networks["caffe"], "toronto")
-    found = published.convert(weights(toronto, form=".npy"), "x", caffe)
+    found = convert.convert(weights(toronto, form=".npy"), "x", caffe)
     assert found.variant == "caffe" and same(found.arrays, networks["caffe"])
     named = {
         f"{layer}.{part}": array
         for layer, pair in toronto.items()
         for part, array in zip("Wb", pair)
     }
-    found = published.convert(formats.Weights(".npz", named), "x", caffe)
+    found = convert.convert(formats.Weights(".npz", named), "x", caffe)
     assert same(found.arrays, networks["caffe"])
-    pycaffe = published.convert(weights(source, form=".npy"), "x", caffe)  # saved by numpy.save
+    pycaffe = convert.convert(weights(source, form=".npy"), "x", caffe)  # saved by numpy.save
     assert same(pycaffe.arrays, networks["caffe"])
     toronto["fc8_flickr"] = toronto.pop("fc8")
     content = io.BytesIO()
@@ -437,7 +437,7 @@ def test_arrays_of_2014_and_torontos_layout(networks):
         {layer: dict(zip(("weights", "biases"), pair)) for layer, pair in toronto.items()},
         allow_pickle=True,
     )
-    found = published.convert(parse(content.getvalue()), "x", caffe)
+    found = convert.convert(parse(content.getvalue()), "x", caffe)
     assert same(found.arrays, networks["caffe"])
     assert found.notes[0] == "x: fc8_flickr is taken for its last layer, fc8."
 
@@ -459,7 +459,7 @@ def test_torchvision_lands_in_one_tower(networks):
         TORCHVISION[layer]: pair
         for layer, pair in source_of(networks["one_weird_trick"], "torchvision").items()
     }
-    found = published.convert(weights(source, "{layer}.{part}", ".pth"), "x")
+    found = convert.convert(weights(source, "{layer}.{part}", ".pth"), "x")
     expected, pixels = networks["one_weird_trick"], found.preprocessing
     assert found.variant == "one_weird_trick" and found.arrays.keys() == expected.keys()
     for name, array in found.arrays.items():
@@ -479,7 +479,7 @@ def test_a_training_of_pytorch_is_searched_for_the_network():
         ]
     }
     with pytest.raises(UserError) as error:
-        published.convert(weights(conv1, "state_dict.module.{layer}.{part}", ".pth"), "x")
+        convert.convert(weights(conv1, "state_dict.module.{layer}.{part}", ".pth"), "x")
     assert "conv1" not in str(
         error.value
     ) and "conv2 is missing (state_dict.features.3.weight, " in str(error.value)
@@ -491,7 +491,7 @@ def test_what_is_no_alexnet_is_told_whole(networks):
     source["fc6"][1] = source["fc6"][1] * np.nan
     del source["fc7"]
     with pytest.raises(UserError) as error:
-        published.convert(weights(source), "net.caffemodel", published.Stated("caffe"))
+        convert.convert(weights(source), "net.caffemodel", converted.Stated("caffe"))
     for part in (
         "net.caffemodel",
         r"conv2 is (256, 96, 5, 5) and (256,) instead of (256, 48, 5, 5)",
@@ -503,13 +503,13 @@ def test_what_is_no_alexnet_is_told_whole(networks):
         UserError,
         match="neither an AlexNet of Caffe .* nor one of torchvision .*, but 'layer1.weight'",
     ):
-        published.convert(formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
+        convert.convert(formats.Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
     description = described(weights_files.caffe_layers(pool_first=True))
     with pytest.raises(UserError, match="order of caffenet; leave variant= out"):
-        published.convert(
+        convert.convert(
             weights(source_of(networks["caffe"], "caffe"), description=description),
             "x",
-            published.Stated("caffe"),
+            converted.Stated("caffe"),
         )
 
 
@@ -546,7 +546,7 @@ def torchvision(prefix="", classifier=(1, 4, 6), classes=3, last=""):
 
 def convert_torch(arrays, entries=(), unreadable=(), **stated):
     weights = formats.Weights(".pth", arrays, entries=entries, unreadable=dict(unreadable))
-    return published.convert(weights, "x", published.Stated(**stated))
+    return convert.convert(weights, "x", converted.Stated(**stated))
 
 
 @pytest.mark.parametrize(
@@ -798,7 +798,7 @@ def test_what_no_file_says_can_be_stated():
 )
 def test_impossible_pixels_are_refused(stated, message):
     with pytest.raises(UserError, match=message):
-        published.Stated(**stated)
+        converted.Stated(**stated)
 
 
 def caffe_arrays(last="fc8", classes=3):
@@ -821,7 +821,7 @@ def caffe_arrays(last="fc8", classes=3):
 
 def convert_caffe(layers, arrays=None, old=False, **stated):
     found = formats.Weights(".caffemodel", arrays or caffe_arrays(), described(layers, old))
-    return published.convert(found, "x", published.Stated(**stated))
+    return convert.convert(found, "x", converted.Stated(**stated))
 
 
 def changed(name, *change, pool_first=False):
@@ -961,7 +961,7 @@ def test_a_renamed_last_layer_of_caffe():
 def test_weights_alone_do_not_tell_the_variant():
     found = formats.Weights(".caffemodel", caffe_arrays(), ())
     with pytest.raises(UserError, match="pass variant=caffe .*or variant=caffenet"):
-        published.convert(found, "x")
+        convert.convert(found, "x")
     alone = [
         layer
         for layer in weights_files.caffe_layers()
@@ -986,7 +986,7 @@ def nested(*prefixes, classes=20):
 def convert_nested(arrays, entries=(), unreadable=None, triples=None, **stated):
     others = {"unreadable": unreadable or {}, "triples": triples or {}}
     found = formats.Weights(".pth", arrays, entries=entries, **others)
-    return published.convert(found, "x", published.Stated("caffe", **stated))
+    return convert.convert(found, "x", converted.Stated("caffe", **stated))
 
 
 def convert_trained(triples=None, arrays=None, **stated):
@@ -997,7 +997,7 @@ def convert_trained(triples=None, arrays=None, **stated):
         entries=("state_dict", "config"),
         triples=triples or {},
     )
-    return published.convert(found, "x", published.Stated(**stated))
+    return convert.convert(found, "x", converted.Stated(**stated))
 
 
 HALF = {"config.mean": (0.5, 0.25, 0.5), "config.std": (0.5, 0.5, 0.5)}
@@ -1268,15 +1268,15 @@ def test_split_layers_and_answers_change_nothing():
 
 def test_a_known_file_is_what_was_published():
     known = published.PUBLISHED[0]
-    found = published.convert(
+    found = convert.convert(
         formats.Weights(".caffemodel", caffe_arrays(classes=1000)), "x", known=known
     )
     assert (
         found.variant == "caffe"
-        and found.preprocessing.mean == published.CAFFE_MEAN
+        and found.preprocessing.mean == caffe.CAFFE_MEAN
         and found.notes == ()
     )
-    found = published.convert(
+    found = convert.convert(
         formats.Weights(".pth", torchvision(classes=1000)),
         "x",
         known=published.PUBLISHED[3],
@@ -1298,12 +1298,12 @@ def test_the_channels_of_a_known_file_are_those_that_were_published(form, place,
     arrays = torchvision(classes=1000) if place else caffe_arrays(classes=1000)
     known, usual = published.PUBLISHED[place], order[::-1]
     for parameter in (None, usual):
-        stated = published.Stated(channel_order=parameter)
-        found = published.convert(formats.Weights(form, arrays), "x", stated, known)
+        stated = converted.Stated(channel_order=parameter)
+        found = convert.convert(formats.Weights(form, arrays), "x", stated, known)
         assert found.notes == ()
-    stated = published.Stated(channel_order=order)
+    stated = converted.Stated(channel_order=order)
     with pytest.raises(UserError, match=f"channel_order={order}, but x reads {usual}; leave chan"):
-        published.convert(formats.Weights(form, arrays), "x", stated, known)
+        convert.convert(formats.Weights(form, arrays), "x", stated, known)
 
 
 def test_checkpoints_of_ordinary_scripts_are_read():
@@ -1398,7 +1398,7 @@ def test_a_whole_module_is_told_so():
     with pytest.raises(UserError, match=message):
         parse(head + b"\x80\2}." + b"\x80\2" + module + b"\x80\2].")
     with pytest.raises(UserError, match=f"x holds {message}"):
-        published.convert(
+        convert.convert(
             formats.Weights(
                 ".pth",
                 {"optimizer.state.0": light(3)},
@@ -1747,10 +1747,10 @@ def test_labels_of_a_network_are_not_its_own_in_another_order(tmp_path, arrays):
 def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypatch):
     """Such as that of ImageNet's development kit: its outputs go by the ids of the synsets."""
     found = formats.Weights(".caffemodel", {"fc8.1": light(1000)})
-    pixels = Preprocessing(227, 256, 3, published.CAFFE_MEAN, 1.0)
-    converted = published.Converted("caffe", {"fc8/bias": light(1000)}, pixels)
+    pixels = Preprocessing(227, 256, 3, caffe.CAFFE_MEAN, 1.0)
+    theirs = converted.Converted("caffe", {"fc8/bias": light(1000)}, pixels)
     monkeypatch.setattr(formats, "parse", lambda content, source: found)
-    monkeypatch.setattr(published, "convert", lambda *_: converted)
+    monkeypatch.setattr(convert, "convert", lambda *_: theirs)
     written = []
     monkeypatch.setattr(checkpoints, "write_weights_file", lambda *given: written.append(given[2]))
     monkeypatch.setattr(published, "recognise", lambda _: (published.PUBLISHED[0], "0"))

@@ -29,7 +29,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, features, head
-from alexnet_tf.weights import downloads, formats, package_index, published
+from alexnet_tf.weights import convert, converted, downloads, formats, package_index
 from alexnet_tf.weights.downloads import Digest, Unreachable
 
 CONTENT = np.random.default_rng(3).bytes(3_000_000)
@@ -425,9 +425,9 @@ def test_the_pixels_of_the_trunk_are_torchvisions():
     }
     weights = formats.Weights(".ckpt", arrays)
     for parameter, value in (("channel_order", "bgr"), ("std", (57.6,))):
-        stated = published.Stated(**{parameter: value})
+        stated = converted.Stated(**{parameter: value})
         with pytest.raises(UserError, match=f"{parameter}=.*, but x .*; leave {parameter}= out"):
-            published.convert(weights, "x", stated)
+            convert.convert(weights, "x", stated)
 
 
 @pytest.mark.parametrize("has_sums", [True, False])
