@@ -28,7 +28,7 @@ from absl import flags
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.classifiers import Classifier, never_answers
 from alexnet_tf.commands import app
-from alexnet_tf.data import bad_pictures, datasets, folders, record, splits
+from alexnet_tf.data import bad_pictures, datasets, held_out, record, splits
 from alexnet_tf.errors import UserError
 from alexnet_tf.jobs.evaluate import report_evaluation
 from alexnet_tf.network import surgery
@@ -312,7 +312,7 @@ def _open_dataset(replicas, seen_before, solver, of_head):
 
     try:
         dataset = opened()
-    except folders.AllSeenError:
+    except held_out.AllSeenError:
         if FLAGS["patience"].present or _TRAINING.schedule.value == "plateau":
             raise
         FLAGS["patience"].value = 0

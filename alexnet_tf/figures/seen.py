@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import console, disk, picture_files
-from alexnet_tf.data import folders
+from alexnet_tf.data import listing
 from alexnet_tf.data.splits import Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import png
@@ -33,7 +33,7 @@ class Pictures:
         note: Callable[[str], None] = console.note,
     ) -> None:
         self.network = network
-        self._split, self.files = folders.list_pictures(paths, network.class_names, note)
+        self._split, self.files = listing.list_pictures(paths, network.class_names, note)
         named = set(map(os.path.realpath, paths))
         for file in self.files:
             if os.path.realpath(file) not in named and png.is_figure(file):

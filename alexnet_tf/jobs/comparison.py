@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from alexnet_tf import disk
-from alexnet_tf.data import bad_pictures, datasets, folders, names, own, record, shapes
+from alexnet_tf.data import bad_pictures, datasets, listing, names, own, record, shapes
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.exports import tflite
@@ -140,7 +140,7 @@ def split_of(pictures: str | os.PathLike, class_names: tuple = ()) -> Split:
     """The pictures in a folder and anywhere below it, labelled by those of `class_names` that the
     folders around them have, or -1. Raises UserError if there are none.
     """
-    split, _ = folders.list_pictures([os.fspath(disk.local(pictures))], class_names)
+    split, _ = listing.list_pictures([os.fspath(disk.local(pictures))], class_names)
     return dataclasses.replace(split, name=os.fspath(pictures))
 
 

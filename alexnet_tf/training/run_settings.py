@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from alexnet_tf import console, disk
 from alexnet_tf.classifiers import refuse_class_none
-from alexnet_tf.data import folders, record
+from alexnet_tf.data import class_folders, record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network import surgery
@@ -201,7 +201,7 @@ def check_apart(
     root = pathlib.Path(dataset.opened_with["data_dir"])
     folder = pathlib.Path(model_dir).resolve()
     around = [one for one in (folder, *folder.parents) if one.is_relative_to(root.resolve())]
-    if any(folders.holds_class(one, dataset.class_names) for one in around if one.is_dir()):
+    if any(class_folders.holds_class(one, dataset.class_names) for one in around if one.is_dir()):
         raise UserError(
             f"{parameter}={model_dir} lies among the classes in data_dir={root}; pass a "
             f"{parameter} outside."

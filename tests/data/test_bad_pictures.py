@@ -17,7 +17,7 @@ from conftest import CLASS_NAMES
 from PIL import Image
 from trainings import Bar
 
-from alexnet_tf.data import datasets, folders, own, pictures, pipeline, shapes, tfds
+from alexnet_tf.data import datasets, listing, own, pictures, pipeline, shapes, tfds
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing, decode_central_crop
@@ -365,7 +365,7 @@ def test_no_decoder_gets_a_picture_whose_header_asks_too_much(picture_folder):
             path = picture_folder / split / CLASS_NAMES[0] / f"{name.replace(': ', ' ')}.jpg"
             assert reason in told[path], name
             with pytest.raises(UserError, match=f"cannot be read .*{reason}"):
-                folders.list_pictures([path])
+                listing.list_pictures([path])
             with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
                 pictures.check_header(path.read_bytes())
             assert reason in pictures.fault_of(tf.io.read_file, str(path))

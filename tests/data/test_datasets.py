@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from conftest import CLASS_NAMES
 from tiny_pictures import TinyPictures
 
-from alexnet_tf.data import datasets, folders, prepared, shapes, store
+from alexnet_tf.data import datasets, prepared, shapes, store
 from alexnet_tf.data import tfds as our_tfds
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.data.splits import Split
@@ -318,33 +318,6 @@ def test_records_that_tensorflow_does_not_read_are_refused(tmp_path):
         with pytest.raises(UserError, match="are stored as array_record, .*file_format=tfrecord"):
             datasets.open_dataset(name, tmp_path / folder)
     assert datasets.open_dataset("tiny_pictures", tmp_path / "another").train.examples == 45
-
-
-def test_pictures_are_listed_as_training_lists_them(picture_folder, tmp_path, monkeypatch):
-    (tmp_path / "linked").mkdir()
-    for name in CLASS_NAMES[:2]:
-        (tmp_path / "linked" / name).symlink_to(picture_folder / "train" / name)
-    (tmp_path / "linked/around").symlink_to(tmp_path / "linked")
-    (picture_folder / "train" / CLASS_NAMES[0] / "._1.jpg").write_bytes(b"no picture")
-    split, files = folders.list_pictures([tmp_path / "linked"], CLASS_NAMES)
-    assert len(files) == 16
-    assert [int(record["label"]) for record in split.read(None)] == [0] * 8 + [1] * 8
-    monkeypatch.chdir(picture_folder / "train" / CLASS_NAMES[1])
-    assert {
-        int(record["label"]) for record in folders.list_pictures(["."], CLASS_NAMES)[0].read(None)
-    } == {1}
-
-
-@pytest.mark.parametrize(
-    "class_names", [("n01440764", "other"), ("tench (n01440764)", "shark (n01484850)")]
-)
-def test_labels_of_listed_pictures_are_found_by_synset_or_by_name(
-    picture_folder, tmp_path, class_names
-):
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked/n01440764").symlink_to(picture_folder / "train" / CLASS_NAMES[0])
-    split, _ = folders.list_pictures([tmp_path / "linked"], class_names)
-    assert {int(record["label"]) for record in split.read(None)} == {0}
 
 
 def test_what_was_prepared_is_known_by_its_pictures_in_their_order(tmp_path):

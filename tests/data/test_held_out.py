@@ -9,7 +9,7 @@ import tensorflow as tf
 import tiny_pictures
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 
-from alexnet_tf.data import datasets, folders, pictures, prepared, record, shapes, store
+from alexnet_tf.data import datasets, held_out, pictures, prepared, record, shapes, store
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
 
@@ -287,20 +287,6 @@ def test_with_train_and_test_a_tenth_of_train_chooses_where_anything_is_chosen(p
     assert names_in(notes.evaluation) == names_in(plain.test)
 
 
-def test_pictures_that_are_in_two_splits_are_told(picture_folder):
-    name = f"test/{CLASS_NAMES[0]}/again.jpg"
-    shutil.copy(picture_folder / "train" / CLASS_NAMES[0] / "1.jpg", picture_folder / name)
-    dataset = datasets.open_dataset("folder", picture_folder)
-    assert dataset.notes == (
-        (
-            f"1 of the 10 pictures of test are in train too, first {picture_folder / name}:"
-            " right answers to those say little."
-        ),
-    )
-    # They are no reason to refuse to go on.
-    assert record.check_goes_on("model", record.of(dataset), dataset) is None
-
-
 def test_tfds_is_known_by_place_and_its_tail_is_never_trained_on(tmp_path):
     dataset = datasets.open_dataset("tiny_pictures", tmp_path)
     known = record.of(dataset)
@@ -333,7 +319,7 @@ def test_a_tenth_that_was_trained_on_does_not_choose_and_the_advice_works(pictur
     known = record.of(plain)
     for anew in (False, True):
         with pytest.raises(
-            folders.AllSeenError,
+            held_out.AllSeenError,
             match="^folder has no validation split, and 2 of the last 2 pictures of train, which"
             " would be held out, were trained on already; pass patience=0, a schedule= other than"
             " plateau and no callback that may choose, so that nothing is chosen by them, or name"
@@ -349,7 +335,7 @@ def test_a_tenth_that_was_trained_on_does_not_choose_and_the_advice_works(pictur
     seen = record.Record(known.trained[known.trained != plain.train.identities[-1]])
     again = datasets.open_dataset("folder", place, choosing=True, seen=seen, anew=True)
     assert again.evaluation.examples == 2
-    with pytest.raises(folders.AllSeenError, match="and 1 of the last 2 pictures of train"):
+    with pytest.raises(held_out.AllSeenError, match="and 1 of the last 2 pictures of train"):
         datasets.open_dataset("folder", place, choosing=True, seen=seen)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_tf.data import datasets, folders, imagenet, pipeline, shapes
+from alexnet_tf.data import datasets, imagenet, listing, pipeline, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import Preprocessing
 
@@ -198,7 +198,7 @@ def test_synsets_are_in_label_order_and_the_names_are_words():
 def test_pictures_in_folders_named_by_synsets_are_of_the_class_of_that_name(tmp_path):
     (tmp_path / "n03126707").mkdir()
     (tmp_path / "n03126707/1.jpg").write_bytes(shapes.draw_jpeg("train", 1))
-    split, _ = folders.list_pictures([tmp_path], ["tench (n01440764)", "crane (n03126707)"])
+    split, _ = listing.list_pictures([tmp_path], ["tench (n01440764)", "crane (n03126707)"])
     assert [int(record["label"]) for record in split.read(None)] == [1]
 
 

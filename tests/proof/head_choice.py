@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from alexnet_tf import console, networks, pretrained
-from alexnet_tf.data import folders
+from alexnet_tf.data import listing
 from alexnet_tf.network import surgery
 from alexnet_tf.training import features, head, loop
 from alexnet_tf.training.metrics import NoLog
@@ -57,7 +57,7 @@ def pooled(network, path):
     stored = pathlib.Path(_STORE.value, f"{pathlib.Path(path).name}.npz")
     if not stored.exists():
         names = sorted(folder.name for folder in pathlib.Path(path, "train").iterdir())
-        split, _ = folders.list_pictures([f"{path}/train", f"{path}/test"], names)
+        split, _ = listing.list_pictures([f"{path}/train", f"{path}/test"], names)
         trunk, parts = surgery.trunk(network.model), []
         extract = features.extractor(tf.distribute.get_strategy(), trunk, network.preprocessing)
         with console.progress(split.examples, "features") as bar:

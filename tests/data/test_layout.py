@@ -8,54 +8,16 @@ import re
 import shlex
 import shutil
 import struct
-import types
-import unicodedata
 
 import pytest
 from binaries import call
+from flower_folders import BOTH, fill, flowers, judged, opened
 from tiny_pictures import TinyPictures
 
 from alexnet_tf.commands import prepare
-from alexnet_tf.data import datasets, folders, pictures, record, shapes, store
+from alexnet_tf.data import datasets, listing, pictures, record, shapes, store
 from alexnet_tf.data.names import SplitNames
 from alexnet_tf.errors import UserError
-from alexnet_tf.training import run_settings
-
-BOTH = ("daisy", "iris")
-
-
-def fill(root, **counts):
-    """Writes pictures into folders: {"train/daisy": 3, ...}; returns `root`."""
-    for folder, count in counts.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            path = root / folder / f"{number}.jpg"
-            path.write_bytes(
-                shapes.draw_jpeg("train", number) + str(path.relative_to(root)).encode()
-            )
-    return root
-
-
-def flowers(*splits, count=3):
-    return {f"{split}/{name}": count for split in splits for name in BOTH}
-
-
-def opened(root, class_names=None, **arguments):
-    """(the classes, training pictures, (name, pictures) to choose by and to report on, notes)."""
-    dataset = datasets.open_dataset("folder", root, **arguments)
-    reported = dataset.test or dataset.evaluation
-    return (
-        dataset.class_names,
-        dataset.train.examples,
-        (dataset.evaluation.name, dataset.evaluation.examples),
-        (reported.name, reported.examples),
-        [note.replace(str(root), "ROOT") for note in dataset.notes],
-    )
-
-
-def judged(root, class_names=BOTH, names=None):
-    dataset = datasets.open_evaluation("folder", root, class_names, (), names or SplitNames())
-    return dataset.evaluation.name, dataset.evaluation.examples
 
 
 @pytest.mark.parametrize(
@@ -258,82 +220,6 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
         UserError, match="test_split=test: .*/test holds pictures and no class folders"
     ):
         judged(tmp_path, names=SplitNames(test="test"))
-
-
-@pytest.mark.parametrize(
-    "holds,message",
-    [
-        (
-            flowers("train", "val", "dev"),
-            (
-                "holds both dev/ and val/; say which is meant: validation_split=dev or "
-                "validation_split=val"
-            ),
-        ),
-        (
-            {"daisy/train": 2, "daisy/test": 2, "iris/train": 2},
-            "daisy holds splits; turn them round, as .*/train/daisy",
-        ),
-        (
-            {"train/Daisy": 2, "train/daisy": 2, "train/iris": 2},
-            "b'Daisy' and b'daisy' differ in nothing but case",
-        ),
-        (
-            {f"train/{unicodedata.normalize(form, 'café')}": 2 for form in ("NFC", "NFD")},
-            "differ in nothing but .* Unicode form",
-        ),
-        ({"train/daisy": 2, "train/daisy ": 2}, "differ in nothing but case, blanks"),
-        ({"train/red rose": 2, "train/red\u00a0rose": 2}, "differ in nothing but case, blanks"),
-        ({"train/rose": 2, "train/ro\u200bse": 2}, "differ in nothing but case, blanks"),
-        ({"train/2\u00b2": 2, "train/22": 2}, "differ in nothing but .* Unicode form"),
-        ({"train/rose": 2, "train/\u200b": 2}, "has a name that cannot be printed"),
-        (
-            {"Images": 2, "masks": 2},
-            "masks/ beside Images/ looks like what is drawn over its pictures, not like a class; ",
-        ),
-        ({"train/JPEGImages": 2, "train/SegmentationClass": 2}, "SegmentationClass/ beside JPEG"),
-    ],
-)
-def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):
-    fill(tmp_path, **holds)
-    with pytest.raises(UserError, match=message) as error:
-        datasets.open_dataset("folder", tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_names_that_are_two_words_are_two_classes(tmp_path):
-    fill(tmp_path, **{"train/Masse": 2, "train/Maße": 2, "test/maße": 1, "test/MASSE": 1})
-    dataset = datasets.open_dataset("folder", tmp_path)
-    assert dataset.class_names == ("Masse", "Maße")
-    labels = [int(one["label"]) for one in dataset.test.stubs(None)]
-    names = [dataset.test.name_of(number) for number in range(2)]
-    assert dict(zip(names, labels)) == {
-        f"{tmp_path}/test/{name}/0.jpg": label for label, name in enumerate(("MASSE", "maße"))
-    }
-
-
-def test_names_are_written_as_their_languages_write_them(tmp_path):
-    names = ("red\u00a0rose", "گل\u200cسرخ", "👩\u200d🌾")
-    fill(tmp_path, **{f"train/{name}": 3 for name in names})
-    assert opened(tmp_path)[0] == tuple(sorted(names))
-
-
-def test_names_are_compared_in_one_form(tmp_path):
-    fill(
-        tmp_path,
-        **{
-            f"train/{unicodedata.normalize('NFD', 'café')} ": 3,
-            "train/iris": 3,
-            "test/\ufeffcafé": 2,
-            "test/Iris": 1,
-        },
-    )
-    classes, train, _, reported, notes = opened(tmp_path)
-    assert (classes, train, reported, notes) == (("café", "iris"), 6, ("test", 3), [])
-    test = datasets.open_dataset("folder", tmp_path).test
-    assert [int(one["label"]) for one in test.read(None)] == [1] + [0, 0] or [
-        int(one["label"]) for one in test.read(None)
-    ] == [0, 0, 1]
 
 
 def test_hidden_pictures_are_told_and_notes_of_systems_are_not(tmp_path):
@@ -560,42 +446,6 @@ def test_the_place_of_the_classes_is_said_where_it_is_another(tmp_path, holds, m
         assert opened(*place)[0] == BOTH
 
 
-def test_a_folder_one_level_too_high_is_said_when_it_judges(tmp_path):
-    fill(tmp_path / "dataset", **flowers("."))
-    with pytest.raises(UserError, match="there are some in .*/dataset; pass that folder"):
-        judged(tmp_path)
-    assert judged(tmp_path / "dataset") == ("pictures", 6)
-    fill(tmp_path / "deep/x", **flowers("val"))
-    with pytest.raises(UserError, match="there are some in .*/deep/x; pass that folder"):
-        judged(tmp_path / "deep")
-    assert judged(tmp_path / "deep/x") == ("val", 6)
-    with pytest.raises(UserError, match="pass data_dir=.*/deep/x, which holds more"):
-        datasets.open_dataset("folder", tmp_path / "deep")
-    (tmp_path / "set.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match="set.zip is a file; unpack it if it is an archive"):
-        judged(tmp_path / "set.zip")
-
-
-def test_one_picture_in_several_classes_or_splits_is_told(tmp_path):
-    fill(tmp_path, **flowers("train", "val", "test"))
-    first, second = tmp_path / "train/daisy/0.jpg", tmp_path / "train/iris/copy.png"
-    shutil.copy(first, second)
-    os.link(tmp_path / "train/daisy/1.jpg", tmp_path / "val/daisy/other name.jpg")
-    (tmp_path / "test/iris/link.jpg").symlink_to(tmp_path / "val/iris/2.jpg")
-    notes = opened(tmp_path)[-1]
-    assert notes == [
-        "2 pictures of train are the same in several classes, first ROOT/train/daisy/0.jpg and "
-        "ROOT/train/iris/copy.png: leave each in one.",
-        "1 of the 7 pictures of val are in train too, first ROOT/val/daisy/other name.jpg: right "
-        "answers to those say little.",
-        "1 of the 7 pictures of test are in val too, first ROOT/test/iris/link.jpg: right answers "
-        "to those say little.",
-    ]
-    shutil.copy(tmp_path / "test/daisy/0.jpg", tmp_path / "test/iris/same.jpg")
-    dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
-    assert dataset.notes[0].startswith("2 pictures of test are the same in several classes")
-
-
 def test_a_link_back_up_brings_no_pictures_of_other_classes(tmp_path):
     fill(tmp_path / "set", **flowers("train", "test"))
     (tmp_path / "set/train/iris/up").symlink_to("..")
@@ -635,19 +485,19 @@ def test_nested_pictures_belong_to_their_class_and_hidden_ones_to_none(tmp_path,
     assert dataset.notes == (
         f"{tmp_path}: not used: 6 hidden pictures (first .trash/daisy/0.jpg).",
     )
-    split, files = folders.list_pictures([tmp_path / "daisy", tmp_path / "iris"], BOTH)
+    split, files = listing.list_pictures([tmp_path / "daisy", tmp_path / "iris"], BOTH)
     assert [int(one["label"]) for one in split.read(None)] == [0, 0, 0, 1, 1, 1] and len(files) == 6
     assert capsys.readouterr().err == (
         f"{tmp_path / 'daisy'}: not used: 4 hidden pictures (first .cache/0.jpg).\n"
     )
     fill(tmp_path / "telephone", **{"Daisy": 1, "none": 0})
     (tmp_path / "telephone/none/a.HEIC").write_bytes(b"x")
-    split, _ = folders.list_pictures([tmp_path / "telephone"], BOTH)
+    split, _ = listing.list_pictures([tmp_path / "telephone"], BOTH)
     assert [int(one["label"]) for one in split.read(None)] == [0]
     with pytest.raises(
         UserError, match=r"none\. .*: not used: 1 file of .heic, which alexnet prep"
     ):
-        folders.list_pictures([tmp_path / "telephone/none"])
+        listing.list_pictures([tmp_path / "telephone/none"])
 
 
 def test_files_are_looked_at_by_content_where_their_ending_says_nothing(tmp_path):
@@ -736,18 +586,6 @@ def test_a_folder_with_test_alone_can_be_checked(tmp_path, capsys):
         call(prepare, *given, f"--output={tmp_path}/store")
 
 
-def test_copies_in_splits_whose_folders_have_one_name_are_listed(tmp_path, capsys):
-    fill(tmp_path / "pictures", **flowers("a/images", "b/images"))
-    shutil.copy(
-        tmp_path / "pictures/a/images/iris/0.jpg", tmp_path / "pictures/b/images/iris/9.jpg"
-    )
-    given = ("--dataset=folder", f"--data_dir={tmp_path}/pictures", f"--json={tmp_path}/c.json")
-    with pytest.raises(SystemExit):
-        call(prepare, *given, "--train_split=a/images", "--test_split=b/images", "--check")
-    assert len(json.loads((tmp_path / "c.json").read_text())["identical"]) == 1
-    capsys.readouterr()
-
-
 def test_an_empty_folder_beside_those_that_judge_is_passed_over_and_told(tmp_path):
     fill(tmp_path, **flowers("train", "test"), **{"test/New Folder": 0})
     told = "ROOT/test: passed over, as no file is in them and no class is called so: New Folder."
@@ -755,60 +593,6 @@ def test_an_empty_folder_beside_those_that_judge_is_passed_over_and_told(tmp_pat
     (tmp_path / "test/New Folder/notes.txt").write_text("x")
     with pytest.raises(UserError, match="New Folder is not one of the 2 classes"):
         opened(tmp_path)
-
-
-def test_what_lies_below_two_of_the_paths_counts_once(tmp_path):
-    fill(tmp_path, **{"daisy/inner": 3, "iris": 2})
-    for paths in (["daisy", "."], [".", "daisy/inner"], ["daisy/inner", "."]):
-        split, files = folders.list_pictures([tmp_path / path for path in paths], BOTH)
-        assert len(files) == 5
-        assert sorted(int(one["label"]) for one in split.read(None)) == [0] * 3 + [1] * 2
-
-
-@pytest.mark.parametrize(
-    "path,labels",
-    [
-        (".", [0, 0, 0, 0, 1]),
-        ("iris", [0, 0, 0, 0, 1]),  # called as a class, and several lie below it
-        ("iris/daisy", [0, 0, 0, 0]),
-        ("iris/daisy/iris", [1, 1, 1]),
-        ("iris/daisy/iris/0.jpg", [1]),
-        ("iris/daisy/0.jpg", [0]),
-    ],
-)
-def test_pictures_are_of_the_outermost_class_around_them(tmp_path, path, labels, capsys):
-    fill(tmp_path / "iris", **{"daisy": 1, "daisy/iris": 3, "iris/daisy": 1})
-    if path == ".":
-        tmp_path /= "iris"
-    split, _ = folders.list_pictures([tmp_path / path], BOTH)
-    assert [int(one["label"]) for one in split.read(None)] == labels
-    told = {"iris/daisy": "its pictures are taken for daisy", "iris": "these are taken for classes"}
-    told["."] = told["iris"]
-    assert told.get(path, "") in (said := capsys.readouterr().err) and (path in told) == bool(said)
-    if path == ".":
-        dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
-        assert sorted(int(one["label"]) for one in dataset.evaluation.read(None)) == labels
-
-
-def test_a_class_with_folders_of_one_other_in_it_is_still_a_class(tmp_path):
-    fill(tmp_path, **{"daisy/iris": 2, "daisy/more": 1})
-    for _ in range(2):
-        split, _ = folders.list_pictures([tmp_path / "daisy"], BOTH)
-        assert {int(one["label"]) for one in split.read(None)} == {0}
-        shutil.rmtree(tmp_path / "daisy/more", ignore_errors=True)
-
-
-def test_a_class_in_a_folder_of_its_own_name_is_no_other(tmp_path):
-    fill(tmp_path, **{"iris/iris": 2})
-    told: list[str] = []
-    split, _ = folders.list_pictures([tmp_path / "iris"], BOTH, told.append)
-    assert [int(one["label"]) for one in split.read(None)] == [1, 1] and not told
-
-
-def test_a_folder_of_class_folders_may_be_called_as_a_class(tmp_path):
-    fill(tmp_path, **{"iris": 1, "iris/daisy": 2, "iris/iris": 1})
-    split, _ = folders.list_pictures([tmp_path / "iris"], BOTH)
-    assert [int(one["label"]) for one in split.read(None)] == [-1, 0, 0, 1]  # one beside them
 
 
 def test_a_folder_of_two_names_counts_once(tmp_path):
@@ -864,27 +648,6 @@ def test_what_is_gone_while_a_folder_is_opened_is_left_out(tmp_path, monkeypatch
     dataset = datasets.open_dataset("folder", tmp_path)
     assert dataset.train.examples == 4 and 0 not in dataset.train.identities
     assert len(dataset.bad_pictures) == 4 and "No such file" in dataset.bad_pictures[0]
-
-
-@pytest.mark.parametrize(
-    "place,class_names",
-    [
-        ("n01440764", ("tench (n01440764)", "crane (n03126707)")),
-        (unicodedata.normalize("NFD", "käfer"), ("käfer", "iris")),
-        ("\ufeffdaisy ", BOTH),
-    ],
-)
-def test_what_is_written_lies_among_no_classes_however_they_are_called(
-    tmp_path, place, class_names
-):
-    (tmp_path / "pictures" / place).mkdir(parents=True)
-    dataset = types.SimpleNamespace(
-        class_names=class_names,
-        opened_with={"dataset": "folder", "data_dir": str(tmp_path / "pictures")},
-    )
-    with pytest.raises(UserError, match="lies among the classes"):
-        run_settings.check_apart(tmp_path / "pictures/model", dataset)
-    run_settings.check_apart(tmp_path / "model", dataset)
 
 
 def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):

@@ -1,0 +1,31 @@
+"""Copies of one picture, in several classes or in several splits of a folder."""
+
+import numpy as np
+
+from alexnet_tf import picture_files
+from alexnet_tf.data import names
+from alexnet_tf.data.part import Part
+
+
+def in_several_classes(part: Part) -> list[str]:
+    """A line on pictures of `part` of which copies lie in another class, if there are any."""
+    order = np.lexsort((part.labels, part.identities))
+    identities, labels = part.identities[order], part.labels[order]
+    pairs = np.flatnonzero((identities[1:] == identities[:-1]) & (labels[1:] != labels[:-1]))
+    if not len(pairs):
+        return []
+    count = np.isin(identities, identities[pairs]).sum()
+    first, second = (picture_files.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
+    return [
+        f"{count} pictures of {part.name} are the same in several classes, first {first} and"
+        f" {second}: leave each in one."
+    ]
+
+
+def in_both(earlier: Part, part: Part) -> list[str]:
+    """A line on pictures of `part` that are in the `earlier` one too, if there are any."""
+    both = np.flatnonzero(np.isin(part.identities, earlier.identities))
+    if not len(both):
+        return []
+    first = picture_files.shown(part.files[both[0]])
+    return [names.also_in(len(both), len(part.files), part.name, earlier.name, first)]

@@ -1,0 +1,213 @@
+"""The pictures of one split of a folder, read: their classes, identities, and which are bad."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shlex
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from alexnet_tf import picture_files
+from alexnet_tf.bounds import plain
+from alexnet_tf.data import pictures
+from alexnet_tf.data.class_folders import (
+    check_names,
+    first_few,
+    place_finder,
+    places_of,
+    subfolders,
+)
+from alexnet_tf.data.layout import UNLABELLED, Layout
+from alexnet_tf.data.names import HELD_OUT_SPLIT, split_place
+from alexnet_tf.data.splits import Split, split_of_files
+from alexnet_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The pictures of a split; `place`, `held_out` and `bad_pictures` as in Split."""
+
+    name: str
+    class_names: tuple
+    files: np.ndarray
+    labels: np.ndarray
+    identities: np.ndarray
+    place: str | None = None
+    held_out: bool = False
+    bad_pictures: tuple = ()
+
+    def where(self, mask: np.ndarray) -> "Part":
+        return dataclasses.replace(
+            self, files=self.files[mask], labels=self.labels[mask], identities=self.identities[mask]
+        )
+
+    def kept_apart(self) -> "Part":
+        return dataclasses.replace(self, name=HELD_OUT_SPLIT, place=None, held_out=True)
+
+    def split(self) -> Split:
+        return dataclasses.replace(
+            split_of_files(self.name, self.files, self.labels, self.identities),
+            place=self.place,
+            held_out=self.held_out,
+            bad_pictures=self.bad_pictures,
+        )
+
+
+def fingerprint(*parts: Part | None) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(
+            b"".join((part.labels.tobytes(), b"|", part.identities.tobytes())) if part else b"-"
+        )
+    return digest.hexdigest()
+
+
+def read_part(
+    layout: Layout, folder: pathlib.Path, class_names: Sequence[str] | None = None
+) -> Part:
+    """The Part of a folder of class folders: `class_names` are those that it may have; None: its
+    own, at least two.
+
+    Raises UserError for other classes, and for one of its own without pictures.
+    """
+    classes = layout.classes_in(folder)
+    own = class_names is None
+    if class_names is None:
+        _check_several(layout, folder, list(filter(layout.holds_picture, classes)))
+    if not classes:
+        raise UserError(
+            f"{folder} {UNLABELLED}."
+            if layout.holds_picture(folder)
+            else (
+                f"{folder} holds no picture"
+                f"{_but_others(layout, folder)}; pass a folder of class folders."
+            )
+        )
+    if class_names is not None:
+        classes = _without_empty(layout, classes, class_names)
+    check_names(folder, classes)
+    own_names = tuple(plain(path.name) for path in classes)
+    names = own_names if class_names is None else tuple(class_names)
+    places = range(len(classes)) if own else places_of(folder, classes, names)
+    _note_astray(layout, classes, places, names)
+    all_files: list[bytes] = []
+    all_labels: list[int] = []
+    for label, path in zip(places, classes):
+        found, others = picture_files.walk(path, layout.suffixes)
+        for file in others:
+            layout.unused.add(file)
+        if not found and own:
+            raise UserError(
+                f"{path} holds no picture "
+                f"({', '.join(layout.suffixes)}){_but_others(layout, path)}; remove the folder "
+                "or fill it."
+            )
+        all_files += found
+        all_labels += [label] * len(found)
+    layout.add_beside(folder)
+    by_pillow = set(layout.suffixes) >= set(picture_files.READ_BY_PREPARE)
+    _, faults = pictures.examine(all_files, by_pillow)
+    sound = [place for place, fault in enumerate(faults) if fault is None]
+    identities, of_headers = pictures.know([all_files[place] for place in sound])
+    for place, fault in zip(sound, of_headers):
+        faults[place] = fault
+    files, labels = np.array(all_files, object), np.array(all_labels, np.int64)
+    bad = [
+        f"{picture_files.shown(file)} cannot be read ({fault})"
+        for file, fault in zip(files, faults)
+        if fault
+    ]
+    good = np.array([fault is None for fault in faults], bool)
+    empty = set(range(len(classes))) - set(labels[good].tolist()) if own else set()
+    if empty or not good.any():
+        path = classes[min(empty)] if empty else folder
+        first = next(
+            (
+                f": {line}"
+                for line in bad
+                if line.startswith(picture_files.shown(os.fsencode(path)))
+            ),
+            _but_others(layout, path),
+        )
+        raise UserError(f"{path} holds no picture that can be read{first}.")
+    identities = identities[good[sound]]
+    lies_at = split_place(str(folder.relative_to(layout.root)))
+    return Part(
+        plain(folder.name),
+        names,
+        files[good],
+        labels[good],
+        identities,
+        lies_at,
+        bad_pictures=tuple(bad),
+    )
+
+
+def _without_empty(
+    layout: Layout, classes: list[pathlib.Path], class_names: Sequence[str]
+) -> list[pathlib.Path]:
+    """`classes` without the folders that hold no file and are called as none of `class_names`,
+    which it notes; but for all of them.
+    """
+    place_of = place_finder(class_names)
+    empty = [
+        path
+        for path in classes
+        if place_of(plain(path.name)) is None and not any(picture_files.walk(path, layout.suffixes))
+    ]
+    if not empty or empty == classes:
+        return classes
+    layout.told.append(
+        f"{empty[0].parent}: passed over, as no file is in them and no class is called so: "
+        f"{first_few(path.name for path in empty)}."
+    )
+    return [path for path in classes if path not in empty]
+
+
+def _check_several(layout: Layout, folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
+    """Raises UserError unless there are at least two `classes`, folders of pictures."""
+    if len(classes) >= 2:
+        return
+    inner, todo = layout.innermost(folder), "sort the pictures into folders of their classes"
+    if inner != folder and folder == layout.root:
+        todo = f"pass data_dir={shlex.quote(str(inner))}, which holds more"
+    elif inner != folder:
+        todo = f"pass train_split={layout.shown(inner)}, which holds more"
+    raise UserError(
+        f"{folder} holds {len(classes)} folder{'s' * (len(classes) != 1)} of pictures"
+        f"{f' ({classes[0].name}/)' if classes else ''}{_but_others(layout, folder)}; a classifier"
+        f" needs at least 2 classes, a folder each: {todo}."
+    )
+
+
+def _but_others(layout: Layout, folder: pathlib.Path) -> str:
+    """What there is in `folder` instead of pictures, for the end of a sentence."""
+    of_it = picture_files.Unused(folder)
+    for file in picture_files.walk(folder, layout.suffixes)[1]:
+        of_it.add(file)
+    return f", but {there}" if (there := of_it.describe()) else ""
+
+
+def _note_astray(
+    layout: Layout, classes: list[pathlib.Path], places: Iterable[int], class_names: Sequence[str]
+) -> None:
+    """Notes the folders in those of `classes`, which are at `places` among `class_names`, that are
+    called as another class.
+    """
+    place_of = place_finder(class_names)
+    astray = [
+        (inner, path)
+        for place, path in zip(places, classes)
+        for inner in subfolders(path)
+        if place_of(plain(inner.name)) not in (None, place) and layout.holds_picture(inner)
+    ]
+    if astray:
+        inner, path = astray[0]
+        several = len(astray) > 1
+        layout.told.append(
+            f"{len(astray)} folder{'s' * several} called as a class lie{'s' * (not several)} in"
+            f" another, first {inner}: its pictures are taken for {plain(path.name)}; move it"
+            " out if they are not."
+        )
