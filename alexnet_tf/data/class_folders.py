@@ -34,18 +34,19 @@ def is_folder(entry: os.DirEntry) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def first_few(names: Iterable[str]) -> str:
-    """The first three of `names`, and whether there are more."""
+def first_few(names: Iterable[str], count: int = 3) -> str:
+    """The first `count` of `names`, and whether there are more."""
     all_names = list(names)
-    return ", ".join(all_names[:3]) + ", ..." * (len(all_names) > 3)
+    return ", ".join(all_names[:count]) + ", ..." * (len(all_names) > count)
 
 
 def place_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:
-    """A function: the name of a folder to the place of its class, or None."""
+    """A function: the name of a folder to the place of its class among `class_names`, or None."""
     exact = {name: place for place, name in enumerate(class_names)}
     lowered = {plain(name).lower(): place for place, name in enumerate(class_names)}
 
-    def place_of(name: str) -> int | None:
+    def place_of(folder_name: str) -> int | None:
+        name = plain(folder_name)
         ways = (exact, name), (exact, imagenet.readable([name])[0]), (lowered, name.lower())
         return next((table[key] for table, key in ways if key in table), None)
 
@@ -55,8 +56,7 @@ def place_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:
 def holds_class(folder: str | os.PathLike, class_names: Sequence[str]) -> bool:
     """Whether a folder in `folder` is called as one of `class_names`, in any way that opens it."""
     place_of = place_finder(class_names)
-    names = [plain(path.name) for path in subfolders(pathlib.Path(folder))]
-    return any(place_of(name) is not None for name in names)
+    return any(place_of(path.name) is not None for path in subfolders(pathlib.Path(folder)))
 
 
 def are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> bool:
@@ -64,7 +64,7 @@ def are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> bool
     place_of = place_finder(class_names)
 
     def names_one(path: pathlib.Path) -> bool:
-        return place_of(plain(path.name)) is not None
+        return place_of(path.name) is not None
 
     inner = [path for folder in folders for path in subfolders(folder)]
     return bool(folders) and all(map(names_one, folders)) and not any(map(names_one, inner))
@@ -78,24 +78,22 @@ def places_of(
     Raises UserError for one that is not there.
     """
     place_of = place_finder(class_names)
-    found = [place_of(plain(path.name)) for path in classes]
+    found = [place_of(path.name) for path in classes]
     odd = [plain(path.name) for path, place in zip(classes, found) if place is None]
     if len(odd) == len(classes):
         for path in classes:
             inner = subfolders(path)
             inner += [one for split in inner if role_of(split.name) for one in subfolders(split)]
-            if any(place_of(plain(one.name)) is not None for one in inner):
+            if any(place_of(one.name) is not None for one in inner):
                 raise UserError(
                     f"{folder} holds no folder that is called as a class, but there are some in"
                     f" {path}; pass that folder."
                 )
     if odd:
         raise UserError(
-            f"{folder}: {', '.join(odd[:5])}{', ...' * (len(odd) > 5)} "
-            f"{'is not one' if len(odd) == 1 else 'are none'} of the "
-            f"{len(class_names)} classes "
-            f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); rename the "
-            "folder as the class is called, or take it out."
+            f"{folder}: {first_few(odd, 5)} {'is not one' if len(odd) == 1 else 'are none'} of the"
+            f" {len(class_names)} classes ({first_few(class_names, 5)}); rename the folder as the"
+            " class is called, or take it out."
         )
     return [place for place in found if place is not None]
 
@@ -116,10 +114,9 @@ def check_names(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
         other = alike.setdefault(_as_seen(name), path)
         if other is not path:
             raise UserError(
-                f"{folder}: the class folders {os.fsencode(other.name)!r} and "
-                f"{os.fsencode(path.name)!r} differ in nothing "
-                "but case, blanks or Unicode form; if they are one class, move the pictures into "
-                "one, else rename one."
+                f"{folder}: the class folders {os.fsencode(other.name)!r} and"
+                f" {os.fsencode(path.name)!r} differ in nothing but case, blanks or Unicode form;"
+                " if they are one class, move the pictures into one, else rename one."
             )
         roles = {role_of(inner.name): inner for inner in subfolders(path)}
         if "train" in roles and len(roles.keys() - {None}) > 1:

@@ -3,8 +3,17 @@
 import numpy as np
 
 from alexnet_tf import picture_files
-from alexnet_tf.data import names
 from alexnet_tf.data.part import Part
+
+SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on
+
+
+def also_in(count: int, total: int, split: str, other: str, first: str = "") -> str:
+    """A line on `count` of the `total` pictures of a split that are in another too; `first` names
+    one.
+    """
+    told = f", first {first}" if first else ""
+    return f"{count} of the {total} pictures of {split} are in {other} too{told}: {SAYS_LITTLE}."
 
 
 def in_several_classes(part: Part) -> list[str]:
@@ -28,4 +37,4 @@ def in_both(earlier: Part, part: Part) -> list[str]:
     if not len(both):
         return []
     first = picture_files.shown(part.files[both[0]])
-    return [names.also_in(len(both), len(part.files), part.name, earlier.name, first)]
+    return [also_in(len(both), len(part.files), part.name, earlier.name, first)]

@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 
 from alexnet_tf.data import record
-from alexnet_tf.data.names import HELD_OUT
 from alexnet_tf.data.part import Part
 from alexnet_tf.errors import UserError
 
+HELD_OUT = 0.1  # of the training pictures
 # What makes that the evaluation decides nothing: training/plan.py.
 NOTHING_CHOOSES = "patience=0, a schedule= other than plateau and no callback that may choose"
 
@@ -77,8 +77,7 @@ def _parted(root: pathlib.Path, train: Part, held: np.ndarray) -> tuple[Part, Pa
     empty = set(train.labels.tolist()) - set(train.labels[~held].tolist())
     if empty:
         raise UserError(
-            f"{root}: all pictures of {train.class_names[min(empty)]} were held out from the "
-            "training and none is left to "
-            "train on; add some, or train in another model directory."
+            f"{root}: all pictures of {train.class_names[min(empty)]} were held out from the"
+            " training and none is left to train on; add some, or train in another model directory."
         )
     return train.where(~held), train.where(held).kept_apart()

@@ -92,12 +92,13 @@ class Layout:
             for path in left
             if path in splits.values() or role_of(path.name) and not self._holds_classes(path)
         ]
+        apart = set(map(os.fsencode, taken))
         for path in left:
             why = (
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"
             )
             for file in sum(picture_files.walk(path, self.suffixes), []):
-                if not set(map(os.fsencode, taken)) & set(_parents(file)):
+                if apart.isdisjoint(_parents(file)):
                     self.unused.add(
                         file, f"file{{s}} in {picture_files.braced(path.name)}/, which {why}"
                     )
@@ -119,9 +120,8 @@ class Layout:
                 continue
             if role in found:
                 raise UserError(
-                    f"{self.root} holds both {found[role].name}/ and {path.name}/; say which is "
-                    "meant: "
-                    f"{role}_split={found[role].name} or {role}_split={path.name}."
+                    f"{self.root} holds both {found[role].name}/ and {path.name}/; say which is"
+                    f" meant: {role}_split={found[role].name} or {role}_split={path.name}."
                 )
             found[role] = path
         return found
@@ -206,9 +206,9 @@ class Layout:
                 f"train_split={first} and test_split={second}, or others, if they are not."
             )
         self.told.append(
-            f"{self.root}: {names} are taken for the classes, although all hold the"
-            f" folders {first_few(common)}. If these are the"
-            f" classes, name the splits, as train_split={classes[0].name}."
+            f"{self.root}: {names} are taken for the classes, although all hold the folders"
+            f" {first_few(common)}. If these are the classes, name the splits, as"
+            f" train_split={classes[0].name}."
         )
 
     def _holds_classes(self, path: pathlib.Path) -> bool:

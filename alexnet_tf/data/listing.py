@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from alexnet_tf import console, picture_files
-from alexnet_tf.bounds import plain
 from alexnet_tf.data import pictures
 from alexnet_tf.data.class_folders import place_finder
 from alexnet_tf.data.splits import Split, split_of_files
@@ -65,11 +64,11 @@ def _labels_around(
     inner: dict[str, list[int]] = {top: [] for top in outermost.values()}
     for file, top in outermost.items():
         around = os.path.relpath(os.path.dirname(file), top).split(os.sep)
-        places = (place_of(plain(folder)) for folder in around)
+        places = (place_of(folder) for folder in around)
         inner[top].append(next((place for place in places if place is not None), -1))
     labels = {}
     for top, found in inner.items():
-        place, below = place_of(plain(os.path.basename(top))), set(found) - {-1}
+        place, below = place_of(os.path.basename(top)), set(found) - {-1}
         if place is not None and below - {place}:
             taken = "these are taken for classes, and it is not"
             if len(below) == 1:

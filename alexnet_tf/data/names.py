@@ -14,7 +14,6 @@ USUAL_NAMES = {
     "validation": ("validation", "val", "valid", "eval", "evaluation", "dev"),
 }
 HELD_OUT_SPLIT = "held out"  # name of the part of the training pictures that is kept from training
-HELD_OUT = 0.1  # its share
 
 
 def role_of(name: str) -> str | None:
@@ -70,17 +69,6 @@ class SplitNames:
 def split_place(name: str) -> str:
     """The place of a split that a user calls `name`, "./images/judge/", as splits.Split has it."""
     return "/".join(map(plain, pathlib.PurePath(name).parts)) or "."
-
-
-SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on
-
-
-def also_in(count: int, total: int, split: str, other: str, first: str = "") -> str:
-    """A line on `count` of the `total` pictures of a split that are in another too; `first` names
-    one.
-    """
-    told = f", first {first}" if first else ""
-    return f"{count} of the {total} pictures of {split} are in {other} too{told}: {SAYS_LITTLE}."
 
 
 def of_flags(flags: dict) -> SplitNames:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, decoding, picture_files
-from alexnet_tf.data.names import also_in
+from alexnet_tf.data.copies import also_in
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.splits import Dataset, Split, Tensors, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError

@@ -5,7 +5,7 @@ import hashlib
 import os
 import pathlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -73,7 +73,6 @@ def read_part(
     Raises UserError for other classes, and for one of its own without pictures.
     """
     classes = layout.classes_in(folder)
-    own = class_names is None
     if class_names is None:
         _check_several(layout, folder, list(filter(layout.holds_picture, classes)))
     if not classes:
@@ -81,8 +80,8 @@ def read_part(
             f"{folder} {UNLABELLED}."
             if layout.holds_picture(folder)
             else (
-                f"{folder} holds no picture"
-                f"{_but_others(layout, folder)}; pass a folder of class folders."
+                f"{folder} holds no picture{_but_others(layout, folder)}; pass a folder of class"
+                " folders."
             )
         )
     if class_names is not None:
@@ -90,59 +89,71 @@ def read_part(
     check_names(folder, classes)
     own_names = tuple(plain(path.name) for path in classes)
     names = own_names if class_names is None else tuple(class_names)
-    places = range(len(classes)) if own else places_of(folder, classes, names)
+    places = places_of(folder, classes, names)
     _note_astray(layout, classes, places, names)
-    all_files: list[bytes] = []
-    all_labels: list[int] = []
-    for label, path in zip(places, classes):
-        found, others = picture_files.walk(path, layout.suffixes)
-        for file in others:
-            layout.unused.add(file)
-        if not found and own:
-            raise UserError(
-                f"{path} holds no picture "
-                f"({', '.join(layout.suffixes)}){_but_others(layout, path)}; remove the folder "
-                "or fill it."
-            )
-        all_files += found
-        all_labels += [label] * len(found)
+    needed = classes if class_names is None else []
+    files, labels = _pictures_in(layout, classes, places, needed)
     layout.add_beside(folder)
-    by_pillow = set(layout.suffixes) >= set(picture_files.READ_BY_PREPARE)
-    _, faults = pictures.examine(all_files, by_pillow)
-    sound = [place for place, fault in enumerate(faults) if fault is None]
-    identities, of_headers = pictures.know([all_files[place] for place in sound])
-    for place, fault in zip(sound, of_headers):
-        faults[place] = fault
-    files, labels = np.array(all_files, object), np.array(all_labels, np.int64)
+    identities, faults = _known(files, layout.suffixes)
     bad = [
         f"{picture_files.shown(file)} cannot be read ({fault})"
         for file, fault in zip(files, faults)
         if fault
     ]
     good = np.array([fault is None for fault in faults], bool)
-    empty = set(range(len(classes))) - set(labels[good].tolist()) if own else set()
+    empty = set(range(len(needed))) - set(labels[good].tolist())
     if empty or not good.any():
         path = classes[min(empty)] if empty else folder
+        within = picture_files.shown(os.fsencode(path))
         first = next(
-            (
-                f": {line}"
-                for line in bad
-                if line.startswith(picture_files.shown(os.fsencode(path)))
-            ),
-            _but_others(layout, path),
+            (f": {line}" for line in bad if line.startswith(within)), _but_others(layout, path)
         )
         raise UserError(f"{path} holds no picture that can be read{first}.")
-    identities = identities[good[sound]]
-    lies_at = split_place(str(folder.relative_to(layout.root)))
     return Part(
         plain(folder.name),
         names,
         files[good],
         labels[good],
         identities,
-        lies_at,
+        split_place(str(folder.relative_to(layout.root))),
         bad_pictures=tuple(bad),
     )
+
+
+def _pictures_in(
+    layout: Layout,
+    classes: list[pathlib.Path],
+    places: Iterable[int],
+    needed: Collection[pathlib.Path],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(files, labels) of the pictures in `classes`, which are at `places` among the names of the
+    classes; what else lies there is noted. Raises UserError for one of those `needed` without any.
+    """
+    files: list[bytes] = []
+    labels: list[int] = []
+    for place, path in zip(places, classes):
+        found, others = picture_files.walk(path, layout.suffixes)
+        for file in others:
+            layout.unused.add(file)
+        if not found and path in needed:
+            raise UserError(
+                f"{path} holds no picture ({', '.join(layout.suffixes)})"
+                f"{_but_others(layout, path)}; remove the folder or fill it."
+            )
+        files += found
+        labels += [place] * len(found)
+    return np.array(files, object), np.array(labels, np.int64)
+
+
+def _known(files: np.ndarray, suffixes: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
+    """(the identities of the files without a fault, the fault of each)."""
+    by_pillow = set(suffixes) >= set(picture_files.READ_BY_PREPARE)
+    _, faults = pictures.examine(files, by_pillow)
+    sound = [place for place, fault in enumerate(faults) if fault is None]
+    identities, of_headers = pictures.know(files[sound].tolist())
+    for place, fault in zip(sound, of_headers):
+        faults[place] = fault
+    return identities[[fault is None for fault in of_headers]], faults
 
 
 def _without_empty(
@@ -155,7 +166,7 @@ def _without_empty(
     empty = [
         path
         for path in classes
-        if place_of(plain(path.name)) is None and not any(picture_files.walk(path, layout.suffixes))
+        if place_of(path.name) is None and not any(picture_files.walk(path, layout.suffixes))
     ]
     if not empty or empty == classes:
         return classes
@@ -201,7 +212,7 @@ def _note_astray(
         (inner, path)
         for place, path in zip(places, classes)
         for inner in subfolders(path)
-        if place_of(plain(inner.name)) not in (None, place) and layout.holds_picture(inner)
+        if place_of(inner.name) not in (None, place) and layout.holds_picture(inner)
     ]
     if astray:
         inner, path = astray[0]

@@ -20,8 +20,9 @@ from google.protobuf.json_format import ParseError
 from alexnet_tf import decoding, disk
 from alexnet_tf.bounds import plain
 from alexnet_tf.data import imagenet, prepared
-from alexnet_tf.data.held_out import NOTHING_CHOOSES, AllSeenError
-from alexnet_tf.data.names import HELD_OUT, HELD_OUT_SPLIT, SplitNames, also_in, role_of
+from alexnet_tf.data.copies import also_in
+from alexnet_tf.data.held_out import HELD_OUT, NOTHING_CHOOSES, AllSeenError
+from alexnet_tf.data.names import HELD_OUT_SPLIT, SplitNames, role_of
 from alexnet_tf.data.pictures import identity
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import OPEN_FILES, Dataset, Split, Tensors, as_it_is, shuffled_range

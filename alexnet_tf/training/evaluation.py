@@ -12,7 +12,7 @@ import tensorflow as tf
 from alexnet_tf import bounds, console, preprocessing
 from alexnet_tf.classifiers import TOP, Answers, Classifier
 from alexnet_tf.data import pipeline
-from alexnet_tf.data.names import SAYS_LITTLE
+from alexnet_tf.data.copies import SAYS_LITTLE
 from alexnet_tf.data.splits import Dataset, Split
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
