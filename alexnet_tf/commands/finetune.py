@@ -34,7 +34,16 @@ from alexnet_tf.jobs.evaluate import report_evaluation
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import multiply_adds, projection_name, training_work
 from alexnet_tf.network.surgery import freeze
-from alexnet_tf.training import checkpoints, devices, evaluation, features, head, loop, run_settings
+from alexnet_tf.training import (
+    checkpoints,
+    devices,
+    ending,
+    evaluation,
+    features,
+    head,
+    loop,
+    run_settings,
+)
 from alexnet_tf.training.metrics import KeptLog, Log, NoLog
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -398,7 +407,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, settings, seen_before):
         how = _trained_how(dataset, found.bad_pictures, settings)
         is_there = state is not None and state.data == how
         if is_there:
-            console.note(loop.trained_already(model_dir, state.step, last_step))
+            console.note(ending.trained_already(model_dir, state.step, last_step))
             names = _deciding(solver)
             if not run_settings.are_of(model_dir, settings, dataset, seen_before, names):
                 write()
@@ -486,7 +495,7 @@ def _tune_layers(strategy, model, dataset, pixels, plan, settings, seen):
     would ruin the layers below before it has learnt anything.
     """
     found = None
-    is_over = loop.is_over(checkpoints.newest_state(_MODEL_DIR.value), plan, dataset)
+    is_over = ending.is_over(checkpoints.newest_state(_MODEL_DIR.value), plan, dataset)
     if surgery.reads_last_map(model) and not is_over:
         found = _features(strategy, model, dataset, pixels, plan)
         projection = surgery.projection(model)

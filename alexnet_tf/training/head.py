@@ -14,8 +14,9 @@ from alexnet_tf.classifiers import TOP, Answers
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.layers import Dropout
 from alexnet_tf.training import checkpoints, devices, regression, steps
+from alexnet_tf.training.best import Best
 from alexnet_tf.training.features import Features
-from alexnet_tf.training.metrics import Best, Log
+from alexnet_tf.training.metrics import Log
 from alexnet_tf.training.optimizer import SGD2012, Plateau
 from alexnet_tf.training.plan import Plan
 from alexnet_tf.training.state import TrainingState

@@ -7,7 +7,6 @@ From Python, with callbacks of Keras:
           callbacks=[keras.callbacks.EarlyStopping("val_loss", patience=3)])
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -27,7 +26,7 @@ from alexnet_tf.data import pipeline
 from alexnet_tf.data.bad_pictures import BadPictures
 from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
-from alexnet_tf.errors import NotFinite, UserError
+from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import both_towers, stable_rate
 from alexnet_tf.pixels import Preprocessing
@@ -35,15 +34,19 @@ from alexnet_tf.settings import Settings
 from alexnet_tf.training import (
     checkpoints,
     devices,
+    ending,
     evaluation,
+    non_finite,
     own_callbacks,
+    own_models,
     recipe,
     run_settings,
     saving,
-    steps,
     stopping,
+    xla,
 )
-from alexnet_tf.training.metrics import Best, Log, NoLog, RunningMeans, Stall
+from alexnet_tf.training.best import Best, load_best
+from alexnet_tf.training.metrics import Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective, check_crop
 from alexnet_tf.training.optimizer import (
     LARS,
@@ -98,8 +101,8 @@ def train(
     `objective` and a `crop` that cannot be computed; and if `model_dir` holds another model, or is
     being trained.
     """
-    _check_model(model, len(dataset.class_names))
-    steps.check_assigned(model)
+    own_models.check(model, len(dataset.class_names))
+    own_models.check_assigned(model)
     objective = objective or Objective()
     if crop and plan.data_service:
         raise UserError(
@@ -125,7 +128,7 @@ def train(
             progress, note = functools.partial(console.progress, hidden=True), console.silence
         run = _Run(strategy, model, optimizer, dataset, pixels, plan, model_dir, note, objective)
         run.check_alike(settings)
-        why = why_over(run.state, plan, run.last_step, bool(callbacks))
+        why = ending.why_over(run.state, plan, run.last_step, bool(callbacks))
         if why is not None:
             run.tell_that_it_is_over(why, run_settings.without_effect(model_dir, settings))
             return {} if dry_run else run.figures()
@@ -133,7 +136,7 @@ def train(
         run.tell_how_it_begins()
         if dry_run:
             return {}
-        with optimizer.lent(), _compiled(model, optimizer, callbacks):
+        with optimizer.lent(), own_callbacks.compiled(model, optimizer, callbacks):
             return _train(run, plan, callbacks, crop, progress, write)
 
 
@@ -178,15 +181,6 @@ def _train(
         run.tell_why_it_ended()
         run.end()
     return run.figures()
-
-
-def trained_already(model_dir: str | os.PathLike, step: int, last_step: int) -> str:
-    """The line that says that nothing is left to train."""
-    return f"{model_dir} is trained already: step {step}, asked for {last_step}"
-
-
-# By what a training has ended before its last step: in its TrainingState.
-_BY_PATIENCE, _BY_CALLBACK = "patience", "callback"
 
 
 class _Stopwatch:
@@ -242,7 +236,7 @@ class _Run:
                 f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
                 " model_dir."
             )
-        self._changed = is_of_others(self.state, dataset)
+        self._changed = ending.is_of_others(self.state, dataset)
         self._counts_anew = False
         if self._changed:  # others have the numbers, and the figures are of others
             self._forget_judgements()
@@ -301,7 +295,9 @@ class _Run:
                 "; the figures are of the pictures that are there now, and what it learnt is of"
                 " those that were: pass more epochs=, or another model_dir= to start over"
             )
-        self._note(trained_already(self._model_dir, self.first_step, self.last_step) + others)
+        self._note(
+            ending.trained_already(self._model_dir, self.first_step, self.last_step) + others
+        )
 
     def tell_how_it_begins(self) -> None:
         """Tells where it goes on, how another length of the run changes the schedule, and a rate
@@ -372,7 +368,7 @@ class _Run:
     def prepare(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Makes what a run needs that is not over yet."""
         plan, state = self._plan, self.state
-        self._train_step = _make_step(
+        self._train_step = xla.make_step(
             self._strategy,
             self._model,
             self._optimizer,
@@ -408,7 +404,7 @@ class _Run:
             self._note,
             functools.partial(devices.union_over_workers, self._strategy),
         )
-        self.callbacks = _callback_list(
+        self.callbacks = own_callbacks.callback_list(
             callbacks,
             self._model,
             epochs=self._last_epoch,
@@ -554,7 +550,7 @@ class _Run:
         """
         with self.watched():  # a GPU may not have made the steps yet
             steps_ago = self._means.fold()
-        _stop_if_not_finite(
+        non_finite.stop_if_not_finite(
             steps_ago,
             self.state.step,
             self._model,
@@ -700,7 +696,7 @@ class _Run:
             return
         devices.together(self._strategy, self.saver.wait)  # the best may be being written
         last = checkpoints.weights_of(self._model)
-        if found := _load_best(self._model_dir, self._model, best, self._note):
+        if found := load_best(self._model_dir, self._model, best, self._note):
             self._last_weights, self._judged = last, self._digest()
             found = evaluation.without_only_answer(state.figures or {}) | found
             state.figures = self._told(found) | {"step": best.step}
@@ -726,9 +722,9 @@ class _Run:
             state.epochs = self._epoch
             state.stopped = None
             if self._best.is_over:
-                state.stopped = _BY_PATIENCE
+                state.stopped = ending.BY_PATIENCE
             elif self.is_stopped:
-                state.stopped = _BY_CALLBACK
+                state.stopped = ending.BY_CALLBACK
             if devices.is_chief(self._strategy):
                 self.saver.save(
                     self._model,
@@ -796,227 +792,5 @@ class _Run:
         return self._evaluation.answers(on_batch)[0].figures()
 
 
-def _check_model(model: keras.Model, classes: int) -> None:
-    """Raises UserError for a model whose answers or weights would be taken for others."""
-    last = model.layers[-1]
-    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
-        keras.activations.softmax,
-        keras.activations.sigmoid,
-    ):
-        raise UserError(
-            f"The model's last layer, {last.name}, puts out probabilities; the loss "
-            "wants logits: leave out its activation."
-        )
-    for variable in model.variables:
-        if variable.dtype in ("float16", "bfloat16"):
-            raise UserError(
-                f"The model keeps {variable.path} in {variable.dtype}, in which most steps are too"
-                " small to change it; make the model under"
-                f" keras.config.set_dtype_policy('mixed_{variable.dtype}'), which computes in"
-                f" {variable.dtype} and keeps weights in float32."
-            )
-    batch, *shape = model.output_shape
-    if batch is not None:
-        raise UserError(
-            f"The model is built for batches of {batch}, and pictures come in any number; leave "
-            "batch_size= of keras.Input out."
-        )
-    if shape != [classes]:
-        raise UserError(
-            f"The model puts out {model.output_shape}, but there are {classes} "
-            "classes; it needs one number for each."
-        )
-    if line := checkpoints.of_one_path(model):
-        raise UserError(f"{line}.")
-
-
-def _load_best(
-    model_dir: str | os.PathLike, model: keras.Model, best: Best, note: Callable[[str], None]
-) -> dict:
-    """Gives `model` the weights of the best evaluation, and returns its figures; none where they
-    cannot be read.
-    """
-    try:
-        checkpoints.restore(model_dir, model, report=note, step=best.step, last=True)
-    except UserError:
-        note(f"the best weights, those after step {best.step}, cannot be read: the last are kept")
-        return {}
-    note(f"the best weights are those after step {best.step}, which are kept")
-    return (best.figures or {}) | {"step": best.step}
-
-
 def _logs(means: Iterable[float]) -> dict[str, float]:
     return dict(zip(("loss", "top_1"), means))
-
-
-def _callback_list(
-    callbacks: Sequence[keras.callbacks.Callback],
-    model: keras.Model,
-    **params: int,
-) -> keras.callbacks.CallbackList:
-    """`params`, epochs and steps of each, are what callbacks have as self.params."""
-    model.stop_training = False
-    return keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, **params)
-
-
-@contextlib.contextmanager
-def _compiled(
-    model: keras.Model, optimizer: SGD2012, callbacks: Sequence[keras.callbacks.Callback]
-) -> Iterator[None]:
-    """`model` compiled with `optimizer`, for `callbacks` look for it there; afterwards as its user
-    has compiled it, or not at all.
-    """
-    if not callbacks:
-        yield
-        return
-    before = dict(vars(model))
-    model.compile(optimizer)
-    changed = [name for name, value in vars(model).items() if before.get(name) is not value]
-    try:
-        yield
-    finally:
-        for name in changed:
-            del vars(model)[name]
-        # Not by setattr: it would count what measures among the metrics of the layer as well.
-        vars(model).update({name: before[name] for name in changed if name in before})
-
-
-def _make_step(
-    strategy: tf.distribute.Strategy,
-    model: keras.Model,
-    optimizer: SGD2012,
-    pixels: Preprocessing,
-    plan: Plan,
-    picked: bool | None,
-    note: Callable[[str], None],
-    objective: Objective | None = None,
-    class_names: tuple = (),
-) -> steps.TrainStep:
-    """The TrainStep that `plan` asks for. `picked` is what xla=auto picked when this training
-    began: it stays so, because the two ways round differently and a resumed run is to be the whole
-    run. Raises UserError where it is to be compiled and cannot be.
-    """
-
-    def make_step(xla: bool) -> steps.TrainStep:
-        return steps.TrainStep(
-            strategy,
-            model,
-            optimizer,
-            pixels,
-            plan.batch_size,
-            xla,
-            plan.seed,
-            objective,
-            class_names,
-        )
-
-    has_foreign = not hasattr(model, "variant") or bool(objective and objective.loss)
-    if plan.xla != "auto":
-        picked = plan.xla == "on"
-    tried = plan.xla == "on" and has_foreign  # what XLA may not know
-    if picked is not None and not tried:
-        return make_step(picked)
-
-    def black(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shape = [
-            context.get_per_replica_batch_size(plan.batch_size),
-            pixels.image_size,
-            pixels.image_size,
-            pixels.channels,
-        ]
-        batch = {"image": tf.zeros(shape, tf.uint8), "label": tf.zeros(shape[:1], tf.int64)}
-        return tf.data.Dataset.from_tensors(batch).repeat()
-
-    if tf.config.list_physical_devices("GPU") and not tried:
-        note(
-            "xla=auto: the step is compiled by XLA, to time it; for a GPU that may take minutes, "
-            "and xla=off does without"
-        )
-    optimizer.learning_rate.assign(0.0)
-    # A rate of 0 does not keep moving statistics where they are.
-    state = [variable.numpy() for variable in model.non_trainable_variables]
-    batch = next(pipeline.distribute(strategy, black))
-    if tried:
-        train_step, line = steps.compiled(make_step, batch), ""
-    else:
-        train_step, line = steps.pick_xla(strategy, make_step, batch)
-    for variable, value in zip(model.non_trainable_variables, state):
-        variable.assign(value)
-    if line:
-        note(line)
-    return train_step
-
-
-def is_over(state: TrainingState | None, plan: Plan, dataset: Dataset) -> bool:
-    """Whether a training on `dataset` has nothing left to do after a checkpoint with this
-    TrainingState; None: there is no checkpoint.
-    """
-    if state is None:
-        return False
-    if is_of_others(state, dataset):
-        state = dataclasses.replace(state, best=None)  # no patience has counted on these pictures
-    return why_over(state, plan, plan.last_step(dataset)) is not None
-
-
-def is_of_others(state: TrainingState, dataset: Dataset) -> bool:
-    """Whether a training with this TrainingState is known to be of other pictures."""
-    return state.data not in (None, dataset.fingerprint)
-
-
-def why_over(
-    state: TrainingState, plan: Plan, last_step: int, has_callbacks: bool = False
-) -> str | None:
-    """What to say of a training with nothing left to do, after that it is trained already; None
-    where it goes on. Callbacks that have stopped it would do so again, unless more epochs are asked
-    for than then; patience that is given later counts from then.
-    """
-    if state.to_evaluate:
-        return None
-    if state.step >= last_step:
-        return ""
-    stopped, best = state.stopped, Best(plan.patience, state.best)
-    if stopped is None and (state.figures or {}).get("step", state.step) != state.step:
-        stopped = _BY_PATIENCE  # which checkpoints of earlier versions do not say
-    if stopped == _BY_PATIENCE and best.is_over:
-        return (
-            f"; {best.epochs_since} epochs without a lower error than that of step {best.step}"
-            f" (patience={plan.patience}); pass a higher patience= to go on"
-        )
-    if stopped == _BY_CALLBACK and has_callbacks and last_step <= (state.last_step or 0):
-        return "; a callback has stopped it; pass more epochs= to go on, or leave out the callbacks"
-    return None
-
-
-def _stop_if_not_finite(
-    steps_ago: int | None,
-    done: int,
-    model: keras.Model,
-    pixels: Preprocessing,
-    dataset: Dataset,
-    plan: Plan,
-    crop: Callable | None,
-) -> None:
-    """Raises NotFinite with the step and the layer if the loss was not finite `steps_ago` steps
-    before the last one.
-    """
-    if steps_ago is None:
-        return
-    step = done - 1 - steps_ago
-    # That step changed no weight, so the same batch shows where it began, unless later ones changed
-    # much.
-    batch = next(
-        iter(
-            pipeline.training_batches(
-                dataset.to_train(), pixels, plan.batch_size, plan.seed, step, crop=crop
-            )
-        )
-    )
-    layer = steps.first_non_finite_layer(model, pixels, batch["image"])
-    where = f" from layer {layer} on" if layer else ""
-    what = "" if layer else " or its gradient"
-    half = steps.computes_in_float16(model)
-    other = "float16 ends at 65,504: take mixed_bfloat16, or " if half else ""
-    raise NotFinite(
-        f"The loss{what} is not finite at step {step + 1}{where};"
-        f" {other}{checkpoints.IF_NOT_FINITE}"
-    )

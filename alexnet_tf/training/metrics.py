@@ -140,65 +140,6 @@ def read_log(model_dir: str | os.PathLike) -> list[dict]:
     return rows
 
 
-class Best:
-    """The evaluation of the lowest error so far, among equal ones that of the lowest loss; and when
-    to wait no longer.
-
-    `patience` is how many epochs may pass without a lower error; 0: any number. Its state is what a
-    checkpoint keeps.
-    """
-
-    def __init__(self, patience: int, state: dict | None = None) -> None:
-        self.patience = patience
-        self._state = state or {
-            "step": 0,
-            "error": float("inf"),
-            "loss": float("inf"),
-            "epochs_since": 0,
-            "figures": None,
-        }
-
-    def after_epoch(self, step: int, figures: dict) -> bool:
-        """Takes the evaluation `figures` of `step`; returns whether they are the best."""
-        state, error, loss = self._state, 1 - figures["top_1"], figures["loss"]
-        since = 0 if error < state["error"] else state["epochs_since"] + 1
-        best = (error, loss) < (state["error"], state["loss"])
-        if best:
-            state = {"step": step, "error": error, "loss": loss, "figures": figures}
-        self._state = state | {"epochs_since": since}
-        return best
-
-    def judged_again(self, step: int, figures: dict) -> None:
-        """The weights of `step` are others now, of these `figures`, and what they were is gone."""
-        if step == self.step:
-            of_them = {"error": 1 - figures["top_1"], "loss": figures["loss"], "figures": figures}
-            self._state = self._state | of_them
-
-    @property
-    def step(self) -> int:
-        return self._state["step"]
-
-    @property
-    def figures(self) -> dict | None:
-        return self._state["figures"]
-
-    @property
-    def epochs_since(self) -> int:
-        """Epochs without a lower error."""
-        return self._state["epochs_since"]
-
-    @property
-    def is_over(self) -> bool:
-        return 0 < self.patience <= self.epochs_since
-
-    def count_anew(self) -> None:
-        """From now on."""
-        self._state = self._state | {"epochs_since": 0}
-
-    def state(self) -> dict:
-        return self._state
-
-
 class Stall:
     """Notices a network that does not begin to learn: its cross-entropy stays at that of guessing,
     ln(classes), or above, or it has one answer to all pictures.

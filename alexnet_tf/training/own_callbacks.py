@@ -1,6 +1,7 @@
 """The callbacks of Keras that a training is given: which of them fit it."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -64,6 +65,38 @@ def count_anew(callbacks: Sequence[keras.callbacks.Callback], step: int) -> str 
             )
             break
     return line
+
+
+@contextlib.contextmanager
+def compiled(
+    model: keras.Model, optimizer: SGD2012, callbacks: Sequence[keras.callbacks.Callback]
+) -> Iterator[None]:
+    """`model` compiled with `optimizer`, for `callbacks` look for it there; afterwards as its user
+    has compiled it, or not at all.
+    """
+    if not callbacks:
+        yield
+        return
+    before = dict(vars(model))
+    model.compile(optimizer)
+    changed = [name for name, value in vars(model).items() if before.get(name) is not value]
+    try:
+        yield
+    finally:
+        for name in changed:
+            del vars(model)[name]
+        # Not by setattr: it would count what measures among the metrics of the layer as well.
+        vars(model).update({name: before[name] for name in changed if name in before})
+
+
+def callback_list(
+    callbacks: Sequence[keras.callbacks.Callback],
+    model: keras.Model,
+    **params: int,
+) -> keras.callbacks.CallbackList:
+    """`params`, epochs and steps of each, are what callbacks have as self.params."""
+    model.stop_training = False
+    return keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, **params)
 
 
 def fixed(model: keras.Model, optimizer: SGD2012) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class TrainingState:
 
     step: int = 0  # steps done
     figures: dict | None = None  # of the evaluation of these weights; None: there was none
-    best: dict | None = None  # metrics.Best.state()
+    best: dict | None = None  # best.Best.state()
     plateau: dict | None = None  # optimizer.Plateau.state()
     sums: list = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])  # of the epoch so far
     learning_rate: float | None = None  # as it was set last, by the schedule or by a callback

@@ -12,9 +12,6 @@ tf.distribute needs them. The same code serves one device and many. From Python:
 """
 
 import math
-import re
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,10 +22,9 @@ import tensorflow as tf
 from alexnet_tf import preprocessing
 from alexnet_tf.data.splits import converted
 from alexnet_tf.errors import UserError
-from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import Dropout, is_seed
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.training import devices
+from alexnet_tf.training import devices, own_models
 from alexnet_tf.training.objective import Objective, judge_labels
 from alexnet_tf.training.optimizer import SGD2012
 
@@ -64,10 +60,10 @@ class TrainStep:
         """`objective`, an Objective, needs `class_names`; without one: the mean cross-entropy.
 
         Raises UserError for one that gives other shapes than it should, where functions are not
-        compiled, and as check_assigned.
+        compiled, and as own_models.check_assigned.
         """
         check_compiled()
-        check_assigned(model)
+        own_models.check_assigned(model)
         self.xla = xla
         objective = objective or Objective()
         plain = objective == Objective()
@@ -152,52 +148,6 @@ def check_compiled() -> None:
         raise UserError(
             "tf.config.run_functions_eagerly(True) was called, and a training needs its functions "
             "compiled; call it with False."
-        )
-
-
-class _Assigned(keras.StatelessScope):
-    """In here a variable keeps its value; those that are assigned another are listed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.variables: list[keras.Variable] = []
-
-    def add_update(self, update: tuple) -> None:
-        self.variables.append(update[0])
-        super().add_update(update)
-
-
-def check_assigned(model: keras.Model) -> None:
-    """Raises UserError for a model of one's own that assigns in a call what a step would lose: a
-    weight that is trained, as keras.layers.SpectralNormalization does, or what is none of its
-    variables, as the seed is of a layer that draws without one. The model is traced, and not run.
-    """
-    if hasattr(model, "variant"):
-        return
-    assigned = _Assigned()
-
-    def call(images: tf.Tensor) -> None:
-        with assigned:
-            model(images, training=True)
-
-    images = tf.TensorSpec(model.input_shape, model.inputs[0].dtype)
-    tf.function(call, autograph=False).get_concrete_function(images)
-    kept = set(map(id, model.non_trainable_variables))
-    for variable in assigned.variables:
-        if id(variable) in kept:
-            continue
-        if is_seed(variable):
-            raise UserError(
-                "model= has a layer that draws by keras.random without a seed of its own, which"
-                " would draw the same in each step; give it seed=, a keras.random.SeedGenerator"
-                " that its __init__ makes."
-            )
-        layers = [one for one in model._flatten_layers() if not isinstance(one, keras.Model)]
-        of = (one.name for one in layers if any(variable is weight for weight in one.weights))
-        raise UserError(
-            f"model= has a layer, {next(of, variable.path)}, that sets its own {variable.name} in"
-            " each step, which a training would lose: here gradients alone change what is trained;"
-            " leave it out, or train by the model's own fit, and export it."
         )
 
 
@@ -315,69 +265,3 @@ def _assign(
 
 def _assign_if(variable: tf.Variable, value: tf.Tensor, finite: tf.Tensor) -> None:
     variable.assign(tf.where(finite, value, variable))
-
-
-# How XLA says that it cannot compile something.
-_NOT_COMPILED = tf.errors.InvalidArgumentError, tf.errors.UnimplementedError
-
-
-def compiled(make_step: Callable[[bool], TrainStep], batch: Any) -> TrainStep:
-    """`make_step(True)`, which has made a step of `batch`, as for pick_xla. Raises UserError where
-    XLA cannot compile it.
-    """
-    step = make_step(True)
-    try:
-        float(step(batch, 0)[0])
-    except _NOT_COMPILED as error:
-        unknown = re.search(r" on XLA_\w+: (\w+)", error.message)
-        what = f"{unknown[1]}, which is in" if unknown else "a step of"
-        raise UserError(
-            f"xla=on, and XLA cannot compile {what} this model or its loss; pass xla=off."
-        ) from None
-    return step
-
-
-def pick_xla(
-    strategy: tf.distribute.Strategy, make_step: Callable[[bool], TrainStep], batch: Any
-) -> tuple[TrainStep, str]:
-    """Times a step with and without XLA on `batch`; returns (the faster TrainStep, a line that says
-    so).
-
-    `make_step(xla)` returns a TrainStep of an optimizer at rate 0, so that the timed steps move
-    nothing. Workers take the mean of their times, and so the same way. What XLA cannot compile, a
-    loss by tf.py_function say, takes for ever with it.
-    """
-    seconds, steps = {}, {}
-    for xla in (True, False):
-        steps[xla] = make_step(xla)
-        try:
-            float(steps[xla](batch, 0)[0])  # compiles
-            begin = time.perf_counter()
-            float(steps[xla](batch, 0)[0])
-            took = time.perf_counter() - begin
-        except _NOT_COMPILED:
-            if not xla:
-                raise
-            took = math.inf
-        seconds[xla] = statistics.mean(devices.over_workers(strategy, took))
-    faster = seconds[True] < seconds[False]
-    return (
-        steps[faster],
-        (
-            f"xla=auto: {'on' if faster else 'off'} "
-            f"(a step takes {seconds[True]:.2f} s with XLA, {seconds[False]:.2f} s without)"
-        ),
-    )
-
-
-def first_non_finite_layer(
-    model: keras.Model, pixels: Preprocessing, images: tf.Tensor
-) -> str | None:
-    """The name of the first layer whose output for `images` (uint8) is not finite, or None."""
-    x = preprocessing.to_network_input(images, pixels)
-    computed = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    outputs = [surgery.output_of(model, layer) for layer in computed]
-    for layer, output in zip(computed, keras.Model(model.inputs[0], outputs)(x)):
-        if not bool(tf.reduce_all(tf.math.is_finite(tf.cast(output, tf.float32)))):
-            return layer.name
-    return None

@@ -26,7 +26,7 @@ from alexnet_tf.errors import NotFinite, UserError
 from alexnet_tf.exports import artifacts, saved_model
 from alexnet_tf.network.layers import PixelNormalization
 from alexnet_tf.network.model import stable_rate
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, objective, run_settings
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, objective, run_settings, xla
 
 FAST = {"xla": "off", "batch_size": 6, "note": lambda line: None, "schedule": "constant"}
 # With what it does to pixels, or each training would look at the colours of the pictures first.
@@ -337,7 +337,7 @@ def test_a_training_that_never_made_a_step_binds_nobody(dataset, tmp_path, monke
         raise tf.errors.ResourceExhaustedError(None, None, "no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_make_step", full)
+        patch.setattr(xla, "make_step", full)
         with pytest.raises(tf.errors.ResourceExhaustedError):
             alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
     smaller = LENET5 | {"batch_size": 4, "seed": 1}
@@ -1249,23 +1249,6 @@ def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, f
     assert "metrics" not in exported.settings.others
     for found, expected in zip(exported.model.get_weights(), before):
         np.testing.assert_array_equal(found, expected + 0.5)
-
-
-def test_what_ends_in_float16_is_told_of_a_wider_one(dataset, monkeypatch):
-    """Its gradients end at 65,504 too, where the loss is finite."""
-    black, plan = {"image": tf.zeros([6, 12, 12, 1], tf.uint8)}, loop.Plan(batch_size=6)
-    monkeypatch.setattr(loop.pipeline, "training_batches", lambda *_, **__: [black])
-    for policy, advice in (
-        (
-            "mixed_float16",
-            "1; float16 ends at 65,504: take mixed_bfloat16, or try a lower learning",
-        ),
-        ("mixed_bfloat16", "1; try a lower learning_rate"),
-    ):
-        with networks.under_policy(policy):
-            model = own_model()
-        with pytest.raises(NotFinite, match=f"or its gradient is not finite at step {advice}"):
-            loop._stop_if_not_finite(0, 1, model, PIXELS, dataset, plan, None)
 
 
 @pytest.mark.long

@@ -1,6 +1,5 @@
 """The step on one device and on two, resumption at any step, and the refusals of the loop."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -19,10 +18,9 @@ from alexnet_tf.data import datasets, pipeline, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
-from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, steps
+from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, non_finite, steps
 from alexnet_tf.training.objective import Objective
 from alexnet_tf.training.optimizer import LARS, SGD2012
-from alexnet_tf.training.state import TrainingState
 
 PIXELS = Preprocessing(
     image_size=67,
@@ -312,16 +310,6 @@ def test_what_ends_by_patience_is_looked_at_as_what_ends(
     assert told == [(4, False), (8, False), (12, True)]
 
 
-def test_patience_that_counted_on_other_pictures_has_not_ended_a_training(picture_folder):
-    dataset = datasets.open_dataset("folder", picture_folder)
-    best = {"step": 4, "error": 0.1, "loss": 1.0, "epochs_since": 2, "figures": None}
-    state = TrainingState(step=12, best=best, stopped="patience", data=dataset.fingerprint)
-    assert loop.is_over(state, plan(4, patience=2), dataset)
-    others = dataclasses.replace(state, data="of others")
-    assert not loop.is_over(others, plan(4, patience=2), dataset)
-    assert loop.is_over(others, plan(3, patience=2), dataset)
-
-
 @pytest.mark.long
 def test_of_checkpoints_without_last_weights_it_is_told(picture_folder, tmp_path, errors):
     errors += [0.5, 0.6, 0.7]
@@ -513,9 +501,14 @@ def test_a_step_of_a_loss_that_is_not_finite_changes_no_weight():
         ]
         changed = any((new != old).any() for new, old in zip(after, before))
         assert (np.isfinite(float(loss)), changed) == (moves, moves)
-    assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) is None
+    assert (
+        non_finite.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) is None
+    )
     kernel.assign(np.full_like(start, 1e38))
-    assert steps.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8)) == "fc8"
+    assert (
+        non_finite.first_non_finite_layer(model, PIXELS, np.zeros((6, 67, 67, 3), np.uint8))
+        == "fc8"
+    )
 
 
 @pytest.mark.long
