@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
@@ -28,7 +28,7 @@ from alexnet_tf.data.record import Record
 from alexnet_tf.data.splits import Dataset
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
-from alexnet_tf.network.model import both_towers, stable_rate
+from alexnet_tf.network.model import stable_rate
 from alexnet_tf.pixels import Preprocessing
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import (
@@ -54,10 +54,9 @@ from alexnet_tf.training.optimizer import (
     SPANNING,
     Plateau,
     check_clips,
-    colour_noise_factor,
-    conv1_factor,
 )
 from alexnet_tf.training.plan import Plan, check_fills, is_choosing
+from alexnet_tf.training.rates import Rates
 from alexnet_tf.training.state import TrainingState
 
 
@@ -379,18 +378,8 @@ class _Run:
             self._objective,
             self._dataset.class_names,
         )
-        self._fixed = own_callbacks.fixed(self._model, self._optimizer)
         self._means = RunningMeans(plan.batch_size, state.sums)
-        self._conv1 = [
-            variable
-            for layer in self._model.layers
-            if both_towers(layer) == "conv1"
-            for variable in layer.trainable_variables
-        ]
-        self._slowed_by: float | None = None
-        self._plateau = Plateau()
-        if state.plateau:
-            self._plateau.restore(state.plateau)
+        self._rates = Rates(plan, self.last_step, self._model, self._optimizer, state)
         self._is_plain = self._objective.is_plain
         classes, highest = self._dataset.class_names, math.inf
         # a user's own has none that is known; and the rates of LARS are shares of a layer's length
@@ -404,9 +393,10 @@ class _Run:
             self._note,
             functools.partial(devices.union_over_workers, self._strategy),
         )
-        self.callbacks = own_callbacks.callback_list(
+        self._callbacks = own_callbacks.Callbacks(
             callbacks,
             self._model,
+            self._optimizer,
             epochs=self._last_epoch,
             steps=self._steps_per_epoch,
         )
@@ -419,25 +409,8 @@ class _Run:
         self._logged = (0.0, 0.0, self.first_step)
 
     def begin_callbacks(self) -> None:
-        """Raises UserError where they give a training that goes on other weights than it had."""
-        if not self.callbacks.callbacks:
-            return
-        before = self._digest()
-        self.callbacks.on_train_begin()
-        if not self.first_step:
-            return
-        if self._digest() != before:
-            raise UserError(
-                "callbacks= has one that changes the weights when a training begins, and that in"
-                f" {self._model_dir} goes on from step {self.first_step}; leave it out, or pass"
-                " another model_dir."
-            )
-        if line := own_callbacks.count_anew(self.callbacks.callbacks, self.first_step):
+        if line := self._callbacks.begin(self._model_dir, self.first_step):
             self._note(line)
-
-    def _digest(self) -> str | None:
-        """Of the weights, where callbacks may change them."""
-        return checkpoints.weights_digest(self._model) if self.callbacks.callbacks else None
 
     def begin_log(self) -> None:
         self._log = (
@@ -500,9 +473,6 @@ class _Run:
         """Since the run began, evaluation and saving left out."""
         return time.monotonic() - self._began - self._paused.seconds
 
-    def _progress_of_run(self) -> float:
-        return self.state.step / self.last_step
-
     def begin_step(self) -> None:
         """Sets the rates of the next step.
 
@@ -512,34 +482,20 @@ class _Run:
         self.saver.check()
         step, state = self.state.step, self.state
         step_of_epoch = step % self._steps_per_epoch
-        rates = [
-            self._plan.rate(step, self.last_step, self._plateau.drops),
-            conv1_factor(self._plan.schedule, self._progress_of_run()),
-        ]
-        if rates[1] != self._slowed_by:
-            self._optimizer.slow(self._conv1, rates[1])
-            self._slowed_by = rates[1]
-        if rates != state.scheduled:  # else a callback's rate would be overwritten at once
-            self._optimizer.learning_rate.assign(rates[0])
-            state.scheduled = rates
+        self._rates.set(state)
         if step_of_epoch == 0 or step == self.first_step:
-            self.callbacks.on_epoch_begin(self._epoch)
-        self.callbacks.on_train_batch_begin(step_of_epoch)
-        if self.callbacks.callbacks:
-            own_callbacks.check_fixed(self._fixed, self._model, self._optimizer)
+            self._callbacks.begin_epoch(self._epoch)
+        self._callbacks.begin_step(step_of_epoch)
 
     def train_on(self, batch: Any) -> None:
         """Makes the step. Nothing is read from the device, unless a callback wants it."""
-        noise = self._plan.colour_noise * colour_noise_factor(
-            self._plan.schedule, self._progress_of_run()
-        )
-        sums = self._train_step(batch, self.state.step, noise)
+        sums = self._train_step(batch, self.state.step, self._rates.colour_noise(self.state.step))
         self._means.add(sums)
         self._bad_pictures.add(self._strategy.experimental_local_results(batch["bad"]))
-        if self.callbacks.callbacks:
+        if self._callbacks:
             with self.watched():
                 means = [float(value) / self._plan.batch_size for value in sums]
-            self.callbacks.on_train_batch_end(self.state.step % self._steps_per_epoch, _logs(means))
+            self._callbacks.end_step(self.state.step % self._steps_per_epoch, means)
         self.state.step += 1
         self.state.figures = None  # those that there were are of other weights
 
@@ -610,18 +566,11 @@ class _Run:
                 self.leave(signalled)
 
         with self._paused:
-            self._judged = self._digest()
-            self.callbacks.on_test_begin()
-            if self._digest() != self._judged:
-                raise UserError(
-                    "callbacks= has one that changes the weights when an evaluation begins, and the"
-                    " figures would be of others than are kept; change them when an epoch or a"
-                    " step ends, or leave it out."
-                )
+            self._judged = self._callbacks.begin_evaluation()
             evaluated = self._evaluate(leave_if_asked)
             state.to_evaluate = False
             measured = {name: evaluated[name] for name in ("loss", "top_1", "top_5")}
-            self.callbacks.on_test_end(measured)
+            self._callbacks.end_evaluation(measured)
             self._take_evaluation(evaluated, measured)
         if self.is_over or self.is_stopped:
             self._judge_what_was_changed()
@@ -631,7 +580,7 @@ class _Run:
         """Figures that are kept are of the weights beside them, which a callback may have changed
         since they were judged.
         """
-        if self._digest() != self._judged:
+        if self._callbacks.digest() != self._judged:
             with self._paused:
                 evaluated = self._evaluate()
             self.state.figures = self._told(evaluated)
@@ -649,7 +598,7 @@ class _Run:
             self._note(advice)
         # what has not begun to fall has not stopped
         if learns or not self._stall.is_guessing(loss):
-            self._plateau.after_epoch(1 - evaluated["top_1"])
+            self._rates.plateau.after_epoch(1 - evaluated["top_1"])
         self._log.write(
             {
                 "step": state.step,
@@ -666,11 +615,7 @@ class _Run:
         )
         state.figures = self._told(evaluated)
         # before others than the weights of this epoch are those of the network: they may store them
-        self.callbacks.on_epoch_end(
-            self._epoch - 1,
-            _logs((train_loss, train_top_1))
-            | {f"val_{name}": value for name, value in measured.items()},
-        )
+        self._callbacks.end_epoch(self._epoch - 1, (train_loss, train_top_1), measured)
         self.keep_best()
 
     def _is_known_to_learn(self, evaluated: dict, train_top_1: float) -> bool:
@@ -697,7 +642,7 @@ class _Run:
         devices.together(self._strategy, self.saver.wait)  # the best may be being written
         last = checkpoints.weights_of(self._model)
         if found := load_best(self._model_dir, self._model, best, self._note):
-            self._last_weights, self._judged = last, self._digest()
+            self._last_weights, self._judged = last, self._callbacks.digest()
             found = evaluation.without_only_answer(state.figures or {}) | found
             state.figures = self._told(found) | {"step": best.step}
 
@@ -710,7 +655,7 @@ class _Run:
             self._read_steps()
             state = self.state
             state.plateau, state.sums, state.best = (
-                self._plateau.state(),
+                self._rates.plateau.state(),
                 self._means.epoch_sums(),
                 self._best.state(),
             )
@@ -756,12 +701,12 @@ class _Run:
         """Tells the callbacks. What they leave is what was trained: EarlyStopping gives the model
         its best weights back here, which the checkpoint and the figures have to be of.
         """
-        if not self.callbacks.callbacks:
+        if not self._callbacks:
             return
-        before = self._digest()
+        before = self._callbacks.digest()
         last = self._last_weights or checkpoints.weights_of(self._model)
-        self.callbacks.on_train_end()
-        if self._digest() != before:
+        self._callbacks.end()
+        if self._callbacks.digest() != before:
             self._last_weights = last
             with self._paused:
                 self.state.figures = self._told(self._evaluate())
@@ -790,7 +735,3 @@ class _Run:
         else:
             evaluation.check_finite(self._model)
         return self._evaluation.answers(on_batch)[0].figures()
-
-
-def _logs(means: Iterable[float]) -> dict[str, float]:
-    return dict(zip(("loss", "top_1"), means))

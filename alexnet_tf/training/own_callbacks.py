@@ -1,12 +1,14 @@
-"""The callbacks of Keras that a training is given: which of them fit it."""
+"""The callbacks of Keras that a training is given: which of them fit it, and how they are told."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from alexnet_tf.errors import UserError, check_kind, one_line
+from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.plan import Plan
 
@@ -89,14 +91,91 @@ def compiled(
         vars(model).update({name: before[name] for name in changed if name in before})
 
 
-def callback_list(
-    callbacks: Sequence[keras.callbacks.Callback],
-    model: keras.Model,
-    **params: int,
-) -> keras.callbacks.CallbackList:
-    """`params`, epochs and steps of each, are what callbacks have as self.params."""
-    model.stop_training = False
-    return keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, **params)
+class Callbacks:
+    """The callbacks of a training while it runs: told what happens, and held to what they may
+    change. False where there are none.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        model: keras.Model,
+        optimizer: SGD2012,
+        epochs: int,
+        steps: int,
+    ) -> None:
+        """`epochs` and `steps` of each are what callbacks have as self.params."""
+        self._model, self._optimizer = model, optimizer
+        self._fixed = fixed(model, optimizer)
+        model.stop_training = False
+        self._list = keras.callbacks.CallbackList(
+            list(callbacks), model=model, verbose=0, epochs=epochs, steps=steps
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._list.callbacks)
+
+    def digest(self) -> str | None:
+        """Of the weights, where callbacks may change them."""
+        return checkpoints.weights_digest(self._model) if self else None
+
+    def begin(self, model_dir: str | os.PathLike, first_step: int) -> str | None:
+        """A line on those that begin to count anew. Raises UserError where they give a training
+        that goes on other weights than it had.
+        """
+        if not self:
+            return None
+        before = self.digest()
+        self._list.on_train_begin()
+        if not first_step:
+            return None
+        if self.digest() != before:
+            raise UserError(
+                "callbacks= has one that changes the weights when a training begins, and that in"
+                f" {model_dir} goes on from step {first_step}; leave it out, or pass another"
+                " model_dir."
+            )
+        return count_anew(self._list.callbacks, first_step)
+
+    def begin_epoch(self, epoch: int) -> None:
+        self._list.on_epoch_begin(epoch)
+
+    def begin_step(self, step_of_epoch: int) -> None:
+        """Raises UserError where one has set what a step does not look at again."""
+        self._list.on_train_batch_begin(step_of_epoch)
+        if self:
+            check_fixed(self._fixed, self._model, self._optimizer)
+
+    def end_step(self, step_of_epoch: int, means: Iterable[float]) -> None:
+        """`means` are loss and top_1 of the step."""
+        self._list.on_train_batch_end(step_of_epoch, _logs(means))
+
+    def begin_evaluation(self) -> str | None:
+        """The digest of what is evaluated. Raises UserError where they change it."""
+        before = self.digest()
+        self._list.on_test_begin()
+        if self.digest() != before:
+            raise UserError(
+                "callbacks= has one that changes the weights when an evaluation begins, and the"
+                " figures would be of others than are kept; change them when an epoch or a"
+                " step ends, or leave it out."
+            )
+        return before
+
+    def end_evaluation(self, measured: dict[str, float]) -> None:
+        self._list.on_test_end(measured)
+
+    def end_epoch(self, epoch: int, means: Iterable[float], measured: dict[str, float]) -> None:
+        """`means` are loss and top_1 of the epoch, `measured` is of the evaluation after it."""
+        logs = _logs(means) | {f"val_{name}": value for name, value in measured.items()}
+        self._list.on_epoch_end(epoch, logs)
+
+    def end(self) -> None:
+        self._list.on_train_end()
+
+
+def _logs(means: Iterable[float]) -> dict[str, float]:
+    return dict(zip(("loss", "top_1"), means))
 
 
 def fixed(model: keras.Model, optimizer: SGD2012) -> dict[str, Any]:

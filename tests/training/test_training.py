@@ -20,7 +20,7 @@ from alexnet_tf.network.model import VARIANTS, build_model, smallest_image_size
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints, devices, evaluation, loop, metrics, non_finite, steps
 from alexnet_tf.training.objective import Objective
-from alexnet_tf.training.optimizer import LARS, SGD2012
+from alexnet_tf.training.optimizer import LARS, SGD2012, Plateau
 
 PIXELS = Preprocessing(
     image_size=67,
@@ -640,7 +640,7 @@ def test_a_network_that_has_not_begun_to_learn_keeps_its_rate(
     picture_folder, tmp_path, monkeypatch, begun, rates
 ):
     monkeypatch.setattr(loop.Stall, "is_guessing", lambda stall, loss: not begun)
-    monkeypatch.setattr(loop, "Plateau", functools.partial(loop.Plateau, patience=1))
+    monkeypatch.setattr("alexnet_tf.training.rates.Plateau", functools.partial(Plateau, patience=1))
     asked = plan(3, schedule="plateau", warmup_steps=0, learning_rate=1e-9)
     run(picture_folder, tmp_path / "model", asked)
     found = [row["learning_rate"] for row in epochs(tmp_path / "model")]
@@ -671,7 +671,7 @@ def test_with_class_weights_the_evaluation_does_not_say_whether_it_learns(
     )
     monkeypatch.setattr(evaluation.Evaluation, "answers", lambda *arguments: [said])
     monkeypatch.setattr(metrics.RunningMeans, "take_epoch", lambda means: (0.1, right))
-    monkeypatch.setattr(loop, "Plateau", functools.partial(loop.Plateau, patience=1))
+    monkeypatch.setattr("alexnet_tf.training.rates.Plateau", functools.partial(Plateau, patience=1))
     asked = plan(3, schedule="plateau", warmup_steps=0, learning_rate=1e-9)
     weighted = Objective(class_weights=[1, 1, 2])
     *_, notes = run(picture_folder, tmp_path / "model", asked, objective=weighted)
