@@ -20,19 +20,19 @@ from alexnet_tf.errors import UserError, one_line
 # The name of each command, which is that of its module but for the hyphen, and what it does.
 COMMANDS = {
     "train": "trains a network; run again, it continues where it stopped",
-    "finetune": "fits a trained network to new classes",
+    "finetune": "adapts a trained network to new classes",
     "evaluate": "measures errors and confusions of one model or of an ensemble",
     "export": "writes a SavedModel, ONNX, Keras or safetensors file",
     "convert": "writes a .tflite file from a SavedModel",
     "classify": "prints the most probable classes of pictures",
     "serve": "serves an export over TensorFlow Serving's interfaces",
     "serve-page": "serves the page that classifies pictures in a browser",
-    "import-weights": "turns pretrained weights of Caffe, PyTorch and others into a file of ours",
+    "import-weights": "converts pretrained weights of Caffe, PyTorch and others",
     "prepare": "stores a data set once at 256 x 256, or checks every picture",
     "describe": "prints layer tables and draws block diagrams of the variants",
     "visualize": "draws curves, filters, answers, and what a network looks at",
     "reproduce": "reruns an experiment of the paper, and draws what was found",
-    "data-service": "prepares pictures for trainings on other machines",
+    "data-service": "prepares pictures for training on other machines",
     "benchmark": "times training, input, inference and serving",
 }
 

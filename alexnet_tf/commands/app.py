@@ -37,7 +37,7 @@ def define_json(flag_values):
     return flags.DEFINE_string(
         "json",
         None,
-        "Writes the numbers that are printed to this file as well, as one JSON object.",
+        "Also write the printed numbers to this file, as one JSON object.",
         flag_values=flag_values,
     )
 
@@ -76,24 +76,24 @@ def define_dataset(flag_values):
         flags.DEFINE_string(
             f"{role}_split",
             None,
-            f"The {role} split, a folder below --data_dir or a split of TFDS; "
-            "default: by its usual names"
-            + (". For class folders in --data_dir itself: ." if role == "train" else "."),
+            f"The {role} split: a folder below --data_dir, or a split of TFDS; "
+            "default: found by its usual names."
+            + (" A dot: the class folders are in --data_dir itself." if role == "train" else ""),
             flag_values=flag_values,
         )
     return (
         flags.DEFINE_string(
             "dataset",
             "shapes",
-            "shapes (drawn on first use), folder (class folders below --data_dir), or the name of "
-            "any image-classification data set of TFDS.",
+            "shapes (drawn on first use), folder (class folders below --data_dir), or the "
+            "name of any image-classification data set of TFDS.",
             flag_values=flag_values,
         ),
         flags.DEFINE_string(
             "data_dir",
             None,
-            "The folder; for other data sets, where TFDS keeps them (default: TFDS's own). Or, for "
-            "either, what alexnet prepare has stored.",
+            "The folder of pictures; for other data sets, where TFDS keeps them (default: "
+            "TFDS's own folder). For either, also what alexnet prepare stored.",
             flag_values=flag_values,
         ),
     )
@@ -110,7 +110,7 @@ def define_model_dir(flag_values):
     return flags.DEFINE_string(
         "model_dir",
         MODEL_DIR,
-        "The model directory: settings, checkpoints and log of a model.",
+        "The model directory: a model's settings, checkpoints and log.",
         flag_values=flag_values,
     )
 
@@ -119,7 +119,7 @@ def define_model_name(flag_values):
     return flags.DEFINE_string(
         "model_name",
         MODEL_NAME,
-        "What the server calls the model, and clients ask for.",
+        "The name of the model on the server, which clients ask for.",
         flag_values=flag_values,
     )
 
@@ -128,7 +128,7 @@ def define_port(flag_values, name, default, what):
     return flags.DEFINE_integer(
         name,
         default,
-        f"{what}; 0: any that is free.",
+        f"{what}; 0: any free port.",
         lower_bound=0,
         upper_bound=65535,
         flag_values=flag_values,
@@ -161,8 +161,8 @@ def define_cache_dir(flag_values):
     return flags.DEFINE_string(
         "cache_dir",
         None,
-        "Where weights that --pretrained names are kept; default: alexnet_tf in "
-        "KERAS_HOME, or in ~/.keras.",
+        "Where weights named by --pretrained are kept; default: alexnet_tf in KERAS_HOME, "
+        "or in ~/.keras.",
         flag_values=flag_values,
     )
 
@@ -177,7 +177,7 @@ def define_pretrained(flag_values):
     return flags.DEFINE_string(
         "pretrained",
         None,
-        "Weights by name instead of --model_dir, as alexnet finetune fetches and keeps them: "
+        "Weights by name, instead of --model_dir; fetched and kept as by alexnet finetune: "
         f"{', '.join(pretrained.NAMES)}.",
         flag_values=flag_values,
     )
@@ -212,7 +212,7 @@ def define_min_probability(flag_values, default="that of the model"):
     return flags.DEFINE_float(
         "min_probability",
         None,
-        'The answer is "none of these" where no class is as probable as this, from 0 to 1; '
+        'The answer is "none of these" if no class is as probable as this, from 0 to 1; '
         f"default: {default}.",
         lower_bound=0.0,
         upper_bound=1.0,
@@ -226,7 +226,7 @@ def define_max_bad_pictures(flag_values):
     return flags.DEFINE_integer(
         "max_bad_pictures",
         Plan.max_bad_pictures,
-        "How many pictures that cannot be read are named and passed over; one more stops the run.",
+        "How many unreadable pictures are named and passed over; one more stops the run.",
         lower_bound=0,
         flag_values=flag_values,
     )
@@ -237,7 +237,7 @@ def define_precision(flag_values):
         "precision",
         "float32",
         ["float32", "mixed_bfloat16"],
-        "Arithmetic; weights are always float32.",
+        "Arithmetic of the computation; weights are always float32.",
         flag_values=flag_values,
     )
 
@@ -250,13 +250,13 @@ def define_devices(flag_values, batch_size=None, many_workers=True):
 
     multi_worker = (
         "; multi_worker: over the processes that the environment variable TF_CONFIG names, or, "
-        "without it, that srun of Slurm has started"
+        "without it, those that Slurm's srun has started"
     )
     return (
         flags.DEFINE_integer(
             "batch_size",
             batch_size or Plan.batch_size,
-            "Pictures in a step, all replicas together.",
+            "Pictures in a step, over all replicas together.",
             lower_bound=1,
             flag_values=flag_values,
         ),
@@ -265,14 +265,14 @@ def define_devices(flag_values, batch_size=None, many_workers=True):
             "distribution",
             "auto",
             ["auto", "one_device", "mirrored", *["multi_worker"] * many_workers],
-            "How a step is spread over devices. auto: mirrored from two replicas on"
+            "How a step is spread over devices. auto: mirrored for two or more replicas"
             f"{multi_worker * many_workers}.",
             flag_values=flag_values,
         ),
         flags.DEFINE_integer(
             "replicas",
             0,
-            "How many devices: GPUs, or logical CPUs where there is none; 0: all GPUs, or one CPU.",
+            "How many devices: GPUs, or logical CPUs if there is no GPU; 0: all GPUs, or one CPU.",
             lower_bound=0,
             flag_values=flag_values,
         ),
@@ -297,7 +297,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         seed=flags.DEFINE_integer(
             "seed",
             Plan.seed,
-            "Seed of the initial weights, the order, the crops and dropout.",
+            "Seed of the initial weights, the order of the pictures, the crops and dropout.",
             lower_bound=0,
             upper_bound=bounds.LARGEST_WHOLE,
             flag_values=fv,
@@ -306,7 +306,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             "xla",
             Plan.xla,
             XLA,
-            "Compile the step by XLA; auto times both and takes the faster.",
+            "Compile the step with XLA; auto times both and uses the faster.",
             flag_values=fv,
         ),
         epochs=flags.DEFINE_integer(
@@ -315,7 +315,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         warmup_steps=flags.DEFINE_integer(
             "warmup_steps",
             Plan.warmup_steps,
-            "Steps in which the rate rises from 0 to its start.",
+            "Steps over which the rate rises from 0 to its starting value.",
             lower_bound=0,
             flag_values=fv,
         ),
@@ -324,14 +324,15 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
             schedule,
             SCHEDULES,
             "plateau: divided by 10, three times, when the validation error stops improving; "
-            "steps: at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and frozen at "
-            "72/91; linear: to 0; poly: to 0 too, by the square of what is left of the run.",
+            "steps: divided at 25/91, 51/91 and 79/91 of the run, conv1 slowed at 67/91 and "
+            "frozen at 72/91; linear: falls to 0; poly: falls to 0 with the square of what is "
+            "left of the run; constant: stays.",
             flag_values=fv,
         ),
         momentum=flags.DEFINE_float(
             "momentum",
             MOMENTUM,
-            "Share of its velocity that a weight keeps in a step.",
+            "Share of its velocity that a weight keeps from step to step.",
             lower_bound=0.0,
             upper_bound=0.9999,
             flag_values=fv,
@@ -339,29 +340,29 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         weight_decay=flags.DEFINE_float(
             "weight_decay",
             DECAY,
-            "Decay of weights, not of biases; inside the momentum.",
+            "Decay of weights, not of biases; applied inside the momentum.",
             lower_bound=0.0,
             flag_values=fv,
         ),
         bias_rate=flags.DEFINE_float(
             "bias_rate",
             BIAS_RATE,
-            "Factor of the learning rate for biases; 2 in the 2012 source.",
+            "Factor on the learning rate for biases; 2 in the 2012 source.",
             lower_bound=0.0,
             flag_values=fv,
         ),
         patience=flags.DEFINE_integer(
             "patience",
             patience,
-            "Stops after this many epochs without a lower evaluation error, and keeps the best "
-            "weights; 0: never stops early, and keeps the last.",
+            "Stop after this many epochs without a lower evaluation error, and keep the best "
+            "weights; 0: never stop early, and keep the last.",
             lower_bound=0,
             flag_values=fv,
         ),
         checkpoint_seconds=flags.DEFINE_integer(
             "checkpoint_seconds",
             Plan.checkpoint_seconds,
-            "A checkpoint is written at the end of each epoch, and every so many seconds.",
+            "Write a checkpoint every so many seconds, in addition to the end of each epoch.",
             lower_bound=1,
             flag_values=fv,
         ),
@@ -369,7 +370,7 @@ def define_training(flag_values, learning_rate, rate_help, epochs, schedule, pat
         dry_run=flags.DEFINE_bool(
             "dry_run",
             False,
-            "Checks all that can be checked, then stops before the first step.",
+            "Check everything that can be checked, then stop before the first step.",
             flag_values=fv,
         ),
     )

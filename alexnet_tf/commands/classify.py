@@ -1,19 +1,19 @@
-"""Names the most probable classes of pictures, by a network in any form, or by a server.
+"""Prints the most probable classes of pictures, by a network in any form, or by a server.
 
     alexnet classify --model=saved_models/alexnet flower.jpg
-    alexnet classify --model=alexnet.tflite flower.jpg pictures/test  # all that lie below a folder
+    alexnet classify --model=alexnet.tflite flower.jpg pictures/test  # and all below a folder
     ls camera/*.jpg | alexnet classify --model=alexnet.tflite --json_lines -
     alexnet classify --model=alexnet.tflite --threads=1 --repeat=100 flower.jpg
     alexnet classify --server=http://127.0.0.1:8501 flower.jpg  # or grpc://127.0.0.1:8500
 
-Prints the five most probable classes of each picture, or all where there are fewer. Where none
-reaches --min_probability, that of the model by default, "none of these" stands before them, with
-the probability that the first of them is wrong.
+For each picture it prints the five most probable classes, or all if there are fewer. If none
+reaches --min_probability (by default that of the model), "none of these" comes first, with the
+probability that the most probable class is wrong.
 
-A folder stands for the pictures anywhere below it, - for those whose names come on standard input,
-a line each, and which are answered one by one. One of these that is no picture is told on standard
-error and passed over, and the exit status is 2 in the end; one that is named here ends the command
-at once. A .tflite file is classified without TensorFlow.
+A folder stands for all pictures anywhere below it, and - for pictures whose names come on standard
+input, one a line, which are answered one by one. If one of these is not a picture, it is reported
+on standard error and skipped, and the exit status is 2 in the end; if one named on the command line
+is not, the command ends at once. For a .tflite file TensorFlow is not needed.
 """
 
 import json
@@ -39,14 +39,14 @@ _JSON = app.define_json(FLAGS)
 _MODEL = flags.DEFINE_string(
     "model",
     app.SAVED_MODEL,
-    "An export (a version's folder, or the folder of versions: the "
-    "newest), a .tflite file, a model directory or a weights file.",
+    "An export (one version, or the folder of versions, from which the newest is "
+    "taken), a .tflite file, a model directory or a weights file.",
     flag_values=FLAGS,
 )
 _SERVER = flags.DEFINE_string(
     "server",
     None,
-    "Asks this server instead: http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT.",
+    "Ask this server instead: http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT.",
     flag_values=FLAGS,
 )
 _MODEL_NAME = app.define_model_name(FLAGS)
@@ -54,22 +54,22 @@ _MIN_PROBABILITY = app.define_min_probability(FLAGS)
 _JSON_LINES = flags.DEFINE_bool(
     "json_lines",
     False,
-    'Prints a line for each picture instead: {"picture": name, "classes": [[class, probability], '
-    '...]}, or {"picture": name, "error": reason}.',
+    'Print a line for each picture instead: {"picture": name, "classes": [[class, '
+    'probability], ...]}, or {"picture": name, "error": reason}.',
     flag_values=FLAGS,
 )
 _THREADS = flags.DEFINE_integer(
     "threads",
     0,
-    "Of a .tflite file: the cores that work on a picture; 0: all.",
+    "For a .tflite file: the cores that work on a picture; 0: all.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 _REPEAT = flags.DEFINE_integer(
     "repeat",
     0,
-    "Of a .tflite file: classifies each picture so many times more, and tells how long that takes, "
-    "and how much memory.",
+    "For a .tflite file: classify each picture this many more times, and report how "
+    "long that takes and how much memory.",
     lower_bound=0,
     flag_values=FLAGS,
 )

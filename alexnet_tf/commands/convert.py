@@ -4,12 +4,12 @@
     alexnet convert --saved_model=saved_models/caffe --data_dir=holidays --quantization=float16
     alexnet convert --saved_model=saved_models/caffe --calibration=holidays --quantization=int8
 
-Reads the SavedModel alone, and pictures. Two forms of one network are compared on the test
-pictures of its data set, or on any that --data_dir names, or on drawn ones: only those of its own
-classes tell the accuracy, and the report says where it was not checked. Of a part of a network,
-which alexnet serve-page teaches classes, the features are compared. int8 is calibrated on the
-training pictures, or on any in --calibration. Built-in operators only. Labels, normalisation and
-what goes in and out stand in the file as other programs expect it; `unzip` reads labels.txt and
+It needs only the SavedModel and pictures. The two are compared on the test pictures of the data
+set, or on any that --data_dir names, or on drawn ones. The accuracy can be checked only on pictures
+of the network's own classes, and the report says if it was not. For a part of a network, which
+alexnet serve-page teaches classes, the features are compared. int8 is calibrated on the training
+pictures, or on any in --calibration. The file has built-in operators only. It describes labels,
+normalisation, inputs and outputs as other programs expect; `unzip` extracts labels.txt and
 manifest.json.
 """
 
@@ -33,22 +33,21 @@ app.define_dataset(FLAGS)
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
     app.SAVED_MODEL,
-    "What export wrote: a version's folder, or the folder of versions, of which the newest is"
-    " taken.",
+    "What export wrote: one version, or the folder of versions, from which the newest is taken.",
     flag_values=FLAGS,
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
     "alexnet.tflite",
-    "The file to write; it is replaced if it is there.",
+    "The file to write; an existing one is replaced.",
     flag_values=FLAGS,
 )
 _QUANTIZATION = flags.DEFINE_enum(
     "quantization",
     "none",
     tflite.QUANTIZATIONS,
-    "none: float32; float16: weights; dynamic: weights in 8 bits; int8: weights and activations, "
-    "uint8 in and out.",
+    "none: float32; float16: weights in float16; dynamic: weights in 8 bits; int8: "
+    "weights and activations in 8 bits, uint8 in and out.",
     flag_values=FLAGS,
 )
 _PICTURES = flags.DEFINE_integer(
@@ -62,16 +61,16 @@ _PICTURES = flags.DEFINE_integer(
 _CALIBRATION = flags.DEFINE_string(
     "calibration",
     None,
-    "For int8: a folder of pictures, of any classes, by which the range of each "
-    "activation is found; default: the training pictures.",
+    "For int8: a folder of pictures, of any classes, from which the range of each "
+    "activation is measured; default: the training pictures.",
     flag_values=FLAGS,
 )
 _MAX_ACCURACY_DROP = flags.DEFINE_float(
     "max_accuracy_drop",
     None,
-    "Share of the compared pictures by which dynamic and int8 may be right less often, instead of "
-    f"{tflite.LARGEST_DROP}, which is {100 * tflite.LARGEST_DROP:g} points, or one picture, and of "
-    "98 % of answers that agree.",
+    "How much lower the accuracy of dynamic and int8 may be, as a share of the compared pictures. "
+    f"It replaces the usual limits: {tflite.LARGEST_DROP} ({100 * tflite.LARGEST_DROP:g} points), "
+    "or one picture, and 98 % of answers that agree.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,

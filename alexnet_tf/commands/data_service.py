@@ -1,12 +1,12 @@
-"""Prepares pictures for trainings on other machines, by TensorFlow's tf.data service: a dispatcher
+"""Prepares pictures for training on other machines, with TensorFlow's tf.data service: a dispatcher
 and its worker in one process.
 
-    alexnet data-service --host=host1 --port=5050  # on each machine that is to help
+    alexnet data-service --host=host1 --port=5050  # on each machine that helps
     alexnet train --data_service=grpc://host1:5050,grpc://host2:5050 ...  # the same pictures
 
-It reads the files that the training names, so the data lies at the same path on all machines.
-TensorFlow listens on all interfaces of the machine, and anyone who reaches the port can have files
-read: keep it behind a firewall, in a network that you trust. Ctrl-C or SIGTERM ends it.
+It reads the files that the training names, so the data must be at the same path on all machines.
+TensorFlow listens on all interfaces of the machine, and anyone who can reach the port can have
+files read: keep it behind a firewall, in a network that you trust. Ctrl-C or SIGTERM ends it.
 """
 
 import signal
@@ -24,11 +24,11 @@ FLAGS = flags.FlagValues()
 _HOST = flags.DEFINE_string(
     "host",
     "localhost",
-    "The name by which trainings reach this machine; it bounds nothing: TensorFlow listens on all "
-    "interfaces.",
+    "The name under which trainings reach this machine. It limits nothing: TensorFlow "
+    "listens on all interfaces.",
     flag_values=FLAGS,
 )
-_PORT = app.define_port(FLAGS, "port", pipeline.SERVICE_PORT, "Where it listens")
+_PORT = app.define_port(FLAGS, "port", pipeline.SERVICE_PORT, "The port to listen on")
 
 
 def serve(host, port):

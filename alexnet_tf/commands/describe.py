@@ -5,9 +5,9 @@
     alexnet describe --variant=paper --picture=network.png  # the block diagram of the towers
     alexnet describe --variant=half,half --num_classes=1000,10 --picture=replaced.png
 
-Every number is read from the Keras model itself. `conv1` is both towers together; the model has
-them as conv1a and conv1b. A multiplication with its addition counts once; memory is of float32, for
-one picture.
+Every number is read from the Keras model itself. `conv1` is both towers together; in the model
+they are conv1a and conv1b. A multiplication with its addition counts once; memory is for one
+picture in float32.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ _VARIANT = flags.DEFINE_list(
 _NUM_CLASSES = flags.DEFINE_list(
     "num_classes",
     None,
-    "Outputs of the last layer, or of the last layers of two; default: 1000, of lenet5 10.",
+    "Outputs of the last layer, or of both last layers; default: 1000, for lenet5 10.",
     flag_values=FLAGS,
 )
 _IMAGE_SIZE = app.define_image_size(FLAGS)
 _PICTURE = flags.DEFINE_string(
-    "picture", None, "Draws the blocks into this PNG file as well.", flag_values=FLAGS
+    "picture", None, "Also draw the blocks into this PNG file.", flag_values=FLAGS
 )
 
 

@@ -5,9 +5,9 @@ once.
     alexnet evaluate --models=models/a,models/b,models/c --views=10  # an ensemble, from ten views
     alexnet evaluate --models=saved_models/alexnet,alexnet_int8.tflite  # what is deployed
 
-The test split is judged, else the validation split, else all pictures that no model was trained on:
-each model carries a record of those that it was trained on, and a line says if some of them are
-judged.
+It uses the test split, else the validation split, else all pictures that no model was trained on.
+Each model carries a record of those that it was trained on, and a line says if some of them are
+among the pictures used.
 
 The error of 2012 came from ten views: four corners and the centre, each with its mirror image.
 Probabilities are averaged, first over the views and then over the models. With five classes or
@@ -37,23 +37,23 @@ _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
 _MODELS = flags.DEFINE_list(
     "models",
     None,
-    "Instead of --model_dir: model directories, weights files, SavedModels (a version, or the"
-    " folder of versions), .tflite, .onnx, .keras and .safetensors files, separated by commas. Two"
-    " or more answer together too.",
+    "Instead of --model_dir: model directories, weights files, SavedModels (one "
+    "version, or the folder of versions), .tflite, .onnx, .keras and .safetensors "
+    "files, separated by commas. Two or more are also evaluated as an ensemble.",
     flag_values=FLAGS,
 )
 _WEIGHTS = flags.DEFINE_list(
     "weights",
     None,
-    "Weights of the models' probabilities in their mean, such as 1,1,2; default: equal ones.",
+    "Weights of the models in the mean of their probabilities, such as 1,1,2; default: equal.",
     flag_values=FLAGS,
 )
 _VIEWS = flags.DEFINE_enum(
     "views",
     "1",
     ["1", "10"],
-    "1: the centre of a picture; 10: corners and centre, each mirrored as well. "
-    "A step holds --batch_size views.",
+    "1: the centre of a picture; 10: corners and centre, each also mirrored. A step "
+    "holds --batch_size views.",
     flag_values=FLAGS,
 )
 

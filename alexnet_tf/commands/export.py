@@ -1,22 +1,22 @@
-"""Exports a trained model: as a SavedModel, which serves, converts and classifies without this
+"""Exports a trained model: as a SavedModel, which can be served, converted and used without this
 package, or as an ONNX, Keras or safetensors file.
 
     alexnet export --model_dir=models/alexnet --output=saved_models/alexnet
     alexnet export --model_dir=models/alexnet --format=onnx --output=exports/onnx
     alexnet export --pretrained=imagenet --output=saved_models/features
 
-The signatures of a SavedModel take files (serving_default, and features, the output of the last
-hidden layer) or pixels (images, images_uint8, and edge, which alexnet convert reads), any number at
-once. Beside the graph lie the labels, a manifest (variant, preprocessing, accuracy, training
+The signatures of a SavedModel take any number of files (serving_default, and features, the output
+of the last hidden layer) or of pixels (images, images_uint8, and edge, which alexnet convert
+reads). Beside the graph are the labels, a manifest (variant, preprocessing, accuracy, training
 settings, versions, digest of the weights), digests of the pictures that it was trained on, and
 SHA256SUMS. alexnet_tf/exports/saved_model.py describes all of it.
 
-A part of a network, such as imagenet, the convolutions of torchvision's AlexNet, is no classifier:
-all signatures give its features. It goes out as a SavedModel or as safetensors.
+A part of a network, such as imagenet, the convolutions of torchvision's AlexNet, is not a
+classifier: all signatures give its features. It can be exported as a SavedModel or as safetensors.
 
-The other formats are one file in the version's folder, which holds labels and manifest too. An ONNX
-file is compared with the network on pictures. Beside every export lies a model card, README.md, of
-what is recorded of the network, so that the folder can be put on a hub as it is.
+In the other formats a version's folder holds one file, with labels and manifest in it. An ONNX file
+is compared with the network on pictures. Every export comes with a model card, README.md, of what
+is recorded of the network, so the folder can be put on a hub as it is.
 """
 
 import pathlib
@@ -51,7 +51,7 @@ _FORMAT = flags.DEFINE_enum(
 _VERSION = flags.DEFINE_string(
     "version",
     "1",
-    "Number of the version's folder; next: one more than the highest there is.",
+    "Number of the version's folder; next: one more than the highest that exists.",
     flag_values=FLAGS,
 )
 _MIN_PROBABILITY = app.define_min_probability(FLAGS)

@@ -7,15 +7,15 @@ r"""Fine-tunes a trained network on new classes: a fresh projection on the layer
     alexnet finetune --pretrained=models/shapes ... --trainable=fc6,fc7
 
 --pretrained may be a name: imagenet (or trunk, the same: the convolutions of torchvision's AlexNet,
-out of a package of the index that pip is configured to use), torchvision, caffe or caffenet (whole
+from a package of the index that pip is configured to use), torchvision, caffe or caffenet (whole
 networks, from their publishers). They are fetched once, checked by their digests, and kept in
 --cache_dir.
 
-With --trainable=head the pictures go through the network once: what its layers make of them is kept
-in --features_dir, and the projection is trained on that: fitted as a logistic regression where it
-reads the last map (imagenet), with nothing to tune; by the steps of a training where it reads a
-hidden layer, or where flags of such a training are given. With more layers to train, it is the loop
-of `alexnet train`, with the others frozen. It writes a model directory like that of a training.
+With --trainable=head the pictures go through the network once. The outputs of its frozen layers are
+kept in --features_dir, and the projection is trained on those. If it reads the last map (imagenet),
+it is fitted as a logistic regression, with nothing to tune. If it reads a hidden layer, or if flags
+of ordinary training are given, it is trained step by step. With more layers to train, it uses the
+loop of `alexnet train`, with the others frozen. It writes a model directory, as training does.
 """
 
 import os
@@ -57,7 +57,7 @@ _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(
 _TRAINING = app.define_training(
     FLAGS,
     0.001,
-    ", of the layers that were trained before",
+    ", for the layers that were trained before",
     epochs=30,
     schedule="linear",
     patience=10,
@@ -65,8 +65,8 @@ _TRAINING = app.define_training(
 _PRETRAINED = flags.DEFINE_string(
     "pretrained",
     None,
-    "The model directory of a training, a weights file that alexnet import-weights "
-    "wrote, or an export: a version, or the folder of versions, of which the newest is taken. Or "
+    "A model directory, a weights file that alexnet import-weights wrote, or an export: one "
+    "version, or the folder of versions, from which the newest is taken. Or "
     f"the name of weights to fetch: {', '.join(pretrained.NAMES)}; a path of that name is ./NAME.",
     flag_values=FLAGS,
 )
@@ -75,8 +75,9 @@ _HEAD_SOLVER = flags.DEFINE_enum(
     "head_solver",
     "auto",
     ["auto", "fit", "sgd"],
-    "With --trainable=head: fit: a logistic regression, to its end; sgd: the steps of a training; "
-    "auto: fit where the projection reads the last map and none of the flags of sgd is given.",
+    "With --trainable=head. fit: a logistic regression, run until it converges; sgd: "
+    "ordinary training steps; auto: fit if the projection reads the last map and no "
+    "flag of sgd is given.",
     flag_values=FLAGS,
 )
 _OF_SGD = (
@@ -93,31 +94,33 @@ _OF_SGD = (
 _TRAINABLE = flags.DEFINE_list(
     "trainable",
     "head",
-    "head: the fresh projection alone; all; or the layers to train as well, by "
-    "name: fc7, fc6, conv5, ... The others are frozen.",
+    "head: only the fresh projection; all; or the names of the layers to train as "
+    "well: fc7, fc6, conv5, ... The others are frozen.",
     flag_values=FLAGS,
 )
 _HEAD_RATE = flags.DEFINE_float(
     "head_rate",
     None,
-    "Factor of --learning_rate for the fresh projection; default: 10, or, where it reads the last "
-    "map, what suits the size of the features.",
+    "Factor on --learning_rate for the fresh projection; default: 10, or, if it reads "
+    "the last map, what suits the size of the features.",
     lower_bound=0.0,
     flag_values=FLAGS,
 )
 _AUGMENT_VIEWS = flags.DEFINE_integer(
     "augment_views",
     1,
-    "With --trainable=head: how many views of a training picture go through the network. The first"
-    " is the central crop, the others are random crops, half of them mirrored; each costs a pass.",
+    "With --trainable=head: how many views of a training picture go through the "
+    "network. The first is the central crop, the others are random crops, half of "
+    "them mirrored; each costs a pass.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 _FEATURES_DIR = flags.DEFINE_string(
     "features_dir",
     None,
-    "Where the outputs of the frozen layers are kept for the next run, with --trainable=head, and "
-    "where the projection reads the last map; default: features/ in --model_dir.",
+    "Where the outputs of the frozen layers are kept for the next run, with "
+    "--trainable=head, and if the projection reads the last map; default: features/ "
+    "in --model_dir.",
     flag_values=FLAGS,
 )
 _MIN_PROBABILITY = app.define_min_probability(FLAGS, "that of --model_dir, or 0")

@@ -1,4 +1,4 @@
-"""Converts other people's pretrained weights to a file that is taken wherever a model directory is.
+"""Converts other people's pretrained weights to a file that works wherever a model directory does.
 
     alexnet import-weights --source=bvlc_alexnet.caffemodel --output=models/bvlc_alexnet.npz
     alexnet export --model_dir=models/bvlc_alexnet.npz --output=saved_models/bvlc_alexnet
@@ -10,8 +10,8 @@ one of its checkpoints. None of those frameworks is needed, and nothing in a fil
 holds the weights by variable path, the variant, the class names, and what the network expects of
 its pixels.
 
-All of a file is taken, or it is refused: layers beside those of the network, or described otherwise
-than ours. Flags say what a file does not, and a line says what is assumed without them.
+A file is read whole, or refused if it has other layers than the network, or describes them
+differently. Flags say what a file does not, and a line says what is assumed without them.
 """
 
 import dataclasses
@@ -42,45 +42,47 @@ _SOURCE = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "The .npz file to write; it is replaced if it is there.",
+    "The .npz file to write; an existing one is replaced.",
     required=True,
     flag_values=FLAGS,
 )
 _LABELS = flags.DEFINE_string(
     "labels",
     None,
-    "A text file with a class name a line, in the order of the outputs; or imagenet, "
-    "for ImageNet's names. Default: ImageNet's for a published file that is known by its digest, "
-    "otherwise class 0, class 1, ...",
+    "A text file with one class name a line, in the order of the outputs; or "
+    "imagenet, for ImageNet's names. Default: ImageNet's for a published file that is "
+    "known by its digest, otherwise the names that the file has, or class 0, class 1, "
+    "...",
     flag_values=FLAGS,
 )
 _VARIANT = flags.DEFINE_enum(
     "variant",
     None,
     ["caffe", "caffenet"],
-    "Which of the two a file holds whose layers do not tell: "
-    "caffe normalises and then pools, caffenet pools and then normalises.",
+    "Which of the two it is, if the layers of the file do not tell: caffe normalises "
+    "and then pools, caffenet pools and then normalises.",
     flag_values=FLAGS,
 )
 _MEAN = flags.DEFINE_list(
     "mean",
     None,
     "What the network subtracts from its pixels: levels of 0..255, one, or one a "
-    "channel in the order of --channel_order; default: what the file says, or is usual.",
+    "channel in the order of --channel_order; default: what the file says, or the "
+    "usual.",
     flag_values=FLAGS,
 )
 _STD = flags.DEFINE_list(
     "std",
     None,
-    "What it divides the difference by, likewise in 0..255: 58.395 for 0.229 of 0..1; "
-    "256 for a scale of 1/256.",
+    "What the difference is divided by, also in 0..255: 58.395 for 0.229 of 0..1; 256 "
+    "for a scale of 1/256.",
     flag_values=FLAGS,
 )
 _RESIZE = flags.DEFINE_integer(
     "resize",
     None,
-    "To how many pixels the shorter side of a picture is scaled before the centre "
-    "is cropped; default: what the file says, or 256.",
+    "To how many pixels the shorter side of a picture is scaled before the centre is "
+    "cropped; default: what the file says, or 256.",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -88,15 +90,15 @@ _CHANNEL_ORDER = flags.DEFINE_enum(
     "channel_order",
     None,
     ["rgb", "bgr"],
-    "In which order the network reads its channels; "
-    "default: bgr for networks of Caffe's layers, rgb for torchvision's.",
+    "The order in which the network reads its channels; default: bgr for networks of "
+    "Caffe's layers, rgb for torchvision's.",
     flag_values=FLAGS,
 )
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
-    "Which network of a file with several: model, ema (its moving average), or the name "
-    "of the entry; default: model.",
+    "Which network, if the file has several: model, ema (its moving average), or the "
+    "name of the entry; default: model.",
     flag_values=FLAGS,
 )
 

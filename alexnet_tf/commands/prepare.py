@@ -1,5 +1,5 @@
-"""Any data set stored once at 256 x 256, as in 2012, so that training need not scale it again; or
-every picture of it checked.
+"""Stores any data set once at 256 x 256, as in 2012, so that training need not scale it again; or
+checks every picture of it.
 
     alexnet prepare --dataset=imagenet2012 --output=imagenet256
     alexnet train --dataset=imagenet2012 --data_dir=imagenet256
@@ -8,8 +8,8 @@ every picture of it checked.
 It also reads AVIF, HEIC (with pip install pillow-heif), TIFF, JPEG 2000 and compressed BMP, which
 no other command does.
 
-What is written is a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that
-was killed continues where it was.
+It writes a data set of TFDS: tfds.builder_from_directory("imagenet256/1.0.0"). A run that was
+killed continues where it was.
 """
 
 import pathlib
@@ -26,18 +26,18 @@ FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "The folder that holds the versions of what is stored.", flag_values=FLAGS
+    "output", None, "The folder for the versions of the stored data set.", flag_values=FLAGS
 )
 _VERSION = flags.DEFINE_string(
     "version",
     "1.0.0",
-    "What to store it as, three numbers; training takes the highest.",
+    "The version to store it as, three numbers; training reads the highest.",
     flag_values=FLAGS,
 )
 _QUALITY = flags.DEFINE_integer(
     "quality",
     90,
-    "Quality of the JPEGs that are stored.",
+    "JPEG quality of the stored pictures.",
     lower_bound=1,
     upper_bound=100,
     flag_values=FLAGS,
@@ -46,16 +46,16 @@ _MAX_BAD_PICTURES = app.define_max_bad_pictures(FLAGS)
 _SEED = flags.DEFINE_integer(
     "seed",
     0,
-    "Seed by which pictures are kept for evaluation, where a data set has no such split.",
+    "Seed that decides which pictures are kept for evaluation, if a data set has no such split.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 _CHECK = flags.DEFINE_bool(
     "check",
     False,
-    "Stores nothing: reads every picture and lists those that cannot be read, files that are not"
-    " used, and identical files that stand in several classes or splits. Exit status 1 if any is"
-    " bad.",
+    "Store nothing: read every picture, and list those that cannot be read, files "
+    "that are not used, and identical files in several classes or splits. Exit status "
+    "1 if any is bad.",
     flag_values=FLAGS,
 )
 

@@ -1,10 +1,11 @@
-r"""Reruns an experiment: one claim of the paper, or about its network, several seeds of each arm.
+r"""Reruns an experiment: a claim of the paper or about its network, with several seeds of each arm.
 
     alexnet reproduce relu --dataset=folder --data_dir=cifar10
     alexnet reproduce start --seeds=3 --length=0.2
 
-It goes on where it was stopped: each finished run leaves one file below --output, each other one
-its checkpoint. The picture is --output/EXPERIMENT.png. Without an experiment it lists them.
+It continues where it was stopped: each finished run leaves one file below --output, and each
+unfinished one its checkpoint. The picture is --output/EXPERIMENT.png. Without an experiment it
+lists them.
 """
 
 import dataclasses
@@ -24,12 +25,13 @@ FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
 _DATASET, _DATA_DIR = app.define_dataset(FLAGS)
 _OUTPUT = flags.DEFINE_string(
-    "output", OUTPUT, "A folder for results and pictures.", flag_values=FLAGS
+    "output", OUTPUT, "The folder for results and pictures.", flag_values=FLAGS
 )
 _SEEDS = flags.DEFINE_integer(
     "seeds",
     None,
-    "How many seeds of each arm, 0 on; more can be added later. Default: the experiment's own.",
+    "How many seeds of each arm, counted from 0; more can be added later. Default: "
+    "the experiment's own number.",
     lower_bound=1,
     upper_bound=1000,
     flag_values=FLAGS,
@@ -37,7 +39,8 @@ _SEEDS = flags.DEFINE_integer(
 _LENGTH = flags.DEFINE_float(
     "length",
     1.0,
-    "How long each training is, as a multiple of the experiment's own length; alike for all arms.",
+    "How long each training is, as a multiple of the experiment's own length; the "
+    "same for all arms.",
     lower_bound=0.0,
     upper_bound=1000.0,
     flag_values=FLAGS,

@@ -1,13 +1,13 @@
-"""Serves an export as TensorFlow Serving does, or writes the files with which TensorFlow Serving
-itself serves it.
+"""Serves an export as TensorFlow Serving does, or writes the files that TensorFlow Serving needs to
+serve it.
 
     alexnet serve --saved_model=saved_models/alexnet  # gRPC on 8500, REST on 8501
     alexnet serve --saved_model=saved_models/alexnet --emit_config=serving  # for Docker
 
-The newest version below the folder is served; a newer one takes its place as soon as it is there
-and has answered its warm-up requests. No request is lost. On SIGTERM or Ctrl-C it stops being ready
-and refuses new connections; connected clients are answered and told to leave; then it ends with
-status 143 or 130. A second signal ends it at once.
+It serves the newest version below the folder. A newer one takes over once it is there and has
+answered its warm-up requests; no request is lost. On SIGTERM or Ctrl-C it stops being ready and
+refuses new connections; connected clients are answered and told to leave; then it ends with status
+143 or 130. A second signal ends it at once.
 """
 
 import asyncio
@@ -48,18 +48,20 @@ _SAVED_MODEL = flags.DEFINE_string(
 _EMIT_CONFIG = flags.DEFINE_string(
     "emit_config",
     None,
-    "Writes TensorFlow Serving's files into this folder instead of serving.",
+    "Write TensorFlow Serving's files into this folder instead of serving.",
     flag_values=FLAGS,
 )
 _MODEL_NAME = app.define_model_name(FLAGS)
 _HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "The address to listen on; 0.0.0.0 or :: for all, without encryption or passwords.",
+    "The address to listen on; 0.0.0.0 or :: for all. There is no encryption and no password.",
     flag_values=FLAGS,
 )
-_PORT = app.define_port(FLAGS, "port", limits.GRPC_PORT, "For gRPC")
-_REST_API_PORT = app.define_port(FLAGS, "rest_api_port", limits.REST_PORT, "For REST and metrics")
+_PORT = app.define_port(FLAGS, "port", limits.GRPC_PORT, "The port for gRPC")
+_REST_API_PORT = app.define_port(
+    FLAGS, "rest_api_port", limits.REST_PORT, "The port for REST and metrics"
+)
 _POLL = flags.DEFINE_float(
     "file_system_poll_wait_seconds",
     1.0,

@@ -1,14 +1,14 @@
-"""Serves the page that classifies pictures in a browser, with a .tflite file for it.
+"""Serves the page that classifies pictures in a browser, and a .tflite file for it.
 
     alexnet serve-page --model=alexnet.tflite         # then open the address that it prints
 
-For this machine alone (127.0.0.1). The page needs the LiteRT web runtime, which npm brings: in a
-checkout by `make browser`, elsewhere by `npm install @litertjs/core@2.5.3` and
+It serves only this machine (127.0.0.1). The page needs the LiteRT web runtime from npm: in a
+checkout run `make browser`; elsewhere run `npm install @litertjs/core@2.5.3`, and pass
 --node_modules=node_modules.
 
 The page is static: any web server may serve examples/browser instead, with the .tflite file in it
-as model.tflite. A browser lets it use threads if that server sends the two headers that this one
-sends.
+as model.tflite. A browser lets it use threads if that server sends the same two headers as this
+one.
 """
 
 import functools
@@ -35,7 +35,7 @@ _MODEL = flags.DEFINE_string(
 _NODE_MODULES = flags.DEFINE_string(
     "node_modules",
     None,
-    "The folder node_modules into which npm has installed the LiteRT web runtime; "
+    "The node_modules folder into which npm installed the LiteRT web runtime; "
     "default: the one beside the page.",
     flag_values=FLAGS,
 )

@@ -1,6 +1,6 @@
-r"""Trains AlexNet; started again with the same --model_dir, it continues where it stopped.
+r"""Trains AlexNet; run again with the same --model_dir, it continues where it stopped.
 
-    alexnet train  # the embedded shapes
+    alexnet train  # on the embedded shapes
     alexnet train --dataset=folder --data_dir=pictures --model_dir=models/mine --epochs=30
     alexnet train --dataset=imagenet2012 --variant=source2012 --schedule=steps \
         --epochs=91 --bias_rate=2
@@ -42,8 +42,8 @@ _BATCH_SIZE, _PRECISION, _DISTRIBUTION, _REPLICAS = app.define_devices(FLAGS)
 _TRAINING = app.define_training(
     FLAGS,
     None,
-    "; default: the variant's, 0.01 and of lenet5 0.05, times batch_size / 256 where that is more, "
-    "less for so few classes that it would kill fc7, and of --optimizer=lars its author's",
+    "; default: the variant's (0.01; for lenet5 0.05), times batch_size / 256 if that is above 1, "
+    "and lower with so few classes that it would kill fc7; for --optimizer=lars its author's",
     epochs=Plan.epochs,
     schedule=Plan.schedule,
     patience=Plan.patience,
@@ -54,15 +54,16 @@ _OPTIMIZER = flags.DEFINE_enum(
     "optimizer",
     "sgd2012",
     list(OPTIMIZERS),
-    "sgd2012: the rule of 2012. lars: each layer's rate in proportion to its length, for batches "
-    "above 1024; its author ran --schedule=poly, rates of 2 at 1024, 10 at 8192 and 16 at 16384, "
-    "which are the defaults, and --warmup_steps=600 at 8192.",
+    "sgd2012: the update rule of 2012. lars: each layer's rate in proportion to the "
+    "norm of its weights, for batches above 1024; its author used --schedule=poly, "
+    "rates of 2 at batch 1024, 10 at 8192 and 16 at 16384, which are the defaults, "
+    "and --warmup_steps=600 at 8192.",
     flag_values=FLAGS,
 )
 _DROPOUT_RATE = flags.DEFINE_float(
     "dropout_rate",
     DROPOUT_RATE,
-    "Share of the units of fc6 and fc7 that are dropped; lenet5 drops none.",
+    "Share of the units of fc6 and fc7 that is dropped; lenet5 drops none.",
     lower_bound=0.0,
     upper_bound=0.99,
     flag_values=FLAGS,
@@ -71,24 +72,25 @@ _INIT = flags.DEFINE_enum(
     "init",
     "source2012",
     ["source2012", "variant"],
-    "Initial weights of --variant=paper, half, caffe and caffenet: source2012 is 0.03 in conv3 to"
-    " conv5, as was run in 2012; variant is their own text, 0.01 there. The other variants have"
-    " their own.",
+    "Initial weights of --variant=paper, half, caffe and caffenet: source2012 is 0.03 "
+    "in conv3 to conv5, as in the 2012 source; variant is 0.01 there, as each "
+    "variant's text prints. The other variants have initial weights of their own.",
     flag_values=FLAGS,
 )
 _TOWER_DEVICES = flags.DEFINE_list(
     "tower_devices",
     None,
-    "Two devices: tower a on the first, tower b on the second, as in 2012. One replica, without"
-    " XLA.",
+    "Two devices, tower a on the first and tower b on the second, as in 2012. One "
+    "replica, without XLA.",
     flag_values=FLAGS,
 )
 _COLOUR_NOISE = flags.DEFINE_float(
     "colour_noise",
     None,
-    "Standard deviation of a picture's shifts along the principal components of the training"
-    " colours, as a share of theirs; default: the variant's, 0.1 of paper and those of 2012, 0 of"
-    " the others. --schedule=steps ends it at 67/91.",
+    "Standard deviation of a picture's shifts along the principal components of the "
+    "training colours, as a share of their own; default: the variant's, 0.1 for paper "
+    "and those of 2012, 0 for the others. --schedule=steps turns it off at 67/91 of "
+    "the run.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
@@ -96,14 +98,14 @@ _COLOUR_NOISE = flags.DEFINE_float(
 _DATA_SERVICE = flags.DEFINE_list(
     "data_service",
     [],
-    "Where pictures are prepared: addresses of alexnet data-service, as "
-    f"grpc://host:{pipeline.SERVICE_PORT}, with commas between; default: in this process.",
+    "Where pictures are prepared: addresses of alexnet data-service, such as "
+    f"grpc://host:{pipeline.SERVICE_PORT}, separated by commas; default: in this process.",
     flag_values=FLAGS,
 )
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
-    "The same bits every time on the same machine; not with --xla=on.",
+    "Give the same bits every time on the same machine; not with --xla=on.",
     flag_values=FLAGS,
 )
 

@@ -1,5 +1,5 @@
-r"""Figures of a trained network: how its training went, what its first layer looks for, what it
-makes of pictures, and what in them it looks at.
+r"""Draws figures of a trained network: how its training went, what its first layer looks for, how
+it answers pictures, and what in them it looks at.
 
     alexnet visualize --figure=curves --model_dir=models/alexnet --output=curves.png
     alexnet visualize --figure=curves --model_dir=models/lrn,models/plain --output=comparison.png
@@ -20,27 +20,31 @@ makes of pictures, and what in them it looks at.
     alexnet visualize --features=features.npz --model_dir=saved_models/alexnet pictures/test
     alexnet visualize --figure=filters --pretrained=imagenet
 
-`curves`: loss and error of training and evaluation by epoch, of one training or several, and beside
-them with --reference=caffe the errors of a training on ImageNet that others have published, by
-which a run there shows after four epochs whether it is sound. `filters`:
-the kernels of conv1, a row of blocks for each tower, as in Figure 3 of the paper. `predictions` and
-`neighbours`: the two halves of its Figure 4, for pictures and folders of pictures: some of them
-with the five most probable classes, the right one in another colour if its folder's name says it;
-and some with those whose features, the last layer before the projection, are nearest. `confusions`:
-what the pictures of each class are taken for.
+Figures of the network:
+    curves         loss and error of training and evaluation by epoch, for one training or several;
+                   --reference=caffe adds the published errors of a training on ImageNet, which show
+                   after four epochs whether your run is sound
+    filters        the kernels of conv1, a row of blocks for each tower, as in the paper's Figure 3
 
-`gradcam`: where in some of the pictures the last convolution finds what speaks for the answer.
-`occlusion`: how much of its probability is lost where a square hides them; this needs no gradients,
-and so takes a .tflite or .onnx file too. `deconvolution`: for some maps of each convolution the
-nine pictures that excite one most, and what in them does, by guided backpropagation (Zeiler and
-Fergus' Figure 2). `maps`: one picture through all layers. `embedding`: all pictures at the first
-two principal components of their features.
+Figures of pictures and folders of pictures:
+    predictions    some of them with their five most probable classes, as in Figure 4; the right one
+                   is in another colour if the name of the picture's folder says it
+    neighbours     some of them with those whose features (the last layer before the projection) are
+                   nearest, as in Figure 4
+    confusions     what the pictures of each class are mistaken for
+    gradcam        where in some pictures the last convolution finds what speaks for the answer
+    occlusion      how much of its probability is lost where a square hides the picture; this needs
+                   no gradients, and so takes a .tflite or .onnx file too
+    deconvolution  for some maps of each convolution the nine pictures that excite one most, and
+                   what in them does, by guided backpropagation (Zeiler and Fergus' Figure 2)
+    maps           one picture through all layers
+    embedding      all pictures at the first two principal components of their features
 
 --features writes the features of all the pictures for other programs: numpy.load gives "features"
-float32 [pictures, units], "files", "labels" (int64, -1 where unknown), "class_names", "layer" and
+float32 [pictures, units], "files", "labels" (int64, -1 if unknown), "class_names", "layer" and
 "weights_sha256".
 
---pretrained=imagenet looks at weights that others have trained, before anything is trained on them.
+--pretrained=imagenet looks at weights trained by others, before you train anything on them.
 """
 
 import os
@@ -72,8 +76,8 @@ _FIGURE = flags.DEFINE_enum(
 _MODEL_DIR = flags.DEFINE_list(
     "model_dir",
     app.MODEL_DIR,
-    "A model directory; for curves one or several; for all else, a "
-    "weights file or an export will do as well.",
+    "A model directory; for curves, one or several; for everything else, also a "
+    "weights file or an export.",
     flag_values=FLAGS,
 )
 _PRETRAINED = app.define_pretrained(FLAGS)
@@ -81,33 +85,33 @@ _REFERENCE = flags.DEFINE_enum(
     "reference",
     None,
     list(curves.REFERENCES),
-    "A published course of a training on ImageNet to draw beside the curves.",
+    "A published training curve on ImageNet to draw beside the curves.",
     flag_values=FLAGS,
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "The PNG file to write; it is replaced if it is there. Default: named after the figure, such as"
-    " curves.png.",
+    "The PNG file to write; an existing one is replaced. Default: named after the "
+    "figure, such as curves.png.",
     flag_values=FLAGS,
 )
 _FEATURES = flags.DEFINE_string(
     "features",
     None,
     "An .npz file to write the features of the pictures to, whatever is drawn; "
-    "without --figure nothing is.",
+    "without --figure, nothing is drawn.",
     flag_values=FLAGS,
 )
 _CLASS_NAME = flags.DEFINE_string(
     "class_name",
     None,
-    "The class that gradcam and occlusion ask for; default: each picture's most probable.",
+    "The class that gradcam and occlusion explain; default: each picture's most probable.",
     flag_values=FLAGS,
 )
 _SQUARE = flags.DEFINE_integer(
     "square",
     None,
-    "Side of the square of occlusion in pixels of what the network reads; default: a fifth of it.",
+    "For occlusion: side of the square, in pixels of the network's input; default: a fifth of it.",
     flag_values=FLAGS,
 )
 _PRECISION = app.define_precision(FLAGS)

@@ -44,7 +44,7 @@ _JPEG_PYTHON = flags.DEFINE_string(
 _RECORDS = flags.DEFINE_list(
     "records",
     [],
-    "Times the input from this many records too, such as 1000,1000000: the pictures over and over.",
+    "Also time the input from this many records, such as 1000,1000000: the pictures over and over.",
     flag_values=FLAGS,
 )
 READS = (*OF_DATASET, "rounds", "jpeg_python", "records")

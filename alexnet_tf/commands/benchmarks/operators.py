@@ -17,7 +17,7 @@ from alexnet_tf.commands.benchmarks.inference import read_files
 _THREADS = flags.DEFINE_integer(
     "operator_threads",
     1,
-    "Of --part=operators: the cores that work on one.",
+    "For --part=operators: the cores that work on each operator.",
     lower_bound=1,
     flag_values=timing.FLAGS,
 )

@@ -40,7 +40,7 @@ _SERVED_SECONDS = flags.DEFINE_float(
 _SERVED_REQUESTS = flags.DEFINE_integer(
     "served_requests",
     0,
-    "serving: watches the server's memory over this many further requests; a small model will do.",
+    "serving: watch the server's memory over this many further requests; a small model will do.",
     flag_values=FLAGS,
 )
 READS = ("served_model", "served_seconds", "served_requests")

@@ -19,7 +19,7 @@ FLAGS = flags.FlagValues()  # of all parts together
 DATASET, DATA_DIR = app.define_dataset(FLAGS)
 OF_DATASET = tuple(FLAGS)  # the names of those that say which data set, and which of its splits
 ROUNDS = flags.DEFINE_integer(
-    "rounds", 12, "Timed rounds, after one that is not.", lower_bound=1, flag_values=FLAGS
+    "rounds", 12, "Timed rounds, after one untimed round.", lower_bound=1, flag_values=FLAGS
 )
 
 

@@ -34,7 +34,7 @@ _XLA = flags.DEFINE_enum(
     "xla",
     "off",
     ["on", "off", "both"],
-    "Compile the steps by XLA; both times each way.",
+    "Compile the steps with XLA; both: time each way.",
     flag_values=FLAGS,
 )
 _TORCH_PYTHON = flags.DEFINE_string(
