@@ -92,7 +92,7 @@ class Layout:
             for path in left
             if path in splits.values() or role_of(path.name) and not self._holds_classes(path)
         ]
-        apart = set(map(os.fsencode, taken))
+        apart = set(map(os.fsencode, taken - {self.root}))  # in which all of them lie
         for path in left:
             why = (
                 "holds no class folders" if path in self.unlabelled else "is not one of the splits"

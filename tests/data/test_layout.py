@@ -222,6 +222,12 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
         judged(tmp_path, names=SplitNames(test="test"))
 
 
+def test_pictures_without_labels_are_told_beside_classes_too(tmp_path):
+    fill(tmp_path, daisy=8, iris=8, test=3)
+    notes = opened(tmp_path, names=SplitNames(test="test"))[-1]
+    assert "not used: 3 files in test/, which holds no class folders (first test/0.jpg)" in notes[1]
+
+
 def test_hidden_pictures_are_told_and_notes_of_systems_are_not(tmp_path):
     fill(tmp_path, **{".net": 3, "java": 3, "rust": 3, "rust/.ipynb_checkpoints": 1})
     (tmp_path / "java/.kept.png").write_bytes(shapes.draw_jpeg("train", 50))
