@@ -70,7 +70,7 @@ class Objective:
     def __post_init__(self) -> None:
         smoothing = bounds.number(self.label_smoothing, "label_smoothing", 1)
         object.__setattr__(self, "label_smoothing", smoothing)
-        if isinstance(given := self.class_weights, Mapping):
+        if hasattr(given := self.class_weights, "keys"):  # a Series of pandas is no Mapping
             given = {
                 name.item() if isinstance(name, np.generic) else name: bounds.number(
                     weight, "class_weights"

@@ -225,3 +225,21 @@ def test_classes_may_be_named_by_numpy(names, weights):
     made = Objective(class_weights=dict(zip(np.array(names), (2, 4))))
     assert made.weights(NAMES) == weights
     assert {type(name) for name in made.describe()["class_weights"]} == {type(names[0])}
+
+
+def test_a_series_of_pandas_is_by_its_keys_and_not_in_its_order():
+    """As labels.value_counts() of pandas gives it, the most frequent class first."""
+
+    class Series:
+        ndim = 1
+
+        def keys(self):
+            return ["c", "b", "a"]
+
+        def items(self):
+            return zip(self.keys(), self)
+
+        def __iter__(self):
+            return iter([3.0, 2.0, 1.0])
+
+    assert Objective(class_weights=Series()).weights(NAMES) == (1, 2, 3)
