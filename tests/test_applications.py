@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import random
+import re
 
 import keras
 import numpy as np
@@ -539,6 +540,27 @@ def test_pixels_that_are_scaled_twice_are_told(scaling):
     assert surgery.scaled_twice(scaled_by(keras.layers.RandomFlip()), scaled) is None
     assert surgery.scaled_twice(scaled_by(lambda x: x + x), scaled) is None
     assert surgery.scaled_twice(scaled_by(keras.layers.ReLU()), scaled) is None
+
+
+@pytest.mark.parametrize(
+    "distorting",
+    [
+        keras.layers.RandomBrightness(0.2),
+        lambda x: keras.layers.RandomContrast(0.2)(keras.layers.RandomFlip()(x)),
+        keras.Sequential([keras.layers.RandomBrightness(0.2), keras.layers.Rescaling(2.0)]),
+    ],
+)
+def test_layers_that_take_scaled_pixels_for_levels_are_told(distorting):
+    """They clip to 0..255, so that half of all pixels less their mean are 0."""
+    scaled = dataclasses.replace(SMALL, mean=(128.0,) * 3, std=64.0)
+    line = surgery.taken_for_levels(scaled_by(distorting), scaled)
+    assert re.fullmatch(r"(random_\w+?)(_\d+)? takes .*pass value_range=\(-2, 1.984\) to .*", line)
+    as_they_are = dataclasses.replace(SMALL, mean=(0.0,) * 3, std=1.0)
+    assert surgery.taken_for_levels(scaled_by(distorting), as_they_are) is None
+    told = keras.layers.RandomBrightness(0.2, value_range=(-2.0, 2.0))
+    assert surgery.taken_for_levels(scaled_by(told), scaled) is None
+    behind = keras.Sequential([keras.layers.Rescaling(64.0), keras.layers.RandomBrightness(0.2)])
+    assert surgery.taken_for_levels(scaled_by(behind), scaled) is None
 
 
 def test_pixels_that_are_scaled_before_an_alexnet_are_told():

@@ -326,8 +326,9 @@ def _of_user(
     _check_scope(strategy, model, "model", "trains it")
     pixels = networks.pixels_of(model, given)
     surgery.check_logits(model, pixels)
-    if line := surgery.scaled_twice(model, pixels):
-        note(line)
+    for wrong in (surgery.scaled_twice, surgery.taken_for_levels):
+        if line := wrong(model, pixels):
+            note(line)
     with _seeded(plan.seed), strategy.scope():
         network = surgery.as_it_is(surgery.unpacked(model))
         bare = networks.bare(network)

@@ -327,21 +327,48 @@ def scaled_twice(model: keras.Model, pixels: Preprocessing) -> str | None:
     )
 
 
+def taken_for_levels(model: keras.Model, pixels: Preprocessing) -> str | None:
+    """A line where `pixels` scales what a layer that distorts images takes for levels of 0..255, as
+    those of Keras do that are told no other range: it clips to them, and changes them by as much.
+    """
+    if not any(pixels.mean) and pixels.std == 1:
+        return None
+    for one in _on_pixels(model):
+        if tuple(getattr(one, "value_range", ())) == (0, 255):
+            levels = (np.array([[0], [255]]) - pixels.mean) / pixels.std
+            return (
+                f"{one.name} takes its pixels for levels of 0..255, and preprocessing= scales them "
+                f"before it (mean {tuple(pixels.mean)}, std {pixels.std:g}); pass value_range="
+                f"({levels.min():.4g}, {levels.max():.4g}) to the {type(one).__name__}"
+            )
+    return None
+
+
 def _first_scaling(model: keras.Model) -> Any:
     """The layer or operation by which `model` scales its pixels before any other layer but those
     that distort or cut images; None without one.
     """
+    return next(filter(_scales, _on_pixels(model)), None)
+
+
+def _on_pixels(model: keras.Model) -> Iterator[Any]:
+    """The layers by which `model` distorts or cuts images before any other layer, up to the first
+    layer or operation that scales them, and this.
+    """
     for one in _operations(model):
-        if isinstance(one, keras.layers.Rescaling | keras.layers.Normalization):
-            return one
-        if type(one).__name__ in ("TrueDivide", "Multiply", "Subtract", "Add"):
-            tensors = keras.tree.flatten(one._inbound_nodes[0].arguments.args)
-            return one if sum(map(keras.backend.is_keras_tensor, tensors)) == 1 else None
         of_images = type(one).__module__.startswith("keras.src.layers.preprocessing.")
         passes = isinstance(one, keras.layers.InputLayer) or type(one).__name__ == _PASSES_ON
-        if not (of_images or passes):
-            return None
-    return None
+        if of_images or _scales(one):
+            yield one
+        if _scales(one) or not (of_images or passes):
+            return
+
+
+def _scales(one: Any) -> bool:
+    if type(one).__name__ in ("TrueDivide", "Multiply", "Subtract", "Add"):
+        tensors = keras.tree.flatten(one._inbound_nodes[0].arguments.args)
+        return sum(map(keras.backend.is_keras_tensor, tensors)) == 1
+    return isinstance(one, keras.layers.Rescaling | keras.layers.Normalization)
 
 
 def _operations(model: keras.Model) -> Iterator[Any]:
