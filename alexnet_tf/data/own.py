@@ -86,9 +86,12 @@ def _check_kind(name: str, records: Any) -> None:
     image, label = spec
     if not (isinstance(image, tf.TensorSpec) and isinstance(label, tf.TensorSpec)):
         raise UserError(f"{name}={spec} does not fit: {wanted}.")
-    is_file = image.dtype == tf.string and image.shape.rank == 0
-    is_image = image.dtype == tf.uint8 and image.shape.rank == 3 and image.shape[-1] in (1, 3, None)
-    if not (is_file or is_image) or not label.dtype.is_integer or label.shape.rank != 0:
+    # None: of what tf.py_function made no shape is known before it is read
+    is_file = image.dtype == tf.string and image.shape.rank in (0, None)
+    has_levels = image.dtype == tf.uint8 and image.shape.rank in (3, None)
+    is_image = has_levels and image.shape[-1] in (1, 3, None)
+    is_label = label.dtype.is_integer and label.shape.rank in (0, None)
+    if not (is_file or is_image) or not is_label:
         raise UserError(
             f"{name} has records of {image.dtype.name} {image.shape} and "
             f"{label.dtype.name} {label.shape}; {wanted}."
@@ -102,12 +105,17 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
     digest, identities, highest = hashlib.sha256(), [], -1  # of files
     for image, label in records.as_numpy_iterator():
         if not isinstance(image, bytes):
-            if image.size == 0 or image.shape[-1] not in (1, 3):
+            if image.ndim != 3 or image.size == 0 or image.shape[-1] not in (1, 3):
                 raise UserError(
                     f"{name} has an image of {image.shape}, record {len(labels)}; each has to be"
                     " [height, width, 1 or 3]."
                 )
             highest = max(highest, image.max())
+        if np.ndim(label):
+            raise UserError(
+                f"{name} has a label of {label.shape}, record {len(labels)}; each has to be a"
+                " number."
+            )
         digest.update(content := _content(image, label))
         labels.append(int(label))
         # a file is the same one wherever its bytes come from
@@ -158,7 +166,8 @@ def _split(
         image, label = image_and_label
         # Losslessly, and as fast as PNG is written: what follows reads pictures in files.
         content = image if is_file else tf.io.encode_png(image, compression=1)
-        return {"image": content, "label": tf.cast(label, tf.int64), "picture": picture}
+        image, label = (tf.ensure_shape(one, []) for one in (content, tf.cast(label, tf.int64)))
+        return {"image": image, "label": label, "picture": picture}
 
     def stubs(epoch_seed: tf.Tensor | None) -> tf.data.Dataset:
         numbered = records.enumerate().map(record, num_parallel_calls=tf.data.AUTOTUNE)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.data import datasets, own, pictures
+from alexnet_tf.errors import UserError
 
 
 @pytest.fixture
@@ -56,3 +57,37 @@ def test_records_that_choose_and_are_reported_are_told():
     (line,) = set(datasets.divided_for(dataset, choosing=True).notes) - set(dataset.notes)
     assert line.startswith("The 4 pictures of evaluation choose the weights and the rate, and are")
     assert datasets.divided_for(dataset) is dataset
+
+
+def by_python(function):
+    """Records of a shape that TensorFlow does not know, as libraries of NumPy give them."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)
+    records = tf.data.Dataset.from_tensor_slices((images, np.arange(6) % 2))
+    return records.map(lambda *record: tf.numpy_function(function, record, [tf.uint8, tf.int64]))
+
+
+def test_shapes_that_tensorflow_does_not_know_are_those_of_the_records():
+    records = by_python(lambda image, label: (image[:3], label))
+    split = own.from_tf_data(records, records, ["a", "b"]).train
+    assert {name: stub.shape.rank for name, stub in split.stubs(None).element_spec.items()} == {
+        "image": 0,
+        "label": 0,
+        "picture": 0,
+    }
+    (record,) = split.read(None).skip(3).take(1)
+    (image, label), *_ = records.skip(3)
+    assert record["label"] == label == 1
+    np.testing.assert_array_equal(tf.io.decode_png(record["image"]), image)
+
+
+@pytest.mark.parametrize(
+    "function,message",
+    [
+        (lambda image, label: (image[..., 0], label), r"an image of \(4, 5\), record 0"),
+        (lambda image, label: (image, label[None]), r"a label of \(1,\), record 0"),
+    ],
+)
+def test_records_whose_shapes_do_not_fit_when_they_are_read_are_refused(function, message):
+    records = by_python(function)
+    with pytest.raises(UserError, match=message):
+        own.from_tf_data(records, records, ["a", "b"])
