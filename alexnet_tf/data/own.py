@@ -33,8 +33,11 @@ def from_tf_data(
     """
     class_names = _names(class_names)
     counts, digests, known, splits = [], [], [], []
+    in_order = tf.data.Options()
+    in_order.deterministic = True  # whatever the user's options say: records are known by place
     for name, records in (("train", train), ("evaluation", evaluation)):
         _check_kind(name, records)
+        records = records.with_options(in_order)
         labels, digest, identities = _read(name, records, len(class_names))
         counts.append(np.bincount(labels, minlength=len(class_names)))
         digests.append(digest)

@@ -91,3 +91,13 @@ def test_records_whose_shapes_do_not_fit_when_they_are_read_are_refused(function
     records = by_python(function)
     with pytest.raises(UserError, match=message):
         own.from_tf_data(records, records, ["a", "b"])
+
+
+def test_records_are_in_one_order_whatever_the_options_of_their_data_set():
+    """Or an evaluation that is begun again behind some would judge some twice and others never."""
+    allowed = tf.data.Options()
+    allowed.deterministic = False
+    images = np.zeros((4, 4, 4, 3), np.uint8) + np.uint8(9)
+    records = tf.data.Dataset.from_tensor_slices((images, [0, 1] * 2)).with_options(allowed)
+    split = own.from_tf_data(records, records, ["a", "b"]).train
+    assert split.stubs(None).options().deterministic is True
