@@ -31,7 +31,7 @@ from alexnet_tf.classifiers import BATCH_SIZES
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError, one_line, words
 from alexnet_tf.exports import artifacts
-from alexnet_tf.manifest import DEFAULT_SIGNATURE, SIGNATURES
+from alexnet_tf.manifest import DEFAULT_SIGNATURE, FEATURES, SIGNATURES
 from alexnet_tf.serving import limits
 from alexnet_tf.serving.batching import Arrays, Batcher, check_rows
 from alexnet_tf.serving.monitoring import Metrics
@@ -227,7 +227,8 @@ class Version:
         meta_graphs = _meta_graphs(path)
         graph = _meta_graph(meta_graphs)
         self.signature_defs = dict(graph.signature_def)
-        is_ours = self.signature_defs.keys() >= set(SIGNATURES)
+        # a network that ends in a mean of layers has no features
+        is_ours = self.signature_defs.keys() >= set(SIGNATURES) - {FEATURES}
         sizes: Sequence[int] = BATCH_SIZES
         if is_ours:  # what others mean by a manifest.json is not known here
             artifacts.check_whole(path)

@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
 
 from alexnet_tf.data import shapes
 from alexnet_tf.errors import ServingError, UserError
-from alexnet_tf.manifest import SIGNATURES
+from alexnet_tf.manifest import FEATURES, SIGNATURES
 from alexnet_tf.serving import grpc_api, tf_serving, versions
 
 TYPES = (
@@ -376,6 +376,13 @@ def test_a_signature_of_our_names_makes_no_export_ours(tmp_path):
     names = dict.fromkeys(SIGNATURES[1:], doubled(None))
     save(tmp_path / "1", **names)
     assert set(versions.check(tmp_path / "1").signatures) == set(names)
+
+
+@pytest.mark.parametrize("lacks", [set(), {FEATURES}])
+def test_an_export_of_ours_is_known_with_and_without_features(tmp_path, lacks):
+    save(tmp_path / "1", **dict.fromkeys(set(SIGNATURES) - lacks, doubled(None)))
+    with pytest.raises(UserError, match=r"not whole \(assets.extra/manifest.json is missing\)"):
+        versions.check(tmp_path / "1")
 
 
 def write_meta_graphs(path, tags):
