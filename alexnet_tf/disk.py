@@ -144,6 +144,11 @@ def check_place(path: str | os.PathLike, parameter: str, device: bool = False) -
     folder that exists, and not in the place of another thing, but of a `device` or a pipe, nor of a
     file as `check_not_ours` knows them, nor where there are no locks, which `appearing` takes.
     """
+    if device and os.fspath(path) == "-":  # elsewhere the standard output, here a file of that name
+        raise UserError(
+            f"{parameter}=- names no file; pass a path, or /dev/stdout, where it follows all else"
+            " that is printed."
+        )
     stream = stream_at(path) if device else None
     place = pathlib.Path(os.path.realpath(path))  # where a link leads, as in `appearing`
     if stream is None:

@@ -102,6 +102,11 @@ def test_what_else_is_printed_to_a_file_stays_beside_what_is_written_out(tmp_pat
     assert (tmp_path / "printed").read_text() == "before\n{}\nafter\n"
 
 
+def test_a_dash_is_no_name_of_a_file():
+    with pytest.raises(UserError, match="^json=- names no file; pass a path, or /dev/stdout"):
+        disk.check_place("-", "json", device=True)
+
+
 def test_a_place_is_checked_where_a_link_leads(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(os, "access", lambda path, mode: asked.append(str(path)))
