@@ -27,7 +27,7 @@ from alexnet_tf.network import layers
 from alexnet_tf.network.model import WINDOW_MEANS
 from alexnet_tf.pixels import Preprocessing
 
-_OPSET, _IR_VERSION = 20, 10
+_OPSET, _IR_VERSION = 13, 7  # enough for all that is used; old runtimes take no newer
 _LARGEST_DIFFERENCE = 1e-4  # of a probability
 # Metadata by which damage is found: of the bytes before them; files of earlier versions have none.
 _LENGTH, _DIGEST = "graph_bytes", "graph_sha256"

@@ -332,6 +332,15 @@ def test_an_onnx_file_scales_rows_as_it_does_maps():
     np.testing.assert_allclose(file.probabilities(image)[None], expected, atol=1e-5)
 
 
+def test_an_onnx_file_asks_for_no_newer_runtime_than_it_needs():
+    """Runtimes refuse files of later versions of the format, whatever is in them."""
+    manifest = Manifest(networks.of_keras(own_model(), CLASS_NAMES, PIXELS).settings)
+    package = onnx._package("onnx")
+    made = package.load_from_string(onnx.convert(own_model(), PIXELS, manifest))
+    package.checker.check_model(made, full_check=True)
+    assert (made.ir_version, [one.version for one in made.opset_import]) == (7, [13])
+
+
 def part(name, scope):
     """A part of a network, of a layer that is called conv1 in each."""
     with scope:
