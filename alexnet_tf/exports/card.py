@@ -284,7 +284,7 @@ def _trained_on(manifest: Manifest) -> list[str]:
         lines.append(f"The weights come from {_of(source)}, which does not say it.")
     elif _trained_with(manifest):
         step = manifest.step
-        steps = f", {step:,} steps" if step else ""
+        steps = f", {step:,} steps" if step > 1 else ""  # what is fitted is one, of all pictures
         kept = (manifest.evaluation or {}).get("step", step)  # the best were, of a patient training
         steps += f"; the weights are those after {kept:,}" if kept != step else ""
         what = (
@@ -348,6 +348,12 @@ def _metrics(manifest: Manifest) -> list[str]:
             f"| {_escaped(row['class'])} | {row['pictures']:,} | {1 - row['top_1_error']:.1%} | "
             f"{taken} |"
         )
+    there = {row["class"] for row in metrics["classes"]}
+    missing = [_escaped(label) for label in manifest.labels if label not in there]
+    if missing:
+        more = f" and {len(missing) - 5:,} more" * (len(missing) > 5)
+        named = f"{', '.join(missing[:5])}{more}"
+        lines += ["", f"No picture was there to tell how right it is of {named}."]
     return [*lines, ""]
 
 

@@ -855,6 +855,13 @@ def test_the_card_says_what_is_recorded(network, form):
         "It started from weights of others: `lpips.tar.gz`, <https://x.org>, licence: BSD." in body
     )
     assert "/home/me" not in body and "class folders of its maker's own, 7 steps" in body
+    assert "No picture was there" not in body
+    metrics = network.settings.others["metrics"]
+    others = {"metrics": metrics | {"classes": metrics["classes"][1:]}}
+    lacks = dataclasses.replace(network.settings, others=others)
+    said = card.text(Manifest(lacks, 1), form)  # fitted: one step over all pictures
+    assert "\n\nNo picture was there to tell how right it is of a\\|b.\n" in said
+    assert "folders of its maker's own." in said
 
 
 def test_the_card_invents_nothing():
