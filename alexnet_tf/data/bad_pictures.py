@@ -29,7 +29,14 @@ def tell_bad_pictures(
     faults = [split.describe_fault(number) for number in numbers[:_MOST_TOLD]]
     for fault in faults:
         note(f"passed over, as it cannot be read: {fault}")
+    _tell_of_more(len(numbers), note)
     return faults
+
+
+def _tell_of_more(count: int, note: Callable[[str], None]) -> None:
+    """Notes how many of `count` bad pictures are not named."""
+    if count > _MOST_TOLD:
+        note(f"and {count - _MOST_TOLD:,} more that cannot be read")
 
 
 def tell_of_opening(dataset: Dataset, most: float, note: Callable[[str], None]) -> None:
@@ -40,6 +47,7 @@ def tell_of_opening(dataset: Dataset, most: float, note: Callable[[str], None]) 
     refuse_bad_pictures(len(dataset.bad_pictures), most, dataset.bad_pictures)
     for line in (*dataset.notes, *dataset.bad_pictures[:_MOST_TOLD]):
         note(line)
+    _tell_of_more(len(dataset.bad_pictures), note)
 
 
 class BadPictures:

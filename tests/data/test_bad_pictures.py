@@ -17,7 +17,7 @@ from conftest import CLASS_NAMES
 from PIL import Image
 from trainings import Bar
 
-from alexnet_tf.data import datasets, listing, own, pictures, pipeline, shapes, tfds
+from alexnet_tf.data import bad_pictures, datasets, listing, own, pictures, pipeline, shapes, tfds
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import build_model
 from alexnet_tf.preprocessing import Preprocessing, decode_central_crop
@@ -251,6 +251,19 @@ def test_what_is_bad_at_the_start_is_left_out_named_and_counted(
         UserError, match=r"12 pictures cannot be read, more than max_bad_pictures=10: /"
     ):
         train(dataset, tmp_path / "model")
+
+
+def test_bad_pictures_that_are_not_named_are_counted(picture_folder):
+    for number in range(22):
+        (picture_folder / f"train/{CLASS_NAMES[0]}/bad{number}.jpg").write_bytes(b"x")
+    dataset = datasets.open_dataset("folder", picture_folder)
+    for tell in (
+        lambda note: bad_pictures.tell_of_opening(dataset, 22, note),
+        lambda note: bad_pictures.tell_bad_pictures(dataset.train, range(22), note),
+    ):
+        lines = []
+        tell(lines.append)
+        assert len(lines) == 21 and lines[-1] == "and 2 more that cannot be read"
 
 
 @pytest.mark.long

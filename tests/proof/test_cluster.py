@@ -205,7 +205,8 @@ def test_a_host_with_other_versions_or_other_pictures_is_told(hosts, data, tmp_p
     two = hosts(2)
     for what, how in (
         ("versions", {"PYTHONPATH": path}),
-        ("data", {"first": f"mount --bind {tmp_path / 'pictures'} {data}"}),
+        # and in the mean that is subtracted
+        ("data and preprocessing", {"first": f"mount --bind {tmp_path / 'pictures'} {data}"}),
     ):
         processes = [two.start(0, arguments, tmp_path), two.start(1, arguments, tmp_path, **how)]
         for process in processes:
