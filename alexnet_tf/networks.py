@@ -222,11 +222,25 @@ def load(path: str | os.PathLike, note: Callable[[str], None] = console.note) ->
         )
     version = artifacts.newest_version(path)
     if version is None:
+        if not checkpoints.holds_model(path) and (inside := _networks_in(path)):
+            raise UserError(f"{path} is not a model, but holds {inside}; pass one of these.")
         return _in_training(path, note)
     form = artifacts.format_of(version)
     if form and form != "saved_model":
         return load(version / artifacts.FORMATS[form], note)
     return _exported(version)
+
+
+def _networks_in(folder: pathlib.Path) -> str:
+    """The first few paths in `folder` that look like something that load opens."""
+    found = [
+        str(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in (".tflite", ".keras", ".onnx", ".safetensors", ".npz")
+        or path.is_dir()
+        and (checkpoints.holds_model(path) or artifacts.newest_version(path))
+    ]
+    return ", ".join(found[:3] + ["..."] * (len(found) > 3))
 
 
 def with_min_probability(network: Network, min_probability: float) -> Network:

@@ -339,11 +339,15 @@ def test_a_folder_that_has_changed_since_is_not_divided(picture_folder, tmp_path
 
 def test_what_holds_no_network_is_refused_in_one_line(folder, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "models/mine").mkdir(parents=True)
+    (tmp_path / "models/mine/settings.json").touch()
+    (tmp_path / "models/b.tflite").touch()
     (tmp_path / "a.keras").write_bytes(b"something else")
     (tmp_path / "b.keras").write_bytes(b"")
     for path, message in (
         ("no", "There is no .*no; name a model directory"),
         ("empty", "holds no trained model; train one"),
+        ("models", "models is not a model, but holds .*models/b.tflite, .*models/mine; pass one"),
         ("a.keras", r"a.keras is damaged, or no .keras file \(File is not a zip file\); copy it"),
         ("b.keras", "b.keras is an empty file; copy it again"),
     ):

@@ -1791,7 +1791,7 @@ def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypat
             "give levels of 0..255, 123.675,116.28,103.53",
         ),
         (("--source=weights.npz", "--output=a.npz", "--std=2"), "leave --std out"),
-        (("--source=.", "--output=a.npz"), "holds no trained model"),
+        (("--source=.", "--output=a.npz"), ". is not a model, but holds weights.npz"),
         (("--source=weights.npz", "--output=a.npz"), "pass the model directory"),
         (("--source=theirs/weights.npz", "--output=a.npz"), "is not an AlexNet as published: co"),
     ],
