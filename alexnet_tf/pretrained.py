@@ -20,7 +20,7 @@ from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.provenance import provenance
 from alexnet_tf.training import checkpoints
-from alexnet_tf.weights import convert, converted, downloads, formats, package_index, published
+from alexnet_tf.weights import conversion, downloads, formats, layouts, package_index, published
 from alexnet_tf.weights.downloads import Digest, Unreachable
 
 
@@ -190,7 +190,7 @@ def _imported(source: Source, file: pathlib.Path) -> tuple[dict[str, np.ndarray]
     content = _member(source, file) if source.member else formats.read_content(file)
     name = pathlib.PurePath(source.member or source.file).name
     known, _ = published.recognise(content)
-    found = convert.convert(formats.parse(content, name), name, known=known)
+    found = conversion.convert(formats.parse(content, name), name, known=known)
     with open(file, "rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     origin = origin_of(source.file, sha256, known) | {"licence": source.licence}
@@ -221,7 +221,7 @@ def origin_of(file: str, sha256: str, known: published.Published | None) -> dict
     return origin
 
 
-def settings_of(found: converted.Converted, class_names: list, origin: dict) -> dict:
+def settings_of(found: layouts.Converted, class_names: list, origin: dict) -> dict:
     """The settings of a weights file, as JSON, for what was imported."""
     of_imagenet = class_names == list(imagenet.readable(tuple(imagenet.names_by_synset())))
     pixels = found.preprocessing

@@ -27,7 +27,7 @@ from alexnet_tf.commands import app
 from alexnet_tf.data import imagenet
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import checkpoints
-from alexnet_tf.weights import convert, converted, formats, published
+from alexnet_tf.weights import conversion, formats, published, statements
 
 FLAGS = flags.FlagValues()
 _JSON = app.define_json(FLAGS)
@@ -105,7 +105,7 @@ _WEIGHTS = flags.DEFINE_string(
 
 def main():
     source, output = pathlib.Path(_SOURCE.value), pathlib.Path(_OUTPUT.value)
-    stated = converted.Stated(
+    stated = statements.Stated(
         _VARIANT.value,
         _numbers(_MEAN),
         _numbers(_STD),
@@ -148,7 +148,7 @@ def _numbers(flag):
     try:
         return tuple(float(text) for text in flag.value)
     except ValueError:
-        raise converted.no_levels(f"--{flag.name}={','.join(flag.value)}") from None
+        raise statements.no_levels(f"--{flag.name}={','.join(flag.value)}") from None
 
 
 def _check_nothing_stated(source, stated):
@@ -207,7 +207,7 @@ def _from_file(source, stated):
     if ours or checkpoints.is_of_checkpoint(source, weights.arrays):
         return _from_network(source, stated)
     known, sha256 = published.recognise(content)
-    found = convert.convert(weights, source.name, stated, known)
+    found = conversion.convert(weights, source.name, stated, known)
     if found.missing and _LABELS.value:
         raise UserError(
             f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "

@@ -52,7 +52,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.layers import is_seed
 from alexnet_tf.settings import Settings, check_metrics
 from alexnet_tf.training.state import TrainingState
-from alexnet_tf.weights import convert, converted, formats
+from alexnet_tf.weights import contents, conversion, formats, statements
 
 if TYPE_CHECKING:
     from alexnet_tf.training.optimizer import SGD2012
@@ -405,7 +405,7 @@ def _load_weights_file(path: str | os.PathLike, report: Callable[[str], None]) -
         ) from None
 
 
-def _of_safetensors(path: str | os.PathLike, weights: formats.Weights) -> Loaded:
+def _of_safetensors(path: str | os.PathLike, weights: contents.Weights) -> Loaded:
     """As load_model, of a file that alexnet export wrote."""
     texts = weights.metadata
     try:
@@ -432,7 +432,7 @@ def _pop_record(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> recor
     return record.stored(None if stored is None else stored.tobytes(), path)
 
 
-def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
+def _how_to_import(path: pathlib.Path, weights: contents.Weights) -> str:
     """The command that makes a weights file of the `weights` in the file `path`, as others store
     them. Raises UserError where none does.
     """
@@ -446,7 +446,7 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
         output = path.with_name(f"{path.stem}-imported.npz")
     files = [shlex.quote(str(one)) for one in (path, output)]
     try:
-        convert.convert(weights, path)
+        conversion.convert(weights, path)
         return _IMPORT.format(*files)
     except UserError as error:
         reason = error
@@ -454,7 +454,7 @@ def _how_to_import(path: pathlib.Path, weights: formats.Weights) -> str:
     # its channels, too.
     for order, command in _IMPORT_AS.items():
         with contextlib.suppress(UserError):
-            convert.convert(weights, path, converted.Stated("caffe", channel_order=order))
+            conversion.convert(weights, path, statements.Stated("caffe", channel_order=order))
             return command.format(*files)
     raise reason
 

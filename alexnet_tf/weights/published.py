@@ -1,4 +1,4 @@
-"""The files of weights that are known by their digests, with the accuracy claimed for them."""
+"""What is published: files of weights by their digests, with the accuracy claimed for them."""
 
 import dataclasses
 import hashlib

@@ -1,5 +1,8 @@
-"""Which network of a file is meant, and what lies beside it: what no answer depends on is told (an
-optimizer's state, an average that was not chosen), and anything else refused.
+"""The network in the file of a training of PyTorch: its arrays by bare names, one network of
+several, and what lies beside it.
+
+All of a file finds its place, or is told as what no answer depends on (an optimizer's state, an
+average that was not chosen), or the file is refused.
 """
 
 import dataclasses
@@ -9,8 +12,8 @@ from collections.abc import Collection
 from typing import Any
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.weights.converted import Arrays
-from alexnet_tf.weights.formats import CLASS_NAMES, Weights
+from alexnet_tf.weights.contents import CLASS_NAMES, Weights
+from alexnet_tf.weights.layouts import Arrays
 
 # Components that wrappers of PyTorch put into names, and that say nothing.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -114,6 +117,10 @@ def choose(
     ]
 
 
+def _words(key: str) -> set[str]:
+    return set(re.split(r"[._-]", key.lower()))
+
+
 def unwrapped(
     weights: Weights,
     arrays: Arrays,
@@ -150,18 +157,7 @@ def unwrapped(
     )
 
 
-def _words(key: str) -> set[str]:
-    return set(re.split(r"[._-]", key.lower()))
-
-
-def told_passed_over(*arguments: Any) -> list[str]:
-    """[a line on what _passed_over names], or []."""
-    (*_, name), passed_over = arguments, _passed_over(*arguments)
-    told = f"{name}: passed over, as no part of the network: {', '.join(passed_over)}."
-    return [told] if passed_over else []
-
-
-def _passed_over(
+def told_passed_over(
     weights: Weights,
     arrays: Arrays,
     used: Collection[str],
@@ -169,7 +165,7 @@ def _passed_over(
     prefixes: list[str],
     name: str | os.PathLike,
 ) -> list[str]:
-    """Names of what the file holds beside the arrays `used`, shortest first.
+    """[a line on what the file holds beside the arrays `used`], or [].
 
     Raises UserError for anything that may be part of the network.
     """
@@ -200,7 +196,8 @@ def _passed_over(
         (harmless if sound else strange).append(key)
     if strange:
         listed = ", ".join(
-            f"{key[:80]} {_described(arrays, unreadable, key)}" for key in strange[:3]
+            f"{key[:80]} {arrays[key].shape if key in arrays else unreadable[key]}"
+            for key in strange[:3]
         )
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise UserError(
@@ -221,7 +218,10 @@ def _passed_over(
         tops = {top: None for top in tops if top not in ("features", "classifier")}
     inner = [key for key in harmless if key.split(".")[0] in placed]
     names = [top[:40] for top in tops] + [key[:80] for key in inner]
-    return names[:20] + ["..."] * (len(names) > 20)
+    if not names:
+        return []
+    some = ", ".join(names[:20] + ["..."] * (len(names) > 20))
+    return [f"{name}: passed over, as no part of the network: {some}."]
 
 
 def _beside(key: str, prefix: str) -> str:
@@ -231,7 +231,3 @@ def _beside(key: str, prefix: str) -> str:
         (part for part, own in zip(parts, [*of_prefix[:-1], *[None] * len(parts)]) if part != own),
         parts[-1],
     )
-
-
-def _described(arrays: Arrays, unreadable: dict[str, str], key: str) -> str:
-    return str(arrays[key].shape) if key in arrays else unreadable[key]

@@ -16,7 +16,8 @@ import weights_files
 from alexnet_tf import preprocessing
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
-from alexnet_tf.weights import caffe, convert, converted, formats
+from alexnet_tf.weights import conversion, formats, statements
+from alexnet_tf.weights.caffe import CAFFE_MEAN
 
 # Our layers whose outputs are Caffe's blobs; the towers' outputs stand one behind the other in a
 # blob.
@@ -212,7 +213,7 @@ def test_caffe(rng, witness, run, tmp_path, variant, old):
     content = weights_files.caffemodel(layers, random_caffe_weights(rng), old)
     (tmp_path / "net.caffemodel").write_bytes(content)
     images = rng.integers(0, 256, (2, 227, 227, 3)).astype(np.uint8)
-    bgr = images[..., ::-1] - np.array(caffe.CAFFE_MEAN[::-1], np.float32)
+    bgr = images[..., ::-1] - np.array(CAFFE_MEAN[::-1], np.float32)
     theirs = witness(
         _OPENCV,
         prototxt=np.frombuffer(prototxt(layers), np.uint8),
@@ -235,7 +236,7 @@ def test_toronto(rng, witness, tmp_path):
     """
     weights = random_caffe_weights(rng)
     content = weights_files.caffemodel(weights_files.caffe_layers(), weights)
-    expected = convert.convert(formats.parse(content, "c"), "c")
+    expected = conversion.convert(formats.parse(content, "c"), "c")
     theirs = {}
     for layer, (kernel, bias) in weights.items():
         if layer == "fc6":
@@ -251,7 +252,7 @@ def test_toronto(rng, witness, tmp_path):
         seen = witness(_NUMPY, path=np.array(str(tmp_path / name)))
         assert weights.arrays.keys() == seen.keys()
         assert all(np.array_equal(weights.arrays[key], seen[key]) for key in seen)
-        found = convert.convert(weights, name, converted.Stated("caffe"))
+        found = conversion.convert(weights, name, statements.Stated("caffe"))
         assert (found.variant, found.preprocessing) == (expected.variant, expected.preprocessing)
         assert found.arrays.keys() == expected.arrays.keys()
         assert all(

@@ -29,7 +29,7 @@ from alexnet_tf.network import surgery
 from alexnet_tf.network.model import build_model
 from alexnet_tf.settings import Settings
 from alexnet_tf.training import checkpoints, features, head
-from alexnet_tf.weights import convert, converted, downloads, formats, package_index
+from alexnet_tf.weights import contents, conversion, downloads, package_index, statements
 from alexnet_tf.weights.downloads import Digest, Unreachable
 
 CONTENT = np.random.default_rng(3).bytes(3_000_000)
@@ -423,11 +423,11 @@ def test_the_pixels_of_the_trunk_are_torchvisions():
         for layer, parts in layers.items()
         for part, array in parts.items()
     }
-    weights = formats.Weights(".ckpt", arrays)
+    weights = contents.Weights(".ckpt", arrays)
     for parameter, value in (("channel_order", "bgr"), ("std", (57.6,))):
-        stated = converted.Stated(**{parameter: value})
+        stated = statements.Stated(**{parameter: value})
         with pytest.raises(UserError, match=f"{parameter}=.*, but x .*; leave {parameter}= out"):
-            convert.convert(weights, "x", stated)
+            conversion.convert(weights, "x", stated)
 
 
 @pytest.mark.parametrize("has_sums", [True, False])

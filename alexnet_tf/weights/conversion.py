@@ -1,14 +1,21 @@
-"""Weights of others onto our variants: all of a file finds its place, or the file is refused."""
+"""The weights of others onto our variants, whichever program trained them.
+
+What their layers are described as is compared with our variants. What no file says, `Stated` does.
+"""
 
 import dataclasses
 import os
 import re
+from collections.abc import Iterable
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.weights import caffe, state_dicts, torchvision
-from alexnet_tf.weights.converted import Converted, Stated
-from alexnet_tf.weights.formats import WHOLE_MODULE, Weights
+from alexnet_tf.weights.caffe import KERNELS, from_caffe
+from alexnet_tf.weights.contents import WHOLE_MODULE, Weights
+from alexnet_tf.weights.layouts import Converted
 from alexnet_tf.weights.published import Published
+from alexnet_tf.weights.state_dicts import unwrapped, without_wrappers
+from alexnet_tf.weights.statements import Stated
+from alexnet_tf.weights.torchvision import from_flax, from_torchvision
 
 
 def convert(
@@ -24,30 +31,17 @@ def convert(
     of one of our AlexNets, whole, finite and alone, and for a description that differs from ours.
     """
     stated = stated or Stated()
-    arrays = state_dicts.without_wrappers(weights.arrays, name)
-    prefixes = [
-        key.removesuffix("features.0.weight")
-        for key in arrays
-        if re.search(r"(^|\.)features\.0\.weight$", key)
-    ]
-    if prefixes:
+    arrays = without_wrappers(weights.arrays, name)
+    if prefixes := _prefixes(arrays, r"(|.*\.)features\.0\.weight"):
         if stated.variant:
             raise UserError(
                 f"variant={stated.variant}, but {name} holds torchvision's network of one tower; "
                 "leave variant= out."
             )
-        return torchvision.from_torchvision(weights, arrays, prefixes, name, stated, known)
-    if prefixes := [
-        key.removesuffix("Conv_0.kernel")
-        for key in arrays
-        if re.search(r"(^|\.)AlexNet_\d+\.Conv_0\.kernel$", key)
-    ]:
-        return torchvision.from_flax(weights, arrays, prefixes, name, stated)
-    prefixes = [
-        key.removesuffix(found[0].lstrip("."))
-        for key in arrays
-        if (found := re.search(rf"(^|\.)conv1\.({'|'.join(sorted(caffe.KERNELS))})$", key))
-    ]
+        return from_torchvision(weights, arrays, prefixes, name, stated, known)
+    if prefixes := _prefixes(arrays, r"((?:|.*\.)AlexNet_\d+\.)Conv_0\.kernel"):
+        return from_flax(weights, arrays, prefixes, name, stated)
+    prefixes = _prefixes(arrays, rf"(|.*\.)conv1\.(?:{'|'.join(sorted(KERNELS))})")
     if prefixes or weights.layers:
         if stated.weights and not any(prefixes):
             raise UserError(
@@ -55,10 +49,8 @@ def convert(
             )
         notes: list[str] = []
         if any(prefixes):
-            weights, arrays, notes = state_dicts.unwrapped(
-                weights, arrays, prefixes, stated.weights, name
-            )
-        converted = caffe.from_caffe(weights, arrays, name, stated, known)
+            weights, arrays, notes = unwrapped(weights, arrays, prefixes, stated.weights, name)
+        converted = from_caffe(weights, arrays, name, stated, known)
         return dataclasses.replace(converted, notes=(*notes, *converted.notes))
     if weights.module:
         raise UserError(f"{name} holds {WHOLE_MODULE.format(weights.module)}.")
@@ -67,3 +59,8 @@ def convert(
         f"{name} holds neither an AlexNet of Caffe (conv1 to fc8) nor one of torchvision"
         f" (features.0.weight to classifier.6.bias), but {first}{' and so on' * (len(arrays) > 3)}."
     )
+
+
+def _prefixes(names: Iterable[str], pattern: str) -> list[str]:
+    """What the first group of `pattern` is in each of `names` that it fits as a whole."""
+    return [found[1] for name in names if (found := re.fullmatch(pattern, name, re.DOTALL))]
