@@ -46,8 +46,8 @@ def plain(name: str) -> str:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Raises ValueError unless `names` are two or more, each another, and one line that can be
-    written.
+    """Raises ValueError unless `names` are two or more different names, each of one line that can
+    be written.
     """
     if len(names) < 2:
         raise ValueError(f"{len(names)} class names: a classifier needs two classes or more")
@@ -64,8 +64,8 @@ def check_class_names(names: Sequence[str]) -> None:
             )
         if (first := places.setdefault(plain(name), place)) != place:
             raise ValueError(
-                f"the class name {shown(name)} is that of two outputs, {first} and {place}, which"
-                " nobody could tell apart; give each its own"
+                f"the class name {shown(name)} is given to two outputs, {first} and {place}; give"
+                " each a name of its own"
             )
 
 
@@ -80,7 +80,7 @@ def parse(text: bytes | str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("settings that are nested without end") from None
+        raise ValueError("settings that are nested too deeply") from None
 
 
 def preprocessing(value: Any) -> Preprocessing:
@@ -138,7 +138,7 @@ def check_numbers(values: Any, name: str) -> None:
     """Raises ValueError unless it is a list of numbers that pixels may need."""
     for number in expect(list | tuple, values, name):
         if not is_number(number) or abs(number) > _LARGEST_NUMBER:
-            raise ValueError(f"{name} holds {shown(number)}, which no pixel needs")
+            raise ValueError(f"{name} holds {shown(number)}, which is impossible for pixels")
 
 
 def is_number(value: Any) -> bool:
@@ -167,13 +167,13 @@ def shown(value: Any) -> str:
 
 
 def address(text: str) -> tuple[str, int]:
-    """(host, port) of host:port or [IPv6]:port. Raises ValueError for other text: of a port that
-    there is not, systems make another.
+    """(host, port) of host:port or [IPv6]:port. Raises ValueError for other text: systems turn an
+    impossible port into another one.
     """
     form = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+):([0-9]{1,5})", text)
     if not form or not 0 < int(form[2]) < 2**16:
         raise ValueError(
-            f"{shown(text)} is no address: write host:port or [IPv6]:port, the port from 1 to 65535"
+            f"{shown(text)} is not host:port or [IPv6]:port, with a port from 1 to 65535"
         )
     return form[1].strip("[]"), int(form[2])
 
@@ -209,7 +209,7 @@ def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> i
 def check_number(value: float, name: str) -> None:
     """Raises UserError for NaN and infinity."""
     if not math.isfinite(value):
-        raise UserError(f"{name}={value} is no finite number; pass one, or leave it out.")
+        raise UserError(f"{name}={value} is not a finite number; pass one, or leave it out.")
 
 
 def number(value: Any, name: str, below: float = math.inf) -> float:
@@ -221,26 +221,26 @@ def number(value: Any, name: str, below: float = math.inf) -> float:
     found = float(value)
     check_number(found, name)
     if not 0 <= found < below:
-        most = "or more" if below == math.inf else f"to below {below:g}"
-        raise UserError(f"{name}={value}: pass a number of 0 {most}.")
+        range_of = "of 0 or more" if below == math.inf else f"from 0 to below {below:g}"
+        raise UserError(f"{name}={value}: pass a number {range_of}.")
     return found
 
 
 def in_order(values: Any, name: str) -> tuple:
     """`values`, one for each class, as a tuple. Raises UserError for a set or a dict, whose order
-    need not be that of the classes, and for a text, which is one.
+    need not be that of the classes, and for a string, which is one value.
     """
     if isinstance(values, str | bytes):
-        raise UserError(f"{name}={values!r} is one text; pass a list.")
+        raise UserError(f"{name}={values!r} is one string; pass a list.")
     if isinstance(values, Set | Mapping):
-        raise UserError(f"{name}= is a {type(values).__name__}, and the order counts; pass a list.")
+        raise UserError(f"{name}= is a {type(values).__name__}, but the order counts; pass a list.")
     return tuple(values)
 
 
 def check_finite(weights: Iterable[tuple[str, Any]]) -> None:
-    """Raises UserError for one of `weights`, arrays or variables with their names, several of which
-    may be alike, that holds a number that is not finite: a network of such answers all the same,
-    because a pool takes NaN for the smallest of all numbers.
+    """Raises UserError if one of `weights`, arrays or variables with their names, several of which
+    may be the same, holds a number that is not finite. A network of such weights would answer
+    nevertheless, because a pool takes NaN for the smallest of all numbers.
     """
     for name, weight in weights:
         if not np.isfinite(np.asarray(weight)).all():
@@ -254,7 +254,7 @@ def check_single_precision(weights: Mapping[str, Any]) -> None:
     for name, weight in weights.items():
         if "float64" in str(weight.dtype):
             raise UserError(
-                f"{name} is in float64, and exports compute in float32; open or build the network"
+                f"{name} is in float64, but exports compute in float32; open or build the network"
                 " again after keras.config.set_floatx('float32')."
             )
 
@@ -270,7 +270,7 @@ def array(value: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise UserError(f"{name}= is no array ({one_line(error)}).") from None
+        raise UserError(f"{name}= is not an array ({one_line(error)}).") from None
 
 
 def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
@@ -281,7 +281,7 @@ def check_images(images: np.ndarray, pixels: Preprocessing) -> None:
     if images.ndim != 4 or images.shape[1:] != shape or not len(images):
         raise UserError(
             f"The images have the shape {images.shape}; pass (n, {', '.join(map(str, shape))}), "
-            "as prepare makes them, of one image by image[None]."
+            "as prepare makes them; for one image, image[None]."
         )
     if images.dtype.kind not in "uif":
         raise UserError(f"The images are of {images.dtype}; pass levels of 0..255, such as uint8.")

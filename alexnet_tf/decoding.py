@@ -102,7 +102,7 @@ def jpeg_in_parts(
     with _after(
         (
             tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"),
-            "no JPEG that ends as one",
+            "not a JPEG that ends as one",
         )
     ):
         picture = tf.identity(picture)
@@ -112,7 +112,7 @@ def jpeg_in_parts(
     odd = tf.cond(
         halvings > 0, lambda: _shares_colours_of_eight_pixels(picture), lambda: tf.constant(False)
     )
-    with _after((~odd, "a JPEG of which a part does not come out as in the whole")):
+    with _after((~odd, "a JPEG whose parts do not decode as the whole does")):
         divisor = tf.bitwise.left_shift(1, halvings)
 
     def exchanged(pair: tf.Tensor) -> tf.Tensor:

@@ -31,31 +31,31 @@ def is_called_as_a_file(path: str | os.PathLike) -> bool:
 
 
 def local(path: str | os.PathLike, parameter: str = "") -> pathlib.Path:
-    """`path` with the home folder for ~. Raises UserError for an address, such as gs://bucket/x,
-    that was passed as `parameter`: it would be taken for a folder of that name; for the home folder
-    of a user who is not known; for a variable of a shell; and for no text, which would be this
-    folder.
+    """`path`, which was passed as `parameter`, with the home folder for ~. Raises UserError for an
+    address, such as gs://bucket/x, which would be taken for a folder of that name; for the home
+    folder of an unknown user; for a variable of a shell; and for an empty string, which would be
+    the current folder.
     """
     check_kind(str | os.PathLike, path, parameter or "path", "a path")
     text = os.fspath(path)
     if not text:
-        raise UserError(f"{parameter and f'{parameter}: '}an empty text names no path; pass one.")
+        raise UserError(f"{parameter and f'{parameter}= is '}an empty path; pass a file or folder.")
     told = f"{parameter}={text}" if parameter else text
     if re.match(r"[A-Za-z][\w+.-]*:/", text):
         raise UserError(
-            f"{told} is an address; pass a path of this machine: copy or mount it here first."
+            f"{told} is an address; pass a path on this machine: copy or mount it here first."
         )
     if (variable := re.match(r"\$(\w+|\{\w+\})", text)) and not os.path.lexists(text):
         raise UserError(
-            f"{told} begins with {variable[0]}, which a shell "
-            "replaces and nobody has replaced here; pass the path that it stands for."
+            f"{told} begins with {variable[0]}, a shell variable "
+            "that was not replaced; pass the path that it stands for."
         )
     try:
         return pathlib.Path(text).expanduser()
     except RuntimeError:
         raise UserError(
             f"{told} is in the home folder of a user who is not "
-            "known here; pass the path that is meant, of a folder of that name as ./~..."
+            "known here; pass the whole path, or ./~... for a folder of that name."
         ) from None
 
 
@@ -106,8 +106,8 @@ _KEPT = (
 def check_not_ours(
     path: str | os.PathLike, parameter: str, model_dirs: Iterable[str | os.PathLike] = ()
 ) -> None:
-    """Raises UserError if `path`, where a file is to be written, is that of a file which a model
-    directory, an export or a data set that we stored keeps of itself, there already or not.
+    """Raises UserError if `path`, where a file is to be written, is that of one of the own files of
+    a model directory, an export or a data set that we stored, whether it exists already or not.
     `model_dirs` may become model directories.
     """
     place, begun = pathlib.Path(os.path.realpath(path)), set(map(os.path.realpath, model_dirs))
@@ -123,9 +123,9 @@ def check_not_ours(
 
 
 def stream_at(path: str | os.PathLike) -> str | int | None:
-    """What `open` is to be given where `path` is no file that can be replaced: the path of a device
-    or a pipe; or 1 or 2 where it is this process's standard output or error, even if that is a
-    file, as it may be behind /dev/stdout, for more will be printed there. None for all else.
+    """What to pass to `open` if `path` is not a file that can be replaced: the path of a device or
+    a pipe; or 1 or 2 if it is this process's standard output or error. These may be files, as
+    behind /dev/stdout, but more will be printed there. None for all else.
     """
     try:
         found = os.stat(path)
@@ -146,8 +146,8 @@ def check_place(path: str | os.PathLike, parameter: str, device: bool = False) -
     """
     if device and os.fspath(path) == "-":  # elsewhere the standard output, here a file of that name
         raise UserError(
-            f"{parameter}=- names no file; pass a path, or /dev/stdout, where it follows all else"
-            " that is printed."
+            f"{parameter}=- is not a file; pass a path, or /dev/stdout, where it follows whatever"
+            " else is printed."
         )
     stream = stream_at(path) if device else None
     place = pathlib.Path(os.path.realpath(path))  # where a link leads, as in `appearing`
@@ -298,8 +298,8 @@ def _lock(descriptor: int, operation: int, folder: str | os.PathLike) -> None:
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK):
             raise
         raise UserError(
-            f"{folder} is on a file system that gives no locks ({error.strerror}); mount it with"
-            " them (Lustre: -o flock), or choose a folder on another."
+            f"{folder} is on a file system without locks ({error.strerror}); mount it with"
+            " locks (Lustre: -o flock), or choose a folder on another."
         ) from None
 
 

@@ -49,19 +49,19 @@ FOREIGN = {
     r"\C{4}ftypavi[fs]\C*": f"AVIF, {PREPARED_ALONE}",
     r"\C{4}ftyp(hei[cmsx]|hev[cmsx])\C*": f"HEIC, {PREPARED_ALONE}",
     r"\C{4}ftyp(mif1|msf1)\C*": f"HEIC or AVIF, {PREPARED_ALONE}",
-    r"\C{4}ftyp\C*": f"a film, or a raw file of a camera, {SAVE}",
+    r"\C{4}ftyp\C*": f"a video, or a raw file of a camera, {SAVE}",
     r"(II[*+]\x00|MM\x00[*+])\C*": f"TIFF, {PREPARED_ALONE}",
     r"(\x00\x00\x00\x0cjP  |\CO\CQ)\C*": f"JPEG 2000, {PREPARED_ALONE}",
     r"\x00\x00\x00\x0cJXL \C*": f"JPEG XL, {SAVE}",
-    r"\x00\x00[\x01\x02]\x00[^\x00]\x00\C*": f"an icon of Windows, {SAVE}",
-    r"\CPNG\C{8}CgBI": f"a PNG that was made over for iPhones, {SAVE}",
-    r"8BPS\C*": f"a file of Photoshop, {SAVE}",
+    r"\x00\x00[\x01\x02]\x00[^\x00]\x00\C*": f"a Windows icon, {SAVE}",
+    r"\CPNG\C{8}CgBI": f"a PNG that was converted for iPhones, {SAVE}",
+    r"8BPS\C*": f"a Photoshop file, {SAVE}",
     r"%PDF\C*": f"PDF, {SAVE}",
     r"(\C{3})?\s*(<svg|<!DOCTYPE svg)\C*": f"SVG, {SAVE}",
     r"(\C{3})?\s*<\?xml\C*": f"SVG, {SAVE}, or fetch it again if a server sent XML in its place",
-    r"(?i)(\C{3})?\s*<(!doctype h|html)\C*": "a page of the web; fetch the picture again",
+    r"(?i)(\C{3})?\s*<(!doctype h|html)\C*": "a web page; fetch the picture again",
     r"version https://": "a pointer of Git LFS; git lfs pull fetches the picture",
-    r"\x00\x05\x16\x07\C*": "notes of macOS on another file; remove it",
+    r"\x00\x05\x16\x07\C*": "macOS's notes on another file; remove it",
 }
 # Endings that say nothing, or what programs disagree on: the content says what the file is.
 _BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")
@@ -110,8 +110,8 @@ def is_hidden(name: bytes) -> bool:
 
 
 def is_nobodys(name: bytes) -> bool:
-    """Whether it is hidden, or a file of this name, in letters of any size, is one that systems lay
-    into every folder, and tell in one of pictures.
+    """Whether a file of this name is hidden, or, in upper or lower case, one that systems put into
+    any folder.
     """
     return is_hidden(name) or name.lower() in _NOBODYS_FILES
 
@@ -172,9 +172,9 @@ def walk(
 
 
 def unseen(here: bytes, names: list[bytes], been: set[bytes]) -> list[bytes]:
-    """Those of the folders in `here` that lead to what has not `been`, each to another; what is not
-    hidden is added to it. A folder goes before links to it, and hidden ones come last: what they
-    hold counts where a link that is not hidden leads there.
+    """Those of the folders in `here` that lead to places not in `been`, each to a different one;
+    the places of those that are not hidden are added to `been`. A folder goes before links to it,
+    and hidden ones come last: what they hold counts if a link that is not hidden leads there.
     """
 
     def last(name: bytes) -> tuple[bool, bool, bytes]:
@@ -305,5 +305,5 @@ def pictures_below(
 
 
 def braced(text: str | bytes | os.PathLike) -> str:
-    """`text`, printable, to come out of str.format as it is."""
+    """`text`, printable, with braces doubled so that str.format gives them back as they were."""
     return shown(text).replace("{", "{{").replace("}", "}}")

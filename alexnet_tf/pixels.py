@@ -47,7 +47,7 @@ class Preprocessing:
             several = hasattr(self.std, "__len__") and not isinstance(self.std, str)
             more = ": give their mean, or put the division into the model" * several
             raise ValueError(
-                f"std is {reprlib.repr(self.std)}, and it is one number, for all channels{more}"
+                f"std is {reprlib.repr(self.std)}, not one number for all channels{more}"
             )
         try:
             if isinstance(self.mean, str):
@@ -55,8 +55,8 @@ class Preprocessing:
             mean = tuple(float(level) for level in self.mean)  # JSON gives a list
         except TypeError:
             raise ValueError(
-                f"mean is {reprlib.repr(self.mean)}, and it is a level of 0..255 for each channel:"
-                " (0.0,) of grey, (0.0, 0.0, 0.0) of RGB"
+                f"mean is {reprlib.repr(self.mean)}, not a level of 0..255 for each channel, such"
+                " as (0.0,) for grey or (0.0, 0.0, 0.0) for RGB"
             ) from None
         object.__setattr__(self, "mean", mean)
         if self.colour_pca is not None:

@@ -102,7 +102,7 @@ class Settings:
         )
         if settings.variant == "lenet5" and "data_fingerprint" in value:
             raise ValueError(
-                "it is a lenet5 of an earlier version, with sigmoids instead of tanh; train it anew"
+                "it is a lenet5 of an earlier version, with sigmoids instead of tanh; retrain it"
             )
         pretrained = bounds.expect(dict, value.get("pretrained", {}), "pretrained")
         for other in bounds.expect(list, pretrained.get("besides", []), "besides"):
@@ -111,7 +111,7 @@ class Settings:
         size = settings.preprocessing.image_size
         if value.get("image_size", size) != size:
             raise ValueError(
-                f"image_size is {bounds.shown(value['image_size'])}, and {size} pixels in"
+                f"image_size is {bounds.shown(value['image_size'])}, but {size} pixels in"
                 " preprocessing"
             )
         return settings
@@ -157,8 +157,8 @@ class Settings:
         classes, side = len(self.class_names), self.preprocessing.image_size
         if self.architecture is not None:
             raise ValueError(
-                "a network that is not one of the variants is read from the model "
-                "directory of its training alone"
+                "a network that is not one of the variants is read only from the model "
+                "directory of its training"
             )
         if classes > MOST_CLASSES or side > LARGEST_IMAGE:
             raise ValueError(
@@ -202,12 +202,12 @@ class Settings:
 
 def _check_missing(settings: Settings) -> None:
     if settings.variant == OWN or settings.class_names:
-        raise ValueError("a part of a network is one of the variants, and has no class names")
+        raise ValueError("a part of a network has to be of a variant, without class names")
     last = projection_name(settings.variant)
     if settings.missing != (last,):
         raise ValueError(
-            f"{settings.variant} without {bounds.shown(settings.missing)} is no part that is "
-            f"known here; a part lacks {last} alone"
+            f"{settings.variant} without {bounds.shown(settings.missing)} is not a known part; "
+            f"a part lacks only {last}"
         )
 
 

@@ -224,9 +224,9 @@ def test_numbers_of_numpy_and_the_home_folder_are_taken(tmp_path, monkeypatch):
             "from -3 to 5, .*softmax.preds. where they are lo",
         ),
         ([[np.nan, 0.5, 0.5]], {"class_names": ABC}, "numbers that are not finite, and"),
-        ([[0.5, 0.3, 0.2]], {"class_names": "cat"}, "class_names='cat' is one text; pass a list"),
+        ([[0.5, 0.3, 0.2]], {"class_names": "cat"}, "class_names='cat' is one string; pass a list"),
         ([[0.5, 0.3, 0.2]], {"class_names": {0: "a", 1: "b", 2: "c"}}, "a dict, and the order co"),
-        ([[0.5, 0.3, 0.2]], {"class_names": {"a", "b", "c"}}, "a set, and the order counts"),
+        ([[0.5, 0.3, 0.2]], {"class_names": {"a", "b", "c"}}, "a set, but the order counts"),
         ([[0.5, 0.3, 0.2]], {"class_names": ABC, "top": -1}, "top=-1: pass a whole number of 1"),
     ],
 )
@@ -667,7 +667,7 @@ def dense(activation):
         (
             lambda: dense("softmax"),
             {"class_names": list("aba"), "preprocessing": SMALL},
-            "cannot be exported: the class name 'a' is that of two outputs, 0 and 2",
+            "cannot be exported: the class name 'a' is given to two outputs, 0 and 2",
         ),
         (
             lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]),

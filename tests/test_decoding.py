@@ -180,15 +180,15 @@ def test_what_is_not_read_is_named_with_what_to_do():
         ("AVIF", prepared, saved(image, "AVIF")),
         ("HEIC", prepared, heic(b"heic")),
         ("HEIC or AVIF", prepared, heic(b"mif1")),
-        ("a film, or a raw file of a camera", by_hand, heic(b"crx ")),
-        ("an icon of Windows", by_hand, saved(image, "ICO")),
-        ("a PNG that was made over for iPhones", by_hand, b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI"),
+        ("a video, or a raw file of a camera", by_hand, heic(b"crx ")),
+        ("a Windows icon", by_hand, saved(image, "ICO")),
+        ("a PNG that was converted for iPhones", by_hand, b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI"),
         ("an empty file", "fetch it again", b""),
-        ("a page of the web", "fetch the picture again", b"\n<!DOCTYPE html><html>404"),
-        ("a page of the web", "fetch the picture again", b'<!DOCTYPE HTML PUBLIC "-//IETF//DTD'),
-        ("a page of the web", "fetch the picture again", b"\xef\xbb\xbf<Html>"),
+        ("a web page", "fetch the picture again", b"\n<!DOCTYPE html><html>404"),
+        ("a web page", "fetch the picture again", b'<!DOCTYPE HTML PUBLIC "-//IETF//DTD'),
+        ("a web page", "fetch the picture again", b"\xef\xbb\xbf<Html>"),
         ("a pointer of Git LFS", "git lfs pull", b"version https://git-lfs.github.com/spec/v1"),
-        ("notes of macOS", "remove it", b"\0\5\x16\7" + bytes(90)),
+        ("macOS's notes", "remove it", b"\0\5\x16\7" + bytes(90)),
         ("TIFF", prepared, saved(image, "TIFF")),
         ("TIFF", prepared, b"MM\0*" + bytes(40)),
         ("JPEG 2000", prepared, saved(image, "JPEG2000")),
@@ -290,7 +290,7 @@ def test_heic_is_stored_as_it_is_meant_to_look(tmp_path, rng):
     dataset = datasets.open_dataset("folder", tmp_path / "pictures", suffixes=with_heic)
     bad, unused = store.check(dataset)  # a training takes the .jpg for a JPEG file
     assert len(bad) == 2 and unused == []
-    assert all("c.jpg cannot be read in a training (HEIC, which only" in line for line in bad)
+    assert all("c.jpg cannot be read in training (HEIC, which only" in line for line in bad)
     counts = store.write(dataset, tmp_path / "stored/1.0.0", 90)["pictures"]
     assert sum(counts.values()) == 6
 
@@ -301,11 +301,11 @@ def test_what_prepare_cannot_read_either_is_told_with_what_to_do(tmp_path, monke
     image = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
     wide = saved(Image.fromarray(rng.random((9, 9), np.float32)), "TIFF")
     told = {
-        "a.heic": (heic(b"heic"), "HEIC, for which a package is missing: pip install pillow-heif"),
-        "b.heif": (heic(b"mif1"), "HEIC or AVIF, for which a package is missing: pip install"),
-        "c.tif": (saved(image, "TIFF")[:200], "TIFF, damaged, or of a form that Pillow does not"),
-        "d.tiff": (wide, "TIFF, of numbers without an agreed range; save it with 8 or 16 bits"),
-        "e.avif": (saved(image, "AVIF")[:300], "AVIF, damaged, or of a form that Pillow does not"),
+        "a.heic": (heic(b"heic"), "HEIC, which needs a package: pip install pillow-heif"),
+        "b.heif": (heic(b"mif1"), "HEIC or AVIF, which needs a package: pip install"),
+        "c.tif": (saved(image, "TIFF")[:200], "TIFF, damaged, or of a kind that Pillow does not"),
+        "d.tiff": (wide, "TIFF, with numbers of no agreed range; save it with 8 or 16 bits"),
+        "e.avif": (saved(image, "AVIF")[:300], "AVIF, damaged, or of a kind that Pillow does not"),
         "f.jp2": (saved(image, "JPEG2000")[:90], "JPEG 2000, damaged"),
         "g.jpg": (b"\xff\xd8\xff and nothing", "Invalid JPEG data"),
     }

@@ -103,7 +103,7 @@ def test_what_else_is_printed_to_a_file_stays_beside_what_is_written_out(tmp_pat
 
 
 def test_a_dash_is_no_name_of_a_file():
-    with pytest.raises(UserError, match="^json=- names no file; pass a path, or /dev/stdout"):
+    with pytest.raises(UserError, match="^json=- is not a file; pass a path, or /dev/stdout"):
         disk.check_place("-", "json", device=True)
 
 
@@ -175,7 +175,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    message = f"^{tmp_path} is on a file system that gives no locks .Function not implemented"
+    message = f"^{tmp_path} is on a file system without locks .Function not implemented"
     with pytest.raises(UserError, match=message), disk.locked(tmp_path):
         pass
     with pytest.raises(UserError, match=message):
@@ -386,13 +386,13 @@ def test_a_pipe_in_place_of_the_log_or_of_labels_is_told(tmp_path):
 @pytest.mark.parametrize(
     "path,message",
     [
-        ("", "^output: an empty text names no path; pass one"),
+        ("", "^output= is an empty path; pass a file"),
         (
             "~nobody_is_called_so/x",
             "^output=~nobody_is_called_so/x is in the home folder of a user",
         ),
-        ("$OUT/x", r"^output=\$OUT/x begins with \$OUT, which a shell replaces"),
-        (pathlib.Path("${OUT}/x"), r"begins with \$\{OUT\}, which a shell"),
+        ("$OUT/x", r"^output=\$OUT/x begins with \$OUT, a shell variable that"),
+        (pathlib.Path("${OUT}/x"), r"begins with \$\{OUT\}, a shell variable"),
     ],
 )
 def test_paths_that_stand_for_another_are_refused(path, message, tmp_path, monkeypatch):

@@ -309,13 +309,13 @@ def test_settings_of_before_there_was_colour_noise_are_read():
 def test_what_is_no_mean_or_no_deviation_is_refused():
     old = {"image_size": 227, "resize": 256, "channels": 3, "mean": [1, 2, 3], "std": 1.0}
     for std in ((58.4, 57.1, 57.4), [58.4] * 3, np.ones(3)):
-        with pytest.raises(ValueError, match="std is .*, and it is one number.*: give their"):
+        with pytest.raises(ValueError, match="std is .*, not one number.*: give their"):
             Preprocessing(**old | {"std": std})
     for std in ("58", None, True):
-        with pytest.raises(ValueError, match="std is .*, and it is one number, for all channels$"):
+        with pytest.raises(ValueError, match="std is .*, not one number for all channels$"):
             Preprocessing(**old | {"std": std})
     for mean in (127.5, None, "127", [None], np.float32(127)):
-        with pytest.raises(ValueError, match="mean is .*, and it is a level of 0..255 for each"):
+        with pytest.raises(ValueError, match="mean is .*, not a level of 0..255 for each"):
             Preprocessing(**old | {"mean": mean})
 
 

@@ -333,7 +333,7 @@ def test_callbacks_may_choose(picture_folder, tmp_path, monkeypatch, callback, c
 def test_a_folder_that_has_changed_since_is_not_divided(picture_folder, tmp_path):
     dataset = alexnet_tf.open_dataset("folder", picture_folder)
     next((picture_folder / "train" / CLASS_NAMES[0]).iterdir()).unlink()
-    with pytest.raises(UserError, match="has other pictures than when it was opened; open it"):
+    with pytest.raises(UserError, match="have changed since it was opened; open it"):
         alexnet_tf.train(tmp_path / "m", dataset, "lenet5", **FAST | {"schedule": "plateau"})
 
 
@@ -615,7 +615,7 @@ def test_losses_of_keras_are_taken_as_the_refusal_of_others_says(loss):
         ({"class_weights": {1.0, 2.0, 3.0}}, "pass a dict by name, or a list in their order"),
         ({"class_weights": "balanced"}, "pass a dict by name, or a list in their order"),
         ({"class_weights": {"plain star": "2"}}, "class_weights='2': pass a number"),
-        ({"label_smoothing": 1.0}, "label_smoothing=1.0: pass a number of 0 to below 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0: pass a number from 0 to below 1"),
         ({"loss": "mse"}, "loss=mse: pass a function"),
         ({"loss": keras.losses.CategoricalCrossentropy()}, "build it with from_logits=True"),
         ({"loss": keras.losses.CategoricalCrossentropy(True)}, "build it with reduction='none'"),
@@ -710,7 +710,7 @@ def test_what_cannot_be_evaluated_or_converted_is_refused(folder, tmp_path):
         ([network] * 2, {"weights": [1]}, "for each of the 2 networks"),
         ([network] * 2, {"weights": [1, 2, 3]}, "for each of the 2 networks"),
         ([network] * 2, {"weights": [1, -1]}, "pass a number of 0 or more"),
-        ([network] * 2, {"weights": {1.0, 2.0}}, "a set, and the order counts"),
+        ([network] * 2, {"weights": {1.0, 2.0}}, "a set, but the order counts"),
         (network, {"views": 3}, "views=3: pass 1, for the centre, or 10"),
         (network, {"batch_size": 0}, "batch_size=0: pass a whole number"),
         (network, {"dataset": "pictures"}, "pass what open_dataset"),
@@ -725,11 +725,11 @@ def test_what_cannot_be_evaluated_or_converted_is_refused(folder, tmp_path):
         ),
         ({"count": -1}, "count=-1: pass a whole number"),
         ({"max_accuracy_drop": 50}, "0.003 is 0.3 points"),
-        ({"max_accuracy_drop": math.nan}, "is no finite number"),
+        ({"max_accuracy_drop": math.nan}, "is not a finite number"),
     ):
         with pytest.raises(UserError, match=message):
             alexnet_tf.convert(folder / "saved", tmp_path / "a.tflite", **arguments)
-    with pytest.raises(UserError, match="output: an empty text names no path"):
+    with pytest.raises(UserError, match="output= is an empty path"):
         alexnet_tf.export(network, "", format="safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -795,7 +795,7 @@ def test_a_model_of_ones_own_on_a_data_set_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     "change,message",
     [
-        (lambda records: records.shuffle(24), "has another order, or other images"),
+        (lambda records: records.shuffle(24), "gives another order, or other images"),
         (lambda records: records.batch(2), "not batched"),
         (
             lambda records: records.map(lambda image, label: (tf.cast(image, tf.float32), label)),
@@ -807,14 +807,14 @@ def test_a_model_of_ones_own_on_a_data_set_of_ones_own(tmp_path):
         ),
         (lambda records: records.take(0), "train has no record"),
         (lambda records: records.map(lambda image, label: image), "has to be"),
-        (lambda records: records.repeat(), "train has no end; leave out repeat"),
+        (lambda records: records.repeat(), "train never ends; leave out repeat"),
         (
             lambda records: records.map(lambda image, label: (image // 255, label)),
-            "train has images of no other levels than 0 and 1",
+            "train has images with no levels but 0 and 1",
         ),
         (
             lambda records: records.map(lambda image, label: (image * 0, label)),
-            "train has images of no other levels than 0 and 1",
+            "train has images with no levels but 0 and 1",
         ),
         (
             lambda records: tf.data.Dataset.from_generator(
@@ -864,7 +864,7 @@ def test_images_of_ones_own_that_are_in_both_splits_are_told():
     assert apart.notes == ()
     again = records.skip(4).map(lambda image, label: (image, 2 - label))
     assert alexnet_tf.from_tf_data(again, records.take(6), CLASS_NAMES).notes == (
-        "2 of the 6 pictures of evaluation are in train too: right answers to those say little.",
+        "2 of the 6 pictures of evaluation are also in train: correct answers on those say little.",
     )
 
 
@@ -931,7 +931,7 @@ def test_paths_are_of_this_machine_and_of_its_home(folder, tmp_path, monkeypatch
     }
     for parameter, call_with in calls.items():
         for address in ("gs://bucket/x", pathlib.Path("s3://bucket/x")):
-            match = f"^{parameter.strip()}{address} is an address; pass a path of this machine"
+            match = f"^{parameter.strip()}{address} is an address; pass a path on this machine"
             with pytest.raises(UserError, match=match):
                 call_with(address)
     assert not list(tmp_path.iterdir())
@@ -944,7 +944,7 @@ def test_paths_are_of_this_machine_and_of_its_home(folder, tmp_path, monkeypatch
 def test_numbers_that_are_none_are_refused(folder, tmp_path, change):
     ((name, value),) = change.items()
     dataset = alexnet_tf.open_dataset("folder", folder / "pictures")
-    with pytest.raises(UserError, match=f"{name}={value} is no finite number"):
+    with pytest.raises(UserError, match=f"{name}={value} is not a finite number"):
         alexnet_tf.train(tmp_path / "model", dataset, "lenet5", **FAST, **change)
     with pytest.raises(SystemExit):
         app.run(train, "alexnet train", [f"--{name}={value}", f"--model_dir={tmp_path}/model"])

@@ -85,7 +85,7 @@ def test_tuples_and_lists_are_the_same_settings():
         ({"class_names": ["cat", "\udc80"]}, "control"),
         ({"class_names": ["cat", "\x85"]}, "empty|control"),
         ({"class_names": ["cat", "x" * 256]}, "longer than 255"),
-        ({"class_names": ["dog", "cat", "dog"]}, "'dog' is that of two outputs, 0 and 2, which"),
+        ({"class_names": ["dog", "cat", "dog"]}, "'dog' is given to two outputs, 0 and 2; give"),
         ({"class_names": ["é", "e\u0301"]}, "two outputs"),  # one letter, written in two ways
         ({"class_names": ["cat", "\ufeffcat "]}, "two outputs"),
         ({"flags": {"dataset": "gs://bucket/x"}}, "not the name of a data set"),

@@ -12,9 +12,7 @@ _MOST_TOLD = 20  # bad pictures, at a time: a damaged file of records may lose t
 
 
 def refuse_bad_pictures(count: int, most: float, faults: Sequence[str]) -> None:
-    """Raises UserError for more than `most` pictures that cannot be read, of which `faults`
-    describe some.
-    """
+    """Raises UserError if more than `most` pictures cannot be read; `faults` describe some."""
     if count > most:
         raise UserError(
             f"{count} pictures cannot be read, more than max_bad_pictures={most}:"

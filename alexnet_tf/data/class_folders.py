@@ -1,4 +1,4 @@
-"""Class folders: those that lie in a folder, and which class each is called as."""
+"""Class folders: those that lie in a folder, and which class each is named after."""
 
 import os
 import pathlib
@@ -54,13 +54,13 @@ def place_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:
 
 
 def holds_class(folder: str | os.PathLike, class_names: Sequence[str]) -> bool:
-    """Whether a folder in `folder` is called as one of `class_names`, in any way that opens it."""
+    """Whether a folder in `folder` is named after one of `class_names`, as place_finder knows."""
     place_of = place_finder(class_names)
     return any(place_of(path.name) is not None for path in subfolders(pathlib.Path(folder)))
 
 
 def are_classes(folders: list[pathlib.Path], class_names: Sequence[str]) -> bool:
-    """Whether all `folders` are called as classes, and none holds class folders itself."""
+    """Whether all `folders` are named after classes, and none holds class folders itself."""
     place_of = place_finder(class_names)
 
     def names_one(path: pathlib.Path) -> bool:
@@ -86,21 +86,22 @@ def places_of(
             inner += [one for split in inner if role_of(split.name) for one in subfolders(split)]
             if any(place_of(one.name) is not None for one in inner):
                 raise UserError(
-                    f"{folder} holds no folder that is called as a class, but there are some in"
-                    f" {path}; pass that folder."
+                    f"{folder} holds no folder named after a class, but {path} does; pass that"
+                    " folder."
                 )
     if odd:
         raise UserError(
-            f"{folder}: {first_few(odd, 5)} {'is not one' if len(odd) == 1 else 'are none'} of the"
-            f" {len(class_names)} classes ({first_few(class_names, 5)}); rename the folder as the"
-            " class is called, or take it out."
+            f"{folder}: {first_few(odd, 5)} {'is not one of' if len(odd) == 1 else 'are not among'}"
+            f" the {len(class_names)} classes ({first_few(class_names, 5)}); rename the folder"
+            " after its class, or take it out."
         )
     return [place for place in found if place is not None]
 
 
 def check_names(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
-    """Raises UserError for folders that cannot be classes: their names are not text or the same,
-    splits lie in them, or one has the masks of the other's pictures.
+    """Raises UserError for folders that cannot be classes: because their names cannot be printed
+    or look the same, because splits lie in them, or because one has the masks of another's
+    pictures.
     """
     alike: dict[str, pathlib.Path] = {}
     for path in classes:
@@ -115,12 +116,12 @@ def check_names(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
         if other is not path:
             raise UserError(
                 f"{folder}: the class folders {os.fsencode(other.name)!r} and"
-                f" {os.fsencode(path.name)!r} differ in nothing but case, blanks or Unicode form;"
-                " if they are one class, move the pictures into one, else rename one."
+                f" {os.fsencode(path.name)!r} differ only in case, spaces or Unicode form; if they"
+                " are one class, move the pictures into one folder, otherwise rename one."
             )
         roles = {role_of(inner.name): inner for inner in subfolders(path)}
         if "train" in roles and len(roles.keys() - {None}) > 1:
-            todo = f"turn them round, as {folder}/train/{path.name}"
+            todo = f"put the classes into the splits, as in {folder}/train/{path.name}"
             if subfolders(roles["train"]):
                 todo = f"pass data_dir={path}"
             raise UserError(f"{path} holds splits; {todo}.")
@@ -128,14 +129,14 @@ def check_names(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
     if images and masks:
         image, mask = (alike[names[0]].name for names in (images, masks))
         raise UserError(
-            f"{folder}: {mask}/ beside {image}/ looks like what is drawn over its pictures, not"
-            " like a class; sort the pictures into a folder a class, or rename the two if they are"
+            f"{folder}: {mask}/ next to {image}/ looks like the masks of its pictures, not like a"
+            " class; sort the pictures into one folder per class, or rename the two if they are"
             " classes."
         )
 
 
 def _as_seen(name: str) -> str:
-    """`name` without what nobody sees in it: case, kinds of blanks, marks without width."""
+    """`name` without what readers do not see: case, kinds of spaces, marks without width."""
     seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
     # Not casefold(), which makes ss of ß: Masse and Maße are two words.
     return " ".join(unicodedata.normalize("NFKC", seen).lower().split())

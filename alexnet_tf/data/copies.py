@@ -5,19 +5,19 @@ import numpy as np
 from alexnet_tf import picture_files
 from alexnet_tf.data.part import Part
 
-SAYS_LITTLE = "right answers to those say little"  # to pictures that were trained on
+SAYS_LITTLE = "correct answers on those say little"  # on pictures that were trained on
 
 
 def also_in(count: int, total: int, split: str, other: str, first: str = "") -> str:
-    """A line on `count` of the `total` pictures of a split that are in another too; `first` names
+    """A line on `count` of the `total` pictures of a split that are also in another; `first` names
     one.
     """
     told = f", first {first}" if first else ""
-    return f"{count} of the {total} pictures of {split} are in {other} too{told}: {SAYS_LITTLE}."
+    return f"{count} of the {total} pictures of {split} are also in {other}{told}: {SAYS_LITTLE}."
 
 
 def in_several_classes(part: Part) -> list[str]:
-    """A line on pictures of `part` of which copies lie in another class, if there are any."""
+    """A line on pictures of `part` that have copies in another class, if there are any."""
     order = np.lexsort((part.labels, part.identities))
     identities, labels = part.identities[order], part.labels[order]
     pairs = np.flatnonzero((identities[1:] == identities[:-1]) & (labels[1:] != labels[:-1]))
@@ -26,13 +26,13 @@ def in_several_classes(part: Part) -> list[str]:
     count = np.isin(identities, identities[pairs]).sum()
     first, second = (picture_files.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
     return [
-        f"{count} pictures of {part.name} are the same in several classes, first {first} and"
-        f" {second}: leave each in one."
+        f"{count} pictures of {part.name} are in more than one class, first {first} and"
+        f" {second}: keep each in only one."
     ]
 
 
 def in_both(earlier: Part, part: Part) -> list[str]:
-    """A line on pictures of `part` that are in the `earlier` one too, if there are any."""
+    """A line on pictures of `part` that are also in the `earlier` one, if there are any."""
     both = np.flatnonzero(np.isin(part.identities, earlier.identities))
     if not len(both):
         return []

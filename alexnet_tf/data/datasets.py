@@ -2,8 +2,7 @@
 image-classification data set.
 
 `open_dataset` and `open_evaluation` check what can be checked before any long work and return a
-`Dataset`, from which `pipeline`
-reads.
+`Dataset`, from which `pipeline` reads.
 """
 
 import dataclasses
@@ -125,7 +124,7 @@ def divided_for(
     )
     if (again.class_names, _examples(again)) != (dataset.class_names, _examples(dataset)):
         raise UserError(
-            f"{dataset.name} has other pictures than when it was opened; open it again."
+            f"The pictures of {dataset.name} have changed since it was opened; open it again."
         )
     return again
 
@@ -135,7 +134,7 @@ def _telling_what_chooses(dataset: Dataset, choosing: bool) -> Dataset:
     split = dataset.evaluation
     line = (
         f"The {split.examples} pictures of {split.name} choose the weights and the rate, and are"
-        " reported on too: a test split, by which nothing is chosen, would tell more."
+        " also reported on: a test split, on which nothing is chosen, would tell more."
     )
     if not choosing or dataset.chose() or line in dataset.notes:
         return dataset
@@ -195,15 +194,15 @@ def _open(
             raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from None
     if data_dir and (picture := _picture_below(data_dir)):
         raise UserError(
-            f"data_dir={data_dir} holds pictures, as {picture_files.shown(picture)}; pass"
+            f"data_dir={data_dir} holds pictures, such as {picture_files.shown(picture)}; pass"
             f" dataset=folder to read them, or another data_dir= for {name}."
         )
     return open_builder(tfds.named_builder(name, data_dir, training), None)
 
 
 def _picture_below(folder: str | os.PathLike) -> str | None:
-    """The name of a picture that lies anywhere there, or None: by some of the files, and not where
-    TFDS keeps what it has downloaded.
+    """The name of a picture anywhere below `folder`, or None. Looks at the first _LOOKED_AT files,
+    and not where TFDS keeps what it has downloaded.
     """
     known, top = picture_files.SUFFIXES + picture_files.READ_BY_PREPARE, os.fsencode(folder)
     real = pathlib.Path(os.path.realpath(folder))
@@ -214,7 +213,7 @@ def _picture_below(folder: str | os.PathLike) -> str | None:
             yield from (
                 os.path.join(here, name)
                 for name in sorted(names)
-                # whose first record may be as long as makes it begin as a BMP file
+                # a shard may begin like a BMP file: with the length of its first record
                 if not _SHARD.search(name) and not picture_files.is_hidden(name)
             )
             inner[:] = [
@@ -229,9 +228,9 @@ def _picture_below(folder: str | os.PathLike) -> str | None:
 
 
 def stranger_in(folder: str | os.PathLike, name: str) -> str | None:
-    """What is called something in `folder`, where TFDS is to keep data set `name`, that is neither
-    a data set of TFDS nor what it downloads; None where there is no such thing, and where the
-    folder is one of pictures, which _open refuses, or holds what was prepared.
+    """The name of something in `folder`, where TFDS is to keep data set `name`, that is neither a
+    data set of TFDS nor one of its downloads. None where there is no such thing, where the folder
+    is one of pictures, which _open refuses, and where it holds what was prepared.
     """
     if not os.path.isdir(folder) or prepared.find(folder) or _picture_below(folder):
         return None

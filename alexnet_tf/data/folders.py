@@ -19,9 +19,9 @@ from alexnet_tf.data.splits import Dataset, not_evaluated
 from alexnet_tf.errors import UserError
 
 _SAVED_ANEW = (
-    " New is also what was trained on and has been saved anew: turned, tagged, compressed."
+    " A picture that was trained on and saved again (turned, tagged, compressed) counts as new."
 )
-_LAYOUT = "pass one with train/ and test/, a folder a class in each"
+_LAYOUT = "pass one with train/ and test/, with one folder per class in each"
 
 
 def open_folder(
@@ -38,8 +38,8 @@ def open_folder(
     for role in ("validation", "test"):
         if getattr(names, role) == ".":
             raise UserError(
-                f"{role}_split=.: the folders in {root} itself are trained on by train_split=., and"
-                f" judge in an evaluation by test_split=.; name the folder of the {role} pictures."
+                f"{role}_split=.: the folders in {root} itself can be train_split=. of a training"
+                f" or test_split=. of an evaluation; name the folder of the {role} pictures."
             )
     layout = Layout(root, names, suffixes)
     if "train" not in layout.splits:
@@ -48,9 +48,8 @@ def open_folder(
             for role in ("validation", "test")
             if role in layout.splits
         )
-        raise UserError(
-            f"{root} has nothing to train on, but {there or 'nothing'} to evaluate on; {_LAYOUT}."
-        )
+        only = f", only {there} to evaluate on" if there else ""
+        raise UserError(f"{root} has nothing to train on{only}; {_LAYOUT}.")
     train = read_part(layout, layout.splits["train"])
     imagenet.refuse_background(train.class_names)
     validation, test = (
@@ -152,12 +151,12 @@ def open_evaluation(
             notes.append(
                 f"{root} has no evaluation split: {trained_on.sum()} of its {len(trained_on)}"
                 f" pictures were trained on and are left out; {known.sum()} that were held out and"
-                f" {fresh} that are new are judged." + _SAVED_ANEW * bool(fresh)
+                f" {fresh} that are new are evaluated." + _SAVED_ANEW * bool(fresh)
             )
         elif trained_here and len(seen.trained):
             notes.append(
-                f"{root} is the folder that was trained on, and its pictures are others now, all"
-                f" {len(trained_on)} judged." + _SAVED_ANEW
+                f"{root} is the folder that was trained on, but its pictures have changed: all"
+                f" {len(trained_on)} are evaluated." + _SAVED_ANEW
             )
     notes += in_several_classes(part) + layout.notes()
     return Dataset(

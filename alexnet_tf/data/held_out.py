@@ -9,7 +9,7 @@ from alexnet_tf.data.part import Part
 from alexnet_tf.errors import UserError
 
 HELD_OUT = 0.1  # of the training pictures
-# What makes that the evaluation decides nothing: training/plan.py.
+# The settings with which the evaluation decides nothing: training/plan.py.
 NOTHING_CHOOSES = "patience=0, a schedule= other than plateau and no callback that may choose"
 
 
@@ -34,7 +34,7 @@ def divide(
     if not held.any() and seen and seen.has_seen(train.identities).all():
         todo = "add pictures, of which some will be held out"
         if test:
-            todo = f"pass {NOTHING_CHOOSES}, so that nothing is chosen by them"
+            todo = f"pass {NOTHING_CHOOSES}, so that nothing is chosen on them"
         raise AllSeenError(
             f"{root} has {missing}, and all its pictures were trained on already; {todo}, or add a"
             " folder val/."
@@ -42,9 +42,9 @@ def divide(
     if not held.any():
         todo = "add pictures, or a folder val/"
         if test:
-            todo += f", or pass {NOTHING_CHOOSES}: then nothing chooses"
+            todo += f", or pass {NOTHING_CHOOSES}, so that nothing is chosen"
         raise UserError(
-            f"{root} has {missing}, and no class with a second picture that is no copy, to keep for"
+            f"{root} has {missing}, and no class with two different pictures, to keep one for"
             f" evaluation; {todo}."
         )
     what = "choose the weights and the rate; test/ does not" if test else "are kept for evaluation"
@@ -61,11 +61,11 @@ def divide(
 def kept_apart(
     root: pathlib.Path, train: Part, seen: record.Record, notes: list[str]
 ) -> tuple[Part, Part]:
-    """As divide, where nothing is chosen any more: what `seen` held out stays held out."""
+    """Like divide, for where nothing is chosen any more: what `seen` held out stays held out."""
     held = seen.keeps_apart(train.identities)
     notes.append(
         f"{root}: {held.sum()} of its {len(held)} training pictures were held out when the training"
-        " began, and stay so; one that begins in another model directory trains on them."
+        " began, and stay held out; a training in another model directory would use them."
     )
     return _parted(root, train, held)
 

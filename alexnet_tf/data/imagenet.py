@@ -66,7 +66,7 @@ def check_archives(folder: pathlib.Path, command: str, training: bool = True) ->
     """Raises UserError if the archives that TFDS builds imagenet2012 from are not in `folder`;
     `command` is what to run again.
 
-    The validation archive is enough but for `training`.
+    Only `training` needs more than the validation archive.
     """
     missing = [
         name for name in ARCHIVES if not (folder / name).is_file() and (training or "val" in name)
@@ -89,5 +89,5 @@ def check_archives(folder: pathlib.Path, command: str, training: bool = True) ->
     if names != [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, len(names) + 1)]:
         raise UserError(
             f"{folder}/ILSVRC2012_img_val.tar does not hold ILSVRC2012_val_00000001.JPEG and so on"
-            " without gaps, by which the labels go; take the archive as image-net.org gives it."
+            " without gaps, which the labels go by; take the archive as image-net.org offers it."
         )

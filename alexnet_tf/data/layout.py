@@ -14,8 +14,7 @@ from alexnet_tf.data.names import SplitNames, role_of, suggested_role
 from alexnet_tf.errors import UserError
 
 UNLABELLED = (
-    "holds pictures and no class folders; to be judged by, pictures lie in folders that are called"
-    " as their classes"
+    "holds pictures but no class folders; sort the pictures into folders named after their classes"
 )
 
 
@@ -52,7 +51,7 @@ class Layout:
             for other, outer in named.items():
                 if outer in path.parents and outer != path.parent:
                     raise UserError(
-                        f"{role}_split={self.shown(path)} lies in a class of {other}_split="
+                        f"{role}_split={self.shown(path)} lies in a class folder of {other}_split="
                         f"{self.shown(outer)}; move it out."
                     )
         rest = [path for path in folders if path not in _around(named.values())]
@@ -71,7 +70,7 @@ class Layout:
             elif role != "test":
                 raise UserError(f"{role}_split={path.name}: {path} {UNLABELLED}.")
         rest = [path for path in rest if path not in usual.values()]
-        # Beside splits, a folder that is called like one holds pictures without labels.
+        # Next to splits, a folder with a split's name holds pictures without labels.
         classes = (
             rest
             if not splits or names.train == "."
@@ -139,7 +138,7 @@ class Layout:
         classes, they = "it is a class", "it is"
         if splits and others and ("train" not in splits or len(splits) + len(bare) == 1):
             path = next(iter(splits.values()))
-            doubt = f"is {path.name}/ a split, or a class like {others[0].name}/ beside it?"
+            doubt = f"is {path.name}/ a split, or a class like {others[0].name}/ next to it?"
         elif not splits and "train" in like and len(like) > 1:
             names = " and ".join(f"{one.name}/" for one in sorted(like.values()))
             doubt, classes, they = (
@@ -149,13 +148,13 @@ class Layout:
             )
         elif not splits and bare and len(others) >= 2:
             flags = dict(bare[:1])
-            doubt = f"is {bare[0][1].name}/ a class, or are its pictures some without labels?"
+            doubt = f"is {bare[0][1].name}/ a class, or does it hold pictures without labels?"
         else:
             return
         if not flags:
             raise UserError(
                 f"{self.root}: {doubt} Pass train_split=. if they are classes; if they are splits, "
-                "sort the pictures of each into folders that are called as their classes."
+                "sort the pictures of each into folders named after their classes."
             )
         named = " and ".join(
             f"{role}_split={self.shown(self.innermost(flags[role]))}"
@@ -167,8 +166,8 @@ class Layout:
         )
 
     def innermost(self, path: pathlib.Path) -> pathlib.Path:
-        """The first folder from `path` down in which several hold pictures, or one that is called
-        as a split; `path` if there is none.
+        """The first folder from `path` down in which several folders hold pictures, or one has the
+        name of a split; `path` if there is none.
         """
         here = path
         while len(inner := list(filter(self.holds_picture, subfolders(here)))) == 1:
@@ -182,8 +181,8 @@ class Layout:
         return shlex.quote(str(path.relative_to(self.root)))
 
     def _note_alike(self, classes: list[pathlib.Path]) -> None:
-        """Notes what would be splits that have names of their own. Raises UserError for those of a
-        cross-validation, whose names differ in their numbers alone.
+        """Notes where `classes` may be splits with unusual names. Raises UserError where they look
+        like those of a cross-validation, whose names differ only in their numbers.
         """
         inner = [
             {
@@ -206,8 +205,8 @@ class Layout:
                 f"train_split={first} and test_split={second}, or others, if they are not."
             )
         self.told.append(
-            f"{self.root}: {names} are taken for the classes, although all hold the folders"
-            f" {first_few(common)}. If these are the classes, name the splits, as"
+            f"{self.root}: {names} are taken as the classes, although all hold the folders"
+            f" {first_few(common)}. If those are the classes, name the splits, such as"
             f" train_split={classes[0].name}."
         )
 
@@ -223,7 +222,7 @@ class Layout:
                 suffix = picture_files.ending(entry.path)
                 self.unused.add(
                     entry.path,
-                    "picture{s} beside the class folders" if suffix in self.suffixes else None,
+                    "picture{s} outside the class folders" if suffix in self.suffixes else None,
                 )
 
     def classes_in(self, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -251,18 +250,18 @@ def _named(root: pathlib.Path, folders: list[pathlib.Path], role: str, name: str
     if (root / inner).is_dir() and not inner.is_absolute() and ".." not in inner.parts:
         return root / inner
     raise UserError(
-        f"{role}_split={name}: {root} has no such folder, but "
+        f"{role}_split={name}: {root} has no such folder; it has "
         f"{', '.join(path.name for path in folders[:9]) or 'none'}."
     )
 
 
 def _around(paths: Iterable[pathlib.Path]) -> set[pathlib.Path]:
-    """The set of `paths` and of all folders around them."""
+    """The set of `paths` and all the folders that they lie in."""
     return {around for path in paths for around in (path, *path.parents)}
 
 
 def _parents(file: bytes) -> Iterator[bytes]:
-    """The folders around a file, all names being bytes."""
+    """The folders that a file lies in, the innermost first; all names are bytes."""
     while (above := os.path.dirname(file)) != file:
         yield above
         file = above

@@ -20,12 +20,12 @@ def list_pictures(
     """Returns a Split of the pictures that are, or lie anywhere below, `paths`, and their file
     names, in sorted order.
 
-    A picture's label is the place in `class_names` of the outermost folder around it that is named
-    there, as in a training, no further up than `paths`; -1 where there is none. One of `paths`
-    itself that is named there is no class where folders of several lie below it. A picture that
-    lies below several of `paths` counts once. What else lies there, and what a folder with classes
-    below it is taken for, is told by `note`. Raises UserError if there are no pictures, or if one
-    is broken.
+    A picture's label is the place in `class_names` of the outermost folder around it that has a
+    name there, as in a training, no further up than `paths`; -1 where there is none. One of `paths`
+    itself that has a name there is not taken as a class if folders of several classes lie below
+    it. A picture that lies below several of `paths` counts once. `note` tells what else lies there,
+    and what a folder with classes below it is taken as. Raises UserError if there are no pictures,
+    or if one is broken.
     """
     names: list[bytes] = []
     outermost: dict[str, str] = {}  # of `paths` around a picture, which may be below several
@@ -70,10 +70,10 @@ def _labels_around(
     for top, found in inner.items():
         place, below = place_of(os.path.basename(top)), set(found) - {-1}
         if place is not None and below - {place}:
-            taken = "these are taken for classes, and it is not"
+            taken = "these are taken as classes, and it is not"
             if len(below) == 1:
-                taken = f"its pictures are taken for {class_names[place]}"
-            note(f"{top} is called as a class, and so are folders in it: {taken}.")
+                taken = f"its pictures are taken as {class_names[place]}"
+            note(f"{top} is named after a class, and so are folders in it: {taken}.")
         if place is not None and len(below) < 2:
             found = [place] * len(found)
         labels[top] = iter(found)

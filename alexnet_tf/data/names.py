@@ -23,7 +23,7 @@ def role_of(name: str) -> str | None:
 
 
 def suggested_role(name: str) -> str | None:
-    """As role_of, where a word in `name` says so: train_set, val2017, seg_test."""
+    """Like role_of, but by a word within `name`: train_set, val2017, seg_test."""
     words = re.split(r"[^a-z]+", plain(name).casefold())
     bare = (re.sub(r"(set|data|images|imgs?|pictures|split)$", "", word) for word in words)
     return next(filter(None, map(role_of, bare)), None)
@@ -34,7 +34,7 @@ class SplitNames:
     """The splits by the names that a user gives them: folders below data_dir, or splits of TFDS.
 
     None: by the usual names. `train` may be ".", for class folders that lie in data_dir itself.
-    Raises UserError for what is no name.
+    Raises UserError for anything that is not a name.
     """
 
     train: str | None = None
@@ -46,11 +46,11 @@ class SplitNames:
             check_kind(str | None, name, f"{role}_split", "the name of a split")
             if name == "":
                 raise UserError(
-                    f"{role}_split: an empty text names no split; pass a name, or leave it out."
+                    f"{role}_split= is empty; pass the name of a split, or leave it out."
                 )
 
     def of_folder(self) -> "SplitNames":
-        """These names, with "." where one is written otherwise, as "./", and means data_dir."""
+        """These names, with "." where one means data_dir but is written in another way, as "./"."""
         return SplitNames(
             **{
                 role: "." if name and split_place(name) == "." else name

@@ -63,13 +63,13 @@ def _names(class_names: Any) -> tuple[str, ...]:
     names = bounds.in_order(class_names, "class_names") if np.iterable(class_names) else ()
     try:
         if not all(isinstance(name, str | int | np.integer) for name in names):
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not a string")
         told = tuple(map(str, names))
         bounds.check_class_names(told)
     except ValueError as error:
         raise UserError(
             f"class_names={class_names!r}: {error}; pass a list of at least two different names,"
-            " each a text of one line."
+            " each a string of one line."
         ) from None
     return told
 
@@ -78,7 +78,7 @@ def _check_kind(name: str, records: Any) -> None:
     if not isinstance(records, tf.data.Dataset):
         raise UserError(f"{name} is a {type(records).__name__}; pass a tf.data.Dataset.")
     if records.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise UserError(f"{name} has no end; leave out repeat: the training begins anew by itself.")
+        raise UserError(f"{name} never ends; leave out repeat(): the training repeats it itself.")
     spec = records.element_spec
     wanted = (
         "each record has to be (image, label): uint8 [height, width, 1 or 3] or the bytes of a "
@@ -89,7 +89,7 @@ def _check_kind(name: str, records: Any) -> None:
     image, label = spec
     if not (isinstance(image, tf.TensorSpec) and isinstance(label, tf.TensorSpec)):
         raise UserError(f"{name}={spec} does not fit: {wanted}.")
-    # None: of what tf.py_function made no shape is known before it is read
+    # a shape is None for what tf.py_function made: not known before it is read
     is_file = image.dtype == tf.string and image.shape.rank in (0, None)
     has_levels = image.dtype == tf.uint8 and image.shape.rank in (3, None)
     is_image = has_levels and image.shape[-1] in (1, 3, None)
@@ -110,14 +110,14 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
         if not isinstance(image, bytes):
             if image.ndim != 3 or image.size == 0 or image.shape[-1] not in (1, 3):
                 raise UserError(
-                    f"{name} has an image of {image.shape}, record {len(labels)}; each has to be"
-                    " [height, width, 1 or 3]."
+                    f"{name} has an image of shape {image.shape} in record {len(labels)}; each has"
+                    " to be [height, width, 1 or 3]."
                 )
             highest = max(highest, image.max())
         if np.ndim(label):
             raise UserError(
-                f"{name} has a label of {label.shape}, record {len(labels)}; each has to be a"
-                " number."
+                f"{name} has a label of shape {label.shape} in record {len(labels)}; each has to be"
+                " one number."
             )
         digest.update(content := _content(image, label))
         labels.append(int(label))
@@ -126,10 +126,10 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
         if len(first) < _COMPARED:
             first.append(content)
     if not labels:
-        raise UserError(f"{name} has no record; pass one or more.")
+        raise UserError(f"{name} has no records; pass at least one.")
     if 0 <= highest <= 1:
         raise UserError(
-            f"{name} has images of no other levels than 0 and 1; those of uint8 are 0 to 255:"
+            f"{name} has images with no levels but 0 and 1; levels of uint8 go from 0 to 255:"
             " multiply before you round."
         )
     if not 0 <= min(labels) <= max(labels) < classes:
@@ -140,8 +140,8 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
     again = itertools.starmap(_content, records.take(_COMPARED).as_numpy_iterator())
     if list(again) != first:
         raise UserError(
-            f"{name} has another order, or other images, each time that it is read; leave out "
-            "shuffle and random changes: the training shuffles, and takes augment= and crop=."
+            f"{name} gives another order, or other images, each time it is read; leave out shuffle "
+            "and random changes: the training shuffles by itself, and takes augment= and crop=."
         )
     return np.array(labels), digest.hexdigest(), np.array(identities, np.uint64)
 

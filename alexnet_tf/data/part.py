@@ -159,8 +159,8 @@ def _known(files: np.ndarray, suffixes: Sequence[str]) -> tuple[np.ndarray, list
 def _without_empty(
     layout: Layout, classes: list[pathlib.Path], class_names: Sequence[str]
 ) -> list[pathlib.Path]:
-    """`classes` without the folders that hold no file and are called as none of `class_names`,
-    which it notes; but for all of them.
+    """`classes` without the folders that hold no file and are named after none of `class_names`,
+    which it notes; all of `classes` if nothing else would be left.
     """
     place_of = place_finder(class_names)
     empty = [
@@ -171,7 +171,7 @@ def _without_empty(
     if not empty or empty == classes:
         return classes
     layout.told.append(
-        f"{empty[0].parent}: passed over, as no file is in them and no class is called so: "
+        f"{empty[0].parent}: skipped, as they are empty and not named after a class: "
         f"{first_few(path.name for path in empty)}."
     )
     return [path for path in classes if path not in empty]
@@ -189,7 +189,7 @@ def _check_several(layout: Layout, folder: pathlib.Path, classes: list[pathlib.P
     raise UserError(
         f"{folder} holds {len(classes)} folder{'s' * (len(classes) != 1)} of pictures"
         f"{f' ({classes[0].name}/)' if classes else ''}{_but_others(layout, folder)}; a classifier"
-        f" needs at least 2 classes, a folder each: {todo}."
+        f" needs at least 2 classes, one folder each: {todo}."
     )
 
 
@@ -204,8 +204,8 @@ def _but_others(layout: Layout, folder: pathlib.Path) -> str:
 def _note_astray(
     layout: Layout, classes: list[pathlib.Path], places: Iterable[int], class_names: Sequence[str]
 ) -> None:
-    """Notes the folders in those of `classes`, which are at `places` among `class_names`, that are
-    called as another class.
+    """Notes the folders that lie in one of `classes` and are named after another; `classes` are at
+    `places` among `class_names`.
     """
     place_of = place_finder(class_names)
     astray = [
@@ -218,7 +218,7 @@ def _note_astray(
         inner, path = astray[0]
         several = len(astray) > 1
         layout.told.append(
-            f"{len(astray)} folder{'s' * several} called as a class lie{'s' * (not several)} in"
-            f" another, first {inner}: its pictures are taken for {plain(path.name)}; move it"
-            " out if they are not."
+            f"{len(astray)} folder{'s' * several} named after a class lie{'s' * (not several)} in"
+            f" that of another, first {inner}: its pictures are taken as {plain(path.name)}; move"
+            " it out if they are not."
         )

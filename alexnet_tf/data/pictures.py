@@ -46,7 +46,7 @@ def identity(content: bytes) -> int:
 def know(files: Sequence[bytes]) -> tuple[np.ndarray, list[str | None]]:
     """(the identity of each of `files`, uint64, and what is wrong with its header, or None).
 
-    Reads them whole. One that cannot be read now, as it has gone meanwhile, has that as its fault.
+    Reads them whole. That one cannot be read, as it has gone meanwhile, is a fault too.
     """
 
     def look_through(file: bytes) -> tuple[int, str | None]:
@@ -62,7 +62,7 @@ def know(files: Sequence[bytes]) -> tuple[np.ndarray, list[str | None]]:
 
     with (
         concurrent.futures.ThreadPoolExecutor(_OPEN_FILES) as pool,
-        console.progress(len(files), "know pictures", hidden=len(files) < _MANY) as bar,
+        console.progress(len(files), "identify pictures", hidden=len(files) < _MANY) as bar,
     ):
         known, faults = [], []
         for number, fault in pool.map(look_through, files):
@@ -143,8 +143,8 @@ def through_pillow(picture: bytes) -> bytes:
     as one that it does.
 
     The same pixels: turned upright, on white, more than 8 bits cut to the upper 8; the first page
-    or frame. Raises ValueError, which says what to do, if Pillow cannot read it either, for want
-    of a plugin too, if it holds numbers that have no such range, or more than
+    or frame. Raises ValueError, which says what to do, if Pillow cannot read it either, which may
+    be for want of a plugin, if its numbers have no such range, or if it has more than
     LARGEST_PICTURE pixels.
     """
     has_plugin = importlib.util.find_spec("pillow_heif") is not None
@@ -162,7 +162,7 @@ def through_pillow(picture: bytes) -> bytes:
             if image.width * image.height > LARGEST_PICTURE:
                 raise Image.DecompressionBombError
             if image.mode in ("I", "F"):
-                raise _Refusal("of numbers without an agreed range; save it with 8 or 16 bits")
+                raise _Refusal("with numbers of no agreed range; save it with 8 or 16 bits")
             tags = getattr(image, "tag_v2", {})  # of a TIFF
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):
@@ -178,13 +178,13 @@ def through_pillow(picture: bytes) -> bytes:
     except _Refusal:
         raise
     except Image.DecompressionBombError:  # by Pillow where there are far more
-        raise ValueError(f"of more than {LARGEST_PICTURE} pixels; make it smaller") from None
+        raise ValueError(f"with more than {LARGEST_PICTURE} pixels; make it smaller") from None
     except Exception as error:  # Pillow's readers raise what they like
         unknown = isinstance(error, UnidentifiedImageError)
         if unknown and not has_plugin and re.match(rb".{4}ftyp(?!avi)", picture, re.DOTALL):
-            raise ValueError("for which a package is missing: pip install pillow-heif") from None
+            raise ValueError("which needs a package: pip install pillow-heif") from None
         why = "" if unknown else f": {one_line(error, 80)}"
-        raise ValueError(f"damaged, or of a form that Pillow does not read{why}") from None
+        raise ValueError(f"damaged, or of a kind that Pillow does not read{why}") from None
     return stream.getvalue()
 
 

@@ -23,8 +23,8 @@ from alexnet_tf.pixels import Preprocessing
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
 _BEGAN_ANEW = (
-    "A data service started over, with the first pictures; start the training again: it goes on"
-    " from its checkpoint."
+    "A data service restarted, with the first pictures; start the training again: it goes on from"
+    " its checkpoint."
 )
 SERVICE_PORT = 5050  # of a data service, where its user names no other
 _CONNECT_SECONDS = 10
@@ -310,13 +310,13 @@ def check_services(split: Split, seed: int, services: Sequence[str]) -> None:
         except tf.errors.OpError as error:
             raise UserError(
                 f"data_service={address} does not read {split.name}"
-                f" ({' '.join(error.message.split())[-300:]}); is it alexnet data-service, of this"
-                " release?"
+                f" ({' '.join(error.message.split())[-300:]}); is it alexnet data-service, and of"
+                " this release?"
             ) from None
         if there != here:
             raise UserError(
                 f"data_service={address} finds other pictures of {split.name} than this machine, or"
-                " none; see to it that the same files lie there at the same path."
+                " none; make sure that the same files are there at the same path."
             )
 
 
@@ -414,7 +414,7 @@ def resilient_training(
                 continue
             if has_crop and _NONE_LEFT not in str(error.__context__):
                 raise UserError(
-                    f"crop= cannot be computed of a picture of {split.name} in step {step + 1}:"
+                    f"crop= cannot be computed for a picture of {split.name} in step {step + 1}:"
                     f" {one_line(_reason(error.__context__))}"
                 ) from None
             raise

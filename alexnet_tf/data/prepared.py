@@ -75,7 +75,7 @@ def read_identities(builder: "DatasetBuilder") -> dict[str, np.ndarray]:
     }:
         raise UserError(
             f"{path} does not hold a number for each picture of each split; prepare the data set"
-            " anew."
+            " again."
         )
     return found
 
@@ -135,6 +135,6 @@ def read_statistics(directory: pathlib.Path) -> dict | None:
     if [len(row) for row in rows] != [3] * 4 or not all(map(math.isfinite, itertools.chain(*rows))):
         raise UserError(
             f"{path} does not hold a mean of 3 and a colour_pca of 3 x 3 numbers; prepare the data"
-            " set anew."
+            " set again."
         )
     return {"mean": mean, "colour_pca": colour_pca}

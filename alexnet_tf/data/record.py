@@ -80,7 +80,7 @@ class Record:
             archives.check_count(io.BytesIO(content))
             with zipfile.ZipFile(io.BytesIO(content)) as members:
                 if sum(member.file_size for member in members.infolist()) > _LARGEST:
-                    raise ValueError("more pictures than there are")
+                    raise ValueError("more pictures than any data set has")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 names = [*_NAMES, *(name for name in arrays if name.startswith(_TRUNK))]
                 stored = {name: arrays[name] for name in names}
@@ -148,8 +148,8 @@ def check_goes_on(
     line for the user, or None. `record` is that of the training; None: it was begun without one.
     `seen_before`, that of the network that was fine-tuned, is part of it and not of the data set.
 
-    Raises UserError where it cannot go on: pictures that it was trained on are to judge it now, or
-    nothing is left of those; unless what it trains is trained `anew`.
+    Raises UserError where it cannot go on, as pictures that it was trained on are to judge it now,
+    or none of them is left; unless all that it trains is trained `anew`.
     """
     here = of(dataset)
     if here is None:
@@ -158,8 +158,8 @@ def check_goes_on(
         if not anew and any(split.held_out for split in dataset.evaluations()):
             raise UserError(
                 f"model_dir={model_dir} has no {FILE}, the record of the pictures that were held "
-                "out when its "
-                "training began; restore it from a copy, or pass another model_dir= to start over."
+                "out when its training began; restore it from a copy, or pass another model_dir= "
+                "to start over."
             )
         return None
     for split in () if anew else dataset.evaluations():
@@ -173,15 +173,13 @@ def check_goes_on(
             raise UserError(
                 f"model_dir={model_dir}: {len(moved)} of the pictures of {split.name}, first "
                 f"{split.name_of(moved[0])}, are ones that this model was trained on; move them "
-                "back, "
-                "or pass another model_dir= to start over."
+                "back, or pass another model_dir= to start over."
             )
     if not anew and not record.has_seen(here.trained).any():
         raise UserError(
-            f"model_dir={model_dir} was trained on {len(record.trained)} pictures, of which none "
-            "is "
-            f"among the {len(here.trained)} that are to be trained on now; pass the data set "
-            "that it was trained on, or another model_dir=."
+            f"model_dir={model_dir} was trained on {len(record.trained)} pictures, and none "
+            f"of them is among the {len(here.trained)} to train on now; pass the data set that it "
+            "was trained on, or another model_dir=."
         )
     both, known = (
         np.union1d(here.trained, here.held_out),
@@ -195,7 +193,7 @@ def check_goes_on(
         return None
     return (
         f"{model_dir}: since this training began, {gone} of its {len(known)} pictures are gone and "
-        f"{new} are new; {dataset.to_train().examples} are to train."
+        f"{new} are new; it trains on {dataset.to_train().examples}."
         + " What was held out stays held out."
         * (not anew)
     )

@@ -72,7 +72,7 @@ class Split:
         tf.data.
         """
         if self.identities is None:
-            raise UserError(f"{self.name}: there is no telling which of its pictures are others'.")
+            raise UserError(f"{self.name}: its pictures have no identities to compare them by.")
         return self.identities
 
     def cannot_be_read(self, count: int) -> str:
@@ -88,7 +88,7 @@ class Split:
     def refuse_unreadable(self, picture: int) -> NoReturn:
         """Raises UserError where no picture can be read: of that number, say."""
         raise UserError(
-            f"No picture of {self.name} can be read, such as {self.describe_fault(picture)}."
+            f"No picture of {self.name} can be read, for example {self.describe_fault(picture)}."
         )
 
     def fault_of(self, picture: int) -> str | None:
@@ -130,9 +130,9 @@ class Dataset:
     opened_with: dict = dataclasses.field(default_factory=dict)
 
     def to_train(self) -> Split:
-        """`train`, which a data set opened for evaluation has not: it raises UserError."""
+        """`train`; raises UserError for a data set opened for evaluation, which has none."""
         if self.train is None:
-            raise UserError(f"{self.name} was opened for evaluation; open it to train on.")
+            raise UserError(f"{self.name} was opened for evaluation; open it for training.")
         return self.train
 
     @property
@@ -180,21 +180,21 @@ def tell_of_side(dataset: Dataset, pixels: Preprocessing, note: Callable[[str], 
     if dataset.side and pixels.resize > dataset.side:
         note(
             f"{dataset.name} was stored at {dataset.side} x {dataset.side}, and is scaled up to"
-            f" {pixels.resize}: the network reads no more detail than that; train on the pictures"
-            " themselves for more."
+            f" {pixels.resize}: the network sees no more detail than that; train on the original"
+            " pictures for more."
         )
 
 
 def not_evaluated(class_names: Sequence[str], labels: np.ndarray, name: str) -> list[str]:
-    """A line on the classes of which none of the pictures of the split `name` is, if there are any;
-    `labels`, int64 [pictures], are theirs.
+    """A line on the classes without a picture in the split `name`, if there are any; `labels`,
+    int64 [pictures], are those of its pictures.
     """
     there = set(labels.tolist())
     missing = [one for label, one in enumerate(class_names) if label not in there]
     if not missing:
         return []
     more = f" and {len(missing) - 5} more" * (len(missing) > 5)
-    return [f"Not evaluated, as {name} has no picture of it: {', '.join(missing[:5])}{more}."]
+    return [f"Not evaluated, for lack of pictures in {name}: {', '.join(missing[:5])}{more}."]
 
 
 def tell_of_balance(dataset: Dataset, note: Callable[[str], None], weighted: bool = False) -> None:
@@ -218,7 +218,7 @@ def describe_balance(class_names: Sequence[str], counts: Sequence[int]) -> list[
         ]
     else:
         lines = [
-            f"training pictures: {min(counts)} to {max(counts)} a class, {len(counts)} classes"
+            f"training pictures: {min(counts)} to {max(counts)} per class, {len(counts)} classes"
         ]
     fewest, most = int(np.argmin(counts)), int(np.argmax(counts))
     if counts[most] > 3 * counts[fewest]:

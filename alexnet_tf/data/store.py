@@ -109,7 +109,7 @@ def write(
     except (OSError, tf.errors.OpError) as error:
         why = error.strerror if isinstance(error, OSError) else pictures.reason(error)
         raise UserError(
-            f"{directory} cannot be written ({why}); what is there of it stays for the next run."
+            f"{directory} cannot be written ({why}); what was stored stays for the next run."
         ) from None
     return statistics
 
@@ -152,7 +152,7 @@ def _check_classes(dataset: Dataset, tally: _Tally) -> None:
 def stored_alone(dataset: Dataset) -> list[str]:
     """A line for each picture of a folder that a training leaves out and `write` stores."""
     return [
-        f"{split.name_of(number)}: not used by a training; alexnet prepare stores it as a JPEG"
+        f"{split.name_of(number)}: not used in training; alexnet prepare stores it as a JPEG"
         for split in dataset.roles().values()
         for number in sorted(_passed_over(split))
     ]
@@ -190,7 +190,7 @@ def check(dataset: Dataset) -> tuple[list[str], list[list[str]]]:
                 files[digest].append((role, label, split.name_of(number)))
                 if in_training and number not in passed_over:
                     name = split.name_of(number)
-                    bad.append(f"{name} cannot be read in a training ({in_training})")
+                    bad.append(f"{name} cannot be read in training ({in_training})")
     groups = [
         group for group in files.values() if len({(role, label) for role, label, _ in group}) > 1
     ]
@@ -411,8 +411,8 @@ def _write_metadata(
 def _already_stored(directory: pathlib.Path, source: dict, dataset: Dataset) -> dict:
     """The statistics in a finished `directory`.
 
-    Raises UserError if it was not made from `source`, calls its classes otherwise, or has lost some
-    of its records.
+    Raises UserError if it was not made from `source`, has other class names, or has lost some of
+    its records.
     """
     try:
         statistics = json.loads(disk.read_bytes(directory / prepared.STATISTICS))
@@ -421,15 +421,15 @@ def _already_stored(directory: pathlib.Path, source: dict, dataset: Dataset) -> 
         statistics, called = {}, []
     if not _is_of(statistics.get("source"), source) or called != list(dataset.class_names):
         raise UserError(
-            f"{directory} is there already and holds something else; pass another output=, or a"
+            f"{directory} already exists and holds something else; pass another output=, or a"
             " higher version=."
         )
     for name, split in dataset.roles().items():
         for shard in _shards(split, _prefix(dataset, name)):
             if not (directory / shard).is_file():
                 raise UserError(
-                    f"{directory} is there already, but not whole: it lacks {shard}; remove it, and"
-                    " run again."
+                    f"{directory} already exists but is incomplete: it lacks {shard}; remove it,"
+                    " and run again."
                 )
     return statistics
 
@@ -450,7 +450,7 @@ def _keep_to_source(path: pathlib.Path, source: dict) -> None:
         begun = None
     if not _is_of(begun, source):
         raise UserError(
-            f"{path.parent} is the beginning of something else (see {path.name}); remove it, or"
+            f"{path.parent} holds the beginning of something else (see {path.name}); remove it, or"
             " pass another output=."
         )
     disk.replace_bytes(path, json.dumps(source).encode())

@@ -53,7 +53,8 @@ def named_builder(
         builder = tfds.builder(name, data_dir=data_dir)
     except ImportError as error:  # those of other catalogues, as huggingface:beans
         raise UserError(
-            f"dataset={name} cannot be opened ({one_line(error)}); install that, or pass another."
+            f"dataset={name} cannot be opened ({one_line(error)}); install that, or pass another"
+            " data set."
         ) from None
     # the last ones: a name of odd form or version, and with what its builder does not take
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, TypeError):
@@ -101,7 +102,7 @@ def named_builder(
 def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
     """The builder of the prepared data set in `directory`.
 
-    Raises UserError if that is another than `name`, or damaged.
+    Raises UserError if that is not `name`, or is damaged.
     """
     import tensorflow_datasets as tfds
 
@@ -122,7 +123,7 @@ def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
         called = f"{of}/{config}" if config else of
         raise UserError(
             f"{directory} holds {called}/{version}, not {name}; pass dataset={called}, or the"
-            " data_dir= of the other."
+            f" data_dir= of {name}."
         )
     _check_features(name, builder)
     return builder
@@ -130,7 +131,7 @@ def stored_builder(name: str, directory: str | os.PathLike) -> "DatasetBuilder":
 
 def _is_called(name: str, config: str | None, version: str | None) -> bool:
     """Whether a data set of this configuration and version is what `name` says, as "mine/a:1.*.*";
-    of what is None nothing is known.
+    None stands for one that is not known.
     """
     import tensorflow_datasets as tfds
 
@@ -161,8 +162,8 @@ def _check_features(name: str, builder: "DatasetBuilder") -> None:
     ):
         raise UserError(
             f"dataset={name} has no features named image and label, of tfds.features.Image and"
-            f" ClassLabel, but {', '.join(map(_described, features.items())) or 'none with names'};"
-            " only image classification can be trained."
+            f" ClassLabel, only {', '.join(map(_described, features.items())) or 'unnamed ones'};"
+            " a data set has to be of image classification."
         )
     form = builder.info.file_format.value
     if form not in ("tfrecord", "parquet"):
@@ -182,8 +183,8 @@ def _check_features(name: str, builder: "DatasetBuilder") -> None:
     if len(names) != features["label"].num_classes or not there and prepared.source_of(builder):
         raise UserError(
             f"{builder.data_dir}: {prepared.CLASS_NAMES} does not name its"
-            f" {features['label'].num_classes} classes; copy the data set whole, or prepare it"
-            " anew."
+            f" {features['label'].num_classes} classes; copy the whole data set, or prepare it"
+            " again."
         )
     imagenet.refuse_background(names)
 
@@ -212,7 +213,7 @@ def dataset_to_train_on(
                 " again"
             )
         raise UserError(
-            f"dataset={name} has no split named train, but {', '.join(builder.info.splits)}"
+            f"dataset={name} has no split named train, only {', '.join(builder.info.splits)}"
             f"{again or '; pass train_split= to train on one of them'}."
         )
     _refuse_parts_of_usual(name, builder, names, roles)
@@ -223,13 +224,13 @@ def dataset_to_train_on(
     stays_apart = seen and not anew and seen.keeps_apart(train.known()).any()
     if not evaluation and (not test or choosing or stays_apart):
         if train.examples == 1:
-            raise UserError(f"dataset={name} has 1 picture to train on, and none to judge by.")
+            raise UserError(f"dataset={name} has only 1 picture, and none left to evaluate on.")
         usual = min(round((1 - HELD_OUT) * train.examples), train.examples - 1)
         first = _first_held_out(train, usual, seen, anew)
         missing = "no validation split" if test else "no validation or test split"
         if seen and (choosing or not test):  # else it need only be kept from training
             otherwise = (
-                f"pass {NOTHING_CHOOSES}, so that nothing is chosen by them, or " if test else ""
+                f"pass {NOTHING_CHOOSES}, so that nothing is chosen on them, or " if test else ""
             )
             _refuse_seen(f"{name} has {missing}", train, first, seen, anew, otherwise)
         what = (
@@ -237,7 +238,7 @@ def dataset_to_train_on(
         )
         tail = f"the last tenth of {train.name}"
         if first < usual:
-            tail = f"all of {train.name} behind its first {first} pictures"
+            tail = f"all of {train.name} after its first {first} pictures"
         elif "[" not in train.name:
             tail = f"{train.name}[{round(100 * (1 - HELD_OUT))}%:]"
         notes.append(f"{name} has {missing}: {tail} {what}.")
@@ -248,7 +249,7 @@ def dataset_to_train_on(
         both = np.isin(split.known(), train.known()).sum()
         if both and not prepared.has_identities(builder):
             raise UserError(
-                f"dataset={name}: {both} of the pictures of {split.name} are in {train.name} too;"
+                f"dataset={name}: {both} of the pictures of {split.name} are also in {train.name};"
                 " pass train_split= and the others so that they share none."
             )
         if both:
@@ -271,8 +272,8 @@ def dataset_to_train_on(
 
 
 def _first_held_out(train: Split, usual: int, seen: Record | None, anew: bool) -> int:
-    """The number of the first picture to hold out of `train`: `usual`, or that at which begins what
-    `seen` has held out, where it was trained on none behind that.
+    """The number of the first picture to hold out of `train`: `usual`, or the first that `seen` has
+    held out, if it was trained on none after that.
     """
     if not seen or anew:
         return usual
@@ -289,22 +290,22 @@ def _is_seen(train: Split, seen: Record) -> np.ndarray:
 def _refuse_seen(
     lacks: str, train: Split, first: int, seen: Record, anew: bool, otherwise: str
 ) -> None:
-    """Raises UserError where what is held out, from `first` on, was trained on, or where there is
-    more before it that `seen` has held out; where a training begins `anew`, only if none of it is
-    left to choose by. `lacks` and `otherwise` are for the message.
+    """Raises UserError if what is to be held out, from `first` on, was trained on, or if `seen` has
+    held out more before it; where a training begins `anew`, only if all that is to be held out was
+    trained on. `lacks` and `otherwise` are for the message.
     """
     apart = seen.keeps_apart(train.known())[:first].sum()
     if apart and not anew:
         raise UserError(
-            f"{lacks}, and of {train.name} {apart} pictures that are not the last were held out"
-            " from this training; pass the data that it was begun with, or another model_dir= to"
-            " start over."
+            f"{lacks}, and {apart} pictures of {train.name} that are not its last were held out"
+            " from this training; pass the data that it began with, or another model_dir= to start"
+            " over."
         )
     trained_on = _is_seen(train, seen)[first:]
     if trained_on.all() or trained_on.any() and not anew:
         raise AllSeenError(
             f"{lacks}, and {trained_on.sum()} of the last {len(trained_on)} pictures of"
-            f" {train.name}, which would be held out, were trained on already; {otherwise}name a"
+            f" {train.name}, which would be held out, were trained on already; {otherwise}pass a"
             " validation_split= of others."
         )
 
@@ -330,12 +331,12 @@ def dataset_to_evaluate(
                 )
             split = _held_out(builder, roles["train"], first)
             notes.append(
-                f"{name} has no validation or test split: {split.examples} of its pictures, the"
-                " last, were not trained on and are judged."
+                f"{name} has no validation or test split: its last {split.examples} pictures were"
+                " not trained on and are evaluated."
             )
     else:
         raise UserError(
-            f"dataset={name} has no split to evaluate on, but {', '.join(builder.info.splits)};"
+            f"dataset={name} has no split to evaluate on, only {', '.join(builder.info.splits)};"
             " pass test_split=."
         )
     return Dataset(
@@ -356,8 +357,8 @@ def _class_names(builder: "DatasetBuilder") -> tuple[str, ...]:
 def _missing(builder: "DatasetBuilder", splits: Collection[str]) -> list[str]:
     """Lines on what ImageNet lacks here."""
     return [
-        f"imagenet2012: {builder.info.splits[split].num_examples} of its {whole} {split} pictures"
-        " are here."
+        f"imagenet2012: only {builder.info.splits[split].num_examples} of its {whole} {split}"
+        " pictures are here."
         for split, whole in imagenet.PICTURES.items()
         if builder.name == "imagenet2012"
         and split in splits
@@ -368,8 +369,8 @@ def _missing(builder: "DatasetBuilder", splits: Collection[str]) -> list[str]:
 def _unused(
     name: str, builder: "DatasetBuilder", specs: Iterable[str], splits: Iterable[Split]
 ) -> list[str]:
-    """A line on the splits, and the parts of some, that are in none of `splits`, which are what
-    `specs` say, if there are any.
+    """A line on the splits, and parts of splits, that are in none of `splits`, if there are any;
+    `specs` say what those are.
     """
     parts = [part for spec in specs for part in spec.split("+")]
     used = {part.split("[")[0] for part in parts}
@@ -398,8 +399,8 @@ def fingerprint_of(builder: "DatasetBuilder", *splits: Split | None) -> str:
 
 
 def _roles(name: str, builder: "DatasetBuilder", names: SplitNames) -> dict[str, str]:
-    """{"train": split, ...}: those that the user names, and else those of the usual names that have
-    labels, and pictures that are in none of them.
+    """{"train": split, ...}: those that the user names, and otherwise those with the usual names
+    that have labels and pictures that are in none of the named ones.
     """
     roles = {role: split for role, split in vars(names).items() if split}
     for role, split in roles.items():
@@ -434,7 +435,7 @@ def _roles(name: str, builder: "DatasetBuilder", names: SplitNames) -> dict[str,
 def _refuse_parts_of_usual(
     name: str, builder: "DatasetBuilder", names: SplitNames, roles: dict[str, str]
 ) -> None:
-    """Raises UserError where the user names pictures of a split which is another of `roles` by its
+    """Raises UserError where the user names pictures of a split that has another of `roles` by its
     usual name.
     """
     for role, split in roles.items():
@@ -445,8 +446,8 @@ def _refuse_parts_of_usual(
             if shared := np.isin(whole, _places(builder, named)).sum():
                 raise UserError(
                     f"dataset={name}: {other}_split={named} has {shared} of the {len(whole)}"
-                    f" pictures of {split}, which is the {role} split by its name; pass"
-                    f" {role}_split= too, with what is to be that."
+                    f" pictures of {split}, which by its name is the {role} split; pass"
+                    f" {role}_split= too."
                 )
 
 
@@ -458,9 +459,8 @@ def _refuse_missing(builder: "DatasetBuilder", specs: Iterable[str]) -> None:
     missing = sorted(file for file in shards if not tf.io.gfile.exists(file))
     if missing:
         raise UserError(
-            f"{builder.data_dir}: {len(missing)} of the {len(shards)} files of records are not"
-            f" there, first {pathlib.Path(missing[0]).name}; copy the data set whole, or prepare it"
-            " anew."
+            f"{builder.data_dir}: {len(missing)} of the {len(shards)} files of records are missing,"
+            f" first {pathlib.Path(missing[0]).name}; copy the whole data set, or prepare it again."
         )
 
 
@@ -478,7 +478,8 @@ def _example(builder: "DatasetBuilder", stub: Tensors) -> Tensors:
     import tensorflow_datasets as tfds
 
     there = tf.debugging.Assert(
-        tf.strings.length(stub["serialized"]) > 0, ["the file is damaged there, or before"]
+        tf.strings.length(stub["serialized"]) > 0,
+        ["the file is damaged at this record or before it"],
     )
     with tf.control_dependencies([there] if there is not None else []):
         return builder.info.features.deserialize_example(

@@ -59,7 +59,7 @@ class _ResponseNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise ValueError(
-                f"size={size}: the window reaches as far on both sides; use a positive odd number."
+                f"size={size}: the window has to be symmetric; use a positive odd number."
             )
         if k <= 0 or alpha <= 0:
             raise ValueError(f"k={k}, alpha={alpha}: both must be positive.")

@@ -68,9 +68,9 @@ def check_chain(model: keras.Model) -> None:
         read = operation._inbound_nodes[index].input_tensors
         if operation is not layer or layer is not model.layers[place] and len(read) != 1:
             raise UserError(
-                f"The network ends in {operation.name} ({type(operation).__name__}), and features "
-                "are what one layer puts out and the last layer reads; use a network that ends in "
-                "a Dense layer behind another layer."
+                f"The network ends in {operation.name} ({type(operation).__name__}), but features "
+                "are the output of one layer that the last layer reads; use a network that ends in "
+                "a Dense layer after another layer."
             )
         tensor = read[0]
 
@@ -118,7 +118,7 @@ def with_fresh_projection(model: keras.Model, units: int) -> keras.Model:
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense):
         raise UserError(
-            f"The network ends in {last.name} ({type(last).__name__}), and a fresh projection takes"
+            f"The network ends in {last.name} ({type(last).__name__}), but a fresh projection takes"
             " the place of a Dense layer; build and train one that ends in a Dense layer."
         )
     # With a bias, whether or not there was one: a logistic regression that is fitted has one.
@@ -168,21 +168,21 @@ def check_functional(model: keras.Model) -> None:
     ends = (getattr(model, name, None) or () for name in ("inputs", "outputs"))
     if any(len(end) != 1 for end in ends):
         raise UserError(
-            "The model has to be functional or Sequential, with one input and output; begin a "
+            "The model has to be functional or Sequential, with one input and one output; begin a "
             "Sequential one with keras.Input(shape)."
         )
     struct = getattr(model, "_outputs_struct", None)
     if isinstance(struct, dict | list | tuple):
         raise UserError(
-            f"The model puts out a {type(struct).__name__} of one output, not the output "
+            f"The model returns a {type(struct).__name__} of one output, not the output "
             "itself; pass keras.Model(model.inputs[0], model.outputs[0])."
         )
     for layer in model._flatten_layers():
         if isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
             raise UserError(
-                f"The model was quantised by Keras ({layer.name} is {layer.dtype_policy.name}), and"
-                " training and exports are in float32; pass it as it was before, and quantise the "
-                "export: alexnet_tf.convert(..., quantization='int8')."
+                f"The model was quantised by Keras ({layer.name} is {layer.dtype_policy.name}), but"
+                " training and exports are in float32; pass the model from before, and quantise "
+                "the export: alexnet_tf.convert(..., quantization='int8')."
             )
 
 
@@ -213,11 +213,11 @@ def logits_of(model: keras.Model) -> keras.Model:
 
 
 def _check_end(model: keras.Model) -> None:
-    """Raises UserError where the last layer or operation of `model` bends its outputs other than by
-    a softmax.
+    """Raises UserError if the last layer or operation of `model` is an activation other than a
+    softmax.
     """
     last, _ = _end_of(model)
-    # a sigmoid has one, of which another activation alone makes no classifier
+    # a sigmoid has one: to change only the activation would not make a classifier of it
     several = "; two classes are two outputs, such as Dense(2)" * (model.outputs[0].shape[-1] == 1)
     activation = getattr(last, "activation", None)
     if activation not in (None, keras.activations.linear, keras.activations.softmax):
@@ -249,9 +249,9 @@ def _end_of(model: keras.Model) -> tuple[Any, Any]:
 
 
 def check_logits(model: keras.Model, pixels: Preprocessing) -> None:
-    """Raises UserError for a model that puts out probabilities, whatever it ends in: a loss of
-    logits, or a softmax, would make something else of them. It is tried out on noise. And for one
-    that ends in another activation.
+    """Raises UserError for a model that puts out probabilities, whatever it ends in, as a loss of
+    logits, or a softmax, would take them for logits; it is tried out on noise. Raises it also for
+    a model that ends in another activation.
     """
     _check_end(unpacked(model))
     said = logits_of_noise(model, pixels)
@@ -306,8 +306,8 @@ def pixels_of(model: keras.Model) -> PixelNormalization | None:
 
 
 def scaled_twice(model: keras.Model, pixels: Preprocessing) -> str | None:
-    """A line where `pixels` scales what `model` begins by scaling itself, or where it does so
-    before a PixelNormalization of its own: few mean either.
+    """A line if pixels are scaled twice, which few intend: by `pixels` and by a first layer of
+    `model`, or by such a layer and a PixelNormalization of the model.
     """
     first = _first_scaling(model)
     if first is None:
@@ -321,15 +321,15 @@ def scaled_twice(model: keras.Model, pixels: Preprocessing) -> str | None:
     if own or not scaled:
         return None
     return (
-        f"the model begins with {first.name}, which scales its pixels, and preprocessing= does so "
+        f"the model begins with {first.name}, which scales its pixels, but preprocessing= does so "
         f"before it (mean {tuple(pixels.mean)}, std {pixels.std:g}); if the model is to see levels "
         f"of 0..255, pass mean={(0.0,) * pixels.channels} and std=1.0"
     )
 
 
 def taken_for_levels(model: keras.Model, pixels: Preprocessing) -> str | None:
-    """A line where `pixels` scales what a layer that distorts images takes for levels of 0..255, as
-    those of Keras do that are told no other range: it clips to them, and changes them by as much.
+    """A line if `pixels` scales what a layer that distorts images takes for levels of 0..255, as
+    Keras's layers do unless told another range: it clips to these, and changes them as much.
     """
     if not any(pixels.mean) and pixels.std == 1:
         return None
@@ -337,7 +337,7 @@ def taken_for_levels(model: keras.Model, pixels: Preprocessing) -> str | None:
         if tuple(getattr(one, "value_range", ())) == (0, 255):
             levels = (np.array([[0], [255]]) - pixels.mean) / pixels.std
             return (
-                f"{one.name} takes its pixels for levels of 0..255, and preprocessing= scales them "
+                f"{one.name} takes its pixels for levels of 0..255, but preprocessing= scales them "
                 f"before it (mean {tuple(pixels.mean)}, std {pixels.std:g}); pass value_range="
                 f"({levels.min():.4g}, {levels.max():.4g}) to the {type(one).__name__}"
             )

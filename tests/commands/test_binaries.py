@@ -176,7 +176,7 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
         (["--learning_rate=-1"], "learning_rate"),
         (
             ["--learning_rate=nan", "--dataset=folder", "--data_dir=pictures", "--batch_size=6"],
-            "--learning_rate=nan is no finite number",
+            "--learning_rate=nan is not a finite number",
         ),
         (["stray"], "'stray' belongs to no flag"),
         (

@@ -63,7 +63,7 @@ def test_home_is_expanded_and_addresses_are_refused(command, name, monkeypatch):
     for address in ("gs://bucket/x", "s3://b", "http://host/x", "file:///x", "gs:/bucket"):
         flags[name].value = ["a", address] if many else address
         with pytest.raises(
-            UserError, match=f"{name}={address} is an address; pass a path of this machine"
+            UserError, match=f"{name}={address} is an address; pass a path on this machine"
         ):
             app.expand_paths(flags)
 
@@ -107,6 +107,6 @@ def test_addresses_end_in_a_line_and_nothing_is_written(run, tmp_path, arguments
     line = run("-m", "alexnet_tf", *arguments, cwd=tmp_path, status=2)
     assert (
         line.startswith(f"alexnet {arguments[0]}: ")
-        and "is an address; pass a path of this machine" in line
+        and "is an address; pass a path on this machine" in line
     )
     assert not list(tmp_path.iterdir())

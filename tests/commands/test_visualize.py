@@ -165,7 +165,7 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
     (axes,) = answers.draw_confusions(seen, notes.append).axes
     assert axes.get_title().endswith(" of 4 pictures right")
     (line,) = notes[1:]
-    assert line.startswith("Not evaluated, as what was passed has no picture of it: ")
+    assert line.startswith("Not evaluated, for lack of pictures in what was passed: ")
     assert CLASS_NAMES[0] in line and CLASS_NAMES[1] not in line
     with pytest.raises(UserError, match="No picture lies in a folder that is named after"):
         answers.draw_confusions(Seen(seen.network, [pictures / "unknown"]))

@@ -212,7 +212,7 @@ def spoiled(folder):
     (folder / "circle.jpg").symlink_to("circle.jpg")
     return {
         "empty.jpg": "an empty file; fetch it again, or remove it",
-        "text.jpg": "a page of the web; fetch the picture again",
+        "text.jpg": "a web page; fetch the picture again",
         "cut.jpg": "Invalid JPEG",
         "cut.png": "PNG",
         "head.jpg": "JPEG",
@@ -347,7 +347,7 @@ def test_records_behind_damage_are_counted_and_the_others_keep_their_places(
         assert found == whole[:lost] + [b""] * (45 - lost)
         assert split.fault_of(
             lost
-        ) == "the file is damaged there, or before" and file.name in split.name_of(lost)
+        ) == "the file is damaged at this record or before it" and file.name in split.name_of(lost)
         assert lost == first_lost
         if lost:
             bad = np.concatenate([batch["bad"] for batch in batches(split, 11)])
@@ -430,5 +430,5 @@ def test_statistics_of_pictures_of_which_none_can_be_read_are_refused(picture_fo
     split = datasets.open_dataset("folder", picture_folder).train
     for picture in (picture_folder / "train").glob("*/*"):
         picture.write_bytes(picture.read_bytes()[:1000])
-    with pytest.raises(UserError, match="No picture of train can be read, such as .*/0.png"):
+    with pytest.raises(UserError, match="No picture of train can be read, for example .*/0.png"):
         pipeline.channel_statistics(split, PIXELS)

@@ -1,4 +1,4 @@
-"""Which class a folder is called as, and which names no class can have."""
+"""Which class a folder is named after, and which names no class can have."""
 
 import types
 import unicodedata
@@ -23,26 +23,26 @@ from alexnet_tf.training import run_settings
         ),
         (
             {"daisy/train": 2, "daisy/test": 2, "iris/train": 2},
-            "daisy holds splits; turn them round, as .*/train/daisy",
+            "daisy holds splits; put the classes into the splits, as in .*/train/daisy",
         ),
         (
             {"train/Daisy": 2, "train/daisy": 2, "train/iris": 2},
-            "b'Daisy' and b'daisy' differ in nothing but case",
+            "b'Daisy' and b'daisy' differ only in case",
         ),
         (
             {f"train/{unicodedata.normalize(form, 'café')}": 2 for form in ("NFC", "NFD")},
-            "differ in nothing but .* Unicode form",
+            "differ only in .* Unicode form",
         ),
-        ({"train/daisy": 2, "train/daisy ": 2}, "differ in nothing but case, blanks"),
-        ({"train/red rose": 2, "train/red\u00a0rose": 2}, "differ in nothing but case, blanks"),
-        ({"train/rose": 2, "train/ro\u200bse": 2}, "differ in nothing but case, blanks"),
-        ({"train/2\u00b2": 2, "train/22": 2}, "differ in nothing but .* Unicode form"),
+        ({"train/daisy": 2, "train/daisy ": 2}, "differ only in case, spaces"),
+        ({"train/red rose": 2, "train/red\u00a0rose": 2}, "differ only in case, spaces"),
+        ({"train/rose": 2, "train/ro\u200bse": 2}, "differ only in case, spaces"),
+        ({"train/2\u00b2": 2, "train/22": 2}, "differ only in .* Unicode form"),
         ({"train/rose": 2, "train/\u200b": 2}, "has a name that cannot be printed"),
         (
             {"Images": 2, "masks": 2},
-            "masks/ beside Images/ looks like what is drawn over its pictures, not like a class; ",
+            "masks/ next to Images/ looks like the masks of its pictures, not like a class; ",
         ),
-        ({"train/JPEGImages": 2, "train/SegmentationClass": 2}, "SegmentationClass/ beside JPEG"),
+        ({"train/JPEGImages": 2, "train/SegmentationClass": 2}, "SegmentationClass/ next to JPEG"),
     ],
 )
 def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):
@@ -89,11 +89,11 @@ def test_names_are_compared_in_one_form(tmp_path):
 
 def test_a_folder_one_level_too_high_is_said_when_it_judges(tmp_path):
     fill(tmp_path / "dataset", **flowers("."))
-    with pytest.raises(UserError, match="there are some in .*/dataset; pass that folder"):
+    with pytest.raises(UserError, match="but .*/dataset does; pass that folder"):
         judged(tmp_path)
     assert judged(tmp_path / "dataset") == ("pictures", 6)
     fill(tmp_path / "deep/x", **flowers("val"))
-    with pytest.raises(UserError, match="there are some in .*/deep/x; pass that folder"):
+    with pytest.raises(UserError, match="but .*/deep/x does; pass that folder"):
         judged(tmp_path / "deep")
     assert judged(tmp_path / "deep/x") == ("val", 6)
     with pytest.raises(UserError, match="pass data_dir=.*/deep/x, which holds more"):

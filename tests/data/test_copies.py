@@ -21,16 +21,16 @@ def test_one_picture_in_several_classes_or_splits_is_told(tmp_path):
     (tmp_path / "test/iris/link.jpg").symlink_to(tmp_path / "val/iris/2.jpg")
     notes = opened(tmp_path)[-1]
     assert notes == [
-        "2 pictures of train are the same in several classes, first ROOT/train/daisy/0.jpg and "
-        "ROOT/train/iris/copy.png: leave each in one.",
-        "1 of the 7 pictures of val are in train too, first ROOT/val/daisy/other name.jpg: right "
-        "answers to those say little.",
-        "1 of the 7 pictures of test are in val too, first ROOT/test/iris/link.jpg: right answers "
-        "to those say little.",
+        "2 pictures of train are in more than one class, first ROOT/train/daisy/0.jpg and "
+        "ROOT/train/iris/copy.png: keep each in only one.",
+        "1 of the 7 pictures of val are also in train, first ROOT/val/daisy/other name.jpg: "
+        "correct answers on those say little.",
+        "1 of the 7 pictures of test are also in val, first ROOT/test/iris/link.jpg: correct "
+        "answers on those say little.",
     ]
     shutil.copy(tmp_path / "test/daisy/0.jpg", tmp_path / "test/iris/same.jpg")
     dataset = datasets.open_evaluation("folder", tmp_path, BOTH)
-    assert dataset.notes[0].startswith("2 pictures of test are the same in several classes")
+    assert dataset.notes[0].startswith("2 pictures of test are in more than one class")
 
 
 def test_copies_in_splits_whose_folders_have_one_name_are_listed(tmp_path, capsys):
@@ -51,8 +51,8 @@ def test_pictures_that_are_in_two_splits_are_told(picture_folder):
     dataset = datasets.open_dataset("folder", picture_folder)
     assert dataset.notes == (
         (
-            f"1 of the 10 pictures of test are in train too, first {picture_folder / name}:"
-            " right answers to those say little."
+            f"1 of the 10 pictures of test are also in train, first {picture_folder / name}:"
+            " correct answers on those say little."
         ),
     )
     # They are no reason to refuse to go on.

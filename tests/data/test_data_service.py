@@ -135,7 +135,7 @@ def test_a_service_that_begins_anew_ends_the_training_at_once(picture_folder):
     batch = next(pipeline.resilient_training(strategy, split, sound, 0, guarded=False))
     assert batch["image"].shape == (4, 28, 28, 1)
     del ways[:]
-    with pytest.raises(TryAgain, match="A data service started over"):
+    with pytest.raises(TryAgain, match="A data service restarted"):
         next(pipeline.resilient_training(strategy, split, make_batches, 0, guarded=True))
     assert len(ways) == 1  # no other way was tried
 

@@ -159,7 +159,7 @@ def test_where_nothing_held_out_is_left_the_advice_works(folder):
     again = datasets.open_dataset("folder", folder, seen=known)
     assert names_in(again.evaluation) <= new and again.evaluation.examples >= len(CLASS_NAMES)
     assert record.check_goes_on("model", known, again).endswith("What was held out stays held out.")
-    assert record.check_goes_on("model", known, again, anew=True).endswith("to train.")
+    assert "; it trains on " in record.check_goes_on("model", known, again, anew=True)[-30:]
 
 
 def test_the_line_on_what_is_held_out_tells_what_was_so_before(folder):
@@ -189,7 +189,7 @@ def test_pictures_that_were_all_saved_anew_are_spoken_of(folder, tmp_path, train
         "folder", tmp_path / "link", CLASS_NAMES, [known], trained_in=[folder, None]
     )
     assert judged.evaluation.examples == 36
-    assert [note for note in judged.notes if "saved anew: turned, tagged" in note] == list(
+    assert [note for note in judged.notes if "saved again (turned, tagged" in note] == list(
         judged.notes
     )
     assert len(judged.notes) == trained_here
@@ -235,7 +235,7 @@ def test_evaluation_takes_all_of_a_folder_that_was_not_trained_on_and_never_what
     assert (
         f"{first.train.examples} of its 45 pictures were trained on and are left out; "
         f"{first.evaluation.examples} that were held "
-        "out and 9 that are new are judged" in judged.notes[0]
+        "out and 9 that are new are evaluated" in judged.notes[0]
     )
     for path in names_in(judged.evaluation):
         folder.joinpath(path).unlink()
@@ -253,7 +253,7 @@ def test_a_class_without_evaluation_pictures_is_named(folder):
     for path in sorted((folder / CLASS_NAMES[1]).iterdir())[1:]:
         path.unlink()
     dataset = datasets.open_dataset("folder", folder)
-    assert f"Not evaluated, as held out has no picture of it: {CLASS_NAMES[1]}." in dataset.notes
+    assert f"Not evaluated, for lack of pictures in held out: {CLASS_NAMES[1]}." in dataset.notes
     assert CLASS_NAMES[1] not in {
         CLASS_NAMES[int(one["label"])] for one in dataset.evaluation.read(None)
     }
@@ -296,7 +296,7 @@ def test_tfds_is_known_by_place_and_its_tail_is_never_trained_on(tmp_path):
     again = datasets.open_evaluation("tiny_pictures", tmp_path, ("even", "odd"), [known])
     assert (
         again.evaluation.identities.tolist() == dataset.evaluation.identities.tolist()
-        and "5 of its pictures" in again.notes[0]
+        and "its last 5 pictures" in again.notes[0]
     )
     whole = datasets.open_evaluation("tiny_pictures", tmp_path, ("even", "odd"), [record.Record()])
     assert whole.evaluation.examples == 50 and whole.notes == ()
@@ -322,7 +322,7 @@ def test_a_tenth_that_was_trained_on_does_not_choose_and_the_advice_works(pictur
             held_out.AllSeenError,
             match="^folder has no validation split, and 2 of the last 2 pictures of train, which"
             " would be held out, were trained on already; pass patience=0, a schedule= other than"
-            " plateau and no callback that may choose, so that nothing is chosen by them, or name"
+            " plateau and no callback that may choose, so that nothing is chosen on them, or pass"
             " a validation_split= of others[.]$",
         ):
             datasets.open_dataset("folder", place, choosing=True, seen=known, anew=anew)
@@ -352,7 +352,7 @@ def test_what_tfds_held_out_stays_held_out_wherever_it_lies(tmp_path):
     for choosing in (True, False):  # with more behind it
         again = opened("train", choosing, known)
         assert (again.train.examples, again.evaluation.examples) == (18, 22)
-        told = "tiny_halves has no validation split: all of train behind its first 18 pictures"
+        told = "tiny_halves has no validation split: all of train after its first 18 pictures"
         assert told in again.notes[0]
         assert record.check_goes_on("model", known, again).endswith("stays held out.")
     assert opened("train", True, known, anew=True).train.examples == 36
@@ -360,8 +360,8 @@ def test_what_tfds_held_out_stays_held_out_wherever_it_lies(tmp_path):
     more = known | record.Record(again.evaluation.known()[5:9])
     with pytest.raises(
         UserError,
-        match="and of train 2 pictures that are not the last were held out from this training; pass"
-        " the data that it was begun with, or another model_dir= to start over",
+        match="and 2 pictures of train that are not its last were held out from this training; pass"
+        " the data that it began with, or another model_dir= to start over",
     ):
         opened("train", True, more)
 
@@ -409,7 +409,7 @@ def test_what_changed_is_told_by_count_and_contradictions_are_refused(picture_fo
     victim = picture_folder / "train" / CLASS_NAMES[0] / "1.jpg"
     victim.unlink()
     add(picture_folder / "train", 1)
-    assert "1 of its 33 pictures are gone and 3 are new; 26 are to train." in changed(
+    assert "1 of its 33 pictures are gone and 3 are new; it trains on 26." in changed(
         picture_folder, known
     )
     moved = picture_folder / "test" / CLASS_NAMES[0] / "moved.jpg"
@@ -422,8 +422,7 @@ def test_what_changed_is_told_by_count_and_contradictions_are_refused(picture_fo
     write_pictures(tmp_path / "others", 4, first=60)
     with pytest.raises(
         UserError,
-        match=r"trained on 24 pictures, of which none is among the \d+ that are to be trained on "
-        r"now",
+        match=r"trained on 24 pictures, and none of them is among the \d+ to train on now",
     ):
         changed(tmp_path / "others", known)
     with pytest.raises(
@@ -460,7 +459,7 @@ def test_training_goes_on_after_bad_pictures_are_replaced_or_removed(run, folder
     shutil.move(seen[0].parent / "300.jpg", seen[0])  # replaced
     seen[1].unlink()
     seen[2].unlink()
-    told = f"3 of its 36 pictures are gone and 1 are new; {len(known) - 2} are to train."
+    told = f"3 of its 36 pictures are gone and 1 are new; it trains on {len(known) - 2}."
     for arguments in (["--dry_run"], ["--max_bad_pictures=0"]):
         train("--epochs=2", *arguments)
         assert run.notes.count(told) == 1

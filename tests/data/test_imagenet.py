@@ -96,8 +96,8 @@ def test_archives_become_a_data_set_of_1000_named_classes(data_dir, capfd):
         "n09193705",
     ]
     assert dataset.notes == (
-        "imagenet2012: 5 of its 1281167 train pictures are here.",
-        "imagenet2012: 4 of its 50000 validation pictures are here.",
+        "imagenet2012: only 5 of its 1281167 train pictures are here.",
+        "imagenet2012: only 4 of its 50000 validation pictures are here.",
     )
 
 
@@ -213,11 +213,11 @@ def test_the_validation_archive_alone_is_enough_to_evaluate(tmp_path):
         4,
     )
     assert dataset.class_names == names
-    assert dataset.notes == ("imagenet2012: 4 of its 50000 validation pictures are here.",)
+    assert dataset.notes == ("imagenet2012: only 4 of its 50000 validation pictures are here.",)
     with pytest.raises(
         UserError,
         match=(
-            "has no split named train, but validation; .* remove .*/imagenet2012/5.1.0 and run"
+            "has no split named train, only validation; .* remove .*/imagenet2012/5.1.0 and run"
             " again"
         ),
     ):

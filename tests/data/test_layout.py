@@ -59,9 +59,9 @@ def test_flags_name_splits_otherwise(tmp_path):
     for names, message in (
         (
             SplitNames(test="exam"),
-            "test_split=exam: .* has no such folder, but hard, quiz, test, train",
+            "test_split=exam: .* has no such folder; it has hard, quiz, test, train",
         ),
-        (SplitNames(train="bare"), "train_split=bare: .*/bare holds pictures and no class folders"),
+        (SplitNames(train="bare"), "train_split=bare: .*/bare holds pictures but no class folders"),
         (SplitNames(test="void"), "test_split=void: .*/void holds no picture"),
     ):
         (
@@ -107,7 +107,7 @@ def test_what_is_called_test_may_be_another_split_or_a_class():
 
 def test_an_empty_text_and_a_path_name_no_split():
     """The first stood for the usual names without a word."""
-    with pytest.raises(UserError, match="^test_split: an empty text names no split; pass a name"):
+    with pytest.raises(UserError, match="^test_split= is empty; pass the name of a split"):
         SplitNames(test="")
     with pytest.raises(UserError, match="^train_split= is of the type PosixPath; pass the name of"):
         SplitNames(train=pathlib.Path("learn"))
@@ -128,7 +128,7 @@ def test_a_split_that_is_called_held_out_is_compared_as_any_other(tmp_path):
     fill(tmp_path, **flowers("train"))
     shutil.copytree(tmp_path / "train", tmp_path / "held out")
     dataset = datasets.open_dataset("folder", tmp_path, names=SplitNames(test="held out"))
-    assert "6 of the 6 pictures of held out are in train too" in dataset.notes[0]
+    assert "6 of the 6 pictures of held out are also in train" in dataset.notes[0]
     assert record.check_goes_on("model", None, dataset) is None  # nothing was held out from train
 
 
@@ -137,7 +137,7 @@ def test_an_evaluation_split_alone_is_enough_to_evaluate(tmp_path, splits):
     fill(tmp_path, **flowers(*splits))
     assert judged(tmp_path) == (splits[0], 6)
     with pytest.raises(
-        UserError, match=f"has nothing to train on, but {splits[0]}/ to evaluate on"
+        UserError, match=f"has nothing to train on, only {splits[0]}/ to evaluate on"
     ):
         datasets.open_dataset("folder", tmp_path)
 
@@ -176,17 +176,17 @@ def test_classes_may_be_called_as_splits_are(tmp_path):
     [
         (
             {"daisy": 4, "iris": 4, "test": 3},
-            r"is test/ a class, or are its pictures some without labels",
+            r"is test/ a class, or does it hold pictures without labels",
             "test",
         ),
         (
             {"car": 4, "plane": 4, "train/steam": 4, "train/diesel": 4},
-            "is train/ a split, or a class like car/ beside it",
+            "is train/ a split, or a class like car/ next to it",
             "train",
         ),
         (
             {"daisy": 4, "iris": 4} | flowers("val"),
-            "is val/ a split, or a class like daisy/ beside it",
+            "is val/ a split, or a class like daisy/ next to it",
             "validation",
         ),
     ],
@@ -217,7 +217,7 @@ def test_pictures_without_labels_are_told_and_are_no_class(tmp_path):
         "no class folders (first val/0.jpg)."
     )
     with pytest.raises(
-        UserError, match="test_split=test: .*/test holds pictures and no class folders"
+        UserError, match="test_split=test: .*/test holds pictures but no class folders"
     ):
         judged(tmp_path, names=SplitNames(test="test"))
 
@@ -294,7 +294,8 @@ def test_pictures_without_an_ending_are_pictures_of_the_user_too(tmp_path, place
     (tmp_path / "linked/all").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "linked/up").symlink_to(tmp_path / "linked")
     for folder, called in (("elsewhere", place), ("linked", f"all/{place}")):
-        with pytest.raises(UserError, match=f"holds pictures, as {called}; pass dataset=folder"):
+        message = f"holds pictures, such as {called}; pass dataset=folder"
+        with pytest.raises(UserError, match=message):
             datasets.open_dataset("shapes", tmp_path / folder)
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
 
@@ -334,7 +335,7 @@ def test_what_lies_where_tfds_is_to_keep_data_is_told_by_name(tmp_path):
 def test_a_folder_of_pictures_is_no_place_for_another_data_set(tmp_path, place):
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).write_bytes(b"x")
-    message = f"holds pictures, as {place}; pass dataset=folder to read them, or another data_dir="
+    message = f"holds pictures, such as {place}; pass dataset=folder to read them, or another data"
     with pytest.raises(UserError, match=message):
         datasets.open_dataset("shapes", tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
@@ -360,8 +361,8 @@ def test_classes_that_may_be_splits_are_told(tmp_path):
     classes, _, _, _, notes = opened(tmp_path)
     assert classes == ("ours", "theirs", "web")
     assert notes[-1] == (
-        "ROOT: ours, theirs, web are taken for the classes, although all hold the folders daisy,"
-        " iris. If these are the classes, name the splits, as train_split=ours."
+        "ROOT: ours, theirs, web are taken as the classes, although all hold the folders daisy,"
+        " iris. If those are the classes, name the splits, such as train_split=ours."
     )
     named = opened(tmp_path, names=SplitNames(train="ours", validation="theirs", test="web"))
     assert named == (BOTH, 2, ("theirs", 2), ("web", 2), [])
@@ -388,13 +389,13 @@ def test_a_class_that_lies_in_another_is_told(tmp_path):
     fill(tmp_path, **flowers("train", "test"), **{"train/daisy/Iris": 2, "train/daisy/garden": 1})
     fill(tmp_path, **{"train/iris/iris": 1, "train/iris/daisy": 0})
     assert opened(tmp_path)[-1] == [
-        "1 folder called as a class lies in another, first ROOT/train/daisy/Iris: its pictures are"
-        " taken for daisy; move it out if they are not."
+        "1 folder named after a class lies in that of another, first ROOT/train/daisy/Iris: its"
+        " pictures are taken as daisy; move it out if they are not."
     ]
     unpacked_there = fill(tmp_path / "other", **flowers("train", "train/val"))
     assert opened(unpacked_there)[-1][-1].startswith(
-        "2 folders called as a class lie in another, first ROOT/train/val/daisy: its pictures are"
-        " taken for val;"
+        "2 folders named after a class lie in that of another, first ROOT/train/val/daisy: its"
+        " pictures are taken as val;"
     )
 
 
@@ -536,12 +537,12 @@ def test_all_that_is_not_used_is_told_by_count_ending_and_first_name(tmp_path):
         "train/daisy/0.HEIC); 2 dead links (first train/rose); 2 files in samples/, which "
         "is not one of the splits (first samples/0.jpg); "
         "2 files of .txt (first train/iris/old.txt); "
-        "1 file of .db (first train/daisy/Thumbs.db); 1 picture beside the class folders (first "
+        "1 file of .db (first train/daisy/Thumbs.db); 1 picture outside the class folders (first "
         "train/stray.jpg)."
     )
     assert (
         len(dataset.unused) == 48
-        and f"{train}/stray.jpg is not used (picture beside the class folders)" in dataset.unused
+        and f"{train}/stray.jpg is not used (picture outside the class folders)" in dataset.unused
     )
 
 
@@ -587,14 +588,14 @@ def test_a_folder_with_test_alone_can_be_checked(tmp_path, capsys):
     listed = json.loads((tmp_path / "c.json").read_text())
     assert end.value.code == 1 and listed["pictures"] == 6
     assert len(listed["bad"]) == 1 and len(listed["identical"]) == 1
-    assert "1 of the 2 pictures of test are in val too" in capsys.readouterr().err
+    assert "1 of the 2 pictures of test are also in val" in capsys.readouterr().err
     with pytest.raises(UserError, match="has nothing to train on"):
         call(prepare, *given, f"--output={tmp_path}/store")
 
 
 def test_an_empty_folder_beside_those_that_judge_is_passed_over_and_told(tmp_path):
     fill(tmp_path, **flowers("train", "test"), **{"test/New Folder": 0})
-    told = "ROOT/test: passed over, as no file is in them and no class is called so: New Folder."
+    told = "ROOT/test: skipped, as they are empty and not named after a class: New Folder."
     assert told in opened(tmp_path)[-1] and judged(tmp_path) == ("test", 6)
     (tmp_path / "test/New Folder/notes.txt").write_text("x")
     with pytest.raises(UserError, match="New Folder is not one of the 2 classes"):
@@ -626,8 +627,8 @@ def test_a_folder_of_two_names_counts_once(tmp_path):
 def test_pictures_that_choose_and_are_reported_are_told(tmp_path):
     fill(tmp_path, **flowers("train", count=8), **flowers("val"))
     told = (
-        "The 6 pictures of val choose the weights and the rate, and are reported on too: a test"
-        " split, by which nothing is chosen, would tell more."
+        "The 6 pictures of val choose the weights and the rate, and are also reported on: a test"
+        " split, on which nothing is chosen, would tell more."
     )
     assert told in opened(tmp_path, choosing=True)[-1]
     dataset = datasets.open_dataset("folder", tmp_path)
@@ -717,12 +718,12 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
         ),
         (
             SplitNames(validation="train[40%:]"),
-            r"validation_split=train\[40%:\] has 30 of the 50 pictures of train, which is the train"
-            " split by its name; pass train_split= too",
+            r"validation_split=train\[40%:\] has 30 of the 50 pictures of train, which by its name"
+            " is the train split; pass train_split= too",
         ),
         (
             SplitNames(train="train", validation="train[40%:]"),
-            r"30 of the pictures of train\[40%:\] are in train too",
+            r"30 of the pictures of train\[40%:\] are also in train",
         ),
         (SplitNames(train="all[:50%]"), "is not one of its splits"),
     ):
@@ -756,8 +757,8 @@ def test_what_chooses_is_not_what_is_reported_without_a_word(tmp_path):
     some = datasets.open_dataset("tiny_judges", tmp_path / "tfds", names=few)
     store.write(some, tmp_path / "store/1.0.0", 95)
     refused = (
-        r"validation_split=test\[:50%\] has 8 of the 15 pictures of test, which is the test split"
-        " by its name; pass test_split= too"
+        r"validation_split=test\[:50%\] has 8 of the 15 pictures of test, which by its name is"
+        " the test split; pass test_split= too"
     )
     for place in (tmp_path / "tfds", tmp_path / "store"):
         with pytest.raises(UserError, match=refused):
@@ -765,11 +766,11 @@ def test_what_chooses_is_not_what_is_reported_without_a_word(tmp_path):
         judging, notes = chosen_and_reported(place, validation="test[:50%]", test="test")
         assert judging == "8 to choose by (test[:50%]), 15 to report on (test)"
         assert notes == (
-            "8 of the 15 pictures of test are in test[:50%] too: right answers to those say"
+            "8 of the 15 pictures of test are also in test[:50%]: correct answers on those say"
             " little.",
         )
     _, notes = chosen_and_reported(tmp_path / "tfds", validation="test", test="test")
-    assert notes[0].startswith("15 of the 15 pictures of test are in test too")
+    assert notes[0].startswith("15 of the 15 pictures of test are also in test")
     assert chosen_and_reported(tmp_path / "tfds", validation="test[:50%]", test="test[50%:]") == (
         "8 to choose by (test[:50%]), 7 to report on (test[50%:])",
         (),
@@ -783,7 +784,7 @@ def test_a_split_that_is_named_for_something_else_is_not_that_of_its_name(tmp_pa
         chosen_and_reported(tmp_path, train="test[:50%]")
     for names in ({"validation": "test"}, {"validation": "test[:50%]+test[50%:]"}):
         judging, notes = chosen_and_reported(tmp_path, **names)
-        assert judging.startswith("15 to evaluate (test") and "are reported on too" in notes[0]
+        assert judging.startswith("15 to evaluate (test") and "are also reported on" in notes[0]
     for train in ("all", "train+test"):
         assert chosen_and_reported(tmp_path, train=train)[0] == "7 to evaluate (held out)"
     evaluated = datasets.open_evaluation(
@@ -827,12 +828,12 @@ def test_tfds_with_an_evaluation_split_alone_is_evaluated(tmp_path):
     assert (
         datasets.open_evaluation("tiny_test", tmp_path, ("even", "odd")).evaluation.examples == 50
     )
-    with pytest.raises(UserError, match="no split named train, but test; pass train_split="):
+    with pytest.raises(UserError, match="no split named train, only test; pass train_split="):
         datasets.open_dataset("tiny_test", tmp_path)
     names = SplitNames(train="test")
     assert datasets.open_dataset("tiny_test", tmp_path, names=names).train.examples == 45
     alone = SplitNames(train="test[:1]", test="test[1:2]")
-    with pytest.raises(UserError, match="has 1 picture to train on, and none to judge by"):
+    with pytest.raises(UserError, match="has only 1 picture, and none left to evaluate on"):
         datasets.open_dataset("tiny_test", tmp_path, names=alone, choosing=True)
 
 

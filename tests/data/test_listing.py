@@ -48,7 +48,7 @@ def test_what_lies_below_two_of_the_paths_counts_once(tmp_path):
     "path,labels",
     [
         (".", [0, 0, 0, 0, 1]),
-        ("iris", [0, 0, 0, 0, 1]),  # called as a class, and several lie below it
+        ("iris", [0, 0, 0, 0, 1]),  # named after a class, and several lie below it
         ("iris/daisy", [0, 0, 0, 0]),
         ("iris/daisy/iris", [1, 1, 1]),
         ("iris/daisy/iris/0.jpg", [1]),
@@ -61,7 +61,7 @@ def test_pictures_are_of_the_outermost_class_around_them(tmp_path, path, labels,
         tmp_path /= "iris"
     split, _ = listing.list_pictures([tmp_path / path], BOTH)
     assert [int(one["label"]) for one in split.read(None)] == labels
-    told = {"iris/daisy": "its pictures are taken for daisy", "iris": "these are taken for classes"}
+    told = {"iris/daisy": "its pictures are taken as daisy", "iris": "these are taken as classes"}
     told["."] = told["iris"]
     assert told.get(path, "") in (said := capsys.readouterr().err) and (path in told) == bool(said)
     if path == ".":

@@ -208,12 +208,12 @@ def test_a_killed_run_goes_on_with_the_first_missing_shard(
         key=lambda path: path.stat().st_mtime_ns,
     )
     kept = {path.name: path.stat().st_ino for path in shards[:done]}
-    with pytest.raises(UserError, match="is the beginning of something else"):
+    with pytest.raises(UserError, match="holds the beginning of something else"):
         store.write(dataset, tmp_path / "1.0.0", 80)
     source = tmp_path / ".1.0.0.beginning/source.json"
     text = source.read_text()
     source.write_text(text[:9])
-    with pytest.raises(UserError, match="is the beginning of something else"):
+    with pytest.raises(UserError, match="holds the beginning of something else"):
         store.write(dataset, tmp_path / "1.0.0", 95)
     source.write_text(text)
     store.write(dataset, tmp_path / "1.0.0", 95)
@@ -226,7 +226,7 @@ def test_a_killed_run_goes_on_with_the_first_missing_shard(
 
 def test_what_is_stored_is_not_stored_again_nor_mixed_with_another(pictures, stored, tmp_path):
     (tmp_path / "1.0.0").mkdir()
-    with pytest.raises(UserError, match="1.0.0 is there already and holds something else"):
+    with pytest.raises(UserError, match="1.0.0 already exists and holds something else"):
         store.write(datasets.open_dataset("folder", pictures), tmp_path / "1.0.0", 95)
     before = files_of(stored[0] / "1.0.0")
     with pytest.MonkeyPatch.context() as patch:
@@ -245,7 +245,9 @@ def test_what_is_stored_and_has_lost_records_is_not_taken_for_whole(
     shutil.copytree(stored[0] / "1.0.0", tmp_path / "1.0.0")
     lost = tmp_path / "1.0.0/folder-test.tfrecord-00001-of-00002"
     lost.unlink()
-    with pytest.raises(UserError, match=f"but not whole: it lacks {lost.name}; remove it, and run"):
+    with pytest.raises(
+        UserError, match=f"but is incomplete: it lacks {lost.name}; remove it, and run"
+    ):
         store.write(datasets.open_dataset("folder", pictures), tmp_path / "1.0.0", 95)
 
 
@@ -279,7 +281,7 @@ def test_check_tells_what_a_training_leaves_out(tmp_path):
     assert left.value.code == 0
     listed = json.loads((tmp_path / "c.json").read_text())
     assert listed["not_used"] == [
-        f"{picture_files.shown(of_class / name)}: not used by a training; alexnet prepare stores"
+        f"{picture_files.shown(of_class / name)}: not used in training; alexnet prepare stores"
         " it as a JPEG"
         for name in ("9.23\u202fPM.tif", "x.tif")
     ]
@@ -300,7 +302,7 @@ def test_check_lists_what_a_training_cannot_read_though_prepare_does(tmp_path, c
     said = capsys.readouterr().out
     assert left.value.code == 1
     for name, form in (("x.jpg", "TIFF"), ("y.jpeg", "AVIF"), ("z.bmp", "")):
-        assert f"{of_class}/{name} cannot be read in a training ({form}" in said
+        assert f"{of_class}/{name} cannot be read in training ({form}" in said
     assert "fine.jpg" not in said
 
 
@@ -338,7 +340,7 @@ def test_bad_pictures_are_left_out_named_and_counted(tmp_path, monkeypatch, capf
         "train 3",
     ]
     told = capfd.readouterr().err
-    assert "train 1 cannot be read (a page of the web; fetch the picture again)" in told, told
+    assert "train 1 cannot be read (a web page; fetch the picture again)" in told, told
     store_of_three = datasets.open_dataset("folder", tmp_path)
     reds = {
         int(record["label"]): int(preprocessing.decode(record["image"])[9, 9, 0])
@@ -378,7 +380,7 @@ def test_a_disk_that_is_full_or_not_ours_ends_in_a_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tf.io, "TFRecordWriter", dying(tf.io.TFRecordWriter, 2, full))
         with pytest.raises(
-            UserError, match=r"1\.0\.0 cannot be written \(no space\); what is there of it stays"
+            UserError, match=r"1\.0\.0 cannot be written \(no space\); what was stored stays"
         ):
             store.write(dataset, tmp_path / "1.0.0", 95)
     assert store.write(dataset, tmp_path / "1.0.0", 95)["pictures"] == {"train": 2, "validation": 2}
@@ -390,7 +392,7 @@ def test_pictures_held_out_with_another_seed_are_another_source(pictures, tmp_pa
         store.write(
             datasets.open_dataset("folder", pictures / "train", seed=1), tmp_path / "1.0.0", 95
         )
-    with pytest.raises(UserError, match="is the beginning of something else"):
+    with pytest.raises(UserError, match="holds the beginning of something else"):
         store.write(
             datasets.open_dataset("folder", pictures / "train", seed=2), tmp_path / "1.0.0", 95
         )
@@ -417,8 +419,8 @@ def test_statistics_that_are_none_are_refused(tmp_path, content):
 @pytest.mark.parametrize(
     "name,content,message",
     [
-        ("folder-train.tfrecord-00002-of-00005", None, "1 of the 7 files of records are not there"),
-        ("folder-test.tfrecord-00001-of-00002", None, "1 of the 7 files of records are not there"),
+        ("folder-train.tfrecord-00002-of-00005", None, "1 of the 7 files of records are missing"),
+        ("folder-test.tfrecord-00001-of-00002", None, "1 of the 7 files of records are missing"),
         ("label.labels.txt", None, "label.labels.txt does not name its 3 classes; copy the data"),
         ("label.labels.txt", "checked disc\nplain", "label.labels.txt does not name its 3 classes"),
         ("dataset_info.json", '{"name": "fol', "TFDS cannot read dataset_info.json"),

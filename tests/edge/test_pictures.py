@@ -156,11 +156,11 @@ def test_the_transparent_level_of_few_bits_is_that_of_the_file(rng):
     [
         ("^AVIF, which only alexnet prepare reads", b"\0\0\0\x18ftypavif" + bytes(40)),
         ("^HEIC or AVIF, which only alexnet prepare", b"\0\0\0\x18ftypmif1" + bytes(40)),
-        ("^a PNG that was made over for iPhones", b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(40)),
+        ("^a PNG that was converted for iPhones", b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(40)),
         ("^TIFF, ", b"MM\0*" + bytes(40)),
         ("^SVG, which is not read; save it as JPEG or PNG", b'<?xml version="1.0"?><svg/>'),
         ("^PDF, ", b"%PDF-1.7"),
-        ("^a page of the web; fetch the picture again", b"<html>"),
+        ("^a web page; fetch the picture again", b"<html>"),
         ("^an empty file; fetch it again, or remove it", b""),
         ("^neither JPEG, PNG, GIF, BMP nor WebP$", b"a text"),
         ("^a damaged PNG file", b"\x89PNG\r\n\x1a\n" + bytes(40)),

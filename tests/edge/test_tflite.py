@@ -436,7 +436,7 @@ def test_an_image_is_an_array_of_its_shape(content):
     for given in (None, "red.png", [], image[None], image[:3], image[..., 0]):
         with pytest.raises(UserError, match=r"has the shape \(.*; pass \(67, 67, 3\), as prepare"):
             file.probabilities(given)
-    with pytest.raises(UserError, match="image= is no array"):
+    with pytest.raises(UserError, match="image= is not an array"):
         file.probabilities([[1], [1, 2]])
 
 

@@ -475,7 +475,7 @@ def test_a_network_of_the_same_weights_that_computes_otherwise_is_another(tmp_pa
     assert not notes
     with pytest.raises(UserError, match="with other preprocessing"):
         export(0.5, 127.5, 127.5)
-    assert "begins with rescaling" in notes[0] and "scales its pixels, and prep" in notes[0]
+    assert "begins with rescaling" in notes[0] and "scales its pixels, but prep" in notes[0]
 
 
 def test_versions_are_of_one_format_and_one_network(network, tmp_path):
@@ -612,7 +612,7 @@ def test_weights_that_are_no_numbers_do_not_go_out(network, tmp_path, form):
 def test_weights_of_double_precision_do_not_go_out(tmp_path):
     layers = [keras.layers.Flatten(), keras.layers.Dense(3, name="double", dtype="float64")]
     model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
-    with pytest.raises(UserError, match="double/kernel is in float64, and exports compute in"):
+    with pytest.raises(UserError, match="double/kernel is in float64, but exports compute in"):
         alexnet_tf.export(
             model,
             tmp_path / "out",

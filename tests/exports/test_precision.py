@@ -139,7 +139,7 @@ def test_an_export_that_does_not_say_how_it_was_trained_is_asked_for_its_data_se
 @pytest.mark.parametrize(
     "dtype,message",
     [
-        (tf.float64, "kernel is in float64, and exports compute in float32; open or build"),
+        (tf.float64, "kernel is in float64, but exports compute in float32; open or build"),
         (
             tf.float32,
             r"cannot be converted \('tf.Qr' op is neither a custom op nor .*--format=onnx",

@@ -294,7 +294,7 @@ def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path
     for arguments in ({}, {"test_split": "test"}):
         count, told = judge(data_dir=tmp_path / "only", **arguments)
         assert count == 8
-        assert told.count(f"Not evaluated, as test has no picture of it: {CLASS_NAMES[0]}.") == 1
+        assert told.count(f"Not evaluated, for lack of pictures in test: {CLASS_NAMES[0]}.") == 1
     for arguments, message in (
         ((few,), "open_dataset or from_tf_data gives, or a folder as data_dir="),
         ((seen, {"data_dir": few}), "data_dir= and dataset= both say what judges"),
@@ -580,7 +580,7 @@ def test_a_picture_that_cannot_be_cropped_is_no_unreadable_picture(tmp_path):
         return tf.image.stateless_random_crop(image, [28, 28, 3], seed)[..., :1]
 
     dataset = alexnet_tf.from_tf_data(records_of(range(12)), records_of(range(12, 18)), CLASS_NAMES)
-    with pytest.raises(UserError, match="crop= cannot be computed of a picture of train in step "):
+    with pytest.raises(UserError, match="crop= cannot be computed for a picture of train in step "):
         alexnet_tf.train(tmp_path / "model", dataset, crop=random_crop, **LENET5)
 
 
@@ -1366,7 +1366,7 @@ def test_the_classes_that_a_training_was_not_evaluated_on_are_told(few, tmp_path
     shutil.rmtree(tmp_path / "split/test" / CLASS_NAMES[1])
     told, dataset = [], alexnet_tf.open_dataset("folder", tmp_path / "split")
     alexnet_tf.train(tmp_path / "model", dataset, **LENET5 | {"patience": 1, "note": told.append})
-    assert f"Not evaluated, as test has no picture of it: {CLASS_NAMES[1]}." in told
+    assert f"Not evaluated, for lack of pictures in test: {CLASS_NAMES[1]}." in told
 
 
 def test_the_only_answer_is_that_of_the_pictures_that_are_reported_on(capsys):

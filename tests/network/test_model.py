@@ -241,7 +241,7 @@ def test_model_file_needs_no_tensorflow():
         ({"image_size": "67"}, "image_size='67': pass a whole number"),
         ({"image_size": (67, 67)}, "image_size=.67, 67.: pass a whole number"),
         ({"image_size": 0}, "image_size=0: pass a whole number"),
-        ({"dropout_rate": 50}, "dropout_rate=50: pass a number of 0 to below 1"),
+        ({"dropout_rate": 50}, "dropout_rate=50: pass a number from 0 to below 1"),
     ],
 )
 def test_what_makes_no_network_is_refused(arguments, message):
@@ -253,7 +253,7 @@ def test_a_fresh_projection_takes_the_place_of_a_dense_layer_alone():
     images = keras.Input((12, 12, 3))
     maps = keras.layers.Conv2D(4, 3)(images)
     ends_in_pool = keras.Model(images, keras.layers.GlobalAveragePooling2D(name="mean")(maps))
-    with pytest.raises(UserError, match="ends in mean .GlobalAveragePooling2D., and a fresh proj"):
+    with pytest.raises(UserError, match="ends in mean .GlobalAveragePooling2D., but a fresh proj"):
         surgery.with_fresh_projection(ends_in_pool, 3)
     for bias in (True, False):  # a fit has one in any case
         logits = keras.layers.Dense(4, use_bias=bias)(keras.layers.GlobalAveragePooling2D()(maps))

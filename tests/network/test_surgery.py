@@ -174,7 +174,7 @@ def ends(end):
     ],
 )
 def test_features_are_what_the_last_layer_reads(end, name):
-    with pytest.raises(UserError, match=f"ends in {name}, and features are"):
+    with pytest.raises(UserError, match=f"ends in {name}, but features are"):
         surgery.check_chain(ends(end))
     surgery.check_chain(build_model("lenet5", 3))
     surgery.check_chain(ends(lambda one, other: layers.Dense(2)(layers.Dropout(0.5)(one))))

@@ -243,7 +243,7 @@ def _(desk):
     (desk / "plain/iris/3.jpg").rename(desk / "plain/iris/another name.jpg")
     figures = desk.evaluate("model", "plain")
     assert figures["examples"] == len(before["held_out"]) + 3
-    assert figures["models"][0]["trained_on"] == 0 and "3 that are new are judged" in desk.notes
+    assert figures["models"][0]["trained_on"] == 0 and "3 that are new are evaluated" in desk.notes
     return f"{figures['examples']} judged: those held out and the three new ones"
 
 
@@ -464,7 +464,7 @@ def _(desk):
     shutil.copy(desk / "set/iris/1.jpg", desk / "set/rose/1 copy.jpg")
     desk.train("set", "told")
     assert "2 hidden pictures (first .net/50.jpg)" in desk.notes
-    assert "2 pictures of set are the same in several classes" in desk.notes
+    assert "2 pictures of set are in more than one class" in desk.notes
     return "told"
 
 

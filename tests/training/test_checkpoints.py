@@ -256,7 +256,7 @@ def test_settings_survive_and_damage_is_refused(tmp_path):
         (json.dumps(stored)[:5], "Unterminated"),
         (json.dumps(stored | {"dropout_rate": -5}), "dropout_rate is -5"),
         (json.dumps(stored | {"class_names": ["cat", "\x1b[2J"]}), "control character"),
-        ("[" * 10**5, "nested without end"),
+        ("[" * 10**5, "nested too deeply"),
     ):
         (tmp_path / "new/model/settings.json").write_text(damaged)
         with pytest.raises(UserError, match=f"settings.json cannot be read .*{reason}"):

@@ -101,12 +101,12 @@ CHIEF = {"chief": ["c:9"], "worker": ["a:1"]}
         ),
         (config(CHIEF, "evaluator"), "an evaluator takes no part in training; start none, and run"),
         *(
-            (config({"worker": ["b:2", one]}), "is no address: write host:port or [IPv6]:port")
+            (config({"worker": ["b:2", one]}), "is not host:port or [IPv6]:port")
             # a port too high is another port to the system
             for one in ("a", "a:", "a:x", "a:0", "a:65536", ":1", " a:1", "a:1\n", "::1:1")
         ),
         # one address, and each process would train alone
-        (config({"worker": ["a:1,b:2"]}), "is no address"),
+        (config({"worker": ["a:1,b:2"]}), "is not host:port or"),
         ("[" * 100_000, "it should look like"),
         (config({"worker": ["a:1", "a:1"]}), "two processes have the same address"),
         (config(CHIEF | {"ps": ["p:1"]}), "workers train together without ps; start"),

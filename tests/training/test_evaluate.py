@@ -42,7 +42,7 @@ def test_classes_without_a_picture_are_told_of_any_data_set(tmp_path, capsys):
     write_lenet5(tmp_path / "model", ["even", "odd"])
     given = ["--dataset=tiny_pictures", f"--data_dir={tmp_path}", "--test_split=train[:1]"]
     call(evaluate_command, f"--model_dir={tmp_path}/model", *given)
-    assert "Not evaluated, as train[:1] has no picture of it: " in capsys.readouterr().err
+    assert "Not evaluated, for lack of pictures in train[:1]: " in capsys.readouterr().err
 
 
 def test_the_class_that_differs_is_told():
@@ -625,7 +625,7 @@ NAMES = "".join(f"{name}\n" for name in CLASS_NAMES)
     "members,message",
     [
         ({"manifest": b"[]"}, "its manifest is a list of 0, of the type list"),
-        ({"manifest": b"[" * 100_000}, "nested without end"),
+        ({"manifest": b"[" * 100_000}, "nested too deeply"),
         ({"manifest": b"\xff"}, "decode"),
         ({"manifest": {"training": []}}, "training is a list of 0, of the type list"),
         ({"manifest": {"training": {"flags": 3}}}, "flags is 3, of the type int"),

@@ -892,7 +892,7 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
     dataset = datasets.open_dataset("folder", folder)
     for picture in (folder / "test").rglob("*.*"):
         picture.write_bytes(b"")
-    with pytest.raises(UserError, match="No picture of test can be read, such as .*"):
+    with pytest.raises(UserError, match="No picture of test can be read, for example .*"):
         cached(tmp_path / "features", build_model("lenet5", 3), dataset, [])
     assert sorted(os.listdir(tmp_path)) == ["pictures"]
 

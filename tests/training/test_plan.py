@@ -13,5 +13,5 @@ def test_steps_are_those_of_whole_batches_of_what_there_is_to_train_on(picture_f
     dataset = datasets.open_dataset("folder", picture_folder)  # 24 pictures
     assert (plan.steps_per_epoch(dataset), plan.last_step(dataset)) == (4, 12)
     judging = datasets.open_evaluation("folder", picture_folder, CLASS_NAMES)
-    with pytest.raises(UserError, match="folder was opened for evaluation; open it to train"):
+    with pytest.raises(UserError, match="folder was opened for evaluation; open it for training"):
         plan.last_step(judging)
