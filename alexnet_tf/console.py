@@ -41,7 +41,7 @@ def printable(text: str, encoding: str | None = "utf-8") -> str:
 def result(line: Any = "") -> None:
     """Writes a line of results to standard output.
 
-    Ends the process where it cannot be written, and where nobody reads it any more.
+    Ends the process if it cannot be written, or if nobody reads it any more.
     """
     try:
         print(printable(str(line), sys.stdout.encoding), flush=True)
@@ -107,8 +107,8 @@ def silence(line: str) -> None:
 
 
 class _Patient:
-    """A stream that cannot be written to any more, its disk full or its reader gone, ends nothing:
-    what was to be told is lost.
+    """A stream that raises nothing when it cannot be written to any more, its disk full or its
+    reader gone: what was to be told is lost.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -128,7 +128,7 @@ class _Patient:
 
 
 def make_sure_of_streams() -> None:
-    """Has a process run on where its standard streams are closed, or standard error is full.
+    """Lets a process run on if its standard streams are closed, or standard error is full.
 
     A closed descriptor would be given to the next file that is opened, a checkpoint perhaps, which
     would then hold the messages of libraries.
@@ -154,7 +154,7 @@ def tensorflow_quiet() -> Iterator[None]:
     """Closes standard error, unless the user has set a log level: TensorFlow's notes on the CPU and
     on absent GPUs, and LiteRT's on what it runs with, are no news, and some heed no level.
 
-    It is the whole process's: the last of several threads that are in here opens it again.
+    It is closed for the whole process: of several threads in here, the last one opens it again.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
         yield
@@ -178,9 +178,7 @@ def _enter_or_leave(step: int) -> None:
 
 
 def _put_aside() -> int | None:
-    """Closes standard error; returns a descriptor of what it was, None where it is closed as it
-    is.
-    """
+    """Closes standard error; returns a descriptor of what it was, None if it was closed already."""
     try:
         stderr = os.dup(2)
     except OSError:

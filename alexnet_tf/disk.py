@@ -24,8 +24,8 @@ _OF_MODELS = (
 
 
 def is_called_as_a_file(path: str | os.PathLike) -> bool:
-    """Whether `path`, where a folder is to be written, is no folder yet and is called as a file of
-    weights or of a model is: who passes it means such a file.
+    """Whether `path`, where a folder is to be written, is not a folder yet and is named like a
+    file of weights or of a model: who passes it means such a file.
     """
     return pathlib.Path(path).suffix.lower() in _OF_MODELS and not os.path.isdir(path)
 
@@ -68,8 +68,8 @@ def unwritable(model_dir: str | os.PathLike, error: OSError) -> UserError:
 
 SUMS = "SHA256SUMS"  # the file that `sums` is kept in
 
-# What we keep in folders: (what a folder is, the names in it by which it is known, others). Where
-# one of the first is what somebody wants to write, the rest of them tell.
+# What we keep in folders: (what a folder is, the names in it by which it is known, others). If
+# somebody wants to write one of the first, the rest of them tell what the folder is.
 _MODEL_DIRECTORY = "a model directory"
 _KEPT = (
     (
@@ -140,9 +140,9 @@ def stream_at(path: str | os.PathLike) -> str | int | None:
 
 
 def check_place(path: str | os.PathLike, parameter: str, device: bool = False) -> None:
-    """Raises UserError unless a file may be written to `path`, the `parameter` of that name: into a
-    folder that exists, and not in the place of another thing, but of a `device` or a pipe, nor of a
-    file as `check_not_ours` knows them, nor where there are no locks, which `appearing` takes.
+    """Raises UserError unless a file may be written to `path`, the `parameter` of that name. Its
+    folder has to exist, on a file system with locks, which `appearing` takes. What is there may be
+    a file, but none that `check_not_ours` knows, or, with `device`, a device or a pipe.
     """
     if device and os.fspath(path) == "-":  # elsewhere the standard output, here a file of that name
         raise UserError(

@@ -161,7 +161,7 @@ class Manifest:
         return dataclasses.replace(self, settings=self.settings.without_folder())
 
     def differences(self, other: "Manifest") -> list[str]:
-        """In what two differ that decides an answer, in words; nothing where they answer alike."""
+        """The differences that decide an answer, in words; nothing if both answer alike."""
         here, there = (
             {
                 "weights_sha256": one.weights_sha256,
@@ -179,7 +179,7 @@ class Manifest:
 
 
 def not_of_ours(path: str | os.PathLike, error: Exception, what: str = "file") -> UserError:
-    """What is to be raised where `error` shows that what lies at `path` is none of ours."""
+    """What to raise if `error` shows that what lies at `path` was not written by us."""
     return UserError(f"{path} is not a {what} that alexnet export wrote ({one_line(error)}).")
 
 

@@ -74,7 +74,7 @@ def test_tuples_and_lists_are_the_same_settings():
         ({"min_probability": 1.01}, r"min_probability is 1.01, not in 0..1"),
         ({"min_probability": float("nan")}, "min_probability is nan"),
         ({"min_probability": "0.5"}, "min_probability is '0.5'"),
-        ({"image_size": 32}, "image_size is 32, and 28"),
+        ({"image_size": 32}, "image_size is 32, but 28"),
         ({"class_names": ["cat"]}, "1 class names: a classifier needs two"),
         ({"class_names": "catdog"}, "class_names is 'catdog', of the type str"),
         ({"class_names": ["cat", 3]}, "a class name is 3"),
@@ -159,7 +159,7 @@ def test_what_is_missing_is_named():
         (b"\xff", "decode"),
         (b"[]", "the whole is a list"),
         (b"null", "the whole is None"),
-        (b"[" * 100_000, "without end"),
+        (b"[" * 100_000, "too deeply"),
         (b" " * (2**23 + 1), "bytes of settings"),
     ],
 )

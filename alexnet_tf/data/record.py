@@ -44,7 +44,7 @@ class Record:
     trunk: "Record | None" = None  # of the layers below the projection; None: this one
 
     def below(self) -> "Record":
-        """That of the network where its projection is replaced."""
+        """The Record of a network with these layers and a new projection."""
         return self.trunk or self
 
     def __or__(self, other: "Record") -> "Record":

@@ -76,7 +76,7 @@ def check_chain(model: keras.Model) -> None:
 
 
 def name_of_features(model: keras.Model) -> str:
-    """That of the layer whose output, flattened where it is a map, is what `trunk` gives."""
+    """The name of the layer whose output, flattened where it is a map, is what `trunk` gives."""
     layers = trunk(model).layers
     return next(one.name for one in reversed(layers) if not isinstance(one, keras.layers.Flatten))
 
@@ -174,7 +174,7 @@ def check_functional(model: keras.Model) -> None:
     struct = getattr(model, "_outputs_struct", None)
     if isinstance(struct, dict | list | tuple):
         raise UserError(
-            f"The model returns a {type(struct).__name__} of one output, not the output "
+            f"The model puts out a {type(struct).__name__} of one output, not the output "
             "itself; pass keras.Model(model.inputs[0], model.outputs[0])."
         )
     for layer in model._flatten_layers():
@@ -187,11 +187,11 @@ def check_functional(model: keras.Model) -> None:
 
 
 def logits_of(model: keras.Model) -> keras.Model:
-    """A functional model that ends in probabilities as one that ends in the logits before them;
-    one that ends in logits as it is, and one that ends in another model as one of the layers of
-    both. Layers but the last, and all weights, are those of `model`.
+    """`model`, a functional one, as one that ends in logits: without the softmax that makes
+    probabilities of them. If it ends in another model, the result has the layers of both. All
+    layers but the last, and all weights, are those of `model`.
 
-    Raises UserError where it does not tell which of the two its outputs are.
+    Raises UserError if it is not clear which of the two its outputs are.
     """
     check_functional(model)
     if isinstance(model, keras.Sequential):
@@ -284,8 +284,8 @@ def give_weights(model: keras.Model, values: Iterable[tuple[keras.Variable, Any]
 
 
 def layers_in_order(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of `model`, at any depth, each once, in the order in which they compute: that of
-    models within models Keras's own list has the wrong way round.
+    """The layers of `model`, at any depth, each once, in the order in which they compute; in
+    Keras's own list those of models within models come in the wrong order.
     """
     found: dict[int, keras.layers.Layer] = {}
 
@@ -418,8 +418,8 @@ def variant_of(model: keras.Model) -> str | None:
 
 
 def as_it_is(model: keras.Model) -> keras.Model:
-    """`model`; one that build_model made and that was changed since, without the name of its
-    variant: a model of its user's own, of the same layers.
+    """`model`; but if build_model made it and it was changed since, a model of the same layers
+    without the name of the variant, as one of its user's own.
     """
     if not hasattr(model, "variant") or variant_of(model):
         return model
@@ -448,8 +448,9 @@ def computes_as(model: keras.Model, other: keras.Model) -> bool:
 
 
 def other_function(model: keras.Model, other: keras.Model) -> str | None:
-    """Which function, an activation say, is another in `other`, of layers that are described
-    alike: "NAME of LAYER". Keras tells one of its user's own by a name that it may have itself.
+    """The function, such as an activation, that differs in `other` although the layers are
+    described alike: "NAME of LAYER". Keras describes a user's own by a name that one of its own
+    functions may have.
     """
     pairs = zip(*([*_functions_of(one)] for one in (model, other)))
     for (layer, function), (_, there) in pairs:
