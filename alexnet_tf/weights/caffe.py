@@ -57,7 +57,7 @@ def from_caffe(
         if which is None or which in pairs.setdefault(layer, {}):
             raise UserError(
                 f"{name} holds {key[:80]} {arrays[key].shape}, which is neither the "
-                "kernel nor the bias of a layer; no variant computes with it."
+                "kernel nor the bias of a layer; no variant uses it."
             )
         pairs[layer][which] = key
     notes, dropout_rate, told_variant = [], DROPOUT_RATE, known and known.variant
@@ -68,11 +68,11 @@ def from_caffe(
         dropout_rate = rates.pop() if len(rates) == 1 else DROPOUT_RATE
         if rates:
             notes.append(
-                f"{name} drops out different shares in its layers; {DROPOUT_RATE} is taken for a"
-                " training that goes on from it. No answer depends on it."
+                f"{name} has different dropout rates in its layers; a training that goes on from"
+                f" it uses {DROPOUT_RATE}. No answer depends on it."
             )
     if not told_variant or known:
-        # Names alone tell; the last layer is called otherwise where other classes were trained.
+        # Only names tell; the last layer has another one where other classes were trained.
         others = [layer for layer in pairs if layer not in _GROUPED]
         last = others[0] if "fc8" not in pairs and len(others) == 1 else "fc8"
         order = [*list(_GROUPED)[:-1], last]
@@ -80,10 +80,10 @@ def from_caffe(
     if beside:
         raise UserError(
             f"{name} holds more than an AlexNet of Caffe: {', '.join(sorted(beside))[:200]}; "
-            "no variant computes with it."
+            "no variant uses it."
         )
     if order[-1] != "fc8":
-        notes.append(f"{name}: {order[-1]} is taken for its last layer, fc8.")
+        notes.append(f"{name}: {order[-1]} is taken as its last layer, fc8.")
     if told_variant and stated.variant not in (None, told_variant):
         raise UserError(
             f"variant={stated.variant}, but {name} has its pools and LRN in the order of "
@@ -100,16 +100,16 @@ def from_caffe(
         ours: [pairs.get(theirs, {}).get(which, f"{theirs}.{which}") for which in (0, 1)]
         for ours, theirs in zip(_GROUPED, order)
     }
-    # Toronto's has kernels as TensorFlow does; who saves the blobs of pycaffe has those of Caffe.
+    # Toronto's file has kernels laid out as TensorFlow's; blobs saved by pycaffe are Caffe's.
     outputs_first = arrays.get(parts["conv1"][0], np.zeros(0)).shape != (11, 11, 3, 96)
     layers = read_layers(arrays, parts, _GROUPED, name, outputs_first)
     of_training = told_of_pixels(weights, "", name, None in (stated.mean, stated.std))
     if None not in of_training:
         if not stated.channel_order:
             raise UserError(
-                f"{name} says what its pixels are less, and over, but not whether its network, of "
-                "Caffe's layers, reads RGB or BGR; pass channel_order=rgb, as most programs of "
-                "PyTorch read pictures, or channel_order=bgr."
+                f"{name} states the mean and the std of its pixels, but not whether its network, "
+                "of Caffe's layers, reads RGB or BGR; pass channel_order=rgb, as most PyTorch "
+                "programs read pictures, or channel_order=bgr."
             )
         notes += as_it_says(of_training, name)
         told |= dict(zip(("mean_value", "std"), map(levels, of_training)))
@@ -139,27 +139,27 @@ def _pixels(
     mean = settle("mean", stated.mean, of_file, name, nothing)
     if mean is None and "mean_file" in told:
         raise UserError(
-            f"{name} subtracts the mean in {told['mean_file'][-1]!r}, another file; "
+            f"{name} subtracts the mean in {told['mean_file'][-1]!r}, a separate file; "
             "pass the mean of that file's channels as "
             f"mean={','.join(order.upper())} (ImageNet's: "
             f"mean={listed(usual)})."
         )
     if mean is None:
         mean = usual
-        notes.append(assumed(name, "Caffe's examples have", order, mean, std))
+        notes.append(assumed(name, "Caffe's examples", order, mean, std))
     resize = None
     sides = {told[side][-1] for side in ("new_height", "new_width") if side in told} - {0}
     if len(sides) > 1:
         raise UserError(
             f"{name} squeezes its pictures to {told['new_height'][-1]} x "
-            f"{told['new_width'][-1]}, which is not done here."
+            f"{told['new_width'][-1]}, which is not supported here."
         )
     if sides:
         (resize,) = sides
     elif "reads" in told and not told.get("crop_size", (0,))[-1] and stated.resize is None:
         raise UserError(
-            f"{name} says no crop_size, so its pictures had the size at which they "
-            "were stored; pass resize=227 if that was 227 x 227."
+            f"{name} states no crop_size, so its pictures were read as they were "
+            "stored; pass resize=227 if that was at 227 x 227."
         )
     return mean, std, settle("resize", stated.resize, resize, name, row["resize"])
 

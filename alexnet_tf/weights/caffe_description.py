@@ -39,10 +39,10 @@ _PLACES = {
 def read_description(
     layers: Sequence[Layer], name: str | os.PathLike
 ) -> tuple[str | None, list[str], dict[str, tuple], set[float]]:
-    """(the variant, or None where the file has layers with weights alone; the names of these
+    """(the variant, or None where the file has only layers with weights; the names of these
     layers in order; {parameter of its pictures: values}; its dropout rates, a set).
 
-    Raises UserError, with all that differs, for a network that no variant is.
+    Raises UserError, with all that differs, for a network that is none of the variants.
     """
     chain, wrong = _chain(layers)
     kinds = tuple(layer.type for layer in chain if layer.type not in _CHANGE_NOTHING)
@@ -86,7 +86,7 @@ def _chain(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
         elif layer.type in _COMPUTE | _CHANGE_NOTHING:
             if len(layer.inputs) > 1 or (layer.inputs and blobs and not set(layer.inputs) & blobs):
                 wrong.append(
-                    f"{layer.name} reads {', '.join(layer.inputs)[:80]}, not what is before it"
+                    f"{layer.name} reads {', '.join(layer.inputs)[:80]}, not what precedes it"
                 )
             chain.append(layer)
             blobs = set(layer.outputs)
@@ -106,8 +106,8 @@ def _first_difference(chain: list[Layer]) -> str:
     variant = max(_CHAINS, key=lambda variant: same(_CHAINS[variant]))
     place, expected = same(_CHAINS[variant]), [*_CHAINS[variant], "nothing"]
     there = f"{chain[place].name} ({chain[place].type})" if place < len(chain) else "nothing"
-    before = f"after {chain[place - 1].name}" if place else "at first"
-    return f"{before} comes {there}, where {variant} has {expected[place]}"
+    position = f"after {chain[place - 1].name}" if place else "first"
+    return f"{there} comes {position}, where {variant} has {expected[place]}"
 
 
 def _one(layer: Layer, name: str, default: Any) -> Any:
@@ -116,11 +116,11 @@ def _one(layer: Layer, name: str, default: Any) -> Any:
 
 
 def _dropout_ratio(layer: Layer) -> Any:
-    return _one(layer, "dropout_ratio", 0.5)  # which Caffe takes where none is stated
+    return _one(layer, "dropout_ratio", 0.5)  # Caffe's default
 
 
 def _differences(layer: Layer, number: int | None) -> list[str]:
-    """What the description of the `number`-th layer of its type differs in from our variants."""
+    """How the description of the `number`-th layer of its type differs from our variants."""
     stated = layer.parameters
     if layer.type == "Convolution" and f"conv{number}" not in _PLACES:
         return []  # there are too many
@@ -166,7 +166,7 @@ def _differences(layer: Layer, number: int | None) -> list[str]:
         if name.startswith("field")
     ]
     stray = stated.keys() - expected.keys() - {name for name in stated if name.startswith("field")}
-    wrong += [f"{layer.name} has {name} besides" for name in sorted(stray)]
+    wrong += [f"{layer.name} also has {name}" for name in sorted(stray)]
     for name, (ours, usual) in expected.items():
         found = _one(layer, name, usual)
         same = isinstance(found, int | float) and np.isclose(found, ours, rtol=1e-5)
@@ -183,7 +183,7 @@ def _told_of_pictures(sources: Sequence[Layer]) -> tuple[dict[str, tuple], list[
     for layer in sources:
         for name, values in layer.parameters.items():
             if not values and name != "shape":
-                wrong.append(f"{layer.name} has {name}, and no number for it")
+                wrong.append(f"{layer.name} has {name} without a number")
             elif (
                 name.startswith("field")
                 or name in ("force_gray", "is_color")
@@ -191,7 +191,7 @@ def _told_of_pictures(sources: Sequence[Layer]) -> tuple[dict[str, tuple], list[
             ):
                 wrong.append(f"{layer.name} has {name.replace('field', 'parameter')} {values[-1]}")
             elif told.setdefault(name, values) != values:
-                wrong.append(f"{layer.name} has {name} {values}, and another layer {told[name]}")
+                wrong.append(f"{layer.name} has {name} {values}, but another layer {told[name]}")
     if any(layer.type in ("Data", "ImageData", "MemoryData") for layer in sources):
         told["reads"] = ()  # as Caffe does: what is not stated is 1 and 0
     for name, expected in (("channels", 3), ("height", 227), ("width", 227)):

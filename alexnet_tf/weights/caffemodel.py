@@ -87,8 +87,8 @@ def read_caffemodel(content: bytes) -> Weights:
         of_name, of_blobs, of_inputs = (1, 7, 3) if 100 in net else (4, 6, 2)
         if 100 not in net and 1 in blocks:  # V0LayerParameter
             raise Unsupported(
-                "holds layers as Caffe wrote them before 2014; its upgrade_net_proto_binary renews"
-                " them"
+                "holds layers as Caffe wrote them before 2014; upgrade them with its"
+                " upgrade_net_proto_binary"
             )
         name = _text(blocks[of_name][-1])
         kind = (
@@ -147,9 +147,9 @@ def _packed(content: Buffer, floats: bool) -> list:
 
 
 def _text(content: Buffer) -> str:
-    """Text of a file, of which one may be named in thousands of arrays' names."""
+    """Text in a file; not a long one, which thousands of arrays' names might repeat."""
     if len(content) > LONGEST_NAME:
-        raise ValueError("such a long name")
+        raise ValueError("a name that is too long")
     return bytes(content).decode()
 
 

@@ -74,10 +74,10 @@ def is_count(number: Any) -> bool:
 
 
 def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict of `pairs`, in which the later of two of one name would silently be taken."""
+    """A dict of `pairs`; dict() would silently take the later of two with the same name."""
     found = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError("two entries of one name")
+            raise ValueError("two entries of the same name")
         found[name] = value
     return found

@@ -1,5 +1,5 @@
-"""Files of others by address: fetched in pieces that a broken connection does not lose, and known
-by their digests.
+"""Downloads of others' files: in pieces that a broken connection does not lose, and checked by
+their digests.
 
 keras.utils.get_file begins again from nothing after each break, and knows neither sha1 nor the
 beginning of a digest, which is all that some publishers state.
@@ -50,10 +50,10 @@ def fetch(
 ) -> None:
     """Fetches `url` (http, https or file) to `path`, whose name it gets when its digest is right.
 
-    What an earlier call left unfinished beside `path` is not fetched again; no other may be at work
-    there. `timeout` is how many seconds a server may be silent, `largest` how many bytes it may
-    send. Raises Unreachable, also where the file is another than `digest` says, which is removed;
-    UserError if the disk does not take it.
+    What an earlier call left unfinished beside `path` is not fetched again; no other process may
+    write there meanwhile. `timeout` is how many seconds a server may be silent, `largest` how many
+    bytes it may send. Raises Unreachable, also for a file that does not have `digest`, which is
+    removed; UserError if the file cannot be written.
     """
     session, part = session or requests.Session(), path.with_name(f"{path.name}.part")
     try:
@@ -67,7 +67,7 @@ def fetch(
             size = part.stat().st_size
             part.unlink()
             raise Unreachable(
-                f"{shown(url)} gives another file ({size:,} bytes) than that of "
+                f"{shown(url)} gives a file ({size:,} bytes) that does not have "
                 f"the digest {digest.digits}"
             )
         disk.flush(part)
@@ -132,7 +132,7 @@ def _copy(source: pathlib.Path, part: pathlib.Path, largest: int) -> None:
             raise Unreachable(f"{source} has more than {largest:,} bytes")
         part.write_bytes(source.read_bytes())
     except FileNotFoundError:
-        raise Unreachable(f"{source} is not there") from None
+        raise Unreachable(f"{source} does not exist") from None
 
 
 def _download(
@@ -148,7 +148,7 @@ def _download(
         try:
             if _go_on(url, part, progress, session, timeout, largest):
                 return
-            reason = "the connection breaks"
+            reason = "the connection broke"
         except Unreachable as error:
             reason = str(error)
             if "answers" in reason:
@@ -183,7 +183,7 @@ def _go_on(
         length = answer.headers.get("Content-Length", "")
         total = begin + int(length) if length.isdecimal() and not packed else None
         if total and total > largest:
-            raise Unreachable(f"{shown(url)} has {total:,} bytes instead of {largest:,} at most")
+            raise Unreachable(f"{shown(url)} has {total:,} bytes, more than {largest:,}")
         got = begin
         with (
             open(part, "ab" if begin else "wb") as stream,

@@ -55,8 +55,8 @@ def read_content(path: str | os.PathLike) -> bytes:
     try:
         if not path.is_file():
             raise UserError(
-                f"{path} is {'a folder or a device' if path.exists() else 'not there'}; pass a file"
-                " of weights."
+                f"{path} {'is a folder or a device' if path.exists() else 'does not exist'}; pass a"
+                " file of weights."
             )
         if path.stat().st_size > _LARGEST_FILE:
             raise UserError(
@@ -94,7 +94,7 @@ def parse(
             ).split()
         )[:200]
         # A message of protobuf begins as many other things do.
-        what = "is damaged" if kind != ".caffemodel" else "is damaged, or no file of Caffe"
+        what = "is damaged" if kind != ".caffemodel" else "is damaged, or not a Caffe file"
         raise UserError(f"{name} {what} ({reason}).") from None
 
 
@@ -103,7 +103,7 @@ def _why_nothing(weights: Weights) -> str:
         return f"holds {WHOLE_MODULE.format(weights.module)}"
     if weights.unreadable:
         name, reason = next(iter(weights.unreadable.items()))
-        return f"holds no array that is read: {name[:80]!r} {reason}"
+        return f"holds no array that can be read: {name[:80]!r} {reason}"
     return "holds no arrays"
 
 
@@ -123,21 +123,21 @@ def _recognise(content: bytes) -> tuple[str, Callable[[bytes], Weights] | None]:
         (b"\xa2\x06", ".caffemodel", read_caffemodel),
         (disk.LFS, disk.OF_LFS, None),
         (b"\x89HDF", "an HDF5 file, as Keras writes", None),
-        (b"MATLAB ", "a file of MATLAB", None),
+        (b"MATLAB ", "a MATLAB file", None),
         (b"\x1f\x8b", "compressed by gzip (gunzip or tar -x unpacks it)", None),
         (b"BZh", "compressed by bzip2 (bunzip2 or tar -x unpacks it)", None),
         (b"\xfd7zXZ", "compressed by xz (unxz or tar -x unpacks it)", None),
-        (b"7z\xbc\xaf", "an archive of 7-Zip (unpack it, and pass what is in it)", None),
+        (b"7z\xbc\xaf", "a 7-Zip archive (unpack it, and pass what is in it)", None),
         (b"Rar!", "a RAR archive (unpack it, and pass what is in it)", None),
         (b"<", "a page of HTML or XML, such as servers send instead of a file", None),
-        (b"{", "text of JSON, such as servers send and lists of parts are", None),
+        (b"{", "JSON, such as an answer of a server or a list of parts", None),
     ):
         if content.startswith(start):
             return kind, read
     for found, kind in (
         (content[257:262] == b"ustar", "a tar archive (tar -x unpacks it)"),
         (content[4:8] == b"TFL3", "a .tflite file, which holds no weights to train"),
-        (content[:1] == b"\x08", "a message of another kind, such as an ONNX file or a mean"),
+        (content[:1] == b"\x08", "of another kind, such as an ONNX file or a mean of Caffe"),
     ):
         if found:
             return kind, None
@@ -145,7 +145,7 @@ def _recognise(content: bytes) -> tuple[str, Callable[[bytes], Weights] | None]:
 
 
 def _recognise_archive(content: bytes) -> tuple[str, Callable[[bytes], Weights] | None]:
-    """As _recognise, of a zip archive, by the names in its directory."""
+    """As _recognise, for a zip archive, by the names in its directory."""
     try:
         archives.check_count(io.BytesIO(content))
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -160,5 +160,5 @@ def _recognise_archive(content: bytes) -> tuple[str, Callable[[bytes], Weights] 
     if "model.weights.h5" in names:
         return "a .keras file", None
     if any(name.endswith("/archive_format") for name in names):
-        return "a program of torch.export (save model.state_dict() by torch.save instead)", None
+        return "a program of torch.export (save model.state_dict() with torch.save instead)", None
     return f"a zip archive of {names[0][:80]!r} and so on (unpack it, and pass one file)", None

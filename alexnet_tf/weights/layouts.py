@@ -40,7 +40,7 @@ def read_layers(
     float32.
 
     `parts` names the arrays of each layer. Without `outputs_first` the kernels are laid out as ours
-    are. Raises UserError with all that is missing, of another shape, or no weights.
+    are. Raises UserError that lists all that is missing, has another shape, or is not weights.
     """
     layers: Layers = {}
     wrong = []
@@ -60,7 +60,7 @@ def read_layers(
             )
             continue
         if strange := [str(part.dtype) for part in (kernel, bias) if part.dtype.kind in "iub"]:
-            wrong.append(f"{layer} is of {strange[0]}, and weights are floating-point numbers")
+            wrong.append(f"{layer} is of {strange[0]}, but weights are floating-point numbers")
             continue
         with np.errstate(over="ignore"):  # of float64; it shows below
             kernel = np.asarray(_as_ours(layer, kernel) if outputs_first else kernel, np.float32)
@@ -74,14 +74,14 @@ def read_layers(
             except ValueError as error:
                 wrong.append(str(error))
         if layer == "fc8" and bias.size < 2:
-            wrong.append(f"it has {bias.size} output, and a classifier has two or more")
+            wrong.append(f"it has {bias.size} output, but a classifier has two or more")
     if wrong:
         raise UserError(f"{name} is not an AlexNet as published: {'; '.join(wrong)}.")
     return layers
 
 
 def _without_leading_ones(array: np.ndarray, ndim: int) -> np.ndarray:
-    """Caffe gave every array four dimensions until 2015."""
+    """`array` with `ndim` dimensions: until 2015 Caffe gave every array four."""
     return (
         array.reshape(array.shape[-ndim:])
         if array.shape[:-ndim] == (1,) * (array.ndim - ndim)
@@ -90,8 +90,8 @@ def _without_leading_ones(array: np.ndarray, ndim: int) -> np.ndarray:
 
 
 def _as_ours(layer: str, kernel: np.ndarray) -> np.ndarray:
-    """[outputs, inputs, height, width] to [height, width, inputs, outputs], and so the inputs of
-    fc6, which are a map.
+    """[outputs, inputs, height, width] to [height, width, inputs, outputs]; the inputs of fc6,
+    which are a map, likewise.
     """
     if layer == "fc6":
         return kernel.reshape(-1, *_LAST_MAP).transpose(2, 3, 1, 0).reshape(kernel.shape[::-1])

@@ -64,7 +64,7 @@ def _npy(content: bytes) -> np.ndarray:
     """The array of a .npy file. https://numpy.org/neps/nep-0001-npy-format.html"""
     begin, dtype, fortran, shape = _npy_header(content)
     if dtype.kind == "O" or 0 in shape:
-        raise Unsupported("has no number" if 0 in shape else "holds Python's objects, not numbers")
+        raise Unsupported("has no numbers" if 0 in shape else "holds Python objects, not numbers")
     return view(content[begin:], dtype, shape, "F" if fortran else "C")
 
 
@@ -91,14 +91,14 @@ def _numpy_type(text: str) -> np.dtype:
 def read_npy(content: bytes) -> Weights:
     begin, dtype, _, shape = _npy_header(content)
     if dtype.kind != "O" or shape:
-        raise Unsupported("is one array, and not a dict of layers")
+        raise Unsupported("is one array, not a dict of layers")
     stream = io.BytesIO(content)
     stream.seek(begin)
     (layers,) = pickles.load(stream).data
     if not isinstance(layers, dict) or not all(
         isinstance(blobs, dict | list | tuple) for blobs in layers.values()
     ):
-        raise Unsupported("is no dict of layers, each a list or a dict of arrays")
+        raise Unsupported("is not a dict of layers, each a list or a dict of arrays")
     # {"conv1": [kernel, bias]} and {"conv1": {"weights": kernel, "biases": bias}}
     arrays = once(
         (f"{layer}.{part}", blob)
@@ -106,7 +106,7 @@ def read_npy(content: bytes) -> Weights:
         for part, blob in (blobs.items() if isinstance(blobs, dict) else enumerate(blobs))
     )
     if not all(isinstance(blob, pickles.Array) for blob in arrays.values()):
-        raise Unsupported("holds layers that are no lists or dicts of arrays")
+        raise Unsupported("holds layers that are not lists or dicts of arrays")
     if sum(len(blob.data) for blob in arrays.values()) > len(content):
         raise ValueError("arrays that share their data")
     return Weights(".npy", {name: unpickled(blob) for name, blob in arrays.items()})
@@ -114,7 +114,7 @@ def read_npy(content: bytes) -> Weights:
 
 def unpickled(blob: pickles.Array) -> np.ndarray:
     if 0 in blob.shape:
-        raise Unsupported("has no number")
+        raise Unsupported("has no numbers")
     data = blob.data.encode("latin-1") if isinstance(blob.data, str) else blob.data
     return view(
         data,

@@ -58,8 +58,8 @@ def fetch(
 ) -> None:
     """Fetches the file called `file` of `project` to `path`: from folders first, then from indexes.
 
-    What has another digest is passed over. Raises Unreachable with what was tried, UserError if
-    the disk does not take it.
+    Files with another digest are skipped. Raises Unreachable with what was tried, UserError if
+    the file cannot be written.
     """
     options = settings()
     session, timeout = _session(options), options["timeout"] or 15.0
@@ -77,7 +77,7 @@ def fetch(
             reasons.append(f"{downloads.shown(page)} has no {file}")
         except Unreachable as error:
             reasons.append(str(error))
-    raise Unreachable("; ".join(reasons) or "pip is told to look nowhere")
+    raise Unreachable("; ".join(reasons) or "pip is configured to look nowhere")
 
 
 def _session(options: dict) -> requests.Session:
@@ -119,7 +119,7 @@ def _links(page: str, session: requests.Session, timeout: float) -> list[str]:
         try:
             content = b"".join(itertools.islice(answer.iter_content(2**20), _MOST_OF_A_PAGE))
         except requests.RequestException:
-            raise Unreachable(f"{downloads.shown(page)}: the connection breaks") from None
+            raise Unreachable(f"{downloads.shown(page)}: the connection broke") from None
         kind, address = answer.headers.get("Content-Type", ""), answer.url
     if "json" not in kind:
         return [_with_credentials(url, page) for url in _links_of_html(content, address)]
@@ -128,7 +128,7 @@ def _links(page: str, session: requests.Session, timeout: float) -> list[str]:
         links = [urllib.parse.urljoin(address, entry["url"]) for entry in files]
         return [_with_credentials(url, page) for url in links]
     except (ValueError, LookupError, TypeError) as error:
-        raise Unreachable(f"{downloads.shown(page)} is no page of an index ({error})") from None
+        raise Unreachable(f"{downloads.shown(page)} is not an index page ({error})") from None
 
 
 def _with_credentials(url: str, page: str) -> str:

@@ -162,7 +162,7 @@ def _tensor(
     if bits:  # such as that of torch._neg_view, whose numbers are stored with the other sign
         raise Unsupported(f"holds a tensor with {', '.join(map(str, bits))} set; save its clone()")
     if isinstance(storage, Opaque):
-        raise Unsupported("holds tensors that pickle.dump wrote; save the state_dict by torch.save")
+        raise Unsupported("holds tensors that pickle.dump wrote; torch.save the state_dict instead")
     return Tensor(_expect(Storage, storage), offset, _expect(tuple, size), _expect(tuple, stride))
 
 
@@ -179,7 +179,7 @@ def _with_attributes(function: Any, kind: Any, arguments: Any, *of_no_account: A
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *axes: Any) -> Array:
     """numpy._core.numeric._frombuffer: an array by the pickles of protocol 5."""
     if order not in ("C", "F"):
-        raise Unsupported("holds an array with its axes turned; pickle numpy.ascontiguousarray")
+        raise Unsupported("holds an array with transposed axes; pickle numpy.ascontiguousarray")
     array = Array()
     array.build((1, shape, dtype, order == "F", data))
     return array
@@ -263,7 +263,7 @@ class _Machine:
         self.spent += memory
         if self.spent > _MOST_MEMORY:
             raise Unsupported(
-                "holds too many lists and numbers beside its weights; save the state_dict alone"
+                "holds too many lists and numbers besides its weights; save only the state_dict"
             )
 
     def opaque(self, name: str) -> Opaque:
@@ -333,8 +333,8 @@ class _Machine:
                 _expect((Array, Dtype, Mapping, Opaque), self.stack[-1]).build(state)
             case _:
                 raise Unsupported(
-                    f"is a pickle with the instruction {name}, of which nothing is read here; save "
-                    "the weights by torch.save or numpy.savez, with their defaults"
+                    f"is a pickle with the instruction {name}, which is not read here; save "
+                    "the weights with torch.save or numpy.savez, with their defaults"
                 )
 
     def pop(self, count: int) -> list:
@@ -378,7 +378,7 @@ def _persistent(
     if kind == "module":
         return _expect(Name, what)
     if kind != "storage":
-        raise ValueError("a reference to something else than a storage")
+        raise ValueError("a reference to something other than a storage")
     return _storage(storages, what, *details)
 
 
@@ -398,7 +398,7 @@ def _storage(
     dtype = _STORAGE_TYPES.get(_expect(Name, storage_type).name)
     storage = Storage(dtype, _expect(str, key), _expect(int, numel))
     if storages.setdefault(key, storage) != storage:
-        raise ValueError("two storages of one name")
+        raise ValueError("two storages of the same name")
     return storage
 
 

@@ -30,7 +30,7 @@ def read_torch_archive(content: bytes) -> Weights:
         b"/constants.pkl" in content[-LARGEST_HEADER:]
     ):  # the directory, in which no tensor's file has such a name
         raise Unsupported(
-            "is a program of TorchScript; save model.state_dict() by torch.save instead"
+            "is a TorchScript program; save model.state_dict() with torch.save instead"
         )
     members = zip_members(content)
     storages: dict[str, pickles.Storage] = {}
@@ -53,15 +53,15 @@ def read_torch_pickles(content: bytes) -> Weights:
         return _read_pickled_dicts(first, len(content))
     if first != 0x1950A86A20F9469CFC6C:
         raise Unsupported(
-            "is a pickle that torch.save did not write; save the weights by "
-            "torch.save, or by numpy.savez"
+            "is a pickle that torch.save did not write; save the weights with "
+            "torch.save or numpy.savez"
         )
     version, _, state, keys = (pickles.load(stream, storages) for _ in range(4))
     if version != 1001 or set(keys) != storages.keys():
-        raise ValueError("pickles of something else than PyTorch's storages")
+        raise ValueError("pickles of something other than PyTorch's storages")
     if strange := [key for key in keys if storages[key].dtype is None]:
         raise Unsupported(
-            f"holds {len(strange)} arrays of a type that is not read (quantised, complex); "
+            f"holds {len(strange)} arrays of a type that cannot be read (quantised, complex); "
             "save float32"
         )
     data, begin = {}, stream.tell()
@@ -91,7 +91,7 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
 
     def visit(path: str, value: Any) -> None:
         if len(path) > LONGEST_NAME:
-            unreadable[path[:LONGEST_NAME]] = "dicts in dicts without end"
+            unreadable[path[:LONGEST_NAME]] = "is nested too deeply"
         elif isinstance(value, pickles.Tensor | pickles.Array):
             if path in arrays:  # {"a": {"b": 1}, "a.b": 2}
                 raise ValueError(f"two arrays of the name {path[:80]!r}")
@@ -159,7 +159,7 @@ def _dotted(name: str) -> str:
 def _torch_array(tensor: pickles.Tensor, data: Buffer) -> np.ndarray:
     if tensor.storage.dtype is None or 0 in tensor.size:
         raise Unsupported(
-            "has no number" if tensor.storage.dtype else "is of a type that is not read"
+            "has no numbers" if tensor.storage.dtype else "is of a type that cannot be read"
         )
     dtype, numbers = np.dtype(tensor.storage.dtype), (tensor.offset, *tensor.size, *tensor.stride)
     if not all(map(is_count, numbers)) or len(tensor.size) > 8:
@@ -169,9 +169,9 @@ def _torch_array(tensor: pickles.Tensor, data: Buffer) -> np.ndarray:
         (side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True)
     )
     if last < flat.size == tensor.storage.numel and math.prod(tensor.size) > flat.size:
-        raise Unsupported("repeats the numbers of its storage, as expand() makes it")
+        raise Unsupported("repeats the numbers of its storage, as after expand()")
     if flat.size != tensor.storage.numel or last >= flat.size or math.prod(tensor.size) > flat.size:
-        raise ValueError(f"a tensor of the shape {tensor.size} that reaches out of its storage")
+        raise ValueError(f"a tensor of the shape {tensor.size} that reaches beyond its storage")
     steps = [step * dtype.itemsize for step in tensor.stride]
     return np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.size, steps, writeable=False

@@ -38,7 +38,7 @@ def read_safetensors(content: bytes) -> Weights:
     )
     metadata = header.pop("__metadata__", {})
     if not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("metadata that are no texts")
+        raise ValueError("metadata that are not strings")
     arrays, unreadable, end = {}, {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, previous, end = entry["data_offsets"][0], end, entry["data_offsets"][1]

@@ -66,14 +66,14 @@ _COUNTERS = {"n_averaged", "num_updates", "num_batches_tracked", "epoch", "step"
 
 
 def without_wrappers(arrays: dict[str, Any], name: str | os.PathLike) -> dict[str, Any]:
-    """The same by names without what DataParallel and torch.compile put into them."""
+    """`arrays` by names without what DataParallel and torch.compile put into them."""
     found = {}
     for key, array in arrays.items():
         bare = _bare(key)
         if bare in found:
             raise UserError(
                 f"{name} holds {bare[:80]} twice, under different prefixes; save the "
-                "state_dict of one network alone."
+                "state_dict of only one network."
             )
         found[bare] = array
     return found
@@ -105,15 +105,15 @@ def choose(
         raise UserError(
             f"{name} holds {len(chosen)} networks: "
             f"{', '.join(names[prefix] for prefix in chosen)}; choose one by "
-            f"weights={names[chosen[0]]}, or save one alone."
+            f"weights={names[chosen[0]]}, or save only one."
         )
     if len(prefixes) == 1:
-        alone = f"{name} holds no other network than {names[chosen[0]]}, an average: it is taken."
+        alone = f"{name} holds no network but {names[chosen[0]]}, an average: it is used."
         return chosen[0], [alone] if averages and not wanted else []
     others = ", ".join(names[prefix] for prefix in prefixes if prefix != chosen[0])
     return chosen[0], [
-        f"{name} holds more than one network: {names[chosen[0]]} is taken, not "
-        f"{others}; weights={{model,ema,NAME}} takes another."
+        f"{name} holds more than one network: {names[chosen[0]]} is used, not "
+        f"{others}; weights={{model,ema,NAME}} chooses another."
     ]
 
 
@@ -201,8 +201,8 @@ def told_passed_over(
         )
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise UserError(
-            f"{name} holds more than an AlexNet: {listed}{more}; none "
-            "of our variants computes with them. If they are no part of the network, "
+            f"{name} holds more than an AlexNet: {listed}{more}; no "
+            "variant uses them. If they are not part of the network, "
             "save its state_dict without them."
         )
     placed = {key.split(".")[0] for key in used}
@@ -221,7 +221,7 @@ def told_passed_over(
     if not names:
         return []
     some = ", ".join(names[:20] + ["..."] * (len(names) > 20))
-    return [f"{name}: passed over, as no part of the network: {some}."]
+    return [f"{name}: skipped, as not part of the network: {some}."]
 
 
 def _beside(key: str, prefix: str) -> str:

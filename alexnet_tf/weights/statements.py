@@ -24,7 +24,7 @@ from alexnet_tf.weights.layouts import Layers
 
 @dataclasses.dataclass(frozen=True)
 class Stated:
-    """What a user says of a file; None for what is left to the file. It may not contradict it."""
+    """What a user says of a file, which must not contradict it; None for what the file says."""
 
     variant: str | None = None  # "caffe" or "caffenet", which have the same arrays
     mean: tuple | None = None  # one level of 0..255 for all channels, or one each, as read there
@@ -34,7 +34,7 @@ class Stated:
     weights: str | None = None  # "model", "ema", or the prefix of one of several networks
 
     def __post_init__(self) -> None:
-        """Raises UserError for levels of 0..1, which are easily meant, and impossible ones."""
+        """Raises UserError for levels of 0..1, an easy mistake, and for impossible ones."""
         for name, values in (("mean", self.mean), ("std", self.std)):
             text = f"{name}={listed(values or ())}"
             if values is None:
@@ -51,8 +51,8 @@ class Stated:
 
 
 def no_levels(told: str) -> UserError:
-    """What is to be raised for levels that were `told` as name=values, and are none."""
-    return UserError(f"{told}: give one number, or three with commas between.")
+    """What to raise for levels that were `told` as name=values, and are none."""
+    return UserError(f"{told}: give one number, or three separated by commas.")
 
 
 def listed(values: Iterable[float]) -> str:
@@ -87,10 +87,11 @@ def settle_order(stated: Stated, usual: str, is_known: bool, name: str | os.Path
 
 
 def told_of_pixels(weights: Weights, prefix: str, name: str | os.PathLike, needed: bool) -> tuple:
-    """(mean, deviation) of pixels in 0..1, each a tuple of three, where a training's file says in
-    one place beside the network, and in one alone, what its pixels are; else (None, None).
+    """(mean, deviation) of pixels in 0..1, each a tuple of three, if a training's file states them
+    in exactly one place beside the network; else (None, None).
 
-    It may tell them of 0..255. Raises UserError where they are of neither, and `needed`.
+    The file may state them for 0..255. Raises UserError if they fit neither range, and are
+    `needed`.
     """
     numbers = weights.triples | {
         key: tuple(array.astype(float).flat)
@@ -114,8 +115,8 @@ def told_of_pixels(weights: Weights, prefix: str, name: str | os.PathLike, neede
     if not needed:
         return None, None
     raise UserError(
-        f"{name} says that its pixels are less ({listed(mean)}) over ({listed(std)}), which is "
-        "neither of 0..1 nor of 0..255; pass mean= and std=."
+        f"{name} says that its pixels have the mean ({listed(mean)}) and the std ({listed(std)}), "
+        "which fit neither 0..1 nor 0..255; pass mean= and std=."
     )
 
 
@@ -124,16 +125,16 @@ def as_it_says(told: tuple, name: str | os.PathLike) -> list[str]:
     if None in told:
         return []
     less, over = (", ".join(f"{share:g}" for share in shares) for shares in told)
-    return [f"{name}: its pixels are less ({less}) over ({over}) of 0..1, as it says."]
+    return [f"{name} says that its pixels, in 0..1, have the mean ({less}) and the std ({over})."]
 
 
 def assumed(
     name: str | os.PathLike, whose: str, order: str, mean: Sequence[float], std: Sequence[float]
 ) -> str:
-    """The line on pixels that are taken to be as "Caffe's examples have" them, in this order."""
+    """The line on pixels that are taken to be as in "Caffe's examples", in this order."""
     return (
-        f"{name} does not say what its pixels are; assumed, as {whose} them: {order.upper()} less "
-        f"{listed(mean)} over {listed(std)}. Where that is wrong, pass mean=, std= or "
+        f"{name} does not say what its pixels are; assumed, as in {whose}: {order.upper()} minus "
+        f"{listed(mean)}, divided by {listed(std)}. If that is wrong, pass mean=, std= or "
         "channel_order=."
     )
 
@@ -161,7 +162,7 @@ def fold_pixels(
         std = (row["std"],)
     if not row["image_size"] <= resize <= LARGEST_RESIZE:
         raise UserError(
-            f"resize={resize}: {name} reads {row['image_size']} pixels of a side; "
+            f"resize={resize}: {name} reads {row['image_size']} x {row['image_size']} pixels; "
             f"give a number from {row['image_size']} to {LARGEST_RESIZE}."
         )
     pixels = Preprocessing(row["image_size"], resize, row["channels"], mean, float(std[0]))

@@ -68,7 +68,7 @@ def from_torchvision(
     if mean is None or std is None:
         usual = [levels(shares if order == "rgb" else shares[::-1]) for shares in _PIXELS]
         mean, std = mean or usual[0], std or usual[1]
-        notes.append(assumed(name, "torchvision has", order, mean, std))
+        notes.append(assumed(name, "torchvision", order, mean, std))
     variant = "one_weird_trick"
     resize = stated.resize or VARIANTS[variant]["resize"]
     layers, pixels = fold_pixels(variant, layers, mean, std, resize, order, name)
@@ -93,7 +93,7 @@ def _parts(arrays: Arrays, prefix: str, name: str | os.PathLike) -> tuple[Layers
         },
         key=_natural,
     )
-    # A last layer that was put into a Sequential, as classifier.6.1, is one still.
+    # A last layer that was put into a Sequential, as classifier.6.1, still is the last layer.
     firsts = tuple(place.split(".")[0] for place in classifier)
     if len(firsts) < 3:
         classifier = _CLASSIFIERS[0]  # of which some are missing
@@ -126,7 +126,7 @@ def from_flax(
     for parameter in ("variant", "weights"):
         if given := getattr(stated, parameter):
             raise UserError(
-                f"{parameter}={given}, but {name} holds torchvision's convolutions alone; leave "
+                f"{parameter}={given}, but {name} holds only torchvision's convolutions; leave "
                 f"{parameter}= out."
             )
     prefix = prefixes[0]
@@ -146,7 +146,7 @@ def from_flax(
     if strange:
         raise UserError(
             f"{name} holds more than the convolutions of an AlexNet: "
-            f"{', '.join(strange)[:200]}; no variant computes with it."
+            f"{', '.join(strange)[:200]}; no variant uses it."
         )
     variant = "one_weird_trick_pool5"
     mean, std = _settle_pixels(stated, _PIXELS, name)

@@ -80,7 +80,7 @@ def test_arrays_of_2014_and_torontos_layout(network):
     )
     found = conversion.convert(parse(content.getvalue()), "x", caffe)
     assert same(found.arrays, network)
-    assert found.notes[0] == "x: fc8_flickr is taken for its last layer, fc8."
+    assert found.notes[0] == "x: fc8_flickr is taken as its last layer, fc8."
 
 
 def test_what_is_no_alexnet_is_told_whole(network):
@@ -195,7 +195,7 @@ def changed(name, *change, pool_first=False):
         ),
         (
             changed("relu7", "Dropout", ""),
-            "after fc7 comes fc8 .InnerProduct., where caffe has ReLU",
+            "fc8 .InnerProduct. comes after fc7, where caffe has ReLU",
         ),
         (
             [layer for layer in changed("norm1") if layer[0] != "norm2"],
@@ -222,7 +222,7 @@ def test_layers_that_no_variant_has_are_named(kind):
 
 def test_a_branch_is_refused():
     layers = [*weights_files.caffe_layers(), ("fc8_flickr", "InnerProduct", "relu7", "")]
-    with pytest.raises(UserError, match="fc8_flickr reads relu7, not what is before it"):
+    with pytest.raises(UserError, match="fc8_flickr reads relu7, not what precedes it"):
         convert_caffe(layers)
 
 
@@ -241,7 +241,7 @@ def test_a_renamed_last_layer_of_caffe():
     found = convert_caffe(layers, caffe_arrays("fc8_flickr", 20))
     assert (
         len(found.arrays["fc8/bias"]) == 20
-        and "x: fc8_flickr is taken for its last layer, fc8." in found.notes
+        and "x: fc8_flickr is taken as its last layer, fc8." in found.notes
     )
 
 
@@ -267,7 +267,7 @@ def test_dropout_is_that_of_the_file():
     assert convert_caffe(layers).dropout_rate == 0.25
     layers[-2] = (*layers[-2][:3], layers[-2][3].replace("0.25", "0.6"))
     found = convert_caffe(layers)
-    assert found.dropout_rate == 0.5 and "drops out different shares" in found.notes[0]
+    assert found.dropout_rate == 0.5 and "different dropout rates" in found.notes[0]
 
 
 def with_pictures(text, kind="Data"):
@@ -349,7 +349,7 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
             'transform_param { crop_size: 227 mean_file: "a/mean.binaryproto" }',
             {},
             (
-                "subtracts the mean in 'a/mean.binaryproto', another file; pass the mean"
+                "subtracts the mean in 'a/mean.binaryproto', a separate file; pass the mean"
                 " of .* mean=B,G,R .* mean=104.007,116.669,122.679"
             ),
         ),
@@ -362,8 +362,8 @@ def test_the_size_of_a_list_of_pictures_is_obeyed():
         ("transform_param { mean_value: 5 }", {}, "no crop_size, .*pass resize=227"),
         ("transform_param { crop_size: 227 force_gray: 1 }", {}, "force_gray 1"),
         ("transform_param { crop_size: 227 scale: 0 }", {}, "multiplied by 0"),
-        ('transform_param { crop_size: "" }', {}, "data has crop_size, and no number for it"),
-        ('transform_param { force_gray: "" }', {}, "data has force_gray, and no number for it"),
+        ('transform_param { crop_size: "" }', {}, "data has crop_size without a number"),
+        ('transform_param { force_gray: "" }', {}, "data has force_gray without a number"),
         (
             "transform_param { crop_size: 227 mean_value: 1 mean_value: 2 }",
             {},

@@ -23,7 +23,7 @@ from alexnet_tf.errors import UserError
         (
             "features.3.weight",
             np.ones((192, 64, 5, 5), np.int8),
-            "conv2 is of int8, and weights are floating",
+            "conv2 is of int8, but weights are floating",
         ),
         (
             "classifier.6.bias",

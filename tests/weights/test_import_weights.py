@@ -123,7 +123,7 @@ def test_files_of_others_are_refused_with_the_command_that_imports_them(tmp_path
     assert "whole object of the class" in line("module.pth")
     assert "save model.state_dict() instead" in line("module.pth")
     (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
-    assert "such as an ONNX file or a mean; pass a model directory, a w" in line("net.onnx")
+    assert "such as an ONNX file or a mean of Caffe; pass a model dir" in line("net.onnx")
     shutil.copy(weights_files.TESTDATA / "state.pth", tmp_path / "state.pth")
     assert "is not an AlexNet as published: conv1 is" in line("state.pth")
     folder = tmp_path / "model/checkpoints/step-00000007"
@@ -177,7 +177,7 @@ def test_from_a_caffemodel_to_a_weights_file(run, tmp_path):
     )
     run(TOOL, "--source=net.caffemodel", "--output=net.npz", "--json=figures.json", cwd=tmp_path)
     assert "named class 0 to class 999. --labels=FILE names them; --labels=imagenet" in run.notes
-    assert "net.caffemodel does not say what its pixels are; assumed, as Caffe's" in run.notes
+    assert "net.caffemodel does not say what its pixels are; assumed, as in Caffe's" in run.notes
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert (
         figures["variant"] == "caffe"
@@ -284,7 +284,9 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsy
     for text in ("cat 2\ndog 0\nhorse 1\n", "2,cat\n1,dog\n3,horse\n", "n2 1\nn1 0\nn0 2\n"):
         with pytest.raises(UserError, match="numbered lines, in another order .*; sort them"):
             names(text)
-    with pytest.raises(UserError, match="labels.txt: the class name 'crane' is that of two output"):
+    with pytest.raises(
+        UserError, match="labels.txt: the class name 'crane' is given to two output"
+    ):
         names("crane\nhorse\ncrane\n")
     # as folders are sorted, whose names are numbers or end in one
     for text in (
@@ -353,7 +355,7 @@ def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypat
     "arguments,message",
     [
         ((), "--source"),
-        (("--source=no.npy", "--output=a.npz"), "no.npy is not there"),
+        (("--source=no.npy", "--output=a.npz"), "no.npy does not exist"),
         (("--source=no.npy", "--output=a.h5"), "name a .npz file"),
         (
             ("--source=bad.pth", "--output=a.npz"),
@@ -419,7 +421,7 @@ def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, caps
     call(import_weights, *flags)
     told = capsys.readouterr().err
     assert "called as the file says: daisy to tulip." in told
-    assert "no part of the network" not in told
+    assert "not part of the network" not in told
     monkeypatch.undo()
     stored = formats.parse((tmp_path / "net.npz").read_bytes(), "net.npz").arrays["settings.json"]
     assert json.loads(bytes(stored))["class_names"] == ["daisy", "rose", "tulip"]

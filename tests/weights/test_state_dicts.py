@@ -66,7 +66,7 @@ def test_a_number_in_the_state_dict_is_a_part_of_the_network():
         layer = {"state_dict.metric_fc.weight": light(10, 3)}
         convert_torch(torchvision("state_dict.net.") | layer, entries=("state_dict",))
     found = convert_torch(torchvision("model.") | {"prec": light(1)}, entries=("model", "prec"))
-    assert found.notes[0] == "x: passed over, as no part of the network: prec."
+    assert found.notes[0] == "x: skipped, as not part of the network: prec."
 
 
 def test_a_quantised_tensor_beside_is_refused():
@@ -92,7 +92,7 @@ def test_what_belongs_to_a_training_is_told():
     )
     assert (
         found.notes[0]
-        == "x: passed over, as no part of the network: epoch, args, optimizer, rng, best_acc1,"
+        == "x: skipped, as not part of the network: epoch, args, optimizer, rng, best_acc1,"
         " train_losses, state_dict.n_averaged."
     )
     assert len(found.arrays) == 16
@@ -102,7 +102,7 @@ def test_what_belongs_to_a_training_is_told():
 def test_a_state_dict_that_is_the_whole_file_is_no_part_passed_over(prefix):
     arrays = torchvision(prefix)
     found = convert_torch(arrays, entries=tuple(arrays))
-    assert len(found.arrays) == 16 and not any("passed over" in line for line in found.notes)
+    assert len(found.arrays) == 16 and not any("skipped" in line for line in found.notes)
 
 
 def test_two_copies_of_a_layer_are_refused():
@@ -129,7 +129,7 @@ def test_model_and_average_side_by_side():
         names = ["state_dict", "state_dict_ema"][
             :: 1 if bias is not [9] * 3 and bias[0] != 9 else -1
         ]
-        assert f"{names[0]} is taken, not {names[1]}" in found.notes[0]
+        assert f"{names[0]} is used, not {names[1]}" in found.notes[0]
     with pytest.raises(
         UserError,
         match="weights=other, but x holds state_dict, state_dict_ema; name one of these",
@@ -139,7 +139,7 @@ def test_model_and_average_side_by_side():
         convert_torch(torchvision("state_dict."), weights="ema")
     found = convert_torch(torchvision("model_ema."))  # the only one
     assert len(found.arrays) == 16
-    assert "no other network than model_ema, an average: it is taken" in found.notes[0]
+    assert "no network but model_ema, an average: it is used" in found.notes[0]
     asked = convert_torch(torchvision("model_ema."), weights="ema")
     assert "average" not in " ".join(asked.notes)
 
@@ -157,7 +157,7 @@ def test_a_network_of_caffes_layers_lies_in_the_dicts_of_a_training(prefix):
     entries = ("epoch", prefix.split(".")[0], "optimizer")
     found = convert_nested(beside | nested(prefix), entries, {"scaler.scale": "is of no type"})
     assert same(found.arrays, convert_nested(nested("")).arrays)
-    assert found.notes[0] == "x: passed over, as no part of the network: epoch, optimizer, scaler."
+    assert found.notes[0] == "x: skipped, as not part of the network: epoch, optimizer, scaler."
     with pytest.raises(UserError, match=r"more than an AlexNet: extra.weight \(3, 3\)"):
         convert_nested(nested(prefix) | {"extra.weight": light(3, 3)}, entries)
     with pytest.raises(UserError, match="more than an AlexNet of Caffe: bn1; no variant"):
@@ -174,6 +174,6 @@ def test_of_several_networks_of_caffes_layers_one_is_named():
         assert len(convert_nested(both, weights=stated).arrays["fc8/bias"]) == classes
     found = convert_nested(nested("", "ema."))
     assert len(found.arrays["fc8/bias"]) == 20
-    assert "the file itself is taken, not ema; weights={model,ema,NAME}" in found.notes[0]
+    assert "the file itself is used, not ema; weights={model,ema,NAME}" in found.notes[0]
     with pytest.raises(UserError, match="weights=ema, but x holds one network; leave weights= out"):
         convert_nested(nested(""), weights="ema")

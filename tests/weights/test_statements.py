@@ -23,11 +23,11 @@ def test_what_no_file_says_can_be_stated():
         ours, np.moveaxis(torchvision()["features.0.weight"][:, ::-1], (0, 1), (-1, -2))
     )
     assert (
-        "x does not say what its pixels are; assumed, as torchvision has them: RGB less"
-        " 123.675,116.28,103.53 over " in (convert_torch(torchvision()).notes[0])
+        "x does not say what its pixels are; assumed, as in torchvision: RGB minus"
+        " 123.675,116.28,103.53, divided by " in (convert_torch(torchvision()).notes[0])
     )
     with pytest.raises(
-        UserError, match="resize=223: x reads 224 pixels of a side; give a number from 224 to"
+        UserError, match="resize=223: x reads 224 x 224 pixels; give a number from 224 to"
     ):
         convert_torch(torchvision(), resize=223)
     with pytest.raises(UserError, match="leave variant= out"):
@@ -77,7 +77,7 @@ def test_a_training_says_what_its_pixels_are():
     ):
         assert found.preprocessing.mean == (127.5, 63.75, 127.5)
         assert (
-            "x: its pixels are less (0.5, 0.25, 0.5) over (0.5, 0.5, 0.5) of 0..1, as"
+            "x says that its pixels, in 0..1, have the mean (0.5, 0.25, 0.5) and the"
             in found.notes[1]
         )
         assert "does not say" not in " ".join(found.notes)
@@ -92,14 +92,14 @@ def test_a_training_of_caffes_layers_says_what_its_pixels_are():
         entries = ("state_dict", "config")
         return convert_nested(nested("state_dict."), entries, triples=triples, **stated)
 
-    with pytest.raises(UserError, match="reads RGB or BGR; pass channel_order=rgb, as most prog"):
+    with pytest.raises(UserError, match="reads RGB or BGR; pass channel_order=rgb, as most PyT"):
         convert(HALF)
     for order, mean in (("rgb", (127.5, 63.75, 12.75)), ("bgr", (12.75, 63.75, 127.5))):
         told = HALF | {"config.mean": (0.5, 0.25, 0.05)}
         found = convert(told, channel_order=order)
         assert found.preprocessing.mean == pytest.approx(mean)
         assert found.preprocessing.std == 127.5
-        assert "less (0.5, 0.25, 0.05) over (0.5, 0.5, 0.5) of 0..1, as it says" in found.notes[1]
+        assert "the mean (0.5, 0.25, 0.05) and the std (0.5, 0.5, 0.5)" in found.notes[1]
         assert "does not say" not in " ".join(found.notes)
         with pytest.raises(UserError, match="std=9, but x says 127.5,127.5,127.5; leave std= out"):
             convert(told, channel_order=order, std=(9.0,))
@@ -150,7 +150,7 @@ def test_a_training_may_say_it_of_0_to_255(mean, std, levels):
 )
 def test_pixels_that_make_no_sense_are_asked_for(strange):
     told = HALF | {f"config.{name}": numbers for name, numbers in strange.items()}
-    with pytest.raises(UserError, match="which is neither of 0..1 nor of 0..255; pass mean= and"):
+    with pytest.raises(UserError, match="which fit neither 0..1 nor 0..255; pass mean= and"):
         convert_trained(told)
     assert convert_trained(told, mean=(127.5,), std=(127.5,)).preprocessing.mean[0] == 127.5
 
@@ -161,4 +161,4 @@ def test_what_is_assumed_of_pixels_is_in_their_order():
         found = convert_torch(torchvision(), channel_order=order)
         colours[order] = found.preprocessing.mean
     assert colours["bgr"] == colours["rgb"] == pytest.approx((123.675, 116.28, 103.53))
-    assert "BGR less 103.53,116.28,123.675 over 57.375,57.12,58.395" in found.notes[-1]
+    assert "BGR minus 103.53,116.28,123.675, divided by 57.375,57.12,58.395" in found.notes[-1]
