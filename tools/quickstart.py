@@ -82,8 +82,8 @@ def main():
     work = pictures * training_work(build_model("paper", len(shapes.CLASS_NAMES)))
 
     print(
-        f"\nThe main job took {seconds:.0f} s, and {time.monotonic() - begin - seconds:.0f} s the "
-        "other task."
+        f"\nThe main job took {seconds:.0f} s, the other task "
+        f"{time.monotonic() - begin - seconds:.0f} s."
     )
     app.report(
         {
@@ -99,12 +99,12 @@ def main():
             "SavedModel": f"{_SAVED_MODEL} ({_megabytes(_SAVED_MODEL):.0f} MB)",
             ".tflite": f"{app.TFLITE} ({_megabytes(app.TFLITE):.0f} MB)",
             "five textures": (
-                f"{100 * tuned['top_1']:.1f} % of {tuned['examples']} pictures, on shapes that it "
-                "has not seen; the last layer alone is new"
+                f"{100 * tuned['top_1']:.1f} % of {tuned['examples']} pictures, on shapes it has "
+                "not seen; only the last layer is new"
             ),
-            "they cost": (
-                f"{tuned['seconds']:.0f} s, and the training "
-                f"{pictures / trained['train_images_per_s']:.0f} s; "
+            "their cost": (
+                f"{tuned['seconds']:.0f} s, against "
+                f"{pictures / trained['train_images_per_s']:.0f} s for the training; "
                 f"{tuned['multiply_adds'] / work:.2%} of its multiply-adds"
             ),
         }

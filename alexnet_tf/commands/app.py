@@ -192,7 +192,7 @@ def fetched(flag_values):
     name, cache_dir = flag_values["pretrained"].value, flag_values["cache_dir"].value
     if not name:
         if cache_dir:
-            raise UserError(f"--cache_dir={cache_dir} is for --pretrained; leave it out.")
+            raise UserError(f"--cache_dir={cache_dir} is for --pretrained; omit it.")
         return None
     if flag_values["model_dir"].present:
         model_dir = flag_values["model_dir"].value
@@ -202,8 +202,8 @@ def fetched(flag_values):
         )
     if name not in pretrained.NAMES:
         raise UserError(
-            f"--pretrained={name} is none of {', '.join(pretrained.NAMES)}; pass what lies in a"
-            " file or a folder as --model_dir."
+            f"--pretrained={name} is not one of {', '.join(pretrained.NAMES)}; pass a file or a "
+            "folder as --model_dir."
         )
     return pretrained.fetch(name, cache_dir)
 
@@ -415,15 +415,14 @@ def dataset_or(flag_values, trained_with):
     folders = [one["data_dir"] and os.path.realpath(one["data_dir"]) for one in (before, used)]
     is_other |= folders[0] != folders[1]
     if used["data_dir"] and "data_dir" not in given:
-        console.note(f"data_dir={used['data_dir']}, as the training had it")
+        console.note(f"data_dir={used['data_dir']}, as in training")
     if used["dataset"] is None:
         raise UserError(
-            "dataset= is missing: the network does not say which data set it was "
-            "trained on, or your own program made that; name the data set, and data_dir= "
-            "if it needs one."
+            "dataset= is missing: the network does not say which data set it was trained on, or "
+            "your own program made it; name the data set, and data_dir= if it needs one."
         )
     if given.keys() == {"data_dir"} and used["data_dir"]:
-        _tell_of_place(used["dataset"], used["data_dir"], "as the training had it")
+        _tell_of_place(used["dataset"], used["data_dir"], "as in training")
     return (
         used["dataset"],
         used["data_dir"],
@@ -444,7 +443,7 @@ def run(command: types.ModuleType, called: str, arguments: list[str]) -> typing.
     def guarded(argv):
         try:
             if len(argv) > 1 and not takes:
-                raise flags.Error(f"{argv[1]!r} belongs to no flag; write --name=value.")
+                raise flags.Error(f"{argv[1]!r} does not belong to a flag; write --name=value.")
             _check_finite(flag_values)
             expand_paths(flag_values)
             _check_written(flag_values, argv[1:])
@@ -512,7 +511,7 @@ def expand_paths(flag_values):
         if flag_values[name].present and empty:
             what = "path" if name in PATHS else "value"
             given = ",".join(value)
-            raise UserError(f"{name}={given} names no {what}; pass one, or leave it out.")
+            raise UserError(f"{name}={given} names no {what}; pass one, or omit it.")
         if value and name in PATHS:
             flag_values[name].value = (
                 _paths(name, value) if isinstance(value, list) else _paths(name, [value])[0]
@@ -533,20 +532,21 @@ def _tell_of_place(dataset, folder, whence):
     """Notes that a `dataset` which nobody has named is put into the `folder` that was, where that
     is not there, or holds something else and no pictures; with pictures it is refused.
     """
-    meant = "for pictures of your own pass their folder, and dataset=folder"
+    meant = "for your own pictures, pass their folder and dataset=folder"
     if dataset == "folder":
         return
     if not os.path.exists(folder):
         console.note(
-            f"data_dir={folder} is not there: dataset={dataset}, {whence}, is put into it; {meant}"
+            f"data_dir={folder} does not exist: dataset={dataset}, {whence}, will be written "
+            f"there; {meant}"
         )
         return
     from alexnet_tf.data import datasets  # here: `classify` needs no TensorFlow
 
     if stranger := datasets.stranger_in(folder, dataset):
         console.note(
-            f"data_dir={folder} holds {shown(stranger)}, and no pictures that were found:"
-            f" dataset={dataset}, {whence}, is kept there; {meant}"
+            f"data_dir={folder} holds {shown(stranger)}, but no pictures were found in it: "
+            f"dataset={dataset}, {whence}, will be kept there; {meant}"
         )
 
 
@@ -588,7 +588,7 @@ def _check_written(flag_values, arguments):
     if path := named.get("json="):
         disk.check_place(path, "json", device=True)
         if disk.stream_at(path) is None and os.path.isfile(path) and not _may_be_json(path):
-            raise UserError(f"json={path} holds something else than JSON; pass another file.")
+            raise UserError(f"json={path} is an existing file that is not JSON; pass another file.")
 
 
 def _may_be_json(path):
@@ -616,7 +616,7 @@ def _out_of_memory(error, flag_values):
     detail = one_line(str(getattr(error, "message", error)).partition("\n")[0], 160)
     advice = "free some"
     if "batch_size" in flag_values:
-        advice = f"a smaller batch_size= than {flag_values['batch_size'].value} needs less"
+        advice = f"pass a batch_size= below {flag_values['batch_size'].value}"
     return f"There is not enough memory{f' ({detail})' if detail else ''}; {advice}."
 
 

@@ -51,6 +51,6 @@ def _check_flags():
             given = FLAGS[name].value
             given = ",".join(given) if isinstance(given, list) else given
             raise UserError(
-                f"--{name}={given}: --part={_PART.value} does not read it; leave it"
-                f" out, or time {reading}."
+                f"--{name}={given}: --part={_PART.value} does not use it; omit it, or time "
+                f"{reading}."
             )

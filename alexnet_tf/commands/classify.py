@@ -130,8 +130,8 @@ def main(pictures):
         raise UserError("No picture was named on standard input.")
     if replaced:
         console.note(
-            f"json={_JSON.value} has the last answer alone to each name that came again with"
-            f" another ({len(replaced)}, such as {min(replaced)}); --json_lines prints all"
+            f"json={_JSON.value} keeps only the last answer for each name that came again with "
+            f"another ({len(replaced)}, such as {min(replaced)}); --json_lines prints all"
         )
     if _REPEAT.value and count > faults:
         figures = times.figures(opened.threads)
@@ -149,18 +149,18 @@ def _check_flags():
     """Raises UserError for a flag that would change nothing."""
     if _SERVER.value and _MIN_PROBABILITY.value is not None:
         raise UserError(
-            f"--min_probability={_MIN_PROBABILITY.value}: a server answers by that of its export;"
-            " leave it out, or export with alexnet export --min_probability."
+            f"--min_probability={_MIN_PROBABILITY.value}: a server uses that of its export; omit "
+            "it, or export with alexnet export --min_probability."
         )
     if _SERVER.value and _MODEL.present:
         raise UserError(
-            f"--server={_SERVER.value} answers by a network of its own, and --model={_MODEL.value}"
-            " names another; pass one of the two. --model_name says which of the server's."
+            f"--server={_SERVER.value} answers with its own network, and --model={_MODEL.value} "
+            "names another; pass one of the two. --model_name picks one of the server's."
         )
     if _MODEL_NAME.present and not _SERVER.value:
         raise UserError(
-            f"--model_name={_MODEL_NAME.value} is for --server; leave it out, or name a network by"
-            " --model."
+            f"--model_name={_MODEL_NAME.value} is for --server; omit it, or name a network with "
+            "--model."
         )
 
 
@@ -177,8 +177,8 @@ def _files(pictures, found):
             for line in sys.stdin.buffer:
                 if b"\0" in line:  # find -print0, or UTF-16
                     raise UserError(
-                        "Standard input holds a zero byte, and names are read a line each, as find"
-                        " prints them without -print0, in UTF-8."
+                        "Standard input holds a zero byte; pass one name per line in UTF-8, as "
+                        "find prints them without -print0."
                     )
                 if line.strip():
                     yield line.rstrip(b"\r\n"), False
@@ -224,14 +224,14 @@ def _open_network():
     for flag in (_THREADS, _REPEAT):
         if flag.value:
             raise UserError(
-                f"--{flag.name}={flag.value} is for a .tflite file, as alexnet convert writes it;"
-                " leave it out."
+                f"--{flag.name}={flag.value} is for a .tflite file, as alexnet convert writes it; "
+                "omit it."
             )
     if not distribution.is_whole():
         given = f"--server={_SERVER.value}" if _SERVER.value else f"--model={_MODEL.value}"
         raise UserError(
-            f"{distribution.needs_tensorflow(given)}; pass a .tflite file that alexnet convert"
-            " wrote, or install alexnet-tf in its place."
+            f"{distribution.needs_tensorflow(given)}; pass a .tflite file that alexnet convert "
+            "wrote, or install alexnet-tf instead."
         )
     return (_of_server() if _SERVER.value else _in_tensorflow()), None
 

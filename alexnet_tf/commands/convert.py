@@ -115,9 +115,8 @@ def _pictures():
     calibrates = _QUANTIZATION.value == "int8" and not _CALIBRATION.value
     if "train_split" in splits and not calibrates:
         raise UserError(
-            f"--train_split={FLAGS['train_split'].value} calibrates nothing here, as it does with "
-            "--quantization=int8 without --calibration; to compare on its pictures pass it as "
-            "--test_split."
+            f"--train_split={FLAGS['train_split'].value} only calibrates, for --quantization=int8 "
+            "without --calibration; to compare on its pictures, pass it as --test_split."
         )
     version = artifacts.newest_version(_SAVED_MODEL.value) or _SAVED_MODEL.value
     trained_with = artifacts.read_manifest(version).settings.flags

@@ -52,8 +52,8 @@ def _check_host(host):
         name = ""
     if name in ("", "0.0.0.0", "::"):  # every training would look on its own machine
         raise UserError(
-            f"--host={host} is no name by which trainings reach this machine; pass one, or its"
-            " address, IPv6 in brackets. It listens on all interfaces anyway."
+            f"--host={host} is not a name by which trainings can reach this machine; pass one, or "
+            "its address, IPv6 in brackets. It listens on all interfaces anyway."
         )
 
 

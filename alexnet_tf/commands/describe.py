@@ -42,8 +42,8 @@ def _names(models):
     names = blocks.names(models)
     if len(set(names)) < len(names):
         raise UserError(
-            f"--variant={','.join(_VARIANT.value)}: the same twice; name one, or say by "
-            "--num_classes=1000,10 what differs."
+            f"--variant={','.join(_VARIANT.value)} names the same network twice; name one, or "
+            "give two different --num_classes, such as 1000,10."
         )
     return names
 
@@ -70,8 +70,8 @@ def _num_classes(networks):
 def main():
     if len(_VARIANT.value) > 2:
         raise UserError(
-            f"--variant={','.join(_VARIANT.value)}: two can stand side by side, not"
-            f" {len(_VARIANT.value)}."
+            f"--variant={','.join(_VARIANT.value)}: at most two can be compared, not "
+            f"{len(_VARIANT.value)}."
         )
     if _PICTURE.value:
         app.check_png(_PICTURE.value, "--picture")

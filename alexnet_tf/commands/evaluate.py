@@ -131,13 +131,14 @@ def _open_dataset(models):
     """
     if FLAGS["train_split"].present:
         raise UserError(
-            f"--train_split={FLAGS['train_split'].value} judges nothing; to judge the pictures of a"
-            " training split pass it as --test_split."
+            f"--train_split={FLAGS['train_split'].value} is not evaluated; to evaluate on a "
+            "training split, pass it as --test_split."
         )
     if FLAGS["validation_split"].present and FLAGS["test_split"].present:
         raise UserError(
-            f"--validation_split={FLAGS['validation_split'].value} and --test_split="
-            f"{FLAGS['test_split'].value} both say what judges; pass one."
+            f"--validation_split={FLAGS['validation_split'].value} and "
+            f"--test_split={FLAGS['test_split'].value} both name the pictures to evaluate on; "
+            "pass one."
         )
     name, data_dir, _, names = app.dataset_or(FLAGS, models[0].trained_with)
     if FLAGS["validation_split"].present:
@@ -202,7 +203,7 @@ def _report(models, weights, dataset, answers, figures):
     console.result(f"{heading}  pictures  class{_first(_WORST_CLASSES, classes)}")
     for row in classes[:_WORST_CLASSES]:
         wrong = (
-            f" (most often called {row['most_common_wrong']}: {row['wrong_pictures']})"
+            f" (most often mistaken for {row['most_common_wrong']}: {row['wrong_pictures']})"
             if row["wrong_pictures"]
             else ""
         )
@@ -210,7 +211,7 @@ def _report(models, weights, dataset, answers, figures):
     if confusions:
         console.result()
         console.result(
-            f"  pictures  of a class called another{_first(_FREQUENT_CONFUSIONS, confusions)}"
+            f"  pictures  true class -> answer{_first(_FREQUENT_CONFUSIONS, confusions)}"
         )
         for name, answer, pictures in confusions[:_FREQUENT_CONFUSIONS]:
             console.result(f"  {pictures:8}  {name} -> {answer}")

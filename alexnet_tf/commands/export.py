@@ -65,7 +65,7 @@ def main():
     network = networks.load(app.fetched(FLAGS) or _MODEL_DIR.value)
     path = export(network, output, _VERSION.value, form, min_probability=_MIN_PROBABILITY.value)
     there = int(path.name) in before
-    console.result(f"{path}{' is there already, from the same weights' * there}:")
+    console.result(f"{path}{' already exists, from the same weights' * there}:")
     size = sum(file.stat().st_size for file in disk.files_below(path))
     signatures = SIGNATURES
     if form == "saved_model" and not artifacts.read_manifest(path).features:

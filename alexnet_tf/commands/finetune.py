@@ -171,9 +171,9 @@ def main():
         console.note(line)
     _tell(dataset, batch_size, seen_before, solver)
     console.note(
-        f"{settings.variant} of {_PRETRAINED.value}: {', '.join(trained)}"
-        f" {'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}:"
-        f" {dataset.describe(chooses=solver != 'fit')}"
+        f"{settings.variant} from {_PRETRAINED.value}: {', '.join(trained)} "
+        f"{'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}: "
+        f"{dataset.describe(chooses=solver != 'fit')}"
     )
     if _TRAINING.dry_run.value:
         held = strategy, model_dir, settings, dataset, seen_before, console.note
@@ -236,8 +236,8 @@ def _open_pretrained():
         path = pretrained.fetch(path, _CACHE_DIR.value)
     elif _CACHE_DIR.value:
         raise UserError(
-            f"--cache_dir={_CACHE_DIR.value} is for --pretrained={', '.join(pretrained.NAMES)};"
-            " leave it out."
+            f"--cache_dir={_CACHE_DIR.value} is for --pretrained={', '.join(pretrained.NAMES)}; "
+            "omit it."
         )
     elif not os.path.exists(path):
         raise UserError(
@@ -274,20 +274,20 @@ def solver_of(model, of_head):
     if not of_head:
         if _FEATURES_DIR.value and not surgery.reads_last_map(model):
             raise UserError(
-                f"--features_dir={_FEATURES_DIR.value}, but nothing is kept of a network that "
-                f"--trainable={','.join(_TRAINABLE.value)} trains; leave one of them out."
+                f"--features_dir={_FEATURES_DIR.value}, but no features are kept with "
+                f"--trainable={','.join(_TRAINABLE.value)}; omit one of them."
             )
         if _HEAD_SOLVER.value == "fit":
             raise UserError(
-                "--head_solver=fit fits the last layer alone, and --trainable="
-                f"{','.join(_TRAINABLE.value)} trains others; leave one of them out."
+                "--head_solver=fit fits only the last layer, and "
+                f"--trainable={','.join(_TRAINABLE.value)} trains others; omit one of them."
             )
         return "sgd"
     given = [name for name in _OF_SGD if FLAGS[name].present]
     if _HEAD_SOLVER.value == "fit" and given:
         raise UserError(
-            f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; leave "
-            "it out, or --head_solver=fit."
+            f"--{given[0]} is for --head_solver=sgd: a fit has nothing to tune; omit it, or "
+            "--head_solver=fit."
         )
     if _HEAD_SOLVER.value != "auto":
         return _HEAD_SOLVER.value
@@ -302,8 +302,9 @@ def _open_dataset(replicas, seen_before, solver, of_head):
         batch_size = stored["batch_size"]
         if batch_size % replicas:
             raise UserError(
-                f"model_dir={_MODEL_DIR.value} was begun with batches of {batch_size}, which do not"
-                f" divide among {replicas} replicas; pass other replicas=, or another model_dir=."
+                f"model_dir={_MODEL_DIR.value} was started with batches of {batch_size}, which "
+                f"cannot be divided evenly among {replicas} replicas; pass another replicas=, or "
+                "another model_dir=."
             )
     elif solver == "fit":  # whose batches are those of an evaluation, of any size
         batch_size = max(1, batch_size // replicas) * replicas
@@ -331,13 +332,13 @@ def _open_dataset(replicas, seen_before, solver, of_head):
         dataset = opened()
         console.note(
             f"patience=0: {_PRETRAINED.value} was trained on all these training pictures, so none "
-            "can choose the best weights; the last are kept"
+            "is left to choose the best weights by; the last are kept"
         )
     most = dataset.train.examples // replicas * replicas
     if most == 0:
         raise UserError(
-            f"{dataset.train.examples} training pictures do not fill a batch of {replicas}"
-            " replicas; use fewer."
+            f"{dataset.train.examples} training pictures do not fill a batch of {replicas} "
+            "replicas; use fewer replicas."
         )
     return dataset, min(batch_size, most)
 
@@ -357,7 +358,7 @@ def _tell(dataset, batch_size, known, solver):
     if solver == "sgd" and batch_size < _BATCH_SIZE.value:
         why = f"there are {dataset.train.examples} training pictures"
         if dataset.train.examples >= _BATCH_SIZE.value:
-            why = f"{_MODEL_DIR.value} was begun otherwise"
+            why = f"{_MODEL_DIR.value} was started with another"
         console.note(f"--batch_size={_BATCH_SIZE.value}, but {why}: batches of {batch_size}")
 
 
@@ -469,8 +470,8 @@ def _steps_per_epoch(found, plan):
     if steps := len(found.train_labels) // plan.batch_size:
         return steps
     raise UserError(
-        f"Of the training pictures, {len(found.train_labels)} can be read, fewer than"
-        f" --batch_size={plan.batch_size}; use a smaller one."
+        f"Only {len(found.train_labels)} of the training pictures can be read, fewer than "
+        f"--batch_size={plan.batch_size}; use a smaller one."
     )
 
 
@@ -553,7 +554,8 @@ def _calibrate(strategy, model, optimizer, pixels, split):
     said, labels = (np.concatenate(parts) for parts in list(zip(*extract(split)))[:2])
     temperature, loss = head.temperature_of(said, labels)
     console.note(
-        f"temperature {temperature:.2f} by {len(labels)} pictures of {split.name}: loss {loss:.3f}"
+        f"temperature {temperature:.2f}, chosen on {len(labels)} pictures of {split.name}: loss "
+        f"{loss:.3f}"
     )
     if temperature != state.temperature:
         best = (state.best or {}).get("step")
@@ -572,12 +574,12 @@ def _answers(strategy, model, pixels, split, class_names, batch_size):
 def _print_confusions(answers, class_names):
     """The confusion table: a row for what pictures are, a column for what they were taken for."""
     if len(class_names) > _WIDEST_MATRIX:
-        console.result("  alexnet evaluate lists which classes are taken for which")
+        console.result("  alexnet evaluate lists which classes are mistaken for which")
         return
     width, table = max(map(len, class_names)), np.zeros([len(class_names)] * 2, int)
     np.add.at(table, (answers.labels, answers.best[:, 0]), 1)
     console.result(
-        f"  {'is, taken for':<{width + 4}}"
+        f"  {'class, answer':<{width + 4}}"
         + "".join(f"{number:5}" for number in range(1, len(class_names) + 1))
     )
     for number, (name, row) in enumerate(zip(class_names, table), 1):
@@ -602,10 +604,11 @@ def _print_savings(cost, scratch_work, epochs):
     ):
         console.result(f"  {name:20}{own:12,.1f}{scratch:40,.1f}{1 - own / scratch:9.1%}")
     console.result(
-        "  (seconds: measured here, and for the other at the multiply-adds a second of this run)"
+        "  (seconds: measured for this run; for the other, estimated at its multiply-adds per "
+        "second)"
     )
     if earlier:
-        console.result(f"  (of an earlier run, perhaps on another machine: {'; '.join(earlier)})")
+        console.result(f"  (from an earlier run, perhaps on another machine: {'; '.join(earlier)})")
     console.result()
     return {
         "seconds": seconds,

@@ -130,10 +130,10 @@ def main():
             "classes": len(settings["class_names"]),
             "parameters": sum(array.size for array in arrays.values()),
             "pixels": (
-                f"{'RGB' if pixels['channels'] == 3 else 'grey'} in 0..255 less"
-                f" ({', '.join(f'{level:.4g}' for level in pixels['mean'])}),"
-                f" over {pixels['std']:g}; {pixels['image_size']} x {pixels['image_size']} of a"
-                f" shorter side of {pixels['resize']}"
+                f"{'RGB' if pixels['channels'] == 3 else 'grey'} in 0..255 minus "
+                f"({', '.join(f'{level:.4g}' for level in pixels['mean'])}), divided by "
+                f"{pixels['std']:g}; {pixels['image_size']} x {pixels['image_size']} from a "
+                f"shorter side of {pixels['resize']}"
             ),
             "megabytes": output.stat().st_size / 1e6,
         },
@@ -156,8 +156,8 @@ def _check_nothing_stated(source, stated):
     for name, value in dataclasses.asdict(stated).items():
         if value is not None:
             raise UserError(
-                f"--{name} is for files of others, and {source} holds a network of "
-                f"this project, with its settings; leave --{name} out."
+                f"--{name} is for files from elsewhere, but {source} holds a network of this "
+                f"project, with its settings; omit --{name}."
             )
 
 
@@ -189,8 +189,8 @@ def _refuse_other_order(source, own, names):
     if ids != own_ids and sorted(ids) == sorted(own_ids):
         place = next(place for place, (one, two) in enumerate(zip(own_ids, ids)) if one != two)
         raise UserError(
-            f"--labels={_LABELS.value} has the names that {source} has itself, in another order:"
-            f" output {place} is {own[place]!r} there, not {names[place]!r}; leave --labels out."
+            f"--labels={_LABELS.value} has the names that {source} holds, in another order: "
+            f"output {place} is {own[place]!r} there, not {names[place]!r}; omit --labels."
         )
 
 
@@ -210,8 +210,8 @@ def _from_file(source, stated):
     found = conversion.convert(weights, source.name, stated, known)
     if found.missing and _LABELS.value:
         raise UserError(
-            f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} "
-            "and so has no classes; leave --labels out."
+            f"--labels={_LABELS.value}, but {source} lacks {', '.join(found.missing)} and so has "
+            "no classes; omit --labels."
         )
     origin = pretrained.origin_of(source.name, sha256, known)
     figures = {"sha256": sha256}
@@ -223,8 +223,8 @@ def _from_file(source, stated):
         }
     else:
         console.note(
-            f"{source.name} is not one of the published files that are known by their digests; "
-            f"read as {found.variant}."
+            f"{source.name} is not a published file that is known by its digest; read as "
+            f"{found.variant}."
         )
     for line in found.notes:
         console.note(line)
@@ -249,7 +249,7 @@ def _class_names(outputs, known=None, told=()):
         if outputs == len(synsets) + 1:
             raise UserError(
                 f"--labels=imagenet, but {_SOURCE.value} has 1001 outputs: one of them may be a "
-                "background class, and which one the file does not say. Pass --labels=FILE, or "
+                "background class, and the file does not say which. Pass --labels=FILE, or "
                 "weights with 1000 outputs."
             )
         if outputs != len(synsets):
@@ -267,7 +267,7 @@ def _class_names(outputs, known=None, told=()):
             ) from None
         except ValueError:  # such as UTF-16, which some editors write
             raise UserError(
-                f"--labels={_LABELS.value} is not text in UTF-8; save it as that."
+                f"--labels={_LABELS.value} is not UTF-8 text; save it in UTF-8."
             ) from None
         names = [name.strip() for name in names]
         if len(names) != outputs or not all(names):
@@ -290,10 +290,10 @@ def _class_names(outputs, known=None, told=()):
             check_class_names(told)
         except ValueError as error:
             raise UserError(
-                f"{_SOURCE.value}: what it calls its outputs cannot be taken ({error}); pass "
+                f"{_SOURCE.value}: its names for the outputs cannot be used ({error}); pass "
                 "--labels=FILE."
             ) from None
-        console.note(f"The outputs are called as the file says: {told[0]} to {told[-1]}.")
+        console.note(f"The outputs have the names in the file: {told[0]} to {told[-1]}.")
         return list(imagenet.readable(told))
     more = "; --labels=imagenet says that they are ImageNet's" * (outputs == len(synsets))
     says = f"does not say what its {outputs} outputs are called"
@@ -327,12 +327,12 @@ def _without_numbers(names):
             continue
         if numbers != in_order:
             raise UserError(
-                f"--labels={_LABELS.value} has numbered lines, in another order than their numbers;"
-                " sort them: the first line names the first output."
+                f"--labels={_LABELS.value} has numbered lines that are out of order; sort them: "
+                "the first line names the first output."
             )
         console.note(
-            f"--labels={_LABELS.value}: the number in each line is left out of the name: "
-            f"{names[0]!r} is {rest[0]!r}"
+            f"--labels={_LABELS.value}: the number on each line is dropped from the name: "
+            f"{names[0]!r} becomes {rest[0]!r}"
         )
         return rest
     return names

@@ -67,8 +67,8 @@ def main():
         for name in ("output", "version", "quality", "max_bad_pictures"):
             if FLAGS[name].present:
                 raise UserError(
-                    f"{name}={FLAGS[name].value} changes nothing beside --check, which stores"
-                    " nothing; leave one out."
+                    f"{name}={FLAGS[name].value} has no effect with --check, which stores "
+                    "nothing; omit one of them."
                 )
     directory = None if _CHECK.value else _directory()
     app.tell_of_data_dir(FLAGS)
@@ -84,8 +84,8 @@ def main():
     is_drawn = dataset.class_counts and any(split.held_out for split in dataset.evaluations())
     if FLAGS["seed"].present and not is_drawn:
         raise UserError(
-            f"seed={_SEED.value} changes nothing: which pictures of {dataset.name} are kept for"
-            " evaluation is not drawn here; leave it out."
+            f"seed={_SEED.value} has no effect: the pictures of {dataset.name} kept for "
+            "evaluation are not drawn at random here; omit it."
         )
     for line in dataset.notes:
         console.note(line)
@@ -95,7 +95,7 @@ def main():
         console.note(f"{line}: left out")
     statistics = store.write(dataset, directory, _QUALITY.value, _MAX_BAD_PICTURES.value)
     if (newest := prepared.find(directory.parent)) != directory:
-        console.note(f"a training reads {newest}, the highest version there, and not {directory}")
+        console.note(f"training reads {newest}, the highest version there, not {directory}")
     console.result(f"{directory}:")
     app.report(
         {f"pictures, {name}": count for name, count in statistics["pictures"].items()}
@@ -130,8 +130,9 @@ def _directory():
         above = output.parents if _DATASET.value == "folder" else ()
         if originals in (output, *above):
             raise UserError(
-                f"--output={_OUTPUT.value} lies in --data_dir={_DATA_DIR.value}, and what is stored"
-                " would be read from then on instead of the originals; pass another folder."
+                f"--output={_OUTPUT.value} lies in --data_dir={_DATA_DIR.value}, so the stored "
+                "pictures would be read from then on instead of the originals; pass another "
+                "folder."
             )
     return pathlib.Path(_OUTPUT.value) / _VERSION.value
 

@@ -74,7 +74,7 @@ def main(arguments):
         raise UserError(f"{' '.join(arguments)}: one experiment at a time.")
     (name,) = arguments
     if _LENGTH.value == 0:
-        raise UserError("length=0: no picture would be trained on; pass a number above 0.")
+        raise UserError("length=0 would train on no pictures; pass a number above 0.")
     devices.check_one_process("an experiment")  # before each process fetches and reads the data set
     dataset = None
     splits = [f"--{role}_split" for role in USUAL_NAMES if FLAGS[f"{role}_split"].present]

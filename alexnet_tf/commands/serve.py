@@ -125,8 +125,8 @@ def main():
         for flag in (_HOST, _PORT, _REST_API_PORT, _POLL):
             if flag.present:
                 raise UserError(
-                    f"--{flag.name}={flag.value} is for a server that alexnet serve starts; leave"
-                    " it out, and edit compose.yaml."
+                    f"--{flag.name}={flag.value} is for a server that alexnet serve starts; omit "
+                    "it, and edit compose.yaml."
                 )
         for path in tf_serving.write(
             pathlib.Path(_EMIT_CONFIG.value), _SAVED_MODEL.value, _MODEL_NAME.value

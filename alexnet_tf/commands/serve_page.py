@@ -115,8 +115,8 @@ class Server(http.server.ThreadingHTTPServer):
             )
         except OSError as error:
             raise UserError(
-                f"--port={port} is not free to listen on ({error.strerror}); pass another, or 0 for"
-                " any that is free."
+                f"--port={port} is not available ({error.strerror}); pass another, or 0 for any "
+                "free port."
             ) from None
 
     def handle_error(self, request, client_address):

@@ -262,8 +262,8 @@ def _strategy():
     if _DETERMINISTIC.value:
         if _TRAINING.xla.value == "on":
             raise UserError(
-                "--deterministic does not go with --xla=on, which has no deterministic gradient of"
-                " max pooling."
+                "--deterministic cannot be combined with --xla=on, which has no deterministic "
+                "gradient of max pooling."
             )
         tf.config.experimental.enable_op_determinism()
     if _TOWER_DEVICES.value:

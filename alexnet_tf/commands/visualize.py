@@ -133,22 +133,25 @@ def main(pictures):
             disk.check_place(_FEATURES.value, "--features")
     sees = bool(_FEATURES.value) or kind in _OF_PICTURES
     if len(model_dirs) > 1 and (sees or kind == "filters"):
-        raise UserError(f"--model_dir={','.join(model_dirs)}: one model at a time, but for curves.")
+        raise UserError(
+            f"--model_dir={','.join(model_dirs)}: only --figure=curves takes several models."
+        )
     if pictures and not sees:
         raise UserError(f"{pictures[0]}: --figure={kind} takes no pictures.")
     if sees and not pictures:
         raise UserError("No picture given; pass the paths of pictures, or of folders of pictures.")
     if _CLASS_NAME.value is not None and kind not in ("gradcam", "occlusion"):
-        raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} asks for no class.")
+        raise UserError(f"--class_name={_CLASS_NAME.value}: --figure={kind} takes no class.")
     if _REFERENCE.value and kind != "curves":
-        raise UserError(f"--reference={_REFERENCE.value}: --figure={kind} draws no curve.")
+        raise UserError(f"--reference={_REFERENCE.value}: --figure={kind} draws no curves.")
     if not sees and _PRECISION.present:
         raise UserError(
-            f"--precision={_PRECISION.value}: --figure={kind} computes nothing; leave it out."
+            f"--precision={_PRECISION.value}: --figure={kind} computes nothing; omit it."
         )
     if _OUTPUT.present and not draws:
         raise UserError(
-            f"--output={output}: --features alone draws nothing; leave it out, or say --figure=."
+            f"--output={output}: --features without --figure draws nothing; omit it, or pass "
+            "--figure."
         )
     if _SQUARE.value is not None and kind != "occlusion":
         raise UserError(f"--square={_SQUARE.value}: --figure={kind} hides nothing.")
@@ -168,9 +171,7 @@ def main(pictures):
     if sees:
         seen = (Seen if _FEATURES.value or kind in _OF_FEATURES else Pictures)(network, pictures)
         if os.path.realpath(output) in map(os.path.realpath, seen.files):
-            raise UserError(
-                f"--output={output} is one of the pictures that are looked at; pass another file."
-            )
+            raise UserError(f"--output={output} is one of the input pictures; pass another file.")
     drawn = {"pictures": len(seen.files)} if sees else {}
     if _FEATURES.value:
         seen.write(_FEATURES.value)

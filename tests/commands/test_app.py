@@ -54,7 +54,8 @@ def test_a_data_dir_that_is_not_there_is_told_where_no_data_set_was_named(tmp_pa
     with parsed(flag_values, f"--data_dir={tmp_path}/typo"):
         app.tell_of_data_dir(flag_values)
     assert (
-        "typo is not there: dataset=shapes, the default, is put into it" in capsys.readouterr().err
+        "typo does not exist: dataset=shapes, the default, will be written there"
+        in capsys.readouterr().err
     )
     for given in ([f"--data_dir={tmp_path}/new", "--dataset=shapes"], [f"--data_dir={tmp_path}"]):
         with parsed(flag_values, *given):
@@ -64,8 +65,8 @@ def test_a_data_dir_that_is_not_there_is_told_where_no_data_set_was_named(tmp_pa
     with parsed(flag_values, f"--data_dir={tmp_path}"):
         app.tell_of_data_dir(flag_values)
     assert (
-        f"data_dir={tmp_path} holds labels.csv, and no pictures that were found: dataset=shapes,"
-        " the default, is kept there; for pictures of your own pass their folder, and"
+        f"data_dir={tmp_path} holds labels.csv, but no pictures were found in it: dataset=shapes,"
+        " the default, will be kept there; for your own pictures, pass their folder and"
         " dataset=folder" in capsys.readouterr().err
     )
     with parsed(flag_values, f"--data_dir={tmp_path}", "--dataset=shapes"):
@@ -100,7 +101,7 @@ def test_each_command_tells_where_it_puts_what_nobody_named(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Opened):
         call(command, "--data_dir=typo", *arguments)
-    assert "typo is not there: dataset=shapes, the default" in capsys.readouterr().err
+    assert "typo does not exist: dataset=shapes, the default" in capsys.readouterr().err
 
 
 def test_where_the_data_set_of_the_training_is_put_is_told_as_it_was_not_named(tmp_path, capsys):
@@ -113,9 +114,12 @@ def test_where_the_data_set_of_the_training_is_put_is_told_as_it_was_not_named(t
             app.dataset_or(flag_values, {"dataset": trained_with})
         return capsys.readouterr().err
 
-    for place, there in (("", "holds labels.csv, and no pictures"), ("/new", "is not there: data")):
+    for place, there in (
+        ("", "holds labels.csv, but no pictures"),
+        ("/new", "does not exist: data"),
+    ):
         line = told("shapes", f"--data_dir={tmp_path}{place}")
-        assert there in line and "dataset=shapes, as the training had it, is " in line
+        assert there in line and "dataset=shapes, as in training, will be " in line
         assert not told("folder", f"--data_dir={tmp_path}{place}")
         assert not told("folder", f"--data_dir={tmp_path}{place}", "--dataset=shapes")
 
@@ -157,8 +161,7 @@ def test_running_out_of_memory_ends_in_one_line(capsys, error, detail):
         f"alexnet nothing: There is not enough memory{detail}; free some."
     )
     assert refused(error, capsys, batch_size=64) == (
-        f"alexnet nothing: There is not enough memory{detail}; a smaller --batch_size= than 64 "
-        "needs less."
+        f"alexnet nothing: There is not enough memory{detail}; pass a --batch_size= below 64."
     )
 
 
@@ -219,7 +222,7 @@ def test_json_replaces_nothing_but_json(before, is_kept, tmp_path, capsys):
         app.run(command, "alexnet nothing", ["--json", str(path), "b.jpg"])
     told = capsys.readouterr().err
     assert (end.value.code == 2, path.read_bytes() == before) == (is_kept, is_kept), told
-    assert ("holds something else than JSON; pass another file" in told) == is_kept
+    assert ("is an existing file that is not JSON; pass another file" in told) == is_kept
 
 
 @pytest.mark.parametrize("flag", ["json", "output", "features", "picture"])

@@ -28,7 +28,7 @@ def test_every_flag_is_read_by_a_part():
     ],
 )
 def test_a_flag_that_a_part_does_not_read_is_refused(part, flag, others):
-    refused = f"^{flag}: --part={part} does not read it; leave it out, or time {others}.$"
+    refused = f"^{flag}: --part={part} does not use it; omit it, or time {others}.$"
     with pytest.raises(UserError, match=refused):
         call(benchmark, f"--part={part}", flag)
 

@@ -178,7 +178,7 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
             ["--learning_rate=nan", "--dataset=folder", "--data_dir=pictures", "--batch_size=6"],
             "--learning_rate=nan is not a finite number",
         ),
-        (["stray"], "'stray' belongs to no flag"),
+        (["stray"], "'stray' does not belong to a flag"),
         (
             ["--batch_size=7", "--replicas=2"],
             "--batch_size=7 does not divide among 2 replicas; use a multiple of 2",

@@ -92,7 +92,7 @@ def test_the_unit_ends_where_either_program_does(tmp_path, watcher, network, sta
     "flags,message",
     [
         (["--model_name=net"], "--model_name=net is for --server"),
-        (["--server=http://127.0.0.1:1", "--model=net"], "answers by a network of its own"),
+        (["--server=http://127.0.0.1:1", "--model=net"], "answers with its own network"),
     ],
 )
 def test_a_flag_without_effect_is_refused(tmp_path, flags, message):

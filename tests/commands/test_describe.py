@@ -75,8 +75,8 @@ def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path, capsys
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        (["--variant=half,half"], "--variant=half,half: the same twice; name one, or say by"),
-        (["--variant=half,half", "--num_classes=10"], "the same twice"),
+        (["--variant=half,half"], "--variant=half,half names the same network twice; name one"),
+        (["--variant=half,half", "--num_classes=10"], "the same network twice"),
         (["--variant=half", "--num_classes=10,20"], "2 numbers for 1 network; pass one"),
         (["--variant=half,paper", "--num_classes=1,2,3"], "'1' is not a number of classes"),
         (["--variant=half,paper", "--num_classes=3,2,3"], "3 numbers for 2 networks"),

@@ -75,7 +75,7 @@ def test_an_empty_path_is_no_flag_left_out(command, name):
     flags.unparse_flags()
     flags.mark_as_parsed()
     flags[name].parse("")
-    with pytest.raises(UserError, match=f"^{name}= names no path; pass one, or leave it out"):
+    with pytest.raises(UserError, match=f"^{name}= names no path; pass one, or omit it"):
         app.expand_paths(flags)
 
 
@@ -86,7 +86,7 @@ def test_a_value_that_is_empty_is_no_flag_left_out(command, flag):
     flags = copy.deepcopy(command.FLAGS)
     flags.unparse_flags()
     flags(["alexnet", f"--{flag}="])
-    with pytest.raises(UserError, match=f"^{flag}= names no value; pass one, or leave it out"):
+    with pytest.raises(UserError, match=f"^{flag}= names no value; pass one, or omit it"):
         app.expand_paths(flags)
 
 

@@ -46,10 +46,10 @@ def test_the_last_table_says_what_the_other_task_cost_and_how_right_it_is(
     quickstart.main()
     lines = capsys.readouterr().out.splitlines()
     (right,) = [line for line in lines if "five textures" in line]
-    assert "90.0 % of 10 pictures, on shapes that it has not seen" in right
-    (cost,) = [line for line in lines if "they cost" in line]
+    assert "90.0 % of 10 pictures, on shapes it has not seen" in right
+    (cost,) = [line for line in lines if "their cost" in line]
     assert cost.split("cost")[1].strip() == (
-        "7 s, and the training 264 s; 0.25% of its multiply-adds"
+        "7 s, against 264 s for the training; 0.25% of its multiply-adds"
     )
     assert [command for command, *_ in ran][-1] == "finetune"
     assert (

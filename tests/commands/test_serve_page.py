@@ -102,7 +102,7 @@ def test_what_is_refused(page, monkeypatch):
         serve_page.Server(page / "net.tflite", 0) as server,
         pytest.raises(
             UserError,
-            match=f"--port={server.server_port} is not free to listen on .Address already in use",
+            match=f"--port={server.server_port} is not available .Address already in use",
         ),
     ):
         serve_page.Server(page / "net.tflite", server.server_port)

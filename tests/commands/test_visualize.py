@@ -252,7 +252,7 @@ def test_no_picture_that_is_looked_at_is_replaced(model_dir, tmp_path):
     before = shapes.draw_jpeg("test", 0)
     (tmp_path / "a.png").write_bytes(before)
     given = ["--figure=predictions", f"--model_dir={model_dir}", tmp_path]
-    with pytest.raises(UserError, match=r"a\.png is one of the pictures that are looked at"):
+    with pytest.raises(UserError, match=r"a\.png is one of the input pictures"):
         call(visualize, f"--output={tmp_path}/a.png", *given)
     assert (tmp_path / "a.png").read_bytes() == before
 
@@ -394,7 +394,7 @@ def test_weights_by_name_are_looked_at(model_dir, pictures, tmp_path, monkeypatc
     ):
         with pytest.raises(UserError, match=f"^--pretrained=caffe .*{message}"):
             call(visualize, "--pretrained=caffe", *arguments)
-    with pytest.raises(UserError, match="--cache_dir=kept is for --pretrained; leave it out"):
+    with pytest.raises(UserError, match="--cache_dir=kept is for --pretrained; omit it"):
         call(visualize, "--figure=curves", "--cache_dir=kept")
 
 
@@ -405,18 +405,18 @@ def test_weights_by_name_are_looked_at(model_dir, pictures, tmp_path, monkeypatc
         (["--figure=neighbours", "nowhere"], "nowhere does not exist"),
         (["--features=f.txt"], "name an .npz file"),
         (["--figure=filters", "some.jpg"], "--figure=filters takes no pictures"),
-        (["--figure=predictions", "--model_dir=a,b"], "one model at a time"),
+        (["--figure=predictions", "--model_dir=a,b"], "only --figure=curves takes several"),
         (["--figure=gradcam"], "No picture given"),
         (["--figure=filters", "--reference=caffe"], "--figure=filters draws no curve"),
         (
             ["--figure=deconvolution", "--class_name=rose", "a.jpg"],
-            "--figure=deconvolution asks for no class",
+            "--figure=deconvolution takes no class",
         ),
         (["--figure=gradcam", "--square=9", "a.jpg"], "--figure=gradcam hides nothing"),
-        (["--precision=mixed_bfloat16"], "--figure=curves computes nothing; leave it out"),
+        (["--precision=mixed_bfloat16"], "--figure=curves computes nothing; omit it"),
         (
             ["--features=f.npz", "--output=a.png", "a.jpg"],
-            "--output=a.png: --features alone draws nothing",
+            "--output=a.png: --features without --figure draws nothing",
         ),
     ],
 )

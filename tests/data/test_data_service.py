@@ -159,5 +159,5 @@ def test_an_address_where_nothing_answers_is_refused(run, tmp_path, address, mes
 def test_a_host_that_no_training_reaches_is_refused(monkeypatch, host):
     """Trainings on other machines would look for the pictures on their own."""
     monkeypatch.setattr(command, "_HOST", types.SimpleNamespace(value=host))
-    with pytest.raises(UserError, match="is no name by which trainings reach this machine"):
+    with pytest.raises(UserError, match="is not a name by which trainings can reach this"):
         command.main()

@@ -308,7 +308,7 @@ def test_check_lists_what_a_training_cannot_read_though_prepare_does(tmp_path, c
 
 @pytest.mark.parametrize("flag", ["output=there", "version=1.0.0", "quality=90"])
 def test_what_has_no_effect_beside_check_is_refused(tmp_path, flag):
-    with pytest.raises(UserError, match=f"^{flag} changes nothing beside --check"):
+    with pytest.raises(UserError, match=f"^{flag} has no effect with --check"):
         call(prepare, "--dataset=folder", f"--data_dir={tmp_path}", "--check", f"--{flag}")
 
 
@@ -545,7 +545,7 @@ def test_nothing_is_stored_among_the_pictures(run, tmp_path, output):
     before = sorted(tmp_path.rglob("*"))
     flags = ("--dataset=folder", "--data_dir=set", f"--output={output}")
     line = run("-m", "alexnet_tf", "prepare", *flags, cwd=tmp_path, status=2)
-    assert f"--output={output} lies in --data_dir=set, and what is stored would be read" in line
+    assert f"--output={output} lies in --data_dir=set, so the stored pictures would be read" in line
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -570,7 +570,7 @@ def test_a_version_that_no_training_reads_is_told(pictures, tmp_path, capsys):
     given = ("--dataset=folder", f"--data_dir={pictures}", f"--output={tmp_path}")
     for version, told in (("1.0.0", False), ("1.10.0", False), ("1.9.0", True)):
         call(prepare, *given, f"--version={version}")
-        line = f"a training reads {tmp_path}/1.10.0, the highest version there, and not {tmp_path}/"
+        line = f"training reads {tmp_path}/1.10.0, the highest version there, not {tmp_path}/"
         assert (f"{line}{version}" in capsys.readouterr().err) == told
 
 
@@ -580,7 +580,7 @@ def test_a_seed_that_draws_nothing_is_refused(pictures, tmp_path):
         ("--dataset=tiny_pictures", f"--data_dir={tmp_path}/tfds"),
     ):
         with pytest.raises(
-            UserError, match=f"^seed=1 changes nothing: which pictures of {given[0][10:]}"
+            UserError, match=f"^seed=1 has no effect: the pictures of {given[0][10:]}"
         ):
             call(prepare, *given, "--seed=1", f"--output={tmp_path}/store")
     assert not (tmp_path / "store").exists()

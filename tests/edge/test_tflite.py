@@ -187,7 +187,9 @@ def test_a_name_whose_answer_is_replaced_is_told(world, monkeypatch, capsys):
     answers = json.loads((world / "answers.json").read_text())
     assert [answer[0][0] for answer in answers.values()] == ["blue", "blue"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("json=answers.json has the last answer alone to each name that came ag")
+    assert line.startswith(
+        "json=answers.json keeps only the last answer for each name that came ag"
+    )
     assert "(1, such as red.png); --json_lines prints all" in line
 
 
@@ -202,7 +204,7 @@ def test_a_least_probability_beyond_eight_bits_is_no_fault_of_the_picture(classi
 
 @pytest.mark.parametrize("named", [b"red.png\0blue.jpg\0", "red.png\n".encode("utf-16")])
 def test_names_that_are_no_lines_are_refused(classify, named):
-    with pytest.raises(UserError, match="a zero byte, and names are read a line each"):
+    with pytest.raises(UserError, match="a zero byte; pass one name per line"):
         classify("-", named=named)
 
 

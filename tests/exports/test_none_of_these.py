@@ -191,7 +191,7 @@ def test_the_command_shows_it_and_may_be_asked_otherwise(run, folder, tmp_path):
     run(CLASSIFY, "--min_probability=0", *asked, cwd=tmp_path)
     plain = json.loads((tmp_path / "answers.json").read_text())[str(picture)]
     assert plain[:2] == answer[1:] and answer[0][1] == pytest.approx(1 - plain[0][1], abs=1e-7)
-    assert "a server answers by that of its export" in run(
+    assert "a server uses that of its export" in run(
         CLASSIFY,
         "--server=http://127.0.0.1:1",
         "--min_probability=0.5",

@@ -397,10 +397,10 @@ def test_weights_by_name_are_one_network(world, unchecked, tmp_path, monkeypatch
     with pytest.raises(UserError, match="--pretrained=trunk and --model_dir=a are two networks"):
         call(export, "--pretrained=trunk", "--model_dir=a")
     with pytest.raises(
-        UserError, match="--pretrained=p.npz is none of imagenet, trunk, .*model_dir"
+        UserError, match="--pretrained=p.npz is not one of imagenet, trunk, .*model_dir"
     ):
         call(export, "--pretrained=p.npz")
-    with pytest.raises(UserError, match="--cache_dir=b is for --pretrained; leave it out"):
+    with pytest.raises(UserError, match="--cache_dir=b is for --pretrained; omit it"):
         call(export, "--cache_dir=b")
 
 

@@ -564,7 +564,7 @@ def test_an_output_of_8_bits_tells_half_a_step_from_zero(trained):
         (["--model_dir=model", "--weights=1,1"], "for each of the 0 --models"),
         (
             ["--models=model", "--validation_split=train", "--test_split=test"],
-            "--validation_split=train and --test_split=test both say what judges; pass one",
+            "--validation_split=train and --test_split=test both name the pictures to evaluate on",
         ),
         (
             ["--models=model", "--data_dir=two"],
@@ -666,7 +666,7 @@ def test_a_tflite_file_names_no_folder_that_its_user_did_not_name(trained, run):
     line = run("-m", "alexnet_tf.evaluate", "--models=float.tflite", cwd=trained, status=2)
     assert "below --data_dir=; pass --data_dir=DIR" in line
     run("-m", "alexnet_tf.evaluate", "--models=saved,float.tflite", cwd=trained)
-    assert f"--data_dir={trained}/pictures, as the training had it\n" in run.notes
+    assert f"--data_dir={trained}/pictures, as in training\n" in run.notes
 
 
 def test_the_manifest_of_an_export_is_looked_through(trained, tmp_path):

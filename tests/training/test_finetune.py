@@ -621,7 +621,7 @@ def test_what_a_projection_has_seen_and_its_flags_are_told_whatever_comes_betwee
         assert checkpoints.newest_step(model_dir) == 4 * epochs and told() == (1, seen)
         printed = tune(epochs)
         assert "is trained already" in printed and told() == (epochs, now)
-        assert "(of an earlier run, perhaps on another machine: features, " in printed
+        assert "(from an earlier run, perhaps on another machine: features, " in printed
     with pytest.raises(UserError, match="holds a model of seed 0, not 1"):
         tune(2, "--seed=1")
 
@@ -846,7 +846,9 @@ def test_batches_that_a_training_began_with_divide_among_its_replicas(
     monkeypatch.setattr(finetune.run_settings, "begun", lambda _: ({"batch_size": 9}, None))
     with parsed(finetune.FLAGS, *given):
         assert finetune._open_dataset(3, None, "sgd", False)[1] == 9  # and not 32, the default
-        with pytest.raises(UserError, match="begun with batches of 9, which do not divide among 2"):
+        with pytest.raises(
+            UserError, match="started with batches of 9, which cannot be divided evenly among 2"
+        ):
             finetune._open_dataset(2, None, "sgd", False)
 
 

@@ -254,7 +254,7 @@ def test_the_licence_of_weights_outlives_another_import(tmp_path, arrays, capsys
         flags = f"--source={tmp_path}/0.npz", f"--output={tmp_path}/1.npz"
         call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
         call(import_weights, f"--source={tmp_path}/1.npz", f"--output={tmp_path}/2.npz")
-        assert "grey in 0..255 less (100)" in capsys.readouterr().out
+        assert "grey in 0..255 minus (100)" in capsys.readouterr().out
         for name in ("0.npz", "1.npz", "2.npz"):
             loaded = checkpoints.load_model(tmp_path / name)
             found = loaded.settings
@@ -277,12 +277,12 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsy
     assert names("1 euro\n2 euro\n3 euro\n") == ("1 euro", "2 euro", "3 euro")
     for text in ("0 cat\n1 dog\n2 horse\n", "1: cat\n2: dog\n3: horse", "cat,0\ndog,1\nhorse,2\n"):
         assert names(text) == ("cat", "dog", "horse")
-        assert "the number in each line is left out of the name" in capsys.readouterr().err
+        assert "the number on each line is dropped from the name" in capsys.readouterr().err
     assert names("type 1\ntype 2\ntype 3\n") == ("type 1", "type 2", "type 3")
     assert names("10 m\n12 km\n13 kg\n") == ("10 m", "12 km", "13 kg")
     assert names("type 7\ntype 5\ntype 6\n") == ("type 7", "type 5", "type 6")
     for text in ("cat 2\ndog 0\nhorse 1\n", "2,cat\n1,dog\n3,horse\n", "n2 1\nn1 0\nn0 2\n"):
-        with pytest.raises(UserError, match="numbered lines, in another order .*; sort them"):
+        with pytest.raises(UserError, match="numbered lines that are out of order; sort them"):
             names(text)
     with pytest.raises(
         UserError, match="labels.txt: the class name 'crane' is given to two output"
@@ -297,7 +297,7 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsy
     ):
         assert names(text) == tuple(text.splitlines())
     (tmp_path / "labels.txt").write_text("cat\ndog\nhorse\n", "utf-16")
-    with pytest.raises(UserError, match="labels.txt is not text in UTF-8; save it as that"):
+    with pytest.raises(UserError, match="labels.txt is not UTF-8 text; save it in UTF-8"):
         call(
             import_weights,
             f"--source={tmp_path}/net.npz",
@@ -368,7 +368,7 @@ def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypat
             ("--source=small.pth", "--output=a.npz", "--mean=0.485,0.456,0.406"),
             "give levels of 0..255, 123.675,116.28,103.53",
         ),
-        (("--source=weights.npz", "--output=a.npz", "--std=2"), "leave --std out"),
+        (("--source=weights.npz", "--output=a.npz", "--std=2"), "omit --std"),
         (("--source=.", "--output=a.npz"), ". is not a model, but holds weights.npz"),
         (("--source=weights.npz", "--output=a.npz"), "pass the model directory"),
         (("--source=theirs/weights.npz", "--output=a.npz"), "is not an AlexNet as published: co"),
@@ -420,7 +420,7 @@ def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, caps
     flags = f"--source={tmp_path}/net.pth", f"--output={tmp_path}/net.npz"
     call(import_weights, *flags)
     told = capsys.readouterr().err
-    assert "called as the file says: daisy to tulip." in told
+    assert "have the names in the file: daisy to tulip." in told
     assert "not part of the network" not in told
     monkeypatch.undo()
     stored = formats.parse((tmp_path / "net.npz").read_bytes(), "net.npz").arrays["settings.json"]

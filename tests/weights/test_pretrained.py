@@ -717,7 +717,7 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         "--json=deeper.json",
         cwd=tmp_path,
     )
-    assert "one_weird_trick_pool5 of model: conv5, fc8 trained, the rest frozen" in run.notes
+    assert "one_weird_trick_pool5 from model: conv5, fc8 trained, the rest frozen" in run.notes
     fitted, trained = (
         np.load(next(tmp_path.glob(f"{name}/checkpoints/*/weights.npz")))
         for name in ("model", "deeper")
@@ -741,17 +741,17 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
         (
             "lenet5",
             ["--head_solver=fit", "--epochs=2"],
-            "--epochs is for --head_solver=sgd: a fit has nothing to tune; leave it out",
+            "--epochs is for --head_solver=sgd: a fit has nothing to tune; omit it",
         ),
         (
             "lenet5",
             ["--head_solver=fit", "--trainable=all"],
-            "--head_solver=fit fits the last layer alone, and --trainable=all trains others",
+            "--head_solver=fit fits only the last layer, and --trainable=all trains others",
         ),
         (
             "lenet5",
             ["--features_dir=x", "--trainable=fc4,fc5"],
-            "--features_dir=x, but nothing is kept of a network that --trainable=fc4,fc5 trains",
+            "--features_dir=x, but no features are kept with --trainable=fc4,fc5",
         ),
         # the projection is fitted first, on features that are kept
         ("one_weird_trick_pool5", ["--features_dir=x", "--trainable=all"], "sgd"),
