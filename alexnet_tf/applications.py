@@ -81,11 +81,11 @@ def AlexNet(
     if not isinstance(pooling, str | None) or pooling not in _POOLINGS:
         raise UserError(f"pooling={pooling!r} is unknown; use None, 'avg' or 'max'.")
     if include_top and pooling:
-        raise UserError(f"pooling={pooling!r} is for include_top=False; leave one of them out.")
+        raise UserError(f"pooling={pooling!r} is for include_top=False; omit one of them.")
     if classes is not None:
         classes = bounds.whole(classes, "classes", 2)
     if not include_top and classes is not None:
-        raise UserError(f"classes={classes} is for include_top=True; leave one of them out.")
+        raise UserError(f"classes={classes} is for include_top=True; omit one of them.")
     source = None if weights is None else _open(weights, variant, include_top)
     settings = source.settings if source else None
     if include_top:
@@ -94,8 +94,8 @@ def AlexNet(
             activation = keras.activations.get(classifier_activation)
         except (ValueError, TypeError):
             raise UserError(
-                f"classifier_activation={classifier_activation!r} is no activation of Keras; pass"
-                " 'softmax', None for logits, or a function."
+                f"classifier_activation={classifier_activation!r} is not a Keras activation; pass "
+                "'softmax', None for logits, or a function."
             ) from None
         if settings and activation not in map(keras.activations.get, (None, "softmax")):
             raise UserError(
@@ -166,13 +166,13 @@ def decode_predictions(
         raise UserError(f"preds has the shape {scores.shape}, and {whose} {len(names)}{more}.")
     if not np.isfinite(scores).all():
         raise UserError(
-            "preds hold numbers that are not finite, and are no probabilities; look into the "
-            "pictures and the weights that they are of."
+            "preds hold numbers that are not finite, so they are not probabilities; check the "
+            "pictures and the weights that they come from."
         )
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
         raise UserError(
-            f"preds are numbers from {scores.min():.4g} to {scores.max():.4g}, and probabilities "
-            "are in 0..1; pass keras.ops.softmax(preds) where they are logits."
+            f"preds are numbers from {scores.min():.4g} to {scores.max():.4g}, but probabilities "
+            "are in 0..1; if they are logits, pass keras.ops.softmax(preds)."
         )
     best = (-scores).argsort(1, kind="stable")[:, : bounds.whole(top, "top", 1)]
     return [
@@ -202,13 +202,13 @@ def _open(weights: Any, variant: str, include_top: bool) -> _Opened:
         path = os.fspath(disk.local(path, "weights"))
         if path.endswith(".h5"):
             raise UserError(
-                f"weights={path} does not say of which variant it is; build the model without "
+                f"weights={path} does not say which variant it is for; build the model without "
                 "weights, and call its load_weights."
             )
         if not os.path.exists(path):
             raise UserError(
-                f"weights={path!r} is neither a file nor a folder, nor one of "
-                f"{', '.join(pretrained.NAMES)}; nor None, for fresh ones."
+                f"weights={path!r} is not a file, a folder, or one of "
+                f"{', '.join(pretrained.NAMES)}; pass one, or None for fresh weights."
             )
     if os.path.isfile(path) and checkpoints.is_weights_file(path):
         opened: Any = checkpoints.load_model(path)
@@ -226,8 +226,8 @@ def _check_variant(
 ) -> None:
     if given == OWN:
         raise UserError(
-            f"weights={weights} are of a model of its maker's own, and no variant of AlexNet; open "
-            "it by alexnet_tf.load(path).model."
+            f"weights={weights} are of a custom model, not of a variant of AlexNet; open it "
+            "with alexnet_tf.load(path).model."
         )
     same = given == variant
     if not include_top:
@@ -239,8 +239,8 @@ def _check_variant(
         )
     if include_top and not is_whole:
         raise UserError(
-            f"weights={weights} lack {projection_name(given)}: they are features, and no "
-            f"classifier; pass include_top=False, or make one by alexnet finetune "
+            f"weights={weights} lack {projection_name(given)}: they give features and are not a "
+            "classifier; pass include_top=False, or make one with alexnet finetune "
             f"--pretrained={weights}."
         )
 
@@ -250,8 +250,8 @@ def _classes(variant: str, classes: int | None, weights: Any, settings: Settings
         there = len(settings.class_names)
         if classes not in (None, there):
             raise UserError(
-                f"classes={classes}, but weights={weights} have {there}; leave classes= out, or "
-                "pass include_top=False."
+                f"classes={classes}, but weights={weights} have {there}; omit classes=, or pass "
+                "include_top=False."
             )
         return there
     return VARIANTS[variant]["num_classes"] if classes is None else classes
@@ -299,8 +299,8 @@ def _input(
         raise UserError(f"input_shape={shape}: with include_top=True pictures are square.")
     if include_top and settings and shape[0] != own:
         raise UserError(
-            f"input_shape={shape}, but the weights are for {own} x {own} pixels; leave it out, or "
-            "pass include_top=False."
+            f"input_shape={shape}, but the weights are for {own} x {own} pixels; omit it, or pass "
+            "include_top=False."
         )
     return keras.Input(shape, name="images") if input_tensor is None else input_tensor
 

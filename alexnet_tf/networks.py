@@ -265,8 +265,8 @@ def of_weights(network: Network, digest: str, note: Callable[[str], None]) -> Ne
     told, settings = network.settings.others, network.settings
     if network.step or network.figures or "metrics" in told:
         note(
-            f"{network.path} was opened with other weights than it has now: the step and the"
-            " figures of those are not told of these"
+            f"{network.path} no longer has the weights that it was opened with: their step and "
+            "figures are not passed on"
         )
     others = {name: value for name, value in told.items() if name != "metrics"}
     if settings.descent:
@@ -376,8 +376,7 @@ class _Exported(Network):
             raise
         except (ValueError, KeyError) as error:
             raise UserError(
-                f"The weights of {self.path} are not those of its manifest ({error}); "
-                "export it again."
+                f"The weights of {self.path} do not match its manifest ({error}); export it again."
             ) from None
         if not self.settings.missing:
             self._check_answers(model)
@@ -399,8 +398,8 @@ class _Exported(Network):
         if not np.abs(found - expected).max() < _TELLS_RATE:
             if self.settings.variant == OWN:
                 raise UserError(
-                    f"{self.path} was exported by an earlier version, and Keras opens its "
-                    "description as a network that answers otherwise; pass the model that it was "
+                    f"{self.path} was exported by an earlier version, and Keras now builds a "
+                    "network from it that answers differently; pass the model that it was "
                     "exported from to alexnet_tf.export, which says why."
                 )
             reason = f"by an earlier version, whose {self.settings.variant} was another network"
@@ -477,7 +476,7 @@ def check_precision(network: Network, precision: str) -> None:
     if precision != "float32" and not isinstance(network, Trained):
         raise UserError(
             f"precision={precision} is for model directories and weights files; {network.path} "
-            "computes as it was exported: leave it out."
+            "computes as it was exported: omit it."
         )
     check_own_precision(network, precision)
 
@@ -486,8 +485,8 @@ def check_own_precision(network: Network, precision: str) -> None:
     """Raises UserError where `precision` is not float32 and `network` is of its user's own."""
     if precision != "float32" and network.settings.variant == OWN:
         raise UserError(
-            f"precision={precision} is for the variants; {network.path} is a model of one's own, "
-            "which computes in float32 here: leave it out."
+            f"precision={precision} is for the variants; {network.path} is a model of your own, "
+            "which computes in float32 here: omit it."
         )
 
 
@@ -509,8 +508,8 @@ def in_float32(network: Network) -> Network:
     policies = {layer.dtype_policy.name for layer in network.model._flatten_layers()}
     for policy in policies & {"bfloat16", "float16"}:
         raise UserError(
-            f"{network.path} has layers of the dtype policy {policy}, and exports are in float32; "
-            f"make them in that, or under mixed_{policy}."
+            f"{network.path} has layers of the dtype policy {policy}, but exports are in float32; "
+            f"make them in float32, or under mixed_{policy}."
         )
     if not any(policy.startswith("mixed_") for policy in policies):
         return network
@@ -561,7 +560,7 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     Raises UserError where neither, or both, would do.
     """
     check_kind(
-        Preprocessing | None, given, "preprocessing", "an alexnet_tf.Preprocessing, or leave it out"
+        Preprocessing | None, given, "preprocessing", "an alexnet_tf.Preprocessing, or omit it"
     )
     if given:
         try:
@@ -571,8 +570,8 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
     own = surgery.pixels_of(model)
     if given and (0 < max(given.mean, default=0) <= 1 or 0 < given.std < 1):
         raise UserError(
-            f"preprocessing= has mean {given.mean} over {given.std:g}; give levels of 0..255, 255 "
-            "times what they are in 0..1."
+            f"preprocessing= has mean={given.mean} and std={given.std:g}; give levels in 0..255, "
+            "255 times those in 0..1."
         )
     if given:
         side, channels, shape = given.image_size, given.channels, tuple(model.inputs[0].shape[1:])
@@ -580,39 +579,40 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
             there not in (None, made) for there, made in zip(shape, (side, side, channels))
         ):
             raise UserError(
-                f"preprocessing= makes images of {side} x {side} x {channels}, and the model reads "
-                f"the shape {shape}; give it the model's."
+                f"preprocessing= makes images of {side} x {side} x {channels}, but the model "
+                f"reads the shape {shape}; give it the model's."
             )
         if reads_integers(model) and (any(given.mean) or given.std != 1):
             raise UserError(
-                f"preprocessing= subtracts {given.mean}, over {given.std:g}, and the model reads "
-                f"whole numbers ({model.inputs[0].dtype}), to which that would be cut; build it on "
-                "keras.Input(shape) in float32, or pass mean=(0.0, ...) and std=1.0."
+                f"preprocessing= subtracts {given.mean} and divides by {given.std:g}, but the "
+                f"model reads whole numbers ({model.inputs[0].dtype}), to which that would be "
+                "truncated; build it on keras.Input(shape) in float32, or pass mean=(0.0, ...) "
+                "and std=1.0."
             )
     if own is None:
         if given is None:
             raise UserError(
-                "preprocessing= is missing: a model of your own does not tell what its pixels are; "
+                "preprocessing= is missing: a model of your own does not say what its pixels are; "
                 "pass an alexnet_tf.Preprocessing."
             )
         return given
     if given and (any(given.mean) or given.std != 1):
-        todo = "leave preprocessing= out"
+        todo = "omit preprocessing="
         if own.variant not in VARIANTS:
             todo = f"pass mean={(0.0,) * given.channels} and std=1.0"
         raise UserError(
-            f"preprocessing= subtracts {given.mean}, over {given.std:g}, and so does the model, in "
-            f"{own.name}; {todo}."
+            f"preprocessing= subtracts {given.mean} and divides by {given.std:g}, and so does the "
+            f"model, in {own.name}; {todo}."
         )
     if given:
         return given
     side, _, channels = _square(model)
     if own.variant not in VARIANTS:
         raise UserError(
-            "preprocessing= is missing: the model subtracts its mean itself, and does not tell "
-            "which part of a picture it sees; pass alexnet_tf.Preprocessing("
-            f"{side}, RESIZE, {channels}, {(0.0,) * channels}, 1.0), RESIZE being what the shorter "
-            "side is scaled to before the crop."
+            "preprocessing= is missing: the model subtracts its mean itself, but does not say "
+            f"which part of a picture it sees; pass alexnet_tf.Preprocessing({side}, RESIZE, "
+            f"{channels}, {(0.0,) * channels}, 1.0), RESIZE being what the shorter side is scaled "
+            "to before the crop."
         )
     resize = default_resize(VARIANTS[own.variant], side)
     return Preprocessing(side, resize, channels, (0.0,) * channels, 1.0)
@@ -672,7 +672,7 @@ def of_keras(
     batch, *shape = whole.outputs[0].shape
     if len(shape) != 1:
         raise UserError(
-            f"The model puts out {(batch, *shape)}, not one number for each class, "
+            f"The model outputs {(batch, *shape)}, not one number for each class, "
             f"{(batch, len(class_names))}; put keras.layers.Flatten() or GlobalAveragePooling2D() "
             "before its last layer."
         )

@@ -105,7 +105,7 @@ def fetch(
     told = f"{name}: {source.what}. Licence: {source.licence}. From {place}; kept as {path}."
     if not _is_whole(path):
         if path.exists():
-            note(f"{path} is damaged, and is made anew.")
+            note(f"{path} is damaged and will be made again.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -120,7 +120,7 @@ def test_a_model_that_puts_out_maps_is_not_exported(side, tmp_path):
     images = keras.Input((12, 12, 1))
     maps = keras.layers.AveragePooling2D(12 // side)(images)
     model = keras.Model(images, keras.layers.Dense(3)(maps))
-    with pytest.raises(UserError, match=rf"puts out \(None, {side}, {side}, 3\), .*Flatten"):
+    with pytest.raises(UserError, match=rf"outputs \(None, {side}, {side}, 3\), .*Flatten"):
         alexnet_tf.export(
             model, tmp_path / "maps", format="keras", class_names=CLASS_NAMES, preprocessing=PIXELS
         )

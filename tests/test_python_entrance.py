@@ -411,7 +411,7 @@ def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp
     )
     assert figures["compared on"] == "drawn pictures" and figures["pictures compared"] == 100
     assert figures["accuracy"] == "not checked: the pictures have no labels of this network"
-    assert "are not at hand (" in capsys.readouterr().err
+    assert "are not available (" in capsys.readouterr().err
     assert (tmp_path / "a.tflite").exists()
 
 
@@ -462,7 +462,8 @@ def test_any_folder_of_pictures_will_do_to_compare_and_to_calibrate(
     )
     assert (figures["compared on"], figures["pictures compared"]) == (str(pictures), 12)
     with pytest.raises(
-        UserError, match="int8 needs pictures .* pass calibration=FOLDER of some hundred pictures"
+        UserError,
+        match="int8 needs pictures .* pass calibration=FOLDER with a few hundred pictures",
     ):
         call(convert, saved, "--quantization=int8", f"--output={tmp_path}/b.tflite")
     assert not (tmp_path / "b.tflite").exists()
@@ -476,7 +477,8 @@ def test_any_folder_of_pictures_will_do_to_compare_and_to_calibrate(
     )
     assert figures["calibrated on"] == f"12 of {pictures}"
     assert (
-        figures["compared on"] == f"{pictures}, which it is calibrated on: others would tell more"
+        figures["compared on"]
+        == f"{pictures}, the pictures it was calibrated on: others would tell more"
     )
     labelled = call(
         convert,

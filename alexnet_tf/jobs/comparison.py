@@ -46,7 +46,7 @@ def choose(
         try:
             pictures = _trained_on(manifest, seen)
         except UserError as error:
-            at_hand = f"those that the network was trained on are not at hand ({error})"
+            at_hand = f"those that the network was trained on are not available ({error})"
             if calibration is None:
                 note(f"Compared on drawn pictures: {at_hand}")
                 return Compared()
@@ -60,8 +60,8 @@ def choose(
         if not manifest.labels or labels.min() < 0:
             if manifest.labels and labels.max() >= 0:
                 note(
-                    f"{(labels < 0).sum()} of the {len(labels)} pictures of {pictures.name} lie in"
-                    f" no folder of a class of the network: {tflite.NOT_ACCURACY}"
+                    f"{(labels < 0).sum()} of the {len(labels)} pictures of {pictures.name} are "
+                    f"in no folder named after a class of the network: {tflite.NOT_ACCURACY}"
                 )
             return Compared(pictures, digest(pictures))
         classes = hashlib.sha256(labels.tobytes()).hexdigest()
@@ -105,14 +105,14 @@ def calibrating(
         found = _trained_on(manifest, seen)
     except UserError as error:
         raise UserError(
-            "int8 needs pictures to find the range of each activation, and the "
-            f"training pictures are not at hand ({error}); pass calibration=FOLDER of some "
-            "hundred pictures like those that the network will see."
+            "int8 needs pictures to find the range of each activation, and the training pictures "
+            f"are not available ({error}); pass calibration=FOLDER with a few hundred pictures "
+            "like those that the network will see."
         ) from None
     place = manifest.settings.flags.get("data_dir") or found.name
     note(
-        f"Calibrated on {found.to_train().name} of {place}, on which the network was trained: what"
-        " is compared has no other pictures to train on"
+        f"Calibrated on {found.to_train().name} of {place}, which the network was trained on: the "
+        "pictures to compare on come without training pictures"
     )
     return found
 

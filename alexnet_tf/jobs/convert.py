@@ -56,21 +56,22 @@ def convert(
     if max_accuracy_drop is not None:
         if not bounds.number(max_accuracy_drop, "max_accuracy_drop") <= 1:
             raise UserError(
-                f"max_accuracy_drop={max_accuracy_drop}: 0.003 is 0.3 points; 1 is most."
+                f"max_accuracy_drop={max_accuracy_drop}: pass a share, at most 1; 0.003 is 0.3 "
+                "points."
             )
         if quantization in ("none", "float16"):
             raise UserError(
-                f"max_accuracy_drop={max_accuracy_drop} is for quantization=dynamic and int8; leave"
-                " it out: of the others every probability is compared."
+                f"max_accuracy_drop={max_accuracy_drop} is for quantization=dynamic and int8; "
+                "omit it: for the others every probability is compared."
             )
     if calibration is not None and quantization != "int8":
         name = calibration.name if isinstance(calibration, Dataset | Split) else calibration
-        raise UserError(f"calibration={name} is for quantization=int8; leave it out.")
+        raise UserError(f"calibration={name} is for quantization=int8; omit it.")
     disk.check_place(output, "output")
     if disk.is_called_as_a_file(output) and output.suffix.lower() != ".tflite":
         raise UserError(
-            f"output={output} is called as a file of another format, and alexnet convert writes "
-            f".tflite files; pass output={output.with_suffix('.tflite')}, or take alexnet export."
+            f"output={output} is named like a file of another format, but alexnet convert writes "
+            f".tflite files; pass output={output.with_suffix('.tflite')}, or use alexnet export."
         )
     path = artifacts.newest_version(version)
     if path is None:
@@ -83,7 +84,7 @@ def convert(
     if not manifest.labels and max_accuracy_drop is not None:
         raise UserError(
             f"max_accuracy_drop={max_accuracy_drop}: {path} gives features, which have no "
-            "accuracy; leave it out."
+            "accuracy; omit it."
         )
     told: list[str] = []  # of pictures that a file which is there already may not need
     compared = comparison.choose(chosen, ranges, manifest, seen, told.append)
@@ -105,7 +106,7 @@ def convert(
     manifest = dataclasses.replace(manifest, conversion=conversion)
     if _is_there(output, manifest):
         return {
-            "is there already": "from the same weights",
+            "already exists": "from the same weights",
             "megabytes": output.stat().st_size / 1e6,
         }
     for line in dict.fromkeys(told):  # both may have the same bad picture
@@ -114,8 +115,8 @@ def convert(
     pixels = manifest.settings.preprocessing
     if max_accuracy_drop is not None and not compared.labelled:
         raise UserError(
-            f"max_accuracy_drop={max_accuracy_drop}: {compared.split.name} has no labels of this"
-            " network, so there is no accuracy; compare on folders of its classes, or leave it out."
+            f"max_accuracy_drop={max_accuracy_drop}: {compared.split.name} has no labels of this "
+            "network, so there is no accuracy; compare on folders of its classes, or omit it."
         )
     images, ranged = [], comparison.to_calibrate(calibrating) if calibrating else None
     if ranged:
@@ -150,7 +151,7 @@ def _in_common(compared: Split, calibrating: Split) -> str:
     both = np.isin(compared.identities, calibrating.identities)
     if not both.any():
         return ""
-    which = "which it is" if both.all() else f"{both.sum()} of which are among those that it is"
+    which = "the pictures it was" if both.all() else f"{both.sum()} of which it was also"
     return f", {which} calibrated on: others would tell more"
 
 

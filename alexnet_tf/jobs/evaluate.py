@@ -50,7 +50,9 @@ def evaluate(
     check_kind(str | None, test_split, "test_split", "the name of a split")
     if dataset and (data_dir is not None or test_split is not None):
         given = "test_split" if data_dir is None else "data_dir"
-        raise UserError(f"{given}= and dataset= both say what judges; pass one of the two.")
+        raise UserError(
+            f"{given}= and dataset= both name the pictures to evaluate on; pass one of the two."
+        )
     batch_size = bounds.whole(batch_size, "batch_size", 1)
     if views not in (1, 10):
         raise UserError(f"views={views}: pass 1, for the centre, or 10.")
@@ -60,8 +62,8 @@ def evaluate(
         ]
         if len(weights) != len(several) or not any(weights):
             raise UserError(
-                f"weights={weights}: pass a number, not 0 for all, for each of the {len(several)} "
-                "networks."
+                f"weights={weights}: pass a number for each of the {len(several)} networks, not "
+                "all 0."
             )
     with strategy.scope():
         opened = [networks.as_network(one) for one in several]
@@ -147,9 +149,9 @@ def _left_undivided(dataset: Dataset, several: list[networks.Network]) -> str | 
     if not others:
         return None
     return (
-        f"{folder} was divided to train on: its {split.examples} pictures that are held out judge,"
-        f" and {others} others do not, though no network is known to have been trained on them;"
-        " pass data_dir= in place of the data set, and all of them do."
+        f"{folder} was split for training: only its {split.examples} held-out pictures are "
+        f"evaluated, and not {others} others, though no network is known to have been trained on "
+        "them; pass data_dir= instead of the data set to evaluate on all of them."
     )
 
 
@@ -170,9 +172,9 @@ def keep_evaluation(
     if evaluated["trained_on"]:
         reason = f"it was trained on {evaluated['trained_on']} of these pictures"
     elif without:
-        reason = f"{without} of the {len(dataset.class_names)} classes have no picture there"
+        reason = f"{without} of the {len(dataset.class_names)} classes have no pictures there"
     elif kept and kept.get("of_test") and not evaluated["of_test"]:
-        reason = f"they tell of the test split of the training, {kept['split']}"
+        reason = f"what is kept is from the training's test split, {kept['split']}"
     if reason:
         console.note(f"not kept for exports: {reason}")
         return

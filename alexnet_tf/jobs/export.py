@@ -57,7 +57,7 @@ def export(
             note(line)
     elif class_names is not None or preprocessing is not None:
         raise UserError(
-            "class_names= and preprocessing= are for a Keras model; a Network knows its own."
+            "class_names= and preprocessing= are for a Keras model; a Network has its own."
         )
     network = networks.as_network(network)
     networks.check_unchanged(network)
@@ -158,15 +158,16 @@ def _check_format(output: pathlib.Path, form: str) -> None:
     versions in another format: a server of one reads them all.
     """
     if disk.is_called_as_a_file(output):
-        more = "; alexnet convert makes a .tflite file of that" * (output.suffix == ".tflite")
+        more = "; alexnet convert makes a .tflite file from that" * (output.suffix == ".tflite")
         raise UserError(
-            f"output={output} is called as a file, and format={form} is a folder of versions, each "
-            f"with {artifacts.FORMATS[form]} in it; pass output={output.with_suffix('')}{more}."
+            f"output={output} is named like a file, but format={form} writes a folder of "
+            f"versions, each with {artifacts.FORMATS[form]} in it; pass "
+            f"output={output.with_suffix('')}{more}."
         )
     if checkpoints.holds_model(output):
         raise UserError(
-            f"output={output} is a model directory, and would be opened as the export alone from "
-            "then on; pass another output."
+            f"output={output} is a model directory, and from then on only the export in it would "
+            "be opened; pass another output."
         )
     versions = disk.numbered(output)
     name = output.absolute().name
@@ -176,9 +177,10 @@ def _check_format(output: pathlib.Path, form: str) -> None:
         of_them = output.parent if disk.is_version(name) else "another folder"
         number = int(name) if disk.is_version(name) and int(name) else "next"
         raise UserError(
-            f"output={output} is {'a version itself' if output.exists() else 'called as a version'}"
-            f"; pass the folder that holds them, output={of_them}, and version={number}"
-            f"{', or next' * (number != 'next')}."
+            f"output={output} is "
+            f"{'a version itself' if output.exists() else 'named like a version'}; pass the "
+            f"folder that holds them, output={of_them}, and "
+            f"version={number}{', or next' * (number != 'next')}."
         )
     if form == "saved_model":
         artifacts.check_path(output.absolute())
@@ -198,14 +200,14 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
     stored = artifacts.read_manifest(path)
     if other := stored.differences(manifest):
         raise UserError(
-            f"{path} is there already, with other {', '.join(other)}; pass "
-            "version=next, or remove it."
+            f"{path} already exists, with different {', '.join(other)}; pass version=next, or "
+            "remove it."
         )
     artifacts.check_sums(path)
     if stored.settings.others.get("metrics") != manifest.settings.others.get("metrics"):
         note(
-            f"{path} was written before the newest evaluation, which its card does not tell; pass "
-            "version=next to have one that does"
+            f"{path} was written before the latest evaluation, which its card lacks; pass "
+            "version=next for a card that has it"
         )
     told, known = (
         [(source.get("file"), source.get("licence")) for source in one.settings.sources]
@@ -213,8 +215,8 @@ def _check_same(path: pathlib.Path, manifest: Manifest, note: Callable[[str], No
     )
     if told != known:
         note(
-            f"{path} does not tell of the weights of others that the network started from as is "
-            "known now, with their licence; pass version=next to have a card that does"
+            f"{path} does not name the published weights that the network started from, and their "
+            "licence, as they are known now; pass version=next for a card that does"
         )
 
 

@@ -99,8 +99,8 @@ def train(
     strategy = devices.strategy_or_current(strategy)
     if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
         raise UserError(
-            "strategy= is another strategy than that in whose scope train is called; call it"
-            " outside of the scope, or leave strategy= out."
+            "strategy= is not the strategy in whose scope train is called; call it outside that "
+            "scope, or omit strategy=."
         )
     check_kind(Dataset, dataset, "dataset", splits.A_DATASET)
     check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
@@ -114,7 +114,7 @@ def train(
     fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
     if strange := plan.keys() - fields:
         raise UserError(
-            f"{min(strange)}= is not a parameter of a training; there are also "
+            f"{min(strange)}= is not a parameter of train; the others are "
             f"{', '.join(sorted(fields))}."
         )
     dropout_rate = bounds.number(dropout_rate, "dropout_rate", 1)
@@ -190,7 +190,7 @@ def train(
     if colour_noise and preprocessing.colour_pca is None:
         raise UserError(
             f"colour_noise={colour_noise}, but preprocessing= has no colour_pca to draw it from; "
-            "leave it out, or pass a Preprocessing that has."
+            "omit it, or pass a Preprocessing that has one."
         )
     if hasattr(network, "variant"):
         if colour_noise is None:
@@ -255,8 +255,8 @@ def _tell_rate_of_lars(plan: Plan, note: Callable[[str], None]) -> None:
     of_author = lars_rate(plan.batch_size)
     if plan.learning_rate > 2 * of_author:
         note(
-            f"LARS has a rate of {plan.learning_rate:g}; at batches of {plan.batch_size} it would"
-            f" be {of_author:.2g} by its author's table"
+            f"LARS has a rate of {plan.learning_rate:g}; for batches of {plan.batch_size} its "
+            f"author's table gives {of_author:.2g}"
         )
 
 
@@ -343,8 +343,8 @@ def _of_user(
         pixels = dataclasses.replace(of_variant, mean=levels.mean, std=levels.std)
     if not network.trainable_variables:
         raise UserError(
-            "model= has nothing to train: all of its layers are frozen; set trainable = True "
-            "where it is to learn."
+            "model= has nothing to train: all of its layers are frozen; set trainable = True on "
+            "those that should learn."
         )
     return network, pixels
 
@@ -397,9 +397,7 @@ def _check_beside(taken: str, **given: bool) -> None:
     """Raises UserError for a parameter that is `given` beside another, which has it already."""
     for name, is_given in given.items():
         if is_given:
-            raise UserError(
-                f"{name}= has no effect beside {taken}=, which has its own; leave it out."
-            )
+            raise UserError(f"{name}= has no effect with {taken}=, which has its own; omit it.")
 
 
 def _check_whole_levels(**given: Any) -> None:
@@ -407,8 +405,8 @@ def _check_whole_levels(**given: Any) -> None:
     for name, value in given.items():
         if value:
             raise UserError(
-                f"{name}= makes levels that are no whole numbers, and the model reads whole numbers"
-                " alone; leave it out, or build the model on keras.Input(shape) in float32."
+                f"{name}= makes levels that are not whole numbers, but the model reads only whole "
+                "numbers; omit it, or build the model on keras.Input(shape) in float32."
             )
 
 
@@ -416,8 +414,8 @@ def _rate_of(optimizer: SGD2012) -> float:
     rate = optimizer.get_config()["learning_rate"]
     if not isinstance(rate, float):
         raise UserError(
-            "optimizer= has a schedule for its rate, and so has the training; give it a number, "
-            "and say schedule=, or give a LearningRateScheduler among callbacks= with "
+            "optimizer= has a schedule for its rate, and so has the training; give it a number "
+            "and pass schedule=, or pass a LearningRateScheduler in callbacks= with "
             "schedule='constant'."
         )
     return float(str(np.float32(rate)))  # 0.05, which a float32 holds as 0.05000000074
@@ -434,6 +432,6 @@ def _check_scope(
         strategy.extended.variable_created_in_scope(variable.value) for variable in made.variables
     ):
         raise UserError(
-            f"{name}= was made elsewhere than in the scope of the strategy that {does}; make it in"
-            " strategy.scope(), and pass strategy=."
+            f"{name}= was made outside the scope of the strategy that {does}; make it in "
+            "strategy.scope(), and pass strategy=."
         )

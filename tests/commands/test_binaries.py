@@ -83,7 +83,7 @@ def test_pictures_to_answer_and_back_again(run, picture_folder, tmp_path):
 
     export = ["-m", "alexnet_tf.export", "--model_dir=model", "--output=exports"]
     run(*export, cwd=tmp_path)
-    assert "is there already" in run(*export, cwd=tmp_path)
+    assert "already exists" in run(*export, cwd=tmp_path)
     run(*export, "--version=next", cwd=tmp_path)
     assert sorted(os.listdir(tmp_path / "exports")) == ["1", "2"]
     variables = (tmp_path / "exports/1/variables/variables.data-00000-of-00001").stat().st_size

@@ -116,7 +116,7 @@ def test_an_own_network_that_keras_opens_as_another_is_told(exported, tmp_path):
     settings = Settings(OWN, PIXELS, CLASS_NAMES, architecture=architecture)
     saved_model.write(model, Manifest(settings), tmp_path / "exports/1")
     network = networks.load(tmp_path / "exports")
-    with pytest.raises(UserError, match="Keras opens its description as a network that answers"):
+    with pytest.raises(UserError, match="Keras now builds a network from it that answers"):
         assert network.model
 
 
@@ -541,8 +541,8 @@ def test_no_pictures_no_file(run, exported, tmp_path):
         (["--test_split=nonsense"], "nonsense"),
         (["--validation_split=nonsense"], "nonsense"),
         (["--data_dir={}/pictures/test", "--test_split=nonsense"], "nonsense"),
-        (["--train_split=train"], "--train_split=train calibrates nothing here, as it does with"),
-        (["--calibration={}"], r"--calibration=.* is for --quantization=int8; leave it out"),
+        (["--train_split=train"], "--train_split=train only calibrates, for"),
+        (["--calibration={}"], r"--calibration=.* is for --quantization=int8; omit it"),
     ],
 )
 def test_splits_and_pictures_that_are_named_are_read(exported, tmp_path, arguments, message):
@@ -621,7 +621,7 @@ def report(exported, tmp_path, monkeypatch):
         (
             ["--test_split=train"],
             (12, "train"),
-            ", which it is calibrated on: others would tell more",
+            ", the pictures it was calibrated on: others would tell more",
             "12 of train",
             True,
         ),
@@ -633,7 +633,7 @@ def report(exported, tmp_path, monkeypatch):
         (
             ["--data_dir={}/bare"],
             (6, "pictures"),
-            ", 3 of which are among those that it is calibrated on: others would tell more",
+            ", 3 of which it was also calibrated on: others would tell more",
             "3 of bare",
             False,
         ),
@@ -654,7 +654,7 @@ def test_int8_is_compared_on_the_pictures_of_the_other_forms(
         assert figures["pictures compared"] == compared[0] and figures["labelled"]
         assert figures["compared on"] == compared[1].format(folder) + of_int8
     assert figures["calibrated on"] == calibrated
-    told = f"Calibrated on train of {folder}/pictures, on which the network was trained: what"
+    told = f"Calibrated on train of {folder}/pictures, which the network was trained on: the"
     err = capsys.readouterr().err
     assert (told in err) == elsewhere
     assert err.count("bad.jpg cannot be read") == (calibrated == "6 of train")
@@ -702,7 +702,7 @@ def test_folders_of_the_classes_tell_the_accuracy_from_python_too(
     assert there[0].compared_with != there[1].compared_with  # the same pictures, otherwise named
     second.rename(tmp_path / "moved/zebra")
     assert not convert(tmp_path / "moved")["labelled"]
-    assert "3 of the 6 pictures of" in told[0] and "lie in no folder of a class" in told[0]
+    assert "3 of the 6 pictures of" in told[0] and "are in no folder named after a class" in told[0]
     with pytest.raises(UserError, match="no labels of this network.*; compare on folders of its"):
         job.convert(
             folder / "exports/1",
@@ -721,9 +721,9 @@ def test_what_is_calibrated_and_compared_alike_says_so(exported, tmp_path):
     how = exported[0] / "exports/1", tmp_path / "net.tflite", "int8"
     figures = job.convert(*how, pictures=pictures, calibration=pictures, note=str)
     assert figures["compared on"].endswith(
-        "test, which it is calibrated on: others would tell more"
+        "test, the pictures it was calibrated on: others would tell more"
     )
-    assert "is there already" in job.convert(*how, pictures=pictures, calibration=pictures)
+    assert "already exists" in job.convert(*how, pictures=pictures, calibration=pictures)
     content = bytearray((tmp_path / "net.tflite").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "net.tflite").write_bytes(content)

@@ -470,10 +470,12 @@ def test_a_network_of_the_same_weights_that_computes_otherwise_is_another(tmp_pa
         return alexnet_tf.export(model, tmp_path / "out", note=notes.append, **how)
 
     assert export(0.5) == export(0.5)
-    with pytest.raises(UserError, match="out/1 is there already, with other layers; pass version"):
+    with pytest.raises(
+        UserError, match="out/1 already exists, with different layers; pass version"
+    ):
         export(0.25)
     assert not notes
-    with pytest.raises(UserError, match="with other preprocessing"):
+    with pytest.raises(UserError, match="with different preprocessing"):
         export(0.5, 127.5, 127.5)
     assert "begins with rescaling" in notes[0] and "scales its pixels, but prep" in notes[0]
 
@@ -486,7 +488,7 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
     with pytest.raises(UserError, match="holds versions of format=safetensors; pass another"):
         alexnet_tf.export(network, tmp_path / "out", "next", "keras")
     network.model.get_layer("fc8").bias.assign_add([1.0, 0.0, 0.0])
-    with pytest.raises(UserError, match="out/1 is there already, with other weights_sha256"):
+    with pytest.raises(UserError, match="out/1 already exists, with different weights_sha256"):
         alexnet_tf.export(network, tmp_path / "out", format="safetensors")
     with pytest.raises(UserError, match="is of format=safetensors; pass an export of"):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "net.tflite")
@@ -518,7 +520,7 @@ def test_a_damaged_version_is_not_there_already(network, tmp_path):
             "onnx",
             "a folder of versions, each with model.onnx in it; pass output=.*/net.$",
         ),
-        ("net.KERAS", "keras", "called as a file"),
+        ("net.KERAS", "keras", "named like a file"),
         (
             "net.tflite",
             "saved_model",
@@ -548,7 +550,9 @@ def test_an_export_is_not_written_into_a_version(network, tmp_path):
     with pytest.raises(UserError, match="best is a version itself; .*, and version=next"):
         alexnet_tf.export(network, tmp_path / "best", format="safetensors")
     alexnet_tf.export(network, tmp_path / "out", "next", "safetensors")
-    with pytest.raises(UserError, match="out/03 is called as a version; .*/out, and version=3, or"):
+    with pytest.raises(
+        UserError, match="out/03 is named like a version; .*/out, and version=3, or"
+    ):
         alexnet_tf.export(network, tmp_path / "out/03", format="safetensors")
     assert not (tmp_path / "out/03").exists()
     for number in "12":  # a folder of versions may be called so
@@ -574,7 +578,7 @@ def test_an_export_is_not_written_where_it_would_not_be_read(network, tmp_path):
 def test_an_export_is_not_written_into_a_model_directory(tmp_path):
     model_dir = write_lenet5(tmp_path / "model", list(CLASS_NAMES))
     with pytest.raises(
-        UserError, match="output=.*/model is a model directory, and would be opened"
+        UserError, match="output=.*/model is a model directory, and from then on only"
     ):
         alexnet_tf.export(model_dir, model_dir, format="safetensors")
     assert not (tmp_path / "model/1").exists()
@@ -925,7 +929,7 @@ def test_a_version_that_tells_of_other_sources_is_noted(network, tmp_path):
     for one, count in ((before, 0), (before, 0), (network, 1)):
         alexnet_tf.export(one, tmp_path / "out", 1, "safetensors", note=notes.append)
         assert len(notes) == count
-    assert "out/1 does not tell of the weights of others that the network started from" in notes[0]
+    assert "out/1 does not name the published weights that the network started from" in notes[0]
 
 
 def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp_path):

@@ -226,7 +226,7 @@ def test_another_least_probability_is_another_export(folder, tmp_path):
     assert alexnet_tf.export(network, folder / "strict", min_probability=least) == version
     # what was exported is exported as it was
     assert alexnet_tf.export(version, folder / "strict") == version
-    with pytest.raises(UserError, match="with other min_probability; pass version=next"):
+    with pytest.raises(UserError, match="with different min_probability; pass version=next"):
         alexnet_tf.export(network, folder / "strict")
     with pytest.raises(UserError, match="min_probability=1.5 is no probability"):
         alexnet_tf.export(network, tmp_path / "no", min_probability=1.5)

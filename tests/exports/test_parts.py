@@ -148,7 +148,7 @@ def test_the_export_says_what_it_is_and_comes_back(world, tmp_path):
     assert checkpoints.weights_digest(again.model) == checkpoints.weights_digest(network.model)
     # Exported again from itself it is there already, and another is not.
     assert alexnet_tf.export(found, folder / "exports") == version
-    with pytest.raises(UserError, match="exports/1 is there already, with other weights_sha256"):
+    with pytest.raises(UserError, match="exports/1 already exists, with different weights_sha256"):
         alexnet_tf.export(part(), folder / "exports")
 
 
@@ -172,7 +172,7 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
     # It is left as it is where it is there already.
     folder, _ = world
     told = job.convert(folder / "exports", files["none"], pictures=folder / "pictures")
-    assert told["is there already"] == "from the same weights"
+    assert told["already exists"] == "from the same weights"
 
 
 @pytest.mark.long

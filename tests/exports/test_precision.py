@@ -74,7 +74,7 @@ def test_the_report_names_the_classes_that_lose_most(convert, capsys, tmp_path):
     assert '"by class"' in (tmp_path / "figures.json").read_text()
     convert({"accuracy": 0.9, "by class": rows[6:]})
     assert "lose" not in capsys.readouterr().out
-    convert({"is there already": "from the same weights"})
+    convert({"already exists": "from the same weights"})
     assert "lose" not in capsys.readouterr().out
 
 

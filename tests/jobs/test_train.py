@@ -285,8 +285,8 @@ def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path
     assert judge(data_dir=tmp_path / "new")[0] == 12
     checkpoints.write_settings(model_dir, settings)
     part, told = judge(alexnet_tf.open_dataset("folder", tmp_path / "new"))
-    assert 0 < part < 12 and f"and {12 - part} others do not, though no network is known" in told
-    assert "others do not" not in judge(seen)[1]
+    assert 0 < part < 12 and f"and not {12 - part} others, though no network is known" in told
+    assert "others, though" not in judge(seen)[1]
     assert judge(data_dir=few)[0] == seen.evaluation.examples
     (tmp_path / "new" / CLASS_NAMES[0]).rename(tmp_path / "elsewhere")
     (tmp_path / "only").mkdir()
@@ -297,8 +297,11 @@ def test_new_pictures_of_a_folder_judge_whole_and_may_lack_classes(few, tmp_path
         assert told.count(f"Not evaluated, for lack of pictures in test: {CLASS_NAMES[0]}.") == 1
     for arguments, message in (
         ((few,), "open_dataset or from_tf_data gives, or a folder as data_dir="),
-        ((seen, {"data_dir": few}), "data_dir= and dataset= both say what judges"),
-        ((seen, {"test_split": "train"}), "test_split= and dataset= both say what judges"),
+        ((seen, {"data_dir": few}), "data_dir= and dataset= both name the pictures to evaluate on"),
+        (
+            (seen, {"test_split": "train"}),
+            "test_split= and dataset= both name the pictures to evaluate on",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             judge(arguments[0], **dict(*arguments[1:]))
@@ -721,7 +724,7 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ({"callbacks": [keras.callbacks.SwapEMAWeights()]}, "has a SwapEMAWeights, for an opt"),
         ({"callbacks": [keras.callbacks.BackupAndRestore("b")]}, "has a BackupAndRestore, and a"),
         ({"init": "variant"}, "init= is not a parameter"),
-        ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, and the model reads .*28, 28"),
+        ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, but the model reads .*28, 28"),
     ],
 )
 def test_what_would_be_passed_over_is_refused(dataset, tmp_path, arguments, message):
@@ -806,7 +809,7 @@ def test_a_variant_has_its_rate_however_it_is_given(dataset, tmp_path, monkeypat
     assert (plan.learning_rate, plan.colour_noise) == (told[0][0].learning_rate, 0.1)
     lars = {"variant": "lenet5", "epochs": 1, "optimizer": alexnet_tf.LARS()}
     _, (line, _) = planned(dataset, tmp_path, monkeypatch, **lars)
-    assert line == "LARS has a rate of 2; at batches of 6 it would be 0.012 by its author's table"
+    assert line == "LARS has a rate of 2; for batches of 6 its author's table gives 0.012"
 
 
 @pytest.mark.long
@@ -841,14 +844,14 @@ def test_a_model_is_of_the_strategy_that_trains_it(dataset, tmp_path):
         inside = own_model()
     how = FAST | {"preprocessing": PIXELS, "epochs": 1}
     for model, of in ((own_model(), strategy), (inside, None)):
-        with pytest.raises(UserError, match="made elsewhere than in the scope of the strategy"):
+        with pytest.raises(UserError, match="made outside the scope of the strategy"):
             alexnet_tf.train(tmp_path / "model", dataset, model=model, strategy=of, **how)
     trained = alexnet_tf.train(tmp_path / "model", dataset, model=inside, strategy=strategy, **how)
     assert trained.step == 4
 
 
 def test_an_optimizer_is_of_the_strategy_that_trains_with_it(dataset, tmp_path):
-    with pytest.raises(UserError, match="optimizer= was made elsewhere .* in strategy.scope"):
+    with pytest.raises(UserError, match="optimizer= was made outside .* in strategy.scope"):
         alexnet_tf.train(
             tmp_path / "model",
             dataset,
@@ -873,7 +876,7 @@ def test_gradients_are_not_clipped_on_each_of_several_replicas(dataset, tmp_path
 
 
 def test_the_scope_around_a_training_is_that_of_its_strategy(dataset, tmp_path):
-    with two_devices().scope(), pytest.raises(UserError, match="strategy= is another strategy"):
+    with two_devices().scope(), pytest.raises(UserError, match="strategy= is not the strategy"):
         alexnet_tf.train(tmp_path / "model", dataset, strategy=two_devices(), **LENET5)
     assert not (tmp_path / "model").exists()
 
@@ -1119,10 +1122,13 @@ def of_whole_numbers():
 def test_a_model_of_whole_numbers_gets_no_others(tmp_path):
     levels = alexnet_tf.Preprocessing(12, 14, 1, (0.0,), 1.0)
     for more, message in (
-        ({}, r"subtracts \(128.0,\), over 64, and the model reads whole numbers .uint8., to which"),
+        (
+            {},
+            r"subtracts \(128.0,\) and divides by 64, but the model reads whole numbers .uint8.",
+        ),
         (
             {"preprocessing": levels, "augment": lambda images, targets, seed: (images, targets)},
-            "augment= makes levels that are no whole numbers",
+            "augment= makes levels that are not whole numbers",
         ),
         ({"preprocessing": levels, "colour_noise": 0.1}, "colour_noise= makes levels"),
     ):
@@ -1214,7 +1220,7 @@ def test_an_export_from_before_an_evaluation_is_told(dataset, tmp_path):
     alexnet_tf.evaluate(alexnet_tf.load(model_dir), dataset)
     assert len(told) == 0
     export()
-    assert "before the newest evaluation, which its card does not tell" in told.pop()
+    assert "before the latest evaluation, which its card lacks" in told.pop()
 
 
 @pytest.mark.long
@@ -1243,7 +1249,7 @@ def test_figures_of_other_weights_are_not_told(dataset, tmp_path, monkeypatch, f
         network, out, format="safetensors", min_probability=0.5, note=told.append
     )
     (line,) = told
-    assert line.startswith(f"{path} was opened with other weights than it has now")
+    assert line.startswith(f"{path} no longer has the weights that it was opened with")
     exported = alexnet_tf.load(version)
     assert (exported.step, exported.figures) == (0, None)
     assert "metrics" not in exported.settings.others
@@ -1322,14 +1328,17 @@ def test_what_tells_less_than_the_test_split_is_not_kept_for_exports(dataset, tm
     write_pictures(new / "test", 2, first=30)
     alexnet_tf.evaluate(model_dir, data_dir=new)
     count, line = kept()
-    assert count == 9 and "not kept for exports: they tell of the test split of" in line
+    assert (
+        count == 9
+        and "not kept for exports: what is kept is from the training's test split" in line
+    )
     alexnet_tf.evaluate(model_dir, test_split="train")
     count, line = kept()
     assert count == 9 and "not kept for exports: it was trained on 21 of these pictures" in line
     shutil.rmtree(new / "test" / CLASS_NAMES[0])
     alexnet_tf.evaluate(model_dir, data_dir=new)
     count, line = kept()
-    assert count == 9 and "1 of the 3 classes have no picture there" in line
+    assert count == 9 and "1 of the 3 classes have no pictures there" in line
     alexnet_tf.evaluate(model_dir, views=10)
     assert kept() == (9, "")
     assert alexnet_tf.load(model_dir).settings.others["metrics"]["views"] == 10
@@ -1349,12 +1358,14 @@ def test_figures_of_the_test_split_stay_whatever_it_is_called(tmp_path, capsys):
         alexnet_tf.evaluate(tmp_path / "model", **given)
         kept = alexnet_tf.load(tmp_path / "model").settings.others["metrics"]
         assert kept["figures"]["examples"] == 9 and kept["of_test"]
-        assert ("they tell of the test split" in capsys.readouterr().err) == ("data_dir" in given)
+        assert ("is from the training's test split" in capsys.readouterr().err) == (
+            "data_dir" in given
+        )
     write_pictures(tmp_path / "new/train", 2, first=40)
     (tmp_path / "other/test").rename(tmp_path / "new/held out")
     new = alexnet_tf.open_dataset("folder", tmp_path / "new", names=SplitNames(test="held out"))
     alexnet_tf.evaluate(tmp_path / "model", new)
-    assert "was divided to train on" not in capsys.readouterr().err
+    assert "was split for training" not in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -206,7 +206,7 @@ def test_a_weights_file_is_exported_and_imported_again(run, tmp_path, arrays):
     (tmp_path / "names.txt").write_text("x\ny\nz\n")
     run(TOOL, "--source=net.npz", "--labels=names.txt", "--output=named.npz", cwd=tmp_path)
     assert checkpoints.load_model(tmp_path / "named.npz").settings.class_names == ("x", "y", "z")
-    assert "1 is there already, with other class names; pass --version=next" in run(
+    assert "1 already exists, with different class names; pass --version=next" in run(
         "-m",
         "alexnet_tf.export",
         "--model_dir=named.npz",

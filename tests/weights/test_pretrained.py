@@ -444,7 +444,7 @@ def test_a_damaged_cache_is_not_used(trunk, package, tmp_path, has_sums):
         notes = []
         path.write_bytes(damaged)
         assert pretrained.fetch("trunk", cache, note=notes.append) == path
-        assert notes[0] == f"{path} is damaged, and is made anew." and "Licence" in notes[1]
+        assert notes[0] == f"{path} is damaged and will be made again." and "Licence" in notes[1]
         networks.load(path)
         if not has_sums:
             sums.unlink()
