@@ -390,7 +390,7 @@ def forgetful():
     [
         (lambda: hidden(relu), "another function than the relu of dense"),
         (lambda: hidden(relu, kernel_initializer="zeros"), "another function than the relu of"),
-        (lambda: normalised(finished=False), "wants its finalize_state called"),
+        (lambda: normalised(finished=False), "needs a call of finalize_state"),
         (forgetful, "its logits differ by up to .* or in its get_config"),
     ],
 )
@@ -677,7 +677,7 @@ def dense(activation):
         (
             lambda: ending(lambda x: softmax(keras.layers.Lambda(lambda t: 2 * t)(x))),
             {"class_names": ABC, "preprocessing": SMALL},
-            "has a lambda, which Keras does not open",
+            "has a lambda, which Keras cannot load",
         ),
         (
             lambda: dense("softmax"),

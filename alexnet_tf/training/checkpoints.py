@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from alexnet_tf.training.optimizer import SGD2012
 
 IF_NOT_FINITE = (
-    "try a lower learning_rate or a longer warmup_steps. What checkpoints there are, are from"
-    " before."
+    "try a lower learning_rate or a longer warmup_steps. Any checkpoints there are from before "
+    "that."
 )
 _IMPORT = "alexnet import-weights --source={} --output={}"
 _IMPORT_AS = {  # by the order of channels, if that has to be said, too
@@ -145,13 +145,13 @@ def check_writable(model_dir: str | os.PathLike) -> None:
     folder = pathlib.Path(model_dir).absolute()
     if disk.is_called_as_a_file(folder):
         raise UserError(
-            f"model_dir={model_dir} is called as a file, and a training writes a folder; pass one,"
-            f" as model_dir={pathlib.Path(model_dir).with_suffix('')}."
+            f"model_dir={model_dir} is named like a file, but a training writes a folder; pass "
+            f"one, such as model_dir={pathlib.Path(model_dir).with_suffix('')}."
         )
     if versions := disk.numbered(folder):
         raise UserError(
-            f"model_dir={model_dir} holds versions of an export ({min(versions)}/), which would be "
-            "opened in place of what is trained; pass another model_dir."
+            f"model_dir={model_dir} holds versions of an export ({min(versions)}/), which would "
+            "be opened instead of what is trained; pass another model_dir."
         )
     try:
         while not folder.exists():
@@ -243,8 +243,9 @@ def write(
     except OSError as error:
         remove_unfinished(model_dir)
         raise UserError(
-            f"The checkpoint of step {state.step} could not be written to {folder}"
-            f" ({error.strerror or error}); make room and start again: the one before is untouched."
+            f"The checkpoint of step {state.step} could not be written to {folder} "
+            f"({error.strerror or error}); make room and start again: the previous one is "
+            "untouched."
         ) from None
     old = [one for one in _steps(model_dir)[_KEEP:] if one.name != _name(keep or 0)]
     for path in [*folder.glob(".step-*.replaced"), *old]:
@@ -416,8 +417,8 @@ def _of_safetensors(path: str | os.PathLike, weights: contents.Weights) -> Loade
         model = _build(arrays, settings)
         if manifest.weights_sha256 not in ("", weights_digest(model, arrays)):
             raise UserError(
-                f"{path} is damaged: its weights are not those of its manifest; copy it again, or"
-                " export again."
+                f"{path} is damaged: its weights do not match its manifest; copy it again, or "
+                "export again."
             )
         return Loaded(model, settings, manifest.step, manifest.evaluation, seen)
     except UserError:
@@ -479,11 +480,11 @@ def _build(arrays: Mapping[str, np.ndarray], settings: Settings) -> keras.Model:
     model = settings.build()
     expected = {variable.path: tuple(variable.shape) for variable in model.weights}
     for name in sorted(expected.keys() ^ arrays.keys()):
-        what = "missing" if name in expected else f"no weight of {settings.variant}"
+        what = "missing" if name in expected else f"not a weight of {settings.variant}"
         raise ValueError(f"{name[:80]!r} is {what}")
     for name, array in arrays.items():
         if array.dtype.kind != "f":
-            raise ValueError(f"{name} holds {array.dtype}, and weights are floating-point numbers")
+            raise ValueError(f"{name} holds {array.dtype}, but weights are floating-point numbers")
         if array.shape != expected[name] or not np.isfinite(array).all():
             raise ValueError(
                 f"{name} has the shape {array.shape}, or numbers that are not finite, instead of"
@@ -521,7 +522,7 @@ def restore(
         except OtherWeights as error:
             raise UserError(
                 f"{checkpoint} holds the weights of another network: {error}; build the model as "
-                "it was when it was trained, names of its layers included, or pass another "
+                "it was when it was trained, including the names of its layers, or pass another "
                 "model_dir."
             ) from None
         except _UNREADABLE as error:
@@ -636,9 +637,9 @@ def of_one_path(model: keras.Model) -> str | None:
     for path, count in collections.Counter(paths(model)).most_common(1):
         if count > 1:
             return (
-                f"{count} weights of the model are called {path}, and a checkpoint would keep one "
-                "of them; give their layers names of their own, or build each part of the model in "
-                "a scope, as with keras.name_scope('left'): left = AlexNet(...)"
+                f"{count} weights of the model are called {path}, and a checkpoint would keep "
+                "only one of them; give their layers different names, or build each part of the "
+                "model in a scope, as with keras.name_scope('left'): left = AlexNet(...)"
             )
     return None
 

@@ -91,8 +91,8 @@ def _from_tf_config(text: str) -> Place:
         )
     if valid and (strangers := sorted(jobs.keys() - {"chief", "worker", "evaluator"})):
         raise UserError(
-            f"{given}: workers train together without {', '.join(map(str, strangers))}; start a"
-            " chief and workers alone, or workers alone."
+            f"{given}: workers train together without {', '.join(map(str, strangers))}; start "
+            "only a chief and workers, or only workers."
         )
     if not valid or kind not in ("chief", "worker") or int(index) >= len(jobs.get(kind, [])):
         raise UserError(f"{given}; it should look like {_EXAMPLE}, with this worker's own index.")
@@ -114,7 +114,7 @@ def _hosts(text: str) -> list[str]:
     Raises ValueError for other text.
     """
     if not _HOST_LIST.fullmatch(text):
-        raise ValueError(f"{bounds.shown(text)} is no list of hosts")
+        raise ValueError(f"{bounds.shown(text)} is not a list of hosts")
     hosts: list[str] = []
     for word in re.split(r",(?![^[]*])", text):  # no comma within brackets
         parts = [
@@ -134,7 +134,7 @@ def _numbers(text: str) -> list[str]:
         first, _, last = part.partition("-")
         count = int(last or first) - int(first) + 1
         if not 0 < count <= _MOST_HOSTS:
-            raise ValueError(f"[{part}] is no range of hosts")
+            raise ValueError(f"[{part}] is not a range of hosts")
         numbers += (str(int(first) + more).zfill(len(first)) for more in range(count))
     return numbers
 
@@ -145,13 +145,13 @@ def _tasks(text: str) -> list[int]:
     for part in text.split(","):
         form = re.fullmatch(r"(\d{1,5})(?:\(x(\d{1,5})\))?", part, re.ASCII)
         if not form:
-            raise ValueError(f"{bounds.shown(text)} is no list of tasks per node")
+            raise ValueError(f"{bounds.shown(text)} is not a list of tasks per node")
         counts += [int(form[1])] * int(form[2] or 1)
     return counts
 
 
 def _from_slurm() -> Place:
-    given = "distribution=multi_worker finds its place by what srun sets"
+    given = "distribution=multi_worker finds its place from what srun sets"
     try:
         rank, tasks, node, local = (
             int(os.environ[f"SLURM_{name}"])
@@ -161,7 +161,8 @@ def _from_slurm() -> Place:
         counts = _tasks(os.environ["SLURM_STEP_TASKS_PER_NODE"])
         if len(counts) != len(hosts) or sum(counts) != tasks:
             raise ValueError(
-                f"{tasks} tasks on {len(hosts)} nodes, of which {len(counts)} have {sum(counts)}"
+                f"{tasks} tasks on {len(hosts)} nodes, but tasks per node add up to {sum(counts)} "
+                f"on {len(counts)}"
             )
         ports = _ports(max(counts))
         addresses = [
@@ -170,8 +171,8 @@ def _from_slurm() -> Place:
         expected = sum(counts[:node]) + local
     except KeyError as missing:
         raise UserError(
-            f"{given}, and {missing.args[0]} is missing: start the training by srun inside of the"
-            " job, or set TF_CONFIG."
+            f"{given}, but {missing.args[0]} is missing: start the training with srun inside the "
+            "job, or set TF_CONFIG."
         ) from None
     except ValueError as error:
         raise UserError(
@@ -179,13 +180,14 @@ def _from_slurm() -> Place:
         ) from None
     if not 0 <= rank < len(addresses):
         raise UserError(
-            f"{given}: task {rank} is none of the {len(addresses)} of {', '.join(addresses)[:200]};"
-            " start one job without components (het groups), or set TF_CONFIG."
+            f"{given}: task {rank} is not one of the {len(addresses)} of "
+            f"{', '.join(addresses)[:200]}; start one job without components (het groups), or set "
+            "TF_CONFIG."
         )
     if expected != rank:
         raise UserError(
-            f"{given}: task {rank} is number {local} on node {node}, and tasks have to fill one"
-            " node after the other; pass --distribution=block to srun."
+            f"{given}: task {rank} is number {local} on node {node}, but tasks have to fill one "
+            "node after the other; pass --distribution=block to srun."
         )
     return Place(addresses, rank, "srun")
 
@@ -204,5 +206,5 @@ def _ports(tasks: int) -> Sequence[int]:
         first, _, last = part.partition("-")
         ports += range(int(first), int(last or first) + 1)
     if len(ports) < tasks:
-        raise ValueError(f"srun has reserved the ports {reserved} for {tasks} tasks of a node")
+        raise ValueError(f"srun has reserved the ports {reserved} for {tasks} tasks on a node")
     return ports

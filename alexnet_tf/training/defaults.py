@@ -20,7 +20,7 @@ def check_of_variant(variant: str, **without_effect: float | str | None) -> None
     """Raises UserError for a value, neither 0 nor empty, that has no effect in `variant`."""
     for name, value in without_effect.items():
         if value:
-            raise UserError(f"{name}={value} changes nothing in variant={variant}; leave it out.")
+            raise UserError(f"{name}={value} has no effect with variant={variant}; omit it.")
 
 
 def check_image_size(variant: str, image_size: int | None) -> int:

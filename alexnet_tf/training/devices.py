@@ -49,8 +49,8 @@ def distribution(kind: str, replicas: int) -> tf.distribute.Strategy:
     if kind == "multi_worker":
         if replicas > 1 and replicas != len(gpus):
             raise UserError(
-                f"replicas={replicas}: with distribution=multi_worker each worker uses all its"
-                " GPUs, or its CPU; leave replicas out."
+                f"replicas={replicas}: with distribution=multi_worker each worker uses all its "
+                "GPUs, or its CPU; omit replicas."
             )
         return _multi_worker()
     if kind == "one_device" and replicas > 1:
@@ -148,7 +148,7 @@ def check_one_process(what: str) -> None:
     if count > 1:
         how = "by srun -n1" if source == "srun" else f"without {source}"
         raise UserError(
-            f"{source} names {count} processes, and {what} is trained in one; start one, {how}."
+            f"{source} names {count} processes, but {what} is trained in one; start one, {how}."
         )
 
 
@@ -272,7 +272,7 @@ def _give_up(reason: str) -> NoReturn:
 
 
 def _again(reason: str) -> str:
-    return f"{reason}; start all workers again, they go on from the last checkpoint"
+    return f"{reason}; start all workers again: they continue from the last checkpoint"
 
 
 def worker_count(strategy: tf.distribute.Strategy) -> int:
@@ -408,11 +408,11 @@ def across_towers(
         raise UserError(f"{given}: variant={variant} has no two towers.")
     if replicas > 1 or kind in ("mirrored", "multi_worker"):
         raise UserError(
-            f"{given}: a replica of tf.distribute is one device, with none for a second tower;"
-            " leave out replicas and distribution."
+            f"{given}: a replica of tf.distribute is one device, with none for a second tower; "
+            "omit replicas and distribution."
         )
     if xla == "on":
-        raise UserError(f"{given}: XLA compiles a step for one device; leave out xla=on.")
+        raise UserError(f"{given}: XLA compiles a step for one device; omit xla=on.")
     if kind == "auto":
         _check_alone(None, "distribution=one_device", f"{given} trains in one process, and ")
     numbers = [device.upper().removeprefix("CPU:") for device in devices]
@@ -422,7 +422,9 @@ def across_towers(
     there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
     for device in devices:
         if device.upper() not in there:
-            raise UserError(f"{given}: there is no device {device} here, but {', '.join(there)}.")
+            raise UserError(
+                f"{given}: there is no device {device} here; there are {', '.join(there)}."
+            )
     return tf.distribute.get_strategy()
 
 

@@ -44,14 +44,14 @@ def why_over(
         stopped = BY_PATIENCE  # which checkpoints of earlier versions do not say
     if stopped == BY_PATIENCE and best.is_over:
         return (
-            f"; {best.epochs_since} epochs without a lower error than that of step {best.step}"
-            f" (patience={plan.patience}); pass a higher patience= to go on"
+            f"; {best.epochs_since} epochs without a lower error than that of step {best.step} "
+            f"(patience={plan.patience}); pass a higher patience= to continue"
         )
     if stopped == BY_CALLBACK and has_callbacks and last_step <= (state.last_step or 0):
-        return "; a callback has stopped it; pass more epochs= to go on, or leave out the callbacks"
+        return "; a callback stopped it; pass more epochs= to continue, or omit the callbacks"
     return None
 
 
 def trained_already(model_dir: str | os.PathLike, step: int, last_step: int) -> str:
     """The line that says that nothing is left to train."""
-    return f"{model_dir} is trained already: step {step}, asked for {last_step}"
+    return f"{model_dir} is already trained: step {step}, with {last_step} asked for"

@@ -148,8 +148,8 @@ def cached(
     found = _read(folder, key, dataset, note)
     if found:
         note(
-            f"{folder}: features of {len(found.train_labels)} + {len(found.evaluation_labels)}"
-            " pictures are there already"
+            f"{folder}: features of {len(found.train_labels)} + {len(found.evaluation_labels)} "
+            "pictures already exist"
         )
         _tell_bad(found, dataset, max_bad_pictures, note)
         return found
@@ -205,8 +205,8 @@ def _check_ours(folder: pathlib.Path) -> None:
         )
         if foreign:
             raise UserError(
-                f"{folder} is not a folder of features ({foreign[0]}); pass a features_dir that is"
-                " not there yet, or one that a fine-tuning has written."
+                f"{folder} is not a folder of features ({foreign[0]}); pass a features_dir that "
+                "does not exist yet, or one that a fine-tuning has written."
             )
 
 
@@ -295,10 +295,7 @@ def _read(
         stored = json.loads(disk.read_bytes(folder / "key.json"))
         odd = [name for name in key if stored.get(name) != key[name]]
         if odd:
-            note(
-                f"{folder} holds features of other {' and '.join(odd)}: they are not used, but"
-                " replaced"
-            )
+            note(f"{folder} holds features of other {' and '.join(odd)}: they are replaced")
             return None
         disk.check_sums(folder, _SUMMED)
         found = _open(folder, stored, dataset)

@@ -111,8 +111,8 @@ def train(
             )
             if best.is_over:
                 note(
-                    f"stopped after epoch {epoch + 1}: {plan.patience} without a lower evaluation"
-                    " error"
+                    f"stopped after epoch {epoch + 1}: {plan.patience} epochs without a lower "
+                    "evaluation error"
                 )
                 break
     if plan.patience:
@@ -253,10 +253,10 @@ class Choice:
 
     def describe(self) -> str:
         if not self.pictures:
-            return "no class has two pictures by which more could be chosen"
+            return "no class has two pictures, so decay and temperature are not chosen"
         return (
-            f"decay {self.decay:g} and temperature {self.temperature:.2f} by {self.pictures} "
-            f"training pictures, each left out once: {self.top_1:.1%} of them right"
+            f"decay {self.decay:g} and temperature {self.temperature:.2f}, chosen by leaving out "
+            f"each of {self.pictures} training pictures once: {self.top_1:.1%} of them right"
         )
 
 

@@ -105,8 +105,8 @@ def train(
     objective = objective or Objective()
     if crop and plan.data_service:
         raise UserError(
-            "crop= is a function of this process, and data_service= prepares pictures in others;"
-            " leave one out."
+            "crop= is a function of this process, but data_service= prepares pictures in others; "
+            "omit one of them."
         )
     check_fills(plan.batch_size, dataset)
     check_clips(optimizer, strategy.num_replicas_in_sync)
@@ -231,9 +231,9 @@ class _Run:
         self.state = stored or TrainingState(optimizer=rule)
         if self.state.optimizer != rule:
             raise UserError(
-                f"optimizer={rule}, but {model_dir} has been trained by {self.state.optimizer}, and"
-                f" its velocities are that one's; pass optimizer={self.state.optimizer}, or another"
-                " model_dir."
+                f"optimizer={rule}, but {model_dir} was trained by {self.state.optimizer}, whose "
+                f"velocities it keeps; pass optimizer={self.state.optimizer}, or another "
+                "model_dir."
             )
         self._changed = ending.is_of_others(self.state, dataset)
         self._counts_anew = False
@@ -287,12 +287,12 @@ class _Run:
         # where a run was stopped, `why` tells what makes it go on
         names = [name for name in without_effect if not why or name != "patience"]
         if names:
-            others = f"; another {' and '.join(names)} than it was trained with changes"
-            others += " nothing now: pass another model_dir= to train with it"
+            others = f"; a change of {' and '.join(names)} since then has"
+            others += " no effect now: pass another model_dir= to train with it"
         if self._changed:
             others += (
-                "; the figures are of the pictures that are there now, and what it learnt is of"
-                " those that were: pass more epochs=, or another model_dir= to start over"
+                "; the figures are of the current pictures, but it was trained on the earlier "
+                "ones: pass more epochs=, or another model_dir= to start over"
             )
         self._note(
             ending.trained_already(self._model_dir, self.first_step, self.last_step) + others
@@ -316,8 +316,8 @@ class _Run:
         self._note(line)
         if self._counts_anew:
             self._note(
-                "the pictures are others than before: what chooses by their evaluation, patience="
-                " and the schedule plateau, begins to count anew"
+                "the pictures have changed: patience= and the schedule plateau, which go by their "
+                "evaluation, start counting again"
             )
         if self._is_best_gone:
             self._note(
@@ -332,9 +332,8 @@ class _Run:
         if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
             rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
             self._note(
-                f"the {plan.schedule} schedule now ends after step {self.last_step}, not"
-                f" {state.last_step}: the learning rate continues at {rate:.3g}, and would have"
-                f" been {before:.3g}"
+                f"the {plan.schedule} schedule now ends after step {self.last_step}, not "
+                f"{state.last_step}: the learning rate continues at {rate:.3g}, not {before:.3g}"
             )
 
     @property

@@ -207,10 +207,10 @@ class Stall:
             advice = [*self._other_start(), *self._warmer(), self._rates(0.5, 2), longer]
         else:
             found = (
-                f"below {of_guessing}, yet it may know no more than how many pictures each "
-                "class has"
+                f"below {of_guessing}, but it may know no more than how many pictures each class "
+                "has"
             )
-            advice = [longer, self._rates(0.5), "classes of about as many pictures each"]
+            advice = [longer, self._rates(0.5), "classes with about as many pictures each"]
         same = (
             ""
             if answer is None
@@ -226,7 +226,7 @@ class Stall:
 
     def _other_start(self) -> list[str]:
         better = ["init=source2012 instead of variant"] if self._plan.init == "variant" else []
-        return [*better, f"another seed than {self._plan.seed}"]
+        return [*better, f"a seed other than {self._plan.seed}"]
 
     def _warmer(self) -> list[str]:
         """A longer warm-up, of a tenth of the run at most."""

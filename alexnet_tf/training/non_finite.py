@@ -43,7 +43,7 @@ def stop_if_not_finite(
     where = f" from layer {layer} on" if layer else ""
     what = "" if layer else " or its gradient"
     half = steps.computes_in_float16(model)
-    other = "float16 ends at 65,504: take mixed_bfloat16, or " if half else ""
+    other = "float16 ends at 65,504: use mixed_bfloat16, or " if half else ""
     raise NotFinite(
         f"The loss{what} is not finite at step {step + 1}{where};"
         f" {other}{checkpoints.IF_NOT_FINITE}"

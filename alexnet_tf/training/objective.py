@@ -80,7 +80,8 @@ class Objective:
         elif given is not None:
             if not np.ndim(given) or isinstance(given, Set):
                 raise UserError(
-                    f"class_weights={given}: pass a dict by name, or a list in their order."
+                    f"class_weights={given}: pass a dict by class name, or a list in the order of "
+                    "the classes."
                 )
             given = tuple(bounds.number(weight, "class_weights") for weight in given)
         object.__setattr__(self, "class_weights", given)
@@ -108,8 +109,8 @@ class Objective:
             given = [by_name.get(name, 1.0) for name in class_names]
         if len(given) != len(class_names) or not any(given):
             raise UserError(
-                f"class_weights={self.class_weights}: write a number, not 0 for all, for each of "
-                f"the {len(class_names)} classes, or a dict by name."
+                f"class_weights={self.class_weights}: pass a number for each of the "
+                f"{len(class_names)} classes, not all 0, or a dict by name."
             )
         return tuple(given)
 
@@ -127,9 +128,9 @@ class Objective:
             _check_losses(made, targets)
             if gradient is None:
                 raise UserError(
-                    "loss= has no gradient by the logits, so nothing would be learnt; compute it by"
-                    " what TensorFlow can differentiate: no argmax, no comparison alone, and no"
-                    " tf.numpy_function."
+                    "loss= has no gradient with respect to the logits, so nothing would be "
+                    "learnt; compute it with what TensorFlow can differentiate, without argmax, "
+                    "bare comparisons or tf.numpy_function."
                 )
 
     def try_out(self, rows: int, pixels: Preprocessing, class_names: tuple) -> None:
@@ -203,7 +204,7 @@ def _check_augmented(made: Any, images: tuple, targets: tuple) -> None:
     """Raises UserError where `augment` has made what cannot have the shapes that it got."""
     if not isinstance(made, list | tuple) or any(map(tf.nest.is_nested, made)):
         shapes = tf.nest.map_structure(lambda one: str(_shape_of(one)), made)
-        raise UserError(f"augment= gives {one_line(shapes)}; it has to give (images, targets).")
+        raise UserError(f"augment= returns {one_line(shapes)}; it has to return (images, targets).")
     found = list(map(_shape_of, made))
     if len(found) != 2 or not all(map(tf.TensorShape.is_compatible_with, found, (images, targets))):
         raise UserError(
@@ -216,8 +217,8 @@ def _check_losses(made: Any, targets: tuple) -> None:
     """Raises UserError where `loss` has given what cannot be a number for each picture."""
     if not (shape := _shape_of(made)).is_compatible_with(targets[:1]):
         raise UserError(
-            f"loss= gives the shape {shape} of targets and logits of {targets}; it has to give a"
-            f" number for each picture, {targets[:1]}."
+            f"loss= returns the shape {shape} for targets and logits of {targets}; it has to "
+            f"return a number for each picture, {targets[:1]}."
         )
 
 
@@ -251,8 +252,8 @@ def _graph_of(name: str, function: Callable, of: str, *specs: Any) -> Any:
         raise _cannot(name, of, error) from error
     if before != _random_state() or _constants(first) != _constants(second):
         raise UserError(
-            f"{name}= draws by Python or NumPy, once for the whole training: all steps would get "
-            "the same numbers; draw by tf.random.stateless_uniform and `seed`, or within "
+            f"{name}= draws with Python or NumPy, once for the whole training: all steps would "
+            "get the same numbers; draw with tf.random.stateless_uniform and `seed`, or inside "
             "tf.numpy_function."
         )
     return first
@@ -281,7 +282,7 @@ def _computed(name: str, function: Callable, of: str, *arguments: Any) -> Any:
 
 def _cannot(name: str, of: str, error: Exception) -> UserError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-    return UserError(f"{name}= cannot be computed of {of}: {reason[:200]}")
+    return UserError(f"{name}= cannot be computed for {of}: {reason[:200]}")
 
 
 def _all_levels(shape: tuple) -> np.ndarray:
@@ -296,8 +297,9 @@ def _check_levels(name: str, image: Any) -> None:
     low, high = (float(reduce(tf.cast(image, tf.float32))) for reduce in (np.min, np.max))
     if high < _LOWEST_HIGH:
         raise UserError(
-            f"{name}= makes numbers from {low:.4g} to {high:.4g} of levels from 0 to 255; leave"
-            " them at 0..255: what follows subtracts the mean, and evaluation is of those."
+            f"{name}= makes numbers from {low:.4g} to {high:.4g} out of levels from 0 to 255; "
+            "keep them in 0..255: the mean is subtracted afterwards, and evaluation uses such "
+            "levels."
         )
 
 
@@ -316,8 +318,9 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
     shape, kind = _shape_of(made), getattr(made, "dtype", None)
     if kind != tf.uint8:
         raise UserError(
-            f"crop= gives {kind.name if kind else type(made).__name__} of {of}; it has to give"
-            " levels of 0..255 as uint8: tf.cast(tf.round(image), tf.uint8), of an image in 0..255."
+            f"crop= returns {kind.name if kind else type(made).__name__} for {of}; it has to "
+            "return levels in 0..255 as uint8: tf.cast(tf.round(image), tf.uint8), for an image "
+            "in 0..255."
         )
     _check_cropped(shape, of, wanted)
     # Of a picture that is large enough for most crops; odd, so that no row is as the one before.
@@ -332,8 +335,8 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
 def _check_cropped(shape: tf.TensorShape, of: str, wanted: tuple) -> None:
     if not shape.is_compatible_with(wanted):
         raise UserError(
-            f"crop= gives the shape {shape} of {of}; it has to give {wanted}, as preprocessing= has"
-            " it."
+            f"crop= returns the shape {shape} for {of}; it has to return {wanted}, as "
+            "preprocessing= says."
         )
 
 
@@ -362,8 +365,8 @@ def _check_loss(loss: Callable | None, is_soft: bool) -> None:
         if function is of_others and (is_soft or of_others not in _HINGES):
             call = f"lambda targets, logits: keras.losses.{of_others.__name__}({arguments})"
             raise UserError(
-                f"loss={called} wants {wanted}, and it gets targets from 0 to 1 and logits; pass"
-                f" {call if arguments else 'another'}."
+                f"loss={called} wants {wanted}, but it gets targets from 0 to 1 and logits; pass "
+                f"{call if arguments else 'another'}."
             )
     if isinstance(loss, keras.losses.Loss):
         told, how = loss.get_config() | {"reduction": loss.reduction}, "build it with"
@@ -378,8 +381,8 @@ def _check_loss(loss: Callable | None, is_soft: bool) -> None:
     ):
         if told.get(name) in wrong:
             raise UserError(
-                f"loss={called} has {name}={told[name]!r}, and it gets logits and is to give a"
-                f" number for each picture; {how} {name}={wanted}."
+                f"loss={called} has {name}={told[name]!r}, but it gets logits and has to return a "
+                f"number for each picture; {how} {name}={wanted}."
             )
 
 
@@ -388,9 +391,7 @@ def _refuse_class(loss: type) -> NoReturn:
     wanted = {"from_logits": "True", "reduction": '"none"'}
     known = inspect.signature(loss).parameters if issubclass(loss, keras.losses.Loss) else {}
     given = ", ".join(f"{name}={value}" for name, value in wanted.items() if name in known)
-    raise UserError(
-        f"loss={loss.__name__} is a class; pass what it makes, {loss.__name__}({given})."
-    )
+    raise UserError(f"loss={loss.__name__} is a class; pass an instance, {loss.__name__}({given}).")
 
 
 def _function_of(loss: Callable) -> Any:

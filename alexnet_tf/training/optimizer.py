@@ -157,8 +157,8 @@ def _check_arguments(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name in usual and value == usual[name]:
             continue
-        do = "pass decay=, which is that of the paper" if name == "weight_decay" else "leave it out"
-        raise UserError(f"{name}={value} is an argument of Keras that is not obeyed here; {do}.")
+        do = "pass decay=, which is the paper's" if name == "weight_decay" else "omit it"
+        raise UserError(f"{name}={value} is a Keras argument that has no effect here; {do}.")
 
 
 def check_clips(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
@@ -168,8 +168,8 @@ def check_clips(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
     for name in sorted(_CLIPS):
         if replicas > 1 and (value := getattr(optimizer, name)) is not None:
             raise UserError(
-                f"optimizer= has {name}={value}, which Keras applies on each of {replicas} replicas"
-                " before their gradients are summed; leave it out, or train on one device."
+                f"optimizer= has {name}={value}, which Keras applies on each of {replicas} "
+                "replicas before their gradients are summed; omit it, or train on one device."
             )
 
 

@@ -47,8 +47,8 @@ def may_choose(callbacks: Sequence[keras.callbacks.Callback]) -> str | None:
     if not found or any(map(_has_best, callbacks)):
         return None
     return (
-        f"{', '.join(found)}: may choose by what is told of the evaluation, so training pictures"
-        " are held out for that; Keras' History and CSVLogger, and metrics.jsonl, only log"
+        f"{', '.join(found)}: may choose by the evaluation that it is told of, so training "
+        "pictures are held out for that; Keras' History and CSVLogger, and metrics.jsonl, only log"
     )
 
 
@@ -131,9 +131,9 @@ class Callbacks:
             return None
         if self.digest() != before:
             raise UserError(
-                "callbacks= has one that changes the weights when a training begins, and that in"
-                f" {model_dir} goes on from step {first_step}; leave it out, or pass another"
-                " model_dir."
+                "callbacks= has one that changes the weights when a training begins, but the one "
+                f"in {model_dir} continues from step {first_step}; omit it, or pass another "
+                "model_dir."
             )
         return count_anew(self._list.callbacks, first_step)
 
@@ -156,9 +156,9 @@ class Callbacks:
         self._list.on_test_begin()
         if self.digest() != before:
             raise UserError(
-                "callbacks= has one that changes the weights when an evaluation begins, and the"
-                " figures would be of others than are kept; change them when an epoch or a"
-                " step ends, or leave it out."
+                "callbacks= has one that changes the weights when an evaluation begins, so the "
+                "figures would not be those of the weights that are kept; change them when an "
+                "epoch or a step ends, or omit it."
             )
         return before
 
@@ -203,9 +203,9 @@ def check_fixed(before: Mapping[str, Any], model: keras.Model, optimizer: SGD201
         return
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     raise UserError(
-        f"callbacks= has one that sets {changed[0]}{more}, and a training takes that as it is when"
-        " it begins; leave the callback out, and train what the first training made once more,"
-        " otherwise, with another model_dir."
+        f"callbacks= has one that sets {changed[0]}{more}, but a training reads that only when it "
+        "begins; omit the callback, and train the resulting model again with the change, with "
+        "another model_dir."
     )
 
 
@@ -235,9 +235,8 @@ def _check_hooks(callback: keras.callbacks.Callback) -> None:
     for hook in _NEVER_CALLED:
         if _is_own(callback, hook):
             raise UserError(
-                f"callbacks= has a {type(callback).__name__} with {hook}, and no callback is told"
-                " of the batches of an evaluation; there are on_test_begin and on_test_end, or"
-                " leave it out."
+                f"callbacks= has a {type(callback).__name__} with {hook}, but no callback is told "
+                "of the batches of an evaluation; use on_test_begin and on_test_end, or omit it."
             )
 
 
@@ -249,7 +248,7 @@ def _check_rate(callback: keras.callbacks.Callback, plan: Plan) -> None:
         raise UserError(
             f"callbacks= has a {type(callback).__name__}, which sets the rate, as "
             f"schedule={plan.schedule} and warmup_steps={plan.warmup_steps} do; pass "
-            "schedule='constant' and warmup_steps=0 beside it."
+            "schedule='constant' and warmup_steps=0 with it."
         )
 
 
@@ -260,13 +259,13 @@ def _check_monitor(callback: keras.callbacks.Callback) -> None:
     callbacks = keras.callbacks
     if isinstance(callback, callbacks.SwapEMAWeights):
         raise UserError(
-            "callbacks= has a SwapEMAWeights, for an optimizer that keeps moving averages, which"
-            " those of a training here do not; leave it out."
+            "callbacks= has a SwapEMAWeights, for an optimizer that keeps moving averages, which "
+            "the optimizers here do not; omit it."
         )
     if isinstance(callback, callbacks.BackupAndRestore):
         raise UserError(
-            "callbacks= has a BackupAndRestore, and a training here goes on by itself, from its"
-            " checkpoints in model_dir; leave it out."
+            "callbacks= has a BackupAndRestore, but a training here continues by itself, from its "
+            "checkpoints in model_dir; omit it."
         )
     kind = type(callback).__name__
     if isinstance(callback, callbacks.ModelCheckpoint):
@@ -287,6 +286,6 @@ def _check_monitor(callback: keras.callbacks.Callback) -> None:
     right = "min" if callback.monitor.endswith("loss") else "max"
     if callback.mode not in (right, "auto" if right == "min" else right):
         raise UserError(
-            f"callbacks= has a {kind} with monitor={callback.monitor!r} and mode={callback.mode!r};"
-            f" pass mode={right!r}, which is the better of it."
+            f"callbacks= has a {kind} with monitor={callback.monitor!r} and "
+            f"mode={callback.mode!r}; pass mode={right!r}, in which it improves."
         )

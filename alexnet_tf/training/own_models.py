@@ -16,8 +16,8 @@ def check(model: keras.Model, classes: int) -> None:
         keras.activations.sigmoid,
     ):
         raise UserError(
-            f"The model's last layer, {last.name}, puts out probabilities; the loss "
-            "wants logits: leave out its activation."
+            f"The model's last layer, {last.name}, outputs probabilities; the loss wants logits: "
+            "remove its activation."
         )
     for variable in model.variables:
         if variable.dtype in ("float16", "bfloat16"):
@@ -30,13 +30,13 @@ def check(model: keras.Model, classes: int) -> None:
     batch, *shape = model.output_shape
     if batch is not None:
         raise UserError(
-            f"The model is built for batches of {batch}, and pictures come in any number; leave "
-            "batch_size= of keras.Input out."
+            f"The model is built for batches of {batch}, but pictures come in any number; omit "
+            "batch_size= of keras.Input."
         )
     if shape != [classes]:
         raise UserError(
-            f"The model puts out {model.output_shape}, but there are {classes} "
-            "classes; it needs one number for each."
+            f"The model outputs {model.output_shape}, but there are {classes} classes; it needs "
+            "one number for each."
         )
     if line := checkpoints.of_one_path(model):
         raise UserError(f"{line}.")
@@ -75,14 +75,14 @@ def check_assigned(model: keras.Model) -> None:
             continue
         if is_seed(variable):
             raise UserError(
-                "model= has a layer that draws by keras.random without a seed of its own, which"
-                " would draw the same in each step; give it seed=, a keras.random.SeedGenerator"
-                " that its __init__ makes."
+                "model= has a layer that draws from keras.random without a seed of its own, which "
+                "would draw the same in each step; give it seed=, a keras.random.SeedGenerator "
+                "that its __init__ makes."
             )
         layers = [one for one in model._flatten_layers() if not isinstance(one, keras.Model)]
         of = (one.name for one in layers if any(variable is weight for weight in one.weights))
         raise UserError(
-            f"model= has a layer, {next(of, variable.path)}, that sets its own {variable.name} in"
-            " each step, which a training would lose: here gradients alone change what is trained;"
-            " leave it out, or train by the model's own fit, and export it."
+            f"model= has a layer, {next(of, variable.path)}, that sets its own {variable.name} in "
+            "each step, which a training would lose: here only gradients change what is trained; "
+            "omit it, or train with the model's own fit, and export it."
         )

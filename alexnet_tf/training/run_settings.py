@@ -110,13 +110,13 @@ def architecture(model: keras.Model, pixels: Preprocessing) -> dict:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
-            f"the model does not tell its configuration ({one_line(error, 160)}); "
-            "its classes need get_config"
+            f"the model does not give its configuration ({one_line(error, 160)}); its classes "
+            "need get_config"
         ) from None
     if '"__lambda__"' in json.dumps(config):
         raise ValueError(
-            "the model has a lambda, which Keras does not open again; make it a function or a "
-            "class that is registered by keras.saving.register_keras_serializable"
+            "the model has a lambda, which Keras cannot load again; make it a function or a class "
+            "that is registered with keras.saving.register_keras_serializable"
         )
     config = {key: value for key, value in config.items() if key != "compile_config"}
     _check_opens_alike(model, config, pixels)
@@ -136,8 +136,8 @@ def _check_opens_alike(model: keras.Model, config: dict, pixels: Preprocessing) 
         random.setstate(state)  # other models start as they would without it
     if name := surgery.other_function(model, opened):
         raise ValueError(
-            f"Keras would open the model with another function than the {name}, such as one that "
-            "it has under the same name; give yours a name that Keras has not, and register it by "
+            f"Keras would load the model with another function than the {name}, such as its own "
+            "of the same name; give yours a name that Keras does not use, and register it with "
             "keras.saving.register_keras_serializable"
         )
     stored = checkpoints.weights_of(model)
@@ -145,17 +145,17 @@ def _check_opens_alike(model: keras.Model, config: dict, pixels: Preprocessing) 
     try:
         names = checkpoints.match(stored, kept)
     except checkpoints.OtherWeights as error:
-        raise ValueError(f"Keras would open the model with other weights: {error}") from None
+        raise ValueError(f"Keras would load the model with other weights: {error}") from None
     surgery.give_weights(opened, [(one, stored[name]) for one, name in zip(kept, names)])
     said, again, then = (surgery.logits_of_noise(one, pixels) for one in (model, model, opened))
     near = _ALIKE * np.abs(said).max()
     is_random = not np.allclose(said, again, 0, near, equal_nan=True)
     if not is_random and not np.allclose(said, then, 0, near, equal_nan=True):
         raise ValueError(
-            "the model answers otherwise when Keras opens it again: its logits differ by up to "
+            "the model answers differently when Keras loads it again: its logits differ by up to "
             f"{np.abs(said - then).max():.3g}, and are {np.abs(said).max():.3g} at most; what a "
             "layer computes with has to be among its weights or in its get_config, and a "
-            "Normalization whose weights were set wants its finalize_state called"
+            "Normalization whose weights were set needs a call of finalize_state"
         )
 
 
@@ -256,8 +256,8 @@ def begun(model_dir: str | os.PathLike) -> tuple[dict | None, record.Record | No
     stored = checkpoints.read_settings(model_dir)
     if stored is None:
         raise UserError(
-            f"model_dir={model_dir} holds checkpoints, and no settings.json, which says of what"
-            " training; restore it from a copy, or pass another model_dir."
+            f"model_dir={model_dir} holds checkpoints, but no settings.json, which describes "
+            "their training; restore it from a copy, or pass another model_dir."
         )
     return stored, record.read(model_dir)
 

@@ -146,7 +146,7 @@ def check_compiled() -> None:
     """Raises UserError where TensorFlow runs functions line by line: a step has to be compiled."""
     if tf.config.functions_run_eagerly():
         raise UserError(
-            "tf.config.run_functions_eagerly(True) was called, and a training needs its functions "
+            "tf.config.run_functions_eagerly(True) was called, but a training needs its functions "
             "compiled; call it with False."
         )
 

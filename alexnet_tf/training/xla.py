@@ -71,8 +71,8 @@ def make_step(
 
     if tf.config.list_physical_devices("GPU") and not tried:
         note(
-            "xla=auto: the step is compiled by XLA, to time it; for a GPU that may take minutes, "
-            "and xla=off does without"
+            "xla=auto: compiling the step with XLA, to time it; on a GPU that may take minutes, "
+            "which xla=off avoids"
         )
     optimizer.learning_rate.assign(0.0)
     # A rate of 0 does not keep moving statistics where they are.
@@ -100,7 +100,7 @@ def _compiled(make_step: Callable[[bool], TrainStep], batch: Any) -> TrainStep:
         unknown = re.search(r" on XLA_\w+: (\w+)", error.message)
         what = f"{unknown[1]}, which is in" if unknown else "a step of"
         raise UserError(
-            f"xla=on, and XLA cannot compile {what} this model or its loss; pass xla=off."
+            f"xla=on, but XLA cannot compile {what} this model or its loss; pass xla=off."
         ) from None
     return step
 

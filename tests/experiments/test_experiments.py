@@ -202,7 +202,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path
         (
             "TF_CONFIG",
             '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}',
-            "^TF_CONFIG names 2 processes, and an experiment is trained in one; start one, without "
+            "^TF_CONFIG names 2 processes, but an experiment is trained in one; start one, without "
             "TF_CONFIG.$",
         ),
         ("SLURM_STEP_NUM_TASKS", "3", "^srun names 3 .*; start one, by srun -n1.$"),

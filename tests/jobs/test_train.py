@@ -144,7 +144,7 @@ def test_what_a_callback_has_stopped_goes_on_where_more_is_asked_for(dataset, tm
         best[0], alexnet_tf.load(tmp_path / "model").model.get_weights()[0]
     )
     assert train(4, stopping()) == train(3, stopping()) == 2 * per_epoch
-    assert "a callback has stopped it; pass more epochs= to go on, or leave out" in notes[-1]
+    assert "a callback stopped it; pass more epochs= to continue, or omit" in notes[-1]
     assert train(5, keeps) == 5 * per_epoch
     # from the last weights, and not from the best, which the callback gave back
     for began, ended, of_best in zip(keeps.began[2], keeps.ended[1], best):
@@ -207,7 +207,7 @@ def test_patience_keeps_the_best_weights_whatever_ends_a_training(tmp_path, hook
     assert keeps.ended[-1][-1][0] > 9e3  # a callback may store what that epoch was trained to
     assert network.step == step
     if hook:
-        assert train(keeps, *stops).step == step and "a callback has stopped it" in notes[-1]
+        assert train(keeps, *stops).step == step and "a callback stopped it" in notes[-1]
         assert train().step == 12  # from the last weights
         with np.load(tmp_path / "model/checkpoints/step-00000012/last.npz") as arrays:
             assert [*arrays.values()][-1][0] > 9e3
@@ -369,7 +369,7 @@ def test_figures_are_of_the_pictures_that_are_there(changing):
     for path in list((folder / "test").glob("*/*"))[:4]:
         path.unlink()
     assert train(1).figures["examples"] == 5
-    told = "; the figures are of the pictures that are there now, and what it learnt is of those "
+    told = "; the figures are of the current pictures, but it was trained on the earlier ones: "
     assert told in notes[-1] and "pass more epochs=, or another model_dir=" in notes[-1]
     assert not any("it goes on" in line for line in notes)
 
@@ -396,7 +396,7 @@ def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
     notes, other = [], {"learning_rate": 0.5, "label_smoothing": 0.25}
     how = LENET5 | other | {"note": notes.append}
     network = alexnet_tf.train(tmp_path / "model", dataset, **how)
-    assert "another learning_rate and label_smoothing than it was trained with" in notes[-1]
+    assert "a change of learning_rate and label_smoothing since then" in notes[-1]
     assert network.settings.flags["learning_rate"] == 0.03125
     others = {"weight_decay": 0.25, "momentum": 0.5, "bias_rate": 2.0, "crop": whole}
     how = LENET5 | others | {"note": notes.append, "learning_rate": 0.5}
@@ -404,11 +404,11 @@ def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
         alexnet_tf.train(tmp_path / "model", dataset, **how)
     told = notes[-1]
     assert "another learning_rate and momentum and weight_decay and bias_rate and pre" in told
-    assert "precision and crop than it was trained with" in told
+    assert "precision and crop since then" in told
     same = LENET5 | {"optimizer": alexnet_tf.SGD2012(0.03125), "note": notes.append}
     alexnet_tf.train(tmp_path / "model", dataset, **same)
-    assert notes[-1].endswith("is trained already: step 4, asked for 4")
-    with pytest.raises(UserError, match="has been trained by sgd2012"):
+    assert notes[-1].endswith("is already trained: step 4, with 4 asked for")
+    with pytest.raises(UserError, match="was trained by sgd2012"):
         more = LENET5 | {"epochs": 2, "optimizer": alexnet_tf.LARS(2.0)}
         alexnet_tf.train(tmp_path / "model", dataset, **more)
     assert (tmp_path / "model/settings.json").read_text() == before
@@ -422,8 +422,8 @@ def test_patience_that_comes_too_late_is_told(tmp_path):
         return notes[-1]
 
     told()
-    assert told().endswith("is trained already: step 4, asked for 4")
-    assert "; another patience than it was trained with changes nothing now" in told(patience=3)
+    assert told().endswith("is already trained: step 4, with 4 asked for")
+    assert "; a change of patience since then has no effect now" in told(patience=3)
     shutil.rmtree(tmp_path / "model")
     assert "1 epochs without a lower error" in told(patience=1)
     assert told(patience=1).endswith("asked for 4")
@@ -447,8 +447,10 @@ def test_a_function_of_the_same_name_is_another_one(dataset, tmp_path):
         return keras.losses.CategoricalFocalCrossentropy(from_logits=True, reduction="none")
 
     train(focal())
-    assert train(focal()).endswith("is trained already: step 4, asked for 4")
-    assert "; another loss than it was" in train(lambda targets, logits: tf.reduce_sum(logits, 1))
+    assert train(focal()).endswith("is already trained: step 4, with 4 asked for")
+    assert "; a change of loss since then" in train(
+        lambda targets, logits: tf.reduce_sum(logits, 1)
+    )
 
 
 @pytest.mark.long
@@ -639,7 +641,7 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
             "dropout_rate= has no",
         ),
         ({"model": own_model, "preprocessing": PIXELS, "colour_noise": 0.1}, "has no colour_pca"),
-        ({"colour_noise": 0.1}, "colour_noise=0.1 changes nothing in variant=lenet5"),
+        ({"colour_noise": 0.1}, "colour_noise=0.1 has no effect with variant=lenet5"),
         (
             {"callbacks": [RATES], "schedule": "linear"},
             "a LearningRateScheduler, .*schedule=linear and",
@@ -649,45 +651,45 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
             {"callbacks": [keras.callbacks.ReduceLROnPlateau()], "schedule": "plateau"},
             "a ReduceLROnPlateau, which sets the rate, as schedule=plateau",
         ),
-        ({"loss": lambda targets, logits: tf.reduce_mean(logits)}, r"gives the shape \(\) of"),
+        ({"loss": lambda targets, logits: tf.reduce_mean(logits)}, r"returns the shape \(\) for"),
         (
             {"loss": keras.losses.SparseCategoricalCrossentropy(True, reduction="none")},
-            r"loss= cannot be computed of \(6, 3\) and \(6, 3\): ",
+            r"loss= cannot be computed for \(6, 3\) and \(6, 3\): ",
         ),
         (
             {"loss": lambda targets, logits: targets - logits},
-            r"shape \(6, 3\) of .* each .*, \(6,\)",
+            r"shape \(6, 3\) for .* each .*, \(6,\)",
         ),
         (
             {"augment": lambda images, targets, seed: (images[:, 1:], targets)},
             r"augment= makes \(6, 27, 28, 1\) and \(6, 3\) of \(6, 28, 28, 1\) and \(6, 3\)",
         ),
-        ({"augment": lambda images, targets: images}, "augment= cannot be computed of .*argument"),
+        ({"augment": lambda images, targets: images}, "augment= cannot be computed for .*argument"),
         (
             {"model": own_model, "preprocessing": PIXELS, "trainable": False},
             "all of its layers are frozen",
         ),
-        ({"dropout_rate": 0.1}, "dropout_rate=0.1 changes nothing in variant=lenet5"),
+        ({"dropout_rate": 0.1}, "dropout_rate=0.1 has no effect with variant=lenet5"),
         ({"optimizer": alexnet_tf.SGD2012(0.1), "learning_rate": 0.2}, "learning_rate= has no"),
         (
             {"augment": lambda images, targets, seed: (images / 255, targets)},
-            "augment= makes numbers from 0 to 1 of levels from 0 to 255; leave them at 0..255",
+            "augment= makes numbers from 0 to 1 out of levels from 0 to 255; keep them in 0..255",
         ),
         (
             {"augment": lambda images, targets, seed: (images / 64 - 2, targets)},
             "augment= makes numbers from -2 to 1.98",
         ),
-        ({"crop": "random"}, "crop= cannot be computed of uint8 .height, width, 3.: .*callable"),
-        ({"crop": lambda image, pixels: image}, "crop= cannot be computed of .*argument"),
-        ({"crop": lambda image, pixels, seed: 1 / 0}, "crop= cannot be computed of .*by zero"),
+        ({"crop": "random"}, "crop= cannot be computed for uint8 .height, width, 3.: .*callable"),
+        ({"crop": lambda image, pixels: image}, "crop= cannot be computed for .*argument"),
+        ({"crop": lambda image, pixels, seed: 1 / 0}, "crop= cannot be computed for .*by zero"),
         ({"crop": lambda image, pixels, seed: image}, r"shape \(None, None, 3\) .* \(28, 28, 1\)"),
         (
             {"crop": lambda image, pixels, seed: image[:28, :28, :1] / 255},
-            "crop= gives float32 .* as uint8: tf.cast",
+            "crop= returns float32 .* as uint8: tf.cast",
         ),
         (
             {"crop": lambda image, pixels, seed: image[:28, :28, :1] // 255},
-            "crop= makes numbers from 0 to . of levels",
+            "crop= makes numbers from 0 to . out of levels",
         ),
         ({"strategy": "mirrored"}, "strategy= is of the type str; pass a tf.distribute.Strategy"),
         (
@@ -718,11 +720,11 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ),
         (
             {"callbacks": [keras.callbacks.LambdaCallback(on_test_batch_end=print)]},
-            "a LambdaCallback with on_test_batch_end, and no callback is told of the batches",
+            "a LambdaCallback with on_test_batch_end, but no callback is told of the batches",
         ),
         ({"callbacks": [keras.callbacks.CallbackList([])]}, "a CallbackList; pass a list of"),
         ({"callbacks": [keras.callbacks.SwapEMAWeights()]}, "has a SwapEMAWeights, for an opt"),
-        ({"callbacks": [keras.callbacks.BackupAndRestore("b")]}, "has a BackupAndRestore, and a"),
+        ({"callbacks": [keras.callbacks.BackupAndRestore("b")]}, "has a BackupAndRestore, but a"),
         ({"init": "variant"}, "init= is not a parameter"),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, but the model reads .*28, 28"),
     ],
@@ -756,11 +758,11 @@ def test_one_of_several_processes_does_not_train_alone_unless_it_is_told_to(
     refuse(
         r"^TF_CONFIG names 2 processes; pass strategy=.*, or strategy=tf.distribute.get_strategy"
     )
-    refuse("loss= gives the shape", strategy=tf.distribute.get_strategy())
+    refuse("loss= returns the shape", strategy=tf.distribute.get_strategy())
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
-        refuse("loss= gives the shape")
+        refuse("loss= returns the shape")
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1"]}, "task": task}))
-    refuse("loss= gives the shape")
+    refuse("loss= returns the shape")
 
 
 def test_functions_that_run_eagerly_are_refused(dataset, tmp_path):
@@ -969,7 +971,7 @@ def test_a_callback_may_change_the_weights_at_the_start_and_not_on_the_way(tmp_p
     train_own(tmp_path / "model", callbacks=[begins])
     assert begins.told == {"epochs": 1, "steps": 2, "verbose": 0}
     before = (tmp_path / "model/settings.json").read_text()
-    with pytest.raises(UserError, match="changes the weights when .* goes on from step 2; leave"):
+    with pytest.raises(UserError, match="changes the weights when .* continues from step 2; omit"):
         train_own(tmp_path / "model", 2, callbacks=[begins], learning_rate=0.5)
     assert (tmp_path / "model/settings.json").read_text() == before
     assert train_own(tmp_path / "model", 2, callbacks=[keras.callbacks.History()]).step == 4
@@ -1019,7 +1021,7 @@ def test_no_callback_puts_other_weights_into_an_evaluation(tmp_path):
 def test_no_callback_changes_what_a_step_does_not_look_at_again(tmp_path, change, named):
     model = own_model()
     sets = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: change(model))
-    with pytest.raises(UserError, match=f"has one that sets {named}.* takes that as it is when"):
+    with pytest.raises(UserError, match=f"has one that sets {named}.* reads that only when"):
         train_own(tmp_path / "model", model=model, callbacks=[sets])
 
 
@@ -1050,7 +1052,7 @@ def test_a_callback_that_is_told_of_the_evaluation_may_choose(dataset, tmp_path,
     assert told(Begins(), keras.callbacks.CSVLogger("log.csv"), RATES) == (False, [])
     for hook in ("on_epoch_end", "on_test_end"):
         held_out, (line,) = told(keras.callbacks.LambdaCallback(**{hook: print}))
-        assert held_out and line.startswith("LambdaCallback: may choose by what is told")
+        assert held_out and line.startswith("LambdaCallback: may choose by the evaluation")
     assert told(stopping()) == told(stopping(), Zeroes(hook)) == (True, [])
 
 
@@ -1095,7 +1097,7 @@ def test_other_pictures_are_not_judged_by_the_record_of_those_before(tmp_path):
     network, state = train(9, wrong, notes.append)
     assert network.step == 18 and state.best["step"] == 12  # two epochs after the first of these
     assert state.best["error"] == state.plateau["lowest"] == pytest.approx(1 / 3)
-    assert sum("begins to count anew" in line for line in notes) == 1
+    assert sum("start counting again" in line for line in notes) == 1
 
 
 @pytest.mark.long

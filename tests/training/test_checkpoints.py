@@ -269,7 +269,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
         with pytest.raises(UserError, match="is a file"):
             checkpoints.check_writable(path)
     with pytest.raises(
-        UserError, match="net.h5 is called as a file, .*; pass one, as model_dir=.*t.$"
+        UserError, match="net.h5 is named like a file, .*; pass one, such as model_dir=.*t.$"
     ):
         checkpoints.check_writable(tmp_path / "net.h5")
     (tmp_path / "exports/3").mkdir(parents=True)

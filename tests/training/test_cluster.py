@@ -258,7 +258,7 @@ def test_ports_that_slurm_has_reserved_are_taken(monkeypatch):
     step(monkeypatch, "n1", "3", 3, 0, 0, 0, STEP_RESV_PORTS="12345-12346,12350")
     assert cluster.find().addresses == ["n1:12345", "n1:12346", "n1:12350"]
     step(monkeypatch, "n1", "2", 2, 0, 0, 0, STEP_RESV_PORTS="12345")
-    with pytest.raises(UserError, match="reserved the ports 12345 for 2 tasks of a node"):
+    with pytest.raises(UserError, match="reserved the ports 12345 for 2 tasks on a node"):
         cluster.find()
 
 
@@ -290,11 +290,14 @@ def test_a_config_goes_before_slurm(monkeypatch):
         # a batch script, or a shell of salloc
         (
             {"STEP_NUM_TASKS": None, "STEP_NODELIST": None, "STEP_TASKS_PER_NODE": None},
-            "SLURM_STEP_NUM_TASKS is missing: start the training by srun",
+            "SLURM_STEP_NUM_TASKS is missing: start the training with srun",
         ),
-        ({"LOCALID": None}, "SLURM_LOCALID is missing: start the training by srun"),
+        ({"LOCALID": None}, "SLURM_LOCALID is missing: start the training with srun"),
         *(
-            ({"STEP_NODELIST": one}, "cannot be read ('" + one[:40] + "' is no list of hosts); set")
+            (
+                {"STEP_NODELIST": one},
+                "cannot be read ('" + one[:40] + "' is not a list of hosts); set",
+            )
             for one in (
                 "n[1-2",
                 "n1-2]",
@@ -307,22 +310,31 @@ def test_a_config_goes_before_slurm(monkeypatch):
                 "a,,b",
             )
         ),
-        ({"STEP_NODELIST": "a" * 10**5 + "!"}, "is no list of hosts"),
-        ({"STEP_NODELIST": "n[2-1]"}, "cannot be read ([2-1] is no range of hosts)"),
-        ({"STEP_NODELIST": "n[1-99999999]"}, "[1-99999999] is no range of hosts"),
+        ({"STEP_NODELIST": "a" * 10**5 + "!"}, "is not a list of hosts"),
+        ({"STEP_NODELIST": "n[2-1]"}, "cannot be read ([2-1] is not a range of hosts)"),
+        ({"STEP_NODELIST": "n[1-99999999]"}, "[1-99999999] is not a range of hosts"),
         ({"STEP_NODELIST": "n[1-999][1-999]"}, "'n[1-999][1-999]' is more than 65,536 hosts"),
-        ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read ('many' is no list of tasks per node"),
-        ({"STEP_TASKS_PER_NODE": "1(x2"}, "no list of tasks per node"),
-        ({"STEP_TASKS_PER_NODE": "1"}, "cannot be read (2 tasks on 2 nodes, of which 1 have 1"),
-        ({"STEP_TASKS_PER_NODE": "2(x2)"}, "(2 tasks on 2 nodes, of which 2 have 4"),
+        ({"STEP_TASKS_PER_NODE": "many"}, "cannot be read ('many' is not a list of tasks per node"),
+        ({"STEP_TASKS_PER_NODE": "1(x2"}, "not a list of tasks per node"),
+        (
+            {"STEP_TASKS_PER_NODE": "1"},
+            "cannot be read (2 tasks on 2 nodes, but tasks per node add up to 1 on 1",
+        ),
+        (
+            {"STEP_TASKS_PER_NODE": "2(x2)"},
+            "(2 tasks on 2 nodes, but tasks per node add up to 4 on 2",
+        ),
         ({"PROCID": "x"}, "cannot be read"),
         # a component of a job of several
-        ({"PROCID": 2, "NODEID": 5}, f"task 2 is none of the 2 of n1:{PORT}, n2:{PORT}; start one"),
-        ({"PROCID": -1, "LOCALID": -2}, "task -1 is none of the 2"),
+        (
+            {"PROCID": 2, "NODEID": 5},
+            f"task 2 is not one of the 2 of n1:{PORT}, n2:{PORT}; start one",
+        ),
+        ({"PROCID": -1, "LOCALID": -2}, "task -1 is not one of the 2"),
         # srun --distribution=cyclic: the second task is the first on the second node
         (
             {"STEP_TASKS_PER_NODE": "2(x2)", "STEP_NUM_TASKS": 4},
-            "task 1 is number 0 on node 1, and tasks have to fill one node after the other; pass"
+            "task 1 is number 0 on node 1, but tasks have to fill one node after the other; pass"
             " --distribution=block to srun",
         ),
     ],

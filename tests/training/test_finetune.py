@@ -181,7 +181,7 @@ def test_a_network_trained_with_default_flags_is_tuned_and_its_features_found_ag
     ]
     run(*tune, "--epochs=1", cwd=tmp_path)
     run(*tune, "--epochs=2", cwd=tmp_path)
-    assert "features of 21 + 3 pictures are there already" in run.notes
+    assert "features of 21 + 3 pictures already exist" in run.notes
 
 
 @pytest.mark.parametrize("variant", ["half", "one_weird_trick", "lenet5"])
@@ -286,7 +286,7 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     assert first.shape == (2, 24, 84) and (first[0] != first[1]).any(1).mean() > 0.8
     written = (folder / "train.npy").stat()
     assert (cached(folder, model, dataset, notes, views=2).train == first).all()
-    assert (folder / "train.npy").stat() == written and notes[-1].endswith("are there already")
+    assert (folder / "train.npy").stat() == written and notes[-1].endswith("pictures already exist")
 
     kernel = model.get_layer("conv1").kernel
     kernel.assign(kernel + 0.01)
@@ -300,7 +300,7 @@ def test_features_are_used_again_for_the_same_weights_pixels_and_pictures_alone(
     for name, change in changes:
         before, arguments = (folder / "train.npy").stat().st_ino, arguments | change
         cached(folder, model, notes=notes, **arguments)
-        assert f"features of other {name}: they are not used, but replaced" in notes[-2]
+        assert f"features of other {name}: they are replaced" in notes[-2]
         assert (folder / "train.npy").stat().st_ino != before
     assert (np.array(cached(folder, model, notes=notes, **arguments).train[0]) != first[0]).any()
 
@@ -315,7 +315,7 @@ def test_features_of_what_computes_otherwise_by_the_same_weights_are_not_used(pi
         x = layers.Dense(4, name="a")(layers.Flatten()(layers.Rescaling(scale)(images)))
         model = keras.Model(images, layers.Dense(3)(x), name="own")
         made.append(np.array(cached(tmp_path / "features", model, dataset, notes).train))
-    assert "features of other layers: they are not used, but replaced" in "".join(notes)
+    assert "features of other layers: they are replaced" in "".join(notes)
     np.testing.assert_allclose(made[1] * 2, made[0], rtol=1e-4, atol=1e-5)
 
 
@@ -569,13 +569,13 @@ def test_a_training_that_fails_leaves_the_projection_that_was_there(
     tune("--batch_size=6")
     before = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
     for _ in range(2):  # the second time it was "trained already", by a rate that never trained it
-        with pytest.raises(UserError, match="not finite in epoch 1; .* What checkpoints there are"):
+        with pytest.raises(UserError, match="not finite in epoch 1; .* Any checkpoints there are"):
             tune("--batch_size=6", "--learning_rate=1e30")
     with monkeypatch.context() as full, pytest.raises(UserError, match="No space left"):
         full.setattr(checkpoints, "write", refuse)
         tune("--batch_size=6", "--learning_rate=0.5")
     after = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
-    assert after == before and "is trained already: step 8" in tune("--batch_size=6")
+    assert after == before and "is already trained: step 8" in tune("--batch_size=6")
     assert "is trained already" not in tune("--batch_size=12")
     assert checkpoints.newest_step(model_dir) == 4
 
@@ -804,7 +804,7 @@ def test_the_rate_of_a_head_that_was_fitted_is_no_other_rate(
     for more, told in (
         ([], "fc4, fc5 trained"),
         ([], "step 3, asked for 3\n"),
-        (["--head_rate=3"], "another rates than it was trained with changes nothing"),
+        (["--head_rate=3"], "a change of rates since then has no effect"),
     ):
         call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
         assert told in capsys.readouterr().err

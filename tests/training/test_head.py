@@ -127,7 +127,7 @@ def test_figures_are_those_of_the_logits_over_the_temperature(rng):
         -said[range(45), found.train_labels].mean(), rel=1e-5
     )
     (note,) = notes
-    assert f"temperature {state.temperature:.2f} by 45 training pictures" in note
+    assert f"temperature {state.temperature:.2f}, chosen by leaving out each of 45 training" in note
 
 
 def test_answers_keep_how_probable_the_best_is(rng):

@@ -105,7 +105,7 @@ def test_advice_is_of_settings_that_are_not_in_force():
         assert "init" not in advice(GUESSING, init=init)
     line = advice(GUESSING, seed=3, warmup_steps=400, learning_rate=0.05, epochs=20, last=True)
     for part in (
-        "another seed than 3",
+        "a seed other than 3",
         "learning_rate=0.025 or 0.1 instead of 0.05",
         "more epochs than 20",
     ):

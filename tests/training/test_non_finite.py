@@ -22,7 +22,7 @@ def test_what_ends_in_float16_is_told_of_a_wider_one(picture_folder, monkeypatch
     for policy, advice in (
         (
             "mixed_float16",
-            "1; float16 ends at 65,504: take mixed_bfloat16, or try a lower learning",
+            "1; float16 ends at 65,504: use mixed_bfloat16, or try a lower learning",
         ),
         ("mixed_bfloat16", "1; try a lower learning_rate"),
     ):

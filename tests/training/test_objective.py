@@ -42,7 +42,7 @@ def check(**parts):
     ],
 )
 def test_a_loss_of_probabilities_is_refused_with_one_that_learns(loss):
-    with pytest.raises(UserError, match="wants (labels and )?probabilities, and it gets") as error:
+    with pytest.raises(UserError, match="wants (labels and )?probabilities, but it gets") as error:
         Objective(loss)
     assert "\n" not in str(error.value)
     instead = eval(
@@ -85,17 +85,17 @@ def test_a_loss_of_something_else_is_refused(loss, message):
     ],
 )
 def test_an_augmentation_gives_a_pair(make, told):
-    with pytest.raises(UserError, match=f"gives {told}; it has to give .images, targets."):
+    with pytest.raises(UserError, match=f"returns {told}; it has to return .images, targets."):
         check(augment=lambda images, targets, seed: make(images, targets))
     check(augment=lambda images, targets, seed: [images, targets])
 
 
 def test_a_class_is_refused_with_what_is_taken():
-    with pytest.raises(UserError, match="is a class; pass what it makes") as error:
+    with pytest.raises(UserError, match="is a class; pass an instance") as error:
         Objective(losses.CategoricalCrossentropy)
-    instead = re.search(r"makes, (.*)\.$", str(error.value))[1]
+    instead = re.search(r"instance, (.*)\.$", str(error.value))[1]
     check(loss=eval(instead, {"CategoricalCrossentropy": losses.CategoricalCrossentropy}))
-    with pytest.raises(UserError, match=r"makes, Huber\(reduction=.none.\)"):
+    with pytest.raises(UserError, match=r"instance, Huber\(reduction=.none.\)"):
         Objective(losses.Huber)
 
 
@@ -147,7 +147,7 @@ def test_a_hinge_is_of_whole_labels(loss):
 )
 def test_a_loss_without_a_gradient_is_refused(loss):
     with pytest.raises(
-        UserError, match="^loss= has no gradient by the logits, so nothing .*; comp"
+        UserError, match="^loss= has no gradient with respect to the logits, so nothing .*; comp"
     ):
         Objective(loss).check(6, PIXELS, NAMES)
 
@@ -165,16 +165,16 @@ GENERATOR = np.random.default_rng(0)
 )
 def test_what_python_draws_once_is_refused(draw):
     """As a graph it would be one number for the whole training."""
-    with pytest.raises(UserError, match="^augment= draws by Python or NumPy, once for the whole"):
+    with pytest.raises(UserError, match="^augment= draws with Python or NumPy, once for the whole"):
         check(augment=lambda images, targets, seed: (images * (0.5 + draw() / 2), targets))
-    with pytest.raises(UserError, match="^loss= draws by Python or NumPy, once for the whole"):
+    with pytest.raises(UserError, match="^loss= draws with Python or NumPy, once for the whole"):
         check(loss=lambda targets, logits: tf.reduce_sum((targets - logits) ** 2, 1) * draw())
 
     def crop(image, pixels, seed):
         row = int(2 * draw())
         return image[row : row + 12, :12, :1]
 
-    with pytest.raises(UserError, match="^crop= draws by Python or NumPy, once for the whole"):
+    with pytest.raises(UserError, match="^crop= draws with Python or NumPy, once for the whole"):
         for _ in range(9):  # it takes another row of two half of the times
             objective.check_crop(crop, PIXELS)
 
@@ -196,14 +196,14 @@ def test_what_a_graph_draws_is_taken(factor):
 def test_functions_that_tell_no_shape_are_tried_out():
     entropy = tf.nn.softmax_cross_entropy_with_logits
     check(loss=lambda targets, logits: by_python(entropy, targets, logits))
-    with pytest.raises(UserError, match=r"loss= gives the shape \(6, 3\) of targets"):
+    with pytest.raises(UserError, match=r"loss= returns the shape \(6, 3\) for targets"):
         check(loss=lambda targets, logits: by_python(tf.subtract, targets, logits))
-    with pytest.raises(UserError, match="loss= cannot be computed of logits: "):
+    with pytest.raises(UserError, match="loss= cannot be computed for logits: "):
         check(loss=lambda targets, logits: by_python(entropy, targets, logits[1:]))
     check(augment=lambda images, targets, seed: (by_python(tf.identity, images), targets))
     with pytest.raises(UserError, match=r"augment= makes \(5, 12, 12, 1\) and \(6, 3\) of"):
         check(augment=lambda images, targets, seed: (by_python(lambda x: x[1:], images), targets))
-    with pytest.raises(UserError, match="augment= gives <unknown>; it has to give"):
+    with pytest.raises(UserError, match="augment= returns <unknown>; it has to return"):
         check(augment=lambda images, targets, seed: by_python(tf.identity, images))
 
     def crop(side):
@@ -213,7 +213,7 @@ def test_functions_that_tell_no_shape_are_tried_out():
         return cut
 
     objective.check_crop(crop(12), PIXELS)
-    with pytest.raises(UserError, match=r"crop= gives the shape \(12, 11, 1\) of uint8"):
+    with pytest.raises(UserError, match=r"crop= returns the shape \(12, 11, 1\) for uint8"):
         objective.check_crop(crop(11), PIXELS)
 
 

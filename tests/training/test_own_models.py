@@ -34,19 +34,19 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
     flat = layers.Flatten()(images)
     refuse(
         keras.Model(images, layers.Dense(3, activation="softmax", name="last")(flat)),
-        "last layer, last, puts out probabilities",
+        "last layer, last, outputs probabilities",
     )
     refuse(
         keras.Model(images, layers.Softmax(name="sum_is_1")(layers.Dense(3)(flat))),
-        "sum_is_1, puts out probabilities",
+        "sum_is_1, outputs probabilities",
     )
     refuse(
-        keras.Model(images, layers.Dense(4)(flat)), r"puts out \(None, 4\), but there are 3 classes"
+        keras.Model(images, layers.Dense(4)(flat)), r"outputs \(None, 4\), but there are 3 classes"
     )
     eight = keras.Input((12, 12, 1), batch_size=8)
     refuse(
         keras.Model(eight, layers.Dense(3)(layers.Flatten()(eight))),
-        "built for batches of 8, .* leave batch_size= of keras.Input out",
+        "built for batches of 8, .* omit batch_size= of keras.Input",
     )
 
     class Twins(layers.Layer):
@@ -81,5 +81,5 @@ def test_models_that_would_be_trained_wrongly_are_refused(picture_folder, tmp_pa
     )
     refuse(
         keras.Model(images, layers.Dense(3)(Noise()(flat))),
-        "draws by keras.random without a seed of its own, .* a keras.random.SeedGenerator",
+        "draws from keras.random without a seed of its own, .* a keras.random.SeedGenerator",
     )

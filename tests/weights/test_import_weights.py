@@ -160,7 +160,7 @@ def test_a_weights_file_that_cannot_be_written_leaves_nothing(tmp_path, arrays):
     with pytest.raises(UserError, match="is not written: all of conv2/kernel is 0: it was never"):
         checkpoints.write_weights_file(tmp_path / "net.npz", of_zeros, settings())
     of_integers = {name: array.astype(np.int32) for name, array in arrays.items()}
-    with pytest.raises(UserError, match="is not written: .* holds int32, and weights are float"):
+    with pytest.raises(UserError, match="is not written: .* holds int32, but weights are float"):
         checkpoints.write_weights_file(tmp_path / "net.npz", of_integers, settings())
     del arrays["fc5/bias"]
     with pytest.raises(UserError, match="is not written: 'fc5/bias' is missing"):

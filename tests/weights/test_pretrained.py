@@ -700,7 +700,7 @@ def test_what_is_made_of_a_part_is_an_ordinary_model(run, part, picture_folder, 
             variable, next(own for own in model.weights if own.path == variable.path)
         )
     run(*tune, f"--pretrained={part}", "--model_dir=model", cwd=tmp_path)
-    assert "is trained already: step 1" in run.notes
+    assert "is already trained: step 1" in run.notes
     # With more layers to train, training starts from the same fit, changes nothing at a rate of 0,
     # and evaluates the whole network.
     run(
