@@ -257,8 +257,8 @@ def with_min_probability(network: Network, min_probability: float) -> Network:
 
 
 def of_weights(network: Network, digest: str, note: Callable[[str], None]) -> Network:
-    """`network`, whose weights are those of `digest`. Where it was opened with others, without step
-    and figures, which are of those, and descending from whatever those were; told by `note`.
+    """`network`, whose weights have this `digest`. If it was opened with others, without its step
+    and figures, which belong to those, but with their descent; `note` says so.
     """
     if network.opened_with == digest:
         return network

@@ -1,4 +1,4 @@
-"""What the commands share: flags of one meaning, what a mistake is answered with, and results.
+"""What the commands share: flags with the same meaning, reports of mistakes, and results.
 
 A command is a module of this folder. It has a docstring, which --help prints; FLAGS, an
 absl.flags.FlagValues of its own, so that any two commands can be imported in one process; and
@@ -502,8 +502,8 @@ def indented(text):
 
 
 def expand_paths(flag_values):
-    """Makes of ~ what it means, for a shell leaves it in --flag=~/folder. Raises UserError for a
-    flag without a value, as a shell's unset variable leaves it.
+    """Expands ~ in paths, which a shell leaves in --flag=~/folder. Raises UserError for a
+    flag without a value, as an unset variable of the shell leaves it.
     """
     for name in flag_values:
         value = flag_values[name].value
@@ -529,8 +529,8 @@ def tell_of_data_dir(flag_values):
 
 
 def _tell_of_place(dataset, folder, whence):
-    """Notes that a `dataset` which nobody has named is put into the `folder` that was, where that
-    is not there, or holds something else and no pictures; with pictures it is refused.
+    """Notes that `dataset`, which the user has not named, will be written to `folder`, which they
+    have, if that does not exist or holds something other than pictures; pictures are refused.
     """
     meant = "for your own pictures, pass their folder and dataset=folder"
     if dataset == "folder":
@@ -551,7 +551,7 @@ def _tell_of_place(dataset, folder, whence):
 
 
 def _check_finite(flag_values):
-    """Raises UserError for nan and inf, which pass any bound and end in a loss that is none."""
+    """Raises UserError for nan and inf, which pass any bound and make the loss useless."""
     for name in flag_values:
         value = flag_values[name].value
         if isinstance(value, float):
@@ -567,8 +567,8 @@ def _paths(name, values):
 
 
 def _check_written(flag_values, arguments):
-    """Raises UserError where a file that is written would replace what is read, or written too, or
-    what a folder of ours keeps of itself, and where --json cannot be.
+    """Raises UserError if an output file would overwrite an input, another output, or a file that
+    belongs to one of our folders, or if --json cannot be written.
     """
     named = {name: flag_values[name].value for name in PATHS if name in flag_values}
     named = {f"{name}=": value for name, value in named.items() if value}
@@ -612,7 +612,7 @@ def _out_of_memory_in_tensorflow():
 
 
 def _out_of_memory(error, flag_values):
-    """What is said of an error of Python's or TensorFlow's that says there is no memory."""
+    """The message for an error of Python or TensorFlow that says there is no memory."""
     detail = one_line(str(getattr(error, "message", error)).partition("\n")[0], 160)
     advice = "free some"
     if "batch_size" in flag_values:
@@ -621,7 +621,7 @@ def _out_of_memory(error, flag_values):
 
 
 def _with_dashes(text, flag_values):
-    """The library speaks of parameters, as name=value; those that are flags here get dashes."""
+    """Puts dashes before the parameters in a message of the library, name=, that are flags here."""
     return re.sub(
         r"(?<![-\w./'\"])(\w+)=",
         lambda match: f"--{match[0]}" if match[1] in flag_values else match[0],
@@ -644,8 +644,8 @@ def _printed(value):
 
 
 def report_answers(metrics, class_names, json_path, more=None):
-    """As `report`, without top-5 where it is right every time, and the only answer by its name; the
-    file has both as they are.
+    """As `report`, but without top-5 if it is always right, and with the only answer by name; the
+    JSON file has both unchanged.
     """
     of_few = len(class_names) <= TOP
     hidden = {name: metrics[name] for name in metrics if of_few and "top_5" in name}
@@ -657,7 +657,7 @@ def report_answers(metrics, class_names, json_path, more=None):
 
 
 def tell_of_only_answer(name, figures, class_names):
-    """Notes the one class that is the answer of `name` to pictures of several, if it is so."""
+    """Notes it if `name` answers pictures of several classes with one and the same class."""
     if "only_answer" in figures:
         console.note(
             f"{name} answers every picture with {class_names[figures['only_answer']]}: it does not "
@@ -675,7 +675,7 @@ def write_json(metrics, json_path):
 
 
 def check_png(path, parameter):
-    """Raises UserError unless `path`, the `parameter` of that name, is called as a PNG file and can
+    """Raises UserError unless `path`, the value of `parameter`, is named like a PNG file and can
     be written.
     """
     if pathlib.Path(path).suffix.lower() != ".png":

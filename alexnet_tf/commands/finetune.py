@@ -211,7 +211,7 @@ def main():
 
 
 def _min_probability(model_dir):
-    """That of the flag, or of the model that is there."""
+    """The value of the flag, or of the model that exists already."""
     if _MIN_PROBABILITY.value is not None:
         return _MIN_PROBABILITY.value
     return (checkpoints.read_settings(model_dir) or {}).get("min_probability", 0.0)
@@ -441,7 +441,7 @@ def _tune_head(strategy, model, dataset, pixels, plan, settings, seen_before):
 
 
 def _of_features(found):
-    """What of the cost of `found`, Features, is that of an earlier run: words, in a list."""
+    """The part of the cost of `found`, Features, that an earlier run paid: a list of words."""
     return [f"features, {found.seconds:.1f} s"] if found.is_stored else []
 
 
@@ -476,7 +476,7 @@ def _steps_per_epoch(found, plan):
 
 
 def _trained_how(dataset, bad, settings):
-    """By what a projection becomes what it is: the pictures, but for the numbers of `bad` ones,
+    """What determines a trained projection: the pictures without those numbered in `bad`,
     their classes, and the flags.
     """
     told_by = run_settings.flags_of(settings.to_json())
@@ -488,7 +488,7 @@ def _trained_how(dataset, bad, settings):
 
 
 def _deciding(solver):
-    """The names of the flags by which a projection becomes what it is."""
+    """The names of the flags that determine a trained projection."""
     return ("augment_views", "precision", *((*_OF_SGD, "batch_size") if solver == "sgd" else ()))
 
 
@@ -572,7 +572,7 @@ def _answers(strategy, model, pixels, split, class_names, batch_size):
 
 
 def _print_confusions(answers, class_names):
-    """The confusion table: a row for what pictures are, a column for what they were taken for."""
+    """The confusion table: a row for each true class, a column for each answer."""
     if len(class_names) > _WIDEST_MATRIX:
         console.result("  alexnet evaluate lists which classes are mistaken for which")
         return

@@ -40,7 +40,7 @@ def choose(
     seen: record.Record | None,
     note: Callable[[str], None],
 ) -> Compared:
-    """Those that were passed, or else the nearest to what the network sees that are at hand."""
+    """The pictures that were passed, or else the available ones most like the network's own."""
     told_of = ""
     if pictures is None:
         try:
@@ -122,7 +122,7 @@ def to_calibrate(pictures: Dataset | Split) -> Split:
 
 
 def digest(pictures: Dataset | Split) -> str:
-    """By it two sets of pictures are known to be the same."""
+    """A digest that is the same for the same pictures."""
     if isinstance(pictures, Dataset):
         return pictures.fingerprint
     return hashlib.sha256(pictures.known().tobytes()).hexdigest()

@@ -145,7 +145,7 @@ def convert(
 
 
 def _in_common(compared: Split, calibrating: Split) -> str:
-    """What is to be said of pictures that both hold, as far as they are known."""
+    """What to say about pictures that are in both, as far as is known."""
     if compared.identities is None or calibrating.identities is None:
         return ""
     both = np.isin(compared.identities, calibrating.identities)
@@ -169,5 +169,5 @@ def _is_there(output: pathlib.Path, manifest: Manifest) -> bool:
 
 
 def _figures_told(manifest: Manifest) -> tuple:
-    """What it says of how right the network is, which an evaluation changes and no weights."""
+    """What it says about the network's accuracy: an evaluation changes it without new weights."""
     return manifest.evaluation, manifest.settings.others.get("metrics")

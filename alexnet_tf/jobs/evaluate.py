@@ -138,8 +138,8 @@ def _to_judge(
 
 
 def _left_undivided(dataset: Dataset, several: list[networks.Network]) -> str | None:
-    """A line where `dataset`, opened to train on, keeps pictures from judging `several` networks
-    that none of them is known to have been trained on.
+    """A line for a `dataset` that was opened for training, and so leaves out pictures on which
+    `several` networks could be evaluated, as none is known to have been trained on them.
     """
     split, folder = dataset.reported(), dataset.opened_with.get("data_dir")
     if dataset.train is None or not split.held_out or folder is None:

@@ -106,8 +106,8 @@ def export(
 
 
 def _check_trained(network: networks.Network) -> None:
-    """Raises UserError for a kernel of one number alone, which readers of weights files refuse; of
-    a network of its user's own it may be meant.
+    """Raises UserError for a kernel whose numbers are all the same, which readers of weights files
+    refuse; in a network of the user's own that may be intended.
     """
     if network.settings.variant == OWN:
         return

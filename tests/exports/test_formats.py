@@ -586,7 +586,7 @@ def test_an_export_is_not_written_into_a_model_directory(tmp_path):
 
 @pytest.mark.parametrize("name", ["net.onnx", "net.H5"])
 def test_a_tflite_file_is_not_called_as_one_of_another_format(tmp_path, name):
-    with pytest.raises(UserError, match="another format, .*; pass output=.*/net.tflite, or take"):
+    with pytest.raises(UserError, match="another format, .*; pass output=.*/net.tflite, or use"):
         alexnet_tf.convert(tmp_path / "exports", tmp_path / name)
 
 

@@ -403,7 +403,7 @@ def test_what_trains_nothing_changes_no_settings(dataset, tmp_path):
     with networks.under_policy("mixed_bfloat16"):
         alexnet_tf.train(tmp_path / "model", dataset, **how)
     told = notes[-1]
-    assert "another learning_rate and momentum and weight_decay and bias_rate and pre" in told
+    assert "a change of learning_rate and momentum and weight_decay and bias_rate" in told
     assert "precision and crop since then" in told
     same = LENET5 | {"optimizer": alexnet_tf.SGD2012(0.03125), "note": notes.append}
     alexnet_tf.train(tmp_path / "model", dataset, **same)
@@ -426,7 +426,7 @@ def test_patience_that_comes_too_late_is_told(tmp_path):
     assert "; a change of patience since then has no effect now" in told(patience=3)
     shutil.rmtree(tmp_path / "model")
     assert "1 epochs without a lower error" in told(patience=1)
-    assert told(patience=1).endswith("asked for 4")
+    assert told(patience=1).endswith("with 4 asked for")
 
 
 def whole(image, pixels, seed):

@@ -803,7 +803,7 @@ def test_the_rate_of_a_head_that_was_fitted_is_no_other_rate(
     given |= {"model_dir": tmp_path / "model", "trainable": "fc4", "batch_size": 6, "xla": "off"}
     for more, told in (
         ([], "fc4, fc5 trained"),
-        ([], "step 3, asked for 3\n"),
+        ([], "step 3, with 3 asked for\n"),
         (["--head_rate=3"], "a change of rates since then has no effect"),
     ):
         call(finetune, *(f"--{name}={value}" for name, value in given.items()), *more)
