@@ -52,7 +52,7 @@ def note(
 
 
 def inherit(model: keras.Model, of: keras.Model) -> None:
-    """What is noted of the layers of `of` holds of those of `model`, which is a copy of it."""
+    """Notes for the layers of `model`, a copy of `of`, what is noted for those of `of`."""
     for layer, other in zip(_with_weights(model), _with_weights(of), strict=True):
         if other in _ORIGINS:
             _ORIGINS[layer] = dict(_ORIGINS[other])

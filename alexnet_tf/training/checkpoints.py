@@ -186,8 +186,8 @@ def save(
 def copy_of(
     model: keras.Model, optimizer: "SGD2012", last: dict[str, np.ndarray] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What `write` writes of the two, in memory of its own: {file: {path of a variable: array}}.
-    `last` are the weights_of the step where those of `model` are others.
+    """A copy in memory of what `write` writes of the two: {file: {path of a variable: array}}.
+    `last` are the weights_of the last step, if those of `model` are from another.
     """
     files = {WEIGHTS: weights_of(model), _OPTIMIZER: _arrays(optimizer.velocities)}
     return files | ({_LAST: last} if last else {})
@@ -223,8 +223,8 @@ def write(
     folder, name = _folder(model_dir), _name(state.step)
 
     def make_way() -> None:
-        """Of this step, written again with an evaluation or a temperature; or later and damaged, or
-        we would have started after it.
+        """Moves aside the checkpoint of this step, which may be written again with an evaluation or
+        a temperature, and later ones: they are damaged, or training would have started after them.
         """
         for other in _steps(model_dir):
             if other.name >= name:
@@ -542,7 +542,7 @@ def restore(
 
 
 def _summed(checkpoint: pathlib.Path) -> tuple[str, ...]:
-    """The files of a checkpoint, but for that of their sums."""
+    """The files of a checkpoint, except the one that holds their checksums."""
     return (*_SUMMED, _LAST) if (checkpoint / _LAST).exists() else _SUMMED
 
 
@@ -626,7 +626,7 @@ def _name(step: int) -> str:
 
 
 def paths(model: keras.Model) -> list[str]:
-    """Those of the variables of `model` that a checkpoint keeps: by them they are told apart."""
+    """The paths of `model`'s variables that a checkpoint keeps, by which it tells them apart."""
     return [variable.path for variable in model.variables if not is_seed(variable)]
 
 

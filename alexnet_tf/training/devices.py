@@ -68,7 +68,7 @@ def distribution(kind: str, replicas: int) -> tf.distribute.Strategy:
 
 
 def gpu_name() -> str:
-    """What the GPU is called that is used where no strategy says otherwise; "none" without one."""
+    """The name of the GPU that is used if no strategy says otherwise; "none" without one."""
     for gpu in tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_device_details(gpu).get("device_name", "unknown")
     return "none"
@@ -125,14 +125,14 @@ def check_alone(kind: str, many_workers: bool = True) -> None:
 
 
 def strategy_or_current(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
-    """`strategy`, or that of the scope. Raises UserError for what is none."""
+    """`strategy`, or the one whose scope this is. Raises UserError for anything that is not one."""
     wanted = "a tf.distribute.Strategy, such as tf.distribute.MirroredStrategy()"
     check_kind(tf.distribute.Strategy | None, strategy, "strategy", wanted)
     return strategy or tf.distribute.get_strategy()
 
 
 def check_alone_without_strategy() -> None:
-    """As check_alone, for a training that got no strategy, and is in the scope of none."""
+    """As check_alone, for a training without a strategy that runs in no strategy's scope."""
     if not tf.distribute.has_strategy():
         _check_alone(
             "strategy=distribution('multi_worker', 0) from alexnet_tf.training.devices",

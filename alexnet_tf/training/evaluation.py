@@ -91,8 +91,8 @@ def tell_seen(name: str, count: int, pictures: str) -> str:
 
 
 def as_chosen(figures: dict) -> dict:
-    """The figures of the pictures that chose: what is measured is called validation_..., but for
-    their only answer, which is left out.
+    """The figures of the pictures that chose: measurements are renamed validation_..., and the only
+    answer is left out.
     """
     measured = ("examples", "bad_pictures", "loss", "top_1", "top_5")
     return {

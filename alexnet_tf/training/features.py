@@ -106,7 +106,7 @@ def extractor(
 
 
 def _digest_of_layers(model: keras.Model) -> str:
-    """By it networks of the same weights are told apart that compute otherwise."""
+    """A digest that tells apart networks with the same weights that compute differently."""
     computed = surgery.computed({"config": model.get_config()})
     return hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()
 

@@ -254,7 +254,9 @@ class _Run:
         self._last_weights: dict | None = None
 
     def _forget_judgements(self) -> None:
-        """Of other pictures: no error on those that are there now is compared with them."""
+        """Forgets the evaluations of other pictures: their errors cannot be compared with errors on
+        the present ones.
+        """
         state, plan = self.state, self._plan
         choosing = is_choosing(plan.schedule, plan.patience)
         self._counts_anew = choosing and state.best is not None
@@ -263,7 +265,7 @@ class _Run:
             state.plateau = Plateau().state() | {"drops": state.plateau["drops"]}
 
     def check_alike(self, settings: Settings) -> None:
-        """Raises UserError on all workers where one would train otherwise than the others."""
+        """Raises UserError on all workers if one would train differently from the others."""
         told = settings.to_json()
         how = dict(told["recipe"])
         for name, digest in how.pop("code", {}).items():

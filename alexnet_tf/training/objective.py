@@ -404,8 +404,8 @@ def _function_of(loss: Callable) -> Any:
 
 
 def name_of(function: Any) -> str | None:
-    """The name of a function, or of the class of what is none, with its configuration if it is one
-    of Keras: the same in every process.
+    """The name of a function, or of the class of another object, with its configuration if it is
+    one of Keras: the same in every process.
     """
     if function is None:
         return None

@@ -21,8 +21,8 @@ _NEVER_CALLED = "on_test_batch_begin", "on_test_batch_end"
 
 
 def check(callbacks: Sequence[keras.callbacks.Callback], plan: Plan) -> None:
-    """Raises UserError for what is no list of callbacks, and for one that a training by `plan`
-    would leave without effect.
+    """Raises UserError for anything but a list of callbacks, and for a callback that would have no
+    effect in a training by `plan`.
     """
     check_kind(list | tuple, callbacks, "callbacks", "a list of callbacks of Keras")
     for callback in callbacks:
@@ -42,7 +42,9 @@ def is_choosing(callback: keras.callbacks.Callback) -> bool:
 
 
 def may_choose(callbacks: Sequence[keras.callbacks.Callback]) -> str | None:
-    """A line where pictures are held out for callbacks alone that may only log."""
+    """A line for the case that pictures are held out only for callbacks that may do no more than
+    log.
+    """
     found = [type(one).__name__ for one in callbacks if _is_told(one)]
     if not found or any(map(_has_best, callbacks)):
         return None
@@ -120,8 +122,8 @@ class Callbacks:
         return checkpoints.weights_digest(self._model) if self else None
 
     def begin(self, model_dir: str | os.PathLike, first_step: int) -> str | None:
-        """A line on those that begin to count anew. Raises UserError where they give a training
-        that goes on other weights than it had.
+        """A line on those that start counting again. Raises UserError if they change the weights
+        with which a continued training begins.
         """
         if not self:
             return None
@@ -218,12 +220,12 @@ def _has_best(callback: keras.callbacks.Callback) -> bool:
 
 
 def _is_told(callback: keras.callbacks.Callback) -> bool:
-    """Whether what a user wrote is told of each evaluation."""
+    """Whether code that a user wrote is told of each evaluation."""
     return any(_is_own(callback, hook) for hook in _TOLD)
 
 
 def _is_own(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Whether what is called at that `hook` is none of Keras' own functions."""
+    """Whether the function called at that `hook` is not one of Keras' own."""
     module = getattr(getattr(callback, hook), "__module__", None) or ""
     return module.partition(".")[0] != "keras"
 
@@ -241,7 +243,7 @@ def _check_hooks(callback: keras.callbacks.Callback) -> None:
 
 
 def _check_rate(callback: keras.callbacks.Callback, plan: Plan) -> None:
-    """Raises UserError for a callback whose rates those of `plan` would take the place of."""
+    """Raises UserError for a callback that sets rates which `plan` would overwrite."""
     if (plan.schedule != "constant" or plan.warmup_steps) and isinstance(
         callback, keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
     ):

@@ -9,7 +9,7 @@ from alexnet_tf.training import checkpoints
 
 
 def check(model: keras.Model, classes: int) -> None:
-    """Raises UserError for a model whose answers or weights would be taken for others."""
+    """Raises UserError for a model whose answers or weights would be misread."""
     last = model.layers[-1]
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
         keras.activations.softmax,

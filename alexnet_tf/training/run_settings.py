@@ -124,8 +124,8 @@ def architecture(model: keras.Model, pixels: Preprocessing) -> dict:
 
 
 def _check_opens_alike(model: keras.Model, config: dict, pixels: Preprocessing) -> None:
-    """Raises ValueError for a `model` that Keras opens from `config`, and a checkpoint's weights,
-    as one that answers otherwise.
+    """Raises ValueError if Keras would open `model` from `config` and a checkpoint's weights as one
+    that answers differently.
     """
     state = random.getstate()
     try:  # of a copy, for Keras takes entries out of what it reads
@@ -171,8 +171,8 @@ def _unmixed(described: Any) -> Any:
 def _check_architecture(
     model_dir: str | os.PathLike, stored: dict | None, new: dict | None
 ) -> None:
-    """Raises UserError unless the layers of two models of their user's own compute the same, as
-    far as they say; names, which Keras gives anew to each model of a process, may differ.
+    """Raises UserError unless the layers of two models of the user's own compute the same, as far
+    as they say. Names may differ: Keras numbers them anew for each model of a process.
     """
     for was, now in itertools.zip_longest(*map(surgery.layers_of, (stored or {}, new or {}))):
         if was and now and was[1:] == now[1:]:
@@ -193,8 +193,8 @@ def _check_architecture(
 def check_apart(
     model_dir: str | os.PathLike, dataset: Dataset, parameter: str = "model_dir"
 ) -> None:
-    """Raises UserError where what is written to `model_dir`, the `parameter` of that name, would be
-    taken for a class of `dataset`, whose class folders lie beside it, or for pictures of one.
+    """Raises UserError if what is written to `model_dir`, the value of `parameter`, would be taken
+    for a class of `dataset`, whose class folders lie beside it, or for pictures of one.
     """
     if dataset.opened_with.get("dataset") != "folder":
         return
@@ -263,7 +263,7 @@ def begun(model_dir: str | os.PathLike) -> tuple[dict | None, record.Record | No
 
 
 def _trains_one_layer(settings: dict) -> bool:
-    """Whether the projection alone is trained, which is done anew whatever the batches were."""
+    """Whether only the projection is trained, which starts over whatever the batches were."""
     return len(settings.get("trained_layers", ())) == 1
 
 
@@ -395,7 +395,7 @@ def keep_place(model_dir: str | os.PathLike, settings: Settings) -> None:
 
 
 def without_effect(model_dir: str | os.PathLike, settings: Settings) -> list[str]:
-    """Names of what `settings` has otherwise than those in `model_dir`, whose training is over, and
+    """The names of settings that differ from those in `model_dir`, whose training is over, and
     would have trained another network.
     """
     stored = checkpoints.read_settings(model_dir) or {}

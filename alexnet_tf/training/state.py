@@ -37,7 +37,7 @@ class TrainingState:
 
     @classmethod
     def from_json(cls, state: Any) -> "TrainingState":
-        """Raises ValueError where it is none."""
+        """Raises ValueError for other JSON."""
         kinds = typing.get_type_hints(cls)
         stored = {
             name: value
