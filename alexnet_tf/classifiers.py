@@ -25,17 +25,17 @@ def check_probability(value: float) -> float:
     with contextlib.suppress(TypeError, ValueError):
         if 0 <= (probability := float(value)) <= 1:
             return probability
-    raise UserError(f"min_probability={value} is no probability; pass one from 0 to 1.")
+    raise UserError(f"min_probability={value} is not a probability; pass one from 0 to 1.")
 
 
 def refuse_class_none(class_names: Sequence[str], refused: str) -> None:
-    """Raises UserError, which says first what is `refused`, for a class that is called as the
-    answer that a picture shows none of them.
+    """Raises UserError, which begins with what is `refused`, for a class whose name is that of the
+    answer NONE.
     """
     if NONE in (bounds.plain(name).casefold() for name in class_names):
         raise UserError(
-            f"{refused}: a class is called {NONE!r}, which is the answer where no class is probable"
-            " (min_probability); call it otherwise, such as other."
+            f"{refused}: a class is called {NONE!r}, which is the answer if no class reaches"
+            " min_probability; give it another name, such as other."
         )
 
 
@@ -44,8 +44,8 @@ def never_answers(min_probability: float, classes: int) -> str | None:
     if not 0 < min_probability <= 1 / classes:
         return None
     return (
-        f"min_probability={min_probability:g}: one of {classes} classes always is that probable, so"
-        f" {NONE!r} is never the answer; it has to be more than {1 / classes:.3g}"
+        f"min_probability={min_probability:g}: one of {classes} classes is always that probable, so"
+        f" {NONE!r} is never the answer; pass more than {1 / classes:.3g}"
     )
 
 
@@ -122,7 +122,7 @@ class Answers:
         none = np.count_nonzero(self.highest.astype(np.float32) < np.float32(min_probability))
         return (
             f"{none} of {len(self.labels)} pictures are answered {NONE!r}"
-            f" (min_probability={min_probability:g}); the figures are of the best class all the"
+            f" (min_probability={min_probability:g}); the figures count the best class all the"
             " same."
         )
 

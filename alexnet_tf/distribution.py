@@ -25,7 +25,7 @@ def name() -> str:
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs what an extra of setup.py brings, wherever this one came from."""
+    """The command that installs the packages of an extra of setup.py."""
     required = importlib.metadata.requires(name()) or []
     of_extra = (text.partition(";") for text in required)
     packages = [f"'{what.strip()}'" for what, _, when in of_extra if f'extra == "{extra}"' in when]
@@ -33,13 +33,13 @@ def how_to_install(extra: str) -> str:
 
 
 def missing(package: str | None, extra: str) -> str:
-    """What is said where a `package` is missing that an extra of setup.py brings."""
-    return f"{package} is not installed; {how_to_install(extra)} brings it"
+    """The message for a missing `package` that an extra of setup.py installs."""
+    return f"{package} is not installed; run {how_to_install(extra)}"
 
 
 def needs_tensorflow(what: str) -> str:
-    """What is said of `what` alexnet-tf-edge cannot do."""
-    return f"{what} needs TensorFlow, and {EDGE} has none"
+    """The message for `what`, which alexnet-tf-edge cannot do."""
+    return f"{what} needs TensorFlow, which {EDGE} does not have"
 
 
 def check() -> None:
@@ -55,6 +55,6 @@ def check() -> None:
     if len(set(found.values())) > 1:
         both = " and ".join(f"{name} {version}" for name, version in sorted(found.items()))
         raise UserError(
-            f"{both} are both installed in {packages}, and share files; pip uninstall"
+            f"{both} are both installed in {packages}, and share files; run pip uninstall"
             " alexnet-tf-edge, then pip install --force-reinstall --no-deps alexnet-tf."
         )

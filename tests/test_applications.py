@@ -451,7 +451,7 @@ def test_a_network_on_its_features_is_exported_with_their_licence(trunk, tmp_pat
             found.probabilities(images_of().astype(np.uint8)), model(images_of()), atol=1e-5
         )
         card = (version / "README.md").read_text()
-        assert "license: bsd" in card and "It started from weights of others: `theirs.pth`" in card
+        assert "license: bsd" in card and "started from weights by others: `theirs.pth`" in card
 
 
 SMALL = alexnet_tf.Preprocessing(28, 32, 3, (100.0,) * 3, 50.0)

@@ -328,7 +328,7 @@ def test_a_device_classifies_without_tensorflow(on_a_device, edge_wheel, colours
     )
     assert done.stdout.splitlines()[0] == b"pictures/red.webp" and done.stderr == b""
     for arguments, message in (
-        (["train"], "alexnet: train needs TensorFlow, and alexnet-tf-edge has none"),
+        (["train"], "alexnet: train needs TensorFlow, which alexnet-tf-edge does not have"),
         (["classify", "--model=pictures", "pictures"], "--model=pictures needs TensorFlow"),
         (["classify", "--server=http://127.0.0.1:1", "pictures"], "--server=http://127.0.0.1:1 ne"),
     ):

@@ -348,7 +348,10 @@ def test_what_holds_no_network_is_refused_in_one_line(folder, tmp_path):
         ("no", "There is no .*no; name a model directory"),
         ("empty", "holds no trained model; train one"),
         ("models", "models is not a model, but holds .*models/b.tflite, .*models/mine; pass one"),
-        ("a.keras", r"a.keras is damaged, or no .keras file \(File is not a zip file\); copy it"),
+        (
+            "a.keras",
+            r"a.keras is damaged, or not a .keras file \(File is not a zip file\); copy it",
+        ),
         ("b.keras", "b.keras is an empty file; copy it again"),
     ):
         with pytest.raises(UserError, match=message):
@@ -410,7 +413,10 @@ def test_without_its_pictures_a_network_is_converted_by_drawn_ones(imported, tmp
         f"--json={tmp_path}/f.json",
     )
     assert figures["compared on"] == "drawn pictures" and figures["pictures compared"] == 100
-    assert figures["accuracy"] == "not checked: the pictures have no labels of this network"
+    assert (
+        figures["accuracy"]
+        == "not checked: the pictures are not labelled with this network's classes"
+    )
     assert "are not available (" in capsys.readouterr().err
     assert (tmp_path / "a.tflite").exists()
 
@@ -702,7 +708,7 @@ def test_images_that_are_none_are_refused(folder, form):
         with pytest.raises(UserError, match=message):
             network.probabilities(images)
     for probability in (-1, 2, math.nan, "often"):
-        with pytest.raises(UserError, match="is no probability; pass one from 0 to 1"):
+        with pytest.raises(UserError, match="is not a probability; pass one from 0 to 1"):
             network.classify(next((folder / "pictures/test/plain star").iterdir()), probability)
 
 

@@ -90,7 +90,7 @@ def _scale_transparency(image: Image.Image, depth: int) -> None:
     if image.mode == "L":
         image.info["transparency"] *= 255 // (2**depth - 1)
     elif image.mode == "RGB" and depth == 16:
-        raise ValueError(f"a PNG of 16 bits with a transparent colour, {picture_files.SAVE}")
+        raise ValueError(f"a 16-bit PNG with a transparent colour, {picture_files.SAVE}")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -139,7 +139,7 @@ def central_crop(image: Image.Image, pixels: Preprocessing) -> np.ndarray:
         box.append((corner * size / scaled, (corner + side) * size / scaled))
         reach = max(size / scaled, 1) + 1  # of the filter, in pixels of the picture, and one more
         whole.append((max(int(box[-1][0] - reach), 0), min(int(box[-1][1] + reach) + 1, size)))
-    # Pillow has the box in float32, which is exact enough near 0 alone.
+    # Pillow keeps the box in float32, which is exact enough only near 0.
     (left, right), (top, bottom) = whole
     near = image.crop((left, top, right, bottom))
     (box_left, box_right), (box_top, box_bottom) = box

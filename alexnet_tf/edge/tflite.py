@@ -115,19 +115,18 @@ class Tflite:
         """Raises UserError for a part of a network, which classifies nothing."""
         if self.missing:
             raise UserError(
-                f"{self.name} gives features of a part of a network, and no classes; pass a file of"
-                " a whole one, or open it in the page of alexnet serve-page, which learns classes"
-                " from it."
+                f"{self.name} holds a part of a network, which gives features and no classes; pass"
+                " a file with a whole network, or open it in the page of alexnet serve-page, which"
+                " can learn classes from it."
             )
 
     def check_reachable(self, min_probability: float) -> None:
         """Raises UserError for one that no class can reach, because the output has 8 bits."""
         if np.float32(min_probability) > np.float32(self._most):
             raise UserError(
-                f"min_probability={min_probability:g}: {self.name} tells no probability above"
-                f" {self._most:.4f}, for its output has 8 bits, and would answer {NONE!r} to every"
-                f" picture; pass {math.floor(self._most * 1000) / 1000:g} or less, or take"
-                " quantization=float16."
+                f"min_probability={min_probability:g}: the 8-bit output of {self.name} reaches"
+                f" {self._most:.4f} at most, so that every picture would be answered {NONE!r}; pass"
+                f" {math.floor(self._most * 1000) / 1000:g} or less, or use quantization=float16."
             )
 
     def probabilities(self, image: Any) -> np.ndarray:
@@ -144,8 +143,8 @@ class Tflite:
         """
         if not self.missing:
             raise UserError(
-                f"{self.name} gives probabilities, and no features; pass a file that alexnet"
-                " convert made of a part of a network."
+                f"{self.name} gives probabilities, not features; pass a file that alexnet convert"
+                " made from a part of a network."
             )
         return self._answer(image)
 
@@ -154,7 +153,7 @@ class Tflite:
         shape = (self.pixels.image_size, self.pixels.image_size, self.pixels.channels)
         if image.shape != shape:
             raise UserError(
-                f"The image has the shape {image.shape}; pass {shape}, as prepare makes it."
+                f"The image has the shape {image.shape}; pass {shape}, as prepare returns it."
             )
         bounds.check_images(image[None], self.pixels)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
@@ -198,11 +197,11 @@ class Tflite:
 
 
 def _tensor(told: dict, name: str, shape: list[int]) -> dict:
-    """What LiteRT tells of the one tensor that there is, which has this name and shape. Raises
-    ValueError for another, or for several: the graph is not that of its settings.
+    """LiteRT's details of the only tensor, which must have this name and shape. Raises ValueError
+    for another one, or for several: the graph does not match the settings.
     """
     if list(told) != [name] or told[name]["shape"].tolist() != shape:
-        raise ValueError(f"its graph has no {name} of {shape}, as its settings have it")
+        raise ValueError(f"its graph has no {name} of shape {shape}, which its settings call for")
     return told[name]
 
 

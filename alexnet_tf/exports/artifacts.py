@@ -38,9 +38,7 @@ FORMATS = {
 
 
 def newest_version(path: str | os.PathLike) -> pathlib.Path | None:
-    """The folder of the version that `path` is, or of the highest number that it holds; None where
-    it holds none.
-    """
+    """`path` itself if it is a version, else the version with the highest number in it, or None."""
     path = pathlib.Path(path)
     if format_of(path):
         return path
@@ -73,7 +71,7 @@ def check_formats(versions: dict[int, pathlib.Path]) -> None:
 def no_version(
     folder: str | os.PathLike, parameter: str = "saved_model", reason: str = ""
 ) -> UserError:
-    """What is to be raised for a `folder` that holds no version, or none for a further `reason`."""
+    """The error for a `folder` without a version, or without one that is usable: the `reason`."""
     return UserError(
         f"{parameter}={folder} holds no version{reason}; pass the folder that holds the versions"
         " that alexnet export wrote."
@@ -81,13 +79,13 @@ def no_version(
 
 
 def unwritable(path: str | os.PathLike, error: Exception) -> UserError:
-    """What is to be raised for a version that `error` kept from being written."""
+    """The error for a version that could not be written because of `error`."""
     reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
     return UserError(f"{path} cannot be written ({reason}); make room, or pass another output.")
 
 
 def format_of(version: str | os.PathLike) -> str | None:
-    """The key of FORMATS that the folder of a version is of; None where it is none."""
+    """The key of FORMATS for the folder of a version; None if it is not a version."""
     found = (form for form, file in FORMATS.items() if (pathlib.Path(version) / file).is_file())
     return next(found, None)
 
@@ -96,8 +94,8 @@ def check_saved_model(version: str | os.PathLike) -> None:
     """Raises UserError for the folder of a version in another format."""
     if (form := format_of(version)) not in (None, "saved_model"):
         raise UserError(
-            f"{version} is of format={form}; pass an export of format=saved_model, which alexnet "
-            "export makes of the same model directory."
+            f"{version} has format={form}; pass an export with format=saved_model, which alexnet "
+            "export writes from the same model directory."
         )
 
 
@@ -107,8 +105,8 @@ def check_path(version: str | os.PathLike) -> None:
     """
     if found := _PATTERN.search(os.fspath(version)):
         raise UserError(
-            f"{version} has {found[0]} in its path, which TensorFlow takes for a pattern of"
-            " names, and finds nothing; rename the folder, or take another."
+            f"{version} has {found[0]} in its path, which TensorFlow takes for a pattern that"
+            " matches other names; rename the folder, or use another one."
         )
 
 
@@ -138,13 +136,13 @@ def check_whole(version: str | os.PathLike) -> None:
 
 
 def damaged(version: str | os.PathLike, reason: str) -> UserError:
-    """What is to be raised for a version whose files are not those that were written."""
+    """The error for a version whose files are not those that were written."""
     for file in _files_of(version):
         with contextlib.suppress(OSError), open(pathlib.Path(version, file), "rb") as stream:
             if stream.read(len(disk.LFS)) == disk.LFS:
                 reason = f"{file} is {disk.OF_LFS}"
     return UserError(
-        f"{version} is damaged or not whole ({one_line(words(reason))}); copy it again, or remove "
+        f"{version} is damaged or incomplete ({one_line(words(reason))}); copy it again, or remove "
         "it and export again."
     )
 
@@ -182,7 +180,7 @@ def allowed_batch_sizes(saved_model: str | os.PathLike) -> tuple[int, ...]:
     try:
         return batch_sizes(parse(disk.read_bytes(path)))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} makes no sense ({error}).") from None
+        raise UserError(f"{path} is not valid ({error}).") from None
 
 
 def read_record(saved_model: str | os.PathLike) -> record.Record | None:
@@ -253,8 +251,8 @@ def check_sums(saved_model: str | os.PathLike) -> None:
     """Raises UserError unless the files of a version are those that export wrote, bit for bit; it
     names the first that is not.
 
-    What somebody has put beside them, where nobody looks for a part of the version, such as a
-    .tflite file that was made of them, or pictures for the card, is not theirs.
+    Other files are allowed wherever nothing looks for a part of the version, such as a .tflite
+    file that was made from it, or pictures for the card.
     """
     root, list_of_sums = pathlib.Path(saved_model), _beside(saved_model, EXTRA, SUMS)
     name_of_list = list_of_sums.relative_to(root)
@@ -313,8 +311,8 @@ class Tflite(tflite.Tflite):
 
 
 def operator_outputs(content: bytes, dtype: type | None = None) -> list[str]:
-    """The names of what the operators of a .tflite file put out; with `dtype`, of the tensors of
-    that type alone.
+    """The names of the outputs of a .tflite file's operators; with `dtype`, only of those that have
+    this type.
     """
     interpreter = Interpreter(
         model_content=content,

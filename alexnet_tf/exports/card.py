@@ -1,6 +1,6 @@
-"""The model card: the README.md of an export, as hubs of models read it.
+"""The model card: the README.md of an export, in the form that model hubs read.
 
-All of it is said by the manifest. What was not recorded is not there, and the card says so.
+All of it comes from the manifest. What was not recorded is left out, and the card says so.
 """
 
 import html
@@ -14,20 +14,20 @@ from alexnet_tf.manifest import Manifest
 from alexnet_tf.settings import OWN
 
 FILE = "README.md"
-_OWN = "a network of its maker's own"
+_OWN = "a custom network"
 _LIBRARY = {"saved_model": "tf-keras", "onnx": "onnx"}
 _BLOCKS = {
     "saved_model": """
 import tensorflow as tf
 
-version = tf.saved_model.load(".")  # this folder; it needs TensorFlow alone
+version = tf.saved_model.load(".")  # this folder; nothing but TensorFlow is needed
 classify = version.signatures["serving_default"]
 print(classify(image_bytes=tf.constant([open("picture.jpg", "rb").read()]))["names"])
 """,
     "features": """
 import tensorflow as tf
 
-version = tf.saved_model.load(".")  # this folder; it needs TensorFlow alone
+version = tf.saved_model.load(".")  # this folder; nothing but TensorFlow is needed
 features = version.signatures["features"]
 print(features(image_bytes=tf.constant([open("picture.jpg", "rb").read()]))["features"])
 """,
@@ -41,9 +41,9 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession("model.onnx")
 file = Image.open("picture.jpg")
 picture = ImageOps.exif_transpose(file)
-if file.format == "BMP" and picture.getextrema()[-1] == (0, 0):  # an alpha of zeros means none
+if file.format == "BMP" and picture.getextrema()[-1] == (0, 0):  # alpha of zeros means no alpha
     picture = picture.convert("RGB")
-if picture.mode.startswith("I"):  # grey of 16 bits, of which Pillow would make white
+if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would turn white
     picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 picture = picture.convert("RGBA")
 white = Image.new("RGBA", picture.size, "white")
@@ -62,20 +62,20 @@ print({answer})
     "keras": """
 import keras
 
-import alexnet_tf  # of the package alexnet-tf: its layers
+import alexnet_tf  # from the package alexnet-tf: the layers of the model
 
 model = keras.saving.load_model("model.keras")  # RGB or grey pixels in 0..255 to probabilities
 print(alexnet_tf.load("model.keras").classify("picture.jpg"))  # scales and crops as in evaluation
 """,
     "safetensors": """
-import alexnet_tf  # of the package alexnet-tf
+import alexnet_tf  # from the package alexnet-tf
 
 network = alexnet_tf.load("model.safetensors")
 print(network.{method}("picture.jpg"))
 """,
 }
 _WHAT = {
-    "saved_model": "A SavedModel of TensorFlow",
+    "saved_model": "A TensorFlow SavedModel",
     "onnx": "An ONNX file",
     "keras": "A Keras file",
     "safetensors": "The weights, as safetensors",
@@ -103,7 +103,7 @@ def text(manifest: Manifest, form: str) -> str:
             "## What it was trained on",
             "",
             *_trained_on(manifest),
-            "## How right it is",
+            "## How accurate it is",
             "",
             *_metrics(manifest),
             "## Limits",
@@ -117,7 +117,7 @@ def text(manifest: Manifest, form: str) -> str:
 
 
 def name_of(manifest: Manifest) -> str:
-    """What an export is called: a network of its user's own need not be an AlexNet."""
+    """What an export is called: a user's own network need not be an AlexNet."""
     variant = manifest.settings.variant
     return _OWN.capitalize() if variant == OWN else f"AlexNet, {variant}"
 
@@ -211,7 +211,7 @@ def _licence_id(manifest: Manifest) -> str | None:
 
 
 def _escaped(text: str) -> str:
-    """A name from anywhere, as words of Markdown that mean nothing else."""
+    """Any text, escaped so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(str(text), quote=False))
 
 
@@ -225,18 +225,18 @@ def _what(manifest: Manifest, form: str) -> list[str]:
         else f"AlexNet (Krizhevsky, Sutskever, Hinton 2012; variant `{manifest.settings.variant}`)"
     )
     seen = (
-        f"A picture's shorter side is scaled to {pixels.resize} pixels, and the central "
-        f"{pixels.image_size} x {pixels.image_size} of it, {colour} in 0..255, are what the "
-        "network sees; the mean is subtracted inside."
+        f"The shorter side of a picture is scaled to {pixels.resize} pixels, and the network sees "
+        f"the central {pixels.image_size} x {pixels.image_size} pixels, {colour} in 0..255; the "
+        "model itself subtracts the mean."
     )
     if missing := manifest.settings.missing:
-        lacks = f"{_WHAT[form]} of {whose}, without {', '.join(missing)}: features of pictures."
+        lacks = f"{_WHAT[form]} of {whose}, without {', '.join(missing)}: it gives features."
         return [lacks, "", seen, ""]
     named = f"assets/{LABELS}" if form == "saved_model" else LABELS
     return [
-        f"{_WHAT[form]} of {whose} that says of a picture which of {classes} classes it "
-        f"shows: {shown}{', ...' if classes > 20 else ''}. `{named}` has them in the order of "
-        "the outputs.",
+        f"{_WHAT[form]} of {whose}, which tells which of {classes} classes a picture shows: "
+        f"{shown}{', ...' if classes > 20 else ''}. `{named}` lists them in the order of the "
+        "outputs.",
         "",
         seen,
         "",
@@ -281,23 +281,23 @@ def _trained_on(manifest: Manifest) -> list[str]:
     if "licence" in source:
         lines.append(f"ImageNet 2012, by others: these are the weights of {_of(source)}.")
     elif source.get("sha256"):
-        lines.append(f"The weights come from {_of(source)}, which does not say it.")
+        lines.append(f"The weights come from {_of(source)}, which does not say.")
     elif _trained_with(manifest):
         step = manifest.step
         steps = f", {step:,} steps" if step > 1 else ""  # what is fitted is one, of all pictures
         kept = (manifest.evaluation or {}).get("step", step)  # the best were, of a patient training
         steps += f"; the weights are those after {kept:,}" if kept != step else ""
         what = (
-            "class folders of its maker's own"
+            "its maker's own class folders"
             if flags["dataset"] == "folder"
             else f"`{flags['dataset']}`"
         )
         lines.append(f"Data set: {what}{steps}.")
     else:
-        lines.append("That is not recorded.")
+        lines.append("This was not recorded.")
     if pretrained:
         of_all = "; ".join(map(_of, (pretrained, *pretrained.get("besides", ()))))
-        lines.append(f"It started from weights of others: {of_all}.")
+        lines.append(f"Training started from weights by others: {of_all}.")
     return [*lines, ""]
 
 
@@ -312,9 +312,9 @@ def _metrics(manifest: Manifest) -> list[str]:
     figures, name = _measured(manifest)
     metrics = manifest.settings.others.get("metrics")
     if not figures:
-        return ["Nothing was evaluated.", ""]
+        return ["No evaluation was recorded.", ""]
     if _is_published(manifest) and not metrics:
-        whose = "What the publisher of the weights claims, not measured here:"
+        whose = "As the publisher of the weights claims, not measured here:"
     elif metrics:
         whose = (
             f"On {metrics['figures']['examples']:,} pictures of {_escaped(name)}, from "
@@ -323,7 +323,7 @@ def _metrics(manifest: Manifest) -> list[str]:
     else:
         judged = (manifest.evaluation or {}).get("evaluated_on")
         of_them = f" ({_escaped(judged)})" if judged else ""
-        whose = f"At the end of its training, on the pictures that judged it{of_them}:"
+        whose = f"At the end of its training, on the evaluation pictures{of_them}:"
     lines = [whose, "", "| | |", "|---|---|"]
     lines += [f"| {figure} | {value:.2%} |" for figure, value in figures]
     examples = (manifest.evaluation or {}).get("examples")
@@ -331,16 +331,19 @@ def _metrics(manifest: Manifest) -> list[str]:
         lines.append(f"| pictures | {examples:,} |")
     lines.append("")
     if manifest.settings.min_probability:
-        lines += [f'These are of the most probable class, also where "{NONE}" is the answer.', ""]
+        lines += [
+            f'These figures count the most probable class, even where the answer is "{NONE}".',
+            "",
+        ]
     if metrics and metrics.get("trained_on"):
         lines += [
-            f"It was trained on {metrics['trained_on']:,} of these pictures: what is right of them "
-            "says little.",
+            f"It was trained on {metrics['trained_on']:,} of these pictures: right answers to "
+            "those say little.",
             "",
         ]
     if not metrics:
-        return [*lines, "By class nothing was recorded.", ""]
-    lines += ["| class | pictures | right | most often taken for |", "|---|---|---|---|"]
+        return [*lines, "No figures by class were recorded.", ""]
+    lines += ["| class | pictures | right | most often mistaken for |", "|---|---|---|---|"]
     for row in sorted(metrics["classes"], key=lambda row: row["class"]):
         wrong = row["most_common_wrong"]
         taken = f"{_escaped(wrong)} ({row['wrong_pictures']})" if wrong else ""
@@ -353,7 +356,7 @@ def _metrics(manifest: Manifest) -> list[str]:
     if missing:
         more = f" and {len(missing) - 5:,} more" * (len(missing) > 5)
         named = f"{', '.join(missing[:5])}{more}"
-        lines += ["", f"No picture was there to tell how right it is of {named}."]
+        lines += ["", f"No pictures of {named} were evaluated."]
     return [*lines, ""]
 
 
@@ -361,27 +364,27 @@ def _limits(manifest: Manifest, form: str) -> list[str]:
     pixels = manifest.settings.preprocessing
     if manifest.settings.missing:
         return [
-            "- It is no classifier: `alexnet finetune --pretrained="
-            f"{'.' if form == 'saved_model' else 'model.safetensors'}` makes one of it, for "
-            "classes of your own.",
+            "- It is not a classifier: `alexnet finetune --pretrained="
+            f"{'.' if form == 'saved_model' else 'model.safetensors'}` turns it into one, "
+            "for your own classes.",
             "",
         ]
     classes = len(manifest.labels)
     strangers = (
-        f"- It gives one of its {classes} classes to every picture, also to one that shows "
+        f"- It answers every picture with one of its {classes} classes, even a picture that shows "
         "none of them."
     )
     if least := manifest.settings.min_probability:
         strangers = (
-            f'- Where none of its {classes} classes is as probable as {least!r}, "{NONE}" is'
-            " its answer; not every picture that shows none of them gets it."
+            f"- Where none of its {classes} classes is as probable as {least!r}, it answers"
+            f' "{NONE}"; not every picture that shows none of them gets this answer.'
         )
     return [
         strangers,
-        f"- It sees {pixels.image_size} x {pixels.image_size} pixels of the centre: what is "
+        f"- It sees only the central {pixels.image_size} x {pixels.image_size} pixels: what is "
         "small, or near the border, may be lost.",
-        "- Pictures unlike those that it was trained on get answers that nothing vouches for; "
-        "probabilities are not promises.",
+        "- Do not rely on its answers to pictures unlike those that it was trained on, however "
+        "high their probabilities.",
         "",
     ]
 
@@ -389,12 +392,12 @@ def _limits(manifest: Manifest, form: str) -> list[str]:
 def _licence(manifest: Manifest) -> list[str]:
     licences = _licences(manifest)
     if licences and _is_published(manifest):
-        return [f"That of the weights: {_escaped(licences[0])}.", ""]
+        return [f"The licence of the weights: {_escaped(licences[0])}.", ""]
     if licences:
         of_all = "; ".join(map(_of, manifest.settings.sources))
         return [
-            f"It contains weights of others, whose licence goes with them: {of_all}. For the rest "
-            "its maker has stated none.",
+            f"It contains weights by others, which keep their licence: {of_all}. Its maker has "
+            "stated none for the rest.",
             "",
         ]
-    return ["Its maker has stated none: whoever publishes this writes it here.", ""]
+    return ["Its maker has stated none; whoever publishes this should state it here.", ""]

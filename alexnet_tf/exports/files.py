@@ -105,7 +105,7 @@ def safetensors(
         }
         begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # numbers begin where processors like it
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
     return b"".join(
         [len(text).to_bytes(8, "little"), text, *(arrays[name].data for name in sorted(arrays))]
     )
@@ -134,7 +134,7 @@ def keras_file(
     try:
         whole = with_ends(settings.build(), settings)
     except ValueError as error:
-        raise UserError(f"Nothing is exported: {error}.") from None
+        raise UserError(f"Nothing was exported: {error}.") from None
     surgery.give_weights(whole, zip(whole.weights, model.get_weights(), strict=True))
     _settle_seeds(whole)
     with tempfile.TemporaryDirectory() as folder:
@@ -156,8 +156,8 @@ def keras_file(
 
 
 def _renumbered(config: bytes) -> bytes:
-    """What several layers share, such as relu, by numbers from 0 on: Keras has addresses in memory,
-    which are others in each process.
+    """Numbers what several layers share, such as relu, from 0 on: Keras numbers it by addresses in
+    memory, which differ from process to process.
     """
     numbers: dict[bytes, int] = {}
     return re.sub(
@@ -190,13 +190,13 @@ def read_keras(path: str | os.PathLike) -> tuple[keras.Model, Manifest, record.R
         stored = members.get(record.FILE)
     except (KeyError, archives.CompressedError):
         raise UserError(
-            f"{path} holds neither class names nor preprocessing; open it by "
-            "keras.saving.load_model, or name the model directory, or what alexnet export "
+            f"{path} holds neither class names nor preprocessing; open it with "
+            "keras.saving.load_model, or pass the model directory, or a file that alexnet export "
             "--format=keras wrote."
         ) from None
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged, or no .keras file ({error}); copy it again, or export again."
+            f"{path} is damaged, or not a .keras file ({error}); copy it again, or export again."
         ) from None
     try:
         manifest = Manifest.from_json(told, labels)

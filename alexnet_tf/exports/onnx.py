@@ -65,7 +65,7 @@ def convert(
 ) -> bytes:
     """The bytes of an ONNX file of `model`, from network input to logits, behind `pixels`.
 
-    Raises UserError for a layer that has no form here.
+    Raises UserError for a layer that is not supported.
     """
     onnx = _package("onnx")
     graph = _Graph(onnx)
@@ -89,7 +89,7 @@ def convert(
         producer_name="alexnet_tf",
     )
     texts = {MANIFEST: manifest.text(), LABELS: manifest.text_of_labels()}
-    # Metadata stand behind all else in the file, which is as it would be without.
+    # Metadata come last in the file; what is before them is the same without them.
     before = made.SerializeToString(deterministic=True)
     texts |= {_LENGTH: f"{len(before)}", _DIGEST: hashlib.sha256(before).hexdigest()}
     if pictures:
@@ -155,13 +155,13 @@ class _Graph:
         kind = next((one for one in type(operation).__mro__ if one.__name__ in _FORMS), None)
         if kind is None or not _is_known(kind):
             raise UserError(
-                f"The layer {operation.name} is a {type(operation).__name__}, which has no form in "
-                "ONNX files here; export the model as format=saved_model."
+                f"The layer {operation.name} is a {type(operation).__name__}, which is not "
+                "supported in ONNX files here; export with format=saved_model."
             )
         if getattr(operation, "data_format", None) == "channels_first":
             raise UserError(
-                f"The layer {operation.name} has channels first; export the model as "
-                "format=saved_model."
+                f"The layer {operation.name} has channels first, which is not supported in ONNX "
+                "files here; export with format=saved_model."
             )
         return [_FORMS[kind.__name__](self, operation, given, node)]
 
@@ -169,7 +169,7 @@ class _Graph:
         name = getattr(activation, "__name__", "linear" if activation is None else "?")
         if name not in _ACTIVATIONS:
             raise UserError(
-                f"The activation {name} has no form in ONNX files here; export the model as "
+                f"The activation {name} is not supported in ONNX files here; export with "
                 "format=saved_model."
             )
         if name == "softmax":
@@ -178,7 +178,7 @@ class _Graph:
         return self.node(operator, x) if operator else x
 
 
-# The node that puts out what a layer, or an operation, makes of those that it is given.
+# Adds the nodes of a layer or an operation, and returns the name of their output.
 Form = Callable[[_Graph, Any, list[str], Any], str]
 
 
@@ -188,7 +188,10 @@ def _is_known(kind: type) -> bool:
 
 def _conv(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     if layer.data_format != "channels_last" or layer.groups != 1:
-        raise UserError(f"The layer {layer.name} has groups; export as format=saved_model.")
+        raise UserError(
+            f"The layer {layer.name} has groups, which are not supported in ONNX files here; export"
+            " with format=saved_model."
+        )
     kernel = graph.numbers(np.transpose(layer.kernel, (3, 2, 0, 1)), f"{layer.name}/kernel")
     bias = [graph.numbers(layer.bias, f"{layer.name}/bias")] if layer.use_bias else []
     x = graph.node(
@@ -210,7 +213,10 @@ def _padding(layer: keras.layers.Layer) -> str:
 def _dense(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     (x,) = given
     if len(node.input_tensors[0].shape) != 2:
-        raise UserError(f"The layer {layer.name} reads maps; export as format=saved_model.")
+        raise UserError(
+            f"The layer {layer.name} reads maps, which a Dense layer cannot do in ONNX files here; "
+            "export with format=saved_model."
+        )
     x = graph.node("MatMul", x, graph.numbers(layer.kernel, f"{layer.name}/kernel"))
     if layer.use_bias:
         x = graph.node("Add", x, graph.numbers(layer.bias, f"{layer.name}/bias"))
@@ -262,7 +268,10 @@ def _get_item(graph: _Graph, operation: keras.Operation, given: list[str], node:
     key = node.arguments.args[1]
     last = key[-1] if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis else None
     if not isinstance(last, slice) or last.step is not None:
-        raise UserError(f"The slice {operation.name} has no form in ONNX files here.")
+        raise UserError(
+            f"The slice {operation.name} is not supported in ONNX files here; export with "
+            "format=saved_model."
+        )
     begin, end, _ = last.indices(node.input_tensors[0].shape[-1])
     axis = _axis(len(node.input_tensors[0].shape) - 1, len(node.input_tensors[0].shape))
     limits = [graph.constant(np.array([value], np.int64)) for value in (begin, end, axis)]
@@ -312,7 +321,9 @@ def _dropout(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: A
 
 def _relu(graph: _Graph, layer: keras.layers.Layer, given: list[str], node: Any) -> str:
     if layer.max_value is not None or layer.negative_slope or layer.threshold:
-        raise UserError(f"The layer {layer.name} is not the plain one; export as saved_model.")
+        raise UserError(
+            f"The layer {layer.name} is not a plain ReLU; export with format=saved_model."
+        )
     return graph.node("Relu", *given)
 
 
@@ -322,8 +333,8 @@ def _batch_normalization(
     (x,) = given
     if layer.axis not in (-1, len(node.outputs[0].shape) - 1):
         raise UserError(
-            f"The layer {layer.name} normalises axis {layer.axis}, not channels; export as "
-            "saved_model."
+            f"The layer {layer.name} normalises axis {layer.axis}, not channels; export with "
+            "format=saved_model."
         )
     mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
     factor = 1 / np.sqrt(variance + layer.epsilon)
@@ -351,7 +362,10 @@ def _einsum(graph: _Graph, operation: keras.Operation, given: list[str], node: A
     """Means over windows of a map, as model._adaptive_average has them."""
     rows, _, columns = node.arguments.args
     if operation.subscripts != WINDOW_MEANS or len(given) != 1:
-        raise UserError(f"The sum {operation.name} has no form in ONNX files here.")
+        raise UserError(
+            f"The sum {operation.name} is not supported in ONNX files here; export with "
+            "format=saved_model."
+        )
     rows, columns = (graph.numbers(np.asarray(windows)) for windows in (rows, columns))
     return graph.node("Einsum", rows, *given, columns, equation="ih,bchw,jw->bcij")
 
@@ -408,7 +422,7 @@ class Onnx:
             self.manifest = Manifest.from_json(texts[MANIFEST], self.labels).without_folder()
             self.settings = self.manifest.settings
             if self.settings.missing:
-                raise ValueError("a part of a network, which is not written in this form")
+                raise ValueError("it holds a part of a network, which is never exported to ONNX")
             self.pixels = self.settings.preprocessing
             stored = texts.get(record.FILE)
             stored = None if stored is None else base64.b64decode(stored, validate=True)
@@ -445,7 +459,7 @@ def compare(
             bar.update()
             if not largest <= _LARGEST_DIFFERENCE:
                 raise UserError(
-                    f"The ONNX file differs from the model by {largest:.2g} of a probability on "
-                    f"picture {compared}; nothing is exported."
+                    f"The ONNX file differs from the model by {largest:.2g} in a probability on "
+                    f"picture {compared}; nothing was exported."
                 )
     return {"pictures compared": compared, "largest difference": largest}

@@ -76,8 +76,8 @@ from alexnet_tf.pixels import Preprocessing
 PYTHON = sys.executable  # reads again what was written
 _NAMELESS = "class without a name"  # where labels.txt was shortened after the export
 _TOLERANCE = 1e-5  # of a probability; of a feature, relative to the largest
-# Sums that float32 rounds otherwise differ in their last bits, which of logits as large as this may
-# make that difference of a probability, and of larger ones more.
+# Sums that are rounded differently in float32 differ in their last bits. With logits as large as
+# this, that can amount to _TOLERANCE in a probability; with larger ones, to more.
 _LOGITS = 32
 
 
@@ -355,10 +355,10 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
     )
     if result.returncode:
         lines = result.stderr.strip().splitlines()
-        why = lines[-1] if lines else f"the process that read it ended with {result.returncode}"
+        why = lines[-1] if lines else f"the process that loaded it exited with {result.returncode}"
         if result.returncode == -signal.SIGKILL:
-            why = "the process that read it was killed, as where memory runs out"
-        raise UserError(f"What was written does not load ({why}); nothing is exported.")
+            why = "the process that loaded it was killed, perhaps for lack of memory"
+        raise UserError(f"What was written does not load ({why}); nothing was exported.")
     with np.load(exchanged) as answers:
         answers = dict(answers)
     exchanged.unlink()
@@ -381,5 +381,5 @@ def _check(path: pathlib.Path, model: keras.Model, pixels: Preprocessing) -> Non
         if not difference < _TOLERANCE * (1.0 if name == FEATURES else rounding):
             raise UserError(
                 f"The SavedModel differs from the Keras model by {difference:.2g} ({name}); nothing"
-                " is exported."
+                " was exported."
             )

@@ -144,9 +144,9 @@ def compare_features(
     most = max(distances)
     if not most <= _LARGEST_DISTANCE[quantization]:
         raise UserError(
-            f"The converted model differs from {saved_model}: features of a picture by {most:.2g} "
-            f"of their length, on {len(distances)} pictures ({split.name}), and "
-            f"{_LARGEST_DISTANCE[quantization]:g} are allowed; nothing was written."
+            f"The converted model differs from {saved_model}: the features of a picture by "
+            f"{most:.2g} of their length, where {_LARGEST_DISTANCE[quantization]:g} is allowed, on "
+            f"{len(distances)} pictures ({split.name}); nothing was written."
         )
     return {
         "pictures compared": len(distances),
@@ -194,14 +194,16 @@ def compare(
         "top-1 agreement": agreement,
         "largest difference": difference,
     }
-    found = f"top-1 agreement {agreement:.3f}, largest difference of a probability {difference:.2g}"
+    found = f"top-1 agreement {agreement:.3f}, largest difference in a probability {difference:.2g}"
     if labelled:
         accuracy, reference = (float(np.mean(of.argmax(1) == labels)) for of in (answers, expected))
         figures |= {"accuracy": accuracy, "accuracy of the SavedModel": reference}
         figures["by class"] = by_class(labels, answers, expected, tflite.labels)
         found += f", accuracy {accuracy:.4f} instead of {reference:.4f}"
     else:
-        figures["accuracy"] = "not checked: the pictures have no labels of this network"
+        figures["accuracy"] = (
+            "not checked: the pictures are not labelled with this network's classes"
+        )
     if refused := advice(quantization, figures, max_accuracy_drop):
         raise UserError(
             f"The converted model differs from {saved_model}: {found} on {len(labels)} "
@@ -221,7 +223,7 @@ def advice(quantization: str, figures: dict, max_accuracy_drop: float | None = N
     if quantization in _LARGEST_DIFFERENCE:
         if figures["largest difference"] <= _LARGEST_DIFFERENCE[quantization]:
             return None
-        return "Take another quantization, or pictures like those that the network will see."
+        return "Use another quantization, or pictures like those that the network will see."
     labelled = "by class" in figures
     drop = figures["accuracy of the SavedModel"] - figures["accuracy"] if labelled else 0.0
     if max_accuracy_drop is not None:
@@ -234,9 +236,13 @@ def advice(quantization: str, figures: dict, max_accuracy_drop: float | None = N
     if good:
         return None
     allowed = max(math.ceil((drop - _ROUNDING) * 1000), 0) / 1000
-    accept = f", or accept it by max_accuracy_drop={allowed:g}" if labelled else ""
-    like = "" if labelled else " Pictures of its own classes, in class folders, tell the accuracy."
-    return f"Take quantization=float16{accept}.{like}"
+    accept = f", or accept the drop with max_accuracy_drop={allowed:g}" if labelled else ""
+    like = (
+        ""
+        if labelled
+        else " To compare the accuracy too, pass class folders of the network's classes."
+    )
+    return f"Use quantization=float16{accept}.{like}"
 
 
 def by_class(

@@ -97,15 +97,15 @@ def _flatbuffer(manifest: Manifest) -> bytes:
     }
     outputs = {
         0: "features",
-        1: f"What {manifest.features} puts out.",
+        1: f"The output of {manifest.features}.",
         3: {0: features, 1: {}},
     }
     probabilities = {
         0: "probabilities",
-        1: "Of each class, in the order of the labels.",
+        1: "The probability of each class, in the order of the labels.",
         3: {0: features, 1: {}},
         5: {0: np.ones(1, np.float32), 1: np.zeros(1, np.float32)},
-        6: [{0: LABELS, 1: "The name of a class a line.", 2: axis_labels}],
+        6: [{0: LABELS, 1: "The class names, one per line.", 2: axis_labels}],
     }
     # The format has no field for what comes before the square; this is where it lets one add some.
     crop = {
@@ -118,10 +118,10 @@ def _flatbuffer(manifest: Manifest) -> bytes:
     preparation = {0: "preprocessing", 1: np.frombuffer(json.dumps(crop).encode(), np.uint8)}
     root = {
         0: card.name_of(manifest),
-        1: "Classifies the picture." if is_whole else "Gives features of the picture.",
+        1: "Classifies the picture." if is_whole else "Computes features of the picture.",
         2: manifest.weights_sha256[:12],
         3: [{2: [images], 3: [probabilities if is_whole else outputs], 9: [preparation]}],
-        6: [{0: MANIFEST, 1: "All that is known of the network; also how it was trained."}],
+        6: [{0: MANIFEST, 1: "All that is known about the network, including how it was trained."}],
         7: "1.5.0",
     }
     builder = flatbuffers.Builder()

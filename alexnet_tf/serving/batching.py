@@ -72,12 +72,12 @@ class Batcher:
         return self._rows
 
     def require_room(self, rows: int = 1) -> None:
-        """Raises ServingError if so many rows would be refused now. Where nothing waits none are:
-        a request may be to what was served before, and is of more rows than there is now room for.
+        """Raises ServingError if this many rows would be refused now. If nothing waits, none are:
+        the request may be for the version that was served before, which took more rows.
         """
         if self._closed or self._rows and self._rows + rows > self._max_rows():
             # What TensorFlow Serving answers (shared_batch_scheduler.h): clients and proxies know
-            # to come again.
+            # to try again.
             raise ServingError(
                 "UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full"
             )

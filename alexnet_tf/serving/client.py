@@ -35,7 +35,7 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
     """
     try:
         parts = urllib.parse.urlsplit(server)
-        # of a port above 65535 another would be asked
+        # a port above 65535 would be taken for another one
         valid = parts.scheme in ("http", "https", "grpc") and parts.hostname and parts.port != 0
         # what a call would leave out, or lose
         beside = "@" in parts.netloc or {"?", "#"} & set(server)
@@ -65,7 +65,7 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
                 raise
             raise UserError(
                 f"server={server} serves no model_name={model_name} ({error.message}); pass the"
-                " name that it has there."
+                " name that the model has there."
             ) from None
         except UserError:
             raise
@@ -74,21 +74,21 @@ def open_server(server: str, model_name: str) -> Callable[[bytes], list[tuple[st
             if _is_of_another_protocol(reason):
                 raise UserError(
                     f"server={server} answers, but not over {parts.scheme}; pass {_OVER_REST} or"
-                    f" grpc://HOST:{limits.GRPC_PORT}: each interface has a port of its own."
+                    f" grpc://HOST:{limits.GRPC_PORT}: each interface has its own port."
                 ) from None
             raise UserError(
                 f"server={server} does not answer ({reason}); start one with alexnet serve."
             ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"server={server} answers, but not as an AlexNet of this project does ({error!r})."
+                f"server={server} answers, but not as alexnet serve does ({error!r})."
             ) from None
 
     return classify
 
 
 def _is_of_another_protocol(reason: object) -> bool:
-    """Whether what went wrong is that somebody is there and speaks another than we do."""
+    """Whether the error means that the server is there, but speaks another protocol."""
     if isinstance(reason, ssl.SSLError):
         return reason.reason == "WRONG_VERSION_NUMBER"
     if isinstance(reason, http.client.BadStatusLine):  # of RemoteDisconnected there is no line
@@ -109,8 +109,8 @@ def _without_model(server: str, model_name: str) -> str:
     if name == model_name and found[2] in (None, ":predict"):
         return root
     raise UserError(
-        f"server={server} is not the address of model_name={model_name}, of which the newest"
-        f" version is asked; pass server={root}{f' and model_name={name}' * (name != model_name)}."
+        f"server={server} is not the address of model_name={model_name}, whose newest version would"
+        f" answer; pass server={root}{f' and model_name={name}' * (name != model_name)}."
     )
 
 
@@ -140,15 +140,15 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
                 code, to, said = error.code, error.headers.get("Location"), _told(error)
             if said.startswith("HTTP 404") or server.count("/") > 2 and "Malformed request" in said:
                 raise UserError(
-                    f"server={server} has no model's address below it ({one_line(said)}); pass"
-                    f" that of the server itself, as {_OVER_REST}."
+                    f"server={server} has no models below that path ({one_line(said)}); pass the"
+                    f" address of the server itself, such as {_OVER_REST}."
                 ) from None
             if code not in range(300, 400) or not to:
                 raise ServingError(_CODES.get(code, "UNAVAILABLE"), said) from None
             to = one_line(urllib.parse.urljoin(url, to))
             what = "that address" if to.endswith(path) else "the address of the server itself"
             to = to.removesuffix(path)
-            raise UserError(f"server={server} answers {code} to {to}; pass {what}.") from None
+            raise UserError(f"server={server} redirects ({code}) to {to}; pass {what}.") from None
         except TimeoutError:  # there is a server, and it has the picture
             raise ServingError(
                 "DEADLINE_EXCEEDED", f"no answer within {limits.REQUEST_SECONDS} s"
@@ -158,7 +158,7 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
                 raise
             raise ServingError(
                 "RESOURCE_EXHAUSTED",
-                f"the connection was closed while {len(body) / 1e6:.0f} MB were sent",
+                f"the connection was closed while {len(body) / 1e6:.0f} MB were being sent",
             ) from None
         return prediction["names"], prediction["scores"]
 
@@ -166,7 +166,7 @@ def _rest(server: str, model_name: str, here: bool) -> Predict:
 
 
 def _told(error: urllib.error.HTTPError) -> str:
-    """What a server says of an error; of others than ours, proxies say, the status."""
+    """What a server says about an error; if it is not one of ours, such as a proxy, the status."""
     try:
         return str(json.load(error)["error"])
     except (ValueError, KeyError, TypeError):
@@ -194,7 +194,7 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
         except tf.errors.OpError as error:
             raise ValueError(one_line(error.message)) from None
         array = array.numpy().ravel()
-        # of fewer than the shape has it would give the last one over and over
+        # with fewer values than the shape has, it would repeat the last one
         there = len(proto.string_val) + len(proto.float_val)
         if not proto.tensor_content and there != len(array):
             raise ValueError(f"{there} values for a shape of {len(array)}")
@@ -220,6 +220,6 @@ def _grpc(address: str, model_name: str, here: bool) -> Predict:
 
 def _no_classes(server: str) -> UserError:
     return UserError(
-        f"server={server} answers without classes, as a part of a network does; name a server of a"
-        " classifier."
+        f"server={server} answers without classes, as a part of a network does; pass the address of"
+        " a server with a classifier."
     )

@@ -71,7 +71,7 @@ _FIELDS = {
     "bool": "bool_val",
     "string": "string_val",
 }
-# What a value is there, one or more, where it is not itself: bits, and two parts.
+# What these fields hold in place of the value itself: its bits, or its two parts.
 _PARTS: dict[str, type] = {
     "float16": np.uint16,
     "bfloat16": np.uint16,
@@ -81,11 +81,11 @@ _PARTS: dict[str, type] = {
 
 
 def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The array in a TensorProto, of a shape that was checked.
+    """The array in a TensorProto whose shape has been checked.
 
-    tf.make_ndarray would make up what is not there: black where all values are in the field of
-    another type, and the last one over and over where some are missing. One value alone stands for
-    as many as the shape has; so TensorFlow itself writes what is all of one value.
+    tf.make_ndarray would make up what is not there: zeros where the values are in the field of
+    another type, and copies of the last value where some are missing. A single value stands for as
+    many as the shape has, as TensorFlow itself writes an array of equal values.
     """
     dtype = tf.as_dtype(proto.dtype)
     field = _FIELDS.get(dtype.name, "int_val")
@@ -95,14 +95,14 @@ def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     if not proto.tensor_content and count not in (parts, parts * elements):
         raise ServingError(
             "INVALID_ARGUMENT",
-            f"tensor parsing error: {name}: {count} values in {field} for the {elements} of its"
-            " shape",
+            f"tensor parsing error: {name}: {count} values in {field}, but its shape has"
+            f" {elements}",
         )
     if count == parts and elements * np.dtype(dtype.as_numpy_dtype).itemsize > MAX_MESSAGE:
         raise ServingError(
             "INVALID_ARGUMENT",
-            f"tensor parsing error: {name}: one value for {elements}, more than {MAX_MESSAGE}"
-            " bytes",
+            f"tensor parsing error: {name}: one value stands for {elements}, more than"
+            f" {MAX_MESSAGE} bytes",
         )
     try:
         if dtype == tf.string and 0 < elements <= len(proto.tensor_content):  # each has a length
@@ -130,7 +130,7 @@ def _proto(name: str, array: np.ndarray) -> tensor_pb2.TensorProto:
     dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
     if dtype.name not in _FIELDS and not dtype.is_integer:
         raise ServingError(
-            "UNIMPLEMENTED", f"The output {name} is of type {dtype.name}, which is not sent here"
+            "UNIMPLEMENTED", f"The output {name} has type {dtype.name}, which is not supported here"
         )
     values = array.ravel()
     if dtype.name in _PARTS:
@@ -190,8 +190,8 @@ def model_metadata(
 
 
 def refuse(model: Model, spec: model_pb2.ModelSpec, what: str, method: str) -> NoReturn:
-    """Raises the ServingError of Classify and Regress, which take tf.Examples. No signature of ours
-    does; one of others that does is there, but answers Predict alone.
+    """Raises the ServingError of Classify and Regress, which take tf.Examples. None of our
+    signatures does; one of another program's export may, but is served by Predict only.
     """
     version, name = model.version(*asked(spec)), spec.signature_name or DEFAULT_SIGNATURE
     if name not in version.signature_defs:
@@ -199,7 +199,7 @@ def refuse(model: Model, spec: model_pb2.ModelSpec, what: str, method: str) -> N
     wanted, found = f"tensorflow/serving/{method}", version.signature_defs[name].method_name
     if found == wanted:
         raise ServingError(
-            "UNIMPLEMENTED", f"{method.capitalize()} is not served here; ask Predict (:predict)"
+            "UNIMPLEMENTED", f"{method.capitalize()} is not served here; use Predict (:predict)"
         )
     raise ServingError(
         "INVALID_ARGUMENT",
@@ -281,7 +281,8 @@ class _Reading(grpc.aio.ServerInterceptor):
                 request = handler.request_deserializer(message)
             except protobuf_message.DecodeError:
                 await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, "The request is not a message of this method"
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "The request is not a valid message for this method",
                 )
             del message
             return await handler.unary_unary(request, context)
@@ -298,7 +299,7 @@ class _Reading(grpc.aio.ServerInterceptor):
                 finally:
                     self._reading.pop(timeout, None)
         except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request came in too slowly")
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request arrived too slowly")
         if message is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The call has no request")
         return message
@@ -346,7 +347,9 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         refuse(self._server.model, request.model_spec, "regression", "regress")
 
     async def MultiInference(self, request: Any, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "It is not served here; ask Predict")
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served here; use Predict"
+        )
 
     @_answered("GetModelMetadata")
     async def GetModelMetadata(

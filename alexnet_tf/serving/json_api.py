@@ -65,7 +65,7 @@ def _once(members: list[tuple[str, Any]]) -> dict:
     """A JSON object. Raises ServingError for two members of one name: one would be lost."""
     found = dict(members)
     if len(found) < len(members):
-        raise _bad("JSON Parse error: two members of one name in an object")
+        raise _bad("JSON Parse error: an object has two members with the same name")
     return found
 
 
@@ -134,8 +134,8 @@ def from_base64(text: str) -> bytes:
 
 @functools.cache
 def _kinds(dtype: tf.DType) -> set[type]:
-    """What Python makes of the JSON values that go into a tensor of numbers; of a type that JSON
-    has none for, such as complex numbers, nothing.
+    """The Python types of the JSON values that go into a tensor of numbers; none for a type that
+    JSON has no values for, such as complex numbers.
     """
     if dtype == tf.bool:
         return {bool}
@@ -146,8 +146,8 @@ def _kinds(dtype: tf.DType) -> set[type]:
 
 @functools.cache  # TensorFlow looks the bounds of a type up anew for each value
 def _bounds(dtype: tf.DType, whole: bool) -> tuple[float, float]:
-    """The least and the greatest value that a type takes, one of those with `_kinds`; a floating
-    one, of `whole` numbers, those up to which it holds each.
+    """The least and the greatest value that a type with `_kinds` takes. For `whole` numbers in a
+    floating type: the range in which it can hold every one of them.
     """
     if dtype == tf.bool:
         return False, True
@@ -319,8 +319,8 @@ def _inputs(document: dict, version: Version) -> tuple[str, Signature, Arrays]:
     """
     for member in sorted(document.keys() - {"signature_name", "instances", "inputs"}):
         raise _bad(
-            f"The request has the member {_text(member[:60])}; pass 'inputs' or 'instances', and"
-            " 'signature_name'"
+            f"The request has an unknown member, {_text(member[:60])}; pass 'inputs' or"
+            " 'instances', and 'signature_name'"
         )
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -359,8 +359,7 @@ def _json_values(name: str, array: np.ndarray) -> list:
         return strings.reshape(array.shape).tolist()
     if array.dtype.kind == "c":
         raise _bad(
-            f"Failed to write JSON value for tensor type: {array.dtype}, that of {name}; ask"
-            " over gRPC"
+            f"Failed to write JSON value for tensor type: {array.dtype}, that of {name}; use gRPC"
         )
     # the shortest decimals that are this float32: 0.2, not 0.20000000298
     if array.dtype in (np.float16, np.float32):

@@ -146,7 +146,7 @@ class _Rest:
         if encoding not in ("identity", "gzip", "x-gzip"):
             raise ServingError(
                 "INVALID_ARGUMENT",
-                f"Content-Encoding: {encoding[:60]} is not read; send gzip, or none",
+                f"Content-Encoding: {encoding[:60]} is not supported; send gzip, or none",
             )
         body, held = bytearray(), 0
         try:
@@ -193,7 +193,7 @@ class _Rest:
                         body.clear()
         except TimeoutError:
             raise HTTPException(
-                408, f"The body did not come in within {limits.READ_SECONDS} s"
+                408, f"The body did not arrive within {limits.READ_SECONDS} s"
             ) from None
         if refusal:
             raise refusal
@@ -237,7 +237,8 @@ def _inflated(body: bytes | bytearray) -> bytes:
         inflated = inflater.decompress(body, limits.MAX_BODY + 1)
     except zlib.error:
         raise ServingError(
-            "INVALID_ARGUMENT", "The body is not compressed with gzip, as its head says"
+            "INVALID_ARGUMENT",
+            "The body is not compressed with gzip, although its Content-Encoding says so",
         ) from None
     if len(inflated) > limits.MAX_BODY:
         raise ServingError(
@@ -245,7 +246,7 @@ def _inflated(body: bytes | bytearray) -> bytes:
         )
     if not inflater.eof or inflater.unused_data:
         raise ServingError(
-            "INVALID_ARGUMENT", "The body ends within its gzip stream, or goes on behind it"
+            "INVALID_ARGUMENT", "The body ends within its gzip stream, or continues after it"
         )
     return inflated
 

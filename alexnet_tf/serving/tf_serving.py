@@ -34,7 +34,7 @@ services:
 {batching}\
       - --monitoring_config_file=/config/monitoring.config
       - --rest_api_timeout_in_ms={seconds}000
-    ports:  # this machine alone: no port asks who is there, and gRPC can be told to load any folder
+    ports:  # this machine only: nobody has to log in, and gRPC can be told to load any folder
       - 127.0.0.1:{grpc_port}:{grpc_port}
       - 127.0.0.1:{rest_port}:{rest_port}
     volumes:
@@ -73,7 +73,7 @@ _CHECK = (
 )
 
 _README = """\
-# {name} by TensorFlow Serving
+# {name} with TensorFlow Serving
 
 Start it, and ask it, over REST and over gRPC:
 
@@ -83,29 +83,29 @@ Start it, and ask it, over REST and over gRPC:
 
 | file | holds |
 |---|---|
-| `compose.yaml` | the container: ports on this machine alone, limits, health check |
+| `compose.yaml` | the container: ports on this machine only, limits, health check |
 | `models.config` | which versions are served, and their labels; read again every 10 s |
 {batching_row}\
 | `monitoring.config` | metrics at http://127.0.0.1:{rest_port}{metrics} |
 
 Version {version} is served, and labelled `{label}`. **A new version**: add it to `models.config`,
-with a label to try it by; the container runs as nobody, and has to be able to read it
+with a label for trying it; the container runs as nobody, and must be able to read the files
 (`chmod -R o+rX`, after an export under a umask of 077),
 
     specific {{ versions: {version} versions: {next} }}
     version_labels {{ key: "canary" value: {next} }}
 
-ask `/v1/models/{name}/labels/canary:predict`, and when it has proved itself, move `{label}` to it;
-later take {version} out. To roll back, move `{label}` back.
+send requests to `/v1/models/{name}/labels/canary:predict`, and once the version has proved itself,
+move `{label}` to it; later remove {version}. To roll back, move `{label}` back.
 
-**Have your clients ask for `{label}`**, over gRPC by `model_spec.version_label`. Whoever names
-neither a label nor a version, as `/v1/models/{name}:predict` and `alexnet classify --server` do, is
-answered by the highest version that is loaded, one that is being tried too.
+**Have your clients ask for `{label}`**, over gRPC by `model_spec.version_label`. Requests that name
+neither a label nor a version, such as `/v1/models/{name}:predict` and those of
+`alexnet classify --server`, are answered by the highest loaded version, even one on trial.
 
 {merging}
 
 TensorFlow Serving bounds neither the length of a body nor the nesting of its JSON, and has no
-passwords: put a proxy in front of it (nginx: `client_max_body_size {body}m`) before anybody but you
+passwords: put a proxy in front of it (nginx: `client_max_body_size {body}m`) before anybody else
 can reach it.
 """
 _BATCHING_ROW = """\
@@ -114,10 +114,10 @@ _BATCHING_ROW = """\
 _MERGING = """\
 When requests are merged into one batch, a picture that does not decode fails all of them, and
 TensorFlow Serving does not try them again one by one, as `alexnet serve` does. If your clients send
-files that nobody has looked at, take `--enable_batching` out."""
+files that nobody has checked, remove `--enable_batching`."""
 _NO_MERGING = """\
 Requests are not merged into batches: a signature takes a fixed number of rows, and TensorFlow
-Serving would fill up the batches of all signatures to the same sizes."""
+Serving would pad the batches of all signatures to the same sizes."""
 
 
 def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> list[pathlib.Path]:
@@ -131,13 +131,10 @@ def write(folder: pathlib.Path, saved_model: str | os.PathLike, name: str) -> li
     newest = max(there)
     if set('"\\$') & set(str(source)) or not str(source).isprintable():
         raise UserError(
-            f"saved_model={saved_model}: its path cannot stand in a compose file; rename the"
-            " folder."
+            f"saved_model={saved_model}: a compose file cannot hold this path; rename the folder."
         )
     if folder.exists():
-        raise UserError(
-            f"emit_config={folder} is there already; remove it, or name another folder."
-        )
+        raise UserError(f"emit_config={folder} already exists; remove it, or pass another folder.")
     _check_seen(saved_model, there[newest], name)
     sizes = _sizes(versions.check(there[newest]))
     size = sum(path.stat().st_size for path in disk.files_below(there[newest]))
@@ -199,13 +196,13 @@ def _check_seen(saved_model: str | os.PathLike, version: pathlib.Path, name: str
             if not (target.is_relative_to(mounted) and path.resolve().is_relative_to(root)):
                 raise UserError(
                     f"{path} is a symbolic link that leads out of saved_model={saved_model}, which"
-                    " is all that the container sees; put what it leads to in its place."
+                    " is all that the container sees; replace it with what it points to."
                 )
         wanted = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
         if ~path.stat().st_mode & wanted:
             raise UserError(
-                f"{path} cannot be read by others, one of whom the container runs as;"
-                f" chmod -R o+rX {shlex.quote(str(saved_model))} changes that."
+                f"{path} cannot be read by other users, and the container runs as one; run"
+                f" chmod -R o+rX {shlex.quote(str(saved_model))}."
             )
 
 
@@ -237,8 +234,8 @@ def _batching(sizes: Sequence[int]) -> str:
         [
             f"max_batch_size {{ value: {sizes[-1]} }}\n",
             (
-                "batch_timeout_micros { value: 0 }  # begin when a thread is free: on a CPU waiting"
-                " gains nothing\n"
+                "batch_timeout_micros { value: 0 }  # begin when a thread is free: on a CPU,"
+                " waiting gains nothing\n"
             ),
             (
                 f"max_enqueued_batches {{ value: {versions.MAX_ENQUEUED_BATCHES} }}  # beyond it"
@@ -246,7 +243,7 @@ def _batching(sizes: Sequence[int]) -> str:
             ),
             (
                 f"num_batch_threads {{ value: {os.cpu_count()} }}  # cores of the machine that"
-                " wrote this; change it for a server that has others\n"
+                " wrote this; change it for another server\n"
             ),
             *(f"allowed_batch_sizes: {size}\n" for size in sizes),
         ]

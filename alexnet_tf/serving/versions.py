@@ -60,7 +60,7 @@ def tell_of_fault(**asked: str) -> str:
     nothing of it.
     """
     logger.exception("request failed", extra={"fields": asked})
-    return "Internal error; the server's log has it"
+    return "Internal error; see the server's log"
 
 
 class Signature:
@@ -79,7 +79,7 @@ class Signature:
         if len(set(rows)) != 1 or not rows[0]:
             raise ValueError(
                 f"the inputs {braces(definition.inputs)} of a signature do not begin with the same"
-                " number of rows, by which this server merges requests"
+                " number of rows, which this server needs to merge requests"
             )
         self.rows = rows[0]  # -1: any number
         self.sizes: Sequence[int] = sizes if self.rows < 0 else [self.rows]
@@ -106,8 +106,8 @@ class Signature:
                 # as TensorFlow Serving with batching does (batching_session.cc)
                 raise ServingError(
                     "FAILED_PRECONDITION",
-                    f"The output {name} of shape {brackets(tensor.shape)} has no row for each of"
-                    " the inputs, which this server needs to merge requests",
+                    f"The output {name} of shape {brackets(tensor.shape)} does not have a row for"
+                    " each row of the inputs, which this server needs to merge requests",
                 )
         return {name: tensor.numpy() for name, tensor in answer.items()}
 
@@ -183,7 +183,8 @@ class Signature:
                 )
         if pixels > MAX_PIXELS:
             raise ServingError(
-                "INVALID_ARGUMENT", f"The request has pictures of more than {MAX_PIXELS} pixels"
+                "INVALID_ARGUMENT",
+                f"The pictures of the request have more than {MAX_PIXELS} pixels in all",
             )
 
 
@@ -199,7 +200,7 @@ def _pixels(picture: bytes) -> int:
     if not cost:
         raise ServingError(
             "INVALID_ARGUMENT",
-            f"The bytes are not those of a picture; send {picture_files.FORMATS}",
+            f"The bytes are not a picture; send {picture_files.FORMATS}",
         )
     return cost.pixels
 
@@ -241,7 +242,7 @@ class Version:
             for name in functions
         }
         if not self.signatures:
-            raise ValueError("it has no signatures, of which a server answers one")
+            raise ValueError("it has no signature that a server could answer")
         self.largest = max(signature.sizes[-1] for signature in self.signatures.values())
         self._warm_up(path)
 
@@ -304,7 +305,9 @@ def _meta_graph(graphs: list[meta_graph_pb2.MetaGraphDef]) -> meta_graph_pb2.Met
         told = ", ".join(braces(graph.meta_info_def.tags) for graph in graphs)
         graphs = [graph for graph in graphs if list(graph.meta_info_def.tags) == [_SERVE]]
         if len(graphs) != 1:
-            raise ValueError(f"its meta graphs are tagged {told}; one has to be tagged {_SERVE}")
+            raise ValueError(
+                f"its meta graphs are tagged {told}; one of them must be tagged {_SERVE}"
+            )
     return graphs[0]
 
 
@@ -326,7 +329,7 @@ class Model:
         self.name, self._folder = name, pathlib.Path(folder)
         # number -> (state, code, message), in the words of ModelVersionStatus
         self.states: dict[int, tuple[str, str, str]] = {}
-        # once it is set, probes hear that nothing should be sent any more; what is sent is answered
+        # once set, probes are told to send nothing more; requests that still come are answered
         self.stopping = False
         self._current: Version | None = None
         self._failures: dict[tuple[int, int | None], int] = {}  # of a version and a fingerprint

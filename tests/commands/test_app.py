@@ -312,4 +312,4 @@ def test_serve_advises_to_install_what_its_extra_brings():
         capture_output=True,
         text=True,
     )
-    assert ended.returncode == 2 and "starlette is not installed; pip install" in ended.stderr
+    assert ended.returncode == 2 and "starlette is not installed; run pip install" in ended.stderr

@@ -43,7 +43,7 @@ def test_a_folder_stands_for_the_pictures_below_it(model_dir, tmp_path, capsys):
     assert [line for line in said.out.splitlines() if line[0] != " "] == list(answers)
     assert f"{tmp_path}/pictures: not used: 1 file of .txt (first notes.txt)." in said.err
     call(classify, f"--model={model_dir}", "--min_probability=0.2", pictures[0])
-    assert "one of 3 classes always is that probable" in capsys.readouterr().err
+    assert "one of 3 classes is always that probable" in capsys.readouterr().err
 
 
 def test_a_picture_of_a_folder_that_does_not_decode_is_told_with_the_answers(model_dir, tmp_path):

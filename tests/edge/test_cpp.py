@@ -113,10 +113,10 @@ def test_mistakes(program, tmp_path):
     path.write_bytes(colour_content())
     picture = as_ppm(Image.new("RGB", (90, 120)), tmp_path)
     for file, given, message in (
-        (path, b"P3 1 1 255 0 0 0", "standard input is no PPM or PGM of 8 bits"),
-        (path, b"P5 1 1 65535 \0\0", "standard input is no PPM or PGM of 8 bits"),
-        (path, b"P6 # and no more", "standard input is no PPM or PGM of 8 bits"),
-        (path, b"", "standard input is no PPM or PGM of 8 bits"),
+        (path, b"P3 1 1 255 0 0 0", "standard input is not an 8-bit PPM or PGM"),
+        (path, b"P5 1 1 65535 \0\0", "standard input is not an 8-bit PPM or PGM"),
+        (path, b"P6 # and no more", "standard input is not an 8-bit PPM or PGM"),
+        (path, b"", "standard input is not an 8-bit PPM or PGM"),
         (path, picture[:-1], "the picture ends early"),
         (tmp_path / "gone", picture, "it cannot be read"),
         (tmp_path / "picture.ppm", picture, "alexnet convert did not write it"),

@@ -145,9 +145,7 @@ def test_the_transparent_level_of_few_bits_is_that_of_the_file(rng):
                 pictures.decode(content), decoding.decode(content), f"{depth} {number}"
             )
     deep = picture_kinds.png(1, 1, 16, 2, [bytes(6)], [(b"tRNS", bytes(6))])
-    with pytest.raises(
-        ValueError, match="^a PNG of 16 bits with a transparent colour, which is not"
-    ):
+    with pytest.raises(ValueError, match="^a 16-bit PNG with a transparent colour, which is not"):
         pictures.decode(deep)
 
 

@@ -278,7 +278,7 @@ def manifest_with(**changes):
 @pytest.mark.parametrize(
     "name,change,message",
     [
-        (*manifest_with(image_size=68), r"its graph has no images of \[1, 68, 68, 3\]"),
+        (*manifest_with(image_size=68), r"its graph has no images of shape \[1, 68, 68, 3\]"),
         (*manifest_with(resize=66), "resize is 66"),
         (*manifest_with(resize=10**9), "resize is 1000000000"),
         (*manifest_with(resize="77"), "resize is '77'"),
@@ -287,7 +287,7 @@ def manifest_with(**changes):
         (
             "labels.txt",
             lambda data: data + b"another\n",
-            r"no probabilities of \[1, 4\]",
+            r"no probabilities of shape \[1, 4\]",
         ),
         ("labels.txt", lambda data: b"a\x1b[2J\nb\nc\n", "control character"),
         ("manifest.json", lambda data: b" " * (2**23 + 1), "8,388,609 bytes of settings"),

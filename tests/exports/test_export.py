@@ -277,7 +277,7 @@ def test_checksums_find_one_bit(exported, run, tmp_path):
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    assert f"{version} is damaged or not whole ({WEIGHTS} differs from assets.extra/SHA256" in run(
+    assert f"{version} is damaged or incomplete ({WEIGHTS} differs from assets.extra/SHA256" in run(
         CONVERT, f"--saved_model={version}", "--output=net.tflite", cwd=tmp_path, status=2
     )
     assert not (tmp_path / "net.tflite").exists()
@@ -314,7 +314,7 @@ def test_a_damaged_version_gets_one_line(exported, tmp_path, name, change, reaso
     shutil.copytree(exported[0] / "exports/1", version)
     damaged(version, name, change)
     line = (
-        rf"^{version} is damaged or not whole \(.*\); copy it again, or remove it and export again"
+        rf"^{version} is damaged or incomplete \(.*\); copy it again, or remove it and export again"
     )
     for open_it in (networks.load, artifacts.load):
         with pytest.raises(UserError, match=line) as error:
@@ -917,7 +917,7 @@ def test_batch_sizes_that_make_no_sense_are_refused(tmp_path, sizes):
     file = tmp_path / "assets.extra/manifest.json"
     for serving in ({"allowed_batch_sizes": sizes}, [sizes]):
         file.write_text(json.dumps({"serving": serving}))
-        with pytest.raises(UserError, match="manifest.json makes no sense"):
+        with pytest.raises(UserError, match="manifest.json is not valid"):
             artifacts.allowed_batch_sizes(tmp_path)
 
 

@@ -145,7 +145,7 @@ def test_one_bit_of_a_file_is_missed(network, tmp_path, form):
     path.write_bytes(content)
     for opened in (version, path):
         with pytest.raises(
-            UserError, match=rf"out/1 is damaged or not whole \({FILES[form]} differs from"
+            UserError, match=rf"out/1 is damaged or incomplete \({FILES[form]} differs from"
         ):
             alexnet_tf.load(opened)
     alone = path.rename(tmp_path / path.name)
@@ -404,9 +404,9 @@ def test_features_that_are_maps_go_out_as_rows(tmp_path):
 @pytest.mark.parametrize(
     "layer,message",
     [
-        (keras.layers.UpSampling2D(2), "is a UpSampling2D, which has no form in ONNX"),
-        (keras.layers.Activation("gelu"), "activation gelu has no form"),
-        (keras.layers.ReLU(max_value=6), "is not the plain one"),
+        (keras.layers.UpSampling2D(2), "is a UpSampling2D, which is not supported in ONNX"),
+        (keras.layers.Activation("gelu"), "activation gelu is not supported"),
+        (keras.layers.ReLU(max_value=6), "is not a plain ReLU"),
         (keras.layers.Conv2D(4, 3, groups=2), "has groups"),
         (keras.layers.BatchNormalization(axis=1), "normalises axis 1, not channels"),
         (keras.layers.MaxPooling2D(2, data_format="channels_first"), "has channels first"),
@@ -490,7 +490,7 @@ def test_versions_are_of_one_format_and_one_network(network, tmp_path):
     network.model.get_layer("fc8").bias.assign_add([1.0, 0.0, 0.0])
     with pytest.raises(UserError, match="out/1 already exists, with different weights_sha256"):
         alexnet_tf.export(network, tmp_path / "out", format="safetensors")
-    with pytest.raises(UserError, match="is of format=safetensors; pass an export of"):
+    with pytest.raises(UserError, match="has format=safetensors; pass an export with"):
         alexnet_tf.convert(tmp_path / "out", tmp_path / "net.tflite")
     for number in (2**63, "9" * 5000, 0, "٥"):
         with pytest.raises(UserError, match="knows versions by number, below 2..63; use 1, "):
@@ -505,7 +505,7 @@ def test_a_damaged_version_is_not_there_already(network, tmp_path):
     path = version / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     message = (
-        r"out/1 is damaged or not whole \(model.safetensors differs from SHA256SUMS\); copy it "
+        r"out/1 is damaged or incomplete \(model.safetensors differs from SHA256SUMS\); copy it "
         "again, or"
     )
     with pytest.raises(UserError, match=message):
@@ -724,9 +724,9 @@ def test_a_network_of_ones_own_is_not_called_alexnet():
     for form in ("saved_model", *FILES):
         matter, body = front_matter(card.text(manifest, form))
         assert matter["tags"] == ["image-classification"]
-        assert matter["model-index"][0]["name"] == "A network of its maker's own"
-        assert body.startswith("\n# A network of its maker's own: 3 classes\n")
-    assert b"A network of its maker's own" in tflite_metadata._flatbuffer(manifest)
+        assert matter["model-index"][0]["name"] == "A custom network"
+        assert body.startswith("\n# A custom network: 3 classes\n")
+    assert b"A custom network" in tflite_metadata._flatbuffer(manifest)
 
 
 def test_the_card_has_a_least_probability_in_full(network):
@@ -815,7 +815,7 @@ def test_a_part_goes_out_as_weights(tmp_path):
     assert checkpoints.weights_digest(found.model) == checkpoints.weights_digest(part.model)
     matter, body = front_matter((version / "README.md").read_text())
     assert matter["pipeline_tag"] == "image-feature-extraction" and matter["license"] == "bsd"
-    assert "without fc8: features of pictures" in body and "`alexnet finetune" in body
+    assert "without fc8: it gives features" in body and "`alexnet finetune" in body
     for form in ("onnx", "keras"):
         with pytest.raises(UserError, match="not a classifier yet; alexnet finetune --pretrained="):
             alexnet_tf.export(tmp_path / "part.npz", tmp_path / form, format=form)
@@ -843,29 +843,27 @@ def test_the_card_says_what_is_recorded(network, form):
     for least in (0.0, 0.5):
         sure = dataclasses.replace(network.settings, min_probability=least)
         said = card.text(dataclasses.replace(manifest, settings=sure), form)
-        also_none = 'These are of the most probable class, also where "none of these" is the answer'
+        also_none = 'the most probable class, even where the answer is "none of these"'
         assert (also_none in said) == (least > 0)
-    assert "folders of its maker's own, 7 steps." in body
+    assert "its maker's own class folders, 7 steps." in body
     best = dataclasses.replace(manifest, evaluation=network.figures | {"step": 3})
-    assert "its maker's own, 7 steps; the weights are those after 3." in card.text(best, form)
+    assert "folders, 7 steps; the weights are those after 3." in card.text(best, form)
     alone = dataclasses.replace(network.settings, others={}, source=None)
     chose = Manifest(alone, 7, network.figures | {"evaluated_on": "val"})
     matter, ended = front_matter(card.text(chose, form))
-    assert "of its training, on the pictures that judged it (val):" in ended
+    assert "of its training, on the evaluation pictures (val):" in ended
     assert matter["model-index"][0]["results"][0]["dataset"]["name"] == "folder, val"
     assert "| a\\|b | 10 | 100.0% |  |" in body
     assert "| &lt;script&gt;x&lt;/script&gt; | 10 | 90.0% | a\\|b (1) |" in body
-    assert (
-        "It started from weights of others: `lpips.tar.gz`, <https://x.org>, licence: BSD." in body
-    )
-    assert "/home/me" not in body and "class folders of its maker's own, 7 steps" in body
-    assert "No picture was there" not in body
+    assert "started from weights by others: `lpips.tar.gz`, <https://x.org>, licence: BSD." in body
+    assert "/home/me" not in body and "maker's own class folders, 7 steps" in body
+    assert "were evaluated" not in body
     metrics = network.settings.others["metrics"]
     others = {"metrics": metrics | {"classes": metrics["classes"][1:]}}
     lacks = dataclasses.replace(network.settings, others=others)
     said = card.text(Manifest(lacks, 1), form)  # fitted: one step over all pictures
-    assert "\n\nNo picture was there to tell how right it is of a\\|b.\n" in said
-    assert "folders of its maker's own." in said
+    assert "\n\nNo pictures of a\\|b were evaluated.\n" in said
+    assert "its maker's own class folders." in said
 
 
 def test_the_card_invents_nothing():
@@ -873,7 +871,7 @@ def test_the_card_invents_nothing():
     manifest = Manifest(Settings("lenet5", pixels, CLASS_NAMES))
     matter, body = front_matter(card.text(manifest, "keras"))
     assert "license" not in matter and "model-index" not in matter
-    assert "Nothing was evaluated." in body and "That is not recorded." in body
+    assert "No evaluation was recorded." in body and "This was not recorded." in body
     assert "Its maker has stated none" in body and "%" not in body
 
 
@@ -886,7 +884,7 @@ def test_claims_of_publishers_are_told_as_claims():
     manifest = Manifest(settings, evaluation=source["published"])
     matter, body = front_matter(card.text(manifest, "onnx"))
     assert matter["license"] == "other" and matter["license_name"] == "unrestricted-use"
-    assert "That of the weights: unrestricted use." in body
+    assert "The licence of the weights: unrestricted use." in body
     for licence, name in (("見", "stated-below"), ("(c) 2.0, X", "c-2.0-x"), ("1.0", "1.0")):
         source["licence"] = licence
         assert front_matter(card.text(manifest, "onnx"))[0]["license_name"] == name
@@ -907,8 +905,8 @@ def test_the_licences_of_all_that_a_network_started_from_are_told():
     matter, body = front_matter(card.text(Manifest(settings), "keras"))
     assert (matter["license"], matter["license_name"]) == ("other", "bsd-and-free-use")
     both = "`a.pth`, <https://a.org>, licence: BSD; `b.caffemodel`, <https://b.org>, licence: free"
-    assert f"It started from weights of others: {both} use." in body
-    assert f"whose licence goes with them: {both} use. For the rest" in body
+    assert f"Training started from weights by others: {both} use." in body
+    assert f"which keep their licence: {both} use. Its maker" in body
     # what is trained of it remembers them, without the layers that tell
     ancestry.note(model, "model", None, settings.descent)
     for layer in begins:
@@ -947,7 +945,7 @@ def test_what_is_evaluated_is_on_the_card_of_the_next_export(picture_folder, tmp
     optimizer.build(network.model.trainable_variables)
     checkpoints.save(model_dir, network.model, optimizer, TrainingState(step=8))
     version = alexnet_tf.export(model_dir, tmp_path / "out", "next", "keras")
-    assert "Nothing was evaluated." in (version / "README.md").read_text()
+    assert "No evaluation was recorded." in (version / "README.md").read_text()
 
 
 @pytest.mark.long
@@ -963,7 +961,7 @@ def test_a_fine_tuned_network_tells_what_it_started_from(picture_folder, tmp_pat
     )
     version = alexnet_tf.export(tmp_path / "tuned", tmp_path / "out", format="safetensors")
     matter, body = front_matter((version / "README.md").read_text())
-    assert matter["license"] == "bsd" and "It started from weights of others: `theirs.pth`" in body
+    assert matter["license"] == "bsd" and "started from weights by others: `theirs.pth`" in body
     assert f"| top-1 accuracy | {tuned['top_1']:.2%} |" in body
     for row in tuned["classes"]:
         assert f"| {row['class']} | {row['pictures']} | {1 - row['top_1_error']:.1%} |" in body

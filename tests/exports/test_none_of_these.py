@@ -27,7 +27,7 @@ from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.state import TrainingState
 
 ROOT = pathlib.Path(__file__).parents[2]
-_TOO_MUCH = "min_probability=0.999: .* tells no probability above 0.9961, .* pass 0.996 or less"
+_TOO_MUCH = "min_probability=0.999: .* reaches 0.9961 at most, .* pass 0.996 or less"
 CLASSIFY = ROOT / "tools/classify.py"
 TEMPERATURE = 2.5
 
@@ -204,7 +204,7 @@ def test_the_command_shows_it_and_may_be_asked_otherwise(run, folder, tmp_path):
 def test_classify_tells_of_one_that_every_answer_reaches_for_a_tflite_file_too(folder, capsys):
     for asked, told in (([], False), (["--min_probability=0.2"], True)):
         call(classify, f"--model={folder}/strict.tflite", *asked, files(folder)[0])
-        assert ("one of 3 classes always is that probable" in capsys.readouterr().err) == told
+        assert ("one of 3 classes is always that probable" in capsys.readouterr().err) == told
 
 
 def test_an_evaluation_says_of_how_many_pictures_it_is_the_answer(folder, capsys):
@@ -213,7 +213,7 @@ def test_an_evaluation_says_of_how_many_pictures_it_is_the_answer(folder, capsys
     (line,) = [line for line in capsys.readouterr().err.splitlines() if NONE in line]
     # of nine the fifth is as probable as it has to be, to the last bit
     assert re.search(rf"strict/1: [45] of 9 pictures are answered '{NONE}' \(", line)
-    assert line.endswith("the figures are of the best class all the same.")
+    assert line.endswith("the figures count the best class all the same.")
     labels, highest = np.zeros(3, np.int64), np.float32([0.2, 0.5, 0.9])
     answers = Answers(labels, labels, labels[:, None], highest=highest)
     assert answers.tell_of_none(0.5).startswith("1 of 3 pictures")
@@ -228,7 +228,7 @@ def test_another_least_probability_is_another_export(folder, tmp_path):
     assert alexnet_tf.export(version, folder / "strict") == version
     with pytest.raises(UserError, match="with different min_probability; pass version=next"):
         alexnet_tf.export(network, folder / "strict")
-    with pytest.raises(UserError, match="min_probability=1.5 is no probability"):
+    with pytest.raises(UserError, match="min_probability=1.5 is not a probability"):
         alexnet_tf.export(network, tmp_path / "no", min_probability=1.5)
 
 

@@ -165,7 +165,7 @@ def test_a_file_gives_features_and_says_of_which_layer(world, files):
             assert sorted(archive.namelist()) == ["manifest.json", "pictures.npz"]
             assert json.loads(archive.read("manifest.json"))["features"] == "fc4"
         content = files[quantization].read_bytes()
-        assert b"What fc4 puts out." in content and b"Gives features of the picture." in content
+        assert b"The output of fc4." in content and b"Computes features of the picture." in content
         assert b"labels.txt" not in content
     bad = np.full((28, 28, 1), np.nan, np.float32)
     assert np.isnan(Tflite(files["none"]).features(bad)).all()
@@ -293,7 +293,7 @@ def test_features_that_differ_are_refused(world, files, monkeypatch):
     folder, _ = world
     features = Tflite.features
     monkeypatch.setattr(Tflite, "features", lambda file, image: 1.001 * features(file, image))
-    message = r"features of a picture by 0.001 of their length, on 4 .* 0.0001 are allowed; nothing"
+    message = r"by 0.001 of their length, where 0.0001 is allowed, on 4 pictures .*; nothing"
     with pytest.raises(UserError, match=message):
         tflite.compare_features(
             str(folder / "exports/1"),
@@ -337,7 +337,9 @@ def test_what_wants_a_classifier_refuses_an_export(world, tmp_path):
 def test_what_wants_a_classifier_refuses_a_file(world, files):
     folder, _ = world
     path = files["int8"]
-    line = f"{path} gives features of a part of a network, and no classes; pass a file of a whole"
+    line = (
+        f"{path} holds a part of a network, which gives features and no classes; pass a file with a"
+    )
     for wants in (
         lambda: call(classify, f"--model={path}", folder / "picture.jpg"),
         lambda: call(
@@ -364,7 +366,7 @@ def test_a_whole_file_gives_no_features(tmp_path):
     from tflite_files import colour_content
 
     opened = Tflite(colour_content())
-    with pytest.raises(UserError, match="gives probabilities, and no features"):
+    with pytest.raises(UserError, match="gives probabilities, not features"):
         opened.features(np.zeros((67, 67, 3), np.uint8))
 
 

@@ -88,7 +88,7 @@ def test_a_bound_on_the_accuracy_of_exact_forms_is_refused(quantization, tmp_pat
     "pictures,agree,before,right,bound,advice",
     [
         (1000, 990, 900, 897, None, None),
-        (1000, 979, 900, 900, None, "Take quantization=float16, or accept it by"),
+        (1000, 979, 900, 900, None, "Use quantization=float16, or accept the drop with"),
         (1000, 990, 900, 896, None, "max_accuracy_drop=0.004."),
         (240, 239, 228, 227, None, None),  # one picture, and 0.42 points
         (240, 238, 228, 226, None, "max_accuracy_drop=0.009."),
@@ -100,7 +100,7 @@ def test_a_bound_on_the_accuracy_of_exact_forms_is_refused(quantization, tmp_pat
         (1000, 940, 900, 849, 0.05, "max_accuracy_drop=0.051."),
         (1000, 1000, 900, 900, 0.0, None),
         (30, 29, None, None, None, None),
-        (30, 28, None, None, None, "Take quantization=float16. Pictures of its own classes"),
+        (30, 28, None, None, None, "Use quantization=float16. To compare the accuracy"),
     ],
 )
 def test_what_integers_may_cost(pictures, agree, before, right, bound, advice):
@@ -115,7 +115,7 @@ def test_what_integers_may_cost(pictures, agree, before, right, bound, advice):
 def test_what_floating_point_may_cost():
     figures = {"pictures compared": 1, "largest difference": 2e-4}
     assert tflite.advice("float16", figures) is None
-    assert "Take another quantization" in tflite.advice("none", figures)
+    assert "Use another quantization" in tflite.advice("none", figures)
 
 
 def test_an_export_that_does_not_say_how_it_was_trained_is_asked_for_its_data_set(

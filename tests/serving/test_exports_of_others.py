@@ -87,7 +87,7 @@ def test_strings_need_be_no_pictures(server):
 
 def test_what_is_called_image_bytes_is_picture_files(server):
     status, answer = rest(server, "of_image_bytes", instances=["some"])
-    assert status == 400 and "are not those of a picture" in answer["error"]
+    assert status == 400 and "are not a picture" in answer["error"]
     picture = shapes.draw_jpeg("test", 0)
     outputs = ask(server, "of_image_bytes", tf.make_tensor_proto([picture]), "image_bytes")
     assert outputs["n"].int_val == [len(picture)]
@@ -112,9 +112,13 @@ def test_every_type_is_answered_over_grpc_in_its_field(server, dtype):
 @pytest.mark.parametrize(
     "dtype,given,message",
     [
-        (tf.complex64, {"scomplex_val": [1, 2, 3]}, "3 values in scomplex_val for the 4 of its"),
-        (tf.complex64, {"float_val": [1] * 4}, "0 values in scomplex_val for the 4 of its shape"),
-        (tf.bfloat16, {"half_val": [1, 2, 3]}, "3 values in half_val for the 4 of its shape"),
+        (
+            tf.complex64,
+            {"scomplex_val": [1, 2, 3]},
+            "3 values in scomplex_val, but its shape has 4",
+        ),
+        (tf.complex64, {"float_val": [1] * 4}, "0 values in scomplex_val, but its shape has 4"),
+        (tf.bfloat16, {"half_val": [1, 2, 3]}, "3 values in half_val, but its shape has 4"),
     ],
 )
 def test_values_that_are_not_there_are_not_made_up(server, dtype, given, message):
@@ -142,14 +146,12 @@ def test_one_value_stands_for_no_more_than_a_request_may_hold(server, dtype, giv
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape, **given)
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as raised:
         ask(server, dtype.name, proto)
-    assert "one value for 100000000, more than 67108864 bytes" in raised.value.details()
+    assert "one value stands for 100000000, more than 67108864 bytes" in raised.value.details()
 
 
 def test_a_type_without_a_field_is_refused_in_a_line():
     values = np.zeros(2, tf.dtypes.experimental.float8_e5m2.as_numpy_dtype)
-    with pytest.raises(
-        ServingError, match="^The output y is of type float8_e5m2, which is not sen"
-    ):
+    with pytest.raises(ServingError, match="^The output y has type float8_e5m2, which is not supp"):
         grpc_api._proto("y", values)
 
 
@@ -187,7 +189,7 @@ def test_complex_numbers_are_none_of_json(server, tmp_path):
         status, answer = rest(served, "spectrum", instances=[1.0])
     assert (status, answer["error"]) == (
         400,
-        "Failed to write JSON value for tensor type: complex64, that of y; ask over gRPC",
+        "Failed to write JSON value for tensor type: complex64, that of y; use gRPC",
     )
 
 
@@ -264,7 +266,7 @@ def test_a_signature_for_examples_answers_predict_alone(tmp_path, method):
 
     save(tmp_path / "1", serving_default=doubled(None))
     change(tmp_path / "1", name_method)
-    told = f"{method.capitalize()} is not served here; ask Predict (:predict)"
+    told = f"{method.capitalize()} is not served here; use Predict (:predict)"
     with contextlib.closing(Served(tmp_path)) as served:
         status, text = served.request(f"/v1/models/alexnet:{method}", {"examples": [{"x": 1}]})
         assert (status, json.loads(text)) == (501, {"error": told})
@@ -381,7 +383,7 @@ def test_a_signature_of_our_names_makes_no_export_ours(tmp_path):
 @pytest.mark.parametrize("lacks", [set(), {FEATURES}])
 def test_an_export_of_ours_is_known_with_and_without_features(tmp_path, lacks):
     save(tmp_path / "1", **dict.fromkeys(set(SIGNATURES) - lacks, doubled(None)))
-    with pytest.raises(UserError, match=r"not whole \(assets.extra/manifest.json is missing\)"):
+    with pytest.raises(UserError, match=r"incomplete \(assets.extra/manifest.json is missing\)"):
         versions.check(tmp_path / "1")
 
 
@@ -416,7 +418,9 @@ def test_of_several_meta_graphs_the_one_tagged_serve_is_served(tmp_path, tags, a
 
 def test_meta_graphs_none_of_which_is_tagged_serve_are_told(tmp_path):
     write_meta_graphs(tmp_path / "1", [["serve", "tpu"], ["train"]])
-    message = r"its meta graphs are tagged \{serve,tpu\}, \{train\}; one has to be tagged serve"
+    message = (
+        r"its meta graphs are tagged \{serve,tpu\}, \{train\}; one of them must be tagged serve"
+    )
     with pytest.raises(UserError, match=message):
         versions.check(tmp_path / "1")
 

@@ -644,9 +644,9 @@ NAMES = "".join(f"{name}\n" for name in CLASS_NAMES)
         ),
         (
             {"manifest": {"preprocessing": dataclasses.asdict(GREY) | {"image_size": 30}}},
-            r"no images of \[1, 30, 30, 1\]",
+            r"no images of shape \[1, 30, 30, 1\]",
         ),
-        ({"labels": "one\ntwo\n"}, r"no probabilities of \[1, 2\]"),
+        ({"labels": "one\ntwo\n"}, r"no probabilities of shape \[1, 2\]"),
         ({"labels": NAMES.replace("plain", "\x1b[2J")}, "control character"),
         ({"labels": NAMES.encode("utf-16")}, "decode"),
     ],

@@ -858,7 +858,7 @@ def test_a_flag_that_changes_nothing_is_told(pretrained, tmp_path, capsys):
     given += [f"--model_dir={tmp_path}/model", "--dry_run"]
     # the projection by its name is the head
     call(finetune, *given, "--trainable=fc5", "--head_solver=fit", "--min_probability=0.3")
-    assert "one of 3 classes always is that probable, so 'none of these'" in capsys.readouterr().err
+    assert "one of 3 classes is always that probable, so 'none of these'" in capsys.readouterr().err
     for more, message in (
         ("--trainable=", "trainable= names no layer"),
         (f"--features_dir={tmp_path}/bare/features", "features_dir=.* lies among the classes"),

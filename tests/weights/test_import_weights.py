@@ -248,7 +248,7 @@ def test_the_licence_of_weights_outlives_another_import(tmp_path, arrays, capsys
     (tmp_path / "labels.txt").write_text("x\ny\nz\n")
     for others, told in (
         ({"source": theirs}, ("these are the weights of `theirs.pth`", "the publisher of the wei")),
-        ({"pretrained": theirs}, ("It started from weights of others: `theirs.pth`",)),
+        ({"pretrained": theirs}, ("Training started from weights by others: `theirs.pth`",)),
     ):
         checkpoints.write_weights_file(tmp_path / "0.npz", arrays, settings(**others))
         flags = f"--source={tmp_path}/0.npz", f"--output={tmp_path}/1.npz"
