@@ -52,7 +52,7 @@ def draw_neighbours(seen: Seen) -> Figure:
             for spine in axis.spines.values():
                 spine.set(visible=number == query, linewidth=3, color="tab:red")
     figure.suptitle(
-        f"framed: a picture; beside it the nearest by {seen.layer} of"
+        f"framed: a picture; to its right the nearest by {seen.layer} of"
         f" {seen.network.settings.variant}",
         fontsize=9,
     )
@@ -60,7 +60,7 @@ def draw_neighbours(seen: Seen) -> Figure:
 
 
 def draw_confusions(seen: Seen, note: Callable[[str], None] = console.note) -> Figure:
-    """Rows for what the pictures are, columns for what they are taken for, in shares of the row.
+    """Rows for what the pictures are, columns for the answers, in shares of the row.
 
     Pictures whose folders name no class are left out, which the title and `note` say, and so does
     `note` of classes without a picture. Raises UserError if no folder is named after a class.
@@ -68,14 +68,14 @@ def draw_confusions(seen: Seen, note: Callable[[str], None] = console.note) -> F
     known, class_names = np.flatnonzero(seen.labels >= 0), seen.network.class_names
     if not len(known):
         raise UserError(
-            "No picture lies in a folder that is named after one of the network's classes"
+            "No picture is in a folder that is named after one of the network's classes"
             f" ({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); pass folders"
-            " that do."
+            " that are."
         )
     unknown = np.flatnonzero(seen.labels < 0)
     if len(unknown):
         note(
-            f"{len(unknown)} of the {len(seen.files)} pictures lie in no folder that is named after"
+            f"{len(unknown)} of the {len(seen.files)} pictures are in no folder that is named after"
             " one of the network's classes, and are left out: "
             f"{picture_files.shown(seen.files[unknown[0]])}{', ...' * (len(unknown) > 1)}"
         )

@@ -63,7 +63,7 @@ REFERENCES = {
 
 
 def _evaluations(rows: Sequence[dict]) -> list[dict]:
-    """Those of `rows` that an epoch ends with, their epochs numbered one after the other.
+    """The rows that end an epoch, with their epochs numbered one after the other.
 
     Earlier versions numbered them by the pictures that there were at the time: after some were
     added or removed, a number came twice, went back or leapt. They also logged an evaluation twice
@@ -83,7 +83,7 @@ def _epoch_of(epochs: Sequence[dict]) -> Callable[[int], float]:
 
 
 def _labels(model_dirs: Sequence[str | os.PathLike]) -> list[str]:
-    """The ends of the paths, as long as it takes to tell one from another."""
+    """The ends of the paths, just long enough to tell them apart."""
     paths = [pathlib.Path(os.path.abspath(one)).parts for one in model_dirs]
     for count in range(1, max(map(len, paths), default=0) + 1):
         labels = [str(pathlib.Path(*parts[-count:])) for parts in paths]
@@ -100,8 +100,8 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
     colours = matplotlib.color_sequences["tab10"]
     if len(model_dirs) > len(colours):
         raise UserError(
-            f"model_dir= names {len(model_dirs)} trainings, and there are colours for"
-            f" {len(colours)}; draw fewer at a time."
+            f"model_dir= names {len(model_dirs)} trainings, but there are colours for"
+            f" only {len(colours)}; draw fewer at a time."
         )
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss, error = figure.subplots(1, 2)
@@ -111,7 +111,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
         if not epochs:
             raise UserError(
                 f"model_dir={model_dir} has no log of an epoch; pass the model directory of a"
-                " training that has ended one."
+                " training that has finished one."
             )
         epoch_of = _epoch_of(epochs)
         fine = [row for row in rows if "loss" not in row] or epochs  # a head writes no others

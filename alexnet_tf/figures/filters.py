@@ -15,7 +15,7 @@ def _first(network: Network) -> tuple[str, list[keras.layers.Layer]]:
     """
     for found in saliency.by_towers(network.model, saliency.CONVOLUTIONS).items():
         return found
-    raise UserError(f"{network.path} has no convolution, whose kernels would be drawn.")
+    raise UserError(f"{network.path} has no convolution, so there are no kernels to draw.")
 
 
 def kernels_of(network: Network) -> list[np.ndarray]:
@@ -38,7 +38,7 @@ def _kernel(network: Network, layer: keras.layers.Layer) -> np.ndarray:
         return layer.kernel.numpy()
     raise UserError(
         f"The first convolution of {network.path}, {layer.name}, is a {type(layer).__name__}, which"
-        " has no kernel for each of its maps; kernels are drawn of Conv2D and SeparableConv2D."
+        " has no kernel for each of its maps; only Conv2D and SeparableConv2D can be drawn."
     )
 
 
@@ -50,8 +50,8 @@ def draw_filters(network: Network) -> Figure:
     (name, _), kernels = _first(network), kernels_of(network)
     if (channels := kernels[0].shape[2]) not in (1, 3):
         raise UserError(
-            f"The first convolution of {network.path} reads {channels} channels; kernels are drawn "
-            "of those that read pictures, grey or RGB."
+            f"The first convolution of {network.path} reads {channels} channels; only kernels "
+            "that read pictures, grey or RGB, can be drawn."
         )
     columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
     figure = Figure(figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained")

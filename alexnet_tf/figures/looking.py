@@ -44,7 +44,8 @@ def draw_grad_cam(pictures: Pictures, class_name: str | None = None) -> Figure:
     figure = _over_pictures(pictures, class_name, of, signed=False)
     last, _ = saliency.last_convolution(network)
     figure.suptitle(
-        f"{network.settings.variant}: where {last} speaks for the class (Grad-CAM)", fontsize=9
+        f"{network.settings.variant}: where {last} finds evidence for the class (Grad-CAM)",
+        fontsize=9,
     )
     return figure
 
@@ -61,8 +62,7 @@ def draw_occlusion(
     side = max(1, size // _SQUARES) if square is None else square
     if not 0 < side < size:
         raise UserError(
-            f"square={square}: what the network reads has {size} x {size} pixels; pass 1 to"
-            f" {size - 1}."
+            f"square={square}: the network reads {size} x {size} pixels; pass 1 to {size - 1}."
         )
     fill, stride = saliency.fill_of(network), max(1, side // _STEPS)
 
@@ -72,7 +72,7 @@ def draw_occlusion(
     figure = _over_pictures(pictures, class_name, of, signed=True)
     figure.suptitle(
         f"{network.settings.variant}: probability lost where a square of {side} x {side} pixels"
-        f" hides the picture, every {stride}",
+        f" hides the picture, at steps of {stride}",
         fontsize=9,
     )
     return figure
@@ -88,7 +88,7 @@ def _over_pictures(
         asked = next((one for one in names if bounds.plain(one) == bounds.plain(class_name)), None)
     if class_name is not None and asked is None:
         raise UserError(
-            f"class_name={class_name}: the network has no such class, but"
+            f"class_name={class_name}: the network has no such class; it has"
             f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}."
         )
     columns, rows = min(4, len(numbers)), -(-len(numbers) // 4)
@@ -150,8 +150,8 @@ def draw_guided(pictures: Pictures, progress: Callable = console.progress) -> Fi
                 show(row[2 * column + 1], _mosaic([_stretch(each) for each in excites]), "")
                 bar.update(1)
     figure.suptitle(
-        f"{network.settings.variant}: of {len(pictures.files)} pictures those that excite a map"
-        " most, and what in them does (guided backpropagation)",
+        f"{network.settings.variant}: of {len(pictures.files)} pictures, those that excite a map"
+        " most, and what in them does so (guided backpropagation)",
         fontsize=9,
     )
     return figure
@@ -239,7 +239,7 @@ def draw_feature_maps(pictures: Pictures) -> Figure:
     network = pictures.network
     saliency.convolutions(network)
     if len(pictures.files) != 1:
-        raise UserError(f"{len(pictures.files)} pictures: maps follows one; pass one.")
+        raise UserError(f"{len(pictures.files)} pictures: figure=maps follows only one; pass one.")
     image = pictures.image(0)
     rows = _followed(network.model)
     layers = [layer for group in rows.values() for layer in group]
@@ -322,7 +322,7 @@ def draw_map(seen: Seen) -> Figure:
     Raises UserError for fewer than three pictures, which always lie in a plane.
     """
     if len(seen.files) < 3:
-        raise UserError(f"{len(seen.files)} picture(s) make no map; pass three or more.")
+        raise UserError(f"{len(seen.files)} picture(s) are too few for a map; pass three or more.")
     (along, shares), names = principal(seen.features), seen.network.class_names
     figure = Figure(figsize=(11, 9), layout="constrained")
     axis = figure.subplots()

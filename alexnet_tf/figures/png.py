@@ -31,7 +31,7 @@ def write(
         if missing := _use_fonts(figure):
             letters = " ".join(missing[:5]) + " ..." * (len(missing) > 5)
             note(
-                f"No font of this system has {letters}, drawn as boxes; install one that has, such"
+                f"No font on this system has {letters}, drawn as boxes; install one that does, such"
                 " as Noto Sans CJK for Chinese, Japanese and Korean (on Debian and Ubuntu:"
                 " fonts-noto-cjk)."
             )

@@ -39,7 +39,7 @@ def convolutions(network: Network) -> dict[str, list[keras.layers.Layer]]:
     """
     found = by_towers(network.model, CONVOLUTIONS)
     if not found:
-        raise UserError(f"{network.path} has no convolution, whose maps would be looked at.")
+        raise UserError(f"{network.path} has no convolution, so there are no maps to look at.")
     return found
 
 
@@ -111,8 +111,8 @@ def _last_with_places(
     with_places = [one for one in groups.items() if max(maps[one[1][0]].shape[1:3]) > 1]
     if not with_places:
         raise UserError(
-            f"No convolution of {network.path} puts out a map of more than one place, in which"
-            " places could be told apart."
+            f"No convolution of {network.path} has maps of more than one place, so places cannot be"
+            " told apart."
         )
     return with_places[-1]
 
@@ -187,8 +187,8 @@ def guided(
     gradient = tape.gradient(unit, inputs)
     if gradient is None:
         raise UserError(
-            f"No gradient comes from {layer.name} of {network.path} back to its pixels, as where a"
-            " network reads whole numbers; figure=occlusion needs none."
+            f"No gradient flows from {layer.name} of {network.path} back to the pixels, as when a"
+            " network reads whole numbers; use figure=occlusion, which needs none."
         )
     return _array(gradient)[0]
 

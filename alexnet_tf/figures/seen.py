@@ -38,8 +38,8 @@ class Pictures:
         for file in self.files:
             if os.path.realpath(file) not in named and png.is_figure(file):
                 raise UserError(
-                    f"{picture_files.shown(file)} is a figure that alexnet visualize drew, and lies"
-                    " among the pictures; move it out of their folder, and draw into another"
+                    f"{picture_files.shown(file)} is a figure that alexnet visualize drew, among"
+                    " the pictures; move it out of their folder, and draw into another one"
                     " (output=)."
                 )
 

@@ -158,7 +158,7 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
         f"{np.trace(expected)} of 12 pictures right; 1 of no class left out"
     )
     assert notes == [
-        "1 of the 13 pictures lie in no folder that is named after one of the network's classes,"
+        "1 of the 13 pictures are in no folder that is named after one of the network's classes,"
         f" and are left out: {pictures}/unknown/a twin.jpg"
     ]
     seen = Seen(seen.network, [pictures / CLASS_NAMES[1]])
@@ -167,7 +167,7 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
     (line,) = notes[1:]
     assert line.startswith("Not evaluated, for lack of pictures in what was passed: ")
     assert CLASS_NAMES[0] in line and CLASS_NAMES[1] not in line
-    with pytest.raises(UserError, match="No picture lies in a folder that is named after"):
+    with pytest.raises(UserError, match="No picture is in a folder that is named after"):
         answers.draw_confusions(Seen(seen.network, [pictures / "unknown"]))
 
 
@@ -347,7 +347,7 @@ def test_the_training_of_a_head_has_a_curve_too(tmp_path, monkeypatch, capsys):
     assert list(published.get_xdata()) == list(range(4, 101, 4))
     assert published.get_ydata()[[0, 1, -1]] == pytest.approx([67.0, 59.9, 41.4])
     assert published.get_label() in [text.get_text() for text in error.get_legend().get_texts()]
-    with pytest.raises(UserError, match="names 11 trainings, and there are colours for 10"):
+    with pytest.raises(UserError, match="names 11 trainings, but there are colours for only 10"):
         curves.draw_curves([tmp_path] * 11)
     monkeypatch.chdir(tmp_path)
     call(visualize, "--figure=curves", f"--model_dir={tmp_path}")
@@ -467,7 +467,7 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
         settings = types.SimpleNamespace(variant="own")
         of = types.SimpleNamespace(model=one, path="own", step=1, settings=settings)
         filters.draw_filters(of).savefig(io.BytesIO())
-    with pytest.raises(UserError, match="of own reads 4 channels; kernels are drawn of those that"):
+    with pytest.raises(UserError, match="of own reads 4 channels; only kernels that read pictures"):
         filters.draw_filters(own(keras.layers.Dense(4), keras.layers.Conv2D(4, 3)))
     # of both steps of a separable one the kernel that does the same
     one = own(keras.layers.SeparableConv2D(5, 3, depth_multiplier=2), keras.layers.Conv2D(4, 5))

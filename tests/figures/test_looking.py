@@ -58,7 +58,7 @@ def test_a_class_may_be_asked_for(network, folder):
     figure = looking.draw_grad_cam(pictures, CLASS_NAMES[2])
     titles = [axis.get_title() for axis in figure.axes if len(axis.images) == 2]
     assert len(titles) == 4 and all(title.startswith(CLASS_NAMES[2]) for title in titles)
-    with pytest.raises(UserError, match="class_name=rose: the network has no such class, but"):
+    with pytest.raises(UserError, match="class_name=rose: the network has no such class; it has"):
         looking.draw_occlusion(pictures, "rose")
     for square in (0, 28, -1):
         with pytest.raises(UserError, match=f"square={square}: .*28 x 28 pixels; pass 1 to 27"):
@@ -124,7 +124,7 @@ def test_one_picture_is_followed_through_all_layers(network, folder):
     assert any(
         np.array_equal(axis.images[0].get_array(), maps[0, ..., strongest]) for axis in drawn
     )
-    with pytest.raises(UserError, match="12 pictures: maps follows one; pass one"):
+    with pytest.raises(UserError, match="12 pictures: figure=maps follows only one; pass one"):
         looking.draw_feature_maps(Pictures(network, [folder]))
 
 
@@ -192,7 +192,7 @@ def test_a_map_has_all_pictures_at_their_places(network, folder):
     np.testing.assert_allclose(drawn, along)  # by class, as the files are in order
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(CLASS_NAMES)
     assert f"{100 * shares[0]:.0f} %" in axis.get_xlabel() and len(axis.artists) == 12
-    with pytest.raises(UserError, match="2 picture.s. make no map; pass three or more"):
+    with pytest.raises(UserError, match="2 picture.s. are too few for a map; pass three"):
         looking.draw_map(Seen(network, sorted(folder.rglob("*.jpg"))[:2]))
 
 
@@ -231,7 +231,7 @@ def drawn_with(fonts, words, path, monkeypatch):
 def test_letters_that_the_font_lacks_are_taken_from_another(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     notes, _ = drawn_with([], "fünf 猫 犬, a\nb", path, monkeypatch)
-    assert notes and notes[0].startswith("No font of this system has 犬 猫, drawn as boxes;")
+    assert notes and notes[0].startswith("No font on this system has 犬 猫, drawn as boxes;")
     assert path.stat().st_size > 1000
     own = pathlib.Path(matplotlib.get_data_path(), "fonts/ttf")
     stix, all_letters = (

@@ -261,7 +261,7 @@ def test_convolutions_are_those_of_all_kinds(rng, kind, head, places):
 
 def test_a_network_whose_maps_have_one_place_each_is_refused():
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 4)])
-    with pytest.raises(UserError, match="No convolution of own puts out a map of more than one"):
+    with pytest.raises(UserError, match="No convolution of own has maps of more than one"):
         saliency.last_convolution(network_of(model, 4))
 
 
@@ -332,5 +332,5 @@ def test_pixels_that_no_gradient_reaches_are_told():
         keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(x))), 8, 1
     )
     image = np.full((8, 8, 1), 100, np.uint8)
-    with pytest.raises(UserError, match="No gradient comes from conv of own back to its pixels"):
+    with pytest.raises(UserError, match="No gradient flows from conv of own back to the pixels"):
         saliency.guided(network, image, network.model.get_layer("conv"), (0, 0, 0))
