@@ -1,4 +1,4 @@
-"""The ablations of the paper and of the logs of 2012, in small."""
+"""The ablations of the paper and of the logs of 2012, on a small scale."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ _IN_2012 = {
     "no normalisation": "+1.4",
     "pools of 2 x 2": "+0.4",
     "one tower": "+1.7",
-    "no dropout": "none told: it overfits",
+    "no dropout": "not stated: it overfits",
     "no colour noise": "over +1",
     _VIEW: "+1.5 to +2.2",
     NETS: "-2.6, of five",
@@ -76,7 +76,7 @@ def _tell(results: Results) -> dict[str, str]:
         rows[arm] = f"{spread([one.measured['error'] for one in some], ' %')} test error, ten views"
         if arm not in (_WHOLE, NETS):
             worse = spread(difference(some, whole, "error"), " points", 2)
-            rows[arm] += f"; {worse} against the whole; 2012: {_IN_2012[arm]}"
+            rows[arm] += f"; {worse} against the whole network; 2012: {_IN_2012[arm]}"
     if NETS in arms:
         alone = [one.measured["error"] for one in whole]
         nets = [
@@ -95,7 +95,7 @@ def _draw(results: Results) -> Figure:
     errors[f"{_WHOLE}, {_VIEW}"] = by_arm(results, "centre_error")[_WHOLE]
     return figures.draw_spread(
         {"": errors},
-        "test error, %; from ten views but for the last",
+        "test error, %; from ten views except the last",
         marked=(_WHOLE,),
         mark="the whole network",
     )
@@ -105,7 +105,8 @@ EXPERIMENT = Experiment(
     "ablations",
     "Sections 3.2 to 4.2 and the logs of 2012: normalisation, overlapping pools, two towers, "
     "dropout, colour noise, ten views and several nets each lower the error on ImageNet.",
-    f"{_VARIANT} of 64 x 64, whole and without one of them at a time; test error from ten views.",
+    f"{_VARIANT} of 64 x 64, whole and with one of these left out at a time; test error from ten "
+    "views.",
     2.0,
     3 * CIFAR_10,
     3,

@@ -144,7 +144,7 @@ class Bench:
 
 
 def _forget() -> None:
-    """A model and its compiled functions hold each other: gigabytes after some runs."""
+    """A model and its compiled functions refer to each other: gigabytes after some runs."""
     keras.backend.clear_session()
     gc.collect()
 
@@ -158,7 +158,7 @@ def arms_of(results: Results) -> dict[str, list[Result]]:
 
 
 def by_arm(results: Results, measure: str) -> dict[str, list[Any]]:
-    """What each arm has for `measure`, in the order of `arms_of`."""
+    """{arm: [its value of `measure` for each seed, ...]}, in the order of `arms_of`."""
     return {arm: [one.measured[measure] for one in some] for arm, some in arms_of(results).items()}
 
 
@@ -171,10 +171,10 @@ def errors_of(network: Any, dataset: Dataset) -> dict[str, float]:
 
 
 def made_otherwise(results: Results) -> dict[str, str]:
-    """Of what the results were made on and by, what is not the same for all: how many have what."""
+    """Those of the circumstances of the results that differ: how many results have which value."""
     rows = {}
     for name in dict.fromkeys(name for one in results for name in one.made):
-        counts = Counter(one.made.get(name, "not told") for one in results)
+        counts = Counter(one.made.get(name, "not recorded") for one in results)
         if len(counts) > 1:
             parts = (f"{value}: {count} of {len(results)}" for value, count in counts.items())
             rows[name] = "; ".join(parts)

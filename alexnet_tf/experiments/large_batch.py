@@ -98,7 +98,7 @@ def _tell(results: Results) -> dict[str, str]:
             )
         measured = [one.measured for one in some if not one.measured["diverged"]]
         if still := sum(one["error"] > one["guessing"] - _GUESSING for one in measured):
-            rows[arm] += f"; {still} still guessed, which says nothing of the batch"
+            rows[arm] += f"; {still} still guessed, which says nothing about the batch"
         if diverged := sum(one.measured["diverged"] for one in some):
             rows[arm] += f"; {diverged} diverged, which counts as guessing"
     return rows
@@ -115,9 +115,9 @@ EXPERIMENT = Experiment(
     "large_batch",
     "Not the paper's: plain momentum loses accuracy above a batch of 1024, and LARS (You, Gitman, "
     "Ginsburg 2017) keeps it on AlexNet up to 8192.",
-    f"half of 67 x 67 by momentum at batch {_SMALL}, and by momentum, at three rates, and by LARS, "
-    f"at its author's, at {_LARGE} or, of few pictures, at the largest power of two that leaves "
-    "six steps an epoch; the same epochs, the rate falling as (1 - progress)^2.",
+    f"half of 67 x 67 with momentum at batch {_SMALL}, then with momentum at three rates and with "
+    f"LARS at its author's rate, at batch {_LARGE} or, for few pictures, the largest power of two "
+    "that leaves six steps an epoch; the same epochs, the rate falling as (1 - progress)^2.",
     1.2,
     12 * CIFAR_10,
     2,

@@ -43,7 +43,7 @@ def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
 
 
 def rate(epochs: int, epoch: int) -> float:
-    """Of `epoch`, 0 on: the published schedule, its two drops each about as long as an eighth."""
+    """The rate of `epoch`, from 0: it falls to a tenth before each of the last two eighths."""
     phase = min(max(1, round(epochs / 8)), (epochs - 1) // 2)
     return _RATE * 0.1 ** ((epoch >= epochs - 2 * phase) + (epoch >= epochs - phase))
 

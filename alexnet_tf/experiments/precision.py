@@ -54,7 +54,9 @@ def _tell(results: Results) -> dict[str, str]:
         "its speed; nvcaffe lost 3.7 points to float16 throughout"
     )
     if others := made_otherwise(results):
-        rows["found"] += f"; not of the arithmetic alone: the runs differ in {', '.join(others)}"
+        rows["found"] += (
+            f"; not due to the arithmetic alone: the runs also differ in {', '.join(others)}"
+        )
     return rows
 
 

@@ -46,7 +46,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 def _runs(seeds: int, results: Results, dataset: Dataset | None) -> list[Run]:
-    """Every rate with the first seed; then, of each neuron, the best rate with the others."""
+    """Every rate with the first seed; then each neuron's best rate with the other seeds."""
     search = [_run(neuron, rate, 0) for rate in RATES for neuron in _NEURONS]
     if len(results) < len(search):
         return search
@@ -67,7 +67,7 @@ def _of(result: Result) -> tuple[str, float]:
 
 
 def _best_rate(results: Results, neuron: str) -> float:
-    """That which reaches the error first or, where none does, comes nearest to it."""
+    """The rate that reaches the error first or, if none does, comes nearest to it."""
     search = [one for one in results if one.seed == 0 and _of(one)[0] == neuron]
     best = min(search, key=lambda one: (_epochs(one) or np.inf, one.measured["lowest"]))
     return _of(best)[1]
@@ -127,7 +127,7 @@ def _tell(results: Results) -> dict[str, str]:
         elif len(reached) < len(some):
             rows[arm] += f"; {len(some) - len(reached)} did not get there"
     relu, tanh = (_chosen(results, neuron) for neuron in _NEURONS)
-    rows["found"] = "ReLU did not reach 25 % training error: there is no ratio to tell"
+    rows["found"] = "ReLU did not reach 25 % training error, so there is no ratio"
     reached = [epochs for one in relu if (epochs := _epochs(one)) is not None]
     if tanh and reached and len(reached) == len(relu):
         ratio = statistics.mean(map(_end, tanh)) / statistics.mean(reached)
@@ -135,7 +135,7 @@ def _tell(results: Results) -> dict[str, str]:
         rows["found"] = (
             f"tanh takes {least}{ratio:.2f} times as many epochs as ReLU; the paper says 6"
             if ratio
-            else "tanh diverged before its error was measured: there is no ratio to tell"
+            else "tanh diverged before its error was measured, so there is no ratio"
         )
     return rows
 

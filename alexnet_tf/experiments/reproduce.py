@@ -81,7 +81,7 @@ def reproduce(
     processes that TF_CONFIG or Slurm names.
     """
     if name not in EXPERIMENTS:
-        raise UserError(f"There is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}.")
+        raise UserError(f"There is no experiment {name!r}; choose from {', '.join(EXPERIMENTS)}.")
     experiment = EXPERIMENTS[name]
     devices.check_one_process("an experiment")
     seeds = experiment.seeds if seeds is None else seeds
@@ -115,7 +115,7 @@ def reproduce(
         "data": f"{dataset.name}: {dataset.describe()}" if dataset else "drawn for it",
         "length": f"{length:g}: {seen}",
         "seeds": f"{seeds}",
-    } | {f"{name}, not the same": told for name, told in made_otherwise(results).items()}
+    } | {f"{name}, which differs": told for name, told in made_otherwise(results).items()}
     return Found(experiment, under, experiment.tell(results), results, picture)
 
 
@@ -180,7 +180,9 @@ def _read(run: Run, path: pathlib.Path, asked: dict) -> Result:
 
 class _NoResultError(UserError):
     def __init__(self, path: pathlib.Path) -> None:
-        super().__init__(f"{path} is no result of a run; remove it, and it is made anew.")
+        super().__init__(
+            f"{path} is not the result of a run; remove it, and the run is made again."
+        )
 
 
 def _stored(path: pathlib.Path) -> dict:
@@ -195,6 +197,6 @@ def _check_same(path: pathlib.Path, was: dict, asked: dict) -> None:
     for name in asked:
         if was.get(name) != json.loads(json.dumps(asked[name])):
             raise UserError(
-                f"{path} was made with {name} {was.get(name)}, and {asked[name]} is asked for now;"
+                f"{path} was made with {name} {was.get(name)}, but now {asked[name]} is asked for;"
                 " pass another output=, or the same length= and data as before."
             )

@@ -29,7 +29,7 @@ _STARTS = {  # name: (variant, init)
 _CLASSES = (10, 100, 500)
 _TOGETHER, _BELOW = 50, 0.1  # left: the mean loss of 50 steps is 0.1 nats below ln(classes)
 _STEPS = 1000  # at length 1
-_EVALUATED = 128  # pictures: what a network answers to others is not asked here
+_EVALUATED = 128  # pictures: accuracy on others is not the question here
 _DRAWN, _SIDE = 12_800, 48  # pictures of a drawn data set, and their pixels
 
 
@@ -105,7 +105,7 @@ def _field(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def hardly_evaluated(dataset: Dataset) -> Dataset:
-    """With the first _EVALUATED of its pictures to evaluate."""
+    """`dataset` with only the first _EVALUATED of its evaluation pictures."""
     split = dataset.evaluation
     few = min(_EVALUATED, split.examples)
     first = dataclasses.replace(

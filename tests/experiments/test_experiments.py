@@ -119,10 +119,13 @@ def test_a_run_that_is_over_is_not_made_again_and_leaves_one_file(fake, tmp_path
 @pytest.mark.parametrize(
     "change,message",
     [
-        (lambda stored: {"asked": stored["asked"] | {"pictures": 7}}, "made with pictures 7, and"),
+        (
+            lambda stored: {"asked": stored["asked"] | {"pictures": 7}},
+            "made with pictures 7, but now",
+        ),
         (lambda stored: {"asked": stored["asked"] | {"data": "other"}}, "made with data other"),
         (lambda stored: {"asked": stored["asked"] | {"settings": {}}}, "made with settings {}"),
-        (lambda stored: {"asked": None}, "is no result of a run"),
+        (lambda stored: {"asked": None}, "is not the result of a run"),
     ],
 )
 def test_results_of_other_settings_are_refused_and_not_mixed(fake, tmp_path, change, message):
@@ -142,7 +145,9 @@ def test_a_run_does_not_go_on_with_other_settings_than_it_was_begun_with(fake, t
     (tmp_path / "fake/first-seed0.json").unlink()  # which would be refused itself
     stops.clear()
     for _ in range(2):
-        with pytest.raises(UserError, match="first-seed1.begun was made with pictures 1000, and 2"):
+        with pytest.raises(
+            UserError, match="first-seed1.begun was made with pictures 1000, but now 2"
+        ):
             module.reproduce("fake", tmp_path / "", length=2)
         (tmp_path / "fake/first-seed0.json").unlink()
     module.reproduce("fake", tmp_path)
@@ -187,7 +192,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(data, tmp_path
     few = dataclasses.replace(data, train=dataclasses.replace(data.train, examples=127))
     with pytest.raises(UserError, match="127 pictures to train on, and a step .* takes 128"):
         module.reproduce("relu", tmp_path / "out", few)
-    with pytest.raises(UserError, match="no experiment 'lrn'; there are relu, normalisation"):
+    with pytest.raises(UserError, match="no experiment 'lrn'; choose from relu, normalisation"):
         call(command, "lrn", f"--output={tmp_path}/out")
     with pytest.raises(UserError, match="length=0"):
         call(command, "start", "--length=0", f"--output={tmp_path}/out")
@@ -256,7 +261,7 @@ def test_the_command_reports_what_was_found(fake, tmp_path, capsys):
     made = told["results"][0].pop("made")
     assert told["results"][0] == {"arm": "first", "seed": 0, "measured": {"value": 0}}
     assert {"machine", "gpu", "python", "tensorflow"} <= made.keys()
-    assert not [name for name in told if name.endswith("not the same")]
+    assert not [name for name in told if name.endswith("which differs")]
 
 
 def test_what_the_runs_were_not_all_made_on_is_told(fake, tmp_path):
@@ -269,12 +274,12 @@ def test_what_the_runs_were_not_all_made_on_is_told(fake, tmp_path):
         stored = json.loads(path.read_text()) | {"machine": "mine", "commit": "abc"}
         path.write_text(json.dumps(stored | change))
     under = module.reproduce("fake", tmp_path).under
-    told = {name: row for name, row in under.items() if name.endswith(", not the same")}
-    assert "; other, 8 CPUs: 1 of 4; mine: 1 of 4" in told["machine, not the same"]
-    assert "; abc: 2 of 4" in told["commit, not the same"]
-    assert told["tensorflow, not the same"].endswith(": 3 of 4; 2.0: 1 of 4")
-    assert told["keras, not the same"].endswith(": 3 of 4; not told: 1 of 4")
-    assert "python, not the same" not in told and "gpu, not the same" not in told
+    told = {name: row for name, row in under.items() if name.endswith(", which differs")}
+    assert "; other, 8 CPUs: 1 of 4; mine: 1 of 4" in told["machine, which differs"]
+    assert "; abc: 2 of 4" in told["commit, which differs"]
+    assert told["tensorflow, which differs"].endswith(": 3 of 4; 2.0: 1 of 4")
+    assert told["keras, which differs"].endswith(": 3 of 4; not recorded: 1 of 4")
+    assert "python, which differs" not in told and "gpu, which differs" not in told
 
 
 def test_a_training_is_what_figure_1_asks_for_and_measured_by_its_log(data, tmp_path, monkeypatch):
@@ -405,7 +410,7 @@ def test_a_ratio_of_speeds_says_on_what_else_it_rests():
     assert "at 1.50 times its speed" in told and "arithmetic alone" not in told
     results[0] = dataclasses.replace(results[0], made={"machine": "a", "gpu": "H100"})
     told = precision.EXPERIMENT.tell(results)["found"]
-    assert told.endswith("; not of the arithmetic alone: the runs differ in gpu")
+    assert told.endswith("; not due to the arithmetic alone: the runs also differ in gpu")
 
 
 def relu_result(neuron, rate, seed, epochs, lowest=0.2, diverged=False):
@@ -704,7 +709,7 @@ def test_three_nets_are_judged_together_and_beside_the_logs_of_2012():
         for seed, error in enumerate(some)
     ]
     told = ablations.EXPERIMENT.tell(results)
-    assert "2.00 ± 1.00 points (3 seeds) against the whole; 2012: +1.7" in told["one tower"]
+    assert "2.00 ± 1.00 points (3 seeds) against the whole network; 2012: +1.7" in told["one tower"]
     assert "-4.00 points (one seed) against the mean of the three" in told[ablations.NETS]
     assert told["one view"].startswith("1.50 ± 0.00 points (3 seeds) against ten views")
     assert len(ablations.EXPERIMENT.draw(results).axes[0].get_yticks()) == 4
@@ -753,6 +758,6 @@ def test_the_large_batch_leaves_steps_and_rates_are_told(data, examples, batches
     ]
     told = large_batch.EXPERIMENT.tell(results)
     assert told[runs[1].arm].endswith("1.0 points (one seed) against the first")
-    assert told[runs[2].arm].endswith("; 1 still guessed, which says nothing of the batch")
+    assert told[runs[2].arm].endswith("; 1 still guessed, which says nothing about the batch")
     assert told[runs[3].arm].endswith("against the first; 1 diverged, which counts as guessing")
     assert len(large_batch.EXPERIMENT.draw(results).axes[0].get_yticks()) == 5
