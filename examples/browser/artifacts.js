@@ -11,7 +11,7 @@ const RUNTIME = new URL("node_modules/@litertjs/core/wasm/", import.meta.url).hr
 
 // Starts the runtime and returns the number of its threads. Threads need the two headers that alexnet serve-page sends.
 export async function startRuntime() {
-  if (typeof WebAssembly === "undefined") throw new UserError("This browser has no WebAssembly, which the network runs in.");
+  if (typeof WebAssembly === "undefined") throw new UserError("This browser has no WebAssembly, which the network needs.");
   const threads = globalThis.crossOriginIsolated && await supportsFeature("relaxedSimd") && await supportsFeature("threads");
   await loadLiteRt(RUNTIME, {threads});
   return threads ? navigator.hardwareConcurrency : 1;
@@ -126,7 +126,7 @@ async function unzip(content, wanted) {
     const packed = content.subarray(start, start + view.getUint32(entry + 20, true));
     if (wanted.includes(name)) {
       const bytes = view.getUint16(entry + 10, true) ? await inflate(packed) : packed;
-      if (crc32(bytes) !== view.getUint32(entry + 16, true)) throw new Error(`The checksum of ${name} is another.`);
+      if (crc32(bytes) !== view.getUint32(entry + 16, true)) throw new Error(`The checksum of ${name} does not match.`);
       files[name] = textOf(bytes);
     }
     entry += 46 + view.getUint16(entry + 28, true) + view.getUint16(entry + 30, true) + view.getUint16(entry + 32, true);

@@ -64,9 +64,9 @@ async function add(card, found) {
 // Throws UserError if any of `count` files were left out.
 function tellLeftOut({bad, known, beside = []}, count) {
   const lines = [];
-  if (bad.length) lines.push(`No pictures that this browser can open: ${some(bad)}; choose JPEG, PNG or WebP files.`);
+  if (bad.length) lines.push(`Not pictures that this browser can open: ${some(bad)}; choose JPEG, PNG or WebP files.`);
   if (known.length) lines.push(`Already there, and counted once: ${some(known)}.`);
-  if (beside.length) lines.push(`Beside the class folders, and of no class: ${some(beside)}.`);
+  if (beside.length) lines.push(`Outside the class folders, so left out: ${some(beside)}.`);
   if (!lines.length) return;
   if (count > bad.length + known.length + beside.length) lines.push("The others were added.");
   throw new UserError(lines.join(" "));
@@ -142,7 +142,7 @@ function classFolders(found) {
   }
   if (withFolders.size < chosens.size) withFolders.clear();  // some have pictures alone: classes, and so are those beside them
   const split = withFolders.size && firstSplit(within);
-  if (split) throw new UserError(`${split} holds folders as a split does, and nothing was added; choose ${split} itself, or drop its pictures on the class that they show.`);
+  if (split) throw new UserError(`${split} holds folders, as a split does, so nothing was added; choose ${split} itself, or drop its pictures on the class that they show.`);
   const folders = new Map(), beside = [];
   for (const one of found) {
     const parts = one.path.split("/");
@@ -154,7 +154,7 @@ function classFolders(found) {
     const name = oneForm(path.split("/").at(-1));
     if (!folders.has(name)) folders.set(name, {path, files: []});
     const folder = folders.get(name);
-    if (folder.path !== path) throw new UserError(`${folder.path} and ${path} would be one class, and nothing was added; choose the folder of one of them, or give one another name.`);
+    if (folder.path !== path) throw new UserError(`${folder.path} and ${path} would be one class, so nothing was added; choose the folder of one of them, or give one another name.`);
     folder.files.push({path: one.path.slice(path.length + 1), file: one.file});
   }
   return {folders, beside};
@@ -213,7 +213,7 @@ export async function learn(network, tell) {
   }
   network.learn(names, head);
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-  const tested = leftOut ? ` Left out in turn, ${right} of ${leftOut} were right (decay ${decay}).` : " Two pictures of a class would tell how right it is.";
+  const tested = leftOut ? ` When left out in turn, ${right} of ${leftOut} were answered right (decay ${decay}).` : " With two pictures of a class, it could be tested.";
   learnt = {text: `Learnt ${names.length} classes from ${pictures.length} pictures in ${seconds} s.${tested}`, pictures: from.map(({pictures}) => pictures.length), from};
   return learnt.text;
 }
@@ -240,7 +240,7 @@ function check(cards, names) {
     if (!cards[number].pictures.length) throw new UserError(`${name} has no pictures; add some, or remove the class.`);
   });
   const count = cards.reduce((sum, card) => sum + card.pictures.length, 0);
-  if (count > MOST_PICTURES) throw new UserError(`These are ${count} pictures, and ${MOST_PICTURES} are the most that this page learns from; alexnet finetune takes any number.`);
+  if (count > MOST_PICTURES) throw new UserError(`These are ${count} pictures, but this page learns from ${MOST_PICTURES} at most; alexnet finetune takes any number.`);
 }
 
 // What `network` has learnt, as the text of a file.
@@ -275,7 +275,7 @@ export async function open(network, file) {
     throw new UserError(`${file.name} is not a file that this page saved, or it is damaged.`);
   }
   if (identity(stored.network ?? {}) !== identity(stated(network)) || head.units !== network.units) {
-    throw new UserError(`${file.name} was learnt on another network than the one that is open; choose that .tflite file first.`);
+    throw new UserError(`${file.name} was learnt on a network other than the open one; choose that .tflite file first.`);
   }
   network.learn(stored.classes, head);
   learnt = {text: stored.text, pictures: stored.pictures, from: null};
@@ -306,7 +306,7 @@ function fromBase64(text) {
 export async function toggleCamera(ended) {
   if (video) return turnCameraOff();
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new UserError("A browser gives the camera to pages that come over https, or from this machine itself, alone; choose picture files instead.");
+    throw new UserError("Browsers give the camera only to pages over https, or from this machine itself; choose picture files instead.");
   }
   try {
     video = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});

@@ -23,7 +23,7 @@ async function start() {
     console.error(error);
     showStatus("No network.");
     return tell(error instanceof UserError ? error.message
-      : "The LiteRT runtime is not beside this page (`make browser` brings it), or this browser is too old for it.");
+      : "The LiteRT runtime is not next to this page (`make browser` installs it), or this browser is too old for it.");
   }
   watchFiles();
   watchLearning();
@@ -91,7 +91,7 @@ function openOne(files, come) {
 function watchLearning() {
   const works = {
     "add-class": () => learning.addCard().querySelector("[type=text]").select(),
-    "camera": () => learning.toggleCamera(() => tell("The camera has stopped; use it again, or choose picture files.")),
+    "camera": () => learning.toggleCamera(() => tell("The camera has stopped; turn it on again, or choose picture files.")),
     "learn": async () => {
       showProgress();
       show(await learning.learn(network, (share) => element("progress").value = share));
@@ -163,7 +163,7 @@ async function openModel(name, stream, size) {
   network?.close();
   network = opened;
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-  const doubt = opened.isCompared ? "" : " Whether it is damaged was not looked at: a browser does that for pages over https, or from this machine itself.";
+  const doubt = opened.isCompared ? "" : " It was not checked for damage: browsers can do that only for pages over https, or from this machine itself.";
   network.status = `${name}: ${facts(opened, content.length)}. Ready after ${seconds} s.${doubt}`;
   showStatus(network.status);
   element("learning").hidden = !network.isPart;
@@ -270,7 +270,7 @@ async function look(isLatest) {
   showPicture(picture, drawn(map, network.pixels.image_size));
   const points = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}`;
   const least = map.reduce((least, one) => Math.min(least, one)), most = map.reduce((most, one) => Math.max(most, one));
-  element("looked").textContent = `Red: where a grey square hides it, ${network.labels[label]} loses probability; blue: it gains some. ${points(least)} to ${points(most)} points are lost.`;
+  element("looked").textContent = `Red: ${network.labels[label]} loses probability where a grey square hides the picture; blue: it gains some. ${points(least)} to ${points(most)} points are lost.`;
 }
 
 function row({name, probability}) {

@@ -34,7 +34,7 @@ export async function decode(file) {
     bitmap = await createImageBitmap(new Blob(taken.parts, {type: file.type}), {colorSpaceConversion: "none"});
   } catch (error) {
     console.error(error);
-    throw new UserError(`${file.name} is no picture that this browser can open; choose a JPEG, PNG or WebP file.`);
+    throw new UserError(`${file.name} is not a picture that this browser can open; choose a JPEG, PNG or WebP file.`);
   }
   const sides = [bitmap.width, bitmap.height];
   const [width, height] = orientation > 4 ? sides.reverse() : sides;

@@ -414,7 +414,7 @@ def test_mistakes_are_told_in_one_line(models, bare, tmp_path):
         {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
     )
     expect(alert).to_have_text(
-        "notes.txt is no picture that this browser can open; choose a JPEG, PNG or WebP file."
+        "notes.txt is not a picture that this browser can open; choose a JPEG, PNG or WebP file."
     )
     whole = models["int8"].read_bytes()
     for content in (b"", b"TFL3" * 100, whole[:-1000], whole[:1000] + whole[-5000:]):
@@ -465,13 +465,13 @@ def test_a_page_that_cannot_work_says_so(models, page):
         page.route("**/node_modules/**", lambda route: route.fulfill(status=404))
         page.goto(address)
         expect(page.get_by_role("alert")).to_contain_text(
-            "The LiteRT runtime is not beside this page"
+            "The LiteRT runtime is not next to this page"
         )
         page.unroute_all()
         page.add_init_script("delete globalThis.WebAssembly")
         page.goto(address)
         expect(page.get_by_role("alert")).to_have_text(
-            "This browser has no WebAssembly, which the network runs in."
+            "This browser has no WebAssembly, which the network needs."
         )
 
 
@@ -760,7 +760,7 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
             [("good.png", good), ("notes.txt", b"no picture"), ("bad.png", good[:50])],
         )
         expect(alert).to_have_text(
-            "No pictures that this browser can open: notes.txt, bad.png; choose JPEG, PNG or WebP"
+            "Not pictures that this browser can open: notes.txt, bad.png; choose JPEG, PNG or WebP"
             " files. The others were added."
         )
         expect(page.locator(".thumbnails canvas")).to_have_count(1)
@@ -782,7 +782,7 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
         page.get_by_role("button", name="Add a class").click()
         cards.nth(1).get_by_label("Add pictures").set_input_files(files([("a.png", good)]))
         expect(cards.nth(1).locator(".thumbnails canvas")).to_have_count(1)
-        assert "would tell how right it is" in learnt(page)
+        assert "it could be tested" in learnt(page)
         whole = saved(page)
         values = base64.b64encode(np.full(len(whole["classes"]), np.nan, np.float32)).decode()
         short = base64.b64encode(np.zeros(6, np.float32)).decode()
@@ -793,13 +793,11 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
             ({"kernel": short[:5]}, "is not a file that this page saved, or it is damaged."),
             (
                 {"kernel": short},
-                "was learnt on another network than the one that is open; choose that .tflite file"
-                " first.",
+                "was learnt on a network other than the open one; choose that .tflite file first.",
             ),
             (
                 {"network": {"weights_sha256": "other"}},
-                "was learnt on another network than the one that is open; choose that .tflite file"
-                " first.",
+                "was learnt on a network other than the open one; choose that .tflite file first.",
             ),
         ):
             (tmp_path / "odd.json").write_text(json.dumps(whole | change))
@@ -807,7 +805,7 @@ def test_mistakes_in_teaching_are_told_in_one_line(models, trunks, page, tmp_pat
             expect(alert).to_have_text(f"odd.json {message}")
         pixels = whole["network"]["preprocessing"]
         for changed, told in (
-            (pixels | {"mean": [0, 0, 0]}, re.compile("was learnt on another network")),
+            (pixels | {"mean": [0, 0, 0]}, re.compile("was learnt on a network other")),
             (pixels | {"of a later version": 1}, ""),
         ):
             network = whole["network"] | {"preprocessing": changed}
@@ -891,7 +889,7 @@ def test_pictures_of_a_class_count_once(trunks, page, tmp_path):
         opened(page, address)
         alert, beside = (
             page.get_by_role("alert"),
-            "Beside the class folders, and of no class: flowers/beside.png.",
+            "Outside the class folders, so left out: flowers/beside.png.",
         )
         page.get_by_label("Choose a folder").set_input_files(folder)
         expect(alert).to_have_text(f"{beside} The others were added.")
@@ -923,7 +921,9 @@ def test_the_camera_is_off_where_nothing_shows_that_it_is_on(models, trunks, pag
         page.get_by_role("button", name="What is this?").click()
         expect(alert).to_have_text("The camera is off, and no picture was taken; turn it on again.")
         page.evaluate(f"{track}.dispatchEvent(new Event('ended'))")
-        expect(alert).to_have_text("The camera has stopped; use it again, or choose picture files.")
+        expect(alert).to_have_text(
+            "The camera has stopped; turn it on again, or choose picture files."
+        )
         expect(page.locator("#view")).to_be_hidden()
         button.click()
         expect(page.locator("#view")).to_be_visible()
@@ -945,16 +945,16 @@ def test_over_plain_http_the_page_says_what_it_cannot_do(trunks, page):
         )
         opened(page, host)
         expect(page.get_by_role("status")).to_contain_text(
-            "Whether it is damaged was not looked at: a browser does that for pages over https, or"
-            " from this machine itself."
+            "It was not checked for damage: browsers can do that only for pages over https, or from"
+            " this machine itself."
         )
         page.get_by_role("button", name="Use the camera").click()
         expect(page.get_by_role("alert")).to_have_text(
-            "A browser gives the camera to pages that come over https, or from this machine itself,"
-            " alone; choose picture files instead."
+            "Browsers give the camera only to pages over https, or from this machine itself; choose"
+            " picture files instead."
         )
         opened(page, address)
-        expect(page.get_by_role("status")).not_to_contain_text("damaged")
+        expect(page.get_by_role("status")).not_to_contain_text("damage")
 
 
 # What no browser can be made to do: folders are dropped, and file names come from other systems.
@@ -1051,9 +1051,9 @@ def test_folders_are_classes_and_what_is_amiss_is_told_of_all():
         text=True,
     )
     told, advice = json.loads(done.stdout), "choose JPEG, PNG or WebP files."
-    unreadable = "No pictures that this browser can open: "
+    unreadable = "Not pictures that this browser can open: "
     split = (
-        "{0} holds folders as a split does, and nothing was added; choose {0} itself, or drop its"
+        "{0} holds folders, as a split does, so nothing was added; choose {0} itself, or drop its"
         " pictures on the class that they show."
     )
     assert told == {
@@ -1067,12 +1067,12 @@ def test_folders_are_classes_and_what_is_amiss_is_told_of_all():
             {"cat": 0},
         ],
         "twice": [
-            "train/emu and test/emu would be one class, and nothing was added; choose the folder of"
+            "train/emu and test/emu would be one class, so nothing was added; choose the folder of"
             " one of them, or give one another name.",
             {},
         ],
         "nested": [
-            "Beside the class folders, and of no class: p/3.jpg. The others were added.",
+            "Outside the class folders, so left out: p/3.jpg. The others were added.",
             {"cat": 3, "dog": 1},
         ],
         "flat": [
